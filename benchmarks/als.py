@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import load_npz
 
-from midstream.evaluation.datasets import data_folder
-from midstream.evaluation.item_data import vocabulary_of
-from midstream.models.als import AlsOptions, fit_als
+from midstream.evaluation.data.datasets import data_folder
+from midstream.evaluation.data.item_data import vocabulary_of
 from midstream.models.histories import Histories, Interactions
-from midstream.models.top_n import top_n
+from midstream.models.items.als import AlsOptions, fit_als
+from midstream.models.kernels.top_n import top_n
 
 K = 20
 PEER = """

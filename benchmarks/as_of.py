@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from world import World, batches, interactions, zipf_items
 
-from midstream.app.as_of import AsOfOptions
-from midstream.app.as_of_calls import Wanted, write_answers
-from midstream.app.inspection import LogView
-from midstream.app.reading import parse_config
+from midstream.app.config.reader import parse_config
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.point_in_time.api import Wanted, write_answers
+from midstream.app.point_in_time.lookup import AsOfOptions
 from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
-from midstream.engine.opening import open_log
-from midstream.engine.replay import batches as read_batches
+from midstream.engine.ingest.log_reader import batches as read_batches
+from midstream.engine.log_opening import open_log
 from midstream.events.schema import Event, build
 from midstream.features.as_of import gathered
 from midstream.features.declared import declared

@@ -19,7 +19,7 @@ from midstream.core.durations import Duration
 from midstream.core.types import Candidates, LogPosition, Models, Query
 from midstream.events.schema import Event, build
 from midstream.features.declared import declared
-from midstream.features.kinds import (
+from midstream.features.kinds.kinds import (
     AnyFeature,
     Computed,
     Count,
@@ -31,9 +31,9 @@ from midstream.features.kinds import (
     UniqueCount,
     cells_of,
 )
-from midstream.state.cells import Keys
+from midstream.state.cells.cells import Keys
+from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
-from midstream.state.program import Cell
 from midstream.state.settings import FoldSettings
 
 CANDIDATES, QUESTIONS = 500, 2_000

@@ -20,24 +20,24 @@ import numpy as np
 from cells import features
 from world import World, batches
 
-from midstream.app.running import DATA_NAME, config_of
+from midstream.app.opening import DATA_NAME, config_of
 from midstream.app.wiring import plans
 from midstream.core.types import Models, Query
-from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
-from midstream.engine.replay import catch_up
+from midstream.engine.ingest.log_reader import catch_up
+from midstream.engine.snapshots import snapshots
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import identity_of
 from midstream.events.schema import Event, build
-from midstream.events.segments import SegmentLog
-from midstream.models.artifact import Draft
-from midstream.models.examples import Examples
-from midstream.models.golden import made_rows, row_content
-from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
-from midstream.ranking.cut import cut
+from midstream.events.segments.log_identity import identity_of
+from midstream.events.segments.segments import SegmentLog
+from midstream.models.artifact.artifact import Draft
+from midstream.models.artifact.golden import made_rows, row_content
+from midstream.models.rows.examples import Examples
+from midstream.models.rows.lambdamart import LambdaMartOptions, fit_lambdamart
+from midstream.ranking.apply_filters import sift
+from midstream.ranking.candidate_cutoff import cut
 from midstream.ranking.frame import merge, read, take
 from midstream.ranking.pipeline import propose
-from midstream.ranking.sift import sift
 from midstream.state.fold import Fold
 from midstream.training.registry import Registry
 from serving import (

@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from midstream.models.histories import Histories
-from midstream.models.top_n import top_n
+from midstream.models.kernels.top_n import top_n
 from midstream.models.vocabulary import ItemVocabulary
 
 USERS, ITEMS, SIZE, K, SEEN, BLOCK = 29_858, 40_981, 64, 20, 27, 512

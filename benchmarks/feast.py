@@ -31,14 +31,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from world import World, batches, zipf_items
 
-from midstream.app.running import DATA_NAME, config_of
+from midstream.app.opening import DATA_NAME, config_of
 from midstream.core.types import EventBatch, LogPosition, Models, Query, TimestampMs
-from midstream.engine import snapshots
 from midstream.engine.folder import DataFolder
+from midstream.engine.snapshots import snapshots
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import identity_of
 from midstream.events.schema import Event, build, cut
-from midstream.events.segments import SegmentLog
+from midstream.events.segments.log_identity import identity_of
+from midstream.events.segments.segments import SegmentLog
 from midstream.features.as_of import candidates_of
 from midstream.features.declared import DeclaredFeatures, declared
 from midstream.state.fold import Fold

@@ -20,16 +20,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from midstream.app.config import Config
-from midstream.app.exporting import export_events
-from midstream.app.inspection import LogView, beginning_of
-from midstream.app.running import DATA_NAME
+from midstream.app.config.schema import Config
+from midstream.app.export.events import export_events
+from midstream.app.inspect.folder_view import LogView, beginning_of
+from midstream.app.opening import DATA_NAME
 from midstream.core.types import EventBatch, LogPosition
-from midstream.engine import seal_child, snapshot_child
 from midstream.engine.folder import DataFolder
-from midstream.engine.opening import open_log
-from midstream.engine.replay import catch_up
-from midstream.events.history import DAY_MS
+from midstream.engine.history import worker as seal_child
+from midstream.engine.ingest.log_reader import catch_up
+from midstream.engine.log_opening import open_log
+from midstream.engine.snapshots import worker as snapshot_child
+from midstream.events.history.history import DAY_MS
 from midstream.events.schema import ROW
 from midstream.state.settings import encode_settings
 
@@ -42,7 +43,7 @@ RANGES, RANGE_EVENTS = 300, 100
 OPEN = """
 import resource, sys, time
 from pathlib import Path
-from midstream.app.running import config_of, open_running
+from midstream.app.opening import config_of, open_running
 began = time.monotonic()
 running = open_running(Path(sys.argv[1]), config_of(Path(sys.argv[1])))
 seconds = time.monotonic() - began
@@ -96,7 +97,7 @@ def timed(work, *given):
 
 def sealed_by(order):
     """Run the child that seals; return what it reports."""
-    command = [sys.executable, "-m", "midstream.engine.seal_child"]
+    command = [sys.executable, "-m", "midstream.engine.history.worker"]
     run = subprocess.run(command, input=msgspec.json.encode(order), capture_output=True, check=True)
     return json.loads(run.stdout.splitlines()[-1])
 

@@ -7,7 +7,7 @@ Every model learns the same acts and is asked the same questions; all items are 
 Options of ours are those of the settings files, chosen on the validation part, and so are those of a library where
 ``--search-peer`` has chosen them, by the same search; the weights of the blend are chosen on a part of what is learned.
 Each part is fitted once on all that is learned and judged alone as well; the last columns are the paired test of the
-blend against each (``midstream.evaluation.statistics``). Seconds are processor time of a fit.
+blend against each (``midstream.evaluation.metrics.statistics``). Seconds are processor time of a fit.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import save_npz
 
-from midstream.app.evaluating import SETTINGS_FOLDER, EvaluationOptions
-from midstream.app.judging import JudgingOptions, ModelChoice, chosen_options, item_data_of, question_of
+from midstream.app.benchmark.item_models import JudgingOptions, ModelChoice, chosen_options, item_data_of, question_of
+from midstream.app.benchmark.placements import SETTINGS_FOLDER, EvaluationOptions
 from midstream.evaluation.full_ranking import ItemData, Judged, RankingOptions, Task, judge, worth_of
+from midstream.evaluation.metrics.statistics import difference, estimate
 from midstream.evaluation.settings_file import read_settings, write_settings
-from midstream.evaluation.statistics import difference, estimate
 from midstream.models.histories import Interactions
-from midstream.models.item_blend import ItemBlendOptions, PartFit, fit_item_blend
+from midstream.models.items.item_blend import ItemBlendOptions, PartFit, fit_item_blend
 from midstream.models.kinds import Range, Space, Value, item_kind
 from midstream.models.model import QUIET, ItemModel, Watch
 from midstream.models.search import SearchBudget, best_tried, search_space

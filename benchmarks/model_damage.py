@@ -23,7 +23,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from midstream.app.models import registry_of
+from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ExtraMissing
 from midstream.testing.damage import damage_file, damaged, damages
 from midstream.testing.small_models import EVERY_KIND, ITEMS, publish_small, write_every_kind

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from world import World
 
-from midstream.models.artifact import Draft
-from midstream.models.golden import item_content
+from midstream.models.artifact.artifact import Draft
+from midstream.models.artifact.golden import item_content
 from midstream.models.histories import Histories
-from midstream.models.item_to_item import ItemToItem
+from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.training.registry import Registry
 from serving import CONFIG, Server, asks, compile_generator, prepare, request, serving, write_requests

@@ -15,7 +15,7 @@ import numpy as np
 import surprise
 
 from midstream.models.histories import Histories, Interactions
-from midstream.models.svd import SvdOptions, fit_ratings
+from midstream.models.items.svd import SvdOptions, fit_ratings
 from midstream.models.vocabulary import ItemVocabulary
 
 FILE = "recbole/dataset_example/ml-100k/ml-100k.inter"

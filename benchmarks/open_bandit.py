@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from midstream.models.examples import Examples
-from midstream.models.ftrl import FtrlOptions, fit_ftrl
-from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
+from midstream.models.rows.examples import Examples
+from midstream.models.rows.ftrl import FtrlOptions, fit_ftrl
+from midstream.models.rows.lambdamart import LambdaMartOptions, fit_lambdamart
 
 RESAMPLES = 2_000
 

@@ -20,7 +20,7 @@ from midstream.core.types import IndexedBatch, LogPosition
 from midstream.events.kernel import frozen_columns
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
-from midstream.state.outcomes import Leaving, Outcomes, Slates
+from midstream.state.outcomes.outcomes import Leaving, Outcomes, Slates
 from midstream.state.settings import FoldSettings, Limits
 from midstream.testing.events import START_MS, served_body
 from midstream.testing.followed import FollowedLog

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from midstream.app.explaining import explain_request
-from midstream.app.reruns import rerun_last
+from midstream.app.explain.explain import explain_request
+from midstream.app.explain.reruns import rerun_last
 from midstream.testing.busy import served_shop
 
 

@@ -28,31 +28,31 @@ import numpy as np
 from simulated_reranking import CONFIG as SIMULATED
 from simulated_reranking import acts_of
 
-from midstream.app.as_of import Past
-from midstream.app.fitting import Fitting, fit_and_publish, model_named, question_of
-from midstream.app.inspection import LogView
-from midstream.app.ranker_data import ranker_rows
-from midstream.app.reading import parse_config
-from midstream.app.running import Outside, config_of, open_running
+from midstream.app.config.reader import parse_config
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import Outside, config_of, open_running
+from midstream.app.point_in_time.lookup import Past
+from midstream.app.training.fit import Fitting, fit_and_publish, model_named, question_of
+from midstream.app.training.ranker_data import ranker_rows
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask
-from midstream.evaluation.datasets import data_folder
-from midstream.evaluation.metrics import discounted_gain, hit
+from midstream.evaluation.data.datasets import data_folder
+from midstream.evaluation.data.shops import SHOPS, ShopData
+from midstream.evaluation.metrics.metrics import discounted_gain, hit
+from midstream.evaluation.metrics.statistics import Resampling, difference, estimate
 from midstream.evaluation.replay import rows_asked
-from midstream.evaluation.shops import SHOPS, ShopData
-from midstream.evaluation.statistics import Resampling, difference, estimate
 from midstream.events.schema import Event, build
-from midstream.features.kinds import Count
+from midstream.features.kinds.kinds import Count
 from midstream.models.kinds import ROW_KINDS
 from midstream.models.model import QUIET
-from midstream.ranking.cut import cut
+from midstream.ranking.apply_filters import sift
+from midstream.ranking.candidate_cutoff import cut
 from midstream.ranking.frame import merge, ranks_of, read, take
 from midstream.ranking.pipeline import propose
-from midstream.ranking.sift import sift
 from midstream.simulation.audience import AudienceOptions
 from midstream.simulation.season import SeasonOptions
 from midstream.training.registry import Registry

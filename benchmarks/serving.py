@@ -29,15 +29,15 @@ import msgspec
 import numpy as np
 from world import World, batches, zipf_items
 
-from midstream.app.in_service import settings_of
-from midstream.app.running import DATA_NAME, config_of
-from midstream.engine import snapshots
+from midstream.app.config_history import settings_of
+from midstream.app.opening import DATA_NAME, config_of
 from midstream.engine.folder import DataFolder
-from midstream.engine.replay import catch_up
-from midstream.engine.snapshot_child import Order
+from midstream.engine.ingest.log_reader import catch_up
+from midstream.engine.snapshots import snapshots
+from midstream.engine.snapshots.worker import Order
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import identity_of
-from midstream.events.segments import SegmentLog
+from midstream.events.segments.log_identity import identity_of
+from midstream.events.segments.segments import SegmentLog
 from midstream.state.fold import Fold
 from midstream.state.settings import encode_settings
 
@@ -429,7 +429,7 @@ def while_snapshot(server: Server, generator: Path, root: Path, seconds: float) 
 
     order = msgspec.json.encode(Order(str(copy / DATA_NAME), end, encode_settings(settings), 2))
     with subprocess.Popen(
-        [sys.executable, "-m", "midstream.engine.snapshot_child"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "midstream.engine.snapshots.worker"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as child:
         child.stdin.write(order)
         child.stdin.close()

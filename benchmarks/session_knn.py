@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from midstream.state.session_index import SessionIndex
-from midstream.state.session_query import PLACES, SessionQuery, weights_of
+from midstream.state.sessions.session_index import SessionIndex
+from midstream.state.sessions.session_query import PLACES, SessionQuery, weights_of
 from midstream.state.settings import Limits
 
 if TYPE_CHECKING:
-    from midstream.state.vocabulary import Vocabulary
+    from midstream.state.ids.vocabulary import Vocabulary
 
 ITEMS = 100_000
 OPEN = 4_000

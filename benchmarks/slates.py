@@ -12,15 +12,15 @@ from collections import Counter
 import numpy as np
 
 from midstream.core.types import FeatureFrame, Query, TimestampMs
-from midstream.ranking.arrangement import Arrangement
-from midstream.ranking.plackett_luce import PlackettLuce
-from midstream.ranking.rule_boost import Boosted
-from midstream.ranking.rule_cap import Cap
-from midstream.ranking.rule_diversity import Diversity
-from midstream.ranking.rule_new_items import Fresh
-from midstream.ranking.rule_promote import Promoted
-from midstream.ranking.rules import Facts
-from midstream.ranking.top_k import TopK
+from midstream.ranking.rules.arrangement import Arrangement
+from midstream.ranking.rules.boost import Boosted
+from midstream.ranking.rules.cap import Cap
+from midstream.ranking.rules.diversity import Diversity
+from midstream.ranking.rules.new_items import Fresh
+from midstream.ranking.rules.promote import Promoted
+from midstream.ranking.rules.rules import Facts
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.ranking.selectors.top_k import TopK
 from midstream.testing.slate_rules import broken
 from midstream.testing.slates import random_shape, slate_of
 

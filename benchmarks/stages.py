@@ -26,17 +26,17 @@ import numpy as np
 from composed import configured, put, rows_of
 from world import World, batches
 
-from midstream.app.running import config_of
+from midstream.app.opening import config_of
 from midstream.app.wiring import plans
 from midstream.core.types import LogPosition, Models, Query
-from midstream.engine.answers import answer_of, served_event
+from midstream.engine.answer.query_mapping import answer_of, served_event
 from midstream.engine.types import Ask
 from midstream.events.schema import build
-from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
+from midstream.models.rows.lambdamart import LambdaMartOptions, fit_lambdamart
 from midstream.ranking import pipeline
 from midstream.ranking.plan import Plan
-from midstream.ranking.traces import pack_traces
-from midstream.serving.recommendations import slate_of
+from midstream.ranking.rules.traces import pack_traces
+from midstream.serving.slates.recommendations import slate_of
 from midstream.state.fold import Fold
 from serving import Row, asks, table
 

@@ -13,8 +13,8 @@ import time
 
 import numpy as np
 
-from midstream.models.halves import Halves
-from midstream.models.top_k import top_k
+from midstream.models.kernels.bf16_index import Halves
+from midstream.models.kernels.top_k import top_k
 
 WIDTH = 64
 

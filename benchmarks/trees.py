@@ -10,7 +10,7 @@ import time
 import lightgbm
 import numpy as np
 
-from midstream.models.trees import Trees
+from midstream.models.rows.trees import Trees
 
 FEATURES, TREES, LEAVES = 40, 300, 31
 CALLS = 1_000

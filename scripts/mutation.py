@@ -43,7 +43,7 @@ class Mutant:
     """One change of one source."""
 
     file: str
-    """Below the package, such as ``state/users.py``."""
+    """Below the package, such as ``state/users/users.py``."""
     line: int
     operator: str
     start: int

@@ -48,166 +48,202 @@ class Bug:
 
 FUZZ = ("tests/simulation/test_fuzz.py",)
 POWER_LOSS = ("tests/events/test_power_loss.py",)
-LOG = ("tests/events/test_segments.py", "tests/events/test_bit_flips.py", "tests/events/test_power_loss.py")
-SNAPSHOTS = ("tests/engine/test_snapshots.py",)
-HISTORY = ("tests/events/test_history.py",)
+LOG = ("tests/events/segments/test_segments.py", "tests/events/test_bit_flips.py", "tests/events/test_power_loss.py")
+SNAPSHOTS = ("tests/engine/snapshots/test_snapshots.py",)
+HISTORY = ("tests/events/history/test_history.py",)
 SEALING = ("tests/events/test_sealing_power_loss.py",)
-CELLS = ("tests/state/test_cells.py",)
-WINDOWS = ("tests/state/test_cell_windows.py",)
+CELLS = ("tests/state/cells/test_cells.py",)
+WINDOWS = ("tests/state/cells/test_windows.py",)
 KINDS_PAGE = ("tests/features/test_features_page.py",)
-INPUTS = ("tests/features/test_inputs.py",)
+INPUTS = ("tests/features/readers/test_inputs.py",)
 LANGUAGE = ("tests/features/test_language.py", "tests/features/test_conditions.py", "tests/features/test_numbers.py")
-VECTORS = ("tests/state/test_vectors.py",)
-RING = ("tests/state/test_ring_query.py",)
-AGENTS = ("tests/features/test_agents.py",)
+VECTORS = ("tests/state/attributes/test_vectors.py",)
+RING = ("tests/state/users/test_ring_query.py",)
+AGENTS = ("tests/features/readers/test_agents.py",)
 FEATURE_PARITY = ("tests/parity/test_features.py",)
-TABLES = ("tests/state/test_versions.py", "tests/app/test_tables.py")
-OUTCOMES = ("tests/state/test_outcomes.py",)
-DRIFT = ("tests/evaluation/test_drift.py",)
-RETENTION = ("tests/engine/test_retention.py",)
-BACKUP = ("tests/app/test_backup.py",)
-PARITY = ("tests/app/test_parity.py", "tests/engine/test_parity_watch.py")
+TABLES = ("tests/features/test_versions.py", "tests/app/test_feature_tables.py")
+OUTCOMES = ("tests/state/outcomes/test_outcomes.py",)
+DRIFT = ("tests/evaluation/metrics/test_drift.py",)
+RETENTION = ("tests/engine/history/test_retention.py",)
+BACKUP = ("tests/app/operate/test_backup.py",)
+PARITY = ("tests/app/point_in_time/test_parity.py", "tests/engine/snapshots/test_parity_watch.py")
 AS_OF = ("tests/features/test_as_of.py",)
 FOLD = ("tests/state/test_fold.py",)
 ENGINE = ("tests/engine/test_engine.py",)
-PLAIN = ("tests/events/test_plain_json.py",)
-ARROW = ("tests/events/test_arrow.py", "tests/events/test_arrow_messages.py")
-BULK = ("tests/serving/test_bulk.py",)
+PLAIN = ("tests/events/json/test_plain.py",)
+ARROW = ("tests/events/arrow/test_arrow.py", "tests/events/arrow/test_messages.py")
+BULK = ("tests/serving/events/test_bulk.py",)
 GATE = "serving/request_origin.py"
 GATED = ("tests/serving/test_request_origin.py",)
 SYNC = "            self._disk.sync(file)  # only now may the commit be acknowledged"
 
 KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
-    ("unknown_truths_are_numbers", "features/inputs.py", "        found[found < 0] = np.nan\n", "", INPUTS),
+    ("unknown_truths_are_numbers", "features/readers/inputs.py", "        found[found < 0] = np.nan\n", "", INPUTS),
     (
         "lists_are_not_reduced",
-        "features/request_inputs.py",
+        "features/readers/request_inputs.py",
         "if self.reduction is None else",
         "if True else",
         KINDS_PAGE,
     ),
-    ("a_value_is_where_it_was_sorted", "features/coding.py", "== codes, order[at], len", "== codes, at, len", INPUTS),
-    ("one_hot_of_the_first_tag", "features/coding.py", "(wide == code).any(axis=0)", "wide[0] == code", INPUTS),
+    (
+        "a_value_is_where_it_was_sorted",
+        "features/readers/coding.py",
+        "== codes, order[at], len",
+        "== codes, at, len",
+        INPUTS,
+    ),
+    ("one_hot_of_the_first_tag", "features/readers/coding.py", "(wide == code).any(axis=0)", "wide[0] == code", INPUTS),
     (
         "buckets_of_codes",
-        "features/coding.py",
+        "features/readers/coding.py",
         "self.of_hashes(items.value_hashes(attribute)[first])",
         "(first % self.buckets).astype(np.float64)",
         INPUTS,
     ),
-    ("vectors_of_any_length", "features/request_inputs.py", "len(numbers) == self.length", "len(numbers) > 1", INPUTS),
+    (
+        "vectors_of_any_length",
+        "features/readers/request_inputs.py",
+        "len(numbers) == self.length",
+        "len(numbers) > 1",
+        INPUTS,
+    ),
     (
         "ages_in_milliseconds",
-        "features/kinds_attributes.py",
+        "features/kinds/attributes.py",
         "(NOW - columns_from(reader)[0]) / SECOND_MS",
         "NOW - columns_from(reader)[0]",
         KINDS_PAGE,
     ),
     (
         "arrivals_are_lost_at_a_restart",
-        "state/items.py",
+        "state/items/items.py",
         'self._arrived_ms[:count] = arrays["arrived_ms"]',
         "self._arrived_ms[:count] = 0",
         FEATURE_PARITY,
     ),
-    ("spaces_are_words", "features/texts.py", "[:CHARACTERS_MAX].split())", '[:CHARACTERS_MAX].split(" "))', INPUTS),
-    ("overlap_of_one_side", "features/texts.py", "/ (len(left) + len(right) - common)", "/ len(left)", KINDS_PAGE),
-    ("an_item_is_like_itself", "state/shared_values.py", "own = 1 if is_among else 0", "own = 0", KINDS_PAGE),
+    (
+        "spaces_are_words",
+        "features/readers/texts.py",
+        "[:CHARACTERS_MAX].split())",
+        '[:CHARACTERS_MAX].split(" "))',
+        INPUTS,
+    ),
+    (
+        "overlap_of_one_side",
+        "features/readers/texts.py",
+        "/ (len(left) + len(right) - common)",
+        "/ len(left)",
+        KINDS_PAGE,
+    ),
+    (
+        "an_item_is_like_itself",
+        "state/attributes/value_overlap.py",
+        "own = 1 if is_among else 0",
+        "own = 0",
+        KINDS_PAGE,
+    ),
     (
         "windows_that_fade",
-        "features/kinds_counts.py",
+        "features/kinds/counts.py",
         "window_ms=each.ms) for",
         "half_life_ms=each.ms) for",
         KINDS_PAGE,
     ),
     (
         "weights_count_as_one",
-        "features/kinds_counts.py",
+        "features/kinds/counts.py",
         '"weight" if self.weighted else "one"\n        found',
         '"one"\n        found',
         KINDS_PAGE,
     ),
     (
         "what_is_old_lives",
-        "features/kinds_counts.py",
+        "features/kinds/counts.py",
         "(NOW - column(newest), column(float(self.ttl.ms)))",
         "(column(0.0), NOW - column(newest))",
         KINDS_PAGE,
     ),
     (
         "rates_are_not_smoothed",
-        "features/kinds_counts.py",
+        "features/kinds/counts.py",
         "everybody[0] / everybody[1] * self.smoothing",
         "everybody[0] / everybody[1] * 0.0",
         KINDS_PAGE,
     ),
-    ("distinct_users_are_items", "features/kinds_counts.py", "of=self.of", 'of="item"', KINDS_PAGE),
-    ("deviation_of_the_mean", "features/kinds_counts.py", "squares - mean * mean", "squares - mean", KINDS_PAGE),
+    ("distinct_users_are_items", "features/kinds/counts.py", "of=self.of", 'of="item"', KINDS_PAGE),
+    ("deviation_of_the_mean", "features/kinds/counts.py", "squares - mean * mean", "squares - mean", KINDS_PAGE),
     (
         "since_the_first_act",
-        "features/kinds_counts.py",
+        "features/kinds/counts.py",
         'self.cell("time"), fold="max"',
         'self.cell("time"), fold="min"',
         KINDS_PAGE,
     ),
     (
         "affinity_without_everybody",
-        "features/kinds_counts.py",
+        "features/kinds/counts.py",
         "value / everybody * self.smoothing",
         "value / everybody * 0.0",
         KINDS_PAGE,
     ),
     (
         "match_with_what_has_no_value",
-        "state/shared_values.py",
+        "state/attributes/value_overlap.py",
         "known += has_any",
         "known += 1",
-        ("tests/state/test_shared_values.py",),
+        ("tests/state/attributes/test_value_overlap.py",),
     ),
     (
         "the_oldest_items_are_the_last",
-        "state/last_items.py",
+        "state/users/recent_items.py",
         "moment.recent_item_index[::-1].tolist()",
         "moment.recent_item_index.tolist()",
         INPUTS,
     ),
     (
         "what_is_disliked_counts_too",
-        "state/users.py",
+        "state/users/users.py",
         "if actions else self.is_positive",
         "if actions else np.ones(len(self._names), dtype=np.bool_)",
         INPUTS,
     ),
-    ("the_ring_is_read_forwards", "state/ring_query.py", "signed(added - back)", "signed(added + back)", RING),
-    ("scores_of_other_items", "features/inputs.py", "place = order[at]", "place = at", INPUTS),
-    ("other_options_of_knn", "features/kinds_history.py", "KnnScores(query,", "KnnScores(SessionQuery(),", INPUTS),
-    ("weeks_begin_on_thursday", "features/request_inputs.py", " + _THURSDAY) % 7", ") % 7", KINDS_PAGE),
-    ("agents_as_they_are_written", "features/agents.py", "text[:_TEXT_MAX].lower()", "text[:_TEXT_MAX]", AGENTS),
-    ("hosts_that_end_alike", "features/agents.py", 'host.endswith(f".{own}")', "host.endswith(own)", AGENTS),
+    ("the_ring_is_read_forwards", "state/users/ring_query.py", "signed(added - back)", "signed(added + back)", RING),
+    ("scores_of_other_items", "features/readers/inputs.py", "place = order[at]", "place = at", INPUTS),
+    ("other_options_of_knn", "features/kinds/history.py", "KnnScores(query,", "KnnScores(SessionQuery(),", INPUTS),
+    ("weeks_begin_on_thursday", "features/readers/request_inputs.py", " + _THURSDAY) % 7", ") % 7", KINDS_PAGE),
+    (
+        "agents_as_they_are_written",
+        "features/readers/agents.py",
+        "text[:_TEXT_MAX].lower()",
+        "text[:_TEXT_MAX]",
+        AGENTS,
+    ),
+    ("hosts_that_end_alike", "features/readers/agents.py", 'host.endswith(f".{own}")', "host.endswith(own)", AGENTS),
     (
         "fields_of_items_that_are_gone",
-        "features/request_inputs.py",
+        "features/readers/request_inputs.py",
         "looked_up(item_index[known], known.astype(np.float64),",
         "looked_up(item_index[known], np.arange(len(known), dtype=np.float64),",
         INPUTS,
     ),
     (
         "fields_of_another_candidate",
-        "features/request_inputs.py",
+        "features/readers/request_inputs.py",
         "row = place[named].astype(np.intp)",
         "row = np.sort(place[named]).astype(np.intp)",
         INPUTS,
     ),
     (
         "an_item_without_a_vector_has_one_of_zeros",
-        "state/vectors.py",
+        "state/attributes/vectors.py",
         "found[(item_index < 0) | ~self._known[item_index]]",
         "found[item_index < 0]",
         VECTORS,
     ),
     (
         "a_vector_that_a_snapshot_has_not_stays",
-        "state/vectors.py",
+        "state/attributes/vectors.py",
         "        self._known[before] = False\n        rows =",
         "        rows =",
         VECTORS,
@@ -217,17 +253,17 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         "events/values.py",
         "if len(numbers) != length:",
         "if len(numbers) > length:",
-        ("tests/events/test_decode.py",),
+        ("tests/events/json/test_decode.py",),
     ),
     (
         "relevancy_by_its_name",
-        "features/kinds_request.py",
+        "features/kinds/request.py",
         'ItemField("relevancy")',
         "ItemField(self.name)",
         KINDS_PAGE,
     ),
-    ("the_first_place_for_all", "features/request_inputs.py", "] = self.otherwise", "] = 0.0", KINDS_PAGE),
-    ("chance_without_the_seed", "features/request_inputs.py", "moment.query.seed & _BITS", "1 & _BITS", INPUTS),
+    ("the_first_place_for_all", "features/readers/request_inputs.py", "] = self.otherwise", "] = 0.0", KINDS_PAGE),
+    ("chance_without_the_seed", "features/readers/request_inputs.py", "moment.query.seed & _BITS", "1 & _BITS", INPUTS),
     ("readers_over_one_another", "features/declared.py", "            start += reader.rows\n", "", KINDS_PAGE),
 )
 """One for each kind of feature: name, file, what stands there, what is put in its place, tests."""
@@ -235,106 +271,110 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
 TEXTS = (
     (
         "at_least_is_at_most",
-        "features/language_reading.py",
+        "features/expressions/reading.py",
         '">=": lambda left, right: opposite(Expression(Op.LESS, (left, right)))',
         '">=": lambda left, right: opposite(Expression(Op.LESS, (right, left)))',
         LANGUAGE,
     ),
     (
         "less_is_more",
-        "features/language_reading.py",
+        "features/expressions/reading.py",
         '"<": lambda left, right: Expression(Op.LESS, (left, right))',
         '"<": lambda left, right: Expression(Op.LESS, (right, left))',
         LANGUAGE,
     ),
     (
         "more_is_at_least",
-        "features/language_reading.py",
+        "features/expressions/reading.py",
         '">": lambda left, right: Expression(Op.LESS, (right, left))',
         '">": lambda left, right: opposite(Expression(Op.LESS, (left, right)))',
         LANGUAGE,
     ),
     (
         "at_most_is_less",
-        "features/language_reading.py",
+        "features/expressions/reading.py",
         '"<=": lambda left, right: opposite(Expression(Op.LESS, (right, left)))',
         '"<=": lambda left, right: Expression(Op.LESS, (left, right))',
         LANGUAGE,
     ),
     (
         "equal_and_not_equal",
-        "features/language_reading.py",
+        "features/expressions/reading.py",
         'operator in ("in", "==") else opposite',
         'operator in ("in", "!=") else opposite',
         LANGUAGE,
     ),
     (
         "in_and_not_in",
-        "features/language_reading.py",
+        "features/expressions/reading.py",
         'operator in ("in", "==") else opposite',
         'operator in ("not in", "==") else opposite',
         LANGUAGE,
     ),
     (
         "and_is_or",
-        "features/language_reading.py",
+        "features/expressions/reading.py",
         "Op.MIN if isinstance(op, ast.And) else Op.MAX",
         "Op.MAX if isinstance(op, ast.And) else Op.MIN",
         LANGUAGE,
     ),
     (
         "a_chain_of_any",
-        "features/language_reading.py",
+        "features/expressions/reading.py",
         "for op, pair in pairs], Op.MIN)",
         "for op, pair in pairs], Op.MAX)",
         LANGUAGE,
     ),
     (
         "not_is_nothing",
-        "features/language_values.py",
+        "features/expressions/values.py",
         "return Expression(Op.SUBTRACT, (column(1.0), truth))",
         "return truth",
         LANGUAGE,
     ),
-    ("unknown_is_true", "features/language_values.py", "_HALF = column(0.5)", "_HALF = column(1.0)", LANGUAGE),
+    ("unknown_is_true", "features/expressions/values.py", "_HALF = column(0.5)", "_HALF = column(1.0)", LANGUAGE),
     (
         "unknown_of_and_is_unknown",
-        "features/language_values.py",
+        "features/expressions/values.py",
         "return Expression(Op.IF_NAN, (truth, _HALF))",
         "return truth",
         LANGUAGE,
     ),
     (
         "a_condition_is_half_a_number",
-        "features/language_reading.py",
+        "features/expressions/reading.py",
         "truth if is_alone else whole(halved(truth))",
         "truth if is_alone else halved(truth)",
         LANGUAGE,
     ),
-    ("plus_is_minus", "features/language_reading.py", "ast.Add: Op.ADD,", "ast.Add: Op.SUBTRACT,", LANGUAGE),
-    ("minus_is_plus", "features/language_reading.py", "ast.Sub: Op.SUBTRACT,", "ast.Sub: Op.ADD,", LANGUAGE),
-    ("times_is_by", "features/language_reading.py", "ast.Mult: Op.MULTIPLY,", "ast.Mult: Op.DIVIDE,", LANGUAGE),
-    ("by_is_times", "features/language_reading.py", "ast.Div: Op.DIVIDE,", "ast.Div: Op.MULTIPLY,", LANGUAGE),
-    ("least_is_most", "features/language_reading.py", '"min": (Op.MIN', '"min": (Op.MAX', LANGUAGE),
-    ("most_is_least", "features/language_reading.py", '"max": (Op.MAX', '"max": (Op.MIN', LANGUAGE),
-    ("root_is_logarithm", "features/language_reading.py", '"sqrt": (Op.SQRT', '"sqrt": (Op.LOG', LANGUAGE),
-    ("logarithm_is_root", "features/language_reading.py", '"log": (Op.LOG', '"log": (Op.SQRT', LANGUAGE),
-    ("if_nan_is_least", "features/language_reading.py", '"if_nan": (Op.IF_NAN', '"if_nan": (Op.MIN', LANGUAGE),
+    ("plus_is_minus", "features/expressions/reading.py", "ast.Add: Op.ADD,", "ast.Add: Op.SUBTRACT,", LANGUAGE),
+    ("minus_is_plus", "features/expressions/reading.py", "ast.Sub: Op.SUBTRACT,", "ast.Sub: Op.ADD,", LANGUAGE),
+    ("times_is_by", "features/expressions/reading.py", "ast.Mult: Op.MULTIPLY,", "ast.Mult: Op.DIVIDE,", LANGUAGE),
+    ("by_is_times", "features/expressions/reading.py", "ast.Div: Op.DIVIDE,", "ast.Div: Op.MULTIPLY,", LANGUAGE),
+    ("least_is_most", "features/expressions/reading.py", '"min": (Op.MIN', '"min": (Op.MAX', LANGUAGE),
+    ("most_is_least", "features/expressions/reading.py", '"max": (Op.MAX', '"max": (Op.MIN', LANGUAGE),
+    ("root_is_logarithm", "features/expressions/reading.py", '"sqrt": (Op.SQRT', '"sqrt": (Op.LOG', LANGUAGE),
+    ("logarithm_is_root", "features/expressions/reading.py", '"log": (Op.LOG', '"log": (Op.SQRT', LANGUAGE),
+    ("if_nan_is_least", "features/expressions/reading.py", '"if_nan": (Op.IF_NAN', '"if_nan": (Op.MIN', LANGUAGE),
 )
 """One for each operation of the language, as ``KINDS``."""
 
 BUGS = (
     *(Bug(name, (Edit(file, old, new),), tests) for name, file, old, new, tests in TEXTS),
     *(Bug(name, (Edit(file, old, new),), tests) for name, file, old, new, tests in KINDS),
-    Bug("no_sync", (Edit("events/segments.py", SYNC, "            _ = file"),), POWER_LOSS),
+    Bug("no_sync", (Edit("events/segments/segments.py", SYNC, "            _ = file"),), POWER_LOSS),
     Bug(
         "every_second_sync_late",
-        (Edit("events/segments.py", SYNC, "            _ = self._tail.position % 2 and self._disk.sync(file)"),),
+        (
+            Edit(
+                "events/segments/segments.py", SYNC, "            _ = self._tail.position % 2 and self._disk.sync(file)"
+            ),
+        ),
         POWER_LOSS,
     ),
     Bug(
         "acknowledge_into_a_file_without_a_name",
-        (Edit("events/segments.py", "        self.require_in_place()  #", "        _ = file  #"),),
+        (Edit("events/segments/segments.py", "        self.require_in_place()  #", "        _ = file  #"),),
         ("tests/events/test_in_place.py",),
     ),
     Bug(
@@ -348,19 +388,31 @@ BUGS = (
     ),
     Bug(
         "log_shorter_than_its_snapshot",
-        (Edit("events/segments.py", "        self._known_end.require(self._folder, found.tail.position)\n", ""),),
+        (
+            Edit(
+                "events/segments/segments.py",
+                "        self._known_end.require(self._folder, found.tail.position)\n",
+                "",
+            ),
+        ),
         ("tests/engine/test_log_completeness.py",),
     ),
     Bug(
         "served_records_gone_with_a_full_queue",
-        (Edit("engine/outbox.py", "            self._keep(AGAIN_S)\n", "            self._lots.clear()\n"),),
-        ("tests/engine/test_outbox.py",),
+        (
+            Edit(
+                "engine/ingest/served_buffer.py",
+                "            self._keep(AGAIN_S)\n",
+                "            self._lots.clear()\n",
+            ),
+        ),
+        ("tests/engine/ingest/test_served_buffer.py",),
     ),
     Bug(
         "reset_behind_the_last_answer",
         (
             Edit(
-                "serving/protocol.py",
+                "serving/http/bounded_protocol.py",
                 "            self._lingering = Lingering(self.transport, self.loop, self.close)\n",
                 "            self.close()\n",
             ),
@@ -371,12 +423,12 @@ BUGS = (
         "memory_of_refused_packings",
         (
             Edit(
-                "serving/unpack.py",
+                "serving/http/decompression.py",
                 "            found = self._read(min(",
                 "            found = self._source.read(min(",
             ),
         ),
-        ("tests/serving/test_unpack.py",),
+        ("tests/serving/http/test_decompression.py",),
     ),
     Bug(
         "half_a_key",
@@ -385,14 +437,14 @@ BUGS = (
     ),
     Bug(
         "same_generation_after_a_restore",
-        (Edit("app/restoring.py", "            _begin_generation(work)\n", ""),),
-        ("tests/app/test_backup.py",),
+        (Edit("app/operate/restore.py", "            _begin_generation(work)\n", ""),),
+        ("tests/app/operate/test_backup.py",),
     ),
     Bug(
         "rewritten_is_damaged",
         (
             Edit(
-                "events/segment_reader.py",
+                "events/segments/segment_reader.py",
                 "            if self._is_replaced():",
                 "            if not self._is_replaced:",
             ),
@@ -403,7 +455,7 @@ BUGS = (
         "no_folder_sync",
         (
             Edit(
-                "events/segments.py",
+                "events/segments/segments.py",
                 "            self._disk.sync_folder(self._folder)  # a file without a name is lost, however well it is synced",  # noqa: E501  the line as it is
                 "            _ = file",
             ),
@@ -423,7 +475,7 @@ BUGS = (
         "value_at_an_edge_in_the_bin_above",
         (
             Edit(
-                "evaluation/drift.py",
+                "evaluation/metrics/drift.py",
                 'np.bincount(np.searchsorted(edges, values, side="left")',
                 'np.bincount(np.searchsorted(edges, values, side="right")',
             ),
@@ -432,14 +484,14 @@ BUGS = (
     ),
     Bug(
         "table_row_of_this_very_moment",
-        (Edit("state/versions.py", "    if times[stop - 1] < now_ms:", "    if times[stop - 1] <= now_ms:"),),
+        (Edit("features/versions.py", "    if times[stop - 1] < now_ms:", "    if times[stop - 1] <= now_ms:"),),
         TABLES,
     ),
     Bug(
         "table_row_of_the_same_time_in_any_order",
         (
             Edit(
-                "state/versions.py",
+                "features/versions.py",
                 "np.lexsort((times, hashes))",
                 "np.lexsort((-np.arange(len(times)), times, hashes))",
             ),
@@ -448,19 +500,19 @@ BUGS = (
     ),
     Bug(
         "table_row_of_the_age_of_its_ttl",
-        (Edit("state/versions.py", "now_ms - times[row[i]] >= ttl_ms", "now_ms - times[row[i]] > ttl_ms"),),
+        (Edit("features/versions.py", "now_ms - times[row[i]] >= ttl_ms", "now_ms - times[row[i]] > ttl_ms"),),
         TABLES,
     ),
     Bug(
         "table_time_rounded_up",
-        (Edit("app/tables.py", "astype(np.int64) // micros", "astype(np.int64) // -micros * -1"),),
+        (Edit("app/feature_tables.py", "astype(np.int64) // micros", "astype(np.int64) // -micros * -1"),),
         TABLES,
     ),
     Bug(
         "missing_values_in_the_last_bin",
         (
             Edit(
-                "evaluation/drift.py",
+                "evaluation/metrics/drift.py",
                 "    known = values[np.isfinite(values)].astype(np.float64)",
                 "    known = values.astype(np.float64)",
             ),
@@ -469,14 +521,14 @@ BUGS = (
     ),
     Bug(
         "no_checksum",
-        (Edit("events/frames.py", "    return summed.digest() == frame.checksum", "    return True"),),
+        (Edit("events/segments/frames.py", "    return summed.digest() == frame.checksum", "    return True"),),
         LOG,
     ),
     Bug(
         "truncation_in_mid_log",
         (
             Edit(
-                "events/segment_scan.py",
+                "events/segments/segment_scan.py",
                 "        flaw = _Flaw(flaw.reason, None if later is None else later.first, later is not None or not is_last)",  # noqa: E501  the line as it is
                 "        flaw = _Flaw(flaw.reason, None, is_damage=False)",
             ),
@@ -487,7 +539,7 @@ BUGS = (
         "second_sync_after_a_failed_one",
         (
             Edit(
-                "events/segments.py",
+                "events/segments/segments.py",
                 '            raise self._refuse(f"a commit of {bytes_of(parts)} bytes could not be synced", error) from error',  # noqa: E501  the line as it is
                 "            self._disk.sync(file)",
             ),
@@ -497,21 +549,29 @@ BUGS = (
     Bug(
         "no_dedupe",
         (Edit("state/fold.py", "found == _NEW)", "found >= _NEW)"),),
-        ("tests/state/test_fold.py", "tests/state/test_vocabulary.py", "tests/state/test_event_ids.py"),
+        ("tests/state/test_fold.py", "tests/state/ids/test_vocabulary.py", "tests/state/ids/test_event_ids.py"),
     ),
     Bug(
         "who_is_erased_again_is_remembered_until_another_is_forgotten",
         (
             Edit(
-                "state/erasures.py", "min([*due, *last.values()], default=_NEVER)", "min(last.values(), default=_NEVER)"
+                "state/ids/erased_users.py",
+                "min([*due, *last.values()], default=_NEVER)",
+                "min(last.values(), default=_NEVER)",
             ),
         ),
         ("tests/state/test_fold.py",),
     ),
     Bug(
         "an_item_of_the_same_hash_is_the_item",
-        (Edit("state/item_slots.py", "found, is_found = at if same else _TAKEN, True", "found, is_found = at, True"),),
-        ("tests/state/test_vocabulary.py",),
+        (
+            Edit(
+                "state/ids/item_slots.py",
+                "found, is_found = at if same else _TAKEN, True",
+                "found, is_found = at, True",
+            ),
+        ),
+        ("tests/state/ids/test_vocabulary.py",),
     ),
     Bug(
         "ids_hash_alike_in_every_log",
@@ -522,28 +582,28 @@ BUGS = (
                 "    a, b, c, d = _A, _B, _C, _D\n    at",
             ),
         ),
-        ("tests/state/test_hashing.py", "tests/state/test_collisions.py"),
+        ("tests/state/structures/test_hashing.py", "tests/state/test_collisions.py"),
     ),
     Bug(
         "segment_outlives_its_user",
-        (Edit("state/segment_fold.py", "            user_code[user] = 0\n", "            pass\n"),),
-        ("tests/state/test_segments.py",),
+        (Edit("state/segments/segment_fold.py", "            user_code[user] = 0\n", "            pass\n"),),
+        ("tests/state/segments/test_segments.py",),
     ),
     Bug(
         "item_arrives_at_each_change",
-        (Edit("state/items.py", "        if self._status[index] != CATALOGUED:", "        if True:"),),
-        ("tests/state/test_arrivals.py",),
+        (Edit("state/items/items.py", "        if self._status[index] != CATALOGUED:", "        if True:"),),
+        ("tests/state/items/test_arrivals.py",),
     ),
     Bug(
         "letter_sent_again_without_an_id",
-        (Edit("events/resending.py", '        dated["event_id"] = _raw(', "        _ = ("),),
-        ("tests/events/test_resending.py", "tests/serving/test_letters.py"),
+        (Edit("events/dead_letters/resending.py", '        dated["event_id"] = _raw(', "        _ = ("),),
+        ("tests/events/dead_letters/test_resending.py", "tests/serving/admin/test_dead_letters.py"),
     ),
     Bug(
         "no_dedupe_in_the_intake",
         (
             Edit(
-                "engine/intake.py",
+                "engine/ingest/dedupe.py",
                 "self._pending.admit(prints, outcome, lot)",
                 "self._pending.admit(prints, outcome.copy(), lot)",
             ),
@@ -554,12 +614,14 @@ BUGS = (
         "snapshot_without_rename",
         (
             Edit(
-                "engine/snapshots.py",
+                "engine/snapshots/snapshots.py",
                 '    temporary = folder / f"{_TEMPORARY}{name}"\n',
                 "    temporary = folder / name\n",
             ),
             Edit(
-                "engine/snapshots.py", "    shutil.rmtree(final, ignore_errors=True)\n    temporary.rename(final)\n", ""
+                "engine/snapshots/snapshots.py",
+                "    shutil.rmtree(final, ignore_errors=True)\n    temporary.rename(final)\n",
+                "",
             ),
         ),
         SNAPSHOTS,
@@ -588,17 +650,17 @@ BUGS = (
         "pre_sum_of_a_batch",
         (
             Edit(
-                "state/item_fold.py",
+                "state/items/item_fold.py",
                 "    impressions = len(weights)\n    for event in",
                 "    impressions = len(weights)\n    extra = np.zeros(counters.shape)\n    for event in",
             ),
             Edit(
-                "state/item_fold.py",
+                "state/items/item_fold.py",
                 "            counters[item, h, row] += weight\n",
                 "            extra[item, h, row] += weight\n",
             ),
             Edit(
-                "state/item_fold.py",
+                "state/items/item_fold.py",
                 "\n\n@kernel\ndef switch_item(",
                 "    counters += extra\n\n\n@kernel\ndef switch_item(",
             ),
@@ -622,24 +684,24 @@ BUGS = (
     ),
     Bug(
         "history_file_not_synced",
-        (Edit("events/history_file.py", "        self._disk.sync(self.file)\n", ""),),
+        (Edit("events/history/history_file.py", "        self._disk.sync(self.file)\n", ""),),
         SEALING,
     ),
     Bug(
         "history_manifest_not_synced",
-        (Edit("events/history.py", "        disk.sync(file)\n", ""),),
+        (Edit("events/history/history.py", "        disk.sync(file)\n", ""),),
         SEALING,
     ),
     Bug(
         "history_folder_not_synced",
         (
             Edit(
-                "events/history_file.py",
+                "events/history/history_file.py",
                 "        self._disk.rename(self._fresh, path)\n        self._disk.sync_folder(self._place)",
                 "        self._disk.rename(self._fresh, path)",
             ),
             Edit(
-                "events/history.py",
+                "events/history/history.py",
                 "    disk.rename(fresh, place / MANIFEST_NAME)\n    disk.sync_folder(place)",
                 "    disk.rename(fresh, place / MANIFEST_NAME)",
             ),
@@ -653,34 +715,46 @@ BUGS = (
     ),
     Bug(
         "half_sealed_segments_stay",
-        (Edit("events/segment_scan.py", " if first >= end]", " if first >= 0 * end]"),),
+        (Edit("events/segments/segment_scan.py", " if first >= end]", " if first >= 0 * end]"),),
         SEALING,
     ),
     Bug(
         "history_ends_one_early",
-        (Edit("events/segment_reader.py", "min(stop, history.end))", "min(stop, history.end - 1))"),),
+        (Edit("events/segments/segment_reader.py", "min(stop, history.end))", "min(stop, history.end - 1))"),),
         HISTORY,
     ),
     Bug(
         "trimmed_segment_is_missed",
-        (Edit("events/segment_reader.py", "except (FileNotFoundError, _Missing):", "except ZeroDivisionError:"),),
+        (
+            Edit(
+                "events/segments/segment_reader.py",
+                "except (FileNotFoundError, _Missing):",
+                "except ZeroDivisionError:",
+            ),
+        ),
         HISTORY,
     ),
     Bug(
         "row_group_is_not_checked",
         (
-            Edit("events/history_file.py", "if checksum_of(batch) != self.file.groups[number].checksum:", "if False:"),
-            Edit("events/history_file.py", "page_checksum_verification=True", "page_checksum_verification=False"),
+            Edit(
+                "events/history/history_file.py",
+                "if checksum_of(batch) != self.file.groups[number].checksum:",
+                "if False:",
+            ),
+            Edit(
+                "events/history/history_file.py", "page_checksum_verification=True", "page_checksum_verification=False"
+            ),
         ),
         HISTORY,
     ),
-    Bug("a_file_of_two_days", (Edit("events/history_file.py", "return is_same_day and", "return"),), HISTORY),
+    Bug("a_file_of_two_days", (Edit("events/history/history_file.py", "return is_same_day and", "return"),), HISTORY),
     Bug("young_events_sealed", (Edit("events/sealing.py", "- 1) >= before_ms or", "- 1) >= 1 << 60 or"),), HISTORY),
     Bug(
         "cut_before_the_base",
         (
             Edit(
-                "engine/seal_child.py",
+                "engine/history/worker.py",
                 "    base = beginning.write_base(data, decode_settings(order.settings), reader, begin, pace)\n"
                 "    retain(reader.folder, RealDisk(), begin)",
                 "    retain(reader.folder, RealDisk(), begin)\n"
@@ -691,34 +765,34 @@ BUGS = (
     ),
     Bug(
         "cells_keep_their_landmark",
-        (Edit("state/cell_fold.py", "rebase_factor(landmark_at(before, period), begin, period)", "1.0"),),
+        (Edit("state/cells/fold.py", "rebase_factor(landmark_at(before, period), begin, period)", "1.0"),),
         CELLS,
     ),
     Bug(
         "windows_are_not_emptied",
-        (Edit("state/cell_windows.py", "words[total] = whole - gone", "words[total] = whole"),),
+        (Edit("state/cells/windows.py", "words[total] = whole - gone", "words[total] = whole"),),
         CELLS,
     ),
     Bug(
         "a_new_row_is_what_it_was",
-        (Edit("state/cell_fold.py", "if is_new[j] or words[at] == 0.0:", "if words[at] == 0.0:"),),
+        (Edit("state/cells/fold.py", "if is_new[j] or words[at] == 0.0:", "if words[at] == 0.0:"),),
         CELLS,
     ),
     Bug(
         "late_events_count_everywhere",
-        (Edit("state/cell_fold.py", "        if is_late:\n            continue\n", ""),),
+        (Edit("state/cells/fold.py", "        if is_late:\n            continue\n", ""),),
         CELLS,
     ),
     Bug(
         "late_events_stay_out_of_the_ring",
-        (Edit("state/cell_windows.py", "            words[ring + late % BUCKETS] += taken\n", "            pass\n"),),
+        (Edit("state/cells/windows.py", "            words[ring + late % BUCKETS] += taken\n", "            pass\n"),),
         WINDOWS,
     ),
     Bug(
         "what_is_ahead_counts_as_now",
         (
             Edit(
-                "state/cell_windows.py",
+                "state/cells/windows.py",
                 "    words[ring + (bucket + 1) % BUCKETS] += taken\n\n\n@kernel\ndef add_late",
                 "\n\n@kernel\ndef add_late",
             ),
@@ -727,22 +801,22 @@ BUGS = (
     ),
     Bug(
         "windows_end_where_they_were_written",
-        (Edit("state/cell_read.py", "plan[LATEST, w] = bucket * period", "plan[LATEST, w] = plan[BEGIN, w]"),),
+        (Edit("state/cells/read.py", "plan[LATEST, w] = bucket * period", "plan[LATEST, w] = plan[BEGIN, w]"),),
         WINDOWS,
     ),
     Bug(
         "decay_weights_hold_too_long",
-        (Edit("state/cell_fold.py", "if time_ms < clock[_WEIGHT_LOW] or time_ms", "if time_ms"),),
+        (Edit("state/cells/fold.py", "if time_ms < clock[_WEIGHT_LOW] or time_ms", "if time_ms"),),
         CELLS,
     ),
     Bug(
         "only_the_first_tag_is_read",
-        (Edit("state/cell_read.py", "if group[CODES] <= 1:", "if group[CODES] <= 99:"),),
+        (Edit("state/cells/read.py", "if group[CODES] <= 1:", "if group[CODES] <= 99:"),),
         CELLS,
     ),
     Bug(
         "pairs_of_an_erased_user_stay",
-        (Edit("state/cells.py", "                    group.keys.release(row)\n", ""),),
+        (Edit("state/cells/cells.py", "                    group.keys.release(row)\n", ""),),
         CELLS,
     ),
     Bug(
@@ -758,19 +832,19 @@ BUGS = (
     ),
     Bug(
         "rows_behind_those_restored_stay",
-        (Edit("state/cells.py", "            group.rows[len(rows) : int(self._touched[number])] = 0.0\n", ""),),
+        (Edit("state/cells/cells.py", "            group.rows[len(rows) : int(self._touched[number])] = 0.0\n", ""),),
         CELLS,
     ),
     Bug(
         "pairs_are_merged_in_any_order",
-        (Edit("state/cells.py", 'found[np.argsort(rows[found, 0], kind="stable")].tolist()', "found.tolist()"),),
+        (Edit("state/cells/cells.py", 'found[np.argsort(rows[found, 0], kind="stable")].tolist()', "found.tolist()"),),
         CELLS,
     ),
     Bug(
         "late_outcomes_are_dropped",
         (
             Edit(
-                "state/outcome_fold.py",
+                "state/outcomes/outcome_fold.py",
                 "            if place >= 0:\n",
                 "            if place >= 0 and now - held.slates[place]['log_time_ms'] > window_ms // 2:\n"
                 "                continue\n"
@@ -781,19 +855,25 @@ BUGS = (
     ),
     Bug(
         "an_outcome_that_comes_again_counts_again",
-        (Edit("state/outcome_fold.py", 'if row["bits"] & bit == 0:', "if bit:"),),
+        (Edit("state/outcomes/outcome_fold.py", 'if row["bits"] & bit == 0:', "if bit:"),),
         OUTCOMES,
     ),
     Bug(
         "duplicates_are_outcomes",
-        (Edit("state/outcome_fold.py", "if not columns.folded[i] or request == _NONE:", "if request == _NONE:"),),
+        (
+            Edit(
+                "state/outcomes/outcome_fold.py",
+                "if not columns.folded[i] or request == _NONE:",
+                "if request == _NONE:",
+            ),
+        ),
         OUTCOMES,
     ),
     Bug(
         "a_slate_leaves_a_millisecond_early",
         (
             Edit(
-                "state/outcome_fold.py",
+                "state/outcomes/outcome_fold.py",
                 'now - held.slates[rings[0]["head"]]["log_time_ms"] > window_ms',
                 'now - held.slates[rings[0]["head"]]["log_time_ms"] >= window_ms',
             ),
@@ -804,7 +884,7 @@ BUGS = (
         "one_slate_too_few_is_held",
         (
             Edit(
-                "state/outcome_fold.py",
+                "state/outcomes/outcome_fold.py",
                 'while rings[0]["count"] == len(held.slates) or',
                 'while rings[0]["count"] == len(held.slates) - 1 or',
             ),
@@ -813,14 +893,14 @@ BUGS = (
     ),
     Bug(
         "erased_users_slates_keep_their_name",
-        (Edit("state/outcome_fold.py", '            slate["user"] = _NONE\n', "            pass\n"),),
+        (Edit("state/outcomes/outcome_fold.py", '            slate["user"] = _NONE\n', "            pass\n"),),
         OUTCOMES,
     ),
     Bug(
         "a_group_in_use_gives_its_number_away",
         (
             Edit(
-                "state/slate_groups.py",
+                "state/outcomes/slate_groups.py",
                 "now_ms - int(self._served_ms[oldest]) > self._window_ms",
                 "now_ms - int(self._served_ms[oldest]) >= self._window_ms",
             ),
@@ -829,14 +909,14 @@ BUGS = (
     ),
     Bug(
         "a_map_in_a_record_is_half_as_long",
-        (Edit("state/served_slates.py", "left += 2 * size", "left += size"),),
-        ("tests/state/test_served_slates.py",),
+        (Edit("state/outcomes/served_parser.py", "left += 2 * size", "left += size"),),
+        ("tests/state/outcomes/test_served_parser.py",),
     ),
     Bug(
         "what_waits_is_not_joined",
         (
             Edit(
-                "state/outcome_fold.py",
+                "state/outcomes/outcome_fold.py",
                 '    if held.waiting_meta[0]["count"] == 0:',
                 '    if held.waiting_meta[0]["count"] >= 0:',
             ),
@@ -845,7 +925,7 @@ BUGS = (
     ),
     Bug(
         "merges_are_not_said_again",
-        (Edit("state/restating.py", "id_hash(merged_id(event.body), key) if event.operation == _MERGE else 0", "0"),),
+        (Edit("state/restate.py", "id_hash(merged_id(event.body), key) if event.operation == _MERGE else 0", "0"),),
         RETENTION,
     ),
     Bug(
@@ -857,7 +937,7 @@ BUGS = (
         "a_fold_begins_empty",
         (
             Edit(
-                "engine/beginning.py",
+                "engine/snapshots/base_state.py",
                 "    if reader.begin == 0:\n        return Fold",
                 "    if reader.begin >= 0:\n        return Fold",
             ),
@@ -868,7 +948,7 @@ BUGS = (
         "backup_of_a_growing_segment",
         (
             Edit(
-                "app/backup.py",
+                "app/operate/backup.py",
                 "survey.tail.size if first == survey.tail.segment else None",
                 "None if first == survey.tail.segment else None",
             ),
@@ -877,12 +957,18 @@ BUGS = (
     ),
     Bug(
         "restore_compares_nothing",
-        (Edit("app/restoring.py", "if _entry_of(work / path) != manifest.files[name]:", "if False:"),),
+        (Edit("app/operate/restore.py", "if _entry_of(work / path) != manifest.files[name]:", "if False:"),),
         BACKUP,
     ),
     Bug(
         "backup_goes_on_without_a_file",
-        (Edit("app/backup.py", "            except FileNotFoundError:", "            except ZeroDivisionError:"),),
+        (
+            Edit(
+                "app/operate/backup.py",
+                "            except FileNotFoundError:",
+                "            except ZeroDivisionError:",
+            ),
+        ),
         BACKUP,
     ),
     Bug(
@@ -892,24 +978,24 @@ BUGS = (
     ),
     Bug(
         "plain_json_takes_a_field_twice",
-        (Edit("events/json_kernels.py", "        if field < 0 or seen & (1 << field):", "        if field < 0:"),),
+        (Edit("events/json/kernels.py", "        if field < 0 or seen & (1 << field):", "        if field < 0:"),),
         PLAIN,
     ),
     Bug(
         "context_unsorted",
-        (Edit("events/json_kernels.py", "            if order > 0:", "            if order > -1_000:"),),
+        (Edit("events/json/kernels.py", "            if order > 0:", "            if order > -1_000:"),),
         PLAIN,
     ),
     Bug(
         "number_rounded_twice",
-        (Edit("events/json_value_kernels.py", "_MANTISSA_MAX = 1 << 53", "_MANTISSA_MAX = 1 << 62"),),
+        (Edit("events/json/value_kernels.py", "_MANTISSA_MAX = 1 << 53", "_MANTISSA_MAX = 1 << 62"),),
         PLAIN,
     ),
     Bug(
         "arrow_null_is_empty",
         (
             Edit(
-                "events/arrow_columns.py",
+                "events/arrow/columns.py",
                 "        view.lengths[~valid(column)] = -1",
                 "        view.lengths[~valid(column)] = 0",
             ),
@@ -920,7 +1006,7 @@ BUGS = (
         "arrow_time_not_checked",
         (
             Edit(
-                "events/arrow.py",
+                "events/arrow/arrow.py",
                 "        self.odd |= sent & ~(is_right & (found >= TIME_MS_MIN)",
                 "        self.odd |= sent & ~(is_right & (found >= 0)",
             ),
@@ -929,14 +1015,14 @@ BUGS = (
     ),
     Bug(
         "arrow_unpacks_anything",
-        (Edit("events/arrow_messages.py", "        if unpacked > bounds.message_bytes_max:", "        if False:"),),
+        (Edit("events/arrow/messages.py", "        if unpacked > bounds.message_bytes_max:", "        if False:"),),
         ARROW,
     ),
     Bug(
         "bulk_loses_order_when_the_queue_is_full",
         (
             Edit(
-                "serving/ingest.py",
+                "serving/events/ingest.py",
                 "            async with turn:\n                work",
                 "            if turn:\n                work",
             ),
@@ -945,7 +1031,7 @@ BUGS = (
     ),
     Bug(
         "pipe_without_bound",
-        (Edit("serving/pipe.py", "                    self._has_room.clear()", "                    pass"),),
+        (Edit("serving/http/pipe.py", "                    self._has_room.clear()", "                    pass"),),
         BULK,
     ),
     Bug("any_name_is_the_servers", (Edit(GATE, "if not self._hosts.allows(name):", "if False:"),), GATED),
@@ -967,35 +1053,35 @@ BUGS = (
     ),
     Bug(
         "pending_ids_forgotten_as_they_grow",
-        (Edit("state/pending_ids.py", "        self._used[0] = used\n", "        self._used[0] = 0\n"),),
-        ("tests/state/test_pending_ids.py",),
+        (Edit("state/ids/pending_ids.py", "        self._used[0] = used\n", "        self._used[0] = 0\n"),),
+        ("tests/state/ids/test_pending_ids.py",),
     ),
     Bug(
         "import_knows_the_last_copy",
-        (Edit("app/import_order.py", "~in_log[place])", "in_log[place])"),),
-        ("tests/app/test_import_order.py",),
+        (Edit("app/ingest/ordering.py", "~in_log[place])", "in_log[place])"),),
+        ("tests/app/ingest/test_ordering.py",),
     ),
     Bug(
         "import_ids_by_row",
         (
             Edit(
-                "app/import_parts.py",
+                "app/ingest/batches.py",
                 "        return self._joined(plain, lines[index], records",
                 "        return self._joined(plain, index.astype(np.int64), records",
             ),
         ),
-        ("tests/app/test_import_parts.py",),
+        ("tests/app/ingest/test_batches.py",),
     ),
     Bug(
         "lines_without_escapes",
         (
             Edit(
-                "events/line_kernels.py",
+                "events/json/line_kernels.py",
                 "        if text[at] == _QUOTE or text[at] == _BACKSLASH:",
                 "        if text[at] == _QUOTE:",
             ),
         ),
-        ("tests/events/test_encode.py",),
+        ("tests/events/json/test_encode.py",),
     ),
     # What follows needs several things to meet; beside each is the first seed that finds it.
     Bug(  # 2
@@ -1007,7 +1093,7 @@ BUGS = (
         "apply_before_sync",
         (
             Edit(
-                "engine/writer.py",
+                "engine/ingest/writer.py",
                 "        try:\n            self._log.append(batch)\n",
                 "        self._deliver(Written(first, batch, entries, None, 0.0, prints))\n"
                 "        try:\n            self._log.append(batch)\n",
@@ -1019,7 +1105,7 @@ BUGS = (
         "log_time_goes_back_with_the_clock",
         (
             Edit(
-                "engine/writer.py",
+                "engine/ingest/writer.py",
                 'rows["log_time_ms"] = max(last_log_time_ms, now_ms)',
                 'rows["log_time_ms"] = now_ms',
             ),
@@ -1030,7 +1116,7 @@ BUGS = (
         "waiter_told_early",
         (
             Edit(
-                "engine/turns.py",
+                "engine/ingest/fold_scheduler.py",
                 "        if self.fold.log_position >= position:\n            return True",
                 "        if self.fold.log_position + 3 >= position:\n            return True",
             ),
@@ -1041,7 +1127,7 @@ BUGS = (
         "half_a_commit_left_on_a_full_disk",
         (
             Edit(
-                "events/segments.py",
+                "events/segments/segments.py",
                 "            self._disk.truncate(file, self._tail.size)\n            self._disk.sync(file)\n",
                 "            self._disk.sync(file)\n",
             ),
@@ -1068,7 +1154,7 @@ BUGS = (
         "eviction_order",
         (
             Edit(
-                "state/user_slots.py",
+                "state/ids/user_slots.py",
                 "    if slot >= 0:\n        touch(slot, users, meta)\n        return slot, False",
                 "    if slot >= 0:\n        return slot, False",
             ),
@@ -1079,7 +1165,7 @@ BUGS = (
         "log_time_of_the_batch_and_not_of_the_event",
         (
             Edit(
-                "state/item_fold.py",
+                "state/items/item_fold.py",
                 "        now = log_time_ms[event]\n",
                 "        now = log_time_ms[len(kind) - 1]\n",
             ),
@@ -1136,7 +1222,7 @@ BUGS = (
     ),
     Bug(  # 2
         "features_of_the_first_candidates",
-        (Edit("ranking/served.py", "_bytes(logged.values[chosen])", "_bytes(logged.values[: len(chosen)])"),),
+        (Edit("ranking/record/served.py", "_bytes(logged.values[chosen])", "_bytes(logged.values[: len(chosen)])"),),
         FUZZ,
     ),
     Bug(  # 2
@@ -1148,7 +1234,7 @@ BUGS = (
         "last_frame_not_written_again",
         (
             Edit(
-                "events/segments.py",
+                "events/segments/segments.py",
                 "        self._disk.write(self._file, [last], start)\n        self._disk.sync(self._file)  #",
                 "        self._disk.sync(self._file)  #",
             ),
@@ -1173,7 +1259,7 @@ BUGS = (
         "rewrite_without_the_last_events",
         (
             Edit(
-                "engine/eraser.py",
+                "engine/erasure/eraser.py",
                 "            go_on(SegmentReader(self._folder.log, disk), fresh, erased, log.end)\n",
                 "            _ = fresh, erased\n",
             ),
@@ -1233,12 +1319,12 @@ BUGS = (
         "parity_compared_an_event_late",
         (
             Edit(
-                "engine/parity_watch.py",
+                "engine/snapshots/parity_watch.py",
                 "*(place - first for place in self._at if",
                 "*(place - first + 1 for place in self._at if",
             ),
         ),
-        ("tests/engine/test_parity_watch.py",),
+        ("tests/engine/snapshots/test_parity_watch.py",),
     ),
     Bug(
         "a_rerun_leaves_the_columns_of_a_failed_block_of_features_out",
@@ -1255,7 +1341,7 @@ BUGS = (
         "what_is_missing_because_it_failed_is_a_number",
         (
             Edit(
-                "features/apart.py",
+                "features/degraded_block.py",
                 "        values[:, [name in self.lost for name in self.names]] = np.nan\n",
                 "",
             ),
@@ -1269,55 +1355,61 @@ BUGS = (
     ),
     Bug(
         "a_rerun_asks_the_reader_that_raised",
-        (Edit("features/apart.py", "if place in asked else Silent(reader.rows)", "if True else Silent(reader.rows)"),),
+        (
+            Edit(
+                "features/degraded_block.py",
+                "if place in asked else Silent(reader.rows)",
+                "if True else Silent(reader.rows)",
+            ),
+        ),
         ("tests/ranking/test_features_apart.py",),
     ),
     Bug(
         "documents_of_a_cut_history_are_taken_for_what_was_counted",
         (Edit("state/fold.py", "        self.counted.begin_at(position)\n", ""),),
-        ("tests/state/test_counted.py",),
+        ("tests/state/cells/test_coverage.py",),
     ),
     Bug(
         "a_window_is_complete_before_its_last_bucket_is",
         (
             Edit(
-                "engine/feature_reads.py",
+                "engine/answer/feature_reads.py",
                 "cell.window_ms and cell.window_ms + -(-cell.window_ms // BUCKETS) < held_ms",
                 "cell.window_ms and cell.window_ms < held_ms",
             ),
         ),
-        ("tests/engine/test_feature_reads.py",),
+        ("tests/engine/answer/test_feature_reads.py",),
     ),
     Bug(
         "an_unknown_item_is_read_as_the_last_one",
         (
             Edit(
-                "engine/feature_reads.py",
+                "engine/answer/feature_reads.py",
                 "    item_index = fold.vocabulary.item_indices(ask.items)\n",
                 "    item_index = fold.vocabulary.item_indices(ask.items) % max(fold.vocabulary.item_count, 1)\n",
             ),
         ),
-        ("tests/engine/test_feature_reads.py",),
+        ("tests/engine/answer/test_feature_reads.py",),
     ),
     Bug(
         "replay_sees_the_act",
         (
             Edit(
-                "app/replay_examples.py",
+                "app/point_in_time/replay_examples.py",
                 "        cursor.to_position(LogPosition(position))\n",
                 "        cursor.to_position(LogPosition(position + 1))\n",
             ),
         ),
-        ("tests/app/test_examples.py",),
+        ("tests/app/point_in_time/test_served_examples.py",),
     ),
     Bug(
         "code that the file does not name is imported",
-        (Edit("app/component_relations.py", "if part.path and part.path not in known:", "if False:"),),
+        (Edit("app/config/component_constraints.py", "if part.path and part.path not in known:", "if False:"),),
         ("tests/app/test_components_named.py",),
     ),
     Bug(
         "a component may lie behind a link that leads elsewhere",
-        (Edit("app/load.py", "if not path.is_relative_to(root):", "if False:"),),
+        (Edit("app/config/custom_components.py", "if not path.is_relative_to(root):", "if False:"),),
         ("tests/app/test_components_named.py",),
     ),
     Bug(
@@ -1327,19 +1419,19 @@ BUGS = (
     ),
     Bug(
         "a part of a kept configuration goes while another names it",
-        (Edit("app/config_parts.py", "named.update((listed.rest, *listed.placements))", "named.add(listed.rest)"),),
-        ("tests/app/test_config_parts.py",),
+        (Edit("app/config/parts.py", "named.update((listed.rest, *listed.placements))", "named.add(listed.rest)"),),
+        ("tests/app/config/test_parts.py",),
     ),
     Bug(
         "a follower waits no longer for an answer than for a write",
         (
             Edit(
-                "serving/passing.py",
+                "serving/cluster/proxy.py",
                 "status, headers = await patience.until(line.head())",
                 "status, headers = await self._within(line.head())",
             ),
         ),
-        ("tests/serving/test_passing.py",),
+        ("tests/serving/cluster/test_proxy.py",),
     ),
     Bug(
         "dead letters are open to the group",

@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from midstream.app.config import Placement
-from midstream.app.running import Outside
-from midstream.engine.answering import Answering
+from midstream.app.config.schema import Placement
+from midstream.app.opening import Outside
+from midstream.engine.answer.answering import Answering
 from midstream.engine.types import Ask
 from midstream.testing.patience import PATIENCE_S
 

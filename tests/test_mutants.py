@@ -91,7 +91,7 @@ def test_what_writes_code_into_kernels_is_part_of_them():
     assert {each.line for each in found} == {2, 6}
     assert all(each.in_kernel for each in found)
     assert not any(each.in_kernel for each in candidates("models/toy.py", source.replace(b"intrinsic", b"other")))
-    for file in ("models/lanes.py", "models/wide_vectors.py", "state/prefetch.py"):
+    for file in ("models/kernels/simd_dot.py", "models/kernels/wide_vectors.py", "state/structures/prefetch.py"):
         found = candidates(file, (PACKAGE / file).read_bytes())
         assert found
         assert all(each.in_kernel for each in found), file
@@ -104,7 +104,7 @@ def test_a_constant_of_kernels_is_part_of_them():
     assert all(each.in_kernel for each in candidates("state/toy.py", table))
     assert not any(each.in_kernel for each in candidates("state/toy.py", table.replace(b"made(2)", b"2")))
     assert {each.line for each in candidates("state/toy.py", members) if each.in_kernel} == {2}
-    for file in ("state/decay.py", "state/logarithm.py", "events/kernel.py"):
+    for file in ("state/structures/decay.py", "state/structures/exact_math.py", "events/kernel.py"):
         assert all(each.in_kernel for each in candidates(file, (PACKAGE / file).read_bytes())), file
 
 
@@ -183,7 +183,7 @@ def test_a_change_is_imported_in_place_of_the_module_and_the_file_stays(tmp_path
 def test_a_changed_kernel_is_compiled_in_a_folder_of_its_own(tmp_path):
     """So is what it is a part of; what has nothing to do with it is not."""
     own, other = PACKAGE / "state" / "pairs.py", PACKAGE / "state" / "users.py"
-    change = Change("midstream.state.pairs", str(own), "", str(tmp_path / "kernels"), [str(own)])
+    change = Change("midstream.state.pairs.covisitation", str(own), "", str(tmp_path / "kernels"), [str(own)])
     spec = Changed(change).find_spec("midstream.events.kernel", [str(PACKAGE / "events")])
     assert spec is not None
     assert spec.loader is not None
@@ -191,7 +191,9 @@ def test_a_changed_kernel_is_compiled_in_a_folder_of_its_own(tmp_path):
     exec(spec.loader.get_code("midstream.events.kernel"), vars(module))  # noqa: S102  # as an import does
     assert module.cache_folder(own) == tmp_path / "kernels" / "state" / "pairs"
     assert module.cache_folder(other) == module._usual_folder(other) != module.cache_folder(own)
-    assert Changed(Change("midstream.state.pairs", str(own), "")).find_spec("midstream.events.kernel") is None
+    assert (
+        Changed(Change("midstream.state.pairs.covisitation", str(own), "")).find_spec("midstream.events.kernel") is None
+    )
 
 
 RUNS = """

@@ -75,7 +75,7 @@ class Module:
     """One source file, parsed."""
 
     path: str
-    """Below ``src/midstream``, such as ``state/users.py``."""
+    """Below ``src/midstream``, such as ``state/users/users.py``."""
     text: str
     tree: ast.Module
     imported: Mapping[str, str]
@@ -491,23 +491,23 @@ MIRRORED_FOLDERS = ("engine", "events", "features", "models", "ranking", "servin
 MIRRORED_LINES_MIN = 250
 """A module of so many lines is more than one can have in mind while looking for its test elsewhere."""
 TESTED_ELSEWHERE = {
-    "engine/beginning.py": "tests/engine/test_retention.py",  # what a state begins from is what retention left
-    "engine/question.py": "tests/engine/test_answering.py",  # each refusal is that of a question
+    "engine/snapshots/base_state.py": "tests/engine/history/test_retention.py",  # begins with what retention left
+    "engine/request_validation.py": "tests/engine/answer/test_answering.py",  # each refusal is that of a question
     "engine/types.py": "tests/contract/test_engines.py",  # values that all engines return
-    "events/arrow_columns.py": "tests/events/test_arrow.py",  # columns are read for a table
-    "events/frames.py": "tests/events/test_segments.py",  # a frame is what a segment is made of
-    "events/history_file.py": "tests/events/test_history.py",  # a file is what history is made of
-    "events/json_kernels.py": "tests/events/test_plain_json.py",  # kernels of that decoder
-    "events/segment_reader.py": "tests/events/test_segments.py",  # read beside the writer
-    "features/language_names.py": "tests/features/test_language.py",  # names stand in texts
-    "features/language_reading.py": "tests/features/test_language.py",  # as is the whole language
-    "features/request_inputs.py": "tests/features/test_inputs.py",  # all inputs are there
-    "ranking/why_not.py": "tests/ranking/test_explanation.py",  # the other half of an explanation
-    "serving/app.py": "tests/serving/test_protocol.py",  # routes are tested by what they serve
-    "serving/fields.py": "tests/serving/test_shapes.py",  # fields of every shape of body
-    "serving/openapi.py": "tests/serving/test_http_docs.py",  # the description beside the page
-    "state/cell_places.py": "tests/state/test_cells.py",  # kernels of that table
-    "state/cell_read.py": "tests/state/test_cells.py",  # as cell_places
+    "events/arrow/columns.py": "tests/events/arrow/test_arrow.py",  # columns are read for a table
+    "events/segments/frames.py": "tests/events/segments/test_segments.py",  # a frame is what a segment is made of
+    "events/history/history_file.py": "tests/events/history/test_history.py",  # a file is what history is made of
+    "events/json/kernels.py": "tests/events/json/test_plain.py",  # kernels of that decoder
+    "events/segments/segment_reader.py": "tests/events/segments/test_segments.py",  # read beside the writer
+    "features/expressions/names.py": "tests/features/test_language.py",  # names stand in texts
+    "features/expressions/reading.py": "tests/features/test_language.py",  # as is the whole language
+    "features/readers/request_inputs.py": "tests/features/readers/test_inputs.py",  # all inputs are there
+    "ranking/explain/why_not.py": "tests/ranking/explain/test_explanation.py",  # the other half of an explanation
+    "serving/app.py": "tests/serving/http/test_bounded_protocol.py",  # routes are tested by what they serve
+    "serving/http/parsing.py": "tests/serving/test_shapes.py",  # fields of every shape of body
+    "serving/openapi/document.py": "tests/serving/test_http_docs.py",  # the description beside the page
+    "state/cells/rows.py": "tests/state/cells/test_cells.py",  # kernels of that table
+    "state/cells/read.py": "tests/state/cells/test_cells.py",  # as cell_places
 }
 """Large modules whose tests are in a file of another name. None is added: a new module has a file of its own."""
 TESTED_ELSEWHERE_MAX = 17
@@ -516,13 +516,10 @@ TESTED_ELSEWHERE_MAX = 17
 
 def without_own_tests(package: Path, tests: Path) -> set[str]:
     """Large modules that no test file has the name of."""
-    large = (path for folder in MIRRORED_FOLDERS for path in (package / folder).glob("*.py"))
-    return {
-        f"{path.parent.name}/{path.name}"
-        for path in large
-        if len(path.read_text("utf-8").splitlines()) >= MIRRORED_LINES_MIN
-        and not (tests / path.parent.name / f"test_{path.name}").exists()
-    }
+    modules = (path for folder in MIRRORED_FOLDERS for path in (package / folder).rglob("*.py"))
+    large = (path for path in modules if len(path.read_text("utf-8").splitlines()) >= MIRRORED_LINES_MIN)
+    below = (path.relative_to(package) for path in large)
+    return {path.as_posix() for path in below if not (tests / path.with_name(f"test_{path.name}")).exists()}
 
 
 def test_a_large_module_has_a_test_file_of_its_name():
@@ -535,9 +532,29 @@ def test_a_large_module_has_a_test_file_of_its_name():
 def test_a_large_module_without_tests_is_seen(tmp_path: Path):
     """By its lines and by the names of the files beside it."""
     package, tests = tmp_path / "src", tmp_path / "tests"
-    for folder in (package / "state", tests / "state"):
+    for folder in (package / "state" / "cells", tests / "state" / "cells"):
         folder.mkdir(parents=True)
     for name, lines in (("small", MIRRORED_LINES_MIN - 1), ("large", MIRRORED_LINES_MIN), ("tested", 400)):
-        (package / "state" / f"{name}.py").write_text("x = 1\n" * lines)
-    (tests / "state" / "test_tested.py").write_text("")
-    assert without_own_tests(package, tests) == {"state/large.py"}
+        (package / "state" / "cells" / f"{name}.py").write_text("x = 1\n" * lines)
+    (tests / "state" / "cells" / "test_tested.py").write_text("")
+    (tests / "state" / "test_large.py").write_text("")
+    assert without_own_tests(package, tests) == {"state/cells/large.py"}
+
+
+FOLDER_FILES_MAX = 24
+"""What a reader takes in at a glance; a folder that grows past it wants rooms by capability."""
+
+
+def crowded(package: Path) -> set[str]:
+    """Folders with more modules than a reader takes in at a glance."""
+    folders = (path for path in (package, *package.rglob("*")) if path.is_dir())
+    return {path.relative_to(package).as_posix() for path in folders if len([*path.glob("*.py")]) > FOLDER_FILES_MAX}
+
+
+def test_no_folder_is_crowded(tmp_path: Path):
+    """Sources stand in rooms of at most 24 modules."""
+    assert crowded(PACKAGE) == set()
+    (tmp_path / "state").mkdir()
+    for number in range(FOLDER_FILES_MAX + 1):
+        (tmp_path / "state" / f"table_{number}.py").write_text("")
+    assert crowded(tmp_path) == {"state"}

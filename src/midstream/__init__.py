@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from midstream.app.config import Config
-    from midstream.app.exporting import Moment
-    from midstream.engine.shop import Shop
+    from midstream.app.config.schema import Config
+    from midstream.app.export.events import Moment
+    from midstream.engine.recommender import Shop
 
 __all__ = ["features_as_of", "features_of_served", "open", "read_events", "stream_events"]
 
@@ -38,7 +38,7 @@ def open(folder: str | Path, config: Config | None = None) -> Shop:  # noqa: A00
         LogDamaged: The log cannot be trusted; nothing was changed.
     """
     # Here, because every module of the package imports this one first.
-    from midstream.app.running import open_shop
+    from midstream.app.opening import open_shop
 
     return open_shop(folder, config)
 
@@ -69,7 +69,7 @@ def stream_events(
     folder: str | Path, *, since: Moment = None, until: Moment = None, kinds: Sequence[str] | None = None
 ) -> pa.RecordBatchReader:
     """Return what ``read_events`` returns as record batches, read from the log as they are asked for."""
-    from midstream.app.exporting import open_selected
+    from midstream.app.export.events import open_selected
 
     reader: pa.RecordBatchReader = open_selected(folder, since, until, kinds)
     return reader
@@ -103,7 +103,7 @@ def features_as_of(
 
     Cost: one fold of the log up to the last question, 2 to 5 µs an event, and about 0.5 ms a question with 100 items.
     """
-    from midstream.app.as_of_calls import features_of_table
+    from midstream.app.point_in_time.api import features_of_table
 
     table: pa.Table = features_of_table(folder, questions, features, config)
     return table
@@ -128,7 +128,7 @@ def features_of_served(
         Invalid: The range is none, or there is no such feature.
         LogDamaged: The log cannot be trusted.
     """
-    from midstream.app.as_of_calls import features_of_served as found
+    from midstream.app.point_in_time.api import features_of_served as found
 
     table: pa.Table = found(folder, served, features, config)
     return table

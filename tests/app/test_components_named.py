@@ -10,18 +10,18 @@ import httpx
 import pytest
 
 import midstream
-from midstream.app.inspection import LogView
-from midstream.app.reading import parse_config
-from midstream.app.reruns import Reruns, find_request
-from midstream.app.running import config_of
+from midstream.app.config.reader import parse_config
+from midstream.app.explain.reruns import Reruns, find_request
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import config_of
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid
 from midstream.core.kinds import Kind
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
 from midstream.events.schema import Event, build
 from midstream.serving.app import Upkeep, asgi
-from midstream.state.placements import encode_placement, placement_body
-from midstream.testing.rebuilds import run_folder, write_config
+from midstream.state.control.placements import encode_placement, placement_body
+from midstream.testing.fakes.rebuilds import run_folder, write_config
 
 CODE = """
 import msgspec, numpy as np

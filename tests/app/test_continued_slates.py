@@ -11,14 +11,14 @@ import pytest
 from tests.app.timed import HOUR_MS, TimedShop, timed_shop
 
 import midstream
-from midstream.app.as_of import Answers, AsOfOptions, Past
-from midstream.app.as_of_calls import Wanted, write_answers
-from midstream.app.examples import Unjoined, _joined, write_served_examples
-from midstream.app.fitting import Fitting, fit_and_publish, model_named, question_of
-from midstream.app.inspection import LogView
-from midstream.app.parity import CheckOptions, check_features
-from midstream.app.ranker_data import RankerRows, ranker_rows
-from midstream.app.running import config_of
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import config_of
+from midstream.app.point_in_time.api import Wanted, write_answers
+from midstream.app.point_in_time.lookup import Answers, AsOfOptions, Past
+from midstream.app.point_in_time.parity import CheckOptions, check_features
+from midstream.app.point_in_time.served_examples import Unjoined, _joined, write_served_examples
+from midstream.app.training.fit import Fitting, fit_and_publish, model_named, question_of
+from midstream.app.training.ranker_data import RankerRows, ranker_rows
 from midstream.core.kinds import Kind
 from midstream.events.schema import build, event_at
 from midstream.models.model import QUIET

@@ -18,23 +18,24 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from midstream.app import import_csv, import_rows, importing
-from midstream.app.asked import of_file
-from midstream.app.config import Config, ItemsSection
-from midstream.app.import_columns import ColumnOptions
-from midstream.app.import_parts import Terms, read_parts
-from midstream.app.import_rows import open_rows
-from midstream.app.importing import import_file
-from midstream.app.judging_rows import _read as read_examples
-from midstream.app.running import accept_of
-from midstream.app.tables import read_table as read_external
+from midstream.app.benchmark.rankers import _read as read_examples
+from midstream.app.config.schema import Config, ItemsSection
+from midstream.app.feature_tables import read_table as read_external
+from midstream.app.ingest import csv_reader, readers
+from midstream.app.ingest import import_file as importing
+from midstream.app.ingest.batches import Terms, read_parts
+from midstream.app.ingest.columns import ColumnOptions
+from midstream.app.ingest.import_file import import_file
+from midstream.app.ingest.readers import open_rows
+from midstream.app.opening import accept_of
+from midstream.app.point_in_time.requests import of_file
 from midstream.core.errors import Invalid, LogDamaged, MidstreamError
 from midstream.core.types import TimestampMs
-from midstream.evaluation.tables import Columns, read_table
+from midstream.evaluation.data.tables import Columns, read_table
 from midstream.events.disk import RealDisk
-from midstream.events.history_file import FileReader, FileWriter
+from midstream.events.history.history_file import FileReader, FileWriter
 from midstream.events.schema import Event, build
-from midstream.features.external import Table
+from midstream.features.readers.external import Table
 from midstream.testing.ids import KEY
 
 NOW_MS = TimestampMs(1_800_000_000_000)
@@ -219,7 +220,7 @@ def test_a_packing_that_becomes_far_too_much_is_refused(tmp_path, monkeypatch, n
     begin = b"" if "ndjson" in name else b"type,user_id,item_id\n" + (b'"view",u,i\n' if "quoted" in name else b"")
     path = tmp_path / name
     path.write_bytes(gzip.compress(begin + b"\n" * 30_000_000))
-    monkeypatch.setattr(import_rows, "PACKED_FREE_BYTES", 3 << 20)
+    monkeypatch.setattr(readers, "PACKED_FREE_BYTES", 3 << 20)
     size = path.stat().st_size
     told: list[int] = []
     with pytest.raises(Invalid, match=r"line [0-9]+\n +[0-9]+ bytes of the file become [0-9]+.*\n.*At most 200"):
@@ -231,7 +232,7 @@ def test_a_packing_that_becomes_far_too_much_is_refused(tmp_path, monkeypatch, n
 @pytest.mark.parametrize("name", ["a.ndjson", "a.csv", "quoted.csv"])
 def test_empty_lines_are_counted_and_cost_little(tmp_path, monkeypatch, name):
     """Lines without anything are handed on a bounded number at a time, and what follows them has its line."""
-    monkeypatch.setattr(import_csv, "BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(csv_reader, "BLOCK_BYTES", 1 << 16)
     count = 300_005
     header = b"" if "ndjson" in name else b"type,user_id,item_id\n"
     first = b'"view",u,i\n' if "quoted" in name else b""

@@ -17,26 +17,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from midstream.app.backup import back_up
-from midstream.app.fitting import Fitting, fit_and_publish
-from midstream.app.import_columns import ColumnOptions
-from midstream.app.importing import import_file
-from midstream.app.running import DATA_NAME, Outside, config_of, open_running
+from midstream.app.ingest.columns import ColumnOptions
+from midstream.app.ingest.import_file import import_file
+from midstream.app.opening import DATA_NAME, Outside, config_of, open_running
+from midstream.app.operate.backup import back_up
+from midstream.app.training.fit import Fitting, fit_and_publish
 from midstream.core.types import LogPosition, TimestampMs
-from midstream.engine import child
-from midstream.engine.beginning import everything
+from midstream.engine import child_process
 from midstream.engine.engine import EngineOptions
+from midstream.engine.erasure.log_rewrite import receipts
 from midstream.engine.folder import DataFolder
-from midstream.engine.rewrite import receipts
+from midstream.engine.snapshots.base_state import everything
 from midstream.engine.types import Ask
-from midstream.events.arrow import decode_arrow
-from midstream.events.dead_letters import DeadLetters, dead_letter, read_letters
-from midstream.events.decode import decode, decode_objects
+from midstream.events.arrow.arrow import decode_arrow
+from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter, read_letters
 from midstream.events.disk import RealDisk
-from midstream.events.log_repair import survey_log
-from midstream.events.segment_reader import SegmentReader
+from midstream.events.json.decode import decode, decode_objects
+from midstream.events.segments.log_repair import survey_log
+from midstream.events.segments.segment_reader import SegmentReader
 from midstream.models.model import QUIET
-from midstream.testing.rebuilds import run_in_process
+from midstream.testing.fakes.rebuilds import run_in_process
 
 NOW_MS = 1_760_000_000_000
 HOUR_MS = 3_600_000
@@ -225,7 +225,7 @@ def import_rejects(folder, config):
 @pytest.fixture
 def shop(tmp_path, monkeypatch):
     """A shop into which the user came in every way, with history, hourly snapshots and a trained model; and a clock."""
-    monkeypatch.setattr(child, "run", run_in_process)
+    monkeypatch.setattr(child_process, "run", run_in_process)
     folder = tmp_path / "shop"
     folder.mkdir()
     (folder / "midstream.toml").write_text(TOML)

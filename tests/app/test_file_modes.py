@@ -9,22 +9,22 @@ import httpx
 import pytest
 
 import midstream
-from midstream.app.erasing import erase_users
-from midstream.app.importing import import_file
-from midstream.app.rebuilding import rebuild
-from midstream.app.running import DATA_NAME, config_of
-from midstream.app.sealing import seal_folder
+from midstream.app.ingest.import_file import import_file
+from midstream.app.opening import DATA_NAME, config_of
+from midstream.app.operate.erase import erase_users
+from midstream.app.operate.rebuild import rebuild
+from midstream.app.operate.seal import seal_folder
 from midstream.app.server_address import Address, publish
-from midstream.engine import child
+from midstream.engine import child_process
 from midstream.engine.folder import DataFolder
-from midstream.engine.running import Running
-from midstream.events.dead_letters import DeadLetters
+from midstream.engine.instance import Running
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import file_mode, make_folder, open_file
 from midstream.serving.app import asgi
-from midstream.serving.local_socket import listen_at
-from midstream.testing.models import publish_linear
-from midstream.testing.rebuilds import run_folder, run_in_process, write_config
+from midstream.serving.cluster.unix_socket import listen_at
+from midstream.testing.fakes.models import publish_linear
+from midstream.testing.fakes.rebuilds import run_folder, run_in_process, write_config
 from midstream.training.registry import Registry
 
 PRIVATE, SHARED, FOLDER, OWN_FOLDER = 0o600, 0o640, 0o750, 0o700
@@ -50,7 +50,7 @@ SEEN = (
 @pytest.fixture
 def everybody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A umask that takes nothing away, and children on a thread."""
-    monkeypatch.setattr(child, "run", run_in_process)
+    monkeypatch.setattr(child_process, "run", run_in_process)
     before = os.umask(0)
     yield
     os.umask(before)

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.as_of import Past
-from midstream.app.in_service import settings_of
-from midstream.app.inspection import LogView, state_from_the_beginning, state_of
-from midstream.app.models import promote
-from midstream.app.rebuilding import rebuild
-from midstream.app.running import DATA_NAME, config_of, open_shop
-from midstream.app.training import train
+from midstream.app.config_history import settings_of
+from midstream.app.inspect.folder_view import LogView, state_from_the_beginning, state_of
+from midstream.app.opening import DATA_NAME, config_of, open_shop
+from midstream.app.operate.model_registry import promote
+from midstream.app.operate.rebuild import rebuild
+from midstream.app.point_in_time.lookup import Past
+from midstream.app.training.run import train
 from midstream.core.types import Query, TimestampMs
 from midstream.engine.folder import DataFolder
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import identity_of, read_identity
+from midstream.events.segments.log_identity import identity_of, read_identity
 from midstream.retrieval.item_model import Ease
-from midstream.state.hashing import NO_KEY, id_hash
+from midstream.state.structures.hashing import NO_KEY, id_hash
 
 TOML = """
 [[tables]]

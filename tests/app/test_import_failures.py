@@ -6,20 +6,20 @@ import gc
 
 import pytest
 
-from midstream.app import importing
-from midstream.app.config import Config
-from midstream.app.import_columns import ColumnOptions
-from midstream.app.import_rejected import RejectedRows
-from midstream.app.importing import import_file
-from midstream.app.inspection import LogView
-from midstream.app.running import open_running
+from midstream.app.config.schema import Config
+from midstream.app.ingest import import_file as importing
+from midstream.app.ingest.columns import ColumnOptions
+from midstream.app.ingest.import_file import import_file
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import open_running
+from midstream.app.rejected_rows import RejectedRows
 from midstream.cli.faults import faults_of
 from midstream.core.errors import DiskFull, FolderLocked, StoreUnavailable
 from midstream.core.kinds import Kind
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.events.disk import RealDisk
-from midstream.events.segments import SegmentLog
+from midstream.events.segments.segments import SegmentLog
 
 START_MS = 1_700_000_000_000
 CONFIG = Config()
@@ -120,7 +120,7 @@ def test_no_room_for_what_is_read_is_a_full_disk(tmp_path, monkeypatch):
         def close(self):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("midstream.app.import_order.tempfile.TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr("midstream.app.ingest.ordering.tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(DiskFull) as caught:
         import_file(tmp_path, CONFIG, acts(tmp_path), VIEWS)
     (fault,) = faults_of(caught.value, "midstream import")

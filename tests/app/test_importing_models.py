@@ -7,11 +7,11 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from midstream.app.models import Import, import_model, registry_of
+from midstream.app.operate.model_registry import Import, import_model, registry_of
 from midstream.cli.app import main
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ExtraMissing, NotFound, StoreUnavailable
 from midstream.integrations import mlflow as integration
-from midstream.testing.models import publish_chain
+from midstream.testing.fakes.models import publish_chain
 from midstream.training.registry import Registry
 
 

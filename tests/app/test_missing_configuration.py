@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.config import Config
-from midstream.app.reading import read_config
-from midstream.app.running import DATA_NAME, config_of, open_shop
-from midstream.cli.check import check_folder
+from midstream.app.config.reader import read_config
+from midstream.app.config.schema import Config
+from midstream.app.opening import DATA_NAME, config_of, open_shop
+from midstream.cli.operate.check import check_folder
 from midstream.core.errors import ConfigInvalid
 from midstream.engine.folder import DataFolder
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
 from midstream.engine.types import Ask
-from midstream.testing.rebuilds import run_folder, write_config
+from midstream.testing.fakes.rebuilds import run_folder, write_config
 
 OWN = """
 [[placements]]

@@ -10,17 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from midstream.app.as_of import AsOfOptions
-from midstream.app.as_of_calls import Wanted, write_answers
-from midstream.app.as_of_files import write_tables
-from midstream.app.examples import write_served_examples
-from midstream.app.replay_examples import ReplayWanted, write_replay_examples
-from midstream.app.running import config_of, open_shop
+from midstream.app.opening import config_of, open_shop
+from midstream.app.point_in_time.api import Wanted, write_answers
+from midstream.app.point_in_time.files import write_tables
+from midstream.app.point_in_time.lookup import AsOfOptions
+from midstream.app.point_in_time.replay_examples import ReplayWanted, write_replay_examples
+from midstream.app.point_in_time.served_examples import write_served_examples
 from midstream.cli.console import ended_by_sigterm
 from midstream.core.errors import Invalid
 from midstream.core.types import Failure
 from midstream.features.declared import declared
-from midstream.features.kinds import columns_by_name, columns_of, impression_features
+from midstream.features.kinds.kinds import columns_by_name, columns_of, impression_features
 from midstream.features.reserved import is_reserved
 from midstream.ranking.boundary import boundary
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
-from midstream.app.as_of import Past
-from midstream.app.asked_served import ServedRange
-from midstream.app.fitting import Fitting, Trained, fit_and_publish, model_named, question_of
-from midstream.app.inspection import LogView
-from midstream.app.ranker_data import Newest, RankerQuestion, RankerRows, ranker_rows, rows_of_batch
-from midstream.app.running import config_of
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import config_of
+from midstream.app.point_in_time.lookup import Past
+from midstream.app.point_in_time.served_requests import ServedRange
+from midstream.app.training.fit import Fitting, Trained, fit_and_publish, model_named, question_of
+from midstream.app.training.ranker_data import Newest, RankerQuestion, RankerRows, ranker_rows, rows_of_batch
 from midstream.core.errors import Invalid
-from midstream.models.examples import Examples
 from midstream.models.model import QUIET
+from midstream.models.rows.examples import Examples
 
 TOML = """
 [feedback]

@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from midstream.app import rebuilding
-from midstream.app.config import Config
-from midstream.app.inspection import LogView, state_from_the_beginning
-from midstream.app.rebuilding import verify
-from midstream.app.running import DATA_NAME
+from midstream.app.config.schema import Config
+from midstream.app.inspect.folder_view import LogView, state_from_the_beginning
+from midstream.app.opening import DATA_NAME
+from midstream.app.operate import rebuild
+from midstream.app.operate.rebuild import verify
 from midstream.core.errors import LogDamaged, LogRewritten
 from midstream.core.types import LogPosition
-from midstream.engine.child import Pace
+from midstream.engine.child_process import Pace
+from midstream.engine.erasure.log_rewrite import Rewrite, commit
 from midstream.engine.folder import DataFolder
-from midstream.engine.opening import open_log
-from midstream.engine.rewrite import Rewrite, commit
+from midstream.engine.log_opening import open_log
 from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
-from midstream.events.segment_reader import SegmentReader
-from midstream.events.segments import SegmentLog
-from midstream.testing.conformance_log import events_in
+from midstream.events.segments.segment_reader import SegmentReader
+from midstream.events.segments.segments import SegmentLog
+from midstream.testing.conformance.event_log import events_in
 from midstream.testing.events import Stream, random_events, tiny_settings
 
 COUNT = 200
@@ -92,6 +92,6 @@ def test_a_verification_does_not_compare_two_writings(tmp_path: Path, monkeypatc
         rewrite(data)
         return state_from_the_beginning(folder, config, log, *rest)
 
-    monkeypatch.setattr(rebuilding, "state_from_the_beginning", meanwhile)
+    monkeypatch.setattr(rebuild, "state_from_the_beginning", meanwhile)
     with pytest.raises(LogRewritten, match="verify again"):
         verify(tmp_path, Config())

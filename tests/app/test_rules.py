@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from midstream.app.reading import parse_config
+from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, RequestInvalid
 from midstream.engine.types import Ask
-from midstream.ranking.traces import ServedTrace
+from midstream.ranking.rules.traces import ServedTrace
 from midstream.testing.rig import SMALL, Rig, view
 
 HEAD = """

@@ -8,15 +8,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from midstream.app.reading import parse_config
+from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.engine.types import Ask
 from midstream.events.schema import event_at
-from midstream.ranking.rerun import rerun
-from midstream.ranking.served import decode_served
+from midstream.ranking.explain.rerun import rerun
+from midstream.ranking.record.served import decode_served
 from midstream.testing.rig import SMALL, Rig, view
 
 COUNTED = """

@@ -15,25 +15,25 @@ import pytest
 
 import midstream
 from midstream.app import server_address
-from midstream.app.config import Config
-from midstream.app.erasing import erase_users
-from midstream.app.importing import import_file
-from midstream.app.letters import resend
-from midstream.app.models import list_models, promote
-from midstream.app.placement_files import list_placements, remove_placement, set_placement, show_placement
-from midstream.app.rebuilding import rebuild_beside
-from midstream.app.reporting import live_columns
-from midstream.app.running import DATA_NAME, config_of
+from midstream.app.config.schema import Config
+from midstream.app.export.slates import SlateOptions, export_slates
+from midstream.app.ingest.import_file import import_file
+from midstream.app.inspect.outcome_report import live_columns
+from midstream.app.opening import DATA_NAME, config_of
+from midstream.app.operate.dead_letters import resend
+from midstream.app.operate.erase import erase_users
+from midstream.app.operate.model_registry import list_models, promote
+from midstream.app.operate.placements import list_placements, remove_placement, set_placement, show_placement
+from midstream.app.operate.rebuild import rebuild_beside
 from midstream.app.server_address import Address, publish, read_address, server_of
-from midstream.app.slates_export import SlateOptions, export_slates
 from midstream.core.errors import FolderLocked, StoreUnavailable
 from midstream.engine.folder import DataFolder
-from midstream.engine.placing import Said
-from midstream.engine.shop import Shop
+from midstream.engine.placements.placing import Said
+from midstream.engine.recommender import Shop
 from midstream.engine.types import Live
-from midstream.events.log_identity import identity_of
-from midstream.features.kinds import Count
-from midstream.testing.rebuilds import write_config
+from midstream.events.segments.log_identity import identity_of
+from midstream.features.kinds.kinds import Count
+from midstream.testing.fakes.rebuilds import write_config
 
 OTHER = Live("live", "0123456789abcdef", 4)
 COMMANDS: dict[str, Callable[[Path, Config], object]] = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.running import Outside, open_running, open_shop
+from midstream.app.opening import Outside, open_running, open_shop
 from midstream.app.steady_clock import LEAP_MS_MAX, STANDS_S, SteadyClock
 from midstream.engine.engine import EngineOptions
 from midstream.testing.events import START_MS

@@ -15,29 +15,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
-from midstream.app import champion_comparison, fitting
-from midstream.app.as_of import Past
-from midstream.app.asked_served import ServedRange
-from midstream.app.champion_comparison import Champion
-from midstream.app.fitting import Fitting, Trained, fit_and_publish
-from midstream.app.models import promote
-from midstream.app.ranker_data import Newest, _of_group, range_text, seen_of
-from midstream.app.reading import parse_config
-from midstream.app.replay_examples import ReplayCounts, ReplayWanted, _places, replay_groups, source_columns
-from midstream.app.running import config_of
+from midstream.app.config.reader import parse_config
+from midstream.app.opening import config_of
+from midstream.app.operate.model_registry import promote
+from midstream.app.point_in_time.lookup import Past
+from midstream.app.point_in_time.replay_examples import (
+    ReplayCounts,
+    ReplayWanted,
+    _places,
+    replay_groups,
+    source_columns,
+)
+from midstream.app.point_in_time.served_requests import ServedRange
+from midstream.app.training import champion_comparison
+from midstream.app.training import fit as fitting
+from midstream.app.training.champion_comparison import Champion
+from midstream.app.training.fit import Fitting, Trained, fit_and_publish
+from midstream.app.training.ranker_data import Newest, _of_group, range_text, seen_of
 from midstream.app.wiring import plans
-from midstream.cli.train import print_trained
+from midstream.cli.models.train import print_trained
 from midstream.core.errors import ConfigInvalid, Invalid, ModelUnfit
 from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
-from midstream.models.examples import Examples
-from midstream.models.ftrl import Ftrl
 from midstream.models.kinds import ROW_KINDS
-from midstream.models.lambdamart import LambdaMartOptions
 from midstream.models.model import QUIET, RowModel
-from midstream.ranking.blend import Blend
+from midstream.models.rows.examples import Examples
+from midstream.models.rows.ftrl import Ftrl
+from midstream.models.rows.lambdamart import LambdaMartOptions
+from midstream.ranking.apply_filters import sift
 from midstream.ranking.frame import merge, read, take
 from midstream.ranking.pipeline import propose
-from midstream.ranking.sift import sift
+from midstream.ranking.scorers.blend import Blend
 from midstream.testing.patience import wait_until
 from midstream.training.registry import Registry
 from midstream.training.validation import row_validation_of

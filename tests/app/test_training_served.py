@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midstream.app.models import promote
-from midstream.app.running import config_of, open_shop
-from midstream.app.training import train
+from midstream.app.opening import config_of, open_shop
+from midstream.app.operate.model_registry import promote
+from midstream.app.training.run import train
 from midstream.cli.app import main
-from midstream.engine.shop import Shop
+from midstream.engine.recommender import Shop
 from midstream.testing.patience import wait_until
 
 GROUPS, IN_GROUP = 4, 6

@@ -10,17 +10,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from midstream.app.config import Config
-from midstream.app.reading import parse_config
+from midstream.app.config.reader import parse_config
+from midstream.app.config.schema import Config
 from midstream.app.wiring import fold, plans
 from midstream.core.errors import ConfigInvalid
 from midstream.core.types import Query, Served
 from midstream.ranking.frame import FAILED_FEATURES_MAX
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import FETCHES_MAX, block_name
-from midstream.ranking.served import FAILURES_MAX
-from midstream.testing.conformance import check_feature, check_source
-from midstream.testing.still import SMALL, StillShop
+from midstream.ranking.record.served import FAILURES_MAX
+from midstream.testing.conformance.conformance import check_feature, check_source
+from midstream.testing.frozen_shop import SMALL, StillShop
 
 COMPONENTS = """
 import sys, msgspec, numpy as np

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from midstream.app.running import Outside, config_of, open_running
+from midstream.app.opening import Outside, config_of, open_running
 from midstream.core.types import TimestampMs
-from midstream.engine.shop import Shop
+from midstream.engine.recommender import Shop
 
 BEGIN_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from midstream.app.examination import examine
-from midstream.app.running import config_of
+from midstream.app.inspect.doctor import examine
+from midstream.app.opening import config_of
 from midstream.cli import console
 from midstream.cli.app import main
 from midstream.core.kinds import Kind
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
-from midstream.events.segments import SegmentLog
+from midstream.events.segments.segments import SegmentLog
 
 
 @pytest.fixture
@@ -444,7 +444,7 @@ def test_import_options_reach_the_file(tmp_path, run):
 
 def test_a_bug_is_not_hidden(monkeypatch):
     """What is no expected failure comes out as it is."""
-    monkeypatch.setitem(sys.modules, "midstream.app.memory", None)
+    monkeypatch.setitem(sys.modules, "midstream.app.operate.memory_report", None)
     with pytest.raises(ImportError):
         main(["size"])
 

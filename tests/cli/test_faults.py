@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import typer
 
-from midstream.app.importing import ImportSummary
+from midstream.app.ingest.import_file import ImportSummary
+from midstream.cli.answers.recommend import options_named
 from midstream.cli.app import main
 from midstream.cli.console import print_json, say
+from midstream.cli.data.import_file import print_summary
 from midstream.cli.faults import _REMEDIES, FAILED, WRONG_USE, fault_text, faults_of, say_groups, status_of
-from midstream.cli.import_file import print_summary
-from midstream.cli.recommend import options_named
 from midstream.core import errors
 from midstream.core.errors import (
     AddressUnavailable,
@@ -128,7 +128,7 @@ def test_commands_leave_with_the_status_of_the_page(tmp_path, monkeypatch, capfd
     monkeypatch.chdir(tmp_path)
     Path("midstream.toml").write_text(file)
     if status == 130:
-        monkeypatch.setattr("midstream.app.running.config_of", interrupted)
+        monkeypatch.setattr("midstream.app.opening.config_of", interrupted)
     if words[0] == "init":
         Path("midstream.toml").unlink()
     with pytest.raises(SystemExit) as left:

@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from midstream.app.reading import parse_config
-from midstream.app.running import config_of
-from midstream.cli.serve import first_requests, print_ready, reach_text
+from midstream.app.config.reader import parse_config
+from midstream.app.opening import config_of
+from midstream.cli.answers.serve import first_requests, print_ready, reach_text
 from midstream.serving.app import asgi
-from midstream.testing.models import CONFIG, run_folder
+from midstream.testing.fakes.models import CONFIG, run_folder
 
 LIMITS = CONFIG.partition("[[placements]]")[0]
 """A small state."""

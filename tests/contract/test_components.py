@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from midstream.app.config import Config
-from midstream.app.reading import parse_config
+from midstream.app.config.reader import parse_config
+from midstream.app.config.schema import Config
 from midstream.core.durations import Duration
 from midstream.core.types import (
     Candidates,
@@ -26,16 +26,16 @@ from midstream.core.types import (
     Selection,
 )
 from midstream.features.declared import declared
+from midstream.features.expressions.names import Names
 from midstream.features.language import Condition, condition
-from midstream.features.language_names import Names
-from midstream.ranking.acted import Acted, Exclusion
-from midstream.ranking.available import Available
-from midstream.ranking.blend import Blend
-from midstream.ranking.excluded import Excluded
-from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.filters.acted import Acted, Exclusion
+from midstream.ranking.filters.available import Available
+from midstream.ranking.filters.excluded import Excluded
+from midstream.ranking.filters.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.filters.repeats import Repeats
 from midstream.ranking.frame import merge, read
-from midstream.ranking.repeats import Repeats
-from midstream.ranking.top_k import TopK
+from midstream.ranking.scorers.blend import Blend
+from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
@@ -45,9 +45,9 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
+from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import FoldSettings
-from midstream.state.vocabulary import Vocabulary
-from midstream.testing.conformance import (
+from midstream.testing.conformance.conformance import (
     NotConforming,
     check_feature,
     check_filter,
@@ -56,7 +56,7 @@ from midstream.testing.conformance import (
     check_source,
     check_state_table,
 )
-from midstream.testing.still import SMALL, StillShop
+from midstream.testing.frozen_shop import SMALL, StillShop
 
 
 def busy_shop(settings: FoldSettings = SMALL) -> StillShop:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from midstream.app.config import Config
+from midstream.app.config.schema import Config
 from midstream.app.wiring import plans
 from midstream.core.errors import ItemUnknown, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
@@ -21,7 +21,7 @@ from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
 from midstream.state.settings import Limits
-from midstream.testing.engine import NOW_MS, FakeEngine
+from midstream.testing.fakes.engine import NOW_MS, FakeEngine
 from midstream.testing.following import pair
 
 SMALL = Limits(

@@ -9,8 +9,8 @@ import pytest
 from midstream.core.protocols import EventLog
 from midstream.events.disk import RealDisk
 from midstream.events.memory import MemoryLog
-from midstream.events.segments import SegmentLog
-from midstream.testing.conformance_log import check_event_log
+from midstream.events.segments.segments import SegmentLog
+from midstream.testing.conformance.event_log import check_event_log
 from midstream.testing.disks import ForgetfulDisk
 
 LOG_ID = bytes(range(16))

@@ -3,7 +3,7 @@
 import runpy
 import time
 
-from midstream.engine import outbox, writer
+from midstream.engine.ingest import served_buffer, writer
 from midstream.events import disk
 
 QUEUE_EVENTS_MAX = 24
@@ -14,8 +14,8 @@ SYNC_S = 0.05
 def crowd() -> None:
     """Let few events wait for the log, keep few served records beside them, and take long for each sync."""
     writer.QUEUE_EVENTS_MAX = QUEUE_EVENTS_MAX
-    outbox.KEPT_EVENTS_MAX = KEPT_EVENTS_MAX
-    outbox.LOT_EVENTS_MAX = 4
+    served_buffer.KEPT_EVENTS_MAX = KEPT_EVENTS_MAX
+    served_buffer.LOT_EVENTS_MAX = 4
     sync = disk.RealDisk.sync
 
     def slowly(self: disk.RealDisk, file: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from midstream.app.running import DATA_NAME
+from midstream.app.opening import DATA_NAME
 from midstream.app.server_address import read_address
 from midstream.testing.patience import wait_until
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tests.crash.servers import serving
 
-from midstream.app.inspection import LogView
+from midstream.app.inspect.folder_view import LogView
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
 from midstream.testing.patience import PATIENCE_S, wait_until

@@ -24,14 +24,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midstream.app.running import config_of, open_running
-from midstream.app.sealing import seal_folder
+from midstream.app.opening import config_of, open_running
+from midstream.app.operate.seal import seal_folder
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
-from midstream.engine.replay import batches
+from midstream.engine.ingest.log_reader import batches
 from midstream.events.schema import Event, event_at
 from midstream.state.fold import Fold
-from midstream.state.hashing import IdKey, id_hash
+from midstream.state.structures.hashing import IdKey, id_hash
 from midstream.testing.patience import PATIENCE_S, wait_until
 from midstream.testing.reference import Reference
 

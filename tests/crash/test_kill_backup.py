@@ -12,9 +12,9 @@ import pytest
 from tests.crash.servers import serving
 from tests.crash.test_lost_log import send
 
-from midstream.app.config import Config
-from midstream.app.examination import examine
-from midstream.app.inspection import LogView
+from midstream.app.config.schema import Config
+from midstream.app.inspect.doctor import examine
+from midstream.app.inspect.folder_view import LogView
 from midstream.events.schema import event_at
 from midstream.testing.patience import wait_until
 

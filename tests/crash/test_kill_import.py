@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.config import Config
-from midstream.app.examination import examine
-from midstream.app.import_undo import list_runs
-from midstream.app.inspection import LogView
+from midstream.app.config.schema import Config
+from midstream.app.ingest.undo import list_runs
+from midstream.app.inspect.doctor import examine
+from midstream.app.inspect.folder_view import LogView
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
 from midstream.testing.patience import PATIENCE_S, wait_until

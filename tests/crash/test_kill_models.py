@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.running import config_of, open_running
+from midstream.app.opening import config_of, open_running
 from midstream.engine.types import Ask
-from midstream.testing.models import publish_chain, write_folder
+from midstream.testing.fakes.models import publish_chain, write_folder
 from midstream.training.registry import Registry
 
 PROGRAM = """
 import asyncio, os, pathlib, signal, sys
-from midstream.app.running import config_of, open_running
-from midstream.engine.champions import Champions
+from midstream.app.opening import config_of, open_running
+from midstream.engine.models.champions import Champions
 from midstream.models import artifact
-from midstream.testing.models import publish_chain
+from midstream.testing.fakes.models import publish_chain
 from midstream.training.registry import Registry
 
 step, folder = sys.argv[1], pathlib.Path(sys.argv[2])

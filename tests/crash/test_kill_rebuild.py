@@ -10,16 +10,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from midstream.app.in_service import settings_of
-from midstream.app.rebuilding import rebuild
-from midstream.app.running import DATA_NAME, FOLD_AT_START_EVENTS, config_of
+from midstream.app.config_history import settings_of
+from midstream.app.opening import DATA_NAME, FOLD_AT_START_EVENTS, config_of
+from midstream.app.operate.rebuild import rebuild
 from midstream.app.server_address import read_address
 from midstream.core.kinds import Kind
 from midstream.engine.folder import DataFolder
-from midstream.engine.opening import open_log
+from midstream.engine.log_opening import open_log
 from midstream.events.schema import Event, build
+from midstream.testing.fakes.rebuilds import write_config
 from midstream.testing.patience import PATIENCE_S, wait_until
-from midstream.testing.rebuilds import write_config
 
 pytestmark = pytest.mark.crash
 START_MS = 1_750_000_000_000

@@ -16,11 +16,11 @@ import httpx
 import pytest
 from tests.crash.servers import serving
 
-from midstream.app.inspection import LogView
-from midstream.app.running import DATA_NAME
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import DATA_NAME
 from midstream.core.kinds import Kind
-from midstream.events.frames import REQUEST_BYTES
 from midstream.events.schema import event_at
+from midstream.events.segments.frames import REQUEST_BYTES
 from midstream.testing.patience import PATIENCE_S
 
 pytestmark = pytest.mark.crash

@@ -10,13 +10,13 @@ import httpx
 import pytest
 from tests.crash.servers import SAID, serving
 
-from midstream.app.config import Config
-from midstream.app.examination import examine
-from midstream.app.inspection import LogView
-from midstream.app.running import DATA_NAME, open_running
+from midstream.app.config.schema import Config
+from midstream.app.inspect.doctor import examine
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import DATA_NAME, open_running
 from midstream.core.errors import FolderLocked, LogDamaged
 from midstream.events.schema import event_at
-from midstream.events.segment_scan import segment_name
+from midstream.events.segments.segment_scan import segment_name
 from midstream.testing.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash

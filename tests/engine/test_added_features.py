@@ -7,15 +7,22 @@ import msgspec
 import numpy as np
 import pytest
 
-from midstream.app.running import config_of
+from midstream.app.opening import config_of
 from midstream.core.types import LogPosition
-from midstream.engine import child
-from midstream.engine.replay import catch_up
-from midstream.engine.running import Running
+from midstream.engine import child_process
+from midstream.engine.ingest.log_reader import catch_up
+from midstream.engine.instance import Running
 from midstream.engine.types import Ask, FeatureAsk
-from midstream.events.decode import decode_objects
+from midstream.events.json.decode import decode_objects
 from midstream.state.fold import Fold
-from midstream.testing.rebuilds import SMALL_LIMITS, digest_anew, rebuilt, run_folder, run_in_process, write_config
+from midstream.testing.fakes.rebuilds import (
+    SMALL_LIMITS,
+    digest_anew,
+    rebuilt,
+    run_folder,
+    run_in_process,
+    write_config,
+)
 from midstream.testing.rig import view
 
 VIEWS = '[[features]]\nname = "views"\nkind = "count"\nactions = ["view"]\nwindows = ["1h", "6h"]\n'
@@ -32,7 +39,7 @@ def placed(*names: str) -> str:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children work on a thread."""
-    monkeypatch.setattr(child, "run", run_in_process)
+    monkeypatch.setattr(child_process, "run", run_in_process)
 
 
 async def record(running: Running, first: int, count: int) -> None:
@@ -140,7 +147,7 @@ def test_a_feature_that_counts_nothing_of_its_own_needs_no_rebuild(tmp_path: Pat
 
 def test_a_start_serves_the_old_features_until_the_new_ones_are_built(tmp_path: Path, monkeypatch) -> None:
     """As with every setting of the state; a restart with the file of before has the values of before."""
-    monkeypatch.setattr("midstream.app.running.FOLD_AT_START_EVENTS", 5)
+    monkeypatch.setattr("midstream.app.opening.FOLD_AT_START_EVENTS", 5)
     write_config(tmp_path, VIEWS + placed("views"), LIMITS)
 
     async def begin(running: Running) -> None:

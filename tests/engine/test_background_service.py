@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from midstream.app.running import open_running
+from midstream.app.opening import open_running
 from midstream.core.errors import AppendFailed
 from midstream.core.kinds import Kind
 from midstream.engine import background_service
 from midstream.engine.background_service import BackgroundService
-from midstream.engine.forwarding import Forwarding
-from midstream.engine.running import Running
-from midstream.engine.writer import Entry
+from midstream.engine.ingest.served_forwarder import Forwarding
+from midstream.engine.ingest.writer import Entry
+from midstream.engine.instance import Running
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
 from midstream.testing.events import served_body

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.models import registry_of
+from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ModelUnfit
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
 from midstream.engine.types import Answer, Ask
-from midstream.events.decode import decode_objects
-from midstream.testing.models import publish_linear, run_folder, write_folder, write_ranked
+from midstream.events.json.decode import decode_objects
+from midstream.testing.fakes.models import publish_linear, run_folder, write_folder, write_ranked
 
 
 async def asked(running: Running) -> Answer:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.models import registry_of
+from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ExtraMissing
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
 from midstream.engine.types import Ask
-from midstream.events.decode import decode_objects
-from midstream.models.artifact import MANIFEST
+from midstream.events.json.decode import decode_objects
+from midstream.models.artifact.artifact import MANIFEST
 from midstream.testing.damage import Damage, damage_file, damaged, damages
-from midstream.testing.models import run_folder
+from midstream.testing.fakes.models import run_folder
 from midstream.testing.small_models import EVERY_KIND, ITEMS, publish_small, write_every_kind
 
 FURTHER, CUTS = 8, 6

@@ -11,7 +11,7 @@ from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import engine as engine_module
-from midstream.engine import turns, writer
+from midstream.engine.ingest import fold_scheduler, writer
 from midstream.engine.types import ANY_PLACEMENT, Ask, Outcome
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import event_at
@@ -155,7 +155,7 @@ def test_the_deadline_ends_the_wait_for_writes(monkeypatch: pytest.MonkeyPatch) 
 
 def test_waiters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """More waiting requests than may wait are refused, not queued without end."""
-    monkeypatch.setattr(turns, "WAITERS_MAX", 0)
+    monkeypatch.setattr(fold_scheduler, "WAITERS_MAX", 0)
 
     async def work(rig: Rig) -> None:
         with pytest.raises(Overloaded):

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.running import Outside, open_running
+from midstream.app.opening import Outside, open_running
 from midstream.core.kinds import Kind
 from midstream.core.types import TimestampMs
 from midstream.engine.engine import EngineOptions
-from midstream.engine.erasing import DAY_MS, ErasureAges, erase_event
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
+from midstream.engine.pending_erasures import DAY_MS, ErasureAges, erase_event
 from midstream.events.schema import Event, build
-from midstream.state.erasures import REFUSED_MS
 from midstream.state.fold import Fold
+from midstream.state.ids.erased_users import REFUSED_MS
 from midstream.testing.events import START_MS, tiny_settings
 from midstream.testing.rig import SMALL, Rig, view
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.config import Config
-from midstream.app.examination import examine
-from midstream.app.running import DATA_NAME, open_running
+from midstream.app.config.schema import Config
+from midstream.app.inspect.doctor import examine
+from midstream.app.opening import DATA_NAME, open_running
 from midstream.core.errors import Invalid
 from midstream.engine.folder import KEY_BYTES, DataFolder
 

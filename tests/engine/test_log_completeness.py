@@ -7,21 +7,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from midstream.app.config import Config
-from midstream.app.examination import examine, repair_folder
-from midstream.app.inspection import LogView
-from midstream.app.running import DATA_NAME, open_running, open_shop
+from midstream.app.config.schema import Config
+from midstream.app.inspect.doctor import examine, repair_folder
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import DATA_NAME, open_running, open_shop
 from midstream.core.errors import LogDamaged, LogIncomplete
 from midstream.core.types import LogPosition
-from midstream.engine import snapshots
+from midstream.engine.erasure.log_rewrite import Receipt
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_completeness import survey_folder
-from midstream.engine.opening import open_log
-from midstream.engine.rewrite import Receipt
+from midstream.engine.log_opening import open_log
+from midstream.engine.snapshots import snapshots
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import IDENTITY_NAME, identity_of, write_identity
 from midstream.events.schema import cut
-from midstream.events.segment_scan import segment_firsts, segment_name
+from midstream.events.segments.log_identity import IDENTITY_NAME, identity_of, write_identity
+from midstream.events.segments.segment_scan import segment_firsts, segment_name
 from midstream.state.fold import Fold
 from midstream.testing.events import Stream, random_events, tiny_settings
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from midstream.app.models import registry_of
-from midstream.app.running import config_of
-from midstream.app.training import train
+from midstream.app.opening import config_of
+from midstream.app.operate.model_registry import registry_of
+from midstream.app.training.run import train
 from midstream.core.types import Query
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
 from midstream.engine.types import Ask
-from midstream.events.decode import decode_objects
-from midstream.testing.models import CONFIG, run_folder
+from midstream.events.json.decode import decode_objects
+from midstream.testing.fakes.models import CONFIG, run_folder
 
 MODEL = """
 [items.attributes]

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
-from midstream.engine import seal_child
 from midstream.engine.folder import DataFolder
-from midstream.engine.opening import open_log
-from midstream.engine.retention import CONFIRMED_MS, PAUSE_MS, unconfirmed_ms
-from midstream.engine.seal_child import Order, Report
-from midstream.events.history import DAY_MS
+from midstream.engine.history import worker
+from midstream.engine.history.retention import CONFIRMED_MS, PAUSE_MS, unconfirmed_ms
+from midstream.engine.history.worker import Order, Report
+from midstream.engine.log_opening import open_log
+from midstream.events.history.history import DAY_MS
 from midstream.events.schema import Event, build, cut
 from midstream.state.settings import encode_settings
 from midstream.testing.events import START_MS, Stream, random_events, tiny_settings
@@ -54,7 +54,7 @@ class Shop:
         log.close()
         settings = encode_settings(tiny_settings())
         order = Order(str(self.data.root), log.end, DAY_MS, keep_days * DAY_MS, settings, self.now_ms)
-        return seal_child.run(order)
+        return worker.run(order)
 
     def _append(self, events: EventBatch) -> None:
         log = open_log(self.data, bytes(16), 1 << 20)

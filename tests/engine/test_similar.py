@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from midstream.app.config import Placement
-from midstream.app.running import open_shop
+from midstream.app.config.schema import Placement
+from midstream.app.opening import open_shop
 from midstream.app.wiring import plans
 from midstream.core.errors import ItemUnknown, RequestInvalid
 from midstream.core.types import LogPosition

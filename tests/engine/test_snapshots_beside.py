@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.running import open_running
+from midstream.app.opening import open_running
 from midstream.core.types import EventBatch
-from midstream.engine import snapshots
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
+from midstream.engine.snapshots import snapshots
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL, Rig, view
 

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from midstream.app.config import ItemsSection, Placement
+from midstream.app.config.schema import ItemsSection, Placement
 from midstream.engine.types import Ask
 from midstream.testing.rig import SMALL, Rig
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from midstream.app.config import Model, Placement, TrendingSection
-from midstream.app.running import accept_of, config_of, open_running
-from midstream.cli.init import starter_files, write_new
+from midstream.app.config.schema import Model, Placement, TrendingSection
+from midstream.app.opening import accept_of, config_of, open_running
+from midstream.cli.operate.init import starter_files, write_new
 from midstream.core.durations import Duration
 from midstream.engine.types import Ask
-from midstream.events.decode import decode
+from midstream.events.json.decode import decode
 from midstream.events.kernel import Kernel
 from midstream.retrieval.item_model import Sequence
 from midstream.retrieval.recent_items import RecentItems

@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstream.app.config import Config, Placement
+from midstream.app.config.schema import Config, Placement
 from midstream.app.wiring import plans
 from midstream.core.durations import Duration
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.evaluation import blend_report
-from midstream.evaluation.ballots import BallotBox, Ballots
 from midstream.evaluation.blend_fit import WEIGHT_MAX, WEIGHT_MIN, FittedBlend, alone, bounded, figures, fit_blend
 from midstream.evaluation.blend_report import Contest, evenly, fit_next_item, fit_replay
-from midstream.evaluation.datasets import NextItemData, Split
-from midstream.evaluation.importing import DATA_SETTINGS
-from midstream.evaluation.interactions import Interactions, events
+from midstream.evaluation.data.datasets import NextItemData, Split
+from midstream.evaluation.data.importing import DATA_SETTINGS
+from midstream.evaluation.data.interactions import Interactions, events
 from midstream.evaluation.replay import ReplayOptions, run_replay
 from midstream.evaluation.settings_file import read_settings
-from midstream.ranking.blend import Blend
+from midstream.evaluation.source_proposals import BallotBox, Ballots
 from midstream.ranking.pipeline import recommend
+from midstream.ranking.scorers.blend import Blend
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn

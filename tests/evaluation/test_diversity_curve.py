@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midstream.evaluation.diversity_curve import Lists, _lists, diversity_curve
-from midstream.evaluation.statistics import Resampling
+from midstream.evaluation.metrics.statistics import Resampling
 
 QUICK = Resampling(resamples=50)
 

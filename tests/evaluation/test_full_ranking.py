@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from midstream.evaluation.data.item_data import vocabulary_of
 from midstream.evaluation.full_ranking import (
     ItemData,
     RankingOptions,
@@ -15,11 +16,10 @@ from midstream.evaluation.full_ranking import (
     report_of,
     worth_of,
 )
-from midstream.evaluation.item_data import vocabulary_of
-from midstream.evaluation.list_metrics import Wanted
-from midstream.evaluation.statistics import Resampling
-from midstream.models import popular
+from midstream.evaluation.metrics.list_metrics import Wanted
+from midstream.evaluation.metrics.statistics import Resampling
 from midstream.models.histories import Histories, Interactions
+from midstream.models.items import popular
 
 OPTIONS = RankingOptions(k=2, cuts=(1, 2, 5), new_acts_max=1, tail_share=0.3, resampling=Resampling(resamples=50))
 LEARNED = Histories.of([[0, 1], [0, 1, 2], [0, 3], [0, 4], [1]])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from midstream.evaluation.interactions import Interactions
+from midstream.evaluation.data.interactions import Interactions
 from midstream.evaluation.learning import run_learning
+from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.replay import ReplayOptions, asking_source
-from midstream.evaluation.statistics import Resampling
 from midstream.retrieval.session_knn import SessionKnn
 
 QUICK = ReplayOptions(k=1, resampling=Resampling(resamples=100))

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midstream.core.types import Models
-from midstream.evaluation.datasets import NextItemData, PublishedList, Split
-from midstream.evaluation.importing import DATA_SETTINGS, folded
-from midstream.evaluation.interactions import Interactions
+from midstream.evaluation.data.datasets import NextItemData, PublishedList, Split
+from midstream.evaluation.data.importing import DATA_SETTINGS, folded
+from midstream.evaluation.data.interactions import Interactions
+from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.next_item import NextItemOptions, choose, run_next_item
 from midstream.evaluation.protocols import answers, exam_of, query_of, questions_of
 from midstream.evaluation.search import Choice
 from midstream.evaluation.settings_file import read_settings
-from midstream.evaluation.statistics import Resampling
 from midstream.retrieval.session_knn import SessionKnn
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("wxyz"), st.integers(0, 50)), max_size=25)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstream.app.config import Config, Placement
+from midstream.app.config.schema import Config, Placement
 from midstream.app.wiring import plans
-from midstream.evaluation.importing import DATA_SETTINGS, folded
-from midstream.evaluation.interactions import Interactions, by_time
+from midstream.evaluation.data.importing import DATA_SETTINGS, folded
+from midstream.evaluation.data.interactions import Interactions, by_time
+from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.replay import ReplayOptions, asking_plan, asking_source, run_replay
-from midstream.evaluation.statistics import Resampling
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 

@@ -6,14 +6,14 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from midstream.evaluation.click_metrics import reliability
+from midstream.evaluation.data.item_data import vocabulary_of
 from midstream.evaluation.full_ranking import ItemData, RankingOptions, Task, compare, judge, report_of
-from midstream.evaluation.item_data import vocabulary_of
-from midstream.evaluation.list_metrics import Wanted
+from midstream.evaluation.metrics.click_metrics import reliability
+from midstream.evaluation.metrics.list_metrics import Wanted
+from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.report_page import page, switches
-from midstream.evaluation.statistics import Resampling
-from midstream.models import popular
 from midstream.models.histories import Histories, Interactions
+from midstream.models.items import popular
 
 OPTIONS = RankingOptions(k=2, cuts=(1, 2), resampling=Resampling(resamples=50))
 NAMES = ("<b>popular</b>", "other")

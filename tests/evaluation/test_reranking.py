@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from midstream.app.reading import parse_config
+from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition, Score
-from midstream.evaluation.importing import DATA_SETTINGS, fitted, room_for
-from midstream.evaluation.interactions import Interactions
-from midstream.evaluation.metrics import discounted_gain
+from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
+from midstream.evaluation.data.interactions import Interactions
+from midstream.evaluation.data.shops import ShopData
+from midstream.evaluation.metrics.metrics import discounted_gain
+from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.replay import ReplayOptions, asking_plan, replay_ranks, rows_asked
 from midstream.evaluation.reranking import PARTS, Fit, RerankingOptions, gather, judge_reranking
-from midstream.evaluation.shops import ShopData
-from midstream.evaluation.statistics import Resampling
-from midstream.models.examples import Examples
 from midstream.models.model import Arrays
+from midstream.models.rows.examples import Examples
 from midstream.state.fold import Fold
 
 TEXT = """

@@ -6,12 +6,12 @@ import pytest
 
 from midstream.core.errors import LogDamaged
 from midstream.core.types import LogPosition
-from midstream.events.frames import OPENING_BYTES, head_at, seed_of
-from midstream.events.log_identity import identity_of
 from midstream.events.schema import Event, build
-from midstream.events.segment_scan import scan, segment_name, start_of
-from midstream.events.segments import SegmentLog
-from midstream.testing.conformance_log import events_in
+from midstream.events.segments.frames import OPENING_BYTES, head_at, seed_of
+from midstream.events.segments.log_identity import identity_of
+from midstream.events.segments.segment_scan import scan, segment_name, start_of
+from midstream.events.segments.segments import SegmentLog
+from midstream.testing.conformance.event_log import events_in
 from midstream.testing.disks import ForgetfulDisk
 
 FOLDER = Path("/log")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from midstream.events.segment_scan import Damage, gap, no_segment
+from midstream.events.segments.segment_scan import Damage, gap, no_segment
 
 FOLDER = Path("/data/log")
 

@@ -15,10 +15,10 @@ import pytest
 from midstream.core.errors import AppendFailed, DiskFull, FolderLocked
 from midstream.core.types import LogPosition
 from midstream.events.disk import RealDisk
-from midstream.events.log_identity import IDENTITY_NAME
-from midstream.events.segment_scan import segment_name
-from midstream.events.segments import SegmentLog, lock_path
-from midstream.testing.conformance_log import sample_batch
+from midstream.events.segments.log_identity import IDENTITY_NAME
+from midstream.events.segments.segment_scan import segment_name
+from midstream.events.segments.segments import SegmentLog, lock_path
+from midstream.testing.conformance.event_log import sample_batch
 from midstream.testing.disks import DiskFault, FailingDisk, ForgetfulDisk
 from midstream.testing.patience import PATIENCE_S
 

@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 
 from midstream.core.errors import LogDamaged, TooLarge
 from midstream.core.types import LogPosition
-from midstream.events import frames, pieces
-from midstream.events.arrow_messages import Bounds
-from midstream.events.decode import Decoded, Part, decode
-from midstream.events.frames import REQUEST_BYTES, batch_at, body_of, encode, head_at, is_sound
+from midstream.events import pieces
+from midstream.events.arrow.messages import Bounds
+from midstream.events.json.decode import Decoded, Part, decode
 from midstream.events.pieces import NDJSON, PIECE_LIMITS, arrow_pieces, line_pieces
 from midstream.events.schema import Event, build
-from midstream.events.segments import SegmentLog
+from midstream.events.segments import frames
+from midstream.events.segments.frames import REQUEST_BYTES, batch_at, body_of, encode, head_at, is_sound
+from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept
-from midstream.serving.unpack import Unpacking
-from midstream.testing.conformance_log import events_in
+from midstream.serving.http.decompression import Unpacking
+from midstream.testing.conformance.event_log import events_in
 from midstream.testing.disks import ForgetfulDisk
 
 ACCEPT = Accept(frozenset({"v", "view", "käufe"}), 1_800_000_000_000, PIECE_LIMITS, {"tags": "tags"})

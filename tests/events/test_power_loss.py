@@ -14,11 +14,11 @@ import pytest
 
 from midstream.core.errors import AppendFailed, DiskFull
 from midstream.core.types import LogPosition
-from midstream.events.frames import OPENING_BYTES, head_at, seed_of
-from midstream.events.log_repair import repair, survey_log
 from midstream.events.schema import Event, build
-from midstream.events.segments import SegmentLog
-from midstream.testing.conformance_log import events_in
+from midstream.events.segments.frames import OPENING_BYTES, head_at, seed_of
+from midstream.events.segments.log_repair import repair, survey_log
+from midstream.events.segments.segments import SegmentLog
+from midstream.testing.conformance.event_log import events_in
 from midstream.testing.disks import CHANGES, DiskFault, FailingDisk, ForgetfulDisk, replayed
 
 FOLDER = Path("/data/log")

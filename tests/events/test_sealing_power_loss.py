@@ -8,14 +8,15 @@ import pytest
 
 from midstream.core.errors import LogDamaged
 from midstream.core.types import LogPosition
-from midstream.events import history_file, sealing
-from midstream.events.history import DAY_MS, history_folder, read_history, unnamed
-from midstream.events.log_repair import survey_log
+from midstream.events import sealing
+from midstream.events.history import history_file
+from midstream.events.history.history import DAY_MS, history_folder, read_history, unnamed
 from midstream.events.schema import concat
 from midstream.events.sealing import kept_from, retain, seal
-from midstream.events.segment_reader import SegmentReader
-from midstream.events.segments import SegmentLog
-from midstream.testing.conformance_log import events_in, sample_batch
+from midstream.events.segments.log_repair import survey_log
+from midstream.events.segments.segment_reader import SegmentReader
+from midstream.events.segments.segments import SegmentLog
+from midstream.testing.conformance.event_log import events_in, sample_batch
 from midstream.testing.disks import CHANGES, DiskFault, FailingDisk, ForgetfulDisk
 
 FOLDER = Path("/data/log")

@@ -17,8 +17,17 @@ from midstream.core.kinds import IMPRESSION, Kind, Operation
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build
 from midstream.events.wire import AttributeKind
-from midstream.features.kinds import Affinity, AnyFeature, Computed, Count, Diversity, Number, cells_of, columns_by_name
-from midstream.features.language_names import Names
+from midstream.features.expressions.names import Names
+from midstream.features.kinds.kinds import (
+    Affinity,
+    AnyFeature,
+    Computed,
+    Count,
+    Diversity,
+    Number,
+    cells_of,
+    columns_by_name,
+)
 from midstream.state.fold import Fold
 from midstream.testing.events import tiny_settings
 

@@ -11,7 +11,7 @@ from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build, cut
 from midstream.features.as_of import NO_TIME, Cursor, OutOfOrder, Question, as_of, candidates_of, gathered
 from midstream.features.declared import declared
-from midstream.features.kinds import Count, Rate, Since, Statistic, UniqueCount, cells_of
+from midstream.features.kinds.kinds import Count, Rate, Since, Statistic, UniqueCount, cells_of
 from midstream.state.fold import Fold
 from midstream.testing.events import START_MS, Stream, random_events, tiny_settings
 

@@ -6,7 +6,7 @@ import pytest
 from midstream.core.durations import Duration
 from midstream.events.wire import AttributeKind
 from midstream.features.checking import COLUMNS_MAX, FEATURES_MAX, feature_faults
-from midstream.features.kinds import (
+from midstream.features.kinds.kinds import (
     Affinity,
     AnyFeature,
     Boolean,

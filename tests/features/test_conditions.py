@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from midstream.core.types import LogPosition, Models, Moment, Query, TimestampMs
 from midstream.events.wire import AttributeKind
+from midstream.features.expressions.names import Names
+from midstream.features.expressions.tree import NODES_MAX, TEXT_CHARACTERS_MAX
 from midstream.features.language import Condition, condition
-from midstream.features.language_names import Names
-from midstream.features.language_tree import NODES_MAX, TEXT_CHARACTERS_MAX
-from midstream.state.cells import Cells
+from midstream.state.cells.cells import Cells
 from midstream.state.fold import Fold
-from midstream.state.items import Items
+from midstream.state.items.items import Items
 from midstream.testing.events import tiny_settings
 
 ATTRIBUTES: dict[str, AttributeKind] = {

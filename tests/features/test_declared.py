@@ -5,7 +5,7 @@ import numpy as np
 from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build
 from midstream.features.declared import declared
-from midstream.features.kinds import Count, Since, cells_of
+from midstream.features.kinds.kinds import Count, Since, cells_of
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 

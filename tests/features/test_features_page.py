@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from midstream.app.config import Config
-from midstream.app.reading import parse_config
+from midstream.app.config.reader import parse_config
+from midstream.app.config.schema import Config
 from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
-from midstream.events.decode import decode
+from midstream.events.json.decode import decode
 from midstream.events.wire import Accept
 from midstream.features.declared import declared
-from midstream.features.external import External
-from midstream.features.kinds import AnyFeature
+from midstream.features.kinds.kinds import AnyFeature
+from midstream.features.readers.external import External
 from midstream.features.reserved import RESERVED_NAMES
 from midstream.state.fold import Fold
 from midstream.state.settings import Limits

@@ -23,9 +23,9 @@ from tests.features.plain_language import (
 )
 
 from midstream.features import language
+from midstream.features.expressions.tree import NODES_MAX
 from midstream.features.language import PLACEMENT, REQUEST, Condition, condition, number, segment
 from midstream.features.language import Number as NumberText
-from midstream.features.language_tree import NODES_MAX
 from midstream.state.fold import Fold
 
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.features.kinds_expression import SCOPES
-from midstream.features.language_names import ColumnOf, Names
-from midstream.features.language_reading import Text, read_text
-from midstream.features.language_tree import NODES_MAX
-from midstream.state.program import column, compile_columns, evaluate
+from midstream.features.expressions.names import ColumnOf, Names
+from midstream.features.expressions.reading import Text, read_text
+from midstream.features.expressions.tree import NODES_MAX
+from midstream.features.kinds.expression import SCOPES
+from midstream.state.expressions.program import column, compile_columns, evaluate
 
 NAMES = ("a", "b", "c")
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from midstream.core.kinds import IMPRESSION
 from midstream.features.checking import feature_faults
-from midstream.features.kinds import Affinity, Category, Count, Rate, columns_of
+from midstream.features.kinds.kinds import Affinity, Category, Count, Rate, columns_of
 from midstream.features.suggestions import (
     COLUMNS_MAX,
     DAY_MS,

@@ -22,7 +22,7 @@ from tests.http_fuzz.grammar import Grammar, Request, wire
 from tests.http_fuzz.mutations import MUTATIONS, Mutation, flip_bytes
 
 import midstream
-from midstream.app.running import DATA_NAME
+from midstream.app.opening import DATA_NAME
 from midstream.app.server_address import read_address
 from midstream.testing.dice import Dice
 from midstream.testing.patience import PATIENCE_S, wait_until

@@ -14,17 +14,17 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from midstream.app.asked import of_batches
-from midstream.app.config import Config, ItemsSection
-from midstream.app.import_columns import ColumnOptions
-from midstream.app.import_parts import Terms, read_parts
-from midstream.app.import_rows import open_rows
-from midstream.app.importing import _LIMITS
-from midstream.app.running import accept_of
+from midstream.app.config.schema import Config, ItemsSection
+from midstream.app.ingest.batches import Terms, read_parts
+from midstream.app.ingest.columns import ColumnOptions
+from midstream.app.ingest.import_file import _LIMITS
+from midstream.app.ingest.readers import open_rows
+from midstream.app.opening import accept_of
+from midstream.app.point_in_time.requests import of_batches
 from midstream.core.types import TimestampMs
-from midstream.events.arrow_views import without_inner_views, without_views
-from midstream.events.decode import decode_objects
-from midstream.events.frames_in import batches_of
+from midstream.events.arrow.views import without_inner_views, without_views
+from midstream.events.dataframe_input import batches_of
+from midstream.events.json.decode import decode_objects
 from midstream.events.pieces import table_piece
 from midstream.events.schema import concat, event_at
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from midstream.models.histories import Histories, Interactions
-from midstream.models.item_to_item import ItemToItem
+from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
 
 

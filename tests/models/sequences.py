@@ -3,7 +3,7 @@
 import numpy as np
 
 from midstream.models.histories import Histories
-from midstream.models.sequence import SMALL, Sequence, Weights, shapes
+from midstream.models.items.sequence import SMALL, Sequence, Weights, shapes
 from midstream.models.vocabulary import ItemVocabulary
 
 HISTORIES = Histories.of([[3, 1, 4], [], [1], [4, 1, 3], [2, 2, 2, 2, 5, 6, 0, 1, 3], [6]])

@@ -10,7 +10,7 @@ from midstream.models import vocabulary
 from midstream.models.histories import Histories
 from midstream.models.model import Watch, best_of
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.hashing import id_hash, id_key_of
+from midstream.state.structures.hashing import id_hash, id_key_of
 from midstream.testing.ids import KEY
 
 IDS = st.lists(st.text(min_size=1, max_size=12).filter(lambda each: each.isprintable()), unique=True, max_size=30)

@@ -6,15 +6,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.models.rows import some_clicks
+from tests.models.click_rows import some_clicks
 
 from midstream.core.errors import ArtifactInvalid, Invalid
-from midstream.models import popular
-from midstream.models.artifact import Draft, read_artifact, write_artifact
+from midstream.models.artifact.artifact import Draft, read_artifact, write_artifact
+from midstream.models.artifact.golden import made_rows, row_content
 from midstream.models.descriptions import Description
-from midstream.models.golden import made_rows, row_content
 from midstream.models.histories import Histories, Interactions
-from midstream.models.item_blend import BlendPart
+from midstream.models.items import popular
+from midstream.models.items.item_blend import BlendPart
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, blend_parts, is_told_items, item_kind
 from midstream.models.loading import READ, load
 from midstream.models.model import QUIET, is_row_model

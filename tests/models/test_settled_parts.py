@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from midstream.core.types import Score
-from midstream.models.examples import Examples
-from midstream.models.ftrl import FtrlOptions, fit_ftrl, settled
-from midstream.models.keras_ranker import KerasRanker, settled_layer, told_twice
-from midstream.models.logistic_regression import LogisticRegressionOptions, fit_logistic_regression
 from midstream.models.model import RowModel
+from midstream.models.rows.examples import Examples
+from midstream.models.rows.ftrl import FtrlOptions, fit_ftrl, settled
+from midstream.models.rows.keras_ranker import KerasRanker, settled_layer, told_twice
+from midstream.models.rows.logistic_regression import LogisticRegressionOptions, fit_logistic_regression
 
 NAMES = ("never", "always", "same", "sometimes")
 ROWS = 2_000

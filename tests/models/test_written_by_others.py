@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, Fault, Invalid, MidstreamError, ShapeMismatch
-from midstream.models.artifact import Artifact
+from midstream.models.artifact.artifact import Artifact
 from midstream.models.loading import READ, load
 from midstream.testing.small_models import EVERY_KIND, publish_small
 from midstream.training.registry import Registry

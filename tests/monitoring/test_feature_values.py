@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from midstream.evaluation.drift import drift_of
-from midstream.evaluation.feature_statistics import statistics_of
+from midstream.evaluation.metrics.drift import drift_of
+from midstream.evaluation.metrics.feature_statistics import statistics_of
 from midstream.monitoring.feature_values import COLUMNS_A_LOOK, COLUMNS_MAX, FeatureValues
 from midstream.monitoring.metrics import Metrics
 

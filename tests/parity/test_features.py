@@ -3,7 +3,7 @@
 One shop of 100,000 events: duplicates, late and shuffled ones, catalogue changes, merges of users and erasures. What is
 read at 1,000 places of a state that was given the log in large pieces is what is read where it came one event after
 another, and after a restart. The cells are compared with formulas over the raw events, in dictionaries: in a shop
-without merges and erasures, which ``tests/state/test_cells.py`` compares to the bit.
+without merges and erasures, which ``tests/state/cells/test_cells.py`` compares to the bit.
 """
 
 import json
@@ -20,12 +20,12 @@ from midstream.core.durations import Duration
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import build, cut
-from midstream.features import kinds
 from midstream.features.checking import feature_faults
 from midstream.features.declared import declared
-from midstream.features.external import External
-from midstream.state.event_ids import Admission, EventIds
+from midstream.features.kinds import kinds
+from midstream.features.readers.external import External
 from midstream.state.fold import Fold
+from midstream.state.ids.event_ids import Admission, EventIds
 from midstream.testing.events import Stream, random_event_list, tiny_settings
 from midstream.testing.ids import KEY
 

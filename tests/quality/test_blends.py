@@ -11,10 +11,10 @@ import pytest
 
 from midstream.evaluation.blend_fit import WEIGHT_MAX, FittedBlend
 from midstream.evaluation.blend_report import Contest, fit_next_item, fit_replay
-from midstream.evaluation.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, data_folder
+from midstream.evaluation.data.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, data_folder
+from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.search import Choice, with_options
 from midstream.evaluation.settings_file import read_settings
-from midstream.evaluation.statistics import Resampling
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn

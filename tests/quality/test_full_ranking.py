@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midstream.app.evaluating import EvaluationOptions
-from midstream.app.judging import JudgingOptions, ModelChoice, chosen_options, item_data_of
-from midstream.evaluation.datasets import DATA_VARIABLE, data_folder
+from midstream.app.benchmark.item_models import JudgingOptions, ModelChoice, chosen_options, item_data_of
+from midstream.app.benchmark.placements import EvaluationOptions
+from midstream.evaluation.data.datasets import DATA_VARIABLE, data_folder
 from midstream.evaluation.full_ranking import RankingOptions, judge, worth_of
+from midstream.evaluation.metrics.statistics import difference
 from midstream.evaluation.settings_file import read_settings
-from midstream.evaluation.statistics import difference
-from midstream.models.als import AlsOptions, fit_als
-from midstream.models.item_blend import blend_of
+from midstream.models.items.als import AlsOptions, fit_als
+from midstream.models.items.item_blend import blend_of
 from midstream.models.kinds import item_kind
 from midstream.models.model import QUIET
 

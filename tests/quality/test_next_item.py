@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from midstream.app.config import Config
+from midstream.app.config.schema import Config
 from midstream.app.wiring import plans
-from midstream.evaluation.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, data_folder
+from midstream.evaluation.data.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, data_folder
+from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.next_item import NextItemOptions, NextItemReport, choose, run_next_item
 from midstream.evaluation.replay import ReplayOptions, asking_plan, asking_source, run_replay
 from midstream.evaluation.search import SESSION_KNN_GRID, Choice, with_options
 from midstream.evaluation.settings_file import read_settings
-from midstream.evaluation.statistics import Resampling
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midstream.evaluation.datasets import DATA_VARIABLE, data_folder, online_retail
+from midstream.evaluation.data.datasets import DATA_VARIABLE, data_folder, online_retail
 from midstream.retrieval.repeat import RepeatItems
 
 pytestmark = pytest.mark.quality

@@ -12,16 +12,16 @@ from tests.ranking.test_pipeline import Fixed, plan_of, require_conserved, shop_
 
 from midstream.core.errors import NotFound
 from midstream.core.types import Candidates, Selection
-from midstream.ranking.acted import Acted, Exclusion
-from midstream.ranking.arrangement import Arrangement
-from midstream.ranking.order import ORDER_MAX, TURNS_MAX
+from midstream.ranking.explain.rerun import rerun
+from midstream.ranking.filters.acted import Acted, Exclusion
 from midstream.ranking.pipeline import recommend
-from midstream.ranking.plackett_luce import PlackettLuce
-from midstream.ranking.read_on import query_on, read_on
-from midstream.ranking.rerun import rerun
-from midstream.ranking.rule_cap import Cap
-from midstream.ranking.served import decode_served, encode_served
-from midstream.testing.still import SMALL
+from midstream.ranking.record.continuation import query_on, read_on
+from midstream.ranking.record.order import ORDER_MAX, TURNS_MAX
+from midstream.ranking.record.served import decode_served, encode_served
+from midstream.ranking.rules.arrangement import Arrangement
+from midstream.ranking.rules.cap import Cap
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.testing.frozen_shop import SMALL
 
 ITEMS = 40
 FILTERS = (Acted(exclusions=(Exclusion.read("purchase", 1, SMALL),)),)

@@ -30,20 +30,20 @@ from midstream.core.types import (
     Served,
     Trace,
 )
-from midstream.engine.guards import BENCHED, Guards
+from midstream.engine.answer.circuit_breaker import BENCHED, Guards
 from midstream.monitoring.metrics import Metrics
-from midstream.ranking.available import Available
-from midstream.ranking.blend import Blend
+from midstream.ranking.caller_items import said_of
+from midstream.ranking.explain.rerun import rerun
+from midstream.ranking.filters.available import Available
 from midstream.ranking.frame import merge
-from midstream.ranking.given import said_of
 from midstream.ranking.pipeline import LATE, recommend
 from midstream.ranking.plan import SELECTOR, Plan
-from midstream.ranking.rerun import rerun
-from midstream.ranking.served import decode_served, encode_served
-from midstream.ranking.top_k import TopK
+from midstream.ranking.record.served import decode_served, encode_served
+from midstream.ranking.scorers.blend import Blend
+from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.popular import Popular
-from midstream.testing.still import StillShop
+from midstream.testing.frozen_shop import StillShop
 from midstream.testing.virtual_loop import VirtualLoop
 
 DEADLINE_S = 0.05

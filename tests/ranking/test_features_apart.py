@@ -15,8 +15,7 @@ from midstream.core.errors import FeatureFailed
 from midstream.core.types import Candidates, Moment, Query, TimestampMs
 from midstream.features.declarations import Declarations
 from midstream.features.declared import DeclaredFeatures
-from midstream.features.inputs import Reader
-from midstream.features.kinds import (
+from midstream.features.kinds.kinds import (
     AnyFeature,
     Category,
     Computed,
@@ -27,12 +26,13 @@ from midstream.features.kinds import (
     Position,
     cells_of,
 )
-from midstream.features.request_inputs import ItemField as ItemFieldReader
+from midstream.features.readers.inputs import Reader
+from midstream.features.readers.request_inputs import ItemField as ItemFieldReader
+from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.frame import FAILED_FEATURES_MAX, read_or_stop
-from midstream.ranking.rerun import rerun
-from midstream.ranking.served import ServedRecord, decode_served, encode_served, read_then
-from midstream.state.program import Columns
-from midstream.testing.still import SMALL, StillShop
+from midstream.ranking.record.served import ServedRecord, decode_served, encode_served, read_then
+from midstream.state.expressions.program import Columns
+from midstream.testing.frozen_shop import SMALL, StillShop
 
 FEATURES = (
     Count(name="views", actions=("view",)),

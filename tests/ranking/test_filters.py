@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from midstream.core.types import Candidates
-from midstream.ranking.acted import Acted, Exclusion
-from midstream.ranking.available import Available
-from midstream.ranking.excluded import Excluded
-from midstream.ranking.repeats import Repeats
-from midstream.testing.still import SMALL, StillShop
+from midstream.ranking.filters.acted import Acted, Exclusion
+from midstream.ranking.filters.available import Available
+from midstream.ranking.filters.excluded import Excluded
+from midstream.ranking.filters.repeats import Repeats
+from midstream.testing.frozen_shop import SMALL, StillShop
 
 DAY_MS = 86_400_000
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.types import Candidates, Proposal
-from midstream.ranking.among import among
+from midstream.ranking.filters.among import among
 from midstream.ranking.frame import extend, merge, ranks_of, read, take
 
 proposals = st.dictionaries(

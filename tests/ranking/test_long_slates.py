@@ -11,24 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.ranking.test_pipeline import plan_of, shop_of, slate
 
-from midstream.app.config import Config, ItemsSection, Placement
+from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.app.wiring import plans
 from midstream.core.types import FeatureFrame, Query, TimestampMs
-from midstream.ranking.arrangement import DECIDED_MAX, Arrangement
-from midstream.ranking.epsilon_greedy import EpsilonGreedy
+from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.pipeline import recommend
-from midstream.ranking.plackett_luce import PlackettLuce
-from midstream.ranking.rerun import rerun
-from midstream.ranking.rule_boost import Boost, Boosted, worth_of
-from midstream.ranking.rule_cap import Cap
-from midstream.ranking.rule_diversity import Diversity, Likest, Volume
-from midstream.ranking.rule_new_items import Fresh
-from midstream.ranking.rule_promote import Promoted, Shares
-from midstream.ranking.rules import Facts
-from midstream.ranking.served import decode_served, encode_served
-from midstream.ranking.top_k import TopK
-from midstream.ranking.traces import pack_traces
-from midstream.testing.still import SMALL
+from midstream.ranking.record.served import decode_served, encode_served
+from midstream.ranking.rules.arrangement import DECIDED_MAX, Arrangement
+from midstream.ranking.rules.boost import Boost, Boosted, worth_of
+from midstream.ranking.rules.cap import Cap
+from midstream.ranking.rules.diversity import Diversity, Likest, Volume
+from midstream.ranking.rules.new_items import Fresh
+from midstream.ranking.rules.promote import Promoted, Shares
+from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.traces import pack_traces
+from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.ranking.selectors.top_k import TopK
+from midstream.testing.frozen_shop import SMALL
 
 SELECTORS = (TopK(), PlackettLuce(temperature=0.7, pool=1_000), EpsilonGreedy(epsilon=0.5, keep=2, pool=1_000))
 LONG = 130

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from tests.ranking.test_pipeline import Fixed, Keeps, plan_of, require_conserved, shop_of, slate
 
 from midstream.core.types import FeatureFrame, Models, Moment, Proposal, Query, Score, Served
-from midstream.ranking.arrangement import Arrangement
-from midstream.ranking.given import PAGE
+from midstream.ranking.caller_items import PAGE
+from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.page import recommend_page
-from midstream.ranking.plackett_luce import PlackettLuce
 from midstream.ranking.plan import Plan
-from midstream.ranking.rerun import rerun
-from midstream.ranking.rule_cap import Cap
-from midstream.ranking.rule_diversity import Diversity
-from midstream.ranking.served import decode_served, encode_served
+from midstream.ranking.record.served import decode_served, encode_served
+from midstream.ranking.rules.arrangement import Arrangement
+from midstream.ranking.rules.cap import Cap
+from midstream.ranking.rules.diversity import Diversity
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
 
 SHOP = shop_of(30)
 CAP = 4

@@ -25,22 +25,22 @@ from midstream.core.types import (
     Selection,
     Served,
 )
+from midstream.features.expressions.names import Names
 from midstream.features.language import Condition, condition
-from midstream.features.language_names import Names
-from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
-from midstream.ranking.available import Available
-from midstream.ranking.blend import Blend
-from midstream.ranking.excluded import Excluded
-from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.explain.rerun import rerun
+from midstream.ranking.filters.available import Available
+from midstream.ranking.filters.excluded import Excluded
+from midstream.ranking.filters.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
-from midstream.ranking.rerun import rerun
-from midstream.ranking.rule_cap import Cap
-from midstream.ranking.served import decode_served, encode_served
-from midstream.ranking.top_k import TopK
+from midstream.ranking.record.served import decode_served, encode_served
+from midstream.ranking.rules.arrangement import ARRANGEMENT, Arrangement
+from midstream.ranking.rules.cap import Cap
+from midstream.ranking.scorers.blend import Blend
+from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.popular import Popular
-from midstream.testing.still import SMALL, StillShop
+from midstream.testing.frozen_shop import SMALL, StillShop
 
 POPULAR = Popular(limit=10)
 NAMES = Names(SMALL.attributes)

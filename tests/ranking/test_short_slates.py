@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midstream.core.types import FeatureFrame, Query, TimestampMs, Trace
-from midstream.ranking.arrangement import Arrangement
-from midstream.ranking.epsilon_greedy import EpsilonGreedy
-from midstream.ranking.plackett_luce import PlackettLuce
-from midstream.ranking.rule_cap import Cap
-from midstream.ranking.rule_diversity import Diversity
-from midstream.ranking.rule_new_items import Fresh
-from midstream.ranking.rule_promote import Promoted
-from midstream.ranking.rules import Facts
-from midstream.ranking.top_k import TopK
+from midstream.ranking.rules.arrangement import Arrangement
+from midstream.ranking.rules.cap import Cap
+from midstream.ranking.rules.diversity import Diversity
+from midstream.ranking.rules.new_items import Fresh
+from midstream.ranking.rules.promote import Promoted
+from midstream.ranking.rules.rules import Facts
+from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.ranking.selectors.top_k import TopK
 
 SELECTORS = (TopK(), PlackettLuce(temperature=0.7, pool=4), EpsilonGreedy(epsilon=0.5, keep=1, pool=4))
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from tests.features.plain_language import moment_of, names, shop
 
 from midstream.core.types import Models
-from midstream.features.item_inputs import ItemNumber
 from midstream.features.language import Condition, condition
-from midstream.ranking.available import Available
-from midstream.ranking.blend import Blend
-from midstream.ranking.expression_filter import ExpressionFilter
+from midstream.features.readers.item_inputs import ItemNumber
+from midstream.ranking.filters.available import Available
+from midstream.ranking.filters.expression_filter import ExpressionFilter
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
-from midstream.ranking.top_k import TopK
+from midstream.ranking.scorers.blend import Blend
+from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.state.fold import Fold
 

@@ -13,10 +13,10 @@ from tests.ranking.test_pipeline import Fixed, plan_of, shop_of, slate
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
 from midstream.events.schema import Event
-from midstream.ranking.arrangement import Arrangement
 from midstream.ranking.pipeline import recommend
-from midstream.ranking.plackett_luce import PlackettLuce
-from midstream.ranking.rule_cap import Cap
+from midstream.ranking.rules.arrangement import Arrangement
+from midstream.ranking.rules.cap import Cap
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.testing.events import served_body
 
 ITEMS = 24

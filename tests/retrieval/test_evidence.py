@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_matrix
 
 from midstream.core.types import Models, Query
-from midstream.models.als import AlsOptions, fit_als
 from midstream.models.histories import Histories, Interactions
-from midstream.models.item_contributions import act_parts
-from midstream.models.item_to_item import ItemToItem
+from midstream.models.items.als import AlsOptions, fit_als
+from midstream.models.items.item_contributions import act_parts
+from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.evidence import Evidence, SaysWhy, strongest
@@ -24,7 +24,7 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
-from midstream.testing.still import StillShop
+from midstream.testing.frozen_shop import StillShop
 
 HOUR_MS = 3_600_000
 

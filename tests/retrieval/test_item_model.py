@@ -13,11 +13,11 @@ from midstream.models.histories import Histories, Interactions
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval import item_model
 from midstream.retrieval.item_model import Als, Content, Ease, Graph, Hybrid, ItemModelSource, Sequence, TwoTower
-from midstream.state.last_items import last_acts
-from midstream.testing.conformance import check_source
-from midstream.testing.conformance_models import check_item_model
+from midstream.state.users.recent_items import last_acts
+from midstream.testing.conformance.conformance import check_source
+from midstream.testing.conformance.models import check_item_model
+from midstream.testing.frozen_shop import StillShop
 from midstream.testing.item_models import Beside, BesideOptions, fit_beside
-from midstream.testing.still import StillShop
 
 KINDS = (Als, Ease, Graph, Sequence, Content, TwoTower, Hybrid)
 ITEMS = "abcdefgh"

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from midstream.core.durations import Duration
 from midstream.retrieval.recent_items import RecentItems
-from midstream.testing.conformance import check_source
-from midstream.testing.still import SMALL, StillShop
+from midstream.testing.conformance.conformance import check_source
+from midstream.testing.frozen_shop import SMALL, StillShop
 
 DAY_MS = 86_400_000
 

@@ -12,8 +12,8 @@ from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
 from midstream.events.schema import Event
 from midstream.retrieval.repeat import RepeatItems
-from midstream.testing.conformance import check_source
-from midstream.testing.still import StillShop
+from midstream.testing.conformance.conformance import check_source
+from midstream.testing.frozen_shop import StillShop
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 NOW_MS = 1_700_000_000_000

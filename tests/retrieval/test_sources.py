@@ -12,7 +12,7 @@ from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
-from midstream.testing.still import StillShop
+from midstream.testing.frozen_shop import StillShop
 
 HOUR_MS = 3_600_000
 

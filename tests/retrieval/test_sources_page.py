@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from midstream.app.config import AnySource
+from midstream.app.config.schema import AnySource
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sources.md").read_text("utf-8")
 ROWS = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE))

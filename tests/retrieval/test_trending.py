@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from midstream.retrieval.trending import Trending
-from midstream.testing.conformance import check_source
-from midstream.testing.still import SMALL, StillShop
+from midstream.testing.conformance.conformance import check_source
+from midstream.testing.frozen_shop import SMALL, StillShop
 
 SEGMENT = Trending(by_segment=True, segment_prior=10.0)
 

@@ -12,7 +12,7 @@ from midstream.core.durations import Duration
 from midstream.engine.types import Live
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import Opened, serve
-from midstream.testing.engine import FakeEngine
+from midstream.testing.fakes.engine import FakeEngine
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine

@@ -20,17 +20,17 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks as openapi_checks
 from uvicorn.server import ServerState
 
-from midstream.app.config import Config, ItemsSection, Placement, SnapshotsSection
-from midstream.app.running import DATA_NAME, Outside, accept_of, open_running
+from midstream.app.config.schema import Config, ItemsSection, Placement, SnapshotsSection
+from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
 from midstream.engine.folder import DataFolder
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
 from midstream.events import wire
-from midstream.events.dead_letters import DeadLetters
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
-from midstream.features.kinds import Affinity, Computed, Count, Match, Number, Relevancy
+from midstream.features.kinds.kinds import Affinity, Computed, Count, Match, Number, Relevancy
 from midstream.serving.app import App, asgi
-from midstream.serving.protocol import BoundedProtocol
-from midstream.serving.read_limits import Bounds, ReadLimits
+from midstream.serving.http.bounded_protocol import BoundedProtocol
+from midstream.serving.http.read_limits import Bounds, ReadLimits
 from midstream.state.settings import Limits
 from midstream.testing.bare_http import statuses
 from midstream.testing.patience import PATIENCE_S

@@ -19,7 +19,7 @@ from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.events.schema import Event, build
 from midstream.features.as_of import Cursor, Question, as_of
 from midstream.features.declared import declared
-from midstream.features.kinds import AnyFeature, Count, Since, Statistic, cells_of
+from midstream.features.kinds.kinds import AnyFeature, Count, Since, Statistic, cells_of
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 

@@ -21,7 +21,7 @@ import pytest
 
 from midstream.app.server_address import read_address, server_of
 from midstream.engine.folder import DataFolder
-from midstream.serving.local_socket import connect_to
+from midstream.serving.cluster.unix_socket import connect_to
 from midstream.testing.bare_http import read_all, statuses
 from midstream.testing.patience import PATIENCE_S, wait_until
 
@@ -103,7 +103,7 @@ class Server:
     def children(self):
         """Return the process ids of the followers."""
         found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(each) for each in found if b"midstream.app.follower" in command_of(each)]
+        return [int(each) for each in found if b"midstream.app.server.follower" in command_of(each)]
 
     def digests(self):
         """Return log position and digest of every process, once they stand at the same position."""

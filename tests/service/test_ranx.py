@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midstream.evaluation.click_metrics import auc, log_losses
-from midstream.evaluation.list_metrics import ACCURACY, Wanted, hits_of
+from midstream.evaluation.metrics.click_metrics import auc, log_losses
+from midstream.evaluation.metrics.list_metrics import ACCURACY, Wanted, hits_of
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
 PYTHON_VARIABLE = "MIDSTREAM_RANX_PYTHON"

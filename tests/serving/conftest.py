@@ -9,9 +9,9 @@ import pytest
 from midstream.serving.app import Upkeep, asgi
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
-from midstream.testing.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
-from midstream.testing.models import FakeChampions
-from midstream.testing.placements import FakePlacing
+from midstream.testing.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
+from midstream.testing.fakes.models import FakeChampions
+from midstream.testing.fakes.placements import FakePlacing
 
 
 class Client:

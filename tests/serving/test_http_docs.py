@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from midstream.events.dead_letters import DeadLetters
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.metrics import Metrics
-from midstream.serving import closing_answers, problems
+from midstream.serving.http import closing_answers, problems
 from midstream.serving.options import ServerOptions
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"

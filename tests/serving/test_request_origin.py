@@ -9,14 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from midstream.core.errors import ConfigInvalid
 from midstream.monitoring.metrics import Metrics
-from midstream.serving.arrivals import Arrivals
-from midstream.serving.docs_page import DOCS_PATH
-from midstream.serving.hosts import host_faults
+from midstream.serving.http.hosts import host_faults
+from midstream.serving.http.loop_delay import Arrivals
+from midstream.serving.http.target import ABSOLUTE_TARGET
+from midstream.serving.openapi.docs_page import DOCS_PATH
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import KNOWN_MAX, OWN_SITE, RequestOrigin
 from midstream.serving.run import _url_of, serve
-from midstream.serving.target import ABSOLUTE_TARGET
-from midstream.testing.engine import FakeEngine
+from midstream.testing.fakes.engine import FakeEngine
 
 HOST = ("host", "localhost:8765")
 JSON = ("content-type", "application/json")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from midstream.events.dead_letters import DeadLetters
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.facts import Facts
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import Opened, StopSignals, serve_until_stopped
-from midstream.testing.engine import FakeEngine
+from midstream.testing.fakes.engine import FakeEngine
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine

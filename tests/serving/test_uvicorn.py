@@ -13,10 +13,10 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from midstream.serving import cycle, protocol
+from midstream.serving.http import bounded_protocol, cycle
 
 ROOT = Path(__file__).parents[2]
-BUILT_UPON = {protocol: HttpToolsProtocol, cycle: RequestResponseCycle}
+BUILT_UPON = {bounded_protocol: HttpToolsProtocol, cycle: RequestResponseCycle}
 """Module of ours with a subclass, and what that is of."""
 
 
@@ -59,7 +59,7 @@ def test_names_that_connections_are_built_upon_are_there(module):
 
 def test_a_name_that_is_gone_is_found():
     """The check sees what it is to see: without a base's names those that the module lacks are told."""
-    assert "_unset_keepalive_if_required" in missing(protocol, object_like())
+    assert "_unset_keepalive_if_required" in missing(bounded_protocol, object_like())
     assert "message_event" in missing(cycle, object_like())
 
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from midstream.core.errors import StoreUnavailable
-from midstream.serving.hosts import Hosts
+from midstream.serving.http.hosts import Hosts
 from midstream.serving.options import ServerOptions
 from midstream.simulation.connection import Connection
 

@@ -16,9 +16,9 @@ from functools import cache
 import pytest
 
 from midstream.testing.dice import Dice
-from midstream.testing.fuzz.acts import ACTS
+from midstream.testing.fuzz.client_actions import ACTS
+from midstream.testing.fuzz.faults import LEAPS, TURNS
 from midstream.testing.fuzz.run import run, shrunk
-from midstream.testing.fuzz.turns import LEAPS, TURNS
 from midstream.testing.fuzz.weather import Spell
 from midstream.testing.virtual_loop import Stuck, VirtualLoop, only_virtual
 

@@ -8,24 +8,24 @@ import pytest
 from midstream.core.errors import Fault
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, TimestampMs
-from midstream.engine.rewrite import Receipt
-from midstream.events.dead_letters import DeadLetters, dead_letter
+from midstream.engine.erasure.log_rewrite import Receipt
+from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
-from midstream.serving.ingest import EventsAnswer, Result
-from midstream.state.dropped import NOTHING
+from midstream.serving.events.ingest import EventsAnswer, Result
 from midstream.state.fold import Fold
+from midstream.state.ids.compacted_items import NOTHING
 from midstream.testing.dice import Dice
 from midstream.testing.events import START_MS, served_body, tiny_settings
-from midstream.testing.fuzz.acts import ACTS
+from midstream.testing.fuzz.client_actions import ACTS
 from midstream.testing.fuzz.conditions import drawn
+from midstream.testing.fuzz.faults import TURNS
 from midstream.testing.fuzz.joined import check_forgotten, check_join
 from midstream.testing.fuzz.ledger import Broken, Forgotten, Ledger
 from midstream.testing.fuzz.letters import check_letters, last_number
 from midstream.testing.fuzz.model import Model
 from midstream.testing.fuzz.proof import check_acknowledged
 from midstream.testing.fuzz.traffic import Batch
-from midstream.testing.fuzz.turns import TURNS
 from midstream.testing.fuzz.world import HEALTHY_S_MAX, World
 from midstream.testing.ids import hash_of
 from midstream.testing.virtual_loop import VirtualLoop, only_virtual

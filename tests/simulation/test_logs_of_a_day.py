@@ -23,20 +23,21 @@ import msgspec
 import numpy as np
 import pytest
 
-from midstream.app.running import DATA_NAME, Outside, config_of, open_running
+from midstream.app.opening import DATA_NAME, Outside, config_of, open_running
 from midstream.core.errors import AppendFailed, ConfigInvalid, MidstreamError, Overloaded
 from midstream.core.types import TimestampMs
-from midstream.engine import child, snapshots
-from midstream.engine.child import Ended
+from midstream.engine import child_process
+from midstream.engine.child_process import Ended
 from midstream.engine.folder import DataFolder
-from midstream.engine.placing import Said
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
+from midstream.engine.placements.placing import Said
+from midstream.engine.snapshots import snapshots
 from midstream.engine.types import Ask, FollowerView
-from midstream.events.dead_letters import DeadLetters
-from midstream.events.decode import decode_objects
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
+from midstream.events.json.decode import decode_objects
 from midstream.monitoring.logs import LogOptions, logging_to
-from midstream.serving.ingest import Ingest
+from midstream.serving.events.ingest import Ingest
 from midstream.serving.options import ServerOptions
 from midstream.simulation.audience import DAY_MS, AudienceOptions, Page
 from midstream.simulation.engine_policy import opening
@@ -44,8 +45,8 @@ from midstream.simulation.policies import Policy, Slate
 from midstream.simulation.season import START_MS, SeasonOptions, run_season
 from midstream.simulation.shop import Shop
 from midstream.testing.disks import DiskFault, FailingDisk, ForgetfulDisk
-from midstream.testing.models import publish_chain
-from midstream.testing.rebuilds import run_in_process
+from midstream.testing.fakes.models import publish_chain
+from midstream.testing.fakes.rebuilds import run_in_process
 from midstream.training.registry import Registry
 
 MARK = "MARKED"
@@ -260,7 +261,7 @@ async def fail_a_snapshot(day: Day) -> None:
     """The child that writes it is killed; the next one is not."""
     assert day.open.snapshotter is not None
     await day.record(act())
-    with mock.patch.object(child, "run", _killed):
+    with mock.patch.object(child_process, "run", _killed):
         await day.open.snapshotter.write(compare=False)
     await day.look()
     await day.open.snapshotter.write(compare=False)
@@ -357,7 +358,7 @@ async def fail_a_rebuild(day: Day) -> None:
     path = day.folder / "midstream.toml"
     text = path.read_text()
     path.write_text(text.replace("20m", "25m"))
-    with mock.patch.object(child, "run", _killed):
+    with mock.patch.object(child_process, "run", _killed):
         await day.open.rebuilder.order()
         while day.open.rebuilder.is_running:  # noqa: ASYNC110  a task is waited for
             await asyncio.sleep(0.005)
@@ -395,7 +396,7 @@ async def erase_users(day: Day) -> None:
     await day.open.eraser.carry_out()
     await day.record(act())
     await day.open.engine.erase(f"{MARK}-user")
-    with mock.patch.object(child, "run", _killed), suppress(MidstreamError):
+    with mock.patch.object(child_process, "run", _killed), suppress(MidstreamError):
         await day.open.eraser.carry_out()
     await day.look()
     await day.open.eraser.carry_out()
@@ -416,7 +417,9 @@ async def raise_in_a_library(_day: Day) -> None:
 async def end_the_fold(day: Day) -> None:
     """Folding ends for good: a start is needed."""
     with (
-        mock.patch("midstream.engine.turns.Folding._turn", side_effect=ValueError(f"{MARK}-user"), create=True),
+        mock.patch(
+            "midstream.engine.ingest.fold_scheduler.Folding._turn", side_effect=ValueError(f"{MARK}-user"), create=True
+        ),
         mock.patch("midstream.state.fold.Fold.apply", side_effect=ValueError(f"{MARK}-user")),
         suppress(Exception),
     ):
@@ -495,9 +498,9 @@ def lines_of(folder: Path, troubles: tuple[Trouble, ...], level: str, season: Se
     (folder / "components.py").write_text(COMPONENTS)
     stream = io.StringIO()
     with (
-        mock.patch.object(child, "run", run_in_process),
-        mock.patch("midstream.app.relations.HOT_MS_MIN", 1),
-        mock.patch("midstream.app.relations.SEGMENT_BYTES_MIN", 1_000),
+        mock.patch.object(child_process, "run", run_in_process),
+        mock.patch("midstream.app.config.constraints.HOT_MS_MIN", 1),
+        mock.patch("midstream.app.config.constraints.SEGMENT_BYTES_MIN", 1_000),
         logging_to(stream, LogOptions(cast("Any", level), "json")),
     ):
         asyncio.run(live(folder, troubles, season))

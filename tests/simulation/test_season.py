@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from midstream.app.config import Config, Placement
-from midstream.app.running import accept_of
+from midstream.app.config.schema import Config, Placement
+from midstream.app.opening import accept_of
 from midstream.core.durations import Duration
 from midstream.core.errors import Invalid, StoreUnavailable
 from midstream.events import wire

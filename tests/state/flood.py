@@ -10,8 +10,8 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch
 from midstream.events.schema import ROW, TIME_SENT, Event, build
 from midstream.state.fold import Fold
+from midstream.state.ids.vocabulary import Count
 from midstream.state.settings import FoldSettings
-from midstream.state.vocabulary import Count
 
 START_MS = 1_750_000_000_000
 USERS = 10_000_000

@@ -17,9 +17,9 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build, cut, event_at, pick
 from midstream.state.fold import LEAVES, Fold, part, parts
-from midstream.state.items import Items
+from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.items.items import Items
 from midstream.state.settings import FoldSettings, Limits
-from midstream.state.vocabulary import Vocabulary
 from midstream.testing.events import (
     START_MS,
     Stream,

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from midstream.core.durations import Duration
+from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
-from midstream.state.program import Cell
 from midstream.state.settings import EventType, FoldSettings, Limits
 from midstream.state.sizes import sizes_max
 from midstream.testing.events import tiny_settings

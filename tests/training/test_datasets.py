@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
-from midstream.engine.erasure import Hidden
+from midstream.engine.erasure.redaction import Hidden
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.models.descriptions import Description
-from midstream.models.ease import EaseOptions, fit_ease
-from midstream.state.erasures import blanked_body
+from midstream.models.items.ease import EaseOptions, fit_ease
 from midstream.state.fold import Fold
+from midstream.state.ids.erased_users import blanked_body
+from midstream.state.ids.vocabulary import Count
 from midstream.state.settings import FoldSettings
-from midstream.state.vocabulary import Count
 from midstream.testing.collisions import twin_of
 from midstream.testing.events import cuts, event_batches, tiny_settings
+from midstream.testing.frozen_shop import SMALL, START_MS
 from midstream.testing.ids import KEY, hash_of
-from midstream.testing.still import SMALL, START_MS
 from midstream.training.datasets import ActOptions, ActReader, Acts
 
 WEIGHTS = {"view": 1.0, "click": 1.0, "cart": 3.0, "purchase": 8.0}

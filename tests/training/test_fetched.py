@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge
-from midstream.models.artifact import MANIFEST
+from midstream.models.artifact.artifact import MANIFEST
 from midstream.testing.damage import damaged, damages
-from midstream.testing.models import publish_chain
+from midstream.testing.fakes.models import publish_chain
 from midstream.testing.small_models import publish_small
 from midstream.training.fetched import import_folder
 from midstream.training.packing import export_version

@@ -8,10 +8,10 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, NotFound
-from midstream.models.artifact import Content, Draft, read_manifest
-from midstream.models.golden import item_content
+from midstream.models.artifact.artifact import Content, Draft, read_manifest
+from midstream.models.artifact.golden import item_content
 from midstream.models.histories import Histories
-from midstream.models.item_to_item import ItemToItem
+from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.training.registry import Registry
 

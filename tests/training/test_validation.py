@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.models.linear import vocabulary_of
 
 from midstream.models.histories import Histories, Interactions
-from midstream.models.popular import PopularOptions, fit
+from midstream.models.items.popular import PopularOptions, fit
 from midstream.training.datasets import Acts
 from midstream.training.validation import next_items, questions, validation_of
 

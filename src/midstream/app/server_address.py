@@ -16,7 +16,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.types import Live
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import open_file
-from midstream.events.log_identity import read_identity
+from midstream.events.segments.log_identity import read_identity
 
 PAGE = "docs/cli.md"
 ANSWER_S_MAX = 60.0

@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import msgspec
 
-from midstream.app.config import AnyScorer, AnySource, Config, Custom, Placement
-from midstream.app.load import component_type, load
-from midstream.app.reading import FILE_NAME, named
-from midstream.app.relations import SOURCES
-from midstream.app.rule_relations import PAGE as RULES
-from midstream.app.texts import names_of
+from midstream.app.config.constraints import SOURCES
+from midstream.app.config.custom_components import component_type, load
+from midstream.app.config.expressions import names_of
+from midstream.app.config.reader import FILE_NAME, named
+from midstream.app.config.rule_constraints import PAGE as RULES
+from midstream.app.config.schema import AnyScorer, AnySource, Config, Custom, Placement
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.paths import step
 from midstream.core.protocols import Filter, Source
 from midstream.core.types import Models
 from midstream.engine.types import ANY_PLACEMENT
 from midstream.features.declarations import Declarations
+from midstream.features.expressions.names import Names
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
-from midstream.features.language_names import Names
-from midstream.ranking.acted import Acted, Exclusion
-from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
-from midstream.ranking.available import Available
-from midstream.ranking.blend import Blend
-from midstream.ranking.cut import CUT
-from midstream.ranking.excluded import Excluded
-from midstream.ranking.expression_filter import ExpressionFilter, RequestFilter
-from midstream.ranking.given import RESERVED
+from midstream.ranking.caller_items import RESERVED
+from midstream.ranking.candidate_cutoff import CUT
+from midstream.ranking.filters.acted import Acted, Exclusion
+from midstream.ranking.filters.available import Available
+from midstream.ranking.filters.excluded import Excluded
+from midstream.ranking.filters.expression_filter import ExpressionFilter, RequestFilter
+from midstream.ranking.filters.repeats import Repeats
+from midstream.ranking.filters.served_lately import NAMES, ServedLately, served_rules
 from midstream.ranking.model_gate import unfit
-from midstream.ranking.model_scorer import ModelScorer
-from midstream.ranking.objectives import Objectives
 from midstream.ranking.plan import FEATURES, MODELS_MAX, SELECTOR, SIMILAR, Plan, ReadsModels
 from midstream.ranking.reason_texts import reasons_of
-from midstream.ranking.repeats import Repeats
-from midstream.ranking.rule_boost import Boost
-from midstream.ranking.rule_in_force import Ruling, Stated, span_ms
-from midstream.ranking.rule_pin import PINS, Pin, Pins
-from midstream.ranking.rule_promote import Promote
-from midstream.ranking.served_lately import NAMES, ServedLately, served_rules
-from midstream.ranking.top_k import TopK
+from midstream.ranking.rules.arrangement import ARRANGEMENT, Arrangement
+from midstream.ranking.rules.boost import Boost
+from midstream.ranking.rules.in_force import Ruling, Stated, span_ms
+from midstream.ranking.rules.pin import PINS, Pin, Pins
+from midstream.ranking.rules.promote import Promote
+from midstream.ranking.scorers.blend import Blend
+from midstream.ranking.scorers.model_scorer import ModelScorer
+from midstream.ranking.scorers.objectives import Objectives
+from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.item_model import ItemModelSource
@@ -51,7 +51,7 @@ from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
 if TYPE_CHECKING:
-    from midstream.features.external import ExternalTable
+    from midstream.features.readers.external import ExternalTable
 
 HERE = Path()
 _OF_PARTS = frozenset(
@@ -86,7 +86,7 @@ def plans(
     """Return what answers each placement, by name, ``similar`` among them whether it is configured or not.
 
     Args:
-        config: Of ``app.reading``: its relations hold.
+        config: Of ``app.config.reader``: its relations hold.
         folder: Of the configuration file: components of one's own are looked for there.
         models: The loaded artifacts.
         settings: Of the state that is read; None = of one without a log, such as an evaluation's.
@@ -224,7 +224,7 @@ def declarations(config: Config, settings: FoldSettings, folder: Path = HERE, na
     """Return what can be read of features, whichever placements read it.
 
     Args:
-        config: Of ``app.reading``: its relations hold.
+        config: Of ``app.config.reader``: its relations hold.
         settings: Of the state beside which tables are read: rows of both meet in the hashes of ids.
         folder: Of the configuration file: paths of tables begin there.
         name: Of the configuration file, with which what is wrong with it begins.
@@ -234,7 +234,7 @@ def declarations(config: Config, settings: FoldSettings, folder: Path = HERE, na
     """
     tables: Sequence[ExternalTable] = ()
     if config.tables:
-        from midstream.app.tables import read_tables  # Arrow takes 0.2 s and 40 MB where it is used
+        from midstream.app.feature_tables import read_tables  # Arrow takes 0.2 s and 40 MB where it is used
 
         try:
             tables = tuple(read_tables(config.tables, config.features, folder, settings.hash_key()).values())

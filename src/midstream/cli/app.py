@@ -13,34 +13,14 @@ from typing import Annotated
 
 import typer
 
-from midstream.cli import (
-    backup,
-    bench,
-    check,
-    dead_letters,
-    demo,
-    doctor,
-    erase,
-    evaluate,
-    examples,
-    explain,
-    export,
-    features,
-    import_file,
-    init,
-    models,
-    placements,
-    rebuild,
-    recommend,
-    report,
-    seal,
-    serve,
-    simulate,
-    size,
-    train,
-)
+from midstream.cli.answers import explain, placements, recommend, serve, simulate
 from midstream.cli.console import out
+from midstream.cli.data import dead_letters, erase, export, import_file, report
+from midstream.cli.demo import demo
 from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
+from midstream.cli.features import features
+from midstream.cli.models import evaluate, examples, models, train
+from midstream.cli.operate import backup, bench, check, doctor, init, rebuild, seal, size
 from midstream.core.errors import MidstreamError
 
 app = typer.Typer(

@@ -12,24 +12,26 @@ from dataclasses import dataclass
 from midstream.core.errors import AppendFailed, DiskFull, ErasuresFull, MidstreamError, NotFound, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Models, TimestampMs
-from midstream.engine.answering import Answering
-from midstream.engine.answers import count_outcomes
+from midstream.engine.answer.answering import Answering
+from midstream.engine.answer.circuit_breaker import GuardOptions, Guards
+from midstream.engine.answer.feature_reads import view_of, views_of, with_live
+from midstream.engine.answer.lookups import item_view, served_record, user_view
+from midstream.engine.answer.query_mapping import count_outcomes
+from midstream.engine.answer.warmup import warm_up
 from midstream.engine.background_service import BackgroundService, Round
-from midstream.engine.erasing import ErasureAges, erase_event, last_erasure
-from midstream.engine.erasure_places import ErasurePlaces
-from midstream.engine.feature_reads import view_of, views_of, with_live
-from midstream.engine.forwarding import Forwarding
+from midstream.engine.erasure_capacity import ErasurePlaces
 from midstream.engine.gauges import set_gauges
-from midstream.engine.guards import GuardOptions, Guards
 from midstream.engine.health import Concern, health_of
 from midstream.engine.in_service import InService
-from midstream.engine.intake import Intake
-from midstream.engine.lookups import item_view, served_record, user_view
+from midstream.engine.ingest.dedupe import Intake
+from midstream.engine.ingest.fold_scheduler import Folding
+from midstream.engine.ingest.served_buffer import Outbox
+from midstream.engine.ingest.served_forwarder import Forwarding
+from midstream.engine.ingest.ticks import TICK_MS, append_tick
+from midstream.engine.ingest.writer import Entry, Writer, Written
 from midstream.engine.operational_log import append_fact, erasure_fact
-from midstream.engine.outbox import Outbox
-from midstream.engine.ticking import TICK_MS, append_tick
+from midstream.engine.pending_erasures import ErasureAges, erase_event, last_erasure
 from midstream.engine.tokens import RequestIds, position_token
-from midstream.engine.turns import Folding
 from midstream.engine.types import (
     ANY_PLACEMENT,
     Answer,
@@ -44,14 +46,12 @@ from midstream.engine.types import (
     PageAnswer,
     Recorded,
 )
-from midstream.engine.warm import warm_up
-from midstream.engine.writer import Entry, Writer, Written
 from midstream.events.schema import build
 from midstream.monitoring.facts import Facts
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
-from midstream.ranking.served import ServedRecord
+from midstream.ranking.record.served import ServedRecord
 from midstream.state.fold import Fold
 
 BEHIND_EVENTS_MAX = 100_000
@@ -280,7 +280,7 @@ class Engine:
         """Make events durable and apply them, each id once; return when both are done.
 
         Args:
-            batch: What ``events.decode`` made; log times are stamped on the way.
+            batch: What ``events.json.decode`` made; log times are stamped on the way.
 
         Returns:
             The outcome of each row. A duplicate's answer waits until its first copy is durable and applied.

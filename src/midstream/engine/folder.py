@@ -11,8 +11,8 @@ from pathlib import Path
 
 from midstream.core.errors import Fault, Invalid, LogDamaged
 from midstream.events.disk import Disk, RealDisk
-from midstream.events.log_identity import IDENTITY_NAME, read_identity
-from midstream.events.segments import lock_path
+from midstream.events.segments.log_identity import IDENTITY_NAME, read_identity
+from midstream.events.segments.segments import lock_path
 from midstream.events.whole_file import WholeFile
 
 KEY_BYTES = 32

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from midstream.engine.lookups import outcome_sums
+from midstream.engine.answer.lookups import outcome_sums
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine

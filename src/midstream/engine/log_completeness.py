@@ -12,16 +12,22 @@ from pathlib import Path
 import msgspec
 
 from midstream.core.errors import LogDamaged, LogIncomplete
-from midstream.engine import snapshots
+from midstream.engine.erasure.log_rewrite import Receipt
 from midstream.engine.folder import DataFolder
-from midstream.engine.rewrite import Receipt
+from midstream.engine.snapshots import snapshots
 from midstream.events.disk import Disk
-from midstream.events.history import history_folder
-from midstream.events.known_end import KnownEnd, incomplete
-from midstream.events.log_identity import IDENTITY_NAME, LOG_ID_BYTES, identity_of, read_identity, write_identity
-from midstream.events.log_repair import survey_log
-from midstream.events.segment_reader import LOOKS_MAX
-from midstream.events.segment_scan import Survey, make_first_segment, segment_firsts, segment_name
+from midstream.events.history.history import history_folder
+from midstream.events.segments.known_end import KnownEnd, incomplete
+from midstream.events.segments.log_identity import (
+    IDENTITY_NAME,
+    LOG_ID_BYTES,
+    identity_of,
+    read_identity,
+    write_identity,
+)
+from midstream.events.segments.log_repair import survey_log
+from midstream.events.segments.segment_reader import LOOKS_MAX
+from midstream.events.segments.segment_scan import Survey, make_first_segment, segment_firsts, segment_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import MidstreamError
 from midstream.core.types import Failure, Index, LogPosition, Score, TimestampMs
-from midstream.ranking.explanation import SlateWhy
+from midstream.ranking.explain.explanation import SlateWhy
 
 Value = str | float | bool
 ANY_PLACEMENT = "*"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from midstream.core.errors import Fault, Invalid
-from midstream.evaluation.ballots import Ballots
-from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
+from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
 from midstream.evaluation.protocols import LIST_LENGTH
 from midstream.evaluation.settings_file import PAGE
-from midstream.ranking.blend import Blend
+from midstream.evaluation.source_proposals import Ballots
+from midstream.ranking.scorers.blend import Blend
 
 WEIGHT_MAX = 0.9
 WEIGHT_MIN = 0.001

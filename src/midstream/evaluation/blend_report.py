@@ -14,17 +14,17 @@ import numpy as np
 from midstream.core.errors import Fault, Invalid
 from midstream.core.protocols import Source
 from midstream.core.types import Moment
-from midstream.evaluation.ballots import BallotBox
 from midstream.evaluation.blend_fit import FittedBlend, alone, fit_blend
-from midstream.evaluation.datasets import NextItemData, Split
-from midstream.evaluation.importing import DATA_SETTINGS, folded
-from midstream.evaluation.interactions import Interactions, Rows
-from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
+from midstream.evaluation.data.datasets import NextItemData, Split
+from midstream.evaluation.data.importing import DATA_SETTINGS, folded
+from midstream.evaluation.data.interactions import Interactions, Rows
+from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
+from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH, put, questions_of
 from midstream.evaluation.replay import ReplayOptions, rows_asked, run_replay
 from midstream.evaluation.settings_file import PAGE, read_settings, write_settings
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
-from midstream.ranking.blend import Blend
+from midstream.evaluation.source_proposals import BallotBox
+from midstream.ranking.scorers.blend import Blend
 from midstream.state.settings import FoldSettings
 
 QUESTIONS_MAX = 20_000

@@ -13,15 +13,15 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from midstream.core.types import FeatureFrame, Index, Query, Score, TimestampMs
-from midstream.evaluation.ballots import Offsets
-from midstream.evaluation.interactions import Rows
-from midstream.evaluation.list_metrics import attribute_diversity
-from midstream.evaluation.metrics import coverage, discounted_gain, hit, rank_of
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
-from midstream.ranking.arrangement import Arrangement
-from midstream.ranking.rule_diversity import Diversity
-from midstream.ranking.rules import Facts
-from midstream.ranking.top_k import TopK
+from midstream.evaluation.data.interactions import Rows
+from midstream.evaluation.metrics.list_metrics import attribute_diversity
+from midstream.evaluation.metrics.metrics import coverage, discounted_gain, hit, rank_of
+from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
+from midstream.evaluation.source_proposals import Offsets
+from midstream.ranking.rules.arrangement import Arrangement
+from midstream.ranking.rules.diversity import Diversity
+from midstream.ranking.rules.rules import Facts
+from midstream.ranking.selectors.top_k import TopK
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Of likeness: 0 = the score alone, 1 = a double of an item above is worth less than the worst candidate."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from midstream.core.types import Index
-from midstream.evaluation.list_metrics import (
+from midstream.evaluation.metrics.list_metrics import (
     ACCURACY,
     Hits,
     Wanted,
@@ -24,11 +24,11 @@ from midstream.evaluation.list_metrics import (
     hits_of,
     novelty,
 )
-from midstream.evaluation.metrics import Values, coverage
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.metrics import Values, coverage
+from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.models.histories import Histories, Interactions
+from midstream.models.kernels.top_n import top_n
 from midstream.models.model import ItemModel, best_of
-from midstream.models.top_n import top_n
 
 Removed = Literal["seen", "last", "nothing"]
 """What may not be recommended: every item of the history, its last one, or nothing is removed."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from midstream.evaluation.importing import fitted, room_for
-from midstream.evaluation.interactions import Interactions
-from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
+from midstream.evaluation.data.importing import fitted, room_for
+from midstream.evaluation.data.interactions import Interactions
+from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
+from midstream.evaluation.metrics.statistics import Difference, Estimate, difference, estimate, holm
 from midstream.evaluation.replay import Method, ReplayOptions, replay_ranks, rows_asked
-from midstream.evaluation.statistics import Difference, Estimate, difference, estimate, holm
 from midstream.state.fold import Fold
 
 

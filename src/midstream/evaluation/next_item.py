@@ -9,9 +9,9 @@ import numpy as np
 
 from midstream.core.protocols import Source
 from midstream.core.types import Index
-from midstream.evaluation.datasets import NextItemData, PublishedList, Split
-from midstream.evaluation.importing import DATA_SETTINGS, folded
-from midstream.evaluation.metrics import (
+from midstream.evaluation.data.datasets import NextItemData, PublishedList, Split
+from midstream.evaluation.data.importing import DATA_SETTINGS, folded
+from midstream.evaluation.metrics.metrics import (
     Ranks,
     Values,
     coverage,
@@ -21,6 +21,7 @@ from midstream.evaluation.metrics import (
     rank_of,
     reciprocal_rank,
 )
+from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH, Exam, answers, exam_of, lists_of
 from midstream.evaluation.search import (
     Choice,
@@ -32,7 +33,6 @@ from midstream.evaluation.search import (
     with_options,
 )
 from midstream.evaluation.settings_file import read_settings, write_settings
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 

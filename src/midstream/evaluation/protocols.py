@@ -13,7 +13,7 @@ import numpy as np
 
 from midstream.core.protocols import Source
 from midstream.core.types import Index, Models, Moment, Query, TimestampMs
-from midstream.evaluation.interactions import Interactions, Rows, by_session
+from midstream.evaluation.data.interactions import Interactions, Rows, by_session
 from midstream.state.fold import Fold
 
 LIST_LENGTH = 20

@@ -17,11 +17,11 @@ import numpy as np
 
 from midstream.core.protocols import Source
 from midstream.core.types import Index, LogPosition, Models, Moment, Query, TimestampMs
-from midstream.evaluation.importing import DATA_SETTINGS, fitted, room_for
-from midstream.evaluation.interactions import Interactions, Rows, events
-from midstream.evaluation.metrics import Ranks, hit, reciprocal_rank
+from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
+from midstream.evaluation.data.interactions import Interactions, Rows, events
+from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
+from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH, listed
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold

@@ -8,10 +8,10 @@ from html import escape
 
 import numpy as np
 
-from midstream.evaluation.click_metrics import Bin
+from midstream.evaluation.comparability import stated
 from midstream.evaluation.full_ranking import RankingReport
-from midstream.evaluation.statistics import Difference
-from midstream.evaluation.switches import stated
+from midstream.evaluation.metrics.click_metrics import Bin
+from midstream.evaluation.metrics.statistics import Difference
 
 _WIDTH, _HEIGHT, _EDGE = 420, 260, 44
 _COLOURS = ("#1f6fb2", "#c4501b", "#3d8b37", "#7a4fa3")

@@ -18,26 +18,26 @@ import numpy as np
 
 from midstream.core.errors import Fault, Invalid
 from midstream.core.types import Failure, Index, LogPosition, Moment, Score
-from midstream.evaluation.ballots import Ballots, Offsets, places_of
 from midstream.evaluation.blend_fit import fit_blend
-from midstream.evaluation.importing import DATA_SETTINGS, fitted, room_for
-from midstream.evaluation.interactions import Rows
-from midstream.evaluation.metrics import Ranks, discounted_gain, hit, reciprocal_rank
+from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
+from midstream.evaluation.data.interactions import Rows
+from midstream.evaluation.data.shops import ShopData
+from midstream.evaluation.metrics.metrics import Ranks, discounted_gain, hit, reciprocal_rank
+from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH
 from midstream.evaluation.replay import ReplayOptions, replay_ranks, rows_asked
-from midstream.evaluation.shops import ShopData
-from midstream.evaluation.statistics import Difference, Estimate, Resampling, difference, estimate, holm
-from midstream.models.examples import Examples
+from midstream.evaluation.source_proposals import Ballots, Offsets, places_of
 from midstream.models.model import RowModel
-from midstream.ranking.blend import Blend
-from midstream.ranking.cut import cut
+from midstream.models.rows.examples import Examples
+from midstream.ranking.apply_filters import sift
+from midstream.ranking.candidate_cutoff import cut
 from midstream.ranking.frame import merge, ranks_of, read, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
-from midstream.ranking.sift import sift
+from midstream.ranking.scorers.blend import Blend
 from midstream.state.fold import Fold
+from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import FoldSettings
-from midstream.state.vocabulary import Vocabulary
 
 PAGE = "docs/evaluation.md"
 PARTS = (1 / 9, 5 / 9, 6 / 9)

@@ -13,7 +13,7 @@ import numpy as np
 
 from midstream.core.errors import Fault, Invalid
 from midstream.core.protocols import Source
-from midstream.evaluation.metrics import hit, rank_of, reciprocal_rank
+from midstream.evaluation.metrics.metrics import hit, rank_of, reciprocal_rank
 from midstream.evaluation.protocols import LIST_LENGTH, Exam, answers
 from midstream.evaluation.settings_file import PAGE
 

@@ -13,8 +13,7 @@ import xxhash
 
 from midstream.core.errors import LogDamaged
 from midstream.events.disk import Disk
-from midstream.events.frames import HEAD_BYTES, OPENING_BYTES, head_at, opening_at, seed_of
-from midstream.events.history import (
+from midstream.events.history.history import (
     FILE_SUFFIX,
     MANIFEST_NAME,
     Group,
@@ -27,10 +26,11 @@ from midstream.events.history import (
     sha256_of,
     write_history,
 )
-from midstream.events.history_file import checksum_of, footer_of, opened, to_batch
-from midstream.events.log_identity import LogIdentity
+from midstream.events.history.history_file import checksum_of, footer_of, opened, to_batch
 from midstream.events.loose_arrow import UNREADABLE
-from midstream.events.segment_scan import history_of, segment_firsts, segment_name
+from midstream.events.segments.frames import HEAD_BYTES, OPENING_BYTES, head_at, opening_at, seed_of
+from midstream.events.segments.log_identity import LogIdentity
+from midstream.events.segments.segment_scan import history_of, segment_firsts, segment_name
 
 SIDE = ".damaged"
 

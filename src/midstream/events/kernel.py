@@ -2,7 +2,7 @@
 
 A kernel is compiled, or loaded from the cache, when it is first called, by Python or by a kernel that is compiled: to
 import a module with kernels costs nothing, and a command that calls none does not import numba. What serves calls
-every one of them before its first request (``engine.warm``).
+every one of them before its first request (``engine.answer.warmup``).
 
 numba stamps a cached function with its own file only, so an edit to a function that it calls in another
 module would leave the old code in use. Therefore each module's cache folder is named by a hash of its

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
-from midstream.events.arrow import decode_arrow, parts_of_rows
-from midstream.events.arrow_messages import Bounds, Source, read_batches
-from midstream.events.decode import Decoded, Part, decode, parts_of
-from midstream.events.frames import body_of
+from midstream.events.arrow.arrow import decode_arrow, parts_of_rows
+from midstream.events.arrow.messages import Bounds, Source, read_batches
+from midstream.events.json.decode import Decoded, Part, decode, parts_of
 from midstream.events.loose_arrow import Batch, pa
+from midstream.events.segments.frames import body_of
 from midstream.events.wire import PAGE, Accept, Limits
 
 PIECE_EVENTS = 10_000

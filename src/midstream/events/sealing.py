@@ -17,7 +17,7 @@ import numpy as np
 from midstream.core.errors import LogDamaged
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.disk import Disk
-from midstream.events.history import (
+from midstream.events.history.history import (
     DAY_MS,
     History,
     HistoryFile,
@@ -28,10 +28,10 @@ from midstream.events.history import (
     unnamed,
     write_history,
 )
-from midstream.events.history_file import FILE_ROWS_MAX, FileReader, FileWriter, Rest, go_on
+from midstream.events.history.history_file import FILE_ROWS_MAX, FileReader, FileWriter, Rest, go_on
 from midstream.events.schema import cut
-from midstream.events.segment_reader import SegmentReader
-from midstream.events.segment_scan import (
+from midstream.events.segments.segment_reader import SegmentReader
+from midstream.events.segments.segment_scan import (
     Tail,
     gap,
     history_of,

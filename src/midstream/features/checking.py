@@ -12,12 +12,12 @@ from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION
 from midstream.core.nearest import nearest
 from midstream.events.wire import AttributeKind, plain_kind, vector_length
-from midstream.features import kinds
-from midstream.features.coding import VALUES_MAX
 from midstream.features.feature_checking import expression_faults
-from midstream.features.kinds import AnyFeature, columns_of
+from midstream.features.kinds import kinds
+from midstream.features.kinds.kinds import AnyFeature, columns_of
+from midstream.features.readers.coding import VALUES_MAX
 from midstream.features.reserved import READ, is_reserved
-from midstream.state.items import AVAILABLE
+from midstream.state.items.items import AVAILABLE
 from midstream.state.settings import EventType
 
 PAGE = "docs/features.md"

@@ -7,9 +7,9 @@ from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.events.wire import AttributeKind
 from midstream.features.declared import DeclaredFeatures, declared
-from midstream.features.external import ExternalTable
-from midstream.features.kinds import AnyFeature, columns_by_name, program_of
-from midstream.state.program import Expression, Program
+from midstream.features.kinds.kinds import AnyFeature, columns_by_name, program_of
+from midstream.features.readers.external import ExternalTable
+from midstream.state.expressions.program import Expression, Program
 
 BLOCKS_MAX = 64
 """Blocks kept, each of other features: more than there are placements with features of their own, usually."""

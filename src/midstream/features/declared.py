@@ -10,13 +10,13 @@ import numpy as np
 
 from midstream.core.types import Candidates, Moment, Score
 from midstream.events.wire import AttributeKind
-from midstream.features.external import Tables, bound
-from midstream.features.inputs import Reader
-from midstream.features.kinds import AnyFeature, program_of
-from midstream.features.request_inputs import ItemField, fill_fields
-from midstream.state.cells import Cells, Keys
-from midstream.state.program import Columns, Expression, Program, compile_columns
-from midstream.state.program_kernel import Steps, compute
+from midstream.features.kinds.kinds import AnyFeature, program_of
+from midstream.features.readers.external import Tables, bound
+from midstream.features.readers.inputs import Reader
+from midstream.features.readers.request_inputs import ItemField, fill_fields
+from midstream.state.cells.cells import Cells, Keys
+from midstream.state.expressions.program import Columns, Expression, Program, compile_columns
+from midstream.state.expressions.program_kernel import Steps, compute
 
 _NO_TABLES: Tables = MappingProxyType({})
 TOGETHER: Final = -1

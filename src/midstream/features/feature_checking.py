@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from midstream.core.errors import Fault
 from midstream.events.wire import AttributeKind
-from midstream.features.kinds import AnyFeature, Computed
-from midstream.features.kinds_expression import SCOPES
-from midstream.features.language_names import Names, size_of
-from midstream.features.language_reading import Text, read_text
-from midstream.features.language_tree import PAGE
-from midstream.state.program import column
+from midstream.features.expressions.names import Names, size_of
+from midstream.features.expressions.reading import Text, read_text
+from midstream.features.expressions.tree import PAGE
+from midstream.features.kinds.expression import SCOPES
+from midstream.features.kinds.kinds import AnyFeature, Computed
+from midstream.state.expressions.program import column
 
 STEPS_MAX = 200
 """Of one expression, written out with all that it names: a comparison of two goes down as far, and Python allows 1,000

@@ -1,11 +1,11 @@
 """The one language of filters, boosts, promotions, segments, request filters and features.
 
-A text is parsed, given kinds and bounded once; what it means is one column of ``state.program``, read by the block that
-reads declared features. So a text may name whatever a feature can be made of, and one evaluator answers live, in a
-rerun and as of a past moment.
+A text is parsed, given kinds and bounded once; what it means is one column of ``state.expressions.program``, read by
+the block that reads declared features. So a text may name whatever a feature can be made of, and one evaluator answers
+live, in a rerun and as of a past moment.
 
 A *condition* passes where it is known to be true: a comparison with something missing is unknown, and ``and``, ``or``,
-``not`` follow Kleene (``features.language_values``). A *number* is NaN where anything in it is missing, but for
+``not`` follow Kleene (``features.expressions.values``). A *number* is NaN where anything in it is missing, but for
 ``if_nan``. A *segment* is a condition that is not of items, answered once a request.
 """
 
@@ -19,8 +19,8 @@ from midstream.core.errors import Fault
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.events.faults import shown
 from midstream.features.declared import DeclaredFeatures, block_of
-from midstream.features.language_costs import compares_candidates, cost_of, is_of_items
-from midstream.features.language_names import (
+from midstream.features.expressions.costs import compares_candidates, cost_of, is_of_items
+from midstream.features.expressions.names import (
     COLUMNS,
     CONTEXT,
     COUNTS,
@@ -32,11 +32,11 @@ from midstream.features.language_names import (
     resolved,
     size_of,
 )
-from midstream.features.language_reading import Text, read_text
-from midstream.features.language_tree import PAGE
-from midstream.features.language_values import WORDS, Kind
-from midstream.state.program import Columns, Expression
-from midstream.state.program_kernel import Steps, steps_of
+from midstream.features.expressions.reading import Text, read_text
+from midstream.features.expressions.tree import PAGE
+from midstream.features.expressions.values import WORDS, Kind
+from midstream.state.expressions.program import Columns, Expression
+from midstream.state.expressions.program_kernel import Steps, steps_of
 
 STEPS_MAX = 800
 """Of a text, written out with all that it names. The longest text of 64 values has about 400; comparing two goes down

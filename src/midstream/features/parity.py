@@ -11,8 +11,8 @@ import numpy as np
 
 from midstream.core.types import FeatureFrame, Mask, Score
 from midstream.features.declarations import Declarations
-from midstream.features.external import TableColumns
-from midstream.features.item_inputs import Difference
+from midstream.features.readers.external import TableColumns
+from midstream.features.readers.item_inputs import Difference
 
 EXAMPLES_MAX = 3
 """Kept of each column."""

@@ -12,7 +12,7 @@ import msgspec
 from midstream.core.durations import Duration
 from midstream.core.kinds import IMPRESSION
 from midstream.events.wire import vector_length
-from midstream.features.kinds import (
+from midstream.features.kinds.kinds import (
     Affinity,
     AnyFeature,
     Boolean,

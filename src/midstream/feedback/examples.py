@@ -21,8 +21,8 @@ from midstream.events.served_body import ServedBody, decode_body
 from midstream.features.reserved import OUTCOME
 from midstream.feedback.rewards import reward
 from midstream.state.fold import LEAVES, Fold
-from midstream.state.outcome_fold import NEVER
-from midstream.state.outcomes import Outcomes, Slates
+from midstream.state.outcomes.outcome_fold import NEVER
+from midstream.state.outcomes.outcomes import Outcomes, Slates
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,35 +7,35 @@ import msgspec
 
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
-from midstream.models import popular
-from midstream.models.als import Als, AlsOptions, fit_als
-from midstream.models.bpr import Bpr, BprOptions, fit_bpr
-from midstream.models.content import Content, ContentOptions, fit_content
-from midstream.models.ease import EaseOptions, fit_ease
-from midstream.models.examples import Examples
-from midstream.models.ftrl import Ftrl, FtrlOptions, fit_ftrl
-from midstream.models.gradient_boosting import GradientBoostingOptions, fit_gradient_boosting
-from midstream.models.graph_filter import GraphFilterOptions, fit_graph_filter
 from midstream.models.histories import Interactions
-from midstream.models.item_blend import BlendPart, ItemBlend, ItemBlendOptions, PartFit, fit_item_blend
-from midstream.models.item_knn import ItemKnnOptions, fit_item_knn
-from midstream.models.item_to_item import ItemToItem
-from midstream.models.keras_ranker import KerasRanker, KerasRankerOptions, fit_keras_ranker
-from midstream.models.lambdamart import LambdaMartOptions, fit_lambdamart
-from midstream.models.logistic_regression import (
+from midstream.models.items import popular
+from midstream.models.items.als import Als, AlsOptions, fit_als
+from midstream.models.items.bpr import Bpr, BprOptions, fit_bpr
+from midstream.models.items.content import Content, ContentOptions, fit_content
+from midstream.models.items.ease import EaseOptions, fit_ease
+from midstream.models.items.graph_filter import GraphFilterOptions, fit_graph_filter
+from midstream.models.items.item_blend import BlendPart, ItemBlend, ItemBlendOptions, PartFit, fit_item_blend
+from midstream.models.items.item_knn import ItemKnnOptions, fit_item_knn
+from midstream.models.items.item_to_item import ItemToItem
+from midstream.models.items.rp3beta import Rp3betaOptions, fit_rp3beta
+from midstream.models.items.sasrec import SasrecOptions, fit_sasrec
+from midstream.models.items.sequence import Sequence
+from midstream.models.items.sequence_onnx import exported
+from midstream.models.items.svd import Svd, SvdOptions, fit_ratings
+from midstream.models.items.two_tower import TwoTower, TwoTowerOptions, fit_two_tower
+from midstream.models.model import Arrays, ItemModel, RowModel, Watch
+from midstream.models.options import decoded
+from midstream.models.rows.examples import Examples
+from midstream.models.rows.ftrl import Ftrl, FtrlOptions, fit_ftrl
+from midstream.models.rows.gradient_boosting import GradientBoostingOptions, fit_gradient_boosting
+from midstream.models.rows.keras_ranker import KerasRanker, KerasRankerOptions, fit_keras_ranker
+from midstream.models.rows.lambdamart import LambdaMartOptions, fit_lambdamart
+from midstream.models.rows.logistic_regression import (
     LogisticRegression,
     LogisticRegressionOptions,
     fit_logistic_regression,
 )
-from midstream.models.model import Arrays, ItemModel, RowModel, Watch
-from midstream.models.options import decoded
-from midstream.models.rp3beta import Rp3betaOptions, fit_rp3beta
-from midstream.models.sasrec import SasrecOptions, fit_sasrec
-from midstream.models.sequence import Sequence
-from midstream.models.sequence_onnx import exported
-from midstream.models.svd import Svd, SvdOptions, fit_ratings
-from midstream.models.trees import Trees
-from midstream.models.two_tower import TwoTower, TwoTowerOptions, fit_two_tower
+from midstream.models.rows.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 
 Value = int | float | bool | str

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, MidstreamError
-from midstream.models.artifact import Artifact
-from midstream.models.golden import check_item_golden, check_row_golden
-from midstream.models.item_to_item import ItemToItem
+from midstream.models.artifact.artifact import Artifact
+from midstream.models.artifact.golden import check_item_golden, check_row_golden
+from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, RowKind
 from midstream.models.model import Arrays, ItemModel, RowModel
 from midstream.models.vocabulary import ItemVocabulary

@@ -9,7 +9,7 @@ import msgspec
 
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
-from midstream.core.wanted import TypeForm, origin_of, wanted
+from midstream.core.type_descriptions import TypeForm, origin_of, wanted
 
 Told: TypeAlias = Any
 """A value as a file or a command gives it."""

@@ -7,8 +7,8 @@ their own; a column's values are the newest of all of them.
 import numpy as np
 
 from midstream.core.types import Score
-from midstream.evaluation.drift import Drift, drift_of
-from midstream.evaluation.feature_statistics import ColumnStatistics, FeatureStatistics, statistics_of
+from midstream.evaluation.metrics.drift import Drift, drift_of
+from midstream.evaluation.metrics.feature_statistics import ColumnStatistics, FeatureStatistics, statistics_of
 from midstream.monitoring.metrics import Metrics
 
 ROWS_MAX = 10_000

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from midstream.core.errors import FeatureFailed, ShapeMismatch
 from midstream.core.protocols import Feature
 from midstream.core.types import Candidates, Failure, FeatureFrame, Index, Mask, Moment, Proposal, Score
-from midstream.features.apart import needed_readers
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import TOGETHER, DeclaredFeatures
-from midstream.features.request_inputs import ItemField
+from midstream.features.degraded_block import needed_readers
+from midstream.features.readers.request_inputs import ItemField
 from midstream.ranking.boundary import RaisedFailure, beside, boundary, raised_by
+from midstream.ranking.merge_kernel import merge_rows
 from midstream.ranking.plan import FEATURES, block_name, feature_name, lost_columns, owners
-from midstream.state.merging import merge_rows
 
 FAILED_FEATURES_MAX = 8
 """Named one by one: with their reasons they add 1 kB at most to a served record. Where more fail, their block did."""

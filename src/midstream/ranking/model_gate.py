@@ -10,9 +10,9 @@ from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.core.types import Models
 from midstream.models.model import is_row_model
-from midstream.ranking.model_scorer import ModelScorer, missing_inputs
-from midstream.ranking.objectives import Objectives
 from midstream.ranking.plan import Plan
+from midstream.ranking.scorers.model_scorer import ModelScorer, missing_inputs
+from midstream.ranking.scorers.objectives import Objectives
 
 PAGE = "docs/models.md"
 

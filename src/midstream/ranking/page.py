@@ -14,10 +14,10 @@ from itertools import accumulate
 import numpy as np
 
 from midstream.core.types import Failure, Index, Moment, Query, Served
-from midstream.ranking.asked import Asked
 from midstream.ranking.boundary import Account
 from midstream.ranking.pipeline import decide, fetched, gather
 from midstream.ranking.plan import Plan
+from midstream.ranking.source_cache import Asked
 
 
 async def recommend_page(

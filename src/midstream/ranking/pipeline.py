@@ -24,13 +24,12 @@ from midstream.core.types import (
     Selection,
     Served,
 )
-from midstream.ranking.among import among
-from midstream.ranking.arrangement import ARRANGEMENT
-from midstream.ranking.asked import Asked
-from midstream.ranking.awaited import awaited
+from midstream.ranking.apply_filters import sift
 from midstream.ranking.boundary import Account, boundary
-from midstream.ranking.cut import cut
-from midstream.ranking.expression_filter import request_faults
+from midstream.ranking.caller_items import GIVEN, PAGE, UNKNOWN, only_given, said_of, verdict_of
+from midstream.ranking.candidate_cutoff import cut
+from midstream.ranking.filters.among import among
+from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.frame import (
     checked,
     declared_of,
@@ -43,18 +42,19 @@ from midstream.ranking.frame import (
     read,
     take,
 )
-from midstream.ranking.given import GIVEN, PAGE, UNKNOWN, only_given, said_of, verdict_of
-from midstream.ranking.model_scorer import ModelScorer
-from midstream.ranking.objectives import Objectives
-from midstream.ranking.order import order_after
-from midstream.ranking.pinning import pinned_of, with_pins
+from midstream.ranking.pinned_candidates import pinned_of, with_pins
 from midstream.ranking.plan import SELECTOR, Closed, Nothing, Plan
-from midstream.ranking.rule_pin import Pinned
-from midstream.ranking.rules import Facts
-from midstream.ranking.sampling import LOGGED, is_sampled
-from midstream.ranking.selecting import Choosing
-from midstream.ranking.sift import sift
-from midstream.state.vocabulary import Vocabulary
+from midstream.ranking.record.order import order_after
+from midstream.ranking.rules.arrangement import ARRANGEMENT
+from midstream.ranking.rules.pin import Pinned
+from midstream.ranking.rules.rules import Facts
+from midstream.ranking.scorers.model_scorer import ModelScorer
+from midstream.ranking.scorers.objectives import Objectives
+from midstream.ranking.selectors.sampling import LOGGED, is_sampled
+from midstream.ranking.selectors.selecting import Choosing
+from midstream.ranking.source_cache import Asked
+from midstream.ranking.timeout import awaited
+from midstream.state.ids.vocabulary import Vocabulary
 
 LATE = "the time was over before it could begin"
 SHARE = 0.1

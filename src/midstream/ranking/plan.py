@@ -8,14 +8,14 @@ import numpy as np
 
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
 from midstream.core.types import Candidates, Failure, Fetch, Mask, Models, Moment, Proposal, Score
-from midstream.features.apart import less
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
-from midstream.features.kinds import columns_of
+from midstream.features.degraded_block import less
+from midstream.features.kinds.kinds import columns_of
 from midstream.features.language import Condition
-from midstream.ranking.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.reason_texts import NO_REASONS, Reasons
-from midstream.ranking.rule_pin import PINS, Pins
+from midstream.ranking.rules.arrangement import ARRANGEMENT, Arrangement
+from midstream.ranking.rules.pin import PINS, Pins
 
 SELECTOR = "selector"
 """Name of a failed selector in answers and served records; the Protocol gives it none of its own."""

@@ -5,7 +5,7 @@ import numpy as np
 
 from midstream.core.durations import Duration
 from midstream.core.types import Moment, Proposal
-from midstream.state.items import Items
+from midstream.state.items.items import Items
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="catalogue"):

@@ -10,9 +10,9 @@ import numpy as np
 
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
-from midstream.state.last_items import NO_ITEMS, last_items
-from midstream.state.pair_query import ANSWER_MAX, PairQuery, weights_of
-from midstream.state.pairs import Pairs
+from midstream.state.pairs.covisitation import Pairs
+from midstream.state.pairs.covisitation_query import ANSWER_MAX, PairQuery, weights_of
+from midstream.state.users.recent_items import NO_ITEMS, last_items
 
 
 class Covisitation(

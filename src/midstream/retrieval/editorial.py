@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.types import Index, Moment, Proposal
-from midstream.state.vocabulary import Vocabulary
+from midstream.state.ids.vocabulary import Vocabulary
 
 
 class Editorial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="editorial"):

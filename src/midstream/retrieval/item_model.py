@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import SourceUnavailable
 from midstream.core.types import Index, Moment, Proposal
-from midstream.models.content import Acted, Vector
-from midstream.models.content import Content as ContentModel
 from midstream.models.descriptions import description_of
 from midstream.models.histories import Histories
-from midstream.models.item_contributions import act_parts
+from midstream.models.items.content import Acted, Vector
+from midstream.models.items.content import Content as ContentModel
+from midstream.models.items.item_contributions import act_parts
 from midstream.models.model import best_said, is_item_model
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.evidence import NOTHING, Evidence, strongest
-from midstream.state.items import Items
-from midstream.state.last_items import NO_ITEMS, last_acts
-from midstream.state.vocabulary import Vocabulary
+from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.items.items import Items
+from midstream.state.users.recent_items import NO_ITEMS, last_acts
 
 HISTORY_ITEMS_MAX = 50
 """Acts of a history: what is kept of each user, and of each session."""

@@ -7,7 +7,7 @@ import msgspec
 from midstream.core.durations import Duration
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
-from midstream.state.items import Items
+from midstream.state.items.items import Items
 
 
 class Popular(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="popular"):

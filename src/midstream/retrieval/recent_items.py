@@ -9,8 +9,8 @@ from midstream.core.durations import Duration
 from midstream.core.kinds import IMPRESSION
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
-from midstream.state.decay import decay_weights
-from midstream.state.items import Items
+from midstream.state.items.items import Items
+from midstream.state.structures.decay import decay_weights
 
 _MONTH_MS = 30 * 86_400_000
 """The longest window in which impressions are counted."""

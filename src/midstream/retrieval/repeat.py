@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from midstream.core.durations import Duration
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import NOTHING, Evidence, Led
-from midstream.state.decay import decay_weights
-from midstream.state.items import Items
-from midstream.state.users import Users
-from midstream.state.vocabulary import Vocabulary
+from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.items.items import Items
+from midstream.state.structures.decay import decay_weights
+from midstream.state.users.users import Users
 
 Numbers = NDArray[np.float64]
 

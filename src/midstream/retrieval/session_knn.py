@@ -11,9 +11,9 @@ import numpy as np
 
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
-from midstream.state.last_items import NO_ITEMS, last_items, own_sessions
-from midstream.state.session_index import SessionIndex
-from midstream.state.session_query import ANSWER_MAX, PLACES, POWERS, SessionQuery, weights_of
+from midstream.state.sessions.session_index import SessionIndex
+from midstream.state.sessions.session_query import ANSWER_MAX, PLACES, POWERS, SessionQuery, weights_of
+from midstream.state.users.recent_items import NO_ITEMS, last_items, own_sessions
 
 
 class SessionKnn(

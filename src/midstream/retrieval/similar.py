@@ -12,12 +12,12 @@ import numpy as np
 
 from midstream.core.types import Index, Moment, Proposal, Score
 from midstream.retrieval.evidence import NOTHING, Evidence, Led
-from midstream.state.items import Items
-from midstream.state.last_items import NO_ITEMS, last_items
-from midstream.state.likeness import alike
-from midstream.state.pair_query import PairQuery, Power
-from midstream.state.pairs import Pairs
-from midstream.state.vocabulary import Vocabulary
+from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.items.attribute_similarity import alike
+from midstream.state.items.items import Items
+from midstream.state.pairs.covisitation import Pairs
+from midstream.state.pairs.covisitation_query import PairQuery, Power
+from midstream.state.users.recent_items import NO_ITEMS, last_items
 
 _NO_SCORES: Score = np.empty(0, dtype=np.float32)
 

@@ -21,9 +21,9 @@ import numpy as np
 from midstream.core.durations import Duration
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
-from midstream.state.items import Items
-from midstream.state.segments import Segments
-from midstream.state.vocabulary import Vocabulary
+from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.items.items import Items
+from midstream.state.segments.segments import Segments
 
 _READ_TIMES = 4
 """Items read of each list, in limits: an item further down in both has so little heat that it is not missed."""

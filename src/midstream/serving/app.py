@@ -17,41 +17,41 @@ from starlette.routing import Route
 
 from midstream.core.errors import Fault, MidstreamError
 from midstream.core.nearest import nearest
-from midstream.events.dead_letters import DeadLetters
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
-from midstream.serving.admission import Admission
-from midstream.serving.batch import Batches
-from midstream.serving.bulk import Bulk
-from midstream.serving.catalogue import add_catalogue_routes, bulk_routes
-from midstream.serving.erasures import add_erasure_routes
-from midstream.serving.explanations import add_explanation_routes
-from midstream.serving.features import add_feature_routes
-from midstream.serving.hot import BATCH_PATH, PAGES_PATH, RANK_PATH, body_limits, hot_routes
-from midstream.serving.ingest import Ingest
-from midstream.serving.letters import add_letter_routes
-from midstream.serving.models import add_model_routes
-from midstream.serving.openapi import add_docs_page, add_hot_routes
-from midstream.serving.operation import MetricsText, add_operation_routes
+from midstream.serving.admin.catalogue import add_catalogue_routes, bulk_routes
+from midstream.serving.admin.dead_letters import add_letter_routes
+from midstream.serving.admin.erasures import add_erasure_routes
+from midstream.serving.admin.explanations import add_explanation_routes
+from midstream.serving.admin.feature_values import add_setting_route
+from midstream.serving.admin.features import add_feature_routes
+from midstream.serving.admin.health import MetricsText, add_operation_routes
+from midstream.serving.admin.models import add_model_routes
+from midstream.serving.admin.placements import add_placement_routes
+from midstream.serving.admin.rebuilds import add_rebuild_routes
+from midstream.serving.admin.similar import add_similar_route
+from midstream.serving.admin.users import add_people_routes
+from midstream.serving.events.bulk import Bulk
+from midstream.serving.events.ingest import Ingest
+from midstream.serving.http.admission import Admission
+from midstream.serving.http.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
+from midstream.serving.http.responses import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
+from midstream.serving.openapi.document import add_docs_page, add_hot_routes
 from midstream.serving.options import ServerOptions
-from midstream.serving.pages import Pages
-from midstream.serving.people import add_people_routes
-from midstream.serving.placements import add_placement_routes
-from midstream.serving.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
-from midstream.serving.rank import Rankings
-from midstream.serving.rebuilds import add_rebuild_routes
-from midstream.serving.recommendations import Recommendations, Record, recording
-from midstream.serving.reply import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
-from midstream.serving.setting import add_setting_route
-from midstream.serving.similar import add_similar_route
+from midstream.serving.slates.batch import Batches
+from midstream.serving.slates.hot_routes import BATCH_PATH, PAGES_PATH, RANK_PATH, body_limits, hot_routes
+from midstream.serving.slates.pages import Pages
+from midstream.serving.slates.rank import Rankings
+from midstream.serving.slates.recommendations import Recommendations, Record, recording
 
 if TYPE_CHECKING:
-    from midstream.engine.champions import Champions
     from midstream.engine.engine import Engine
-    from midstream.engine.eraser import Eraser
-    from midstream.engine.explainer import Explainer
-    from midstream.engine.placing import Placing
-    from midstream.engine.rebuilder import Rebuilder
+    from midstream.engine.erasure.eraser import Eraser
+    from midstream.engine.explain.explainer import Explainer
+    from midstream.engine.models.champions import Champions
+    from midstream.engine.placements.placing import Placing
+    from midstream.engine.rebuild.rebuilder import Rebuilder
 
 UNKNOWN_ROUTE = "unknown"
 """Label of requests whose path is no route's: paths that callers make up must not become time series."""

@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from midstream.core.errors import Fault, Invalid, RequestInvalid
-from midstream.events.decode import is_ndjson
+from midstream.events.json.decode import is_ndjson
 from midstream.monitoring.metrics import Metrics
-from midstream.serving.arrivals import Arrivals
-from midstream.serving.docs_page import DOCS_PATH
-from midstream.serving.hosts import Hosts, authority_name
+from midstream.serving.http.hosts import Hosts, authority_name
+from midstream.serving.http.loop_delay import Arrivals
+from midstream.serving.http.problems import PAGE, CrossSite, MediaTypeUnsupported, Misdirected, problem_reply
+from midstream.serving.http.responses import JSON, Receive, Scope, Send, send_reply
+from midstream.serving.http.target import ABSOLUTE_TARGET
+from midstream.serving.openapi.docs_page import DOCS_PATH
 from midstream.serving.options import ServerOptions
-from midstream.serving.problems import PAGE, CrossSite, MediaTypeUnsupported, Misdirected, problem_reply
-from midstream.serving.reply import JSON, Receive, Scope, Send, send_reply
-from midstream.serving.target import ABSOLUTE_TARGET
 
 ANSWER_HEADERS = (("cross-origin-resource-policy", "same-origin"), ("x-content-type-options", "nosniff"))
 """Of every answer of a port: no page of another origin may take it in as an image, a script or a style."""

@@ -21,23 +21,23 @@ import uvicorn
 import uvloop
 
 from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
-from midstream.events.dead_letters import DeadLetters
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.monitoring.facts import Fact, Facts
-from midstream.serving.accepting import Share, SharingServer
 from midstream.serving.app import ALONE, NO_UPKEEP, App, Elsewhere, Upkeep, asgi
-from midstream.serving.connection_admission import place_limits
-from midstream.serving.connections import bounded_protocol
-from midstream.serving.hosts import host_faults
-from midstream.serving.log_limit import lines_limited
+from midstream.serving.http.connection_admission import place_limits
+from midstream.serving.http.connection_sharing import Share, SharingServer
+from midstream.serving.http.connections import bounded_protocol
+from midstream.serving.http.hosts import host_faults
+from midstream.serving.http.log_limit import lines_limited
+from midstream.serving.http.read_limits import read_limits
+from midstream.serving.http.target import noting_targets
 from midstream.serving.options import ServerOptions, require_safe_address
-from midstream.serving.read_limits import read_limits
 from midstream.serving.request_origin import ANSWER_HEADERS, Measured, RequestOrigin
-from midstream.serving.target import noting_targets
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
-    from midstream.engine.rebuilder import Rebuilder
+    from midstream.engine.rebuild.rebuilder import Rebuilder
 
 LOGGER = logging.getLogger("uvicorn.error")
 """Of what uvicorn and its connections have to say, on standard error."""

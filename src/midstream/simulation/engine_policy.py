@@ -18,15 +18,15 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from midstream.app.config import Config
-from midstream.app.running import accept_of
+from midstream.app.config.schema import Config
+from midstream.app.opening import accept_of
 from midstream.app.wiring import plans
 from midstream.core.errors import Fault, Invalid, RequestInvalid
 from midstream.core.types import TimestampMs
 from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Ask
-from midstream.events.decode import decode_objects
+from midstream.events.json.decode import decode_objects
 from midstream.events.memory import MemoryLog
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics

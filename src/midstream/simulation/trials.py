@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from midstream.app.config import Config
+from midstream.app.config.schema import Config
 from midstream.core.errors import Fault, Invalid
 from midstream.simulation.comparison import PolicyFigures, compare, require_enough
 from midstream.simulation.engine_policy import NAME, EngineQuestion, engine_in_process, engine_over_http

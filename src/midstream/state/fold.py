@@ -26,26 +26,26 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Models, Moment, Query
 from midstream.events.schema import texts_of
 from midstream.events.values import merged_id
-from midstream.state.aliases import Aliases
-from midstream.state.cells import Cells
-from midstream.state.counted import Counted
-from midstream.state.dropped import NOTHING, Dropped
-from midstream.state.erasures import Erasures, asked_at, blanked_hashes
-from midstream.state.event_ids import Admission, EventIds, Fingerprints
-from midstream.state.hashing import id_hash
-from midstream.state.items import Items
-from midstream.state.kernel import frozen_columns, kernel
-from midstream.state.outcomes import Leaving, Outcomes
-from midstream.state.pairs import Pairs
-from midstream.state.placements import Placements
-from midstream.state.promotions import Promotions
-from midstream.state.requests import Requests
-from midstream.state.segments import Segments
-from midstream.state.session_index import SessionIndex
-from midstream.state.sessions import Sessions
+from midstream.state.cells.cells import Cells
+from midstream.state.cells.coverage import Counted
+from midstream.state.control.placements import Placements
+from midstream.state.control.promotions import Promotions
+from midstream.state.ids.aliases import Aliases
+from midstream.state.ids.compacted_items import NOTHING, Dropped
+from midstream.state.ids.erased_users import Erasures, asked_at, blanked_hashes
+from midstream.state.ids.event_ids import Admission, EventIds, Fingerprints
+from midstream.state.ids.vocabulary import Count, Vocabulary
+from midstream.state.items.items import Items
+from midstream.state.outcomes.outcomes import Leaving, Outcomes
+from midstream.state.outcomes.requests import Requests
+from midstream.state.pairs.covisitation import Pairs
+from midstream.state.segments.segments import Segments
+from midstream.state.sessions.session_index import SessionIndex
+from midstream.state.sessions.sessions import Sessions
 from midstream.state.settings import FoldSettings
-from midstream.state.users import Users
-from midstream.state.vocabulary import Count, Vocabulary
+from midstream.state.structures.hashing import id_hash
+from midstream.state.structures.kernel import frozen_columns, kernel
+from midstream.state.users.users import Users
 
 Table: TypeAlias = (
     EventIds

@@ -7,8 +7,8 @@ import msgspec
 
 from midstream.core.durations import Duration
 from midstream.events.wire import AttributeKind
-from midstream.state.hashing import NO_KEY, IdKey, id_key_of
-from midstream.state.program import Cell
+from midstream.state.expressions.program import Cell
+from midstream.state.structures.hashing import NO_KEY, IdKey, id_key_of
 
 KERNEL_VERSION = 16
 """Raised by whoever changes what any table holds after the same events."""
@@ -109,7 +109,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One attribute, ``user.country`` or ``context.device``, for whose values heat is kept apart; empty = none."""
     limits: Limits = Limits()
     compaction: str = ""
-    """Names the deleted items whose slots are not kept (``state.dropped``); empty = all are. No setting of a file."""
+    """Names the deleted items whose slots are not kept (``state.ids.compacted_items``); empty = all are. No setting of
+    a file."""
     id_key: str = NO_KEY
     """32 hex digits under which ids are hashed: ``LogIdentity.id_key`` of the log. No setting of a file; a secret."""
 

@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from typing import Final
 
 from midstream.events.wire import plain_kind, vector_length
-from midstream.state.affinities import AFFINITIES_MAX
-from midstream.state.aliases import ALIAS_BYTES
-from midstream.state.askers import ASKED
-from midstream.state.cell_layout import cell_bytes
-from midstream.state.counted import counted_bytes
-from midstream.state.erasures import ERASURE_BYTES
-from midstream.state.hash_table import table_size
-from midstream.state.outcome_fold import ACTIONS, OUTCOME, SLATE
-from midstream.state.outcome_waiting import WAITING_ROW
-from midstream.state.pairs import NEIGHBOURS_MAX, row_words
-from midstream.state.placements import TABLE_BYTES_MAX
-from midstream.state.promotions import PROMOTION_BYTES, PROMOTIONS_MAX
-from midstream.state.session_slots import SESSION_BYTES
+from midstream.state.attributes.vectors import MARK_BYTES, NUMBER_BYTES
+from midstream.state.cells.coverage import counted_bytes
+from midstream.state.cells.layout import cell_bytes
+from midstream.state.control.placements import TABLE_BYTES_MAX
+from midstream.state.control.promotions import PROMOTION_BYTES, PROMOTIONS_MAX
+from midstream.state.ids.aliases import ALIAS_BYTES
+from midstream.state.ids.erased_users import ERASURE_BYTES
+from midstream.state.ids.user_slots import USER_ROW
+from midstream.state.ids.vocabulary import ITEM_ID_BYTES_MEAN
+from midstream.state.outcomes.early_outcomes import WAITING_ROW
+from midstream.state.outcomes.outcome_fold import ACTIONS, OUTCOME, SLATE
+from midstream.state.outcomes.recipients import ASKED
+from midstream.state.outcomes.slate_groups import GROUPS_MAX
+from midstream.state.pairs.covisitation import NEIGHBOURS_MAX, row_words
+from midstream.state.sessions.session_slots import SESSION_BYTES
 from midstream.state.settings import FoldSettings
-from midstream.state.slate_groups import GROUPS_MAX
-from midstream.state.user_slots import USER_ROW
-from midstream.state.vectors import MARK_BYTES, NUMBER_BYTES
-from midstream.state.vocabulary import ITEM_ID_BYTES_MEAN
-from midstream.state.windows import ROW_CELLS
+from midstream.state.structures.hash_table import table_size
+from midstream.state.structures.windows import ROW_CELLS
+from midstream.state.users.affinities import AFFINITIES_MAX
 
 _USER_BYTES: Final = 88
 _RING_BYTES: Final = 21

@@ -17,16 +17,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from midstream.app.config import Config
-from midstream.app.reading import parse_config
-from midstream.app.running import Outside, open_running
+from midstream.app.config.reader import parse_config
+from midstream.app.config.schema import Config
+from midstream.app.opening import Outside, open_running
 from midstream.core.types import TimestampMs
 from midstream.engine.folder import DataFolder
-from midstream.engine.shop import Request, Shop
+from midstream.engine.recommender import Request, Shop
 from midstream.engine.types import Answer
 from midstream.ranking.plan import SIMILAR
 from midstream.testing.busy_shop import BUSY, COMPONENTS, LATER, START_MS
-from midstream.testing.models import publish_chain, publish_linear
+from midstream.testing.fakes.models import publish_chain, publish_linear
 from midstream.training.registry import Registry
 
 ITEMS, USERS, LEAVING = 80, 25, 5

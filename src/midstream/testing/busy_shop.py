@@ -3,7 +3,7 @@
 What of one's own fails says the seed of the request alone, so a part fails at some requests and not at the next.
 """
 
-from midstream.testing.models import CONFIG
+from midstream.testing.fakes.models import CONFIG
 
 START_MS = 1_750_000_000_000
 """When the shop opens: 15 June 2025, 15:06 UTC."""
@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.types import Proposal, Selection
-from midstream.state.vocabulary import Vocabulary
+from midstream.state.ids.vocabulary import Vocabulary
 
 
 def is_in_trouble(query, percent):

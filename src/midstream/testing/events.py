@@ -18,12 +18,12 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, IndexedBatch, LogPosition
 from midstream.events.schema import Event, build
 from midstream.events.served_body import RECORD_VERSION, ServedBody, encode_body
-from midstream.state.erasures import blanked_body
-from midstream.state.event_ids import Admission, EventIds
-from midstream.state.placements import encode_placement, placement_body
-from midstream.state.promotions import ALIASES, promotion_body
+from midstream.state.control.placements import encode_placement, placement_body
+from midstream.state.control.promotions import ALIASES, promotion_body
+from midstream.state.ids.erased_users import blanked_body
+from midstream.state.ids.event_ids import Admission, EventIds
+from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import FoldSettings, Limits
-from midstream.state.vocabulary import Vocabulary
 from midstream.testing.ids import hash_of
 
 START_MS = 1_700_000_000_000

@@ -7,14 +7,14 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from midstream.core.types import EventBatch
-from midstream.engine.board import Board
 from midstream.engine.engine import Engine, EngineOptions, Host
-from midstream.engine.following import FollowedLog, Following
-from midstream.engine.forwarding import Forwarding, decode_lot
+from midstream.engine.ingest.served_forwarder import Forwarding, decode_lot
+from midstream.engine.replication.follower_log import FollowedLog, Following
+from midstream.engine.replication.shared_board import Board
 from midstream.engine.types import Recorded
 from midstream.events.disk import RealDisk
-from midstream.events.segment_reader import SegmentReader
-from midstream.events.segments import SegmentLog
+from midstream.events.segments.segment_reader import SegmentReader
+from midstream.events.segments.segments import SegmentLog
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold

@@ -1,6 +1,6 @@
 """Hashes of ids under the key of a state without a log, as tests have it: ``FoldSettings()`` says no other."""
 
-from midstream.state.hashing import NO_KEY, IdKey, id_hash, id_key_of
+from midstream.state.structures.hashing import NO_KEY, IdKey, id_hash, id_key_of
 
 KEY: IdKey = id_key_of(NO_KEY)
 

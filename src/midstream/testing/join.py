@@ -1,4 +1,4 @@
-"""The join of slates with what followed, in plain dictionaries: the reference for ``state.outcomes``.
+"""The join of slates with what followed, in plain dictionaries: the reference for ``state.outcomes.outcomes``.
 
 One event after another, nothing shared with the kernels but the settings and the hash of an id. What leaves at the
 front stands in an ``OrderedDict``: the first key of a dict that lost many is found by walking over all those.
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.events.schema import Event
 from midstream.events.served_body import decode_body
-from midstream.state.hashing import id_hash
-from midstream.state.outcome_fold import NEVER
-from midstream.state.outcomes import Outcomes, Slates
+from midstream.state.outcomes.outcome_fold import NEVER
+from midstream.state.outcomes.outcomes import Outcomes, Slates
 from midstream.state.settings import FoldSettings
+from midstream.state.structures.hashing import id_hash
 
 _AFTER_MS_MAX = 2**31 - 1
 _SLATE_ITEMS_MAX = 1_000

@@ -7,17 +7,17 @@ import runpy
 import sys
 from pathlib import Path
 
-from midstream.app import running
+from midstream.app import opening
 
 
 def leap(path: Path) -> None:
     """Let the clock of this process be wrong by what a file says."""
-    right_ms = running.wall_ms
+    right_ms = opening.wall_ms
 
     def wrong_ms() -> int:
         return right_ms() + int(path.read_text() or "0")  # empty while it is being written
 
-    running.wall_ms = wrong_ms
+    opening.wall_ms = wrong_ms
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ from typing import TypeVar
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from midstream.app.config import Config
-from midstream.app.running import accept_of
+from midstream.app.config.schema import Config
+from midstream.app.opening import accept_of
 from midstream.app.wiring import plans
 from midstream.core.protocols import EventLog
 from midstream.core.types import EventBatch, TimestampMs
 from midstream.engine.engine import Engine, EngineOptions, Host
 from midstream.engine.tokens import RequestIds
-from midstream.events.decode import decode_objects
+from midstream.events.json.decode import decode_objects
 from midstream.events.memory import MemoryLog
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil, floor, isfinite
 
-from midstream.ranking.rule_new_items import NewItems
-from midstream.ranking.rule_pin import Pin
-from midstream.ranking.rule_promote import Promote
-from midstream.ranking.rules import WORDS, AnyRule
+from midstream.ranking.rules.new_items import NewItems
+from midstream.ranking.rules.pin import Pin
+from midstream.ranking.rules.promote import Promote
+from midstream.ranking.rules.rules import WORDS, AnyRule
 from midstream.testing.slates import ITEM_COUNT, OLD_COUNT, Answered, document
 
 

@@ -12,7 +12,7 @@ from functools import cache
 import msgspec
 import numpy as np
 
-from midstream.app.config import Config, ItemsSection, Placement
+from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.app.wiring import plans
 from midstream.core.durations import Duration
 from midstream.core.types import (
@@ -28,20 +28,20 @@ from midstream.core.types import (
     Served,
     TimestampMs,
 )
-from midstream.ranking.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.pipeline import recommend
-from midstream.ranking.plackett_luce import PlackettLuce
 from midstream.ranking.plan import Plan
-from midstream.ranking.rule_boost import Boost
-from midstream.ranking.rule_cap import Cap
-from midstream.ranking.rule_diversity import Diversity
-from midstream.ranking.rule_new_items import NewItems
-from midstream.ranking.rule_pin import Pin
-from midstream.ranking.rule_promote import Promote
-from midstream.ranking.rules import AnyRule
-from midstream.ranking.thompson import Thompson
-from midstream.ranking.top_k import TopK
-from midstream.testing.still import SMALL, StillShop
+from midstream.ranking.rules.boost import Boost
+from midstream.ranking.rules.cap import Cap
+from midstream.ranking.rules.diversity import Diversity
+from midstream.ranking.rules.new_items import NewItems
+from midstream.ranking.rules.pin import Pin
+from midstream.ranking.rules.promote import Promote
+from midstream.ranking.rules.rules import AnyRule
+from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.ranking.selectors.thompson import Thompson
+from midstream.ranking.selectors.top_k import TopK
+from midstream.testing.frozen_shop import SMALL, StillShop
 
 ITEM_COUNT = 60
 OLD_COUNT = 45

@@ -4,21 +4,21 @@ from pathlib import Path
 
 import numpy as np
 
-from midstream.models.artifact import Draft
+from midstream.models.artifact.artifact import Draft
+from midstream.models.artifact.golden import item_content, made_histories, made_rows, row_content
 from midstream.models.descriptions import Description
-from midstream.models.examples import Examples
-from midstream.models.golden import item_content, made_histories, made_rows, row_content
 from midstream.models.histories import Histories, Interactions
-from midstream.models.item_to_item import ItemToItem
+from midstream.models.items.item_to_item import ItemToItem
+from midstream.models.items.sequence import Sequence, Weights, shapes
+from midstream.models.items.sequence_onnx import FILE
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
 from midstream.models.loading import READ
 from midstream.models.model import QUIET, ItemModel, RowModel
-from midstream.models.sequence import Sequence, Weights, shapes
-from midstream.models.sequence_onnx import FILE
-from midstream.models.trees import Trees
+from midstream.models.rows.examples import Examples
+from midstream.models.rows.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.item_model import SERVES
-from midstream.testing.models import CONFIG
+from midstream.testing.fakes.models import CONFIG
 from midstream.training.registry import Registry
 
 EVERY_KIND = tuple(sorted({*READ, *ITEM_KINDS, *ROW_KINDS}))

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from midstream.core.types import Calibration
-from midstream.evaluation.click_metrics import Bin, calibration_error, log_losses, reliability
-from midstream.models.calibration import fit_calibration, probabilities
-from midstream.models.examples import Examples
+from midstream.evaluation.metrics.click_metrics import Bin, calibration_error, log_losses, reliability
 from midstream.models.model import RowModel
+from midstream.models.rows.calibration import fit_calibration, probabilities
+from midstream.models.rows.examples import Examples
 
 LATER = 0.5
 """Share of the rows on which a line that was fitted on the others is judged."""

@@ -25,10 +25,10 @@ from midstream.events.values import merged_id
 from midstream.models.descriptions import Description, description_of
 from midstream.models.histories import Histories, Interactions
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.erasures import blanked_hashes
-from midstream.state.event_ids import Admission
 from midstream.state.fold import Fold, edges, parts
-from midstream.state.hashing import id_hash
+from midstream.state.ids.erased_users import blanked_hashes
+from midstream.state.ids.event_ids import Admission
+from midstream.state.structures.hashing import id_hash
 
 Hidden: TypeAlias = Callable[[LogPosition, EventBatch], Mask]
 """Which events of a batch are of users who were erased."""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.events.file_modes import make_folder, open_file
-from midstream.models.artifact import MANIFEST, NAME, VERSION, Draft, read_manifest, sync_folder
-from midstream.models.golden import made_rows, row_content
-from midstream.models.trees import Trees
+from midstream.models.artifact.artifact import MANIFEST, NAME, VERSION, Draft, read_manifest, sync_folder
+from midstream.models.artifact.golden import made_rows, row_content
+from midstream.models.rows.trees import Trees
 from midstream.training.packing import import_version, require_number, require_room, take_in
 from midstream.training.registry import Registry
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.events.file_modes import make_folder, open_file
-from midstream.models.artifact import (
+from midstream.models.artifact.artifact import (
     MANIFEST,
     MANIFEST_BYTES_MAX,
     NAME,

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, MidstreamError, NotFound
-from midstream.models.artifact import (
+from midstream.models.artifact.artifact import (
     MANIFEST,
     NAME,
     TEMPORARY,
@@ -32,9 +32,9 @@ from midstream.models.model import ItemModel, RowModel
 
 VERSION_BYTES_MAX = 2 << 30
 """Of the files of a version, unless the configuration says otherwise; loaded it may hold twice as much
-(``models.held``). Beside the one that answers there are the one before it, and one that is being loaded: three times as
-much while a model of this size is promoted. 200,000 items with 500 weights each, the largest there is by default, are
-0.8 GB."""
+(``models.artifact.memory``). Beside the one that answers there are the one before it, and one that is being loaded:
+three times as much while a model of this size is promoted. 200,000 items with 500 weights each, the largest there is by
+default, are 0.8 GB."""
 VERSIONS_KEPT = 32
 """Newest versions of a model that stay: of a month in which one is fitted each day."""
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
@@ -72,7 +72,7 @@ class Registry:
 
         Args:
             draft: What is said of it.
-            content: Of ``models.golden``: arrays, vocabulary and golden answers.
+            content: Of ``models.artifact.golden``: arrays, vocabulary and golden answers.
 
         Raises:
             ArtifactTooLarge: It has more bytes than may be; nothing was written.

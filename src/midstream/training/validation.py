@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.evaluation.click_metrics import auc, calibration_error, log_losses, reliability
-from midstream.evaluation.list_metrics import ACCURACY, Wanted, hits_of
-from midstream.models.examples import Examples
+from midstream.evaluation.metrics.click_metrics import auc, calibration_error, log_losses, reliability
+from midstream.evaluation.metrics.list_metrics import ACCURACY, Wanted, hits_of
 from midstream.models.histories import Histories
+from midstream.models.items.popular import PopularOptions, fit
+from midstream.models.kernels.top_n import top_n
 from midstream.models.model import ItemModel, RowModel
-from midstream.models.popular import PopularOptions, fit
-from midstream.models.top_n import top_n
+from midstream.models.rows.examples import Examples
 from midstream.training.datasets import Acts
 
 K = 20

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from midstream.core.errors import MidstreamError
-from midstream.engine.child import Ended, Notify, Pace, nobody
+from midstream.engine.child_process import Ended, Notify, Pace, nobody
 from midstream.testing.dice import Dice
 
 DELAY_S_MAX = 1.0

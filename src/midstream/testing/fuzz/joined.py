@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from midstream.state.outcomes import Outcomes
+from midstream.state.outcomes.outcomes import Outcomes
 from midstream.testing.fuzz.ledger import Broken
 from midstream.testing.join import JoinedSlate, ReferenceJoin, slates_as_told
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
-from midstream.events.dead_letters import DeadLetter
-from midstream.events.resending import event_of
+from midstream.events.dead_letters.dead_letters import DeadLetter
+from midstream.events.dead_letters.resending import event_of
 from midstream.ranking.plan import Plan
-from midstream.serving.ingest import EventsAnswer
-from midstream.state.dropped import Dropped
+from midstream.serving.events.ingest import EventsAnswer
+from midstream.state.ids.compacted_items import Dropped
 from midstream.state.settings import FoldSettings
 from midstream.testing.fuzz.traffic import Batch, Face, rows_of
 

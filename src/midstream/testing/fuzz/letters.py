@@ -7,7 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from midstream.engine.rewrite import Receipt
+from midstream.engine.erasure.log_rewrite import Receipt
 from midstream.testing.fuzz.ledger import Broken, Forgotten
 
 

@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event
-from midstream.state.dropped import Dropped
-from midstream.state.erasures import blanked_hashes
-from midstream.state.hashing import id_hash
+from midstream.state.ids.compacted_items import Dropped
+from midstream.state.ids.erased_users import blanked_hashes
 from midstream.state.settings import FoldSettings
+from midstream.state.structures.hashing import id_hash
 from midstream.testing.join import ReferenceJoin
 
 AHEAD_MS = 300_000

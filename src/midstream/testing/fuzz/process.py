@@ -12,24 +12,24 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from midstream.app.config import UsersSection
-from midstream.app.forgetting import forget_in_pieces
-from midstream.app.running import DATA_NAME, Outside, config_of, open_running
+from midstream.app.config.schema import UsersSection
+from midstream.app.letter_erasure import forget_in_pieces
+from midstream.app.opening import DATA_NAME, Outside, config_of, open_running
 from midstream.core.errors import DiskFull, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
-from midstream.engine.erasing import DAY_MS
 from midstream.engine.folder import DataFolder
-from midstream.engine.running import Running
+from midstream.engine.instance import Running
+from midstream.engine.pending_erasures import DAY_MS
 from midstream.engine.tokens import parse_position
-from midstream.events.dead_letters import DeadLetter, DeadLetters
-from midstream.events.segments import SegmentLog
+from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
+from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept
-from midstream.serving.catalogue import Noun
-from midstream.serving.ingest import EventsAnswer, How, Ingest
+from midstream.serving.admin.catalogue import Noun
+from midstream.serving.events.dead_letter_retry import Retried, retry
+from midstream.serving.events.ingest import EventsAnswer, How, Ingest
 from midstream.serving.options import ServerOptions
-from midstream.serving.recommendations import Recommendations, recording
-from midstream.serving.retrying import Retried, retry
+from midstream.serving.slates.recommendations import Recommendations, recording
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import IDS_FEW, KEEP
 from midstream.testing.fuzz.disk import Machine, PowerOut, SimulatedDisk

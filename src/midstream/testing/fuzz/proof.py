@@ -10,20 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from midstream.app.parity import compare
+from midstream.app.point_in_time.parity import compare
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
-from midstream.engine.erasure import NEUTRAL
-from midstream.engine.rewrite import receipts
+from midstream.engine.erasure.log_rewrite import receipts
+from midstream.engine.erasure.redaction import NEUTRAL
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, concat, event_at
-from midstream.events.segment_reader import SegmentReader
+from midstream.events.segments.segment_reader import SegmentReader
 from midstream.features.as_of import Cursor, Question, as_of
 from midstream.features.parity import Parity, comparable
+from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.plan import Plan
-from midstream.ranking.rerun import rerun
-from midstream.ranking.served import ServedRecord, decode_served, encode_served
-from midstream.ranking.traces import pack_traces
+from midstream.ranking.record.served import ServedRecord, decode_served, encode_served
+from midstream.ranking.rules.traces import pack_traces
 from midstream.state.fold import Fold
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import STRICT_FILTER

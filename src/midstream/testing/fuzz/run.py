@@ -11,32 +11,32 @@ from typing import cast
 from unittest import mock
 
 from midstream.core.errors import MidstreamError
-from midstream.engine import child
+from midstream.engine import child_process
 from midstream.testing.dice import Dice
-from midstream.testing.fuzz.acts import ACTS, Client, is_well
 from midstream.testing.fuzz.children import Children
+from midstream.testing.fuzz.client_actions import ACTS, Client, is_well
 from midstream.testing.fuzz.conditions import drawn
+from midstream.testing.fuzz.faults import TURNS, Operator
 from midstream.testing.fuzz.proof import prove
-from midstream.testing.fuzz.turns import TURNS, Operator
 from midstream.testing.fuzz.world import World
 from midstream.testing.virtual_loop import Stuck, VirtualLoop, only_virtual
 
 STEPS = 100
 """Actions of clients in a run: about 400 events and 60 answers, 0.2 s."""
 MAXIMA = {
-    "midstream.engine.writer.QUEUE_EVENTS_MAX": 80,
-    "midstream.engine.writer.QUEUE_BYTES_MAX": 24_000,
-    "midstream.engine.writer.FRAME_EVENTS_MAX": 25,
+    "midstream.engine.ingest.writer.QUEUE_EVENTS_MAX": 80,
+    "midstream.engine.ingest.writer.QUEUE_BYTES_MAX": 24_000,
+    "midstream.engine.ingest.writer.FRAME_EVENTS_MAX": 25,
     "midstream.engine.engine.BEHIND_EVENTS_MAX": 60,
-    "midstream.engine.turns.WAITERS_MAX": 5,
-    "midstream.engine.turns.TURN_EVENTS_MAX": 12,
-    "midstream.engine.turns.STEP_COST": 5,
-    "midstream.engine.outbox.LOT_EVENTS_MAX": 6,
+    "midstream.engine.ingest.fold_scheduler.WAITERS_MAX": 5,
+    "midstream.engine.ingest.fold_scheduler.TURN_EVENTS_MAX": 12,
+    "midstream.engine.ingest.fold_scheduler.STEP_COST": 5,
+    "midstream.engine.ingest.served_buffer.LOT_EVENTS_MAX": 6,
     "midstream.events.pieces.PIECE_EVENTS": 4,
-    "midstream.engine.rebuilder.NEAR_EVENTS": 10,
-    "midstream.app.relations.HOT_MS_MIN": 1,
-    "midstream.app.relations.SEGMENT_BYTES_MIN": 1_000,
-    "midstream.app.running.FOLD_AT_START_EVENTS": 20,
+    "midstream.engine.rebuild.rebuilder.NEAR_EVENTS": 10,
+    "midstream.app.config.constraints.HOT_MS_MIN": 1,
+    "midstream.app.config.constraints.SEGMENT_BYTES_MIN": 1_000,
+    "midstream.app.opening.FOLD_AT_START_EVENTS": 20,
     "midstream.engine.operational_log.LOOK_S": 30.0,
 }
 """So small that each is met in most runs; and a look for the log of the process at virtual hours now and then."""
@@ -161,8 +161,8 @@ def _small() -> Generator[None]:
 def _stand_ins(world: World) -> Generator[None]:
     """Put children without processes in the place of real ones, and simulated disks where the engine makes its own."""
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(child, "run", Children(Dice(world.seed, 5)).run))
-        stack.enter_context(mock.patch("midstream.engine.eraser.RealDisk", world.own_disk))
+        stack.enter_context(mock.patch.object(child_process, "run", Children(Dice(world.seed, 5)).run))
+        stack.enter_context(mock.patch("midstream.engine.erasure.eraser.RealDisk", world.own_disk))
         for name in ("seal_child", "rewrite_child"):
             stack.enter_context(mock.patch(f"midstream.engine.{name}.RealDisk", world.child_disk))
         yield

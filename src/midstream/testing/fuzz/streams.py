@@ -1,4 +1,4 @@
-"""Streams of events without sockets and threads: pieces settled as ``serving.bulk`` settles them, two at a time."""
+"""Streams of events without sockets and threads, settled two pieces at a time as ``serving.events.bulk`` does."""
 
 import asyncio
 from collections import deque
@@ -12,9 +12,9 @@ from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.types import Outcome
 from midstream.events.pieces import Piece, line_pieces
-from midstream.serving.bulk import IN_FLIGHT_MAX
-from midstream.serving.catalogue import Noun, as_lines
-from midstream.serving.ingest import Ingest, Result, Settled, counts_of
+from midstream.serving.admin.catalogue import Noun, as_lines
+from midstream.serving.events.bulk import IN_FLIGHT_MAX
+from midstream.serving.events.ingest import Ingest, Result, Settled, counts_of
 from midstream.testing.fuzz.ledger import Broken
 
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event
-from midstream.serving.catalogue import ITEM, USER, Noun
+from midstream.serving.admin.catalogue import ITEM, USER, Noun
 from midstream.testing.dice import Dice
 
 Face: TypeAlias = tuple[str, str, str, str]

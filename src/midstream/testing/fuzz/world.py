@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from midstream.app.running import CONFIG_NAME, DATA_NAME
+from midstream.app.opening import CONFIG_NAME, DATA_NAME
 from midstream.core.errors import AppendFailed, MidstreamError
 from midstream.engine.folder import DataFolder
 from midstream.events.disk import Disk
-from midstream.events.segments import SegmentLog
+from midstream.events.segments.segments import SegmentLog
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import Conditions
 from midstream.testing.fuzz.declared import TABLE, TABLE_NAME

@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from midstream.core.errors import AppendFailed
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock
-from midstream.engine.writer import Entry, Writer, Written
-from midstream.state.hashing import IdKey
+from midstream.engine.ingest.writer import Entry, Writer, Written
+from midstream.state.structures.hashing import IdKey
 
 
 class SimulatedWriter(Writer):

@@ -1,0 +1,287 @@
+"""Item models judged on data sets: known ones by name, any other file by its columns; settings chosen before."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from midstream.app.benchmark.placements import EvaluationOptions, known_folder, read_acts
+from midstream.core.errors import Fault, Invalid
+from midstream.evaluation.data.interactions import Interactions as Acts
+from midstream.evaluation.data.item_data import ITEM_SETS, WITH_VALIDATION, rolling, temporal
+from midstream.evaluation.full_ranking import (
+    ItemData,
+    Judged,
+    RankingOptions,
+    RankingReport,
+    Removed,
+    Task,
+    compare,
+    judge,
+    report_of,
+    worth_of,
+)
+from midstream.evaluation.metrics.statistics import Difference, Resampling
+from midstream.evaluation.report_page import page
+from midstream.evaluation.settings_file import read_settings, write_settings
+from midstream.models.histories import Interactions
+from midstream.models.kinds import ROW_KINDS, ItemKind, Value, blend_parts, item_kind
+from midstream.models.model import QUIET, ItemModel
+from midstream.models.search import SearchBudget, Tried, best_tried, search_space
+
+PROTOCOLS: Mapping[str, Callable[[str, Callable[[], Acts], Removed], ItemData]] = {
+    "temporal": lambda name, rows, removed: temporal(name, rows, removed=removed),
+    "rolling": lambda name, rows, removed: rolling(name, rows, removed=removed),
+}
+"""Of files, and of known sets that have times."""
+_PAGE = "docs/evaluation.md"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgingOptions:
+    """Which models are judged, by which protocol, and how their settings are found."""
+
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of the first model, as text; what is not named is as the settings file or the default says."""
+    against: str | None = None
+    """A kind, with its settings file or its defaults, judged on the same questions; the same one too."""
+    protocol: str = "temporal"
+    """Of ``PROTOCOLS``; known sets without times have their own."""
+    k: int = 20
+    learn_validation: bool = False
+    """The validation item of leave-one-out is learned before the test; settings are chosen without it all the same."""
+    search_seconds: float = 0.0
+    """How long options are searched on the validation part; 0 = not at all."""
+    trials_max: int = 50
+    folder: Path = Path()
+    """Where settings files and journals are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What was chosen, where, and all that was tried: the content of a settings file."""
+
+    data: str
+    protocol: str
+    model: str
+    chosen_on: str
+    metric: str
+    options: dict[str, Value]
+    worth: float
+    trials: tuple[Tried, ...]
+    question: str
+    """Hash of all that a worth depends on: data, protocol, what is removed, kind, metric; see ``question_of``."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedModels:
+    """One report, or two with what parts the first from the second."""
+
+    reports: tuple[RankingReport, ...]
+    options: tuple[dict[str, object], ...]
+    """Of each model, all of them."""
+    differences: dict[str, Difference]
+
+    def builtins(self) -> dict[str, object]:
+        """Return the reports as what JSON can hold."""
+        found: dict[str, object] = msgspec.to_builtins(self)
+        return found
+
+
+def judge_models(
+    data_name: str, kind_name: str, options: JudgingOptions, file: EvaluationOptions, tell: Callable[[str], None]
+) -> JudgedModels:
+    """Fit and judge a kind of model, and another beside it where one is named.
+
+    Args:
+        data_name: Of a known set, or a file.
+        kind_name: Of ``ITEM_KINDS``.
+        options: Of the evaluation.
+        file: What a file's columns mean.
+        tell: Told what is being done.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: No such kind, option or protocol, columns do not fit, or the settings were chosen for another question.
+        ExtraMissing: A library that the model is fitted with is not installed.
+    """
+    names = [kind_name] if options.against is None else [kind_name, options.against]
+    if rankers := [name for name in names if name in ROW_KINDS]:
+        came = f"{rankers[0]!r} ranks rows, and these data have acts alone."
+        raise Invalid((Fault("model", came, "midstream evaluate ranker FILE, of midstream examples", _PAGE),))
+    kinds = {name: item_kind(name) for name in names}
+    named = _named(kinds[kind_name], options.options)
+    kinds[kind_name].decoded(named)
+    learned = _with_validation(data_name) if options.learn_validation else None
+    data = item_data_of(data_name, options, file)
+    tested = learned or data
+    found = {name: chosen_options(data, name, kind, options, tell) for name, kind in kinds.items()}
+    told: list[dict[str, object]] = [dict(found[name]) for name in names]
+    told[0].update(named)
+    chosen = [
+        kinds[name].decoded(_with_parts(data, kinds[name].decoded(each), each, options, tell))
+        for name, each in zip(names, told, strict=True)
+    ]
+    tell(f"{data.name}: reading what is learned and asked")
+    tasks = tested.reporting()
+    judged: list[Judged] = []
+    for at, (name, settings) in enumerate(zip(names, chosen, strict=True)):
+        tell(f"{data.name}: fitting {name} and ranking all items")
+        shown = name if names.index(name) == at else f"{name} (settings)"
+        judged.append(judge(shown, _fit(kinds[name], settings), tested, tasks, RankingOptions(k=options.k)))
+    tell(f"{data.name}: intervals")
+    return JudgedModels(
+        tuple(report_of(each) for each in judged),
+        tuple(msgspec.to_builtins(each) for each in chosen),
+        compare(judged[0], judged[1]) if len(judged) > 1 else {},
+    )
+
+
+def write_page(path: Path, judged: JudgedModels) -> None:
+    """Write the reports as one page of HTML with plots; what is there is replaced, the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(judged.reports, judged.differences), encoding="utf-8")
+
+
+def _fit(kind: ItemKind, settings: msgspec.Struct) -> Callable[[Interactions], ItemModel]:
+    return lambda learned: kind.fit(learned, settings, QUIET)
+
+
+def _named(kind: ItemKind, options: Mapping[str, str]) -> dict[str, object]:
+    """Return options that came as text, those of several values cut at their commas."""
+    defaults = kind.decoded({})
+    return {
+        name: text.split(",") if isinstance(getattr(defaults, name, None), tuple) else text
+        for name, text in options.items()
+    }
+
+
+def _with_parts(
+    data: ItemData,
+    decoded: msgspec.Struct,
+    told: Mapping[str, object],
+    options: JudgingOptions,
+    tell: Callable[[str], None],
+) -> dict[str, object]:
+    """Return options in which each part of a blend that names none has those of the settings file of its kind."""
+    parts: list[dict[str, object]] = [
+        {
+            "kind": part.kind,
+            "options": part.options or chosen_options(data, part.kind, item_kind(part.kind), options, tell),
+            "weight": part.weight,
+        }
+        for part in blend_parts(decoded)
+    ]
+    return {**told, "parts": parts} if parts else dict(told)
+
+
+def chosen_options(
+    data: ItemData, name: str, kind: ItemKind, options: JudgingOptions, tell: Callable[[str], None]
+) -> dict[str, Value]:
+    """Return the options of the settings file of a kind; searched and written before, where that was asked for.
+
+    Raises:
+        Invalid: They were chosen by another metric, on other data, or under another protocol.
+    """
+    stem = options.folder / f"evaluation-{data.name}-{data.protocol}-{name}"
+    path, metric = stem.with_name(stem.name + ".json"), f"NDCG@{options.k}"
+    if not options.search_seconds or not kind.space:
+        return _kept(path, data, name, metric) if path.is_file() else {}
+    tell(f"{data.name}: choosing settings of {name} on the validation part")
+    tasks = data.choosing()
+    # Means alone are asked for here.
+    ranking = RankingOptions(k=options.k, resampling=Resampling(resamples=1))
+
+    def worth(tried: dict[str, Value]) -> float:
+        judged = judge(name, _fit(kind, kind.decoded(tried)), data, tasks, ranking)
+        values = worth_of(judged, "NDCG")
+        found = float(values[values == values].mean()) if (values == values).any() else 0.0  # noqa: PLR0124  NaN
+        tell(f"{data.name}: {metric} {found:.4f} {tried}")
+        return found
+
+    defaults: dict[str, Value] = msgspec.to_builtins(kind.decoded({}))
+    journal = stem.with_name(stem.name + ".journal")
+    budget = SearchBudget(options.trials_max, options.search_seconds)
+    question = question_of(data, tasks, name, metric)
+    tried = search_space(worth, kind.space, journal, budget, _first(path, defaults, question), question)
+    best = best_tried(tried)
+    write_settings(
+        path,
+        ModelChoice(data.name, data.protocol, name, "validation", metric, best.options, best.worth, tried, question),
+    )
+    return best.options
+
+
+def _first(path: Path, defaults: dict[str, Value], question: str) -> list[dict[str, Value]]:
+    """Return what a search begins with: the defaults, and what a file of the same question has as chosen.
+
+    So a search says nothing worse than the file that it replaces.
+    """
+    found = [defaults]
+    if path.is_file():
+        choice = read_settings(path, ModelChoice)
+        if choice.question == question:
+            found.append({**defaults, **choice.options})
+    return found
+
+
+def _kept(path: Path, data: ItemData, name: str, metric: str) -> dict[str, Value]:
+    """Return the options of a settings file.
+
+    Raises:
+        Invalid: They were chosen by another metric, on other data, or under another protocol.
+    """
+    choice = read_settings(path, ModelChoice)
+    right = f"Another --search: it replaces the file. Or without {path.name}."
+    if choice.metric != metric:
+        raise Invalid((Fault(path.name, f"chosen by {choice.metric}, and {metric} is asked for.", right, _PAGE),))
+    if choice.question != question_of(data, data.choosing(), name, metric):
+        came = "chosen on other data, under another protocol, or where other items may be recommended."
+        raise Invalid((Fault(path.name, came, right, _PAGE),))
+    return choice.options
+
+
+def question_of(data: ItemData, tasks: Sequence[Task], model: str, metric: str) -> str:
+    """Return a hash of all that a figure of the validation part depends on but the options.
+
+    Cost: that of reading it, 1 GB a second.
+    """
+    found = sha256(f"{data.protocol}\n{data.removed}\n{data.validation_learned}\n{model}\n{metric}".encode())
+    for task in tasks:
+        found.update(task.learned.vocabulary.content_hash.encode())
+        histories = [each for one in (task.learned.histories, task.asked) for each in (one.row, one.weight, one.start)]
+        for each in (*histories, task.wanted.item, task.wanted.start, task.owner):
+            found.update(f"{each.dtype.str}{each.shape}".encode())
+            found.update(np.ascontiguousarray(each).tobytes())
+    return found.hexdigest()
+
+
+def _with_validation(name: str) -> ItemData:
+    """Return a set under leave-one-out with its validation items learned before the test.
+
+    Raises:
+        Invalid: Under its protocol they are learned anyway, or there are none.
+    """
+    if name not in WITH_VALIDATION:
+        right = "one of " + ", ".join(WITH_VALIDATION)
+        raise Invalid((Fault("--learn-validation", f"{name!r} is not under leave-one-out", right, _PAGE),))
+    return WITH_VALIDATION[name](known_folder(name))
+
+
+def item_data_of(name: str, options: JudgingOptions, file: EvaluationOptions) -> ItemData:
+    """Return a known set under its own protocol, or acts with times under the one that was asked for.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: There is no such protocol.
+    """
+    if name in ITEM_SETS:
+        return ITEM_SETS[name](known_folder(name))
+    if options.protocol not in PROTOCOLS:
+        right = "one of " + ", ".join(PROTOCOLS)
+        raise Invalid((Fault("--protocol", f"{options.protocol!r}", right, _PAGE),))
+    removed: Removed = "nothing" if file.repeat else "seen"
+    return PROTOCOLS[options.protocol](Path(name).name, lambda: read_acts(name, file), removed)

@@ -1,0 +1,285 @@
+"""Accuracy of this configuration on data sets: the known ones by name, any other file by its columns."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast, get_args
+from urllib.parse import quote
+
+import msgspec
+
+from midstream.app.config.editor import write_blend
+from midstream.app.config.schema import Config
+from midstream.app.opening import CONFIG_NAME
+from midstream.app.wiring import plans
+from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.nearest import nearest
+from midstream.core.protocols import Source
+from midstream.evaluation.blend_report import BlendReport, Contest, fit_next_item, fit_replay
+from midstream.evaluation.data.datasets import (
+    DATA_VARIABLE,
+    NEXT_ITEM_SETS,
+    REPLAY_SETS,
+    NextItemData,
+    data_folder,
+    of_file,
+)
+from midstream.evaluation.data.importing import DATA_SETTINGS
+from midstream.evaluation.data.interactions import Interactions, by_time, with_sessions
+from midstream.evaluation.data.tables import Columns, TimeUnit, read_table
+from midstream.evaluation.learning import LearningReport, run_learning
+from midstream.evaluation.next_item import NextItemOptions, NextItemReport, run_next_item
+from midstream.evaluation.replay import Method, ReplayOptions, ReplayReport, asking_plan, asking_source, run_replay
+from midstream.evaluation.search import COVISITATION_GRID, LEAVE_ONE_OUT_GRID, SESSION_KNN_GRID, Grid
+from midstream.ranking.scorers.blend import Blend
+from midstream.retrieval.covisitation import Covisitation
+from midstream.retrieval.popular import Popular
+from midstream.retrieval.session_knn import SessionKnn
+from midstream.state.settings import FoldSettings
+
+CHECKOUT = Path(__file__).resolve().parents[4]
+SETTINGS_FOLDER = CHECKOUT / "tests" / "quality" / "settings"
+GAP_MS = 1_800_000
+"""Silence that ends a session where a file has none, as in the engine."""
+SEARCHED: Mapping[str, tuple[Source, Grid]] = {
+    "session_knn": (SessionKnn(), SESSION_KNN_GRID),
+    "covisitation": (Covisitation(), COVISITATION_GRID),
+}
+"""Sources whose options ``next-item`` chooses, and what from."""
+_PAGE = "docs/quality.md"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """What a file's columns mean, and how much is replayed."""
+
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    """``item_id``, ``session_id``, ``user_id``, ``time`` or ``type`` → column."""
+    time_unit: str = "ms"
+    """``ms``, ``s`` or ``iso``."""
+    repeat: bool = False
+    """The last item may be recommended again."""
+    rows_max: int | None = None
+    placement: str = "default"
+    """Whose blend is fitted."""
+    source: str = "session_knn"
+    """Of ``SEARCHED``: whose options are chosen, and who answers."""
+    fit_path: Path | None = None
+    """Where a fitted blend is written, or read when it is there; None = beside, named after data and placement."""
+
+
+def evaluate_next_item(
+    name: str, settings: Path | None, options: EvaluationOptions, tell: Callable[[str], None]
+) -> NextItemReport:
+    """Answer a data set's test part with one source; its options were chosen on the validation part before.
+
+    Args:
+        name: Of a known data set, or a file.
+        settings: What was chosen; made if it is not there. None = of a known set what this checkout has.
+        options: Of a file.
+        tell: Told what is being done.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: The columns do not fit, or no options of that source are searched.
+    """
+    source, grid = _searched(options.source)
+    data = _next_item_data(name, options)
+    # Settings of session_knn came first and have no source in their name.
+    told = data.name if isinstance(source, SessionKnn) else f"{data.name}-{source.name}"
+    kept = SETTINGS_FOLDER / f"{told}.json"
+    path = settings or (kept if kept.is_file() else Path(f"evaluation-{told}.json"))
+    if data.unseen and isinstance(source, SessionKnn):
+        source, grid = msgspec.structs.replace(source, allow_session_items=False), LEAVE_ONE_OUT_GRID
+    return run_next_item(data, source, path, NextItemOptions(k=data.k, grid=grid, advance=tell))
+
+
+def _searched(name: str) -> tuple[Source, Grid]:
+    """Return a source with the values that its options are chosen from.
+
+    Raises:
+        Invalid: There is none of that name.
+    """
+    if name not in SEARCHED:
+        came = f"{name!r} is not searched.{nearest(name, SEARCHED)}"
+        raise Invalid((Fault("--source", came, ", ".join(SEARCHED), _PAGE),))
+    return SEARCHED[name]
+
+
+def evaluate_replay(
+    name: str, config: Config, folder: Path, options: EvaluationOptions, advance: Callable[[int], None]
+) -> tuple[ReplayReport, Mapping[str, Mapping[str, int]]]:
+    """Replay a data set in time order: popularity, session kNN, covisitation, and every placement configured.
+
+    Returns:
+        The figures, and of each placement how many answers each of its parts was missing from: a data set has no
+        attributes, so what reads some cannot answer.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: The columns do not fit.
+    """
+    found = plans(config, folder)
+    methods: dict[str, Method] = {
+        "popular": asking_source(Popular()),
+        "session_knn": asking_source(SessionKnn()),
+        "covisitation": asking_source(Covisitation()),
+    }
+    failures: dict[str, Counter[str]] = {}
+    for each in config.placements:
+        failures[each.name] = Counter()
+        methods[f"placement {each.name}"] = asking_plan(found[each.name], failures[each.name])
+    told = ReplayOptions(fold=_fold(config), rows_max=options.rows_max, repeat=options.repeat, advance=advance)
+    return run_replay(Path(name).name, read_acts(name, options), methods, told), failures
+
+
+def evaluate_learning(
+    name: str, options: EvaluationOptions, windows: int, advance: Callable[[int], None]
+) -> LearningReport:
+    """Ask a source about the second half of a data set with a state that is frozen, learns now and then, or always.
+
+    Args:
+        name: Of a known data set, or a file.
+        options: Of a file; and the source, with its default options.
+        windows: Into how many the second half is cut.
+        advance: Told how many rows were replayed since it was last told; three times all of them.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: The columns do not fit, or there is no such source.
+    """
+    sources: dict[str, Source] = {"popular": Popular(), **{each: source for each, (source, _) in SEARCHED.items()}}
+    if options.source not in sources:
+        came = f"{options.source!r} is not asked.{nearest(options.source, sources)}"
+        raise Invalid((Fault("--source", came, ", ".join(sources), _PAGE),))
+    told = ReplayOptions(rows_max=options.rows_max, repeat=options.repeat, advance=advance)
+    return run_learning(
+        Path(name).name, read_acts(name, options), asking_source(sources[options.source]), windows, told
+    )
+
+
+def fit_on_next_item(
+    name: str, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
+) -> BlendReport:
+    """Fit the blend of a placement on a data set's validation part, and judge it on the test part.
+
+    Raises:
+        NotFound: There is no such data, or no such placement.
+        Invalid: The columns do not fit, or the weights on file are of other sources or options.
+    """
+    data = _next_item_data(name, options)
+    return fit_next_item(data, _contest(config, folder, options, tell), _fit_path(data.name, options))
+
+
+def fit_on_replay(
+    name: str, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
+) -> BlendReport:
+    """Fit the blend of a placement on the first third of a data set in time order, and judge it on the rest.
+
+    Raises:
+        NotFound: There is no such data, or no such placement.
+        Invalid: The columns do not fit, or the weights on file are of other sources or options.
+    """
+    rows = read_acts(name, options)
+    rows = rows if options.rows_max is None else rows.take(slice(0, options.rows_max))
+    short = Path(name).name
+    return fit_replay(short, rows, _contest(config, folder, options, tell), _fit_path(short, options))
+
+
+def _fit_path(name: str, options: EvaluationOptions) -> Path:
+    # The name of a placement may hold what a file name cannot.
+    return options.fit_path or Path(f"blend-{name}-{quote(options.placement, safe='')}.json")
+
+
+def _contest(config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]) -> Contest:
+    """Return the placement's sources and blend."""
+    found = plans(config, folder)
+    if options.placement not in found:
+        message = f"placement {options.placement!r} is not configured; there are {', '.join(sorted(found))}"
+        raise NotFound(message)
+    plan = found[options.placement]
+    blend = next(each for each in plan.scorers if isinstance(each, Blend))
+    return Contest((*plan.sources, *plan.floor), blend, _fold(config), options.repeat, tell=tell)
+
+
+def _fold(config: Config) -> FoldSettings:
+    """Return how a data set is folded for what is configured: all but types, attributes and sessions, which it has."""
+    return msgspec.structs.replace(DATA_SETTINGS, half_lives=config.half_lives(), pair_half_life=config.pairs.half_life)
+
+
+def write_fitted(folder: Path, placement: str, report: BlendReport) -> bool:
+    """Write fitted weights into the placement of a folder's configuration; return whether there is one.
+
+    Raises:
+        Invalid: The file cannot be changed for certain; it is as it was.
+    """
+    path = folder / CONFIG_NAME
+    if path.is_file():
+        write_blend(path, placement, report.fit.best.weights, report.fit.best.rank_offset)
+    return path.is_file()
+
+
+def _next_item_data(name: str, options: EvaluationOptions) -> NextItemData:
+    if name in NEXT_ITEM_SETS:
+        return NEXT_ITEM_SETS[name](known_folder(name))
+    return of_file(_file(name, NEXT_ITEM_SETS), _columns(options), repeat=options.repeat, gap_ms=GAP_MS)
+
+
+def read_acts(name: str, options: EvaluationOptions) -> Interactions:
+    """Return the acts of a known set that has times, or of a file, by time.
+
+    Raises:
+        NotFound: There is no such data.
+        Invalid: The columns do not fit.
+    """
+    if name in REPLAY_SETS:
+        return REPLAY_SETS[name](known_folder(name))
+    columns = _columns(options)
+    rows = by_time(read_table(_file(name, REPLAY_SETS), columns))
+    return rows if columns.session else with_sessions(rows, GAP_MS)
+
+
+def known_folder(name: str) -> Path:
+    """Return the folder of data sets, if it holds this one.
+
+    Raises:
+        NotFound: It does not.
+    """
+    folder = data_folder(os.environ, CHECKOUT)
+    if folder is None or not (folder / name).is_dir():
+        message = f"{name} is not at hand: {DATA_VARIABLE} names the folder that holds the folder {name}"
+        raise NotFound(message)
+    return folder
+
+
+def _file(name: str, known: Mapping[str, object]) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        message = f"{name!r} is no file and no known set.{nearest(name, known)} Sets: {', '.join(known)}"
+        raise NotFound(message)
+    return path
+
+
+def _columns(options: EvaluationOptions) -> Columns:
+    names = ("item_id", "session_id", "user_id", "time", "type")
+    faults = [
+        Fault(f"--map {each}", f"{each!r} is not read here.{nearest(each, names)}", ", ".join(names), _PAGE)
+        for each in options.columns
+        if each not in names
+    ]
+    units: tuple[str, ...] = get_args(TimeUnit)
+    if options.time_unit not in units:
+        faults.append(Fault("--time-format", f"{options.time_unit!r}", ", ".join(units), _PAGE))
+    if faults:
+        raise Invalid(tuple(faults))
+    told = options.columns
+    return Columns(
+        item=told.get("item_id", "item_id"),
+        time=told.get("time", "time"),
+        session=told.get("session_id", None if "user_id" in told else "session_id"),
+        user=told.get("user_id"),
+        action=told.get("type"),
+        time_unit=cast("TimeUnit", options.time_unit),
+    )

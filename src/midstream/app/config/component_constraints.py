@@ -1,0 +1,79 @@
+"""Allow list of code: components of one's own are those that ``midstream.toml`` names, whoever asks for one.
+
+A placement that came over HTTP, out of the log or with a configuration of before is data from outside. It may use what
+the file of now names in ``[components]``, or a path that one of the file's own placements has, with options of its
+own. Whatever else it says is refused before anything is imported or looked for on the disk.
+"""
+
+from collections.abc import Iterator
+
+from midstream.app.config.bounds import name_faults
+from midstream.app.config.schema import AnyScorer, AnySelector, AnySource, Config, Custom, Placement
+from midstream.core.errors import Fault
+from midstream.core.nearest import nearest
+from midstream.core.paths import step
+
+PAGE = "docs/sources.md"
+COMPONENTS_MAX = 256
+"""As many files as nobody looks through by hand."""
+PATH_BYTES_MAX = 512
+
+
+def component_faults(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong with ``[components]``, and with each component of one's own that a placement uses."""
+    if len(config.components) > COMPONENTS_MAX:
+        yield Fault("$.components", f"{len(config.components)} came.", f"At most {COMPONENTS_MAX}.", PAGE)
+    for name, path in config.components.items():
+        yield from name_faults(f"$.components{step(name)}", name)
+        if not 1 <= len(path.encode()) <= PATH_BYTES_MAX:
+            right = f'A path such as "components:Shelf", of {PATH_BYTES_MAX} bytes at most.'
+            yield Fault(f"$.components{step(name)}", f"It has {len(path.encode())} bytes.", right, PAGE)
+    for number, placement in enumerate(config.placements):
+        for where, part in custom_parts(placement):
+            yield from _named_faults(config, part, f"$.placements[{number}].{where}")
+
+
+def unnamed_faults(file: Config, config: Config) -> Iterator[Fault]:
+    """Yield the paths of a configuration that the file does not name.
+
+    Args:
+        file: What ``midstream.toml`` says now.
+        config: Of which placements, or all of it, came from elsewhere.
+    """
+    known = {*file.components.values(), *(part.path for each in file.placements for _, part in custom_parts(each))}
+    for number, placement in enumerate(config.placements):
+        for where, part in custom_parts(placement):
+            if part.path and part.path not in known:
+                listed = ", ".join(sorted(file.components)) or "none yet"
+                came = f"{part.path[:PATH_BYTES_MAX]!r} is not named in midstream.toml, so it is not imported."
+                right = f"A name of its [components] ({listed}), or a path that a placement in it has."
+                yield Fault(f"$.placements[{number}].{where}.path", came, right, PAGE)
+    for name, path in config.components.items():
+        if path not in known:
+            came = f"{path[:PATH_BYTES_MAX]!r} is not named in midstream.toml any more, so it is not imported."
+            yield Fault(f"$.components{step(name)}", came, "A component that midstream.toml names.", PAGE)
+
+
+def custom_parts(placement: Placement) -> Iterator[tuple[str, Custom]]:
+    """Yield the components of one's own of a placement, with where in it each stands."""
+    lists: tuple[tuple[str, tuple[AnySource | AnyScorer | AnySelector, ...]], ...] = (
+        ("sources", placement.sources),
+        ("filters", placement.filters),
+        ("scorers", placement.scorers),
+    )
+    for name, parts in lists:
+        yield from ((f"{name}[{number}]", each) for number, each in enumerate(parts) if isinstance(each, Custom))
+    if isinstance(placement.selector, Custom):
+        yield "selector", placement.selector
+
+
+def _named_faults(config: Config, part: Custom, where: str) -> Iterator[Fault]:
+    """Yield a fault unless a component has a path or a name that there is, and not both."""
+    names = ", ".join(sorted(config.components)) or "none"
+    if bool(part.path) == bool(part.name):
+        came = "It has both a path and a name." if part.path else "It has neither a path nor a name."
+        right = f'path = "components:Shelf", or the name of one of [components]: {names}.'
+        yield Fault(f"{where}.path", came, right, PAGE)
+    elif part.name and part.name not in config.components:
+        came = f'"{part.name}" is not in [components] of midstream.toml.{nearest(part.name, config.components)}'
+        yield Fault(f"{where}.name", came, f"Components: {names}", PAGE)

@@ -1,0 +1,205 @@
+"""Components of one's own, by dotted path, from the folder of the configuration file or from what is installed.
+
+The module of a path is a dotted Python name. Its file lies in the folder, where every link that leads to it has been
+followed, or it is a package that was installed there: never a path of the file system, never the standard library. What
+may be loaded at all is what the configuration file names (``app.config.component_constraints``): that is looked at
+before.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import is_dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, TypeAlias
+
+import msgspec
+import xxhash
+
+from midstream.app.config.schema import Custom
+from midstream.core.durations import Duration
+from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.nearest import nearest
+from midstream.ranking.boundary import boundary, sentence, told_of
+
+Component: TypeAlias = Any
+"""Of one of the four kinds; that it keeps their promises is checked by running it, not by its type."""
+PAGE = "docs/sources.md"
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "source": ("name", "retrieve"),
+    "filter": ("name", "keep"),
+    "scorer": ("name", "score"),
+    "selector": ("select",),
+}
+"""What a component of each kind must have; ``midstream check`` then runs it."""
+
+
+def load(
+    part: object, kind: str, where: str, folder: Path, components: Mapping[str, str] = MappingProxyType({})
+) -> Component:
+    """Return ``part``, or for a ``Custom`` the component that it names, its options decoded by its type.
+
+    Args:
+        part: A component, or a ``Custom``.
+        kind: One of ``NEEDS``.
+        where: Pointer to the part in the configuration.
+        folder: Of the configuration file: ``components:Shelf`` is ``Shelf`` in its ``components.py``.
+        components: Paths by name, of ``[components]``.
+
+    Raises:
+        ConfigInvalid: There is no such module or name, its options are wrong, or it is no component of that kind.
+    """
+    if not isinstance(part, Custom):
+        return part
+    path = components.get(part.name, "") if part.name else part.path
+    place = f"{where}.name" if part.name else f"{where}.path"
+    component = _decoded(part.options, path, component_type(path, place, folder), where)
+    if missing := [each for each in NEEDS[kind] if not hasattr(component, each)]:
+        came = f"{path} has no {' and no '.join(missing)}."
+        needed = f"A {kind} has {', '.join(NEEDS[kind])}: see core/protocols.py."
+        raise ConfigInvalid((Fault(place, came, needed, PAGE),))
+    return component
+
+
+def component_type(path: str, where: str, folder: Path) -> type[Component]:
+    """Return the type that a path names, of whichever kind its components are.
+
+    Args:
+        path: Such as ``components:Shelf``.
+        where: Pointer to it in the configuration.
+        folder: Of the configuration file.
+
+    Raises:
+        ConfigInvalid: There is no such module or name.
+    """
+    module_name, _, name = path.partition(":")
+    right = 'A path such as "components:Shelf": a module beside midstream.toml, or installed, and a name in it.'
+    if not name or not module_name:
+        raise ConfigInvalid((Fault(where, f"{path!r} came.", right, PAGE),))
+    module = _module(module_name, where, folder)
+    found: object = getattr(module, name, None)
+    if not isinstance(found, type):
+        known = [each for each, value in vars(module).items() if isinstance(value, type) and not each.startswith("_")]
+        came = f"{module_name} has no type {name!r}.{nearest(name, known)}"
+        raise ConfigInvalid((Fault(where, came, right, PAGE),))
+    kind: type[Component] = found
+    if not (issubclass(kind, msgspec.Struct) or is_dataclass(kind)):
+        came = f"{path} says nothing about its options."
+        right = "A frozen msgspec.Struct or a frozen dataclass, its options as fields."
+        raise ConfigInvalid((Fault(where, came, right, PAGE),))
+    return kind
+
+
+def read_custom(kind: type, value: object) -> object:
+    """Decode the types that msgspec does not know: the ``dec_hook`` of every configuration."""
+    if kind is Duration and isinstance(value, str):
+        return Duration(value)
+    message = f'expected a duration such as "30m", got {value!r}'
+    raise ValueError(message)
+
+
+def _decoded(options: Mapping[str, Any], path: str, kind: type[Component], where: str) -> Component:
+    """Return a component made of the options, which are data: nothing of them is imported, opened or called."""
+    raised: list[BaseException] = []
+    with boundary(path, [], raised):
+        return msgspec.convert(options, kind, dec_hook=read_custom)
+    (error,) = raised
+    came = sentence(str(error) if isinstance(error, msgspec.ValidationError) else f"{path} raised {told_of(error)}")
+    right = f"What the fields of {path} say."
+    raise ConfigInvalid((Fault(f"{where}.options", came, right, PAGE),)) from error
+
+
+def _module(name: str, where: str, folder: Path) -> ModuleType:
+    """Import the module beside the configuration file, or else an installed one."""
+    _require_dotted(name, where)
+    path = _beside(name, where, folder)
+    if path is None:
+        _require_installed(name, where, folder)
+    raised: list[BaseException] = []
+    with _importable(folder), boundary(name, [], raised):
+        return _from_file(name, path) if path is not None and path.is_file() else importlib.import_module(name)
+    (error,) = raised
+    right = f"A module {name.rpartition('.')[2]}.py in {folder}, or one that is installed."
+    match error:
+        case ImportError():
+            came = f"{name!r} cannot be imported: {error}"
+        case SyntaxError():
+            came = f"{name!r} cannot be read: {error}"
+        case _:
+            came = f"{name!r} cannot be imported: it raised {told_of(error)}"
+            right = "A module that can be imported anywhere: what it does goes into functions and types."
+    raise ConfigInvalid((Fault(where, sentence(came), right, PAGE),)) from error
+
+
+def _require_dotted(name: str, where: str) -> None:
+    """Refuse what is no dotted Python name, such as a path of the file system."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        came = f"{name!r} is no name of a module."
+        right = 'Python names with dots between them, such as "components" or "shop.shelves", and no path of a file.'
+        raise ConfigInvalid((Fault(where, came, right, PAGE),))
+
+
+def _beside(name: str, where: str, folder: Path) -> Path | None:
+    """Return the file or the package of a module in the folder, links followed; None = it has none there.
+
+    Raises:
+        ConfigInvalid: A link leads out of the folder, or to nothing.
+    """
+    told = folder.joinpath(*name.split("."))
+    found = next((each for each in (told.with_suffix(".py"), told / "__init__.py") if os.path.lexists(each)), None)
+    if found is None:
+        return None
+    if not found.exists():  # an installed module of that name is another one
+        came = f"{found.relative_to(folder)} is a link, and what it leads to is not there."
+        raise ConfigInvalid((Fault(where, came, f"A file in {folder}, or a link to one there.", PAGE),))
+    path, root = found.resolve(), folder.resolve()
+    if not path.is_relative_to(root):
+        came = f"{found.relative_to(folder)} is a link that leads out of the folder of midstream.toml."
+        raise ConfigInvalid((Fault(where, came, f"A file in {folder}, or a link to one there.", PAGE),))
+    return path.parent if found.name == "__init__.py" else path
+
+
+def _require_installed(name: str, where: str, folder: Path) -> None:
+    """Refuse what no one installs to be a component: the standard library, and modules that are not for others."""
+    first = name.partition(".")[0]
+    if first in sys.stdlib_module_names or any(part.startswith("_") for part in name.split(".")):
+        came = f"{name!r} is of the standard library, or not for others to import."
+        right = f"A module {name.rpartition('.')[2]}.py in {folder}, or a package that is installed beside midstream."
+        raise ConfigInvalid((Fault(where, came, right, PAGE),))
+
+
+def _from_file(name: str, path: Path) -> ModuleType:
+    """Run a file as a module under a name of its own, so that two folders may each have a ``components.py``.
+
+    The file's content is part of the name: after an edit the next plan has the new code.
+    """
+    unique = f"midstream_custom_{xxhash.xxh3_64_hexdigest(str(path).encode() + path.read_bytes())}_{name}"
+    if unique in sys.modules:
+        return sys.modules[unique]
+    spec = spec_from_file_location(unique, path)
+    if spec is None or spec.loader is None:
+        message = f"{path} is no Python file"
+        raise ImportError(message)
+    module = module_from_spec(spec)
+    sys.modules[unique] = module  # types look their annotations up there
+    with ExitStack() as undo:
+        undo.callback(sys.modules.pop, unique)
+        spec.loader.exec_module(module)
+        undo.pop_all()
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Generator[None]:
+    """Put a folder on the search path for as long as an import takes."""
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if entry in sys.path:  # not where the module put another list there
+            sys.path.remove(entry)

@@ -1,0 +1,214 @@
+"""What no single value of ``[[models]]`` can say, and of the sources that answer with a model."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from midstream.app.config.bounds import listed, name_faults, within
+from midstream.app.config.schema import Config, Model
+from midstream.core.durations import parse_duration_ms
+from midstream.core.errors import Fault, Invalid
+from midstream.core.nearest import nearest
+from midstream.core.paths import step
+from midstream.features.kinds.kinds import impression_features
+from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
+from midstream.retrieval.item_model import SERVES, ItemModelSource
+from midstream.state.expressions.program import Expression
+
+PAGE, SOURCES = "docs/models.md", "docs/sources.md"
+MODELS_MAX = 32
+"""Each has arrays in the memory of every process that answers."""
+NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+WEIGHT_MAX = 1_000_000
+LIMIT_MAX = 10_000
+"""Items that one source proposes: five times what any scorer ranks in time."""
+TIME_MS_MAX = 7 * 86_400_000
+MEMORY_BYTES = (64 << 20, 1 << 44)
+_TIMES = 'A log position, or a time such as "2026-01-31" or "2026-01-31T12:00:00Z".'
+
+
+def model_faults(config: Config) -> Iterator[Fault]:
+    """Yield everything that is wrong with the models of a configuration."""
+    yield from within("$.models", len(config.models), 0, MODELS_MAX, PAGE)
+    names: set[str] = set()
+    for number, model in enumerate(config.models):
+        where = f"$.models[{number}]"
+        yield from name_faults(f"{where}.name", model.name)
+        if not NAME_CHARACTERS.issuperset(model.name) or not model.name[:1].isalpha():
+            right = "Small letters, digits and _, a letter first: it names a folder."
+            yield Fault(f"{where}.name", f'"{model.name}" came.', right, PAGE)
+        elif model.name in names:
+            yield Fault(f"{where}.name", f'"{model.name}" is there already.', "A name of its own.", PAGE)
+        names.add(model.name)
+        yield from _kind(config, model, where)
+        yield from _range(model, where)
+        yield from _actions(config, model, where)
+        yield from within(f"{where}.validation", model.validation, 0.0, 0.5, PAGE)
+        yield from within(f"{where}.acts_max", model.acts_max, 2, 1_000_000, PAGE)
+        yield from within(f"{where}.seed", model.seed, 0, 2**31 - 1, PAGE)
+        yield from within(f"{where}.time_max", model.time_max.ms, 1_000, TIME_MS_MAX, PAGE)
+        yield from within(f"{where}.memory_bytes_max", model.memory_bytes_max, *MEMORY_BYTES, PAGE)
+
+
+def replay_faults(config: Config, columns: Mapping[str, Expression]) -> Iterator[Fault]:
+    """Yield a fault for each feature that would tell a ranker from a replay what was on screen before an act.
+
+    A replay reads features right before each act, after the impressions that led to it: what is acted on was seen just
+    then, so such a feature foresees acts in training. In service these impressions are yet to come, and it says another
+    thing.
+
+    Args:
+        config: All of it.
+        columns: What the columns of its features are made of; constants where these have faults.
+    """
+    by_name = {each.name: each for each in config.features}
+    reads = {each.name: each.features for each in config.placements}
+    for number, model in enumerate(config.models):
+        read = reads.get(model.placement, ()) if model.examples == "replay" else ()
+        for name in impression_features([by_name[each] for each in read if each in by_name], columns):
+            came = f'"replay" came, and the feature "{name}" of the placement "{model.placement}" counts impressions: '
+            came += "those that led to an act would tell which candidates were on screen."
+            right = f'examples = "served", or a placement without "{name}" to learn from.'
+            yield Fault(f"$.models[{number}].examples", came, right, PAGE)
+
+
+def model_source_faults(config: Config, source: ItemModelSource, place: str) -> Iterator[Fault]:
+    """Yield what is wrong with a source that answers with a model."""
+    yield from within(f"{place}.limit", source.limit, 1, LIMIT_MAX, SOURCES)
+    ring = config.limits.user_ring_max
+    yield from within(f"{place}.history_items_max", source.history_items_max, 1, max(ring, 1), SOURCES)
+    yield from _weights(config, source.actions, f"{place}.actions", SOURCES)
+    by_name = {each.name: each for each in config.models}
+    model = by_name.get(source.model)
+    if model is None:
+        came = f'"{source.model}" is not a model.{nearest(source.model, by_name)}'
+        right = f"Models: {listed(by_name)}" if by_name else "The name of one of [[models]]; there is none."
+        yield Fault(f"{place}.model", came, right, SOURCES)
+        return
+    kind = str(type(source).__struct_config__.tag)
+    for other, kinds in SERVES.items():
+        if model.kind in kinds and other != kind:
+            came = f'The model "{model.name}" is of kind {model.kind}.'
+            yield Fault(f"{place}.kind", came, f'kind = "{other}" answers with it.', SOURCES)
+
+
+def options_of(model: Model, kind: ItemKind | RowKind) -> msgspec.Struct:
+    """Return the options of a fit, with the seed of the model where the kind has one and the options name none.
+
+    Raises:
+        Invalid: They are not what the kind takes.
+    """
+    seed = {"seed": model.seed} if "seed" in kind.options.__struct_fields__ else {}
+    return kind.decoded({**seed, **model.options})
+
+
+def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
+    """Yield a fault unless the kind is known and its options are right."""
+    found = ITEM_KINDS.get(model.kind) or ROW_KINDS.get(model.kind)
+    if found is None:
+        kinds = {*ITEM_KINDS, *ROW_KINDS}
+        came = f'"{model.kind}" is not a kind of model.{nearest(model.kind, kinds)}'
+        yield Fault(f"{where}.kind", came, f"Kinds: {listed(kinds)}", PAGE)
+        return
+    if isinstance(found, RowKind):
+        yield from _ranked(config, model, where)
+    yield from _unread(model, where, "rows" if isinstance(found, RowKind) else "acts")
+    try:
+        options = options_of(model, found)
+    except Invalid as error:
+        yield from (Fault(f"{where}.{each.where}", each.came, each.right, PAGE) for each in error.faults)
+        return
+    yield from _debiasing(model, options, f"{where}.options")
+
+
+def _unread(model: Model, where: str, learns_from: Literal["acts", "rows"]) -> Iterator[Fault]:
+    """Yield a fault for each setting that a model of the kind does not read and that is not as it is by itself."""
+    plain = Model(model.name, model.kind)
+    for name in ("placement", "examples", "first_attributes") if learns_from == "acts" else ("histories", "acts_max"):
+        told = getattr(model, name)
+        if told != getattr(plain, name):
+            shown = msgspec.json.encode(told).decode()
+            came = f"{shown} came, and a model of kind {model.kind} learns from {learns_from}."
+            yield Fault(f"{where}.{name}", came, "Leave it out.", PAGE)
+
+
+def _debiasing(model: Model, options: msgspec.Struct, where: str) -> Iterator[Fault]:
+    """Yield a fault where a bias shall be left out that the examples do not tell of, or by what leaves none out."""
+    debias = getattr(options, "debias", "none")
+    if debias != "none" and model.examples == "replay":
+        came = f'"{debias}" came with examples = "replay": nobody was shown these rows at a place, or by chance.'
+        yield Fault(f"{where}.debias", came, 'examples = "served", or debias = "none".', PAGE)
+    elif debias == "position" and getattr(options, "objective", "") == "binary":
+        came = '"position" came with objective = "binary".'
+        yield Fault(f"{where}.debias", came, 'objective = "lambdarank", debias = "propensity", or kind = "ftrl".', PAGE)
+    if debias != "propensity" and "weight_max" in model.options:
+        came = f'It bounds what a propensity brings, and debias = "{debias}" reads none.'
+        yield Fault(f"{where}.weight_max", came, 'debias = "propensity", or leave it out.', PAGE)
+
+
+def _ranked(config: Config, model: Model, where: str) -> Iterator[Fault]:
+    """Yield a fault unless a ranker learns from a placement that has features to learn from."""
+    by_name = {each.name: each for each in config.placements}
+    placement = by_name.get(model.placement)
+    if placement is None:
+        came = f'"{model.placement}" is not a placement.{nearest(model.placement, by_name)}'
+        yield Fault(f"{where}.placement", came, f"A ranker learns from one of: {listed(by_name)}", PAGE)
+    elif not placement.features:
+        came = f'The placement "{model.placement}" reads no features.'
+        yield Fault(f"{where}.placement", came, 'features = ["..."] of the placement: what it ranks by.', PAGE)
+
+
+def _range(model: Model, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the part of the log."""
+    if model.last and (model.since != "" or model.until != ""):
+        yield Fault(f"{where}.last", f"{model.last} came beside since or until.", "One or the other.", PAGE)
+    if model.last:
+        try:
+            parse_duration_ms(model.last)
+        except ValueError as error:
+            yield Fault(f"{where}.last", f"{error}.", 'A length of time such as "30d", or "" for all.', PAGE)
+    for name in ("since", "until"):
+        told = getattr(model, name)
+        if told != "" and moment_of(told) is None:
+            yield Fault(f"{where}.{name}", f"{told!r} came.", _TIMES, PAGE)
+    if _is_empty(model.since, model.until):
+        came = f"{model.until!r}, and since is {model.since!r}: no event lies between."
+        yield Fault(f"{where}.until", came, "A time or log position after since.", PAGE)
+
+
+def _is_empty(since: str | int, until: str | int) -> bool:
+    """Say whether a range ends before it begins; a time and a log position are not compared."""
+    first, stop = (None if each == "" else moment_of(each) for each in (since, until))
+    if isinstance(first, datetime) and isinstance(stop, datetime):
+        begin, end = (each if each.tzinfo else each.replace(tzinfo=UTC) for each in (first, stop))
+        return begin >= end
+    return isinstance(first, int) and isinstance(stop, int) and first >= stop
+
+
+def moment_of(told: str | int) -> int | datetime | None:
+    """Return a log position, or a time; None = it is neither."""
+    if isinstance(told, int):
+        return told if told >= 0 else None
+    try:
+        return datetime.fromisoformat(told)
+    except ValueError:
+        return None
+
+
+def _actions(config: Config, model: Model, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with what acts weigh; one at least must speak for an item."""
+    yield from _weights(config, model.actions, f"{where}.actions", PAGE)
+    if not model.actions and not any(each.weight > 0.0 for each in config.events.types.values()):
+        yield Fault(f"{where}.actions", "No configured type has a weight above 0.", "{ view = 1.0 }, say.", PAGE)
+
+
+def _weights(config: Config, actions: dict[str, float], where: str, page: str) -> Iterator[Fault]:
+    for name, weight in actions.items():
+        if name not in config.events.types:
+            came = f'"{name}" is not a configured interaction.{nearest(name, config.events.types)}'
+            yield Fault(f"{where}{step(name)}", came, f"Some of: {listed(config.events.types)}", page)
+        elif not 0.0 < weight <= WEIGHT_MAX:
+            right = f"Above 0, at most {WEIGHT_MAX:,}; leave out what counts nothing."
+            yield Fault(f"{where}{step(name)}", f"{weight} came.", right, page)

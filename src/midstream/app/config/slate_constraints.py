@@ -1,0 +1,78 @@
+"""What no single value of a placement can say of how its slates are chosen: what selectors and rules read is there."""
+
+from collections.abc import Iterator
+
+from midstream.app.config.bounds import listed
+from midstream.app.config.rule_constraints import PAGE as RULES
+from midstream.app.config.rule_constraints import rule_faults
+from midstream.app.config.schema import Config, Custom, Placement
+from midstream.app.config.served_constraints import age_faults
+from midstream.core.errors import Fault
+from midstream.core.nearest import nearest
+from midstream.features.kinds.kinds import columns_of
+from midstream.ranking.selectors.thompson import Thompson
+from midstream.ranking.selectors.top_k import TopK
+
+PAGE = "docs/selectors.md"
+CAPS_MAX = 4
+"""Of a placement: each adds 10 µs and more to a request."""
+_CAPPED = ("category", "tags")
+
+
+def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the selector of a placement, its caps, its diversity and its rules."""
+    yield from _selector(config, placement, f"{where}.selector")
+    if len(placement.caps) > CAPS_MAX:
+        yield Fault(f"{where}.caps", f"{len(placement.caps)} came.", f"At most {CAPS_MAX}.", RULES)
+    names = [(cap.attribute, cap.within) for cap in placement.caps]
+    for number, (name, within) in enumerate(names):
+        place = f"{where}.caps[{number}].attribute"
+        yield from _attribute(config, name, place, is_vector_right=False)
+        if (name, within) in names[:number]:
+            right = "Each attribute once for the slate, and once for each time."
+            yield Fault(place, f'"{name}" is there already.', right, RULES)
+        if within is not None:
+            yield from age_faults(config, str(within), f"{where}.caps[{number}].within", 'A time such as "24h".')
+    if placement.diversity is not None:
+        yield from _attribute(
+            config, placement.diversity.attribute, f"{where}.diversity.attribute", is_vector_right=True
+        )
+    rule = "caps" if placement.caps else "diversity" if placement.diversity is not None else ""
+    if rule and isinstance(placement.selector, Custom):
+        came = f"{rule} came beside a selector of your own, which cannot say how probable what is left is."
+        yield Fault(f"{where}.{rule}", came, "top_k, plackett_luce, epsilon_greedy or thompson, or without it.", RULES)
+    if placement.diversity is not None and isinstance(placement.selector, Thompson):
+        came = "It came beside thompson, which goes by rates alone."
+        yield Fault(f"{where}.diversity", came, "Another selector, or caps.", RULES)
+    yield from rule_faults(placement, where)
+
+
+def _selector(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the columns that a selector reads, and with its prior."""
+    selector = placement.selector
+    if not isinstance(selector, TopK | Custom) and selector.keep >= selector.pool:
+        came = f"{selector.keep} places are kept of a pool of {selector.pool}: nothing is left to draw."
+        yield Fault(f"{where}.keep", came, f"Less than pool, {selector.pool}.", PAGE)
+    if not isinstance(selector, Thompson):
+        return
+    read = [each for each in config.features if each.name in placement.features]
+    known = {name for names in columns_of(read).values() for name in names}
+    for setting, name in (("acts", selector.acts), ("impressions", selector.impressions)):
+        if name not in known:
+            came = f'"{name}" is no column of the features of the placement.{nearest(name, known)}'
+            right = f"Columns: {listed(known)}" if known else "A column of one of features; the placement has none."
+            yield Fault(f"{where}.{setting}", came, right, PAGE)
+    if selector.prior_acts > selector.prior_impressions - 1:
+        came = f"{selector.prior_acts} acts of {selector.prior_impressions} impressions came."
+        yield Fault(f"{where}.prior_acts", came, "Less than prior_impressions, by 1 at least.", PAGE)
+
+
+def _attribute(config: Config, name: str, place: str, *, is_vector_right: bool) -> Iterator[Fault]:
+    """Yield what is wrong with an attribute by whose values items are alike."""
+    kinds = config.items.attributes
+    right = {each for each, kind in kinds.items() if kind in _CAPPED or (is_vector_right and kind.startswith("vector"))}
+    if name not in right:
+        came = f'"{name}" is {f"of kind {kinds[name]}" if name in kinds else "not an attribute"}.{nearest(name, right)}'
+        told = "a category, tags or a vector" if is_vector_right else "a category or tags"
+        may = f"One that is {told}: {listed(right)}" if right else f"One of [items.attributes] that is {told}; none is."
+        yield Fault(place, came, may, RULES)

@@ -1,0 +1,62 @@
+"""What of a running engine is watched: features of what it serves, against what they were in training; its clock."""
+
+from pathlib import Path
+
+from midstream.app.config.reader import FILE_NAME
+from midstream.app.config.schema import Config
+from midstream.app.steady_clock import SteadyClock
+from midstream.core.errors import ConfigInvalid, Fault, Invalid
+from midstream.core.types import Clock
+from midstream.engine.engine import Engine
+from midstream.engine.health import Concern
+from midstream.evaluation.metrics.feature_statistics import FeatureStatistics, read_statistics
+from midstream.monitoring.feature_values import FeatureValues
+
+LEAP = "clock_leap"
+
+
+def baseline_of(config: Config, folder: Path) -> FeatureStatistics | None:
+    """Return what features are compared with, None = nothing is configured.
+
+    Args:
+        config: Names the file.
+        folder: Of the configuration file: a relative path begins there.
+
+    Raises:
+        ConfigInvalid: The file is not there or holds something else.
+    """
+    if not config.monitoring.baseline:
+        return None
+    try:
+        return read_statistics(folder / config.monitoring.baseline)
+    except Invalid as error:
+        first = error.faults[0]
+        raise ConfigInvalid(
+            (Fault(f"{FILE_NAME}: $.monitoring.baseline", first.came, first.right, first.page),)
+        ) from error
+
+
+def watch_features(engine: Engine, baseline: FeatureStatistics | None) -> None:
+    """Keep what features of served items are, and set its gauges when metrics are asked for."""
+    values = engine.feature_values = FeatureValues(baseline)
+    engine.beside.append(lambda: values.refresh(engine.metrics))
+    engine.after_swap.append(values.clear)
+
+
+def watch_clock(engine: Engine, clock: Clock) -> None:
+    """Say in health that the clock leapt forward, for as long as that is not believed."""
+
+    def look() -> Concern:
+        clock()  # it notices a leap when it is asked
+        if not (isinstance(clock, SteadyClock) and clock.leap_ms):
+            return Concern(LEAP, "")
+        return Concern(
+            LEAP,
+            (
+                f"the clock leapt forward by {clock.leap_ms / 1_000:.0f} s while the server ran. Time goes on from "
+                "before that until the leap has stood for an hour: if the clock is wrong set it right before, if it is "
+                "right a start takes it at once"
+            ),
+        )
+
+    engine.watches.append(look)

@@ -1,0 +1,1 @@
+"""The log comes in, files of events and of slates go out."""

@@ -1,0 +1,499 @@
+"""Import of a file into the log: every row once, however often it is run and wherever an earlier run was interrupted.
+
+A row without an event id gets one of its own content, and what the log holds already is left out. So there is no second
+record of how far an import came. A folder that a server has open is written to through that server.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from midstream.app.config.schema import Config
+from midstream.app.ingest.batches import Terms, read_parts
+from midstream.app.ingest.columns import ColumnOptions, unused_columns
+from midstream.app.ingest.ordering import PAGE, Plan, Spill, parts, plan_of
+from midstream.app.ingest.readers import open_rows
+from midstream.app.ingest.refusals import Refusals, Rejection
+from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
+from midstream.app.rejected_rows import RejectedRows
+from midstream.app.server_address import server_of
+from midstream.app.server_refusals import reason_of
+from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavailable
+from midstream.core.fault_groups import FaultGroup, FaultGroups
+from midstream.core.types import EventBatch, LogPosition, TimestampMs
+from midstream.engine.engine import EngineOptions
+from midstream.engine.folder import DataFolder
+from midstream.engine.ingest.import_runs import account_of, begin_run, close_run
+from midstream.engine.ingest.log_reader import batches
+from midstream.engine.ingest.writer import QUEUE_BYTES_MAX
+from midstream.engine.instance import Running
+from midstream.engine.log_completeness import survey_folder
+from midstream.engine.log_opening import open_log
+from midstream.engine.types import Outcome
+from midstream.events.arrow.to_arrow import SCHEMA, to_table
+from midstream.events.dead_letters.dead_letters import dead_letter
+from midstream.events.disk import RealDisk
+from midstream.events.faults import shown
+from midstream.events.loose_arrow import pa
+from midstream.events.schema import build, event_at
+from midstream.events.segments.log_identity import LOG_ID_BYTES, identity_of, read_identity
+from midstream.events.segments.segment_reader import SegmentReader
+from midstream.events.siphash import KEY_BYTES, IdKey, id_key_of
+from midstream.events.wire import TRUSTED_FIELDS, Limits
+from midstream.state.control.import_runs import ImportRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+REJECTED_NAME = "import-rejected.ndjson"
+FAULTS_SHOWN = 5
+RECORD_ROWS = 5_000
+"""Half a commit's maximum, so that the next part is ready while one is synced."""
+IN_FLIGHT_MAX = 4
+"""Parts on their way: 20,000 rows of the 100,000 that may wait for the log; fewer where their bytes would not fit."""
+SENT_ROWS = 20_000
+"""Of one request to a server: 3 MB, answered in a fraction of a second."""
+SENT_BYTES = 4 << 20
+"""Of one request, which is one record batch: a quarter of what a server takes by default."""
+_NOTHING_TAKEN = 422
+_TRIES_MAX = 60
+_AGAIN = "Run the import again to go on"
+_NAME_BYTES = 2
+_FILE_CHARS, _TOLD_MAX = 256, 64
+"""Kept of the name of a file or of an option, and options of a run: 32 KiB, an eighth of what an event may have."""
+_RIGHT_ID = "An event_id of its own for each event; without the column each row gets one of its content."
+_PIECE_ROWS_MAX = 1_000_000
+_LIMITS = Limits(events_max=100_000, body_bytes_max=1 << 30, rows_max=_PIECE_ROWS_MAX, text_bytes_max=3 << 30)
+"""Of one piece of a file: 10,000 rows of a table with 100 items each."""
+_SENT_FIELDS = [name for name in SCHEMA.names if name not in TRUSTED_FIELDS]
+WARNED_ROWS = 1_000
+"""So many rows of which none is an event, and it is said at once: a wrong option would be seen minutes later else."""
+Notify = Callable[[str, int, int], None]
+"""Told what is being done, how far, of how much."""
+Warn = Callable[[Sequence[FaultGroup]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """What became of a file: rows = recorded + known + conflicts + refused + rejected, each item of an order a row."""
+
+    file: str
+    rows: int
+    recorded: int
+    known: int
+    """In the log before."""
+    conflicts: int
+    """Under an ``event_id`` of other content, of the log or of a row before; the first ones stay."""
+    refused: int
+    """Well formed, and not taken: of unknown items or of an erased user, without room, or none that a client sends."""
+    refusals: tuple[FaultGroup, ...]
+    """Why, the most frequent reason first; a server names the first ones of each request."""
+    rejected: int
+    """No events."""
+    rejected_kept: int
+    """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason."""
+    faults: tuple[FaultGroup, ...]
+    """Kinds of rows that are no events, the most frequent first: the first row of each, and how many are like it."""
+    faults_others: int
+    """Rows that are no events, of further kinds than are told apart."""
+    conflict_faults: tuple[Fault, ...]
+    """The first ones of other content."""
+    rejected_file: str
+    unused_columns: tuple[str, ...]
+    log_time: str
+    """``event time`` or ``now``."""
+    late: int
+    known_untimed: int
+    """Acts without a time that are known: nothing but their content tells them apart."""
+    late_items: int
+    """Items that were acted on before, and that rows without a time described only now."""
+    run: str
+    """Name by which this run is taken back; empty when nothing was recorded, or a server did it."""
+    through: str
+    """URL of the server that took them, empty when the folder was open here."""
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Read:
+    """What of a file's rows is no event."""
+
+    rejected: int = 0
+    kept: int = 0
+    faults: FaultGroups = field(default_factory=FaultGroups)
+    header: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is imported, and who wants to know how far it is."""
+
+    path: Path
+    terms: Terms
+    notify: Notify
+    warn: Warn
+    refusals: Refusals
+
+
+def import_file(
+    folder: Path,
+    config: Config,
+    path: Path,
+    columns: ColumnOptions | None = None,
+    notify: Notify | None = None,
+    warn: Warn | None = None,
+) -> ImportSummary:
+    """Record all rows of a file.
+
+    Args:
+        folder: Its data takes them.
+        config: Of that folder.
+        path: CSV, TSV, NDJSON, Parquet or Arrow.
+        columns: How its columns become fields of events.
+        notify: For a progress bar.
+        warn: Called once while the file is read, when none of the first 1,000 rows is an event, with what is wrong.
+
+    Returns:
+        What became of the rows. Durable and applied on return.
+
+    Raises:
+        Invalid: The options do not fit the file; nothing was recorded.
+        TooLarge: More rows than one import may have; nothing was recorded.
+        FolderLocked: Another process has the folder open, and it is no server that can be reached.
+        AppendFailed: The log could not be made durable; run it again to go on.
+    """
+    began = time.monotonic()
+    columns = columns or ColumnOptions()
+    now_ms = Outside().clock()
+    accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
+    source = _Source(path, Terms(columns, accept, now_ms), notify or _nobody, warn or _unwarned, Refusals())
+    data = DataFolder(folder / DATA_NAME)
+    new_id = _new_log_id()
+    log_key = _log_key(data, new_id)
+    with Spill(data.root, path.name, _own_key(), log_key) as spill, RejectedRows(data) as rejected:
+        read = _read(source, rejected, spill)
+        into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
+        plan, counts, url = _taken(into, spill, source)
+        rejected.put_in_place()
+        rows, conflict_faults = len(spill) + read.rejected, _conflict_faults(spill, plan)
+    return ImportSummary(
+        file=path.name,
+        rows=rows,
+        recorded=counts.get(Outcome.RECORDED, 0),
+        known=plan.known_count + counts.get(Outcome.DUPLICATE, 0),
+        conflicts=len(plan.conflicts) + counts.get(Outcome.CONFLICT, 0),
+        refused=counts.get(Outcome.REFUSED, 0),
+        refusals=source.refusals.groups,
+        rejected=read.rejected,
+        rejected_kept=read.kept,
+        faults=tuple(read.faults.groups),
+        faults_others=read.faults.others,
+        conflict_faults=conflict_faults,
+        rejected_file=REJECTED_NAME if read.rejected else "",
+        unused_columns=unused_columns(read.header, columns),
+        log_time="event time" if plan.keeps_event_time else "now",
+        late=plan.late_count,
+        known_untimed=plan.known_untimed_count,
+        late_items=plan.late_items_count,
+        run=into.run.run if counts.get(Outcome.RECORDED) and not url else "",
+        through=url,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _nobody(_stage: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
+def _unwarned(_groups: Sequence[FaultGroup]) -> None:
+    """Leave it to the summary."""
+
+
+def _new_log_id() -> bytes:
+    """Return the id of a log that is to be made."""
+    return Outside().entropy(LOG_ID_BYTES)
+
+
+def _own_key() -> IdKey:
+    """Return a key of ids that lasts as long as an import."""
+    return id_key_of(Outside().entropy(KEY_BYTES).hex())
+
+
+def _log_key(data: DataFolder, new_id: bytes) -> IdKey:
+    """Return the key of ids of the log of a folder; of one that has none, of the log that is to be made.
+
+    Raises:
+        LogDamaged: Its identity is not as it was written.
+    """
+    known = read_identity(data.log, RealDisk()) if data.log.is_dir() else None
+    return id_key_of((known or identity_of(new_id, 0)).id_key)
+
+
+def _conflict_faults(spill: Spill, plan: Plan) -> tuple[Fault, ...]:
+    """Return the first rows whose id is that of an event with other content."""
+    first = plan.conflicts[:FAULTS_SHOWN]
+    if not len(first):
+        return ()
+    batch = spill.pick(first)
+    faults: list[Fault] = []
+    for at, line in enumerate(plan.lines[first].tolist()):
+        event = event_at(batch, at)
+        came = f"{shown(event.event_id)} is the id of an event with other content, which stays."
+        faults.append(Fault(f"line {line}: event_id", came, _RIGHT_ID, PAGE))
+    return tuple(faults)
+
+
+def _read(source: _Source, rejected: RejectedRows, spill: Spill) -> _Read:
+    """Read the whole file; what is no event goes to the rejected rows."""
+    found = _Read()
+    is_warned = False
+    total = source.path.stat().st_size
+    with open_rows(source.path) as opened:
+        found.header = opened.header or ()
+        for batch, refused, lines in read_parts(opened, source.terms):
+            spill.add(batch, lines)
+            found.rejected += len(refused)
+            for row in refused:
+                found.faults.add(row.fault)
+            if not is_warned and not len(spill) and found.rejected >= WARNED_ROWS:
+                is_warned = True
+                source.warn(found.faults.groups)
+            rejected.add([dead_letter(source.terms.now_ms, each.fault, each.raw) for each in refused])
+            source.notify("reading", min(opened.bytes_read(), total), total)
+    found.kept = rejected.kept_count
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Into:
+    """Where rows go that no server takes."""
+
+    folder: Path
+    config: Config
+    new_id: bytes
+    """Of the log, where there is none yet."""
+    run: ImportRun
+    """Account of this run, without what is known when it has ended."""
+
+
+def _run_of(path: Path, columns: ColumnOptions, now_ms: TimestampMs, rejected: int) -> ImportRun:
+    """Return the account of a run that is about to begin, under a name that nobody has to quote."""
+    name = f"{datetime.fromtimestamp(now_ms / 1_000, UTC):%Y%m%d-%H%M%S}-{Outside().entropy(_NAME_BYTES).hex()}"
+    return ImportRun(name, "", path.name[:_FILE_CHARS], now_ms, (), {"rejected": rejected}, _told(columns))
+
+
+def _told(columns: ColumnOptions) -> dict[str, str]:
+    """Return what was asked of columns, for an account; a constant may be somebody's id, and is named alone."""
+    asked = {f"--map {name}": column for name, column in columns.columns.items()}
+    asked |= {f"--set {name}": value if name == "type" else "…" for name, value in columns.constants.items()}
+    asked |= {f"--types {value}": name for value, name in columns.types.items()}
+    if columns.time_format != "auto":
+        asked["--time-format"] = columns.time_format
+    return {name: told[:_FILE_CHARS] for name, told in list(asked.items())[:_TOLD_MAX]}
+
+
+def _taken(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int], str]:
+    """Record what is new in the folder, or through the server that has it open; return the URL of that too."""
+    try:
+        return (*_into_folder(into, spill, source), "")
+    except FolderLocked:
+        data = DataFolder(into.folder / DATA_NAME)
+        if not (url := server_of(data) or ""):
+            raise
+        return (*_through_server(data, url, spill, source, into.config.server.bulk_message_bytes_max), url)
+
+
+def _into_folder(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int]]:
+    """Record what is new with an engine of our own."""
+    data = DataFolder(into.folder / DATA_NAME)
+    log = open_log(data, into.new_id, into.config.log.segment_bytes_max)
+    try:
+        if not np.array_equal(id_key_of(identity_of(bytes.fromhex(log.log_id), 0).id_key), spill.log_key):
+            message = f"{data.log}: another log was made while the file was read. {_AGAIN}"
+            raise StoreUnavailable(message)
+        close_run(data, log)
+        plan = plan_of(spill, batches(log.read, log.begin, log.end), log.last_log_time_ms, source.terms.now_ms)
+        planned = (log.public_name, log.end)
+        run = msgspec.structs.replace(into.run, log=log.public_name)
+    finally:
+        log.close()
+    if len(plan.order) == 0:
+        return plan, {}
+    running = _opened_as(planned, into, EngineOptions(keeps_event_time=plan.keeps_event_time, logs_served=False))
+    known = {"known": plan.known_count, "conflicts": len(plan.conflicts)}
+    run = msgspec.structs.replace(run, counts={**run.counts, **known})
+    new = parts(spill, plan, RECORD_ROWS)
+    return plan, asyncio.run(_record_run(running, data, run, (new, len(plan.order)), source))
+
+
+def _opened_as(planned: tuple[str, LogPosition], into: _Into, options: EngineOptions) -> Running:
+    """Open a folder whose log is the planned one and ends there: what came since may be rows of this file.
+
+    Raises:
+        StoreUnavailable: Another process recorded something since, or has the folder open.
+    """
+    try:
+        running = open_running(into.folder, into.config, options)
+    except FolderLocked as error:
+        message = f"{error}, since this import looked at what its log holds. {_AGAIN}"
+        raise StoreUnavailable(message) from error
+    log = running.engine.log
+    if (running.engine.live.log, log.end) != planned:
+        log.close()
+        came = (
+            f"its log ended at position {planned[1]} when this import looked what it holds, and ends at {log.end} now"
+        )
+        message = f"{into.folder / DATA_NAME}: {came}. {_AGAIN}"
+        raise StoreUnavailable(message)
+    return running
+
+
+async def _record_run(
+    running: Running,
+    data: DataFolder,
+    run: ImportRun,
+    rows: tuple["Iterator[EventBatch]", int],
+    source: _Source,
+) -> Mapping[int, int]:
+    """Record the new rows, and the account of the run behind them; return how many had each outcome."""
+    source.notify("starting; the first time on a machine this compiles for about a minute", 0, rows[1])
+    await running.start()
+    try:
+        begin = running.engine.log.end
+        await asyncio.to_thread(begin_run, data, msgspec.structs.replace(run, spans=((begin, begin),)))
+        counts = await _record(running, *rows, source)
+        recorded = counts.get(Outcome.RECORDED, 0)
+        told = {**run.counts, "recorded": recorded, "refused": counts.get(Outcome.REFUSED, 0)}
+        run = msgspec.structs.replace(run, spans=((begin, running.engine.log.end),), counts=told)
+        if recorded:
+            await running.engine.record(build((account_of(run),)))
+        data.import_journal.unlink(missing_ok=True)
+        return counts
+    finally:
+        await running.stop()
+
+
+async def _record(running: Running, new: "Iterator[EventBatch]", total: int, source: _Source) -> Mapping[int, int]:
+    """Record the new rows; return how many had each outcome."""
+    counts: dict[int, int] = {}
+    done = bytes_count = 0
+    flights: deque[tuple[asyncio.Task[object], EventBatch]] = deque()
+
+    async def land() -> None:
+        nonlocal done, bytes_count
+        flight, batch = flights.popleft()
+        await flight
+        done += len(batch)
+        bytes_count -= _bytes_of(batch)
+        source.notify("recording", done, total)
+
+    async def record(batch: EventBatch) -> None:
+        recorded = await running.engine.record(batch)
+        source.refusals.add_refused(batch, recorded)
+        for outcome, count in zip(*np.unique(recorded.outcome, return_counts=True), strict=True):
+            counts[int(outcome)] = counts.get(int(outcome), 0) + int(count)
+
+    try:
+        for batch in new:
+            bytes_count += _bytes_of(batch)
+            while flights and bytes_count > QUEUE_BYTES_MAX:
+                await land()
+            flights.append((asyncio.create_task(record(batch)), batch))
+            await asyncio.sleep(0)  # the engine takes it now, so parts reach the log in order
+            if len(flights) == IN_FLIGHT_MAX:
+                await land()
+        while flights:
+            await land()
+    finally:  # of several that fail the first is told
+        await asyncio.gather(*(flight for flight, _ in flights), return_exceptions=True)
+    return counts
+
+
+def _bytes_of(batch: EventBatch) -> int:
+    return batch.rows.nbytes + len(batch.text)
+
+
+def _through_server(
+    data: DataFolder, url: str, spill: Spill, source: _Source, message_bytes_max: int
+) -> tuple[Plan, Mapping[int, int]]:
+    """Record what is new through the server that has the folder open, which takes messages of so many bytes."""
+    import httpx
+
+    found = survey_folder(data, RealDisk())
+    end = LogPosition(0 if found is None else found.end)
+    reader = SegmentReader(data.log, RealDisk())
+    now_ms = source.terms.now_ms
+    # Log time is the server's: a history does not fold as it happened beside live traffic.
+    logged = batches(lambda after, limit: reader.read(after, limit, end), reader.begin, end)
+    plan = plan_of(spill, logged, now_ms, now_ms)
+    plan = replace(plan, keeps_event_time=False)
+    counts: dict[int, int] = {}
+    done = 0
+    with httpx.Client(base_url=url, timeout=60.0) as client:
+        for batch in parts(spill, plan, SENT_ROWS, min(SENT_BYTES, message_bytes_max // 2)):
+            for outcome, count in _sent(client, batch, source.refusals).items():
+                counts[outcome] = counts.get(outcome, 0) + count
+            done += len(batch)
+            source.notify("sending", done, len(plan.order))
+    return plan, counts
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What of an answer to ``POST /v1/events/bulk`` counts here."""
+
+    recorded: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    conflicts: int = 0
+    rejections: tuple[Rejection, ...] = ()
+
+
+def _sent(client: "httpx.Client", batch: EventBatch, refusals: Refusals) -> dict[int, int]:
+    """Send some rows, again while the server is overloaded; return how many had each outcome."""
+    sink = pa.BufferOutputStream()
+    table = to_table(batch).select(_SENT_FIELDS)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_batch(table)
+    body = sink.getvalue().to_pybytes()
+    before = 0
+    for _ in range(_TRIES_MAX):
+        answer = _post(client, body)
+        found = _Answer()
+        if answer.is_success or answer.status_code in (_NOTHING_TAKEN, 503):
+            found = msgspec.json.decode(answer.content, type=_Answer)
+        if answer.is_success or answer.status_code == _NOTHING_TAKEN:
+            refusals.add_answer(found.rejections)
+            return {
+                Outcome.RECORDED: found.recorded + before,
+                Outcome.DUPLICATE: found.duplicates - before,
+                Outcome.CONFLICT: found.conflicts,
+                Outcome.REFUSED: found.rejected,
+            }
+        if answer.status_code not in (429, 503):
+            message = f"{client.base_url} answered {answer.status_code}: {reason_of(answer)}. {_AGAIN}"
+            raise StoreUnavailable(message)
+        before += found.recorded  # it broke in the middle: sent again they are duplicates
+        time.sleep(float(answer.headers.get("retry-after", "1")))
+    message = f"{client.base_url} was overloaded {_TRIES_MAX} times. {_AGAIN}"
+    raise Overloaded(message)
+
+
+def _post(client: "httpx.Client", body: bytes) -> "httpx.Response":
+    import httpx
+
+    headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    try:
+        return client.post("/v1/events/bulk", content=body, headers=headers)
+    except httpx.TransportError as error:
+        message = f"{client.base_url} has the folder open and does not answer: {error}. {_AGAIN}"
+        raise StoreUnavailable(message) from error

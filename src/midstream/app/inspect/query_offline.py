@@ -1,0 +1,83 @@
+"""One question to a folder, answered from its log alone: beside a running server, recording nothing.
+
+The same pipeline, plan and state as the server's; only the deadline is longer, since kernels may have to be compiled.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from midstream.app.config.schema import Config
+from midstream.app.inspect.folder_view import LogView, answering_of
+from midstream.app.inspect.model_standing import model_standings
+from midstream.app.opening import Outside
+from midstream.core.types import Served
+from midstream.engine.answer.query_mapping import query_of
+from midstream.engine.types import Ask
+from midstream.ranking.explain.explanation import SlateWhy
+from midstream.ranking.explain.why_not import explain_with
+from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
+
+DEADLINE_S = 300.0
+"""Compiling all kernels takes about a minute on a slow machine."""
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """What was answered, with all that led to it."""
+
+    served: Served
+    fold: Fold
+    item_ids: tuple[str, ...]
+    """The slate, best first."""
+    scores: tuple[float, ...]
+    ranks: tuple[tuple[int | None, ...], ...]
+    """Of each item its place in each source's list, from 0, in the order of ``source_names``; None = not in it."""
+    source_names: tuple[str, ...]
+    recent_ids: tuple[str, ...]
+    """Items of the session that was answered, oldest first."""
+    plan: Plan
+    concerns: tuple[str, ...] = ()
+    """What of the models of the placement does not answer, and why."""
+
+
+def ask_folder(folder: Path, config: Config, ask: Ask) -> Answered:
+    """Answer one question from a folder's log.
+
+    Raises:
+        NotFound: The placement is not configured.
+        RequestInvalid: The filter, the context or the size cannot be used.
+        ConfigInvalid: A component of one's own cannot be loaded.
+        LogDamaged: The log cannot be trusted.
+    """
+    view = answering_of(folder, config, LogView(folder), ask.placement)
+    concerns = tuple(each.concern for each in model_standings(view) if each.concern)
+    return replace(ask_fold(view.fold, view.plans[ask.placement], ask), concerns=concerns)
+
+
+def why_of(answered: Answered, items: Sequence[str] = ()) -> SlateWhy:
+    """Return why an answer is what it is, and all of some items; the state must stand where it stood then."""
+    served, plan = answered.served, answered.plan
+    return explain_with(served, plan, answered.fold.moment(served.query, plan.models), items)
+
+
+def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> Answered:
+    """Answer one question from a state at rest. Runs an event loop of its own, so call it where none runs."""
+    query = query_of(ask, plan, "", _SEED, Outside().clock())
+    served = asyncio.run(recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S))
+    chosen = served.selection.chosen
+    rows: list[list[int]] = served.candidates.source_rank[chosen].tolist()
+    return Answered(
+        served=served,
+        fold=fold,
+        item_ids=tuple(fold.vocabulary.item_ids(served.candidates.item_index[chosen])),
+        scores=tuple(served.score[chosen].tolist()),
+        ranks=tuple(tuple(None if rank < 0 else rank for rank in row) for row in rows),
+        source_names=served.candidates.source_names,
+        recent_ids=tuple(fold.vocabulary.item_ids(fold.moment(query, plan.models).recent_item_index)),
+        plan=plan,
+    )

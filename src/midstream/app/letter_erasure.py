@@ -1,0 +1,55 @@
+"""Letters that name erased users are dropped beside the log, in pieces, while events and requests go on."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from midstream.engine.erasure.eraser import Forget
+from midstream.events.dead_letters.dead_letters import DeadLetters, files_of
+from midstream.events.disk import RealDisk
+
+ROUNDS_MAX = 3
+"""In each of which 16 MiB of new letters came: then all else waits until it is done."""
+_OVER = "over"
+
+
+async def forget_in_pieces(letters: DeadLetters, user_ids: Sequence[str]) -> int:
+    """Drop the letters that name an id, on other threads; what is added or sent again meanwhile is not lost.
+
+    Returns:
+        How many were dropped.
+
+    Raises:
+        OSError: A file could not be written; such letters may be there still.
+    """
+    for _ in range(ROUNDS_MAX):
+        forgetting = letters.begin_forgetting(user_ids)
+        pieces = forgetting.pieces()
+        while await asyncio.to_thread(next, pieces, _OVER) != _OVER:
+            pass
+        if letters.end_forgetting(forgetting):
+            await asyncio.to_thread(forgetting.secure)
+            return len(forgetting.dropped)
+    return letters.forget(user_ids)
+
+
+def forgetting(path: Path) -> Forget:
+    """Return what drops the letters that name erased users from files that nobody has open."""
+
+    async def forget(user_ids: Sequence[str]) -> int:
+        letters = await asyncio.to_thread(_opened, path)
+        if letters is None:
+            return 0
+        try:
+            return await forget_in_pieces(letters, user_ids)
+        finally:
+            letters.close()
+
+    return forget
+
+
+def _opened(path: Path) -> DeadLetters | None:
+    """Open the letters of a file, None when there are none."""
+    if not any(each.exists() for each in files_of(path)):
+        return None
+    return DeadLetters(path, RealDisk())

@@ -1,0 +1,444 @@
+"""Opens a data folder: the log, the newest good snapshot, the rest of the log, the engine that goes on from there."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from midstream.app.config.component_constraints import unnamed_faults
+from midstream.app.config.effective import effective
+from midstream.app.config.reader import read_config
+from midstream.app.config.schema import Config, SnapshotsSection
+from midstream.app.config_history import (
+    Span,
+    differs_at_start,
+    is_remembered,
+    keep_config,
+    keyed,
+    remember,
+    remembered,
+    settings_of,
+)
+from midstream.app.drift_watch import baseline_of, watch_clock, watch_features
+from midstream.app.letter_erasure import forgetting
+from midstream.app.placement_parts import placement_parts
+from midstream.app.rejected_rows import remove_left
+from midstream.app.server_address import withdraw
+from midstream.app.steady_clock import SteadyClock
+from midstream.app.wiring import plans, with_any
+from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.protocols import EventLog
+from midstream.core.types import Clock, LogPosition
+from midstream.engine.active_config import Service
+from midstream.engine.child_process import Notify, nobody
+from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.erasure.eraser import Eraser, EraserOptions
+from midstream.engine.erasure.log_rewrite import settle
+from midstream.engine.explain.explainer import Explainer
+from midstream.engine.folder import DataFolder
+from midstream.engine.history.sealer import Sealer, SealOptions
+from midstream.engine.ingest.import_runs import close_run
+from midstream.engine.ingest.log_reader import catch_up
+from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, Writer
+from midstream.engine.instance import Running, Started
+from midstream.engine.log_opening import open_log
+from midstream.engine.models.champions import Champions
+from midstream.engine.operational_log import OperationalLog
+from midstream.engine.placements.placing import Placing
+from midstream.engine.rebuild.rebuilder import Beside, Rebuilder
+from midstream.engine.recommender import Shop
+from midstream.engine.snapshots import snapshots
+from midstream.engine.snapshots.base_state import newest
+from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
+from midstream.engine.tokens import RequestIds
+from midstream.engine.types import Live
+from midstream.events.disk import Disk, RealDisk
+from midstream.events.segments.log_identity import LOG_ID_BYTES
+from midstream.events.segments.segment_reader import SegmentReader
+from midstream.events.segments.segments import SegmentLog
+from midstream.events.wire import Accept, Limits
+from midstream.monitoring.facts import Fact
+from midstream.monitoring.metrics import Metrics
+from midstream.state.control.placements import PlacementVersion
+from midstream.state.fold import Fold
+from midstream.state.settings import FoldSettings
+from midstream.state.sizes import sizes_max
+from midstream.training.registry import Registry
+
+CONFIG_NAME = "midstream.toml"
+DATA_NAME = "data"
+_EMBEDDED = Limits(events_max=FRAME_EVENTS_MAX, rows_max=FRAME_EVENTS_MAX, text_bytes_max=QUEUE_BYTES_MAX // 2)
+"""Of a program that embeds the engine: one commit's events, and text that finds room beside what waits already."""
+FOLD_AT_START_EVENTS = 50_000
+"""As many events as a start folds in 0.1 s: less than a child takes to begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Time, randomness, disk and threads, as the machine has them; a simulation brings its own."""
+
+    clock: Clock = field(default_factory=lambda: SteadyClock(wall_ms, _since_boot_s))
+    monotonic: Callable[[], float] = time.monotonic
+    entropy: Callable[[int], bytes] = os.urandom
+    disk: Disk = field(default_factory=RealDisk)
+    """Makes the file calls of the log."""
+    writer: Callable[..., Writer] = Writer
+    worked_s: Callable[[], float] = time.thread_time
+
+
+def wall_ms() -> int:
+    """Return what the machine says that the time is, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def _since_boot_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)  # unlike the monotonic clock it goes on while a machine sleeps
+
+
+def config_of(folder: Path) -> Config:
+    """Return the configuration of a folder: what its file says; without one the default, unless another one served.
+
+    Raises:
+        ConfigInvalid: Every fault found is named. So is a file that is not there where ``data`` says that another
+            configuration than the default served last, and a link that leads to nothing, wherever it stands.
+    """
+    path = folder / CONFIG_NAME
+    if os.path.lexists(path):
+        return read_config(path)
+    data = DataFolder(folder / DATA_NAME)
+    if is_remembered(data) and ((before := remembered(data)) is None or before.config != Config()):
+        came = "It is not there, and another configuration than the default served this folder."
+        right = (
+            "The file as it was; an empty one, if every default is meant. A program that brings a configuration of its "
+            "own opens the folder with it."
+        )
+        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
+    return Config()
+
+
+def config_to_read(folder: Path) -> Config:
+    """Return the configuration by which to look at what is there: of a folder without a file, what served last.
+
+    A program that embeds the engine may have brought it. Whatever starts an engine takes ``config_of``.
+
+    Raises:
+        ConfigInvalid: Every fault found is named.
+    """
+    before = None if os.path.lexists(folder / CONFIG_NAME) else remembered(DataFolder(folder / DATA_NAME))
+    return config_of(folder) if before is None else before.config
+
+
+def config_again(folder: Path, serving: Config) -> Config:
+    """Return the configuration of a folder that is in service, read again.
+
+    A deployment may take the file away, or empty it, before it writes it: neither says that the default is meant.
+
+    Args:
+        folder: Of the file.
+        serving: What the file said, or the program that embeds the engine, when it was last asked.
+
+    Raises:
+        ConfigInvalid: Every fault found is named; or the file is not there or empty, and ``serving`` is no default.
+    """
+    path = folder / CONFIG_NAME
+    is_empty = path.exists() and path.stat().st_size == 0
+    if serving != Config() and (is_empty or not os.path.lexists(path)):
+        came = f"It is {'empty' if is_empty else 'not there'}, and the configuration in service is not the default."
+        right = "The whole file; a line such as # defaults in it, if every default is meant."
+        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
+    return config_of(folder)
+
+
+def open_running(
+    folder: Path,
+    config: Config,
+    options: EngineOptions | None = None,
+    outside: Outside | None = None,
+    notify: Notify = nobody,
+    *,
+    may_serve_before: bool = False,
+) -> Running:
+    """Open the data in ``folder`` and bring its state to the log's end; ``start`` what is returned.
+
+    Cost: the newest snapshot's bytes, then about 2 µs for each event after it.
+
+    Args:
+        folder: Of the configuration file and the data.
+        config: To be put in service.
+        options: Of the engine.
+        outside: Time and randomness.
+        notify: Told how far the fold is.
+        may_serve_before: When ``config`` needs another state than there is a snapshot of, begin with the configuration
+            that was in service before, if that is known and near, and put this one in its place once its state is
+            rebuilt. Without it that is done here, before anything is answered.
+
+    Raises:
+        FolderLocked: Another process has it open.
+        LogDamaged: The log cannot be trusted; nothing was changed.
+        ConfigInvalid: A component of one's own cannot be loaded, or there is no memory for the state.
+    """
+    outside = outside or Outside()
+    began = outside.monotonic()
+    data = DataFolder(folder / DATA_NAME)
+    log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
+    with ExitStack() as undo:
+        undo.callback(log.close)
+        _tidy(data, log)
+        chosen = _chosen(folder, config, log, may_serve_before=may_serve_before)
+        fold = chosen.loaded.fold
+        position = fold.log_position
+        folded = catch_up(fold, log.read, log.end, notify)
+        service, wanted = chosen.with_placements(folder)
+        engine = _engine(log, fold, service, data, options or EngineOptions(), outside)
+        watch_features(engine, baseline_of(config, folder))
+        watch_clock(engine, outside.clock)
+        keep_config(data, service.config)
+        if position or not log.end:
+            _remember(data, service, log)
+        undo.pop_all()
+    torn = "" if log.recovered is None else str(log.recovered)
+    instead = "" if wanted is None else wanted.config_hash
+    seconds = outside.monotonic() - began
+    started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
+    _note_start(engine, started)
+    return _assembled(folder, config, outside, started, _Answering(engine, service, wanted))
+
+
+def _engine(
+    log: SegmentLog, fold: Fold, service: Service, data: DataFolder, options: EngineOptions, outside: Outside
+) -> Engine:
+    """Return what records and answers, with a state that stands at the log's end."""
+    ids = RequestIds(data.key(outside.entropy), outside.entropy)
+    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
+    metrics = Metrics(CollectorRegistry())
+    metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
+    options = replace(options, erase_days_max=service.config.users.erase_days_max)
+    engine = Engine(log, fold, service.plans, host, metrics, options)
+    engine.live = Live("live", log.public_name, os.getpid())
+    return engine
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answering:
+    """An engine, what it serves, and what is to be put in its place."""
+
+    engine: Engine
+    service: Service
+    wanted: Service | None
+
+
+def _assembled(folder: Path, config: Config, outside: Outside, started: Started, answering: _Answering) -> Running:
+    """Return an engine with all that goes on beside it; nothing of that is started."""
+    data, engine, service = DataFolder(folder / DATA_NAME), answering.engine, answering.service
+    each = config.snapshots
+    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
+    snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
+    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
+    sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
+    eraser = _eraser(engine, snapshotter, data, config, outside)
+    champions = Champions(
+        engine, Registry(data.models, config.registry.version_bytes_max), config.registry.versions_kept
+    )
+    champions.begin()
+    snapshotter.when_written(champions.prune)
+    return Running(
+        engine,
+        snapshotter,
+        sealer,
+        eraser,
+        started,
+        rebuilder,
+        champions,
+        Placing(engine, rebuilder, placement_parts(folder, data)),
+        Explainer(engine, folder, snapshotter.turn),
+        OperationalLog(engine),
+        answering.wanted,
+    )
+
+
+def _note_start(engine: Engine, started: Started) -> None:
+    """Have in the log of the process what a start found and did."""
+    if started.torn_tail:
+        engine.facts.note(Fact("torn_tail_dropped", "warning", {"what": started.torn_tail}))
+    for number, reason in enumerate(started.refused_snapshots):
+        engine.facts.note(Fact("snapshot_passed_by", "warning", {"reason": reason}, str(number)))
+    if started.instead_of:
+        fields = {"config_hash": started.config_hash, "asked_for": started.instead_of}
+        engine.facts.note(Fact("configuration_waits", "warning", fields))
+    recovery = {
+        "log_position": engine.log.end,
+        "snapshot": started.snapshot_position,
+        "folded": started.folded,
+        "seconds": round(started.seconds, 1),
+    }
+    engine.facts.note(Fact("recovered", fields=recovery))
+
+
+def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: Config, outside: Outside) -> Eraser:
+    """Return what carries erasures out, in the log and in what names users beside it."""
+    days_max = config.users.erase_days_max
+    options = EraserOptions(config.log.segment_bytes_max, outside.entropy, config.snapshots.keep, days_max)
+    eraser = Eraser(engine, snapshotter, data, options)
+    kept = {"dead_letters": data.dead_letters, "import_rejected": data.import_rejected}
+    eraser.forgets = {name: forgetting(path) for name, path in kept.items()}
+    return eraser
+
+
+def _tidy(data: DataFolder, log: SegmentLog) -> None:
+    """Put right what a process left that ended in the middle of something. Hold the lock of the folder."""
+    close_run(data, log)
+    remove_left(data)
+    data.remove_outdated_logs()
+    settle(data)
+    snapshots.remove_foreign(data.snapshots, SegmentReader(data.log, RealDisk()).identity)
+    withdraw(data.root)  # of a server that died: whoever holds the lock serves no HTTP until it says so
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What a start begins with, and what is to be put in its place; None = nothing."""
+
+    service: Service
+    loaded: snapshots.Loaded
+    wanted: Service | None
+
+    def with_placements(self, folder: Path) -> tuple[Service, Service | None]:
+        """Return both with the placements that the state says were set."""
+        said = self.loaded.fold.placements.current
+        return changed(folder, self.service, said), None if self.wanted is None else changed(folder, self.wanted, said)
+
+
+def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: bool) -> _Chosen:
+    """Return the configuration to begin with: the wanted one, or the one before while the other's state is far away."""
+    data = DataFolder(folder / DATA_NAME)
+    reader = SegmentReader(data.log, RealDisk())
+    wanted = service_of(folder, config, settings_of(data, config))
+    loaded = loaded_state(data, wanted.settings, reader, log.end)
+    chosen = _Chosen(wanted, loaded, None)
+    if not may_serve_before or log.end - loaded.fold.log_position <= FOLD_AT_START_EVENTS:
+        return chosen
+    before = remembered(data)
+    if before is None or before.settings.version() == wanted.settings.version():
+        return chosen
+    if any(unnamed_faults(config, before.config)):  # code that the file of now does not name is not run
+        return chosen
+    try:
+        service = service_of(folder, before.config, before.settings)
+    except ConfigInvalid:  # a component of one's own that is not there any more
+        return chosen
+    older = loaded_state(data, before.settings, reader, log.end)
+    return _Chosen(service, older, wanted) if older.fold.log_position > loaded.fold.log_position else chosen
+
+
+def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engine) -> Beside:
+    """Return what the rebuilder reads and writes of configurations."""
+
+    def read(now: Service, said: Sequence[PlacementVersion]) -> Service:
+        config = config_again(folder, now.file)
+        return changed(folder, service_of(folder, config, keyed(data, config.fold_settings())), said)
+
+    return Beside(
+        read=read,
+        write=lambda service: keep_config(data, service.config),
+        differs_at_start=lambda running, wanted: differs_at_start(running.config, wanted.config),
+        remember=lambda service: _remember(data, service, engine.log),
+        keep=kept.keep,
+        hourly=kept.hourly,
+    )
+
+
+def service_of(folder: Path, config: Config, settings: FoldSettings) -> Service:
+    """Return a configuration made ready to serve.
+
+    Raises:
+        ConfigInvalid: A component of one's own cannot be loaded.
+    """
+    made = Service(
+        config,
+        config.config_hash,
+        settings,
+        with_any(config, plans(config, folder, settings=settings)),
+        accept_of(config),
+        config,
+    )
+    return made.under(settings)
+
+
+def changed(folder: Path, service: Service, said: Sequence[PlacementVersion]) -> Service:
+    """Return what a file leads to with the placements that were set through the API in their place.
+
+    Args:
+        folder: Of the file.
+        service: Of the file alone.
+        said: What is said now of each placement; empty contents leave it to the file.
+
+    Raises:
+        ConfigInvalid: A component of one's own cannot be loaded any more.
+    """
+    contents = [(each.name, each.content) for each in said if each.content]
+    if not contents:
+        return service
+    found = effective(service.file, contents, lambda config: service_of(folder, config, service.settings))
+    return replace(found.made, file=service.file, aside=found.aside)
+
+
+def _remember(data: DataFolder, service: Service, log: EventLog) -> None:
+    """Write down what is in service, and keep the configurations that records of the log may name."""
+    begin = log.begin if isinstance(log, SegmentLog) else LogPosition(0)
+    remember(data, service.file, service.settings, Span(begin, log.end), service.config)
+
+
+def loaded_state(data: DataFolder, settings: FoldSettings, log: SegmentReader, end: LogPosition) -> snapshots.Loaded:
+    """Return the state from the newest good snapshot before a log position, that of the log's beginning without one.
+
+    Raises:
+        ConfigInvalid: There is no memory for tables of these maxima: the process may use less than the machine has.
+    """
+    try:
+        return newest(data, settings, log, end)
+    except MemoryError as error:
+        came = f"Tables of {sum(sizes_max(settings).values()) >> 20:,} MiB at these maxima could not be reserved."
+        right = "Lower the maxima, or let the process use more memory."
+        raise ConfigInvalid((Fault("$.limits", came, right, "docs/configuration.md"),)) from error
+
+
+def open_shop(folder: str | Path, config: Config | None = None) -> Shop:
+    """Open a folder for a program that embeds the engine; use what is returned in a ``with`` block.
+
+    Args:
+        folder: Holds ``midstream.toml`` (without one, every default) and ``data``; made if it is not there.
+        config: Instead of the file.
+
+    Raises:
+        ConfigInvalid: The configuration cannot be used; every fault is named.
+        FolderLocked: Another process has it open.
+        LogDamaged: The log cannot be trusted; nothing was changed.
+    """
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    running = open_running(root, config or config_of(root))
+    return Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock()))
+
+
+def accept_of(config: Config, limits: Limits | None = None, *, trusted: bool = False) -> Accept:
+    """Return the terms on which events are taken; ``now_ms`` is 0 until a caller sets it.
+
+    Args:
+        config: Names the interactions and the item attributes.
+        limits: Without them those of a program that embeds the engine, which sends as much as fits into a commit.
+        trusted: Take the kinds that only the engine writes, and log times: an import of an export.
+    """
+    return Accept(
+        actions=frozenset(config.events.types),
+        now_ms=0,
+        limits=limits or _EMBEDDED,
+        attributes=config.items.attributes,
+        against=frozenset(name for name, each in config.events.types.items() if each.weight < 0),
+        trusted=trusted,
+    )

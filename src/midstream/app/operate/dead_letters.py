@@ -1,0 +1,120 @@
+"""The dead letters of a folder: read beside whoever has it open, and sent again by whoever may record."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from midstream.app.config.schema import Config
+from midstream.app.opening import DATA_NAME, Outside, open_running
+from midstream.app.server_address import server_of
+from midstream.app.server_refusals import reason_of
+from midstream.core.errors import FolderLocked, NotFound, StoreUnavailable
+from midstream.engine.engine import EngineOptions
+from midstream.engine.folder import DataFolder
+from midstream.engine.instance import Running
+from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, read_letters
+from midstream.events.disk import RealDisk
+from midstream.events.wire import Limits
+from midstream.serving.events.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
+from midstream.serving.events.ingest import Ingest
+
+ANSWER_S_MAX = 60.0
+"""A request of 1,000 letters of the usual size takes a second; of the largest size, 256 MB, some ten."""
+_PATH = "/v1/dead-letters/retry"
+
+
+def letters_of(folder: Path) -> list[DeadLetter]:
+    """Return the letters kept, by number; a server may have the folder open."""
+    return read_letters(DataFolder(folder / DATA_NAME).dead_letters, RealDisk())
+
+
+def letter_of(folder: Path, number: int) -> DeadLetter:
+    """Return the letter of a number.
+
+    Raises:
+        NotFound: There is none, or not any more.
+    """
+    found = next((each for each in letters_of(folder) if each.number == number), None)
+    if found is None:
+        message = f"there is no dead letter {number}, or not any more"
+        raise NotFound(message)
+    return found
+
+
+def resend(folder: Path, config: Config, numbers: Sequence[int]) -> Retried:
+    """Send letters again: through the server that has the folder open, or with an engine of one's own.
+
+    Args:
+        folder: Has them.
+        config: Of that folder: its terms hold, unless a server does it by those it runs with.
+        numbers: Which; empty = all that are there now.
+
+    Raises:
+        FolderLocked: A process has the folder open that serves no HTTP.
+        StoreUnavailable: The server does not answer, or takes nothing now; letters that were recorded have left the
+            file, so that it can be done again.
+        DiskFull: No room for events now; as before.
+        AppendFailed: The log could not be made durable; as before.
+    """
+    wanted = list(numbers) or [letter.number for letter in letters_of(folder)]
+    if not wanted:
+        return Retried(0, 0, 0, 0)
+    try:
+        running = open_running(folder, config, EngineOptions(logs_served=False))
+    except FolderLocked:
+        url = server_of(DataFolder(folder / DATA_NAME))
+        if url is None:
+            raise
+        return _through_server(url, wanted)
+    return asyncio.run(_with_engine(folder, running, wanted))
+
+
+async def _with_engine(folder: Path, running: Running, numbers: Sequence[int]) -> Retried:
+    """Record the letters of these numbers with an engine that was opened for it."""
+    letters = DeadLetters(DataFolder(folder / DATA_NAME).dead_letters, RealDisk())
+    await running.start()
+    try:
+        terms = running.service.accept
+        ingest = Ingest(
+            running.engine,
+            lambda: msgspec.structs.replace(terms, limits=Limits(), now_ms=Outside().clock()),
+            running.config.server,
+            letters,
+        )
+        return await retry(ingest, letters, *chosen(letters.read(), numbers), running.engine.metrics)
+    finally:
+        await running.stop()
+        letters.close()
+
+
+def _through_server(url: str, numbers: Sequence[int]) -> Retried:
+    """Have the server that has the folder open send them, as many at a time as it takes."""
+    import httpx
+
+    done: list[Retried] = []
+    try:
+        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
+            for part in _parts(numbers):
+                answer = client.post(_PATH, json={"numbers": part})
+                if not answer.is_success:
+                    message = f"{url} answered {answer.status_code}: {reason_of(answer)}. Run it again to go on"
+                    raise StoreUnavailable(message)
+                done.append(msgspec.json.decode(answer.content, type=Retried))
+    except httpx.TransportError as error:
+        message = f"{url} has the folder open and does not answer: {error}. Run it again to go on"
+        raise StoreUnavailable(message) from error
+    return Retried(
+        sum(each.tried for each in done),
+        sum(each.recorded for each in done),
+        sum(each.duplicates for each in done),
+        sum(each.refused for each in done),
+        tuple(number for each in done for number in each.missing),
+        max((each.last for each in done if each.last is not None), default=None),
+    )
+
+
+def _parts(numbers: Sequence[int]) -> Iterator[list[int]]:
+    for start in range(0, len(numbers), RETRY_MAX):
+        yield list(numbers[start : start + RETRY_MAX])

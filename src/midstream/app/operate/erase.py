@@ -1,0 +1,160 @@
+"""Erasing users of a folder: with an engine of our own, or through the server that has the folder open."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import msgspec
+
+from midstream.app.config.schema import Config
+from midstream.app.opening import DATA_NAME, open_running
+from midstream.app.server_address import server_of
+from midstream.app.server_refusals import reason_of
+from midstream.core.errors import ErasuresFull, FolderLocked, RewriteFailed, StoreUnavailable
+from midstream.engine.folder import DataFolder
+from midstream.engine.instance import Running
+from midstream.engine.pending_erasures import require_user_id
+from midstream.engine.types import ErasureDue
+
+if TYPE_CHECKING:
+    import httpx
+
+_POLL_S = 0.2
+ANSWER_S_MAX = 60.0
+"""A server that is overloaded may take as long as a commit waits, and then some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """A user who is forgotten."""
+
+    user_id: str
+    ids_count: int
+    """Ids that were erased: the user's own and those that were merged into it."""
+    erase_by: str
+    """When every file is to be without the user at the latest, ISO 8601."""
+
+
+def erase_users(folder: Path, config: Config, user_ids: Sequence[str], *, now: bool = False) -> Sequence[Erased]:
+    """Erase users one after another. Durable and applied on return.
+
+    Args:
+        folder: Holds the data.
+        config: Of that folder.
+        user_ids: May be none, when only what waits is to be done now.
+        now: Also write the log anew without them and all others who wait for that, and wait until it is done.
+
+    Raises:
+        RewriteFailed: The log could not be written anew; the old one stays.
+        RequestInvalid: One of the texts is no id; nobody was erased.
+        FolderLocked: Another process has the folder open, and it is no server that can be reached.
+        StoreUnavailable: The server that has it open refused or did not answer; some may have been erased.
+        AppendFailed: The log could not be made durable.
+    """
+    for user_id in user_ids:
+        require_user_id(user_id)
+    try:
+        return asyncio.run(_with_engine(lambda: open_running(folder, config), user_ids, now=now))
+    except FolderLocked:
+        url = server_of(DataFolder(folder / DATA_NAME))
+        if not url:
+            raise
+        return _through_server(url, user_ids, now=now)
+
+
+async def _with_engine(opened: Callable[[], Running], user_ids: Sequence[str], *, now: bool) -> Sequence[Erased]:
+    running = opened()
+    await running.start()
+    try:
+        found: list[Erased] = []
+        for user_id in user_ids:
+            due = await _erase(running, user_id)
+            by = datetime.fromtimestamp(due.erase_by_ms / 1_000, UTC).isoformat(timespec="seconds")
+            found.append(Erased(user_id, due.ids_count, by.replace("+00:00", "Z")))
+        if now and running.eraser is not None:
+            await running.eraser.carry_out()
+        return found
+    finally:
+        await running.stop()
+
+
+async def _erase(running: Running, user_id: str) -> ErasureDue:
+    """Erase one user; where as many wait as may, carry those out first."""
+    try:
+        return await running.engine.erase(user_id)
+    except ErasuresFull:
+        if running.eraser is None:
+            raise
+        await running.eraser.carry_out()
+        return await running.engine.erase(user_id)
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What of an answer counts here."""
+
+    ids_count: int
+    erase_by: str
+
+
+def _through_server(url: str, user_ids: Sequence[str], *, now: bool) -> Sequence[Erased]:
+    import httpx
+
+    found: list[Erased] = []
+    with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
+        for user_id in user_ids:
+            try:
+                answer = client.delete(f"/v1/users/{quote(user_id, safe='')}")
+            except httpx.TransportError as error:
+                message = f"{url} has the folder open and does not answer: {error}. {len(found)} were erased"
+                raise StoreUnavailable(message) from error
+            if not answer.is_success:
+                message = f"{url} answered {answer.status_code}: {reason_of(answer)}. {len(found)} were erased"
+                raise StoreUnavailable(message)
+            told = msgspec.json.decode(answer.content, type=_Answer)
+            found.append(Erased(user_id, told.ids_count, told.erase_by))
+        if now:
+            _run_there(client)
+    return found
+
+
+class _Rewrite(msgspec.Struct, frozen=True):
+    """How far a rewrite is."""
+
+    state: str
+    reason: str = ""
+
+
+class _Erasures(msgspec.Struct, frozen=True):
+    """What of ``GET /v1/erasures`` counts here."""
+
+    rewrite: _Rewrite
+
+
+def _run_there(client: "httpx.Client") -> None:
+    """Have a server write its log anew, and wait until that is done."""
+    import httpx
+
+    try:
+        answer = client.post("/v1/erasures/run")
+        while answer.status_code == HTTPStatus.CONFLICT:  # one that was begun before the last of these were erased
+            time.sleep(_POLL_S)
+            answer = client.post("/v1/erasures/run")
+        while answer.is_success:
+            rewrite = msgspec.json.decode(answer.content, type=_Erasures).rewrite
+            if rewrite.state == "done":
+                return
+            if rewrite.state == "failed":
+                raise RewriteFailed(rewrite.reason)
+            time.sleep(_POLL_S)
+            answer = client.get("/v1/erasures")
+    except httpx.TransportError as error:
+        message = f"{client.base_url} has the folder open and does not answer: {error}"
+        raise StoreUnavailable(message) from error
+    message = f"{client.base_url} answered {answer.status_code}: {reason_of(answer)}"
+    raise StoreUnavailable(message)

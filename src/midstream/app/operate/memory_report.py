@@ -1,0 +1,62 @@
+"""What a folder takes of memory: its tables, those from outside, and the models in service."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from midstream.app.config.schema import Config
+from midstream.app.inspect.feature_views import outside_size
+from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.operate.model_registry import registry_of
+from midstream.app.wiring import declarations
+from midstream.core.errors import ArtifactInvalid, ExtraMissing, NotFound
+from midstream.engine.models.standing_models import CHAMPION
+from midstream.models.artifact.memory import HELD_TIMES_MAX, held_bytes
+from midstream.models.model import is_item_model
+from midstream.state.fold import Size
+from midstream.state.structures.hashing import IdKey
+from midstream.training.registry import Registry
+
+VERSIONS_HELD = 2
+"""Of a model: the one in service and the one before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes by name, now and at the maximum."""
+
+    tables: Mapping[str, Size]
+    """Of the state, and those from outside, called ``tables.NAME``."""
+    models: Mapping[str, Size]
+    """Called ``models.NAME``: each that is configured or has a champion. Now: what the champion holds once loaded; 0
+    without one, or where a start would not load it. A version that is being loaded comes on top."""
+
+
+def memory_of(folder: Path, config: Config) -> Memory:
+    """Return the memory of what a folder serves.
+
+    Cost: that of the newest snapshot and the log after it, and of loading each champion, one at a time.
+
+    Raises:
+        ConfigInvalid: A table from outside cannot be read.
+        LogDamaged: The log cannot be trusted.
+    """
+    fold, registry = state_of(folder, config, LogView(folder)).fold, registry_of(folder)
+    outside = {f"tables.{each.name}": outside_size(each) for each in declarations(config, fold.settings, folder).tables}
+    champions = {row.model: row.version for row in fold.promotions.rows if row.alias == CHAMPION and row.version}
+    models: dict[str, Size] = {}
+    for name in sorted({*champions, *(each.name for each in config.models)}):
+        now = _held(registry, name, champions[name], fold.vocabulary.id_key) if name in champions else 0
+        models[f"models.{name}"] = Size(now, VERSIONS_HELD * HELD_TIMES_MAX * registry.bytes_max)
+    return Memory({**fold.sizes(), **outside}, models)
+
+
+def _held(registry: Registry, name: str, version: str, key: IdKey) -> int:
+    """Return the bytes that a version holds once it is loaded; 0 = it cannot be."""
+    try:
+        model = registry.load(name, version).model
+    except (ArtifactInvalid, ExtraMissing, NotFound):
+        return 0
+    if is_item_model(model):
+        model.vocabulary.under(key)  # as who serves it does
+    return held_bytes(model)

@@ -1,0 +1,236 @@
+"""The models of a folder: read beside a server, changed through it where it has the folder open, else by ourselves."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from midstream.app.config.schema import Config
+from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.opening import DATA_NAME, config_of, open_running
+from midstream.app.server_address import server_of
+from midstream.app.server_refusals import reason_of
+from midstream.core.errors import Fault, FolderLocked, ModelUnfit, NotFound, StoreUnavailable
+from midstream.engine.folder import DataFolder
+from midstream.engine.instance import Running
+from midstream.engine.models.views import ModelView, compared, model_view, model_views
+from midstream.events.file_modes import make_folder
+from midstream.integrations.mlflow import SCHEME, fetch
+from midstream.serving.http.problems import Problem
+from midstream.training.fetched import import_folder
+from midstream.training.packing import export_version, import_version
+from midstream.training.registry import ARRIVING, Registry
+
+if TYPE_CHECKING:
+    import httpx
+
+TAR_BYTES_MAX = 2 << 20
+"""What a tar of 1,000 files and a manifest have beside the bytes that the manifest names."""
+ANSWER_S_MAX = 600.0
+"""A version of 10 GB is read and hashed before a server answers."""
+
+
+def registry_of(folder: Path) -> Registry:
+    """Return the registry of a folder, with the maximum of its configuration.
+
+    Raises:
+        ConfigInvalid: The file cannot be read.
+    """
+    return Registry(DataFolder(folder / DATA_NAME).models, config_of(folder).registry.version_bytes_max)
+
+
+def list_models(folder: Path, config: Config) -> Sequence[ModelView]:
+    """Return every model; what is in service where a server answers, what aliases stand for in any case.
+
+    Cost: without a server that of the newest snapshot and the log after it.
+
+    Raises:
+        LogDamaged: The log cannot be trusted.
+        StoreUnavailable: A server has the folder open and does not answer.
+    """
+    told = _asked(folder, lambda client: client.get("/v1/models"))
+    if told is not None:
+        return msgspec.json.decode(told, type=_Models).models
+    return model_views(registry_of(folder), state_of(folder, config, LogView(folder)).fold.promotions.rows)
+
+
+def untrained(config: Config, found: Sequence[ModelView]) -> Sequence[str]:
+    """Return the names of the configured models that are not among those of ``list_models``: none has a version."""
+    return [each.name for each in config.models if each.name not in {view.name for view in found}]
+
+
+def show_model(folder: Path, config: Config, name: str) -> ModelView:
+    """Return one model, as ``list_models`` does.
+
+    Raises:
+        NotFound: There is none of that name, or it was never trained, which it says.
+    """
+    views = list_models(folder, config)
+    found = {each.name: each for each in views}
+    if name in untrained(config, views):
+        message = f"no version of {name!r} is there yet; midstream train {name}"
+        raise NotFound(message)
+    return found[name] if name in found else model_view(registry_of(folder), name, ())
+
+
+def compare_versions(folder: Path, name: str, versions: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
+    """Return metrics, options and window of versions of a model beside each other, as ``model_views.compared`` does.
+
+    Args:
+        folder: Has them.
+        name: Of the model.
+        versions: As ``Registry.find`` reads them; none = the two newest, or the only one.
+
+    Raises:
+        NotFound: One is not there, or none of the model is.
+        ArtifactInvalid: A manifest is damaged.
+    """
+    registry = registry_of(folder)
+    return compared(registry, name, versions or registry.versions(name)[-2:] or [registry.find(name, "")])
+
+
+def promote(folder: Path, config: Config, name: str, version: str = "", alias: str = "champion") -> ModelView:
+    """Let an alias of a model stand for a version; through the server that has the folder open, if there is one.
+
+    Raises:
+        NotFound: No such version is there.
+        ArtifactInvalid: It is refused.
+        ModelUnfit: It is refused because a placement that names it does not have what it reads.
+        FolderLocked: Another process has the folder open, and it is no server that can be reached.
+        StoreUnavailable: The server that has it open refused or did not answer.
+    """
+
+    async def work(running: Running) -> None:
+        await running.champions.promote(name, version, alias)
+
+    return _changed(folder, config, name, work, "promote", {"version": version, "alias": alias})
+
+
+def rollback(folder: Path, config: Config, name: str, alias: str = "champion") -> ModelView:
+    """Let an alias of a model stand for what it stood for before; raises as ``promote`` does."""
+
+    async def work(running: Running) -> None:
+        await running.champions.rollback(name, alias)
+
+    return _changed(folder, config, name, work, "rollback", {"alias": alias})
+
+
+def export_model(folder: Path, name: str, version: str, target: Path) -> str:
+    """Write a version as a tar file; return which it was.
+
+    Raises:
+        NotFound: It is not there.
+        ArtifactInvalid: It is damaged.
+    """
+    registry = registry_of(folder)
+    found = registry.find(name, version)
+    export_version(registry, name, found, target)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What is imported, and as what."""
+
+    source: str
+    """A file of ``export_model``, a folder that holds a version, or a model of an MLflow registry (``models:/…``)."""
+    name: str = ""
+    """Of the model it becomes a version of; empty = the one that it has."""
+    inputs: tuple[str, ...] = ()
+    """Features that a model of LightGBM's reads, in its order; none = as its text names them."""
+    tracking: str = ""
+    """Address of MLflow's server; empty = as MLflow finds it."""
+
+
+def import_model(folder: Path, wanted: Import) -> tuple[str, str]:
+    """Take in a version; return the model's name and the version. A server may have the folder open.
+
+    Raises:
+        NotFound: There is no such file, or no such model in the registry that is asked.
+        ArtifactInvalid: It is no version, or a damaged one, or one of more bytes than may be.
+        ExtraMissing: MLflow is not installed.
+        StoreUnavailable: The registry that is asked does not answer.
+    """
+    registry = registry_of(folder)
+    if wanted.source.startswith(SCHEME):
+        make_folder(registry.folder)
+        with TemporaryDirectory(prefix=ARRIVING, suffix=f"-{os.getpid()}", dir=registry.folder) as fetched:
+            fetch(wanted.source, Path(fetched), registry.bytes_max + TAR_BYTES_MAX, wanted.tracking)
+            return import_folder(registry, Path(fetched), wanted.name, wanted.inputs, wanted.source)
+    source = Path(wanted.source)
+    if source.is_dir():
+        return import_folder(registry, source, wanted.name, wanted.inputs, wanted.source)
+    if not source.is_file():
+        message = f"{wanted.source} is no file, no folder, and no {SCHEME}name@alias"
+        raise NotFound(message)
+    return import_version(registry, source, wanted.name)
+
+
+class _Models(msgspec.Struct, frozen=True):
+    """Of ``GET /v1/models``."""
+
+    models: tuple[ModelView, ...]
+
+
+def _changed(
+    folder: Path,
+    config: Config,
+    name: str,
+    work: Callable[[Running], Awaitable[None]],
+    verb: str,
+    body: Mapping[str, str],
+) -> ModelView:
+    try:
+        return asyncio.run(_with_engine(folder, config, name, work))
+    except FolderLocked:
+        told = _asked(folder, lambda client: client.post(f"/v1/models/{name}/{verb}", json=body))
+        if told is None:
+            raise
+        return msgspec.json.decode(told, type=ModelView)
+
+
+async def _with_engine(
+    folder: Path, config: Config, name: str, work: Callable[[Running], Awaitable[None]]
+) -> ModelView:
+    running = open_running(folder, config)
+    await running.start()
+    try:
+        await work(running)
+        return await running.champions.view(name)
+    finally:
+        await running.stop()
+
+
+def _asked(folder: Path, ask: "Callable[[httpx.Client], httpx.Response]") -> bytes | None:
+    """Return what the server of a folder answers, None = there is none."""
+    url = server_of(DataFolder(folder / DATA_NAME))
+    if not url:
+        return None
+    import httpx
+
+    try:
+        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
+            answer = ask(client)
+    except httpx.TransportError as error:
+        message = f"{url} has the folder open and does not answer: {error}"
+        raise StoreUnavailable(message) from error
+    if not answer.is_success:
+        _raise_unfit(answer)
+        message = f"{url} answered {answer.status_code}: {reason_of(answer)}"
+        raise StoreUnavailable(message)
+    return answer.content
+
+
+def _raise_unfit(answer: "httpx.Response") -> None:
+    """Raise what a server refuses with faults as what it is here; return where it said something else."""
+    if answer.status_code != HTTPStatus.CONFLICT:
+        return
+    problem = msgspec.json.decode(answer.content, type=Problem)
+    if problem.errors:
+        raise ModelUnfit(tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors))

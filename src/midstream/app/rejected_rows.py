@@ -1,0 +1,101 @@
+"""Dead letters of an import: rows that are no events, in a file of its own until the folder or a server took the rest.
+
+An import that is refused or broken off leaves those of the one before as they were.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from midstream.engine.folder import DataFolder
+from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, files_of
+from midstream.events.disk import RealDisk
+
+
+class RejectedRows:
+    """Rejected rows of one import. Use it in a ``with`` block; what is not put in its place goes at the end."""
+
+    def __init__(self, data: DataFolder) -> None:
+        """Keep none yet; what processes left that were killed is removed."""
+        remove_left(data)
+        self._final = data.import_rejected
+        self._path = data.import_rejected.with_name(f"{data.import_rejected.stem}.{os.getpid()}.ndjson")
+        _remove(self._path)  # of one that was killed and had the same number
+        self._letters: DeadLetters | None = None
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        """Return it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove what was not put in its place."""
+        if self._letters is not None:
+            self._letters.close()
+        _remove(self._path)
+
+    @property
+    def kept_count(self) -> int:
+        """How many are kept, the last ones."""
+        return 0 if self._letters is None else self._letters.counts.kept
+
+    def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep some more."""
+        if letters:
+            self._letters = self._letters or DeadLetters(self._path, RealDisk())
+            self._letters.add(letters)
+            self._count += len(letters)
+
+    def put_in_place(self) -> None:
+        """Put them in the place of those of the import before, all of which go: nobody asks about these any more.
+
+        The last line says how many are in neither of both files.
+
+        Raises:
+            OSError: The disk.
+        """
+        if self._letters is not None:
+            self._letters.close()
+            if self.kept_count < self._count:
+                told = {
+                    "rejected_rows": self._count,
+                    "kept": self.kept_count,
+                    "not_kept": self._count - self.kept_count,
+                }
+                with self._path.open("ab") as file:
+                    file.write(msgspec.json.encode(told) + b"\n")
+        _remove(self._final)
+        for made, place in zip(files_of(self._path)[:2], files_of(self._final)[:2], strict=True):
+            if made.exists():
+                made.replace(place)
+
+
+def remove_left(data: DataFolder) -> None:
+    """Remove rejected rows that imports left whose process is gone."""
+    for path in data.root.glob(f"{data.import_rejected.stem}.*.ndjson*"):
+        number = path.name.split(".")[1]
+        if number.isdecimal() and not _is_alive(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Return whether a process of a number runs."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Remove all files of the letters at a path."""
+    for each in files_of(path):
+        each.unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""A data folder behind HTTP: opened before the port is bound, closed after the last answer was sent."""
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from midstream.app.config.schema import Config
+from midstream.app.letter_erasure import forget_in_pieces
+from midstream.app.opening import DATA_NAME, open_running
+from midstream.app.server.leader import Followers
+from midstream.app.server_address import Address, publish, withdraw
+from midstream.core.errors import MidstreamError
+from midstream.core.tracebacks import raised_of
+from midstream.core.types import LogPosition
+from midstream.engine.child_process import Notify, nobody
+from midstream.engine.folder import DataFolder
+from midstream.engine.instance import Running, Started
+from midstream.engine.snapshots import snapshots
+from midstream.events.dead_letters.dead_letters import DeadLetters
+from midstream.events.disk import RealDisk
+from midstream.events.segments.segments import SegmentLog
+from midstream.events.wire import Limits
+from midstream.monitoring.fact_logger import log_fact
+from midstream.monitoring.facts import Fact, FieldValue
+from midstream.serving.app import Elsewhere, Upkeep
+from midstream.serving.options import ServerOptions
+from midstream.serving.run import Company, Opened, serve
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a server that takes requests can say of itself."""
+
+    url: str
+    log_position: LogPosition
+    started: Started
+    placements: tuple[str, ...]
+    item_id: str | None
+    """An item that may be asked about, None = none is known."""
+    config: Config
+    """In service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What a server left behind."""
+
+    log_position: LogPosition
+    recorded: int
+    """Events that the log has gained, served records included."""
+    snapshot_position: LogPosition
+    """Log position of the newest snapshot; 0 = there is none."""
+    mismatch: str
+    """How the last snapshot differed from the live state; empty as it should be."""
+    flaw: str
+    """Why the next start may not find all that was acknowledged; empty as it should be."""
+
+
+def serve_folder(
+    folder: Path, config: Config, options: ServerOptions, on_ready: Callable[[Ready], None], notify: Notify = nobody
+) -> Stopped:
+    """Serve a folder until a signal asks to stop; return what was left behind.
+
+    Args:
+        folder: Its data is served; made if it is not there.
+        config: Of that folder.
+        options: Where and how to serve.
+        on_ready: Called once requests are taken.
+        notify: Told how far the fold is that goes before.
+
+    Raises:
+        FolderLocked: Another process has the folder open.
+        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is none that
+            was meant.
+        AddressUnavailable: The address cannot be bound.
+    """
+    log_fact(Fact("starting", fields={"version": version("midstream"), "folder": str(folder.resolve())}))
+    data = DataFolder(folder / DATA_NAME)
+    stopped: list[Stopped] = []
+    opened: list[Running] = []
+
+    def ready(url: str) -> None:
+        engine, live = opened[0].engine, opened[0].engine.live
+        publish(data.root, Address(url, live.log, live.pid))
+        engine.facts.note(Fact("started", fields=_start_fields(url, folder, opened[0])))
+        on_ready(_ready(url, opened[0]))
+
+    try:
+        serve(lambda: _opening(folder, config, options, opened, stopped.append, notify), options, ready)
+    except (MidstreamError, OSError) as error:
+        log_fact(Fact("ended_by_error", "error", raised=raised_of(error), detail=str(error)))
+        raise
+    return stopped[0]
+
+
+def _opening(
+    folder: Path,
+    config: Config,
+    options: ServerOptions,
+    opened: list[Running],
+    on_stopped: Callable[[Stopped], None],
+    notify: Notify,
+) -> AbstractAsyncContextManager[Opened]:
+    @asynccontextmanager
+    async def opening() -> AsyncGenerator[Opened]:
+        data = DataFolder(folder / DATA_NAME)
+        running = open_running(folder, config, notify=notify, may_serve_before=True)
+        began = running.engine.log.end
+        limits = Limits()
+        letters = DeadLetters(data.dead_letters, RealDisk())
+        if running.eraser is not None:
+            running.eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
+        await running.start()
+        opened.append(running)
+        try:
+            yield Opened(
+                running.engine,
+                lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=running.engine.clock()),
+                letters,
+                Upkeep(running.rebuilder, running.eraser, running.champions, running.explainer, running.placing),
+                _company(Followers(running, folder, options)) if options.followers else None,
+            )
+        finally:
+            withdraw(data.root)  # while the lock is held: after that it may be another server's
+            asked = time.monotonic()
+            await running.stop()
+            letters.close()
+            on_stopped(stopped := _stopped(running, data, began))
+            _log_stop(stopped, time.monotonic() - asked)
+
+    return opening()
+
+
+def _start_fields(url: str, folder: Path, running: Running) -> dict[str, FieldValue]:
+    """Return what the log of the process says of a server that takes requests."""
+    engine = running.engine
+    return {
+        "version": version("midstream"),
+        "url": url,
+        "folder": str(folder.resolve()),
+        "log_position": engine.log.end,
+        "generation": engine.log.generation,
+        "config_hash": running.service.config_hash,
+        "fold_version": running.service.settings.version(),
+        "pid": engine.live.pid,
+    }
+
+
+def _company(followers: Followers) -> Company:
+    return Company(Elsewhere(metrics_text=followers.metrics_text), followers.joining)
+
+
+def _log_stop(stopped: Stopped, seconds: float) -> None:
+    """Write the last line of a server into the log of the process."""
+    fields: dict[str, FieldValue] = {
+        "log_position": stopped.log_position,
+        "recorded": stopped.recorded,
+        "snapshot": stopped.snapshot_position,
+        "seconds": round(seconds, 1),
+    }
+    if stopped.mismatch:
+        log_fact(Fact("snapshot_differs", "error", {"reason": stopped.mismatch}))
+    if stopped.flaw:
+        log_fact(Fact("log_incomplete", "error", {"reason": stopped.flaw}))
+    log_fact(Fact("stopped", fields=fields))
+
+
+def _ready(url: str, running: Running) -> Ready:
+    fold = running.engine.fold
+    item_id = fold.vocabulary.item_id(0) if fold.vocabulary.item_count else None
+    placements = tuple(running.engine.plans)
+    return Ready(url, running.engine.log.end, running.started, placements, item_id, running.service.config)
+
+
+def _stopped(running: Running, data: DataFolder, began: LogPosition) -> Stopped:
+    version = running.engine.fold.settings.version()  # one of another configuration helps no start
+    newest = [each for each in snapshots.names(data.snapshots) if snapshots.version_of(each) == version][:1]
+    position = snapshots.position_of(newest[0]) if newest else LogPosition(0)
+    end = running.engine.fold.log_position
+    mismatch = running.snapshotter.mismatch if running.snapshotter is not None else ""
+    log = running.engine.log
+    return Stopped(end, end - began, position, mismatch, log.flaw if isinstance(log, SegmentLog) else "")

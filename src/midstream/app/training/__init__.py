@@ -1,0 +1,1 @@
+"""Examples and histories come in, judged versions of models go to the registry."""

@@ -1,0 +1,95 @@
+"""The process that fits a model: beside a server and behind it in rank, within its time and memory.
+
+Memory is bounded by what the process may map (``RLIMIT_AS``) beyond what it had when the state's tables were reserved,
+so an allocation beyond it fails where it is made, and the error names the limit. Time is looked at at each step of the
+fit; a step that takes longer than all of it is ended by who waits.
+"""
+
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from midstream.app.config.custom_components import read_custom
+from midstream.app.config.schema import Config
+from midstream.app.training.fit import Fitting, fit_and_publish, model_named
+from midstream.core.errors import FitStopped, MidstreamError
+from midstream.engine import child_process
+from midstream.models.model import Watch
+
+SHARES = 1_000
+"""Of progress, which is told in whole numbers."""
+_PAGE = resource.getpagesize()
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What is asked of the process, as JSON on its standard input."""
+
+    folder: str
+    config: str
+    """The effective configuration, as JSON."""
+    name: str
+    made_ms: int
+    start: str
+    """The version that is gone on from; empty = none."""
+    champion: str
+    """The version in service; empty = none, or it is not known."""
+    beside_server: bool
+    """Stand behind the server in rank, which has the folder open."""
+
+
+def decode_config(text: str) -> Config:
+    """Return the configuration that was written as JSON."""
+    return msgspec.json.decode(text, type=Config, dec_hook=read_custom)
+
+
+def watch_of(time_ms_max: int, parent: int) -> Watch:
+    """Return a watch that tells of progress, and stops when the time is over or nobody waits any more."""
+    until = time.monotonic() + time_ms_max / 1_000
+
+    def stopped() -> bool:
+        if time.monotonic() > until:
+            message = f"time_max of {time_ms_max / 1_000:g} s is over"
+            raise FitStopped(message)
+        return os.getppid() != parent
+
+    def tell(text: str, share: float) -> None:
+        child_process.say_progress("_".join(text.split()) or "fitting", round(share * SHARES), SHARES)
+
+    return Watch(tell, stopped)
+
+
+def limit_memory(byte_count: int) -> None:
+    """Let this process map so many bytes beyond what it has now."""
+    mapped = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * _PAGE
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = mapped + byte_count
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def main() -> None:
+    """Read the order, do it, report."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who waits ends this process
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    if order.beside_server:
+        child_process.begin()
+    config = decode_config(order.config)
+    model = model_named(config, order.name)
+    try:
+        watch = watch_of(model.time_max.ms, os.getppid())
+        fitting = Fitting(Path(order.folder), config, order.name, order.made_ms, order.start, order.champion)
+        done = fit_and_publish(fitting, watch, limit_memory)
+    except MemoryError:
+        message = f"more memory was needed than memory_bytes_max of {model.memory_bytes_max:,}; nothing was published"
+        child_process.fail(FitStopped(message))
+    except (MidstreamError, OSError) as error:
+        child_process.fail(error)
+    child_process.report(msgspec.json.encode(done))
+
+
+if __name__ == "__main__":
+    main()

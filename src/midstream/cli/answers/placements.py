@@ -1,0 +1,243 @@
+"""``midstream placements``: what answers each place, and setting one while the server runs."""
+
+import getpass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from midstream.cli.console import (
+    HERE,
+    UNKNOWN,
+    AsJson,
+    Folder,
+    err,
+    out,
+    print_json,
+    print_lines,
+    say,
+    score_text,
+    table_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from midstream.engine.placements.views import PlacementDetail, VersionView
+    from midstream.serving.slates.bodies import PreviewSlates
+    from midstream.serving.slates.recommendations import Slate
+
+app = typer.Typer(help="Placements: what answers each, and setting one while the server runs.")
+Name = Annotated[str, typer.Argument(help="Name of the placement.")]
+File = Annotated[str, typer.Argument(help="Its settings as TOML (without [[placements]]) or JSON; - is a pipe.")]
+Author = Annotated[str, typer.Option(help="Who changes it; default: the user of this system.")]
+Note = Annotated[str, typer.Option(help="Why.")]
+IfVersion = Annotated[
+    int | None, typer.Option(min=0, help="Newest version that you know, 0 = none; refused if there is another.")
+]
+
+
+@app.command("list")
+def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """List every placement: its parts, and whether it is the file's or was set."""
+    from midstream.app.opening import config_of
+    from midstream.app.operate.placements import list_placements
+
+    with err.status("reading"):
+        found = list_placements(folder, config_of(folder))
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (each.placement, _origin(each.origin, covers=each.covers_file), each.version, each.author, each.sources)
+        for each in found.placements
+    ]
+    out.print(table_of(["placement", "from", "version", "by", "sources"], rows))
+    for gone in found.aside:
+        say(f"not in force: {gone.placement} version {gone.version}: {gone.where} {gone.came} {gone.right}")
+
+
+@app.command("show")
+def show(
+    name: Name,
+    version: Annotated[int | None, typer.Option(min=1, help="Print what it said then.")] = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Show a placement as it is in force, and its versions; with --version one of them, ready to be set again."""
+    from midstream.app.opening import config_of
+    from midstream.app.operate.placements import show_placement
+
+    with err.status("reading"):
+        found = show_placement(folder, config_of(folder), name)
+    if version is not None:
+        _print_document(_version_of(found, version).content, as_json=as_json)
+    elif as_json:
+        print_json(found)
+    else:
+        _print_detail(found)
+
+
+@app.command("set")
+def set_(
+    name: Name,
+    file: File,
+    author: Author = "",
+    note: Note = "",
+    if_version: IfVersion = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Set a placement: it answers from the next request on, until it is given back to the file.
+
+    Through the server that has the folder open, if there is one.
+    """
+    from midstream.app.opening import config_of
+    from midstream.app.operate.placements import read_file, set_placement
+    from midstream.engine.placements.placing import Said
+
+    told, said = read_file(file), Said(author or getpass.getuser(), note, if_version)
+    with err.status("setting"):
+        found = set_placement(folder, config_of(folder), name, told, said)
+    _print_changed(found, as_json=as_json)
+
+
+@app.command("remove")
+def remove(
+    name: Name,
+    author: Author = "",
+    note: Note = "",
+    if_version: IfVersion = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Give a placement back to midstream.toml; without one there it is gone."""
+    from midstream.app.opening import config_of
+    from midstream.app.operate.placements import remove_placement
+    from midstream.engine.placements.placing import Said
+
+    said = Said(author or getpass.getuser(), note, if_version)
+    with err.status("giving back"):
+        found = remove_placement(folder, config_of(folder), name, said)
+    _print_changed(found, as_json=as_json)
+
+
+@app.command("preview")
+def preview(
+    name: Name,
+    file: File,
+    user: Annotated[str | None, typer.Option(help="User id.")] = None,
+    session: Annotated[str | None, typer.Option(help="Session id.")] = None,
+    items: Annotated[list[str] | None, typer.Option("--item", help="An item of the basket; repeatable.")] = None,
+    n: Annotated[int | None, typer.Option("-n", "--n", help="Items; default: each placement's.")] = None,
+    item_filter: Annotated[str | None, typer.Option("--filter", help="Such as item.price < 50.")] = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Answer one question with a placement that is not set, beside today's answer. Nothing is logged or kept."""
+    from midstream.app.opening import config_of
+    from midstream.app.operate.placements import preview_placement, question_of, read_file
+
+    question = question_of(user, session, items or (), n, item_filter)
+    with err.status("answering; the first time on a machine this compiles for about a minute"):
+        found = preview_placement(folder, config_of(folder), name, read_file(file), question)
+    if as_json:
+        print_json(found)
+    else:
+        _print_preview(found)
+
+
+def _origin(origin: str, *, covers: bool) -> str:
+    words = {"file": "midstream.toml", "api": "set", "built_in": "built in"}
+    return f"{words[origin]}, covers midstream.toml" if covers else words[origin]
+
+
+def _version_of(found: "PlacementDetail", version: int) -> "VersionView":
+    from midstream.core.errors import Fault, Invalid
+
+    for each in found.versions:
+        if each.version == version and each.content is not None:
+            return each
+    known = ", ".join(str(each.version) for each in found.versions if each.content is not None) or "none"
+    right = f"One that is kept and has a content: {known}."
+    raise Invalid((Fault("--version", f"{version} came.", right, "docs/placements.md"),))
+
+
+def _print_document(content: object, *, as_json: bool) -> None:
+    """Print a placement as JSON: in one line for programs, else in many."""
+    if as_json:
+        print_json(content)
+    else:
+        out.print(msgspec.json.format(msgspec.json.encode(content), indent=2).decode(), markup=False)
+
+
+def _print_detail(found: "PlacementDetail") -> None:
+    covers = found.origin == "api" and found.file is not None
+    facts: dict[str, object] = {"placement": found.placement, "from": _origin(found.origin, covers=covers)}
+    print_lines(facts)
+    if found.in_force is not None:
+        _print_document(found.in_force, as_json=False)
+    for each in found.aside:
+        say(f"not in force: version {each.version}: {each.where} {each.came} {each.right}")
+    _print_versions(found.versions)
+
+
+def _print_changed(found: "PlacementDetail", *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    covers = found.origin == "api" and found.file is not None
+    where = _origin(found.origin, covers=covers) if found.in_force is not None else "nowhere any more"
+    out.print(f"{found.placement} is from: {where}", markup=False)
+    _print_versions(found.versions)
+
+
+def _print_versions(versions: "Sequence[VersionView]") -> None:
+    if versions:
+        rows = [
+            (
+                each.version,
+                datetime.fromtimestamp(each.changed_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+                each.author,
+                each.note or UNKNOWN,
+                "given back" if each.content is None else f"sha256 {each.sha256[:12]}",
+            )
+            for each in versions
+        ]
+        out.print(table_of(["version", "changed (UTC)", "by", "note", "content"], rows))
+
+
+def _print_preview(found: "PreviewSlates") -> None:
+    """Print two slates side by side, and where each item of the one stands in the other."""
+    today = () if found.today is None else found.today.items
+    places = {each.id: each.position for each in today}
+    rows: list[list[object]] = []
+    for position in range(max(len(found.preview.items), len(today))):
+        row: list[object] = [position + 1, *_cells(found.preview, position)]
+        item_id = row[1]
+        row.append(_moved(position, places.get(str(item_id)), there=found.today is not None) if item_id else "")
+        rows.append([*row, *(_cells(found.today, position) if found.today is not None else (UNKNOWN, ""))])
+    out.print(table_of(["#", "preview", "score", "moved", "today", "score"], rows))
+    if found.today is None:
+        say("there is no placement of that name today")
+    for title, slate in (("preview", found.preview), ("today", found.today)):
+        if slate is not None:
+            failed = "".join(f"; failed: {each.part}: {each.reason}" for each in slate.failures)
+            say(f"{title}: {len(slate.items)} items, tier {slate.tier}{failed}")
+
+
+def _cells(slate: "Slate", position: int) -> tuple[str, str]:
+    if position >= len(slate.items):
+        return "", ""
+    item = slate.items[position]
+    return item.id, score_text(item.score)
+
+
+def _moved(position: int, before: int | None, *, there: bool) -> str:
+    """Say how an item moved against today's slate."""
+    if not there or before == position:
+        return "" if there else UNKNOWN
+    if before is None:
+        return "new"
+    return f"up {before - position}" if before > position else f"down {position - before}"

@@ -1,0 +1,132 @@
+"""``midstream recommend``: one slate, and on demand why."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.answers.explained import print_why
+from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, score_text, table_of
+from midstream.core.errors import RequestInvalid
+
+if TYPE_CHECKING:
+    from midstream.app.inspect.query_offline import Answered
+    from midstream.ranking.explain.explanation import SlateWhy
+
+app = typer.Typer()
+_OPTIONS = {
+    "/n": "-n",
+    "/filter": "--filter",
+    "/user_id": "--user",
+    "/session_id": "--session",
+    "/items": "--item",
+    "/placement": "PLACEMENT",
+}
+"""Of the command, by the field of a request that each fills."""
+Why = Annotated[list[str] | None, typer.Option("--why", help="All of this item, in the slate or not; repeatable.")]
+Items = Annotated[list[str] | None, typer.Option("--item", help="An item of the basket or session; repeatable.")]
+
+
+@app.command("recommend")
+def command(
+    placement: Annotated[str, typer.Argument(help="As in midstream.toml.")] = "default",
+    user: Annotated[str | None, typer.Option(help="User id.")] = None,
+    session: Annotated[str | None, typer.Option(help="Session id.")] = None,
+    items: Items = None,
+    n: Annotated[int | None, typer.Option("-n", "--n", help="Items; default: the placement's.")] = None,
+    item_filter: Annotated[str | None, typer.Option("--filter", help="Such as item.price < 50.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say of each item why, in a line.")] = False,
+    why: Why = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Answer one question, and say why.
+
+    From the log, recording nothing. A server may have the folder open.
+    """
+    from midstream.app.inspect.query_offline import ask_folder, why_of
+    from midstream.app.opening import config_of
+    from midstream.engine.types import Ask
+
+    ask = Ask(placement, user_id=user, session_id=session, n=n, items=tuple(items or ()), filter=item_filter)
+    with err.status("reading the log; the first time on a machine this compiles for about a minute"):
+        config = config_of(folder)
+        with options_named():
+            answered = ask_folder(folder, config, ask)
+        told = why_of(answered, why or ()) if explain or why else None
+    for concern in answered.concerns:
+        say(f"warning: {concern}")
+    print_json(as_object(answered, told)) if as_json else print_answer(answered, told)
+
+
+@contextmanager
+def options_named() -> Generator[None]:
+    """Say faults of a question by the options of the command.
+
+    Raises:
+        RequestInvalid: Whenever the block does.
+    """
+    try:
+        yield
+    except RequestInvalid as error:
+        faults = (replace(each, where=_OPTIONS.get(each.where, each.where)) for each in error.faults)
+        raise RequestInvalid(tuple(faults)) from error
+
+
+def as_object(answered: "Answered", why: "SlateWhy | None") -> dict[str, object]:
+    """Return an answer for ``--json``, with why where it was explained."""
+    served = answered.served
+    items = [
+        {"id": item_id, "score": score, "position": position, "sources": _sources(answered, position)}
+        for position, (item_id, score) in enumerate(zip(answered.item_ids, answered.scores, strict=True))
+    ]
+    found: dict[str, object] = {
+        "placement": served.query.placement,
+        "items": items,
+        "tier": served.tier,
+        "models": served.models,
+        "concerns": answered.concerns,
+    }
+    if why is not None:
+        found |= {
+            "recent": answered.recent_ids,
+            "retrieved": served.retrieved,
+            "removed": served.removed,
+            "candidates": len(served.candidates),
+            "failures": {failure.component: failure.reason for failure in served.failures},
+            "log_position": served.log_position,
+            "why": why.items,
+            "asked": why.asked,
+            "unexplained": why.unexplained,
+        }
+    return found
+
+
+def print_answer(answered: "Answered", why: "SlateWhy | None") -> None:
+    """Print a slate as a table, or where it was explained as lines that say why, and below them what led to it."""
+    if not answered.item_ids:
+        say("no item may be served; what the log has of items shows: midstream size")
+    if why is not None:
+        print_why(why, "--why")
+        return
+    columns = ["#", "item", "score", "sources"]
+    rows: list[list[object]] = [
+        [position + 1, item_id, score_text(score), _places(_sources(answered, position))]
+        for position, (item_id, score) in enumerate(zip(answered.item_ids, answered.scores, strict=True))
+    ]
+    out.print(table_of(columns, rows))
+    for name, version in answered.served.models.items():
+        say(f"model: {name} {version}")
+
+
+def _sources(answered: "Answered", position: int) -> dict[str, int]:
+    """Return the place of an item in the list of each source that proposed it, from 0."""
+    pairs = zip(answered.source_names, answered.ranks[position], strict=True)
+    return {name: rank for name, rank in pairs if rank is not None}
+
+
+def _places(sources: Mapping[str, int]) -> str:
+    """Return the sources of an item as text, each with the item's place in its list, from 1."""
+    return ", ".join(f"{name} {rank + 1}" for name, rank in sources.items())

@@ -1,0 +1,237 @@
+"""``midstream serve``: a folder behind HTTP until Ctrl-C."""
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from midstream.cli.console import HERE, Folder, out, say
+from midstream.cli.progress import notify_of, progress
+from midstream.core.errors import ConfigInvalid, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from midstream.app.config.schema import Config
+    from midstream.app.server.serve import Ready, Stopped
+    from midstream.serving.options import ServerOptions
+
+app = typer.Typer()
+EXAMPLE = "example.ndjson"
+JSON = "content-type: application/json"
+ON_SCREEN = (
+    "starting",
+    "recovered",
+    "started",
+    "torn_tail_dropped",
+    "snapshot_passed_by",
+    "configuration_waits",
+    "stopped",
+)
+"""Lines of the log that this command says in words where it talks to a person."""
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  named, not bound to
+Host = Annotated[str | None, typer.Option(help="Address to listen on; default: the configuration's.")]
+Port = Annotated[int | None, typer.Option(help="0 = any free one; default: the configuration's.")]
+Privileged = Annotated[bool, typer.Option("--privileged", help="Listen on a port below 1,024, such as 80.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine although no key is asked for.")]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Further name under which it may be asked, such as a proxy's; repeatable. Addresses need none.",
+    ),
+]
+Further = Annotated[
+    int | None,
+    typer.Option("--followers", min=0, max=64, help="Further processes that answer; default: the configuration's."),
+]
+
+
+class Level(StrEnum):
+    """The level from which on lines are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Format(StrEnum):
+    """The form of lines of the log."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
+LogLevel = Annotated[
+    Level | None,
+    typer.Option(help="Least level of what is logged to standard error; default: the configuration's."),
+]
+LogFormat = Annotated[
+    Format | None,
+    typer.Option(help="auto: text on a terminal, JSON lines elsewhere; default: the configuration's."),
+]
+
+
+@app.command("serve")
+def command(
+    folder: Folder = HERE,
+    host: Host = None,
+    port: Port = None,
+    insecure: Insecure = False,
+    privileged: Privileged = False,
+    allow_host: AllowHost = None,
+    followers: Further = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Take events and answer over HTTP until Ctrl-C.
+
+    What was acknowledged is durable; stopping loses nothing of it.
+    """
+    said: dict[str, object] = {"host": host, "port": port, "followers": followers}
+    said |= {"insecure": insecure or None, "privileged": privileged or None}
+    said |= {"log_level": log_level and log_level.value, "log_format": log_format and log_format.value}
+    _serve(folder, *_chosen(folder, said, allow_host or ()))
+
+
+def _serve(folder: Path, config: "Config", options: "ServerOptions") -> None:
+    """Serve until a signal, and print what a person wants to know; lines of the log stand alone where they are JSON."""
+    from midstream.app.server.serve import serve_folder
+    from midstream.monitoring.logs import LogOptions, is_text, logging_to
+
+    log = LogOptions(options.log_level, options.log_format, "leader" if options.followers else "", ON_SCREEN)
+    words = say if is_text(log, sys.stderr) else _unsaid
+    words("starting; the first start on a machine compiles for about a minute")
+    with logging_to(sys.stderr, log), progress(has_lines=False) as bar:
+
+        def ready(told: "Ready") -> None:
+            bar.stop()
+            print_ready(told, folder, options.host, words)
+
+        stopped = serve_folder(folder, config, options, ready, notify_of(bar))
+    print_stopped(stopped, words)
+
+
+def _unsaid(_text: str) -> None:
+    """Say nothing: lines of the log have it, and nothing else stands between them."""
+
+
+def _chosen(folder: Path, said: Mapping[str, object], allow_hosts: Sequence[str]) -> "tuple[Config, ServerOptions]":
+    """Return the configuration of a folder, and how it is to be served.
+
+    Raises:
+        ConfigInvalid: What is wrong with the file and with what was said, together.
+    """
+    from midstream.app.config.schema import Config
+    from midstream.app.opening import config_of
+    from midstream.serving.options import address_faults
+
+    faults: list[Fault] = []
+    config = Config()
+    try:
+        config = config_of(folder)
+    except ConfigInvalid as error:
+        faults.extend(error.faults)
+    options = _options(config, said, allow_hosts)
+    faults.extend(address_faults(options))
+    if faults:
+        raise ConfigInvalid(tuple(faults))
+    return config, options
+
+
+def _options(config: "Config", said: Mapping[str, object], allow_hosts: Sequence[str]) -> "ServerOptions":
+    """Return the configuration's options with what was said instead, and hosts that are allowed beside its own."""
+    chosen = {name: value for name, value in said.items() if value is not None}
+    hosts = (*config.server.allow_hosts, *allow_hosts)
+    return msgspec.structs.replace(config.server, allow_hosts=hosts, **chosen)
+
+
+def print_ready(ready: "Ready", folder: Path, host: str, say: Callable[[str], None] = say) -> None:
+    """Say where the server is and what to try; ``say`` gets what the log has as well."""
+    out.print(f"serving {folder.resolve().name} at {ready.url}, docs at {ready.url}/docs", markup=False)
+    if beyond := reach_text(host, ready.url):
+        out.print(beyond, markup=False)
+    out.print(f"log position {ready.log_position}, started in {ready.started.seconds:.1f} s", markup=False)
+    if ready.started.torn_tail:
+        say(f"an interrupted write was dropped, nothing acknowledged was in it: {ready.started.torn_tail}")
+    if ready.started.instead_of:
+        say(
+            f"midstream.toml asks for another state: configuration {ready.started.config_hash} serves as before until "
+            f"that of {ready.started.instead_of} is rebuilt; GET {ready.url}/v1/rebuild says how far it is"
+        )
+    for reason in ready.started.refused_snapshots:
+        say(f"a snapshot was passed by: {reason}")
+    for line in first_requests(ready, folder):
+        out.print(line, markup=False)
+    out.print("\nCtrl-C stops", markup=False)
+
+
+def reach_text(host: str, url: str) -> str:
+    """Return at which addresses it listens beside that of ``url``; empty = at none."""
+    from midstream.serving.options import is_loopback
+
+    port = url.rpartition(":")[2]
+    if is_loopback(host):
+        return ""
+    if host in EVERYWHERE:
+        return f"listening on {host}, port {port}: every address of this machine, also from outside"
+    return f"listening on {host}, port {port}, also from outside"
+
+
+def first_requests(ready: "Ready", folder: Path) -> "Iterator[str]":
+    """Yield an event and a question to try, as lines that can be copied; before them what brings an example."""
+    from midstream.app.server.first_requests import first_event, first_question
+
+    example = first_item_of_example(folder)
+    if ready.log_position == 0 and example:
+        yield f"\nnothing is in the log yet; in another terminal:\n  midstream import {EXAMPLE}"
+    elif ready.log_position == 0:
+        yield "\nnothing is in the log yet; a file of events: midstream import FILE"
+    event = first_event(ready.config, ready.item_id or example or "lamp", is_known=ready.item_id is not None)
+    body = shlex.quote(msgspec.json.encode(event).decode())
+    yield f"\nan event:\n  curl -s {ready.url}/v1/events -H '{JSON}' -d {body}"
+    yield f"a recommendation:\n  curl -s '{ready.url}/v1/recommendations?{first_question(ready.placements)}'"
+
+
+def first_item_of_example(folder: Path) -> str | None:
+    """Return an item that the example knows; None where it is not there."""
+    path = folder / EXAMPLE
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        line = file.readline()
+    try:
+        return str(msgspec.json.decode(line, type=dict[str, object])["item_id"])
+    except (msgspec.MsgspecError, KeyError):
+        return None
+
+
+def print_stopped(stopped: "Stopped", say: Callable[[str], None] = say) -> None:
+    """Say what was saved; ``say`` gets what the log has as well.
+
+    Raises:
+        typer.Exit: With 1, where it may not be there at the next start.
+    """
+    counted = f"stopped at log position {stopped.log_position}: {stopped.recorded} events since the start"
+    if not stopped.flaw:
+        out.print(f"{counted}, all of them durable; the next start begins with {_start(stopped)}", markup=False)
+    if stopped.mismatch:
+        say(f"the last snapshot differs from the live state, which is a bug: {stopped.mismatch}")
+    if stopped.flaw:
+        say(f"{counted}; the next start may not find all that is in the log: {stopped.flaw}")
+        raise typer.Exit(1)
+
+
+def _start(stopped: "Stopped") -> str:
+    """Return what the next start reads."""
+    rest = stopped.log_position - stopped.snapshot_position
+    if not stopped.snapshot_position:
+        return f"the log, {rest} events"
+    return f"the snapshot at {stopped.snapshot_position}" + (f" and {rest} events" if rest else "")

@@ -1,0 +1,75 @@
+"""``midstream simulate``: the configuration in a shop whose visitors' wishes are known, beside what it could reach."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, out, print_json, table_of
+from midstream.cli.progress import progress
+
+if TYPE_CHECKING:
+    from midstream.simulation.comparison import PolicyFigures
+    from midstream.simulation.trials import Trials
+
+app = typer.Typer()
+Seeds = Annotated[str, typer.Option(help='One world each: "1,2,7" or "1..5"; at least two.')]
+Signal = Annotated[float, typer.Option(min=0.0, max=3.0, help="How much taste decides; 0 = not at all.")]
+Url = Annotated[str, typer.Option(help="A running server instead of an engine in this process.")]
+_STEPS = 1_000
+
+
+@app.command("simulate")
+def command(
+    placement: Annotated[str, typer.Argument(help="As in midstream.toml.")] = "default",
+    seeds: Seeds = "1..5",
+    people: Annotated[int, typer.Option(min=1, max=100_000, help="Who come again and again.")] = 400,
+    days: Annotated[int, typer.Option(min=1, max=365, help="The first 30 % are not measured.")] = 14,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, max=100, help="Items of a slate.")] = 10,
+    signal: Signal = 1.0,
+    url: Url = "",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Click rates in seeded shops: random, popularity, this configuration, and an oracle that knows every wish."""
+    from midstream.simulation.audience import AudienceOptions
+    from midstream.simulation.engine_policy import EngineQuestion
+    from midstream.simulation.season import SeasonOptions
+    from midstream.simulation.trials import Trials, seeds_of
+
+    season = SeasonOptions(day_count=days, audience=AudienceOptions(person_count=people, signal=signal))
+    question = EngineQuestion(placement, n)
+    run = f"simulated-{os.getpid()}-" if url else ""
+    print_figures(run_with_bar(Trials(seeds_of(seeds), season, question, url, run, folder)), as_json=as_json)
+
+
+def run_with_bar(trials: "Trials") -> "tuple[PolicyFigures, ...]":
+    """Run all seasons with a progress bar."""
+    import asyncio
+
+    from midstream.app.opening import config_of
+    from midstream.simulation.trials import run_trials
+
+    config = config_of(trials.folder or HERE)
+    with progress() as bar:
+        task = bar.add_task("starting", total=_STEPS)
+
+        def advance(what: str, share: float) -> None:
+            bar.update(task, description=what, completed=int(share * _STEPS))
+
+        return asyncio.run(run_trials(trials, config, advance))
+
+
+def print_figures(figures: "tuple[PolicyFigures, ...]", *, as_json: bool) -> None:
+    """Print a line a policy."""
+    if as_json:
+        print_json(figures)
+        return
+    first = figures[0].policy
+    columns = ("policy", "pages with a click", f"more than {first}", "of the possible", "pages with a purchase")
+    rows = [
+        (each.policy, str(each.click_rate), str(each.lift), str(each.of_possible), str(each.buy_rate))
+        for each in figures
+    ]
+    title = f"{figures[0].pages} pages of people after the warm-up; means over seeds and their 95 % intervals"
+    out.print(table_of(columns, rows, title))

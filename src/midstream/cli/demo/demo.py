@@ -1,0 +1,119 @@
+"""``midstream demo``: real sessions, answered by an engine that learns from every click while it serves."""
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import err, out
+from midstream.cli.data.import_file import Map, Set, Types, options_of
+
+if TYPE_CHECKING:
+    from midstream.cli.demo.replay import Replay
+    from midstream.cli.demo.sessions import DemoData
+
+app = typer.Typer()
+TOTAL_S = 105.0
+"""From the first line to the last session, so that all of it stays under two minutes."""
+REPLAY_S_MIN = 20.0
+"""Even where the start took nearly all of that time: a demo without a session shows nothing."""
+PAUSE_S = 2.0
+File = Annotated[Path | None, typer.Option("--data", exists=True, dir_okay=False, help="As `midstream import` takes.")]
+_COMPILES = "compiles for about a minute the first time"
+_CONFIG = """\
+[items.attributes]
+price = "number"
+category = "category"
+colour = "category"
+
+[snapshots]
+mode = "off"
+"""
+"""What ``cli.demo.training`` says of models and placements comes behind it."""
+
+
+@app.command("demo")
+def command(
+    data: File = None,
+    sessions: Annotated[int, typer.Option(min=2, help="How many to replay.")] = 3_000,
+    no_pause: Annotated[bool, typer.Option("--no-pause", help="Do not wait between the parts.")] = False,
+    columns: Map = None,
+    constants: Set = None,
+    types: Types = None,
+    time_format: Annotated[str, typer.Option(help="As `midstream import` takes.")] = "auto",
+) -> None:
+    """Replay real sessions through a real server.
+
+    Before each click it is asked for recommendations, then it learns from the click. At half time a model is trained.
+    """
+    from midstream.cli.demo.sessions import find_data
+
+    began = time.monotonic()
+    found = find_data(data, options_of(columns, constants, types, time_format), sessions)
+    replay = run(found, began + TOTAL_S)
+    show_sessions(replay, 0.0 if no_pause or not out.is_terminal else PAUSE_S)
+
+
+def run(data: "DemoData", until: float) -> "Replay":
+    """Start a server in a folder that is thrown away, and replay."""
+    from midstream.app.opening import CONFIG_NAME
+    from midstream.cli.demo.server import running_server
+    from midstream.cli.demo.training import CONFIG
+
+    clicks = sum(len(each.clicks) for each in data.sessions)
+    out.print(f"{data.name}: {data.note}", markup=False)
+    out.print(f"{len(data.sessions):,} sessions, {clicks:,} clicks", markup=False)
+    if not err.is_terminal:
+        out.print(f"starting the engine ({_COMPILES})", markup=False)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="midstream-demo-")))
+        (folder / CONFIG_NAME).write_text(_CONFIG + CONFIG, "utf-8")
+        with err.status("starting the engine") as status:
+            url = stack.enter_context(
+                running_server(
+                    folder,
+                    lambda waited: status.update(f"starting the engine, {waited:.0f} s ({_COMPILES})"),
+                )
+            )
+        out.print(f"serving at {url}; {url}/docs while this runs", markup=False)
+        return _replay(data, url, folder, max(until, time.monotonic() + REPLAY_S_MIN))
+
+
+def _replay(data: "DemoData", url: str, folder: Path, until: float) -> "Replay":
+    import asyncio
+
+    from rich.live import Live
+
+    from midstream.app.opening import config_of
+    from midstream.cli.demo import view as demo_view
+    from midstream.cli.demo.replay import Replay
+
+    replay = Replay(data, url, folder, config_of(folder), until)
+    if not out.is_terminal:
+        asyncio.run(replay.run(lambda: out.print(demo_view.line(replay), markup=False), demo_view.LINES_S))
+        return replay
+    with Live(demo_view.live(replay), console=out, auto_refresh=False) as view:
+        asyncio.run(replay.run(lambda: view.update(demo_view.live(replay), refresh=True), demo_view.LIVE_S))
+    return replay
+
+
+def show_sessions(replay: "Replay", pause_s: float) -> None:
+    """Show the last sessions, and say how to go on."""
+    from midstream.cli.demo.view import OWN_DATA, lift_lines, live, session_table
+
+    if not out.is_terminal:
+        out.print(live(replay))
+    for line in lift_lines(replay):
+        out.print(line, markup=False)
+    time.sleep(pause_s)
+    left = len(replay.data.sessions) - replay.score.sessions
+    if left:
+        out.print(f"{left} sessions were left out, to stay under two minutes", markup=False)
+    out.print("\nThe last sessions, each click beside what was recommended just before it:", markup=False)
+    for shown in replay.shown:
+        out.print(session_table(shown, replay.data))
+        time.sleep(pause_s)
+    out.print(f"\n{OWN_DATA}", markup=False)

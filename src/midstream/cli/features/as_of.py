@@ -1,0 +1,75 @@
+"""``midstream features as-of``: features as they were at past moments, to a table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, print_json, say
+from midstream.cli.progress import notify_of, progress
+
+if TYPE_CHECKING:
+    from midstream.app.point_in_time.api import AsOfSummary
+
+app = typer.Typer()
+Questions = Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="CSV, NDJSON, Parquet or Arrow.")]
+Out = Annotated[Path, typer.Option("--out", dir_okay=False, help="Written when whole.")]
+Names = Annotated[str | None, typer.Option("--features", help="Names with commas; default: all that are declared.")]
+Format = Annotated[str | None, typer.Option("--format", help="parquet, arrow or csv; default: by the name of OUT.")]
+Sort = Annotated[str, typer.Option("--sort", help="log: in the order of the log; input: in that of FILE.")]
+Served = Annotated[str | None, typer.Option("--served", help="FROM..TO: all that was served, by position or time.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", exists=True, dir_okay=False, help="Declares the features, in its place.")
+]
+
+
+@app.command("as-of")
+def command(
+    out: Out,
+    questions: Questions = None,
+    served: Served = None,
+    features: Names = None,
+    file_format: Format = None,
+    sort: Sort = "log",
+    config: ConfigFile = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Write features as they were: of the rows of FILE, or of all that was served."""
+    from midstream.app.point_in_time.api import Wanted, write_answers
+    from midstream.app.point_in_time.lookup import AsOfOptions
+
+    names = tuple(each.strip() for each in features.split(",")) if features else None
+    options = AsOfOptions(names, in_input_order=_is_input(sort))
+    with ended_by_sigterm(), progress() as bar:
+        wanted = Wanted(questions, served, out, file_format, config, options)
+        summary = write_answers(folder, wanted, notify_of(bar))
+    print_json(summary) if as_json else say_summary(summary)
+
+
+def _is_input(sort: str) -> bool:
+    if sort not in ("log", "input"):
+        raise typer.BadParameter(f"{sort!r}: log or input", param_hint="--sort")
+    return sort == "input"
+
+
+def say_summary(summary: "AsOfSummary") -> None:
+    """Say what was written, and what of the served records was left out."""
+    say(f"{summary.rows} rows of {summary.questions} questions written")
+    say_as_logged(summary.as_logged)
+    if summary.served is not None:
+        left_out = {
+            "of erased users": summary.served.blanked,
+            "of another version": summary.served.unreadable,
+            "from before what is kept": summary.served.gone,
+            "a second time": summary.served.again,
+        }
+        for reason, count in left_out.items():
+            if count:
+                say(f"{count} served records {reason} left out")
+
+
+def say_as_logged(names: tuple[str, ...]) -> None:
+    """Say which columns hold what was kept with slates, and nothing of the others."""
+    if names:
+        say(f"as kept with the slates, missing of others (they depend on items not served): {', '.join(names)}")

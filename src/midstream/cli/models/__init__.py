@@ -1,0 +1,1 @@
+"""Trainings and judgements come from a terminal, versions of models and figures are printed."""

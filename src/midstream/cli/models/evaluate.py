@@ -1,0 +1,333 @@
+"""``midstream evaluate``: accuracy on data sets, by protocols that others published figures for."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, UNKNOWN, AsJson, Folder, out, print_json, say, table_of
+from midstream.cli.data.import_file import Map
+from midstream.cli.models import evaluate_shops
+from midstream.cli.progress import progress, working
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeVar
+
+    from midstream.app.benchmark.item_models import JudgedModels
+    from midstream.app.benchmark.placements import EvaluationOptions
+    from midstream.app.benchmark.rankers import RankerReport
+    from midstream.app.config.schema import Config
+    from midstream.evaluation.blend_report import BlendReport
+    from midstream.evaluation.learning import LearningReport
+    from midstream.evaluation.next_item import NextItemReport
+    from midstream.evaluation.replay import ReplayReport
+
+    Report = TypeVar("Report", NextItemReport, ReplayReport, LearningReport, BlendReport, JudgedModels, RankerReport)
+    Fit = Callable[[str, Config, Path, EvaluationOptions, Callable[[str], None]], BlendReport]
+
+app = typer.Typer(help="Measure accuracy on data sets.")
+app.add_typer(evaluate_shops.app)
+Data = Annotated[str, typer.Argument(help="A known data set, or a file: CSV, TSV or Parquet.")]
+Settings = Annotated[Path | None, typer.Option(help="What was chosen on the validation part; made if not there.")]
+TimeFormat = Annotated[str, typer.Option(help="ms, s or iso.")]
+Repeat = Annotated[bool, typer.Option("--repeat", help="The last item may be recommended again.")]
+Rows = Annotated[int | None, typer.Option(min=1, help="Only so many, from the beginning.")]
+
+
+SourceName = Annotated[str, typer.Option("--source", help="session_knn or covisitation.")]
+FitBlend = Annotated[
+    bool, typer.Option("--fit-blend", help="Fit the weights of a placement on the validation part, and write them.")
+]
+Placement = Annotated[str, typer.Option(help="Whose weights are fitted, with --fit-blend.")]
+
+
+@app.command("next-item")
+def next_item_command(
+    data: Data,
+    settings: Settings = None,
+    columns: Map = None,
+    time_format: TimeFormat = "ms",
+    repeat: Repeat = False,
+    source: SourceName = "session_knn",
+    fit_blend: FitBlend = False,
+    placement: Placement = "default",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Learn all but the last sessions, then guess each next item of those: HR@20 and MRR@20 of one source."""
+    from midstream.app.benchmark.placements import EvaluationOptions, evaluate_next_item, fit_on_next_item
+    from midstream.app.ingest.columns import parse_pairs
+
+    named = parse_pairs(columns or (), "--map")
+    options = EvaluationOptions(named, time_format, repeat, None, placement, source, settings)
+    if fit_blend:
+        run_fit(fit_on_next_item, data, folder, options, as_json=as_json)
+        return
+    with working("reading") as say_step:
+        report = evaluate_next_item(data, settings, options, say_step)
+    show(report, print_next_item, as_json=as_json)
+
+
+@app.command("replay")
+def replay_command(
+    data: Data,
+    rows: Rows = None,
+    columns: Map = None,
+    time_format: TimeFormat = "ms",
+    repeat: Repeat = False,
+    fit_blend: FitBlend = False,
+    placement: Placement = "default",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Guess each act, then learn it, in time order: popularity, two sources, every placement of midstream.toml."""
+    from midstream.app.benchmark.placements import EvaluationOptions, fit_on_replay
+    from midstream.app.ingest.columns import parse_pairs
+
+    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows, placement)
+    if fit_blend:
+        run_fit(fit_on_replay, data, folder, options, as_json=as_json)
+        return
+    report, failures = run_replay(data, folder, options)
+    show(report, print_replay, as_json=as_json)
+    for name, parts in failures.items():
+        for part, count in parts.items():
+            say(f"placement {name}: {part} was missing from {count} of {report.questions} answers")
+
+
+@app.command("learning")
+def learning_command(
+    data: Data,
+    windows: Annotated[int, typer.Option(min=1, max=100, help="Into how many the second half is cut.")] = 5,
+    rows: Rows = None,
+    columns: Map = None,
+    time_format: TimeFormat = "ms",
+    repeat: Repeat = False,
+    source: Annotated[str, typer.Option("--source", help="session_knn, covisitation or popular.")] = "session_knn",
+    as_json: AsJson = False,
+) -> None:
+    """Ask about the second half with a state that is frozen, that learns now and then, and that always learns."""
+    from midstream.app.benchmark.placements import EvaluationOptions, evaluate_learning
+    from midstream.app.ingest.columns import parse_pairs
+
+    options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows, source=source)
+    with progress() as bar:
+        task = bar.add_task("rows", total=None if rows is None else 3 * rows)
+        report = evaluate_learning(data, options, windows, lambda done: bar.advance(task, done))
+    show(report, print_learning, as_json=as_json)
+
+
+@app.command("model")
+def model_command(
+    data: Data,
+    kind: Annotated[str, typer.Argument(help="Kind of item model, such as popular or ease.")],
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the model; may be repeated.")] = None,
+    against: Annotated[str | None, typer.Option(help="Another kind, judged on the same questions.")] = None,
+    protocol: Annotated[str, typer.Option(help="temporal or rolling, for data with times.")] = "temporal",
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Length of the lists.")] = 20,
+    search: Annotated[float, typer.Option(min=0, help="Seconds to choose options for, on the validation part.")] = 0,
+    columns: Map = None,
+    time_format: TimeFormat = "ms",
+    repeat: Repeat = False,
+    learn_validation: Annotated[
+        bool, typer.Option("--learn-validation", help="Leave-one-out: learn the validation item before the test.")
+    ] = False,
+    folder: Folder = HERE,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one page with plots.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit an item model, rank every item for everybody, and say what the lists are worth; or which of two is better."""
+    from midstream.app.benchmark.item_models import JudgingOptions, judge_models, write_page
+    from midstream.app.benchmark.placements import EvaluationOptions
+    from midstream.app.ingest.columns import parse_pairs
+
+    named = parse_pairs(option or (), "--option")
+    options = JudgingOptions(
+        named, against, protocol, k, search_seconds=search, folder=folder, learn_validation=learn_validation
+    )
+    file = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat)
+    with working("reading") as say_step:
+        report = judge_models(data, kind, options, file, say_step)
+    show(report, print_models, as_json=as_json)
+    if html is not None:
+        write_page(html, report)
+
+
+@app.command("ranker")
+def ranker_command(
+    file: Annotated[Path, typer.Argument(help="Of midstream examples: Parquet or Arrow.")],
+    kind: Annotated[str, typer.Argument(help="Kind of ranker, such as ftrl or trees.")],
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the ranker; may be repeated.")] = None,
+    against: Annotated[str | None, typer.Option(help="Another kind, judged on the same rows.")] = None,
+    placement: Annotated[str, typer.Option(help="Whose slates; default: all.")] = "",
+    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Of the requests, the latest: asked about.")] = 0.2,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a ranker on the earlier requests of a file of examples, and say how it orders the later ones."""
+    from midstream.app.benchmark.rankers import RankerOptions, judge_rankers
+    from midstream.app.ingest.columns import parse_pairs
+
+    options = RankerOptions(parse_pairs(option or (), "--option"), against, placement, share)
+    with working("fitting"):
+        report = judge_rankers(file, kind, options, folder)
+    show(report, print_rankers, as_json=as_json)
+
+
+def print_rankers(report: "RankerReport") -> None:
+    """Print each ranker's figures, how true its probabilities are, and what parts the two."""
+    names = [each.kind for each in report.rankers]
+    metrics = report.rankers[0].metrics
+    rows = [(name, *(_number(each.metrics[name]) for each in report.rankers)) for name in metrics]
+    title = f"{report.data}: {report.learned} requests learned, {report.between} between"
+    out.print(table_of(("figure", *names), rows, title))
+    for each in report.rankers:
+        for title, parts in ((f"{each.kind}: probability", each.reliability), ("calibrated", each.calibrated)):
+            bins = [
+                (f"{part.low:g} to {part.high:g}", str(part.count), f"{part.predicted:.4f}", f"{part.observed:.4f}")
+                for part in parts
+                if part.count
+            ]
+            if bins:
+                out.print(table_of((title, "rows", "predicted", "observed"), bins))
+    if report.ndcg_difference is not None:
+        say(f"NDCG, {names[0]} less {names[1]}: {report.ndcg_difference}")
+    for why, count in report.left_out.items():
+        say(f"{count} left out: {why.replace('_', ' ')}")
+    say("rows are " + ("candidates of a replay, some drawn" if report.is_replay else "what was served"))
+
+
+def _number(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4f}"
+
+
+def print_models(report: "JudgedModels") -> None:
+    """Print each model's figures, by segment too, and what parts the two."""
+    from midstream.evaluation.report_page import switches
+
+    first, reports = report.reports[0], report.reports
+    title = f"{first.data}, {first.protocol}: {first.questions} questions, all {first.items} items ranked"
+    rows = [(name, *(str(each.metrics[name]) for each in reports)) for name in first.metrics]
+    rows.append(("coverage", *(f"{each.coverage:.4f}" for each in reports)))
+    rows += [
+        (f"recall@{first.k}, {part.name}", *(str(each.segments[at].metrics[f"recall@{first.k}"]) for each in reports))
+        for at, part in enumerate(first.segments)
+    ]
+    out.print(table_of(("mean (95 % interval)", *(each.model for each in reports)), rows, title))
+    if report.differences:
+        less = f"{reports[0].model} less {reports[1].model}"
+        out.print(table_of(("figure", less), [(name, str(each)) for name, each in report.differences.items()]))
+    if first.without_history:
+        say(f"{first.without_history} questions of nobody known, answered by popularity whatever the model")
+    say(switches(first))
+
+
+def show(report: "Report", print_report: "Callable[[Report], None]", *, as_json: bool) -> None:
+    """Print a report, for people or as JSON."""
+    if as_json:
+        print_json(report.builtins())
+    else:
+        print_report(report)
+
+
+def run_fit(fit: "Fit", data: str, folder: Path, options: "EvaluationOptions", *, as_json: bool) -> None:
+    """Fit the blend of a placement and print what it reaches."""
+    from midstream.app.benchmark.placements import write_fitted
+    from midstream.app.opening import CONFIG_NAME, config_of
+
+    with working("reading") as say_step:
+        report = fit(data, config_of(folder), folder, options, say_step)
+    show(report, print_blend, as_json=as_json)
+    if write_fitted(folder, options.placement, report):
+        say(f"written into the placement {options.placement} of {CONFIG_NAME}")
+
+
+def print_blend(report: "BlendReport") -> None:
+    """Print each part, the blend before and the fitted one, on the test part."""
+    from midstream.evaluation.comparability import stated
+
+    best = report.fit.best
+    rows = [
+        (each.name, str(each.hit_rate), str(each.mrr), str(each.hit_rate_difference), str(each.mrr_difference))
+        for each in report.parts
+    ]
+    title = f"{report.data}: {report.questions} questions of the test part; {report.fit.questions} fitted on"
+    less = f"less {report.best_part}"
+    columns = ("part", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} {less}", f"MRR@{report.k} {less}")
+    out.print(table_of(columns, rows, title))
+    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
+    weights = ", ".join(f"{name} = {weight:.4f}" for name, weight in best.weights.items())
+    out.print(f"weights = {{ {weights} }}\nrank_offset = {best.rank_offset:g}", markup=False)
+
+
+def run_replay(
+    data: str, folder: Path, options: "EvaluationOptions"
+) -> "tuple[ReplayReport, Mapping[str, Mapping[str, int]]]":
+    """Replay with a progress bar."""
+    from midstream.app.benchmark.placements import evaluate_replay
+    from midstream.app.opening import config_of
+
+    with progress() as bar:
+        task = bar.add_task("rows", total=options.rows_max)
+        return evaluate_replay(data, config_of(folder), folder, options, lambda rows: bar.advance(task, rows))
+
+
+def print_next_item(report: "NextItemReport") -> None:
+    """Print figures with their intervals, and published lists beside."""
+    from midstream.evaluation.comparability import stated
+
+    rows = [
+        (name, str(estimate))
+        for name, estimate in (
+            (f"HR@{report.k}", report.hit_rate),
+            (f"MRR@{report.k}", report.mrr),
+            (f"NDCG@{report.k}", report.ndcg),
+        )
+    ]
+    title = f"{report.data}: {report.questions} questions, {report.learned} acts learned, source {report.source}"
+    out.print(table_of(("figure", "mean (95 % interval)"), rows, title))
+    beside = [(each.name, str(each.hit_rate_difference), str(each.mrr_difference)) for each in report.comparisons]
+    if beside:
+        out.print(table_of(("published list", "HR, ours less theirs", "MRR"), beside))
+    if report.empty:
+        say(f"{report.empty} questions got no answer")
+    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
+
+
+def print_replay(report: "ReplayReport") -> None:
+    """Print each method's figures, as a whole and over time."""
+    from midstream.evaluation.comparability import stated
+
+    rows = [
+        (
+            each.name,
+            str(each.hit_rate),
+            str(each.mrr),
+            " ".join(f"{part:.2f}" for part in each.hit_rate_over_time),
+        )
+        for each in report.methods
+    ]
+    title = f"{report.data}: {report.questions} of {report.rows} acts guessed before they were learned"
+    out.print(table_of(("method", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} over time"), rows, title))
+    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
+
+
+def print_learning(report: "LearningReport") -> None:
+    """Print what each way of learning reached, and what it gained over the frozen state."""
+    from midstream.evaluation.comparability import stated
+
+    rows = [
+        (
+            each.name,
+            str(each.hit_rate),
+            str(each.mrr),
+            str(each.hit_rate_gain),
+            " ".join(f"{part:.2f}" for part in each.hit_rate_by_window),
+        )
+        for each in report.schedules
+    ]
+    title = f"{report.data}: {report.questions} questions from row {report.asked_from} of {report.rows} on"
+    columns = ("the state", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} less frozen", "HR by window")
+    out.print(table_of(columns, rows, title))
+    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))

@@ -1,0 +1,91 @@
+"""``midstream examples``: what was served, what scorers saw of it, and what came of it, as a table to train on."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, print_json, say, say_left_out
+from midstream.cli.features.as_of import say_as_logged
+from midstream.cli.progress import notify_of, progress
+
+if TYPE_CHECKING:
+    from midstream.app.point_in_time.replay_examples import ReplayWanted
+
+app = typer.Typer()
+Served = Annotated[str, typer.Argument(help="FROM..TO: which slates or acts, by log position or time; .. for all.")]
+Out = Annotated[Path, typer.Option("--out", dir_okay=False, help="Written when whole.")]
+Format = Annotated[str | None, typer.Option("--format", help="parquet, arrow or csv; default: by the name of OUT.")]
+Replay = Annotated[str | None, typer.Option("--replay", help="Of a placement: what it would propose before each act.")]
+Label = Annotated[list[str] | None, typer.Option("--label", help="An interaction that is a label; repeatable.")]
+Candidates = Annotated[int, typer.Option("--candidates", min=2, help="Items of a group at most.")]
+Groups = Annotated[int | None, typer.Option("--groups", min=1, help="End after so many groups.")]
+NoFirst = Annotated[
+    bool, typer.Option("--no-first-attributes", help="With --replay: read no attribute that was named after the act.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides which candidates are drawn.")]
+
+
+@app.command("examples")
+def command(
+    served: Served,
+    out: Out,
+    file_format: Format = None,
+    replay: Replay = None,
+    label: Label = None,
+    candidates: Candidates = 100,
+    groups: Groups = None,
+    seed: Seed = 0,
+    no_first_attributes: NoFirst = False,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Write a training example for each position that was served, or with --replay for each candidate."""
+    from midstream.app.point_in_time.replay_examples import ReplayWanted
+
+    if replay is not None:
+        wanted = ReplayWanted(replay, served, tuple(label or ()), candidates, groups, seed, not no_first_attributes)
+        print_replay(folder, wanted, out, file_format, as_json=as_json)
+        return
+    print_served(folder, served, out, file_format, as_json=as_json)
+
+
+def print_served(folder: Path, served: str, out: Path, file_format: str | None, *, as_json: bool) -> None:
+    """Write the examples of what was served."""
+    from midstream.app.point_in_time.served_examples import write_served_examples
+
+    with ended_by_sigterm(), progress() as bar:
+        summary = write_served_examples(folder, served, out, file_format, notify_of(bar))
+    if as_json:
+        print_json(summary)
+    else:
+        say(f"{summary.rows} examples of {summary.served.asked} slates written")
+        say_as_logged(summary.as_logged)
+        say_left_out(summary.left_out)
+
+
+def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: str | None, *, as_json: bool) -> None:
+    """Write the groups of a replay, and say how many acts gave none."""
+    from midstream.app.point_in_time.replay_examples import write_replay_examples
+
+    with ended_by_sigterm(), progress() as bar:
+        counts = write_replay_examples(folder, wanted, out, file_format, notify_of(bar))
+    if as_json:
+        print_json({**asdict(counts), "dropped_share": counts.dropped_share})
+        return
+    say(f"{counts.rows} examples in {counts.groups} groups written")
+    if not counts.acts:
+        say("no act of a user is in the range, or it is no label")
+        return
+    say(f"{counts.dropped_share:.1%} of {counts.acts} acts left out: their items were not among the candidates")
+    if counts.first_attributes:
+        say(f"{counts.first_attributes} examples read attributes that the catalogue named first after the act")
+    if counts.features:
+        say(f"left out, as they count impressions, which come before the act they led to: {', '.join(counts.features)}")
+    if counts.sources:
+        say(f"not asked, as they read models, which learned these acts: {', '.join(counts.sources)}")
+    if counts.erased:
+        say(f"{counts.erased} acts of erased users left out")
+    if counts.failures:
+        say(f"{counts.failures} times a source or filter did not answer")

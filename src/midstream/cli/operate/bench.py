@@ -1,0 +1,51 @@
+"""``midstream bench``: the benchmarks of a checkout, as they are, each a program of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midstream.cli.console import say
+from midstream.core.errors import NotFound
+from midstream.core.nearest import nearest
+
+app = typer.Typer()
+FOLDER = Path(__file__).resolve().parents[4] / "benchmarks"
+_MAIN = 'if __name__ == "__main__":'
+
+
+@app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def command(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="One of them; default: all, one after another.")] = None,
+) -> None:
+    """Run the benchmarks of a checkout.
+
+    What follows the name is handed on, such as --json.
+    """
+    paths = chosen(name)
+    raise typer.Exit(max(run(path, context.args) for path in paths))
+
+
+def chosen(name: str | None) -> list[Path]:
+    """Return the benchmarks to run.
+
+    Raises:
+        NotFound: This is no checkout, or there is no benchmark of that name.
+    """
+    found = {path.stem: path for path in sorted(FOLDER.glob("*.py")) if _MAIN in path.read_text("utf-8")}
+    if not found:
+        message = "benchmarks are part of a checkout, not of an installed package"
+        raise NotFound(message)
+    if name is not None and name not in found:
+        message = f"there is no benchmark {name!r}.{nearest(name, found)} There are {', '.join(found)}"
+        raise NotFound(message)
+    return list(found.values()) if name is None else [found[name]]
+
+
+def run(path: Path, arguments: list[str]) -> int:
+    """Run one; return 0, or 1 when it failed."""
+    say(f"benchmark {path.stem}")
+    return int(subprocess.run([sys.executable, str(path), *arguments], check=False).returncode != 0)  # noqa: S603  ours

@@ -1,0 +1,289 @@
+"""``midstream check``: does the configuration hold, do components keep their promises, does each placement answer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from midstream.app.inspect.model_standing import ModelStanding
+    from midstream.core.types import Failure, FeatureFrame, Moment, Proposal, Score
+    from midstream.engine.active_config import Service
+    from midstream.ranking.plan import Plan
+    from midstream.state.control.placements import PlacementVersion
+    from midstream.state.fold import Fold
+
+app = typer.Typer()
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 where there are warnings, too.")]
+_SEED = 20
+_ITEM_COUNT, _ACT_COUNT = 40, 300
+_SHOWN_MAX = 5
+"""Unknown items of a part that are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of one part."""
+
+    placement: str
+    part: str
+    problem: str
+    """Empty = it keeps its promises."""
+    warning: str = ""
+    """What may be meant otherwise; no promise is broken."""
+
+
+@app.command("check")
+def command(folder: Folder = HERE, strict: Strict = False, as_json: AsJson = False) -> None:
+    """Check configuration and components.
+
+    Every component of every placement keeps its promises, and each placement answers. Changes nothing.
+    """
+    with err.status("checking"):
+        checked = check_folder(folder)
+    if as_json:
+        print_json({"state": checked.state, "findings": checked.findings, "models": checked.models})
+    else:
+        out.print(table_of(("placement", "part", "result"), [_row(each) for each in checked.findings]))
+        say(checked.summary)
+    raise typer.Exit(1 if checked.problem_count or (strict and checked.warning_count) else 0)
+
+
+def _row(finding: Finding) -> tuple[str, str, str]:
+    warning = f"warning: {finding.warning}" if finding.warning else "good"
+    return finding.placement, finding.part, finding.problem or warning
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of all parts of a folder."""
+
+    findings: "Sequence[Finding]"
+    state: str
+    """On which they were tried."""
+    models: "Mapping[str, Mapping[str, str]]"
+    """The version of each model that answers, by placement and name."""
+
+    @property
+    def problem_count(self) -> int:
+        """How many parts break a promise."""
+        return sum(bool(each.problem) for each in self.findings)
+
+    @property
+    def warning_count(self) -> int:
+        """How many may be meant otherwise."""
+        return sum(bool(each.warning and not each.problem) for each in self.findings)
+
+    @property
+    def summary(self) -> str:
+        """All of it in a line."""
+        counted = f"{len(self.findings)} parts: {self.problem_count} problems, {self.warning_count} warnings"
+        return f"{counted}; checked on {self.state}"
+
+
+def check_folder(folder: Path) -> Checked:
+    """Return what came of every part.
+
+    Raises:
+        ConfigInvalid: The configuration cannot be used; every fault is named.
+    """
+    from midstream.app.drift_watch import baseline_of
+    from midstream.app.inspect.folder_view import LogView, answering_of
+    from midstream.app.inspect.model_standing import model_standings
+    from midstream.app.opening import config_of
+
+    config = config_of(folder)
+    baseline_of(config, folder)
+    log = LogView(folder)
+    view = answering_of(folder, config, log)
+    fold, found = view.fold, list(view.plans.values())
+    findings = list(_check_set(view.service, fold.placements.current))
+    standings = model_standings(view)
+    state = f"the folder's state at log position {log.end}"
+    if log.end == 0 or fold.vocabulary.item_count == 0:
+        fold, state = _example_fold(fold), "a simulated shop, because the folder has no items yet"
+    else:
+        findings += [finding for plan in found for finding in _check_items(plan, fold)]
+    for plan in found:
+        own = [each for each in standings if each.placement == plan.name]
+        findings += [*_check_plan(plan, fold, own), *map(_of_model, own)]
+    findings += _check_unread(found, fold)
+    models = {plan.name: dict(plan.models.versions) for plan in found if plan.model_names}
+    return Checked(findings, state, models)
+
+
+def _of_model(standing: "ModelStanding") -> Finding:
+    """Return which version of a model answers in a placement, or why none does."""
+    part = f"model {standing.name} {standing.version}".rstrip()
+    return Finding(standing.placement, part, standing.problem, standing.warning)
+
+
+def _check_set(service: "Service", said: "Sequence[PlacementVersion]") -> Iterator[Finding]:
+    """Yield each placement that was set while the folder was open: whether it holds beside the file, and covers it."""
+    own = {each.name for each in service.file.placements}
+    for row in said:
+        if row.content:
+            covers = ", covers midstream.toml" if row.name in own else ""
+            faults = service.aside.get(row.name, ())
+            problem = "; ".join(f"not in force: {each.where} {each.came} {each.right}" for each in faults)
+            yield Finding(row.name, f"set, version {row.version} by {row.author}{covers}", problem)
+
+
+def _check_items(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
+    """Yield a warning for each part that puts items forward of which the folder has never heard."""
+    from midstream.retrieval.editorial import Editorial
+
+    parts = [(each.rule.name, each.rule.items) for each in (plan.pins.rulings if plan.pins else ())]
+    parts += [(each.name, each.items) for each in plan.floor if isinstance(each, Editorial)]
+    for name, items in parts:
+        known = fold.vocabulary.item_indices(items).tolist()
+        if unknown := [item for item, index in zip(items, known, strict=True) if index < 0]:
+            shown = ", ".join(unknown[:_SHOWN_MAX]) + (", …" if len(unknown) > _SHOWN_MAX else "")
+            warning = f"of its {len(items)} items {len(unknown)} are unknown, and not served until named: {shown}"
+            yield Finding(plan.name, name, "", warning)
+
+
+def _check_unread(made: "list[Plan]", fold: "Fold") -> Iterator[Finding]:
+    """Yield what came of each declared feature that no placement reads, over the same moments."""
+    import numpy as np
+
+    from midstream.core.types import Candidates, Failure
+    from midstream.ranking.boundary import boundary
+    from midstream.testing.conformance import conformance
+
+    declarations = made[0].declared
+    read = {name for plan in made for block in plan.features for name in block.names}
+    rows = np.arange(min(fold.vocabulary.item_count, _ITEM_COUNT), dtype=np.int32)
+    nothing = (len(rows), 0)
+    candidates = Candidates(rows, (), np.empty(nothing, np.float32), np.empty(nothing, np.int32))
+    for name in declarations.names:
+        if not read.issuperset(declarations.program(name).names):
+            failures: list[Failure] = []
+            for moment in _moments(made[0], fold):
+                with boundary(name, failures):
+                    conformance.check_feature(declarations.block((name,)), moment, candidates)
+            yield Finding("no placement", name, failures[0].reason if failures else "")
+
+
+def _example_fold(empty: "Fold") -> "Fold":
+    """Return a small simulated shop's state under the same settings."""
+    from midstream.core.types import LogPosition
+    from midstream.engine.ingest.writer import stamp
+    from midstream.events.json.decode import decode_objects
+    from midstream.events.wire import Accept
+    from midstream.simulation.world import example_events
+
+    events = example_events(_SEED, 1_700_000_000_000, _ITEM_COUNT, _ACT_COUNT)
+    settings = empty.settings
+    known = [each for each in events if each["type"] in settings.types or each["type"] == "item"]
+    accept = Accept(frozenset(settings.types), 0, attributes={})
+    empty.apply(LogPosition(0), stamp(decode_objects(known, accept).batch, 0, None))
+    return empty
+
+
+def _check_plan(plan: "Plan", fold: "Fold", models: "Sequence[ModelStanding]") -> Iterator[Finding]:
+    """Yield what came of each part of a plan, over moments of several kinds; the first problem of a part counts.
+
+    A part that lacks a model has no problem of its own: what is said of the model holds for it.
+    """
+    waiting = _lacking_models(plan, frozenset(each.name for each in models if not each.version))
+    problems: dict[str, str] = {}
+    for moment in _moments(plan, fold):
+        failures = _check_moment(plan, moment)
+        for part in (*plan.part_names, *failures):  # a feature of a block is no part of its own
+            problems[part] = problems.get(part) or ("" if part in waiting else failures.get(part, ""))
+    for part, problem in problems.items():
+        if part != plan.fill.name:
+            yield Finding(plan.name, part, problem, waiting.get(part, ""))
+    yield _dry_query(plan, fold, frozenset(waiting))
+
+
+def _lacking_models(plan: "Plan", names: frozenset[str]) -> "Mapping[str, str]":
+    """Return what each part of a plan lacks that reads one of some models of which no version answers, by its name."""
+    from midstream.ranking.plan import SELECTOR, ReadsModels
+
+    parts: dict[str, object] = {each.name: each for each in plan.sources}
+    parts |= {each.name: each for each in plan.filters} | {each.name: each for each in plan.scorers}
+    parts[SELECTOR] = plan.selectors[0]
+    lacking = {
+        name: sorted(names.intersection(each.model_names))
+        for name, each in parts.items()
+        if isinstance(each, ReadsModels)
+    }
+    return {name: f"answers once there is a model {', '.join(each)}" for name, each in lacking.items() if each}
+
+
+def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
+    """Return an anonymous moment, one with a basket, and one of a stranger."""
+    from midstream.core.types import Query, TimestampMs
+
+    basket = tuple(fold.vocabulary.item_id(index) for index in range(min(2, fold.vocabulary.item_count)))
+    now_ms = TimestampMs(fold.log_time_ms)
+    queries = [
+        Query("", plan.name, user, session, plan.slate_size, now_ms, _SEED, items=items)
+        for user, session, items in ((None, None, ()), (None, "check", basket), ("nobody", None, basket[:1]))
+    ]
+    return [fold.moment(query, plan.models) for query in queries]
+
+
+def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
+    """Return the problem of each part that has one, at one moment; a part of one's own may raise anything."""
+    from midstream.ranking.boundary import boundary
+    from midstream.ranking.frame import merge, read
+    from midstream.ranking.plan import block_name
+    from midstream.state.ids.vocabulary import Vocabulary
+    from midstream.testing.conformance import conformance
+
+    failures: list[Failure] = []
+    proposals: dict[str, Proposal] = {}
+    for source in (*plan.sources, *plan.floor):
+        with boundary(source.name, failures):
+            proposal = conformance.check_source(source, moment)
+            if proposal is not None:
+                proposals[source.name] = proposal
+    candidates = merge(proposals, moment.table(Vocabulary).item_count)
+    for rule in plan.filters:
+        with boundary(rule.name, failures):
+            conformance.check_filter(rule, moment, candidates)
+    for number, block in enumerate(plan.features):
+        with boundary(block_name(number), failures):
+            conformance.check_feature(block, moment, candidates)
+    features = read(plan.features, moment, candidates, failures, plan.declared)
+    for scorer in plan.scorers:
+        with boundary(scorer.name, failures):
+            score = conformance.check_scorer(scorer, moment.query, features, plan.models)
+            if score is not None:
+                _check_selectors(plan, moment, features, score, failures)
+    return {failure.component: failure.reason for failure in failures}
+
+
+def _check_selectors(
+    plan: "Plan", moment: "Moment", features: "FeatureFrame", score: "Score", failures: "list[Failure]"
+) -> None:
+    from midstream.ranking.boundary import boundary
+    from midstream.ranking.plan import SELECTOR
+    from midstream.testing.conformance.conformance import check_selector
+
+    for selector in plan.selectors:
+        with boundary(SELECTOR, failures):
+            check_selector(selector, moment.query, features, score)
+
+
+def _dry_query(plan: "Plan", fold: "Fold", waiting: frozenset[str]) -> Finding:
+    """Ask a placement once; return what is wrong with the answer, and what was answered without."""
+    from midstream.app.inspect.query_offline import ask_fold
+    from midstream.engine.types import Ask
+
+    served = ask_fold(fold, plan, Ask(plan.name)).served
+    failed = [f"{each.component} failed: {each.reason}" for each in served.failures if each.component not in waiting]
+    if not len(served.selection.chosen):
+        failed.append(f"no item was served; removed: {dict(served.removed)}")
+    without = sorted(each.component for each in served.failures if each.component in waiting)
+    warning = f"answered without {', '.join(without)}, tier {served.tier}" if without else ""
+    return Finding(plan.name, "a dry query", "; ".join(failed), warning)

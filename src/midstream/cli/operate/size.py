@@ -1,0 +1,37 @@
+"""``midstream size``: the memory of each table and each model, now and at its maximum."""
+
+from pathlib import Path
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, bytes_text, out, print_json, table_of
+
+app = typer.Typer()
+
+
+@app.command("size")
+def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Print the memory of each table and each model.
+
+    As the log fills it now, and at the maxima of midstream.toml.
+    """
+    sizes = sizes_of(folder)
+    if as_json:
+        print_json(sizes)
+        return
+    rows = [(name, bytes_text(each["bytes_now"]), bytes_text(each["bytes_max"])) for name, each in sizes.items()]
+    out.print(table_of(("table", "now", "at the maximum"), rows))
+
+
+def sizes_of(folder: Path) -> dict[str, dict[str, int]]:
+    """Return the bytes of each table, of all tables, and of each model, by name."""
+    from midstream.app.opening import config_to_read
+    from midstream.app.operate.memory_report import memory_of
+
+    memory = memory_of(folder, config_to_read(folder))
+    tables, models = (
+        {name: {"bytes_now": each.bytes_now, "bytes_max": each.bytes_max} for name, each in sizes.items()}
+        for sizes in (memory.tables, memory.models)
+    )
+    total = {key: sum(each[key] for each in tables.values()) for key in ("bytes_now", "bytes_max")}
+    return {**tables, "all tables": total, **models}

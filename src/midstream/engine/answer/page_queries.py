@@ -1,0 +1,102 @@
+"""The slates of a page before they are made: which of them can be, and what is wrong with the others."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from midstream.core.errors import Fault, MidstreamError, RequestInvalid
+from midstream.core.types import Query
+from midstream.engine.answer.inline_explanation import require_why
+from midstream.engine.answer.query_mapping import query_of
+from midstream.engine.request_validation import PAGE_ITEMS_MAX
+from midstream.engine.types import Ask, SlateRefused
+from midstream.ranking.filters.expression_filter import request_faults
+from midstream.ranking.plan import Plan
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+_OF_A_SLATE = ("/n", "/filter", "/exclude", "/fields")
+"""Where what is wrong may stand that a slate has for itself; the rest is the page's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What of a page can be made, and what cannot, by place on the page."""
+
+    made: Mapping[int, tuple[Plan, Query]]
+    refused: Mapping[int, SlateRefused]
+
+    @property
+    def page_id(self) -> str:
+        """Request id of the first slate."""
+        return next(iter(self.made.values()))[1].request_id
+
+
+def slots_of(engine: "Engine", asks: Sequence[Ask]) -> Slots:
+    """Return the slates of a page, each with a request id, a seed and the time.
+
+    Raises:
+        MidstreamError: None can be made: what is wrong with the first.
+        RequestInvalid: They have too many items together.
+    """
+    made: dict[int, tuple[Plan, Query]] = {}
+    refused: dict[int, SlateRefused] = {}
+    now_ms = engine.clock()
+    page_id = ""
+    for place, ask in enumerate(asks):
+        try:
+            plan = engine.plan(ask.placement)
+            require_why(ask, plan)
+            query = query_of(ask, plan, *engine.host.request_ids.make(), now_ms)
+            if faults := request_faults(plan.filters, query, plan.conditions):
+                raise RequestInvalid(faults)
+        except MidstreamError as error:
+            refused[place] = SlateRefused(ask.placement, _on_page(error, place))
+            continue
+        page_id = page_id or query.request_id
+        made[place] = plan, replace(query, page_id=page_id)
+    if not made:
+        raise refused[0].error
+    require_items((place, query.slate_size) for place, (_, query) in made.items())
+    return Slots(made, refused)
+
+
+def require_count(where: str, count: int, count_max: int) -> None:
+    """Refuse a list that is empty or too long.
+
+    Raises:
+        RequestInvalid: It is.
+    """
+    if not 1 <= count <= count_max:
+        raise RequestInvalid((Fault(f"/{where}", f"{count} came.", f"1 to {count_max} {where}.", "docs/http.md"),))
+
+
+def require_items(sizes: Iterable[tuple[int, int]]) -> None:
+    """Refuse a page with more items than it may have.
+
+    Args:
+        sizes: Place on the page and items of each slate, in order.
+
+    Raises:
+        RequestInvalid: It points at the first slate with which they are too many.
+    """
+    count = 0
+    for place, size in sizes:
+        if count + size > PAGE_ITEMS_MAX:
+            came = f"{size} items came to {count} of the slates before."
+            right = f"At most {PAGE_ITEMS_MAX} on a page, here at most {PAGE_ITEMS_MAX - count}; without n: slate_size."
+            raise RequestInvalid((Fault(f"/placements/{place}/n", came, right, "docs/http.md"),))
+        count += size
+
+
+def _on_page(error: MidstreamError, place: int) -> MidstreamError:
+    """Return the error with pointers into the page's list of placements."""
+    if type(error) is not RequestInvalid:
+        return error
+    return RequestInvalid(
+        tuple(
+            replace(fault, where=f"/placements/{place}{fault.where}") if fault.where.startswith(_OF_A_SLATE) else fault
+            for fault in error.faults
+        )
+    )

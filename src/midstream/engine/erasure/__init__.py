@@ -1,0 +1,1 @@
+"""Erased users and retracted imports come in, a log written anew without them goes into service."""

@@ -1,0 +1,241 @@
+"""A log written anew without the users who were erased: as many events, at the same positions and log times.
+
+The new log is made beside the old one, in a folder that counts for nothing (``log-1.new``), with one generation more.
+It is complete before it is given its name; that one rename is the commit. Whatever ends a rewrite before it leaves the
+old log in use, whatever comes after it finds the new one; a start removes what is left of the other.
+
+History stays history and segments stay segments, each event in the same one of the two. A base that stands for what
+retention cut is made again from the state at the cut without those users.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from midstream.core.errors import AppendFailed
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.child_process import Pace
+from midstream.engine.erasure.log_copy import LogCopy, append_days, open_new, remove_lock
+from midstream.engine.erasure.redaction import Blanker, Erased, find_erased
+from midstream.engine.folder import DataFolder
+from midstream.engine.ingest.log_reader import batches
+from midstream.engine.snapshots import compactions
+from midstream.engine.snapshots.base_state import beginning, everything, store_base
+from midstream.events.disk import Disk
+from midstream.events.file_modes import make_folder, open_file
+from midstream.events.segments.log_identity import LogIdentity, identity_of, write_identity
+from midstream.events.segments.segment_reader import SegmentReader
+from midstream.events.segments.segment_scan import make_first_segment
+from midstream.events.segments.segments import SegmentLog
+from midstream.state.settings import FoldSettings
+
+NEW_SUFFIX = ".new"
+SNAPSHOTS_NAME = "snapshots"
+RECEIPT_NAME = "receipt.json"
+
+
+class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a rewrite did, without naming anybody."""
+
+    generation_before: int
+    generation: int
+    log_position: int
+    """Events before it were looked at."""
+    erasures: tuple[int, ...]
+    """Log positions of the erases that it carried out."""
+    ids: tuple[str, ...]
+    """Of each erased id a BLAKE2b with the salt, 32 hex digits: whoever has an id can see that it was erased."""
+    salt: str
+    events: dict[str, int]
+    """Events that were changed, by kind, in segments and history together."""
+    history_files: int = 0
+    """Files of history that were written anew."""
+    dead_letters: int = 0
+    """Letters that named an erased id, dropped."""
+    import_rejected: int = 0
+    """Rejected rows of the last import that named one, dropped."""
+    snapshots: int = 0
+    """Snapshots of the generation before, dropped."""
+    digest: str = ""
+    """Of the state that the rewritten log gives at ``log_position``."""
+    time_ms: int = 0
+    """Wall clock at the commit."""
+
+
+@dataclass(slots=True, eq=False)
+class Rewrite:
+    """One rewrite: the old log, who is erased in it, and the new one so far."""
+
+    data: DataFolder
+    disk: Disk
+    segment_bytes: int
+    pace: Pace
+    _blanker: Blanker = field(init=False)
+    _old: SegmentReader = field(init=False)
+
+    @property
+    def target(self) -> Path:
+        """Where the new log grows."""
+        return new_log(self.data)
+
+    def make(self, upto: LogPosition, settings: FoldSettings) -> "Made":
+        """Write the new log up to a log position.
+
+        Args:
+            upto: All before it is durable, and its erases are carried out.
+            settings: Of the fold version in service: say which events are copies, and what a base has to have where
+                the beginning of the log was cut.
+
+        Raises:
+            LogDamaged: The old log cannot be trusted.
+            OSError: The disk.
+        """
+        shutil.rmtree(self.target, ignore_errors=True)
+        self._old = SegmentReader(self.data.log, self.disk)
+        erased = find_erased(
+            lambda: self._paced("looking", everything(self._old, upto), upto),
+            settings.limits.event_ids_max,
+            settings.hash_key(),
+        )
+        self._blanker = Blanker(erased)
+        self.disk.make_folder(self.target)
+        before = self._old.identity
+        identity = identity_of(before.id_bytes, before.generation + 1)
+        write_identity(self.target, self.disk, identity)
+        base = [self._blanker.blank(first, batch) for first, batch in self._base_events()]
+        copy = LogCopy(self._old, self.target, self.disk, self._blanker.blank, self.pace)
+        history = copy.history()
+        make_first_segment(self.target, self.disk, 0 if history is None else history.end)
+        if self._old.begin:
+            self._base(base, erased, settings)
+        files = 0 if history is None else len(history.files)
+        with open_new(self.target, self.disk, self.segment_bytes) as log:
+            copy.append(log, upto)
+        return Made(erased, identity, files, dict(self._blanker.blanked_counts))
+
+    def _base_events(self) -> Iterator[tuple[LogPosition, EventBatch]]:
+        """Yield what stands for the events that retention cut."""
+        for first, batch in everything(self._old, LogPosition(self._old.begin)):
+            if first < self._old.begin:
+                yield first, batch
+
+    def _base(self, events: list[EventBatch], erased: Erased, settings: FoldSettings) -> None:
+        """Make the base of the new log: the old one's state without those users."""
+        dropped = compactions.dropped_by(self.data, settings)
+        fold = beginning(settings, dropped, self._old, self.pace)
+        fold.forget(erased.hashes())
+        store_base(fold, SegmentReader(self.target, self.disk), events, self.pace)
+
+    def _paced(
+        self, stage: str, every: Iterator[tuple[LogPosition, EventBatch]], total: int
+    ) -> Iterator[tuple[LogPosition, EventBatch]]:
+        for first, batch in every:
+            yield first, batch
+            self.pace.say(stage, first + len(batch), total)
+            self.pace.rest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """A new log, up to where it was told."""
+
+    erased: Erased
+    identity: LogIdentity
+    history_files: int
+    blanked: dict[str, int]
+
+
+def new_log(data: DataFolder) -> Path:
+    """Return where a rewrite makes the new log; nobody takes it for one."""
+    following = data.next_log()
+    return following.with_name(following.name + NEW_SUFFIX)
+
+
+def go_on(old: SegmentReader, log: SegmentLog, erased: Erased, upto: LogPosition) -> None:
+    """Append to a new log what came to the old one since, up to a log position.
+
+    Raises:
+        LogDamaged: The old log cannot be trusted.
+        AppendFailed: The new one takes nothing more.
+    """
+    blanker = Blanker(erased)
+    for first, batch in batches(lambda after, limit: old.read(after, limit, upto), log.end, upto):
+        append_days(log, blanker.blank(first, batch))
+
+
+def commit(data: DataFolder, disk: Disk) -> Path:
+    """Give the new log its name: from then on it is the log. Return where it lies.
+
+    Raises:
+        OSError: The disk; the old log is in use still.
+        AppendFailed: The disk, and nobody knows which of the two logs the next start will find. Both have all events;
+            neither may take another one.
+    """
+    target = new_log(data)
+    final = data.next_log()
+    remove_lock(target)
+    disk.sync_folder(target)
+    try:
+        disk.rename(target, final)
+        disk.sync_folder(data.root)
+    except OSError as error:
+        _take_back(data, disk, final, target, error)
+        raise
+    return final
+
+
+def _take_back(data: DataFolder, disk: Disk, final: Path, target: Path, error: OSError) -> None:
+    """Make sure that the next start finds the old log, by a change of names that is durable."""
+    try:
+        if final.exists():
+            disk.rename(final, target)
+        disk.sync_folder(data.root)
+    except OSError as second:
+        message = (
+            f"{final}: the rewritten log was to take the old one's place, the disk failed ({error.strerror or error}), "
+            f"and so did taking that back ({second.strerror or second}). The next start finds one of the two"
+        )
+        raise AppendFailed(message) from error
+
+
+def write_receipt(data: DataFolder, receipt: Receipt) -> None:
+    """Lay a receipt into the new log, with which it is committed."""
+    path = new_log(data) / RECEIPT_NAME
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(receipt), indent=2) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def settle(data: DataFolder) -> None:
+    """After a commit, and at each start: put snapshot and receipt where they belong, remove what was broken off.
+
+    Hold the lock of the data folder.
+    """
+    log = data.log
+    for path in data.root.glob(f"log-*{NEW_SUFFIX}"):
+        shutil.rmtree(path)
+    made = log / SNAPSHOTS_NAME
+    if made.is_dir():
+        make_folder(data.snapshots)
+        for snapshot in made.iterdir():
+            shutil.rmtree(data.snapshots / snapshot.name, ignore_errors=True)
+            snapshot.replace(data.snapshots / snapshot.name)
+        made.rmdir()
+    written = log / RECEIPT_NAME
+    if written.is_file():
+        receipt = msgspec.json.decode(written.read_bytes(), type=Receipt)
+        make_folder(data.receipts)
+        written.replace(data.receipts / f"{receipt.time_ms}-{receipt.generation}.json")
+
+
+def receipts(data: DataFolder) -> list[Receipt]:
+    """Return all receipts, the oldest first."""
+    if not data.receipts.is_dir():
+        return []
+    found = [msgspec.json.decode(path.read_bytes(), type=Receipt) for path in data.receipts.glob("*.json")]
+    return sorted(found, key=lambda each: each.generation)

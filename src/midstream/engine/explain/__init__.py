@@ -1,0 +1,1 @@
+"""Request ids come in, explanations made by a child process go out."""

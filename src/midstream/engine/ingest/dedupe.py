@@ -1,0 +1,224 @@
+"""What of a batch is new: dedupe over applied and pending events, and what the configuration refuses.
+
+The fold repeats the dedupe, so an event that slips through (its first copy pending when a process died) is still
+applied once; here it keeps duplicates out of the log and gives each its answer.
+"""
+
+from asyncio import Future
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import EventBatch, Index, Mask
+from midstream.engine.types import Outcome
+from midstream.events.schema import pick, texts_of
+from midstream.events.values import merged_id
+from midstream.state.fold import Fold
+from midstream.state.ids.event_ids import Fingerprints
+from midstream.state.ids.pending_ids import PendingIds
+from midstream.state.structures.hashing import id_hash
+
+_ITEM_TEXT, _BODY_TEXT = 3, 6
+"""Places of the item id and of the body among the texts of a row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admitted:
+    """What is to be appended, and what became of the rest."""
+
+    batch: EventBatch
+    outcome: NDArray[np.uint8]
+    """``Outcome`` of each row that came."""
+    first_copies: tuple[Future[None], ...]
+    """Of duplicates of pending events: wait for these before answering."""
+    erased: Index
+    """Rows refused because their user was erased, ascending."""
+    prints: Fingerprints
+    """Of the events to be appended; pending until ``release``."""
+    lot: int
+    """Number of the batch among those that were admitted."""
+    items: Counter[str]
+    """Named by the item events among them: coming until ``release``. Empty unless unknown items are refused."""
+
+
+class Intake:
+    """The ids on their way into the log, in front of those that are applied."""
+
+    def __init__(self, fold: Fold) -> None:
+        """Look applied ids up in ``fold``."""
+        self.fold = fold
+        """The state in service. Another one at the same log position may take its place between two calls."""
+        self._pending = PendingIds()
+        self._tickets: dict[int, Future[None]] = {}
+        """Of each lot with pending events."""
+        self._lots = count()
+        self._coming: Counter[str] = Counter()
+        self._waiting: dict[Admitted, list[_Named] | None] = {}
+        """What is not applied yet, with the items it names once somebody had to know."""
+        self._waiting_count = 0
+
+    def admit(self, batch: EventBatch, ticket: Future[None]) -> Admitted:
+        """Sort a batch into new events, duplicates and refusals; the new ones are pending under ``ticket``.
+
+        Cost: about 0.2 µs an event and 15 µs a batch.
+        """
+        prints = self.fold.event_ids.fingerprints(batch)
+        outcome = self.fold.event_ids.find(prints).astype(np.uint8)
+        erased = self._erased(batch, outcome)
+        outcome[erased] = Outcome.REFUSED
+        for index in self._refused(batch, outcome):
+            outcome[index] = Outcome.REFUSED
+        lot = next(self._lots)
+        first = self._pending.admit(prints, outcome, lot)
+        waits = [self._tickets[each] for each in np.unique(first[first >= 0]).tolist() if each != lot]
+        fresh = batch
+        if outcome.any():
+            chosen = np.flatnonzero(outcome == Outcome.RECORDED)
+            fresh, prints = pick(batch, chosen), prints[chosen]
+        items = Counter(self._items_of(fresh).keys())
+        self._coming.update(items)
+        admitted = Admitted(fresh, outcome, tuple(waits), erased, prints, lot, items)
+        if len(fresh):
+            self._tickets[lot] = ticket
+            self._waiting[admitted] = None
+            self._waiting_count += len(fresh)
+        return admitted
+
+    def _erased(self, batch: EventBatch, outcome: NDArray[np.uint8]) -> Index:
+        """Return the new rows that are late copies of an erased user's, merges of one too.
+
+        Costs nothing while nobody was erased.
+        """
+        erasures = self.fold.vocabulary.erasures
+        late = erasures.late_copies(batch, self.fold.vocabulary.id_key)
+        if late is None:
+            return np.empty(0, dtype=np.int32)
+        is_merge = (batch.rows["kind"] == Kind.USER) & (batch.rows["operation"] == Operation.MERGE)
+        for row in np.flatnonzero(is_merge & ~late).tolist():  # they name another id, and so would the log
+            other = id_hash(merged_id(texts_of(batch, row)[_BODY_TEXT]), self.fold.vocabulary.id_key)
+            late[row] = bool(erasures.refused(batch.rows[row : row + 1], np.array([other], dtype=np.uint64)))
+        return np.flatnonzero(late & (outcome == Outcome.RECORDED)).astype(np.int32)
+
+    def release(self, admitted: Admitted, ticket: Future[None]) -> None:
+        """The events are applied, or were not stored: they are on their way no more."""
+        if not ticket.cancelled():
+            ticket.exception()  # seen here, for the case that its request was given up
+        self._pending.release(admitted.prints, admitted.lot)
+        del self._tickets[admitted.lot]
+        self._coming -= admitted.items
+        del self._waiting[admitted]
+        self._waiting_count -= len(admitted.batch)
+
+    def _refused(self, batch: EventBatch, outcome: NDArray[np.uint8]) -> list[int]:
+        """Return rows of unknown items that may not become known: by configuration, or because there is no room."""
+        refused = self._surplus(batch, outcome)
+        if self.fold.settings.unknown_items == "reject":
+            kinds = batch.rows["kind"]
+            acts = np.flatnonzero((kinds == Kind.INTERACTION) | (kinds == Kind.IMPRESSION))
+            made = self._items_of(batch, refused)
+            items = {int(row): _item_id(batch, int(row)) for row in acts}
+            unknown = self._unknown(set(items.values()) - self._coming.keys())
+            refused.extend(row for row, item in items.items() if item in unknown and made.get(item, row) >= row)
+        return refused
+
+    def _surplus(self, batch: EventBatch, outcome: NDArray[np.uint8]) -> list[int]:
+        """Return the rows that put an item for which the catalogue has no place left.
+
+        Whoever came before takes places too: earlier rows, and events that are not applied yet. Only where those
+        could be as many as there are places are they looked at, each once, at about 5 µs.
+        """
+        free = self.fold.settings.limits.items_max - self.fold.vocabulary.item_count
+        if free >= self._waiting_count + len(batch) or not _puts(batch).any():
+            return []
+        places = self._places(free)
+        named = _named(batch, outcome == Outcome.RECORDED)
+        unknown = self._unknown({name.item for name in named})
+        return [name.row for name in named if name.item in unknown and not places.take(name)]
+
+    def _places(self, free: int) -> "_Places":
+        """Return the places that are free once all that waits is applied."""
+        settings, vocabulary = self.fold.settings, self.fold.vocabulary
+        makes_items = settings.unknown_items != "reject"
+        clicks_free = settings.limits.click_items_max - vocabulary.click_item_count if makes_items else 0
+        places = _Places(free, clicks_free)
+        if free <= 0:
+            return places
+        for admitted, found in self._waiting.items():
+            if found is None:
+                self._waiting[admitted] = _named(admitted.batch)
+        waiting = [name for found in self._waiting.values() if found is not None for name in found]
+        unknown = self._unknown({name.item for name in waiting})  # the others are applied already
+        for name in waiting:
+            if name.item in unknown:
+                places.take(name)
+        return places
+
+    def _items_of(self, batch: EventBatch, refused: Collection[int] = ()) -> dict[str, int]:
+        """Return the items that a batch itself makes known, each with its first row; none where all are taken."""
+        if self.fold.settings.unknown_items != "reject":
+            return {}
+        rows: list[int] = np.flatnonzero(_puts(batch))[::-1].tolist()
+        return {_item_id(batch, row): row for row in rows if row not in refused}
+
+    def _unknown(self, items: Collection[str]) -> set[str]:
+        """Return those of the items that the state has not."""
+        listed = list(items)
+        found: list[int] = self.fold.vocabulary.item_indices(listed).tolist() if listed else []
+        return {item for item, index in zip(listed, found, strict=True) if index < 0}
+
+
+class _Named(NamedTuple):
+    """An event that may make an item."""
+
+    row: int
+    item: str
+    is_put: bool
+
+
+class _Places:
+    """The free places of the catalogue, given away in the order of the log as the fold will do it."""
+
+    def __init__(self, free: int, clicks_free: int) -> None:
+        self._free = free
+        self._clicks_free = clicks_free
+        self._taken: set[str] = set()
+        self._clicks: set[str] = set()
+
+    def take(self, name: _Named) -> bool:
+        """Give the item a place; return False for a put that gets none."""
+        if name.item not in self._taken:
+            has_room = len(self._taken) < self._free
+            if not has_room or not (name.is_put or len(self._clicks) < self._clicks_free):
+                return not name.is_put
+            self._taken.add(name.item)
+            if not name.is_put:
+                self._clicks.add(name.item)
+        if name.is_put:
+            self._clicks.discard(name.item)
+        return True
+
+
+def _item_id(batch: EventBatch, row: int) -> str:
+    return texts_of(batch, row)[_ITEM_TEXT].decode()
+
+
+def _puts(batch: EventBatch) -> Mask:
+    """Return which rows make an item known: a delete only takes away."""
+    return np.asarray((batch.rows["kind"] == Kind.ITEM) & (batch.rows["operation"] != Operation.DELETE))
+
+
+def _named(batch: EventBatch, wanted: Mask | None = None) -> list[_Named]:
+    """Return the events that may make an item, in order; of the wanted rows alone when that is said."""
+    is_put = _puts(batch)
+    makes = is_put | (batch.rows["kind"] == Kind.INTERACTION)
+    if wanted is not None:
+        makes &= wanted
+    rows: list[int] = np.flatnonzero(makes).tolist()
+    named = [_Named(row, _item_id(batch, row), bool(is_put[row])) for row in rows]
+    return [name for name in named if name.item]

@@ -1,0 +1,280 @@
+"""Folding turns: what is durable is applied here, in log order, a little at a time.
+
+One thread owns the state; folding and answering take turns on it. A folding turn applies at most 1,000 events or
+takes about 1 ms, and while answers are being made folding gets at most half of the time.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import Overloaded
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.ingest.log_reader import Read, batches
+from midstream.events.schema import cut
+from midstream.monitoring.metrics import Metrics
+from midstream.state.fold import Fold
+from midstream.state.ids.event_ids import Fingerprints
+
+TURN_EVENTS_MAX = 1_000
+TURN_S_MAX = 0.001
+STEP_COST = 250
+"""Work between two looks at the clock, an interaction being 1: about 0.3 ms."""
+STEP_COST_ALONE = 500
+"""The same while no answers are made: a step itself costs as much as 30 events."""
+DOCUMENT_COST = 25
+"""An item or user event: its JSON is read and merged, 30 µs where an interaction takes 1."""
+SERVED_BYTES = 2_048
+"""Of a served record's body are read in the time of one interaction: what callers send of items makes some 300 kB."""
+WAITERS_MAX = 1_000
+"""Requests that wait for a log position; each holds a connection, and more would only time out."""
+
+
+Ticket = asyncio.Future[None]
+_ITEM = int(Kind.ITEM)
+_USER = int(Kind.USER)
+_SERVED = int(Kind.SERVED)
+
+
+@dataclass(slots=True)
+class Durable:
+    """Events that are durable and not applied yet."""
+
+    first: LogPosition
+    batch: EventBatch
+    prints: Fingerprints | None = None
+    """Of the batch, where they were taken already."""
+    applied: int = 0
+    """Events of the batch that are in the state."""
+
+
+@dataclass(slots=True, order=True)
+class _Waiter:
+    position: int
+    number: int
+    future: asyncio.Future[None] = field(compare=False)
+
+
+class Folding:
+    """The queue of durable events, the turns that apply them, and those who wait for a position."""
+
+    def __init__(self, fold: Fold, monotonic: Callable[[], float], metrics: Metrics) -> None:
+        """Fold into ``fold``; a failure in a table ends the turns for good and is kept in ``failure``."""
+        self.fold = fold
+        """The state in service. Another one at the same log position may take its place between two turns."""
+        self.failure: BaseException | None = None
+        self._monotonic = monotonic
+        self._metrics = metrics
+        self._durable: deque[Durable] = deque()
+        self._tickets: deque[tuple[LogPosition, Ticket]] = deque()
+        self._waiters: list[_Waiter] = []
+        self._numbers = count()
+        self._work = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._answers = 0
+        self._step_cost = STEP_COST
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a log position."""
+        return len(self._waiters)
+
+    def start(self) -> None:
+        """Begin to take turns on the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="midstream-fold")
+        self._task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """Apply all that is durable, then end."""
+        if self.failure is None:
+            await self._idle.wait()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    def add(
+        self,
+        first: LogPosition,
+        batch: EventBatch,
+        tickets: Iterable[tuple[LogPosition, Ticket]],
+        prints: Fingerprints | None = None,
+    ) -> None:
+        """Queue durable events; each ticket is resolved when the state stands at its position, in order."""
+        self._tickets.extend(tickets)
+        if self.failure is not None:
+            self._give_up()
+            return
+        self._durable.append(Durable(first, batch, prints))
+        self._idle.clear()
+        self._work.set()
+
+    def note_answer(self) -> None:
+        """An answer was made: while there are answers, folding keeps to half of the time."""
+        self._answers += 1
+
+    async def reached(self, position: LogPosition, timeout_s: float) -> bool:
+        """Wait until a position is applied; return False when the time is over before.
+
+        Raises:
+            Overloaded: As many requests wait as may.
+        """
+        if self.fold.log_position >= position:
+            return True
+        if len(self._waiters) >= WAITERS_MAX:
+            message = f"{WAITERS_MAX} requests wait for a log position already"
+            raise Overloaded(message)
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, _Waiter(position, next(self._numbers), future))
+        try:
+            await asyncio.wait((future,), timeout=max(timeout_s, 0.0))
+        finally:
+            is_reached = future.done()
+            if not is_reached:  # the time is over, or whoever asked is gone: its place is another's
+                future.cancel()
+                self._waiters = [waiter for waiter in self._waiters if not waiter.future.cancelled()]
+                heapq.heapify(self._waiters)
+        return is_reached
+
+    async def progress(self, timeout_s: float) -> bool:
+        """Wait until anything more is applied; return False when the time is over before.
+
+        Raises:
+            Overloaded: As many requests wait as may.
+        """
+        return await self.reached(LogPosition(self.fold.log_position + 1), timeout_s)
+
+    async def bring_up(self, fold: Fold, read: Read) -> None:
+        """Fold what the log has into a state beside the one in service, until both stand at the same position.
+
+        In turns of twice the length that the state in service has, so that it gets there whatever comes in; while
+        answers are made they get half of the time, as beside any folding. When it returns nothing has been awaited
+        since the two were equal, so they can be swapped.
+
+        Args:
+            fold: At or behind the position of the state in service.
+            read: Of the log.
+        """
+        answers = self._answers
+        ahead: Iterator[tuple[LogPosition, EventBatch]] = iter(())
+        while True:
+            began = self._monotonic()
+            budget = 2 * TURN_EVENTS_MAX
+            while budget > 0 and self._monotonic() < began + 2 * TURN_S_MAX:
+                first, batch = next(ahead, (fold.log_position, None))
+                if batch is None:
+                    if fold.log_position == self.fold.log_position:
+                        return
+                    ahead = steps(batches(read, fold.log_position, self.fold.log_position))
+                    continue
+                fold.apply(first, batch)
+                budget -= len(batch)
+            answers = await self._make_room(answers, began, waits=True)
+            if self.failure is not None:
+                raise self.failure
+
+    async def _run(self) -> None:
+        answers = self._answers
+        while True:
+            await self._work.wait()
+            began = self._monotonic()
+            self._step_cost = STEP_COST if self._answers > answers else STEP_COST_ALONE
+            self._turn(began + TURN_S_MAX)
+            ended = self._monotonic()
+            self._metrics.observe_fold_turn(ended - began)
+            if not self._durable:
+                self._work.clear()
+                self._idle.set()
+            answers = await self._make_room(answers, began, waits=bool(self._durable))
+
+    async def _make_room(self, answers: int, began: float, *, waits: bool) -> int:
+        """Let others take turns, while answers are made for as long as this one took; return the answers so far.
+
+        Args:
+            answers: How many there were at the turn before.
+            began: When this turn did.
+            waits: Something is left to be folded; else whoever comes next need not wait.
+        """
+        ended = self._monotonic()
+        made = self._answers
+        await asyncio.sleep(0)
+        is_due = waits and made > answers
+        while is_due and self._monotonic() - ended < ended - began:  # noqa: ASYNC110  a timer sleeps 1 ms
+            await asyncio.sleep(0)
+        return made
+
+    def _turn(self, until: float) -> None:
+        budget = TURN_EVENTS_MAX
+        while self._durable and budget > 0:
+            head = self._durable[0]
+            start = head.applied
+            stop = start + step_length(head.batch.rows[start : start + min(self._step_cost, budget)])
+            prints = None if head.prints is None else head.prints[start:stop]
+            self.fold.apply(LogPosition(head.first + start), cut(head.batch, start, stop), prints)
+            head.applied = stop
+            budget -= stop - start
+            if stop == len(head.batch):
+                self._durable.popleft()
+            if self._monotonic() >= until:
+                break
+        while self._tickets and self._tickets[0][0] <= self.fold.log_position:
+            ticket = self._tickets.popleft()[1]
+            if not ticket.done():
+                ticket.set_result(None)
+        while self._waiters and self._waiters[0].position <= self.fold.log_position:
+            waiter = heapq.heappop(self._waiters)
+            if not waiter.future.done():
+                waiter.future.set_result(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Keep what ended the turns: a table that raises is a bug, and nothing is applied or acknowledged after it."""
+        if task.cancelled():
+            return
+        self.failure = task.exception()
+        self._idle.set()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Keep nothing that will never be applied, and tell everyone who waits for it."""
+        self._durable.clear()
+        while self._tickets:
+            ticket = self._tickets.popleft()[1]
+            if not ticket.done() and self.failure is not None:
+                ticket.set_exception(self.failure)
+
+
+def steps(events: Iterable[tuple[LogPosition, EventBatch]]) -> Iterator[tuple[LogPosition, EventBatch]]:
+    """Yield events in parts of one step's work."""
+    for first, batch in events:
+        start = 0
+        while start < len(batch):
+            stop = start + step_length(batch.rows[start : start + STEP_COST])
+            yield LogPosition(first + start), cut(batch, start, stop)
+            start = stop
+
+
+def step_length(rows: NDArray[np.void]) -> int:
+    """Return how many of these events, rows of a batch, at least one, are one step's work.
+
+    Cost: 3 µs for a few of usual size, such as a lot of served records; 20 µs where they must be counted.
+    """
+    bodies = int(rows["body_length"].sum()) // SERVED_BYTES
+    if len(rows) * DOCUMENT_COST + bodies <= STEP_COST:
+        return len(rows)
+    kind = rows["kind"]
+    is_document = (kind == _ITEM) | (kind == _USER)
+    if not is_document.any() and len(rows) + bodies <= STEP_COST:
+        return len(rows)
+    is_served = kind == _SERVED
+    if not is_document.any() and not is_served.any():
+        return len(kind)
+    cost = np.where(is_document, DOCUMENT_COST, 1 + is_served * (rows["body_length"] // SERVED_BYTES)).cumsum()
+    return max(1, int(np.searchsorted(cost, STEP_COST, side="right")))

@@ -1,0 +1,185 @@
+"""Served records on their way to the log: nobody waits for them, so they go in small lots instead of one by one.
+
+What the log has no room for now is kept and handed over again, up to a maximum; beyond it the oldest are lost, counted,
+and said in health. A record is taken out of here only when the queue has it, and comes back when the disk was full. One
+that reaches the log twice counts once, as the fold knows its request.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection
+
+from midstream.core.errors import AppendFailed, DiskFull, Overloaded
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch
+from midstream.engine.ingest.served_forwarder import Forwarding
+from midstream.engine.ingest.writer import Entry, Writer, Written
+from midstream.events.schema import Event, build, event_at
+from midstream.monitoring.metrics import Metrics
+
+LINGER_S = 0.02
+"""A record waits this long for others, or for the next event: at 1,000 answers a second 20 share one sync."""
+LOT_EVENTS_MAX = 256
+"""150 kB at 600 bytes a record: goes at once."""
+LOT_BYTES_MAX = 1 << 20
+"""Of bodies; the one that reaches it goes at once. A ranking of 1,000 items has 30 kB, with a field of each 60."""
+KEPT_EVENTS_MAX = 10_000
+"""Records that the log has no room for: ten seconds at 1,000 answers a second, 6 MB at 600 bytes."""
+KEPT_BYTES_MAX = 16 << 20
+"""Bytes of those, 16 MiB: a quarter of what may wait for the log itself."""
+AGAIN_S = 0.1
+"""Until what was kept is handed over again: a queue of 100,000 events takes a second."""
+AGAIN_FULL_S = 1.0
+"""The same after the disk was full, which somebody has to end."""
+STOP_S_MAX = 5.0
+"""How long the end of a process waits for room."""
+LOST_SHOWN_S = 600.0
+"""How long health says that records were lost, after the last of them."""
+CONCERN = "served"
+
+
+class Outbox:
+    """Collects served records; they reach the log before any later event of a caller."""
+
+    def __init__(
+        self,
+        writer: Writer | Forwarding,
+        is_refused: Callable[[], bool],
+        metrics: Metrics,
+        concerns: dict[str, str] | None = None,
+    ) -> None:
+        """Hand over to ``writer`` unless the log takes nothing more, as ``is_refused`` says; say losses in both."""
+        self.on_lost: Callable[[Collection[str]], object] = len
+        """Told the ids of the requests whose records are lost: nobody needs to wait for them."""
+        self._writer = writer
+        self._is_refused = is_refused
+        self._metrics = metrics
+        self._concerns = {} if concerns is None else concerns
+        self._events: list[Event] = []
+        self._bytes = 0
+        self._lots: deque[Entry] = deque()
+        """What was collected before, and is not handed over."""
+        self._lost = 0
+        self._returned = 0
+        """Entries of the frames that were handed back."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._shown: asyncio.TimerHandle | None = None
+
+    def add(self, event: Event) -> None:
+        """Take a record; it is in the log some milliseconds later."""
+        self._events.append(event)
+        self._bytes += len(event.body)
+        if len(self._events) >= LOT_EVENTS_MAX or self._bytes >= LOT_BYTES_MAX:
+            self.flush()
+        elif self._timer is None:
+            self._again_in(LINGER_S)
+
+    def add_lot(self, lot: EventBatch) -> None:
+        """Take records that another process collected."""
+        self._pack()
+        self._lots.append(Entry(lot, None))
+        self.flush()
+
+    def submit(self, entry: Entry) -> None:
+        """Hand over an event with all that was collected before it, in one commit, or nothing of either.
+
+        Raises:
+            Overloaded: The queue is at its maximum; what was collected stays here.
+            AppendFailed: The log takes nothing more.
+        """
+        self._pack()
+        if self._lots and self._is_refused():
+            self._lose(self._lots)
+        self._writer.submit(*self._lots, entry)
+        self._lots.clear()
+        self._stop_timer()
+
+    def flush(self) -> None:
+        """Hand over what was collected; where there is no room for it, keep it and try again."""
+        self._stop_timer()
+        self._pack()
+        if self._is_refused():
+            self._lose(self._lots)
+        try:
+            while self._lots:
+                self._writer.submit(self._lots[0])
+                self._lots.popleft()
+        except Overloaded:
+            self._metrics.count_overload("served")
+            self._keep(AGAIN_S)
+        except AppendFailed:
+            self._lose(self._lots)
+
+    def handed_back(self, written: Written) -> None:
+        """Take back what was handed over and not stored, for want of room: told of every frame.
+
+        It goes in front of all that follows, so only where nothing else was queued since; else it is lost.
+        """
+        self._returned += len(written.entries)
+        if written.error is None:
+            return
+        served = [
+            each for each in written.entries if each.ticket is None and (each.batch.rows["kind"] == Kind.SERVED).all()
+        ]
+        self._lots.extendleft(reversed(served))
+        is_last = isinstance(self._writer, Writer) and self._writer.submitted_entries == self._returned
+        if not isinstance(written.error, DiskFull):
+            self._lose(self._lots)
+        elif served and is_last:
+            self._keep(AGAIN_FULL_S)
+        elif served:
+            self._lose(deque(self._lots.popleft() for _ in served))
+
+    async def drain(self) -> None:
+        """Hand over all there is before the writer closes, waiting a little for room; what finds none is lost."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + STOP_S_MAX
+        self.flush()
+        while self._lots and loop.time() < until:
+            await asyncio.sleep(AGAIN_S)
+            self.flush()
+        self._lose(self._lots)
+        self._stop_timer()
+
+    def _pack(self) -> None:
+        events, self._events, self._bytes = self._events, [], 0
+        if events:
+            self._lots.append(Entry(build(events), None))
+
+    def _keep(self, again_s: float) -> None:
+        """Keep what may be, the newest of it: what somebody was served last is what the next slate goes by."""
+        events = sum(len(lot.batch) for lot in self._lots)
+        bytes_count = sum(lot.bytes_count for lot in self._lots)
+        surplus: deque[Entry] = deque()
+        while self._lots and (events > KEPT_EVENTS_MAX or bytes_count > KEPT_BYTES_MAX):
+            lot = self._lots.popleft()
+            events, bytes_count = events - len(lot.batch), bytes_count - lot.bytes_count
+            surplus.append(lot)
+        self._lose(surplus)
+        self._again_in(again_s)
+
+    def _lose(self, lots: deque[Entry]) -> None:
+        """Give up lots, and say so."""
+        if not lots:
+            return
+        gone = {event_at(lot.batch, row).request_id for lot in lots for row in range(len(lot.batch))}
+        lots.clear()
+        self._lost += len(gone)
+        self._metrics.count_served_lost(len(gone))
+        self.on_lost(gone)
+        self._concerns[CONCERN] = (
+            f"{self._lost} served records were lost since the start, as the log took no more: their slates cannot be "
+            "explained, and what follows from them teaches nothing"
+        )
+        if self._shown is not None:
+            self._shown.cancel()
+        self._shown = asyncio.get_running_loop().call_later(LOST_SHOWN_S, self._concerns.pop, CONCERN, None)
+
+    def _again_in(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.flush)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,33 @@
+"""Ticks: events that say nothing but that time went on, when nothing else says so and something waits for it.
+
+One is on its way at a time. The log's time moves only when a tick is written, so a second one that was made while a
+slow disk held the first would stand at the same log time.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from midstream.core.errors import AppendFailed, Overloaded
+from midstream.core.kinds import Kind
+from midstream.engine.ingest.writer import Entry
+from midstream.events.schema import Event, build
+
+TICK_MS = 60_000
+"""At most one tick a minute of log time, and only while an open session waits for log time to move."""
+
+
+async def append_tick(submit: Callable[[Entry], None]) -> None:
+    """Append one tick, and return when its fate is known.
+
+    Args:
+        submit: Hands an entry to whoever writes, and resolves its ticket when it is applied or was not stored. A tick
+            that it refuses is left out.
+    """
+    ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    # What went wrong with it is told by the engine's health; read here, so that nobody is told that nobody read it.
+    ticket.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    try:
+        submit(Entry(build((Event(Kind.TICK),)), ticket))
+    except (Overloaded, AppendFailed):  # what waits moves log time on too; a dead log is told elsewhere
+        return
+    await asyncio.wait((ticket,))

@@ -1,0 +1,286 @@
+"""The log thread: takes what is queued, writes one frame, syncs, hands back.
+
+Requests that arrive while a sync is under way share the next one (group commit), so the rate of events does not
+depend on how fast a disk syncs. The thread knows the log and the clock; it never touches state.
+"""
+
+import sys
+import threading
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future as ConcurrentFuture
+from dataclasses import dataclass
+
+import numpy as np
+
+from midstream.core.errors import AppendFailed, MidstreamError, Overloaded
+from midstream.core.kinds import Kind
+from midstream.core.protocols import EventLog
+from midstream.core.types import Clock, EventBatch, LogPosition, TimestampMs
+from midstream.events.schema import TIME_SENT, build, concat
+from midstream.state.ids.event_ids import Fingerprints, fingerprints, joined
+from midstream.state.structures.hashing import IdKey
+
+FRAME_EVENTS_MAX = 10_000
+"""Events in one frame: 2 MB at 200 B, so that a sync stays in the milliseconds."""
+QUEUE_EVENTS_MAX = 100_000
+"""Events that wait for the log: 20 MB at 200 B, and a second of work at the slowest measured rate."""
+QUEUE_BYTES_MAX = 64 << 20
+"""Bytes of those events, 64 MiB: three times 20 MB, and 16 of the largest requests, which are 4 MiB of text each."""
+TICK_STEP_MS_MAX = 3_600_000
+"""A tick alone moves log time an hour at most: one ends every session whose gap is no longer, the next ones the others,
+and a clock that stands a year ahead moves the log by no year while nobody sends anything."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One request's events on their way into the log."""
+
+    batch: EventBatch
+    """Not empty."""
+    ticket: Future[None] | None
+    """Resolved by the owner when the events are applied, or were not stored; None when nobody waits."""
+    prints: Fingerprints | None = None
+    """Of the batch, where they were taken already."""
+
+    @property
+    def bytes_count(self) -> int:
+        """Bytes of its rows and their texts."""
+        return self.batch.rows.nbytes + len(self.batch.text)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """One frame handed back to the owner: durable, or not stored because of ``error``."""
+
+    first: LogPosition
+    batch: EventBatch
+    """All events of the frame, log times stamped."""
+    entries: tuple[Entry, ...]
+    """Whose events they are, in order."""
+    error: AppendFailed | None
+    append_s: float
+    """Seconds that the append took, sync included."""
+    prints: Fingerprints | None = None
+    """Of all events, for the fold; None of what was not stored."""
+
+    def tickets(self) -> list[tuple[LogPosition, Future[None]]]:
+        """Return the ticket of each entry that somebody waits for, with the position after its last event."""
+        found: list[tuple[LogPosition, Future[None]]] = []
+        position = self.first
+        for entry in self.entries:
+            position = LogPosition(position + len(entry.batch))
+            if entry.ticket is not None:
+                found.append((position, entry.ticket))
+        return found
+
+
+class Errand:
+    """Work for the log thread between two frames, which may put another log in the place of the one it has."""
+
+    def __init__(self, work: Callable[[EventLog], EventLog]) -> None:
+        """Call ``work`` with the log; write to what it returns from then on."""
+        self.work = work
+        self.done: ConcurrentFuture[None] = ConcurrentFuture()
+
+
+class Writer:
+    """A bounded queue in front of the log, and the thread that empties it."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        monotonic: Callable[[], float],
+        deliver: Callable[[Written], None],
+        key: IdKey,
+        *,
+        keeps_event_time: bool,
+    ) -> None:
+        """Write to ``log``; call ``deliver`` from the log thread after each frame.
+
+        With ``keeps_event_time`` the events bring their own log time, as in an import into an empty log and in a
+        replay that has its own clock. ``key`` is that of ids, for fingerprints of what comes without.
+        """
+        self._log = log
+        self._clock = clock
+        self._monotonic = monotonic
+        self._deliver = deliver
+        self._key = key
+        self._keeps_event_time = keeps_event_time
+        self._queue: deque[Entry] = deque()
+        self._queued = 0
+        self._queued_bytes = 0
+        self.submitted_entries = 0
+        """All that were ever queued; as many come back through ``deliver``, in the same order."""
+        self._closing = False
+        self._errand: Errand | None = None
+        self._failure: AppendFailed | None = None
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="midstream-log", daemon=True)
+
+    @property
+    def queued_events(self) -> int:
+        """Events that wait for the log."""
+        return self._queued
+
+    def start(self) -> None:
+        """Start the log thread."""
+        self._thread.start()
+
+    def submit(self, *entries: Entry) -> None:
+        """Queue entries, in order and for one commit; their fate comes through ``deliver``.
+
+        Bytes that are too many by themselves (an import's) are taken when nothing else waits: sent again they would
+        not be fewer.
+
+        Raises:
+            Overloaded: The queue is at its maximum, of events or of bytes; nothing was queued.
+        """
+        count = sum(len(entry.batch) for entry in entries)
+        bytes_count = sum(entry.bytes_count for entry in entries)
+        with self._wake:
+            if self._failure is not None:
+                raise self._failure
+            if self._closing:
+                message = "the log is closing"
+                raise Overloaded(message)
+            if self._queued + count > QUEUE_EVENTS_MAX:
+                message = f"{self._queued} events wait for the log, at most {QUEUE_EVENTS_MAX} may"
+                raise Overloaded(message)
+            if self._queue and self._queued_bytes + bytes_count > QUEUE_BYTES_MAX:
+                message = f"{self._queued_bytes} bytes of events wait for the log, at most {QUEUE_BYTES_MAX} may"
+                raise Overloaded(message)
+            self._queue.extend(entries)
+            self.submitted_entries += len(entries)
+            self._queued += count
+            self._queued_bytes += bytes_count
+            self._wake.notify()
+
+    def between_frames(self, work: Callable[[EventLog], EventLog]) -> ConcurrentFuture[None]:
+        """Have the log thread do something while nothing is written.
+
+        Args:
+            work: Given the log; returns the one to write to from then on. A ``MidstreamError`` or ``OSError`` that it
+                raises leaves the log as it is, but for ``AppendFailed``, which says that it may take nothing more.
+                After anything else nobody knows how it is, and nothing more is taken either.
+
+        Raises:
+            Overloaded: The writer is closing, or does something of the kind already.
+        """
+        errand = Errand(work)
+        with self._wake:
+            if self._closing or self._errand is not None:
+                message = "the log is closing, or being replaced already"
+                raise Overloaded(message)
+            self._errand = errand
+            self._wake.notify()
+        return errand.done
+
+    def close(self) -> None:
+        """Write what is queued, then end the thread. Returns when it has ended."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        entries: tuple[Entry, ...] = ()
+        is_over = False
+        try:
+            while (entries := self._take()) or self._errand is not None:
+                if entries:
+                    self._deliver(self._append(entries))
+                    entries = ()
+                self._do_errand()
+            is_over = True
+        finally:
+            if not is_over:
+                bug = AppendFailed("the log thread ended by a bug; the log of the process says which")
+                self._give_up(entries, bug)
+
+    def _do_errand(self) -> None:
+        with self._wake:
+            errand, self._errand = self._errand, None
+        # Marked as begun: whoever gives up from here on does not leave this thread with nowhere to put the outcome.
+        if errand is None or not errand.done.set_running_or_notify_cancel():
+            return
+        try:
+            self._log = errand.work(self._log)
+            errand.done.set_result(None)
+        except AppendFailed as error:
+            errand.done.set_exception(error)
+            self._give_up((), error)
+        except (MidstreamError, OSError) as error:
+            errand.done.set_exception(error)
+        finally:
+            if not errand.done.done():  # a bug, or no memory: it ends this thread, and whoever waits hears of it
+                errand.done.set_exception(sys.exception())
+
+    def _give_up(self, entries: tuple[Entry, ...], failure: AppendFailed) -> None:
+        """Take nothing more, and let nobody wait for what will not be done: the thread ends."""
+        with self._wake:
+            self._closing = True
+            self._failure = failure
+            left = (*entries, *self._queue)
+            self._queue.clear()
+            self._queued = self._queued_bytes = 0
+            errand, self._errand = self._errand, None
+        if errand is not None and errand.done.set_running_or_notify_cancel():
+            errand.done.set_exception(failure)
+        # With nobody's events too: the owner is to know that nothing is taken any more.
+        self._deliver(Written(self._log.end, left[0].batch if left else build(()), left, failure, 0.0))
+
+    def _take(self) -> tuple[Entry, ...]:
+        """Return the entries of the next frame; empty when there is an errand, or nothing will come any more."""
+        with self._wake:
+            while not self._queue and not self._closing and self._errand is None:
+                self._wake.wait()
+            taken: list[Entry] = []
+            count = 0
+            while self._queue and (not taken or count + len(self._queue[0].batch) <= FRAME_EVENTS_MAX):
+                entry = self._queue.popleft()
+                taken.append(entry)
+                count += len(entry.batch)
+            self._queued -= count
+            self._queued_bytes -= sum(entry.bytes_count for entry in taken)
+            return tuple(taken)
+
+    def _append(self, entries: tuple[Entry, ...]) -> Written:
+        began = self._monotonic()
+        now_ms = None if self._keeps_event_time else self._clock()
+        batch = concat([entry.batch for entry in entries])
+        if now_ms is not None and len(batch) == 1 and batch.rows["kind"][0] == Kind.TICK:
+            now_ms = TimestampMs(min(now_ms, self._log.last_log_time_ms + TICK_STEP_MS_MAX))
+        batch = stamp(batch, self._log.last_log_time_ms, now_ms)
+        prints = joined([entry.prints or fingerprints(entry.batch, self._key) for entry in entries])
+        first = self._log.end
+        error: AppendFailed | None = None
+        try:
+            self._log.append(batch)
+        except AppendFailed as failure:  # DiskFull is one: the owner tells them apart
+            error = failure
+        return Written(first, batch, entries, error, self._monotonic() - began, prints)
+
+
+def stamp(batch: EventBatch, last_log_time_ms: int, now_ms: int | None) -> EventBatch:
+    """Return the batch with log times that never go back.
+
+    Args:
+        batch: Not empty.
+        last_log_time_ms: Of the event before.
+        now_ms: The writer's clock; None = each event's own time, as an import into an empty log and a replay with a
+            clock of its own have it: the log time that it brings, as from an export, else its event time.
+
+    Returns:
+        Rows with ``log_time_ms`` = max(last, now), or the running maximum of the events' times.
+    """
+    rows = batch.rows.copy()
+    if now_ms is None:
+        sent = np.where(rows["flags"] & TIME_SENT, rows["event_time_ms"], last_log_time_ms)
+        own = np.where(rows["log_time_ms"] > 0, rows["log_time_ms"], sent)
+        rows["log_time_ms"] = np.maximum.accumulate(np.maximum(own, last_log_time_ms))
+    else:
+        rows["log_time_ms"] = max(last_log_time_ms, now_ms)
+    return EventBatch(rows, batch.text)

@@ -1,0 +1,114 @@
+"""An engine with everything that goes on beside it: its snapshots, and what its start found."""
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+from midstream.core.errors import AppendFailed
+from midstream.core.types import LogPosition
+from midstream.engine.active_config import Configuration, Service
+from midstream.engine.engine import Engine
+from midstream.engine.erasure.eraser import Eraser
+from midstream.engine.explain.explainer import Explainer
+from midstream.engine.history.sealer import Sealer
+from midstream.engine.models.champions import Champions
+from midstream.engine.operational_log import OperationalLog
+from midstream.engine.placements.placing import Placing
+from midstream.engine.rebuild.rebuilder import Rebuilder
+from midstream.engine.snapshots.snapshotter import Snapshotter
+from midstream.events.segments.segments import SegmentLog
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a start found and did."""
+
+    snapshot_position: LogPosition
+    """Log position of the snapshot that was restored; 0 = none, the fold began at the beginning."""
+    folded: int
+    """Events folded from the log after it."""
+    refused_snapshots: tuple[str, ...]
+    torn_tail: str
+    """What an interrupted write had left at the log's end and was dropped; empty = nothing."""
+    seconds: float
+    config_hash: str = ""
+    """Of the configuration that serves."""
+    instead_of: str = ""
+    """Of the one that is asked for and waits for its state; empty when that is the one that serves."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """One open data folder."""
+
+    engine: Engine
+    snapshotter: Snapshotter | None
+    """None when the log is in memory."""
+    sealer: Sealer | None
+    """As the snapshotter."""
+    eraser: Eraser | None
+    """As the snapshotter."""
+    started: Started
+    rebuilder: Rebuilder
+    champions: Champions
+    placing: Placing
+    explainer: Explainer | None = None
+    """As the snapshotter."""
+    operational_log: OperationalLog | None = None
+    """What of it is written into the log of the process."""
+    wanted: Service | None = None
+    """To be put in service once its state is rebuilt; None = what serves is what was asked for."""
+
+    @property
+    def service(self) -> Service:
+        """What is in service now, to be taken anew at each use."""
+        return self.rebuilder.service
+
+    @property
+    def config(self) -> Configuration:
+        """The configuration in service now."""
+        return self.service.config
+
+    async def start(self) -> None:
+        """Begin to take turns and to write snapshots on the running event loop; let go of the folder if that fails."""
+        with ExitStack() as undo:
+            undo.callback(self.engine.log.close)
+            await self.engine.start()
+            if self.snapshotter is not None:
+                self.snapshotter.start()
+            if self.wanted is not None:
+                self.rebuilder.begin(self.wanted)
+            if self.sealer is not None:
+                self.sealer.start()
+            if self.eraser is not None:
+                self.eraser.start()
+            if self.operational_log is not None:
+                self.operational_log.start()
+            undo.pop_all()
+
+    async def stop(self) -> None:
+        """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
+        try:
+            if self.operational_log is not None:
+                await self.operational_log.stop()
+            if self.explainer is not None:
+                await self.explainer.stop()
+            await self.rebuilder.stop()
+            if self.eraser is not None:
+                await self.eraser.stop()
+            if self.sealer is not None:
+                await self.sealer.stop()
+            await self.engine.stop()
+            self._look_at_log()
+            if self.snapshotter is not None:
+                await self.snapshotter.stop()
+        finally:
+            self.engine.log.close()
+            if self.operational_log is not None:
+                self.operational_log.write_all()
+
+    def _look_at_log(self) -> None:
+        """See whether the log still has its place, where no event came since it lost it."""
+        log = self.engine.log
+        if isinstance(log, SegmentLog):
+            with suppress(AppendFailed):  # ``flaw`` keeps it, for whoever tells how this process ended
+                log.require_in_place()

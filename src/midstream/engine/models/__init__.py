@@ -1,0 +1,1 @@
+"""Promotions come from the log, models that answer go into the plans."""

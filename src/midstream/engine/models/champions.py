@@ -1,0 +1,291 @@
+"""The models in service: loads champions at a start, and puts another version in the place of one between two turns.
+
+A version is loaded, asked its golden questions and answers once from a small state of its own, on a thread, before
+anything says that it is champion. Then the control event is made durable and folded, and one reference is swapped. The
+version before stays loaded, so that a rollback waits for no disk. What is refused at whichever step leaves what is in
+service as it is.
+
+Champions alone are loaded and kept. A challenger or a shadow is read and asked its golden questions when it is named,
+so that no alias stands for a damaged version, and is dropped again: who compares reads it from the registry.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from midstream.core.errors import (
+    ConfigInvalid,
+    Fault,
+    NotFound,
+    Overloaded,
+)
+from midstream.core.kinds import Kind
+from midstream.core.tracebacks import raised_of
+from midstream.core.types import Models
+from midstream.engine.engine import Engine
+from midstream.engine.models.standing_models import (
+    CHAMPION,
+    REFUSALS,
+    models_of,
+    read_version,
+    refusal_text,
+    require_read,
+    standing_models,
+    told_of_models,
+)
+from midstream.engine.models.views import ModelView, Standing, model_view, model_views
+from midstream.engine.rebuild.rebuilder import warm
+from midstream.events.schema import Event, build
+from midstream.monitoring.facts import Fact
+from midstream.ranking.plan import Plan
+from midstream.state.control.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
+from midstream.training.registry import VERSIONS_KEPT, Loaded, Registry
+
+CONCERN = "models"
+VERSIONS = "model_versions"
+PAGE = "docs/models.md"
+
+
+class Champions:
+    """The versions in service, on the event loop of the engine."""
+
+    def __init__(self, engine: Engine, registry: Registry, versions_kept: int = VERSIONS_KEPT) -> None:
+        """Serve nothing yet; ``prune`` leaves so many of the newest versions of each model."""
+        self.registry = registry
+        self._kept = versions_kept
+        self._engine = engine
+        self._now: dict[str, Loaded] = {}
+        self._warm: dict[str, Loaded] = {}
+        self._refused: dict[str, str] = {}
+        self._turn = asyncio.Lock()
+        """One change at a time: at most one version more is loaded than what serves and what is warm."""
+        engine.beside.append(self._set_gauges)
+        engine.after_swap.append(self._tell)
+
+    def begin(self) -> None:
+        """Load the champions of the state, before anything is asked. Where one is refused the one before it serves."""
+        found = standing_models(self.registry, self._engine.fold, self._plans())
+        self._now.update(found.loaded)
+        for each in found.refused:
+            self._refuse(each.name, each.version, CHAMPION, each.error)
+        if self._now:
+            self._engine.serve_models(self._models())
+        self._tell()
+
+    async def follow(self, versions: Mapping[str, str]) -> None:
+        """Serve what another process serves; what is in service here stays, the rest is read on a thread."""
+        for name, version in versions.items():
+            if self.versions.get(name) == version:
+                continue
+            try:
+                loaded = await self._loaded(name, version)
+                require_read(loaded, self._plans())
+            except REFUSALS as error:
+                self._refuse(name, version, CHAMPION, error)
+            else:
+                await self._warm_up(loaded)
+                await asyncio.to_thread(self._serve(loaded).clear)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of each model in service, by name."""
+        return {name: each.version for name, each in self._now.items()}
+
+    def standing(self, name: str) -> Standing:
+        """Return what is in service of a model."""
+        now, warm = self._now.get(name), self._warm.get(name)
+        version = "" if now is None else now.version
+        return Standing(version, "" if warm is None else warm.version, self._refused.get(name, ""))
+
+    async def views(self) -> Sequence[ModelView]:
+        """Return every model, by name. Reads files, on a thread."""
+        rows = tuple(self._engine.fold.promotions.rows)
+        return await asyncio.to_thread(model_views, self.registry, rows, self.standing)
+
+    async def view(self, name: str) -> ModelView:
+        """Return one model. Reads files, on a thread.
+
+        Raises:
+            NotFound: Nothing is known of it.
+        """
+        rows, standing = tuple(self._engine.fold.promotions.rows), self.standing(name)
+        return await asyncio.to_thread(model_view, self.registry, name, rows, standing)
+
+    async def promote(self, name: str, wanted: str = "", alias: str = CHAMPION) -> Promotion:
+        """Let an alias stand for a version. A champion is in service when this returns.
+
+        Args:
+            name: Of the model.
+            wanted: The version, its number or its first digits; empty = the newest.
+            alias: Of ``ALIASES``.
+
+        Raises:
+            NotFound: No such version is there.
+            ArtifactInvalid: It is refused; what was in service stays.
+            ModelUnfit: It is refused because a placement that names it does not have what it reads; likewise.
+            ExtraMissing: A library that reads it is not installed; likewise.
+            ConfigInvalid: There is no such alias.
+            Overloaded: A champion that answers would have to make room, or too many events wait.
+            AppendFailed: The log could not be made durable; what was in service stays.
+        """
+        _require_alias(alias)
+        async with self._turn:
+            version = await asyncio.to_thread(self.registry.find, name, wanted)
+            return await self._change(name, version, alias, "model_promoted")
+
+    async def rollback(self, name: str, alias: str = CHAMPION) -> Promotion:
+        """Let an alias stand for what it stood for before. Twice is where it began.
+
+        Raises:
+            NotFound: It stood for nothing before.
+            MidstreamError: As ``promote`` does.
+        """
+        _require_alias(alias)
+        async with self._turn:
+            row = self._engine.fold.promotions.find(name, alias)
+            if row is None or not row.previous:
+                message = f"{alias} of {name!r} stood for no other version before: there is nothing to go back to"
+                raise NotFound(message)
+            return await self._change(name, row.previous, alias, "model_rolled_back")
+
+    async def prune(self) -> None:
+        """Remove versions that are not of the newest of their model, stand or stood for no alias, and are not loaded.
+
+        What cannot be removed stays until the next time, and health says so.
+        """
+        async with self._turn:
+            rows = self._engine.fold.promotions.rows
+            named = {(row.model, each) for row in rows for each in (row.version, row.previous)}
+            loaded = {(each.name, each.version) for held in (self._now, self._warm) for each in held.values()}
+            try:
+                await asyncio.to_thread(self.registry.prune, self._kept, named | loaded)
+            except OSError as error:
+                self._engine.concerns[VERSIONS] = f"versions of models that nothing needs were not removed: {error}"
+            else:
+                self._engine.concerns.pop(VERSIONS, None)
+
+    async def models_of(self, versions: Mapping[str, str]) -> Models:
+        """Return models of some versions, such as those that a served record names; those not loaded are read.
+
+        Raises:
+            NotFound: A version is not in the registry any more.
+            ArtifactInvalid: It is damaged.
+        """
+        found: dict[str, Loaded] = {}
+        for name, version in versions.items():
+            found[name] = await self._loaded(name, version)
+        return models_of(found)
+
+    async def _change(self, name: str, version: str, alias: str, event: str) -> Promotion:
+        loaded: Loaded | None = None
+        try:
+            if alias == CHAMPION:
+                loaded = await self._loaded(name, version)
+                require_read(loaded, self._plans())
+                await self._warm_up(loaded)
+                manifest = loaded.manifest_hash
+            else:
+                manifest = await self._verified(name, version)
+        except REFUSALS as error:
+            self._refuse(name, version, alias, error)
+            raise
+        promotions = self._engine.fold.promotions
+        if promotions.find(name, alias) is None and (out := promotions.next_out) is not None:
+            self._require_unread(out)
+        await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
+        if loaded is not None:
+            self._engine.metrics.count_model_swap(name)
+            await asyncio.to_thread(self._serve(loaded).clear)
+        fields = {"model": name, "version": version, "alias": alias}
+        self._engine.facts.note(Fact(event, fields=fields, key=f"{name} {version} {alias}"))
+        row = self._engine.fold.promotions.find(name, alias)
+        if row is None:
+            message = f"the event that promotes {name!r} was folded and no row of it is there"
+            raise AssertionError(message)
+        return row
+
+    async def _loaded(self, name: str, version: str) -> Loaded:
+        """Return a version, read on a thread unless it is loaded already."""
+        known = self._known(name, version)
+        return await asyncio.to_thread(self._read, name, version) if known is None else known
+
+    def _read(self, name: str, version: str) -> Loaded:
+        return read_version(self.registry, self._engine.fold, name, version)
+
+    async def _warm_up(self, loaded: Loaded) -> None:
+        """Ask the plans that read a version with it, in a state of their own: its first request is not its first."""
+        models = models_of({**self._now, loaded.name: loaded})
+        plans = [plan for plan in self._plans() if loaded.name in plan.model_names]
+        if plans:
+            await warm(self._engine, self._engine.fold.settings, plans, models)
+
+    async def _verified(self, name: str, version: str) -> str:
+        """Return the hash of the manifest of a version that was read whole, has answered, and was dropped again."""
+        known = self._known(name, version)
+        if known is not None:
+            return known.manifest_hash
+        return await asyncio.to_thread(lambda: self.registry.load(name, version).manifest_hash)
+
+    def _require_unread(self, out: Promotion) -> None:
+        """Refuse to let a champion make room for another alias while a placement asks for it."""
+        placements = [plan.name for plan in self._plans() if out.model in plan.model_names]
+        if out.version and out.alias == CHAMPION and placements:
+            message = (
+                f"{PROMOTIONS_MAX} aliases of models are kept, and the one named longest ago, {out.alias} of "
+                f"{out.model!r}, answers in {', '.join(placements)}: promote its version again, and then this one"
+            )
+            raise Overloaded(message)
+
+    def _plans(self) -> tuple[Plan, ...]:
+        """Return the plans, each once: the default one may answer under other names too."""
+        return tuple({plan.name: plan for plan in self._engine.plans.values()}.values())
+
+    def _serve(self, loaded: Loaded) -> list[Loaded]:
+        """Put a version in service; nothing is awaited from the first change to the swap.
+
+        Returns:
+            What is warm no more, for a thread to drop: giving back a large one would keep the loop's busy.
+        """
+        before = self._now.get(loaded.name)
+        gone: list[Loaded] = []
+        if before is not None and before.version != loaded.version:
+            if loaded.name in self._warm:
+                gone.append(self._warm.pop(loaded.name))
+            self._warm[loaded.name] = before
+        self._now[loaded.name] = loaded
+        self._refused.pop(loaded.name, None)
+        self._engine.serve_models(self._models())
+        return gone
+
+    def _known(self, name: str, version: str) -> Loaded | None:
+        """Return a version that is loaded already."""
+        held = (self._now.get(name), self._warm.get(name))
+        return next((each for each in held if each is not None and each.version == version), None)
+
+    def _refuse(self, name: str, version: str, alias: str, error: BaseException) -> None:
+        """Count a refusal; health is told of a champion alone, since no other alias answers anybody."""
+        self._engine.metrics.count_model_refusal(name)
+        fields = {"model": name, "version": version, "alias": alias}
+        raised, told = raised_of(error), str(error)
+        self._engine.facts.note(Fact("model_refused", "error", fields, f"{name} {version}", raised=raised, detail=told))
+        if alias == CHAMPION:
+            self._refused[name] = refusal_text(version, error)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say in health what is refused, what has no version, what cannot rank, and what answers instead."""
+        told = told_of_models(self._plans(), self._refused, self.versions)
+        if told:
+            self._engine.concerns[CONCERN] = "; ".join(told)
+        else:
+            self._engine.concerns.pop(CONCERN, None)
+
+    def _models(self) -> Models:
+        return models_of(self._now)
+
+    def _set_gauges(self) -> None:
+        self._engine.metrics.set_models(self.versions)
+
+
+def _require_alias(alias: str) -> None:
+    if alias not in ALIASES:
+        raise ConfigInvalid((Fault("/alias", f"{alias[:64]!r} is no alias.", f"One of {', '.join(ALIASES)}.", PAGE),))

@@ -1,0 +1,1 @@
+"""Placements come from the configuration and from operators, plans go into service."""

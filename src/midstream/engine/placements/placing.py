@@ -1,0 +1,351 @@
+"""Placements set and given back while a server runs: each change is an event of the log, and in force when it answers.
+
+A placement is judged, wired, tried (``dry_run``) and its configuration written down before anything says that it is
+set. Then the control event is made durable and folded, and between two turns the plans are swapped. So whatever refuses
+it, at whichever step, leaves what is in force as it is; and what ends the process after the event finds it set at the
+next start, which folds it.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from midstream.core.errors import (
+    ConfigInvalid,
+    Fault,
+    NotFound,
+    Overloaded,
+    PlacementChanged,
+    RequestInvalid,
+    StoreUnavailable,
+)
+from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition, Models, TimestampMs
+from midstream.engine.active_config import Configuration, Service
+from midstream.engine.answer.query_mapping import answer_of, query_of, require_known
+from midstream.engine.engine import Engine
+from midstream.engine.placements.dry_run import plans_to_try, require_kept
+from midstream.engine.placements.views import (
+    AsideView,
+    PlacementDetail,
+    PlacementView,
+    Preview,
+    aside_views,
+    document_of,
+    origin_of,
+    placement_views,
+    version_views,
+)
+from midstream.engine.rebuild.rebuilder import Rebuilder, warm
+from midstream.engine.types import Answer, Ask
+from midstream.events.faults import shown
+from midstream.events.schema import Event, build
+from midstream.monitoring.facts import Fact, FieldValue
+from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
+from midstream.state.control.placements import (
+    CONTENT_BYTES_MAX,
+    TEXT_BYTES_MAX,
+    PlacementBody,
+    Placements,
+    PlacementVersion,
+    encode_placement,
+    placement_body,
+)
+
+PAGE = "docs/placements.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Who changes a placement, why, and after which version they looked at it."""
+
+    author: str
+    note: str = ""
+    if_version: int | None = None
+    """The newest version that they know, 0 = none; another one refuses the change. None = whatever there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A placement that may be set."""
+
+    content: str
+    """As canonical JSON."""
+    plan: Plan
+    service: Service
+    """What would be in service with it."""
+    places: Mapping[str, str]
+    """Pointers to its components of one's own, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementParts:
+    """What is done with placements that only ``app`` knows how to do."""
+
+    draft: Callable[[Service, str, Any, Models], Drafted]
+    """Makes a placement of a name out of what was told. Raises ``ConfigInvalid``, every fault named."""
+    without: Callable[[Service, str], Service]
+    """Returns what would be in service without the placement of a name that was set. Raises ``ConfigInvalid``."""
+    write: Callable[[Service], None]
+    """Writes a configuration down, so that records which name it find it. Raises ``OSError``."""
+    names: Callable[[Configuration], frozenset[str]]
+    """Returns the names of the placements of a configuration."""
+    content: Callable[[Configuration, str], str]
+    """Returns a placement of a configuration as canonical JSON; empty = it has none of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What can be said of placements: what is in service, and what the state says."""
+
+    service: Service
+    plans: Mapping[str, Plan]
+    """In service."""
+    table: Placements
+    parts: PlacementParts
+    token: Callable[[LogPosition], str]
+    """Gives the text of a log position."""
+
+    def views(self) -> list[PlacementView]:
+        """Return what answers each placement, and where it comes from."""
+        own = self.parts.names(self.service.file)
+        return placement_views(self.plans, self._current(), own, frozenset(self.service.aside))
+
+    def aside(self) -> list[AsideView]:
+        """Return the placements that were set and are not in force, and why."""
+        return aside_views(self.service.aside, self._current())
+
+    def view(self, name: str) -> PlacementDetail:
+        """Return all that is known of one placement.
+
+        Raises:
+            NotFound: There is none of that name, and never was.
+        """
+        versions = self.table.versions(name)
+        if name not in self.plans and not versions:
+            message = f"placement {name[:64]!r} is not configured; there are {', '.join(sorted(self.plans))}"
+            raise NotFound(message)
+        last = versions[-1] if versions else None
+        return PlacementDetail(
+            placement=name,
+            origin=origin_of(name, last, self.parts.names(self.service.file), frozenset(self.service.aside)),
+            in_force=document_of(self.parts.content(self.service.config, name)),
+            file=document_of(self.parts.content(self.service.file, name)),
+            aside=[each for each in self.aside() if each.placement == name],
+            versions=version_views(versions, lambda position: self.token(LogPosition(position))),
+        )
+
+    def _current(self) -> Mapping[str, PlacementVersion]:
+        return {each.name: each for each in self.table.current}
+
+
+class Placing:
+    """The placements in force, on the event loop of the engine."""
+
+    def __init__(self, engine: Engine, rebuilder: Rebuilder, parts: PlacementParts) -> None:
+        """Change what ``rebuilder`` has in service."""
+        self._engine = engine
+        self._rebuilder = rebuilder
+        self._parts = parts
+        self._turn = asyncio.Lock()
+
+    def views(self) -> list[PlacementView]:
+        """Return what answers each placement, and where it comes from."""
+        return self._known().views()
+
+    def aside(self) -> list[AsideView]:
+        """Return the placements that were set and are not in force, and why."""
+        return self._known().aside()
+
+    def view(self, name: str) -> PlacementDetail:
+        """Return all that is known of one placement.
+
+        Raises:
+            NotFound: There is none of that name, and never was.
+        """
+        return self._known().view(name)
+
+    def _known(self) -> "Known":
+        engine = self._engine
+        return Known(self._rebuilder.service, engine.plans, engine.fold.placements, self._parts, engine.token)
+
+    async def put(self, name: str, told: object, said: Said) -> PlacementDetail:
+        """Set a placement; it is in force when this returns. What it says already is not said again.
+
+        Args:
+            name: Of the placement: one of the file's, which it then covers, or another.
+            told: The placement as JSON or TOML gives it.
+            said: By whom, why, and after which version.
+
+        Raises:
+            ConfigInvalid: It cannot be used; every fault is named, and nothing was changed. So with all that follow.
+            PlacementChanged: Somebody else changed it since.
+            RebuildRunning: Another configuration is on its way.
+            Overloaded: As many placements are kept as may be, or too many events wait.
+            StoreUnavailable: The configuration could not be written down.
+            AppendFailed: The log could not be made durable.
+        """
+        _require_texts(name, said)
+        async with self._turn:
+            with self._rebuilder.alone():
+                self._require_version(name, said)
+                now = self._rebuilder.service
+                made = await asyncio.to_thread(self._parts.draft, now, name, told, self._engine.models)
+                body = None if self._content(name) == made.content else self._body(name, made.content, said)
+                # What the log says may not be in service: whoever said it was cut off, or it was set aside.
+                if body is not None or name in now.aside or self._parts.content(now.config, name) != made.content:
+                    trial = await warm(self._engine, now.settings, plans_to_try(made.plan))
+                    require_kept(made.plan, trial, made.places)
+                    await self._change(body, made.service)
+        return self.view(name)
+
+    async def remove(self, name: str, said: Said) -> PlacementDetail:
+        """Give a placement back to the file, as it was last read; without one there it is gone.
+
+        Raises:
+            NotFound: It is not set.
+            MidstreamError: As ``put`` does.
+        """
+        _require_texts(name, said)
+        async with self._turn:
+            with self._rebuilder.alone():
+                self._require_version(name, said)
+                now = self._rebuilder.service
+                is_set, content = bool(self._content(name)), self._parts.content
+                if not is_set and content(now.config, name) == content(now.file, name):
+                    message = f"no placement {name[:64]!r} is set: there is nothing to give back to the file"
+                    raise NotFound(message)
+                made = await asyncio.to_thread(self._parts.without, now, name)
+                await self._change(self._body(name, "", said) if is_set else None, made)
+        return self.view(name)
+
+    async def preview(self, name: str, told: object, ask: Ask) -> Preview:
+        """Answer a question with a placement that is not in force, and with today's; nothing is logged or kept.
+
+        Both have the same seed and time, and the same state unless a part of one of them waits for something. Neither
+        asks a part that today's answers go without.
+
+        Raises:
+            ConfigInvalid: It cannot be used; every fault is named.
+            RequestInvalid: The filter, the context or the size cannot be used, or it asks for reasons, why or a cursor.
+            ItemUnknown: It is about an item that nothing named by then.
+        """
+        require_no_why(ask)
+        service = self._rebuilder.service
+        made = await asyncio.to_thread(self._parts.draft, service, name, told, self._engine.models)
+        await warm(self._engine, service.settings, (made.plan,))
+        today = self._engine.plans.get(name)
+        seed, now_ms = self._engine.host.request_ids.make()[1], self._engine.clock()
+        plans = (made.plan.serving(self._engine.models), *(() if today is None else (today,)))
+        answers = [await self._answer(plan, ask, seed, now_ms) for plan in plans]
+        return Preview(answers[0], answers[1] if len(answers) > 1 else None)
+
+    async def _answer(self, plan: Plan, ask: Ask, seed: int, now_ms: TimestampMs) -> Answer:
+        engine = self._engine
+        monotonic, fold = engine.host.monotonic, engine.fold
+        until = monotonic() + (ask.deadline_ms or plan.deadline_ms) / 1_000
+        require_known(ask, fold)
+        query = query_of(ask, plan, "", seed, now_ms)
+        observe = partial(fold.moment, models=plan.models)
+        served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.benched(plan))
+        return answer_of(served, ask, fold, engine.token(served.log_position), read_your_writes=None)
+
+    async def _change(self, body: PlacementBody | None, made: Service) -> None:
+        """Make a change durable, and put what it leads to in service; None = the log says it already."""
+        try:
+            await asyncio.to_thread(self._parts.write, made)
+        except OSError as error:
+            message = f"the configuration could not be written down: {error}"
+            raise StoreUnavailable(message) from error
+        await _to_its_end(self._said_and_served(body, made))
+        await self._rebuilder.remember()
+
+    async def _said_and_served(self, body: PlacementBody | None, made: Service) -> None:
+        """Record a change and swap the plans; nothing is awaited between the two."""
+        if body is not None:
+            await self._engine.record(build((Event(Kind.CONTROL, body=encode_placement(body)),)))
+            if self._content(body.name) != body.content:
+                message = f"the event that changes the placement {body.name!r} was folded and no row of it is there"
+                raise AssertionError(message)
+        self._rebuilder.swap_plans(made)
+        if body is not None:
+            fields: dict[str, FieldValue] = {"placement": body.name, "version": body.version}
+            event = "placement_set" if body.content else "placement_removed"
+            self._engine.facts.note(Fact(event, fields=fields, key=f"{body.name} {body.version}"))
+
+    def _body(self, name: str, content: str, said: Said) -> PlacementBody:
+        """Return what the log is to keep of a change.
+
+        Raises:
+            ConfigInvalid: The placement is longer than may be.
+            Overloaded: There is no place for it.
+        """
+        if (size := len(content.encode())) > CONTENT_BYTES_MAX:
+            right = f"At most {CONTENT_BYTES_MAX:,} bytes; a longer one can stand in midstream.toml."
+            raise ConfigInvalid((Fault("$", f"It has {size:,} bytes as JSON.", right, PAGE),))
+        table = self._engine.fold.placements
+        versions = table.versions(name)
+        body = placement_body(name, versions[-1].version + 1 if versions else 1, content, said.author, said.note)
+        if not table.takes(body):
+            message = "as many placements are kept as may be; give back those that are not needed"
+            raise Overloaded(message)
+        return body
+
+    def _require_version(self, name: str, said: Said) -> None:
+        if said.if_version is None:
+            return
+        versions = self._engine.fold.placements.versions(name)
+        now = versions[-1].version if versions else 0
+        if now != said.if_version:
+            by = f" by {versions[-1].author}" if versions else ""
+            came = f"{said.if_version} came; version {now} of {name}{by} is the newest."
+            raise PlacementChanged((Fault("/if_version", came, f"{now}, after a look at what it says.", PAGE),))
+
+    def _content(self, name: str) -> str:
+        versions = self._engine.fold.placements.versions(name)
+        return versions[-1].content if versions else ""
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do what may not be left half done: whoever is cut off meanwhile ends when it has ended."""
+    task = asyncio.create_task(work, name="midstream-placing")
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
+
+
+def require_no_why(ask: Ask) -> None:
+    """Refuse a preview that asks for reasons, or why each item is where it is, or that is to be continued.
+
+    Raises:
+        RequestInvalid: It does; every fault is named.
+    """
+    right = "A question without it: a preview says what would come, and a request says why."
+    told = {"explain": ask.explain, "reasons": ask.reasons is not None, "cursor": ask.cursor is not False}
+    if faults := tuple(Fault(f"/question/{name}", "It came.", right, PAGE) for name, came in told.items() if came):
+        raise RequestInvalid(faults)
+
+
+def _require_texts(name: str, said: Said) -> None:
+    """Refuse a change without an author, or with a text that is too long to be kept or cannot be printed as it stands.
+
+    Raises:
+        ConfigInvalid: Every fault is named.
+    """
+    faults: list[Fault] = []
+    for where, text in (("/author", said.author), ("/note", said.note), ("name", name)):
+        size = len(text.encode(errors="replace"))
+        if size > TEXT_BYTES_MAX:
+            faults.append(Fault(where, f"It has {size:,} bytes.", f"At most {TEXT_BYTES_MAX:,}.", PAGE))
+    for where, text in (("/author", said.author), ("/note", "".join(said.note.replace("\r\n", "\n").split("\n")))):
+        if not text.isprintable():  # a terminal would do what its control characters say
+            faults.append(Fault(where, f"{shown(text)} came.", "Text without control characters.", PAGE))
+    if not said.author.strip():
+        faults.append(Fault("/author", "It is empty.", "Who changes it, such as ann@shop.example.", PAGE))
+    if faults:
+        raise ConfigInvalid(tuple(faults))

@@ -1,0 +1,159 @@
+"""What is known of placements: the parts that answer each, where it comes from, and what was said of it when."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from midstream.core.errors import Fault
+from midstream.engine.types import Answer
+from midstream.ranking.plan import Plan
+from midstream.state.control.placements import PlacementVersion
+
+Origin = Literal["file", "api", "built_in"]
+"""The configuration file, a change while serving, or neither: ``similar``, and ``*`` while none is configured."""
+
+
+class PlacementView(msgspec.Struct, frozen=True):
+    """What answers a placement, by the names that stand in answers, records and metrics."""
+
+    placement: str
+    config_hash: str
+    sources: list[str]
+    filters: list[str]
+    scorers: list[str]
+    slate_size: int
+    deadline_ms: int
+    origin: Origin
+    covers_file: bool
+    """Whether the file has one of that name too, which is not in force."""
+    version: int | None
+    """Newest version that was set or given back; None = it never was."""
+    author: str | None
+    """Of that version."""
+    changed_ms: int | None
+    """Its log time."""
+
+
+class AsideView(msgspec.Struct, frozen=True):
+    """A placement that was set and is not in force, because it does not hold beside the file."""
+
+    placement: str
+    version: int
+    where: str
+    came: str
+    right: str
+    page: str
+
+
+class VersionView(msgspec.Struct, frozen=True):
+    """What was said of a placement at one time."""
+
+    version: int
+    author: str
+    note: str
+    changed_ms: int
+    """Log time."""
+    log_position: str
+    """Token of the position before the event that said so."""
+    sha256: str
+    """Of the content as canonical JSON."""
+    content: Mapping[str, Any] | None
+    """The placement, every default included; None = given back to the file."""
+
+
+class PlacementDetail(msgspec.Struct, frozen=True):
+    """All that is known of one placement."""
+
+    placement: str
+    origin: Origin
+    in_force: Mapping[str, Any] | None
+    """The placement that answers, every default included; None = none of that name does."""
+    file: Mapping[str, Any] | None
+    """What the file says of that name; None = nothing."""
+    aside: list[AsideView]
+    versions: list[VersionView]
+    """Oldest first, the newest twenty."""
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """One question answered twice, by a placement that is not in force and by the one that is."""
+
+    answer: Answer
+    today: Answer | None
+    """None = there is no placement of that name."""
+
+
+def placement_views(
+    plans: Mapping[str, Plan], current: Mapping[str, PlacementVersion], own: frozenset[str], aside: frozenset[str]
+) -> list[PlacementView]:
+    """Return what answers each placement, by name; ``*`` answers every name while none is configured.
+
+    Args:
+        plans: In service.
+        current: What is said now of each placement that was ever set.
+        own: Names that the file has.
+        aside: Names of those that were set and are not in force.
+    """
+    found: list[PlacementView] = []
+    for name, plan in sorted(plans.items()):
+        said = current.get(name)
+        origin = origin_of(name, said, own, aside)
+        found.append(
+            PlacementView(
+                placement=name,
+                config_hash=plan.config_hash,
+                sources=[source.name for source in (*plan.sources, *plan.floor)],
+                filters=[each.name for each in plan.filters],
+                scorers=[each.name for each in plan.scorers],
+                slate_size=plan.slate_size,
+                deadline_ms=plan.deadline_ms,
+                origin=origin,
+                covers_file=origin == "api" and name in own,
+                version=None if said is None else said.version,
+                author=None if said is None else said.author,
+                changed_ms=None if said is None else said.log_time_ms,
+            )
+        )
+    return found
+
+
+def origin_of(name: str, said: PlacementVersion | None, own: frozenset[str], aside: frozenset[str]) -> Origin:
+    """Return where the placement that answers a name comes from."""
+    if said is not None and said.content and name not in aside:
+        return "api"
+    return "file" if name in own else "built_in"
+
+
+def aside_views(aside: Mapping[str, Sequence[Fault]], current: Mapping[str, PlacementVersion]) -> list[AsideView]:
+    """Return what was set and is not in force, a row for each fault."""
+    return [
+        AsideView(name, current[name].version, each.where, each.came, each.right, each.page)
+        for name, faults in sorted(aside.items())
+        if name in current
+        for each in faults
+    ]
+
+
+def document_of(content: str) -> Mapping[str, Any] | None:
+    """Return a placement as what its JSON says; None = an empty text, or one that no server wrote."""
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any]) if content else None
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def version_views(versions: Sequence[PlacementVersion], token: Callable[[int], str]) -> list[VersionView]:
+    """Return what was said of a placement, in order; ``token`` gives the text of a log position."""
+    return [
+        VersionView(
+            version=each.version,
+            author=each.author,
+            note=each.note,
+            changed_ms=each.log_time_ms,
+            log_position=token(each.position),
+            sha256=each.sha256,
+            content=document_of(each.content),
+        )
+        for each in versions
+    ]

@@ -1,0 +1,1 @@
+"""A configuration that changes the fold comes in, a state folded anew goes into service."""

@@ -1,0 +1,434 @@
+"""Another configuration put in service while events and requests go on: rebuild and swap.
+
+A child process folds the log under the new settings into a snapshot; a thread restores it beside the state in service
+and folds most of what came meanwhile; the owner's turns fold the rest, and between two of them state, plans and terms
+are replaced together. Until that turn nothing that answers or records knows of it, so whatever ends a rebuild (a child
+that is killed, a full disk, a configuration that cannot be loaded) leaves the old state serving.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, RebuildFailed, RebuildRunning
+from midstream.core.tracebacks import raised_of
+from midstream.core.types import LogPosition, Models
+from midstream.engine import child_process
+from midstream.engine.active_config import Service
+from midstream.engine.answer.warmup import Trial, warm_up
+from midstream.engine.engine import Engine
+from midstream.engine.folder import DataFolder
+from midstream.engine.ingest.log_reader import batches
+from midstream.engine.snapshots import compactions, snapshots
+from midstream.engine.snapshots.retention import NONE, Hourly
+from midstream.engine.snapshots.snapshotter import CHILD, Snapshotter
+from midstream.engine.snapshots.worker import STEP_EVENTS, Order, Report
+from midstream.engine.types import Change, RebuildState, RebuildView
+from midstream.events.disk import RealDisk
+from midstream.events.schema import cut
+from midstream.events.segments.segment_reader import SegmentReader
+from midstream.monitoring.facts import MINUTE_S, Fact, FieldValue, Level
+from midstream.ranking.plan import Plan
+from midstream.state.control.placements import PlacementVersion
+from midstream.state.fold import Fold
+from midstream.state.settings import FoldSettings, decode_settings, encode_settings
+
+NEAR_EVENTS = 10_000
+"""So near to the state in service the owner's turns do the rest: five of them, 10 ms."""
+ROUNDS_MAX = 20
+"""Of the thread that folds what came meanwhile; each leaves what came during it, half as much or less."""
+CONCERN = "rebuild"
+FILE_CONCERN = "file"
+PLACEMENTS_CONCERN = "placements"
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the rebuilder reads and writes of configurations, which only ``app`` knows."""
+
+    read: Callable[[Service, Sequence[PlacementVersion]], Service]
+    """Reads the configuration file and makes it ready, with the placements that were set through the API in the place
+    of those of their name. Raises ``ConfigInvalid``, every fault named; also where the file is gone, and what is in
+    service, the first argument, is no default."""
+    write: Callable[[Service], None]
+    """Writes a configuration down, so that records which name it find it. Raises ``OSError``."""
+    differs_at_start: Callable[[Service, Service], tuple[str, ...]]
+    """Names what of the second one is read at a start only."""
+    remember: Callable[[Service], None]
+    """Keeps which configuration is in service, for the next start."""
+    keep: int
+    """Snapshots of each fold version that stay."""
+    hourly: Hourly = NONE
+    """Which stay beside those, for explanations."""
+
+
+class Rebuilder:
+    """What is in service, and the one rebuild at a time that puts another in its place."""
+
+    def __init__(
+        self, engine: Engine, snapshotter: Snapshotter, folder: DataFolder, service: Service, beside: Beside
+    ) -> None:
+        """Begin with the configuration that ``engine`` was made of."""
+        self.service = service
+        """What is in service beside the state. Take it anew at each use."""
+        self._engine = engine
+        self._snapshotter = snapshotter
+        self._folder = folder
+        self._beside = beside
+        self._view = RebuildView()
+        self._wanted = service
+        self._task: asyncio.Task[None] | None = None
+        self._is_changing = False
+        self._said_s = self._began_s = 0.0
+        """Monotonic time at which the log of the process was told of progress, and at which the last one began."""
+        self._is_stopping = threading.Event()
+        engine.beside.append(self._set_gauges)
+        snapshotter.when_written(self.remember)
+        self._tell_aside()
+
+    def view(self) -> RebuildView:
+        """Return how far it is."""
+        now, wanted = self.service, self._wanted
+        is_other = self._view.state != "idle"
+        return replace(
+            self._view,
+            fold_version=now.settings.version(),
+            config_hash=now.config_hash,
+            to_fold_version=wanted.settings.version() if is_other else "",
+            to_config_hash=wanted.config_hash if is_other else "",
+        )
+
+    async def order(self, *, compact: bool = False) -> RebuildView:
+        """Read the configuration again and put it in service: plans at once, another state by a rebuild.
+
+        Args:
+            compact: Make the state anew in any case, without the slots of items that are gone.
+
+        Raises:
+            ConfigInvalid: The file cannot be used; every fault is named, and nothing was changed.
+            RebuildRunning: One is under way.
+        """
+        with self.alone(), self._refusals():
+            said = tuple(self._engine.fold.placements.current)
+            wanted = await asyncio.to_thread(self._beside.read, self.service, said)
+            _require_held(self.service, wanted)
+            compaction = self.service.settings.compaction
+            wanted = wanted.under(msgspec.structs.replace(wanted.settings, compaction=compaction))
+            at_start = self._beside.differs_at_start(self.service, wanted)
+            change = self._change(wanted, compact=compact)
+            if change == "plans":
+                await self.serve_plans(wanted, tuple(wanted.plans.values()))
+            elif change == "nothing":  # of a placement that was set through the API the file may say something else
+                self.service = replace(self.service, file=wanted.file)
+        self._engine.concerns.pop(FILE_CONCERN, None)
+        self._view = replace(self._view, change=change, at_start=at_start)
+        self._note("configuration_read", {"change": change, "at_start": " ".join(at_start)})
+        if change == "state":
+            self.begin(wanted, compact=compact)
+        return self.view()
+
+    @contextmanager
+    def _refusals(self) -> Generator[None]:
+        """Have it in the log of the process why the file was not taken: what is wrong, not what stands there."""
+        try:
+            yield
+        except ConfigInvalid as error:
+            first = error.faults[0]
+            fields: dict[str, FieldValue] = {
+                "where": first.where,
+                "right": first.right,
+                "page": first.page,
+                "faults": len(error.faults),
+            }
+            self._engine.facts.note(Fact("configuration_refused", "error", fields, detail=str(error)))
+            raise
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            self._engine.facts.note(Fact("configuration_refused", "error", {"reason": reason}, detail=str(error)))
+            raise
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Let no other change of what is in service begin while the block runs.
+
+        Raises:
+            RebuildRunning: One is under way.
+        """
+        if self.is_running:
+            running = self.view()
+            message = f"a rebuild to {running.to_fold_version} is {running.state}, {running.progress:.0%} done"
+            raise RebuildRunning(message)
+        if self._is_changing:
+            message = "another change of what is in service is under way"
+            raise RebuildRunning(message)
+        self._is_changing = True
+        try:
+            yield
+        finally:
+            self._is_changing = False
+
+    async def serve_plans(self, service: Service, fresh: Sequence[Plan]) -> None:
+        """Put plans in service that read the state as it is; be ``alone``.
+
+        Args:
+            service: With them, under the settings of the state in service.
+            fresh: Those of them that never answered here.
+        """
+        await warm(self._engine, service.settings, fresh)
+        await self._written(service)
+        self.swap_plans(service)
+        await self.remember()
+
+    def swap_plans(self, service: Service) -> None:
+        """Put plans in service between two turns; be ``alone``."""
+        self._engine.swap(self._engine.fold, service.plans)
+        self._serve(service)
+
+    async def remember(self) -> bool:
+        """Write down what is in service; return whether that was done, which health says else.
+
+        Where it cannot be done the next start finds out by folding.
+        """
+        return await self._told(self._beside.remember, self.service)
+
+    async def _written(self, service: Service) -> None:
+        """Write down what is going to be in service."""
+        await self._told(self._beside.write, service)
+
+    async def _told(self, write: Callable[[Service], None], service: Service) -> bool:
+        try:
+            await asyncio.to_thread(write, service)
+        except OSError as error:
+            self._engine.concerns["configuration"] = f"which configuration is in service was not written down: {error}"
+            return False
+        self._engine.concerns.pop("configuration", None)
+        return True
+
+    async def heed(self) -> None:
+        """Do what ``order`` does for a caller that hears no answer, such as a signal: health says what was wrong."""
+        try:
+            await self.order()
+        except (ConfigInvalid, RebuildRunning, OSError) as error:
+            if isinstance(error, RebuildRunning):
+                self._engine.facts.note(Fact("configuration_refused", "error", {"reason": str(error)}))
+            said = f"the configuration was asked for again and not taken, the one in service goes on: {error}"
+            self._engine.concerns[FILE_CONCERN] = said
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a rebuild is under way."""
+        return self._task is not None
+
+    def begin(self, wanted: Service, *, compact: bool = False) -> None:
+        """Begin a rebuild on the running event loop."""
+        self._wanted, self._began_s = wanted, self._engine.host.monotonic()
+        self._note("rebuild_begun", {"compact": compact})
+        self._view = replace(self._view, state="waiting", change="state", progress=0.0, reason="")
+        self._set_concern()
+        self._task = asyncio.get_running_loop().create_task(
+            self._run(wanted, compact=compact), name="midstream-rebuild"
+        )
+        self._task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """End what is under way; the next start goes on with it, from the newest snapshot that it made."""
+        self._is_stopping.set()
+        if (task := self._task) is not None:
+            task.cancel()
+            await asyncio.wait((task,))
+
+    def _change(self, wanted: Service, *, compact: bool) -> Change:
+        if compact or wanted.settings.version() != self.service.settings.version():
+            return "state"
+        same = wanted.config_hash == self.service.config_hash and wanted.plans == self.service.plans
+        return "nothing" if same else "plans"
+
+    async def _run(self, wanted: Service, *, compact: bool) -> None:
+        async with self._snapshotter.swaps:
+            await self._rebuild(wanted, compact=compact)
+
+    async def _rebuild(self, wanted: Service, *, compact: bool) -> None:
+        async with self._snapshotter.turn:
+            report = await self._child(wanted, compact=compact)
+        wanted = self._wanted = wanted.under(decode_settings(report.settings))
+        self._say("loading", report.log_position, self._engine.fold.log_position)
+        fold = await asyncio.to_thread(self._loaded, wanted.settings, LogPosition(report.log_position))
+        self._say("catching_up", fold.log_position, self._engine.fold.log_position)
+        await self._come_near(fold)
+        await warm(self._engine, wanted.settings, tuple(wanted.plans.values()))
+        await self._written(wanted)
+        await self._engine.hand_over(fold, wanted.plans)
+        # Nothing was awaited since the swap: whoever records or answers next sees all of it, or none.
+        self._snapshotter.begin_from(LogPosition(report.log_position))
+        self._snapshotter.versions_beside = ()
+        self._serve(wanted)
+        self._view = replace(self._view, state="done", progress=1.0)
+        self._set_concern()
+        self._engine.metrics.count_rebuild("done")
+        seconds = round(self._engine.host.monotonic() - self._began_s, 1)
+        self._note("rebuild_swapped", {"log_position": self._engine.fold.log_position, "seconds": seconds})
+        if await self.remember():  # else the next start begins with the compaction of before
+            await asyncio.to_thread(compactions.prune, self._folder, {wanted.settings.compaction})
+
+    def _serve(self, service: Service) -> None:
+        self.service = self._wanted = service
+        self._engine.metrics.set_configuration(service.config_hash, service.settings.version())
+        self._tell_aside()
+
+    def _tell_aside(self) -> None:
+        """Say in health which placements were set and are not in force, and why."""
+        told = [
+            f"the placement {name} that was set is not in force: {faults[0].where} {faults[0].came}"
+            for name, faults in sorted(self.service.aside.items())
+        ]
+        if told:
+            self._engine.concerns[PLACEMENTS_CONCERN] = "; ".join(told)
+        else:
+            self._engine.concerns.pop(PLACEMENTS_CONCERN, None)
+
+    async def _child(self, wanted: Service, *, compact: bool) -> Report:
+        """Have the new state's snapshot made; it stays beside those of the version in service. Hold the turn.
+
+        Raises:
+            RebuildFailed: The child ended without it.
+        """
+        self._snapshotter.versions_beside = (wanted.settings.version(),)
+        fold = self._engine.fold
+        if compact:
+            deleted = fold.vocabulary.item_hash[fold.items.deleted()]
+            await asyncio.to_thread(compactions.write_candidates, self._folder, deleted, fold.dropped)
+        position = fold.log_position
+        order = Order(
+            folder=str(self._folder.root),
+            log_position=position,
+            settings=encode_settings(wanted.settings),
+            keep=self._beside.keep,
+            versions=(self.service.settings.version(),),
+            compacts=compact,
+            hourly=self._beside.hourly,
+        )
+        ended = await child_process.run(CHILD, msgspec.json.encode(order), self._say)
+        if not ended.line:
+            raise RebuildFailed(ended.reason)
+        report = msgspec.json.decode(ended.line, type=Report)
+        # What a compaction drops is part of the version, and only the child knew it; the next child prunes all others.
+        self._snapshotter.versions_beside = (decode_settings(report.settings).version(),)
+        return report
+
+    def _loaded(self, settings: FoldSettings, position: LogPosition) -> Fold:
+        """Return the state that the child wrote. Runs on a thread of its own, and touches nothing that is in service.
+
+        Raises:
+            RebuildFailed: It cannot be read.
+        """
+        dropped = compactions.dropped_by(self._folder, settings)
+        identity = SegmentReader(self._folder.log, RealDisk()).identity
+        loaded = snapshots.load_newest(self._folder.snapshots, settings, identity, position, dropped)
+        if loaded.fold.log_position != position:
+            message = f"the snapshot at {position} was refused: {'; '.join(loaded.refused)}"
+            raise RebuildFailed(message)
+        return loaded.fold
+
+    async def _come_near(self, fold: Fold) -> None:
+        """Fold what came meanwhile on a thread, until the owner's turns can do the rest."""
+        reader = SegmentReader(self._folder.log, RealDisk())
+        for _ in range(ROUNDS_MAX):
+            upto = self._engine.fold.log_position
+            if upto - fold.log_position <= NEAR_EVENTS:
+                return
+            await asyncio.to_thread(self._fold_to, fold, reader, upto)
+            self._say("catching_up", fold.log_position, self._engine.fold.log_position)
+
+    def _fold_to(self, fold: Fold, reader: SegmentReader, upto: LogPosition) -> None:
+        began = fold.log_position
+        for first, batch in batches(lambda after, limit: reader.read(after, limit, upto), began, upto):
+            for start in range(0, len(batch), STEP_EVENTS):
+                if self._is_stopping.is_set():
+                    return
+                fold.apply(LogPosition(first + start), cut(batch, start, min(start + STEP_EVENTS, len(batch))))
+
+    def _note(self, event: str, fields: Mapping[str, FieldValue], error: BaseException | None = None) -> None:
+        """Have it in the log of the process how far a rebuild is."""
+        wanted = self._wanted
+        named = {"config_hash": wanted.config_hash, "fold_version": wanted.settings.version()}
+        level: Level = "info" if error is None else "error"
+        raised, detail = (None, "") if error is None else (raised_of(error), str(error))
+        self._engine.facts.note(Fact(event, level, {**named, **fields}, raised=raised, detail=detail))
+
+    def _say(self, stage: str, done: int, total: int) -> None:
+        """Keep how far it is; what a child says it does is one of the states."""
+        share = done / total if total else 1.0
+        if stage != self._view.state or self._said_s + MINUTE_S <= self._engine.host.monotonic():
+            self._said_s = self._engine.host.monotonic()
+            self._note("rebuild_progress", {"stage": stage, "progress": round(share, 2)})
+        state: RebuildState = msgspec.convert(stage, RebuildState)
+        self._view = replace(self._view, state=state, progress=share)
+        self._set_concern()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Keep why it failed; what nobody expects is told to the event loop as well."""
+        self._task = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            return
+        self._view = replace(self._view, state="failed", reason=f"{type(error).__name__}: {error}")
+        self._set_concern()
+        self._engine.metrics.count_rebuild("failed")
+        self._note("rebuild_failed", {}, error)
+        if not isinstance(error, (MidstreamError, OSError, MemoryError)):
+            context = {"message": "a rebuild ended by a bug", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(context)
+
+    def _set_concern(self) -> None:
+        """Say in health what is going on."""
+        view = self.view()
+        if view.state == "failed":
+            self._engine.concerns[CONCERN] = (
+                f"the rebuild from fold version {view.fold_version} to {view.to_fold_version} failed and the state of "
+                f"before goes on serving: {view.reason}. POST /v1/rebuild begins again"
+            )
+        elif view.state in {"idle", "done"}:
+            self._engine.concerns.pop(CONCERN, None)
+        else:
+            self._engine.concerns[CONCERN] = (
+                f"configuration {view.config_hash} serves until the state of {view.to_config_hash} is rebuilt: "
+                f"{view.state}, {view.progress:.0%}"
+            )
+
+    def _set_gauges(self) -> None:
+        view, items = self.view(), self._engine.fold.items
+        is_outdated = view.state not in {"idle", "done"}
+        self._engine.metrics.set_rebuild(view.progress if is_outdated else 1.0, is_outdated=is_outdated)
+        self._engine.metrics.set_deleted_items(items.deleted_count, self._engine.fold.vocabulary.item_count)
+
+
+async def warm(engine: Engine, settings: FoldSettings, plans: Sequence[Plan], models: Models | None = None) -> Trial:
+    """Answer from each plan in a state of its own, on a thread, and return what came of it.
+
+    The first time may load or compile.
+
+    Args:
+        engine: Whose clock and, unless others are given, whose models are used.
+        settings: Of the state.
+        plans: What is asked.
+        models: What the plans are asked with; those that they read.
+    """
+    asked = [plan.serving(engine.models if models is None else models) for plan in plans]
+    return await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, asked, engine.host.monotonic)))
+
+
+def _require_held(now: Service, wanted: Service) -> None:
+    """Refuse a file beside which a placement that is in service through the API does not hold."""
+    faults: list[Fault] = []
+    for name in sorted(wanted.aside.keys() - now.aside.keys()):
+        for each in wanted.aside[name]:
+            right = f"{each.right} Or first: midstream placements remove {name}"
+            faults.append(replace(each, where=f"$.placements.{name}{each.where.removeprefix('$')}", right=right))
+    if faults:
+        raise ConfigInvalid(tuple(faults))

@@ -1,0 +1,422 @@
+"""The Python API without HTTP: the same engine, on an event loop of its own in a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Self, TypedDict, TypeVar, Unpack, cast
+
+import msgspec
+import numpy as np
+
+from midstream.core.errors import Fault, MidstreamError, RequestInvalid
+from midstream.core.types import LogPosition
+from midstream.engine.instance import Running
+from midstream.engine.placements.placing import Said
+from midstream.engine.placements.views import PlacementDetail, PlacementView, Preview
+from midstream.engine.request_validation import ask_of, feature_ask_of, id_of, many_asks_of, page_asks_of, rank_ask_of
+from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded, Value
+from midstream.events.arrow.c_stream import Frame
+from midstream.events.faults import shown
+from midstream.events.json.decode import decode_objects
+from midstream.events.wire import Accept
+from midstream.ranking.plan import SIMILAR
+
+T = TypeVar("T")
+_NOT_OPEN = "the shop is not open: use it inside a with block"
+END_S_MAX = 10.0
+"""How long what still runs has to let go when a shop is closed: a child that is killed is gone in a moment."""
+
+
+class _Question(TypedDict, total=False):
+    """What every question may be asked with, as in ``Ask``."""
+
+    exclude: Sequence[str]
+    context: Mapping[str, Value]
+    item_fields: Mapping[str, Mapping[str, float]]
+    deadline_ms: int | None
+    explain: bool
+    reasons: str | None
+
+
+class ManyRequest(_Question, total=False):
+    """What several users may be recommended with, as in ``Ask``."""
+
+    n: int | None
+    filter: str | None
+    fields: Sequence[str]
+
+
+class RankRequest(ManyRequest, total=False):
+    """What items may be ranked with, as in ``Ask``; ``basket`` is what a recommendation has as ``items``."""
+
+    user_id: str | None
+    session_id: str | None
+    basket: Sequence[str]
+
+
+class Request(ManyRequest, total=False):
+    """What a recommendation may be asked with, as in ``Ask``."""
+
+    user_id: str | None
+    session_id: str | None
+    items: Sequence[str]
+    cursor: str | bool | None
+
+
+class SharedRequest(_Question, total=False):
+    """What the slates of a page have in common, as in ``Ask``."""
+
+    user_id: str | None
+    session_id: str | None
+    items: Sequence[str]
+
+
+class FeatureRequest(TypedDict, total=False):
+    """What features may be read with, as in ``FeatureAsk``."""
+
+    user_id: str | None
+    session_id: str | None
+    item_fields: Mapping[str, Mapping[str, float]]
+    context: Mapping[str, Value]
+    features: Sequence[str]
+
+
+class Shop:
+    """One open data folder for programs that embed the engine. Use it in a ``with`` block.
+
+    Every method waits for its answer; several threads may call at once.
+    """
+
+    def __init__(self, running: Running, accept: Callable[[], Accept]) -> None:
+        """Serve from ``running``; ``accept`` says what events may look like now."""
+        self.running = running
+        self._accept = accept
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="midstream", daemon=True)
+        self._turn = threading.Lock()
+        """One start or stop at a time."""
+        self._lock = threading.Lock()
+        self._is_closed = False
+        """No call begins any more; guarded by the lock."""
+
+    def __enter__(self) -> Self:
+        """Start the engine; if that fails, let go of the folder."""
+        with self._turn:
+            self._require_elsewhere()
+            if self._is_closed:
+                message = "the shop was closed, and is not opened again: make another with midstream.open"
+                raise RuntimeError(message)
+            self._thread.start()
+            with ExitStack() as undo:
+                undo.callback(self._end)
+                self._wait(self.running.start)
+                undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop gracefully: what was recorded is durable, the state is in a snapshot."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop gracefully; a second call waits for the first, and does nothing after it.
+
+        Calls of other threads that are under way have their answers, or end with a ``RuntimeError``. A call that was
+        interrupted can be made again.
+
+        Raises:
+            RuntimeError: A component of this shop calls it, which would wait for itself.
+        """
+        self._require_elsewhere()
+        with self._turn:
+            if self._loop.is_closed():
+                return
+            with self._lock:
+                self._is_closed = True
+            try:
+                if self._thread.is_alive():  # else it was never entered, so nothing was started
+                    self._submit(self.running.stop).result()
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        """End all that runs, the thread and its loop, and let go of the folder."""
+        with self._lock:
+            self._is_closed = True
+        try:
+            if self._thread.is_alive():
+                # Calls that began before are tasks when this runs: they were handed over before, and none comes after.
+                self._submit(_cancel_others).result()
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+            self._loop.close()
+        finally:
+            self.running.engine.log.close()
+
+    def record(self, events: Mapping[str, object] | Sequence[Mapping[str, object]] | Frame) -> Recorded:
+        """Record an event or several, of the same form as ``POST /v1/events`` takes; durable and applied on return.
+
+        Args:
+            events: A dict, a list of dicts, or a table of any length with the columns of docs/events.md: of pyarrow,
+                or a frame of pandas or Polars. A table goes in by parts, so what is refused by the log half way (a full
+                disk) leaves the first ones recorded.
+
+        Raises:
+            RequestInvalid: An event cannot be used; every fault is named, and nothing was recorded.
+            TooLarge: More came than one commit may hold; nothing was recorded.
+            AppendFailed: The log could not be made durable.
+            Overloaded: Too many events wait.
+        """
+        if isinstance(events, Frame):
+            return self._record_table(events)
+        decoded = decode_objects(_listed(events), self._accept())
+        if decoded.rejected:
+            raise RequestInvalid(tuple(each.fault for each in decoded.rejected))
+        return self._wait(lambda: self.running.engine.record(decoded.batch))
+
+    def _record_table(self, frame: Frame) -> Recorded:
+        from midstream.events.dataframe_input import batches_of  # Arrow takes 0.2 s and 40 MB where it is used
+        from midstream.events.pieces import PIECE_LIMITS, table_piece
+
+        accept = msgspec.structs.replace(self._accept(), limits=PIECE_LIMITS)
+        batches = batches_of(frame, accept)
+        pieces = [table_piece(batch, accept, first) for first, batch in batches]
+        faults = [each.fault for piece in pieces for each in piece.decoded.rejected]
+        if faults:
+            raise RequestInvalid(tuple(faults))
+
+        async def record() -> list[Recorded]:
+            return [await self.running.engine.record(piece.decoded.batch) for piece in pieces]
+
+        recorded = self._wait(record)
+        if not recorded:
+            return Recorded(LogPosition(0), np.empty(0, np.uint8))
+        erased = [each.erased + np.int32(piece.first) for each, piece in zip(recorded, pieces, strict=True)]
+        outcome = np.concatenate([each.outcome for each in recorded])
+        return Recorded(recorded[-1].log_position, outcome, np.concatenate(erased))
+
+    def recommend(self, placement: str | None = None, **request: Unpack[Request]) -> Answer:
+        """Answer with a slate that has seen everything recorded before.
+
+        Args:
+            placement: None = ``default``; with a ``cursor`` the placement of the slate that it continues.
+            request: Fields of ``Ask``.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
+        """
+        ask = ask_of("default" if placement is None else placement, request)
+        if placement is None and isinstance(ask.cursor, str):
+            ask = replace(ask, placement="")
+        return self._wait(lambda: self.running.engine.recommend(ask))
+
+    def rank(self, items: Sequence[str], placement: str = "default", **request: Unpack[RankRequest]) -> Answer:
+        """Bring up to 1,000 items of the caller in an order; those that may not be served are named in ``removed``.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: A field has the wrong type, an item comes twice, or the filter or context cannot be used.
+        """
+        ask = rank_ask_of(items, placement, request)
+        return self._wait(lambda: self.running.engine.recommend(ask))
+
+    def page(self, placements: Sequence[str | Mapping[str, object]], **request: Unpack[SharedRequest]) -> PageAnswer:
+        """Answer with a slate for each of up to 16 placements, by falling priority, no item in two of them.
+
+        Args:
+            placements: Names, or dicts of ``placement`` and what the slate has for itself: ``n``, ``filter``,
+                ``exclude`` and ``fields``.
+            request: What all slates share.
+
+        Returns:
+            The slates in the same order; one that could not be made says why in its place.
+
+        Raises:
+            MidstreamError: No slate can be made.
+            RequestInvalid: A field has the wrong type.
+        """
+        asks = page_asks_of(placements, request)
+        return self._wait(lambda: self.running.engine.page(asks))
+
+    def recommend_many(
+        self, users: Sequence[str], placement: str = "default", **request: Unpack[ManyRequest]
+    ) -> tuple[Answer | MidstreamError, ...]:
+        """Answer the same question for up to 100 users, such as for a newsletter, each with a slate of its own.
+
+        Returns:
+            The answers in the order of the users; one that could not be given says why in its place.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
+        """
+        asks = many_asks_of(users, placement, request)
+        return self._wait(lambda: self.running.engine.recommend_many(asks))
+
+    def similar(self, item_id: str, **request: Unpack[Request]) -> Answer:
+        """Answer with items like one item, which has seen everything recorded before.
+
+        Raises:
+            ItemUnknown: Nothing is known of the item.
+            RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
+        """
+        ask = replace(ask_of(SIMILAR, request), about=id_of("item_id", item_id))
+        return self._wait(lambda: self.running.engine.recommend(ask))
+
+    def features(self, items: Sequence[str], **request: Unpack[FeatureRequest]) -> FeatureRead:
+        """Return what is known of items for a user and a session: ``names`` and ``values`` (items, names), float32.
+
+        It has seen everything recorded before; NaN = unknown.
+
+        Raises:
+            RequestInvalid: A field has the wrong type, or a feature is not declared.
+        """
+        ask = feature_ask_of({"items": items, **request})
+        return self._wait(lambda: self.running.engine.read_features(ask))
+
+    def item(self, item_id: str) -> Mapping[str, object] | None:
+        """Return what is known of an item, None = nothing.
+
+        Raises:
+            RequestInvalid: It is no text.
+        """
+        asked = id_of("item_id", item_id)
+        return self._call(lambda: self.running.engine.item(asked))
+
+    def user(self, user_id: str) -> Mapping[str, object] | None:
+        """Return what is known of a user, None = nothing.
+
+        Raises:
+            RequestInvalid: It is no text.
+        """
+        asked = id_of("user_id", user_id)
+        return self._call(lambda: self.running.engine.user(asked))
+
+    def erase(self, user_id: str) -> ErasureDue:
+        """Forget a user, under every id that was merged into this one; what is still to be done says the answer.
+
+        Raises:
+            RequestInvalid: It is no text, or too long to be an id.
+            AppendFailed: The log could not be made durable.
+            ErasuresFull: Too many erasures wait for the log to be rewritten.
+        """
+        asked = id_of("user_id", user_id)
+        return self._wait(lambda: self.running.engine.erase(asked))
+
+    def placements(self) -> Sequence[PlacementView]:
+        """Return what answers each placement, by name, and where it comes from."""
+        return self._call(self.running.placing.views)
+
+    def placement(self, name: str) -> PlacementDetail:
+        """Return all that is known of one placement, its versions oldest first.
+
+        Raises:
+            NotFound: There is none of that name, and never was.
+        """
+        return self._call(lambda: self.running.placing.view(name))
+
+    def set_placement(
+        self, name: str, placement: Mapping[str, object], *, author: str, note: str = "", if_version: int | None = None
+    ) -> PlacementDetail:
+        """Set a placement; the next question is answered by it, also after a restart, until it is given back.
+
+        Args:
+            name: Of one of the file's, which it then covers, or another.
+            placement: Of the form of a table of ``[[placements]]``.
+            author: Who sets it.
+            note: Why.
+            if_version: The newest version that the caller knows, 0 = none; another one refuses the change.
+
+        Raises:
+            ConfigInvalid: It cannot be used; every fault is named, and nothing was changed. So with all that follow.
+            PlacementChanged: Somebody else changed it since.
+            RebuildRunning: Another configuration is on its way.
+            Overloaded: As many placements are kept as may be.
+            AppendFailed: The log could not be made durable.
+        """
+        said = Said(author, note, if_version)
+        return self._wait(lambda: self.running.placing.put(name, placement, said))
+
+    def remove_placement(
+        self, name: str, *, author: str, note: str = "", if_version: int | None = None
+    ) -> PlacementDetail:
+        """Give a placement back to the file, as it was last read.
+
+        Raises:
+            NotFound: It is not set.
+            MidstreamError: As ``set_placement`` does.
+        """
+        said = Said(author, note, if_version)
+        return self._wait(lambda: self.running.placing.remove(name, said))
+
+    def preview_placement(self, name: str, placement: Mapping[str, object], **request: Unpack[Request]) -> Preview:
+        """Answer with a placement that is not set, and with today's; nothing is logged or kept.
+
+        Raises:
+            ConfigInvalid: It cannot be used; every fault is named.
+            RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
+        """
+        ask = ask_of(name, request)
+        return self._wait(lambda: self.running.placing.preview(name, placement, ask))
+
+    def _require_elsewhere(self) -> None:
+        if threading.current_thread() is self._thread:
+            message = "the thread of a shop cannot wait for the shop: a component calls the shop that it is part of"
+            raise RuntimeError(message)
+
+    def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        self._require_elsewhere()
+        with self._lock:
+            if self._is_closed or not self._thread.is_alive():
+                raise RuntimeError(_NOT_OPEN)
+            answer = self._submit(work)
+        try:
+            return answer.result()
+        except CancelledError:
+            if not self._is_closed:
+                raise
+            message = "the shop was closed before this was done"
+            raise RuntimeError(message) from None
+
+    def _submit(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
+        async def run() -> T:
+            return await work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop)
+
+    def _call(self, read: Callable[[], T]) -> T:
+        """Run a read on the thread that owns the state."""
+
+        async def run() -> T:
+            return read()
+
+        return self._wait(run)
+
+
+async def _cancel_others() -> None:
+    """End every other task of the running loop, and wait until each has let go of what it holds, or for long enough."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + END_S_MAX
+    while (others := asyncio.all_tasks() - {asyncio.current_task()}) and loop.time() < until:
+        for each in others:
+            each.cancel()
+        ended, _ = await asyncio.wait(others, timeout=until - loop.time())
+        for each in ended:
+            if not each.cancelled():
+                each.exception()  # of a call its caller has it; of the engine's own tasks those that watch them do
+
+
+def _listed(events: object) -> Sequence[Mapping[str, object]]:
+    """Return one event or several as several; what is in the list is judged one by one."""
+    if isinstance(events, Mapping):
+        return [cast("Mapping[str, object]", events)]
+    if isinstance(events, str | bytes) or not isinstance(events, Sequence):
+        right = "A dict, or a list of dicts, of the fields of docs/events.md."
+        raise RequestInvalid((Fault("events", f"{shown(events)} came.", right, "docs/events.md"),))
+    return cast("Sequence[Mapping[str, object]]", events)

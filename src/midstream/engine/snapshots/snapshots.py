@@ -1,0 +1,463 @@
+"""Snapshots: the fold at one log position as ``.npy`` files and a manifest with the SHA-256 of each.
+
+Written beside the others in a temporary folder, synced, then renamed, so that a folder with a snapshot's name is
+always a whole one. Read with every hash checked, so that a flipped bit makes an older snapshot serve, never wrong
+state. A snapshot belongs to one generation of one log and to one fold version, and says so.
+"""
+
+import io
+import math
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import SnapshotInvalid
+from midstream.core.types import LogPosition
+from midstream.engine.child_process import PIECE_BYTES, Pace, PacedFile
+from midstream.engine.snapshots.retention import NONE, Hourly, Written, staying
+from midstream.events.file_modes import make_folder, open_file
+from midstream.events.segments.log_identity import LogIdentity
+from midstream.events.whole_file import WholeFile
+from midstream.models.artifact.artifact import sync_folder
+from midstream.state.fold import Fold
+from midstream.state.ids.compacted_items import NOTHING, Dropped
+from midstream.state.settings import FoldSettings
+
+Content: TypeAlias = bytes | memoryview
+FORMAT_VERSION = 1
+KEEP_MIN = 2
+"""The newest may turn out damaged; the one before it then saves a fold from the beginning."""
+_MANIFEST = "manifest.json"
+_HEADER_BYTES_MAX = 1 << 17
+"""Of an array's file before its content: 64 KiB are the most that the format allows."""
+_TEMPORARY = ".writing-"
+_SET_ASIDE = ".differs-"
+"""Before the name of a snapshot that differed from the live state: kept to be looked into while the log has the same
+generation, never read at a start."""
+_LOST = ".lost-"
+"""Before the name of a snapshot of events that are in no file any more: kept until the log is rewritten."""
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a snapshot is a snapshot of."""
+
+    format_version: int
+    log_id: str
+    generation: int
+    log_position: int
+    log_time_ms: int
+    fold_version: str
+    digest: str
+    """``Fold.digest`` of the content."""
+    files: dict[str, str]
+    """Array name to the SHA-256 of its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a snapshot must be of."""
+
+    settings: FoldSettings
+    dropped: Dropped
+    identity: LogIdentity
+    begin: LogPosition
+    """Where the log begins: the fold of one from before cannot go on."""
+    end: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was looked for, and what was passed by."""
+
+    fold: Fold | None
+    refused: tuple[str, ...]
+    """Snapshots that were not good, each with its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a start found."""
+
+    fold: Fold
+    refused: tuple[str, ...]
+    """Snapshots that were passed by, each with its reason."""
+
+
+def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = None) -> Manifest:
+    """Write the fold as a snapshot; return its manifest.
+
+    Cost: the state's bytes once to disk and once through SHA-256; the arrays are views where the tables allow it.
+
+    Args:
+        folder: Of snapshots.
+        fold: What is written.
+        identity: Of the log that it was folded from.
+        pace: Of a child process; hurried when it is left out.
+
+    Raises:
+        OSError: The disk; what was begun is removed. What a killed writer leaves has a temporary name, for ``prune``.
+    """
+    make_folder(folder)
+    name = f"{fold.log_position:020d}-{fold.settings.version()}"
+    temporary = folder / f"{_TEMPORARY}{name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    make_folder(temporary)
+    try:
+        manifest = _write_files(temporary, fold, identity, pace or Pace(hurried=True))
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)  # on a full disk the log needs the room
+        raise
+    final = folder / name
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    sync_folder(folder)
+    return manifest
+
+
+def _write_files(temporary: Path, fold: Fold, identity: LogIdentity, pace: Pace) -> Manifest:
+    arrays = fold.arrays()
+    total = sum(array.nbytes for array in arrays.values())
+    files: dict[str, str] = {}
+    done = 0
+    for key, array in arrays.items():
+        pace.say("writing", done, total)
+        files[key] = _write_array(temporary / f"{key}.npy", array, pace)
+        done += array.nbytes
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        log_id=identity.log_id,
+        generation=identity.generation,
+        log_position=fold.log_position,
+        log_time_ms=fold.log_time_ms,
+        fold_version=fold.settings.version(),
+        digest=fold.digest(),
+        files=files,
+    )
+    _write_synced(temporary / _MANIFEST, _seal(manifest))
+    sync_folder(temporary)
+    return manifest
+
+
+def set_aside(folder: Path, log_position: int, fold_version: str) -> None:
+    """Take a snapshot out of use without losing it; the one set aside before goes."""
+    for old in folder.glob(f"{_SET_ASIDE}*"):
+        shutil.rmtree(old)
+    name = f"{log_position:020d}-{fold_version}"
+    (folder / name).rename(folder / f"{_SET_ASIDE}{name}")
+
+
+def carry_over(folder: Path, before: LogIdentity, identity: LogIdentity) -> None:
+    """Let snapshots of one generation be of another that has the same events; what is of none is left as it is.
+
+    Raises:
+        OSError: The disk.
+    """
+    for name, each in list(manifests(folder)):
+        if (each.log_id, each.generation) == (before.log_id, before.generation):
+            carried = msgspec.structs.replace(each, log_id=identity.log_id, generation=identity.generation)
+            with WholeFile(folder / name / _MANIFEST) as file:
+                file.write(_seal(carried))
+
+
+def set_aside_lost(folder: Path, log_id: str, end: int) -> Sequence[str]:
+    """Take the snapshots out of use that know of events which the log has lost; return the names they have now.
+
+    Args:
+        folder: Of snapshots.
+        log_id: Of the log as it goes on.
+        end: Log position that it goes on from.
+    """
+    lost = [name for name, each in manifests(folder) if each.log_id != log_id or each.log_position > end]
+    for name in lost:
+        shutil.rmtree(folder / f"{_LOST}{name}", ignore_errors=True)
+        (folder / name).rename(folder / f"{_LOST}{name}")
+    return [f"{_LOST}{name}" for name in lost]
+
+
+def remove_lost(folder: Path) -> None:
+    """Remove what ``set_aside_lost`` kept: they may know users whom a rewrite took out of all else."""
+    for path in folder.glob(f"{_LOST}*"):
+        shutil.rmtree(path)
+
+
+def manifests(folder: Path) -> Iterator[tuple[str, Manifest]]:
+    """Yield names and manifests of the snapshots whose manifest can be read, newest first; no array is read."""
+    for name in names(folder):
+        try:
+            yield name, _unseal((folder / name / _MANIFEST).read_bytes())
+        except (OSError, SnapshotInvalid):
+            continue
+
+
+def names(folder: Path) -> list[str]:
+    """Return the whole snapshots in a folder, newest first."""
+    if not folder.is_dir():
+        return []
+    found = [each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    return sorted(found, reverse=True)
+
+
+def load_newest(
+    folder: Path,
+    settings: FoldSettings,
+    identity: LogIdentity,
+    end: LogPosition,
+    dropped: Dropped = NOTHING,
+    pace: Pace | None = None,
+) -> Loaded:
+    """Return a fold restored from the newest good snapshot of a log that has all its events, an empty one without."""
+    found = find_newest(folder, Wanted(settings, dropped, identity, LogPosition(0), end), pace)
+    return Loaded(found.fold or Fold(settings, dropped), found.refused)
+
+
+def find_newest(folder: Path, wanted: Wanted, pace: Pace | None = None) -> Found:
+    """Return a fold restored from the newest good snapshot in a folder that is what is wanted.
+
+    Every restore is checked against the digest that was written, so that a table which forgets something is found at
+    the first start and not by a customer.
+    """
+    refused: list[str] = []
+    for name in names(folder):
+        try:
+            fold = _restore(folder / name, wanted, pace or Pace(hurried=True))
+        except SnapshotInvalid as error:
+            refused.append(f"{name}: {error}")
+        else:
+            return Found(fold, tuple(refused))
+    return Found(None, tuple(refused))
+
+
+def read(path: Path, pace: Pace | None = None) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
+    """Return a snapshot whose every byte was checked.
+
+    Raises:
+        SnapshotInvalid: A file is missing, superfluous, unreadable or does not match its hash.
+    """
+    pace = pace or Pace(hurried=True)
+    try:
+        return parse({each.name: _content(each, pace) for each in path.iterdir()}, pace)
+    except OSError as error:
+        message = f"it cannot be read: {error}"
+        raise SnapshotInvalid(message) from error
+
+
+def parse(files: Mapping[str, Content], pace: Pace | None = None) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
+    """Return a snapshot from the content of its files, by name; every byte is under a checksum.
+
+    Raises:
+        SnapshotInvalid: A file is missing, superfluous or does not match its hash.
+    """
+    pace = pace or Pace(hurried=True)
+    manifest = _unseal(bytes(files.get(_MANIFEST, b"")))
+    expected = {f"{key}.npy" for key in manifest.files}
+    if files.keys() - {_MANIFEST} != expected:
+        message = f"its files are not those of the manifest: {sorted((files.keys() - {_MANIFEST}) ^ expected)[:3]}"
+        raise SnapshotInvalid(message)
+    return manifest, {
+        key: _parse_array(key, files[f"{key}.npy"], digest, pace) for key, digest in manifest.files.items()
+    }
+
+
+def prune(
+    folder: Path,
+    keep: int,
+    identity: LogIdentity,
+    versions: Collection[str] | None = None,
+    hourly: Hourly = NONE,
+) -> Sequence[str]:
+    """Remove what no start and no explanation will need, and what an interrupted writer left; return the names.
+
+    Those of another generation go whatever their number: their log positions may be higher, and none of them can ever
+    serve again.
+
+    Args:
+        folder: Of snapshots.
+        keep: How many of the newest stay, of each fold version in use; two at least.
+        identity: Of the log.
+        versions: Fold versions in use: of what serves, and of what is being rebuilt. None = those that are there.
+        hourly: Which of all versions stay beside those.
+    """
+    removed = list(remove_foreign(folder, identity))
+    kept: dict[str, int] = {}
+    stay = staying(_written(folder), hourly) if hourly.days else frozenset[str]()
+    for name in names(folder):
+        version = version_of(name)
+        kept[version] = kept.get(version, 0) + 1
+        is_new = kept[version] <= max(keep, KEEP_MIN) and (versions is None or version in versions)
+        if not is_new and name not in stay:
+            shutil.rmtree(folder / name)
+            removed.append(name)
+    return removed
+
+
+def _written(folder: Path) -> dict[str, Written]:
+    """Return the snapshots that can be read, by name."""
+    found: dict[str, Written] = {}
+    for name in names(folder):
+        try:
+            manifest = _unseal((folder / name / _MANIFEST).read_bytes())
+            byte_count = sum(each.stat().st_size for each in (folder / name).iterdir())
+        except (OSError, SnapshotInvalid):
+            continue
+        found[name] = Written(manifest.log_time_ms, byte_count)
+    return found
+
+
+def remove_foreign(folder: Path, identity: LogIdentity) -> Sequence[str]:
+    """Remove what is of another log or generation, set aside or not, and what an interrupted writer left.
+
+    After a rewrite the log is without erased users: what was made of the one before still knows them.
+
+    Returns:
+        The names of what is gone.
+    """
+    if not folder.is_dir():
+        return ()
+    foreign = [name for name in names(folder) if not _is_of(folder / name, identity, unread=True)]
+    aside = [each.name for each in folder.glob(f"{_SET_ASIDE}*") if not _is_of(each, identity, unread=False)]
+    for name in (*foreign, *aside):
+        shutil.rmtree(folder / name)
+    leftovers = [each.name for each in folder.glob(f"{_TEMPORARY}*")]
+    for name in leftovers:
+        # The child of a server that died may still be writing there, until its next rest: what it leaves goes later.
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return (*foreign, *aside, *leftovers)
+
+
+def file_names(path: Path) -> frozenset[str]:
+    """Return the names of the files that a snapshot has when it is whole; none where its manifest cannot be read."""
+    try:
+        manifest = _unseal((path / _MANIFEST).read_bytes())
+    except (OSError, SnapshotInvalid):
+        return frozenset()
+    return frozenset({_MANIFEST, *(f"{key}.npy" for key in manifest.files)})
+
+
+def version_of(name: str) -> str:
+    """Return the fold version of a snapshot, by its name."""
+    return name.partition("-")[2]
+
+
+def position_of(name: str) -> LogPosition:
+    """Return the log position of a snapshot, by its name."""
+    return LogPosition(int(name.partition("-")[0]))
+
+
+def _is_of(path: Path, identity: LogIdentity, *, unread: bool) -> bool:
+    """Return whether a snapshot is of this generation of this log; ``unread`` of one whose manifest cannot be read."""
+    try:
+        manifest = _unseal((path / _MANIFEST).read_bytes())
+    except (OSError, SnapshotInvalid):
+        return unread
+    return (manifest.log_id, manifest.generation) == (identity.log_id, identity.generation)
+
+
+def _restore(path: Path, wanted: Wanted, pace: Pace) -> Fold:
+    try:
+        _require_fit(_unseal((path / _MANIFEST).read_bytes()), wanted)  # before all the rest is read
+    except OSError as error:
+        message = f"its manifest cannot be read: {error}"
+        raise SnapshotInvalid(message) from error
+    manifest, arrays = read(path, pace)
+    fold = Fold(wanted.settings, wanted.dropped)
+    fold.restore(arrays)
+    if fold.digest() != manifest.digest:
+        message = "what was restored has another digest than what was written"
+        raise SnapshotInvalid(message)
+    return fold
+
+
+def _require_fit(manifest: Manifest, wanted: Wanted) -> None:
+    """Raise ``SnapshotInvalid`` unless the log and the configuration are those of the snapshot."""
+    if (manifest.log_id, manifest.generation) != (wanted.identity.log_id, wanted.identity.generation):
+        message = "it belongs to another log or another generation of it"
+        raise SnapshotInvalid(message)
+    if manifest.fold_version != wanted.settings.version():
+        message = f"it has fold version {manifest.fold_version}, the configuration {wanted.settings.version()}"
+        raise SnapshotInvalid(message)
+    if not wanted.begin <= manifest.log_position <= wanted.end:
+        extent = f"the log begins at {wanted.begin} and ends at {wanted.end}"
+        message = f"it stands at log position {manifest.log_position}, {extent}"
+        raise SnapshotInvalid(message)
+
+
+def _seal(manifest: Manifest) -> bytes:
+    body = msgspec.json.encode(manifest)
+    return sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def _unseal(content: bytes) -> Manifest:
+    seal, _, body = content.partition(b"\n")
+    if sha256(body).hexdigest().encode() != seal:
+        message = "its manifest is missing or does not match its checksum"
+        raise SnapshotInvalid(message)
+    try:
+        manifest = msgspec.json.decode(body, type=Manifest)
+    except msgspec.MsgspecError as error:
+        message = f"its manifest is of another release: {error}"
+        raise SnapshotInvalid(message) from error
+    if manifest.format_version != FORMAT_VERSION:
+        message = f"it has format {manifest.format_version}, this release reads {FORMAT_VERSION}"
+        raise SnapshotInvalid(message)
+    return manifest
+
+
+def _write_array(path: Path, array: NDArray[np.generic], pace: Pace) -> str:
+    whole = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(whole))
+    digest = sha256()
+    with PacedFile(path, pace) as file:
+        for piece in (header.getbuffer(), *_pieces(whole.reshape(-1).view(np.uint8).data)):
+            digest.update(piece)
+            file.write(piece)
+            pace.rest()
+    return digest.hexdigest()
+
+
+def _parse_array(key: str, content: Content, digest: str, pace: Pace | None = None) -> NDArray[np.generic]:
+    found = sha256()
+    for piece in _pieces(memoryview(content)):
+        found.update(piece)
+        if pace is not None:
+            pace.rest()
+    if found.hexdigest() != digest:
+        message = f"{key} does not match its SHA-256"
+        raise SnapshotInvalid(message)
+    header = io.BytesIO(content[:_HEADER_BYTES_MAX])
+    np.lib.format.read_magic(header)
+    shape, _, kind = np.lib.format.read_array_header_1_0(header)
+    array: NDArray[np.generic] = np.frombuffer(content, kind, math.prod(shape), header.tell()).reshape(shape)
+    return array
+
+
+def _content(path: Path, pace: Pace) -> Content:
+    """Return a file's bytes, read in pieces into memory that an array may lie in."""
+    buffer = np.empty(path.stat().st_size, dtype=np.uint8)
+    filled = 0
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer[filled : filled + PIECE_BYTES].data):
+            filled += count
+            pace.rest()
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # nobody reads it again; the log's pages stay
+    return buffer[:filled].data
+
+
+def _pieces(content: memoryview) -> Iterator[memoryview]:
+    for start in range(0, len(content), PIECE_BYTES):
+        yield content[start : start + PIECE_BYTES]
+
+
+def _write_synced(path: Path, content: Content) -> None:
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

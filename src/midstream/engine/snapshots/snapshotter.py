@@ -1,0 +1,185 @@
+"""When snapshots are written, by a child process, and what is done with what it reports."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from midstream.core.types import LogPosition
+from midstream.engine import child_process
+from midstream.engine.engine import Engine
+from midstream.engine.folder import DataFolder
+from midstream.engine.health import Concern
+from midstream.engine.snapshots import snapshots
+from midstream.engine.snapshots.parity_watch import watched
+from midstream.engine.snapshots.retention import NONE, Hourly
+from midstream.engine.snapshots.worker import Order, Report
+from midstream.monitoring.facts import HOUR_S, Fact
+from midstream.state.settings import FoldSettings, encode_settings
+
+CHILD = "midstream.engine.snapshots.worker"
+PARITY = "feature_parity"
+
+FAILED = "snapshot_failed"
+OLD = "snapshot_age"
+OLD_INTERVALS = 3
+"""One that was missed may have waited for another child; three are a fault that lasts."""
+COMPARE_BYTES_MAX = 32 * 1024 * 1024
+"""A live digest stops serving for about 10 ms per 32 MiB; a larger state is compared at stop only."""
+AT_STOP_EVENTS_MIN = 50_000
+"""Fewer new events than this fold in 0.1 s at the next start: less than the child takes to begin."""
+CHILD_S_MAX = 3_600
+"""A fold of 1,000 M events at 300,000 a second; a child that takes longer hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotOptions:
+    """When to write, and how many to keep."""
+
+    interval_ms: int = 600_000
+    keep: int = 2
+    mode: str = "while_serving"
+    """``while_serving``, ``at_stop`` (saves the memory of a second state), ``off``."""
+    hourly: Hourly = NONE
+    """Which stay beside those, for explanations."""
+
+
+class Snapshotter:
+    """Orders snapshots and compares their digests with the live state's."""
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        options: SnapshotOptions,
+        engine: Engine,
+        newest: LogPosition,
+    ) -> None:
+        """Snapshot the state of ``engine`` into ``folder``, whose newest snapshot stands at ``newest``."""
+        self.mismatch = ""
+        """Says which snapshot differed from the live state, empty while none did."""
+        self.versions_beside: tuple[str, ...] = ()
+        """Fold versions in use beside the one in service: their snapshots stay."""
+        self.swaps = asyncio.Lock()
+        """Held from beginning to end by whoever is to put another state or another log in service."""
+        self.turn = asyncio.Lock()
+        """Held by whoever has a child at work on snapshots: each needs the state's memory once more."""
+        self._told: list[Callable[[], Awaitable[object]]] = []
+        self._folder = folder
+        self._options = options
+        self._engine = engine
+        self._metrics = engine.metrics
+        self._monotonic = engine.host.monotonic
+        self._written: LogPosition = newest
+        self._written_at = self._current_at = self._monotonic()
+        """When the newest was written, and when it last had all that was applied."""
+        pause_s = options.interval_ms / 1_000
+        self._service = None
+        if options.mode == "while_serving":
+            self._service = engine.supervise("snapshot", self._write_due, pause_s)
+        engine.beside.append(self._set_gauges)
+        engine.watches.append(self._look_at_age)
+
+    def start(self) -> None:
+        """Begin to write snapshots while serving, if that is asked for."""
+        if self._service is not None:
+            self._service.start()
+
+    async def stop(self) -> None:
+        """Write the last snapshot, compared whatever its size, unless the next start would hardly notice."""
+        if self._service is not None:
+            await self._service.stop()
+        if self._options.mode != "off" and self._engine.fold.log_position - self._written >= AT_STOP_EVENTS_MIN:
+            await self.write(compare=True, hurried=True)
+
+    def when_written(self, told: Callable[[], Awaitable[object]]) -> None:
+        """Call this after each snapshot of the state in service."""
+        self._told.append(told)
+
+    def begin_from(self, position: LogPosition) -> None:
+        """Take a snapshot of another state that is in service now as the newest."""
+        self._written = position
+        self._written_at = self._current_at = self._monotonic()
+
+    async def write(self, *, compare: bool, hurried: bool = False) -> Report | None:
+        """Write one snapshot of the state as it is now; return None when there is nothing new or the child failed.
+
+        Args:
+            compare: Digest the live state, which takes its bytes at about 3 GB/s on the owner's thread.
+            hurried: The child does not hold back: a stop waits for it.
+        """
+        async with self.turn:
+            return await self._write(compare=compare, hurried=hurried)
+
+    async def _write(self, *, compare: bool, hurried: bool) -> Report | None:
+        fold = self._engine.fold
+        position: LogPosition = fold.log_position
+        if position == self._written:
+            self._current_at = self._monotonic()
+            return None
+        expected = fold.digest() if compare else None
+        began = self._monotonic()
+        ended = await self._child(position, fold.settings, hurried=hurried)
+        seconds = self._monotonic() - began
+        self._metrics.observe_snapshot(good=bool(ended.line), seconds=seconds)
+        if not ended.line:
+            self._engine.concerns[FAILED] = f"no snapshot was written: {ended.reason}"
+            return None
+        self._engine.concerns.pop(FAILED, None)
+        report = msgspec.json.decode(ended.line, type=Report)
+        self._tell_parity(report)
+        if expected is not None and expected != report.digest:
+            self.mismatch = f"the snapshot at {position} has digest {report.digest}, the live state {expected}"
+            self._engine.concerns["snapshot"] = f"{self.mismatch}; it was set aside"
+            self._metrics.count_snapshot_mismatch()
+            snapshots.set_aside(self._folder.snapshots, position, fold.settings.version())
+            return report
+        fields = {"log_position": position, "folded": report.folded, "seconds": round(seconds, 1)}
+        self._engine.facts.note(Fact("snapshot_written", fields=fields, every_s=HOUR_S))
+        if fold is self._engine.fold:  # else another state took its place meanwhile
+            self.begin_from(position)
+            for told in self._told:
+                await told()
+        return report
+
+    def _tell_parity(self, report: Report) -> None:
+        """Count the served values that were compared on the way; one that differs is a concern until none does."""
+        self._metrics.count_parity(report.values_compared, report.values_unequal)
+        if report.values_unequal:
+            self._engine.concerns[PARITY] = (
+                f"{report.values_unequal} of {report.values_compared} served feature values are not those of the log: "
+                f"{report.unequal}"
+            )
+        elif report.unequal:
+            self._engine.concerns[PARITY] = report.unequal
+        elif report.values_compared:
+            self._engine.concerns.pop(PARITY, None)
+
+    def _set_gauges(self) -> None:
+        self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
+
+    def _look_at_age(self) -> Concern:
+        """Return that what was applied since the newest snapshot waits for the next one for too long."""
+        waits_s = self._monotonic() - self._current_at
+        is_old = self._service is not None and waits_s > OLD_INTERVALS * self._options.interval_ms / 1_000
+        if is_old and self._engine.fold.log_position > self._written:
+            count = self._engine.fold.log_position - self._written
+            return Concern(OLD, f"no snapshot for {waits_s:.0f} s: a start would fold {count:,} events")
+        return Concern(OLD, "")
+
+    async def _write_due(self) -> None:
+        used = sum(size.bytes_now for size in self._engine.fold.sizes().values())
+        await self.write(compare=used <= COMPARE_BYTES_MAX)
+
+    async def _child(self, position: LogPosition, settings: FoldSettings, *, hurried: bool) -> child_process.Ended:
+        """Run the child to its end."""
+        keep, beside = self._options.keep, self.versions_beside
+        told = encode_settings(settings)
+        compared = watched(self._engine.plans)
+        hourly = self._options.hourly
+        order = Order(str(self._folder.root), position, told, keep, beside, hurried, hourly=hourly, watched=compared)
+        try:
+            async with asyncio.timeout(CHILD_S_MAX):
+                return await child_process.run(CHILD, msgspec.json.encode(order))
+        except TimeoutError:
+            return child_process.Ended(b"", f"its process took longer than {CHILD_S_MAX:g} s and was ended")

@@ -1,0 +1,146 @@
+"""The process that writes a snapshot: newest snapshot + durable log to a position -> new snapshot.
+
+It runs beside the server, behind it in rank, and goes the way of a restart each time: what it writes was
+restored from the snapshot before and folded from the log, so the digest that it reports, compared with the live one,
+tests both. Given other settings than those in service it is a rebuild: the same way, from further back.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from midstream.core.errors import MidstreamError
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine import child_process
+from midstream.engine.child_process import Pace
+from midstream.engine.folder import DataFolder
+from midstream.engine.ingest.log_reader import batches
+from midstream.engine.snapshots import base_state, compactions, snapshots
+from midstream.engine.snapshots.parity_watch import ParityWatch
+from midstream.engine.snapshots.retention import NONE, Hourly
+from midstream.events.disk import RealDisk
+from midstream.events.schema import cut
+from midstream.events.segments.segment_reader import SegmentReader
+from midstream.state.fold import Fold
+from midstream.state.settings import decode_settings, encode_settings
+
+STEP_EVENTS = 2_000
+"""Folded between two rests: 2 ms of interactions, 60 ms of item events."""
+CHECKPOINT_S = 600.0
+"""Between two snapshots on the way: what an interrupted rebuild has to do again."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What the server asks of the child, as JSON on its standard input."""
+
+    folder: str
+    log_position: int
+    settings: str
+    """``FoldSettings`` as ``encode_settings`` writes it."""
+    keep: int
+    versions: tuple[str, ...] = ()
+    """Other fold versions in use: their snapshots stay."""
+    hurried: bool = False
+    """A stop waits for it."""
+    compacts: bool = False
+    """First choose which of the candidates in the folder are dropped, and drop them."""
+    hourly: Hourly = NONE
+    """Which snapshots stay for explanations."""
+    watched: str = ""
+    """What ``parity_watch.watched`` says: features whose served values are compared on the way; empty = none."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What the child says, as one line of JSON on its standard output."""
+
+    log_position: int
+    digest: str
+    folded: int
+    """Events folded since the snapshot before."""
+    refused: tuple[str, ...]
+    """Snapshots that were not good."""
+    settings: str
+    """``FoldSettings`` of what was written: those that were ordered, and the compaction where one was."""
+    values_compared: int = 0
+    """Values of features that were served and compared with those of the fold."""
+    values_unequal: int = 0
+    unequal: str = ""
+    """One of those that differ, in words."""
+
+
+def run(order: Order, pace: Pace | None = None) -> Report:
+    """Write the snapshot that was ordered and remove those that are too many.
+
+    Raises:
+        LogDamaged: A checksum of the log does not match.
+        OSError: The disk.
+    """
+    pace = pace or Pace(hurried=True)
+    folder = DataFolder(Path(order.folder))
+    settings = decode_settings(order.settings)
+    reader = SegmentReader(folder.log, RealDisk())
+    position = LogPosition(order.log_position)
+
+    def read(after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
+        return reader.read(after, limit, position)
+
+    if order.compacts:
+        every = _paced(base_state.everything(reader, position), "choosing", position, pace)
+        settings = msgspec.structs.replace(
+            settings, compaction=compactions.choose(folder, every, position, settings.hash_key()).name
+        )
+    loaded = base_state.newest(folder, settings, reader, position, pace)
+    fold = loaded.fold
+    began, written_at = fold.log_position, time.monotonic()
+    looked_through = _paced(batches(read, began, position), "comparing", position, pace) if order.watched else ()
+    watch = ParityWatch(order.watched, looked_through, began, settings.hash_key())
+    watch.look(fold)
+    for first, batch in _paced(batches(read, began, position), "folding", position, pace):
+        for start, stop in watch.cuts(first, len(batch), STEP_EVENTS):
+            fold.apply(LogPosition(first + start), cut(batch, start, stop))
+            watch.look(fold)
+            pace.rest()
+        if time.monotonic() - written_at >= CHECKPOINT_S:
+            _write(order, folder, fold, reader, pace)
+            written_at = time.monotonic()
+    manifest = _write(order, folder, fold, reader, pace)
+    written = encode_settings(settings)
+    found = watch.parity.compared, watch.parity.mismatched, watch.said()
+    return Report(manifest.log_position, manifest.digest, position - began, loaded.refused, written, *found)
+
+
+def _paced(
+    events: Iterable[tuple[LogPosition, EventBatch]], stage: str, total: LogPosition, pace: Pace
+) -> Iterator[tuple[LogPosition, EventBatch]]:
+    """Yield the events, saying how far they are and resting between two batches."""
+    for first, batch in events:
+        yield first, batch
+        pace.say(stage, first + len(batch), total)
+        pace.rest()
+
+
+def _write(order: Order, folder: DataFolder, fold: Fold, reader: SegmentReader, pace: Pace) -> snapshots.Manifest:
+    manifest = snapshots.write(folder.snapshots, fold, reader.identity, pace)
+    versions = {*order.versions, fold.settings.version()}
+    snapshots.prune(folder.snapshots, order.keep, reader.identity, versions, order.hourly)
+    return manifest
+
+
+def main() -> None:
+    """Read the order, write the snapshot, report."""
+    child_process.tell_bugs()
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    if not order.hurried:
+        child_process.begin()
+    try:
+        done = run(order, Pace(child_process.say_progress, hurried=order.hurried))
+    except (MidstreamError, OSError, MemoryError) as error:
+        child_process.fail(error)
+    child_process.report(msgspec.json.encode(done))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Files of public data sets come in, interactions in time order go to the protocols."""

@@ -1,0 +1,1 @@
+"""Ranked lists and outcomes come in, metrics with their intervals go out."""

@@ -1,0 +1,214 @@
+"""What lists are worth where any number of items is right: accuracy, from which places hold one, and variety.
+
+All that is asked of accuracy is a matrix of hits, found once for all metrics and all k. A list is a row of items, best
+first, filled up with -1. A column has a number a list; NaN = nothing is right there, so nothing can be said.
+
+Reference: K. Järvelin, J. Kekäläinen, "Cumulated Gain-Based Evaluation of IR Techniques", TOIS 2002 (NDCG, with the
+discount 1 / log2(place + 2)); S. Vargas, P. Castells, "Rank and Relevance in Novelty and Diversity Metrics", RecSys
+2011 (self-information, distance inside a list); H. Abdollahpouri et al., "Managing Popularity Bias in Recommender
+Systems with Personalized Re-ranking", FLAIRS 2019 (average popularity).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from midstream.core.types import Index
+from midstream.evaluation.metrics.metrics import Values
+
+Hits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """The right items of each list, one list after another, each once."""
+
+    item: Index
+    """-1 = an item that the model does not know: nobody can find it, and it counts as one that should be found."""
+    start: NDArray[np.int64]
+    """Where those of each list begin, and their number in all, (n + 1,)."""
+
+    def __len__(self) -> int:
+        """Return the number of lists."""
+        return len(self.start) - 1
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> "Wanted":
+        """Return the right items of each list; one that is named twice counts once."""
+        each = [[item for at, item in enumerate(row) if item < 0 or item not in row[:at]] for row in rows]
+        start = np.cumsum([0, *(len(row) for row in each)], dtype=np.int64)
+        return cls(np.array([item for row in each for item in row], dtype=np.int32), start)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many are right for each list, (n,)."""
+        return np.diff(self.start)
+
+    @property
+    def list_number(self) -> NDArray[np.intp]:
+        """The list of each right item, (items,)."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    def only(self, kept: NDArray[np.bool_]) -> "Wanted":
+        """Return what is left when only the items marked True are asked for, (items,)."""
+        counts = np.bincount(self.list_number[kept], minlength=len(self))
+        return Wanted(self.item[kept], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def hits_of(lists: Index, wanted: Wanted) -> Hits:
+    """Return which places hold a right item, (n, k).
+
+    Cost: a sort of the right items and a search a place.
+    """
+    size = int(max(lists.max(initial=-1), wanted.item.max(initial=-1))) + 1
+    is_known = wanted.item >= 0
+    right = np.sort(wanted.list_number[is_known] * size + wanted.item[is_known])
+    if len(right) == 0:
+        return np.zeros(lists.shape, dtype=np.bool_)
+    asked = np.arange(len(lists))[:, None] * size + lists
+    place = np.minimum(np.searchsorted(right, asked), len(right) - 1)
+    return np.asarray((right[place] == asked) & (lists >= 0), dtype=np.bool_)
+
+
+def _known(values: Values, right: NDArray[np.int64]) -> Values:
+    """Return the values where something is right, else NaN."""
+    return np.where(right > 0, values, np.nan)
+
+
+def hit_rate(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
+    """Return 1 where a right item is among the first k, else 0: HR@k.
+
+    Args:
+        hits: Which places hold a right item, (n, at least k).
+        right: How many are right for each list, (n,).
+        k: Places that count.
+    """
+    return _known(np.asarray(hits[:, :k].any(axis=1), dtype=np.float64), right)
+
+
+def recall(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
+    """Return the share of the right items that are among the first k: Recall@k. Arguments as ``hit_rate``."""
+    found: Values = hits[:, :k].sum(axis=1, dtype=np.float64)
+    return _known(found / np.maximum(right, 1), right)
+
+
+def precision(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
+    """Return the share of k places that hold a right item, however long the list. Arguments as ``hit_rate``."""
+    return _known(hits[:, :k].sum(axis=1) / k, right)
+
+
+def ndcg(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
+    """Return the discounted gain of the first k places over that of min(right, k) first places. As ``hit_rate``."""
+    discount = 1.0 / np.log2(np.arange(k) + 2.0)
+    found = hits[:, :k]
+    gain: Values = np.where(found, discount[: found.shape[1]], 0.0).sum(axis=1)
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(right, k)]
+    return _known(gain / np.where(right > 0, ideal, 1.0), right)
+
+
+def first_reciprocal(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
+    """Return 1 / number of the first place that holds a right item, 0 beyond k: MRR@k. Arguments as ``hit_rate``."""
+    found = hits[:, :k]
+    first = found.argmax(axis=1) + 1.0 if found.shape[1] else np.ones(len(found))
+    return _known(np.where(found.any(axis=1), 1.0 / first, 0.0), right)
+
+
+def average_precision(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
+    """Return the sum of the precisions at each right place over the number of right items: MAP@k. As ``hit_rate``.
+
+    Of all right items, not of min(right, k), as TREC has it: a list of k can then be worth less than 1 at best.
+    """
+    found = hits[:, :k]
+    so_far: Values = np.asarray(found, dtype=np.float64).cumsum(axis=1)
+    place: Values = np.arange(1, found.shape[1] + 1, dtype=np.float64)
+    at_place: Values = np.divide(so_far, place)
+    total: Values = np.where(found, at_place, 0.0).sum(axis=1)
+    return _known(total / np.maximum(right, 1), right)
+
+
+ListMetric = Callable[[Hits, NDArray[np.int64], int], Values]
+ACCURACY: Mapping[str, ListMetric] = {
+    "HR": hit_rate,
+    "recall": recall,
+    "precision": precision,
+    "NDCG": ndcg,
+    "MRR": first_reciprocal,
+    "MAP": average_precision,
+}
+"""By the name that reports have for them."""
+
+
+def novelty(lists: Index, acted: NDArray[np.int64], users: int) -> Values:
+    """Return the mean self-information of each list's items, in bits: -log2 of the share of users who acted on it.
+
+    Args:
+        lists: Items, (n, k).
+        acted: Users who acted on each item in what was learned, (items,); nobody counts as one.
+        users: How many users there are.
+
+    Returns:
+        A number a list, NaN where it is empty.
+    """
+    return _mean_of(lists, -np.log2(np.maximum(acted, 1) / max(users, 1)))
+
+
+def average_popularity(lists: Index, acted: NDArray[np.int64]) -> Values:
+    """Return how many users acted on the items of each list, on average: ARP. NaN where a list is empty."""
+    return _mean_of(lists, acted.astype(np.float64))
+
+
+def vector_diversity(lists: Index, vectors: NDArray[np.floating]) -> Values:
+    """Return 1 less the mean cosine over all pairs of a list, by vectors of the items (items, d).
+
+    An item whose vector is 0 is as far from all others as a right angle. NaN where a list has fewer than two items.
+    """
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, length, out=np.zeros(vectors.shape, dtype=np.float64), where=length > 0)
+    total, own = np.zeros((len(lists), unit.shape[1])), np.zeros(len(lists))
+    for column in lists.T:
+        there = column >= 0
+        total[there] += unit[column[there]]
+        own[there] += np.square(unit[column[there]]).sum(axis=1)
+    pairs = _pairs(lists)
+    alike = (np.square(total).sum(axis=1) - own) / 2
+    return np.where(pairs > 0, 1 - alike / np.maximum(pairs, 1), np.nan)
+
+
+def attribute_diversity(lists: Index, attributes: csr_matrix) -> Values:
+    """Return 1 less the mean Jaccard index over all pairs of a list, by sets of attributes.
+
+    Args:
+        lists: Items, (n, k).
+        attributes: Which item has which, (items, attributes); anything but 0 is one.
+
+    Returns:
+        A number a list; two items without any attribute are alike in nothing. NaN for fewer than two items.
+    """
+    has = attributes.astype(bool).astype(np.float64)
+    size = np.asarray(has.sum(axis=1)).ravel()
+    alike = np.zeros(len(lists))
+    for first in range(lists.shape[1]):
+        for second in range(first + 1, lists.shape[1]):
+            both = np.flatnonzero((lists[:, first] >= 0) & (lists[:, second] >= 0))
+            one, other = lists[both, first], lists[both, second]
+            shared = np.asarray(has[one].multiply(has[other]).sum(axis=1)).ravel()
+            alike[both] += shared / np.maximum(size[one] + size[other] - shared, 1)
+    pairs = _pairs(lists)
+    return np.where(pairs > 0, 1 - alike / np.maximum(pairs, 1), np.nan)
+
+
+def _mean_of(lists: Index, worth: NDArray[np.float64]) -> Values:
+    """Return the mean of what each list's items are worth."""
+    there = lists >= 0
+    total = np.where(there, worth[np.maximum(lists, 0)], 0.0).sum(axis=1) if len(worth) else np.zeros(len(lists))
+    count = there.sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _pairs(lists: Index) -> Values:
+    """Return how many pairs of items each list has."""
+    count: Values = (lists >= 0).sum(axis=1).astype(np.float64)
+    return np.asarray(count * (count - 1) / 2, dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Arrow tables and streams come in, event batches go out, and back."""

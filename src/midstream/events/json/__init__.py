@@ -1,0 +1,1 @@
+"""JSON text of clients comes in, event batches go out, and back for an export."""

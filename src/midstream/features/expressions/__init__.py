@@ -1,0 +1,1 @@
+"""Texts of a configuration come in, checked expressions over columns go out."""

@@ -1,0 +1,1 @@
+"""Declared features come in, the cells and columns that they mean go out."""

@@ -1,0 +1,1 @@
+"""A moment and a query come in, columns for all candidates go out."""

@@ -1,0 +1,1 @@
+"""Histories of users come in, models that score items go out."""

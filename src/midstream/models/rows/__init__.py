@@ -1,0 +1,1 @@
+"""Rows of features come in, models that score rows go out."""

@@ -1,0 +1,72 @@
+"""What each input adds to the score of a row model, where that can be said exactly.
+
+Trees are taken apart by Shapley values (``tree_shap``), linear models by their own terms: the weight of the bin that a
+value falls into and that of the value itself. Of any other kind of model nothing is said: a number that does not add
+up to the score explains nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import Score
+from midstream.models.model import RowModel
+from midstream.models.rows.ftrl import FAR, Ftrl
+from midstream.models.rows.logistic_regression import LogisticRegression
+from midstream.models.rows.tree_shap import Real, shapley_values
+from midstream.models.rows.trees import Trees
+
+Link = Literal["sum", "logistic"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contributions:
+    """A base and what each input adds to it in each row."""
+
+    names: tuple[str, ...]
+    values: Real
+    """(n, names)."""
+    base: float
+    """What is said of a row of which nothing is known (trees: the mean of the fitted rows; linear: the bias)."""
+    link: Link = "sum"
+    """``sum``: base and values add up to the score; ``logistic``: to x, and the score is 1 / (1 + exp(−scale · x))."""
+    scale: float = 1.0
+
+
+def contributions(model: RowModel, values: Score) -> Contributions | None:
+    """Return what the inputs of a model add to its scores of some rows; None = its scores are no sum of such parts.
+
+    Args:
+        model: Any row model.
+        values: Of its inputs, (n, inputs), NaN = unknown. Cost of trees: 0.1 s for 20 rows of 300.
+    """
+    if isinstance(model, Trees):
+        base, parts = shapley_values(model, values)
+        link: Link = "sum" if model.sigmoid == 0.0 else "logistic"
+        return Contributions(model.inputs, parts, base, link, model.sigmoid or 1.0)
+    if isinstance(model, Ftrl | LogisticRegression):
+        parts = linear_parts(values, model.edges, (model.mean, model.scale), model.weights)
+        return Contributions(model.inputs, parts, float(model.weights[-1]), "logistic")
+    return None
+
+
+def linear_parts(
+    values: Score, edges: Score, standard: tuple[NDArray[np.float64], NDArray[np.float64]], weights: Real
+) -> Real:
+    """Return what ``predict_rows`` adds up for each input but the bias, (n, inputs)."""
+    mean, scale = standard
+    width = edges.shape[1] + 3
+    found = np.empty(values.shape)
+    for column in range(values.shape[1]):
+        told = values[:, column].astype(np.float64)
+        known = ~np.isnan(told)
+        own = weights[column * width : (column + 1) * width]
+        part = np.full(len(told), width - 2)
+        part[known] = np.searchsorted(edges[column], values[known, column])
+        found[:, column] = own[part]
+        if scale[column] > 0:
+            away = np.clip((told[known] - mean[column]) * scale[column], -FAR, FAR)
+            found[known, column] += own[-1] * away
+    return found

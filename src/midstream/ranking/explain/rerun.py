@@ -1,0 +1,38 @@
+"""One request again: the same function, on the state of then, less what failed then."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from midstream.core.errors import NotFound
+from midstream.core.types import Moment, Query, Served
+from midstream.ranking.pipeline import recommend
+from midstream.ranking.plan import Plan
+from midstream.ranking.record.continuation import read_on
+from midstream.ranking.record.served import ServedRecord
+
+
+async def rerun(
+    plan: Plan, observe: Callable[[Query], Moment], record: ServedRecord, continued: ServedRecord | None = None
+) -> Served:
+    """Answer a logged request again; equal plan, state and record give an equal slate, with its full trace.
+
+    Outside systems are not asked again, whether they answered (the query holds it) or not.
+
+    Args:
+        plan: Of the record's ``config_hash``.
+        observe: The state at the record's log position, of its ``fold_version``.
+        record: What was served then.
+        continued: Of a record that continues a slate (``query.continues``): the record of that slate.
+
+    Raises:
+        NotFound: The record continues a slate, and that one's is not given.
+        RequestInvalid: The plan's filters cannot use the record's query: it is another plan.
+    """
+    alone = replace(plan, fetches=())
+    if record.query.continues:
+        if continued is None:
+            message = f"the slate {record.query.continues} that this one continues is not kept any more"
+            raise NotFound(message)
+        return read_on(plan, observe, record.query, continued, record.failures).served
+    return await recommend(alone, observe, record.query, lambda: math.inf, record.failures)

@@ -1,0 +1,107 @@
+"""What the rules of a slate did to each item, with the amounts of what boosts gave and likeness took.
+
+Traces say which rule did what. How much it was is found again from the slate, its state and its plan, so an answer
+pays nothing for it: what a boost adds follows from the scores (``rule_boost``), what likeness takes from the items
+above (``rule_diversity``).
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from midstream.core.types import Failure, Moment, Served
+from midstream.ranking.boundary import boundary
+from midstream.ranking.plan import Plan
+from midstream.ranking.rules.arrangement import ARRANGEMENT, DECIDED_MAX, Arrangement
+from midstream.ranking.rules.boost import Real, worth_of
+from midstream.ranking.rules.diversity import RULE as DIVERSITY
+from midstream.ranking.rules.diversity import alike, range_of, unlike
+from midstream.ranking.rules.rules import Facts
+from midstream.ranking.selectors.top_k import best_first
+from midstream.state.ids.vocabulary import Vocabulary
+
+
+class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A rule of the slate that moved an item, or kept it out."""
+
+    rule: str
+    effect: str
+    """A word of ``ranking.rules.WORDS``, such as ``pinned`` or ``capped``, or more of them."""
+    factor: float | None = None
+    """Of a boost."""
+    before: float | None = None
+    """What the item is worth without the boost: its score, with the boosts that stand before this one."""
+    after: float | None = None
+    """What it is worth with it."""
+    penalty: float | None = None
+    """What likeness to the items above took from its worth: above the place where it stands, or of the whole slate."""
+    like: str | None = None
+    """Id of the likest item above."""
+    likeness: float | None = None
+    """To that item, 1 = a double."""
+
+
+Amounts: TypeAlias = Mapping[tuple[str, int], Effect]
+"""By rule and item index."""
+_WORDS = frozenset(("boosted", "buried", "lowered"))
+
+
+def effects_of(served: Served, item_index: int, amounts: Amounts | None = None) -> tuple[Effect, ...]:
+    """Return what the rules of the slate did to an item, with the amounts that are known."""
+    told = [
+        (amounts or {}).get((each.rule, item_index), Effect(each.rule, each.what))
+        for each in served.traces
+        if each.item_index == item_index
+    ]
+    return tuple(dict.fromkeys(told))
+
+
+def amounts_of(served: Served, plan: Plan, moment: Moment, failures: list[Failure]) -> Amounts:
+    """Return how much boosts and likeness did to the items that they moved, in the slate or out of it.
+
+    Args:
+        served: What the pipeline returned.
+        plan: What answered.
+        moment: The state that it answered from. Cost: that of reading the rules once more, where one moved any.
+        failures: Gets ``ARRANGEMENT`` where the rules cannot be read again.
+    """
+    moved = {(each.rule, each.item_index): each.what for each in served.traces if each.what in _WORDS}
+    found: dict[tuple[str, int], Effect] = {}
+    if plan.arrangement is not None and moved:
+        with boundary(ARRANGEMENT, failures):
+            facts = plan.arrangement.read(moment, served.candidates)
+            worth = [worth_of(served.score, facts.boosts[:count]) for count in range(len(facts.boosts) + 1)]
+            rows = {int(item): row for row, item in enumerate(facts.item_index)}
+            for (rule, item), word in moved.items():
+                if rule == DIVERSITY:
+                    effect = _lowered(served, (plan.arrangement, facts, worth[-1]), moment, rows[item])
+                else:
+                    effect = _boosted(facts, worth, rule, rows[item])
+                found[rule, item] = msgspec.structs.replace(effect, effect=word)
+    return found
+
+
+def _boosted(facts: Facts, worth: list[Real], rule: str, row: int) -> Effect:
+    """Return what a boost did to a candidate; ``worth`` is what each is worth before the first boost and after each."""
+    place = [each.name for each in facts.boosts].index(rule)
+    factor, before, after = facts.boosts[place].factor, float(worth[place][row]), float(worth[place + 1][row])
+    return Effect(rule, "", factor=factor, before=before, after=after)
+
+
+def _lowered(served: Served, read: tuple[Arrangement, Facts, Real], moment: Moment, row: int) -> Effect:
+    """Return what likeness to the items above took from a candidate; of one that was not chosen, to the whole slate."""
+    arrangement, facts, worth = read
+    chosen = served.selection.chosen.tolist()[:DECIDED_MAX]
+    above = chosen[: chosen.index(row)] if row in chosen else chosen
+    if arrangement.diversity is None or facts.values is None or not above:
+        return Effect(DIVERSITY, "")
+    kept = unlike(arrangement.diversity, facts.values, len(above))
+    for each in above:
+        kept.take(each)
+    span = range_of(worth, best_first(worth)) * arrangement.diversity.weight
+    like = alike(facts.values)(row)
+    likest = max(above, key=lambda each: float(like[each]))
+    item_id = moment.table(Vocabulary).item_id(int(facts.item_index[likest]))
+    penalty, likeness = float(kept.cost[row]) * span, float(like[likest])
+    return Effect(DIVERSITY, "", penalty=penalty, like=item_id, likeness=likeness)

@@ -1,0 +1,73 @@
+"""Texts of the language as filters: the placement's own, and what a request adds to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from midstream.core.errors import Fault
+from midstream.core.protocols import Filter
+from midstream.core.types import Candidates, Mask, Moment, Query
+from midstream.features.expressions.names import Names
+from midstream.features.language import REQUEST, Condition, condition
+
+TEXTS_MAX = 256
+"""Request texts whose meaning is kept: a shop has some dozens, and each takes about 20 kB."""
+Meaning: TypeAlias = Condition | tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionFilter:
+    """Keeps items for which the placement's filter text is known to be true."""
+
+    condition: Condition
+    name: str = "filter"
+
+    def keep(self, moment: Moment, candidates: Candidates) -> Mask:
+        """Return True where the condition holds; what is missing does not pass."""
+        return self.condition.passes(moment, candidates.item_index)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFilter:
+    """Keeps items for which the request's own filter text is known to be true; without a text, all."""
+
+    names: Names
+    name: str = "request_filter"
+    _meanings: dict[str, Meaning] = field(default_factory=dict[str, Meaning], compare=False, repr=False)
+    """They follow from the text and the names alone, so keeping them is no state."""
+
+    def keep(self, moment: Moment, candidates: Candidates) -> Mask:
+        """Return True where the condition holds."""
+        text = moment.query.filter
+        if text is None:
+            return np.ones(len(candidates), dtype=np.bool_)
+        found = self.meaning(text)
+        if not isinstance(found, Condition):  # the pipeline refused it before; nothing passes what cannot be read
+            return np.zeros(len(candidates), dtype=np.bool_)
+        return found.passes(moment, candidates.item_index)
+
+    def meaning(self, text: str) -> Meaning:
+        """Return the condition that a request's text means, or what is wrong with it."""
+        found = self._meanings.get(text)
+        if found is None:
+            found = condition(text, self.names, "/filter", REQUEST)
+            if len(self._meanings) >= TEXTS_MAX:
+                self._meanings.pop(next(iter(self._meanings)))
+            self._meanings[text] = found
+        return found
+
+
+def request_faults(filters: Sequence[Filter], query: Query, conditions: Sequence[Condition] = ()) -> tuple[Fault, ...]:
+    """Return what is wrong with a request's filter text and with its context, for all filters and rules of a plan."""
+    if query.filter is None and not query.context:
+        return ()
+    faults: tuple[Fault, ...] = tuple(fault for each in conditions for fault in each.faults(query.context))
+    for each in filters:
+        if isinstance(each, ExpressionFilter):
+            faults += each.condition.faults(query.context)
+        elif isinstance(each, RequestFilter) and query.filter is not None:
+            found = each.meaning(query.filter)
+            faults += found.faults(query.context) if isinstance(found, Condition) else found
+    return faults

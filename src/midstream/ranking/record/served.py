@@ -1,0 +1,389 @@
+"""The served record: what the log keeps of an answer, enough to show it, to learn from it and to answer it again.
+
+Its wire form is ``events.served_body``. The full trace (candidates that were not chosen) is not kept: a rerun computes
+it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import NotFound
+from midstream.core.types import (
+    Candidates,
+    Failure,
+    FeatureFrame,
+    LogPosition,
+    Order,
+    Query,
+    Score,
+    Served,
+    TimestampMs,
+)
+from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
+from midstream.features.declarations import Declarations
+from midstream.ranking.frame import FAILED_FEATURES_MAX
+from midstream.ranking.plan import (
+    BUILT_IN_FILTERS_MAX,
+    FEATURES,
+    FETCHES_MAX,
+    FILTERS_MAX,
+    FLOOR_MAX,
+    SCORERS_MAX,
+    SELECTOR,
+    SOURCES_MAX,
+    lost_columns,
+)
+from midstream.ranking.rules.arrangement import ARRANGEMENT
+from midstream.ranking.rules.pin import PINS
+from midstream.ranking.rules.traces import NO_TRACES, PackedTraces, ServedTrace, unpack_traces
+
+FAILURES_MAX = (
+    FETCHES_MAX
+    + SOURCES_MAX
+    + FLOOR_MAX
+    + len(("catalogue", PINS))
+    + BUILT_IN_FILTERS_MAX
+    + FILTERS_MAX
+    + FAILED_FEATURES_MAX
+    + SCORERS_MAX
+    + len((ARRANGEMENT, SELECTOR))
+)
+"""As many parts as can fail in one answer, so none is left out. More features than those are one block; without the
+blend there is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedItem:
+    """One item of a slate, as it was served."""
+
+    id: str
+    score: float
+    """As of then, exactly."""
+    propensity: float
+    sources: tuple[str, ...]
+    """Names of the sources that proposed it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoggedFeatures:
+    """What the features of the plan were of each item of the slate, bit by bit as they were read."""
+
+    names: tuple[str, ...]
+    values: Score
+    """(items, names), NaN = unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRecord:
+    """What was served, and all that is needed to serve it again on the state of its log position."""
+
+    query: Query
+    log_position: LogPosition
+    items: tuple[ServedItem, ...]
+    """Best first: the place is the position."""
+    scorer: str
+    tier: str
+    config_hash: str
+    fold_version: str
+    retrieved: Mapping[str, int]
+    retrieved_count: int
+    removed: Mapping[str, int]
+    candidate_count: int
+    """Candidates left after the filters; those that are not among ``items`` were not selected."""
+    failures: tuple[Failure, ...]
+    features: LoggedFeatures | None = None
+    """None = the request is not among those whose values are kept (``log_features`` of the placement)."""
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Version of each model that the plan read, by name: a rerun reads the same."""
+    traces: tuple[ServedTrace, ...] = ()
+    """What the rules of the slate moved, dropped or could not do."""
+    source_names: tuple[str, ...] = ()
+    """All that proposed something, in the order in which an item's are."""
+    order: tuple[tuple[ServedItem, ...], ...] = ()
+    """The slates that come after this one, for requests that continue it; none = nobody asked for them."""
+
+
+def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces = NO_TRACES) -> bytes:
+    """Return the body of a served event.
+
+    Args:
+        served: What was answered.
+        item_ids: Of the slate, in its order, then of what comes after it.
+        traces: What its rules did (``pack_traces``).
+
+    Returns:
+        At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
+        exclude list, filter text, items to rank), the items of a page's earlier slates, 25 bytes an item that comes
+        after the slate, 40 bytes a model that the plan reads, what rules did to items that are not in the slate, and 4
+        bytes an item and feature where their values are kept. Cost: about 20 µs.
+    """
+    query, candidates, chosen = served.query, served.candidates, served.selection.chosen
+    count = len(chosen)
+    scores, propensities, bits = _packed(served, chosen, served.selection.propensity)
+    later, lengths = _later(served.order, served)
+    logged = served.features if served.logs_features else None
+    body = ServedBody(
+        version=RECORD_VERSION,
+        log_position=served.log_position,
+        request_id=query.request_id,
+        placement=query.placement,
+        user_id=query.user_id,
+        session_id=query.session_id,
+        slate_size=query.slate_size,
+        now_ms=query.now_ms,
+        seed=query.seed,
+        items=query.items,
+        exclude=query.exclude,
+        filter=query.filter,
+        context=dict(query.context),
+        fetched=dict(query.fetched),
+        config_hash=served.config_hash,
+        fold_version=served.fold_version,
+        scorer=served.scorer,
+        tier=served.tier,
+        retrieved_count=served.retrieved_count,
+        candidate_count=len(candidates),
+        source_names=candidates.source_names,
+        retrieved=dict(served.retrieved),
+        removed=dict(served.removed),
+        failures=tuple((each.component, each.reason) for each in served.failures[:FAILURES_MAX]),
+        ids=tuple(item_ids[:count]),
+        scores=scores,
+        propensities=propensities,
+        source_bits=bits,
+        item_fields={item_id: dict(fields) for item_id, fields in query.item_fields.items()},
+        feature_names=() if logged is None else logged.names,
+        feature_values=b"" if logged is None else _bytes(logged.values[chosen]),
+        models=dict(served.models),
+        given=query.given,
+        taken=query.taken,
+        spare=query.spare,
+        page_id=query.page_id,
+        trace_rules=traces.rules,
+        traces=traces.actions,
+        trace_ids=traces.ids,
+        order_max=query.order_max,
+        order_ids=tuple(item_ids[count:]),
+        order_scores=later[0],
+        order_propensities=later[1],
+        order_bits=later[2],
+        order_lengths=lengths,
+        continues=query.continues,
+        turn=query.turn,
+        first_position=query.first_position,
+    )
+    return encode_body(body)
+
+
+_PACKED = np.dtype("<f4")
+_CERTAIN = np.ones(1, dtype=_PACKED).tobytes()
+_Packed: TypeAlias = tuple[bytes, bytes, tuple[int, ...]]
+_NO_ORDER: _Packed = (b"", b"", ())
+
+
+def _packed(served: Served, rows: NDArray[np.intp], propensity: Score) -> _Packed:
+    """Return scores, propensities (nothing where each is 1) and bits of the sources of some rows, as they are kept."""
+    chances = _bytes(propensity)
+    if chances == _CERTAIN * len(propensity):
+        chances = b""
+    return _bytes(served.score[rows]), chances, _bits(served.candidates, rows)
+
+
+def _later(order: Order | None, served: Served) -> tuple[_Packed, tuple[int, ...]]:
+    """Return what comes after the slate as it is kept, and the lengths of its slates."""
+    return (_NO_ORDER, ()) if order is None else (_packed(served, order.chosen, order.propensity), order.lengths)
+
+
+def _bytes(values: Score) -> bytes:
+    """Return numbers as little-endian float32, row by row."""
+    return values.astype(_PACKED, copy=False).tobytes()
+
+
+def _bits(candidates: Candidates, rows: NDArray[np.intp]) -> tuple[int, ...]:
+    """Return a number for each row: the bits of the sources that proposed it."""
+    by_source = candidates.source_rank.T.take(rows, axis=1) >= 0
+    eights = np.packbits(by_source, axis=0, bitorder="little")
+    if len(eights) == 1:
+        return tuple(eights[0].tolist())
+    return tuple(int.from_bytes(each.tobytes(), "little") for each in eights.T)
+
+
+STAYS = frozenset(
+    (
+        "version",
+        "log_position",
+        "placement",
+        "slate_size",
+        "now_ms",
+        "seed",
+        "config_hash",
+        "fold_version",
+        "scorer",
+        "tier",
+        "retrieved_count",
+        "candidate_count",
+        "source_names",
+        "retrieved",
+        "removed",
+        "ids",
+        "scores",
+        "propensities",
+        "source_bits",
+        "models",
+        "spare",
+        "turn",
+        "first_position",
+    )
+)
+"""Fields of a served record that a blanked one has as they were: names of the configuration and of the catalogue, the
+slate, and numbers that are the same whoever asks. Any other field is empty in it, also one that is added later."""
+_NOBODY = ServedBody(
+    version=RECORD_VERSION,
+    log_position=0,
+    request_id="",
+    placement="",
+    user_id=None,
+    session_id=None,
+    slate_size=0,
+    now_ms=0,
+    seed=0,
+    items=(),
+    exclude=(),
+    filter=None,
+    context={},
+    fetched={},
+    config_hash="",
+    fold_version="",
+    scorer="",
+    tier="",
+    retrieved_count=0,
+    candidate_count=0,
+    source_names=(),
+    retrieved={},
+    removed={},
+    failures=(),
+    ids=(),
+    scores=b"",
+    propensities=b"",
+    source_bits=(),
+)
+"""A record of nothing."""
+
+
+def blank_served(body: bytes) -> bytes:
+    """Return a body without who asked and with what; slate, scores, propensities and counts stay.
+
+    It is made of what may stay. Which parts failed is known of it, and not why: a reason is the text of an exception,
+    which may say anything. It names no request any more, so it is not shown as one. A body of another version becomes
+    empty.
+    """
+    try:
+        told = decode_body(body)
+    except ValueError:
+        return b""
+    stays = {name: getattr(told, name) for name in STAYS}
+    failures = tuple((component, "") for component, _ in told.failures)
+    return encode_body(msgspec.structs.replace(_NOBODY, **stays, failures=failures))
+
+
+def decode_served(body: bytes) -> ServedRecord:
+    """Return what the body of a served event says.
+
+    Raises:
+        NotFound: It is no record of this version.
+    """
+    try:
+        told = decode_body(body)
+    except ValueError as error:
+        message = f"no served record: {error}"
+        raise NotFound(message) from error
+    return ServedRecord(
+        query=_query(told),
+        log_position=LogPosition(told.log_position),
+        items=_items(told.ids, told.scores, told.propensities, told.source_bits, told.source_names),
+        scorer=told.scorer,
+        tier=told.tier,
+        config_hash=told.config_hash,
+        fold_version=told.fold_version,
+        retrieved=told.retrieved,
+        retrieved_count=told.retrieved_count,
+        removed=told.removed,
+        candidate_count=told.candidate_count,
+        failures=tuple(Failure(component, reason) for component, reason in told.failures),
+        features=_features(told),
+        models=told.models,
+        traces=unpack_traces(told),
+        source_names=told.source_names,
+        order=_order(told),
+    )
+
+
+def read_then(record: ServedRecord, declared: Declarations) -> FeatureFrame | None:
+    """Return the kept columns that were read; None = none were kept, or the block was left out as a whole.
+
+    NaN of a feature that failed was not read.
+    """
+    kept, failed = record.features, {each.component for each in record.failures}
+    if kept is None or FEATURES in failed:
+        return None
+    lost = lost_columns(failed, kept.names, declared)
+    places = [place for place, name in enumerate(kept.names) if name not in lost]
+    return FeatureFrame(tuple(kept.names[place] for place in places), kept.values[:, places])
+
+
+def _features(told: ServedBody) -> LoggedFeatures | None:
+    """Return the values that were kept."""
+    if not told.feature_names:
+        return None
+    values = np.frombuffer(told.feature_values, dtype="<f4").astype(np.float32)
+    return LoggedFeatures(told.feature_names, values.reshape(len(told.ids), len(told.feature_names)))
+
+
+def _query(told: ServedBody) -> Query:
+    """Return the query as it was asked."""
+    return Query(
+        request_id=told.request_id,
+        placement=told.placement,
+        user_id=told.user_id,
+        session_id=told.session_id,
+        slate_size=told.slate_size,
+        now_ms=TimestampMs(told.now_ms),
+        seed=told.seed,
+        items=told.items,
+        exclude=told.exclude,
+        filter=told.filter,
+        context=told.context,
+        fetched=told.fetched,
+        item_fields=told.item_fields,
+        given=told.given,
+        taken=told.taken,
+        spare=told.spare,
+        page_id=told.page_id,
+        order_max=told.order_max,
+        continues=told.continues,
+        turn=told.turn,
+        first_position=told.first_position,
+    )
+
+
+def _items(
+    ids: tuple[str, ...], scores: bytes, propensities: bytes, source_bits: tuple[int, ...], names: tuple[str, ...]
+) -> tuple[ServedItem, ...]:
+    """Return items as they were packed."""
+    numbers = np.frombuffer(scores, dtype="<f4").tolist()
+    chances = np.frombuffer(propensities, dtype="<f4").tolist() or [1.0] * len(ids)
+    sources = [tuple(name for bit, name in enumerate(names) if bits >> bit & 1) for bits in source_bits]
+    return tuple(map(ServedItem, ids, numbers, chances, sources))
+
+
+def _order(told: ServedBody) -> tuple[tuple[ServedItem, ...], ...]:
+    """Return the slates that come after one."""
+    items = _items(told.order_ids, told.order_scores, told.order_propensities, told.order_bits, told.source_names)
+    stops = list(accumulate(told.order_lengths))
+    return tuple(items[start:stop] for start, stop in zip([0, *stops], stops, strict=False))

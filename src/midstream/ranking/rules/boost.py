@@ -1,0 +1,55 @@
+"""Boosts: items whose score counts for more, or for less.
+
+A factor f adds ln f standard deviations of the candidates' scores:
+
+    worth_i = score_i + σ · Σ ln f   over the boosts that are about i
+
+So a factor means the same for a blend, a click rate and a ranker whose scores are negative: what a model's scores are
+shifted by or multiplied with changes nothing. Boosts of one item multiply, a boost by 2 and one by 1/2 are none, and
+below 1 an item is buried. Under ``plackett_luce`` with temperature 1 it is the odds of an item that f multiplies; with
+temperature τ it is f^(1/τ). Where all scores are equal σ is 1, so the boost alone decides.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import Mask, Score
+from midstream.ranking.rules.in_force import Stated
+
+Real: TypeAlias = NDArray[np.float64]
+
+
+class Boost(Stated, frozen=True, kw_only=True, tag="boost"):
+    """A factor on the worth of some items."""
+
+    where: str
+    """Condition: which items."""
+    factor: Annotated[float, msgspec.Meta(ge=0.001, le=1_000)]
+    """Above 1 they come higher, below 1 lower; 2.7 is one standard deviation of the scores, 1,000 are seven."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boosted:
+    """A boost in force and the candidates that it is about."""
+
+    name: str
+    factor: float
+    member: Mask
+    """(n,)."""
+
+
+def worth_of(score: Score, boosts: tuple[Boosted, ...]) -> Real:
+    """Return what each candidate is worth by its score and all boosts, (n,); NaN where there is no score."""
+    worth = score.astype(np.float64)
+    if not boosts:
+        return worth
+    known = worth[np.isfinite(worth)]
+    unit = float(known.std()) if len(known) else 0.0
+    lift = np.zeros(len(worth))
+    for each in boosts:
+        lift[each.member] += np.log(each.factor)
+    return worth + lift * (unit if unit > 0 else 1.0)

@@ -1,0 +1,40 @@
+"""Positions for new items: what nobody has seen yet is shown, because otherwise nothing is ever known of it.
+
+At such a position the placement's selector draws among the new candidates as if they were all there is, so that the
+best of them is not always the one that is tried, and its propensity is the probability among them. An item is new for
+a time from the moment when the catalogue first named it, which the state knows; one that interactions alone named is
+not known to be new. New items compete for all other positions like any other.
+"""
+
+from dataclasses import dataclass
+
+from midstream.core.durations import Duration
+from midstream.core.types import Index, Mask, Moment
+from midstream.ranking.rules.in_force import Stated
+from midstream.state.items.items import Items
+
+
+class NewItems(Stated, frozen=True, kw_only=True, tag="new_items"):
+    """Positions that go to items which the catalogue named lately."""
+
+    positions: tuple[int, ...]
+    """The top is 0."""
+    within: Duration = Duration("7d")
+    """How long an item is new."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fresh:
+    """Positions in force, and the candidates that are new."""
+
+    name: str
+    positions: frozenset[int]
+    member: Mask
+    """(n,)."""
+
+
+def is_new(moment: Moment, item_index: Index, within_ms: int) -> Mask:
+    """Return which items the catalogue first named within a time before now, (n,); those of the future are of now."""
+    arrived_ms = moment.table(Items).arrived_ms(item_index)
+    found: Mask = (arrived_ms > 0) & (arrived_ms >= moment.query.now_ms - within_ms)
+    return found

@@ -1,0 +1,128 @@
+"""Places that all rules decide, with any built-in selector: which candidates may come, and which of them does.
+
+Every step is over columns of all candidates. ``place_best`` is the short way where it would come to the same.
+"""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import FeatureFrame, Mask
+from midstream.ranking.rules.diversity import Diversity, unlike
+from midstream.ranking.rules.new_items import Fresh
+from midstream.ranking.rules.slate_candidates import Lineup, Tracing
+from midstream.ranking.selectors.sampling import CHOSEN, drawn_of, uniforms
+from midstream.ranking.selectors.selecting import Choosing
+from midstream.ranking.selectors.top_k import Chances, TopK, only_best
+
+
+class Ruled:
+    """Who comes at each place of one slate."""
+
+    def __init__(
+        self,
+        lineup: Lineup,
+        diversity: Diversity | None,
+        selector: Choosing,
+        frame: FeatureFrame,
+        seed: int,
+        trace: Tracing,
+    ) -> None:
+        """Begin before the first place; ``trace`` is told what promotions and positions for new items do."""
+        self._lineup, self._selector, self._frame, self._trace = lineup, selector, frame, trace
+        order, count = lineup.order, len(lineup.worth)
+        self._ranked = order[:count]
+        self._caps, self._shares = lineup.caps, lineup.shares
+        self._dice: list[float] = [] if isinstance(selector, TopK) else uniforms(seed, CHOSEN, lineup.size).tolist()
+        self._keep = min(selector.keep, lineup.size)
+        self._chances = selector.chances(frame, self._ranked, lineup.worth) if count else only_best
+        self._apart: dict[str, tuple[NDArray[np.intp], Chances]] = {}
+        self._unlike, self._utility = None, lineup.worth
+        if diversity is not None and lineup.facts.values is not None:
+            self._unlike = unlike(diversity, lineup.facts.values[order], lineup.size)
+        self._fresh = [(each, each.member[order]) for each in lineup.facts.fresh]
+        self._open: Mask = ~self._caps.capped(len(order))
+        """Who is free and capped by nothing."""
+        self._open[count:] = False
+        self._open[list(lineup.pins.values())] = False
+        self.passed_over: set[int] = set()
+        """Who was the best by worth alone at a place, and did not come there."""
+
+    def choose(self, place: int) -> tuple[int, float] | None:
+        """Return who comes at a place, and how probable that was; None = nobody may.
+
+        Those that may come are narrowed by positions for new items and by least shares.
+        """
+        may = self._may(place)
+        if not may.size or not may[may.argmax()]:  # faster than any
+            return None
+        fresh = self._fresh_at(place, may)
+        if fresh is not None:
+            may = may & fresh[1]
+        needing = [] if self._shares is None else self._shares.needing(place, may, self._open)
+        if needing and self._shares is not None:
+            may = may & self._shares.member[needing].any(axis=0)
+        at, probability = self._pick(place, may, fresh)
+        self._open[at] = False
+        for number, value in self._caps.take(at):
+            self._open &= ~self._caps.having(number, value)
+        if fresh is not None:
+            self._trace(fresh[0].name, at, place, "new")
+        if self._shares is not None:
+            self._shares.take(at)
+            for number in [each for each in needing if self._shares.member[each, at]][:1]:
+                self._trace(self._shares.promotions[number].name, at, place, "promoted")
+        return at, probability
+
+    def above(self, at: int) -> None:
+        """Count who has got a place for those that are like it."""
+        worth = self._lineup.worth
+        if self._unlike is not None and self._unlike.take(at):
+            self._utility = worth - self._unlike.cost[: len(worth)] * self._lineup.whole
+
+    def _may(self, place: int) -> Mask:
+        """Return which candidates may come at a place: those that no cap and no most share is about."""
+        if self._shares is None:
+            return self._open
+        may = self._open
+        for number in self._shares.full(place):
+            may = may & ~self._shares.member[number]
+        return may
+
+    def _fresh_at(self, place: int, may: Mask) -> tuple[Fresh, Mask] | None:
+        """Return whose position for new items it is, and which are new; None = nobody's, or no new item may come."""
+        for fresh, member in self._fresh:
+            if place in fresh.positions:
+                if (may & member).any():
+                    return fresh, member
+                self._trace(fresh.name, -1, place, "none")
+        return None
+
+    def _pick(self, place: int, may: Mask, fresh: tuple[Fresh, Mask] | None) -> tuple[int, float]:
+        """Return who comes at a place, and how probable that was."""
+        utility = self._utility
+        may = may[: len(utility)]
+        best = int(may.argmax())  # by worth alone, which is how they are ordered
+        if utility is not self._lineup.worth:
+            unlikest = int(np.where(may, utility, -np.inf).argmax())
+            if unlikest != best:
+                self.passed_over.add(best)
+                best = unlikest
+        if place < self._keep or isinstance(self._selector, TopK):
+            return best, 1.0
+        if fresh is None:
+            return drawn_of(self._chances(utility, may), self._dice[place])
+        rows, chances = self._apart_of(*fresh)
+        at, probability = drawn_of(chances(utility[rows], may[rows]), self._dice[place])
+        return int(rows[at]), probability
+
+    def _apart_of(self, fresh: Fresh, member: Mask) -> tuple[NDArray[np.intp], Chances]:
+        """Return the new candidates, best first, and what the selector makes of them alone."""
+        if fresh.name not in self._apart:
+            rows = np.flatnonzero(member[: len(self._ranked)])
+            # Places that are kept are kept above; among the new ones each may be drawn.
+            free = (
+                self._selector if isinstance(self._selector, TopK) else msgspec.structs.replace(self._selector, keep=0)
+            )
+            self._apart[fresh.name] = rows, free.chances(self._frame, self._ranked[rows], self._lineup.worth[rows])
+        return self._apart[fresh.name]

@@ -1,0 +1,95 @@
+"""The kinds of rules of a slate, and what each says of a request's candidates once it was read."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from midstream.core.types import Index, Mask, Score, Trace
+from midstream.ranking.rules.boost import Boost, Boosted
+from midstream.ranking.rules.cap import Cap, counted
+from midstream.ranking.rules.new_items import Fresh, NewItems
+from midstream.ranking.rules.pin import Pin
+from midstream.ranking.rules.promote import Promote, Promoted
+
+AnyRule: TypeAlias = Pin | Boost | Promote | NewItems
+RULES_MAX = 16
+"""Of a placement: each in force adds 10 µs and more to a request."""
+WORDS = (
+    "pinned",
+    "moved",
+    "taken",
+    "unknown",
+    "ineligible",
+    "capped",
+    "new",
+    "none",
+    "promoted",
+    "held",
+    "short",
+    "lowered",
+    "boosted",
+    "buried",
+)
+"""What traces say a rule did; served records have the number of the word, so words are only ever added at the end."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What was read of the candidates for the rules in force, row for row."""
+
+    item_index: Index
+    """The candidates, (n,)."""
+    capped: tuple[Index, ...] = ()
+    """Value codes of each cap's attribute, (n, w), -1 = none."""
+    values: Index | Score | None = None
+    """For likeness: value codes (n, w), or vectors of length 1 or 0, (n, d)."""
+    boosts: tuple[Boosted, ...] = ()
+    promotions: tuple[Promoted, ...] = ()
+    fresh: tuple[Fresh, ...] = ()
+    pins: dict[int, tuple[int, str]] = field(default_factory=dict[int, tuple[int, str]])
+    """By position: row and rule of what stands there."""
+    traces: tuple[Trace, ...] = ()
+    """What is known before anything is chosen."""
+    before: tuple[Mapping[int, int], ...] = ()
+    """How often each value was served that counts beside the slate, by cap; none = no cap is over a time."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no rule has anything to say, so that the selector chooses as if there were none."""
+        return not (self.capped or self.values is not None or self.pins) and not (
+            self.boosts or self.promotions or self.fresh
+        )
+
+    def where(self, keep: Mask) -> "Facts":
+        """Return what was read of the kept candidates, in order; a pin of one that is not kept is taken elsewhere."""
+        at = np.cumsum(keep) - 1
+        lost = tuple(
+            Trace(rule, int(self.item_index[row]), place, "taken")
+            for place, (row, rule) in self.pins.items()
+            if not keep[row]
+        )
+        return Facts(
+            item_index=self.item_index[keep],
+            capped=tuple(codes[keep] for codes in self.capped),
+            before=self.before,
+            values=None if self.values is None else self.values[keep],
+            boosts=tuple(replace(each, member=each.member[keep]) for each in self.boosts),
+            promotions=tuple(replace(each, member=each.member[keep]) for each in self.promotions),
+            fresh=tuple(replace(each, member=each.member[keep]) for each in self.fresh),
+            pins={place: (int(at[row]), rule) for place, (row, rule) in self.pins.items() if keep[row]},
+            traces=self.traces + lost,
+        )
+
+    def less(self, caps: Sequence[Cap], keep: Mask) -> "Facts":
+        """Return what is left for a slate after slates that have the others: they count where a cap is over a time."""
+        left = self.where(keep)
+        if not self.before:
+            return left
+        told = zip(caps, self.before, self.capped, strict=True)
+        before = tuple(
+            before if cap.within is None else Counter(before) + counted(codes[~keep]) for cap, before, codes in told
+        )
+        return replace(left, before=before)

@@ -1,0 +1,1 @@
+"""Columns of candidates come in, one number for each goes out."""

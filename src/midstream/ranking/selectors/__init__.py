@@ -1,0 +1,1 @@
+"""Scored candidates come in, an ordered slate with its propensities goes out."""

@@ -1,0 +1,10 @@
+"""The selectors that rules go together with: each can say how probable a candidate is at a place."""
+
+from typing import TypeAlias
+
+from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.ranking.selectors.thompson import Thompson
+from midstream.ranking.selectors.top_k import TopK
+
+Choosing: TypeAlias = TopK | PlackettLuce | EpsilonGreedy | Thompson

@@ -1,0 +1,1 @@
+"""Requests of operators come in, views and changes of what the engine holds go out."""

@@ -1,0 +1,207 @@
+"""Items and users: each change is an event like any other, each read is what the state knows now."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from midstream.core.errors import Fault, NotFound, RequestInvalid, TooLarge
+from midstream.serving.events.bulk import Bulk, BulkHow
+from midstream.serving.events.ingest import Ingest, Rejection
+from midstream.serving.http.body_reader import BodyLimits, read_body
+from midstream.serving.http.parsing import UNREADABLE, decode_json, query_fields, single
+from midstream.serving.http.problems import PAGE
+from midstream.serving.http.responses import NO_STORE, Handler, Reply, to_response
+from midstream.serving.openapi.document import bulk_operation, change_operation, read_operation
+from midstream.serving.slates.hot_routes import events_reply, how_of, post_bulk
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+CHANGE_QUERY = ("time", "event_id")
+TIME_DIGITS_MAX = 15
+"""Milliseconds have 13 digits until the year 2286."""
+_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_pieces = msgspec.json.Decoder(list[msgspec.Raw])
+_lines = msgspec.json.Decoder(msgspec.Raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """What a group of routes is about."""
+
+    kind: str
+    """Its events' ``type``."""
+    plural: str
+
+    @property
+    def id_field(self) -> str:
+        """Name of its id in events, paths and answers."""
+        return f"{self.kind}_id"
+
+
+ITEM = Noun("item", "items")
+USER = Noun("user", "users")
+
+
+def add_catalogue_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
+    """Add the routes of items and users."""
+    _add_routes(app, ITEM, engine.item, ingest, limits)
+    _add_routes(app, USER, engine.user, ingest, limits)
+
+
+def _add_routes(
+    app: FastAPI,
+    noun: Noun,
+    read: Callable[[str], Mapping[str, object] | None],
+    ingest: Ingest,
+    limits: BodyLimits,
+) -> None:
+    path = f"/v1/{noun.plural}/{{{noun.id_field}}}"
+
+    @app.get(path, name=f"get {noun.kind}", openapi_extra=read_operation(noun.kind, noun.id_field))
+    async def get_one(request: Request) -> Response:
+        """What is known of it now."""
+        query_fields(request.scope, ())
+        name = path_id(request, noun)
+        found = read(name)
+        if found is None:
+            raise NotFound(f'Nothing is known of {noun.kind} "{name[:128]}".')
+        return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))
+
+    async def change(request: Request, operation: str) -> Response:
+        query = query_fields(request.scope, CHANGE_QUERY)
+        event: dict[str, object] = {"type": noun.kind, noun.id_field: path_id(request, noun), "operation": operation}
+        if operation != "delete":
+            body = await read_body(request.scope, request.receive, limits)
+            event["attributes"] = decode_json(_attributes, body, ())
+        return await changed(ingest, event | sent_fields(query), _own_fault)
+
+    @app.put(path, name=f"put {noun.kind}", openapi_extra=change_operation(noun.kind, noun.id_field, body=True))
+    async def put(request: Request) -> Response:
+        """Set all attributes; those that are not sent are gone."""
+        return await change(request, "put")
+
+    @app.patch(path, name=f"patch {noun.kind}", openapi_extra=change_operation(noun.kind, noun.id_field, body=True))
+    async def patch(request: Request) -> Response:
+        """Set the attributes that are sent; null takes one away (RFC 7396 on the top level)."""
+        return await change(request, "patch")
+
+    if noun is ITEM:  # users are erased, not only their profiles
+
+        @app.delete(path, name="delete item", openapi_extra=change_operation(noun.kind, noun.id_field, body=False))
+        async def delete(request: Request) -> Response:
+            """Take it away: gone from the next answer on."""
+            return await change(request, "delete")
+
+    @app.post(f"/v1/{noun.plural}", name=f"post {noun.plural}", openapi_extra=bulk_operation(noun.kind, noun.id_field))
+    async def post_many(request: Request) -> Response:
+        """Change many: a list, or one a line."""
+        how = msgspec.structs.replace(how_of(request.scope), only=noun.kind)
+        body = await read_body(request.scope, request.receive, limits)
+        events = as_events(body, noun, ingest.accept.limits.events_max)
+        return to_response(events_reply(await ingest.take(events, how)))
+
+
+async def changed(ingest: Ingest, event: Mapping[str, object], fault_of: Callable[[Rejection], Fault]) -> Response:
+    """Record one event and answer with what became of it.
+
+    Raises:
+        RequestInvalid: It cannot be taken; ``fault_of`` says where in the request, which is no event.
+    """
+    answer = await ingest.take(msgspec.json.encode(event))
+    if answer.rejected:
+        raise RequestInvalid(tuple(fault_of(each) for each in answer.rejected))
+    return to_response(events_reply(answer))
+
+
+def sent_fields(query: dict[str, list[str]]) -> dict[str, object]:
+    """Return the fields of an event that came in the query string."""
+    return {name: _sent(value) if name == "time" else value for name, value in _singles(query)}
+
+
+def path_id(request: Request, noun: Noun) -> str:
+    """Return the id in a path. Paths are matched as they were sent, so ``%2F`` in an id is part of it.
+
+    Raises:
+        RequestInvalid: Its percent signs do not decode to UTF-8.
+    """
+    return decoded(str(request.path_params[noun.id_field]), noun.id_field)
+
+
+def decoded(sent: str, where: str) -> str:
+    """Return the text that a step of a path stands for.
+
+    Raises:
+        RequestInvalid: Its percent signs do not decode to UTF-8.
+    """
+    try:
+        return unquote(sent, errors="strict")
+    except UnicodeDecodeError as error:
+        fault = Fault(where, f'"{sent[:60]}" came.', "Percent-encoded UTF-8.", PAGE)
+        raise RequestInvalid((fault,)) from error
+
+
+def as_events(body: bytes, noun: Noun, events_max: int) -> bytes:
+    """Return a bulk body as events of the noun's type, in the same form, so that places keep their names.
+
+    An element that is no object is left as it is: decoding refuses it as it refuses any other.
+
+    Raises:
+        RequestInvalid: The body is neither a JSON list nor lines of JSON.
+        TooLarge: More elements than one request may hold.
+    """
+    is_list = body.lstrip()[:1] == b"["
+    try:
+        pieces = _pieces.decode(body) if is_list else _lines.decode_lines(body)
+    except UNREADABLE as error:
+        right = f"A list of objects with {noun.id_field} and attributes, or one such object a line (NDJSON)."
+        raise RequestInvalid((Fault("", f"The body cannot be read: {error}.", right, PAGE),)) from error
+    if len(pieces) > events_max:
+        right = f"At most {events_max} a request."
+        raise TooLarge((Fault("", f"{len(pieces)} came.", right, PAGE),))
+    events = [_as_event(bytes(piece), noun, "put") for piece in pieces]
+    return b"[" + b",".join(events) + b"]" if is_list else b"\n".join(events)
+
+
+def bulk_routes(bulk: Bulk) -> Mapping[str, Mapping[str, Handler]]:
+    """Return path, method and handler of the routes that change many items or users in one stream."""
+
+    def change(noun: Noun, operation: str) -> Handler:
+        how = BulkHow(only=noun.kind, operation=operation, rewrite=partial(as_lines, noun=noun, operation=operation))
+        return lambda scope, receive: post_bulk(bulk, scope, receive, how)
+
+    return {f"/v1/{noun.plural}": {"PUT": change(noun, "put"), "PATCH": change(noun, "patch")} for noun in (ITEM, USER)}
+
+
+def as_lines(body: bytes, noun: Noun, operation: str) -> bytes:
+    """Return NDJSON as events of the noun's type, line by line."""
+    return b"\n".join(_as_event(line, noun, operation) if line.strip() else b"" for line in body.split(b"\n"))
+
+
+def _as_event(piece: bytes, noun: Noun, operation: str) -> bytes:
+    try:
+        fields = _attributes.decode(piece)
+    except UNREADABLE:
+        return piece
+    # What a client names itself comes later and wins: another type is then refused, field by field.
+    return msgspec.json.encode({"type": noun.kind, "operation": operation} | fields)
+
+
+def _singles(query: dict[str, list[str]]) -> list[tuple[str, str]]:
+    return [(name, value) for name in query if (value := single(query, name)) is not None]
+
+
+def _sent(time: str) -> int | str:
+    """Return a time as an event has it: a whole number of milliseconds, or text."""
+    return int(time) if time.isascii() and time.isdigit() and len(time) <= TIME_DIGITS_MAX else time
+
+
+def _own_fault(rejection: Rejection) -> Fault:
+    """Point into what this route takes: its body is what an event calls its attributes."""
+    where = rejection.pointer.removeprefix("/attributes")
+    return Fault(where, rejection.came, rejection.right, rejection.page)

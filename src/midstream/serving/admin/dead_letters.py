@@ -1,0 +1,163 @@
+"""Dead letters over HTTP: what is there, one of them whole, and send them again."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
+from midstream.serving.events.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
+from midstream.serving.events.ingest import Ingest
+from midstream.serving.http.body_reader import BodyLimits, read_body
+from midstream.serving.http.parsing import decode_json, query_fields, single
+from midstream.serving.http.problems import PAGE
+from midstream.serving.http.responses import NO_STORE, Reply, Scope, to_response
+from midstream.serving.openapi.document import Document, json_body, parameter, plain_operation, read_operation
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+LETTERS_PATH = "/v1/dead-letters"
+LIST_MAX = 1_000
+"""Letters of one answer: 0.5 MB."""
+LIST_DEFAULT = 50
+RAW_SHOWN_MAX = 200
+"""Characters of an event that a list shows."""
+_NUMBER_DIGITS_MAX = 18
+_QUERY = ("limit", "after")
+_LIST: Document = {
+    "parameters": [
+        parameter("limit", {"type": "integer", "minimum": 1, "maximum": LIST_MAX}, f"Letters; {LIST_DEFAULT}."),
+        parameter("after", {"type": "integer", "minimum": 1}, "Only letters older than the one of this number."),
+    ]
+}
+
+
+class LettersView(msgspec.Struct, frozen=True):
+    """A page of the letters, the newest first."""
+
+    letters: list[DeadLetter]
+    kept: int
+    """Letters in all."""
+    bytes_kept: int
+    """Size of their files, at most 32 MiB."""
+    next: int | None
+    """To be sent as ``after`` for the next page, None = this was the last."""
+
+
+class RetryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which letters to send again: those of ``numbers``, or ``all`` of them, in parts."""
+
+    numbers: tuple[int, ...] = ()
+    all: bool = False
+    after: int = 0
+    """With ``all``: begin behind this number, ``last`` of the answer before."""
+
+
+_retry_body = msgspec.json.Decoder(RetryBody)
+
+
+def add_letter_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
+    """Add the routes of dead letters; where none are kept there are none."""
+
+    @app.get(LETTERS_PATH, name="get dead letters", openapi_extra=plain_operation("A page of them.") | _LIST)
+    async def get_letters(request: Request) -> Response:
+        """Rejected events that are kept, the newest first, each with its reason and how it began."""
+        limit, after = _page_asked(request.scope)
+        return _answer(await _page(ingest.dead_letters, limit, after))
+
+    # Before the route of one letter, whose path this one has too.
+    @app.post(
+        f"{LETTERS_PATH}/retry",
+        name="post dead letters retry",
+        openapi_extra=plain_operation("What became of them.", 503, 507)
+        | {"requestBody": json_body({"type": "object"})},
+    )
+    async def post_retry(request: Request) -> Response:
+        """Send letters again, on the terms of today."""
+        query_fields(request.scope, ())
+        body = await read_body(request.scope, request.receive, limits)
+        asked = decode_json(_retry_body, body, RetryBody.__struct_fields__)
+        return _answer(await _retried(asked, engine, ingest))
+
+    @app.get(
+        f"{LETTERS_PATH}/{{number}}",
+        name="get dead letter",
+        openapi_extra=read_operation("letter", "number"),
+    )
+    async def get_letter(request: Request) -> Response:
+        """One rejected event, whole."""
+        query_fields(request.scope, ())
+        number = str(request.path_params["number"])
+        return _answer(await _letter(ingest.dead_letters, number))
+
+
+def _answer(view: object) -> Response:
+    return to_response(Reply(200, msgspec.json.encode(view), headers=NO_STORE))
+
+
+def _page_asked(scope: Scope) -> tuple[int, int | None]:
+    """Return the limit and the number to begin behind, or raise ``RequestInvalid``."""
+    query = query_fields(scope, _QUERY)
+    limit, after = (_whole(name, single(query, name)) for name in _QUERY)
+    if limit is not None and not 1 <= limit <= LIST_MAX:
+        raise RequestInvalid((Fault("limit", f"{limit} came.", f"From 1 to {LIST_MAX}.", PAGE),))
+    return LIST_DEFAULT if limit is None else limit, after
+
+
+def _whole(name: str, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if not _is_number(value):
+        raise RequestInvalid((Fault(name, f'"{value[:60]}" came.', "A whole number.", PAGE),))
+    return int(value)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _NUMBER_DIGITS_MAX
+
+
+async def _page(kept: DeadLetters | None, limit: int, after: int | None) -> LettersView:
+    """Return the newest letters, or the newest of those before a number."""
+    if kept is None:
+        return LettersView([], 0, 0, None)
+    letters = [each for each in await _read(kept) if after is None or each.number < after]
+    page = letters[: -limit - 1 : -1]
+    more = page[-1].number if len(letters) > limit else None
+    return LettersView([shortened(each) for each in page], kept.counts.kept, kept.counts.bytes_kept, more)
+
+
+def shortened(letter: DeadLetter) -> DeadLetter:
+    """Return a letter with the beginning of its event alone."""
+    cut = max(len(letter.raw) - RAW_SHOWN_MAX, 0)
+    raw = letter.raw[:RAW_SHOWN_MAX]
+    return msgspec.structs.replace(letter, raw=raw, characters_cut=letter.characters_cut + cut)
+
+
+async def _letter(kept: DeadLetters | None, number: str) -> DeadLetter:
+    """Return the letter of a number, or raise ``NotFound``."""
+    letters = [] if kept is None or not _is_number(number) else await _read(kept)
+    found = next((each for each in letters if each.number == int(number)), None)
+    if found is None:
+        raise NotFound(f'There is no dead letter "{number[:60]}", or not any more.')
+    return found
+
+
+async def _read(kept: DeadLetters) -> list[DeadLetter]:
+    """Return all letters; the files are read on another thread, for they may have 32 MiB."""
+    return await asyncio.to_thread(kept.read)
+
+
+async def _retried(asked: RetryBody, engine: "Engine", ingest: Ingest) -> Retried:
+    """Send the letters that are asked for again, or raise ``RequestInvalid``."""
+    if asked.all == bool(asked.numbers) or len(asked.numbers) > RETRY_MAX:
+        came = f"{len(asked.numbers)} numbers and all = {str(asked.all).lower()} came."
+        raise RequestInvalid((Fault("/numbers", came, f"1 to {RETRY_MAX} numbers, or all = true.", PAGE),))
+    kept = ingest.dead_letters
+    if kept is None:
+        raise NotFound("No dead letters are kept here.")
+    letters = await _read(kept)
+    numbers = asked.numbers or [each.number for each in letters if each.number > asked.after][:RETRY_MAX]
+    return await retry(ingest, kept, *chosen(letters, numbers), engine.metrics)

@@ -1,0 +1,109 @@
+"""Declared features over HTTP: what there is, what is known of one, and the values for a caller's items."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from midstream.core.errors import NotFound
+from midstream.core.nearest import nearest
+from midstream.engine.answer.feature_reads import ITEMS_MAX
+from midstream.engine.types import FeatureAsk
+from midstream.serving.admin.catalogue import decoded
+from midstream.serving.http.body_reader import BodyLimits, read_body
+from midstream.serving.http.parsing import decode_json, query_fields
+from midstream.serving.http.responses import NO_STORE, Reply, to_response
+from midstream.serving.openapi.document import feature_read_operation, plain_operation, read_operation
+from midstream.serving.slates.request_fields import Context, ItemFields, Name, Text, Token
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+    from midstream.engine.types import FeatureRead
+
+FEATURES_PATH = "/v1/features"
+READ_PATH = f"{FEATURES_PATH}/read"
+FEATURES_MAX = 64
+"""As many as may be declared."""
+
+
+class FeatureReadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``POST /v1/features/read`` takes."""
+
+    items: Annotated[tuple[Text, ...], msgspec.Meta(max_length=ITEMS_MAX)]
+    user_id: Text | None = None
+    session_id: Text | None = None
+    item_fields: ItemFields = {}
+    context: Context = {}
+    features: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FEATURES_MAX)] = ()
+    min_log_position: Token | None = None
+
+
+class ItemValues(msgspec.Struct, frozen=True, gc=False):
+    """One item, in the order of the request."""
+
+    id: str
+    values: list[float]
+    """In the order of ``features``, exactly as scorers read them; null = unknown."""
+
+
+class FeatureReadAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was known, all of it at one log position."""
+
+    features: tuple[str, ...]
+    """Names of the columns."""
+    items: list[ItemValues]
+    log_position: str
+    state_age_ms: int
+    ages_ms: Mapping[str, int | None]
+    """By feature: milliseconds since it counted its last event; null = it counted none, or counts nothing."""
+    read_your_writes: bool | None = None
+
+
+_body = msgspec.json.Decoder(FeatureReadBody)
+
+
+def add_feature_routes(app: FastAPI, engine: "Engine", limits: BodyLimits) -> None:
+    """Add the routes of features."""
+
+    @app.get(FEATURES_PATH, name="get features", openapi_extra=plain_operation("Every feature that is declared."))
+    async def get_features(request: Request) -> Response:
+        """What features there are: columns, who reads them, how complete, fresh and large they are."""
+        query_fields(request.scope, ())
+        return _answer({"features": engine.features()})
+
+    # Before the routes of one feature, whose path this one has too.
+    @app.post(READ_PATH, name="post features read", openapi_extra=feature_read_operation())
+    async def post_read(request: Request) -> Response:
+        """The values of features for a user, a session and up to 1,000 items, at one log position."""
+        query_fields(request.scope, ())
+        body = await read_body(request.scope, request.receive, limits)
+        asked = decode_json(_body, body, FeatureReadBody.__struct_fields__)
+        return _answer(answer_of(await engine.read_features(FeatureAsk(**msgspec.structs.asdict(asked)))))
+
+    @app.get(f"{FEATURES_PATH}/{{name}}", name="get feature", openapi_extra=read_operation("feature", "name"))
+    async def get_feature(request: Request) -> Response:
+        """What is known of one feature."""
+        query_fields(request.scope, ())
+        name = decoded(str(request.path_params["name"]), "name")
+        found = engine.feature(name)
+        if found is None:
+            raise unknown(name, [each.name for each in engine.features()])
+        return _answer(found)
+
+
+def answer_of(read: "FeatureRead") -> FeatureReadAnswer:
+    """Return the wire form of what was read."""
+    items = [ItemValues(item_id, row) for item_id, row in zip(read.items, read.values.tolist(), strict=True)]
+    return FeatureReadAnswer(
+        read.names, items, read.log_position, read.state_age_ms, read.ages_ms, read.read_your_writes
+    )
+
+
+def unknown(name: str, known: Sequence[str]) -> NotFound:
+    """Return the refusal of a name that is no feature's."""
+    return NotFound(f'"{name[:64]}" is not a declared feature.{nearest(name, known)}')
+
+
+def _answer(found: object) -> Response:
+    return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))

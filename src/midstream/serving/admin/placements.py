@@ -1,0 +1,222 @@
+"""Placements over HTTP: what answers each, what was said of it when, setting one, giving it back, trying one out."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from midstream.core.errors import ConfigInvalid, Fault, Invalid, NotFound, PlacementChanged, RequestInvalid
+from midstream.engine.placements.placing import PAGE, Said
+from midstream.engine.placements.views import placement_views
+from midstream.serving.admin.catalogue import decoded
+from midstream.serving.http.body_reader import BodyLimits, read_body
+from midstream.serving.http.parsing import decode_any, decode_json, json_pointer, query_fields, single
+from midstream.serving.http.responses import NO_STORE, Reply, to_response
+from midstream.serving.openapi.document import (
+    Document,
+    json_body,
+    parameter,
+    preview_question,
+    read_operation,
+    ref,
+    responses,
+)
+from midstream.serving.slates.bodies import PlacementList, PreviewBody, PreviewSlates, PutBody
+from midstream.serving.slates.recommendations import RecommendationBody, ask_of, slate_of
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+    from midstream.engine.placements.placing import Placing
+
+PLACEMENTS_PATH = "/v1/placements"
+_ONE = f"{PLACEMENTS_PATH}/{{name}}"
+
+_put = msgspec.json.Decoder(PutBody)
+_preview = msgspec.json.Decoder(PreviewBody)
+_OF_BODY = frozenset(f"/{name}" for name in PutBody.__struct_fields__)
+_DOCUMENT: Document = {"type": "object", "description": "The settings of one table of [[placements]]."}
+_TEXT: Document = {"type": "string"}
+_IF: Document = {"type": "integer", "minimum": 0, "description": "Newest version that is known; 0 = none."}
+_SAID: Document = {
+    "author": {**_TEXT, "minLength": 1, "description": "Who changes it."},
+    "note": {**_TEXT, "description": "Why."},
+    "if_version": _IF,
+}
+
+
+def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | None", limits: BodyLimits) -> None:
+    """Add the routes of placements; without ``placing`` they are those of the file, and cannot be set."""
+
+    @app.get(PLACEMENTS_PATH, name="get placements", openapi_extra=_listing())
+    async def get_placements(request: Request) -> Response:
+        """What placements there are, what answers each, and where it comes from."""
+        query_fields(request.scope, ())
+        return _answer(_list(engine, placing))
+
+    @app.get(_ONE, name="get placement", openapi_extra=_reading())
+    async def get_placement(request: Request) -> Response:
+        """One placement as it is in force and as the file has it, and its versions with author, note and content."""
+        query_fields(request.scope, ())
+        return _answer(_known(placing).view(_name(request)))
+
+    @app.put(_ONE, name="put placement", openapi_extra=_changing({"placement": _DOCUMENT, **_SAID}))
+    async def put_placement(request: Request) -> Response:
+        """Set a placement; it is in force when this answers, also after a restart, until it is given back."""
+        query_fields(request.scope, ())
+        body = await read_body(request.scope, request.receive, limits)
+        told = decode_json(_put, body, PutBody.__struct_fields__)
+        said = Said(told.author, told.note, told.if_version)
+        document = decode_any(told.placement, "/placement")
+        with _pointed(_within_body(document)):
+            return _answer(await _known(placing).put(_name(request), document, said))
+
+    @app.delete(_ONE, name="delete placement", openapi_extra=_giving_back())
+    async def delete_placement(request: Request) -> Response:
+        """Give a placement back to the configuration file; without one there it is gone."""
+        query = query_fields(request.scope, ("author", "note", "if_version"))
+        said = Said(single(query, "author") or "", single(query, "note") or "", _version(single(query, "if_version")))
+        with _pointed(_as_query_field):
+            return _answer(await _known(placing).remove(_name(request), said))
+
+    @app.post(f"{_ONE}/preview", name="preview placement", openapi_extra=_previewing())
+    async def preview_placement(request: Request) -> Response:
+        """Answer a question with a placement that is not set, beside today's answer; nothing is logged or kept."""
+        query_fields(request.scope, ())
+        body = await read_body(request.scope, request.receive, limits)
+        told = decode_json(_preview, body, PreviewBody.__struct_fields__)
+        name = _name(request)
+        _require_plain(told.question)
+        document = decode_any(told.placement, "/placement")
+        with _pointed(_within_body(document)):
+            found = await _known(placing).preview(name, document, ask_of(told.question, name))
+        today = None if found.today is None else slate_of(found.today, None)
+        return _answer(PreviewSlates(slate_of(found.answer, None), today))
+
+
+@contextmanager
+def _pointed(where: Callable[[str], str]) -> Generator[None]:
+    """Let what is wrong with a placement or a question point into the request that brought it."""
+    try:
+        yield
+    except ConfigInvalid as error:
+        raise ConfigInvalid(_moved(error, where)) from error
+    except PlacementChanged as error:
+        raise PlacementChanged(_moved(error, where)) from error
+    except RequestInvalid as error:
+        raise RequestInvalid(_moved(error, where)) from error
+
+
+def _moved(error: Invalid, where: Callable[[str], str]) -> tuple[Fault, ...]:
+    return tuple(replace(each, where=where(each.where)) for each in error.faults)
+
+
+def _within_body(document: object) -> Callable[[str], str]:
+    """Return what makes JSON Pointers into a body that has a placement in it, and perhaps a question.
+
+    The file's places stay the file's, and a name that the placement does not repeat is the step of the path.
+    """
+    has_name = isinstance(document, dict) and "name" in document
+
+    def moved(where: str) -> str:
+        if where == "$.name" and not has_name:
+            return "name"
+        if where.startswith("$"):
+            return f"/placement{json_pointer(where)}"
+        is_own = where in _OF_BODY or not where.startswith("/") or where.startswith("/question")
+        return where if is_own else f"/question{where}"
+
+    return moved
+
+
+def _as_query_field(where: str) -> str:
+    return where.removeprefix("/")
+
+
+def _list(engine: "Engine", placing: "Placing | None") -> PlacementList:
+    if placing is None:
+        return PlacementList(placement_views(engine.plans, {}, frozenset(engine.plans), frozenset()), [])
+    return PlacementList(placing.views(), placing.aside())
+
+
+def _known(placing: "Placing | None") -> "Placing":
+    if placing is None:
+        message = "the placements of this server are those of its configuration, and cannot be changed here"
+        raise NotFound(message)
+    return placing
+
+
+def _name(request: Request) -> str:
+    return decoded(str(request.path_params["name"]), "name")
+
+
+def _version(text: str | None) -> int | None:
+    """Return the version that a query field names.
+
+    Raises:
+        RequestInvalid: It is no whole number.
+    """
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):  # noqa: PLR2004  32 bits
+        raise RequestInvalid((Fault("if_version", f'"{text[:40]}" came.', "A whole number, 0 or more.", PAGE),))
+    return None if text is None else int(text)
+
+
+def _require_plain(question: RecommendationBody) -> None:
+    """Refuse a question that says what a preview does not take.
+
+    Raises:
+        RequestInvalid: It brings events, names a placement or a log position, asks why, or is to be continued.
+    """
+    told = {
+        "events": question.events is not msgspec.UNSET,
+        "placement": question.placement is not None,
+        "min_log_position": question.min_log_position is not None,
+        "explain": question.explain,
+        "reasons": question.reasons is not None,
+        "cursor": question.cursor is not False,
+    }
+    right = (
+        "A question without it: a preview records nothing, is about the path's placement, waits for and explains none,"
+        " and is not continued."
+    )
+    if faults := tuple(Fault(f"/question/{name}", "It came.", right, PAGE) for name, came in told.items() if came):
+        raise RequestInvalid(faults)
+
+
+def _listing() -> Document:
+    return {"responses": responses("Every placement and its parts.", ref("PlacementList"), 400, 413)}
+
+
+def _reading(text: str = "The placement and its versions.", *failures: int) -> Document:
+    answered = responses(text, ref("PlacementDetail"), 400, 404, 413, *failures)
+    return read_operation("placement", "name") | {"responses": answered}
+
+
+def _changing(properties: Document) -> Document:
+    body = {"type": "object", "properties": properties, "required": ["placement", "author"]}
+    found = _reading("The placement, in force.", 403, 408, 409, 415, 503)
+    return found | {"requestBody": json_body(body | {"additionalProperties": False})}
+
+
+def _giving_back() -> Document:
+    reading = _reading("The placement as it is then.", 403, 409, 503)
+    fields = [
+        {**parameter(name, {key: value for key, value in each.items() if key != "description"}, each["description"])}
+        for name, each in _SAID.items()
+    ]
+    fields[0]["required"] = True
+    return reading | {"parameters": [*reading["parameters"], *fields]}
+
+
+def _previewing() -> Document:
+    properties = {"placement": _DOCUMENT, "question": preview_question()}
+    body = {"type": "object", "properties": properties, "required": ["placement"], "additionalProperties": False}
+    text, failures = "Two slates, the one of today null where there is none.", (400, 403, 404, 408, 413, 415, 503)
+    answered = {"responses": responses(text, ref("PreviewSlates"), *failures)}
+    return read_operation("placement", "name") | answered | {"requestBody": json_body(body)}
+
+
+def _answer(found: object) -> Response:
+    return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))

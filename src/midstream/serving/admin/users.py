@@ -1,0 +1,85 @@
+"""Who is who: two users become one, one is forgotten, and what of that is still to be done."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from midstream.core.errors import Fault
+from midstream.serving.admin.catalogue import CHANGE_QUERY, USER, changed, path_id, sent_fields
+from midstream.serving.events.ingest import Ingest, Rejection
+from midstream.serving.http.body_reader import BodyLimits, read_body
+from midstream.serving.http.parsing import decode_json, query_fields
+from midstream.serving.http.responses import NO_STORE, Reply, to_response
+from midstream.serving.openapi.document import erase_operation, merge_operation
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+    from midstream.engine.types import ErasureDue
+
+_PATH = f"/v1/{USER.plural}/{{{USER.id_field}}}"
+
+
+class MergeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who becomes the user of the path."""
+
+    user_id: str
+
+
+class ErasureView(msgspec.Struct, frozen=True):
+    """An erasure: done for all that is asked, and due in every file."""
+
+    log_position: str
+    """Token of the position after the erase."""
+    erased_at: str
+    """Log time, ISO 8601."""
+    ids_count: int
+    """Ids that were erased: the user's own and those that were merged into it."""
+    erase_by: str
+    """When every file is to be without the user at the latest, ISO 8601."""
+
+
+_merge_body = msgspec.json.Decoder(MergeBody)
+
+
+def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
+    """Add the routes that change who a user is."""
+
+    @app.post(f"{_PATH}/merge", name="merge users", openapi_extra=merge_operation(USER.id_field))
+    async def merge(request: Request) -> Response:
+        """Make another user this one: what is known of both is known of this one, now and later."""
+        query = query_fields(request.scope, CHANGE_QUERY)
+        body = decode_json(_merge_body, await read_body(request.scope, request.receive, limits), ("user_id",))
+        event: dict[str, object] = {"type": "user", "user_id": path_id(request, USER), "operation": "merge"}
+        event |= {"attributes": {"from": body.user_id}, **sent_fields(query)}
+        return await changed(ingest, event, _own_fault)
+
+    @app.delete(_PATH, name="erase user", status_code=202, openapi_extra=erase_operation(USER.id_field))
+    async def erase(request: Request) -> Response:
+        """Forget the user, under every id that was merged into it: gone at once, and in days from every file."""
+        query_fields(request.scope, ())
+        due = await engine.erase(path_id(request, USER))
+        return to_response(Reply(202, msgspec.json.encode(view_of(engine, due)), headers=NO_STORE))
+
+
+def views(engine: "Engine", due: Sequence["ErasureDue"]) -> list[ErasureView]:
+    """Return erasures as they are shown."""
+    return [view_of(engine, each) for each in due]
+
+
+def view_of(engine: "Engine", due: "ErasureDue") -> ErasureView:
+    """Return an erasure as it is shown."""
+    after = engine.token(type(due.log_position)(due.log_position + 1))
+    return ErasureView(after, _iso(due.log_time_ms), due.ids_count, _iso(due.erase_by_ms))
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _own_fault(rejection: Rejection) -> Fault:
+    """Point into what this route takes: the other id is the body's one field."""
+    where = rejection.pointer.replace("/attributes/from", "/user_id")
+    return Fault(where, rejection.came, rejection.right, rejection.page)

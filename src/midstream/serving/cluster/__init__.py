@@ -1,0 +1,1 @@
+"""Requests between processes of one server come in, served records, digests and metrics go out."""

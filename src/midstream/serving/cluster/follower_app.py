@@ -1,0 +1,123 @@
+"""The app of a process that follows: it answers what state alone answers, and passes everything else on to the leader.
+
+What has a route here is decided by a list of what is answered, so a route that is added somewhere is the leader's
+until somebody says otherwise.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from midstream.core.errors import MidstreamError, Overloaded
+from midstream.serving.admin.features import READ_PATH
+from midstream.serving.cluster.proxy import LeaderGone, Passage
+from midstream.serving.events.ingest import EventsAnswer
+from midstream.serving.http.problems import Disconnected, Problem, Refused, problem_of, problem_reply
+from midstream.serving.http.responses import Message, Receive, Scope, Send, send_reply
+from midstream.serving.openapi.docs_page import DOCS_PATH
+from midstream.serving.slates.hot_routes import BATCH_PATH, EVENTS_PATH, PAGES_PATH, RANK_PATH, RECOMMENDATIONS_PATH
+from midstream.serving.slates.recommendations import Record
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+    from midstream.serving.app import App
+
+LEVEL_S_MAX = 0.05
+"""A lookup waits so long for what was acknowledged when it came, the deadline of a placement, and is passed on then."""
+_QUESTIONS = frozenset((RECOMMENDATIONS_PATH, BATCH_PATH, RANK_PATH, PAGES_PATH, READ_PATH))
+_LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/features")
+_PLAIN = frozenset(("/health/live", DOCS_PATH, "/openapi.json"))
+_REQUESTS = "/v1/requests/"
+_READS = frozenset(("GET", "HEAD"))
+_PASSES = frozenset((503, 507))
+"""Events cannot be kept now: the question is answered all the same."""
+_TAKEN = frozenset((200, 422))
+_answer = msgspec.json.Decoder(EventsAnswer)
+_problem = msgspec.json.Decoder(Problem)
+
+Flush = Callable[[], Awaitable[None]]
+"""Returns when the leader has the served records of this process, so that they go before what may follow from them."""
+
+
+class FollowedApp:
+    """Stands in front of the app of an engine that follows."""
+
+    def __init__(
+        self, app: "App", engine: "Engine", leader: Passage, flush: Flush, is_current: Callable[[], bool]
+    ) -> None:
+        """Answer with ``app`` while ``is_current`` says that its state is in service; pass on to ``leader``."""
+        self._app = app
+        self.arrivals = app.arrivals
+        """To be told of each request that was read."""
+        self.metrics = engine.metrics
+        self._engine = engine
+        self._leader = leader
+        self._flush = flush
+        self._is_current = is_current
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or take part in the lifespan."""
+        if scope["type"] != "http" or await self._is_answered_here(scope):
+            await self._app(scope, receive, send)
+            return
+        self.arrivals.begin(scope)  # it has had its turn: what is asked next does not wait for it
+        began = False
+
+        async def noting(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self._flush()
+            self.metrics.count_passed_on()
+            with suppress(Disconnected):  # the leader counts it: its connection ends as the client's did
+                await self._leader.pass_on(scope, receive, noting)
+        except MidstreamError as error:
+            if began:
+                raise  # half an answer cannot be taken back: the connection ends
+            await send_reply(scope, send, problem_reply(error))
+
+    async def _is_answered_here(self, scope: Scope) -> bool:
+        """Return whether this state answers; of a lookup, once it has what was acknowledged when the request came."""
+        path: str = scope["path"]
+        method: str = scope["method"]
+        if not self._is_current():
+            return False
+        if path in _QUESTIONS:
+            return method in {"GET", "POST"}
+        if method not in _READS:
+            return False
+        is_request = path.startswith(_REQUESTS)
+        if is_request or path.startswith(_LOOKUPS):
+            if not await self._came_level():
+                return False
+            return not is_request or self._engine.served(path.removeprefix(_REQUESTS)) is not None
+        return path in _PLAIN
+
+    async def _came_level(self) -> bool:
+        try:
+            return await self._engine.reached(self._engine.log.end, LEVEL_S_MAX)
+        except Overloaded:
+            self.metrics.count_overload("log_position")
+            return False
+
+
+def recording_at(leader: Passage, flush: Flush) -> Record:
+    """Return what records the events of a question at the leader."""
+
+    async def record(events: bytes) -> EventsAnswer | Problem:
+        await flush()
+        try:
+            reply = await leader.ask("POST", EVENTS_PATH, events)
+        except (LeaderGone, Overloaded) as error:
+            return problem_of(error)
+        if reply.status in _TAKEN:
+            return _answer.decode(reply.body)
+        if reply.status in _PASSES:
+            return _problem.decode(reply.body)
+        raise Refused(reply)
+
+    return record

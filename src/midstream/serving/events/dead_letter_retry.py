@@ -1,0 +1,128 @@
+"""Dead letters sent again: each is judged by itself on the terms of today, and what is recorded leaves the file."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from midstream.core.errors import Fault, Invalid
+from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter
+from midstream.events.dead_letters.resending import event_of
+from midstream.serving.events.ingest import ERASED_CAME, EventsAnswer, How, Ingest, Rejection
+from midstream.serving.http.problems import PAGE
+
+if TYPE_CHECKING:
+    from midstream.monitoring.metrics import Metrics
+
+RETRY_MAX = 1_000
+"""Letters of one request: about 0.2 s of work where each is an event of the usual size."""
+AT_ONCE_MAX = 100
+"""Letters on their way together, so that they share a sync; events of the largest size have 25 MB together."""
+_QUIETLY = How(buries=False)
+_CONFLICT = Fault(
+    "/event_id",
+    "It was recorded before with other content; the first stays.",
+    "Another id, if it is another event.",
+    PAGE,
+)
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """What became of letters that were sent again: tried = recorded + duplicates + refused."""
+
+    tried: int
+    recorded: int
+    """In the log now, and no letters any more; of an order, when at least one of its items is."""
+    duplicates: int
+    """In the log before, and no letters any more."""
+    refused: int
+    """Refused again, and kept with the reason of today, unless its user was erased."""
+    missing: tuple[int, ...] = ()
+    """Numbers under which there is no letter."""
+    last: int | None = None
+    """Highest number that was tried, None = none was: where to go on from."""
+
+
+def chosen(letters: Sequence[DeadLetter], numbers: Sequence[int]) -> tuple[list[DeadLetter], tuple[int, ...]]:
+    """Return the letters of these numbers, and the numbers that have none."""
+    by_number = {letter.number: letter for letter in letters}
+    wanted = sorted(set(numbers))
+    return [by_number[each] for each in wanted if each in by_number], tuple(
+        each for each in wanted if each not in by_number
+    )
+
+
+async def retry(
+    ingest: Ingest, letters: DeadLetters, wanted: Sequence[DeadLetter], missing: tuple[int, ...], metrics: "Metrics"
+) -> Retried:
+    """Send letters again, and take those that are in the log out of the file.
+
+    Never recorded twice within the time that ids are remembered: what has neither id nor time gets an id of its content
+    and number (``events.dead_letters.resending``), and a letter leaves the file only after its event is durable.
+
+    Args:
+        ingest: Judges and records.
+        letters: Has them.
+        wanted: Those to send.
+        missing: Numbers to report that there is no letter of.
+        metrics: Counts what became of them.
+
+    Raises:
+        DiskFull: No room for events now; letters that were recorded before have left the file, the others are kept.
+        AppendFailed: The log takes nothing more.
+        CommitTooSlow: A letter may be durable later; it is kept, and is a duplicate then.
+        Overloaded: Too much is waiting already.
+    """
+    counts = {"recorded": 0, "duplicate": 0, "refused": 0}
+    for start in range(0, len(wanted), AT_ONCE_MAX):
+        group = wanted[start : start + AT_ONCE_MAX]
+        outcomes = await asyncio.gather(*(_one(ingest, letters, each) for each in group), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, str):
+                counts[outcome] += 1
+                metrics.count_retried(outcome, 1)
+        ingest.show_letters()
+        for failure in outcomes:
+            if isinstance(failure, BaseException):
+                raise failure
+    last = max((letter.number for letter in wanted), default=None)
+    return Retried(len(wanted), counts["recorded"], counts["duplicate"], counts["refused"], missing, last)
+
+
+async def _one(ingest: Ingest, letters: DeadLetters, letter: DeadLetter) -> str:
+    """Send one letter again; return what became of it."""
+    event = event_of(letter)
+    if event is None:
+        letters.refuse(letter, letter.reason)
+        return "refused"
+    try:
+        answer = await ingest.take(event, _QUIETLY)
+    except Invalid as error:
+        letters.refuse(letter, error.faults[0])
+        return "refused"
+    if answer.recorded or answer.duplicates:
+        # Of an order the items that were refused are letters of their own now.
+        items = (each for each in answer.rejected if each.came != ERASED_CAME)
+        ingest.keep([_of_item(event, each, letter) for each in items])
+        letters.remove(letter.number)
+        return "recorded" if answer.recorded else "duplicate"
+    if any(each.came == ERASED_CAME for each in answer.rejected):
+        letters.remove(letter.number)  # what is of an erased user is kept nowhere
+    else:
+        letters.refuse(letter, _reason(answer))
+    return "refused"
+
+
+def _reason(answer: EventsAnswer) -> Fault:
+    return _fault(answer.rejected[0]) if answer.rejected else _CONFLICT
+
+
+def _of_item(event: bytes, rejection: Rejection, letter: DeadLetter) -> DeadLetter:
+    """Return the letter of one item of an order whose other items were recorded."""
+    item = int(rejection.pointer.removeprefix("/items/").partition("/")[0])
+    return dead_letter(letter.time_ms, _fault(rejection), event, item)
+
+
+def _fault(rejection: Rejection) -> Fault:
+    return Fault(rejection.pointer, rejection.came, rejection.right, rejection.page)

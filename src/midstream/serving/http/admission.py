@@ -1,0 +1,251 @@
+"""Who is answered now, who waits a little, and who is told to come again, in front of the routes that answer questions.
+
+A request is refused early when its answer would come too late for anybody to use it: what is left is answered in time,
+where otherwise all would be late. Events, catalogue and operation have no queue of their own: what is refused costs a
+tenth of an answer, so they wait no longer than the questions do.
+
+The number of answers that are being made has a constant bound and not one that adapts: on one thread only those that
+wait (for a log position, for parts that wait) are many at once, and what an adapting limit would watch, the delay, is
+measured and acted upon directly (``arrivals``).
+"""
+
+import asyncio
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from midstream.core.errors import Overloaded
+from midstream.monitoring.metrics import Metrics
+from midstream.serving.http.loop_delay import Arrivals, Wait
+from midstream.serving.http.problems import PROBLEM_JSON, QuotaSpent, problem_of, problem_reply
+from midstream.serving.http.responses import NO_STORE, Reply, Scope
+from midstream.serving.options import ServerOptions
+
+ANSWERING: Final = frozenset(
+    (
+        "/v1/recommendations",
+        "/v1/recommendations/batch",
+        "/v1/rank",
+        "/v1/pages",
+        "/v1/items/{item_id}/similar",
+        "/v1/features/read",
+    )
+)
+"""Routes that answer questions: work of milliseconds for somebody who waits."""
+FREE: Final = frozenset(("/health/live", "/health/ready", "/metrics"))
+"""Routes that no quota counts."""
+TOLD_S: Final = 10.0
+"""Health names a refusal for so long."""
+CONCERN: Final = "answers"
+CALLER_BYTES_MAX: Final = 64
+"""Of what a caller is called: an IPv6 address has 39."""
+ALL_KNOWN: Final = 3
+"""A question whose whole wait is known may take so many times ``answer_wait_max``: nothing is kept for a wait that
+nobody saw, so of a deadline nine tenths instead of three are there. It is known of a queue that goes down, and of a
+connection whose answer before left a short while ago."""
+_RETRY_S: Final = 3
+"""``Retry-After`` is 1 to this."""
+
+
+class Quotas:
+    """A bucket of tokens a caller; the callers that were seen least recently are forgotten, and begin with a full one.
+
+    Reference: Turner, New directions in communications (or which way to the information age?), IEEE Communications
+    Magazine 24(10), 1986: the leaky bucket as a meter.
+    """
+
+    def __init__(self, per_second: float, burst: float, callers_max: int) -> None:
+        """Give each caller ``burst`` tokens at most, and ``per_second`` new ones."""
+        self._per_second = per_second
+        self._burst = burst
+        self._callers_max = callers_max
+        self._levels: OrderedDict[bytes | str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many callers are remembered."""
+        return len(self._levels)
+
+    def take(self, caller: bytes | str, now: float) -> float:
+        """Take a token; return the seconds until there is one, 0 = it was taken."""
+        level, at = self._levels.pop(caller, (self._burst, now))
+        level = min(self._burst, level + (now - at) * self._per_second)
+        lacking = max(0.0, 1.0 - level)
+        self._levels[caller] = level if lacking else level - 1.0, now
+        if len(self._levels) > self._callers_max:
+            self._levels.popitem(last=False)
+        return lacking / self._per_second
+
+
+class Admission:
+    """Lets requests in, holds a few for a moment, refuses the others."""
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        metrics: Metrics,
+        concerns: dict[str, str],
+        clock: Callable[[], float],
+        below: Callable[[int], int],
+    ) -> None:
+        """Begin with nobody inside.
+
+        Args:
+            options: How many, how long, and the quota of a caller.
+            metrics: Counts.
+            concerns: Of the engine, which health shows.
+            clock: Seconds that never go back.
+            below: Gives a random whole number from 0 to its argument, exclusive: those who were sent away are not to
+                come back all at once.
+        """
+        self.arrivals = Arrivals(clock)
+        self._metrics = metrics
+        self._concerns = concerns
+        self._clock = clock
+        self._below = below
+        self._running = 0
+        self._running_max = options.answers_max
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting_max = options.answers_waiting_max
+        self._wait_s_max = options.answer_wait_max.ms / 1_000
+        self._header = options.quota_header.lower().encode()
+        burst = options.quota_burst or max(1.0, options.quota_per_second)
+        self._quotas = (
+            Quotas(options.quota_per_second, burst, options.quota_callers_max) if options.quota_per_second else None
+        )
+        self._replies = _refusals("More is asked than can be answered in time.")
+        self._refused = 0
+        self._is_told = False
+
+    async def enter(self, route: str, scope: Scope) -> Reply | None:
+        """Return None once a request may begin, or the answer that refuses it. Who entered is to ``leave``.
+
+        Args:
+            route: Template of its path.
+            scope: Of the request.
+        """
+        wait = self.arrivals.begin(scope)
+        refusal = self._refusal(route, scope, wait)
+        if refusal is not None:
+            self.arrivals.refuse()
+            return refusal
+        if route not in ANSWERING:
+            return None
+        self._metrics.observe_wait(wait.loop_s)
+        if self._running < self._running_max:
+            self._running += 1
+            return None
+        return None if await self._turn(self._wait_s_max - wait.loop_s) else self._refuse("late")
+
+    def _refusal(self, route: str, scope: Scope, wait: Wait) -> Reply | None:
+        """Return the answer that refuses a request at once, None = it may begin or wait."""
+        if self._quotas is not None and route not in FREE and (spent := self._spent(self._quotas, scope)):
+            return spent
+        if route not in ANSWERING:
+            return None
+        if wait.batch_s > self._wait_s_max and not self._is_young(wait):
+            return self._refuse("late")
+        if self._running >= self._running_max and len(self._waiting) >= self._waiting_max:
+            return self._refuse("queue")
+        return None
+
+    def _is_young(self, wait: Wait) -> bool:
+        """Return whether a question that waited for longer than usual in its batch did not wait unseen before that."""
+        age_s_max = min(wait.age_s_max, wait.batch_s if self.arrivals.goes_down else math.inf)
+        return age_s_max <= ALL_KNOWN * self._wait_s_max
+
+    def leave(self, route: str) -> None:
+        """Give the place to whoever waits first."""
+        if route in ANSWERING:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._running -= 1
+
+    def set_gauges(self) -> None:
+        """Set how many answers are being made, and how many wait."""
+        self._metrics.set_answers(self._running, len(self._waiting))
+
+    async def _turn(self, wait_s: float) -> bool:
+        """Wait for a place; return whether there was one in time."""
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        has_place = False
+        try:
+            await asyncio.wait((place,), timeout=max(0.0, wait_s))
+            has_place = place.done()
+        finally:
+            if not has_place:
+                if place.done():  # the request ended just when it got it
+                    self._pass_on()
+                else:
+                    place.cancel()
+                    self._waiting.remove(place)
+        return has_place
+
+    def _spent(self, quotas: Quotas, scope: Scope) -> Reply | None:
+        """Return the refusal of a caller who has used up the quota."""
+        caller = self._caller(scope)
+        if caller is None:
+            return None
+        lacks_s = quotas.take(caller, self._clock())
+        if not lacks_s:
+            return None
+        self._metrics.count_refusal("quota")
+        return problem_reply(QuotaSpent(math.ceil(lacks_s) + self._below(_RETRY_S)))
+
+    def _caller(self, scope: Scope) -> bytes | str | None:
+        """Return what a caller is told apart by: the configured header, else the address.
+
+        None = another process here, which has let the request in already.
+        """
+        client = scope.get("client")
+        if not client:
+            return None
+        if self._header:
+            for name, value in scope["headers"]:
+                if name == self._header:
+                    return bytes(value[:CALLER_BYTES_MAX])
+        return str(client[0])
+
+    def _refuse(self, reason: str) -> Reply:
+        self._metrics.count_refusal(reason)
+        self._refused += 1
+        if not self._is_told:
+            self._is_told = True
+            self._tell()
+            asyncio.get_running_loop().call_later(TOLD_S, self._look_again, self._refused)
+        return self._replies[self._below(_RETRY_S)]
+
+    def _tell(self) -> None:
+        self._concerns[CONCERN] = "more was asked than could be answered in time: questions were refused"
+
+    def _look_again(self, refused: int) -> None:
+        """Say so for as long as it goes on."""
+        if self._refused > refused:
+            self._tell()
+            asyncio.get_running_loop().call_later(TOLD_S, self._look_again, self._refused)
+            return
+        self._is_told = False
+        self._concerns.pop(CONCERN, None)
+
+
+def _refusals(why: str) -> tuple[Reply, ...]:
+    """Return the refusals, one for each second after which to come again: made once, as they are to cost nothing."""
+    problem = problem_of(Overloaded(why))
+    return tuple(
+        Reply(
+            problem.status,
+            msgspec.json.encode(msgspec.structs.replace(problem, retry_after=seconds)),
+            PROBLEM_JSON,
+            (*NO_STORE, (b"retry-after", b"%d" % seconds)),
+        )
+        for seconds in range(1, _RETRY_S + 1)
+    )

@@ -1,0 +1,75 @@
+"""Reads what a client sends: no more than the maximum, packed or not, and no longer than the time-out."""
+
+import asyncio
+from dataclasses import dataclass
+
+from midstream.core.errors import Fault, TooLarge
+from midstream.serving.http.decompression import encoding_of, unpacked
+from midstream.serving.http.problems import PAGE, BodyTooSlow, Disconnected
+from midstream.serving.http.responses import Message, Receive, Scope
+
+WHOLE = "midstream.whole"
+"""Field of a scope: the last of the body was read off the socket, so nobody waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How much is read, and for how long."""
+
+    bytes_max: int
+    wait_s_max: float
+
+
+async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes:
+    """Return the whole body of a request.
+
+    Raises:
+        TooLarge: It has, or says it will have, more than ``bytes_max``; nothing beyond is read.
+        BodyTooSlow: It was not complete after ``wait_s_max``.
+        MediaTypeUnsupported: It is packed in another way than gzip or zstd.
+        RequestInvalid: It is packed, and cannot be unpacked.
+        Disconnected: The client went away before its end.
+    """
+    encoding = encoding_of(scope)
+    _require_short(scope, limits)
+    if scope.get(WHOLE):  # a timer costs as much as all else here
+        return unpacked(await _gather(receive, limits), encoding, limits.bytes_max)
+    try:
+        async with asyncio.timeout(limits.wait_s_max):
+            return unpacked(await _gather(receive, limits), encoding, limits.bytes_max)
+    except TimeoutError as error:
+        message = f"The body was not complete after {limits.wait_s_max:g} s."
+        raise BodyTooSlow(message) from error
+
+
+async def _gather(receive: Receive, limits: BodyLimits) -> bytes:
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        return _piece(message, 0, limits)
+    pieces = bytearray()
+    while message["type"] == "http.request":
+        pieces += _piece(message, len(pieces), limits)
+        if not message.get("more_body", False):
+            return bytes(pieces)
+        message = await receive()
+    raise Disconnected
+
+
+def _piece(message: Message, came_before: int, limits: BodyLimits) -> bytes:
+    piece: bytes = message.get("body", b"")
+    if came_before + len(piece) > limits.bytes_max:
+        raise _too_large("More", limits)
+    return piece
+
+
+def _require_short(scope: Scope, limits: BodyLimits) -> None:
+    """Refuse by its length alone what will not be read."""
+    for name, value in scope["headers"]:
+        # The HTTP parser let digits alone pass; Python reads no number of more than 4,300 of them.
+        if name == b"content-length" and (len(value) > len(str(limits.bytes_max)) or int(value) > limits.bytes_max):
+            raise _too_large(f"{value[:20].decode('latin-1')} bytes", limits)
+
+
+def _too_large(how_much: str, limits: BodyLimits) -> TooLarge:
+    right = f"At most {limits.bytes_max} bytes and 500 events a request; send more in several requests."
+    return TooLarge((Fault("", f"{how_much} came.", right, PAGE),))

@@ -1,0 +1,75 @@
+"""One request and its answer on a connection, between the protocol that reads and the app that answers.
+
+uvicorn's own, with two things that it lacks: a body that turns out to be no HTTP ends like that of a client who left,
+and the app's wish for more of a body does not let in what comes behind it.
+"""
+
+from http import HTTPMethod, HTTPStatus
+
+from uvicorn._types import ASGIReceiveEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from midstream.serving.http.responses import JSON, NO_STORE, Reply
+
+_OK = STATUS_LINE[200]
+_USUAL = b"content-type: %b\r\ncontent-length: %%d\r\n%b\r\n" % (
+    JSON,
+    b"".join(b"%b: %b\r\n" % each for each in NO_STORE),
+)
+"""Headers of what nearly every question is answered with."""
+DISCONNECT: ASGIReceiveEvent = {"type": "http.disconnect"}
+
+
+class Cycle(RequestResponseCycle):
+    """What the app receives from and sends to."""
+
+    is_broken = False
+    """The rest of its body cannot be read: it is no HTTP, or too long."""
+
+    def break_off(self) -> None:
+        """Say that the rest of the body will not come; an answer that the app gives all the same is the last."""
+        self.is_broken = True
+        self.keep_alive = False
+        self.message_event.set()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Return the next piece of the body, or that there is nobody left to receive from."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            if self.more_body and self.flow.read_paused and not self.is_broken:
+                self.flow.resume_reading()
+            await self.message_event.wait()
+            self.message_event.clear()
+        if self.is_broken and not self.response_complete:
+            self.disconnected = True
+        if self.disconnected or self.response_complete:
+            return DISCONNECT
+        message: ASGIReceiveEvent = {
+            "type": "http.request",
+            "body": bytes(self.body),
+            "more_body": self.more_body,
+        }
+        self.body = bytearray()
+        return message
+
+    def write_at_once(self, reply: Reply) -> bool:
+        """Write a usual answer in one piece, the same bytes as ``send`` writes in two after looking at each header.
+
+        Returns:
+            Whether it was written; else the answer, the request or the connection is none of the usual, and nothing
+            was.
+        """
+        if reply.status != HTTPStatus.OK or reply.media_type is not JSON or reply.headers is not NO_STORE:
+            return False
+        if self.response_started or self.disconnected or self.flow.write_paused or not self.keep_alive:
+            return False
+        if self.scope["method"] == HTTPMethod.HEAD or self.access_log:
+            return False
+        self.response_started = self.response_complete = True
+        told = [b"%b: %b\r\n" % each for each in self.default_headers]
+        self.transport.write(b"".join((_OK, *told, _USUAL % len(reply.body), reply.body)))
+        self.message_event.set()
+        self.on_response()
+        return True

@@ -1,0 +1,228 @@
+"""Answers that say no: RFC 9457 problem documents, each with the four parts of a fault.
+
+One function turns every expected failure into a status and a document, so a failure has one face on every route.
+What is not expected is not turned into anything here: it ends the request loudly.
+
+Reference: Nottingham, Wilde and Dalal, RFC 9457, Problem Details for HTTP APIs, 2023.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import msgspec
+
+from midstream.core.errors import (
+    AppendFailed,
+    ArtifactInvalid,
+    DiskFull,
+    ErasureRunning,
+    ErasuresFull,
+    ExplanationFailed,
+    ExtraMissing,
+    Fault,
+    FeatureFailed,
+    Invalid,
+    ItemUnknown,
+    MidstreamError,
+    ModelUnfit,
+    NotFound,
+    Overloaded,
+    PlacementChanged,
+    RebuildRunning,
+    RequestInvalid,
+    TooLarge,
+)
+from midstream.core.nearest import nearest
+from midstream.serving.http.responses import Reply
+
+PAGE = "docs/http.md"
+PROBLEM_JSON = b"application/problem+json"
+FAULTS_MAX = 20
+"""Faults written into one document; an events answer lists each event's own, up to 500."""
+
+
+class BodyTooSlow(MidstreamError):
+    """The body did not arrive in time."""
+
+
+class CommitTooSlow(MidstreamError):
+    """The events were not durable and applied in time; they may be later."""
+
+
+class MediaTypeUnsupported(Invalid):
+    """The body is of a type, or packed in a way, that is not read."""
+
+
+class CrossSite(Invalid):
+    """A browser sends this for a page of another site."""
+
+
+class Misdirected(Invalid):
+    """It was sent to a name that is not this server's."""
+
+
+class QuotaSpent(MidstreamError):
+    """A caller asks more often than one may."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        """Say when there is something left again."""
+        super().__init__(f"This caller's requests of now are used up; there is one again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class RouteUnknown(Invalid):
+    """No route has this path."""
+
+
+class Refused(MidstreamError):
+    """Another process of this server refused it, in an answer that is passed on as it came."""
+
+    def __init__(self, reply: Reply) -> None:
+        """Keep the answer."""
+        super().__init__(reply.body.decode(errors="replace")[:500])
+        self.reply = reply
+
+
+class Disconnected(Exception):
+    """The client is gone; there is no one to answer."""
+
+
+class MethodNotAllowed(MidstreamError):
+    """The path has routes, none of them for this method."""
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        """Keep what would be allowed, in order."""
+        self.allowed = tuple(sorted(allowed))
+        super().__init__(f"{method} came; this path takes {', '.join(self.allowed)}.")
+
+
+class NameUnknown(RequestInvalid):
+    """A name came that is none of those that are allowed."""
+
+    def __init__(self, where: str, what: str, name: str, allowed: Iterable[str]) -> None:
+        """Say which name at ``where``, that it is no ``what``, and which would be right."""
+        self.allowed = tuple(sorted(allowed))
+        came = f'"{name[:64]}" is not a {what}.{nearest(name, self.allowed)}'
+        right = f"One of: {', '.join(self.allowed)}." if self.allowed else "Nothing: there is none."
+        super().__init__((Fault(where, came, right, PAGE),))
+
+
+class FaultBody(msgspec.Struct, frozen=True):
+    """A fault as it is written: a JSON Pointer (or the name of a query field), and the other three parts."""
+
+    pointer: str
+    came: str
+    right: str
+    page: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An RFC 9457 document; the first fault's parts stand at the top, all of them in ``errors``."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    page: str = ""
+    pointer: str | None = None
+    came: str = ""
+    right: str = ""
+    allowed: tuple[str, ...] = ()
+    errors: tuple[FaultBody, ...] = ()
+    errors_left_out: int = 0
+    retry_after: int = 0
+    """Seconds, as in the header of that name."""
+
+
+def fault_body(fault: Fault) -> FaultBody:
+    """Return the wire form of a fault."""
+    return FaultBody(fault.where, fault.came, fault.right, fault.page)
+
+
+@dataclass(frozen=True, slots=True)
+class _Face:
+    """How one class of failures looks from outside."""
+
+    error: type[MidstreamError]
+    status: int
+    slug: str
+    title: str
+    retry_after: tuple[int, int] | None = None
+    """Seconds from, to: spread, so that those who were sent away do not come back all at once."""
+
+
+# The first that fits: subclasses stand before their parents.
+_FACES = (
+    _Face(TooLarge, 413, "too-large", "More came than one request may hold"),
+    _Face(MediaTypeUnsupported, 415, "media-type", "The body's type or packing is not read"),
+    _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
+    _Face(Misdirected, 421, "misdirected", "The request was sent to another name"),
+    _Face(RouteUnknown, 404, "route-unknown", "There is no such route"),
+    _Face(ItemUnknown, 404, "not-found", "Nothing of that name is known"),
+    _Face(ModelUnfit, 409, "model-refused", "That version of the model is refused"),
+    _Face(PlacementChanged, 409, "placement-changed", "Somebody else changed the placement"),
+    _Face(Invalid, 400, "invalid", "The request cannot be used"),
+    _Face(NotFound, 404, "not-found", "Nothing of that name is known"),
+    _Face(MethodNotAllowed, 405, "method-not-allowed", "This path does not take that method"),
+    _Face(RebuildRunning, 409, "rebuild-running", "A rebuild is under way"),
+    _Face(ErasureRunning, 409, "erasure-running", "A rewrite of the log is under way"),
+    _Face(ExplanationFailed, 500, "explanation-failed", "The request could not be run again"),
+    _Face(ArtifactInvalid, 409, "model-refused", "That version of the model is refused"),
+    _Face(ExtraMissing, 409, "extra-missing", "A library that reads it is not installed"),
+    _Face(BodyTooSlow, 408, "body-too-slow", "The body did not arrive in time"),
+    # The same question fails in the same way, so nobody is asked to come again.
+    _Face(FeatureFailed, 500, "feature-failed", "A feature cannot be read"),
+    _Face(QuotaSpent, 429, "quota", "This caller asks too often"),
+    _Face(DiskFull, 507, "disk-full", "There is no room for events", (5, 15)),
+    _Face(AppendFailed, 503, "append-failed", "Events cannot be made durable", (5, 15)),
+    _Face(CommitTooSlow, 503, "commit-too-slow", "Events were not durable in time", (2, 6)),
+    _Face(ErasuresFull, 503, "overloaded", "Too much is waiting already"),
+    _Face(Overloaded, 503, "overloaded", "Too much is waiting already", (1, 3)),
+    _Face(MidstreamError, 503, "unavailable", "This cannot be answered now", (2, 6)),
+)
+
+
+def problem_of(error: MidstreamError) -> Problem:
+    """Return the document of an expected failure."""
+    face = next(face for face in _FACES if isinstance(error, face.error))
+    faults = error.faults if isinstance(error, Invalid) else ()
+    allowed = error.allowed if isinstance(error, (NameUnknown, MethodNotAllowed)) else ()
+    first = faults[0] if faults else None
+    retry_after = error.retry_after_s if isinstance(error, QuotaSpent | ErasuresFull) else 0
+    if face.retry_after is not None:
+        low, high = face.retry_after
+        retry_after = low + secrets.randbelow(high - low + 1)
+    return Problem(
+        type=f"urn:midstream:{face.slug}",
+        title=face.title,
+        status=face.status,
+        detail=f"{first.came} {first.right}" if first else str(error),
+        page=first.page if first else PAGE,
+        pointer=first.where if first else None,
+        came=first.came if first else "",
+        right=first.right if first else "",
+        allowed=allowed,
+        errors=tuple(fault_body(fault) for fault in faults[:FAULTS_MAX]),
+        errors_left_out=max(0, len(faults) - FAULTS_MAX),
+        retry_after=retry_after,
+    )
+
+
+def problem_reply(error: MidstreamError) -> Reply:
+    """Return the whole answer to a request that failed as expected."""
+    if isinstance(error, Refused):
+        return error.reply
+    problem = problem_of(error)
+    headers: list[tuple[bytes, bytes]] = [(b"cache-control", b"no-store")]
+    if problem.retry_after:
+        headers.append((b"retry-after", b"%d" % problem.retry_after))
+    if isinstance(error, MediaTypeUnsupported):
+        headers.append((b"accept-encoding", b"gzip, zstd"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
+    if problem.status in {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}:
+        # The rest of the body is not read: on this connection nothing else can follow.
+        headers.append((b"connection", b"close"))
+    return Reply(problem.status, msgspec.json.encode(problem), PROBLEM_JSON, tuple(headers))

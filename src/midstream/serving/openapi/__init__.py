@@ -1,0 +1,1 @@
+"""Routes come in, the OpenAPI document and its page go out."""

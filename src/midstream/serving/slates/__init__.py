@@ -1,0 +1,1 @@
+"""Questions come in as bodies, slates go out."""

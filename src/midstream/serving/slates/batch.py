@@ -1,0 +1,83 @@
+"""``POST /v1/recommendations/batch``: the same question for many users, for newsletters and for what is fetched ahead.
+
+The users are answered one after another, and between two of them every other request has its turn, so a batch takes
+nobody's time but its own.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from midstream.core.errors import MidstreamError, NotFound
+from midstream.engine.request_validation import USERS_MAX
+from midstream.engine.types import Answer, Ask
+from midstream.serving.http.parsing import decode_json
+from midstream.serving.http.problems import Problem, problem_of
+from midstream.serving.http.responses import NO_STORE, Reply
+from midstream.serving.slates.recommendations import Slate, only_placement, placement_unknown, slate_of
+from midstream.serving.slates.request_fields import Size, SlateQuestion, Text, common
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+
+class BatchBody(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """What ``POST /v1/recommendations/batch`` takes."""
+
+    users: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=USERS_MAX)]
+    n: Size | None = None
+
+
+class UserSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What became of one user: a slate, or why there is none."""
+
+    user_id: str
+    slate: Slate | None = None
+    problem: Problem | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """What a batch is answered with, in the order of the users."""
+
+    answers: list[UserSlate]
+
+
+_decoder = msgspec.json.Decoder(BatchBody)
+_encode = msgspec.json.Encoder().encode
+
+
+class Batches:
+    """Answers many users at once; holds the engine."""
+
+    def __init__(self, engine: "Engine") -> None:
+        """Ask ``engine``."""
+        self._engine = engine
+
+    async def from_body(self, body: bytes) -> Reply:
+        """Answer ``POST``.
+
+        Raises:
+            RequestInvalid: The body or something it names cannot be used.
+            Overloaded: Too many requests wait for a log position.
+        """
+        question = decode_json(_decoder, body, BatchBody.__struct_fields__)
+        ask = Ask(
+            **common(question),
+            placement=question.placement or only_placement(self._engine),
+            n=question.n,
+            filter=question.filter,
+            fields=question.fields,
+        )
+        try:
+            answers = await self._engine.recommend_many([replace(ask, user_id=each) for each in question.users])
+        except NotFound as error:
+            raise placement_unknown(self._engine, ask.placement) from error
+        found = [_told(*each) for each in zip(question.users, answers, strict=True)]
+        return Reply(200, _encode(Batch(found)), headers=NO_STORE)
+
+
+def _told(user_id: str, answer: Answer | MidstreamError) -> UserSlate:
+    if isinstance(answer, Answer):
+        return UserSlate(user_id, slate_of(answer, None))
+    return UserSlate(user_id, problem=problem_of(answer))

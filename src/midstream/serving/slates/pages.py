@@ -1,0 +1,134 @@
+"""``POST /v1/pages``: several placements in one answer, no item in two of them."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from midstream.core.errors import MidstreamError, NotFound
+from midstream.engine.request_validation import PAGE_PLACEMENTS_MAX
+from midstream.engine.types import Answer, Ask, SlateRefused
+from midstream.serving.events.ingest import EventsAnswer
+from midstream.serving.http.parsing import decode_json
+from midstream.serving.http.problems import Problem, problem_of
+from midstream.serving.http.responses import NO_STORE, Reply
+from midstream.serving.slates.recommendations import Record, Slate, placement_unknown, recorded, slate_of
+from midstream.serving.slates.request_fields import (
+    Condition,
+    Exclude,
+    Fields,
+    Items,
+    Name,
+    Question,
+    Size,
+    Text,
+    common,
+)
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+
+class PlacementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One slate of a page, and what it has for itself."""
+
+    placement: Name
+    n: Size | None = None
+    filter: Condition | None = None
+    exclude: Exclude = ()
+    fields: Fields = ()
+
+
+class PageBody(Question, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """What ``POST /v1/pages`` takes: placements by falling priority, and what they share."""
+
+    placements: Annotated[tuple[PlacementBody, ...], msgspec.Meta(min_length=1, max_length=PAGE_PLACEMENTS_MAX)]
+    user_id: Text | None = None
+    session_id: Text | None = None
+    items: Items = ()
+    events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class PageSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What became of one placement of a page: a slate, or why there is none."""
+
+    placement: str
+    slate: Slate | None = None
+    problem: Problem | None = None
+
+
+class Page(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a page is answered with: slates in the order of the placements."""
+
+    page_id: str
+    slates: list[PageSlate]
+    events: EventsAnswer | None = None
+    """What became of the events that came with the question."""
+    events_problem: Problem | None = None
+    """Instead: why they are not acknowledged. The slates were made without them."""
+
+
+_decoder = msgspec.json.Decoder(PageBody)
+_encode = msgspec.json.Encoder().encode
+
+
+class Pages:
+    """Answers pages; holds the engine and the way in for the events that come along."""
+
+    def __init__(self, engine: "Engine", record: Record) -> None:
+        """Ask ``engine``; record with ``record``."""
+        self._engine = engine
+        self._record = record
+
+    async def from_body(self, body: bytes) -> Reply:
+        """Answer ``POST``.
+
+        Raises:
+            RequestInvalid: The body cannot be used, or no slate can be made: what is wrong with the first.
+            Overloaded: Too many requests wait for a log position.
+        """
+        engine, question = self._engine, decode_json(_decoder, body, PageBody.__struct_fields__)
+        asks = asks_of(question)
+        try:
+            position, told = await recorded(self._record, question.events, lambda: engine.check_page(asks))
+            if position is not None:
+                asks = tuple(replace(ask, min_log_position=position) for ask in asks)
+            answer = await engine.page(asks)
+        except NotFound as error:
+            raise placement_unknown(engine, asks[0].placement, "/placements/0/placement") from error
+        slates = [self._slate(place, each) for place, each in enumerate(answer.slates)]
+        page = Page(
+            answer.page_id,
+            slates,
+            told if isinstance(told, EventsAnswer) else None,
+            told if isinstance(told, Problem) else None,
+        )
+        return Reply(200, _encode(page), headers=NO_STORE)
+
+    def _slate(self, place: int, each: Answer | SlateRefused) -> PageSlate:
+        if isinstance(each, Answer):
+            return PageSlate(each.placement, slate_of(each, None))
+        error: MidstreamError = each.error
+        if isinstance(error, NotFound):
+            error = placement_unknown(self._engine, each.placement, f"/placements/{place}/placement")
+        return PageSlate(each.placement, problem=problem_of(error))
+
+
+def asks_of(question: PageBody) -> tuple[Ask, ...]:
+    """Return the question of each slate.
+
+    Raises:
+        RequestInvalid: The deadline is no duration, or out of bounds.
+    """
+    shared = Ask(**common(question), user_id=question.user_id, session_id=question.session_id, items=question.items)
+    return tuple(
+        replace(
+            shared,
+            placement=each.placement,
+            n=each.n,
+            filter=each.filter,
+            exclude=(*question.exclude, *each.exclude),
+            fields=each.fields,
+        )
+        for each in question.placements
+    )

@@ -1,0 +1,306 @@
+"""``POST`` and ``GET /v1/recommendations``: the question as typed values, the slate as bytes.
+
+An answer without work is to cost under 50 µs, so it is written by msgspec from structs whose fields that nobody asked
+for are left out, and scores are cut to the seven digits that a float32 holds.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from midstream.core.errors import AppendFailed, NotFound, Overloaded
+from midstream.engine.types import Answer, Ask, Value
+from midstream.ranking.explain.explanation import SlateWhy
+from midstream.ranking.plan import SIMILAR
+from midstream.serving.events.ingest import EventsAnswer, Ingest
+from midstream.serving.http.parsing import decode_json, invalid_value, query_fields, single
+from midstream.serving.http.problems import CommitTooSlow, NameUnknown, Problem, problem_of
+from midstream.serving.http.responses import NO_STORE, Reply, Scope
+from midstream.serving.slates.request_fields import TOKEN_CHARS_MAX, Items, Size, SlateQuestion, Text, common
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+
+
+class RecommendationBody(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """What ``POST /v1/recommendations`` takes."""
+
+    user_id: Text | None = None
+    session_id: Text | None = None
+    n: Size | None = None
+    items: Items = ()
+    events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    cursor: Annotated[str, msgspec.Meta(min_length=1, max_length=TOKEN_CHARS_MAX)] | bool = False
+
+
+class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One item of a slate."""
+
+    id: str
+    score: float | None
+    """None = the scorer gave it none, as a pinned item may have."""
+    position: int
+    # Attributes are any JSON; ``object`` is no type of a schema.
+    fields: Mapping[str, Any] | None = None
+    reason: str | None = None
+    """Why it is there, for the people who see it."""
+
+
+class FailedPart(msgspec.Struct, frozen=True, gc=False):
+    """A part of the plan that did not answer."""
+
+    part: str
+    reason: str
+
+
+class RemovedItem(msgspec.Struct, frozen=True, gc=False):
+    """One of the caller's own items that may not be served, and the name of what says so."""
+
+    id: str
+    filter: str
+
+
+class Slate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """What a question is answered with."""
+
+    request_id: str
+    placement: str
+    items: list[SlateItem]
+    tier: str
+    applied_log_position: str
+    state_age_ms: int
+    config_hash: str
+    read_your_writes: bool | None = None
+    failures: tuple[FailedPart, ...] = ()
+    events: EventsAnswer | None = None
+    """What became of the events that came with the question."""
+    events_problem: Problem | None = None
+    """Instead: why they are not acknowledged. The slate was made without them."""
+    models: Mapping[str, str] = {}
+    """Version of each model that the placement reads, by name."""
+    removed: tuple[RemovedItem, ...] = ()
+    """Of a ranking: the items that may not be served."""
+    not_selected: int = 0
+    """Of a ranking: how many of the other items have no place."""
+    explanation: SlateWhy | None = None
+    cursor: str | None = None
+    """Continues the slate: sent in the next request. None = it was not asked for, or nothing is left."""
+    unexplained: Mapping[str, str] = {}
+    """What was asked for (``explanation``, ``reasons``), or the source that was to give a reason, and why it is not
+    there."""
+
+
+BODY_FIELDS = RecommendationBody.__struct_fields__
+QUERY_FIELDS = tuple(name for name in BODY_FIELDS if name not in {"events", "context", "item_fields"})
+SIMILAR_FIELDS = tuple(name for name in QUERY_FIELDS if name not in {"placement", "items", "cursor"})
+_LISTS = frozenset({"items", "exclude", "fields"})
+_CONTEXT = "context."
+# Twenty digits are enough for any number a person types, and keep the float finite.
+_NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,20})?")
+_decoder = msgspec.json.Decoder(RecommendationBody)
+_encode = msgspec.json.Encoder().encode
+
+
+Record = Callable[[bytes], Awaitable[EventsAnswer | Problem]]
+"""Records the events that come with a question; a problem when they cannot be kept now."""
+
+
+class Recommendations:
+    """Answers questions; holds the engine and the way in for the events that come with them."""
+
+    def __init__(self, engine: "Engine", record: Record) -> None:
+        """Ask ``engine``; record with ``record``."""
+        self._engine = engine
+        self._record = record
+
+    async def from_body(self, body: bytes) -> Reply:
+        """Answer ``POST``.
+
+        Raises:
+            RequestInvalid: The body or something it names cannot be used.
+            Overloaded: Too many requests wait for a log position.
+        """
+        return await self._answer(decode_json(_decoder, body, BODY_FIELDS))
+
+    async def from_query(self, scope: Scope) -> Reply:
+        """Answer ``GET``: the fields of the body as query fields, lists repeated, context as ``context.name``."""
+        return await self._answer(question_of(query_fields(scope, QUERY_FIELDS, _CONTEXT)))
+
+    async def similar(self, scope: Scope, item_id: str) -> Reply:
+        """Answer ``GET /v1/items/{item_id}/similar``: as a question in a query string that is about one item.
+
+        Raises:
+            ItemUnknown: Nothing is known of the item.
+            RequestInvalid: A query field, the filter or the context cannot be used.
+            Overloaded: Too many requests wait for a log position.
+        """
+        question = question_of(query_fields(scope, SIMILAR_FIELDS, _CONTEXT))
+        ask = replace(self._ask(question), placement=SIMILAR, about=item_id)
+        answer = await self._engine.recommend(ask)
+        return Reply(200, _encode(slate_of(answer, None)), headers=NO_STORE)
+
+    async def _answer(self, question: RecommendationBody) -> Reply:
+        return await answered(self._engine, self._record, self._ask(question), question.events)
+
+    def _ask(self, question: RecommendationBody) -> Ask:
+        named = question.placement or ("" if isinstance(cursor_of(question), str) else only_placement(self._engine))
+        return ask_of(question, named)
+
+
+def cursor_of(question: RecommendationBody) -> str | bool:
+    """Return the cursor of a question; a query string says ``true`` as text."""
+    return question.cursor == "true" if question.cursor in ("true", "false") else question.cursor
+
+
+async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType) -> Reply:
+    """Record the events that came with a question, then answer it.
+
+    Raises:
+        NameUnknown: The placement is not configured.
+        RequestInvalid: The events, or something that the question names, cannot be used.
+        Overloaded: Too many requests wait for a log position.
+    """
+    try:
+        min_log_position, told = await recorded(record, events, lambda: engine.check(ask))
+        if min_log_position is not None:
+            ask = replace(ask, min_log_position=min_log_position)
+        answer = await engine.recommend(ask)
+    except NotFound as error:
+        raise placement_unknown(engine, ask.placement) from error
+    return Reply(200, _encode(slate_of(answer, told)), headers=NO_STORE)
+
+
+async def recorded(
+    record: Record, events: msgspec.Raw | msgspec.UnsetType, check: Callable[[], None]
+) -> tuple[str | None, EventsAnswer | Problem | None]:
+    """Record the events that came with a question, if any did.
+
+    Args:
+        record: Records them.
+        events: As they came.
+        check: Refuses the question: one that is refused must not leave its events behind.
+
+    Returns:
+        The log position that has them, which is later than any that the caller could name, None = nothing is to be
+        waited for; and what became of them.
+    """
+    if events is msgspec.UNSET:
+        return None, None
+    check()
+    told = await record(bytes(events))
+    return (told.log_position if isinstance(told, EventsAnswer) else None), told
+
+
+def only_placement(engine: "Engine") -> str:
+    """Return ``default``, or the one placement there is beside ``similar``."""
+    plans = engine.plans.keys() - {SIMILAR} or engine.plans.keys()
+    return next(iter(plans)) if len(plans) == 1 and "*" not in plans else "default"
+
+
+def placement_unknown(engine: "Engine", name: str, where: str = "/placement") -> NameUnknown:
+    """Return the refusal of a placement that is not configured."""
+    return NameUnknown(where, "placement", name, engine.plans)
+
+
+def ask_of(question: RecommendationBody, placement: str) -> Ask:
+    """Return what is asked of a placement; events and the placement that the question names are the caller's.
+
+    Raises:
+        RequestInvalid: The deadline is none.
+    """
+    return Ask(
+        **common(question),
+        placement=placement,
+        user_id=question.user_id,
+        session_id=question.session_id,
+        n=question.n,
+        items=question.items,
+        filter=question.filter,
+        fields=question.fields,
+        cursor=cursor_of(question),
+    )
+
+
+def recording(ingest: Ingest) -> Record:
+    """Return what records in this process. When events cannot be kept the question is answered all the same."""
+
+    async def record(events: bytes) -> EventsAnswer | Problem:
+        try:
+            return await ingest.take(events)
+        except (AppendFailed, CommitTooSlow, Overloaded) as error:
+            return problem_of(error)
+
+    return record
+
+
+def question_of(query: dict[str, list[str]]) -> RecommendationBody:
+    """Return the question that a query string asks.
+
+    Raises:
+        RequestInvalid: A field has the wrong type or range, or came more than once and is no list.
+    """
+    values: dict[str, object] = {}
+    context: dict[str, Value] = {}
+    for name, each in query.items():
+        if name.startswith(_CONTEXT):
+            context[name.removeprefix(_CONTEXT)] = context_value(single(query, name) or "")
+        else:
+            values[name] = each if name in _LISTS else single(query, name)
+    if context:
+        values["context"] = context
+    try:
+        return msgspec.convert(values, RecommendationBody, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid_value(error, values) from error
+
+
+def context_value(text: str) -> Value:
+    """Return what a context field of a query string means: ``true`` and ``false``, a finite number, else text.
+
+    Example:
+        >>> context_value("20"), context_value("true"), context_value("nan")
+        (20.0, True, 'nan')
+    """
+    if text in {"true", "false"}:
+        return text == "true"
+    return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
+    """Return the wire form of an answer."""
+    read_your_writes = answer.read_your_writes
+    if isinstance(events, Problem) and read_your_writes is None:
+        read_your_writes = False
+    return Slate(
+        request_id=answer.request_id,
+        placement=answer.placement,
+        items=[
+            SlateItem(
+                each.id,
+                # A float32 holds seven digits; as a double it would be written with seventeen. 0.2 µs an item.
+                float(f"{each.score:.7g}") if isfinite(each.score) else None,
+                each.position,
+                each.fields,
+                each.reason,
+            )
+            for each in answer.items
+        ],
+        tier=answer.tier,
+        applied_log_position=answer.applied_log_position,
+        state_age_ms=answer.state_age_ms,
+        config_hash=answer.config_hash,
+        read_your_writes=read_your_writes,
+        failures=tuple(FailedPart(each.component, each.reason) for each in answer.failures),
+        events=events if isinstance(events, EventsAnswer) else None,
+        events_problem=events if isinstance(events, Problem) else None,
+        models=answer.models,
+        removed=tuple(RemovedItem(each.id, each.filter) for each in answer.removed),
+        not_selected=answer.not_selected,
+        explanation=answer.explanation,
+        cursor=answer.cursor,
+        unexplained=answer.unexplained,
+    )

@@ -1,0 +1,1 @@
+"""Item and user events come in, documents, vectors and columns of attributes go out."""

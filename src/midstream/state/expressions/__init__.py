@@ -1,0 +1,1 @@
+"""Programs of expressions come in, columns for all candidates go out."""

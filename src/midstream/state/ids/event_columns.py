@@ -1,0 +1,79 @@
+"""What of an event depends on the event alone, as columns: hashes of its ids, its action, times and numbers."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch
+from midstream.state.structures.hashing import IdKey, hash_id
+from midstream.state.structures.kernel import frozen_columns, kernel, signed
+
+_INTERACTION = int(Kind.INTERACTION)
+_NONE = np.uint64(0)
+
+
+def item_hashes(batch: EventBatch, key: IdKey) -> NDArray[np.uint64]:
+    """Return the 64-bit hash of the id of the item that each event names, shape (n,); 0 = none."""
+    n = len(batch)
+    rows, text = frozen_columns(batch)
+    hashes = np.empty((4, n), dtype=np.uint64)
+    read_columns(
+        rows,
+        text,
+        key,
+        np.empty(0, dtype=np.uint64),
+        np.empty((2, n), dtype=np.uint8),
+        hashes,
+        np.empty(n, dtype=np.int16),
+        np.empty((2, n), dtype=np.int64),
+        np.empty(n, dtype=np.float64),
+        np.empty(n, dtype=np.float32),
+    )
+    named: NDArray[np.uint64] = hashes[1]
+    return named
+
+
+@kernel
+def read_columns(
+    rows: NDArray[np.void],
+    text: NDArray[np.uint8],
+    key: IdKey,
+    actions: NDArray[np.uint64],
+    codes: NDArray[np.uint8],
+    hashes: NDArray[np.uint64],
+    action: NDArray[np.int16],
+    times: NDArray[np.int64],
+    value: NDArray[np.float64],
+    quantity: NDArray[np.float32],
+) -> None:
+    """Write the columns that depend on the event alone."""
+    for i in range(len(rows)):
+        row = rows[i]
+        codes[0, i] = row["kind"]
+        codes[1, i] = row["operation"]
+        times[1, i] = row["log_time_ms"]
+        value[i] = row["value"]
+        quantity[i] = row["quantity"]
+        start = signed(row["text_start"]) + signed(row["event_id_length"])
+        length = signed(row["action_length"])
+        action[i] = _action_of(hash_id(text, start, length, key), actions) if row["kind"] == _INTERACTION else -1
+        start += length
+        length = signed(row["user_id_length"])
+        hashes[0, i] = hash_id(text, start, length, key) if length > 0 else _NONE
+        start += length
+        length = signed(row["item_id_length"])
+        hashes[1, i] = hash_id(text, start, length, key) if length > 0 else _NONE
+        start += length
+        length = signed(row["session_id_length"])
+        hashes[2, i] = hash_id(text, start, length, key) if length > 0 else _NONE
+        start += length
+        length = signed(row["request_id_length"])
+        hashes[3, i] = hash_id(text, start, length, key) if length > 0 else _NONE
+
+
+@kernel
+def _action_of(name_hash: np.uint64, actions: NDArray[np.uint64]) -> int:
+    for number in range(len(actions)):
+        if actions[number] == name_hash:
+            return number
+    return -1

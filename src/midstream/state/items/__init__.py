@@ -1,0 +1,1 @@
+"""Events come in, counters, arrivals and attribute similarity of items go out."""

@@ -1,0 +1,367 @@
+"""Co-visitation: for each item the items that are acted on in the same sessions, with a decayed weight.
+
+Each act that belongs to a session makes pairs with the last distinct items of that session (``Sessions.number`` says
+which): each of the two items gets the other as a neighbour. The later one weighs 1 as the neighbour of the earlier one
+and the earlier one 0.5 as that of the later, for what comes next is what will be asked for; both weigh less with each
+place between the two. Over time weights fall with one half-life (forward decay), each act having the weight of its
+event time, so that a late one counts as what it is.
+
+An item that is among the session's last ones already makes no pair again: a page that is loaded anew says nothing new.
+An act against an item belongs to no session and makes no pair. What an action is worth does not count: a pair says that
+two items were looked for together.
+
+A row holds ``pair_neighbours_max`` neighbours. When a new one comes to a full row the lightest goes, of equal ones the
+one with the highest id hash; the new one begins at its own weight, so no weight is ever more than the true one. To let
+it take over the weight of the lightest (Space-Saving) was measured and is much worse (docs/decisions/0008-pairs.md).
+
+The sum of an item's pair weights, of neighbours that have left too, is its *share*: it makes weights of popular and of
+rare items comparable.
+
+References: G. Linden, B. Smith, J. York, Amazon.com Recommendations: Item-to-Item Collaborative Filtering, IEEE
+Internet Computing, 2003. G. Cormode et al., Forward Decay, ICDE 2009.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.types import Index, IndexedBatch, Score
+from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.pairs.covisitation_query import (
+    QUARTERS,
+    RECENT_MAX,
+    PairQuery,
+    Scratch,
+    make_scratch,
+    run_query,
+    weights_of,
+)
+from midstream.state.sessions.sessions import BEFORE_MAX
+from midstream.state.settings import FoldSettings
+from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
+from midstream.state.structures.exact_math import fading
+from midstream.state.structures.kernel import kernel, signed
+from midstream.state.structures.prefetch import LINE_BYTES, prefetch
+from midstream.state.structures.stamped_table import EPOCH_MAX
+
+NEIGHBOURS_MAX: Final = 255
+"""Neighbours of an item at most, whatever is configured: lengths of rows are one byte."""
+USED: Final = 0
+"""Cell of the clock: 1 + the highest item index that has a neighbour."""
+LANDMARK: Final = 1
+"""Cell of the clock: the time that all weights stand for."""
+AFTER_WEIGHTS: Final = fading(0.5, BEFORE_MAX)
+"""What an item weighs as the neighbour of the one d + 1 places before it."""
+BEFORE_WEIGHTS: Final = 0.5 * AFTER_WEIGHTS
+"""What an item weighs as the neighbour of the one d + 1 places after it."""
+
+NEXT: Final = 2
+"""Events ahead at which rows are asked for: an event has up to 6 rows of 7 lines, and a CPU waits for 10 to 30 lines at
+a time."""
+
+Weights = NDArray[np.float64]
+
+
+def row_words(row: int) -> int:
+    """Return the words of 8 bytes that an item takes: its weights, its share, its neighbours of 4 bytes."""
+    return row + 1 + (row + 1) // 2
+
+
+@kernel
+def place_in(items: Index, item: int) -> int:
+    """Return the last place of an item, -1 = nowhere. Without a way out of the loop it takes a few instructions."""
+    found = np.int32(0)
+    for place in range(len(items)):
+        found = max(found, np.int32(place + 1) if items[place] == np.int32(item) else np.int32(0))
+    return int(found) - 1
+
+
+@kernel
+def lightest(row: Index, bits: NDArray[np.int64], item_hash: NDArray[np.uint64]) -> int:
+    """Return the place of the neighbour that has to go; weights are compared by their bits, as none is below 0."""
+    low = bits[0]
+    for place in range(1, len(bits)):
+        low = min(low, bits[place])
+    found = np.int64(0)
+    count = np.int64(0)
+    for place in range(len(bits)):
+        is_low = np.int64(bits[place] == low)
+        count += is_low
+        found = max(found, is_low * place)
+    if count > 1:
+        for place in range(len(bits)):
+            if bits[place] == low and goes_first(row[place] - 1, row[found] - 1, item_hash):
+                found = np.int64(place)
+    return int(found)
+
+
+@kernel
+def goes_first(item: int, other: int, item_hash: NDArray[np.uint64]) -> bool:
+    """Return whether of two equally light neighbours the first has to go: higher id hash, then higher index."""
+    if item_hash[item] != item_hash[other]:
+        return bool(item_hash[item] > item_hash[other])
+    return item > other
+
+
+@kernel
+def add_neighbour(
+    row: Index,
+    weights: Weights,
+    bits: NDArray[np.int64],
+    item: int,
+    weight: float,
+    item_hash: NDArray[np.uint64],
+) -> None:
+    """Add the weight of one pair to a row; entries are item + 1, from the front, 0 = free."""
+    place = place_in(row, item + 1)
+    if place >= 0:
+        weights[place] += weight
+        return
+    if row[len(row) - 1] == 0:
+        place = 0
+        while row[place] != 0:
+            place += 1
+    else:
+        place = lightest(row, bits, item_hash)
+    row[place] = item + 1
+    weights[place] = weight
+
+
+@kernel
+def move_landmark(now: int, half_life_ms: int, clock: NDArray[np.int64], weights: Weights) -> None:
+    """Move the landmark that log time has passed on to the next, and all weights and shares with it."""
+    landmark = landmark_at(now, half_life_ms)
+    factor = rebase_factor(clock[LANDMARK], landmark, half_life_ms)
+    clock[LANDMARK] = landmark
+    weights[: clock[USED]] *= factor
+
+
+@kernel
+def _look_ahead(item: int, others: Index, words: NDArray[np.int64]) -> None:
+    """Ask for the rows of an event: the branches of adding keep a CPU from looking ahead by itself."""
+    for start in range(0, words.strides[0], LINE_BYTES):
+        prefetch(words, item, start)
+    for other in others:
+        if other < 0:
+            break
+        for start in range(0, words.strides[0], LINE_BYTES):
+            prefetch(words, signed(other), start)
+
+
+@kernel
+def fold_pairs(
+    item_index: Index,
+    before: Index,
+    event_time_ms: NDArray[np.int64],
+    log_time_ms: NDArray[np.int64],
+    half_life_ms: int,
+    row: int,
+    clock: NDArray[np.int64],
+    words: NDArray[np.int64],
+    numbers: Index,
+    values: Weights,
+    item_hash: NDArray[np.uint64],
+) -> None:
+    """Fold the events of a batch, each with the items that its session had before it, -1 = no more.
+
+    ``words``, ``numbers`` and ``values`` are one memory as int64, int32 and float64, a line for each item: first the
+    ``row`` weights, then the share, then the ``row`` neighbours.
+    """
+    start = 2 * (row + 1)
+    for event in range(len(item_index)):
+        ahead = event + NEXT
+        if ahead < len(item_index) and before[ahead, 0] >= 0:
+            _look_ahead(signed(item_index[ahead]), before[ahead], words)
+        item = item_index[event]
+        if before[event, 0] < 0 or place_in(before[event], item) >= 0:
+            continue
+        now = log_time_ms[event]
+        if now - clock[LANDMARK] >= half_life_ms * LANDMARK_HALF_LIVES:
+            move_landmark(now, half_life_ms, clock, values[:, : row + 1])
+        decay = decay_weight(event_time_ms[event], clock[LANDMARK], half_life_ms)
+        own, weights, bits = numbers[item, start : start + row], values[item, :row], words[item, :row]
+        for place in range(before.shape[1]):
+            other = before[event, place]
+            if other < 0:
+                break
+            clock[USED] = max(clock[USED], item + 1, other + 1)
+            after = decay * AFTER_WEIGHTS[place]
+            add_neighbour(
+                numbers[other, start : start + row], values[other, :row], words[other, :row], item, after, item_hash,
+            )  # fmt: skip
+            values[other, row] += after
+            add_neighbour(own, weights, bits, other, decay * BEFORE_WEIGHTS[place], item_hash)
+            values[item, row] += decay * BEFORE_WEIGHTS[place]
+
+
+@kernel
+def pack_rows(neighbours: Index, weights: Weights, lengths: NDArray[np.uint8], items_out: Index, out: Weights) -> None:
+    """Write the rows end to end, each by item index."""
+    written = 0
+    for row in range(len(lengths)):
+        for place in range(lengths[row]):
+            item = neighbours[row, place] - 1
+            gap = written + place
+            while gap > written and items_out[gap - 1] > item:
+                items_out[gap] = items_out[gap - 1]
+                out[gap] = out[gap - 1]
+                gap -= 1
+            items_out[gap] = item
+            out[gap] = weights[row, place]
+        written += lengths[row]
+
+
+@kernel
+def unpack_rows(lengths: NDArray[np.uint8], items: Index, values: Weights, neighbours: Index, weights: Weights) -> None:
+    """Fill empty rows. The inverse of ``pack_rows``, but for the places within a row, on which nothing depends."""
+    read = 0
+    for row in range(len(lengths)):
+        for place in range(lengths[row]):
+            neighbours[row, place] = items[read] + 1
+            weights[row, place] = values[read]
+            read += 1
+
+
+class Pairs:
+    """Neighbours of each item with their weights, by item index."""
+
+    def __init__(self, settings: FoldSettings, vocabulary: Vocabulary) -> None:
+        """Reserve the maximum; pages are paid when touched."""
+        limits = settings.limits
+        row = min(limits.pair_neighbours_max, NEIGHBOURS_MAX)
+        self._vocabulary = vocabulary
+        self._half_life_ms = settings.pair_half_life.ms
+        self._clock = np.zeros(2, dtype=np.int64)
+        self._row = row
+        # One memory, so that what an event needs of an item lies in one place.
+        self._words = np.zeros((limits.items_max, row_words(row)), dtype=np.int64)
+        self._numbers = self._words.view(np.int32)
+        self._values = self._words.view(np.float64)
+        self._weights = self._values[:, :row]
+        self._shares = self._values[:, row]
+        self._neighbours = self._numbers[:, 2 * (row + 1) : 2 * (row + 1) + row]
+        self._epoch = 0
+        self._scratch: Scratch = make_scratch(row)
+
+    def apply(self, batch: IndexedBatch, before: Index) -> None:
+        """Fold a batch.
+
+        Args:
+            batch: Of which items and times are read.
+            before: What ``Sessions.number`` gave for this batch.
+
+        Cost: 50 to 90 ns a pair and direction, by how many items are in the cache.
+        """
+        fold_pairs(
+            batch.item_index,
+            before,
+            batch.event_time_ms,
+            batch.log_time_ms,
+            self._half_life_ms,
+            self._row,
+            self._clock,
+            self._words,
+            self._numbers,
+            self._values,
+            self._vocabulary.item_hash,
+        )
+
+    def neighbours(self, item_index: int, now_ms: int) -> tuple[Index, Weights]:
+        """Return the neighbours of an item, by index, and their weights at a time: 1 = acted on next after it, now."""
+        held = self._neighbours[item_index]
+        held = held[: int(np.count_nonzero(held))] - 1
+        order = np.argsort(held)
+        return held[order], self._weights[item_index, order] * self._factor(now_ms)
+
+    def share(self, item_index: int, now_ms: int) -> float:
+        """Return the sum of an item's pair weights at a time, of neighbours that left the row too."""
+        return float(self._shares[item_index]) * self._factor(now_ms)
+
+    def score(self, query: PairQuery, recent: Index, now_ms: int) -> tuple[Index, Score]:
+        """Return the items that go with those of a session, best first; equal ones by id hash.
+
+        Args:
+            query: What counts how much, and how many.
+            recent: Items of the asking session, oldest first, -1 = not known; may hold an item more than once. The
+                newest 1,024 are read.
+            now_ms: The time at which shares are compared.
+
+        Returns:
+            At most ``query.limit`` distinct items and their scores, which compare within one answer only. Nothing
+            when none of the items has a neighbour.
+        """
+        # A copy, because numba compiles anew for an array that is read-only or of another type.
+        recent = np.array(recent[-RECENT_MAX:], dtype=np.int32)
+        hidden = recent[-1:] if query.exclude_last_item else recent[:0]
+        answer_items = np.empty(query.limit, dtype=np.int32)
+        answer_scores = np.empty(query.limit, dtype=np.float32)
+        found = run_query(
+            self._next_epoch(),
+            recent,
+            hidden if query.allow_session_items else recent,
+            weights_of(query),
+            query.same_item,
+            QUARTERS[query.popularity],
+            self._factor(now_ms),
+            self._neighbours,
+            self._weights,
+            self._shares,
+            self._vocabulary.item_hash,
+            self._scratch,
+            answer_items,
+            answer_scores,
+        )
+        return answer_items[:found], answer_scores[:found]
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return the landmark, and of each item up to the last that has any: its share and its row, by item index."""
+        used = int(self._clock[USED])
+        lengths = np.count_nonzero(self._neighbours[:used], axis=1).astype(np.uint8)
+        total = int(lengths.sum(dtype=np.int64))
+        items = np.empty(total, dtype=np.int32)
+        weights = np.empty(total, dtype=np.float64)
+        pack_rows(self._neighbours, self._weights, lengths, items, weights)
+        return {
+            "clock": self._clock.copy(),
+            "share": self._shares[:used].copy(),
+            "length": lengths,
+            "neighbour": items,
+            "weight": weights,
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become the table whose ``arrays`` these are."""
+        self._words[: int(self._clock[USED])] = 0
+        self._clock[:] = arrays["clock"]
+        self._shares[: int(self._clock[USED])] = arrays["share"]
+        unpack_rows(
+            arrays["length"].astype(np.uint8),
+            arrays["neighbour"].astype(np.int32),
+            arrays["weight"].astype(np.float64),
+            self._neighbours,
+            self._weights,
+        )
+
+    @property
+    def bytes_now(self) -> int:
+        """Memory of what has been used, about."""
+        return self.bytes_max * int(self._clock[USED]) // len(self._words)
+
+    @property
+    def bytes_max(self) -> int:
+        """Memory when every page has been touched."""
+        return self._words.nbytes
+
+    def _factor(self, now_ms: int) -> float:
+        """Return what a weight is multiplied by to be that of a time."""
+        return decay_weight(int(self._clock[LANDMARK]), now_ms, self._half_life_ms)
+
+    def _next_epoch(self) -> int:
+        """Return the number of a new query. When numbers run out all marks go, so that none is taken for a new one."""
+        if self._epoch >= EPOCH_MAX:
+            self._scratch.items[:] = 0
+            self._epoch = 0
+        self._epoch += 1
+        return self._epoch

@@ -1,0 +1,1 @@
+"""Events come in, counters of items by segment of users go out."""

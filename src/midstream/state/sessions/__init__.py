@@ -1,0 +1,1 @@
+"""Events come in, open sessions and the index of closed ones go out."""

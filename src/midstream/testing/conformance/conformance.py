@@ -1,0 +1,286 @@
+"""What a type cannot say of a component: the promises of each Protocol, as checks that need NumPy alone.
+
+The tests run them over every implementation there is, fakes included, and ``midstream check`` runs them over components
+of one's own. Each check raises ``NotConforming`` with what was promised and what came.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import MidstreamError, ScoresUnavailable, SourceUnavailable
+from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source, StateTable
+from midstream.core.types import (
+    Candidates,
+    FeatureFrame,
+    IndexedBatch,
+    LogPosition,
+    Mask,
+    Models,
+    Moment,
+    Proposal,
+    Query,
+    Score,
+    Selection,
+)
+from midstream.events.schema import cut
+from midstream.state.ids.vocabulary import Vocabulary
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+class NotConforming(MidstreamError):
+    """A component does not keep a promise of its Protocol."""
+
+
+def check_source(source: Source, moment: Moment) -> Proposal | None:
+    """Check a source at one moment; return what it proposed, None = it is unavailable.
+
+    Promised: the columns go together, items are distinct and exist, best first, at most ``limit``; the same moment
+    gives the same; the state is as before, and what was returned is no part of it.
+    """
+    _require_name(source)
+    before = _state(moment)
+    try:
+        proposal = source.retrieve(moment)
+    except SourceUnavailable:
+        return None
+    _require_type(proposal, Proposal)
+    item_index, score = proposal.item_index, proposal.score
+    _require_type(item_index, np.ndarray)
+    _require_type(score, np.ndarray)
+    require(item_index.dtype == np.int32, f"item_index is int32, not {item_index.dtype}")
+    require(score.dtype == np.float32, f"score is float32, not {score.dtype}")
+    require(item_index.ndim == 1 and item_index.shape == score.shape, "one score an item")
+    require(len(np.unique(item_index)) == len(item_index), "items are distinct")
+    require(bool(np.isfinite(score).all()), "a proposed item has a finite score")
+    require(bool((score[1:] <= score[:-1]).all()), "items come best first")
+    if len(item_index):
+        count = moment.table(Vocabulary).item_count
+        require(int(item_index.min()) >= 0 and int(item_index.max()) < count, f"items exist: 0 to {count - 1}")
+    limit = getattr(source, "limit", None)
+    if isinstance(limit, int):
+        require(len(item_index) <= limit, f"at most its limit of {limit}, not {len(item_index)}")
+    kept = Proposal(item_index.copy(), score.copy())
+    for column in (item_index, score):
+        if column.flags.writeable:
+            column[:] = 0  # a view of the state would now be wrong
+    again = source.retrieve(moment)
+    same = np.array_equal(again.item_index, kept.item_index) and np.array_equal(again.score, kept.score)
+    require(same, "the same moment gives the same, and what is returned is a copy")
+    _require_unchanged(before, moment)
+    return kept
+
+
+def check_filter(rule: Filter, moment: Moment, candidates: Candidates) -> Mask:
+    """Check a filter on some candidates; return what it keeps.
+
+    Promised: one truth a candidate; an item's answer depends on nothing but the moment and the item; the state is as
+    before.
+    """
+    _require_name(rule)
+    before = _state(moment)
+    keep = rule.keep(moment, candidates)
+    _require_type(keep, np.ndarray)
+    count = len(candidates)
+    require(
+        keep.dtype == np.bool_ and keep.shape == (count,), f"bool of shape ({count},), not {keep.dtype} {keep.shape}"
+    )
+    reverse = _rows(candidates, np.arange(count)[::-1])
+    require(np.array_equal(rule.keep(moment, reverse), keep[::-1]), "the order of the candidates changes no answer")
+    half = _rows(candidates, np.arange(0, count, 2))
+    require(np.array_equal(rule.keep(moment, half), keep[::2]), "the other candidates change no answer")
+    none = _rows(candidates, np.arange(0))
+    require(rule.keep(moment, none).shape == (0,), "no candidates, no answers")
+    _require_unchanged(before, moment)
+    return keep
+
+
+def check_feature(block: Feature, moment: Moment, candidates: Candidates) -> Score:
+    """Check a block of features on some candidates; return what it read.
+
+    Promised: distinct names; a float32 for each candidate and column, in the order of both; the same moment gives the
+    same; the state is as before, and what was returned is no part of it.
+    """
+    names, count = block.names, len(candidates)
+    require(len(set(names)) == len(names), "columns have names of their own")
+    before = _state(moment)
+    values = block.read(moment, candidates)
+    _require_type(values, np.ndarray)
+    shape = (count, len(names))
+    require(values.dtype == np.float32, f"values are float32, not {values.dtype}")
+    require(values.shape == shape, f"values of shape {shape}, not {values.shape}")
+    kept = values.copy()
+    if values.flags.writeable:
+        values[:] = 0  # a view of the state would now be wrong
+    again = block.read(moment, candidates)
+    require(again.tobytes() == kept.tobytes(), "the same moment gives the same, and what is returned is a copy")
+    none = block.read(moment, _rows(candidates, np.arange(0)))
+    require(none.shape == (0, len(names)), "no candidates, no values")
+    _require_unchanged(before, moment)
+    return kept
+
+
+def check_scorer(scorer: Scorer, query: Query, features: FeatureFrame, models: Models) -> Score | None:
+    """Check a scorer on some candidates; return its scores, None = it is unavailable.
+
+    Promised: one float32 a row, no infinity; the same question gives the same answer; the features are as before.
+    Runs an event loop of its own, so call it where none runs.
+    """
+    _require_name(scorer)
+    before = features.values.copy()
+    try:
+        score = asyncio.run(_awaited(scorer, query, features, models))
+    except ScoresUnavailable:
+        return None
+    _require_type(score, np.ndarray)
+    shape = (len(features.values),)
+    require(
+        score.dtype == np.float32 and score.shape == shape, f"float32 of shape {shape}, not {score.dtype} {score.shape}"
+    )
+    require(not bool(np.isinf(score).any()), "a number or NaN, not infinity")
+    again = asyncio.run(_awaited(scorer, query, features, models))
+    require(np.array_equal(score, again, equal_nan=True), "the same question gives the same answer")
+    none = FeatureFrame(features.names, features.values[:0])
+    require(asyncio.run(_awaited(scorer, query, none, models)).shape == (0,), "no candidates, no scores")
+    require(np.array_equal(before, features.values, equal_nan=True), "the features are as before")
+    return score
+
+
+async def _awaited(scorer: Scorer, query: Query, features: FeatureFrame, models: Models) -> Score:
+    """Return the scores from within an event loop."""
+    _require_type(score := scorer.score(query, features, models), Awaitable)
+    return await score
+
+
+def check_selector(selector: Selector, query: Query, features: FeatureFrame, score: Score) -> None:
+    """Check a selector, at several slate sizes and with scores that are missing.
+
+    Promised: at most ``slate_size`` distinct rows, all with a finite score, each with a propensity in (0, 1]; the same
+    seed gives the same; a slate is not empty while there is a row with a score.
+    """
+    unknown = score.copy()
+    unknown[::3] = np.nan
+    nothing = np.full_like(score, np.nan)
+    for given in (score, unknown, nothing):
+        for size in (1, query.slate_size, len(score) + 1):
+            _check_selection(selector, replace(query, slate_size=size), features, given)
+    _check_selection(selector, query, FeatureFrame(features.names, features.values[:0]), score[:0])
+
+
+def _check_selection(selector: Selector, query: Query, features: FeatureFrame, score: Score) -> None:
+    """Check one choice."""
+    before = score.copy()
+    selection = selector.select(query, features, score)
+    _require_type(selection, Selection)
+    chosen, propensity = selection.chosen, selection.propensity
+    require(chosen.dtype == np.intp, f"chosen is {np.dtype(np.intp)}, not {chosen.dtype}")
+    require(propensity.dtype == np.float32 and propensity.shape == chosen.shape, "one float32 propensity a row")
+    require(len(chosen) <= query.slate_size, f"at most {query.slate_size}, not {len(chosen)}")
+    require(len(np.unique(chosen)) == len(chosen), "rows are distinct")
+    require(bool(((chosen >= 0) & (chosen < len(score))).all()), "rows are rows of the candidates")
+    require(bool(np.isfinite(score[chosen]).all()), "a chosen row has a finite score")
+    require(bool(((propensity > 0) & (propensity <= 1)).all()), "a propensity lies in (0, 1]")
+    require(len(chosen) > 0 or not bool(np.isfinite(score).any()), "something is chosen while something can be")
+    again = selector.select(query, features, score)
+    same = np.array_equal(again.chosen, chosen) and np.array_equal(again.propensity, propensity)
+    require(same, "the same seed gives the same choice")
+    require(np.array_equal(before, score, equal_nan=True), "the scores are as before")
+
+
+def check_state_table(make: Callable[[], StateTable], batches: Sequence[IndexedBatch]) -> Arrays:
+    """Check a table over batches that follow each other; return the state at their end.
+
+    Promised: however the events are cut, the same arrays; ``restore`` gives the table whose arrays they are, which
+    goes on in the same way; ``arrays`` changes nothing.
+    """
+    whole = make()
+    for batch in batches:
+        whole.apply(batch)
+    expected = _copies(whole.arrays())
+    _require_equal(whole.arrays(), expected, "reading the arrays changes nothing")
+    for size in (1, 7):
+        table = make()
+        for batch in batches:
+            for start in range(0, len(batch), size):
+                table.apply(_part(batch, start, min(start + size, len(batch))))
+        _require_equal(table.arrays(), expected, f"batches of {size} give the same")
+    for middle in (0, len(batches) // 2, len(batches)):
+        first, second = make(), make()
+        for batch in batches[:middle]:
+            first.apply(batch)
+        second.restore(_copies(first.arrays()))
+        _require_equal(second.arrays(), _copies(first.arrays()), "what is restored is what was")
+        for batch in batches[middle:]:
+            second.apply(batch)
+        _require_equal(second.arrays(), expected, "what is restored goes on in the same way")
+    return expected
+
+
+def _part(batch: IndexedBatch, start: int, stop: int) -> IndexedBatch:
+    """Return the events from ``start`` to before ``stop``."""
+    columns: dict[str, Any] = {
+        name: getattr(batch, name)[start:stop] for name in batch.__dataclass_fields__ if name not in ("first", "source")
+    }
+    return replace(batch, first=LogPosition(batch.first + start), source=cut(batch.source, start, stop), **columns)
+
+
+def _rows(candidates: Candidates, rows: NDArray[np.intp]) -> Candidates:
+    """Return some candidates, in the order given."""
+    return Candidates(
+        candidates.item_index[rows],
+        candidates.source_names,
+        candidates.source_score[rows],
+        candidates.source_rank[rows],
+    )
+
+
+def _state(moment: Moment) -> dict[str, Arrays]:
+    """Return a copy of all state that the moment can reach."""
+    return {name: _copies(arrays) for name, arrays in _arrays(moment).items()}
+
+
+def _arrays(moment: Moment) -> dict[str, Arrays]:
+    """Return all state that the moment can reach, as it is."""
+    return {kind.__name__: cast("StateTable", table).arrays() for kind, table in moment.tables.items()}
+
+
+def _copies(arrays: Arrays) -> Arrays:
+    """Return arrays that nothing else writes to."""
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def _require_unchanged(before: Mapping[str, Arrays], moment: Moment) -> None:
+    """Require that reading did not write."""
+    for name, arrays in _arrays(moment).items():
+        _require_equal(arrays, before[name], f"reading leaves table {name} as it was")
+
+
+def _require_equal(found: Arrays, expected: Arrays, promise: str) -> None:
+    """Require the same names, types, shapes and bytes."""
+    require(found.keys() == expected.keys(), promise)
+    for name, array in expected.items():
+        other = found[name]
+        same = other.dtype == array.dtype and other.shape == array.shape and other.tobytes() == array.tobytes()
+        require(same, f"{promise}: {name}")
+
+
+def _require_name(component: Source | Filter | Scorer) -> None:
+    """Require a name that can stand in an answer and in a metric."""
+    name = component.name
+    require(bool(name) and name.isascii() and name.isidentifier(), f"a name in snake_case, not {name!r}")
+
+
+def _require_type(came: object, kind: type) -> None:
+    """Raise unless what came is of a type: a function without ``return`` gives ``None``."""
+    require(isinstance(came, kind), f"{kind.__name__}, not {'None' if came is None else type(came).__name__}")
+
+
+def require(holds: bool, promise: str) -> None:  # noqa: FBT001  the one thing that is said
+    """Raise unless a promise holds."""
+    if not holds:
+        raise NotConforming(f"promised: {promise}")

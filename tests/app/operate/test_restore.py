@@ -1,0 +1,115 @@
+"""A backup from elsewhere: what it names is looked at before anything is written, and nothing is read beside it."""
+
+import io
+import os
+import tarfile
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import midstream
+from midstream.app.operate.backup import MANIFEST_NAME, Entry, Manifest, back_up, checksum_of
+from midstream.app.operate.restore import restore
+from midstream.core.errors import Invalid
+from midstream.testing.fakes.rebuilds import write_config
+
+CONTENT = b"CONTENT = 1\n"
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of a small shop."""
+    folder = tmp_path_factory.mktemp("shop")
+    write_config(folder)
+    (folder / "components.py").write_bytes(CONTENT)
+    with midstream.open(folder) as shop:
+        shop.record([{"type": "view", "user_id": "ann", "item_id": "lamp"}])
+    target = folder.parent / "kept"
+    back_up(folder, target)
+    return target
+
+
+def forged(kept: Path, folder: Path, name: str, content: bytes = CONTENT) -> Path:
+    """Return a copy of a backup whose manifest names one more file."""
+    again = folder / "forged"
+    for path in kept.rglob("*"):
+        there = again / path.relative_to(kept)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            there.write_bytes(path.read_bytes())
+    manifest = msgspec.json.decode((kept / MANIFEST_NAME).read_bytes(), type=Manifest)
+    files = {**manifest.files, name: Entry(len(content), sha256(content).hexdigest())}
+    bare = msgspec.structs.replace(manifest, files=files, checksum="")
+    whole = msgspec.structs.replace(bare, checksum=checksum_of(bare))
+    (again / MANIFEST_NAME).write_bytes(msgspec.json.encode(whole))
+    return again
+
+
+NAMES = (
+    "/etc/midstream.py", "../outside.py", "data/../../outside.py", "data", "", ".", "./components.py", "data//key2",
+    "data/server.url", "data/lock", "data/history.lock", "sub/components.py", ".bashrc", "components.pyc", "a\0.py",
+    "data/\x1b[2J", "data/x\n", ".restoring/x.py",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_no_backup_has_is_not_put_back(kept: Path, tmp_path: Path, name: str) -> None:
+    """Paths that lead elsewhere, files of a running server, and names that nobody reads as they stand."""
+    with pytest.raises(Invalid, match="The manifest names") as refused:
+        restore(forged(kept, tmp_path, name), tmp_path / "again")
+    assert str(refused.value).isprintable() or "\n" in str(refused.value)
+    assert "\x1b" not in str(refused.value)
+    assert {path.name for path in tmp_path.iterdir()} <= {"forged", "again"}
+    assert not list((tmp_path / "again").iterdir())
+
+
+@pytest.mark.parametrize("how", ["link", "folder link", "pipe"])
+def test_nothing_beside_a_backup_is_read(kept: Path, tmp_path: Path, how: str) -> None:
+    """A link out of its folder, and what is no file, count as missing."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "more.py").write_bytes(CONTENT)
+    name = "data/more/more.py" if how == "folder link" else "more.py"
+    source = forged(kept, tmp_path, name)
+    if how == "link":
+        (source / name).symlink_to(tmp_path / "secret" / "more.py")
+    elif how == "folder link":
+        (source / "data" / "more").symlink_to(tmp_path / "secret")
+    else:
+        os.mkfifo(source / name)
+    with pytest.raises(Invalid, match="is missing"):
+        restore(source, tmp_path / "again")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE])
+def test_a_tar_holds_plain_files_alone(kept: Path, tmp_path: Path, kind: bytes) -> None:
+    """Links within it, pipes and files with holes count as missing."""
+    source = forged(kept, tmp_path, "more.py")
+    target = tmp_path / "forged.tar"
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(source.rglob("*")):
+            if path.is_file():
+                tar.add(path, path.relative_to(source).as_posix())
+        told = tarfile.TarInfo("more.py")
+        told.type, told.linkname, told.size = kind, "components.py", len(CONTENT)
+        tar.addfile(told, io.BytesIO(CONTENT) if kind == tarfile.GNUTYPE_SPARSE else None)
+    with pytest.raises(Invalid):
+        restore(target, tmp_path / "again")
+
+
+def test_what_a_backup_has_is_put_back(kept: Path, tmp_path: Path) -> None:
+    """Modules beside the configuration and whatever lies in the data folder."""
+    (source := forged(kept, tmp_path, "data/more/x.bin", b"x")).joinpath("data", "more").mkdir()
+    (source / "data" / "more" / "x.bin").write_bytes(b"x")
+    assert restore(source, tmp_path / "again").log_position == 1
+    assert (tmp_path / "again" / "data" / "more" / "x.bin").read_bytes() == b"x"
+    assert (tmp_path / "again" / "components.py").read_bytes() == CONTENT
+
+
+def test_strangers_see_nothing_of_what_was_put_back(kept: Path, tmp_path: Path) -> None:
+    """Neither files nor names: each folder in it keeps them out, and not the innermost ones alone."""
+    restore(kept, tmp_path / "again")
+    found = [tmp_path / "again" / "data", *(tmp_path / "again" / "data").rglob("*")]
+    assert len(found) > 5
+    assert [each for each in found if each.stat().st_mode & 0o007] == []

@@ -1,0 +1,225 @@
+"""A folding turn is short whatever is folded, and nothing is left out or applied twice by the cuts."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from midstream.core.errors import Overloaded
+from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition
+from midstream.engine.ingest import fold_scheduler
+from midstream.engine.ingest.fold_scheduler import (
+    DOCUMENT_COST,
+    SERVED_BYTES,
+    STEP_COST,
+    TURN_EVENTS_MAX,
+    Folding,
+    step_length,
+)
+from midstream.events.schema import ROW, Event, build
+from midstream.monitoring.metrics import Metrics
+from midstream.state.fold import Fold
+from midstream.testing.events import random_events, tiny_settings
+from midstream.testing.patience import PATIENCE_S
+
+KINDS = st.lists(st.sampled_from([int(kind) for kind in Kind]), min_size=1, max_size=STEP_COST)
+SERVED, ITEM = int(Kind.SERVED), int(Kind.ITEM)
+FEW = STEP_COST // DOCUMENT_COST
+TICK = build([Event(Kind.TICK)])
+
+
+def rows_of(kinds: list[int], sizes: list[int]) -> NDArray[np.void]:
+    """Return events with bodies."""
+    rows = np.zeros(len(kinds), dtype=ROW)
+    rows["kind"], rows["body_length"] = kinds, sizes
+    return rows
+
+
+@pytest.mark.parametrize(
+    "kinds, sizes, length",
+    [
+        ([ITEM] * FEW, [0] * FEW, FEW),
+        ([ITEM] * (FEW + 1), [0] * (FEW + 1), FEW),
+        ([ITEM] * 30 + [SERVED] * 30, [0] * 60, FEW),
+        ([SERVED] * 5, [800] * 5, 5),
+        ([SERVED] * 5, [100 * SERVED_BYTES] * 5, 2),
+        ([SERVED] * STEP_COST, [0] * STEP_COST, STEP_COST),
+        ([SERVED] * (STEP_COST - 5), [0] * (STEP_COST - 6) + [6 * SERVED_BYTES], STEP_COST - 6),
+        ([SERVED] * (STEP_COST - 5), [0] * (STEP_COST - 6) + [5 * SERVED_BYTES], STEP_COST - 5),
+    ],
+)
+def test_a_step_ends_where_its_work_is_done(kinds: list[int], sizes: list[int], length: int) -> None:
+    """Whether that is seen at one look or counted event by event."""
+    assert step_length(rows_of(kinds, sizes)) == length
+
+
+@given(KINDS, st.data())
+def test_a_step_is_bounded_by_its_cost(kinds: list[int], data: st.DataObject) -> None:
+    """At least one event, and no more than the step's work: item and user events count 25, served ones by size."""
+    size_max = data.draw(st.sampled_from([0, 3 * SERVED_BYTES, 300_000]))
+    sizes = data.draw(st.lists(st.integers(0, size_max), min_size=len(kinds), max_size=len(kinds)))
+    length = step_length(rows_of(kinds, sizes))
+    cost = [
+        DOCUMENT_COST if kind in {Kind.ITEM, Kind.USER} else 1 + (kind == Kind.SERVED) * (size // SERVED_BYTES)
+        for kind, size in zip(kinds, sizes, strict=True)
+    ]
+    assert 1 <= length <= len(kinds)
+    assert sum(cost[:length]) <= max(STEP_COST, cost[0])
+    if length < len(kinds):
+        assert sum(cost[: length + 1]) > STEP_COST
+
+
+def test_turns_apply_everything_once_and_in_order() -> None:
+    """However the clock cuts the turns, the state is that of the batch folded at once."""
+    events = random_events(3_000, seed=9)
+    whole = Fold(tiny_settings())
+    whole.apply(LogPosition(0), events)
+    for until in (-1.0, 1e9):  # the time is over at once; the time is never over
+        folding = Folding(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
+        folding.add(LogPosition(0), events, ())
+        count = 0
+        while folding._durable:
+            before = folding.fold.log_position
+            folding._turn(until)
+            assert 0 < folding.fold.log_position - before <= TURN_EVENTS_MAX
+            count += 1
+        assert count > 2
+        assert folding.fold.digest() == whole.digest()
+
+
+def test_who_waits_no_more_has_no_place_among_those_who_wait() -> None:
+    """A request that was given up leaves its place to another, as one whose time is over does."""
+
+    async def work() -> None:
+        folding = Folding(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
+        waits = [asyncio.create_task(folding.reached(LogPosition(5), PATIENCE_S)) for _ in range(9)]
+        await asyncio.sleep(0)
+        assert folding.waiting == 9
+        for each in waits[:4]:
+            each.cancel()
+        await asyncio.wait(waits[:4])
+        assert folding.waiting == 5
+        folding.add(LogPosition(0), random_events(5, seed=9), ())
+        folding._turn(1e9)
+        assert await asyncio.gather(*waits[4:]) == [True] * 5
+        assert folding.waiting == 0
+
+    asyncio.run(work())
+
+
+def folding_of_nothing() -> Folding:
+    """Turns over an empty state that a test takes by hand."""
+    return Folding(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
+
+
+async def waiting(folding: Folding, *positions: int) -> list[asyncio.Task[bool]]:
+    """Requests that wait for positions."""
+    found = [asyncio.create_task(folding.reached(LogPosition(each), PATIENCE_S)) for each in positions]
+    await asyncio.sleep(0)
+    return found
+
+
+@given(st.permutations(range(1, 8)), st.sets(st.integers(0, 6)))
+@example([1, 5, 2, 6, 7, 3, 4], {0})
+def test_who_waits_is_told_as_soon_as_the_position_is_applied(positions: list[int], gives_up: set[int]) -> None:
+    """Whoever waits for what, in whatever order they came, and whoever of them gave up before."""
+
+    async def work() -> None:
+        folding = folding_of_nothing()
+        waits = await waiting(folding, *positions)
+        for each in gives_up:
+            waits[each].cancel()
+        if gives_up:
+            await asyncio.wait([waits[each] for each in gives_up])
+        for applied in range(1, 8):
+            folding.add(LogPosition(applied - 1), TICK, ())
+            folding._turn(1e9)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            told = {positions[at] for at, each in enumerate(waits) if each.done() and not each.cancelled()}
+            assert told == {each for at, each in enumerate(positions) if at not in gives_up and each <= applied}
+        assert folding.waiting == 0
+
+    asyncio.run(work())
+
+
+def test_as_many_wait_as_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused, and whoever asks for what is applied already is answered all the same."""
+    monkeypatch.setattr(fold_scheduler, "WAITERS_MAX", 3)
+
+    async def work() -> None:
+        folding = folding_of_nothing()
+        waits = await waiting(folding, 1, 1, 2)
+        with pytest.raises(Overloaded, match="3 requests wait"):
+            await folding.reached(LogPosition(1), 0.0)
+        assert await folding.reached(LogPosition(0), 0.0)
+        folding.add(LogPosition(0), TICK, ())
+        folding._turn(1e9)
+        assert await asyncio.gather(*waits[:2]) == [True, True]
+        assert await folding.reached(LogPosition(2), 0.0) is False
+        waits[2].cancel()
+        await asyncio.wait(waits)
+
+    asyncio.run(work())
+
+
+def test_a_stop_applies_what_is_durable_first() -> None:
+    """And whoever waits for anything more is told when there is something."""
+
+    async def work() -> None:
+        folding = folding_of_nothing()
+        folding.start()
+        more = asyncio.create_task(folding.progress(PATIENCE_S))
+        await asyncio.sleep(0)
+        ticket = asyncio.get_running_loop().create_future()
+        folding.add(LogPosition(0), random_events(900, seed=9), [(LogPosition(900), ticket)])
+        await folding.stop()
+        assert folding.fold.log_position == 900
+        assert ticket.done()
+        assert await more
+        assert await folding.progress(0.0) is False
+
+    asyncio.run(work())
+
+
+def test_a_failure_ends_the_turns_and_tells_whoever_waits_for_an_acknowledgement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is applied after it, nothing is kept for later, and a stop does not wait for what will not come."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async def work() -> None:
+        folding = folding_of_nothing()
+        monkeypatch.setattr(folding.fold, "apply", broken)
+        folding.start()
+        before, after = (asyncio.get_running_loop().create_future() for _ in range(2))
+        folding.add(LogPosition(0), TICK, [(LogPosition(1), before)])
+        with pytest.raises(ZeroDivisionError):
+            await before
+        assert isinstance(folding.failure, ZeroDivisionError)
+        folding.add(LogPosition(1), TICK, [(LogPosition(2), after)])
+        with pytest.raises(ZeroDivisionError):
+            await after
+        assert not folding._durable
+        await folding.stop()
+
+    async def while_it_stops() -> None:
+        folding = folding_of_nothing()
+        monkeypatch.setattr(folding.fold, "apply", broken)
+        folding.start()
+        folding.add(LogPosition(0), TICK, ())
+        stop = asyncio.create_task(folding.stop())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert stop.done()
+        assert isinstance(folding.failure, ZeroDivisionError)
+
+    asyncio.run(work())
+    asyncio.run(while_it_stops())

@@ -1,0 +1,282 @@
+"""Rejected events can be looked at and sent again, each recorded once, each refused one kept with its reason."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.errors import DiskFull
+from midstream.events.dead_letters.dead_letters import DeadLetters
+from midstream.events.disk import RealDisk
+from midstream.events.wire import Accept
+from midstream.serving.admin import dead_letters as routes
+from midstream.serving.app import asgi
+from midstream.serving.events.dead_letter_retry import retry
+from midstream.serving.events.ingest import Ingest
+from midstream.serving.options import ServerOptions
+from midstream.testing.disks import ForgetfulDisk
+from midstream.testing.fakes.engine import FakeEngine
+
+VIEW = {"type": "view", "user_id": "ann"}
+WATCH = {"type": "watch", "user_id": "ann", "item_id": "film"}
+"""Refused as long as no act is called so."""
+PATH = Path("/data/dead-letters.ndjson")
+
+
+class Changing(FakeEngine):
+    """An engine whose terms may change."""
+
+    terms: Accept | None = None
+
+    def accept(self) -> Accept:
+        return self.terms or super().accept()
+
+
+class Shop:
+    """An app whose terms may change, with its dead letters."""
+
+    def __init__(self, make_client, **engine):
+        self.letters = DeadLetters(PATH, ForgetfulDisk())
+        self.client = make_client(Changing(**engine), dead_letters=self.letters)
+
+    def allow(self, *actions):
+        """Take these acts from here on."""
+        terms = self.client.engine.accept()
+        self.client.engine.terms = msgspec.structs.replace(terms, actions=terms.actions | set(actions))
+
+    def send(self, *events):
+        return self.client.post("/v1/events", list(events)).json()
+
+    def retry(self, **asked):
+        answer = self.client.post("/v1/dead-letters/retry", asked or {"all": True})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    @property
+    def recorded(self):
+        return [(each.action, each.item_id, each.event_time_ms) for each in self.client.engine.events if each.action]
+
+    def metric(self, name):
+        text = self.client.get("/metrics").text
+        return [float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name)]
+
+
+@pytest.fixture
+def shop(make_client):
+    """An app whose terms may change."""
+    return Shop(make_client)
+
+
+def test_pages_are_the_newest_first_and_meet(shop):
+    """Each letter on one page, with its reason and the beginning of the event; a limit is kept."""
+    shop.send(*(WATCH | {"item_id": f"i{number}" * 90} for number in range(7)))
+    found, after = [], ""
+    while True:
+        page = shop.client.get(f"/v1/dead-letters?limit=3{after}").json()
+        assert page["kept"] == 7
+        assert page["bytes_kept"] == shop.letters.counts.bytes_kept
+        found += page["letters"]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert [each["number"] for each in found] == [7, 6, 5, 4, 3, 2, 1]
+    assert found[0]["reason"]["where"] == "/6/type"
+    assert len(found[0]["raw"]) == routes.RAW_SHOWN_MAX
+    whole = shop.client.get("/v1/dead-letters/7").json()
+    assert json.loads(whole["raw"]) == WATCH | {"item_id": "i6" * 90}
+    assert found[0]["characters_cut"] == len(whole["raw"]) - routes.RAW_SHOWN_MAX
+
+
+@pytest.mark.parametrize("path", ["?limit=0", "?limit=1001", "?limit=x", "?after=-1", "?after=", "?page=2"])
+def test_pages_that_are_none_are_refused(shop, path):
+    """With a pointer to the field."""
+    answer = shop.client.get(f"/v1/dead-letters{path}")
+    assert answer.status_code == 400
+    assert answer.json()["pointer"] == path[1:].partition("=")[0]
+
+
+@pytest.mark.parametrize("number", ["2", "0", "x", "-1", "9" * 40, "%E2%82%AC"])
+def test_a_letter_that_is_not_there_is_404(shop, number):
+    """Whatever is asked for."""
+    shop.send(WATCH)
+    assert shop.client.get(f"/v1/dead-letters/{number}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"all": True, "numbers": [1]}, {"numbers": []}, {"numbers": ["1"]}, {"number": 1}]
+)
+def test_a_retry_says_which(shop, asked):
+    """Numbers or all, not both, not neither."""
+    assert shop.client.post("/v1/dead-letters/retry", asked).status_code == 400
+
+
+def test_a_retry_has_a_maximum(shop, monkeypatch):
+    """More numbers are an error; ``all`` goes as far and says from where to go on."""
+    monkeypatch.setattr(routes, "RETRY_MAX", 3)
+    shop.send(*[WATCH] * 7)
+    shop.allow("watch")
+    assert shop.client.post("/v1/dead-letters/retry", {"numbers": [1, 2, 3, 4]}).status_code == 400
+    first = shop.retry(all=True)
+    assert (first["tried"], first["recorded"], first["last"]) == (3, 3, 3)
+    assert shop.retry(all=True, after=first["last"])["last"] == 6
+    assert shop.retry(all=True, after=6)["tried"] == 1
+    assert shop.retry(all=True, after=7) == {
+        "tried": 0,
+        "recorded": 0,
+        "duplicates": 0,
+        "refused": 0,
+        "missing": [],
+        "last": None,
+    }
+
+
+def test_what_is_right_today_is_recorded_and_leaves(shop):
+    """At the time at which it came; what is still wrong stays under its number with the reason of today."""
+    shop.send(WATCH | {"event_id": "e1"}, WATCH | {"colour": "red"}, 5, WATCH)
+    assert shop.metric("midstream_dead_letters_kept") == [4.0]
+    nothing = shop.retry()
+    assert (nothing["tried"], nothing["refused"]) == (4, 4)
+    shop.allow("watch")
+    done = shop.retry(numbers=[4, 2, 1, 99, 3])
+    assert (done["recorded"], done["refused"], done["missing"]) == (2, 2, [99])
+    assert shop.recorded == [("watch", "film", shop.client.engine.clock())] * 2
+    left = shop.client.get("/v1/dead-letters").json()["letters"]
+    assert [(each["number"], each["tries"], each["reason"]["where"]) for each in left] == [
+        (3, 2, "/2"),
+        (2, 2, "/colour"),
+    ]
+    assert shop.metric("midstream_dead_letters_kept") == [2.0]
+    assert shop.metric("midstream_dead_letters_bytes") == [float(shop.letters.counts.bytes_kept)]
+    assert shop.metric('midstream_dead_letters_retried_total{outcome="recorded"}') == [2.0]
+    assert shop.metric('midstream_dead_letters_retried_total{outcome="refused"}') == [6.0]
+    assert shop.metric("midstream_dead_letters_total") == [4.0]
+
+
+def test_a_letter_that_was_recorded_before_is_not_recorded_again(shop):
+    """When the file still has it although the log has the event: with an id of its own, and without."""
+    shop.send(WATCH | {"event_id": "e1"}, WATCH)
+    before = shop.letters.read()
+    shop.allow("watch")
+    assert shop.retry()["recorded"] == 2
+    old = DeadLetters(PATH, ForgetfulDisk())
+    old.add(before)
+    shop.client.app = asgi(shop.client.engine, shop.client.engine.accept, dead_letters=old)
+    done = shop.retry()
+    assert (done["recorded"], done["duplicates"]) == (0, 2)
+    assert len(shop.recorded) == 2
+    assert old.read() == []
+
+
+def test_two_retries_at_once_record_once(shop):
+    """Both find the letter; one event is in the log."""
+    shop.send(WATCH, WATCH | {"event_id": "e"})
+    shop.allow("watch")
+    ingest, metrics = routes_of(shop)
+
+    async def both():
+        wanted = shop.letters.read()
+        return await asyncio.gather(*(retry(ingest, shop.letters, wanted, (), metrics) for _ in range(2)))
+
+    done = asyncio.run(both())
+    assert sum(each.recorded for each in done) == 2
+    assert sum(each.duplicates for each in done) == 2
+    assert len(shop.recorded) == 2
+
+
+def routes_of(shop):
+    """Return an ingest over the shop's letters, and the metrics."""
+    ingest = Ingest(shop.client.engine, shop.client.engine.accept, ServerOptions(), shop.letters)
+    return ingest, shop.client.engine.metrics
+
+
+def test_an_order_s_refused_item_is_a_letter_of_its_own(make_client):
+    """The others are recorded once; the item follows once the catalogue has it."""
+    shop = Shop(make_client, unknown_items_are_refused=True)
+    shop.client.ask("PUT", "/v1/items/a", content=b"{}")
+    shop.send(VIEW | {"items": [{"item_id": "a"}, {"item_id": "b"}, {"item_id": "c"}]})
+    assert [each.item for each in shop.letters.read()] == [1, 2]
+    shop.client.ask("PUT", "/v1/items/c", content=b"{}")
+    done = shop.retry()
+    assert (done["recorded"], done["refused"]) == (1, 1)
+    assert [item for _, item, _ in shop.recorded] == ["a", "c"]
+    assert [(each.number, each.reason.where) for each in shop.letters.read()] == [(1, "/item_id")]
+
+
+def test_a_refused_order_that_is_taken_in_part_leaves_letters_of_the_rest(make_client):
+    """Refused as a whole first; later some of its items are known."""
+    shop = Shop(make_client, unknown_items_are_refused=True)
+    shop.client.ask("PUT", "/v1/items/a", content=b"{}")
+    shop.send(WATCH | {"item_id": None, "items": [{"item_id": "a"}, {"item_id": "b"}]})
+    shop.allow("watch")
+    assert shop.retry()["recorded"] == 1
+    (letter,) = shop.letters.read()
+    assert (letter.number, letter.item) == (2, 1)
+    shop.client.ask("PUT", "/v1/items/b", content=b"{}")
+    assert shop.retry()["recorded"] == 1
+    assert [item for _, item, _ in shop.recorded] == ["a", "b"]
+    assert shop.letters.read() == []
+
+
+def test_an_id_that_has_other_content_stays_a_letter(shop):
+    """With that as its reason: the first stays."""
+    shop.send(VIEW | {"item_id": "a", "event_id": "e"}, WATCH | {"event_id": "e"})
+    shop.allow("watch")
+    assert shop.retry()["refused"] == 1
+    assert shop.letters.read()[0].reason.where == "/event_id"
+
+
+def test_a_full_disk_loses_no_letter(shop):
+    """The answer is that of any event; all can be tried again."""
+    shop.send(WATCH, WATCH)
+    shop.allow("watch")
+    shop.client.engine.failure = DiskFull("full")
+    assert shop.client.post("/v1/dead-letters/retry", {"all": True}).status_code == 507
+    assert len(shop.letters.read()) == 2
+    shop.client.engine.failure = None
+    assert shop.retry()["recorded"] == 2
+
+
+events = st.lists(
+    st.sampled_from([WATCH, WATCH | {"event_id": "a"}, WATCH | {"event_id": "b"}, VIEW, WATCH | {"x": 1}, 5, "x"]),
+    max_size=8,
+)
+
+
+@given(events, st.lists(st.booleans(), max_size=3))
+def test_nothing_disappears_and_nothing_is_doubled(make_client, sent, rounds):
+    """Whatever is sent and however often it is tried: each letter is recorded once, or is there."""
+    shop = Shop(make_client)
+    if sent:
+        shop.send(*sent)
+    began = len(shop.letters.read())
+    duplicates = recorded = 0
+    for allowed in rounds:
+        if allowed:
+            shop.allow("watch")
+        done = shop.retry()
+        assert done["tried"] == done["recorded"] + done["duplicates"] + done["refused"]
+        duplicates, recorded = duplicates + done["duplicates"], recorded + done["recorded"]
+    assert recorded + duplicates + len(shop.letters.read()) == began
+    assert len(shop.recorded) == recorded
+
+
+def test_where_none_are_kept_there_are_none(client):
+    """A list that is empty, and nothing to send again."""
+    assert client.get("/v1/dead-letters").json() == {"letters": [], "kept": 0, "bytes_kept": 0, "next": None}
+    assert client.get("/v1/dead-letters/1").status_code == 404
+    assert client.post("/v1/dead-letters/retry", {"all": True}).status_code == 404
+
+
+def test_reading_does_not_disturb_the_writer(make_client, tmp_path):
+    """On real files, beside the process that has them open."""
+    letters = DeadLetters(tmp_path / "dead", RealDisk())
+    client = make_client(FakeEngine(), dead_letters=letters)
+    client.post("/v1/events", [WATCH])
+    assert len(client.get("/v1/dead-letters").json()["letters"]) == 1
+    client.post("/v1/events", [WATCH])
+    assert len(client.get("/v1/dead-letters").json()["letters"]) == 2
+    letters.close()

@@ -1,0 +1,85 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.errors import TooLarge
+from midstream.serving.http.body_reader import BodyLimits, read_body
+from midstream.serving.http.problems import BodyTooSlow, Disconnected
+
+LIMITS = BodyLimits(bytes_max=100, wait_s_max=5.0)
+
+
+def read(pieces, headers=(), limits=LIMITS):
+    """Read a body that arrives in pieces; count how many were taken."""
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
+    taken = []
+
+    async def receive():
+        taken.append(1)
+        return messages[len(taken) - 1]
+
+    return asyncio.run(read_body({"headers": list(headers)}, receive, limits)), len(taken)
+
+
+@given(st.lists(st.binary(max_size=30), max_size=8).filter(lambda pieces: sum(map(len, pieces)) <= 100))
+def test_body_is_what_came(pieces):
+    """However it is cut, the body is its pieces end to end."""
+    assert read(pieces)[0] == b"".join(pieces)
+
+
+@given(st.lists(st.binary(min_size=20, max_size=30), min_size=6, max_size=20))
+def test_nothing_is_read_beyond_the_maximum(pieces):
+    """The piece that goes beyond is the last one that is taken."""
+    messages = iter([{"type": "http.request", "body": piece, "more_body": True} for piece in pieces])
+    seen = 0
+
+    async def receive():
+        nonlocal seen
+        message = next(messages)
+        seen += len(message["body"])
+        return message
+
+    with pytest.raises(TooLarge):
+        asyncio.run(read_body({"headers": []}, receive, LIMITS))
+    assert 100 < seen <= 100 + 30
+
+
+@pytest.mark.parametrize("length", [b"101", b"99999999999999999999", b"1" * 10_000])
+def test_length_that_is_too_large_is_refused_unread(length):
+    """A body that says it is too large is not read at all."""
+    with pytest.raises(TooLarge):
+        read([], [(b"content-length", length)])
+
+
+def test_slow_body_is_given_up():
+    """A body that does not come is waited for so long and no longer."""
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    with pytest.raises(BodyTooSlow):
+        asyncio.run(read_body({"headers": []}, receive, BodyLimits(100, 0.02)))
+
+
+def test_drip_is_given_up():
+    """A byte now and then does not extend the wait."""
+
+    async def receive():
+        await asyncio.sleep(0.005)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    with pytest.raises(BodyTooSlow):
+        asyncio.run(read_body({"headers": []}, receive, BodyLimits(1_000, 0.1)))
+
+
+def test_client_that_went_away_is_nobody_to_answer():
+    """A disconnect within the body ends the request without an answer."""
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(Disconnected):
+        asyncio.run(read_body({"headers": []}, receive, LIMITS))
