@@ -1,4 +1,4 @@
-"""What runs, and in what order. With ``config.py`` the only module that names concrete classes."""
+"""What runs, and in what order. With ``app.config`` the only module that names concrete classes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -11,7 +11,7 @@ Invariants, whatever the parser is at:
 - ``Upgrade`` is ignored, as RFC 9110, 7.8 lets a server do. llhttp would take a body after it for another protocol; a
   head with it is read again without it.
 
-A body's own bounds are the app's (``body.py``). What arrives whole, as usual requests do, costs a few assignments.
+A body's own bounds are the app's (``body_reader.py``). What arrives whole, as usual requests do, costs a few assignments.
 
 Reference: RFC 9112, 6 and 7 (framing), 9.3.2 (pipelining); the Go project, CVE-2023-39326 (overhead of chunks).
 """
