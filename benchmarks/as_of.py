@@ -23,7 +23,7 @@ from world import World, batches, interactions, zipf_items
 
 from midstream.app.config.reader import parse_config
 from midstream.app.inspect.folder_view import LogView
-from midstream.app.point_in_time.api import Wanted, write_answers
+from midstream.app.point_in_time.api import LookupRequest, write_answers
 from midstream.app.point_in_time.lookup import AsOfOptions
 from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
@@ -115,7 +115,7 @@ def bare(folder: Path) -> dict[str, float]:
 def whole(folder: Path) -> dict[str, float]:
     """Answer all questions."""
     began = time.perf_counter()
-    wanted = Wanted(folder / "questions.parquet", None, folder / "out.parquet", None, None, AsOfOptions())
+    wanted = LookupRequest(folder / "questions.parquet", None, folder / "out.parquet", None, None, AsOfOptions())
     summary = write_answers(folder, wanted)
     return {
         "s": time.perf_counter() - began,

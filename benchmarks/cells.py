@@ -31,7 +31,7 @@ from midstream.features.kinds.kinds import (
     UniqueCount,
     cells_of,
 )
-from midstream.state.cells.cells import Keys
+from midstream.state.cells.cells import CellOwners
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
@@ -147,7 +147,7 @@ def ask(fold: Fold, world: World) -> None:
         block.read(moment, candidates)
         works.append((time.thread_time() - worked) * 1e6)
         walls.append((time.perf_counter() - began) * 1e6)
-        keys = Keys(index, moment.user_index, moment.user_hash, moment.session_number)
+        keys = CellOwners(index, moment.user_index, moment.user_hash, moment.session_number)
         worked = time.thread_time()
         fold.cells.columns(block.program, keys, inputs, query.now_ms)
         own.append((time.thread_time() - worked) * 1e6)

@@ -193,10 +193,10 @@ def main(arguments):
         _, written_s = timed(lambda: [log.append(batch) for batch in commits(count, days)])
         log.close()
         settings = encode_settings(config.fold_settings())
-        snapshot_child.run(snapshot_child.Order(str(data.root), count, settings, 2))
+        snapshot_child.run(snapshot_child.SnapshotOrder(str(data.root), count, settings, 2))
         shutil.copytree(whole, sealed)
         before = tree_bytes(sealed / DATA_NAME / "log")
-        order = seal_child.Order(str(sealed / DATA_NAME), count, config.history.hot.ms, 0, settings)
+        order = seal_child.SealOrder(str(sealed / DATA_NAME), count, config.history.hot.ms, 0, settings)
         report, sealed_s = timed(sealed_by, order)
         seal_rss_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
         figures = {

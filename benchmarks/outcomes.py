@@ -21,9 +21,9 @@ from midstream.events.kernel import frozen_columns
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
 from midstream.state.outcomes.outcomes import Leaving, Outcomes, Slates
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import START_MS, served_body
-from midstream.testing.followed import FollowedLog
+from midstream.testing.followed import LogShape
 from midstream.testing.join import JoinedSlate, ReferenceJoin, slates_as_told
 
 STEP = 10_000
@@ -45,7 +45,7 @@ def said(slate: JoinedSlate) -> int:
     return xxhash.xxh3_64_intdigest(text.encode())
 
 
-def by_table(log: FollowedLog, settings: FoldSettings) -> tuple[list[int], Fold, float]:
+def by_table(log: LogShape, settings: FoldSettings) -> tuple[list[int], Fold, float]:
     """Return a hash of each slate as it left or is held, the fold, and the seconds of the table's own work."""
     fold, left, spent = Fold(settings), list[int](), [0.0, 0.0]
     outcomes, names = fold.outcomes, settings.action_names()
@@ -71,7 +71,7 @@ def by_table(log: FollowedLog, settings: FoldSettings) -> tuple[list[int], Fold,
     return left, fold, table_s
 
 
-def by_dictionaries(log: FollowedLog, settings: FoldSettings) -> tuple[list[int], ReferenceJoin, float]:
+def by_dictionaries(log: LogShape, settings: FoldSettings) -> tuple[list[int], ReferenceJoin, float]:
     """Return the same of the reference, which knows duplicates by a set of ids."""
     twin, known, left, spent_s = ReferenceJoin(settings), set[str](), list[int](), 0.0
     for position, event in enumerate(log.events()):
@@ -90,7 +90,7 @@ def by_dictionaries(log: FollowedLog, settings: FoldSettings) -> tuple[list[int]
 
 def compare(slates: int) -> None:
     """Print whether both say the same, and what each took."""
-    settings, log = FoldSettings(limits=Limits(users_max=250_000)), FollowedLog(slates)
+    settings, log = FoldSettings(limits=StateLimits(users_max=250_000)), LogShape(slates)
     before = resident()
     found, fold, table_s = by_table(log, settings)
     totals, size = fold.outcomes.totals, fold.sizes()["outcomes"]

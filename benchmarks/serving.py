@@ -34,7 +34,7 @@ from midstream.app.opening import DATA_NAME, config_of
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.snapshots import snapshots
-from midstream.engine.snapshots.worker import Order
+from midstream.engine.snapshots.worker import SnapshotOrder
 from midstream.events.disk import RealDisk
 from midstream.events.segments.log_identity import identity_of
 from midstream.events.segments.segments import SegmentLog
@@ -427,7 +427,7 @@ def while_snapshot(server: Server, generator: Path, root: Path, seconds: float) 
     log.close()
     os.sync()  # writing the copy is no part of what is measured
 
-    order = msgspec.json.encode(Order(str(copy / DATA_NAME), end, encode_settings(settings), 2))
+    order = msgspec.json.encode(SnapshotOrder(str(copy / DATA_NAME), end, encode_settings(settings), 2))
     with subprocess.Popen(
         [sys.executable, "-m", "midstream.engine.snapshots.worker"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as child:

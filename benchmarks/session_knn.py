@@ -15,7 +15,7 @@ import numpy as np
 
 from midstream.state.sessions.session_index import SessionIndex
 from midstream.state.sessions.session_query import PLACES, SessionQuery, weights_of
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 
 if TYPE_CHECKING:
     from midstream.state.ids.vocabulary import Vocabulary
@@ -99,7 +99,7 @@ def figures(took):
 def build_index(session_count, seed):
     """Return an index of that many sessions, µs an event in batches of 1,000, and µs of single events."""
     hashes = np.random.default_rng(seed).integers(1, 2**63, 200_000, dtype=np.uint64)
-    index = SessionIndex(Limits(), cast("Vocabulary", SimpleNamespace(item_hash=hashes)))
+    index = SessionIndex(StateLimits(), cast("Vocabulary", SimpleNamespace(item_hash=hashes)))
     number, item = stream(*draw_sessions(session_count, seed), seed)
     alone = 2_000
     nobody = np.zeros(1_000, dtype=np.uint64)

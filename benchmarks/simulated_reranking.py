@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from midstream.app.benchmark.reranking import ShopOptions, fits_of
+from midstream.app.benchmark.reranking import ShopBenchmark, fits_of
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.app.wiring import plans
 from midstream.cli.models.evaluate_shops import print_reranking
 from midstream.evaluation.data.importing import DATA_SETTINGS
-from midstream.evaluation.data.interactions import Interactions, by_time
+from midstream.evaluation.data.interactions import InteractionTable, by_time
 from midstream.evaluation.data.shops import ShopData
 from midstream.evaluation.reranking import judge_reranking
 from midstream.simulation.audience import AudienceOptions
@@ -101,7 +101,7 @@ async def acts_of(options: SeasonOptions) -> ShopData:
 
         await run_season(options, shop, replace(policy, learn=learn))
     seen = {event["item_id"] for event in told}
-    rows = Interactions(
+    rows = InteractionTable(
         np.array([event.get("user_id", "") for event in told]),
         np.array([event["session_id"] for event in told]),
         np.array([event["item_id"] for event in told]),
@@ -124,7 +124,7 @@ def main() -> None:
     config = parse_config(CONFIG)
     settings = config.fold_settings()
     fold = msgspec.structs.replace(settings, session_gap=DATA_SETTINGS.session_gap)
-    options = ShopOptions(Path())
+    options = ShopBenchmark(Path())
     asking = replace(options.asking(config), fold=fold)
     print(f"{len(shop.rows)} acts, {len(shop.catalogue)} items")
     plan = plans(config)["default"]

@@ -18,7 +18,7 @@ from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
 from midstream.ranking.rules.new_items import Fresh
 from midstream.ranking.rules.promote import Promoted
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.top_k import TopK
 from midstream.testing.slate_rules import broken
@@ -60,20 +60,23 @@ def cost() -> None:
     cap, mmr = (Cap(attribute="a", max=3),), Diversity(attribute="b")
     dpp = Diversity(attribute="b", method="dpp")
     cases = {
-        "no rules": (Arrangement(), Facts(rows)),
-        "caps": (Arrangement(cap), Facts(rows, (codes,))),
-        "pins": (Arrangement(), Facts(rows, pins=pins)),
-        "boosts": (Arrangement(), Facts(rows, boosts=boosts)),
-        "promotion": (Arrangement(), Facts(rows, promotions=promotions)),
-        "new items": (Arrangement(), Facts(rows, fresh=fresh)),
-        "mmr, category": (Arrangement((), mmr), Facts(rows, (), codes)),
-        "cap and mmr, category": (Arrangement(cap, mmr), Facts(rows, (codes,), codes)),
-        "mmr, tags": (Arrangement((), mmr), Facts(rows, (), tags)),
-        "mmr, vectors of 64": (Arrangement((), mmr), Facts(rows, (), vectors)),
-        "dpp, category": (Arrangement((), dpp), Facts(rows, (), codes)),
-        "dpp, tags": (Arrangement((), dpp), Facts(rows, (), tags)),
-        "dpp, vectors of 64": (Arrangement((), dpp), Facts(rows, (), vectors)),
-        "all, dpp by category": (Arrangement(cap, dpp), Facts(rows, (codes,), codes, boosts, promotions, fresh, pins)),
+        "no rules": (Arrangement(), CandidateFacts(rows)),
+        "caps": (Arrangement(cap), CandidateFacts(rows, (codes,))),
+        "pins": (Arrangement(), CandidateFacts(rows, pins=pins)),
+        "boosts": (Arrangement(), CandidateFacts(rows, boosts=boosts)),
+        "promotion": (Arrangement(), CandidateFacts(rows, promotions=promotions)),
+        "new items": (Arrangement(), CandidateFacts(rows, fresh=fresh)),
+        "mmr, category": (Arrangement((), mmr), CandidateFacts(rows, (), codes)),
+        "cap and mmr, category": (Arrangement(cap, mmr), CandidateFacts(rows, (codes,), codes)),
+        "mmr, tags": (Arrangement((), mmr), CandidateFacts(rows, (), tags)),
+        "mmr, vectors of 64": (Arrangement((), mmr), CandidateFacts(rows, (), vectors)),
+        "dpp, category": (Arrangement((), dpp), CandidateFacts(rows, (), codes)),
+        "dpp, tags": (Arrangement((), dpp), CandidateFacts(rows, (), tags)),
+        "dpp, vectors of 64": (Arrangement((), dpp), CandidateFacts(rows, (), vectors)),
+        "all, dpp by category": (
+            Arrangement(cap, dpp),
+            CandidateFacts(rows, (codes,), codes, boosts, promotions, fresh, pins),
+        ),
     }
     frame = FeatureFrame((), np.empty((CANDIDATES, 0), dtype=np.float32))
     score = dice.standard_normal(CANDIDATES).astype(np.float32)

@@ -558,3 +558,21 @@ def test_no_folder_is_crowded(tmp_path: Path):
     for number in range(FOLDER_FILES_MAX + 1):
         (tmp_path / "state" / f"table_{number}.py").write_text("")
     assert crowded(tmp_path) == {"state"}
+
+
+def shared_names(package: Path) -> dict[str, list[str]]:
+    """Public classes of one name, each with the modules that define it."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(path.relative_to(package).as_posix())
+    return {name: paths for name, paths in found.items() if len(paths) > 1}
+
+
+def test_a_public_class_name_has_one_meaning(tmp_path: Path):
+    """Whoever searches for a class finds one."""
+    assert shared_names(PACKAGE) == {}
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.py").write_text("class Order: ...\nclass _Order: ...\n")
+    assert shared_names(tmp_path) == {"Order": ["one.py", "other.py"]}

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from midstream.app.config.schema import Config
     from midstream.app.export.events import Moment
-    from midstream.engine.recommender import Shop
+    from midstream.engine.recommender import Recommender
 
 __all__ = ["features_as_of", "features_of_served", "open", "read_events", "stream_events"]
 
 
-def open(folder: str | Path, config: Config | None = None) -> Shop:  # noqa: A001  read as ``midstream.open``
+def open(folder: str | Path, config: Config | None = None) -> Recommender:  # noqa: A001  read as ``midstream.open``
     """Open a folder for a program that embeds the engine; use what is returned in a ``with`` block.
 
     Args:

@@ -17,9 +17,9 @@ from midstream.app.opening import config_of
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid
 from midstream.core.kinds import Kind
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.events.schema import Event, build
-from midstream.serving.app import Upkeep, asgi
+from midstream.serving.app import Maintenance, asgi
 from midstream.state.control.placements import encode_placement, placement_body
 from midstream.testing.fakes.rebuilds import run_folder, write_config
 
@@ -119,9 +119,9 @@ def told(path: str, kind: str = "sources") -> dict[str, Any]:
     return {kind: part if kind == "selector" else [part]}
 
 
-def client_of(running: Running) -> httpx.AsyncClient:
+def client_of(running: Instance) -> httpx.AsyncClient:
     """Return a client of what is served."""
-    upkeep = Upkeep(running.rebuilder, running.eraser, running.champions, running.explainer, running.placing)
+    upkeep = Maintenance(running.rebuilder, running.eraser, running.champions, running.explainer, running.placing)
     app = asgi(running.engine, lambda: running.service.accept, upkeep=upkeep)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
 
@@ -129,7 +129,7 @@ def client_of(running: Running) -> httpx.AsyncClient:
 def test_over_http_no_code_runs_that_the_file_does_not_name(folder: Path) -> None:
     """Set, previewed or shown, in each place a component may have: 400 with a pointer; nothing is imported."""
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         async with client_of(running) as client:
             for number, attack in enumerate(ATTACKS):
                 path = attack.format(evil=folder.parent / "evil")
@@ -158,7 +158,7 @@ def test_over_http_no_code_runs_that_the_file_does_not_name(folder: Path) -> Non
 def test_over_http_what_the_file_names_is_used_with_other_options(folder: Path) -> None:
     """By its name, or by a path that a placement of the file has; options are decoded, and only data."""
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         async with client_of(running) as client:
             for part in (
                 {"kind": "custom", "name": "shelf", "options": {"limit": 2}},
@@ -217,10 +217,10 @@ def test_a_log_from_elsewhere_runs_no_code(folder: Path, number: int) -> None:
     """A placement in the log that names code the file does not, or says nothing at all, is set aside with a fault."""
     body = placement_body("home", 1, CONTENTS[number], "mallory", "")
 
-    async def record(running: Running) -> None:
+    async def record(running: Instance) -> None:
         await running.engine.record(build((Event(Kind.CONTROL, body=encode_placement(body)),)))
 
-    async def look(running: Running) -> None:
+    async def look(running: Instance) -> None:
         (aside, *_) = running.placing.aside()
         assert aside.placement == "home"
         assert aside.came
@@ -239,11 +239,11 @@ def test_a_log_from_elsewhere_runs_no_code(folder: Path, number: int) -> None:
 def test_a_control_event_nested_without_end_is_passed_by(folder: Path) -> None:
     """A log from elsewhere that no server wrote: it is folded, and so it is at each start."""
 
-    async def record(running: Running) -> None:
+    async def record(running: Instance) -> None:
         for start in (b'{"x":', b'{"change":"placement","name":', b'{"change":"model","name":'):
             await running.engine.record(build((Event(Kind.CONTROL, body=start + b"[" * 30_000),)))
 
-    async def look(running: Running) -> None:
+    async def look(running: Instance) -> None:
         assert running.engine.log.end == 3
         assert running.placing.aside() == []
 

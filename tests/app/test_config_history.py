@@ -17,7 +17,7 @@ from midstream.engine import child_process
 from midstream.engine.child_process import Ended
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest import log_reader
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.snapshots import snapshots, worker
 from midstream.engine.types import Ask
 from midstream.state.settings import FoldSettings
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder that served, with a snapshot of its state, whose file asks for another one now."""
     write_config(tmp_path)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         for part in range(4):  # a commit each
             acts = (view(f"i{n % 7}", f"u{n % 3}", event_id=f"{n}") for n in range(10 * part, 10 * part + 10))
             await running.engine.record(Rig().batch(*acts))
@@ -54,12 +54,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def gap(running: Running) -> str:
+def gap(running: Instance) -> str:
     """Return the session gap in service."""
     return str(running.service.settings.session_gap)
 
 
-async def nothing(_running: Running) -> None:
+async def nothing(_running: Instance) -> None:
     """Open and close."""
 
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_trusted_is_not_remembered(tmp_path: Path, damage: str) -
 def test_the_old_state_serves_until_the_new_one_is_there(folder: Path) -> None:
     """At once, saying so; then the new one serves, and the next start begins with it."""
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         assert (running.started.snapshot_position, running.started.folded) == (40, 0)
         assert running.started.instead_of == config_of(folder).config_hash
         assert gap(running) == "30m"
@@ -185,7 +185,7 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
         writes = 0
         real = snapshots.write
 
-        def write_once(*arguments: object) -> snapshots.Manifest:
+        def write_once(*arguments: object) -> snapshots.SnapshotManifest:
             nonlocal writes
             writes += 1
             if writes == 2:
@@ -195,11 +195,11 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
         with monkeypatch.context() as patch:
             patch.setattr(snapshots, "write", write_once)
             with pytest.raises(KeyboardInterrupt):
-                worker.run(msgspec.json.decode(order, type=worker.Order))
+                worker.run(msgspec.json.decode(order, type=worker.SnapshotOrder))
         died.set()
         return await asyncio.Future()
 
-    async def until_it_died(_running: Running) -> None:
+    async def until_it_died(_running: Instance) -> None:
         await asyncio.wait_for(died.wait(), PATIENCE_S)
 
     monkeypatch.setattr(child_process, "run", dies)
@@ -213,7 +213,7 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
 
     monkeypatch.setattr(child_process, "run", goes_on)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         assert gap(running) == "30m"
         assert (await rebuilt(running)).state == "done"
         assert running.engine.fold.digest() == digest_anew(running)
@@ -236,7 +236,7 @@ def test_a_change_of_mind_needs_no_rebuild(folder: Path) -> None:
         assert (running.started.instead_of, running.started.snapshot_position) == ("", 40)
     write_config(folder, THIRD)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         assert gap(running) == "30m"
         assert (await rebuilt(running)).state == "done"
 

@@ -13,8 +13,8 @@ from tests.app.timed import HOUR_MS, TimedShop, timed_shop
 import midstream
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import config_of
-from midstream.app.point_in_time.api import Wanted, write_answers
-from midstream.app.point_in_time.lookup import Answers, AsOfOptions, Past
+from midstream.app.point_in_time.api import LookupRequest, write_answers
+from midstream.app.point_in_time.lookup import AsOfOptions, LookupRows, Past
 from midstream.app.point_in_time.parity import CheckOptions, check_features
 from midstream.app.point_in_time.served_examples import Unjoined, _joined, write_served_examples
 from midstream.app.training.fit import Fitting, fit_and_publish, model_named, question_of
@@ -149,7 +149,7 @@ def test_a_copy_of_a_served_record_ends_no_reader(folder: Path) -> None:
     assert repr(midstream.features_of_served(folder).to_pylist()) == repr(known)
     for is_input in (True, False):
         options = AsOfOptions(in_input_order=is_input)
-        found = write_answers(folder, Wanted(None, "..", folder / "as_of.parquet", None, None, options))
+        found = write_answers(folder, LookupRequest(None, "..", folder / "as_of.parquet", None, None, options))
         assert (found.rows, found.served and found.served.again) == (len(known), 3)
     assert check_features(folder, CheckOptions()).slates == report.slates
     learned = rows_of(folder)
@@ -187,7 +187,7 @@ def test_what_finds_no_partner_is_counted_by_why() -> None:
         table_of(served_position=[3, 3, 9], position=[0, 2, 4], x=[0.1, 0.2, 0.3]),
         table_of(served_position=[11, 11], position=[0, 1], x=[0.4, 0.5]),
     ]
-    answers, unjoined = Answers(features[0].schema, iter(features)), Unjoined()
+    answers, unjoined = LookupRows(features[0].schema, iter(features)), Unjoined()
     schema = pa.schema([*outcomes[0].schema, features[0].schema.field("x")])
     rows = [row for batch in _joined(answers, iter(outcomes), schema, unjoined) for row in batch.to_pylist()]
     assert [(row["log_position"], row["position"], row["x"]) for row in rows] == [(3, 0, 0.1), (9, 4, 0.3)]

@@ -23,7 +23,7 @@ from midstream.app.config.schema import Config, ItemsSection
 from midstream.app.feature_tables import read_table as read_external
 from midstream.app.ingest import csv_reader, readers
 from midstream.app.ingest import import_file as importing
-from midstream.app.ingest.batches import Terms, read_parts
+from midstream.app.ingest.batches import RowTerms, read_parts
 from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import import_file
 from midstream.app.ingest.readers import open_rows
@@ -31,7 +31,7 @@ from midstream.app.opening import accept_of
 from midstream.app.point_in_time.requests import of_file
 from midstream.core.errors import Invalid, LogDamaged, MidstreamError
 from midstream.core.types import TimestampMs
-from midstream.evaluation.data.tables import Columns, read_table
+from midstream.evaluation.data.tables import TableColumns, read_table
 from midstream.events.disk import RealDisk
 from midstream.events.history.history_file import FileReader, FileWriter
 from midstream.events.schema import Event, build
@@ -115,7 +115,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 def import_rows_of(path: Path) -> None:
     """Read a file as an import does, up to where its rows go into the log."""
-    terms = Terms(ColumnOptions(), accept_of(CONFIG, importing._LIMITS, trusted=True), NOW_MS)
+    terms = RowTerms(ColumnOptions(), accept_of(CONFIG, importing._LIMITS, trusted=True), NOW_MS)
     with open_rows(path) as opened:
         for part in read_parts(opened, terms):
             for refused in part.refused:
@@ -190,11 +190,11 @@ READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
     "t.csv": (CELLS, lambda path: read_external(Table(name="t", path=path.name, id="item_id"), path.parent, "$", KEY)),
     "e.parquet": (
         FILES["a.parquet"],
-        lambda path: read_table(path, Columns(item="item_id", time="time", user="user_id")),
+        lambda path: read_table(path, TableColumns(item="item_id", time="time", user="user_id")),
     ),
     "e.csv.gz": (
         FILES["a.csv.gz"],
-        lambda path: read_table(path, Columns(item="item_id", time="time", user="user_id")),
+        lambda path: read_table(path, TableColumns(item="item_id", time="time", user="user_id")),
     ),
     "j.parquet": (FILES["a.parquet"], read_examples),
     "j.arrow": (FILES["a.feather"], read_examples),
@@ -239,7 +239,7 @@ def test_empty_lines_are_counted_and_cost_little(tmp_path, monkeypatch, name):
     path = tmp_path / name
     path.write_bytes(header + first + b"\n" * count + b'{"type": 1, "user_id": 2}\n')
     with open_rows(path) as opened:
-        terms = Terms(ColumnOptions(), accept_of(CONFIG, importing._LIMITS, trusted=True), NOW_MS)
+        terms = RowTerms(ColumnOptions(), accept_of(CONFIG, importing._LIMITS, trusted=True), NOW_MS)
         parts = list(read_parts(opened, terms))
     refused = [each for part in parts for each in part.refused]
     assert [each.line for each in refused] == [count + 1 + header.count(b"\n") + first.count(b"\n")]

@@ -17,7 +17,7 @@ from midstream.app.operate.seal import seal_folder
 from midstream.app.server_address import Address, publish
 from midstream.engine import child_process
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import file_mode, make_folder, open_file
@@ -67,7 +67,7 @@ def used(folder: Path) -> None:
     assert import_file(folder, config_of(folder), folder / "a.csv").rejected == 1
     publish_linear(Registry(data.models))
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         letters = DeadLetters(data.dead_letters, RealDisk())
         app = asgi(running.engine, lambda: running.service.accept, dead_letters=letters)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:

@@ -11,7 +11,7 @@ from midstream.app.opening import DATA_NAME, config_of, open_shop
 from midstream.cli.operate.check import check_folder
 from midstream.core.errors import ConfigInvalid
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.types import Ask
 from midstream.testing.fakes.rebuilds import run_folder, write_config
 
@@ -23,7 +23,7 @@ sources = [{ kind = "popular" }]
 NAME = "midstream.toml"
 
 
-async def nothing(_running: Running) -> None:
+async def nothing(_running: Instance) -> None:
     """Start and stop."""
 
 
@@ -71,7 +71,7 @@ def empty(path: Path) -> None:
 def test_a_reload_refuses_it(folder: Path, lose: Callable[[Path], None]) -> None:
     """What served goes on serving, health says it in four parts, and the file is taken when it is there again."""
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         before = running.service
         lose(folder / NAME)
         await running.rebuilder.heed()
@@ -110,7 +110,7 @@ def test_a_folder_that_never_had_a_file_has_the_default(tmp_path: Path) -> None:
     with open_shop(tmp_path, Config()):
         pass
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         assert (await running.rebuilder.order()).change == "nothing"
 
     run_folder(tmp_path, work)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from midstream.app.opening import config_of, open_shop
-from midstream.app.point_in_time.api import Wanted, write_answers
+from midstream.app.point_in_time.api import LookupRequest, write_answers
 from midstream.app.point_in_time.files import write_tables
 from midstream.app.point_in_time.lookup import AsOfOptions
 from midstream.app.point_in_time.replay_examples import ReplayWanted, write_replay_examples
@@ -80,8 +80,8 @@ def by_file(folder):
         pa.table({"log_position": [8, 12], "user_id": ["u1", "u2"], "items": [["i1", "i2"], ["i3"]]}), questions
     )
     options = AsOfOptions(in_input_order=True)
-    write_answers(folder, Wanted(questions, None, folder / "file.parquet", None, None, options))
-    write_answers(folder, Wanted(None, "..", folder / "served.parquet", None, None, options))
+    write_answers(folder, LookupRequest(questions, None, folder / "file.parquet", None, None, options))
+    write_answers(folder, LookupRequest(None, "..", folder / "served.parquet", None, None, options))
     write_served_examples(folder, "..", folder / "examples.parquet")
     write_replay_examples(folder, ReplayWanted("home"), folder / "replay.parquet")
     return {name: pq.read_table(folder / f"{name}.parquet") for name in ("file", "served", "examples", "replay")}
@@ -122,7 +122,7 @@ def test_the_questions_are_not_replaced(shop_folder):
     (folder / "same.csv").symlink_to(questions)
     for out in (questions, folder / "same.csv", folder / ".." / folder.name / "q.csv"):
         with pytest.raises(Invalid) as raised:
-            write_answers(folder, Wanted(questions, None, out, None, None, AsOfOptions()))
+            write_answers(folder, LookupRequest(questions, None, out, None, None, AsOfOptions()))
         (fault,) = raised.value.faults
         assert fault.where == "--out"
     assert questions.read_text() == "log_position,item_id\n3,i1\n"
@@ -133,7 +133,7 @@ def test_a_folder_that_is_not_there_is_named(shop_folder):
     folder, _ = shop_folder
     out = folder / "none" / "out.parquet"
     for write in (
-        lambda: write_answers(folder, Wanted(None, "..", out, None, None, AsOfOptions())),
+        lambda: write_answers(folder, LookupRequest(None, "..", out, None, None, AsOfOptions())),
         lambda: write_served_examples(folder, "..", out),
         lambda: write_replay_examples(folder, ReplayWanted("home"), out),
     ):

@@ -34,9 +34,9 @@ from midstream.core.types import EventBatch, Failure, LogPosition
 from midstream.engine import child_process
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import catch_up
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import Said
-from midstream.engine.recommender import Shop
+from midstream.engine.recommender import Recommender
 from midstream.engine.types import Ask, Recorded
 from midstream.events.schema import event_at
 from midstream.ranking.explain.rerun import rerun
@@ -68,14 +68,14 @@ def write(folder: Path, size: int = 5, more: str = CART) -> None:
     write_config(folder, PRICE + HOME.format(size=size) + more)
 
 
-def looked(shop: Shop) -> None:
+def looked(shop: Recommender) -> None:
     """Have three users look at nine items."""
     shop.record(
         [{"type": "view", "user_id": f"u{n % 3}", "item_id": f"i{n % 9}", "event_id": f"{n}"} for n in range(60)]
     )
 
 
-def sizes(shop: Shop) -> dict[str, int]:
+def sizes(shop: Recommender) -> dict[str, int]:
     """Return the size of each placement that is in force."""
     return {each.placement: each.slate_size for each in shop.placements() if each.origin != "built_in"}
 
@@ -477,7 +477,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_process, "run", run_in_process)
 
 
-async def looked_at(running: Running) -> None:
+async def looked_at(running: Instance) -> None:
     """As ``looked``, without a shop of its own."""
     from midstream.testing.rig import Rig, view
 
@@ -488,7 +488,7 @@ async def looked_at(running: Running) -> None:
 def test_it_outlives_rebuilds_and_rewrites(folder: Path) -> None:
     """Another state, a rebuild from the first event, an erasure that rewrites the log: in force, with its history."""
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await looked_at(running)
         await running.placing.put("home", {"slate_size": 3}, ANN)
         write(folder, more="[sessions]\ngap = '7m'\n")
@@ -499,11 +499,11 @@ def test_it_outlives_rebuilds_and_rewrites(folder: Path) -> None:
         assert len((await running.engine.recommend(Ask("home"))).items) == 3
         await running.placing.put("home", {"slate_size": 2}, Said("bob"))
 
-    def known(running: Running) -> tuple[int, list[tuple[int, str, str]]]:
+    def known(running: Instance) -> tuple[int, list[tuple[int, str, str]]]:
         rows = running.engine.fold.placements.versions("home")
         return running.engine.plan("home").slate_size, [(each.version, each.author, each.note) for each in rows]
 
-    async def nothing(_running: Running) -> None:
+    async def nothing(_running: Instance) -> None:
         """Open and close."""
 
     history = (2, [(1, "ann", "because"), (2, "bob", "")])

@@ -29,7 +29,7 @@ from midstream.app.server_address import Address, publish, read_address, server_
 from midstream.core.errors import FolderLocked, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.placements.placing import Said
-from midstream.engine.recommender import Shop
+from midstream.engine.recommender import Recommender
 from midstream.engine.types import Live
 from midstream.events.segments.log_identity import identity_of
 from midstream.features.kinds.kinds import Count
@@ -103,7 +103,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def address_of(shop: Shop, url: str, pid: int | None = None) -> Address:
+def address_of(shop: Recommender, url: str, pid: int | None = None) -> Address:
     """Return what a server of a shop would have published."""
     live = shop.running.engine.live
     return Address(url, live.log, live.pid if pid is None else pid)

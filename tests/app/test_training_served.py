@@ -9,7 +9,7 @@ from midstream.app.opening import config_of, open_shop
 from midstream.app.operate.model_registry import promote
 from midstream.app.training.run import train
 from midstream.cli.app import main
-from midstream.engine.recommender import Shop
+from midstream.engine.recommender import Recommender
 from midstream.testing.patience import wait_until
 
 GROUPS, IN_GROUP = 4, 6
@@ -44,7 +44,7 @@ sources = [{{ kind = "{source}", model = "taste" }}]
 """
 
 
-def fill(shop: Shop) -> None:
+def fill(shop: Recommender) -> None:
     """Let users each act on items of one of four groups."""
     rng = np.random.default_rng(1)
     for _ in range(5):
@@ -55,7 +55,7 @@ def fill(shop: Shop) -> None:
         shop.record(acts)
 
 
-def by_model(shop: Shop, source: str, user: str) -> tuple[dict[str, str], str]:
+def by_model(shop: Recommender, source: str, user: str) -> tuple[dict[str, str], str]:
     """Return the versions that an answer names, and the group of its best item that the source proposed, "" = none."""
     answer = shop.recommend("home", user_id=user, n=5, deadline_ms=5_000)
     assert answer.tier == "full"
@@ -143,7 +143,7 @@ def test_content_finds_what_nobody_has_acted_on(tmp_path: Path) -> None:
         shop.record([{"type": "view", "user_id": "ann", "item_id": f"{colour}-0"} for colour in colours])
     promote(tmp_path, config, "alike", train(tmp_path, config, "alike").version)
 
-    def proposed(shop: Shop) -> set[str]:
+    def proposed(shop: Recommender) -> set[str]:
         answer = shop.recommend("home", user_id="bob", n=20, deadline_ms=5_000)
         assert (answer.tier, answer.failures) == ("full", ())
         # The served event is appended some milliseconds after the answer.

@@ -10,7 +10,7 @@ import numpy as np
 
 from midstream.app.opening import Outside, config_of, open_running
 from midstream.core.types import TimestampMs
-from midstream.engine.recommender import Shop
+from midstream.engine.recommender import Recommender
 
 BEGIN_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
@@ -22,7 +22,7 @@ DRAWN = 3
 class TimedShop:
     """A shop, and what time it is there."""
 
-    shop: Shop
+    shop: Recommender
     now_ms: int
 
     def wait(self, length_ms: int) -> None:
@@ -42,7 +42,7 @@ def timed_shop(folder: Path, now_ms: int = BEGIN_MS) -> Iterator[TimedShop]:
         return TimestampMs(now_ms if timed is None else timed.now_ms)
 
     running = open_running(folder, config, outside=Outside(clock=clock, entropy=drawn))
-    shop = Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=clock()))
+    shop = Recommender(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=clock()))
     timed = TimedShop(shop, now_ms)
     with shop:
         yield timed

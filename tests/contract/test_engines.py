@@ -20,11 +20,11 @@ from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 from midstream.testing.fakes.engine import NOW_MS, FakeEngine
 from midstream.testing.following import pair
 
-SMALL = Limits(
+SMALL = StateLimits(
     users_max=100,
     items_max=100,
     click_items_max=50,

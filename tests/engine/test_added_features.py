@@ -11,7 +11,7 @@ from midstream.app.opening import config_of
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.ingest.log_reader import catch_up
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.types import Ask, FeatureAsk
 from midstream.events.json.decode import decode_objects
 from midstream.state.fold import Fold
@@ -42,7 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_process, "run", run_in_process)
 
 
-async def record(running: Running, first: int, count: int) -> None:
+async def record(running: Instance, first: int, count: int) -> None:
     """Record some views and carts of some users."""
     acts = ("cart", "view", "view", "view")
     events = [
@@ -53,20 +53,20 @@ async def record(running: Running, first: int, count: int) -> None:
     await running.engine.record(decode_objects(events, accept).batch)
 
 
-async def values(running: Running, *names: str) -> np.ndarray:
+async def values(running: Instance, *names: str) -> np.ndarray:
     """What is known of all items for one user."""
     items = tuple(f"i{number}" for number in range(11))
     return (await running.engine.read_features(FeatureAsk("u2", items=items, features=names))).values
 
 
-def anew(running: Running) -> Fold:
+def anew(running: Instance) -> Fold:
     """The state of the whole log, from its first event."""
     fold = Fold(running.service.settings)
     catch_up(fold, running.engine.log.read, LogPosition(running.engine.fold.log_position))
     return fold
 
 
-def cell_bytes(running: Running) -> int:
+def cell_bytes(running: Instance) -> int:
     """What the cells take at their maximum."""
     return running.engine.fold.sizes()["cells"].bytes_max
 
@@ -77,7 +77,7 @@ def test_an_added_feature_comes_into_service_with_the_swap(tmp_path: Path) -> No
     """
     write_config(tmp_path, VIEWS + placed("views"), LIMITS)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await record(running, 0, 60)
         before = await values(running, "views")
         write_config(tmp_path, VIEWS + MINE + placed("mine", "views"), LIMITS)
@@ -112,7 +112,7 @@ def test_a_removed_feature_frees_its_memory(tmp_path: Path) -> None:
     """With the swap; the others go on counting where they were."""
     write_config(tmp_path, VIEWS + MINE + placed("mine", "views"), LIMITS)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await record(running, 0, 60)
         before, kept = cell_bytes(running), await values(running, "views")
         mine = running.engine.feature("mine")
@@ -135,7 +135,7 @@ def test_a_feature_that_counts_nothing_of_its_own_needs_no_rebuild(tmp_path: Pat
     """It reads what is there: it is in service with the order, and the same file again is no change."""
     write_config(tmp_path, VIEWS + placed("views"), LIMITS)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await record(running, 0, 20)
         write_config(tmp_path, VIEWS + HOUR + placed("views", "hour"), LIMITS)
         assert (await running.rebuilder.order()).change == "plans"
@@ -150,7 +150,7 @@ def test_a_start_serves_the_old_features_until_the_new_ones_are_built(tmp_path: 
     monkeypatch.setattr("midstream.app.opening.FOLD_AT_START_EVENTS", 5)
     write_config(tmp_path, VIEWS + placed("views"), LIMITS)
 
-    async def begin(running: Running) -> None:
+    async def begin(running: Instance) -> None:
         await record(running, 0, 60)
         assert running.snapshotter is not None
         assert await running.snapshotter.write(compare=True) is not None
@@ -158,7 +158,7 @@ def test_a_start_serves_the_old_features_until_the_new_ones_are_built(tmp_path: 
     run_folder(tmp_path, begin)
     write_config(tmp_path, VIEWS + MINE + placed("mine"), LIMITS)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         assert running.engine.plans["default"].declared.names == ("views",)
         assert not (await running.engine.recommend(Ask("default", user_id="u2", deadline_ms=10_000))).failures
         await rebuilt(running)

@@ -14,8 +14,8 @@ from midstream.core.kinds import Kind
 from midstream.engine import background_service
 from midstream.engine.background_service import BackgroundService
 from midstream.engine.ingest.served_forwarder import Forwarding
-from midstream.engine.ingest.writer import Entry
-from midstream.engine.instance import Running
+from midstream.engine.ingest.writer import QueueEntry
+from midstream.engine.instance import Instance
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
 from midstream.testing.events import served_body
@@ -30,7 +30,7 @@ def served(request_id: str) -> Event:
     return Event(Kind.SERVED, request_id=request_id, body=served_body(request_id, ["mug"]))
 
 
-def errors_of(running: Running, name: str) -> float:
+def errors_of(running: Instance, name: str) -> float:
     labels = {"service": name}
     return running.engine.metrics.registry.get_sample_value("midstream_background_errors_total", labels) or 0.0
 
@@ -219,11 +219,11 @@ def test_a_lot_that_cannot_be_sent_holds_up_no_other(monkeypatch: pytest.MonkeyP
         forwarding = Forwarding(send, rig.engine.metrics)
         forwarding.start()
         lots = [build([served(f"r{number}")]) for number in range(2)]
-        forwarding.submit(*(Entry(each, None) for each in lots))
+        forwarding.submit(*(QueueEntry(each, None) for each in lots))
         assert await forwarding.sent(10.0)
         assert tries == 2
         with pytest.raises(AppendFailed):
-            forwarding.submit(Entry(lots[0], asyncio.get_running_loop().create_future()))
+            forwarding.submit(QueueEntry(lots[0], asyncio.get_running_loop().create_future()))
         await asyncio.to_thread(forwarding.close)
         value = rig.engine.metrics.registry.get_sample_value
         assert value("midstream_background_errors_total", {"service": "forward"}) == 1.0

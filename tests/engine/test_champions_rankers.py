@@ -6,13 +6,13 @@ import pytest
 
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ModelUnfit
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.types import Answer, Ask
 from midstream.events.json.decode import decode_objects
 from midstream.testing.fakes.models import publish_linear, run_folder, write_folder, write_ranked
 
 
-async def asked(running: Running) -> Answer:
+async def asked(running: Instance) -> Answer:
     """Ask for somebody, in a shop where one item was put into carts and another one seen more."""
     acts = [("view", "item-1"), ("view", "item-1"), ("view", "item-2"), ("cart", "item-3")]
     events = [{"type": kind, "user_id": "bob", "item_id": item} for kind, item in acts]
@@ -20,7 +20,7 @@ async def asked(running: Running) -> Answer:
     return await running.engine.recommend(Ask(placement="home", user_id="ann", n=3, deadline_ms=10_000))
 
 
-def refusals(running: Running) -> float:
+def refusals(running: Instance) -> float:
     """Return how often a version was refused."""
     lines = running.engine.metrics.text().decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("midstream_model_refusals_total{"))
@@ -31,7 +31,7 @@ def test_a_scorer_without_a_version_fails_nothing_and_health_names_it(tmp_path: 
     write_ranked(tmp_path)
     version = publish_linear(registry_of(tmp_path))
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         before = await asked(running)
         assert (before.tier, before.failures, before.models) == ("full", (), {})
         assert "model ranker has no version in service" in running.engine.health().reason
@@ -50,7 +50,7 @@ def test_a_source_without_a_version_is_named_by_health(tmp_path: Path) -> None:
     """Whatever part of a placement names the model."""
     write_folder(tmp_path)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         assert "model near has no version in service" in running.engine.health().reason
 
     run_folder(tmp_path, work)
@@ -62,7 +62,7 @@ def test_a_ranker_that_reads_what_its_placement_lacks_is_not_promoted(tmp_path: 
     good = publish_linear(registry_of(tmp_path))
     bad = publish_linear(registry_of(tmp_path), ("views", "carts", "score.nobody"))
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await running.champions.promote("ranker", good)
         position = running.engine.fold.log_position
         with pytest.raises(ModelUnfit) as caught:
@@ -89,14 +89,14 @@ def test_a_start_refuses_a_champion_that_its_placement_cannot_use(tmp_path: Path
     narrow = publish_linear(registry_of(tmp_path))
     wide = publish_linear(registry_of(tmp_path), ("views", "carts"))
 
-    async def promote(running: Running) -> None:
+    async def promote(running: Instance) -> None:
         await running.champions.promote("ranker", narrow)
         await running.champions.promote("ranker", wide)
 
     run_folder(tmp_path, promote)
     write_ranked(tmp_path)
 
-    async def on_narrow(running: Running) -> None:
+    async def on_narrow(running: Instance) -> None:
         answer = await asked(running)
         assert (answer.models, answer.failures, answer.tier) == ({"ranker": narrow}, (), "full")
         assert f'model ranker {wide}: ModelUnfit: $.placements.home.scorers[0].name "ranker" reads "views"' in (
@@ -107,7 +107,7 @@ def test_a_start_refuses_a_champion_that_its_placement_cannot_use(tmp_path: Path
     run_folder(tmp_path, on_narrow)
     write_ranked(tmp_path, ("views",))
 
-    async def on_none(running: Running) -> None:
+    async def on_none(running: Instance) -> None:
         answer = await asked(running)
         assert (answer.models, answer.failures, answer.tier) == ({}, (), "full")
         assert answer.items
@@ -123,7 +123,7 @@ def test_health_names_a_ranker_from_which_a_change_of_the_file_took_what_it_read
     write_ranked(tmp_path, ("carts", "views"))
     wide = publish_linear(registry_of(tmp_path), ("views", "carts"))
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await running.champions.promote("ranker", wide)
         assert running.engine.health().reason == ""
         write_ranked(tmp_path)

@@ -9,11 +9,11 @@ import pytest
 
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ExtraMissing
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.types import Ask
 from midstream.events.json.decode import decode_objects
 from midstream.models.artifact.artifact import MANIFEST
-from midstream.testing.damage import Damage, damage_file, damaged, damages
+from midstream.testing.damage import DamagedPlace, damage_file, damaged, damages
 from midstream.testing.fakes.models import run_folder
 from midstream.testing.small_models import EVERY_KIND, ITEMS, publish_small, write_every_kind
 
@@ -36,21 +36,21 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Versions]:
     return folder, found
 
 
-async def look(running: Running) -> None:
+async def look(running: Instance) -> None:
     """Have somebody look at some items, and put one into a cart."""
     acts = [("view", number) for number in range(ITEMS // 2)] + [("cart", ITEMS - 1)]
     events = [{"type": kind, "user_id": "ann", "item_id": f"item-{number}"} for kind, number in acts]
     await running.engine.record(decode_objects(events, running.service.accept).batch)
 
 
-async def ask(running: Running, kind: str, version: str) -> None:
+async def ask(running: Instance, kind: str, version: str) -> None:
     """Ask the placement of a kind; what answers is the version, whole and without a failure."""
     answer = await running.engine.recommend(Ask(placement=kind, user_id="ann", n=3, deadline_ms=60_000))
     assert (answer.models, answer.failures, answer.tier) == ({kind: version}, (), "full")
     assert answer.items
 
 
-def refusals(running: Running, kind: str) -> float:
+def refusals(running: Instance, kind: str) -> float:
     """Return how often a version of a kind was refused."""
     lines = running.engine.metrics.text().decode().splitlines()
     told = f'midstream_model_refusals_total{{model="{kind}"}} '
@@ -70,7 +70,7 @@ def test_damage_is_refused_at_a_promotion_and_fails_nobody(tmp_path: Path, shop:
     versions = shop[1]
     folders = registry_of(tmp_path).folder
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await look(running)
         for kind, (first, _) in versions.items():
             await running.champions.promote(kind, first)
@@ -92,7 +92,7 @@ def test_damage_is_refused_at_a_promotion_and_fails_nobody(tmp_path: Path, shop:
             assert {each.file for each in tried if each.bit is not None} == files
             # A bit of a manifest that says something as good as what was written: only the name tells.
             seed = (folders / kind / second / MANIFEST).read_bytes().index(b'"seed": ') + len(b'"seed": ')
-            tried.append(Damage(MANIFEST, seed, 0))
+            tried.append(DamagedPlace(MANIFEST, seed, 0))
             for each in tried:
                 with damaged(folders / kind / second, each), pytest.raises(ArtifactInvalid):
                     await running.champions.promote(kind, second)
@@ -119,7 +119,7 @@ def test_damage_is_refused_at_a_start_and_the_version_before_answers(
     shutil.copytree(shop[0], tmp_path, dirs_exist_ok=True)
     versions = shop[1]
 
-    async def promote(running: Running) -> None:
+    async def promote(running: Instance) -> None:
         await look(running)
         for kind, each in versions.items():
             for version in each:
@@ -131,7 +131,7 @@ def test_damage_is_refused_at_a_start_and_the_version_before_answers(
         tried = damages(folder, 1 - cuts, cuts, seed=number) + damages(folder, 20, 0, seed=number)
         damage_file(folder, tried[0] if cuts or not number % 2 else tried[-1])
 
-    async def answers(running: Running) -> None:
+    async def answers(running: Instance) -> None:
         for kind, (first, second) in versions.items():
             await ask(running, kind, first)
             assert refusals(running, kind) == 1.0

@@ -9,7 +9,7 @@ from midstream.app.opening import Outside, open_running
 from midstream.core.kinds import Kind
 from midstream.core.types import TimestampMs
 from midstream.engine.engine import EngineOptions
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.pending_erasures import DAY_MS, ErasureAges, erase_event
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
@@ -143,7 +143,7 @@ def test_health_and_the_eraser_go_by_it(tmp_path: Path) -> None:
     now_ms, gone_s = START_MS, 0.0
     outside = Outside(clock=lambda: TimestampMs(now_ms), monotonic=lambda: gone_s)
 
-    def opened() -> Running:
+    def opened() -> Instance:
         return open_running(tmp_path, SMALL, EngineOptions(logs_served=False), outside)
 
     async def first() -> None:

@@ -6,7 +6,7 @@ from midstream.app.opening import config_of
 from midstream.app.operate.model_registry import registry_of
 from midstream.app.training.run import train
 from midstream.core.types import Query
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.types import Ask
 from midstream.events.json.decode import decode_objects
 from midstream.testing.fakes.models import CONFIG, run_folder
@@ -26,7 +26,7 @@ sources = [{ kind = "content", model = "alike" }]
 """
 
 
-async def record(running: Running, *events: dict[str, object]) -> None:
+async def record(running: Instance, *events: dict[str, object]) -> None:
     """Record events."""
     await running.engine.record(decode_objects(list(events), running.service.accept).batch)
 
@@ -36,7 +36,7 @@ def item(name: str, colour: str, title: str) -> dict[str, object]:
     return {"type": "item", "item_id": name, "attributes": {"colour": colour, "title": title}}
 
 
-async def asked(running: Running) -> list[str]:
+async def asked(running: Instance) -> list[str]:
     """Return what the source proposes to somebody, best first; an answer begins with its best."""
     engine = running.engine
     answer = await engine.recommend(Ask(placement="home", user_id="ann", n=10, deadline_ms=60_000))
@@ -53,7 +53,7 @@ def test_a_new_item_is_proposed_as_soon_as_its_event_is_folded(tmp_path: Path) -
     """By what is said of it then; a change of that counts at once, and so does a deletion."""
     (tmp_path / "midstream.toml").write_text(f"{CONFIG.partition('[[placements]]')[0]}{MODEL}")
 
-    async def fill(running: Running) -> None:
+    async def fill(running: Instance) -> None:
         await record(running, *(item(f"red-{number}", "red", "lamp") for number in range(3)))
         await record(running, *(item(f"blue-{number}", "blue", "chair") for number in range(3)))
         await record(running, {"type": "view", "user_id": "ann", "item_id": "red-0"})
@@ -61,7 +61,7 @@ def test_a_new_item_is_proposed_as_soon_as_its_event_is_folded(tmp_path: Path) -
     run_folder(tmp_path, fill)
     version = train(tmp_path, config_of(tmp_path), "alike").version
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await running.champions.promote("alike")
         assert await asked(running) == ["red-1", "red-2"]
         await record(running, item("new", "red", "lamp of glass"), item("other", "green", "table"))

@@ -15,7 +15,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask, Outcome
 from midstream.events.schema import event_at
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 from midstream.testing.ids import hash_of
 from midstream.testing.rig import SMALL, START_MS, Rig, view
 
@@ -109,7 +109,7 @@ def test_an_erase_is_seen_by_everything_that_is_asked_after_it():
 
 def small(erased_max):
     """Return a configuration with so many places for erasures."""
-    limits = Limits(users_max=900, items_max=9, click_items_max=9, erased_max=erased_max)
+    limits = StateLimits(users_max=900, items_max=9, click_items_max=9, erased_max=erased_max)
     return msgspec.structs.replace(SMALL, limits=limits)
 
 

@@ -14,8 +14,8 @@ from midstream.app.opening import open_running, open_shop
 from midstream.core.errors import MidstreamError, RequestInvalid
 from midstream.engine import engine as engine_module
 from midstream.engine import recommender as shop_module
-from midstream.engine.instance import Running
-from midstream.engine.recommender import Shop
+from midstream.engine.instance import Instance
+from midstream.engine.recommender import Recommender
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL
 
@@ -108,7 +108,7 @@ def test_calls_of_other_threads_end_when_the_shop_is_closed(tmp_path: Path) -> N
     """Whatever they are at: they have their answers or are told that it is closed; none waits for ever."""
     found: list[str] = []
 
-    def call(shop: Shop, number: int) -> None:
+    def call(shop: Recommender, number: int) -> None:
         try:
             while True:
                 with suppress(MidstreamError):  # refused by an engine that stops: that is an answer
@@ -171,11 +171,11 @@ def test_a_close_beside_a_start_waits_for_it(tmp_path: Path, monkeypatch: pytest
         shop = open_shop(tmp_path / str(number), SMALL)
         begun, start = threading.Event(), shop.running.start
 
-        async def slowly(_: Running, begun: threading.Event = begun, start: Any = start) -> None:
+        async def slowly(_: Instance, begun: threading.Event = begun, start: Any = start) -> None:
             begun.set()
             await start()
 
-        monkeypatch.setattr(Running, "start", slowly)
+        monkeypatch.setattr(Instance, "start", slowly)
         entering = threading.Thread(target=shop.__enter__, daemon=True)
         entering.start()
         assert begun.wait(PATIENCE_S)
@@ -194,12 +194,12 @@ def test_who_closes_second_waits_for_the_first(tmp_path: Path, monkeypatch: pyte
     shop = open_shop(tmp_path, SMALL)
     stopping, go_on, stop = threading.Event(), threading.Event(), shop.running.stop
 
-    async def slowly(_: Running) -> None:
+    async def slowly(_: Instance) -> None:
         stopping.set()
         await asyncio.to_thread(go_on.wait, PATIENCE_S)
         await stop()
 
-    monkeypatch.setattr(Running, "stop", slowly)
+    monkeypatch.setattr(Instance, "stop", slowly)
     shop.__enter__()
     first = threading.Thread(target=shop.close, daemon=True)
     first.start()

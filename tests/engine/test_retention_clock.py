@@ -11,7 +11,7 @@ from midstream.core.types import EventBatch
 from midstream.engine.folder import DataFolder
 from midstream.engine.history import worker
 from midstream.engine.history.retention import CONFIRMED_MS, PAUSE_MS, unconfirmed_ms
-from midstream.engine.history.worker import Order, Report
+from midstream.engine.history.worker import SealOrder, SealReport
 from midstream.engine.log_opening import open_log
 from midstream.events.history.history import DAY_MS
 from midstream.events.schema import Event, build, cut
@@ -49,11 +49,11 @@ class Shop:
             log.close()
             self._append(build([Event(Kind.TICK, log_time_ms=log_time_ms)]))
 
-    def seal(self, keep_days: int) -> Report:
+    def seal(self, keep_days: int) -> SealReport:
         log = open_log(self.data, bytes(16), 1 << 20)
         log.close()
         settings = encode_settings(tiny_settings())
-        order = Order(str(self.data.root), log.end, DAY_MS, keep_days * DAY_MS, settings, self.now_ms)
+        order = SealOrder(str(self.data.root), log.end, DAY_MS, keep_days * DAY_MS, settings, self.now_ms)
         return worker.run(order)
 
     def _append(self, events: EventBatch) -> None:
@@ -63,7 +63,7 @@ class Shop:
         log.close()
 
 
-def oldest_day(report: Report) -> int:
+def oldest_day(report: SealReport) -> int:
     """Return in which day the oldest event is that is kept."""
     return int(EVENTS.rows["log_time_ms"][report.begin] - START_MS) // DAY_MS
 

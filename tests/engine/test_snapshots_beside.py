@@ -7,13 +7,13 @@ import pytest
 
 from midstream.app.opening import open_running
 from midstream.core.types import EventBatch
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.snapshots import snapshots
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import SMALL, Rig, view
 
 
-def with_events(folder: Path) -> tuple[Running, EventBatch]:
+def with_events(folder: Path) -> tuple[Instance, EventBatch]:
     """Return an opened folder and events to record there."""
     running = open_running(folder, SMALL)
     return running, Rig().batch(*(view(f"i{number}", event_id=str(number)) for number in range(20)))

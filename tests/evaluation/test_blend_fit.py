@@ -18,7 +18,7 @@ from midstream.evaluation.blend_fit import WEIGHT_MAX, WEIGHT_MIN, FittedBlend, 
 from midstream.evaluation.blend_report import Contest, evenly, fit_next_item, fit_replay
 from midstream.evaluation.data.datasets import NextItemData, Split
 from midstream.evaluation.data.importing import DATA_SETTINGS
-from midstream.evaluation.data.interactions import Interactions, events
+from midstream.evaluation.data.interactions import InteractionTable, events
 from midstream.evaluation.replay import ReplayOptions, run_replay
 from midstream.evaluation.settings_file import read_settings
 from midstream.evaluation.source_proposals import BallotBox, Ballots
@@ -33,14 +33,14 @@ from midstream.state.fold import Fold
 START_MS = 1_750_000_000_000
 
 
-def clicks(seed: int, sessions: int = 60) -> Interactions:
+def clicks(seed: int, sessions: int = 60) -> InteractionTable:
     """Sessions that walk along a circle of 30 items."""
     stream = np.random.default_rng(seed)
     length = stream.integers(2, 7, sessions)
     first = np.repeat(stream.integers(0, 30, sessions), length)
     step = np.concatenate([np.arange(count) for count in length]) + stream.integers(0, 2, int(length.sum()))
     session = np.repeat(np.arange(sessions), length).astype(np.str_)
-    return Interactions(
+    return InteractionTable(
         user_id=np.full(len(session), "", dtype=np.str_),
         session_id=session,
         item_id=((first + step) % 30).astype(np.str_),
@@ -226,7 +226,7 @@ def test_a_replay_is_fitted_on_its_first_third_alone(tmp_path):
     counts = {each.name: each.mrr_difference.tests_count for each in report.parts}
     assert {name: count for name, count in counts.items() if count != 8} == {report.best_part: 1}
     cut = int(len(rows) / 3)
-    other = Interactions(
+    other = InteractionTable(
         rows.user_id,
         rows.session_id,
         np.where(np.arange(len(rows)) < cut, rows.item_id, "x"),

@@ -16,7 +16,7 @@ from midstream.evaluation.full_ranking import (
     report_of,
     worth_of,
 )
-from midstream.evaluation.metrics.list_metrics import Wanted
+from midstream.evaluation.metrics.list_metrics import RelevantItems
 from midstream.evaluation.metrics.statistics import Resampling
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items import popular
@@ -34,7 +34,7 @@ def task(asked, wanted):
     return Task(
         Interactions(vocabulary_of(list("abcde")), LEARNED),
         Histories.of(asked),
-        Wanted.of(wanted),
+        RelevantItems.of(wanted),
         np.arange(len(asked), dtype=np.intp),
     )
 
@@ -123,7 +123,7 @@ def test_whoever_is_not_known_is_answered_with_what_is_popular() -> None:
             return {}
 
     learned = Interactions(vocabulary_of(list("abcde")), Histories.of([[4, 2], [4, 2], [4], [0]]))
-    one = Task(learned, Histories.of([[], [0], []]), Wanted.of([[4], [2], [1]]), np.arange(3))
+    one = Task(learned, Histories.of([[], [0], []]), RelevantItems.of([[4], [2], [1]]), np.arange(3))
     options = RankingOptions(k=3, cuts=(1,), resampling=OPTIONS.resampling)
     for model in (lambda _: Silent(), fit):
         judged = judge("any", model, data(), [one], options)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from midstream.evaluation.data.interactions import Interactions
+from midstream.evaluation.data.interactions import InteractionTable
 from midstream.evaluation.learning import run_learning
 from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.replay import ReplayOptions, asking_source
@@ -18,7 +18,7 @@ def shop(changes):
     for session in range(200):
         ring = 100 if changes and session >= 100 else 0
         rows += [(f"s{session}", f"i{ring + (session * 7 + step) % 20}") for step in range(4)]
-    return Interactions(
+    return InteractionTable(
         user_id=np.full(len(rows), ""),
         session_id=np.array([row[0] for row in rows], dtype=np.str_),
         item_id=np.array([row[1] for row in rows], dtype=np.str_),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from midstream.core.types import Models
 from midstream.evaluation.data.datasets import NextItemData, PublishedList, Split
 from midstream.evaluation.data.importing import DATA_SETTINGS, folded
-from midstream.evaluation.data.interactions import Interactions
+from midstream.evaluation.data.interactions import InteractionTable
 from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.next_item import NextItemOptions, choose, run_next_item
 from midstream.evaluation.protocols import answers, exam_of, query_of, questions_of
@@ -25,7 +25,7 @@ STROLL = SessionKnn(same_item=0.1)
 
 def interactions(rows):
     """Rows of (session, item, time)."""
-    return Interactions(
+    return InteractionTable(
         user_id=np.full(len(rows), ""),
         session_id=np.array([row[0] for row in rows], dtype=np.str_),
         item_id=np.array([row[1] for row in rows], dtype=np.str_),

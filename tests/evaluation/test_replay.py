@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from midstream.app.config.schema import Config, Placement
 from midstream.app.wiring import plans
 from midstream.evaluation.data.importing import DATA_SETTINGS, folded
-from midstream.evaluation.data.interactions import Interactions, by_time
+from midstream.evaluation.data.interactions import InteractionTable, by_time
 from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.replay import ReplayOptions, asking_plan, asking_source, run_replay
 from midstream.retrieval.popular import Popular
@@ -24,7 +24,7 @@ QUICK = ReplayOptions(k=3, resampling=Resampling(resamples=100))
 def interactions(rows):
     """Rows of (session, item, time), by time."""
     return by_time(
-        Interactions(
+        InteractionTable(
             user_id=np.full(len(rows), ""),
             session_id=np.array([row[0] for row in rows], dtype=np.str_),
             item_id=np.array([row[1] for row in rows], dtype=np.str_),

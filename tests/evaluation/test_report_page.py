@@ -9,7 +9,7 @@ import pytest
 from midstream.evaluation.data.item_data import vocabulary_of
 from midstream.evaluation.full_ranking import ItemData, RankingOptions, Task, compare, judge, report_of
 from midstream.evaluation.metrics.click_metrics import reliability
-from midstream.evaluation.metrics.list_metrics import Wanted
+from midstream.evaluation.metrics.list_metrics import RelevantItems
 from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.report_page import page, switches
 from midstream.models.histories import Histories, Interactions
@@ -24,7 +24,9 @@ def judged():
     """Two models over two windows."""
     learned = Interactions(vocabulary_of(list("abcd")), Histories.of([[0, 1], [0, 2], [1]]))
     data = ItemData("a & b", "rolling", tuple, tuple, "seen", validation_learned=False)
-    tasks = [Task(learned, Histories.of([[0], []]), Wanted.of([[1, 3], [2, -1]]), np.arange(2)) for _ in range(2)]
+    tasks = [
+        Task(learned, Histories.of([[0], []]), RelevantItems.of([[1, 3], [2, -1]]), np.arange(2)) for _ in range(2)
+    ]
     return [
         judge(name, lambda found: popular.fit(found, popular.PopularOptions()), data, tasks, OPTIONS) for name in NAMES
     ]

@@ -12,7 +12,7 @@ from midstream.app.wiring import plans
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition, Score
 from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
-from midstream.evaluation.data.interactions import Interactions
+from midstream.evaluation.data.interactions import InteractionTable
 from midstream.evaluation.data.shops import ShopData
 from midstream.evaluation.metrics.metrics import discounted_gain
 from midstream.evaluation.metrics.statistics import Resampling
@@ -55,7 +55,7 @@ def shop() -> ShopData:
         chosen = [items[4 * dice.integers(6) + colour] for _ in range(5)]
         clicks.extend((f"s{number}", item, 10_000 * number + step) for step, item in enumerate(chosen))
     session, item, time = zip(*clicks, strict=True)
-    rows = Interactions(
+    rows = InteractionTable(
         np.full(len(clicks), ""), np.array(session), np.array(item), np.full(len(clicks), "click"), np.array(time)
     )
     return ShopData("clicks", rows, {each: {"colour": f"c{number % 4}"} for number, each in enumerate(items)})

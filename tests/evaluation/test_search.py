@@ -12,7 +12,7 @@ from midstream.evaluation.protocols import Exam, answers, listed
 from midstream.evaluation.search import (
     Choice,
     SearchLimits,
-    Trial,
+    SearchTrial,
     best_of,
     search,
     with_options,
@@ -65,7 +65,7 @@ def test_options_are_tried_from_the_best_so_far():
 def test_a_search_ends_at_its_maximum(trials_max):
     """No more is tried than is allowed, nothing is tried twice, and the best never falls when more is tried."""
     grid = {"start": (5, 11, 20, 30, 29), "step": (0.5, 1.0, 2.0)}
-    told: list[Trial] = []
+    told: list[SearchTrial] = []
     trials = search(Guess(), exam((30, 12, 7)), grid, SearchLimits(trials_max=trials_max), told.append)
     assert len(trials) <= trials_max
     assert told == list(trials)
@@ -77,7 +77,7 @@ def test_a_search_ends_at_its_maximum(trials_max):
 
 def test_the_earliest_of_equal_trials_is_chosen():
     """A change that gains nothing is not made."""
-    assert best_of([Trial({}, 0.5, 0.2), Trial({"start": 1}, 0.4, 0.25)]).options == {}
+    assert best_of([SearchTrial({}, 0.5, 0.2), SearchTrial({"start": 1}, 0.4, 0.25)]).options == {}
 
 
 def test_options_that_do_not_exist_are_all_named():

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from midstream.core.errors import LogDamaged, TooLarge
 from midstream.core.types import LogPosition
 from midstream.events import pieces
-from midstream.events.arrow.messages import Bounds
-from midstream.events.json.decode import Decoded, Part, decode
+from midstream.events.arrow.messages import MessageBounds
+from midstream.events.json.decode import Decoded, SingleEvent, decode
 from midstream.events.pieces import NDJSON, PIECE_LIMITS, arrow_pieces, line_pieces
 from midstream.events.schema import Event, build
 from midstream.events.segments import frames
@@ -136,7 +136,7 @@ def test_log_holds_at_most_twice_what_came_as_plain_arrow(seed, count):
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     came = sink.getvalue()
-    pieces = list(arrow_pieces(io.BytesIO(came), ACCEPT, Bounds()))
+    pieces = list(arrow_pieces(io.BytesIO(came), ACCEPT, MessageBounds()))
     assert sum(piece.decoded.event_count for piece in pieces) == count
     assert sum(log_bytes(piece.decoded.batch) for piece in pieces) <= 2 * len(came) + REQUEST_BYTES * len(pieces)
 
@@ -256,12 +256,12 @@ def test_arrow_streams_that_stand_for_much_more_are_refused(monkeypatch):
     """
     monkeypatch.setattr(pieces, "LOG_RATIO_MAX", 4)  # 16 takes streams of more than a test should read
     few = named_often(20, 20_000)
-    found = sum(log_bytes(piece.decoded.batch) for piece in arrow_pieces(io.BytesIO(few), ACCEPT, Bounds()))
+    found = sum(log_bytes(piece.decoded.batch) for piece in arrow_pieces(io.BytesIO(few), ACCEPT, MessageBounds()))
     assert found <= 4 * len(few) + (1 << 20)
     many = named_often(800, 20_000)
     taken: list[Any] = []
     with pytest.raises(TooLarge, match=r"bytes take [0-9]+ in the log"):
-        taken.extend(arrow_pieces(io.BytesIO(many), ACCEPT, Bounds()))
+        taken.extend(arrow_pieces(io.BytesIO(many), ACCEPT, MessageBounds()))
     assert sum(log_bytes(piece.decoded.batch) for piece in taken) <= 4 * len(many) + (1 << 20)
 
 
@@ -281,6 +281,6 @@ def test_only_what_stands_for_more_than_twice_its_bytes_is_packed_to_be_weighed(
     for count in (4, 0, 6, 0, 1, 0, 2):  # ten events are twice what came
         batch = build([event] * count)
         decoded = Decoded(batch, np.zeros(count, np.int32), (), count)
-        counted.check(pieces.Piece(decoded, 0, lambda _: Part("", b"", None)))
+        counted.check(pieces.Piece(decoded, 0, lambda _: SingleEvent("", b"", None)))
     assert packed == [1, 2]
     assert counted._log_bytes == 10 * size + sum(body_of(build([event] * count)).length for count in (1, 2))

@@ -21,9 +21,9 @@ from midstream.features.expressions.names import Names
 from midstream.features.kinds.kinds import (
     Affinity,
     AnyFeature,
+    CandidateDiversity,
     Computed,
     Count,
-    Diversity,
     Number,
     cells_of,
     columns_by_name,
@@ -50,7 +50,7 @@ FEATURES: tuple[AnyFeature, ...] = (
     Computed(name="dear", text="item.price * 2 + if_nan(views, 0)"),
     Computed(name="red", text='item.colour == "red" or item.price < 1'),
     Affinity(name="leaning", attribute="colour", actions=("view", "click")),
-    Diversity(name="unlike", attribute="colour"),
+    CandidateDiversity(name="unlike", attribute="colour"),
 )
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "a": {"price": 1.0, "rank": 3, "colour": "red", "brand": "x", "tags": ["new", "sale"], "fresh": True},

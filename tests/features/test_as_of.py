@@ -9,7 +9,15 @@ import pytest
 from midstream.core.durations import Duration
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build, cut
-from midstream.features.as_of import NO_TIME, Cursor, OutOfOrder, Question, as_of, candidates_of, gathered
+from midstream.features.as_of import (
+    NO_TIME,
+    FoldCursor,
+    OutOfOrder,
+    PointInTimeQuestion,
+    as_of,
+    candidates_of,
+    gathered,
+)
 from midstream.features.declared import declared
 from midstream.features.kinds.kinds import Count, Rate, Since, Statistic, UniqueCount, cells_of
 from midstream.state.fold import Fold
@@ -60,7 +68,7 @@ def questions_at_positions(seed):
     rng = np.random.default_rng(seed)
     places = np.sort(np.concatenate(([0, EVENTS], rng.integers(0, EVENTS + 1, QUESTIONS))))
     return [
-        Question(query_of(rng), tuple(rng.choice(ITEMS, 5, replace=False).tolist()), LogPosition(place), row)
+        PointInTimeQuestion(query_of(rng), tuple(rng.choice(ITEMS, 5, replace=False).tolist()), LogPosition(place), row)
         for row, place in enumerate(places.tolist())
     ]
 
@@ -81,7 +89,7 @@ def live(questions):
 def test_as_of_is_what_a_live_state_said(step):
     """At every position, of every kind of key, bit for bit, whatever the commits of the log were."""
     questions = questions_at_positions(seed=1)
-    answers = list(as_of(Cursor(Fold(SETTINGS), cut_by(step)), questions, BLOCK.read))
+    answers = list(as_of(FoldCursor(Fold(SETTINGS), cut_by(step)), questions, BLOCK.read))
     assert [answer.question for answer in answers] == questions
     assert [answer.log_position for answer in answers] == [question.log_position for question in questions]
     for answer, expected in zip(answers, live(questions), strict=True):
@@ -96,9 +104,10 @@ def test_as_of_a_time_sees_what_was_logged_before_it():
     rng = np.random.default_rng(3)
     chosen = np.sort(np.concatenate((rng.choice(times, 100), rng.choice(times, 100) + 1, [times[0], times[-1] + 9])))
     questions = [
-        Question(query_of(rng, TimestampMs(time)), ITEMS[:6], None, row) for row, time in enumerate(chosen.tolist())
+        PointInTimeQuestion(query_of(rng, TimestampMs(time)), ITEMS[:6], None, row)
+        for row, time in enumerate(chosen.tolist())
     ]
-    answers = list(as_of(Cursor(Fold(SETTINGS), cut_by(7)), questions, BLOCK.read))
+    answers = list(as_of(FoldCursor(Fold(SETTINGS), cut_by(7)), questions, BLOCK.read))
     for answer in answers:
         assert answer.log_position == np.count_nonzero(times < answer.query.now_ms)
     placed = [replace(each, log_position=answer.log_position) for each, answer in zip(questions, answers, strict=True)]
@@ -111,8 +120,10 @@ def test_an_event_at_the_position_is_not_seen():
     views = [Event(1, action="view", user_id="u", item_id="a", log_time_ms=START_MS + each) for each in range(3)]
     block = declared((Count(name="views", actions=("view",)),), {})
     settings = settings_of((Count(name="views", actions=("view",)),))
-    questions = [Question(Query("", "", "u", None, 1, NO_TIME, 0), ("a",), LogPosition(place)) for place in range(4)]
-    answers = list(as_of(Cursor(Fold(settings), [(LogPosition(0), build(views))]), questions, block.read))
+    questions = [
+        PointInTimeQuestion(Query("", "", "u", None, 1, NO_TIME, 0), ("a",), LogPosition(place)) for place in range(4)
+    ]
+    answers = list(as_of(FoldCursor(Fold(settings), [(LogPosition(0), build(views))]), questions, block.read))
     np.testing.assert_array_equal([answer.values[0, 0] for answer in answers], [np.nan, 1, 2, 3])
     assert [answer.query.now_ms for answer in answers] == [0, START_MS, START_MS + 1, START_MS + 2]
 
@@ -122,15 +133,15 @@ def test_a_time_with_the_position_is_when_it_is_asked():
     views = [Event(1, action="view", user_id="u", item_id="a", log_time_ms=START_MS)]
     features = (Count(name="views", actions=("view",), half_life=(Duration("1h"),)),)
     later = TimestampMs(START_MS + 3_600_000)
-    question = Question(Query("", "", "u", None, 1, later, 0), ("a",), LogPosition(1))
-    cursor = Cursor(Fold(settings_of(features)), [(LogPosition(0), build(views))])
+    question = PointInTimeQuestion(Query("", "", "u", None, 1, later, 0), ("a",), LogPosition(1))
+    cursor = FoldCursor(Fold(settings_of(features)), [(LogPosition(0), build(views))])
     (answer,) = as_of(cursor, [question], declared(features, {}).read)
     np.testing.assert_allclose(answer.values, [[0.5]], rtol=1e-3)  # the weights of fading are 4,096 steps an octave
 
 
 def test_a_question_out_of_order_is_refused():
     """Whoever asks about a place that was passed is told so, by position and by time."""
-    cursor = Cursor(Fold(SETTINGS), cut_by(1_000))
+    cursor = FoldCursor(Fold(SETTINGS), cut_by(1_000))
     cursor.to_position(LogPosition(1_500))
     with pytest.raises(OutOfOrder):
         cursor.to_position(LogPosition(1_499))
@@ -142,7 +153,7 @@ def test_a_question_out_of_order_is_refused():
 def test_a_position_after_the_end_is_refused():
     """What is not there cannot be seen, and nobody is told otherwise."""
     with pytest.raises(ValueError, match="end at log position 3000"):
-        Cursor(Fold(SETTINGS), cut_by(1_000)).to_position(LogPosition(EVENTS + 1))
+        FoldCursor(Fold(SETTINGS), cut_by(1_000)).to_position(LogPosition(EVENTS + 1))
 
 
 def test_gathering_loses_nothing():
@@ -151,6 +162,6 @@ def test_gathering_loses_nothing():
     assert [first for first, _ in found] == [0]
     assert found[0][1].rows["event_time_ms"].tobytes() == LOG.rows["event_time_ms"].tobytes()
     fold, other = Fold(SETTINGS), Fold(SETTINGS)
-    Cursor(fold, cut_by(7)).to_end()
+    FoldCursor(fold, cut_by(7)).to_end()
     other.apply(LogPosition(0), LOG)
     assert fold.digest() == other.digest()

@@ -22,7 +22,7 @@ from midstream.features.kinds.kinds import AnyFeature
 from midstream.features.readers.external import External
 from midstream.features.reserved import RESERVED_NAMES
 from midstream.state.fold import Fold
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"
 TEXT = PAGE.read_text("utf-8").split("\n## Kinds\n")[1].split("\n## ")[0]
@@ -30,7 +30,7 @@ ITEMS = ("lamp", "rug", "mug")
 ROW = re.compile(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 TABLES = [each for each in TEXT.split("\n\n") if each.startswith("| column | lamp | rug | mug |")]
 SHOWN = {name: values for table in TABLES for name, *values in ROW.findall(table)}
-LIMITS = Limits(users_max=100, items_max=100, sessions_max=100, index_sessions_max=100, event_ids_max=1_000)
+LIMITS = StateLimits(users_max=100, items_max=100, sessions_max=100, index_sessions_max=100, event_ids_max=1_000)
 
 
 def blocks(language):

@@ -25,7 +25,7 @@ from tests.features.plain_language import (
 from midstream.features import language
 from midstream.features.expressions.tree import NODES_MAX
 from midstream.features.language import PLACEMENT, REQUEST, Condition, condition, number, segment
-from midstream.features.language import Number as NumberText
+from midstream.features.language import NumberExpression as NumberText
 from midstream.state.fold import Fold
 
 

@@ -9,19 +9,19 @@ import pytest
 
 from midstream.core.durations import Duration
 from midstream.core.types import LogPosition
-from midstream.feedback.examples import Wanted, example_schema, outcome_examples, write_examples
+from midstream.feedback.examples import ExampleOptions, example_schema, outcome_examples, write_examples
 from midstream.feedback.rewards import rewards_of
 from midstream.state.fold import Fold
-from midstream.state.settings import EventType, FoldSettings, Limits
-from midstream.testing.followed import FollowedLog
+from midstream.state.settings import EventType, FoldSettings, StateLimits
+from midstream.testing.followed import LogShape
 from midstream.testing.ids import hash_of
 from midstream.testing.join import ReferenceJoin
 
 SETTINGS = FoldSettings(
     outcome_window=Duration("2m"),
-    limits=Limits(outcome_slates_max=500, outcome_items_max=4_000, outcomes_waiting_max=50, users_max=5_000),
+    limits=StateLimits(outcome_slates_max=500, outcome_items_max=4_000, outcomes_waiting_max=50, users_max=5_000),
 )
-LOG = FollowedLog(4_000, late_slates_max=1_000)
+LOG = LogShape(4_000, late_slates_max=1_000)
 REWARDS = {"click": 1.0, "purchase": 5.0, "impression": -0.25}
 
 
@@ -48,7 +48,7 @@ def expected():
 def test_examples_equal_the_plain_join(since, before, tmp_path):
     """Every position of every slate served between two positions, with rewards; written and read back."""
     path = tmp_path / "examples.arrow"
-    wanted = Wanted(LogPosition(since), LogPosition(before), REWARDS)
+    wanted = ExampleOptions(LogPosition(since), LogPosition(before), REWARDS)
     batches = outcome_examples(Fold(SETTINGS), read, wanted)
     count = write_examples(path, batches, example_schema(SETTINGS.action_names()))
     rows = pa.ipc.open_file(path).read_all().to_pylist()
@@ -73,7 +73,7 @@ def test_examples_equal_the_plain_join(since, before, tmp_path):
 def test_slates_from_before_the_log_begins_give_no_example():
     """A base holds them and their events are gone: the others come as they are, whatever was asked for."""
     begin = 3_000
-    wanted = Wanted(LogPosition(0), LogPosition(10**9), REWARDS)
+    wanted = ExampleOptions(LogPosition(0), LogPosition(10**9), REWARDS)
 
     def cut_off():
         return ((first, batch) for first, batch in read() if first >= begin)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from midstream.app.config.schema import Config, ItemsSection
-from midstream.app.ingest.batches import Terms, read_parts
+from midstream.app.ingest.batches import RowTerms, read_parts
 from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import _LIMITS
 from midstream.app.ingest.readers import open_rows
@@ -87,7 +87,7 @@ def recorded(frame):
 def imported(path, options):
     """Return the events of a file, and what is refused of it."""
     with open_rows(path) as opened:
-        parts = list(read_parts(opened, Terms(options, ACCEPT, NOW_MS)))
+        parts = list(read_parts(opened, RowTerms(options, ACCEPT, NOW_MS)))
     return told(concat([part.batch for part in parts])), [each for part in parts for each in part.refused]
 
 
@@ -201,7 +201,7 @@ def test_lists_and_objects_of_polars_are_taken(tmp_path):
             path = tmp_path / f"a.{suffix}"
             write(path)
             with open_rows(path) as opened:
-                (read,) = read_parts(opened, Terms(options, accept, NOW_MS))
+                (read,) = read_parts(opened, RowTerms(options, accept, NOW_MS))
             assert not read.refused
             assert bodies_of(read.batch) == bodies[first:], suffix
 
@@ -230,7 +230,7 @@ def test_a_catalogue_of_a_frame_is_taken_as_it_is_declared(tmp_path):
     pd.DataFrame(columns).astype({"group": "category"}).to_parquet(tmp_path / "d.parquet")
     for name in "abcd":
         with open_rows(tmp_path / f"{name}.parquet") as opened:
-            (part,) = read_parts(opened, Terms(options, ACCEPT, NOW_MS))
+            (part,) = read_parts(opened, RowTerms(options, ACCEPT, NOW_MS))
         events = [event_at(part.batch, at) for at in range(len(part.batch))]
         assert [(each.item_id, msgspec.json.decode(each.body)) for each in events] == [
             ("1", {"price": 10.5, "fresh": True, "category": "7"}),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from midstream.models.histories import Histories
-from midstream.models.items.sequence import SMALL, Sequence, Weights, shapes
+from midstream.models.items.sequence import SMALL, SequenceModel, Weights, shapes
 from midstream.models.vocabulary import ItemVocabulary
 
 HISTORIES = Histories.of([[3, 1, 4], [], [1], [4, 1, 3], [2, 2, 2, 2, 5, 6, 0, 1, 3], [6]])
@@ -24,7 +24,7 @@ def drawn_model(seed=0, *, items=7, ages=5, blocks=2, factors=8, hidden=12, head
     }
     found["norm"][:, :, 0] += 1
     found["last_norm"][0] += 1
-    return Sequence(vocabulary_of(items), Weights(**found), heads)
+    return SequenceModel(vocabulary_of(items), Weights(**found), heads)
 
 
 def _normed(rows, norm):

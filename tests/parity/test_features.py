@@ -25,7 +25,7 @@ from midstream.features.declared import declared
 from midstream.features.kinds import kinds
 from midstream.features.readers.external import External
 from midstream.state.fold import Fold
-from midstream.state.ids.event_ids import Admission, EventIds
+from midstream.state.ids.event_ids import EventAdmission, EventIds
 from midstream.testing.events import Stream, random_event_list, tiny_settings
 from midstream.testing.ids import KEY
 
@@ -72,8 +72,8 @@ OTHER = (
     kinds.ItemAge(name="age"),
     kinds.WordCount(name="words", attribute="title"),
     kinds.FieldMatch(name="text", context="q", attribute="title"),
-    kinds.Diversity(name="odd", attribute="price"),
-    kinds.Diversity(name="odd_tags", attribute="tags"),
+    kinds.CandidateDiversity(name="odd", attribute="price"),
+    kinds.CandidateDiversity(name="odd_tags", attribute="tags"),
     kinds.Match(name="same", attribute="category"),
     kinds.Match(name="same_tags", attribute="tags", scope="user", last=20),
     kinds.LastItems(name="last", last=3),
@@ -360,7 +360,7 @@ def test_values_are_those_of_the_formulas():
     events = random_event_list(6_000, 8, Stream(users=60, items=50, step_ms=20_000))
     batch = build(events)
     ids = EventIds(SETTINGS.limits.event_ids_max, KEY)
-    is_new = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy()) == Admission.NEW
+    is_new = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy()) == EventAdmission.NEW
     fold, formulas, differences = Fold(SETTINGS), Formulas(), defaultdict(list)
     rng = np.random.default_rng(1)
     for stop in range(300, 6_001, 300):

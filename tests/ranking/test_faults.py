@@ -30,7 +30,7 @@ from midstream.core.types import (
     Served,
     Trace,
 )
-from midstream.engine.answer.circuit_breaker import BENCHED, Guards
+from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.caller_items import said_of
 from midstream.ranking.explain.rerun import rerun
@@ -78,7 +78,7 @@ class World:
         for number in range(4):
             self.shop.act("view", "bob", *[f"i{number}"] * (5 - number))
         self.loop = VirtualLoop(lambda: 0.0)
-        self.guards = Guards(self.loop.time, Metrics(CollectorRegistry()))
+        self.guards = CircuitBreaker(self.loop.time, Metrics(CollectorRegistry()))
 
     def close(self) -> None:
         """Let everybody who was cut off come to an end."""

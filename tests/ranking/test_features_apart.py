@@ -27,7 +27,7 @@ from midstream.features.kinds.kinds import (
     cells_of,
 )
 from midstream.features.readers.inputs import Reader
-from midstream.features.readers.request_inputs import ItemField as ItemFieldReader
+from midstream.features.readers.request_inputs import ItemFieldReader
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.frame import FAILED_FEATURES_MAX, read_or_stop
 from midstream.ranking.record.served import ServedRecord, decode_served, encode_served, read_then

@@ -23,7 +23,7 @@ from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity, Likest, Volume
 from midstream.ranking.rules.new_items import Fresh
 from midstream.ranking.rules.promote import Promoted, Shares
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.rules.traces import pack_traces
 from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
@@ -40,7 +40,7 @@ def asked(size: int, seed: int = 0) -> Query:
     return Query("r", "home", None, None, size, TimestampMs(0), seed)
 
 
-def case_of(seed: int) -> tuple[Arrangement, Facts, np.ndarray]:
+def case_of(seed: int) -> tuple[Arrangement, CandidateFacts, np.ndarray]:
     """Every rule but some, over candidates of which some have no score."""
     dice = np.random.default_rng(seed)
     count = int(dice.integers(90, 151))
@@ -53,7 +53,7 @@ def case_of(seed: int) -> tuple[Arrangement, Facts, np.ndarray]:
         (Cap(attribute="a", max=int(dice.integers(1, 5))),) if has[0] else (),
         Diversity(attribute="b", weight=0.8, method=("mmr", "dpp")[seed % 2]) if has[1] else None,
     )
-    facts = Facts(
+    facts = CandidateFacts(
         np.arange(count, dtype=np.int32),
         (codes,) if has[0] else (),
         (codes // 4).astype(np.int32) if has[1] else None,
@@ -97,7 +97,7 @@ def test_a_pin_behind_the_decided_places_stands_there() -> None:
     """What a pin is asked for does not depend on how the other places are filled."""
     score = np.linspace(1, 0, 150, dtype=np.float32)
     frame = FeatureFrame((), np.empty((150, 0), dtype=np.float32))
-    facts = Facts(np.arange(150, dtype=np.int32), pins={120: (3, "pin")})
+    facts = CandidateFacts(np.arange(150, dtype=np.int32), pins={120: (3, "pin")})
     chosen = Arrangement().select(TopK(), asked(130), frame, score, facts).chosen.tolist()
     assert chosen == [*range(3), *range(4, 121), 3, *range(121, 130)]
 
@@ -105,7 +105,7 @@ def test_a_pin_behind_the_decided_places_stands_there() -> None:
 @pytest.mark.parametrize("method", ["mmr", "dpp"])
 def test_more_pins_than_decided_places_move_up_beside_diversity(method) -> None:
     """Nobody else may come, so that all of them stand before their positions; likeness counts for none of them."""
-    facts = Facts(
+    facts = CandidateFacts(
         np.arange(120, dtype=np.int32),
         values=np.zeros((120, 1), dtype=np.int32),
         pins={150 + row: (row, "pin") for row in range(120)},
@@ -136,7 +136,7 @@ def test_no_more_places_are_looked_through_than_are_decided(method, monkeypatch)
     dice = np.random.default_rng(3)
     score = dice.standard_normal(1_000).astype(np.float32)
     codes = dice.integers(0, 30, (1_000, 1)).astype(np.int32)
-    facts = Facts(
+    facts = CandidateFacts(
         np.arange(1_000, dtype=np.int32), (), codes, promotions=(Promoted("p", 0.2, 0.9, dice.random(1_000) < 0.1),)
     )
     frame = FeatureFrame((), np.empty((1_000, 0), dtype=np.float32))

@@ -14,7 +14,7 @@ from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
 from midstream.ranking.rules.new_items import Fresh
 from midstream.ranking.rules.promote import Promoted
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.top_k import TopK
@@ -27,7 +27,7 @@ def asked(size: int, seed: int = 0) -> Query:
     return Query("r", "home", None, None, size, TimestampMs(0), seed)
 
 
-def case_of(seed: int) -> tuple[Arrangement, Facts, np.ndarray, int]:
+def case_of(seed: int) -> tuple[Arrangement, CandidateFacts, np.ndarray, int]:
     """Few candidates, most of them promoted, with pins, caps, shares and positions for new items that come together."""
     dice = np.random.default_rng(seed)
     count, size = int(dice.integers(1, 13)), int(dice.integers(1, 13))
@@ -45,7 +45,7 @@ def case_of(seed: int) -> tuple[Arrangement, Facts, np.ndarray, int]:
         (Cap(attribute="a", max=int(dice.integers(1, 4))),) if has[0] else (),
         Diversity(attribute="b", weight=0.8, method="dpp") if has[1] else None,
     )
-    facts = Facts(
+    facts = CandidateFacts(
         np.arange(count, dtype=np.int32),
         (codes,) if has[0] else (),
         codes // 2 if has[1] else None,
@@ -56,7 +56,7 @@ def case_of(seed: int) -> tuple[Arrangement, Facts, np.ndarray, int]:
     return rules, facts, score, size
 
 
-def broken_by(row: int, chosen: list[int], rules: Arrangement, facts: Facts) -> str:
+def broken_by(row: int, chosen: list[int], rules: Arrangement, facts: CandidateFacts) -> str:
     """Which rule a candidate would break behind a whole slate; empty = none."""
     for cap, codes in zip(rules.caps, facts.capped, strict=True):
         counts = Counter(int(codes[each, 0]) for each in chosen)
@@ -104,7 +104,7 @@ def test_with_one_most_share_and_no_cap_no_slate_could_be_longer(is_promoted, mo
     """Whatever comes first, by score, by likeness, as it is new or because a least share needs it."""
     member, size = np.array(is_promoted, dtype=bool), data.draw(st.integers(1, 16))
     fresh = np.array(data.draw(st.lists(st.booleans(), min_size=len(member), max_size=len(member))), dtype=bool)
-    facts = Facts(
+    facts = CandidateFacts(
         np.arange(len(member), dtype=np.int32),
         values=np.arange(len(member), dtype=np.int32)[:, None] // 3,
         promotions=(Promoted("p", least * most, most, member),),
@@ -122,7 +122,7 @@ def test_with_one_most_share_and_no_cap_no_slate_could_be_longer(is_promoted, mo
 @pytest.mark.parametrize("selector", SELECTORS[::2], ids=repr)
 def test_a_pin_that_moves_up_makes_room_for_a_promotion_behind_it(selector) -> None:
     """One other and four promoted, a half at most: each of three pins of others lets one more of these come."""
-    facts = Facts(
+    facts = CandidateFacts(
         np.arange(8, dtype=np.int32),
         promotions=(Promoted("p", 0.0, 0.5, np.arange(8) >= 4),),
         pins={9: (1, "pin"), 10: (2, "pin"), 11: (3, "pin")},
@@ -137,7 +137,7 @@ def test_a_pin_that_moves_up_makes_room_for_a_promotion_behind_it(selector) -> N
 
 def test_a_pin_behind_one_that_moved_up_stands_at_its_position_where_the_slate_gets_there() -> None:
     """The first pin comes where nobody else may, which lets others come up to the second."""
-    facts = Facts(
+    facts = CandidateFacts(
         np.arange(8, dtype=np.int32),
         promotions=(Promoted("p", 0.0, 0.5, np.arange(8) >= 3),),
         pins={4: (1, "pin"), 5: (2, "pin")},

@@ -17,14 +17,14 @@ from midstream.state.users.recent_items import last_acts
 from midstream.testing.conformance.conformance import check_source
 from midstream.testing.conformance.models import check_item_model
 from midstream.testing.frozen_shop import StillShop
-from midstream.testing.item_models import Beside, BesideOptions, fit_beside
+from midstream.testing.item_models import BesideOptions, CoOccurrence, fit_beside
 
 KINDS = (Als, Ease, Graph, Sequence, Content, TwoTower, Hybrid)
 ITEMS = "abcdefgh"
 SESSIONS = ("abc", "abd", "bcd", "efg", "efh", "agh")
 
 
-def model_of(items: str = ITEMS, sessions: tuple[str, ...] = SESSIONS) -> Beside:
+def model_of(items: str = ITEMS, sessions: tuple[str, ...] = SESSIONS) -> CoOccurrence:
     """Return a model of some sessions whose rows are in the order of some items."""
     vocabulary = ItemVocabulary.of(list(items))
     rows = [[items.index(each) for each in session if each in items] for session in sessions]
@@ -53,7 +53,7 @@ def proposed(shop: StillShop, source: ItemModelSource, model: object | None, **a
 def test_the_model_to_test_with_conforms() -> None:
     """So what is tested with it is tested with a model."""
     model = model_of()
-    read = lambda arrays: Beside(model.vocabulary, arrays["beside"])  # noqa: E731
+    read = lambda arrays: CoOccurrence(model.vocabulary, arrays["beside"])  # noqa: E731
     check_item_model(model, Histories.of([[0, 1], [], [4, 4, 7]]), read)
 
 
@@ -127,7 +127,7 @@ def test_a_source_whose_best_items_are_gone_asks_for_more(monkeypatch: pytest.Mo
     """Four times as many, until its limit is filled, the model has no more, or it was asked for all that it may be."""
     shop, asked = shop_of("ahg"), list[int]()
 
-    class Asked(Beside):
+    class Asked(CoOccurrence):
         def best(self, history: Histories, k: int) -> tuple[Index, Score]:
             asked.append(k)
             return super().best(history, k)

@@ -11,7 +11,7 @@ import msgspec
 from midstream.core.durations import Duration
 from midstream.engine.types import Live
 from midstream.serving.options import ServerOptions
-from midstream.serving.run import Opened, serve
+from midstream.serving.run import OpenedEngine, serve
 from midstream.testing.fakes.engine import FakeEngine
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def opening():
     for each in sys.argv:
         if each.startswith("--log="):
             engine.live = Live("live", each.removeprefix("--log="), os.getpid())
-    yield Opened(cast("Engine", engine), engine.accept)
+    yield OpenedEngine(cast("Engine", engine), engine.accept)
     print(f"stopped with {len(engine.events)} events", flush=True)
 
 

@@ -23,15 +23,15 @@ from uvicorn.server import ServerState
 from midstream.app.config.schema import Config, ItemsSection, Placement, SnapshotsSection
 from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.events import wire
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.features.kinds.kinds import Affinity, Computed, Count, Match, Number, Relevancy
 from midstream.serving.app import App, asgi
 from midstream.serving.http.bounded_protocol import BoundedProtocol
-from midstream.serving.http.read_limits import Bounds, ReadLimits
-from midstream.state.settings import Limits
+from midstream.serving.http.read_limits import ConnectionBounds, ReadLimits
+from midstream.state.settings import StateLimits
 from midstream.testing.bare_http import statuses
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import Rig
@@ -57,7 +57,7 @@ FEATURES = (
     Match(name="like", attribute="tags"),
     Computed(name="both", text="said * 2 + if_nan(dear, 0)"),
 )
-SMALL = Limits(users_max=100, items_max=1_000, click_items_max=500, sessions_max=100, event_ids_max=1_000)
+SMALL = StateLimits(users_max=100, items_max=1_000, click_items_max=500, sessions_max=100, event_ids_max=1_000)
 """Small enough that the tests fill the tables and evict."""
 FEW = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 """For each of some twenty operations."""
@@ -68,7 +68,7 @@ SOME = settings(max_examples=40)
 class Door:
     """An ASGI app in front of a running engine: each request is answered on the engine's own event loop."""
 
-    running: Running
+    running: Instance
     app: App
     portal: BlockingPortal
 
@@ -578,7 +578,7 @@ async def answers_over(app, pieces):
     config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None, access_log=False)
     config.load()
     limits = ReadLimits(8_192, PATIENCE_S, 16_384, PATIENCE_S)
-    protocol = BoundedProtocol(config, ServerState(), {}, asyncio.get_running_loop(), bounds=Bounds(limits))
+    protocol = BoundedProtocol(config, ServerState(), {}, asyncio.get_running_loop(), bounds=ConnectionBounds(limits))
     wire = Wire()
     protocol.connection_made(wire)
     async with asyncio.timeout(PATIENCE_S):

@@ -17,7 +17,7 @@ import pytest
 from midstream.core.durations import Duration
 from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.events.schema import Event, build
-from midstream.features.as_of import Cursor, Question, as_of
+from midstream.features.as_of import FoldCursor, PointInTimeQuestion, as_of
 from midstream.features.declared import declared
 from midstream.features.kinds.kinds import AnyFeature, Count, Since, Statistic, cells_of
 from midstream.state.fold import Fold
@@ -128,10 +128,12 @@ def as_we_read(events, questions):
         for event in events
     ]
     asking = [
-        Question(Query("r", "home", each["user_id"], None, 1, TimestampMs(each["now_ms"]), 1), (each["item_id"],))
+        PointInTimeQuestion(
+            Query("r", "home", each["user_id"], None, 1, TimestampMs(each["now_ms"]), 1), (each["item_id"],)
+        )
         for each in questions
     ]
-    cursor = Cursor(fold, [(LogPosition(0), build([*catalogue, *acts]))])
+    cursor = FoldCursor(fold, [(LogPosition(0), build([*catalogue, *acts]))])
     found = [answer.values[0] for answer in as_of(cursor, asking, block.read)]
     return dict(zip(block.names, np.array(found).T, strict=True))
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from midstream.evaluation.metrics.click_metrics import auc, log_losses
-from midstream.evaluation.metrics.list_metrics import ACCURACY, Wanted, hits_of
+from midstream.evaluation.metrics.list_metrics import ACCURACY, RelevantItems, hits_of
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
 PYTHON_VARIABLE = "MIDSTREAM_RANX_PYTHON"
@@ -43,7 +43,7 @@ def test_values_equal_those_of_kept_libraries(python, tmp_path):
     subprocess.run([python, str(PEER), str(tmp_path)], check=True, timeout=540)
     theirs = json.loads((tmp_path / "values.json").read_text())
     filled = np.array([each + [-1] * (LENGTH - len(each)) for each in lists], dtype=np.int32)
-    right = Wanted.of(wanted)
+    right = RelevantItems.of(wanted)
     ours = {
         f"{name}@{k}": metric(hits_of(filled, right), right.counts, k)
         for name, metric in ACCURACY.items()

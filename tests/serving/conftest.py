@@ -6,7 +6,7 @@ import httpx
 import msgspec
 import pytest
 
-from midstream.serving.app import Upkeep, asgi
+from midstream.serving.app import Maintenance, asgi
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
 from midstream.testing.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
@@ -30,7 +30,7 @@ class Client:
             engine.accept,
             own,
             dead_letters,
-            Upkeep(
+            Maintenance(
                 cast("Any", self.rebuilder),
                 cast("Any", self.eraser),
                 cast("Any", self.champions),

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from midstream.core.errors import ConfigInvalid
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.http.hosts import host_faults
-from midstream.serving.http.loop_delay import Arrivals
+from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.http.target import ABSOLUTE_TARGET
 from midstream.serving.openapi.docs_page import DOCS_PATH
 from midstream.serving.options import ServerOptions
@@ -49,7 +49,7 @@ class Behind:
     """What stands behind the gate: notes what was let in, and answers 204."""
 
     def __init__(self):
-        self.arrivals = Arrivals(lambda: 0.0)
+        self.arrivals = LoopArrivals(lambda: 0.0)
         self.metrics = Metrics(CollectorRegistry())
         self.let_in = []
 
@@ -333,7 +333,7 @@ def test_refusals_are_no_queue():
     """A page that sends hundreds of requests for a while makes no question late that comes after them."""
     now = [0.0]
     behind = Behind()
-    behind.arrivals = Arrivals(lambda: now[0])
+    behind.arrivals = LoopArrivals(lambda: now[0])
     gate = Gate(behind=behind)
     for _ in range(500):
         now[0] += 0.001

@@ -14,7 +14,7 @@ from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.facts import Facts
 from midstream.serving.options import ServerOptions
-from midstream.serving.run import Opened, StopSignals, serve_until_stopped
+from midstream.serving.run import OpenedEngine, StopSignals, serve_until_stopped
 from midstream.testing.fakes.engine import FakeEngine
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def test_a_stop_that_is_asked_for_while_the_address_is_announced(tmp_path: Path,
     engine = FakeEngine()
     before = [signal.getsignal(each) for each in STOPS]
 
-    def opening() -> AbstractAsyncContextManager[Opened]:
+    def opening() -> AbstractAsyncContextManager[OpenedEngine]:
         @asynccontextmanager
-        async def opened() -> AsyncGenerator[Opened]:
+        async def opened() -> AsyncGenerator[OpenedEngine]:
             seen.append("open")
             letters = DeadLetters(tmp_path / "dead", RealDisk())
-            yield Opened(cast("Engine", engine), lambda: cast("Accept", None), letters)
+            yield OpenedEngine(cast("Engine", engine), lambda: cast("Accept", None), letters)
             letters.close()
             seen.append("closed")
 

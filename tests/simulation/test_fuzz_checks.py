@@ -23,10 +23,10 @@ from midstream.testing.fuzz.faults import TURNS
 from midstream.testing.fuzz.joined import check_forgotten, check_join
 from midstream.testing.fuzz.ledger import Broken, Forgotten, Ledger
 from midstream.testing.fuzz.letters import check_letters, last_number
-from midstream.testing.fuzz.model import Model
+from midstream.testing.fuzz.model import ExpectedState
 from midstream.testing.fuzz.proof import check_acknowledged
-from midstream.testing.fuzz.traffic import Batch
-from midstream.testing.fuzz.world import HEALTHY_S_MAX, World
+from midstream.testing.fuzz.traffic import TrafficBatch
+from midstream.testing.fuzz.world import HEALTHY_S_MAX, FuzzWorld
 from midstream.testing.ids import hash_of
 from midstream.testing.virtual_loop import VirtualLoop, only_virtual
 
@@ -41,7 +41,7 @@ def row(number, item):
 @pytest.mark.parametrize("outcome", ["recorded", "duplicate"])
 def test_an_acknowledged_order_may_not_vanish(outcome):
     """At least one of its rows stands before the position that was told; another item may have been refused."""
-    ledger, batch = Ledger(), Batch([dict(ORDER)])
+    ledger, batch = Ledger(), TrafficBatch([dict(ORDER)])
     ledger.note_sent(batch)
     ledger.note_answer(batch, EventsAnswer(1, 0, (), results=(Result(0, outcome),)), LogPosition(1))
     other = Event(Kind.TICK)
@@ -60,12 +60,12 @@ def test_an_acknowledged_order_may_not_vanish(outcome):
 def test_the_catalogue_outlives_an_erasure():
     """Of a log that was written anew each change of an item stands as it was, unless a blanked event had its id too."""
     ledger = Ledger()
-    change = Batch([{"type": "item", "operation": "delete", "event_id": "e", "item_id": "a"}])
+    change = TrafficBatch([{"type": "item", "operation": "delete", "event_id": "e", "item_id": "a"}])
     ledger.note_sent(change)
     ledger.note_answer(change, EventsAnswer(1, 0, (), results=(Result(0, "recorded"),)), LogPosition(1))
     with pytest.raises(Broken, match="e was acknowledged at 1"):
         check_acknowledged((), ledger, may_refuse=True, is_rewritten=True)
-    ledger.note_sent(Batch([{"type": "view", "event_id": "e", "user_id": "u1", "item_id": "a"}]))
+    ledger.note_sent(TrafficBatch([{"type": "view", "event_id": "e", "user_id": "u1", "item_id": "a"}]))
     check_acknowledged((), ledger, may_refuse=True, is_rewritten=True)
 
 
@@ -75,7 +75,7 @@ def test_all_is_well_in_time_or_not_at_all(takes_s, is_late, tmp_path):
     loop = VirtualLoop(lambda: 0.0)
     names = ({name: act.weight for name, act in ACTS.items()}, {name: turn.weight for name, turn in TURNS.items()})
     with only_virtual(loop):
-        world = World(1, 1, drawn(Dice(1), *names), tmp_path, loop)
+        world = FuzzWorld(1, 1, drawn(Dice(1), *names), tmp_path, loop)
 
         async def is_well():
             loop.spend(takes_s)
@@ -144,7 +144,7 @@ JOINED = (slate("r", "u1"), slate("s", "u2"), click(1, "r"), click(2, "t"), clic
 
 def folded(events):
     """The state after some events, and the model."""
-    fold, model = Fold(tiny_settings()), Model(tiny_settings(), NOTHING)
+    fold, model = Fold(tiny_settings()), ExpectedState(tiny_settings(), NOTHING)
     fold.apply(LogPosition(0), build(events))
     for each in events:
         model.fold(each)

@@ -29,7 +29,7 @@ from midstream.core.types import TimestampMs
 from midstream.engine import child_process
 from midstream.engine.child_process import Ended
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import Said
 from midstream.engine.snapshots import snapshots
 from midstream.engine.types import Ask, FollowerView
@@ -39,11 +39,11 @@ from midstream.events.json.decode import decode_objects
 from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.serving.events.ingest import Ingest
 from midstream.serving.options import ServerOptions
-from midstream.simulation.audience import DAY_MS, AudienceOptions, Page
+from midstream.simulation.audience import DAY_MS, AudienceOptions, VisitedPage
 from midstream.simulation.engine_policy import opening
-from midstream.simulation.policies import Policy, Slate
+from midstream.simulation.policies import PageSlate, Policy
 from midstream.simulation.season import START_MS, SeasonOptions, run_season
-from midstream.simulation.shop import Shop
+from midstream.simulation.shop import SimulatedShop
 from midstream.testing.disks import DiskFault, FailingDisk, ForgetfulDisk
 from midstream.testing.fakes.models import publish_chain
 from midstream.testing.fakes.rebuilds import run_in_process
@@ -115,9 +115,9 @@ class Day:
     """The folder, the clock and the process of now."""
 
     folder: Path
-    shop: Shop
+    shop: SimulatedShop
     now_ms: int = START_MS
-    running: Running | None = None
+    running: Instance | None = None
     letters: DeadLetters | None = None
     disk: FailingDisk = field(default_factory=lambda: FailingDisk(cast("ForgetfulDisk", KeepingDisk())))
     rows: dict[str, int] = field(default_factory=dict[str, int])
@@ -131,7 +131,7 @@ class Day:
         return DataFolder(self.folder / DATA_NAME)
 
     @property
-    def open(self) -> Running:
+    def open(self) -> Instance:
         """What is open."""
         assert self.running is not None
         return self.running
@@ -190,12 +190,12 @@ class Day:
             await self.look()
         self.now_ms = max(self.now_ms, now_ms)
 
-    async def fill(self, page: Page) -> Slate:
+    async def fill(self, page: VisitedPage) -> PageSlate:
         """Fill a page of the simulator."""
         await self.pass_to(page.time_ms)
         answer = await self.open.engine.recommend(Ask("home", page.person.user_id, page.session_id, 5))
         rows = [self.rows[each.id] for each in answer.items if each.id in self.rows]
-        return Slate(np.array(rows, dtype=np.int64), answer.request_id)
+        return PageSlate(np.array(rows, dtype=np.int64), answer.request_id)
 
     async def learn(self, events: Any) -> None:
         """Record what was done on a page."""

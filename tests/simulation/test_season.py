@@ -18,10 +18,10 @@ from midstream.simulation import connection, engine_policy, trials
 from midstream.simulation.audience import PAGE_STREAM, AudienceOptions
 from midstream.simulation.comparison import compare, interval
 from midstream.simulation.engine_policy import EngineQuestion, engine_in_process, engine_over_http
-from midstream.simulation.policies import Policy, Slate, oracle_policy, popularity_policy, random_policy
+from midstream.simulation.policies import PageSlate, Policy, oracle_policy, popularity_policy, random_policy
 from midstream.simulation.season import SeasonOptions, run_season
 from midstream.simulation.trials import Trials, run_trials, seeds_of
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 from midstream.testing.rig import Rig, view
 
 SEEDS = (1, 2, 3)
@@ -68,7 +68,7 @@ def peeking(options: SeasonOptions) -> Policy:
         person = page.person
         key = (person.seed, PAGE_STREAM, person.number, person.visitor.visit_count, page.number)
         luck = np.random.default_rng(key).random(options.product_count + options.launch_count)
-        return Slate(np.argsort(luck[: page.on_sale])[:10])
+        return PageSlate(np.argsort(luck[: page.on_sale])[:10])
 
     async def learn(_events):
         """Learn nothing."""
@@ -123,10 +123,10 @@ class InProcess:
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
     async def ask(self, question):
-        return msgspec.json.decode(await self._post("/v1/recommendations", question), type=connection.Slate)
+        return msgspec.json.decode(await self._post("/v1/recommendations", question), type=connection.SlateReply)
 
     async def tell(self, event):
-        return msgspec.json.decode(await self._post("/v1/events", event), type=connection.Told)
+        return msgspec.json.decode(await self._post("/v1/events", event), type=connection.Acknowledgement)
 
     async def close(self):
         await self.client.aclose()
@@ -137,7 +137,7 @@ class InProcess:
         return answer.content
 
 
-LIMITS = Limits(users_max=2_000, items_max=2_000, click_items_max=1_000, sessions_max=9_000, event_ids_max=9_000)
+LIMITS = StateLimits(users_max=2_000, items_max=2_000, click_items_max=1_000, sessions_max=9_000, event_ids_max=9_000)
 SERVED = Config(limits=LIMITS, placements=(Placement(deadline=Duration("2s")),))
 
 

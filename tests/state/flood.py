@@ -10,7 +10,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch
 from midstream.events.schema import ROW, TIME_SENT, Event, build
 from midstream.state.fold import Fold
-from midstream.state.ids.vocabulary import Count
+from midstream.state.ids.vocabulary import VocabularyCount
 from midstream.state.settings import FoldSettings
 
 START_MS = 1_750_000_000_000
@@ -36,9 +36,9 @@ def main() -> None:
                 "resident_bytes": resident_bytes(),
                 "distinct_users": USERS,
                 "user_count": int(vocabulary.user_count),
-                "evicted": int(vocabulary.counts[Count.USER_EVICTED]),
+                "evicted": int(vocabulary.counts[VocabularyCount.USER_EVICTED]),
                 "click_item_count": int(vocabulary.click_item_count),
-                "refused_items": int(vocabulary.counts[Count.ITEM_REFUSED]),
+                "refused_items": int(vocabulary.counts[VocabularyCount.ITEM_REFUSED]),
                 "catalogue_intact": bool((known >= 0).all() and vocabulary.in_catalogue[known].all()),
             }
         )

@@ -8,7 +8,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.collisions import twin_of, twins
 from midstream.testing.events import START_MS, served_body
 
@@ -17,7 +17,7 @@ MALLORY = twin_of(ANN)
 ITEM = "best-seller-0001"
 MADE_ITEM = twin_of(ITEM)
 NOW = TimestampMs(START_MS)
-SETTINGS = FoldSettings(limits=Limits(users_max=200, items_max=200, click_items_max=200, event_ids_max=200))
+SETTINGS = FoldSettings(limits=StateLimits(users_max=200, items_max=200, click_items_max=200, event_ids_max=200))
 
 
 def fold_of(*events):

@@ -19,7 +19,7 @@ from midstream.events.schema import Event, build, cut, event_at, pick
 from midstream.state.fold import LEAVES, Fold, part, parts
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import (
     START_MS,
     Stream,
@@ -48,7 +48,7 @@ print(fold.digest())
 
 def roomy_settings():
     """Return settings under which nothing is evicted, with the attributes of the streams."""
-    limits = Limits(
+    limits = StateLimits(
         users_max=1_000, items_max=1_000, click_items_max=500, event_ids_max=50_000, index_sessions_max=9_000
     )
     return FoldSettings(attributes=tiny_settings().attributes, segment="context.page", limits=limits)

@@ -13,7 +13,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build, cut
 from midstream.state.fold import Fold
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import START_MS, cuts
 from midstream.testing.ids import hash_of
 from midstream.testing.reference import Reference
@@ -29,7 +29,7 @@ def settings_of(**maxima):
     """Return settings of few actions, short sessions and rings."""
     small = {"users_max": 50, "items_max": 50, "click_items_max": 50, "user_ring_max": 4, "session_items_max": 3}
     small |= {"sessions_max": 99, "index_sessions_max": 99, "event_ids_max": 999, "requests_max": 9, "hot_items_max": 9}
-    limits = Limits(**(small | maxima))
+    limits = StateLimits(**(small | maxima))
     return FoldSettings(session_gap=Duration("2m"), attributes={"category": "category"}, limits=limits)
 
 
@@ -216,7 +216,7 @@ def test_merging_an_unknown_user_makes_the_alias_alone():
 def test_a_slot_that_was_given_up_is_taken_before_any_other():
     """Before growth and before eviction; the list of the least recently seen stays exact."""
     settings = settings_of()
-    settings = FoldSettings(limits=Limits(users_max=3, items_max=9, click_items_max=9))
+    settings = FoldSettings(limits=StateLimits(users_max=3, items_max=9, click_items_max=9))
     fold = folded(view("a", "x"), view("b", "x"), view("c", "x"), merge("c", "b"), view("d", "x"), settings=settings)
     assert fold.vocabulary.user_index("d") == 1
     assert fold.counts()["user_evicted"] == 0

@@ -6,7 +6,7 @@ import pytest
 from midstream.core.durations import Duration
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
-from midstream.state.settings import EventType, FoldSettings, Limits
+from midstream.state.settings import EventType, FoldSettings, StateLimits
 from midstream.state.sizes import sizes_max
 from midstream.testing.events import tiny_settings
 
@@ -21,7 +21,7 @@ ODD = FoldSettings(
         Cell("user_attribute", ("view",), half_life_ms=1_000, attribute="a"),
         Cell("user_item", ("impression",)),
     ),
-    limits=Limits(users_max=999, items_max=1_001, click_items_max=7, user_ring_max=13, index_items_max=255),
+    limits=StateLimits(users_max=999, items_max=1_001, click_items_max=7, user_ring_max=13, index_items_max=255),
 )
 
 
@@ -31,8 +31,8 @@ def test_sizes_are_those_of_the_tables(settings: FoldSettings) -> None:
     assert sizes_max(settings) == {name: each.bytes_max for name, each in Fold(settings).sizes().items()}
 
 
-@pytest.mark.parametrize("name", Limits.__struct_fields__)
+@pytest.mark.parametrize("name", StateLimits.__struct_fields__)
 def test_the_largest_maxima_have_a_size_too(name: str) -> None:
     """Nothing overflows, and nothing is reserved."""
-    limits = msgspec.structs.replace(Limits(), **{name: 2**31 - 1})
+    limits = msgspec.structs.replace(StateLimits(), **{name: 2**31 - 1})
     assert sum(sizes_max(FoldSettings(limits=limits)).values()) >= sum(sizes_max(FoldSettings()).values())

@@ -18,7 +18,7 @@ from midstream.models.descriptions import Description
 from midstream.models.items.ease import EaseOptions, fit_ease
 from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import blanked_body
-from midstream.state.ids.vocabulary import Count
+from midstream.state.ids.vocabulary import VocabularyCount
 from midstream.state.settings import FoldSettings
 from midstream.testing.collisions import twin_of
 from midstream.testing.events import cuts, event_batches, tiny_settings
@@ -219,9 +219,9 @@ def plain(batch: EventBatch, settings: FoldSettings) -> list[tuple[tuple[int, st
     kept: dict[int, tuple[str, str]] = {}
     for position in range(len(batch)):
         event = event_at(batch, position)
-        before = int(fold.vocabulary.counts[Count.DUPLICATE] + fold.vocabulary.counts[Count.ERASED])
+        before = int(fold.vocabulary.counts[VocabularyCount.DUPLICATE] + fold.vocabulary.counts[VocabularyCount.ERASED])
         fold.apply(LogPosition(position), build([event]))
-        after = int(fold.vocabulary.counts[Count.DUPLICATE] + fold.vocabulary.counts[Count.ERASED])
+        after = int(fold.vocabulary.counts[VocabularyCount.DUPLICATE] + fold.vocabulary.counts[VocabularyCount.ERASED])
         if after != before or hidden(event, position):
             continue
         if event.kind == Kind.USER and event.operation == Operation.DELETE:

@@ -8,7 +8,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, NotFound
-from midstream.models.artifact.artifact import Content, Draft, read_manifest
+from midstream.models.artifact.artifact import ArtifactContent, Draft, read_manifest
 from midstream.models.artifact.golden import item_content
 from midstream.models.histories import Histories
 from midstream.models.items.item_to_item import ItemToItem
@@ -107,7 +107,7 @@ def test_a_version_that_does_not_answer_as_it_should_is_not_published(tmp_path: 
     model = model_of()
     content = item_content(model, HISTORIES)
     draft = Draft(name="near", kind="item_to_item", vocabulary_hash=model.vocabulary.content_hash)
-    broken = Content({**content.arrays, "weight": np.full_like(model.weight, np.nan)})
+    broken = ArtifactContent({**content.arrays, "weight": np.full_like(model.weight, np.nan)})
     with pytest.raises(ArtifactInvalid, match="NaN"):
         registry.publish(draft, broken)
     assert registry.versions("near") == [first]

@@ -45,14 +45,14 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.history.sealer import Sealer, SealOptions
 from midstream.engine.ingest.import_runs import close_run
 from midstream.engine.ingest.log_reader import catch_up
-from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, Writer
-from midstream.engine.instance import Running, Started
+from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, LogWriter
+from midstream.engine.instance import Instance, Started
 from midstream.engine.log_opening import open_log
 from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
-from midstream.engine.rebuild.rebuilder import Beside, Rebuilder
-from midstream.engine.recommender import Shop
+from midstream.engine.rebuild.rebuilder import ConfigStore, Rebuilder
+from midstream.engine.recommender import Recommender
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
@@ -88,7 +88,7 @@ class Outside:
     entropy: Callable[[int], bytes] = os.urandom
     disk: Disk = field(default_factory=RealDisk)
     """Makes the file calls of the log."""
-    writer: Callable[..., Writer] = Writer
+    writer: Callable[..., LogWriter] = LogWriter
     worked_s: Callable[[], float] = time.thread_time
 
 
@@ -163,7 +163,7 @@ def open_running(
     notify: Notify = nobody,
     *,
     may_serve_before: bool = False,
-) -> Running:
+) -> Instance:
     """Open the data in ``folder`` and bring its state to the log's end; ``start`` what is returned.
 
     Cost: the newest snapshot's bytes, then about 2 µs for each event after it.
@@ -233,7 +233,7 @@ class _Answering:
     wanted: Service | None
 
 
-def _assembled(folder: Path, config: Config, outside: Outside, started: Started, answering: _Answering) -> Running:
+def _assembled(folder: Path, config: Config, outside: Outside, started: Started, answering: _Answering) -> Instance:
     """Return an engine with all that goes on beside it; nothing of that is started."""
     data, engine, service = DataFolder(folder / DATA_NAME), answering.engine, answering.service
     each = config.snapshots
@@ -247,7 +247,7 @@ def _assembled(folder: Path, config: Config, outside: Outside, started: Started,
     )
     champions.begin()
     snapshotter.when_written(champions.prune)
-    return Running(
+    return Instance(
         engine,
         snapshotter,
         sealer,
@@ -305,7 +305,7 @@ class _Chosen:
     """What a start begins with, and what is to be put in its place; None = nothing."""
 
     service: Service
-    loaded: snapshots.Loaded
+    loaded: snapshots.FoundSnapshot
     wanted: Service | None
 
     def with_placements(self, folder: Path) -> tuple[Service, Service | None]:
@@ -336,14 +336,14 @@ def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: 
     return _Chosen(service, older, wanted) if older.fold.log_position > loaded.fold.log_position else chosen
 
 
-def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engine) -> Beside:
+def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engine) -> ConfigStore:
     """Return what the rebuilder reads and writes of configurations."""
 
     def read(now: Service, said: Sequence[PlacementVersion]) -> Service:
         config = config_again(folder, now.file)
         return changed(folder, service_of(folder, config, keyed(data, config.fold_settings())), said)
 
-    return Beside(
+    return ConfigStore(
         read=read,
         write=lambda service: keep_config(data, service.config),
         differs_at_start=lambda running, wanted: differs_at_start(running.config, wanted.config),
@@ -394,7 +394,9 @@ def _remember(data: DataFolder, service: Service, log: EventLog) -> None:
     remember(data, service.file, service.settings, Span(begin, log.end), service.config)
 
 
-def loaded_state(data: DataFolder, settings: FoldSettings, log: SegmentReader, end: LogPosition) -> snapshots.Loaded:
+def loaded_state(
+    data: DataFolder, settings: FoldSettings, log: SegmentReader, end: LogPosition
+) -> snapshots.FoundSnapshot:
     """Return the state from the newest good snapshot before a log position, that of the log's beginning without one.
 
     Raises:
@@ -408,7 +410,7 @@ def loaded_state(data: DataFolder, settings: FoldSettings, log: SegmentReader, e
         raise ConfigInvalid((Fault("$.limits", came, right, "docs/configuration.md"),)) from error
 
 
-def open_shop(folder: str | Path, config: Config | None = None) -> Shop:
+def open_shop(folder: str | Path, config: Config | None = None) -> Recommender:
     """Open a folder for a program that embeds the engine; use what is returned in a ``with`` block.
 
     Args:
@@ -423,7 +425,7 @@ def open_shop(folder: str | Path, config: Config | None = None) -> Shop:
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     running = open_running(root, config or config_of(root))
-    return Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock()))
+    return Recommender(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock()))
 
 
 def accept_of(config: Config, limits: Limits | None = None, *, trusted: bool = False) -> Accept:

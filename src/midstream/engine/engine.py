@@ -13,7 +13,7 @@ from midstream.core.errors import AppendFailed, DiskFull, ErasuresFull, Midstrea
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, Models, TimestampMs
 from midstream.engine.answer.answering import Answering
-from midstream.engine.answer.circuit_breaker import GuardOptions, Guards
+from midstream.engine.answer.circuit_breaker import CircuitBreaker, GuardOptions
 from midstream.engine.answer.feature_reads import view_of, views_of, with_live
 from midstream.engine.answer.lookups import item_view, served_record, user_view
 from midstream.engine.answer.query_mapping import count_outcomes
@@ -23,12 +23,12 @@ from midstream.engine.erasure_capacity import ErasurePlaces
 from midstream.engine.gauges import set_gauges
 from midstream.engine.health import Concern, health_of
 from midstream.engine.in_service import InService
-from midstream.engine.ingest.dedupe import Intake
-from midstream.engine.ingest.fold_scheduler import Folding
-from midstream.engine.ingest.served_buffer import Outbox
+from midstream.engine.ingest.dedupe import Deduplication
+from midstream.engine.ingest.fold_scheduler import FoldScheduler
+from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.ingest.served_forwarder import Forwarding
 from midstream.engine.ingest.ticks import TICK_MS, append_tick
-from midstream.engine.ingest.writer import Entry, Writer, Written
+from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
 from midstream.engine.operational_log import append_fact, erasure_fact
 from midstream.engine.pending_erasures import ErasureAges, erase_event, last_erasure
 from midstream.engine.tokens import RequestIds, position_token
@@ -68,7 +68,7 @@ class Host:
     """Seconds that never go back."""
     request_ids: RequestIds
     """Makes request ids and seeds; knows its own."""
-    writer: Callable[..., Writer] = Writer
+    writer: Callable[..., LogWriter] = LogWriter
     """Makes what stands in front of the log: a thread, or in a simulation turns of the loop."""
     worked_s: Callable[[], float] | None = None
     """Seconds that the processor worked for this thread; None = as long as time went by."""
@@ -111,8 +111,8 @@ class Engine:
         self._options = options or EngineOptions()
         self.facts = Facts(host.monotonic)
         """What is to be in the log of the process, and is not yet."""
-        self._folding = Folding(fold, host.monotonic, metrics)
-        self._intake = Intake(fold)
+        self._folding = FoldScheduler(fold, host.monotonic, metrics)
+        self._intake = Deduplication(fold)
         self._writer = self._options.forwarding or host.writer(
             log,
             host.clock,
@@ -128,8 +128,8 @@ class Engine:
         forwarding = self._options.forwarding
         self.concerns: dict[str, str] = {} if forwarding is None else forwarding.concerns
         """What an operator should look at while all goes on, by what it is about; health shows it."""
-        self._outbox = Outbox(self._writer, self._takes_nothing, metrics, self.concerns)
-        self.guards = Guards(host.monotonic, metrics, self._options.guards, self.facts)
+        self._outbox = ServedBuffer(self._writer, self._takes_nothing, metrics, self.concerns)
+        self.guards = CircuitBreaker(host.monotonic, metrics, self._options.guards, self.facts)
         """Which parts of plans are left out for a while."""
         self._answering = Answering(self, self._folding, self._outbox if self._options.logs_served else None)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -226,7 +226,7 @@ class Engine:
             Overloaded: The engine is stopping.
             MidstreamError: What ``replace`` raises, and ``OSError``; the log stays.
         """
-        if not isinstance(self._writer, Writer):
+        if not isinstance(self._writer, LogWriter):
             message = "a process that follows another has no log of its own"
             raise Overloaded(message)
         loop = asyncio.get_running_loop()
@@ -303,7 +303,7 @@ class Engine:
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):
             try:
-                self._outbox.submit(Entry(admitted.batch, ticket, admitted.prints))
+                self._outbox.submit(QueueEntry(admitted.batch, ticket, admitted.prints))
             except (Overloaded, AppendFailed) as error:
                 if isinstance(error, Overloaded):
                     self.metrics.count_overload("events")
@@ -456,12 +456,12 @@ class Engine:
         """Whether the log is closed to every event; a full disk is not, it is tried again."""
         return self._refusal is not None and not isinstance(self._refusal, DiskFull)
 
-    def _hand_back(self, written: Written) -> None:
+    def _hand_back(self, written: WrittenFrame) -> None:
         """Called on the log thread: go on on the owner's."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._on_written, written)
 
-    def _on_written(self, written: Written) -> None:
+    def _on_written(self, written: WrittenFrame) -> None:
         if written.error is not self._refusal:
             self.facts.note(append_fact(written.error, self.log.end))
         self._refusal = written.error

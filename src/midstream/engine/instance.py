@@ -37,7 +37,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Running:
+class Instance:
     """One open data folder."""
 
     engine: Engine

@@ -14,12 +14,12 @@ import numpy as np
 
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import LogPosition
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import Said
 from midstream.engine.placements.views import PlacementDetail, PlacementView, Preview
 from midstream.engine.request_validation import ask_of, feature_ask_of, id_of, many_asks_of, page_asks_of, rank_ask_of
 from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded, Value
-from midstream.events.arrow.c_stream import Frame
+from midstream.events.arrow.c_stream import DataFrameLike
 from midstream.events.faults import shown
 from midstream.events.json.decode import decode_objects
 from midstream.events.wire import Accept
@@ -85,13 +85,13 @@ class FeatureRequest(TypedDict, total=False):
     features: Sequence[str]
 
 
-class Shop:
+class Recommender:
     """One open data folder for programs that embed the engine. Use it in a ``with`` block.
 
     Every method waits for its answer; several threads may call at once.
     """
 
-    def __init__(self, running: Running, accept: Callable[[], Accept]) -> None:
+    def __init__(self, running: Instance, accept: Callable[[], Accept]) -> None:
         """Serve from ``running``; ``accept`` says what events may look like now."""
         self.running = running
         self._accept = accept
@@ -158,7 +158,7 @@ class Shop:
         finally:
             self.running.engine.log.close()
 
-    def record(self, events: Mapping[str, object] | Sequence[Mapping[str, object]] | Frame) -> Recorded:
+    def record(self, events: Mapping[str, object] | Sequence[Mapping[str, object]] | DataFrameLike) -> Recorded:
         """Record an event or several, of the same form as ``POST /v1/events`` takes; durable and applied on return.
 
         Args:
@@ -172,14 +172,14 @@ class Shop:
             AppendFailed: The log could not be made durable.
             Overloaded: Too many events wait.
         """
-        if isinstance(events, Frame):
+        if isinstance(events, DataFrameLike):
             return self._record_table(events)
         decoded = decode_objects(_listed(events), self._accept())
         if decoded.rejected:
             raise RequestInvalid(tuple(each.fault for each in decoded.rejected))
         return self._wait(lambda: self.running.engine.record(decoded.batch))
 
-    def _record_table(self, frame: Frame) -> Recorded:
+    def _record_table(self, frame: DataFrameLike) -> Recorded:
         from midstream.events.dataframe_input import batches_of  # Arrow takes 0.2 s and 40 MB where it is used
         from midstream.events.pieces import PIECE_LIMITS, table_piece
 

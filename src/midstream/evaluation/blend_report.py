@@ -17,9 +17,9 @@ from midstream.core.types import Moment
 from midstream.evaluation.blend_fit import FittedBlend, alone, fit_blend
 from midstream.evaluation.data.datasets import NextItemData, Split
 from midstream.evaluation.data.importing import DATA_SETTINGS, folded
-from midstream.evaluation.data.interactions import Interactions, Rows
+from midstream.evaluation.data.interactions import InteractionTable, Rows
 from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
-from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH, put, questions_of
 from midstream.evaluation.replay import ReplayOptions, rows_asked, run_replay
 from midstream.evaluation.settings_file import PAGE, read_settings, write_settings
@@ -72,9 +72,9 @@ class PartFigures:
     name: str
     hit_rate: Estimate
     mrr: Estimate
-    hit_rate_difference: Difference
+    hit_rate_difference: PairedDifference
     """Less the best part's; the best part is the source that is worth most on the validation part."""
-    mrr_difference: Difference
+    mrr_difference: PairedDifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def fit_next_item(data: NextItemData, contest: Contest, settings_path: Path) -> 
     return _report(data.name, contest, fit, part(data.reporting()), validation_learned=data.validation_learned)
 
 
-def fit_replay(name: str, rows: Interactions, contest: Contest, settings_path: Path) -> BlendReport:
+def fit_replay(name: str, rows: InteractionTable, contest: Contest, settings_path: Path) -> BlendReport:
     """Fit on the first rows of a data set in time order, then judge on the rows after them.
 
     Args:
@@ -186,7 +186,7 @@ def fit_replay(name: str, rows: Interactions, contest: Contest, settings_path: P
     """
     border = int(len(rows) * contest.validation_share)
 
-    def part(of: Interactions, asked_from: int) -> _Part:
+    def part(of: InteractionTable, asked_from: int) -> _Part:
         asked = rows_asked(of, asked_from)
 
         def ask(numbers: Rows, judge: Judge) -> None:

@@ -16,11 +16,11 @@ from midstream.core.types import FeatureFrame, Index, Query, Score, TimestampMs
 from midstream.evaluation.data.interactions import Rows
 from midstream.evaluation.metrics.list_metrics import attribute_diversity
 from midstream.evaluation.metrics.metrics import coverage, discounted_gain, hit, rank_of
-from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.evaluation.source_proposals import Offsets
 from midstream.ranking.rules.arrangement import Arrangement
 from midstream.ranking.rules.diversity import Diversity
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.top_k import TopK
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -54,9 +54,9 @@ class CurvePoint:
     """Inside a list: 1 less the mean share of common values over its pairs."""
     coverage: float
     """Share of the items that are in one list at least."""
-    ndcg_difference: Difference
+    ndcg_difference: PairedDifference
     """Less that of the first weight."""
-    distance_difference: Difference
+    distance_difference: PairedDifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,6 @@ def _lists(lists: Lists, codes: Index, weight: float, k: int) -> Index:
         if arrangement is None:
             chosen = TopK().select(query, nobody, score).chosen
         else:
-            chosen = arrangement.select(TopK(), query, nobody, score, Facts(items, values=codes[items])).chosen
+            chosen = arrangement.select(TopK(), query, nobody, score, CandidateFacts(items, values=codes[items])).chosen
         row[: len(chosen)] = items[chosen]
     return made

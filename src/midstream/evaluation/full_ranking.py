@@ -18,14 +18,14 @@ from midstream.core.types import Index
 from midstream.evaluation.metrics.list_metrics import (
     ACCURACY,
     Hits,
-    Wanted,
+    RelevantItems,
     attribute_diversity,
     average_popularity,
     hits_of,
     novelty,
 )
 from midstream.evaluation.metrics.metrics import Values, coverage
-from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.models.histories import Histories, Interactions
 from midstream.models.kernels.top_n import top_n
 from midstream.models.model import ItemModel, best_of
@@ -41,7 +41,7 @@ class Task:
 
     learned: Interactions
     asked: Histories
-    wanted: Wanted
+    wanted: RelevantItems
     """Row for row with what is asked."""
     owner: NDArray[np.intp]
     """Whose each question is, (n,): those of one user are not independent."""
@@ -228,12 +228,12 @@ def report_of(judged: Judged) -> RankingReport:
     )
 
 
-def compare(first: Judged, second: Judged) -> dict[str, Difference]:
+def compare(first: Judged, second: Judged) -> dict[str, PairedDifference]:
     """Return first less second for each metric of accuracy, over the same questions, with the paired tests.
 
     Questions to which nothing is right are left out. The tests of all metrics are corrected together.
     """
-    found: dict[str, Difference] = {}
+    found: dict[str, PairedDifference] = {}
     for name in ACCURACY:
         ours, theirs = worth_of(first, name), worth_of(second, name)
         known = ~np.isnan(ours)
@@ -259,7 +259,7 @@ def is_tail(task: Task, share: float) -> NDArray[np.bool_]:
     return tail
 
 
-def _hits(judged: Judged, wanted: Sequence[Wanted]) -> tuple[Hits, NDArray[np.int64]]:
+def _hits(judged: Judged, wanted: Sequence[RelevantItems]) -> tuple[Hits, NDArray[np.int64]]:
     """Return the hits of all questions and how many items are right for each."""
     parts = zip(_by_task(judged), wanted, strict=True)
     hits = np.concatenate([hits_of(lists, right) for (_, lists), right in parts])
@@ -304,11 +304,11 @@ def _segments(judged: Judged) -> tuple[Segment, ...]:
     )
 
 
-def _only(wanted: Sequence[Wanted], kept: Sequence[NDArray[np.bool_]]) -> list[Wanted]:
+def _only(wanted: Sequence[RelevantItems], kept: Sequence[NDArray[np.bool_]]) -> list[RelevantItems]:
     return [each.only(which) for each, which in zip(wanted, kept, strict=True)]
 
 
-def _segment(judged: Judged, name: str, wanted: Sequence[Wanted], of: NDArray[np.bool_]) -> Segment:
+def _segment(judged: Judged, name: str, wanted: Sequence[RelevantItems], of: NDArray[np.bool_]) -> Segment:
     """Return accuracy over the questions marked True."""
     k = judged.options.k
     hits, right = _hits(judged, wanted)

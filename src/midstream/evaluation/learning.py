@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from midstream.evaluation.data.importing import fitted, room_for
-from midstream.evaluation.data.interactions import Interactions
+from midstream.evaluation.data.interactions import InteractionTable
 from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
-from midstream.evaluation.metrics.statistics import Difference, Estimate, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, difference, estimate, holm
 from midstream.evaluation.replay import Method, ReplayOptions, replay_ranks, rows_asked
 from midstream.state.fold import Fold
 
@@ -27,9 +27,9 @@ class Schedule:
     hit_rate: Estimate
     mrr: Estimate
     hit_rate_by_window: tuple[float, ...]
-    hit_rate_gain: Difference
+    hit_rate_gain: PairedDifference
     """Less the frozen state."""
-    mrr_gain: Difference
+    mrr_gain: PairedDifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class LearningReport:
 
 
 def run_learning(
-    name: str, rows: Interactions, method: Method, windows: int = 5, options: ReplayOptions | None = None
+    name: str, rows: InteractionTable, method: Method, windows: int = 5, options: ReplayOptions | None = None
 ) -> LearningReport:
     """Ask a method about the second half of a data set, three times.
 

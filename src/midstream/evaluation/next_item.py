@@ -21,13 +21,13 @@ from midstream.evaluation.metrics.metrics import (
     rank_of,
     reciprocal_rank,
 )
-from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH, Exam, answers, exam_of, lists_of
 from midstream.evaluation.search import (
     Choice,
     Grid,
     SearchLimits,
-    Trial,
+    SearchTrial,
     best_of,
     search,
     with_options,
@@ -58,7 +58,7 @@ class NextItemOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ListComparison:
     """The engine beside published lists, over the questions that those answer."""
 
     name: str
@@ -68,9 +68,9 @@ class Comparison:
     mrr: float
     our_hit_rate: float
     our_mrr: float
-    hit_rate_difference: Difference
+    hit_rate_difference: PairedDifference
     """Ours less theirs."""
-    mrr_difference: Difference
+    mrr_difference: PairedDifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class NextItemReport:
     empty: int
     """Questions to which the source proposed nothing."""
     choice: Choice
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ListComparison, ...]
     fold_version: str
 
     def builtins(self) -> dict[str, object]:
@@ -135,7 +135,7 @@ def choose(data: NextItemData, source: Source, settings_path: Path, options: Nex
     split = data.choosing()
     fold = folded(split.learned, used.fold)
     exam = exam_of(fold, split.asked, repeat=data.repeat, last_only=data.last_only, unseen=data.unseen)
-    trials: tuple[Trial, ...] = search(
+    trials: tuple[SearchTrial, ...] = search(
         source,
         exam,
         used.grid,
@@ -182,7 +182,7 @@ def run_next_item(
 
 def compare(
     published: PublishedList, lists: Index, exam: Exam, fold: Fold, options: NextItemOptions
-) -> Comparison | None:
+) -> ListComparison | None:
     """Return published lists and ours side by side, or None when they answer none of the questions."""
     rows, theirs = lists_of(published.items, exam, fold, options.k)
     if len(rows) == 0:
@@ -195,7 +195,7 @@ def compare(
 
     our_hit, their_hit = both(hit)
     our_place, their_place = both(reciprocal_rank)
-    return Comparison(
+    return ListComparison(
         published.name,
         len(rows),
         float(their_hit.mean()),
@@ -207,7 +207,7 @@ def compare(
     )
 
 
-def _corrected(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+def _corrected(comparisons: Sequence[ListComparison]) -> tuple[ListComparison, ...]:
     """Return comparisons whose tests, two of each, are corrected together."""
     hits = [each.hit_rate_difference for each in comparisons]
     both = holm([*hits, *(each.mrr_difference for each in comparisons)])
@@ -217,7 +217,7 @@ def _corrected(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     )
 
 
-def _report(run: _Run, exam: Exam, lists: Index, comparisons: tuple[Comparison, ...]) -> NextItemReport:
+def _report(run: _Run, exam: Exam, lists: Index, comparisons: tuple[ListComparison, ...]) -> NextItemReport:
     """Return the figures of answered questions."""
     k, groups = run.options.k, exam.session
     rank = rank_of(lists, exam.wanted)

@@ -13,7 +13,7 @@ import numpy as np
 
 from midstream.core.protocols import Source
 from midstream.core.types import Index, Models, Moment, Query, TimestampMs
-from midstream.evaluation.data.interactions import Interactions, Rows, by_session
+from midstream.evaluation.data.interactions import InteractionTable, Rows, by_session
 from midstream.state.fold import Fold
 
 LIST_LENGTH = 20
@@ -24,7 +24,7 @@ _NO_MODELS = Models({})
 class Questions:
     """The questions of a data set. All columns (n,)."""
 
-    rows: Interactions
+    rows: InteractionTable
     """Session by session, inside each by time."""
     first: Rows
     """Row of the session's first act."""
@@ -38,7 +38,7 @@ class Questions:
         return len(self.last)
 
 
-def questions_of(interactions: Interactions) -> Questions:
+def questions_of(interactions: InteractionTable) -> Questions:
     """Return every position of every session but the last."""
     rows = by_session(interactions)
     is_first = np.ones(len(rows), dtype=np.bool_)
@@ -114,7 +114,9 @@ class Exam:
         return len(self.wanted)
 
 
-def exam_of(fold: Fold, asked: Interactions, *, repeat: bool, last_only: bool = False, unseen: bool = False) -> Exam:
+def exam_of(
+    fold: Fold, asked: InteractionTable, *, repeat: bool, last_only: bool = False, unseen: bool = False
+) -> Exam:
     """Return the questions of a data set put to a state.
 
     Args:

@@ -18,9 +18,9 @@ import numpy as np
 from midstream.core.protocols import Source
 from midstream.core.types import Index, LogPosition, Models, Moment, Query, TimestampMs
 from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
-from midstream.evaluation.data.interactions import Interactions, Rows, events
+from midstream.evaluation.data.interactions import InteractionTable, Rows, events
 from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
-from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH, listed
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
@@ -95,7 +95,7 @@ class MethodFigures:
     mrr: Estimate
     hit_rate_over_time: tuple[float, ...]
     """Of each part of the questions, in order."""
-    hit_rate_difference: Difference
+    hit_rate_difference: PairedDifference
     """This method less the first one."""
 
 
@@ -127,7 +127,7 @@ class ReplayReport:
 
 
 def run_replay(
-    name: str, interactions: Interactions, methods: Mapping[str, Method], options: ReplayOptions | None = None
+    name: str, interactions: InteractionTable, methods: Mapping[str, Method], options: ReplayOptions | None = None
 ) -> ReplayReport:
     """Replay a data set: before each act but the first of its session every method is asked, then the act is folded.
 
@@ -169,7 +169,7 @@ def _corrected(methods: tuple[MethodFigures, ...]) -> tuple[MethodFigures, ...]:
     )
 
 
-def rows_asked(rows: Interactions, asked_from: int) -> Rows:
+def rows_asked(rows: InteractionTable, asked_from: int) -> Rows:
     """Return the numbers of the rows that are guessed: from one row on, all but the first of each session."""
     is_asked = np.ones(len(rows), dtype=np.bool_)
     is_asked[np.unique(rows.session_id, return_index=True)[1]] = False
@@ -178,7 +178,7 @@ def rows_asked(rows: Interactions, asked_from: int) -> Rows:
 
 
 async def replay_ranks(
-    rows: Interactions, asked: Rows, methods: Mapping[str, Method], fold: Fold, options: ReplayOptions
+    rows: InteractionTable, asked: Rows, methods: Mapping[str, Method], fold: Fold, options: ReplayOptions
 ) -> dict[str, Ranks]:
     """Return the rank of each right item by each method, (questions,); the state has learned all rows in the end."""
     ranks = {name: np.full(len(asked), -1, dtype=np.int32) for name in methods}
@@ -209,7 +209,7 @@ async def replay_ranks(
     return ranks
 
 
-def _before(rows: Interactions) -> list[int]:
+def _before(rows: InteractionTable) -> list[int]:
     """Return the number of the row before each in its session, -1 = none."""
     session = np.unique(rows.session_id, return_inverse=True)[1]
     order = np.argsort(session, kind="stable")
@@ -230,7 +230,7 @@ def _since(before: Sequence[int], row: int, folded: int, most: int) -> list[int]
     return found[::-1]
 
 
-def _query(rows: Interactions, row: int, sent: Sequence[int], options: ReplayOptions) -> Query:
+def _query(rows: InteractionTable, row: int, sent: Sequence[int], options: ReplayOptions) -> Query:
     """Return the question about one row, asked at its time, with the items of some rows sent along."""
     return Query(
         request_id="",

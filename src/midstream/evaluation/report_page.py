@@ -11,7 +11,7 @@ import numpy as np
 from midstream.evaluation.comparability import stated
 from midstream.evaluation.full_ranking import RankingReport
 from midstream.evaluation.metrics.click_metrics import Bin
-from midstream.evaluation.metrics.statistics import Difference
+from midstream.evaluation.metrics.statistics import PairedDifference
 
 _WIDTH, _HEIGHT, _EDGE = 420, 260, 44
 _COLOURS = ("#1f6fb2", "#c4501b", "#3d8b37", "#7a4fa3")
@@ -25,7 +25,7 @@ svg text { font: 12px system-ui, sans-serif; fill: #444 }
 
 def page(
     reports: Sequence[RankingReport],
-    differences: Mapping[str, Difference] | None = None,
+    differences: Mapping[str, PairedDifference] | None = None,
     calibration: Mapping[str, Sequence[Bin]] | None = None,
 ) -> str:
     """Return the page of one model, or of several on the same data side by side.

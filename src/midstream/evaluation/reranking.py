@@ -23,7 +23,7 @@ from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
 from midstream.evaluation.data.interactions import Rows
 from midstream.evaluation.data.shops import ShopData
 from midstream.evaluation.metrics.metrics import Ranks, discounted_gain, hit, reciprocal_rank
-from midstream.evaluation.metrics.statistics import Difference, Estimate, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH
 from midstream.evaluation.replay import ReplayOptions, replay_ranks, rows_asked
 from midstream.evaluation.source_proposals import Ballots, Offsets, places_of
@@ -66,7 +66,7 @@ class RerankingOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class RerankingPart:
     """The questions of a part and the candidates of each, end to end."""
 
     names: tuple[str, ...]
@@ -166,7 +166,7 @@ class _Gathering:
         self.wanted.append(int(at[0]) if len(at) else -1)
         self.row.append(row)
 
-    def part(self, shop: ShopData, first: int, stop: int) -> Part:
+    def part(self, shop: ShopData, first: int, stop: int) -> RerankingPart:
         """Return the questions of the rows from one on and before another; what is kept of them is let go."""
         low, high = np.searchsorted(np.array(self.row), (first, stop)).tolist()
         chosen = slice(low, high)
@@ -174,7 +174,7 @@ class _Gathering:
         wanted = np.array(self.wanted[chosen], dtype=np.int64)
         rows = np.array(self.row[chosen], dtype=np.intp)
         session = np.unique(shop.rows.session_id, return_inverse=True)[1]
-        found = Part(
+        found = RerankingPart(
             self.names,
             np.concatenate([np.empty((0, len(self.names)), np.float32), *self.values[chosen]]),
             np.concatenate([np.empty(0, np.int32), *self.item_index[chosen]]),
@@ -189,16 +189,16 @@ class _Gathering:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gathered:
+class RerankingData:
     """The three parts of a data set, and the state at the end."""
 
-    learned: Part
-    chosen: Part
-    asked: Part
+    learned: RerankingPart
+    chosen: RerankingPart
+    asked: RerankingPart
     fold: Fold
 
 
-def gather(shop: ShopData, plan: Plan, options: RerankingOptions) -> Gathered:
+def gather(shop: ShopData, plan: Plan, options: RerankingOptions) -> RerankingData:
     """Put the questions of all three parts to a plan, in one pass.
 
     Cost: a fold of one row and one answer without a scorer for each question, about 1 ms.
@@ -225,7 +225,7 @@ def gather(shop: ShopData, plan: Plan, options: RerankingOptions) -> Gathered:
     told = ReplayOptions(k=options.k, first=len(opening), advance=options.advance, observe=gathering.add)
     asyncio.run(replay_ranks(shop.rows, np.concatenate(drawn), {}, fold, told))
     learned, chosen, last = (gathering.part(shop, low, high) for low, high in pairwise(bounds))
-    return Gathered(learned, chosen, last, fold)
+    return RerankingData(learned, chosen, last, fold)
 
 
 def _drawn(shop: ShopData, asked: Rows, most: int, seed: int) -> Rows:
@@ -239,7 +239,7 @@ def _drawn(shop: ShopData, asked: Rows, most: int, seed: int) -> Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RerankingTrial:
     """One set of options and what it reached where options are chosen."""
 
     options: dict[str, object]
@@ -254,7 +254,7 @@ class RankedBy:
     ndcg: Estimate
     hit_rate: Estimate
     mrr: Estimate
-    less_blend: dict[str, Difference]
+    less_blend: dict[str, PairedDifference]
     """By metric: this one less the blend, question by question; of the blend itself 0."""
 
 
@@ -275,7 +275,7 @@ class RerankingReport:
     reach: float
     """Share of the questions asked whose right item is a candidate: what no order can exceed in HR."""
     features: tuple[str, ...]
-    trials: tuple[Trial, ...]
+    trials: tuple[RerankingTrial, ...]
     """On the part that options are chosen on, best first."""
     blend_chosen: float
     """NDCG of the blend there."""
@@ -295,7 +295,7 @@ def judge_reranking(
     fits: Sequence[tuple[dict[str, object], Fit]],
     options: RerankingOptions,
     tell: Callable[[str], None] = lambda _text: None,
-) -> tuple[RerankingReport, Gathered, RowModel]:
+) -> tuple[RerankingReport, RerankingData, RowModel]:
     """Learn, choose, and ask the test part once.
 
     Args:
@@ -344,7 +344,7 @@ def judge_reranking(
         sessions=len(np.unique(asked.session)),
         reach=float((asked.wanted >= 0).mean()),
         features=asked.names,
-        trials=tuple(Trial(named, worth) for worth, named, _ in found),
+        trials=tuple(RerankingTrial(named, worth) for worth, named, _ in found),
         blend_chosen=_ndcg(parts.chosen, parts.chosen.blend, options.k),
         methods=_corrected(
             tuple(_ranked(name, rank, ranks["blend"], asked.session, options) for name, rank in ranks.items())
@@ -370,7 +370,7 @@ def _corrected(methods: tuple[RankedBy, ...]) -> tuple[RankedBy, ...]:
     return tuple(tested.get(each.name, each) for each in methods)
 
 
-def _ndcg(part: Part, score: Score, k: int) -> float:
+def _ndcg(part: RerankingPart, score: Score, k: int) -> float:
     return float(discounted_gain(part.places(score), k).mean())
 
 

@@ -48,7 +48,7 @@ COVISITATION_GRID: Grid = {
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SearchTrial:
     """One set of options and what it reached on the validation part."""
 
     options: dict[str, Value]
@@ -72,8 +72,8 @@ class Choice:
     k: int
     fold: dict[str, object]
     """Settings of the fold; the maxima for ids were fitted to the data."""
-    best: Trial
-    trials: tuple[Trial, ...]
+    best: SearchTrial
+    trials: tuple[SearchTrial, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def search(
     exam: Exam,
     grid: Grid,
     limits: SearchLimits | None = None,
-    advance: Callable[[Trial], None] | None = None,
-) -> tuple[Trial, ...]:
+    advance: Callable[[SearchTrial], None] | None = None,
+) -> tuple[SearchTrial, ...]:
     """Return everything that was tried, in order; the first trial is the source as it is.
 
     Args:
@@ -105,9 +105,9 @@ def search(
     """
     _check(source, grid)
     stop = limits or SearchLimits()
-    seen: dict[tuple[tuple[str, Value], ...], Trial] = {}
+    seen: dict[tuple[tuple[str, Value], ...], SearchTrial] = {}
 
-    def tried(options: dict[str, Value]) -> Trial:
+    def tried(options: dict[str, Value]) -> SearchTrial:
         key = tuple(sorted(options.items()))
         if key not in seen:
             seen[key] = _trial(source, options, exam)
@@ -129,7 +129,7 @@ def search(
     return tuple(seen.values())
 
 
-def best_of(trials: Sequence[Trial]) -> Trial:
+def best_of(trials: Sequence[SearchTrial]) -> SearchTrial:
     """Return the trial that is worth most, the earliest of equal ones."""
     return max(trials, key=lambda trial: trial.worth)
 
@@ -152,12 +152,14 @@ def with_options(source: Source, options: Mapping[str, Value]) -> Source:
     return cast("Source", msgspec.structs.replace(struct, **changed))
 
 
-def _trial(source: Source, options: dict[str, Value], exam: Exam) -> Trial:
+def _trial(source: Source, options: dict[str, Value], exam: Exam) -> SearchTrial:
     """Answer the exam with these options."""
     rank = rank_of(answers(with_options(source, options), exam, LIST_LENGTH), exam.wanted)
     if len(rank) == 0:
-        return Trial(options, 0.0, 0.0)
-    return Trial(options, float(np.mean(hit(rank, LIST_LENGTH))), float(np.mean(reciprocal_rank(rank, LIST_LENGTH))))
+        return SearchTrial(options, 0.0, 0.0)
+    return SearchTrial(
+        options, float(np.mean(hit(rank, LIST_LENGTH))), float(np.mean(reciprocal_rank(rank, LIST_LENGTH)))
+    )
 
 
 def _check(source: Source, options: Mapping[str, object]) -> msgspec.Struct:

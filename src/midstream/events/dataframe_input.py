@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from midstream.core.errors import Fault, RequestInvalid
-from midstream.events.arrow.c_stream import Frame
+from midstream.events.arrow.c_stream import DataFrameLike
 from midstream.events.arrow.columns import check_schema
 from midstream.events.arrow.views import without_inner_views, without_views
 from midstream.events.loose_arrow import Batch, pa
@@ -15,7 +15,7 @@ _INDEX = "__index_level_"
 """Begins the names under which pandas hands over an index that is not just counted; it is no field of an event."""
 
 
-def batches_of(frame: Frame, accept: Accept) -> Iterator[tuple[int, Batch]]:
+def batches_of(frame: DataFrameLike, accept: Accept) -> Iterator[tuple[int, Batch]]:
     """Yield a table in parts of ``PIECE_EVENTS`` rows, each after the number of rows before it.
 
     Raises:

@@ -16,10 +16,10 @@ from midstream.events.disk import Disk
 from midstream.events.history.history import (
     FILE_SUFFIX,
     MANIFEST_NAME,
-    Group,
     History,
     HistoryFile,
     LastTrimmed,
+    RowGroup,
     file_flaw,
     file_name,
     history_folder,
@@ -134,12 +134,12 @@ def _described(place: Path, disk: Disk, first: int, end: int) -> HistoryFile | N
     size = disk.size(path)
     try:
         parquet: Any = pq.ParquetFile(opened(path, disk, size), page_checksum_verification=True)
-        groups: list[Group] = []
+        groups: list[RowGroup] = []
         times: list[int] = []
         position = first
         for number in range(parquet.num_row_groups):
             batch = to_batch(parquet.read_row_group(number, use_threads=False))
-            groups.append(Group(position, checksum_of(batch)))
+            groups.append(RowGroup(position, checksum_of(batch)))
             times += (int(batch.rows["log_time_ms"][0]), int(batch.rows["log_time_ms"][-1]))
             position += len(batch)
     except UNREADABLE:

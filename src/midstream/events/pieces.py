@@ -11,8 +11,8 @@ import numpy as np
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.events.arrow.arrow import decode_arrow, parts_of_rows
-from midstream.events.arrow.messages import Bounds, Source, read_batches
-from midstream.events.json.decode import Decoded, Part, decode, parts_of
+from midstream.events.arrow.messages import ByteSource, MessageBounds, read_batches
+from midstream.events.json.decode import Decoded, SingleEvent, decode, parts_of
 from midstream.events.loose_arrow import Batch, pa
 from midstream.events.segments.frames import body_of
 from midstream.events.wire import PAGE, Accept, Limits
@@ -46,11 +46,11 @@ class Piece(NamedTuple):
     """Its events are numbered from 0."""
     first: int
     """Number of its first event in the stream."""
-    part: Callable[[int], Part]
+    part: Callable[[int], SingleEvent]
     """Names one of its events."""
 
 
-def line_pieces(source: Source, accept: Accept, rewrite: Callable[[bytes], bytes] | None = None) -> Iterator[Piece]:
+def line_pieces(source: ByteSource, accept: Accept, rewrite: Callable[[bytes], bytes] | None = None) -> Iterator[Piece]:
     """Yield the events of NDJSON as they arrive.
 
     Args:
@@ -77,15 +77,15 @@ class _LineParts:
 
     def __init__(self, body: bytes, accept: Accept, lines: int) -> None:
         self._body, self._accept, self._lines = body, accept, lines
-        self._parts: Sequence[Part] | None = None
+        self._parts: Sequence[SingleEvent] | None = None
 
-    def __call__(self, number: int) -> Part:
+    def __call__(self, number: int) -> SingleEvent:
         if self._parts is None:
             self._parts = parts_of(self._body, self._accept, NDJSON, self._lines)
         return self._parts[number]
 
 
-def _cut_lines(source: Source) -> Iterator[bytes]:
+def _cut_lines(source: ByteSource) -> Iterator[bytes]:
     """Yield whole lines, at most ``PIECE_EVENTS`` and about ``PIECE_BYTES`` of them at a time."""
     rest = b""
     lines = 0
@@ -122,7 +122,7 @@ def _long_line(line: int, size: int) -> TooLarge:
 
 
 def arrow_pieces(
-    source: Source, accept: Accept, bounds: Bounds, defaults: Mapping[str, str] | None = None
+    source: ByteSource, accept: Accept, bounds: MessageBounds, defaults: Mapping[str, str] | None = None
 ) -> Iterator[Piece]:
     """Yield the events of an Arrow IPC stream as its messages arrive.
 
@@ -151,7 +151,7 @@ def arrow_pieces(
 class _Counted:
     """A stream of bytes, counted, and what its events take in the log."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._came = 0
         self._events_bytes = 0

@@ -36,7 +36,7 @@ class OutOfOrder(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PointInTimeQuestion:
     """Whose features are wanted, and as of when."""
 
     query: Query
@@ -50,10 +50,10 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
+class PointInTimeAnswer:
     """What one question read."""
 
-    question: Question
+    question: PointInTimeQuestion
     query: Query
     """The question's, with the time at which it was asked."""
     log_position: LogPosition
@@ -76,7 +76,7 @@ class Handover:
     """Returns it, standing at or before a log position, and the events from there on."""
 
 
-class Cursor:
+class FoldCursor:
     """A fold that is led through the events, from one place to a later one."""
 
     def __init__(self, fold: Fold, events: Events, handover: Handover | None = None) -> None:
@@ -176,7 +176,9 @@ def gathered(events: Events) -> Iterator[tuple[LogPosition, EventBatch]]:
         yield first, concat(held)
 
 
-def as_of(cursor: Cursor, questions: Iterable[Question], read: Read, models: Models | None = None) -> Iterator[Answer]:
+def as_of(
+    cursor: FoldCursor, questions: Iterable[PointInTimeQuestion], read: Read, models: Models | None = None
+) -> Iterator[PointInTimeAnswer]:
     """Yield the answer to each question, in their order.
 
     Args:
@@ -195,10 +197,10 @@ def as_of(cursor: Cursor, questions: Iterable[Question], read: Read, models: Mod
         moment = moment_of(cursor.fold, question, loaded)
         candidates = candidates_of(cursor.fold, question.items)
         values = read(moment, candidates)
-        yield Answer(question, moment.query, moment.log_position, candidates.item_index, values)
+        yield PointInTimeAnswer(question, moment.query, moment.log_position, candidates.item_index, values)
 
 
-def lead(cursor: Cursor, question: Question) -> None:
+def lead(cursor: FoldCursor, question: PointInTimeQuestion) -> None:
     """Bring the fold to where a question is asked."""
     if question.log_position is None:
         cursor.to_time(question.query.now_ms)
@@ -206,7 +208,7 @@ def lead(cursor: Cursor, question: Question) -> None:
         cursor.to_position(question.log_position)
 
 
-def moment_of(fold: Fold, question: Question, models: Models) -> Moment:
+def moment_of(fold: Fold, question: PointInTimeQuestion, models: Models) -> Moment:
     """Return what a question may read of the state that stands where it is asked."""
     query = question.query
     if query.now_ms == NO_TIME:

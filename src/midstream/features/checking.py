@@ -34,7 +34,7 @@ _BY_VALUE = ("attribute", "user_attribute")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class DeclarableNames:
     """What declarations may name."""
 
     attributes: Mapping[str, AttributeKind]
@@ -51,7 +51,7 @@ def feature_faults(
         attributes: Declared item attributes.
         types: Configured interactions.
     """
-    known = Known(attributes, types)
+    known = DeclarableNames(attributes, types)
     if len(features) > FEATURES_MAX:
         yield Fault("$.features", f"{len(features)} features are declared.", f"At most {FEATURES_MAX}.", PAGE)
         return
@@ -97,7 +97,7 @@ def _durations(where: str, feature: AnyFeature) -> Iterator[Fault]:
         yield Fault(where, came, f"At most {WINDOWS_MAX} in one declaration.", PAGE)
 
 
-def _actions(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]:
+def _actions(where: str, feature: AnyFeature, known: DeclarableNames) -> Iterator[Fault]:
     """Yield what is wrong with the events that count."""
     recent = isinstance(feature, kinds.Match | kinds.LastItems)
     possible = [*known.types] if recent else [*known.types, IMPRESSION]
@@ -119,7 +119,7 @@ def _actions(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]:
                 yield from _in_session(place, action, known)
 
 
-def _in_session(where: str, action: str, known: Known) -> Iterator[Fault]:
+def _in_session(where: str, action: str, known: DeclarableNames) -> Iterator[Fault]:
     """Yield a fault for what no session ever counts."""
     if action == IMPRESSION or known.types[action].weight <= 0.0:
         came = f'"{action}" belongs to no session, so it would never be counted.'
@@ -132,7 +132,7 @@ _WANTED: Mapping[type, tuple[str, ...]] = {
     kinds.Category: _CODED,
     kinds.Vector: ("vector",),
     kinds.ItemAge: ("number",),
-    kinds.Diversity: ("number", *_CODED),
+    kinds.CandidateDiversity: ("number", *_CODED),
     kinds.Match: _CODED,
     kinds.LastItems: _CODED,
     kinds.Affinity: _CODED,
@@ -140,11 +140,11 @@ _WANTED: Mapping[type, tuple[str, ...]] = {
 """Kinds of item attributes that each kind of feature reads; those that count are in ``_attribute``."""
 
 
-def _attribute(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]:
+def _attribute(where: str, feature: AnyFeature, known: DeclarableNames) -> Iterator[Fault]:
     """Yield a fault unless an item attribute is declared, of a kind that can be read so, and meant."""
     name, scope = getattr(feature, "attribute", ""), getattr(feature, "scope", "")
     place = f"{where}.attribute"
-    if isinstance(feature, kinds.Counted):
+    if isinstance(feature, kinds.EventFeature):
         if scope in _BY_VALUE:
             yield from _declared(place, name, _CODED, known)
         elif name:
@@ -153,14 +153,16 @@ def _attribute(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]
         return
     is_reduced = isinstance(feature, kinds.Number) and feature.reduce is not None
     wanted = ("vector",) if is_reduced else _WANTED.get(type(feature))
-    own_name = isinstance(feature, kinds.Number | kinds.Boolean | kinds.Category | kinds.Vector | kinds.Diversity)
+    own_name = isinstance(
+        feature, kinds.Number | kinds.Boolean | kinds.Category | kinds.Vector | kinds.CandidateDiversity
+    )
     is_told = own_name and scope in {"user", "request"}
     is_optional = isinstance(feature, kinds.ItemAge | kinds.LastItems) and not name
     if wanted is not None and not is_told and not is_optional:
         yield from _declared(place, name or (feature.name if own_name else ""), wanted, known)
 
 
-def _declared(where: str, name: str, wanted: Sequence[str], known: Known) -> Iterator[Fault]:
+def _declared(where: str, name: str, wanted: Sequence[str], known: DeclarableNames) -> Iterator[Fault]:
     """Yield a fault unless an attribute of one of these kinds is declared under a name."""
     attributes: Mapping[str, str] = {**known.attributes, **({AVAILABLE: "boolean"} if "boolean" in wanted else {})}
     fitting = [each for each, kind in attributes.items() if plain_kind(kind) in wanted]
@@ -192,7 +194,7 @@ def _coding(where: str, feature: AnyFeature) -> Iterator[Fault]:
         yield Fault(f"{where}.buckets", f"It goes with hashed, not {feature.form}.", "Leave it out.", PAGE)
 
 
-def _options(where: str, feature: AnyFeature, known: Known) -> Iterator[Fault]:
+def _options(where: str, feature: AnyFeature, known: DeclarableNames) -> Iterator[Fault]:
     """Yield what is wrong with the options of single kinds."""
     match feature:
         case kinds.Number(scope="request", reduce=str()):

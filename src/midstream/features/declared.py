@@ -13,14 +13,14 @@ from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, program_of
 from midstream.features.readers.external import Tables, bound
 from midstream.features.readers.inputs import Reader
-from midstream.features.readers.request_inputs import ItemField, fill_fields
-from midstream.state.cells.cells import Cells, Keys
+from midstream.features.readers.request_inputs import ItemFieldReader, fill_fields
+from midstream.state.cells.cells import CellOwners, Cells
 from midstream.state.expressions.program import Columns, Expression, Program, compile_columns
-from midstream.state.expressions.program_kernel import Steps, compute
+from midstream.state.expressions.program_kernel import ProgramTables, compute
 
 _NO_TABLES: Tables = MappingProxyType({})
 TOGETHER: Final = -1
-"""In the place of a reader's number: all ``ItemField``, which are filled in one call."""
+"""In the place of a reader's number: all ``ItemFieldReader``, which are filled in one call."""
 Attempt: TypeAlias = Callable[[int, Callable[[], None]], bool]
 """Calls what fills the columns of the reader of a number (its place in ``readers``, or ``TOGETHER``), and returns
 whether it did. What returns False has dealt with what was raised: the columns are then NaN."""
@@ -66,7 +66,7 @@ class DeclaredFeatures:
         inputs = self._inputs(moment, candidates, attempt)
         return moment.table(Cells).columns(self.program, _keys(moment, candidates), inputs, moment.query.now_ms)
 
-    def numbers(self, steps: Steps, moment: Moment, candidates: Candidates) -> Columns:
+    def numbers(self, steps: ProgramTables, moment: Moment, candidates: Candidates) -> Columns:
         """Return the same values as ``read``, (n, len(names)), but as float64.
 
         Args:
@@ -90,11 +90,11 @@ class DeclaredFeatures:
     def _fill(self, inputs: Columns, moment: Moment, candidates: Candidates, attempt: Attempt) -> None:
         """Let each reader fill its columns; those of one that did not are NaN."""
         start = 0
-        fields: dict[int, tuple[ItemField, Columns]] = {}
+        fields: dict[int, tuple[ItemFieldReader, Columns]] = {}
         for number, reader in enumerate(self.readers):
             found = inputs[start : start + reader.rows]
             start += reader.rows
-            if isinstance(reader, ItemField):
+            if isinstance(reader, ItemFieldReader):
                 fields[number] = reader, found
             elif not attempt(number, partial(reader.fill, moment, candidates, found)):
                 found[:] = np.nan
@@ -140,6 +140,6 @@ def _block(program: Program, tables: Tables) -> DeclaredFeatures:
     return DeclaredFeatures(program, readers)
 
 
-def _keys(moment: Moment, candidates: Candidates) -> Keys:
+def _keys(moment: Moment, candidates: Candidates) -> CellOwners:
     """Return whose cells are read."""
-    return Keys(candidates.item_index, moment.user_index, moment.user_hash, moment.session_number)
+    return CellOwners(candidates.item_index, moment.user_index, moment.user_hash, moment.session_number)

@@ -36,7 +36,7 @@ from midstream.features.expressions.reading import Text, read_text
 from midstream.features.expressions.tree import PAGE
 from midstream.features.expressions.values import WORDS, Kind
 from midstream.state.expressions.program import Columns, Expression
-from midstream.state.expressions.program_kernel import Steps, steps_of
+from midstream.state.expressions.program_kernel import ProgramTables, steps_of
 
 STEPS_MAX = 800
 """Of a text, written out with all that it names. The longest text of 64 values has about 400; comparing two goes down
@@ -105,7 +105,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberExpression:
     """A number, checked and ready to be evaluated."""
 
     text: str
@@ -113,7 +113,7 @@ class Number:
     """Its one column."""
     context: Mapping[str, Kind]
     """The context names that it reads."""
-    steps: Steps = field(compare=False, repr=False)
+    steps: ProgramTables = field(compare=False, repr=False)
 
     def faults(self, context: Mapping[str, object]) -> tuple[Fault, ...]:
         """Return what is wrong with the context of a request; a name that was not sent is not wrong, but unknown."""
@@ -159,7 +159,7 @@ def segment(text: str, names: Names, where: str) -> Condition | tuple[Fault, ...
     return condition(text, names, where, SEGMENT)
 
 
-def number(text: str, names: Names, where: str, use: Use = PLACEMENT) -> Number | tuple[Fault, ...]:
+def number(text: str, names: Names, where: str, use: Use = PLACEMENT) -> NumberExpression | tuple[Fault, ...]:
     """Return the number that a text means, or everything that is wrong with it.
 
     Args:
@@ -172,7 +172,7 @@ def number(text: str, names: Names, where: str, use: Use = PLACEMENT) -> Number 
     if isinstance(found, tuple):
         return found
     block = block_of({"number": found.column}, names.tables)
-    return Number(text, block, found.context, steps_of(block.program))
+    return NumberExpression(text, block, found.context, steps_of(block.program))
 
 
 def _read(text: str, names: Names, where: str, use: Use, *, is_number: bool) -> Text | tuple[Fault, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from midstream.core.types import FeatureFrame, Mask, Score
 from midstream.features.declarations import Declarations
 from midstream.features.readers.external import TableColumns
-from midstream.features.readers.item_inputs import Difference
+from midstream.features.readers.item_inputs import ItemDifference
 
 EXAMPLES_MAX = 3
 """Kept of each column."""
@@ -114,7 +114,7 @@ def comparable(declared: Declarations, *, tables: bool = True) -> tuple[str, ...
         declared: All features.
         tables: Whether the tables of elsewhere are at hand.
     """
-    unknown = (Difference,) if tables else (Difference, TableColumns)
+    unknown = (ItemDifference,) if tables else (ItemDifference, TableColumns)
     return tuple(
         each.name
         for each in declared.features

@@ -31,7 +31,7 @@ Batches: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExampleOptions:
     """Which slates, and what they are worth."""
 
     since: LogPosition
@@ -42,7 +42,7 @@ class Wanted:
     """Of each action that is worth anything; the others are worth 0."""
 
 
-def outcome_examples(fold: Fold, read: Callable[[], Batches], wanted: Wanted) -> Iterator["pa.RecordBatch"]:
+def outcome_examples(fold: Fold, read: Callable[[], Batches], wanted: ExampleOptions) -> Iterator["pa.RecordBatch"]:
     """Yield the examples, some slates at a time, slates in the order of the log and positions in that of the slate.
 
     Columns: ``request_id``, ``log_position`` (of the served event), ``placement``, ``plan``, ``tier``, ``position``,
@@ -136,7 +136,7 @@ class _Bodies:
 
 
 def _examples(
-    slates: Iterable[Slates], outcomes: Outcomes, bodies: _Bodies, wanted: Wanted
+    slates: Iterable[Slates], outcomes: Outcomes, bodies: _Bodies, wanted: ExampleOptions
 ) -> Iterator["pa.RecordBatch"]:
     """Yield a batch for each lot of slates in which any is wanted."""
     for some in slates:
@@ -147,7 +147,7 @@ def _examples(
 
 
 def _example_batch(
-    slates: Slates, chosen: list[int], outcomes: Outcomes, bodies: _Bodies, wanted: Wanted
+    slates: Slates, chosen: list[int], outcomes: Outcomes, bodies: _Bodies, wanted: ExampleOptions
 ) -> "pa.RecordBatch":
     import pyarrow as pa  # 0.4 s and 40 MB where it is used
 

@@ -9,9 +9,9 @@ from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
 from midstream.models.histories import Interactions
 from midstream.models.items import popular
-from midstream.models.items.als import Als, AlsOptions, fit_als
+from midstream.models.items.als import AlsModel, AlsOptions, fit_als
 from midstream.models.items.bpr import Bpr, BprOptions, fit_bpr
-from midstream.models.items.content import Content, ContentOptions, fit_content
+from midstream.models.items.content import ContentModel, ContentOptions, fit_content
 from midstream.models.items.ease import EaseOptions, fit_ease
 from midstream.models.items.graph_filter import GraphFilterOptions, fit_graph_filter
 from midstream.models.items.item_blend import BlendPart, ItemBlend, ItemBlendOptions, PartFit, fit_item_blend
@@ -19,10 +19,10 @@ from midstream.models.items.item_knn import ItemKnnOptions, fit_item_knn
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.items.rp3beta import Rp3betaOptions, fit_rp3beta
 from midstream.models.items.sasrec import SasrecOptions, fit_sasrec
-from midstream.models.items.sequence import Sequence
+from midstream.models.items.sequence import SequenceModel
 from midstream.models.items.sequence_onnx import exported
 from midstream.models.items.svd import Svd, SvdOptions, fit_ratings
-from midstream.models.items.two_tower import TwoTower, TwoTowerOptions, fit_two_tower
+from midstream.models.items.two_tower import TwoTowerModel, TwoTowerOptions, fit_two_tower
 from midstream.models.model import Arrays, ItemModel, RowModel, Watch
 from midstream.models.options import decoded
 from midstream.models.rows.examples import Examples
@@ -119,8 +119,8 @@ def _fit_bpr(interactions: Interactions, options: msgspec.Struct, watch: Watch) 
 
 def _go_on_als(model: ItemModel, interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
     told = msgspec.convert(options, AlsOptions, from_attributes=True)
-    if not isinstance(model, Als) or model.options.factors != told.factors:
-        there = model.options.factors if isinstance(model, Als) else "no"
+    if not isinstance(model, AlsModel) or model.options.factors != told.factors:
+        there = model.options.factors if isinstance(model, AlsModel) else "no"
         raise _apart(f"The version has {there} factors, and options.factors is {told.factors}.")
     return fit_als(interactions, told, watch, model)
 
@@ -167,7 +167,7 @@ def _fit_two_tower(interactions: Interactions, options: msgspec.Struct, watch: W
 
 
 def _sasrec_files(model: ItemModel) -> Mapping[str, bytes]:
-    return exported(model) if isinstance(model, Sequence) else {}
+    return exported(model) if isinstance(model, SequenceModel) else {}
 
 
 def blend_parts(options: msgspec.Struct) -> tuple[BlendPart, ...]:
@@ -390,18 +390,18 @@ _SVD_SPACE: Space = {
 }
 _CONTENT_SPACE: Space = {"items_min": Range(1, 10, whole=True), "item_terms_max": (20, 50, 200)}
 ITEM_KINDS: Mapping[str, ItemKind] = {
-    "als": ItemKind(AlsOptions, _fit_als, Als.restore, _ALS_SPACE, go_on=_go_on_als),
+    "als": ItemKind(AlsOptions, _fit_als, AlsModel.restore, _ALS_SPACE, go_on=_go_on_als),
     "bpr": ItemKind(BprOptions, _fit_bpr, Bpr.restore, _BPR_SPACE),
     "blend": ItemKind(ItemBlendOptions, _fit_blend, _read_blend, figures=_blend_figures, faults=_blend_faults),
-    "content": ItemKind(ContentOptions, _fit_content, Content.read, _CONTENT_SPACE, reads_items=True),
+    "content": ItemKind(ContentOptions, _fit_content, ContentModel.read, _CONTENT_SPACE, reads_items=True),
     "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, _EASE_SPACE),
     "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
     "item_knn": ItemKind(ItemKnnOptions, _fit_item_knn, ItemToItem.read, _ITEM_KNN_SPACE),
     "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
     "rp3beta": ItemKind(Rp3betaOptions, _fit_rp3beta, ItemToItem.read, _RP3BETA_SPACE),
-    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, Sequence.restore, _SASREC_SPACE, _sasrec_files),
+    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, SequenceModel.restore, _SASREC_SPACE, _sasrec_files),
     "svd": ItemKind(SvdOptions, _fit_svd, Svd.restore, _SVD_SPACE),
-    "two_tower": ItemKind(TwoTowerOptions, _fit_two_tower, TwoTower.restore, _TWO_TOWER_SPACE),
+    "two_tower": ItemKind(TwoTowerOptions, _fit_two_tower, TwoTowerModel.restore, _TWO_TOWER_SPACE),
 }
 """Name → kind."""
 

@@ -14,7 +14,7 @@ from midstream.core.types import Candidates, Failure, FeatureFrame, Index, Mask,
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import TOGETHER, DeclaredFeatures
 from midstream.features.degraded_block import needed_readers
-from midstream.features.readers.request_inputs import ItemField
+from midstream.features.readers.request_inputs import ItemFieldReader
 from midstream.ranking.boundary import RaisedFailure, beside, boundary, raised_by
 from midstream.ranking.merge_kernel import merge_rows
 from midstream.ranking.plan import FEATURES, block_name, feature_name, lost_columns, owners
@@ -286,7 +286,7 @@ def _failed_features(
     None where the readers that are filled together raised and each of them alone did not: nobody knows which it was.
     """
     name, owner = called[0], owners(called[1])
-    together = {number for number, reader in enumerate(block.readers) if isinstance(reader, ItemField)}
+    together = {number for number, reader in enumerate(block.readers) if isinstance(reader, ItemFieldReader)}
     if TOGETHER in raised and not together & raised.keys():
         return []
     needed = needed_readers(block.program)

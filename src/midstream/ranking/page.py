@@ -17,7 +17,7 @@ from midstream.core.types import Failure, Index, Moment, Query, Served
 from midstream.ranking.boundary import Account
 from midstream.ranking.pipeline import decide, fetched, gather
 from midstream.ranking.plan import Plan
-from midstream.ranking.source_cache import Asked
+from midstream.ranking.source_cache import SourceCache
 
 
 async def recommend_page(
@@ -49,7 +49,7 @@ async def recommend_page(
         queries = await asyncio.gather(
             *(fetched(*each[:2], remaining_s, each[2]) for each in zip(*columns, strict=True))
         )
-    asked = Asked()
+    asked = SourceCache()
     gathered = [
         gather(both, partial(observe, both[0]), query, remaining_s, failed, asked)
         for both, query, failed in zip(zip(wholes, plans, strict=True), queries, failures, strict=True)

@@ -47,12 +47,12 @@ from midstream.ranking.plan import SELECTOR, Closed, Nothing, Plan
 from midstream.ranking.record.order import order_after
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import Pinned
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.scorers.model_scorer import ModelScorer
 from midstream.ranking.scorers.objectives import Objectives
 from midstream.ranking.selectors.sampling import LOGGED, is_sampled
 from midstream.ranking.selectors.selecting import Choosing
-from midstream.ranking.source_cache import Asked
+from midstream.ranking.source_cache import SourceCache
 from midstream.ranking.timeout import awaited
 from midstream.state.ids.vocabulary import Vocabulary
 
@@ -76,7 +76,7 @@ class Gathered:
     candidates: Candidates
     """Those that the filters left."""
     features: FeatureFrame
-    facts: Facts | None
+    facts: CandidateFacts | None
     taken: Index
     """Items that the page has already, -1 = not known."""
     retrieved: Mapping[str, int]
@@ -142,7 +142,7 @@ def gather(
     query: Query,
     remaining_s: Callable[[], float],
     failures: Account,
-    asked: Asked | None = None,
+    asked: SourceCache | None = None,
 ) -> Gathered:
     """Read all that a query needs; nothing is awaited, so all of it is state at one log position.
 
@@ -236,7 +236,7 @@ def propose(
     moment: Moment,
     remaining_s: Callable[[], float],
     failures: list[Failure],
-    asked: Asked | None = None,
+    asked: SourceCache | None = None,
 ) -> dict[str, Proposal]:
     """Return what each source proposes; one that fails, or could not begin in time, is named in ``failures``.
 
@@ -393,7 +393,7 @@ def _usable(score: Score, features: FeatureFrame) -> Score:
 
 def facts_of(
     plan: Plan, moment: Moment, candidates: Candidates, pinned: Pinned, failures: list[Failure]
-) -> Facts | None:
+) -> CandidateFacts | None:
     """Return what the rules of the slate need of the candidates; None = there are none, or it cannot be read."""
     if plan.arrangement is not None:
         with boundary(ARRANGEMENT, failures):
@@ -402,7 +402,12 @@ def facts_of(
 
 
 def slates_of(
-    plan: Plan, query: Query, features: FeatureFrame, score: Score, facts: Facts | None, failures: list[Failure]
+    plan: Plan,
+    query: Query,
+    features: FeatureFrame,
+    score: Score,
+    facts: CandidateFacts | None,
+    failures: list[Failure],
 ) -> tuple[Selection, Order | None]:
     """Return the slate and, where the query asks for it, what comes after it: all of them by the same parts.
 
@@ -432,7 +437,12 @@ _NONE_CHOSEN: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 def choose(
-    plan: Plan, query: Query, features: FeatureFrame, score: Score, facts: Facts | None, failures: list[Failure]
+    plan: Plan,
+    query: Query,
+    features: FeatureFrame,
+    score: Score,
+    facts: CandidateFacts | None,
+    failures: list[Failure],
 ) -> Selection:
     """Return the choice of the first selector that makes a proper one, by the rules of the slate if there are any."""
     *others, last = plan.selectors
@@ -447,7 +457,7 @@ def choose(
 
 
 def chosen_by(
-    selector: Selector, plan: Plan, query: Query, features: FeatureFrame, score: Score, facts: Facts | None
+    selector: Selector, plan: Plan, query: Query, features: FeatureFrame, score: Score, facts: CandidateFacts | None
 ) -> Selection:
     """Return the choice of a selector; by the rules of the slate where these were read.
 

@@ -4,7 +4,7 @@ from midstream.core.protocols import Source
 from midstream.core.types import Proposal
 
 
-class Asked:
+class SourceCache:
     """Answers of sources to queries that differ in placement, size, filter, exclusions and seed alone."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from midstream.ranking.frame import of_type
 T = TypeVar("T")
 
 
-class Held(Generator[Any, Any, T]):
+class TimedAwaitable(Generator[Any, Any, T]):
     """An awaitable, and the longest that it held the thread without giving way."""
 
     def __init__(self, begin: Callable[[], Awaitable[T]], remaining_s: Callable[[], float]) -> None:
@@ -74,7 +74,7 @@ async def awaited(
         CancelledError: Whoever asks is gone.
         BaseException: What the part raises.
     """
-    held = Held(begin, account.remaining_s)
+    held = TimedAwaitable(begin, account.remaining_s)
     found: list[T] = []
     raised: list[BaseException] = []
     task = asyncio.ensure_future(_run(name, held, found, raised))
@@ -100,7 +100,7 @@ async def awaited(
     return found[0]
 
 
-async def _run(name: str, held: Held[T], found: list[T], raised: list[BaseException]) -> None:
+async def _run(name: str, held: TimedAwaitable[T], found: list[T], raised: list[BaseException]) -> None:
     """Keep what comes of the work, a value or what was raised: a task that ends in ``SystemExit`` ends its loop."""
     with boundary(name, [], raised):
         found.append(await held)

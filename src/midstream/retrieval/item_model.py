@@ -19,8 +19,7 @@ from midstream.core.errors import SourceUnavailable
 from midstream.core.types import Index, Moment, Proposal
 from midstream.models.descriptions import description_of
 from midstream.models.histories import Histories
-from midstream.models.items.content import Acted, Vector
-from midstream.models.items.content import Content as ContentModel
+from midstream.models.items.content import ContentModel, UnknownActs, Vector
 from midstream.models.items.item_contributions import act_parts
 from midstream.models.model import best_said, is_item_model
 from midstream.models.vocabulary import ItemVocabulary
@@ -187,7 +186,7 @@ class Content(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_fiel
             return ItemModelSource.retrieve(self, moment)
         known = row[is_known]
         one = Histories(known, weight[is_known], np.array([0, len(known)], dtype=np.int64))
-        further = Acted(_vectors(model, items, acted[~is_known]), weight[~is_known])
+        further = UnknownActs(_vectors(model, items, acted[~is_known]), weight[~is_known])
         own, score = model.scores_beside(one, further, _vectors(model, items, new))
         proposed = self._best(model.vocabulary, known, lambda k: best_said(own, k), moment)
         is_said = (score != 0.0) & (self.allow_history_items | ~np.isin(new, acted))

@@ -181,7 +181,7 @@ class App:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Elsewhere:
+class OtherProcesses:
     """What of an app's work other processes of the same server do; nothing, while it is the only one."""
 
     record: Record | None = None
@@ -191,7 +191,7 @@ class Elsewhere:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Upkeep:
+class Maintenance:
     """What changes configuration and history while a server runs."""
 
     rebuilder: "Rebuilder | None" = None
@@ -206,8 +206,8 @@ class Upkeep:
     """None = placements are those of the file."""
 
 
-ALONE = Elsewhere()
-NO_UPKEEP = Upkeep()
+ALONE = OtherProcesses()
+NO_UPKEEP = Maintenance()
 
 
 def asgi(
@@ -215,8 +215,8 @@ def asgi(
     accept: Callable[[], Accept],
     options: ServerOptions | None = None,
     dead_letters: DeadLetters | None = None,
-    upkeep: Upkeep = NO_UPKEEP,
-    elsewhere: Elsewhere = ALONE,
+    upkeep: Maintenance = NO_UPKEEP,
+    elsewhere: OtherProcesses = ALONE,
 ) -> App:
     """Return the ASGI app of a started engine.
 

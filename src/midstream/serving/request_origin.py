@@ -17,7 +17,7 @@ from midstream.core.errors import Fault, Invalid, RequestInvalid
 from midstream.events.json.decode import is_ndjson
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.http.hosts import Hosts, authority_name
-from midstream.serving.http.loop_delay import Arrivals
+from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.http.problems import PAGE, CrossSite, MediaTypeUnsupported, Misdirected, problem_reply
 from midstream.serving.http.responses import JSON, Receive, Scope, Send, send_reply
 from midstream.serving.http.target import ABSOLUTE_TARGET
@@ -46,7 +46,7 @@ _RIGHT_TYPE = (
 class Measured(Protocol):
     """An app that has metrics, and looks at how requests come in."""
 
-    arrivals: Arrivals
+    arrivals: LoopArrivals
     metrics: Metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

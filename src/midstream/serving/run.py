@@ -24,7 +24,7 @@ from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.monitoring.facts import Fact, Facts
-from midstream.serving.app import ALONE, NO_UPKEEP, App, Elsewhere, Upkeep, asgi
+from midstream.serving.app import ALONE, NO_UPKEEP, App, Maintenance, OtherProcesses, asgi
 from midstream.serving.http.connection_admission import place_limits
 from midstream.serving.http.connection_sharing import Share, SharingServer
 from midstream.serving.http.connections import bounded_protocol
@@ -51,30 +51,30 @@ GC_ALLOCATIONS = 20_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opened:
+class OpenedEngine:
     """A started engine and what serving needs beside it."""
 
     engine: "Engine"
     accept: Callable[[], Accept]
     dead_letters: DeadLetters | None = None
-    upkeep: Upkeep = NO_UPKEEP
+    upkeep: Maintenance = NO_UPKEEP
     """What changes configuration and history while it runs."""
-    company: "Company | None" = None
+    company: "FollowerGroup | None" = None
     """Other processes that serve the same port; None = there are none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Company:
+class FollowerGroup:
     """The other processes of a server, as the one that owns the log sees them."""
 
-    elsewhere: Elsewhere
+    elsewhere: OtherProcesses
     """What they do of this one's work."""
     joining: Callable[[App, socket.socket], AbstractAsyncContextManager[Share]]
     """Brings them to the port on entering and ends them on leaving; gives this process's part in it."""
 
 
 def serve(
-    opening: Callable[[], AbstractAsyncContextManager[Opened]],
+    opening: Callable[[], AbstractAsyncContextManager[OpenedEngine]],
     options: ServerOptions,
     on_ready: Callable[[str], None],
 ) -> None:
@@ -102,7 +102,7 @@ def serve(
 
 
 async def serve_until_stopped(
-    opening: Callable[[], AbstractAsyncContextManager[Opened]],
+    opening: Callable[[], AbstractAsyncContextManager[OpenedEngine]],
     options: ServerOptions,
     on_ready: Callable[[str], None],
 ) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Mask
-from midstream.simulation.shop import Shop, Vector
+from midstream.simulation.shop import SimulatedShop, Vector
 from midstream.simulation.visitor import Visitor, VisitorOptions, meet, towards
 
 Products = NDArray[np.int64]
@@ -85,7 +85,7 @@ class AudienceOptions:
 
 
 @dataclass(slots=True, eq=False)
-class Page:
+class VisitedPage:
     """One page in front of one person, before it is filled."""
 
     person: "Person"
@@ -148,14 +148,14 @@ class Person:
         visit.visit_count += 1
         self.next_visit_ms = _busy_moment(self.next_visit_ms + DAY_MS // 12, visit.options.return_ms_mean, stream)
 
-    def page(self, shop: Shop, now_ms: int) -> Page:
+    def page(self, shop: SimulatedShop, now_ms: int) -> VisitedPage:
         """Return the page that is in front of the person now."""
         liking = _SHARPNESS * (shop.vector @ self._wish - _MIDDLE) + 0.6 * shop.appeal
         attraction = _CLICK_MAX / (1.0 + np.exp(-self.options.signal * liking))
         session_id = f"s{self.number}-{self.visitor.visit_count}"
-        return Page(self, session_id, now_ms, attraction, shop.on_sale(now_ms), self._page)
+        return VisitedPage(self, session_id, now_ms, attraction, shop.on_sale(now_ms), self._page)
 
-    def react(self, shop: Shop, page: Page, slate: Products) -> Reaction:
+    def react(self, shop: SimulatedShop, page: VisitedPage, slate: Products) -> Reaction:
         """Look at a slate, click, look around, go on or leave; the wish follows what was looked at."""
         key = (self.seed, PAGE_STREAM, self.number, self.visitor.visit_count, page.number)
         stream = np.random.default_rng(key)
@@ -178,14 +178,14 @@ class Person:
         ends = self._page >= PAGES_MAX or (not self.robot and leaves < 1.0 / self.options.pages_mean)
         return Reaction(looked_at, clicked, viewed, acts, None if ends else page.time_ms + pause_ms)
 
-    def _clicked(self, page: Page, slate: Products, looked_at: Mask, luck: Vector) -> int:
+    def _clicked(self, page: VisitedPage, slate: Products, looked_at: Mask, luck: Vector) -> int:
         """Return the position that is clicked, -1 = none."""
         if self.robot:
             return 0 if self.robot == "clicker" and len(slate) else -1
         wanted = np.flatnonzero(looked_at & (luck[slate] < page.attraction[slate]))
         return int(wanted[0]) if len(wanted) else -1
 
-    def _found(self, shop: Shop, page: Page, organic: float, luck: Vector) -> int:
+    def _found(self, shop: SimulatedShop, page: VisitedPage, organic: float, luck: Vector) -> int:
         """Return the product found without the slate, -1 = none."""
         if self.robot == "crawler":
             return (self.number * 7 + self._page) % page.on_sale

@@ -25,7 +25,7 @@ class Item(msgspec.Struct, frozen=True):
     id: str
 
 
-class Slate(msgspec.Struct, frozen=True):
+class SlateReply(msgspec.Struct, frozen=True):
     """What of an answer is used here."""
 
     items: tuple[Item, ...]
@@ -33,7 +33,7 @@ class Slate(msgspec.Struct, frozen=True):
     read_your_writes: bool | None = None
 
 
-class Told(msgspec.Struct, frozen=True):
+class Acknowledgement(msgspec.Struct, frozen=True):
     """What of an acknowledgement is used here."""
 
     recorded: int
@@ -55,18 +55,18 @@ class Connection:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def ask(self, question: Mapping[str, object]) -> Slate:
+    async def ask(self, question: Mapping[str, object]) -> SlateReply:
         """Ask for recommendations.
 
         Raises:
             StoreUnavailable: What answers refuses, or is no server of ours.
             OSError: Nothing answers.
         """
-        return _decoded(await self._post("/v1/recommendations", question), Slate)
+        return _decoded(await self._post("/v1/recommendations", question), SlateReply)
 
-    async def tell(self, event: object) -> Told:
+    async def tell(self, event: object) -> Acknowledgement:
         """Send an event or several; what is returned is durable and applied. Raises what ``ask`` does."""
-        return _decoded(await self._post("/v1/events", event), Told)
+        return _decoded(await self._post("/v1/events", event), Acknowledgement)
 
     async def close(self) -> None:
         """Hang up."""

@@ -30,11 +30,11 @@ from midstream.events.json.decode import decode_objects
 from midstream.events.memory import MemoryLog
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
-from midstream.simulation.audience import Page
+from midstream.simulation.audience import VisitedPage
 from midstream.simulation.connection import Connection
-from midstream.simulation.policies import Events, Policy, Slate
+from midstream.simulation.policies import Events, PageSlate, Policy
 from midstream.simulation.season import START_MS
-from midstream.simulation.shop import Shop
+from midstream.simulation.shop import SimulatedShop
 from midstream.state.fold import Fold
 
 EVENTS_A_REQUEST = 200
@@ -52,7 +52,7 @@ class EngineQuestion:
 
 @dataclass(slots=True, eq=False)
 class _InProcess:
-    shop: Shop
+    shop: SimulatedShop
     engine: Engine
     accept: Accept
     question: EngineQuestion
@@ -62,12 +62,12 @@ class _InProcess:
     def __post_init__(self) -> None:
         self.row = {item_id: row for row, item_id in enumerate(self.shop.item_ids)}
 
-    async def fill(self, page: Page) -> Slate:
+    async def fill(self, page: VisitedPage) -> PageSlate:
         self.clock[0] = page.time_ms
         ask = Ask(self.question.placement, page.person.user_id, page.session_id, self.question.n)
         answer = await self.engine.recommend(ask)
         rows = np.array([self.row[each.id] for each in answer.items], dtype=np.int64)
-        return Slate(rows, answer.request_id)
+        return PageSlate(rows, answer.request_id)
 
     async def learn(self, events: Events) -> None:
         """Record events; a shop never sends what is not well formed."""
@@ -80,7 +80,7 @@ class _InProcess:
 
 @asynccontextmanager
 async def engine_in_process(
-    shop: Shop, config: Config, folder: Path | None, question: EngineQuestion
+    shop: SimulatedShop, config: Config, folder: Path | None, question: EngineQuestion
 ) -> AsyncGenerator[Policy]:
     """Open an engine on an empty log in memory, the opening catalogue in it, and close it afterwards.
 
@@ -114,7 +114,7 @@ async def engine_in_process(
 
 @dataclass(slots=True, eq=False)
 class _OverHttp:
-    shop: Shop
+    shop: SimulatedShop
     connection: Connection
     question: EngineQuestion
     run: str
@@ -127,7 +127,7 @@ class _OverHttp:
     def __post_init__(self) -> None:
         self.row = {self.run + item_id: row for row, item_id in enumerate(self.shop.item_ids)}
 
-    async def fill(self, page: Page) -> Slate:
+    async def fill(self, page: VisitedPage) -> PageSlate:
         asked: dict[str, object] = {
             "placement": self.question.placement,
             "n": self.question.n,
@@ -143,7 +143,7 @@ class _OverHttp:
                 came = f'The server shows "{each.id}", which is not for sale in this shop.'
                 right = "A server without items of its own, such as one whose folder is thrown away."
                 raise Invalid((Fault("--url", came, right, "docs/cli.md"),))
-        return Slate(np.array([self.row[each.id] for each in slate.items], dtype=np.int64), slate.request_id)
+        return PageSlate(np.array([self.row[each.id] for each in slate.items], dtype=np.int64), slate.request_id)
 
     async def learn(self, events: Events) -> None:
         for part in range(0, len(events), EVENTS_A_REQUEST):
@@ -169,7 +169,7 @@ class _OverHttp:
 
 
 @asynccontextmanager
-async def engine_over_http(shop: Shop, url: str, run: str, question: EngineQuestion) -> AsyncGenerator[Policy]:
+async def engine_over_http(shop: SimulatedShop, url: str, run: str, question: EngineQuestion) -> AsyncGenerator[Policy]:
     """Use a server whose catalogue the shop is put into, and taken out of afterwards; events stay.
 
     Args:
@@ -196,7 +196,7 @@ async def engine_over_http(shop: Shop, url: str, run: str, question: EngineQuest
             await policy.connection.close()
 
 
-def opening(shop: Shop) -> Sequence[Mapping[str, object]]:
+def opening(shop: SimulatedShop) -> Sequence[Mapping[str, object]]:
     """Return the events that put what is for sale on the first day into a catalogue."""
     return [shop.put_event(product) for product in range(shop.on_sale(START_MS))]
 

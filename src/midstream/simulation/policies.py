@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from midstream.simulation.audience import Page, Products
-from midstream.simulation.shop import Shop
+from midstream.simulation.audience import Products, VisitedPage
+from midstream.simulation.shop import SimulatedShop
 
 POLICY_STREAM = 5
 Events = Sequence[Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Slate:
+class PageSlate:
     """What a page is filled with."""
 
     products: Products
@@ -30,7 +30,7 @@ class Policy:
     """A name and two steps: fill a page, and learn what was done on it."""
 
     name: str
-    fill: Callable[[Page], Awaitable[Slate]]
+    fill: Callable[[VisitedPage], Awaitable[PageSlate]]
     learn: Callable[[Events], Awaitable[None]]
 
 
@@ -41,9 +41,9 @@ async def _nothing(_events: Events) -> None:
 def random_policy(seed: int, slate_size: int) -> Policy:
     """Return the policy that shows anything: what every other one must beat."""
 
-    async def fill(page: Page) -> Slate:
+    async def fill(page: VisitedPage) -> PageSlate:
         key = (seed, POLICY_STREAM, page.person.number, page.person.visitor.visit_count, page.number)
-        return Slate(np.random.default_rng(key).permutation(page.on_sale)[:slate_size])
+        return PageSlate(np.random.default_rng(key).permutation(page.on_sale)[:slate_size])
 
     return Policy("random", fill, _nothing)
 
@@ -51,8 +51,8 @@ def random_policy(seed: int, slate_size: int) -> Policy:
 def oracle_policy(slate_size: int) -> Policy:
     """Return the policy that knows what everybody wishes at every moment: what none can beat."""
 
-    async def fill(page: Page) -> Slate:
-        return Slate(np.argsort(-page.attraction[: page.on_sale], kind="stable")[:slate_size])
+    async def fill(page: VisitedPage) -> PageSlate:
+        return PageSlate(np.argsort(-page.attraction[: page.on_sale], kind="stable")[:slate_size])
 
     return Policy("oracle", fill, _nothing)
 
@@ -61,7 +61,7 @@ def oracle_policy(slate_size: int) -> Policy:
 class _Counted:
     """Acts on each product so far."""
 
-    shop: Shop
+    shop: SimulatedShop
     slate_size: int
     row: dict[str, int] = field(default_factory=dict[str, int])
     counts: Products = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -70,8 +70,8 @@ class _Counted:
         self.row = {item_id: row for row, item_id in enumerate(self.shop.item_ids)}
         self.counts = np.zeros(len(self.row), dtype=np.int64)
 
-    async def fill(self, page: Page) -> Slate:
-        return Slate(np.argsort(-self.counts[: page.on_sale], kind="stable")[: self.slate_size])
+    async def fill(self, page: VisitedPage) -> PageSlate:
+        return PageSlate(np.argsort(-self.counts[: page.on_sale], kind="stable")[: self.slate_size])
 
     async def learn(self, events: Events) -> None:
         for event in events:
@@ -79,7 +79,7 @@ class _Counted:
                 self.counts[self.row[str(event["item_id"])]] += 1
 
 
-def popularity_policy(shop: Shop, slate_size: int) -> Policy:
+def popularity_policy(shop: SimulatedShop, slate_size: int) -> Policy:
     """Return the policy that shows everybody what was viewed most often."""
     counted = _Counted(shop, slate_size)
     return Policy("popularity", counted.fill, counted.learn)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Mask
-from midstream.simulation.audience import DAY_MS, AudienceOptions, Page, Reaction, audience
-from midstream.simulation.policies import Policy, Slate
-from midstream.simulation.shop import Shop, ShopOptions, open_shop
+from midstream.simulation.audience import DAY_MS, AudienceOptions, Reaction, VisitedPage, audience
+from midstream.simulation.policies import PageSlate, Policy
+from midstream.simulation.shop import ShopOptions, SimulatedShop, open_shop
 
 START_MS = 1_750_032_000_000
 """2025-06-16, a Monday, 00:00 UTC."""
@@ -44,7 +44,7 @@ class SeasonOptions:
         """When the warm-up is over."""
         return START_MS + int(self.day_count * self.warm_up * DAY_MS)
 
-    def shop(self) -> Shop:
+    def shop(self) -> SimulatedShop:
         """Return the shop of these options."""
         every_ms = self.day_count * DAY_MS // (self.launch_count + 1)
         return open_shop(ShopOptions(self.seed, START_MS, self.product_count, self.launch_count, every_ms))
@@ -85,7 +85,7 @@ class _Ledger:
     events: int = 0
     pages: int = 0
 
-    def note(self, page: Page, reaction: Reaction, event_count: int, *, is_measured: bool) -> None:
+    def note(self, page: VisitedPage, reaction: Reaction, event_count: int, *, is_measured: bool) -> None:
         """Count a page; those of robots and of the warm-up are only counted."""
         self.events += event_count
         self.pages += 1
@@ -96,7 +96,7 @@ class _Ledger:
 
 
 async def run_season(
-    options: SeasonOptions, shop: Shop, policy: Policy, advance: Callable[[float], None] | None = None
+    options: SeasonOptions, shop: SimulatedShop, policy: Policy, advance: Callable[[float], None] | None = None
 ) -> Season:
     """Run one world with one policy.
 
@@ -152,7 +152,7 @@ def _season(policy: str, seed: int, ledger: _Ledger) -> Season:
     )
 
 
-def events_of(shop: Shop, page: Page, slate: Slate, reaction: Reaction) -> list[dict[str, object]]:
+def events_of(shop: SimulatedShop, page: VisitedPage, slate: PageSlate, reaction: Reaction) -> list[dict[str, object]]:
     """Return what happened on a page as ``POST /v1/events`` takes it: what was seen, then what was done."""
     who: dict[str, object] = {"session_id": page.session_id}
     if page.person.user_id is not None:

@@ -39,7 +39,7 @@ class ShopOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shop:
+class SimulatedShop:
     """All products that there ever are, in the order in which they come on sale. Columns of shape (n,)."""
 
     item_ids: tuple[str, ...]
@@ -84,7 +84,7 @@ class Shop:
         return f"{STYLES[style]} {COLOURS[colour]} {_PRODUCTS[kind]}"
 
 
-def open_shop(options: ShopOptions) -> Shop:
+def open_shop(options: ShopOptions) -> SimulatedShop:
     """Return the shop that a seed stands for; equal options give equal shops."""
     count = options.opening_count + options.launch_count
     stream = np.random.default_rng((options.seed, SHOP_STREAM))
@@ -96,7 +96,7 @@ def open_shop(options: ShopOptions) -> Shop:
     vector = np.eye(DIMENSIONS)[category] + stream.normal(scale=_SPREAD, size=(count, DIMENSIONS))
     vector += _STYLE_PULL * directions[style] + _PRICE_PULL * np.outer(dearness, directions[-1])
     launch = np.maximum(np.arange(count) - options.opening_count + 1, 0)
-    return Shop(
+    return SimulatedShop(
         item_ids=tuple(f"{_PRODUCTS[kind]}-{number:03d}" for number, kind in enumerate(category.tolist(), 1)),
         category=category,
         price=price.round(2),

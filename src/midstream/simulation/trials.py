@@ -11,7 +11,7 @@ from midstream.simulation.comparison import PolicyFigures, compare, require_enou
 from midstream.simulation.engine_policy import NAME, EngineQuestion, engine_in_process, engine_over_http
 from midstream.simulation.policies import Policy, oracle_policy, popularity_policy, random_policy
 from midstream.simulation.season import Season, SeasonOptions, run_season
-from midstream.simulation.shop import Shop
+from midstream.simulation.shop import SimulatedShop
 
 SEEDS_MAX = 1_000
 POLICIES = ("random", "popularity", NAME, "oracle")
@@ -78,7 +78,7 @@ def _check(trials: Trials) -> None:
 
 @asynccontextmanager
 async def _policy(
-    name: str, shop: Shop, options: SeasonOptions, trials: Trials, config: Config
+    name: str, shop: SimulatedShop, options: SeasonOptions, trials: Trials, config: Config
 ) -> AsyncGenerator[Policy]:
     size = trials.question.n
     if name == "random":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from midstream.simulation.shop import CATEGORIES, DIMENSIONS, Shop, Vector
+from midstream.simulation.shop import CATEGORIES, DIMENSIONS, SimulatedShop, Vector
 
 VISITOR_STREAM = 1
 _ACTS_MAX = 60
@@ -69,7 +69,7 @@ class Visitor:
     next_visit_ms: int
     visit_count: int = field(default=0)
 
-    def visit(self, shop: Shop) -> Visit:
+    def visit(self, shop: SimulatedShop) -> Visit:
         """Visit the shop at ``next_visit_ms``; afterwards the taste has drifted and the next visit is planned."""
         began_ms = self.next_visit_ms
         acts = self._acts(shop, began_ms)
@@ -79,7 +79,7 @@ class Visitor:
         self.next_visit_ms = acts[-1].time_ms + 1 + int(self.stream.exponential(self.options.return_ms_mean))
         return Visit(session_id, f"u{self.number}" if self.is_known else None, acts)
 
-    def _acts(self, shop: Shop, now_ms: int) -> tuple[Act, ...]:
+    def _acts(self, shop: SimulatedShop, now_ms: int) -> tuple[Act, ...]:
         acts: list[Act] = []
         wish = towards(self.taste, 0.4, self.stream)
         count = shop.on_sale(now_ms)

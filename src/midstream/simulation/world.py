@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
 
-from midstream.simulation.shop import Shop, ShopOptions, open_shop
+from midstream.simulation.shop import ShopOptions, SimulatedShop, open_shop
 from midstream.simulation.visitor import Act, Visit, VisitorOptions, meet
 
 
@@ -23,7 +23,7 @@ class World:
     visitor_count: int = 400
 
 
-def visits(world: World, shop: Shop) -> Iterator[Visit]:
+def visits(world: World, shop: SimulatedShop) -> Iterator[Visit]:
     """Yield visits without end, in the order in which they begin; of two at the same moment the lower number's first.
 
     Cost: about 0.1 ms a visit and 200 products.
@@ -39,7 +39,7 @@ def visits(world: World, shop: Shop) -> Iterator[Visit]:
         heapq.heapreplace(queue, (person.next_visit_ms, number))
 
 
-def act_event(shop: Shop, visit: Visit, act: Act) -> dict[str, object]:
+def act_event(shop: SimulatedShop, visit: Visit, act: Act) -> dict[str, object]:
     """Return an act as ``POST /v1/events`` takes it."""
     event: dict[str, object] = {"type": act.action, "session_id": visit.session_id}
     if visit.user_id is not None:
@@ -47,7 +47,7 @@ def act_event(shop: Shop, visit: Visit, act: Act) -> dict[str, object]:
     return {**event, "item_id": shop.item_ids[act.product], "time": act.time_ms}
 
 
-def act_events(shop: Shop, some: Sequence[Visit]) -> list[dict[str, object]]:
+def act_events(shop: SimulatedShop, some: Sequence[Visit]) -> list[dict[str, object]]:
     """Return all acts of visits as events, oldest first; at the same moment in the order of the visits."""
     every = [(act.time_ms, act_event(shop, visit, act)) for visit in some for act in visit.acts]
     return [event for _, event in sorted(every, key=itemgetter(0))]
@@ -69,7 +69,7 @@ def example_events(seed: int, end_ms: int, item_count: int, act_count: int) -> l
 
 def _first_days(
     seed: int, start_ms: int, item_count: int, act_count: int
-) -> tuple[Shop, list[tuple[int, dict[str, object]]]]:
+) -> tuple[SimulatedShop, list[tuple[int, dict[str, object]]]]:
     """Return a shop that opens at a time, and its first acts with their times."""
     shop_options = ShopOptions(seed, start_ms, opening_count=item_count, launch_count=0)
     # People who come back within hours: 300 acts take less than the day that events may be late by.

@@ -27,14 +27,14 @@ from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, M
 from midstream.events.schema import texts_of
 from midstream.events.values import merged_id
 from midstream.state.cells.cells import Cells
-from midstream.state.cells.coverage import Counted
+from midstream.state.cells.coverage import CountCoverage
 from midstream.state.control.placements import Placements
 from midstream.state.control.promotions import Promotions
 from midstream.state.ids.aliases import Aliases
 from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.ids.erased_users import Erasures, asked_at, blanked_hashes
-from midstream.state.ids.event_ids import Admission, EventIds, Fingerprints
-from midstream.state.ids.vocabulary import Count, Vocabulary
+from midstream.state.ids.event_ids import EventAdmission, EventIds, Fingerprints
+from midstream.state.ids.vocabulary import Vocabulary, VocabularyCount
 from midstream.state.items.items import Items
 from midstream.state.outcomes.outcomes import Leaving, Outcomes
 from midstream.state.outcomes.requests import Requests
@@ -56,7 +56,7 @@ Table: TypeAlias = (
     | Items
     | Users
     | Cells
-    | Counted
+    | CountCoverage
     | Segments
     | Pairs
     | SessionIndex
@@ -69,10 +69,10 @@ LEAVES: frozenset[type] = frozenset((Segments, Pairs, SessionIndex, Requests, Ou
 """Tables that no other table reads."""
 _PLACE = "fold.place"
 # As plain numbers: NumPy asks an enum's member for its array protocols at each comparison, which costs 1 µs.
-_NEW = int(Admission.NEW)
-_CONFLICT = int(Admission.CONFLICT)
-_CONFLICTS = int(Count.CONFLICT)
-_ERASED = int(Count.ERASED)
+_NEW = int(EventAdmission.NEW)
+_CONFLICT = int(EventAdmission.CONFLICT)
+_CONFLICTS = int(VocabularyCount.CONFLICT)
+_ERASED = int(VocabularyCount.ERASED)
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
 _ERASE = int(Kind.ERASE)
@@ -135,7 +135,7 @@ class Fold:
         self.items = Items(settings, self.vocabulary)
         self.users = Users(settings, self.items.category)
         self.cells = Cells(settings, self.vocabulary, self.items)
-        self.counted = Counted(settings)
+        self.counted = CountCoverage(settings)
         self.segments = Segments(settings, self.vocabulary, self.items, self.users)
         self.pairs = Pairs(settings, self.vocabulary)
         self.session_index = SessionIndex(limits, self.vocabulary)
@@ -362,7 +362,7 @@ class Fold:
 
     def counts(self) -> dict[str, int]:
         """Return how many events or rows met a limit or did not fit, each by name."""
-        named = {count.name.lower(): int(self.vocabulary.counts[count]) for count in Count}
+        named = {count.name.lower(): int(self.vocabulary.counts[count]) for count in VocabularyCount}
         return {
             **named,
             "merge_void": self.vocabulary.aliases.void_count,

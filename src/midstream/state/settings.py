@@ -23,7 +23,7 @@ class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Added to trending and popular; below 0 an act against the item, which opens no session and no list."""
 
 
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StateLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The maxima from which memory follows. ``midstream size`` prints the bytes of each."""
 
     users_max: int = 1_000_000
@@ -107,7 +107,7 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What declared features need; distinct, in the order of their JSON."""
     segment: str = ""
     """One attribute, ``user.country`` or ``context.device``, for whose values heat is kept apart; empty = none."""
-    limits: Limits = Limits()
+    limits: StateLimits = StateLimits()
     compaction: str = ""
     """Names the deleted items whose slots are not kept (``state.ids.compacted_items``); empty = all are. No setting of
     a file."""

@@ -22,7 +22,7 @@ from midstream.app.config.schema import Config
 from midstream.app.opening import Outside, open_running
 from midstream.core.types import TimestampMs
 from midstream.engine.folder import DataFolder
-from midstream.engine.recommender import Request, Shop
+from midstream.engine.recommender import Recommender, Request
 from midstream.engine.types import Answer
 from midstream.ranking.plan import SIMILAR
 from midstream.testing.busy_shop import BUSY, COMPONENTS, LATER, START_MS
@@ -51,7 +51,7 @@ class Busy:
     file: Config
     """As it is now."""
     dice: np.random.Generator
-    shop: Shop | None = None
+    shop: Recommender | None = None
     now_ms: int = START_MS
     asked: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     """The user of each logged request, by its id, less those of users who were erased later."""
@@ -70,10 +70,10 @@ class Busy:
             clock=lambda: TimestampMs(self.now_ms), monotonic=lambda: self.now_ms / 1_000, entropy=chance.bytes
         )
 
-    def open(self) -> Shop:
+    def open(self) -> Recommender:
         """Open the shop."""
         running = open_running(self.folder, self.file, outside=self.outside())
-        return Shop(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=self.now_ms))
+        return Recommender(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=self.now_ms))
 
     def chance(self, probability: float) -> bool:
         """Return whether something happens."""
@@ -132,7 +132,7 @@ async def _promote(busy: Busy, *names: str) -> None:
         await running.stop()
 
 
-def _go_on(busy: Busy, shop: Shop) -> None:
+def _go_on(busy: Busy, shop: Recommender) -> None:
     """Let time pass and some things happen, then ask."""
     busy.now_ms += int(busy.dice.exponential(6_000)) + 1
     if busy.chance(0.03):
@@ -188,14 +188,14 @@ def _happening(busy: Busy) -> dict[str, object]:
     return act | ({"session_id": f"s{busy.dice.integers(0, 9)}"} if busy.chance(_SHARE) else {})
 
 
-def _merge(busy: Busy, shop: Shop) -> None:
+def _merge(busy: Busy, shop: Recommender) -> None:
     """Say who somebody without a name is."""
     source, target = f"anon{busy.did['merge']}", f"u{busy.dice.integers(0, USERS)}"
     shop.record({"type": "user", "user_id": target, "operation": "merge", "attributes": {"from": source}})
     busy.did["merge"] += 1
 
 
-def _erase(busy: Busy, shop: Shop) -> None:
+def _erase(busy: Busy, shop: Recommender) -> None:
     """Forget somebody; the log is not written anew."""
     user = f"gone{busy.dice.integers(0, LEAVING)}"
     shop.erase(user)
@@ -209,7 +209,7 @@ def _told(name: str) -> dict[str, Any]:
     return next(each for each in tomllib.loads(BUSY)["placements"] if each["name"] == name)
 
 
-def _set(busy: Busy, shop: Shop) -> None:
+def _set(busy: Busy, shop: Recommender) -> None:
     """Set a placement while questions to it are under way."""
     name = str(busy.dice.choice(NAMES[:-1]))
     told = _told(name) | {"slate_size": int(busy.dice.integers(3, 12))}
@@ -223,7 +223,7 @@ def _set(busy: Busy, shop: Shop) -> None:
     busy.did["set"] += 1
 
 
-def _give_back(busy: Busy, shop: Shop) -> None:
+def _give_back(busy: Busy, shop: Recommender) -> None:
     """Give a placement back to the file while questions to it are under way."""
     there = [each.placement for each in shop.placements() if each.origin == "api"]
     if there:
@@ -232,7 +232,7 @@ def _give_back(busy: Busy, shop: Shop) -> None:
         busy.did["given back"] += 1
 
 
-def _while_asked(busy: Busy, shop: Shop, name: str, change: Callable[[], object]) -> None:
+def _while_asked(busy: Busy, shop: Recommender, name: str, change: Callable[[], object]) -> None:
     """Ask a placement three times while something is changed, and something is recorded."""
     users, happening = [busy.user() for _ in range(3)], _happening(busy)
     with ThreadPoolExecutor(5) as pool:
@@ -247,20 +247,20 @@ def _while_asked(busy: Busy, shop: Shop, name: str, change: Callable[[], object]
 Asked = list[tuple["str | None", Answer]]
 
 
-def _alone(busy: Busy, shop: Shop) -> Asked:
+def _alone(busy: Busy, shop: Recommender) -> Asked:
     """Ask for one slate."""
     name = str(busy.dice.choice(NAMES[:-1]))
     question = _question(busy)
     return [(question.get("user_id"), shop.recommend(name, **question))]
 
 
-def _similar(busy: Busy, shop: Shop) -> Asked:
+def _similar(busy: Busy, shop: Recommender) -> Asked:
     """Ask what is like one item."""
     told = (shop.item(busy.item()) for _ in range(ITEMS))  # some were deleted
     return [(None, shop.similar(str(next(each["item_id"] for each in told if each and each["attributes"]))))]
 
 
-def _page(busy: Busy, shop: Shop) -> Asked:
+def _page(busy: Busy, shop: Recommender) -> Asked:
     """Ask for several slates at once."""
     names = [str(each) for each in busy.dice.permutation(NAMES[:-1])[: busy.dice.integers(2, 5)]]
     slots = [{"placement": name, "n": int(busy.dice.integers(1, 10))} for name in names]
@@ -271,7 +271,7 @@ def _page(busy: Busy, shop: Shop) -> Asked:
     return [(user, each) for each in page.slates if isinstance(each, Answer)]
 
 
-def _rank(busy: Busy, shop: Shop) -> Asked:
+def _rank(busy: Busy, shop: Recommender) -> Asked:
     """Bring items of the caller in an order, some of which nobody knows."""
     items = [f"i{number}" for number in busy.dice.permutation(2 * ITEMS)[: busy.dice.integers(2, 60)]]
     user = busy.user()
@@ -280,14 +280,14 @@ def _rank(busy: Busy, shop: Shop) -> Asked:
     return [(user, shop.rank(items, name, user_id=user, item_fields=fields))]
 
 
-def _many(busy: Busy, shop: Shop) -> Asked:
+def _many(busy: Busy, shop: Recommender) -> Asked:
     """Ask the same for several users."""
     users = [busy.user() for _ in range(3)]
     answers = shop.recommend_many(users, str(busy.dice.choice(NAMES[:-1])), n=5)
     return [(user, each) for user, each in zip(users, answers, strict=True) if isinstance(each, Answer)]
 
 
-def _on_and_on(busy: Busy, shop: Shop) -> Asked:
+def _on_and_on(busy: Busy, shop: Recommender) -> Asked:
     """Ask for a slate and go on in it, while things happen between."""
     user, name = busy.user(), str(busy.dice.choice(NAMES[:-1]))
     answer = shop.recommend(name, user_id=user, n=4, cursor=True)
@@ -300,7 +300,7 @@ def _on_and_on(busy: Busy, shop: Shop) -> Asked:
     return found
 
 
-QUESTIONS: dict[str, Callable[[Busy, Shop], Asked]] = {
+QUESTIONS: dict[str, Callable[[Busy, Recommender], Asked]] = {
     "alone": _alone,
     "similar": _similar,
     "page": _page,

@@ -11,7 +11,7 @@ BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Damage:
+class DamagedPlace:
     """One place of one file."""
 
     file: str
@@ -21,7 +21,7 @@ class Damage:
     """Of the byte, 0 to 7; None = the file is cut short."""
 
 
-def damages(folder: Path, flips: int, cuts: int, seed: int) -> list[Damage]:
+def damages(folder: Path, flips: int, cuts: int, seed: int) -> list[DamagedPlace]:
     """Return so many flipped bits and cuts of the files of a folder: each file in turn, then places by their size.
 
     Of the flips at most half go over the files in turn, so that large ones are not passed over for many small ones.
@@ -30,17 +30,17 @@ def damages(folder: Path, flips: int, cuts: int, seed: int) -> list[Damage]:
     sizes = {each.name: each.stat().st_size for each in sorted(folder.iterdir()) if each.stat().st_size}
     names, share = list(sizes), np.array(list(sizes.values())) / sum(sizes.values())
     in_turn = max(len(names), flips // 2)
-    found: list[Damage] = []
+    found: list[DamagedPlace] = []
     for number in range(flips):
         name = names[number % len(names)] if number < in_turn else names[int(dice.choice(len(names), p=share))]
-        found.append(Damage(name, int(dice.integers(sizes[name])), int(dice.integers(BITS))))
+        found.append(DamagedPlace(name, int(dice.integers(sizes[name])), int(dice.integers(BITS))))
     for number in range(cuts):
         name = names[number % len(names)]
-        found.append(Damage(name, int(dice.integers(sizes[name])), None))
+        found.append(DamagedPlace(name, int(dice.integers(sizes[name])), None))
     return found
 
 
-def damage_file(folder: Path, damage: Damage) -> None:
+def damage_file(folder: Path, damage: DamagedPlace) -> None:
     """Do it, in place: a file that is replaced would be written out at once."""
     with (folder / damage.file).open("r+b") as file:
         if damage.bit is None:
@@ -53,7 +53,7 @@ def damage_file(folder: Path, damage: Damage) -> None:
 
 
 @contextmanager
-def damaged(folder: Path, damage: Damage) -> Generator[None]:
+def damaged(folder: Path, damage: DamagedPlace) -> Generator[None]:
     """Have a file damaged within a block; it is whole again after it."""
     whole = (folder / damage.file).read_bytes()
     damage_file(folder, damage)

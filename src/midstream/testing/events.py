@@ -21,9 +21,9 @@ from midstream.events.served_body import RECORD_VERSION, ServedBody, encode_body
 from midstream.state.control.placements import encode_placement, placement_body
 from midstream.state.control.promotions import ALIASES, promotion_body
 from midstream.state.ids.erased_users import blanked_body
-from midstream.state.ids.event_ids import Admission, EventIds
+from midstream.state.ids.event_ids import EventAdmission, EventIds
 from midstream.state.ids.vocabulary import Vocabulary
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.ids import hash_of
 
 START_MS = 1_700_000_000_000
@@ -52,7 +52,7 @@ def tiny_settings() -> FoldSettings:
         pair_half_life=Duration("10m"),
         outcome_window=Duration("5m"),
         segment="user.plan",
-        limits=Limits(
+        limits=StateLimits(
             users_max=13,
             items_max=24,
             click_items_max=7,
@@ -163,7 +163,7 @@ def indexed(batch: EventBatch, settings: FoldSettings) -> IndexedBatch:
     """Return a whole log as the tables are given it: deduplicated and with indices, from an empty state."""
     ids = EventIds(settings.limits.event_ids_max, settings.hash_key())
     found = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy())
-    return Vocabulary(settings).index(LogPosition(0), batch, found == Admission.NEW)
+    return Vocabulary(settings).index(LogPosition(0), batch, found == EventAdmission.NEW)
 
 
 class _Generator:

@@ -21,7 +21,7 @@ _ACTIONS = ("", "", "", "click", "click", "cart", "purchase")
 
 
 @dataclass(frozen=True, slots=True)
-class FollowedLog:
+class LogShape:
     """How the log looks."""
 
     slates: int

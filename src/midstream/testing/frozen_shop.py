@@ -10,13 +10,13 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, Models, Moment, Query, TimestampMs
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 
 START_MS = 1_700_000_000_000
 SMALL = FoldSettings(
     attributes={"price": "number", "category": "category", "tags": "tags", "fresh": "boolean", "look": "vector:3"},
     half_lives=(Duration("6h"), Duration("7d")),
-    limits=Limits(
+    limits=StateLimits(
         users_max=50,
         items_max=2_000,
         click_items_max=200,

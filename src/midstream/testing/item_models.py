@@ -24,7 +24,7 @@ class BesideOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Beside:
+class CoOccurrence:
     """Scores an item by how often it stands in the same histories as those of the asking one."""
 
     vocabulary: ItemVocabulary
@@ -50,7 +50,7 @@ class Beside:
         return {"beside": self.beside}
 
 
-def fit_beside(data: Interactions, options: BesideOptions, watch: Watch = QUIET) -> Beside:
+def fit_beside(data: Interactions, options: BesideOptions, watch: Watch = QUIET) -> CoOccurrence:
     """Count pairs, each history once a pair, in two steps. Cost: the square of the items."""
     watch.step("counting", 0.0)
     has = (data.histories.matrix(len(data.vocabulary)).toarray() > 0).astype(np.float32)
@@ -60,10 +60,10 @@ def fit_beside(data: Interactions, options: BesideOptions, watch: Watch = QUIET)
     beside = beside + np.float32(options.noise) * noise
     np.fill_diagonal(beside, 0.0)
     watch.step("weighing", 1.0)
-    return Beside(data.vocabulary, beside.astype(np.float32))
+    return CoOccurrence(data.vocabulary, beside.astype(np.float32))
 
 
-def restore_beside(vocabulary: ItemVocabulary, arrays: Arrays) -> Beside:
+def restore_beside(vocabulary: ItemVocabulary, arrays: Arrays) -> CoOccurrence:
     """Return the model of these ``arrays``.
 
     Raises:
@@ -73,7 +73,7 @@ def restore_beside(vocabulary: ItemVocabulary, arrays: Arrays) -> Beside:
     if found is None or found.shape != (len(vocabulary), len(vocabulary)):
         message = "no count for each pair of items"
         raise ArtifactInvalid(message)
-    return Beside(vocabulary, found.astype(np.float32))
+    return CoOccurrence(vocabulary, found.astype(np.float32))
 
 
 def _fit(data: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:

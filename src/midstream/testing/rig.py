@@ -21,11 +21,13 @@ from midstream.events.json.decode import decode_objects
 from midstream.events.memory import MemoryLog
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 
 T = TypeVar("T")
 START_MS = 1_750_000_000_000
-SMALL = Config(limits=Limits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000))
+SMALL = Config(
+    limits=StateLimits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000)
+)
 
 
 @dataclass(slots=True)

@@ -12,10 +12,10 @@ from midstream.ranking.rules.new_items import NewItems
 from midstream.ranking.rules.pin import Pin
 from midstream.ranking.rules.promote import Promote
 from midstream.ranking.rules.rules import WORDS, AnyRule
-from midstream.testing.slates import ITEM_COUNT, OLD_COUNT, Answered, document
+from midstream.testing.slates import ITEM_COUNT, OLD_COUNT, AnsweredSlate, document
 
 
-def broken(answered: Answered) -> list[str]:
+def broken(answered: AnsweredSlate) -> list[str]:
     """Return everything that is wrong with an answer; empty = nothing is."""
     return list(_Checker(answered).faults())
 
@@ -23,7 +23,7 @@ def broken(answered: Answered) -> list[str]:
 class _Checker:
     """The facts of one answer, in plain values: items are numbers."""
 
-    def __init__(self, answered: Answered) -> None:
+    def __init__(self, answered: AnsweredSlate) -> None:
         served = answered.served
         self._answered, self._served = answered, served
         self._candidates: list[int] = served.candidates.item_index.tolist()

@@ -87,7 +87,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answered:
+class AnsweredSlate:
     """A slate, and all that was asked of it."""
 
     shape: Shape
@@ -166,7 +166,7 @@ def document(number: int) -> dict[str, object]:
     return found
 
 
-def slate_of(shape: Shape) -> Answered:
+def slate_of(shape: Shape) -> AnsweredSlate:
     """Return the answer to a shape. Cost: about 2 ms."""
     dice = np.random.default_rng(shape.seed)
     placement = _placement(shape, dice)
@@ -200,7 +200,7 @@ def slate_of(shape: Shape) -> Answered:
         exclude=tuple(f"i{number}" for number in _some(dice, shape.excluded).tolist()),
         context={"segment": str(dice.choice(["a", "b"]))},
     )
-    return Answered(shape, placement, _done(recommend(plan, still.moment, query, lambda: math.inf)), plan)
+    return AnsweredSlate(shape, placement, _done(recommend(plan, still.moment, query, lambda: math.inf)), plan)
 
 
 def _done(answering: Coroutine[None, None, Served]) -> Served:

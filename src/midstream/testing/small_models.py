@@ -9,7 +9,7 @@ from midstream.models.artifact.golden import item_content, made_histories, made_
 from midstream.models.descriptions import Description
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items.item_to_item import ItemToItem
-from midstream.models.items.sequence import Sequence, Weights, shapes
+from midstream.models.items.sequence import SequenceModel, Weights, shapes
 from midstream.models.items.sequence_onnx import FILE
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
 from midstream.models.loading import READ
@@ -59,7 +59,7 @@ def publish_small(registry: Registry, kind: str, seed: int) -> str:
         return registry.publish(draft, row_content(ranker, made_rows(ranker, seed)))
     model = small_item_model(kind, seed)
     files = dict(ITEM_KINDS[kind].files(model)) if kind in ITEM_KINDS else dict[str, bytes]()
-    if isinstance(model, Sequence):
+    if isinstance(model, SequenceModel):
         files = {FILE: b"A network that nothing runs: the arrays answer.", **files}
     draft = Draft(name=kind, kind=kind, vocabulary_hash=model.vocabulary.content_hash, options={"seed": seed})
     return registry.publish(draft, item_content(model, made_histories(ITEMS, seed), files))
@@ -108,10 +108,10 @@ def _near(vocabulary: ItemVocabulary, dice: np.random.Generator) -> ItemToItem:
     return ItemToItem(vocabulary, start, row, dice.random(ITEMS**2, dtype=np.float32))
 
 
-def _sequence(vocabulary: ItemVocabulary, dice: np.random.Generator) -> Sequence:
+def _sequence(vocabulary: ItemVocabulary, dice: np.random.Generator) -> SequenceModel:
     drawn = shapes(ITEMS, ages=5, blocks=2, factors=8, hidden=8)
     weights = {name: dice.standard_normal(shape).astype(np.float32) for name, shape in drawn.items()}
-    return Sequence(vocabulary, Weights(**weights), heads=2)
+    return SequenceModel(vocabulary, Weights(**weights), heads=2)
 
 
 def _stumps(dice: np.random.Generator, trees: int = 5) -> Trees:

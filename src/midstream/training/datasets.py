@@ -27,7 +27,7 @@ from midstream.models.histories import Histories, Interactions
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.state.fold import Fold, edges, parts
 from midstream.state.ids.erased_users import blanked_hashes
-from midstream.state.ids.event_ids import Admission
+from midstream.state.ids.event_ids import EventAdmission
 from midstream.state.structures.hashing import id_hash
 
 Hidden: TypeAlias = Callable[[LogPosition, EventBatch], Mask]
@@ -158,7 +158,7 @@ class ActReader:
             self._fold.event_ids.fingerprints(batch), batch.rows["log_time_ms"].astype(np.int64)
         )
         hidden = self._hidden(first, batch) & (batch.rows["kind"] != Kind.ERASE)  # what they refuse stays refused
-        is_new = found == int(Admission.NEW)
+        is_new = found == int(EventAdmission.NEW)
         self._count("erased", np.count_nonzero(hidden & is_new & (batch.rows["kind"] == Kind.INTERACTION)))
         folded = is_new & ~hidden
         for start, stop in edges(batch):

@@ -23,7 +23,7 @@ from midstream.models.artifact.artifact import (
     NAME,
     VERSION,
     Artifact,
-    Content,
+    ArtifactContent,
     Draft,
     Manifest,
     locked,
@@ -172,7 +172,7 @@ def _renamed(registry: Registry, artifact: Artifact, name: str) -> str:
                 return version
     fields: dict[str, Any] = {each: getattr(manifest, each) for each in Draft.__struct_fields__}
     fields["name"] = name
-    return registry.publish(Draft(**fields), Content(artifact.arrays, artifact.files))
+    return registry.publish(Draft(**fields), ArtifactContent(artifact.arrays, artifact.files))
 
 
 def _is_there(registry: Registry, name: str, version: str) -> bool:

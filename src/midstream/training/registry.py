@@ -18,7 +18,7 @@ from midstream.models.artifact.artifact import (
     NAME,
     TEMPORARY,
     Artifact,
-    Content,
+    ArtifactContent,
     Draft,
     Manifest,
     leftovers,
@@ -47,7 +47,7 @@ ARRIVING = ".arriving-"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Loaded:
+class LoadedVersion:
     """A version that answers."""
 
     name: str
@@ -67,7 +67,7 @@ class Registry:
     bytes_max: int = VERSION_BYTES_MAX
     """Of all files of a version: more is neither written, taken in nor loaded."""
 
-    def publish(self, draft: Draft, content: Content) -> str:
+    def publish(self, draft: Draft, content: ArtifactContent) -> str:
         """Write a new version, read it again and ask it its golden questions; return its name.
 
         Args:
@@ -190,7 +190,7 @@ class Registry:
         _named(artifact.manifest, name, folder)
         return artifact
 
-    def load(self, name: str, version: str) -> Loaded:
+    def load(self, name: str, version: str) -> LoadedVersion:
         """Return a version that has answered its golden questions. Cost: as ``read``, and that of its kind.
 
         Raises:
@@ -201,7 +201,7 @@ class Registry:
         """
         manifest_hash = self.manifest_hash(name, version)
         artifact = self.read(name, version)
-        return Loaded(name, version, artifact.manifest, manifest_hash, load(artifact))
+        return LoadedVersion(name, version, artifact.manifest, manifest_hash, load(artifact))
 
     def remove(self, name: str, version: str) -> None:
         """Remove a version, for good. Nothing asks whether it serves.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.evaluation.metrics.click_metrics import auc, calibration_error, log_losses, reliability
-from midstream.evaluation.metrics.list_metrics import ACCURACY, Wanted, hits_of
+from midstream.evaluation.metrics.list_metrics import ACCURACY, RelevantItems, hits_of
 from midstream.models.histories import Histories
 from midstream.models.items.popular import PopularOptions, fit
 from midstream.models.kernels.top_n import top_n
@@ -53,7 +53,7 @@ def validation_of(
     return found
 
 
-def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, Wanted, NDArray[np.uint64]]:
+def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, RelevantItems, NDArray[np.uint64]]:
     """Return what is asked, the new items that are right for each, at least one, and whose each history is."""
     before, whose = acts.histories(history_acts_max, stop=first)
     after, later = acts.histories(history_acts_max, first=first)
@@ -69,10 +69,10 @@ def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories,
             asked.append(own)
             right.append(new)
             owners.append(int(later[number]))
-    return _joined(asked), Wanted.of(right), np.array(owners, dtype=np.uint64)
+    return _joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
 
 
-def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, Wanted, NDArray[np.uint64]]:
+def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, RelevantItems, NDArray[np.uint64]]:
     """Return what a session had before each of its acts from a log position on, the item of that act, and the session.
 
     What the session had before may not be recommended, so acts on that ask nothing.
@@ -97,7 +97,7 @@ def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories
             asked.append(Histories(item[before], weight[before], np.array([0, number - before.start], dtype=np.int64)))
             right.append([int(item[number])])
             owners.append(int(owner[number]))
-    return _joined(asked), Wanted.of(right), np.array(owners, dtype=np.uint64)
+    return _joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
 
 
 def _joined(parts: Sequence[Histories]) -> Histories:

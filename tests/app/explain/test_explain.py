@@ -17,9 +17,11 @@ from midstream.engine.explain.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, E
 from midstream.engine.types import Ask
 from midstream.ranking.explain.explained import Explained
 from midstream.ranking.record.served import blank_served
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 
-CONFIG = Config(limits=Limits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000))
+CONFIG = Config(
+    limits=StateLimits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000)
+)
 
 
 def served(folder) -> str:

@@ -18,9 +18,9 @@ from midstream.core.errors import NotFound
 from midstream.engine.answer.circuit_breaker import BENCHED
 from midstream.engine.folder import DataFolder
 from midstream.engine.snapshots import worker
-from midstream.engine.snapshots.worker import Order
+from midstream.engine.snapshots.worker import SnapshotOrder
 from midstream.events.served_body import ServedBody, decode_body, encode_body
-from midstream.ranking.explain.differences import Difference, differences
+from midstream.ranking.explain.differences import FieldDifference, differences
 from midstream.ranking.record.served import _NOBODY
 from midstream.state.settings import encode_settings
 from midstream.testing.busy import NAMES, Busy, served_shop
@@ -110,7 +110,9 @@ def test_the_nearest_snapshot_is_gone_on_from(busy, tmp_path, monkeypatch):
     middle, late = positions[REQUESTS // 3], positions[2 * REQUESTS // 3]
     for position in (middle, late):
         worker.run(
-            Order(str(copy / "data"), position, encode_settings(settings_of(DataFolder(copy / "data"), config)), 2)
+            SnapshotOrder(
+                str(copy / "data"), position, encode_settings(settings_of(DataFolder(copy / "data"), config)), 2
+            )
         )
     began: list[int] = []
 
@@ -162,8 +164,8 @@ def test_what_differs_in_the_answer_is_named(busy):
     told = Reruns(folder).again(changed(body, ids=other, tier="reduced"))
     assert told.served is not None
     assert told.differences == (
-        Difference("tier", "reduced", "full"),
-        Difference("ids[0]", "nobody", then.ids[0]),
+        FieldDifference("tier", "reduced", "full"),
+        FieldDifference("ids[0]", "nobody", then.ids[0]),
     )
 
 
@@ -173,9 +175,9 @@ def test_bits_count():
     zero, minus = np.array([0.0], "<f4").tobytes(), np.array([-0.0], "<f4").tobytes()
     first, second = (msgspec.structs.replace(folder_free, scores=each) for each in (zero, minus))
     assert differences(first, first) == ()
-    assert differences(first, second) == (Difference("scores[0]", "0", "-0"),)
+    assert differences(first, second) == (FieldDifference("scores[0]", "0", "-0"),)
     later = [msgspec.structs.replace(folder_free, order_scores=each) for each in (zero, minus)]
-    assert differences(*later) == (Difference("order_scores[0]", "0", "-0"),)
+    assert differences(*later) == (FieldDifference("order_scores[0]", "0", "-0"),)
     assert differences(first, msgspec.structs.replace(first, scores=zero * 2))[0].then == "nothing"
 
 

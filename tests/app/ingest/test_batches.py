@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from midstream.app.config.schema import Config, ItemsSection
-from midstream.app.ingest.batches import Terms, read_parts
+from midstream.app.ingest.batches import RowTerms, read_parts
 from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import _LIMITS
 from midstream.app.ingest.pieces import TablePiece
@@ -87,7 +87,7 @@ def read(path, options, monkeypatch=None):
             patch.setattr(TableMapper, "map", cannot)
             patch.setattr("midstream.app.ingest.batches.plain_lines", lambda *_: None)
         with open_rows(path) as opened:
-            found = list(read_parts(opened, Terms(options, ACCEPT, NOW_MS)))
+            found = list(read_parts(opened, RowTerms(options, ACCEPT, NOW_MS)))
     batch = concat([part.batch for part in found])
     lines = np.concatenate([part.lines for part in found])
     assert len(lines) == len(batch)
@@ -267,7 +267,7 @@ def test_plainly_typed_columns_are_taken_as_csv_text_is(tmp_path):
         {"context.zip": "zip", **{f"attributes.{name}": column for name, column in columns.items()}}
     )
     with open_rows(path) as opened:
-        (part,) = read_parts(opened, Terms(options, accept, NOW_MS))
+        (part,) = read_parts(opened, RowTerms(options, accept, NOW_MS))
     events = [event_at(part.batch, at) for at in range(len(part.batch))]
     # An act has no attributes and an item no context: here both were mapped.
     assert [each.line for each in part.refused] == [1, 2]
@@ -275,7 +275,7 @@ def test_plainly_typed_columns_are_taken_as_csv_text_is(tmp_path):
     only = replace(options, columns={name: column for name, column in options.columns.items() if "context" not in name})
     pq.write_table(pq.read_table(path).slice(0, 1), path)
     with open_rows(path) as opened:
-        (part,) = read_parts(opened, Terms(only, accept, NOW_MS))
+        (part,) = read_parts(opened, RowTerms(only, accept, NOW_MS))
     assert not part.refused
     assert msgspec.json.decode(event_at(part.batch, 0).body) == {
         "price": 1.1,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.app.export.events import ExportOptions, export_events
-from midstream.app.export.writers import WRITERS, Slate
+from midstream.app.export.writers import WRITERS, ExportedSlate
 from midstream.app.ingest.csv_cells import CsvTable, unescaped
 from midstream.app.ingest.import_file import import_file
 from midstream.app.point_in_time.files import write_tables
@@ -138,7 +138,9 @@ def test_tables_of_features_and_slates_are_escaped(tmp_path, text):
     sink = io.BytesIO()
     writer = WRITERS["csv"](sink, ("title",))
     writer.write(
-        Slate(text, "home", None, "full", [{"id": text, "score": -1.0, "position": 0, "fields": {"title": text}}])
+        ExportedSlate(
+            text, "home", None, "full", [{"id": text, "score": -1.0, "position": 0, "fields": {"title": text}}]
+        )
     )
     writer.close()
     for content in ((tmp_path / "t.csv").read_bytes(), sink.getvalue()):

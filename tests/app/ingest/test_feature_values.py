@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from midstream.app.ingest.feature_values import Loaded, load_columns
+from midstream.app.ingest.feature_values import ValueColumns, load_columns
 from midstream.app.ingest.import_file import import_file
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of
@@ -64,7 +64,7 @@ def test_each_row_sets_a_value_once_and_the_newest_time_wins(folder):
     """Rows in any order; a row that is no number is rejected with its line; a second run adds nothing."""
     file = folder / "prices.csv"
     file.write_text(f"id,time,value\na,{T},3.5\na,{T - 5},9\nb,{T},x\nc,{T},\n")
-    columns = load_columns(folder, "cost", Loaded())
+    columns = load_columns(folder, "cost", ValueColumns())
     first = import_file(folder, config_of(folder), file, columns)
     assert (first.rows, first.recorded, first.rejected) == (4, 3, 1)
     assert "line 4" in str(first.faults[0])
@@ -77,10 +77,10 @@ def test_each_row_sets_a_value_once_and_the_newest_time_wins(folder):
 def test_columns_may_have_other_names_and_times(folder):
     """Categories stay texts; fields of users are those of the profile; without a time column values are of now."""
     (folder / "brands.csv").write_text("sku,make\nlamp,7\n")
-    brands = Loaded(id="sku", value="make", time="")
+    brands = ValueColumns(id="sku", value="make", time="")
     import_file(folder, config_of(folder), folder / "brands.csv", load_columns(folder, "brand", brands))
     (folder / "members.csv").write_text("user,at,is\nann,2026-01-01 00:00:00,true\n")
-    members = Loaded(id="user", value="is", time="at", time_format="iso")
+    members = ValueColumns(id="user", value="is", time="at", time_format="iso")
     import_file(folder, config_of(folder), folder / "members.csv", load_columns(folder, "member", members))
     fold = fold_of(folder)
     assert fold.items.document(fold.vocabulary.item_index("lamp")) == {"brand": "7"}
@@ -91,7 +91,7 @@ def test_columns_may_have_other_names_and_times(folder):
 def test_what_cannot_be_set_is_refused_in_four_parts(folder, name, says):
     """A computed feature says what to do; one that is not declared has its nearest named."""
     with pytest.raises(Invalid, match=says):
-        load_columns(folder, name, Loaded())
+        load_columns(folder, name, ValueColumns())
 
 
 def test_the_command_says_what_became_of_the_rows(folder):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.ingest.ordering import BYTES_MAX, ROW_BYTES, Spill, own_time_ms, parts, plan_of
+from midstream.app.ingest.ordering import BYTES_MAX, ROW_BYTES, RowSpill, own_time_ms, parts, plan_of
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.engine.ingest.log_reader import batches
@@ -42,7 +42,7 @@ events = st.lists(
 
 def planned(some, log, last_log_time_ms, rows_max=5, bytes_max=BYTES_MAX):
     """Spill events in pieces of three; return the plan, and the events that it records, in order."""
-    with tempfile.TemporaryDirectory() as folder, Spill(Path(folder), "file", KEY, LOG_KEY) as spill:
+    with tempfile.TemporaryDirectory() as folder, RowSpill(Path(folder), "file", KEY, LOG_KEY) as spill:
         for start in range(0, len(some), 3):
             piece = some[start : start + 3]
             spill.add(build(piece), np.arange(start, start + len(piece)))

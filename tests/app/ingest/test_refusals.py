@@ -8,7 +8,7 @@ import pytest
 
 from midstream.app.config.schema import Config, ItemsSection
 from midstream.app.ingest.import_file import import_file
-from midstream.app.ingest.refusals import Refusals, Rejection
+from midstream.app.ingest.refusals import Refusals, ServerRejection
 from midstream.cli.data.import_file import print_summary
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
@@ -37,7 +37,9 @@ def test_reasons_are_counted_apart():
 def test_what_a_server_names_is_counted_by_reason():
     """Which row of a request it was says nothing of the file."""
     refusals = Refusals()
-    refusals.add_answer([Rejection(f"row {n}: /type", '"erase" came.', "A type.", "docs/events.md") for n in (4, 71)])
+    refusals.add_answer(
+        [ServerRejection(f"row {n}: /type", '"erase" came.', "A type.", "docs/events.md") for n in (4, 71)]
+    )
     (group,) = refusals.groups
     assert (group.first.where, group.count) == ("type", 2)
 

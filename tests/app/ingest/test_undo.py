@@ -28,13 +28,13 @@ from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build, event_at
 from midstream.events.segments.segments import SegmentLog
 from midstream.state.control.import_runs import ImportRun, import_run_of
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 
 DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
 CONFIG = msgspec.structs.replace(
     Config(items=ItemsSection(attributes={"price": "number"})),
-    limits=Limits(users_max=300, items_max=300, click_items_max=300, event_ids_max=9_999),
+    limits=StateLimits(users_max=300, items_max=300, click_items_max=300, event_ids_max=9_999),
 )
 VIEWS = ColumnOptions(constants={"type": "view"}, time_format="ms")
 CARTS = ColumnOptions(constants={"type": "cart"}, time_format="ms")

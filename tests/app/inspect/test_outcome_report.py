@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from midstream.app.config.schema import Config, Placement
-from midstream.app.inspect.outcome_report import Report, feature_table, live_columns, report_of, report_table
+from midstream.app.inspect.outcome_report import OutcomeReport, feature_table, live_columns, report_of, report_table
 from midstream.app.opening import open_shop
 from midstream.app.server_address import Address, publish
 from midstream.engine.types import LiveColumn
@@ -116,7 +116,7 @@ def test_what_became_unknown_is_listed_among_what_drifted():
     """The change of the share without a value counts as the index does: a column that is all null now comes first."""
     live = {"a": _live(0.3), "same": _live(0.0), "gone": _live(None, 1.0), "new": _live(None), "fewer": _live(0.1, 0.6)}
     live["new"]["baseline_null_ratio"] = None
-    report = Report((), {}, 0, 0, msgspec.convert(live, dict[str, LiveColumn]))
+    report = OutcomeReport((), {}, 0, 0, msgspec.convert(live, dict[str, LiveColumn]))
     assert [row[0] for row in feature_table(report)[1]] == ["gone", "fewer", "a", "new", "same"]
 
 
@@ -125,7 +125,7 @@ def test_without_a_baseline_what_is_unknown_most_comes_first():
     live = {"a": _live(None, 0.1), "b": _live(None, 0.9), "c": _live(None, 0.5)}
     for each in live.values():
         each["baseline_null_ratio"] = None
-    report = Report((), {}, 0, 0, msgspec.convert(live, dict[str, LiveColumn]))
+    report = OutcomeReport((), {}, 0, 0, msgspec.convert(live, dict[str, LiveColumn]))
     assert [row[0] for row in feature_table(report)[1]] == ["b", "c", "a"]
 
 

@@ -153,7 +153,7 @@ def test_a_byte_that_changed_is_found(shop: Path, tmp_path: Path) -> None:
 
 def test_a_tar_that_leads_outside_is_refused(tmp_path: Path) -> None:
     """No name in a backup writes outside of the folder."""
-    bare = backup.Manifest(1, "0", "00" * 16, 0, 0, 0, 0, {"../outside": backup.Entry(0, "")})
+    bare = backup.BackupManifest(1, "0", "00" * 16, 0, 0, 0, 0, {"../outside": backup.BackupFile(0, "")})
     (tmp_path / "bad").mkdir()
     manifest = msgspec.structs.replace(bare, checksum=backup.checksum_of(bare))
     (tmp_path / "bad" / backup.MANIFEST_NAME).write_bytes(msgspec.json.encode(manifest))

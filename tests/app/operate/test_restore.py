@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import midstream
-from midstream.app.operate.backup import MANIFEST_NAME, Entry, Manifest, back_up, checksum_of
+from midstream.app.operate.backup import MANIFEST_NAME, BackupFile, BackupManifest, back_up, checksum_of
 from midstream.app.operate.restore import restore
 from midstream.core.errors import Invalid
 from midstream.testing.fakes.rebuilds import write_config
@@ -39,8 +39,8 @@ def forged(kept: Path, folder: Path, name: str, content: bytes = CONTENT) -> Pat
         there.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             there.write_bytes(path.read_bytes())
-    manifest = msgspec.json.decode((kept / MANIFEST_NAME).read_bytes(), type=Manifest)
-    files = {**manifest.files, name: Entry(len(content), sha256(content).hexdigest())}
+    manifest = msgspec.json.decode((kept / MANIFEST_NAME).read_bytes(), type=BackupManifest)
+    files = {**manifest.files, name: BackupFile(len(content), sha256(content).hexdigest())}
     bare = msgspec.structs.replace(manifest, files=files, checksum="")
     whole = msgspec.structs.replace(bare, checksum=checksum_of(bare))
     (again / MANIFEST_NAME).write_bytes(msgspec.json.encode(whole))

@@ -11,7 +11,7 @@ from midstream.app.ingest.import_file import ImportSummary, import_file
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of
 from midstream.app.point_in_time.lookup import Past
-from midstream.app.point_in_time.replay_examples import Group, ReplayCounts, ReplayWanted, replay_groups
+from midstream.app.point_in_time.replay_examples import CandidateGroup, ReplayCounts, ReplayWanted, replay_groups
 from midstream.app.training.fit import Fitting, Trained, fit_and_publish
 from midstream.cli.data.import_file import print_summary
 from midstream.core.errors import Invalid
@@ -95,7 +95,7 @@ def test_either_order_gives_a_ranker(shop: Path) -> None:
     assert fold.items.document(fold.vocabulary.item_index("p3")) == {"price": 18, "category": "k0"}
 
 
-def groups_of(place: Path, wanted: ReplayWanted) -> tuple[list[Group], ReplayCounts]:
+def groups_of(place: Path, wanted: ReplayWanted) -> tuple[list[CandidateGroup], ReplayCounts]:
     """Return the groups of a replay, and what was counted."""
     past, counts = Past(place, config_of(place)), ReplayCounts()
     return list(replay_groups(past, place, past.block(("price",)), wanted, counts)), counts

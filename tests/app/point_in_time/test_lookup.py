@@ -12,7 +12,7 @@ from midstream.app.config.reader import parse_config
 from midstream.app.config_history import settings_of
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import DATA_NAME, open_shop
-from midstream.app.point_in_time.api import Wanted, write_answers
+from midstream.app.point_in_time.api import LookupRequest, write_answers
 from midstream.app.point_in_time.lookup import AsOfOptions
 from midstream.app.point_in_time.parity import CheckOptions, check_features
 from midstream.app.wiring import declarations
@@ -23,7 +23,7 @@ from midstream.engine.log_opening import open_log
 from midstream.engine.snapshots import snapshots
 from midstream.evaluation.metrics.feature_statistics import read_statistics, statistics_of
 from midstream.events.schema import cut
-from midstream.features.as_of import NO_TIME, Cursor, Question, as_of
+from midstream.features.as_of import NO_TIME, FoldCursor, PointInTimeQuestion, as_of
 from midstream.state.fold import Fold
 from midstream.testing.events import Stream, random_events
 
@@ -108,7 +108,7 @@ def expected(rows):
     """Return the values of each row, by a pass over the events as they are."""
     block = declarations(CONFIG, CONFIG.fold_settings()).block(("views", "mine", "here", "beside"))
     questions = [
-        Question(
+        PointInTimeQuestion(
             Query("", "", each["user_id"], each["session_id"], 1, TimestampMs(each.get("time", NO_TIME)), row),
             tuple(each["items"]),
             LogPosition(each["log_position"]) if "log_position" in each else None,
@@ -117,7 +117,7 @@ def expected(rows):
         for row, each in enumerate(rows)
     ]
     questions.sort(key=lambda each: each.query.now_ms if each.log_position is None else each.log_position)
-    cursor = Cursor(Fold(CONFIG.fold_settings()), [(LogPosition(0), LOG)])
+    cursor = FoldCursor(Fold(CONFIG.fold_settings()), [(LogPosition(0), LOG)])
     found = {each.question.row: each.values for each in as_of(cursor, questions, block.read)}
     values = np.concatenate([found[row] for row in range(len(rows))])
     assert (np.nan_to_num(values) != 0).any(axis=0).all()  # no column says nothing
@@ -155,7 +155,7 @@ def test_a_snapshot_before_the_first_question_changes_nothing(folder, monkeypatc
 
     def begun(fold, events, *rest):
         began.append(fold.log_position)
-        return Cursor(fold, events, *rest)
+        return FoldCursor(fold, events, *rest)
 
     monkeypatch.setattr("midstream.app.point_in_time.lookup.Cursor", begun)
     table = midstream.features_as_of(folder, pa.Table.from_pylist(rows))
@@ -186,7 +186,7 @@ def test_any_file_gives_the_same(folder, kind):
         ]
         path.write_text("log_position,user_id,session_id,items\n" + "\n".join(lines) + "\n")
     out = folder / "found.parquet"
-    summary = write_answers(folder, Wanted(path, None, out, None, None, AsOfOptions(in_input_order=True)))
+    summary = write_answers(folder, LookupRequest(path, None, out, None, None, AsOfOptions(in_input_order=True)))
     found = pq.read_table(out)
     assert (summary.questions, summary.rows) == (60, len(found))
     assert values_of(found).tobytes() == expected(rows).tobytes()
@@ -202,7 +202,7 @@ def test_every_format_holds_the_same_rows(folder, name):
     rows = asked(50, seed=4)
     path = folder / "asked.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
-    write_answers(folder, Wanted(path, None, folder / name, None, None, AsOfOptions(("views",))))
+    write_answers(folder, LookupRequest(path, None, folder / name, None, None, AsOfOptions(("views",))))
     found = {
         "found.parquet": lambda: pq.read_table(folder / name),
         "found.arrow": lambda: pa.ipc.open_file(folder / name).read_all(),

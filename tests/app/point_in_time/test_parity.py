@@ -21,7 +21,7 @@ from midstream.engine.ingest.log_reader import batches
 from midstream.engine.snapshots import compactions
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.parity import Parity, unequal
-from midstream.features.readers.item_inputs import Difference
+from midstream.features.readers.item_inputs import ItemDifference
 from midstream.state import settings
 from midstream.state.ids.compacted_items import NOTHING
 from midstream.state.structures.hashing import id_hash
@@ -208,7 +208,7 @@ def test_a_slate_whose_features_all_failed_is_not_compared(folder, monkeypatch):
         raise ArithmeticError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Difference, "fill", fails)
+        patch.setattr(ItemDifference, "fill", fails)
         serve(folder, rounds=3)
     report = check_features(folder, CheckOptions())
     assert (report.found, report.slates, report.compared) == (3, 0, 0)

@@ -16,7 +16,7 @@ from midstream.app.point_in_time.served_examples import write_served_examples
 from midstream.core.errors import FeatureFailed, Invalid
 from midstream.evaluation.metrics.feature_statistics import read_statistics, statistics_of
 from midstream.events.schema import event_at
-from midstream.features.readers.item_inputs import Difference
+from midstream.features.readers.item_inputs import ItemDifference
 
 TOML = """
 [feedback]
@@ -243,7 +243,7 @@ def test_a_feature_that_raises_ends_what_nobody_waits_for(folder, monkeypatch):
         raise ArithmeticError(message)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Difference, "fill", fails)
+        patch.setattr(ItemDifference, "fill", fails)
         with open_shop(place) as shop:
             shop.recommend(placement="home", user_id="u1", n=4)
         out = place / "none.parquet"

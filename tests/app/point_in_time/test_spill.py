@@ -3,14 +3,14 @@
 import numpy as np
 import pyarrow as pa
 
-from midstream.app.point_in_time.spill import Spill
+from midstream.app.point_in_time.spill import RecordBatchSpill
 
 SCHEMA = pa.schema([("number", pa.int64())])
 
 
 def test_rows_come_back_and_no_file_is_seen(tmp_path):
     """Not even while rows are written and taken, so a process that is killed leaves nothing behind."""
-    with Spill(SCHEMA, tmp_path) as spill:
+    with RecordBatchSpill(SCHEMA, tmp_path) as spill:
         for first in range(0, 3_000, 1_000):
             numbers = pa.array(np.arange(first, first + 1_000))
             spill.write(pa.RecordBatch.from_arrays([numbers], schema=SCHEMA))
@@ -26,5 +26,5 @@ def test_rows_come_back_and_no_file_is_seen(tmp_path):
 
 def test_a_spill_without_rows(tmp_path):
     """Has none to take."""
-    with Spill(SCHEMA, tmp_path) as spill:
+    with RecordBatchSpill(SCHEMA, tmp_path) as spill:
         assert spill.take(np.empty(0, dtype=np.int64)).num_rows == 0

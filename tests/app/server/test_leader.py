@@ -17,11 +17,11 @@ from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.app.opening import service_of
 from midstream.app.server import leader
-from midstream.app.server.follower import BEHIND_EVENTS_MAX, NEAR_EVENTS, Place, fresh_plans
+from midstream.app.server.follower import BEHIND_EVENTS_MAX, NEAR_EVENTS, FollowerState, fresh_plans
 from midstream.app.server.leader import Followers, encode_config
 from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import LogPosition
-from midstream.engine.replication.shared_board import Board, Line
+from midstream.engine.replication.shared_board import Board, BoardRow
 from midstream.serving.options import ServerOptions
 from midstream.testing.rig import Rig
 
@@ -32,7 +32,7 @@ def place(board=None, epoch=0):
     following: Any = SimpleNamespace(behind=0)
     order: Any = SimpleNamespace(number=1, epoch=epoch)
     nothing: Any = None
-    return Place(order, board or Board.make(), engine, following, nothing, nothing)
+    return FollowerState(order, board or Board.make(), engine, following, nothing, nothing)
 
 
 @given(st.lists(st.integers(0, 2 * BEHIND_EVENTS_MAX), max_size=30))
@@ -215,7 +215,7 @@ def test_a_follower_that_does_not_take_up_what_it_was_told_is_exchanged(tmp_path
         watched._order_all()
         for seconds, takes in ((0.1, True), (10.0, accepts), (120.0, False)):
             clock.now += seconds
-            watched._board.write(1, Line(0, takes, LogPosition(0), is_ready=True))
+            watched._board.write(1, BoardRow(0, takes, LogPosition(0), is_ready=True))
             watched._tick(0)
         monkeypatch.undo()
         return ended

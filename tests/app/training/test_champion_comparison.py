@@ -8,7 +8,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from midstream.app.training.champion_comparison import Champion, Comparison, champion_of, compare_items, compare_rows
+from midstream.app.training.champion_comparison import (
+    Champion,
+    ChampionComparison,
+    champion_of,
+    compare_items,
+    compare_rows,
+)
 from midstream.app.training.fit import Trained
 from midstream.cli.models.train import next_steps
 from midstream.events.segments.log_identity import identity_of
@@ -17,7 +23,7 @@ from midstream.models.histories import Histories
 from midstream.models.rows.examples import Examples
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.training.datasets import Acts
-from midstream.training.registry import Loaded, Registry
+from midstream.training.registry import LoadedVersion, Registry
 
 REQUESTS, SIZE = 60, 4
 LOG = identity_of(bytes(range(16)), 0)
@@ -57,7 +63,7 @@ def lists(ids, best) -> Any:
 def in_service(model, **window):
     """A version in service that was fitted on a part of the log."""
     manifest = cast("Any", msgspec.defstruct("Manifest", [("window", Window)])(Window(LOG.public_name, **window)))
-    return Champion("0001-a", Loaded("clicks", "0001-a", manifest, "", model))
+    return Champion("0001-a", LoadedVersion("clicks", "0001-a", manifest, "", model))
 
 
 @pytest.fixture
@@ -214,7 +220,7 @@ def test_of_a_few_users_nothing_is_said(later):
     assert (enough.verdict, enough.questions) == ("better", REQUESTS)
 
 
-BESIDE = Comparison("0001-a", "NDCG@10", 812, 0.02, 0.01, 0.03, 0.001)
+BESIDE = ChampionComparison("0001-a", "NDCG@10", 812, 0.02, 0.01, 0.03, 0.001)
 PROMOTE = "midstream models promote clicks 0002-b"
 
 
@@ -225,11 +231,11 @@ PROMOTE = "midstream models promote clicks 0002-b"
         (msgspec.structs.replace(BESIDE, low=-0.1), "not seen to be better or worse than", f"{PROMOTE} --alias shadow"),
         (msgspec.structs.replace(BESIDE, high=-0.1, low=-0.2), "worse than", "next: nothing; 0001-a goes on answering"),
         (
-            Comparison("0001-a", why_not="it is gone"),
+            ChampionComparison("0001-a", why_not="it is gone"),
             "cannot be said: it is gone",
             "models compare clicks 0001-a 0002-b",
         ),
-        (Comparison(""), "no version of it was in service", PROMOTE),
+        (ChampionComparison(""), "no version of it was in service", PROMOTE),
     ],
 )
 def test_the_summary_names_the_command_that_comes_next(beside, said, following):

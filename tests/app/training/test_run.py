@@ -24,7 +24,7 @@ from midstream.app.training import run as training
 from midstream.app.training.champion_comparison import Champion
 from midstream.app.training.fit import Fitting, Trained, acts_of, fit_and_publish, model_named
 from midstream.app.training.run import train
-from midstream.app.training.worker import Order, watch_of
+from midstream.app.training.worker import TrainingOrder, watch_of
 from midstream.cli.app import main
 from midstream.cli.faults import fault_text
 from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid, NotFound
@@ -35,8 +35,8 @@ from midstream.models.artifact.golden import HISTORIES_MAX
 from midstream.models.histories import Histories
 from midstream.models.items.item_blend import ItemBlend
 from midstream.models.model import QUIET, ItemModel, Watch
-from midstream.testing.item_models import BESIDE, Beside
-from midstream.training.registry import Loaded, Registry
+from midstream.testing.item_models import BESIDE, CoOccurrence
+from midstream.training.registry import LoadedVersion, Registry
 from midstream.training.validation import QUESTIONS_MAX, questions
 
 TOML = """
@@ -109,7 +109,7 @@ def test_a_training_publishes_what_it_fitted_and_says_on_what(place: Path) -> No
     assert done.counts["events"] + done.left_out["item_deleted"] == 6 * USERS
     loaded = registry(place).load("taste", done.version)
     manifest = loaded.manifest
-    assert isinstance(loaded.model, Beside)
+    assert isinstance(loaded.model, CoOccurrence)
     assert manifest.options == {"power": 1.0, "noise": 0.001, "seed": 3}
     assert manifest.window.counts == done.counts
     assert 0 < manifest.window.end <= 6 * USERS
@@ -236,7 +236,7 @@ def test_a_champion_is_held_only_while_it_is_compared(
     def champion_of(*told: Any) -> Champion:
         found = champion_comparison.champion_of(*told)
         assert found.loaded is not None
-        assert isinstance(found.loaded.model, Beside)
+        assert isinstance(found.loaded.model, CoOccurrence)
         loaded.append(weakref.ref(found.loaded.model.beside))
         return found
 
@@ -262,7 +262,7 @@ def test_a_champion_that_cannot_be_asked_ends_no_training(
     first = fitted(place).version
     load = Registry.load
 
-    def broken(own: Registry, name: str, version: str) -> Loaded:
+    def broken(own: Registry, name: str, version: str) -> LoadedVersion:
         if version == first:
             raise error
         return load(own, name, version)
@@ -380,7 +380,7 @@ def test_what_a_training_said_is_all_that_is_said(place: Path, monkeypatch: pyte
 def test_a_training_that_is_ended_leaves_nothing(place: Path) -> None:
     """No version, no part of one, and no process."""
     config = config_of(place)
-    order = Order(
+    order = TrainingOrder(
         str(place), msgspec.json.encode(config, enc_hook=str).decode(), "liked", 1, "", "", beside_server=False
     )
     left = place / "data" / "models" / "liked" / ".writing-0001-999999999"

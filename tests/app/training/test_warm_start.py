@@ -25,7 +25,7 @@ from midstream.models.artifact.artifact import Window
 from midstream.models.model import QUIET
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.ftrl import Ftrl, fit_ftrl
-from midstream.training.registry import Loaded, Registry
+from midstream.training.registry import LoadedVersion, Registry
 
 TOML = """
 [feedback]
@@ -88,7 +88,7 @@ def fitted(folder: Path, name: str, start: str = "") -> Trained:
     return fit_and_publish(Fitting(folder, config_of(folder), name, made_ms=1, start=start), QUIET)
 
 
-def loaded(folder: Path, name: str, version: str) -> Loaded:
+def loaded(folder: Path, name: str, version: str) -> LoadedVersion:
     """Return a version."""
     return Registry(folder / "data" / "models").load(name, version)
 

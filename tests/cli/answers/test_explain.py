@@ -12,7 +12,7 @@ from midstream.app.explain.reruns import Rerun
 from midstream.app.opening import open_shop
 from midstream.cli.answers.explained import effect_text, lines_of, print_explained
 from midstream.cli.app import main
-from midstream.ranking.explain.differences import Difference
+from midstream.ranking.explain.differences import FieldDifference
 from midstream.ranking.explain.explained import Explained
 from midstream.ranking.explain.explanation import ItemWhy, LedBy, Proposed, SlateWhy
 from midstream.ranking.explain.rule_effects import Effect
@@ -147,7 +147,7 @@ def test_the_last_answers_are_proven(asked, run, monkeypatch):
         from midstream.app.explain.reruns import rerun_last
 
         for each in rerun_last(folder, last):
-            yield Rerun(each.logged, (Difference("ids[0]", "b", "c"),), each.served)
+            yield Rerun(each.logged, (FieldDifference("ids[0]", "b", "c"),), each.served)
 
     from midstream.cli.answers import explain
 

@@ -23,7 +23,7 @@ from midstream.cli.demo import score as demo_score
 from midstream.cli.demo import sessions as demo_data
 from midstream.cli.demo.server import running_server
 from midstream.core.errors import Invalid, StoreUnavailable
-from midstream.simulation.connection import Connection, Item, Slate
+from midstream.simulation.connection import Connection, Item, SlateReply
 from midstream.testing.patience import PATIENCE_S
 
 
@@ -50,17 +50,17 @@ def test_the_lift_is_that_of_the_same_questions(rows):
     """Shares are those of the questions that both were asked, the difference is theirs, and chance is never a lift."""
     score = demo_score.Score()
     for trained, engine, session in rows:
-        both = demo_score.Answers(["x"] if engine else [], ["x"] if trained else [], [], [])
+        both = demo_score.ClickAnswers(["x"] if engine else [], ["x"] if trained else [], [], [])
         score.count("x", both, session)
-        score.count("x", demo_score.Answers(["x"], None, [], None), session)
+        score.count("x", demo_score.ClickAnswers(["x"], None, [], None), session)
     hits = (sum(each[0] for each in rows), sum(each[1] for each in rows))
     assert (score.trained_since_half.hits, score.engine_since_half.hits) == hits
     assert len(score.lift) == score.trained_since_half.clicks == len(rows)
     found = score.lift.difference()
     assert found.mean == pytest.approx((hits[0] - hits[1]) / len(rows))
     said = str(score.lift)
-    assert f"{demo_score.Rate(hits[0], len(rows))} with the trained model" in said
-    assert f"{demo_score.Rate(hits[1], len(rows))} without" in said
+    assert f"{demo_score.HitRate(hits[0], len(rows))} with the trained model" in said
+    assert f"{demo_score.HitRate(hits[1], len(rows))} without" in said
     assert f"same {len(rows):,} questions" in said
     if hits[0] <= hits[1]:
         assert "no lift" in said
@@ -89,7 +89,7 @@ def test_both_placements_are_asked_the_same_and_take_turns(tmp_path):
     class Recorder(Connection):
         async def ask(self, question):
             asked.append(dict(question))
-            return Slate((Item(str(question["placement"])),), None, read_your_writes=True)
+            return SlateReply((Item(str(question["placement"])),), None, read_your_writes=True)
 
     question = {"session_id": "s", "n": 10, "min_log_position": "p"}
     recorder = Recorder("http://127.0.0.1:1")
@@ -98,7 +98,7 @@ def test_both_placements_are_asked_the_same_and_take_turns(tmp_path):
     for _ in range(2):
         found = asyncio.run(replay._ask(recorder, question, 0.0))
         assert found == {"default": ["default"], "trained": ["trained"]}
-        replay.score.count("x", demo_score.Answers([], [], [], []), 0)
+        replay.score.count("x", demo_score.ClickAnswers([], [], [], []), 0)
     assert [each.pop("placement") for each in asked] == ["default", "default", "trained", "trained", "default"]
     assert all(each == question for each in asked)
 

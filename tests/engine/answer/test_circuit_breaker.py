@@ -13,7 +13,7 @@ from midstream.app.wiring import plans
 from midstream.core.errors import RequestInvalid
 from midstream.core.tracebacks import Raised
 from midstream.core.types import Failure, FeatureFrame, Models, Moment, Proposal, Query, Score, Served
-from midstream.engine.answer.circuit_breaker import BENCHED, Guards, unchanged
+from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker, unchanged
 from midstream.engine.types import Answer, Ask
 from midstream.monitoring.facts import Fact, Facts
 from midstream.monitoring.metrics import Metrics
@@ -281,7 +281,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.guards = Guards(self.clock, Metrics(CollectorRegistry()))
+        self.guards = CircuitBreaker(self.clock, Metrics(CollectorRegistry()))
         made = plans(SMALL)["default"]
         self.plan = replace(made, sources=(Slow(self.clock), *made.sources))
 
@@ -353,7 +353,7 @@ def noted_in_a_day(fail: Callable[[Bench, int], None]) -> list[Fact]:
     """The lines about a source that fails whenever it is tried, which is every ten seconds."""
     bench = Bench()
     facts = Facts(bench.clock)
-    bench.guards = Guards(bench.clock, Metrics(CollectorRegistry()), facts=facts)
+    bench.guards = CircuitBreaker(bench.clock, Metrics(CollectorRegistry()), facts=facts)
     lines: list[Fact] = []
     for number in range(8_640):
         bench.may_ask()
@@ -388,7 +388,7 @@ def test_errors_of_two_places_are_two_lines() -> None:
     """One that began an hour later than another of its type is not hidden by it."""
     bench = Bench()
     facts = Facts(bench.clock)
-    guards = Guards(bench.clock, Metrics(CollectorRegistry()), facts=facts)
+    guards = CircuitBreaker(bench.clock, Metrics(CollectorRegistry()), facts=facts)
     for line in (19, 23):
         failure = RaisedFailure("shelf", "KeyError: 1", Raised("KeyError", (("shelf.py", line, "retrieve"),)))
         guards.note(bench.plan, cast("Served", SimpleNamespace(failures=(failure,), took_s={"shelf": 0.0})))

@@ -14,7 +14,7 @@ from midstream.core.errors import FeatureFailed, RequestInvalid
 from midstream.core.types import Candidates, EventBatch, LogPosition, Models, Query
 from midstream.engine.answer.feature_reads import LIVE_COLUMNS_MAX, complete_since, with_live
 from midstream.engine.types import Ask, FeatureAsk, FeatureView, LiveColumn
-from midstream.features.readers.request_inputs import Told
+from midstream.features.readers.request_inputs import ContextValue
 from midstream.ranking.selectors.sampling import LOGGED, is_sampled
 from midstream.state.fold import Fold
 from midstream.testing.rig import START_MS, Rig, view
@@ -112,7 +112,7 @@ def test_a_feature_that_cannot_be_read_is_counted(monkeypatch):
     def fails(*_asked):
         raise ArithmeticError
 
-    monkeypatch.setattr(Told, "fill", fails)
+    monkeypatch.setattr(ContextValue, "fill", fails)
 
     async def work(rig: Rig) -> None:
         with pytest.raises(FeatureFailed, match=r"features\.sent: ArithmeticError") as caught:

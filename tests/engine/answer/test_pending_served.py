@@ -11,7 +11,7 @@ from midstream.core.types import Query, TimestampMs
 from midstream.engine.answer.pending_served import ADDED_MAX, ServedAhead
 from midstream.engine.engine import EngineOptions
 from midstream.engine.ingest import served_buffer
-from midstream.engine.ingest.fold_scheduler import Folding
+from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.types import Ask
 from midstream.events.memory import MemoryLog
 from midstream.state.ids.aliases import Aliases
@@ -139,7 +139,7 @@ def test_half_of_the_time_is_left_to_answer(monkeypatch: pytest.MonkeyPatch) -> 
     """A record that does not come may not cost the answer: no wait for it goes beyond half of what there was."""
     waits: list[float] = []
 
-    async def never(_: Folding, timeout_s: float) -> bool:
+    async def never(_: FoldScheduler, timeout_s: float) -> bool:
         waits.append(timeout_s)
         return False
 
@@ -147,7 +147,7 @@ def test_half_of_the_time_is_left_to_answer(monkeypatch: pytest.MonkeyPatch) -> 
         await rig.engine.record(rig.batch(*ITEMS))
         await rig.engine.recommend(Ask(user_id="ann"))
         with monkeypatch.context() as patch:
-            patch.setattr(Folding, "progress", never)
+            patch.setattr(FoldScheduler, "progress", never)
             late = await rig.engine.recommend(Ask(user_id="ann", deadline_ms=60_000))
         assert (late.read_your_writes, late.tier, len(late.items)) == (False, "full", 3)
         assert len(waits) == 1
@@ -159,14 +159,14 @@ def test_half_of_the_time_is_left_to_answer(monkeypatch: pytest.MonkeyPatch) -> 
 def test_where_as_many_wait_as_may_the_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody asked for the wait, so it is no reason to refuse; the question after it waits for the same record."""
 
-    async def full(_: Folding, timeout_s: float) -> bool:
+    async def full(_: FoldScheduler, timeout_s: float) -> bool:
         raise Overloaded(f"too many wait, {timeout_s} s")
 
     async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(*ITEMS))
         first = await rig.engine.recommend(Ask(user_id="ann"))
         with monkeypatch.context() as patch:
-            patch.setattr(Folding, "progress", full)
+            patch.setattr(FoldScheduler, "progress", full)
             second = await rig.engine.recommend(Ask(user_id="ann", deadline_ms=60_000))
         assert (second.read_your_writes, ids(second)) == (False, ids(first))
         third = await rig.engine.recommend(Ask(user_id="ann", deadline_ms=60_000))

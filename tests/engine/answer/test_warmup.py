@@ -13,7 +13,7 @@ import pytest
 from midstream.app import wiring
 from midstream.app.config.schema import Config
 from midstream.core.types import FeatureFrame, Models, Moment, Proposal, Query, Score
-from midstream.engine.answer.warmup import WAIT_S_MAX, Trial, warm_up
+from midstream.engine.answer.warmup import WAIT_S_MAX, WarmupResult, warm_up
 from midstream.ranking.pipeline import LATE
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.virtual_loop import VirtualLoop
@@ -69,7 +69,7 @@ def _loop() -> Iterator[VirtualLoop]:
     loop.close()
 
 
-def tried(loop: VirtualLoop, source: Spending, scorers: tuple[Waiting, ...] = (), copies: int = 1) -> Trial:
+def tried(loop: VirtualLoop, source: Spending, scorers: tuple[Waiting, ...] = (), copies: int = 1) -> WarmupResult:
     """Ask a plan with components of one's own, several times in each turn."""
     config = Config()
     settings = config.fold_settings()

@@ -21,7 +21,7 @@ from midstream.engine.engine import EngineOptions
 from midstream.engine.erasure import eraser, worker
 from midstream.engine.erasure.log_rewrite import receipts
 from midstream.engine.folder import DataFolder, lock_history
-from midstream.engine.ingest.writer import Entry
+from midstream.engine.ingest.writer import QueueEntry
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import beginning
 from midstream.engine.types import Ask
@@ -32,7 +32,7 @@ from midstream.events.segments.frames import OPENING_BYTES, batch_at, head_at, o
 from midstream.events.segments.log_repair import survey_log
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.state.ids.compacted_items import NOTHING
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 from midstream.testing.fakes.rebuilds import run_in_process, write_config
 from midstream.testing.patience import PATIENCE_S
 
@@ -41,7 +41,7 @@ DAY_MS = 86_400_000
 OUTSIDE = Outside(clock=lambda: TimestampMs(NOW_MS))
 ERASED = ("anna-maria@example", "anonymous-4711")
 CONFIG = msgspec.structs.replace(
-    Config(), limits=Limits(users_max=300, items_max=300, click_items_max=300, event_ids_max=9_999)
+    Config(), limits=StateLimits(users_max=300, items_max=300, click_items_max=300, event_ids_max=9_999)
 )
 
 
@@ -214,7 +214,7 @@ def test_what_came_after_a_rewrite_of_who_was_erased_goes_with_the_next(shop, mo
     """Late copies that were logged all the same; also when the erase is too old then to refuse anything."""
 
     async def on_a_thread(_module, order, *_):
-        order = msgspec.json.decode(order, type=worker.Order)
+        order = msgspec.json.decode(order, type=worker.RewriteOrder)
         return Ended(msgspec.json.encode(await asyncio.to_thread(worker.run, order)), "")
 
     monkeypatch.setattr(child_process, "run", on_a_thread)
@@ -233,7 +233,7 @@ def test_what_came_after_a_rewrite_of_who_was_erased_goes_with_the_next(shop, mo
         time_ms = due.log_time_ms
         merge = {"type": "user", "user_id": "bob", "operation": "merge", "attributes": {"from": ERASED[1]}}
         late = [{**each, "time": time_ms} for each in (*acts(ERASED[0], 5, "l"), *acts(ERASED[1], 5, "l"), merge)]
-        running.engine._writer.submit(Entry(batch_of(running, *late), None))  # past what refuses them at the door
+        running.engine._writer.submit(QueueEntry(batch_of(running, *late), None))  # past what refuses them at the door
         assert await running.engine.reached(LogPosition(running.engine.fold.log_position + len(late)), PATIENCE_S)
         assert traces(shop)
         clock[0] += hours * 3_600_000
@@ -244,7 +244,7 @@ def test_what_came_after_a_rewrite_of_who_was_erased_goes_with_the_next(shop, mo
         if hours == 1:  # of what the child did not see yet: such are brought over beside it
             await asyncio.sleep(0)
             more = batch_of(running, *({**each, "event_id": "new"} for each in late))
-            running.engine._writer.submit(Entry(more, None))
+            running.engine._writer.submit(QueueEntry(more, None))
         await rewrite
         assert running.eraser.view.state == "done", running.eraser.view
         assert counts_of(running.engine, "item-1")["view"]["30d"] == counts["view"]["30d"]

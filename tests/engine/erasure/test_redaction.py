@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.engine.erasure.log_rewrite import Receipt
-from midstream.engine.erasure.redaction import NEUTRAL, STAYS, Blanker, Erased, Hidden, find_erased, told_apart
+from midstream.engine.erasure.redaction import NEUTRAL, STAYS, Blanker, ErasedIds, Hidden, find_erased, told_apart
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Ask
 from midstream.events.schema import TIME_SENT, Event, build, cut, event_at
 from midstream.ranking.record.served import decode_served
-from midstream.state.control.placements import PlacementBody
+from midstream.state.control.placements import PlacementControl
 from midstream.state.control.promotions import PromotionBody
 from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import blanked_body
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import START_MS, cuts, event_lists
 from midstream.testing.ids import KEY, hash_of
 from midstream.testing.rig import Rig, view
@@ -30,7 +30,7 @@ from midstream.testing.rig import Rig, view
 DAY_MS = 86_400_000
 ROOMY = FoldSettings(
     attributes={"category": "category"},
-    limits=Limits(
+    limits=StateLimits(
         users_max=90, items_max=90, click_items_max=90, event_ids_max=999, requests_max=99, hot_items_max=9,
         sessions_max=99, index_sessions_max=99,
     ),
@@ -271,7 +271,7 @@ def test_each_field_and_kind_stays_or_goes_with_its_user():
     assert set(FIELDS) == set(Event._fields)
     assert set(KINDS) == set(Kind)
     assert {name for name, becomes in FIELDS.items() if becomes.startswith("stays")} == set(STAYS)
-    assert set(PlacementBody.__struct_fields__) == {
+    assert set(PlacementControl.__struct_fields__) == {
         *("change", "name", "version", "content", "sha256"),  # of the configuration
         *("author", "note"),  # of whoever runs the shop: documented, and never a visitor's
     }
@@ -620,7 +620,9 @@ def test_an_event_id_that_others_sent_too_still_tells_copies_apart(is_first):
         vocabulary = folded(events).vocabulary
         assert [vocabulary.item_index(each) >= 0 for each in "xy"] == [is_first, not is_first]
     tail = build([other, act._replace(event_id="late", event_time_ms=START_MS), other._replace(event_id="late")])
-    later = Erased(KEY, erased.ids, {}, erased.groups, erased.sessions, erased.recent_prints(), erased.end_log_time_ms)
+    later = ErasedIds(
+        KEY, erased.ids, {}, erased.groups, erased.sessions, erased.recent_prints(), erased.end_log_time_ms
+    )
     left = Blanker(later).blank(LogPosition(3), tail)
     assert [event_at(left, place).event_id for place in range(3)] == [found[0].event_id, f"{NEUTRAL}4", f"{NEUTRAL}4"]
     assert [event_at(left, place).user_id for place in range(3)] == ["[b]", "", "[b]"]

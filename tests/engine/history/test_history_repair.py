@@ -12,7 +12,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.history import worker
 from midstream.engine.history.history_repair import HistoryRepaired, repair_history
-from midstream.engine.history.worker import Order
+from midstream.engine.history.worker import SealOrder
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.log_opening import open_log
 from midstream.engine.snapshots import base_state, snapshots
@@ -52,7 +52,7 @@ def data(tmp_path: Path) -> DataFolder:
     for start in range(0, COUNT, 100):
         log.append(cut(EVENTS, start, start + 100))
     log.close()
-    order = Order(str(found.root), COUNT, DAY_MS, 0, encode_settings(roomy()), NOW_MS)
+    order = SealOrder(str(found.root), COUNT, DAY_MS, 0, encode_settings(roomy()), NOW_MS)
     worker.run(order)
     fold = Fold(roomy())
     fold.apply(LogPosition(0), EVENTS)
@@ -165,7 +165,7 @@ def test_the_log_begins_after_a_damaged_file(data: DataFolder, number: int, *, i
     loaded = base_state.newest(data, roomy(), SegmentReader(data.log, RealDisk()), LogPosition(COUNT))
     assert loaded.fold.log_position == file.end
     assert "generation" in loaded.refused[0]
-    worker.run(Order(str(data.root), COUNT, DAY_MS, 0, encode_settings(roomy()), NOW_MS))
+    worker.run(SealOrder(str(data.root), COUNT, DAY_MS, 0, encode_settings(roomy()), NOW_MS))
     assert all(each.exists() for each in done.side_files)
 
 
@@ -213,7 +213,7 @@ def test_a_lost_manifest_and_a_damaged_file(data: DataFolder) -> None:
 
 def test_a_lost_base_is_made_again(data: DataFolder) -> None:
     """From the newest snapshot: the log begins where it did."""
-    report = worker.run(Order(str(data.root), COUNT, DAY_MS, 5 * DAY_MS, encode_settings(roomy()), NOW_MS))
+    report = worker.run(SealOrder(str(data.root), COUNT, DAY_MS, 5 * DAY_MS, encode_settings(roomy()), NOW_MS))
     place = base_state.base_folder(data.log, report.begin)
     (place / "base.json").write_bytes(b"{}")
     done = repaired(data)

@@ -16,7 +16,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Pace
 from midstream.engine.folder import DataFolder
 from midstream.engine.history import worker
-from midstream.engine.history.worker import Order, Report
+from midstream.engine.history.worker import SealOrder, SealReport
 from midstream.engine.ingest import log_reader
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.log_opening import open_log
@@ -67,10 +67,10 @@ def with_log(root: Path, events: EventBatch) -> DataFolder:
     return data
 
 
-def ordered(data: DataFolder, settings: FoldSettings, hot_days: int, keep_days: int) -> Report:
+def ordered(data: DataFolder, settings: FoldSettings, hot_days: int, keep_days: int) -> SealReport:
     """Seal and cut as the child would."""
     end = log_end(data)
-    order = Order(str(data.root), end, hot_days * DAY_MS, keep_days * DAY_MS, encode_settings(settings), NOW_MS)
+    order = SealOrder(str(data.root), end, hot_days * DAY_MS, keep_days * DAY_MS, encode_settings(settings), NOW_MS)
     return worker.run(order)
 
 
@@ -297,7 +297,7 @@ def test_all_reading_before_a_cut_is_paced(tmp_path: Path, events: EventBatch, m
 
     monkeypatch.setattr(base_state, "restated", watched)
     monkeypatch.setattr(log_reader, "READ_EVENTS", 50)
-    order = Order(str(data.root), log_end(data), DAY_MS, 4 * DAY_MS, encode_settings(roomy()), NOW_MS)
+    order = SealOrder(str(data.root), log_end(data), DAY_MS, 4 * DAY_MS, encode_settings(roomy()), NOW_MS)
     done = worker.run(order, pace)
     assert len(seen) > 3
     assert all(now[0] > before[0] and now[1] > before[1] for before, now in pairwise(seen))

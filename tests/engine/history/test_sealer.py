@@ -120,7 +120,7 @@ def test_health_names_what_a_wrong_clock_keeps_from_being_cut(tmp_path: Path, mo
     now_ms = right_ms
 
     async def in_process(_module: str, order: bytes, *_: object) -> Ended:
-        return Ended(msgspec.json.encode(worker.run(msgspec.json.decode(order, type=worker.Order))), "")
+        return Ended(msgspec.json.encode(worker.run(msgspec.json.decode(order, type=worker.SealOrder))), "")
 
     monkeypatch.setattr(child_process, "run", in_process)
 

@@ -18,7 +18,7 @@ from midstream.engine.ingest.fold_scheduler import (
     SERVED_BYTES,
     STEP_COST,
     TURN_EVENTS_MAX,
-    Folding,
+    FoldScheduler,
     step_length,
 )
 from midstream.events.schema import ROW, Event, build
@@ -80,7 +80,7 @@ def test_turns_apply_everything_once_and_in_order() -> None:
     whole = Fold(tiny_settings())
     whole.apply(LogPosition(0), events)
     for until in (-1.0, 1e9):  # the time is over at once; the time is never over
-        folding = Folding(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
+        folding = FoldScheduler(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
         folding.add(LogPosition(0), events, ())
         count = 0
         while folding._durable:
@@ -96,7 +96,7 @@ def test_who_waits_no_more_has_no_place_among_those_who_wait() -> None:
     """A request that was given up leaves its place to another, as one whose time is over does."""
 
     async def work() -> None:
-        folding = Folding(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
+        folding = FoldScheduler(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
         waits = [asyncio.create_task(folding.reached(LogPosition(5), PATIENCE_S)) for _ in range(9)]
         await asyncio.sleep(0)
         assert folding.waiting == 9
@@ -112,12 +112,12 @@ def test_who_waits_no_more_has_no_place_among_those_who_wait() -> None:
     asyncio.run(work())
 
 
-def folding_of_nothing() -> Folding:
+def folding_of_nothing() -> FoldScheduler:
     """Turns over an empty state that a test takes by hand."""
-    return Folding(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
+    return FoldScheduler(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
 
 
-async def waiting(folding: Folding, *positions: int) -> list[asyncio.Task[bool]]:
+async def waiting(folding: FoldScheduler, *positions: int) -> list[asyncio.Task[bool]]:
     """Requests that wait for positions."""
     found = [asyncio.create_task(folding.reached(LogPosition(each), PATIENCE_S)) for each in positions]
     await asyncio.sleep(0)

@@ -13,8 +13,8 @@ from midstream.core.errors import AppendFailed, DiskFull, Overloaded
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.ingest import served_buffer
-from midstream.engine.ingest.served_buffer import LOT_BYTES_MAX, Outbox
-from midstream.engine.ingest.writer import Entry, Writer, Written
+from midstream.engine.ingest.served_buffer import LOT_BYTES_MAX, ServedBuffer
+from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
 from midstream.engine.types import Ask
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build, event_at
@@ -31,7 +31,7 @@ def test_a_lot_goes_when_its_bodies_are_large() -> None:
     writer: Any = SimpleNamespace(submit=lambda *entries: lots.extend(len(entry.batch.text) for entry in entries))
 
     async def work() -> None:
-        box = Outbox(writer, lambda: False, Metrics(CollectorRegistry()))
+        box = ServedBuffer(writer, lambda: False, Metrics(CollectorRegistry()))
         for _ in range(20):
             box.add(Event(Kind.SERVED, body=b"x" * 250_000))
         box.flush()
@@ -50,7 +50,7 @@ class Full:
         self.taken: list[str] = []
         self.tries = 0
 
-    def submit(self, *entries: Entry) -> None:
+    def submit(self, *entries: QueueEntry) -> None:
         """Take all or nothing."""
         self.tries += 1
         if not self.has_room:
@@ -67,9 +67,9 @@ def test_what_finds_no_room_is_kept_and_handed_over_later() -> None:
 
     async def work() -> None:
         writer: Any = Full()
-        box = Outbox(writer, lambda: False, Metrics(CollectorRegistry()))
+        box = ServedBuffer(writer, lambda: False, Metrics(CollectorRegistry()))
         box.add(served("a"))
-        event = Entry(build((Event(Kind.INTERACTION, request_id="event", event_time_ms=1),)), None)
+        event = QueueEntry(build((Event(Kind.INTERACTION, request_id="event", event_time_ms=1),)), None)
         for _ in range(3):
             with pytest.raises(Overloaded):
                 box.submit(event)
@@ -99,7 +99,7 @@ def test_beyond_the_maximum_the_oldest_are_lost_and_that_is_said(monkeypatch: py
         writer: Any = Full()
         concerns: dict[str, str] = {}
         metrics, lost = Metrics(CollectorRegistry()), set[str]()
-        box = Outbox(writer, lambda: False, metrics, concerns)
+        box = ServedBuffer(writer, lambda: False, metrics, concerns)
         box.on_lost = lost.update
         for name in "abcdef":
             box.add(served(name))
@@ -124,7 +124,7 @@ def test_a_log_that_takes_nothing_more_keeps_nobody_waiting() -> None:
             writer: Any = Full()
             lost: list[str] = []
             is_over = way == "before"
-            box = Outbox(writer, lambda is_over=is_over: is_over, Metrics(CollectorRegistry()))  # type: ignore[misc]
+            box = ServedBuffer(writer, lambda is_over=is_over: is_over, Metrics(CollectorRegistry()))  # type: ignore[misc]
             box.on_lost = lost.extend
             box.add(served("a"))
             if way == "when asked":
@@ -132,11 +132,11 @@ def test_a_log_that_takes_nothing_more_keeps_nobody_waiting() -> None:
             if way == "after":
                 batch = build((served("a"),))
                 over = AppendFailed("over")
-                box.handed_back(Written(LogPosition(0), batch, (Entry(batch, None),), over, 0.0))
+                box.handed_back(WrittenFrame(LogPosition(0), batch, (QueueEntry(batch, None),), over, 0.0))
             await (box.drain() if way == "at the end" else asyncio.sleep(served_buffer.LINGER_S * 3))
             assert set(lost) == {"a"}
 
-    def refuse(*_: Entry) -> None:
+    def refuse(*_: QueueEntry) -> None:
         raise AppendFailed("over")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -187,7 +187,7 @@ def test_nobody_waits_for_a_record_that_was_lost(monkeypatch: pytest.MonkeyPatch
         await rig.engine.record(rig.batch(*(view(f"i{each}", event_id=str(each)) for each in range(6))))
         await rig.engine.recommend(Ask(user_id="ann"))
         monkeypatch.setattr(served_buffer, "KEPT_EVENTS_MAX", 0)
-        monkeypatch.setattr(Writer, "submit", full)
+        monkeypatch.setattr(LogWriter, "submit", full)
         began = asyncio.get_running_loop().time()
         late = await rig.engine.recommend(Ask(user_id="ann", deadline_ms=60_000))
         assert late.read_your_writes is False

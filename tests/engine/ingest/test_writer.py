@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from midstream.core.errors import AppendFailed
 from midstream.core.types import TimestampMs
 from midstream.engine.ingest import writer as writers
-from midstream.engine.ingest.writer import Entry, Writer, Written
+from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
 from midstream.testing.ids import KEY
@@ -25,7 +25,7 @@ VIEW = build((Event(1, action="view", item_id="mug"),))
 def test_an_errand_that_is_given_up(when):
     """Whoever cancels an errand does not take the log thread with it: a frame is written after it."""
     log, written = MemoryLog(), threading.Event()
-    writer = Writer(
+    writer = LogWriter(
         log, lambda: TimestampMs(1_000), time.monotonic, lambda _: written.set(), KEY, keeps_event_time=False
     )
     begun, go_on = threading.Event(), threading.Event()
@@ -45,7 +45,7 @@ def test_an_errand_that_is_given_up(when):
         assert not errand.cancel()
         go_on.set()
         errand.result(PATIENCE_S)
-    writer.submit(Entry(VIEW, None))
+    writer.submit(QueueEntry(VIEW, None))
     assert written.wait(PATIENCE_S)
     writer.close()
     assert log.end == 1
@@ -57,8 +57,8 @@ def test_an_errand_that_is_given_up(when):
 @pytest.mark.parametrize("queued", [0, 1])
 def test_an_errand_that_ends_the_log_thread(error, queued):
     """Nobody waits for what will not be done: the errand has its error, what is queued and what comes is refused."""
-    written: list[Written] = []
-    writer = Writer(
+    written: list[WrittenFrame] = []
+    writer = LogWriter(
         MemoryLog(), lambda: TimestampMs(1_000), time.monotonic, written.append, KEY, keeps_event_time=False
     )
     begun, go_on = threading.Event(), threading.Event()
@@ -72,21 +72,21 @@ def test_an_errand_that_ends_the_log_thread(error, queued):
     writer.start()
     assert begun.wait(PATIENCE_S)
     second = writer.between_frames(lambda log: log)
-    writer.submit(*(Entry(VIEW, None) for _ in range(queued)))
+    writer.submit(*(QueueEntry(VIEW, None) for _ in range(queued)))
     go_on.set()
     assert errand.exception(PATIENCE_S) is error
     assert isinstance(second.exception(PATIENCE_S), AppendFailed)
     writer.close()
     with pytest.raises(AppendFailed, match="ended by a bug"):
-        writer.submit(Entry(VIEW, None))
+        writer.submit(QueueEntry(VIEW, None))
     (told,) = written
     assert (isinstance(told.error, AppendFailed), len(told.entries)) == (True, queued)
 
 
 def test_an_errand_after_which_the_log_may_take_nothing():
     """It says so with ``AppendFailed``: what is queued and what comes is refused with its reason, without a bug."""
-    written: list[Written] = []
-    writer = Writer(
+    written: list[WrittenFrame] = []
+    writer = LogWriter(
         MemoryLog(), lambda: TimestampMs(1_000), time.monotonic, written.append, KEY, keeps_event_time=False
     )
     begun, go_on = threading.Event(), threading.Event()
@@ -100,26 +100,26 @@ def test_an_errand_after_which_the_log_may_take_nothing():
     errand = writer.between_frames(work)
     writer.start()
     assert begun.wait(PATIENCE_S)
-    writer.submit(Entry(VIEW, None))
+    writer.submit(QueueEntry(VIEW, None))
     go_on.set()
     assert isinstance(errand.exception(PATIENCE_S), AppendFailed)
     writer.close()
     with pytest.raises(AppendFailed, match="which log"):
-        writer.submit(Entry(VIEW, None))
+        writer.submit(QueueEntry(VIEW, None))
     assert [(len(each.entries), str(each.error)) for each in written] == [(1, "which log is the log?")]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_was_written_before_is_acknowledged():
     """A frame that was handed back before the errand is not told as one that failed."""
-    written: list[Written] = []
+    written: list[WrittenFrame] = []
     log = MemoryLog()
-    writer = Writer(log, lambda: TimestampMs(1_000), time.monotonic, written.append, KEY, keeps_event_time=False)
+    writer = LogWriter(log, lambda: TimestampMs(1_000), time.monotonic, written.append, KEY, keeps_event_time=False)
 
     def work(_):
         raise ZeroDivisionError
 
-    writer.submit(Entry(VIEW, None))
+    writer.submit(QueueEntry(VIEW, None))
     errand = writer.between_frames(work)
     writer.start()
     assert isinstance(errand.exception(PATIENCE_S), ZeroDivisionError)
@@ -160,9 +160,9 @@ def test_a_frame_takes_as_many_whole_batches_as_may_be(sizes):
         else:
             expected.append([size])
     log = MemoryLog()
-    writer = Writer(log, lambda: TimestampMs(1), time.monotonic, lambda _: None, KEY, keeps_event_time=False)
+    writer = LogWriter(log, lambda: TimestampMs(1), time.monotonic, lambda _: None, KEY, keeps_event_time=False)
     for size in sizes:
-        writer.submit(Entry(build((Event(1, action="view", item_id="mug"),) * size), None))
+        writer.submit(QueueEntry(build((Event(1, action="view", item_id="mug"),) * size), None))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writers, "FRAME_EVENTS_MAX", 5)
         found = [[len(each.batch) for each in writer._take()] for _ in expected]

@@ -12,7 +12,7 @@ from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ConfigInvalid, MidstreamError, NotFound, Overloaded
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.types import Answer, Ask
 from midstream.events.json.decode import decode_objects
 from midstream.ranking.explain.rerun import rerun
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 
-async def look(running: Running) -> None:
+async def look(running: Instance) -> None:
     """Have somebody look at all items, the first one last."""
     events = [{"type": "view", "user_id": "ann", "item_id": f"item-{number}"} for number in (*range(1, 9), 0)]
     now = running.service.accept
     await running.engine.record(decode_objects(events, now).batch)
 
 
-async def asked(running: Running) -> Answer:
+async def asked(running: Instance) -> Answer:
     """Ask for somebody who looked at all items."""
     return await running.engine.recommend(Ask(placement="home", user_id="ann", n=3, deadline_ms=10_000))
 
 
-async def record_of(running: Running, answer: Answer) -> ServedRecord:
+async def record_of(running: Instance, answer: Answer) -> ServedRecord:
     """Return the record of an answer, once it is in the log."""
     running.engine.flush_served()
     async with asyncio.timeout(PATIENCE_S):
@@ -66,7 +66,7 @@ def test_promotions_answer_at_once_are_rolled_back_and_outlive_a_restart(folder:
     """Before any promotion the source fails by name; then each answer, record and metric names the version."""
     first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
 
-    async def work(running: Running) -> str:
+    async def work(running: Instance) -> str:
         await look(running)
         before = await asked(running)
         assert before.models == {}
@@ -95,7 +95,7 @@ def test_promotions_answer_at_once_are_rolled_back_and_outlive_a_restart(folder:
 
     request_id = run_folder(folder, work)
 
-    async def again(running: Running) -> None:
+    async def again(running: Instance) -> None:
         assert (await asked(running)).models == {"near": second}
         row = running.engine.fold.promotions.find("near")
         assert row is not None
@@ -115,7 +115,7 @@ def test_a_refused_version_leaves_the_one_in_service(folder: Path) -> None:
     third = publish_chain(registry_of(folder), 3)
     damage(folder, second)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await look(running)
         await running.champions.promote("near", first)
         position = running.engine.fold.log_position
@@ -136,14 +136,14 @@ def test_a_champion_that_was_damaged_meanwhile_gives_way_to_the_one_before(folde
     """At a start too an answer is made by a verified version, or by none, and health says so."""
     first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
 
-    async def promote_both(running: Running) -> None:
+    async def promote_both(running: Instance) -> None:
         await running.champions.promote("near", first)
         await running.champions.promote("near", second)
 
     run_folder(folder, promote_both)
     damage(folder, second)
 
-    async def on_first(running: Running) -> None:
+    async def on_first(running: Instance) -> None:
         await look(running)
         assert (await asked(running)).models == {"near": first}
         assert second in running.engine.health().reason
@@ -151,7 +151,7 @@ def test_a_champion_that_was_damaged_meanwhile_gives_way_to_the_one_before(folde
     run_folder(folder, on_first)
     damage(folder, first)
 
-    async def on_none(running: Running) -> None:
+    async def on_none(running: Instance) -> None:
         answer = await asked(running)
         assert answer.models == {}
         assert answer.items
@@ -165,7 +165,7 @@ def test_what_cannot_be_promoted_is_named(folder: Path) -> None:
     """Unknown models, versions and aliases, and a rollback to nothing; other aliases change no answer."""
     first = publish_chain(registry_of(folder), 1)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         promote, rollback = running.champions.promote, running.champions.rollback
         cases: list[tuple[Awaitable[object], type[MidstreamError]]] = [
             (promote("nobody"), NotFound),
@@ -187,7 +187,7 @@ def test_challengers_and_shadows_are_verified_and_answer_nobody(folder: Path) ->
     damaged = publish_chain(registry_of(folder), 3)
     damage(folder, damaged)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         promote, health = running.champions.promote, running.engine.health
         without = health().reason
         for alias in ("challenger", "shadow"):
@@ -210,7 +210,7 @@ def test_challengers_and_shadows_are_verified_and_answer_nobody(folder: Path) ->
 
     run_folder(folder, work)
 
-    async def again(running: Running) -> None:
+    async def again(running: Instance) -> None:
         rows = {row.alias: (row.version, row.previous) for row in running.engine.fold.promotions.rows}
         assert rows == {"champion": (first, ""), "challenger": (second, first), "shadow": (first, "")}
         assert running.champions.versions == {"near": first}
@@ -227,7 +227,7 @@ def test_a_version_of_more_bytes_than_the_file_says_is_refused(folder: Path) -> 
     small, large = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2, items=40_000)
     assert registry_of(folder).manifest("near", large).bytes > 1 << 20
 
-    async def promote(running: Running) -> None:
+    async def promote(running: Instance) -> None:
         await running.champions.promote("near", small)
         await running.champions.promote("near", large)
 
@@ -235,7 +235,7 @@ def test_a_version_of_more_bytes_than_the_file_says_is_refused(folder: Path) -> 
     file = folder / "midstream.toml"
     file.write_text(f"[registry]\nversion_bytes_max = 1_048_576\n{file.read_text()}")
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         assert running.champions.versions == {"near": small}
         with pytest.raises(ArtifactTooLarge):
             await running.champions.promote("near", large)
@@ -251,7 +251,7 @@ def test_a_rerun_reads_the_versions_that_the_record_names(folder: Path) -> None:
     first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
     third = publish_chain(registry_of(folder), 3)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         engine = running.engine
         await look(running)
         await running.champions.promote("near", first)
@@ -274,7 +274,7 @@ def test_requests_go_on_while_versions_change(folder: Path) -> None:
     registry = registry_of(folder)
     steps = {publish_chain(registry, step): step for step in (1, 2, 3)}
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await look(running)
         await running.champions.promote("near", next(iter(steps)))
         over = asyncio.Event()
@@ -301,7 +301,7 @@ def test_a_rollback_reads_no_disk(folder: Path) -> None:
     """The version before answers again though its folder is gone."""
     first, second = publish_chain(registry_of(folder), 1), publish_chain(registry_of(folder), 2)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await look(running)
         await running.champions.promote("near", first)
         row = await running.champions.promote("near", second)
@@ -321,7 +321,7 @@ def test_versions_that_nothing_needs_go_and_the_others_stay(folder: Path) -> Non
     text = (folder / "midstream.toml").read_text()
     (folder / "midstream.toml").write_text(f"{text}\n[registry]\nversions_kept = 2\n")
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await look(running)
         for wanted in ("1", "2", "4"):
             await running.champions.promote("near", wanted)
@@ -347,7 +347,7 @@ def test_versions_that_cannot_be_removed_stay_and_nothing_else_fails(
     def broken(*_: object) -> None:
         raise PermissionError(errno.EACCES, "no right to remove it")
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await look(running)
         assert running.snapshotter is not None
         with monkeypatch.context() as patch:
@@ -368,7 +368,7 @@ def test_a_champion_that_answers_makes_no_room(folder: Path, monkeypatch: pytest
     for name in ("near", "other_2026_01_01", "other_2026_01_02"):
         publish_chain(registry, 1, name)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         champions = running.champions
         await champions.promote("near")
         await champions.promote("other_2026_01_01")

@@ -15,9 +15,9 @@ from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Ended
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.snapshots import snapshots
-from midstream.engine.snapshots.worker import Order
+from midstream.engine.snapshots.worker import SnapshotOrder
 from midstream.engine.types import Ask, Outcome
 from midstream.events.json.decode import decode_objects
 from midstream.events.schema import event_at
@@ -37,7 +37,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_process, "run", run_in_process)
 
 
-async def record(running: Running, *events: dict[str, object]) -> list[int]:
+async def record(running: Instance, *events: dict[str, object]) -> list[int]:
     """Record events on the terms that are in service; return the outcomes."""
     decoded = decode_objects(events, msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock()))
     assert not decoded.rejected
@@ -45,7 +45,7 @@ async def record(running: Running, *events: dict[str, object]) -> list[int]:
     return outcomes
 
 
-async def begin_with(running: Running, count: int = 300) -> None:
+async def begin_with(running: Instance, count: int = 300) -> None:
     """Record some acts on some items."""
     await record(
         running, *(view(f"i{number % 40}", f"u{number % 20}", event_id=f"b{number}") for number in range(count))
@@ -79,7 +79,7 @@ ATTRIBUTES = {"price": "number", "category": "category", "tags": "tags"}
 class Load:
     """Events and questions without an end, each of which must be taken and answered."""
 
-    def __init__(self, running: Running, chance: np.random.Generator) -> None:
+    def __init__(self, running: Instance, chance: np.random.Generator) -> None:
         self._running = running
         self._chance = chance
         self.sent = 0
@@ -117,7 +117,7 @@ def test_twenty_changes_under_load(tmp_path: Path) -> None:
     chance = np.random.default_rng(20)
     write_config(tmp_path, configuration(chance), "")
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         loads = [Load(running, chance)]
         going_on = asyncio.ensure_future(loads[0].go_on())
         changes = 0
@@ -151,7 +151,7 @@ def test_a_child_process_makes_the_new_state(tmp_path: Path) -> None:
     """With a real child; snapshots of both versions lie side by side until the new one is in service for good."""
     write_config(tmp_path, ONLY_NEWEST)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await begin_with(running)
         assert running.snapshotter is not None
         assert await running.snapshotter.write(compare=True) is not None
@@ -178,7 +178,7 @@ def test_nothing_is_rebuilt_when_nothing_changed(tmp_path: Path) -> None:
     """The same file, and one that says the same in other words."""
     write_config(tmp_path)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         state = running.engine.fold
         assert (await running.rebuilder.order()).change == "nothing"
         write_config(tmp_path, "# the default\n[sessions]\ngap = '30m'\n")
@@ -199,7 +199,7 @@ def test_plans_are_swapped_at_once(tmp_path: Path) -> None:
     )
     write_config(tmp_path)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await begin_with(running)
         state = running.engine.fold
         write_config(tmp_path, "[[placements]]\nslate_size = 3\n[server]\nport = 9999\n")
@@ -223,7 +223,7 @@ def test_a_file_that_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     """Every fault is named, the old configuration serves, and a right file is taken after it."""
     write_config(tmp_path)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         before = running.service
         write_config(tmp_path, "[sesions]\ngap = '1m'\n[events.types]\nview = { wait = 3 }\n")
         with pytest.raises(ConfigInvalid) as refused:
@@ -254,7 +254,7 @@ def test_a_refused_file_is_in_the_log_and_what_stands_there_only_in_its_detail(
     """A line has the first fault's place and what would be right, or what the machine refused."""
     write_config(tmp_path)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         write_config(tmp_path, "[sessions]\ngap = 'secret'\n[sesions]\n")
         if is_folder:
             (tmp_path / "midstream.toml").unlink()
@@ -293,7 +293,7 @@ def test_whatever_ends_a_rebuild_leaves_the_old_state(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await begin_with(running)
         before, state = running.service, running.engine.fold
         said: list[object] = []
@@ -349,7 +349,7 @@ def test_nobody_keeps_the_old_state(tmp_path: Path) -> None:
     """Not the engine, not what goes on beside it: after a swap nothing refers to the state of before."""
     write_config(tmp_path)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await begin_with(running)
         assert running.snapshotter is not None
         await running.snapshotter.write(compare=True)
@@ -379,7 +379,7 @@ def test_a_snapshot_of_the_old_state_is_not_taken_for_one_of_the_new(
         await go_on.wait()
         return await run_in_process(module, order)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await begin_with(running)
         assert running.snapshotter is not None
         monkeypatch.setattr(child_process, "run", slow)
@@ -405,12 +405,12 @@ def test_what_comes_meanwhile_is_folded_beside(tmp_path: Path, monkeypatch: pyte
 
     async def late(module: str, order: bytes, *_: object) -> Ended:
         done = await run_in_process(module, order)
-        assert msgspec.json.decode(order, type=Order).log_position == 300
+        assert msgspec.json.decode(order, type=SnapshotOrder).log_position == 300
         for number in range(20):
             await running_now.engine.record(Rig().batch(view("i1", f"n{number}", event_id=f"m{number}")))
         return done
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         global running_now  # noqa: PLW0603  the child's stand-in has no other way to it
         running_now = running
         await begin_with(running)
@@ -424,4 +424,4 @@ def test_what_comes_meanwhile_is_folded_beside(tmp_path: Path, monkeypatch: pyte
     run_folder(tmp_path, work)
 
 
-running_now: Running
+running_now: Instance

@@ -18,9 +18,9 @@ from midstream.engine.engine import Host
 from midstream.engine.ingest import served_forwarder as forwarding_part
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.ingest.served_forwarder import LOTS_MAX, Forwarding, decode_lot, encode_lot
-from midstream.engine.ingest.writer import Entry
+from midstream.engine.ingest.writer import QueueEntry
 from midstream.engine.replication.follower_log import FollowedLog
-from midstream.engine.replication.shared_board import LEADER, PROCESSES_MAX, Board, Line
+from midstream.engine.replication.shared_board import LEADER, PROCESSES_MAX, Board, BoardRow
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Ask
 from midstream.events.schema import Event, build, event_at
@@ -212,9 +212,9 @@ def test_lots_that_find_no_room_are_refused():
         forwarding.start()
         lot = build([Event(Kind.SERVED, request_id="r", event_time_ms=1)])
         for _ in range(LOTS_MAX):
-            forwarding.submit(Entry(lot, None))
+            forwarding.submit(QueueEntry(lot, None))
         with pytest.raises(Overloaded):
-            forwarding.submit(Entry(lot, None))
+            forwarding.submit(QueueEntry(lot, None))
         assert not await forwarding.sent(0.01)
         gate.set()
         assert await forwarding.sent(5)
@@ -244,7 +244,7 @@ def test_a_lot_that_was_not_taken_is_sent_again(monkeypatch):
         forwarding = Forwarding(send, metrics)
         forwarding.start()
         for name in "abc":
-            forwarding.submit(Entry(build([Event(Kind.SERVED, request_id=name, event_time_ms=1)]), None))
+            forwarding.submit(QueueEntry(build([Event(Kind.SERVED, request_id=name, event_time_ms=1)]), None))
         assert await forwarding.sent(PATIENCE_S)
         assert taken == list("abc")
         assert len(tries) == 9
@@ -283,7 +283,7 @@ def test_board_is_one_for_all_who_map_it():
     board.publish(2**40, 7)
     board.renew()
     assert (other.end, other.last_log_time_ms, other.epoch) == (2**40, 7, 1)
-    taking = Line(connections=5, accepts=True, applied=LogPosition(12), is_ready=True)
+    taking = BoardRow(connections=5, accepts=True, applied=LogPosition(12), is_ready=True)
     other.write(2, taking)
     board.write(LEADER, taking._replace(connections=6))
     assert board.line(2) == taking

@@ -15,7 +15,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import child_process
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.snapshots import compactions
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.state.fold import Fold
@@ -156,7 +156,7 @@ def test_the_last_compactions_stay(tmp_path: Path) -> None:
     assert left == {f"{name}.npy" for name in (names[0], *names[4:])}
 
 
-async def season(running: Running, name: str) -> None:
+async def season(running: Instance, name: str) -> None:
     """Put twenty items, have them looked at, delete them."""
     items = [f"{name}{number}" for number in range(20)]
     puts = [{"type": "item", "item_id": item, "attributes": {"price": 1}} for item in items]
@@ -166,7 +166,7 @@ async def season(running: Running, name: str) -> None:
     )
 
 
-async def compact(running: Running) -> None:
+async def compact(running: Instance) -> None:
     """Rebuild without what is deleted."""
     await running.rebuilder.order(compact=True)
     found = await rebuilt(running)
@@ -179,7 +179,7 @@ def test_seasons_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(child_process, "run", run_in_process)
     write_config(tmp_path)
 
-    async def first(running: Running) -> None:
+    async def first(running: Instance) -> None:
         await season(running, "spring")
         await running.engine.record(Rig().batch(view("hat"), view("spring3")))
         assert running.engine.fold.vocabulary.item_count == 21
@@ -204,14 +204,14 @@ def test_seasons_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             for path in sorted((tmp_path / "data" / name).rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
 
-        async def look(running: Running) -> None:
+        async def look(running: Instance) -> None:
             assert running.engine.fold.digest() == digest
 
         run_folder(tmp_path, look)
     for path in (tmp_path / "data" / "compactions").iterdir():
         path.unlink()
 
-    async def taken_again(running: Running) -> None:
+    async def taken_again(running: Instance) -> None:
         assert running.service.settings.compaction == ""
         assert running.engine.fold.vocabulary.item_count == 41
 
@@ -223,7 +223,7 @@ def test_a_snapshot_meanwhile_leaves_that_of_the_compaction(tmp_path: Path, monk
     monkeypatch.setattr(child_process, "run", run_in_process)
     write_config(tmp_path)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await season(running, "spring")
         loop, load = asyncio.get_running_loop(), running.rebuilder._loaded
 
@@ -248,7 +248,7 @@ def test_a_compaction_of_nothing_is_none(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(child_process, "run", run_in_process)
     write_config(tmp_path)
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await running.engine.record(Rig().batch(view("hat")))
         before = running.service.settings
         await compact(running)

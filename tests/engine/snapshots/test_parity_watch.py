@@ -16,10 +16,10 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.snapshots import parity_watch
 from midstream.engine.snapshots.parity_watch import ParityWatch, watched
-from midstream.engine.snapshots.worker import Order, run
+from midstream.engine.snapshots.worker import SnapshotOrder, run
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.parity import Parity
-from midstream.features.readers.request_inputs import Told
+from midstream.features.readers.request_inputs import ContextValue
 from midstream.state.settings import encode_settings
 from midstream.testing.ids import KEY
 
@@ -68,7 +68,7 @@ def ordered(folder, config=CONFIG):
             shop.recommend(placement="home", user_id=f"u{rng.integers(3)}", n=2, context={"elsewhere": 2.0})
         told = watched(shop.running.engine.plans)
     position, data = LogView(folder).end, DataFolder(folder / DATA_NAME)
-    return Order(str(data.root), position, encode_settings(settings_of(data, config)), 2, watched=told)
+    return SnapshotOrder(str(data.root), position, encode_settings(settings_of(data, config)), 2, watched=told)
 
 
 def test_what_was_served_is_what_the_child_folds(tmp_path):
@@ -172,7 +172,7 @@ def test_a_slate_whose_features_all_failed_is_none_that_was_compared(tmp_path, m
         raise ArithmeticError(message)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Told, "fill", fails)
+        patch.setattr(ContextValue, "fill", fails)
         order = ordered(tmp_path, config)
     log, slates = LogView(tmp_path), list[int]()
     watch = ParityWatch(order.watched, batches(log.read, log.begin, log.end), LogPosition(0), KEY)
@@ -192,14 +192,14 @@ def test_a_feature_that_fails_is_not_compared(tmp_path, monkeypatch):
         raise ArithmeticError(message)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Told, "fill", fails)
+        patch.setattr(ContextValue, "fill", fails)
         order = ordered(tmp_path / "then", config)
     report = run(order)
     assert (report.values_compared, report.values_unequal, report.unequal) == (20, 0, "")
     order = ordered(tmp_path / "now", config)
     assert run(order).values_compared == 40
     order = ordered(tmp_path / "later", config)
-    monkeypatch.setattr(Told, "fill", fails)
+    monkeypatch.setattr(ContextValue, "fill", fails)
     report = run(order)
     assert (report.values_compared, report.values_unequal) == (0, 0)
     # What the error says may name a user, and health shows this to whoever asks.

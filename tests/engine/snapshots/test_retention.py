@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.engine.snapshots import snapshots
-from midstream.engine.snapshots.retention import HOUR_MS, NONE, Hourly, Written, staying
+from midstream.engine.snapshots.retention import HOUR_MS, NONE, Hourly, KeptSnapshot, staying
 from midstream.events.segments.log_identity import identity_of
 from midstream.testing.frozen_shop import StillShop
 
@@ -14,9 +14,9 @@ DAY_MS = 24 * HOUR_MS
 times = st.lists(st.integers(0, 80 * HOUR_MS), max_size=60).map(sorted)
 
 
-def written_at(each: list[int], byte_count: int = 10) -> dict[str, Written]:
+def written_at(each: list[int], byte_count: int = 10) -> dict[str, KeptSnapshot]:
     """Return snapshots of some times, by name."""
-    return {f"{place:020d}-v": Written(time, byte_count) for place, time in enumerate(each)}
+    return {f"{place:020d}-v": KeptSnapshot(time, byte_count) for place, time in enumerate(each)}
 
 
 @given(times, st.integers(0, 3), st.integers(0, 400))
@@ -55,7 +55,7 @@ def test_a_leap_of_the_clock_drops_one_at_most(when, days):
 def test_what_stays_goes_on_to_stay(when, bytes_max):
     """What an earlier look dropped is not missed by a later one: looking at each snapshot, or once, is the same."""
     hourly = Hourly(2, bytes_max)
-    kept: dict[str, Written] = {}
+    kept: dict[str, KeptSnapshot] = {}
     for name, each in written_at(when).items():
         kept[name] = each
         kept = {one: kept[one] for one in staying(kept, hourly)}

@@ -12,7 +12,7 @@ from midstream.engine.child_process import Ended
 from midstream.engine.folder import DataFolder
 from midstream.engine.snapshots import snapshotter
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
-from midstream.engine.snapshots.worker import Report
+from midstream.engine.snapshots.worker import SnapshotReport
 from midstream.testing.patience import PATIENCE_S
 from midstream.testing.rig import Rig, view
 
@@ -55,7 +55,7 @@ def test_health_says_why_there_is_no_snapshot_and_how_long(tmp_path: Path, monke
     now_s = 0.0
     ends = [
         Ended(b"", "FileExistsError: data/snapshots is a file", is_told=True),
-        Ended(msgspec.json.encode(Report(1, "", 0, (), "")), ""),
+        Ended(msgspec.json.encode(SnapshotReport(1, "", 0, (), "")), ""),
     ]
 
     async def told(*_: object, **__: object) -> Ended:

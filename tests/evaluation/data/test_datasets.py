@@ -16,8 +16,8 @@ from midstream.evaluation.data.datasets import (
     of_file,
     yoochoose,
 )
-from midstream.evaluation.data.interactions import Interactions
-from midstream.evaluation.data.tables import Columns
+from midstream.evaluation.data.interactions import InteractionTable
+from midstream.evaluation.data.tables import TableColumns
 
 
 @st.composite
@@ -29,7 +29,7 @@ def sessions(draw):
     rows = draw(st.permutations(rows))
     text = np.array([row[0] for row in rows], dtype=np.str_)
     empty = np.full(len(rows), "", dtype=np.str_)
-    return Interactions(empty, text, text, empty, np.array([row[1] for row in rows], dtype=np.int64))
+    return InteractionTable(empty, text, text, empty, np.array([row[1] for row in rows], dtype=np.int64))
 
 
 @given(sessions())
@@ -53,7 +53,7 @@ def test_two_sessions_cannot_be_cut_in_three():
     """The error says how many there are."""
     text = np.array(["1", "2"], dtype=np.str_)
     with pytest.raises(Invalid, match="2 sessions"):
-        cut_by_time(Interactions(text, text, text, text, np.array([1, 2], dtype=np.int64)))
+        cut_by_time(InteractionTable(text, text, text, text, np.array([1, 2], dtype=np.int64)))
 
 
 def test_a_file_without_sessions_is_cut_by_silence(tmp_path):
@@ -61,7 +61,7 @@ def test_a_file_without_sessions_is_cut_by_silence(tmp_path):
     path = tmp_path / "clicks.csv"
     lines = [f"u,{item},{visit * 10_000_000 + place}" for visit in range(3) for place, item in enumerate("ab")]
     path.write_text("\n".join(["user,item,time", *lines]) + "\n")
-    data = of_file(path, Columns(item="item", time="time", session=None, user="user"))
+    data = of_file(path, TableColumns(item="item", time="time", session=None, user="user"))
     assert set(data.reporting().asked.session_id.tolist()) == {"u#2"}
     assert set(data.reporting().learned.session_id.tolist()) == {"u#0", "u#1"}
     assert set(data.choosing().asked.session_id.tolist()) == {"u#1"}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind
-from midstream.evaluation.data.interactions import Interactions, batches, by_session, by_time, events, with_sessions
+from midstream.evaluation.data.interactions import InteractionTable, batches, by_session, by_time, events, with_sessions
 from midstream.events.schema import concat, event_at
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(0, 20)), min_size=0, max_size=40)
@@ -15,7 +15,7 @@ def interactions(rows, *, session=True):
     """Rows of (owner, item, time)."""
     owner = np.array([row[0] for row in rows], dtype=np.str_)
     empty = np.full(len(rows), "", dtype=np.str_)
-    return Interactions(
+    return InteractionTable(
         user_id=empty if session else owner,
         session_id=owner if session else empty,
         item_id=np.array([row[1] for row in rows], dtype=np.str_),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, save_npz
 
 from midstream.core.errors import Invalid, NotFound
-from midstream.evaluation.data.interactions import Interactions
+from midstream.evaluation.data.interactions import InteractionTable
 from midstream.evaluation.data.item_data import (
     gowalla,
     held_out,
@@ -78,7 +78,7 @@ def test_the_last_item_is_the_test_and_the_one_before_it_the_validation(tmp_path
 def acts(*rows):
     """Acts of (user, session, item), one a second."""
     user, session, item = (np.array(column, dtype=np.str_) for column in zip(*rows, strict=True))
-    return Interactions(user, session, item, np.full(len(item), "click"), np.arange(len(item)) * 1000)
+    return InteractionTable(user, session, item, np.full(len(item), "click"), np.arange(len(item)) * 1000)
 
 
 SHOP = acts(

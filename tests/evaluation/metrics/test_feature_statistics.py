@@ -12,7 +12,7 @@ from midstream.evaluation.metrics.feature_statistics import (
     DECILES,
     QUANTILES,
     STEPS_MAX,
-    Gathered,
+    StreamingStatistics,
     distribution,
     read_statistics,
     statistics_of,
@@ -64,7 +64,7 @@ def test_a_row_of_weight_n_is_n_rows(rows):
 def test_rows_give_the_same_figures_however_they_are_cut(values, size, rows_max):
     """The sample too: which rows are kept depends on their order alone."""
     column = np.array(values, dtype=np.float32)[:, None]
-    whole, cut = Gathered(["a"], rows_max), Gathered(["a"], rows_max)
+    whole, cut = StreamingStatistics(["a"], rows_max), StreamingStatistics(["a"], rows_max)
     whole.add(column)
     for start in range(0, len(column), size):
         cut.add(column[start : start + size])
@@ -76,7 +76,7 @@ def test_rows_give_the_same_figures_however_they_are_cut(values, size, rows_max)
 
 def test_a_sample_is_drawn_evenly_and_says_that_it_is_one():
     """Of the numbers 0 to 99,999 in order, a sample of 5,000 has quantiles that are right within 3 %."""
-    gathered = Gathered(["a"], rows_max=5_000)
+    gathered = StreamingStatistics(["a"], rows_max=5_000)
     for start in range(0, 100_000, 1_000):
         gathered.add(np.arange(start, start + 1_000, dtype=np.float32)[:, None])
     found = gathered.statistics().columns[0]
@@ -145,7 +145,7 @@ def test_figures_that_do_not_fit_each_other_are_refused_when_they_are_read(tmp_p
 @given(st.lists(st.tuples(CELL, st.integers(0, 4)), max_size=30), st.integers(1, 40))
 def test_whatever_was_gathered_is_read_back(tmp_path_factory, rows, rows_max):
     """Weights of 0, samples without a known value, no rows: what is written is never refused."""
-    gathered = Gathered(["a"], rows_max)
+    gathered = StreamingStatistics(["a"], rows_max)
     weights = np.array([weight for _, weight in rows], dtype=np.float64)
     gathered.add(np.array([[value] for value, _ in rows], dtype=np.float32).reshape(len(rows), 1), weights)
     path = tmp_path_factory.mktemp("s") / "s.json"

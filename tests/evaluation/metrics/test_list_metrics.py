@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from midstream.evaluation.metrics.list_metrics import (
     ACCURACY,
-    Wanted,
+    RelevantItems,
     attribute_diversity,
     average_popularity,
     hits_of,
@@ -19,7 +19,7 @@ from midstream.evaluation.metrics.list_metrics import (
 )
 
 LISTS = np.array([[4, 7, 1, 9], [3, 2, -1, -1], [5, 6, 8, 0]], dtype=np.int32)
-WANTED = Wanted.of([[7, 9, 30], [3, -1], []])
+WANTED = RelevantItems.of([[7, 9, 30], [3, -1], []])
 GOLDEN = {
     # Right at places 2 and 4 of 3 right items; at place 1 of 2; nothing is right.
     ("HR", 4): (1.0, 1.0),
@@ -81,7 +81,7 @@ def plain(name, line, right, k):
 def test_accuracy_is_its_definition(case):
     """Every metric of every list, to 1e-12."""
     lists, wanted, k = case
-    right = Wanted.of(wanted)
+    right = RelevantItems.of(wanted)
     for name, metric in ACCURACY.items():
         found = metric(hits_of(lists, right), right.counts, k)
         expected = [plain(name, line, each, k) for line, each in zip(lists, wanted, strict=True)]
@@ -91,7 +91,7 @@ def test_accuracy_is_its_definition(case):
 @given(answered(), st.randoms(use_true_random=False))
 def test_only_some_of_the_right_items(case, random):
     """What is left is what was marked, list by list."""
-    right = Wanted.of(case[1])
+    right = RelevantItems.of(case[1])
     kept = np.array([random.random() < 0.5 for _ in right.item], dtype=np.bool_)
     left = right.only(kept)
     assert len(left) == len(right)

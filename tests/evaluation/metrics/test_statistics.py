@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.evaluation.metrics.statistics import Difference, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import PairedDifference, Resampling, difference, estimate, holm
 
 FEW = Resampling(resamples=400, seed=3)
 VALUES = st.lists(st.floats(-10, 10), min_size=1, max_size=40)
@@ -91,7 +91,7 @@ def test_many_groups_are_drawn_in_pieces_with_the_same_right():
 
 def holms(p_values):
     """Return the corrected p of differences that have these."""
-    return [each.p_value_corrected for each in holm([Difference(0.0, 0.0, 0.0, p_value) for p_value in p_values])]
+    return [each.p_value_corrected for each in holm([PairedDifference(0.0, 0.0, 0.0, p_value) for p_value in p_values])]
 
 
 def test_tests_of_one_table_are_corrected_together():
@@ -100,10 +100,10 @@ def test_tests_of_one_table_are_corrected_together():
     assert holms([0.5, 0.6]) == pytest.approx([1.0, 1.0])
     assert holms([0.04]) == pytest.approx([0.04])
     assert holms([]) == []
-    assert str(holm([Difference(0.5, 0.25, 0.75, 0.01), Difference(0.0, 0.0, 0.0, 0.5)])[0]) == (
+    assert str(holm([PairedDifference(0.5, 0.25, 0.75, 0.01), PairedDifference(0.0, 0.0, 0.0, 0.5)])[0]) == (
         "+0.5000 (+0.2500 to +0.7500), p = 0.010 (0.020 of 2 tests)"
     )
-    assert str(Difference(0.5, 0.25, 0.75, 0.01)) == "+0.5000 (+0.2500 to +0.7500), p = 0.010"
+    assert str(PairedDifference(0.5, 0.25, 0.75, 0.01)) == "+0.5000 (+0.2500 to +0.7500), p = 0.010"
 
 
 def test_a_table_of_noise_rarely_has_a_corrected_p_below_the_level():

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from midstream.core.errors import Invalid, RequestInvalid, TooLarge
 from midstream.events.arrow.arrow import decode_arrow
-from midstream.events.arrow.messages import Bounds, read_batches
+from midstream.events.arrow.messages import MessageBounds, read_batches
 from midstream.events.pieces import table_piece
 from midstream.events.wire import Accept, Limits
 
@@ -70,24 +70,24 @@ def test_a_stream_is_what_arrow_reads(compression):
     tables = [table(35), table(20, 100).slice(3)]
     content = stream_of(tables, compression)
     for most in (7, 1 << 20):
-        found = list(read_batches(Trickle(content, most), ACCEPT, Bounds()))
+        found = list(read_batches(Trickle(content, most), ACCEPT, MessageBounds()))
         assert pa.Table.from_batches(found).to_pylist() == pa.concat_tables(tables).to_pylist()
 
 
 def test_many_small_messages_are_unpacked_together(monkeypatch):
     """Each group once, each batch in order."""
     monkeypatch.setattr("midstream.events.arrow.messages.GROUP_BYTES", 5_000)
-    found = list(read_batches(io.BytesIO(stream_of([table(300)], rows=7)), ACCEPT, Bounds()))
+    found = list(read_batches(io.BytesIO(stream_of([table(300)], rows=7)), ACCEPT, MessageBounds()))
     assert pa.Table.from_batches(found)["user_id"].to_pylist() == [f"u{n}" for n in range(300)]
 
 
 def test_a_stream_may_end_without_its_end_mark():
     """A writer that was not closed; but not in the middle of a message."""
     content = stream_of([table(20)])
-    assert sum(map(len, read_batches(io.BytesIO(content[:-8]), ACCEPT, Bounds()))) == 20
+    assert sum(map(len, read_batches(io.BytesIO(content[:-8]), ACCEPT, MessageBounds()))) == 20
     found: list[Any] = []
     with pytest.raises(RequestInvalid) as broken:
-        found.extend(read_batches(io.BytesIO(content[:-30]), ACCEPT, Bounds()))
+        found.extend(read_batches(io.BytesIO(content[:-30]), ACCEPT, MessageBounds()))
     assert "ends" in broken.value.faults[0].came
 
 
@@ -95,21 +95,21 @@ def test_a_stream_may_end_without_its_end_mark():
 def test_what_is_no_stream_is_refused(content):
     """With what would be right."""
     with pytest.raises(Invalid):
-        list(read_batches(io.BytesIO(content), ACCEPT, Bounds()))
+        list(read_batches(io.BytesIO(content), ACCEPT, MessageBounds()))
 
 
 def test_a_large_message_is_never_asked_for():
     """Neither one that is large, nor one that says it is."""
     content = stream_of([table(5_000)], rows=5_000)
-    bounds = Bounds(message_bytes_max=10_000)
+    bounds = MessageBounds(message_bytes_max=10_000)
     source = Trickle(content, 1 << 30)
     with pytest.raises(TooLarge):
         list(read_batches(source, ACCEPT, bounds))
     assert source.asked_max <= 10_000
     with pytest.raises(TooLarge):
-        list(read_batches(io.BytesIO(content), ACCEPT, Bounds(rows_max=4_999)))
+        list(read_batches(io.BytesIO(content), ACCEPT, MessageBounds(rows_max=4_999)))
     with pytest.raises(TooLarge):
-        list(read_batches(io.BytesIO(b"\xff\xff\xff\xff" + struct.pack("<i", 1 << 30)), ACCEPT, Bounds()))
+        list(read_batches(io.BytesIO(b"\xff\xff\xff\xff" + struct.pack("<i", 1 << 30)), ACCEPT, MessageBounds()))
 
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
@@ -120,7 +120,7 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(compression):
     assert len(content) < 100_000
     before = pa.total_allocated_bytes()
     with pytest.raises(TooLarge):
-        list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=1_000_000)))
+        list(read_batches(io.BytesIO(content), ACCEPT, MessageBounds(message_bytes_max=1_000_000)))
     assert pa.total_allocated_bytes() - before < 1_000_000
 
 
@@ -128,9 +128,9 @@ def test_dictionaries_are_bounded_together():
     """Each is small enough."""
     words = pa.table({f"context.c{n}": pa.array(["x" * 30_000]).dictionary_encode() for n in range(5)})
     content = stream_of([words.append_column("type", [["view"]])], "zstd")
-    assert list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=200_000)))
+    assert list(read_batches(io.BytesIO(content), ACCEPT, MessageBounds(message_bytes_max=200_000)))
     with pytest.raises(TooLarge):
-        list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=100_000)))
+        list(read_batches(io.BytesIO(content), ACCEPT, MessageBounds(message_bytes_max=100_000)))
 
 
 def overlapping(columns: int, rows: int) -> bytes:
@@ -154,10 +154,10 @@ def test_buffers_that_lie_over_each_other_count_each():
     """Few bytes on the wire may be many columns, and each becomes memory of its own once it is made something else."""
     content = overlapping(40, 1_000)
     assert len(content) < 40_000
-    (batch,) = read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=400_000))
+    (batch,) = read_batches(io.BytesIO(content), ACCEPT, MessageBounds(message_bytes_max=400_000))
     assert batch.num_columns == 41
     with pytest.raises(TooLarge) as caught:
-        list(read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=200_000)))
+        list(read_batches(io.BytesIO(content), ACCEPT, MessageBounds(message_bytes_max=200_000)))
     assert "unpacked" in caught.value.faults[0].came
 
 
@@ -185,7 +185,7 @@ WHOLE = [stream_of([table(12)], compression) for compression in (None, "lz4", "z
 def judge(content: bytes) -> None:
     """Read and decode; only what is expected may be raised."""
     try:
-        for batch in read_batches(io.BytesIO(content), ACCEPT, Bounds(message_bytes_max=1 << 20)):
+        for batch in read_batches(io.BytesIO(content), ACCEPT, MessageBounds(message_bytes_max=1 << 20)):
             table_piece(batch, ACCEPT, 0)
     except Invalid as failure:
         if not failure.faults[0].came:
@@ -233,7 +233,7 @@ def work_of(content: bytes) -> int:
 
     sys.setprofile(count)
     try:
-        list(read_batches(io.BytesIO(content), ACCEPT, Bounds()))
+        list(read_batches(io.BytesIO(content), ACCEPT, MessageBounds()))
     except Invalid:
         pass  # what was refused took its time too
     finally:
@@ -280,7 +280,7 @@ def test_time_of_a_schema_is_linear():
     def seconds(content: bytes) -> float:
         began = time.thread_time()
         with contextlib.suppress(Invalid):
-            list(read_batches(io.BytesIO(content), ACCEPT, Bounds()))
+            list(read_batches(io.BytesIO(content), ACCEPT, MessageBounds()))
         return time.thread_time() - began
 
     least = [math.inf, math.inf]
@@ -299,13 +299,13 @@ def test_columns_and_messages_have_a_maximum(monkeypatch):
     """The fields within columns count too; an error says how many came and how many may."""
     nested = pa.table({"type": ["view"], "context": pa.array([{f"f{at}": 1 for at in range(1_000)}])})
     with pytest.raises(RequestInvalid, match="1002 columns and fields"):
-        list(read_batches(io.BytesIO(stream_of([nested])), ACCEPT, Bounds()))
+        list(read_batches(io.BytesIO(stream_of([nested])), ACCEPT, MessageBounds()))
     fits = pa.table({"type": ["view"], "context": pa.array([{f"f{at}": 1 for at in range(998)}])})
-    assert len(list(read_batches(io.BytesIO(stream_of([fits])), ACCEPT, Bounds()))) == 1
+    assert len(list(read_batches(io.BytesIO(stream_of([fits])), ACCEPT, MessageBounds()))) == 1
     monkeypatch.setattr("midstream.events.arrow.messages.MESSAGES_MAX", 50)
-    assert list(read_batches(io.BytesIO(empty_batches(47)), ACCEPT, Bounds()))  # a schema and two dictionaries
+    assert list(read_batches(io.BytesIO(empty_batches(47)), ACCEPT, MessageBounds()))  # a schema and two dictionaries
     with pytest.raises(TooLarge, match="At most 50 messages a stream"):
-        list(read_batches(io.BytesIO(empty_batches(48)), ACCEPT, Bounds()))
+        list(read_batches(io.BytesIO(empty_batches(48)), ACCEPT, MessageBounds()))
 
 
 def test_columns_without_bytes_do_not_make_much_out_of_little():
@@ -319,7 +319,7 @@ def test_columns_without_bytes_do_not_make_much_out_of_little():
         writer.write_batch(batch)
     assert len(sink.getvalue()) < 100_000
     with pytest.raises(TooLarge, match="100000 rows of 401 columns"):
-        list(read_batches(io.BytesIO(sink.getvalue()), ACCEPT, Bounds()))
+        list(read_batches(io.BytesIO(sink.getvalue()), ACCEPT, MessageBounds()))
 
 
 def test_dictionaries_are_not_read_again_without_end():
@@ -335,4 +335,4 @@ def test_dictionaries_are_not_read_again_without_end():
         for at in range(80)
     ]
     with pytest.raises(TooLarge, match="were read again"):
-        list(read_batches(io.BytesIO(stream_of(tables)), ACCEPT, Bounds()))
+        list(read_batches(io.BytesIO(stream_of(tables)), ACCEPT, MessageBounds()))

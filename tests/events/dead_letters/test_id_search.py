@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.events.dead_letters.id_search import Naming
+from midstream.events.dead_letters.id_search import IdSearch
 
 IDS = ("a", "7", "ann@example.com", "anné", "user 4711", "\U0001f600", 'say "hi"', "back\\slash", "x" * 128, "u0061")
 NEAR = (
@@ -75,7 +75,7 @@ def test_an_id_is_found_wherever_it_may_stand(how, event, user_id):
     """In each field, at each depth, in each way to write it, in what can be read and in what cannot."""
     user_id = "7" if how == "number" else user_id
     text = planted(event, user_id, how)
-    naming = Naming([user_id, "nobody"])
+    naming = IdSearch([user_id, "nobody"])
     assert naming.touched(["", text, "{}"])[1]
     assert naming.is_named_in(text)
 
@@ -83,7 +83,7 @@ def test_an_id_is_found_wherever_it_may_stand(how, event, user_id):
 @given(st.lists(events, max_size=4), st.sets(st.sampled_from(IDS)))
 def test_what_only_has_its_characters_is_no_id(found, ids):
     """Within words, with other letters, in prose, as a name that each event has, as a number that counts something."""
-    naming = Naming([*ids, "type", "user_id", "context", "from", "available"])
+    naming = IdSearch([*ids, "type", "user_id", "context", "from", "available"])
     for event in found:
         counts = {"value": 7, "quantity": 7.0, "position": 7, "time": 7}
         assert not naming.is_named_in(json.dumps({"type": "view", "user_id": "annex", **event, **counts}))
@@ -94,19 +94,19 @@ def test_what_only_has_its_characters_is_no_id(found, ids):
 )
 def test_a_word_of_what_cannot_be_read_is_an_id_as_a_whole(text):
     """Neither its beginning, nor its end, nor a part of it."""
-    assert not any(Naming([each]).is_named_in(text) for each in IDS)
+    assert not any(IdSearch([each]).is_named_in(text) for each in IDS)
 
 
 def test_sentences_of_ours_name_what_they_quote():
     """A reason's own words are nobody's, nor are numbers of places and names of our fields."""
-    naming = Naming(["a", "user_id", "7", "ann"])
+    naming = IdSearch(["a", "user_id", "7", "ann"])
     assert not naming.is_quoted_in('Text of 1 to 128 characters; "an ann" is not a field. Nearest: "user_id".')
     assert naming.is_quoted_in('"ann" is not a field.')
     assert naming.is_quoted_in('"\\u0061" came.')
     assert not naming.is_step_of("/events/7/user_id")
     assert not naming.is_step_of("a: 7")
     assert naming.is_step_of("line 7: /context/ann")
-    assert Naming(["a/b~c"]).is_step_of("/context/a~1b~0c")
+    assert IdSearch(["a/b~c"]).is_step_of("/context/a~1b~0c")
 
 
 short = st.text("abé\U0001f600", max_size=4)
@@ -117,17 +117,17 @@ long = st.builds(lambda start, end: start + "customer-" + end, short, short)
 def test_what_is_looked_at_twice_has_the_characters(ids, texts):
     """At the beginning, at the end, within a word, and never across two texts; an empty id is nowhere."""
     expected = [any(each in text for each in ids if each) for text in texts]
-    assert Naming(ids).touched(texts).tolist() == expected
+    assert IdSearch(ids).touched(texts).tolist() == expected
 
 
 def test_never_across_two_texts():
     """What ends one text and begins the next is no id, long or short."""
-    assert Naming(["ab", "customer-12"]).touched(["xa", "b", "of customer-1", "2"]).tolist() == [False] * 4
+    assert IdSearch(["ab", "customer-12"]).touched(["xa", "b", "of customer-1", "2"]).tolist() == [False] * 4
 
 
 def test_half_a_surrogate_pair_is_a_character():
     """As some clients send it."""
-    naming = Naming(["\ud83d"])
+    naming = IdSearch(["\ud83d"])
     assert naming.touched(["a\ud83db", "b"]).tolist() == [True, False]
     assert naming.is_named_in('{"user_id": "\\ud83d"}')
 
@@ -135,5 +135,5 @@ def test_half_a_surrogate_pair_is_a_character():
 def test_any_depth_is_read_or_taken_for_what_cannot_be():
     """An event that nests deeper than Python reads is looked through word by word."""
     deep = "[" * 100_000 + '"ann", "a"' + "]" * 100_000
-    assert Naming(["ann"]).is_named_in(deep)
-    assert not Naming(["an"]).is_named_in(deep)
+    assert IdSearch(["ann"]).is_named_in(deep)
+    assert not IdSearch(["an"]).is_named_in(deep)

@@ -11,7 +11,7 @@ from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.features.kinds.kinds import Count, Rate, Since, Statistic, UniqueCount, cells_of, program_of
-from midstream.state.cells.cells import Keys
+from midstream.state.cells.cells import CellOwners
 from midstream.state.expressions.program_kernel import compute, steps_of
 from midstream.state.fold import Fold
 from midstream.testing.events import Stream, indexed, random_events, tiny_settings
@@ -46,7 +46,7 @@ def settings_of(features):
 def columns_of(features, fold, items, now):
     """Return each column of the features by name, for some items."""
     program = program_of(features)
-    keys = Keys(np.array(items, dtype=np.int32))
+    keys = CellOwners(np.array(items, dtype=np.int32))
     loaded = np.ascontiguousarray(fold.cells.read(program.cells, keys, now).T)
     found = compute(steps_of(program), loaded, np.empty((0, len(items))), now)
     return dict(zip(program.names, found.T, strict=True))

@@ -17,9 +17,9 @@ from midstream.events.schema import Event, build
 from midstream.features.declared import declared
 from midstream.features.kinds.kinds import (
     Boolean,
+    CandidateDiversity,
     Category,
     Computed,
-    Diversity,
     FieldMatch,
     ItemAge,
     ItemField,
@@ -220,7 +220,7 @@ def test_the_beginning_of_a_long_text_is_compared():
 def test_differences():
     """Of numbers to the median; of values to those of all others; alone there is nothing to differ from."""
     events = [item("a", price=1, tags=["x", "y"]), item("b", price=5, tags=["x"]), item("c", price=100), item("d")]
-    features = (Diversity(name="price"), Diversity(name="tags"))
+    features = (CandidateDiversity(name="price"), CandidateDiversity(name="tags"))
     found = read(features, events, ("a", "b", "c", "d"))
     same(found["price"], [4, 0, 95, math.nan])
     same(found["tags"], [0.5, 0, math.nan, math.nan])

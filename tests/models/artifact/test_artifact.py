@@ -18,7 +18,7 @@ from midstream.core.errors import ArtifactInvalid
 from midstream.models.artifact import artifact as artifacts
 from midstream.models.artifact.artifact import (
     SCHEMA_VERSION,
-    Content,
+    ArtifactContent,
     Draft,
     Window,
     read_artifact,
@@ -113,7 +113,7 @@ def test_writers_beside_each_other_take_different_numbers(tmp_path: Path, monkey
     """Eight at once, which all had written their files before the first took a number."""
     together, write_files = Barrier(8), artifacts._write_files
 
-    def wait(temporary: Path, content: Content) -> dict[str, artifacts.ArtifactFile]:
+    def wait(temporary: Path, content: ArtifactContent) -> dict[str, artifacts.ArtifactFile]:
         files = write_files(temporary, content)
         together.wait()
         return files
@@ -130,7 +130,7 @@ def test_writers_beside_each_other_take_different_numbers(tmp_path: Path, monkey
 def test_arrays_of_every_shape_and_type_come_back(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
     """Also those without a number in them, of another byte order, and of another order of their axes."""
     array = np.arange(int(np.prod(shape))).reshape(shape).astype(kind)
-    path = tmp_path / write_artifact(tmp_path, draft_of(model_of()), Content({"a": array, "b": array.T}))
+    path = tmp_path / write_artifact(tmp_path, draft_of(model_of()), ArtifactContent({"a": array, "b": array.T}))
     found = read_artifact(path).arrays
     assert np.array_equal(found["a"], array)
     assert np.array_equal(found["b"], array.T)
@@ -316,7 +316,7 @@ def test_golden_answers_tell_another_model_from_the_one_that_was_written(tmp_pat
     content = item_content(model, HISTORIES)
     for factor, is_right in ((1 + 1e-6, True), (1 + 1e-3, False)):
         other = {**content.arrays, "weight": np.asarray(model.weight * np.float32(factor), dtype=np.float32)}
-        path = tmp_path / write_artifact(tmp_path, draft_of(model), Content(other))
+        path = tmp_path / write_artifact(tmp_path, draft_of(model), ArtifactContent(other))
         if is_right:
             load(read_artifact(path))
             continue
@@ -327,16 +327,18 @@ def test_golden_answers_tell_another_model_from_the_one_that_was_written(tmp_pat
 @pytest.mark.parametrize(
     "draft, content",
     [
-        ({"name": "../up"}, Content({})),
-        ({"name": "Near"}, Content({})),
-        ({}, Content({"../a": np.zeros(1)})),
-        ({}, Content({"a": np.array([None])})),
-        ({}, Content({}, {"a.npy": b""})),
-        ({}, Content({}, {"manifest.json": b""})),
-        ({}, Content({f"a{number}": np.zeros(1) for number in range(1_001)})),
+        ({"name": "../up"}, ArtifactContent({})),
+        ({"name": "Near"}, ArtifactContent({})),
+        ({}, ArtifactContent({"../a": np.zeros(1)})),
+        ({}, ArtifactContent({"a": np.array([None])})),
+        ({}, ArtifactContent({}, {"a.npy": b""})),
+        ({}, ArtifactContent({}, {"manifest.json": b""})),
+        ({}, ArtifactContent({f"a{number}": np.zeros(1) for number in range(1_001)})),
     ],
 )
-def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, draft: dict[str, object], content: Content) -> None:
+def test_what_cannot_be_written_leaves_nothing(
+    tmp_path: Path, draft: dict[str, object], content: ArtifactContent
+) -> None:
     """Names that lead elsewhere, objects, too many files."""
     with pytest.raises(ArtifactInvalid):
         write_artifact(tmp_path, draft_of(model_of(), **draft), content)

@@ -16,7 +16,7 @@ from midstream.models.artifact.golden import item_content, made_histories
 from midstream.models.artifact.memory import HELD_TIMES_MAX, held_bytes
 from midstream.models.histories import Histories
 from midstream.models.items import bpr, svd
-from midstream.models.items.als import Als, AlsOptions
+from midstream.models.items.als import AlsModel, AlsOptions
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.kernels import bf16_index
 from midstream.models.kernels.top_k import top_k
@@ -34,10 +34,10 @@ def vocabulary_of(count: int) -> ItemVocabulary:
     return ItemVocabulary.of(ids)
 
 
-def als_of(items: ItemVocabulary) -> Als:
+def als_of(items: ItemVocabulary) -> AlsModel:
     """Return random factors."""
     drawn = np.random.default_rng(1).standard_normal((len(items), 64)).astype(np.float32)
-    return Als(items, AlsOptions(factors=64), drawn, np.ones(64), np.ones(len(items), dtype=np.float32))
+    return AlsModel(items, AlsOptions(factors=64), drawn, np.ones(64), np.ones(len(items), dtype=np.float32))
 
 
 def svd_of(items: ItemVocabulary) -> svd.Svd:

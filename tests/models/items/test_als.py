@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from midstream.core.errors import ArtifactInvalid, FitStopped, ShapeMismatch
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items import als
-from midstream.models.items.als import Als, AlsOptions, fit_als
+from midstream.models.items.als import AlsModel, AlsOptions, fit_als
 from midstream.models.items.als_kernels import LOG, ONE, SUM, confidences, fold_in, improve
 from midstream.models.kernels.simd_dot import LANES
 from midstream.models.kernels.top_n import FactorModel
@@ -184,7 +184,7 @@ def test_it_is_an_item_model(factors, confidence):
     data = drawn(3)
     model = fit_als(data, AlsOptions(factors=factors, confidence=confidence, iterations=2))
     assert isinstance(model, FactorModel)
-    check_item_model(model, data.histories.part(0, 12), lambda arrays: Als.restore(data.vocabulary, arrays))
+    check_item_model(model, data.histories.part(0, 12), lambda arrays: AlsModel.restore(data.vocabulary, arrays))
 
 
 def test_what_was_fitted_has_a_diagonal_gram_matrix():
@@ -336,9 +336,9 @@ def test_what_is_no_model_is_refused():
     for name, each in wrong.items():
         for array in each:
             with pytest.raises(ArtifactInvalid):
-                Als.restore(data.vocabulary, {**arrays, name: array})
+                AlsModel.restore(data.vocabulary, {**arrays, name: array})
         with pytest.raises(ArtifactInvalid, match=name):
-            Als.restore(data.vocabulary, {other: arrays[other] for other in arrays if other != name})
+            AlsModel.restore(data.vocabulary, {other: arrays[other] for other in arrays if other != name})
 
 
 @given(st.integers(0, 2**20), st.sampled_from([0.0, 0.3, 1.0]))

@@ -15,7 +15,7 @@ from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid
 from midstream.models.descriptions import Description
 from midstream.models.histories import Histories
 from midstream.models.items import content
-from midstream.models.items.content import Acted, Content, ContentOptions, Vector, fit_content, terms_of
+from midstream.models.items.content import ContentModel, ContentOptions, UnknownActs, Vector, fit_content, terms_of
 from midstream.models.model import Watch
 from midstream.testing.conformance.models import check_item_model
 
@@ -95,13 +95,13 @@ def test_it_keeps_the_promises_of_an_item_model(described: list[Description], se
     vocabulary = vocabulary_of(len(described) + 1)
     encoder = lengths if encode else None
     model = fit_content(vocabulary, [*described, Description()], EVERYTHING, encoder=encoder)
-    check_item_model(model, some_questions(seed, len(vocabulary)), lambda arrays: Content.read(vocabulary, arrays))
+    check_item_model(model, some_questions(seed, len(vocabulary)), lambda arrays: ContentModel.read(vocabulary, arrays))
 
 
-def enlarged(model: Content, vectors: Sequence[Vector]) -> Content:
+def enlarged(model: ContentModel, vectors: Sequence[Vector]) -> ContentModel:
     """Return the model as if it had these items too, in the rows after its own, without encoded texts."""
     sizes = [len(place) for place, _ in vectors]
-    return Content(
+    return ContentModel(
         vocabulary_of(len(model.vocabulary) + len(vectors)),
         model.terms,
         np.concatenate([model.start, model.start[-1] + np.cumsum(sizes, dtype=np.int64)]).astype(np.int64),
@@ -129,7 +129,7 @@ def test_items_that_a_fit_did_not_see_score_as_if_it_had(
         one = asked.part(number, number + 1)
         is_old = one.row < count
         known = Histories(one.row[is_old], one.weight[is_old], np.array([0, np.count_nonzero(is_old)]))
-        acted = Acted([vectors[row - count] for row in one.row[~is_old].tolist()], one.weight[~is_old])
+        acted = UnknownActs([vectors[row - count] for row in one.row[~is_old].tolist()], one.weight[~is_old])
         own, found = model.scores_beside(known, acted, vectors)
         order = np.argsort(~is_old, kind="stable")  # acts on what it knows come first
         (expected,) = twin.scores(Histories(one.row[order], one.weight[order], one.start))
@@ -207,9 +207,9 @@ def test_a_damaged_content_is_refused() -> None:
     }
     for name, array in damaged.items():
         with pytest.raises(ArtifactInvalid, match="content"):
-            Content.read(model.vocabulary, {**arrays, name: array})
+            ContentModel.read(model.vocabulary, {**arrays, name: array})
     with pytest.raises(ArtifactInvalid, match="content"):
-        Content.read(model.vocabulary, {name: array for name, array in arrays.items() if name != "content.term"})
+        ContentModel.read(model.vocabulary, {name: array for name, array in arrays.items() if name != "content.term"})
 
 
 def test_a_fit_tells_and_stops() -> None:

@@ -13,7 +13,7 @@ from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid
 from midstream.models.histories import Histories, Interactions
-from midstream.models.items.held_out import Trial
+from midstream.models.items.held_out import HeldOutActs
 from midstream.models.items.item_blend import (
     SIZE_MAX,
     SPREAD_ITEMS,
@@ -37,7 +37,7 @@ def blend_of(parts: Sequence[ItemModel], weights: Sequence[float] | NDArray[np.f
     return named_blend_of(["item_to_item"] * len(parts), parts, weights)
 
 
-def fit_weights(parts: Sequence[ItemModel], trial: Trial, options: ItemBlendOptions) -> ItemBlend:
+def fit_weights(parts: Sequence[ItemModel], trial: HeldOutActs, options: ItemBlendOptions) -> ItemBlend:
     """Return the blend with the weights that a trial chooses."""
     return blend_of(parts, choose_weights(parts, trial, options))
 
@@ -60,7 +60,7 @@ class Case:
     """Histories of one item each, and what each wants."""
 
     wanted: NDArray[np.int64]
-    trial: Trial
+    trial: HeldOutActs
 
 
 def case_of(seed: int) -> Case:
@@ -68,10 +68,10 @@ def case_of(seed: int) -> Case:
     dice = np.random.default_rng(seed)
     wanted = np.array([(item + dice.integers(1, ITEMS)) % ITEMS for item in range(ITEMS)])
     asked = [[item] for item in range(ITEMS)]
-    return Case(wanted, Trial(Histories.of(asked), Histories.of([[int(each)] for each in wanted])))
+    return Case(wanted, HeldOutActs(Histories.of(asked), Histories.of([[int(each)] for each in wanted])))
 
 
-def ndcg(model: ItemBlend, trial: Trial, k: int) -> float:
+def ndcg(model: ItemBlend, trial: HeldOutActs, k: int) -> float:
     """Return mean NDCG@k over all items but those of the history, by plain sorting."""
     total = 0.0
     for number in range(len(trial.asked)):
@@ -244,7 +244,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
     for parts, weights in (([part, other], [1.0, 1.0]), ([part], [1.0, 1.0]), ([part], [np.nan]), ([], [])):
         with pytest.raises(Invalid, match=r"vocabular|weight"):
             blend_of(parts, weights)
-    nothing = Trial(Histories.of([[1], [2]]), Histories.of([[], []]))
+    nothing = HeldOutActs(Histories.of([[1], [2]]), Histories.of([[], []]))
     with pytest.raises(Invalid, match="trial"):
         choose_weights([part], nothing, ItemBlendOptions())
     with pytest.raises(FitStopped):

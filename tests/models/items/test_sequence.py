@@ -12,7 +12,7 @@ from midstream.core.errors import ArtifactInvalid, ScoresUnavailable
 from midstream.models.artifact.artifact import Draft, read_artifact, write_artifact
 from midstream.models.artifact.golden import item_content
 from midstream.models.histories import Histories
-from midstream.models.items.sequence import NAMES, Sequence
+from midstream.models.items.sequence import NAMES, SequenceModel
 from midstream.models.kernels.top_n import FactorModel, top_n
 from midstream.models.loading import load
 from midstream.testing.conformance.models import check_item_model
@@ -50,7 +50,7 @@ def test_a_user_is_what_the_formulas_say(model, data):
 def test_it_is_an_item_model(heads, blocks, factors):
     """All that item models promise."""
     model = drawn_model(3, heads=heads, blocks=blocks, factors=heads * factors)
-    check_item_model(model, HISTORIES, lambda arrays: Sequence.restore(model.vocabulary, arrays))
+    check_item_model(model, HISTORIES, lambda arrays: SequenceModel.restore(model.vocabulary, arrays))
 
 
 @given(models(), st.data())
@@ -103,9 +103,9 @@ def test_an_array_that_lacks_or_is_of_another_kind_is_refused(name):
     wrong = [each for number, each in enumerate(wrong) if (name, number) != ("sequence.ages", 2)]
     for each in wrong:
         with pytest.raises(ArtifactInvalid):
-            Sequence.restore(model.vocabulary, {**arrays, name: each})
+            SequenceModel.restore(model.vocabulary, {**arrays, name: each})
     with pytest.raises(ArtifactInvalid, match=name):
-        Sequence.restore(model.vocabulary, {key: each for key, each in arrays.items() if key != name})
+        SequenceModel.restore(model.vocabulary, {key: each for key, each in arrays.items() if key != name})
 
 
 def test_shapes_that_do_not_go_together_are_refused():
@@ -113,16 +113,16 @@ def test_shapes_that_do_not_go_together_are_refused():
     model = drawn_model()
     arrays = dict(model.arrays())
     with pytest.raises(ArtifactInvalid, match="items"):
-        Sequence.restore(vocabulary_of(6), arrays)
+        SequenceModel.restore(vocabulary_of(6), arrays)
     for heads in (3, -2, 16):
         with pytest.raises(ArtifactInvalid, match="heads"):
-            Sequence.restore(model.vocabulary, {**arrays, "sequence.heads": np.array([heads])})
+            SequenceModel.restore(model.vocabulary, {**arrays, "sequence.heads": np.array([heads])})
     no_blocks = {**arrays, **{name: arrays[name][:0] for name in arrays if arrays[name].shape[0] == 2}}
     no_blocks |= {name: arrays[name] for name in ("sequence.last_norm",)}
     with pytest.raises(ArtifactInvalid, match="empty"):
-        Sequence.restore(model.vocabulary, no_blocks)
+        SequenceModel.restore(model.vocabulary, no_blocks)
     with pytest.raises(ArtifactInvalid, match="empty"):
-        Sequence.restore(model.vocabulary, {**arrays, "sequence.ages": arrays["sequence.ages"][:0]})
+        SequenceModel.restore(model.vocabulary, {**arrays, "sequence.ages": arrays["sequence.ages"][:0]})
 
 
 def published(folder, model):
@@ -135,7 +135,7 @@ def test_what_was_written_answers_the_same(tmp_path):
     """Through the files, without PyTorch and without ONNX Runtime."""
     model = drawn_model(8)
     again = load(read_artifact(published(tmp_path, model)))
-    assert isinstance(again, Sequence)
+    assert isinstance(again, SequenceModel)
     assert (again.scores(HISTORIES) == model.scores(HISTORIES)).all()
     assert again.heads == model.heads
 

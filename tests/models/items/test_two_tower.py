@@ -11,7 +11,7 @@ from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items import two_tower
 from midstream.models.items.sasrec import shared_loss
-from midstream.models.items.two_tower import NAMES, TwoTower, TwoTowerOptions, fit_two_tower
+from midstream.models.items.two_tower import NAMES, TwoTowerModel, TwoTowerOptions, fit_two_tower
 from midstream.models.model import Watch
 from midstream.testing.conformance.models import check_item_model
 
@@ -30,7 +30,7 @@ def drawn(seed, items=24, factors=6, hidden=10, last=5):
     dice = np.random.default_rng(seed)
     shapes = [(items, factors), (items, factors), (2 * factors, hidden), (hidden,), (hidden, factors), (factors,)]
     found = {name: dice.standard_normal(shape).astype(np.float32) for name, shape in zip(NAMES, shapes, strict=False)}
-    return TwoTower(vocabulary_of(items), {**found, "last": np.array([last], dtype=np.float32)})
+    return TwoTowerModel(vocabulary_of(items), {**found, "last": np.array([last], dtype=np.float32)})
 
 
 def chains(items=12, count=120, seed=1):
@@ -60,7 +60,7 @@ def test_a_user_is_what_the_network_says(seed, row):
 def test_drawn_towers_keep_the_promises_of_an_item_model(seed):
     """Conformance, with repeats, weights and an empty history."""
     model = drawn(seed)
-    check_item_model(model, some_questions(seed, 24), lambda arrays: TwoTower.restore(model.vocabulary, arrays))
+    check_item_model(model, some_questions(seed, 24), lambda arrays: TwoTowerModel.restore(model.vocabulary, arrays))
 
 
 def test_the_loss_is_what_it_is_called(torch):
@@ -106,7 +106,7 @@ def test_a_fit_finds_what_follows_what(torch):
         row = [(last - 1) % 12, last]
         rows, _ = model.best(Histories.of([row]), 4)
         assert next(each for each in rows.tolist() if each not in row) == (last + 1) % 12
-    check_item_model(model, some_questions(1, 12), lambda arrays: TwoTower.restore(data.vocabulary, arrays))
+    check_item_model(model, some_questions(1, 12), lambda arrays: TwoTowerModel.restore(data.vocabulary, arrays))
     assert np.allclose(np.linalg.norm(model.item_vectors(), axis=1), 1, atol=1e-5)
     torch.rand(1)  # what others draw
     again = fit_two_tower(data, SMALL)
@@ -132,12 +132,12 @@ def test_what_are_no_towers_is_refused(name):
     array = model.weights[name]
     for wrong in (array[:-1], array.astype(np.float64), np.full_like(array, np.nan)):
         with pytest.raises(ArtifactInvalid, match="two towers"):
-            TwoTower.restore(model.vocabulary, {**whole, f"two_tower.{name}": wrong})
+            TwoTowerModel.restore(model.vocabulary, {**whole, f"two_tower.{name}": wrong})
     del whole[f"two_tower.{name}"]
     with pytest.raises(ArtifactInvalid, match="two towers"):
-        TwoTower.restore(model.vocabulary, whole)
+        TwoTowerModel.restore(model.vocabulary, whole)
     nothing = {**model.arrays(), "two_tower.last": np.zeros(1, dtype=np.float32)}
     with pytest.raises(ArtifactInvalid, match="last"):
-        TwoTower.restore(model.vocabulary, nothing)
+        TwoTowerModel.restore(model.vocabulary, nothing)
     one = {**model.arrays(), "two_tower.last": np.ones(1, dtype=np.float32)}
-    assert TwoTower.restore(model.vocabulary, one).weights["last"].tolist() == [1.0]
+    assert TwoTowerModel.restore(model.vocabulary, one).weights["last"].tolist() == [1.0]

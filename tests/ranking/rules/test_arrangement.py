@@ -12,7 +12,7 @@ from midstream.core.types import FeatureFrame, Query, TimestampMs
 from midstream.ranking.rules.arrangement import Arrangement
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.thompson import Thompson
@@ -60,7 +60,9 @@ def cases(draw):
         (Cap(attribute="a", max=draw(st.integers(1, 4))),),
         None if by == "nothing" else Diversity(attribute="b", weight=draw(st.sampled_from([0.1, 0.7, 1.0]))),
     )
-    likes = Facts(np.arange(count, dtype=np.int32), (codes,), {"nothing": None, "codes": codes, "vectors": vectors}[by])
+    likes = CandidateFacts(
+        np.arange(count, dtype=np.int32), (codes,), {"nothing": None, "codes": codes, "vectors": vectors}[by]
+    )
     frame = FeatureFrame(("clicks", "seen"), dice.choice([np.nan, 0, 4, 60], (count, 2)).astype(np.float32))
     return rules, likes, frame, score
 
@@ -122,14 +124,14 @@ def test_of_equal_scores_likeness_decides(method, selector):
     rules = Arrangement((), Diversity(attribute="b", method=method, weight=1.0))
     for level in (0.0, 0.25, -7.0):
         score = np.full(6, level, dtype=np.float32)
-        facts = Facts(np.arange(6, dtype=np.int32), (), codes)
+        facts = CandidateFacts(np.arange(6, dtype=np.int32), (), codes)
         frame = FeatureFrame((), np.empty((6, 0), dtype=np.float32))
         chosen = rules.select(selector, asked(6), frame, score, facts).chosen
         assert sorted(codes[chosen[:3], 0].tolist()) == [0, 1, 2]
         assert len(chosen) == 6
 
 
-def cost(rules: Arrangement, likes: Facts, row: int, slate: list[int]) -> float:
+def cost(rules: Arrangement, likes: CandidateFacts, row: int, slate: list[int]) -> float:
     """What likeness takes from a row, in plain Python."""
     if rules.diversity is None or likes.values is None or not slate:
         return 0.0
@@ -146,7 +148,7 @@ def test_a_propensity_is_the_share_of_requests(selector):
     """Given the places before it and the rules, an item stands at a place as often as its propensity says."""
     diversity = None if isinstance(selector, Thompson) else Diversity(attribute="b", weight=0.5)
     rules = Arrangement((Cap(attribute="a", max=1),), diversity)
-    likes = Facts(ROWS, (codes_of(0, 0, 1, 2, -1),), None if diversity is None else codes_of(0, 1, 1, 1, 0))
+    likes = CandidateFacts(ROWS, (codes_of(0, 0, 1, 2, -1),), None if diversity is None else codes_of(0, 1, 1, 1, 0))
     seen: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
     said: dict[tuple[int, ...], dict[int, float]] = defaultdict(dict)
     for seed in range(DRAWS):
@@ -167,7 +169,7 @@ def test_a_propensity_is_the_share_of_requests(selector):
 @pytest.mark.parametrize("selector", SELECTORS, ids=repr)
 def test_without_rules_the_probabilities_are_those_of_the_selector(selector):
     """The first place has the same probabilities as the selector alone gives them, to rounding."""
-    likes, free = Facts(ROWS), Arrangement()
+    likes, free = CandidateFacts(ROWS), Arrangement()
     alone, ruled = {}, {}
     for seed in range(2_000):
         one = selector.select(asked(1, seed), FRAME, SCORE)

@@ -16,7 +16,7 @@ from midstream.ranking.rules.diversity import Diversity
 from midstream.ranking.rules.new_items import Fresh
 from midstream.ranking.rules.place_best import Best
 from midstream.ranking.rules.promote import Promoted
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.rules.slate_candidates import Lineup
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.top_k import TopK
@@ -32,7 +32,7 @@ def frame_of(count: int) -> FeatureFrame:
     return FeatureFrame((), np.empty((count, 0), dtype=np.float32))
 
 
-def case_of(seed: int) -> tuple[Arrangement, Facts, np.ndarray]:
+def case_of(seed: int) -> tuple[Arrangement, CandidateFacts, np.ndarray]:
     """Caps, some over a time, likeness by a value, pins and boosts over candidates of which some are worth the same."""
     dice = np.random.default_rng(seed)
     count = int(dice.integers(1, 160))
@@ -49,7 +49,7 @@ def case_of(seed: int) -> tuple[Arrangement, Facts, np.ndarray]:
     places, rows = dice.permutation(30)[:4].tolist(), dice.permutation(count)[:4].tolist()
     weight = float(dice.choice([1e-17, 0.1, 0.3, 1.0]))
     rules = Arrangement(tuple(cap for cap, _, _ in caps), Diversity(attribute="b", weight=weight) if has[2] else None)
-    facts = Facts(
+    facts = CandidateFacts(
         np.arange(count, dtype=np.int32),
         tuple(codes for _, codes, _ in caps),
         values if has[2] else None,
@@ -97,7 +97,7 @@ def test_it_is_gone_where_it_is_enough(selector, method, width, added, is_short,
 
     monkeypatch.setattr(arrangement, "Best", short)
     codes = np.arange(9, dtype=np.int32)[:, None].repeat(width, axis=1)
-    facts = Facts(np.arange(9, dtype=np.int32), values=codes, **added)
+    facts = CandidateFacts(np.arange(9, dtype=np.int32), values=codes, **added)
     rules = Arrangement((), Diversity(attribute="b", method=method))
     rules.select(selector, asked(3), frame_of(9), np.arange(9, dtype=np.float32), facts)
     assert bool(made) is is_short

@@ -15,7 +15,7 @@ from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity, Volume, alike
 from midstream.ranking.rules.new_items import Fresh
 from midstream.ranking.rules.promote import Promoted
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.thompson import Thompson
@@ -54,13 +54,13 @@ def codes_of(*values: int) -> np.ndarray:
     return np.array(values, dtype=np.int32)[:, None]
 
 
-def facts_of(selector) -> tuple[Arrangement, Facts]:
+def facts_of(selector) -> tuple[Arrangement, CandidateFacts]:
     """Every rule at once, as far as a selector takes it: four places of which the second is pinned."""
     by_rates = isinstance(selector, Thompson)
     rules = Arrangement(
         (Cap(attribute="a", max=1),), None if by_rates else Diversity(attribute="b", weight=0.6, method="dpp")
     )
-    facts = Facts(
+    facts = CandidateFacts(
         ROWS,
         (codes_of(0, 0, 1, 2, -1, 3, 3),),
         None if by_rates else codes_of(0, 1, 1, 1, 0, 2, -1),
@@ -101,7 +101,7 @@ def test_a_propensity_is_the_share_of_requests_under_all_rules(selector) -> None
 def test_new_items_are_drawn_among_themselves(selector) -> None:
     """However far behind they are by score, and by a pool of two: each of them comes, and no other."""
     selector = replace_pool(selector, 3)
-    facts = Facts(ROWS, fresh=(Fresh("new", frozenset((0,)), mask(4, 5, 6)),))
+    facts = CandidateFacts(ROWS, fresh=(Fresh("new", frozenset((0,)), mask(4, 5, 6)),))
     slates = [Arrangement().select(selector, asked(2, seed * 7_919), FRAME, SCORE, facts) for seed in range(300)]
     rows = Counter(int(each.chosen[0]) for each in slates)
     assert rows.keys() == {4, 5, 6}
@@ -134,8 +134,8 @@ def test_a_boost_does_the_same_whatever_the_scale_of_scores(scores, scale, shift
 def test_below_one_is_buried_and_above_one_comes_first_with_negative_scores() -> None:
     """A product would turn over: 2 times -3 is less than -3."""
     score = np.array([-3.0, -2.0, -1.0, np.nan], dtype=np.float32)
-    up = Facts(ROWS[:4], boosts=(Boosted("up", 50.0, mask(0, 3, count=4)),))
-    down = Facts(ROWS[:4], boosts=(Boosted("down", 0.02, mask(2, count=4)),))
+    up = CandidateFacts(ROWS[:4], boosts=(Boosted("up", 50.0, mask(0, 3, count=4)),))
+    down = CandidateFacts(ROWS[:4], boosts=(Boosted("down", 0.02, mask(2, count=4)),))
     one = Arrangement().select(TopK(), asked(2), FRAME, score, up)
     assert one.chosen.tolist() == [0, 2]
     assert one.traces == (Trace("up", 0, 0, "boosted"),)
@@ -159,7 +159,7 @@ def test_dpp_is_the_greedy_search_by_determinants(seed, by_vectors, count, weigh
     np.fill_diagonal(kernel, 1.0)
     score = dice.standard_normal(count).astype(np.float32)
     rules = Arrangement((), Diversity(attribute="b", method="dpp", weight=weight))
-    facts = Facts(np.arange(count, dtype=np.int32), values=values)
+    facts = CandidateFacts(np.arange(count, dtype=np.int32), values=values)
     chosen = rules.select(TopK(), asked(count), FRAME, score, facts).chosen.tolist()
     spread = float(score.max()) - float(score.min())
     for place, row in enumerate(chosen):
@@ -203,7 +203,7 @@ def test_shares_that_can_be_held_together_are_held(size, seed) -> None:
     least = dice.dirichlet([1.0] * 5)[:4]
     promotions = tuple(Promoted(f"p{k}", float(least[k]), 1.0, owner == k) for k in range(4))
     score = dice.standard_normal(count).astype(np.float32)
-    facts = Facts(np.arange(count, dtype=np.int32), promotions=promotions)
+    facts = CandidateFacts(np.arange(count, dtype=np.int32), promotions=promotions)
     chosen = Arrangement().select(TopK(), asked(size), FRAME, score, facts).chosen
     for number, each in enumerate(promotions):
         enough = (owner == number).sum() >= size
@@ -220,7 +220,7 @@ def test_the_first_of_shares_that_have_items_in_common_is_held(size, seed) -> No
     least = dice.choice([0.0, 0.35, 0.5, 0.8, 1.0], 3)
     promotions = tuple(Promoted(f"p{k}", float(least[k]), 1.0, member[k]) for k in range(3))
     score = dice.standard_normal(3 * size).astype(np.float32)
-    facts = Facts(np.arange(3 * size, dtype=np.int32), promotions=promotions)
+    facts = CandidateFacts(np.arange(3 * size, dtype=np.int32), promotions=promotions)
     chosen = Arrangement().select(TopK(), asked(size), FRAME, score, facts).chosen
     for k in range(1, len(chosen) + 1):
         assert member[0][chosen[:k]].sum() >= min(math.floor(least[0] * k + 1e-9), member[0].sum())
@@ -238,7 +238,7 @@ def test_of_shares_that_cannot_all_be_held_each_has_what_those_before_it_leave(s
     at = dice.permutation(size)[:pinned].tolist()
     pins = {place: (int(row), "pin") for place, row in zip(at, dice.permutation(len(owner)), strict=False)}
     score = dice.standard_normal(len(owner)).astype(np.float32)
-    facts = Facts(np.arange(len(owner), dtype=np.int32), promotions=promotions, pins=pins)
+    facts = CandidateFacts(np.arange(len(owner), dtype=np.int32), promotions=promotions, pins=pins)
     whose = owner[Arrangement().select(TopK(), asked(size), FRAME, score, facts).chosen]
     room = np.cumsum([place not in pins for place in range(size)])
     for number, each in enumerate(promotions):
@@ -256,7 +256,7 @@ FALLING, NOTHING = np.arange(8, 0, -1).astype(np.float32), FeatureFrame((), np.e
 EIGHT = np.arange(8, dtype=np.int32)
 
 
-def slate(facts: Facts, size: int = 4, rules: Arrangement | None = None) -> tuple[list[int], list[Trace]]:
+def slate(facts: CandidateFacts, size: int = 4, rules: Arrangement | None = None) -> tuple[list[int], list[Trace]]:
     """What the best scores come to, with what was done; row 0 has the best."""
     found = (rules or Arrangement()).select(TopK(), asked(size), NOTHING, FALLING, facts)
     return found.chosen.tolist(), list(found.traces)
@@ -264,7 +264,7 @@ def slate(facts: Facts, size: int = 4, rules: Arrangement | None = None) -> tupl
 
 def test_a_pin_beats_a_cap_and_counts_for_it() -> None:
     """Two pinned items of one value pass a cap of one; no other of it comes, not even above them."""
-    facts = Facts(EIGHT, (codes_of(0, 1, 2, 3, 0, 0, 4, 5),), pins={1: (4, "p"), 3: (5, "p")})
+    facts = CandidateFacts(EIGHT, (codes_of(0, 1, 2, 3, 0, 0, 4, 5),), pins={1: (4, "p"), 3: (5, "p")})
     chosen, traces = slate(facts, rules=Arrangement((Cap(attribute="a", max=1),)))
     assert chosen == [1, 4, 2, 5]
     assert traces == [Trace("p", 4, 1, "pinned"), Trace("p", 5, 3, "pinned"), Trace("caps.a", 0, -1, "capped")]
@@ -272,7 +272,7 @@ def test_a_pin_beats_a_cap_and_counts_for_it() -> None:
 
 def test_a_cap_beats_the_least_of_a_promotion() -> None:
     """All promoted items are of one value, of which there may be one: the share is given up, and says so."""
-    facts = Facts(
+    facts = CandidateFacts(
         EIGHT, (codes_of(0, 1, 2, 3, 4, 9, 9, 9),), promotions=(Promoted("p", 0.5, 1.0, mask(5, 6, 7, count=8)),)
     )
     chosen, traces = slate(facts, rules=Arrangement((Cap(attribute="a", max=1),)))
@@ -282,7 +282,7 @@ def test_a_cap_beats_the_least_of_a_promotion() -> None:
 
 def test_the_most_of_a_promotion_keeps_out_even_where_the_slate_is_shorter() -> None:
     """Six of eight are promoted and have a half at most: after the two others have come there is no further place."""
-    facts = Facts(EIGHT, promotions=(Promoted("p", 0.0, 0.5, mask(0, 1, 2, 3, 4, 5, count=8)),))
+    facts = CandidateFacts(EIGHT, promotions=(Promoted("p", 0.0, 0.5, mask(0, 1, 2, 3, 4, 5, count=8)),))
     chosen, traces = slate(facts, size=8)
     assert chosen == [0, 6, 1, 7, 2]
     assert {(each.what, each.item_index) for each in traces} == {("held", row) for row in (3, 4, 5)}
@@ -290,13 +290,13 @@ def test_the_most_of_a_promotion_keeps_out_even_where_the_slate_is_shorter() -> 
 
 def test_a_pin_that_is_still_to_come_counts_for_the_most_of_its_promotion() -> None:
     """Of the first two places one may be theirs, and the second is pinned: nobody of them comes to the first."""
-    facts = Facts(EIGHT, promotions=(Promoted("p", 0.0, 0.5, mask(0, 3, count=8)),), pins={1: (3, "pin")})
+    facts = CandidateFacts(EIGHT, promotions=(Promoted("p", 0.0, 0.5, mask(0, 3, count=8)),), pins={1: (3, "pin")})
     assert slate(facts)[0] == [1, 3, 0, 2]
 
 
 def test_a_pin_beats_a_position_for_new_items_which_beats_a_promotion() -> None:
     """At the pin's place no new item comes; at the next one a new item does, and of the promotion, if there is one."""
-    facts = Facts(
+    facts = CandidateFacts(
         EIGHT,
         promotions=(Promoted("p", 1.0, 1.0, mask(6, count=8)),),
         fresh=(Fresh("n", frozenset((0, 1)), mask(5, 6, count=8)),),
@@ -309,14 +309,14 @@ def test_a_pin_beats_a_position_for_new_items_which_beats_a_promotion() -> None:
 
 def test_a_pinned_item_stands_nowhere_else() -> None:
     """The best of all waits for its position."""
-    chosen, traces = slate(Facts(EIGHT, pins={2: (0, "pin")}))
+    chosen, traces = slate(CandidateFacts(EIGHT, pins={2: (0, "pin")}))
     assert chosen == [1, 2, 0, 3]
     assert traces == [Trace("pin", 0, 2, "pinned")]
 
 
 def test_the_best_new_item_comes_at_a_position_for_new_ones() -> None:
     """Nothing is left to chance with the best scores; where no new item is left anybody comes, and that is said."""
-    chosen, traces = slate(Facts(EIGHT, fresh=(Fresh("n", frozenset((0, 2, 3)), mask(5, 6, count=8)),)))
+    chosen, traces = slate(CandidateFacts(EIGHT, fresh=(Fresh("n", frozenset((0, 2, 3)), mask(5, 6, count=8)),)))
     assert chosen == [5, 0, 6, 1]
     assert traces == [Trace("n", 5, 0, "new"), Trace("n", 6, 2, "new"), Trace("n", -1, 3, "none")]
 
@@ -324,7 +324,7 @@ def test_the_best_new_item_comes_at_a_position_for_new_ones() -> None:
 def test_a_promotion_beats_diversity_and_boosts() -> None:
     """A buried double of what stands above comes all the same where a share needs it."""
     rules = Arrangement((), Diversity(attribute="b", weight=1.0))
-    facts = Facts(
+    facts = CandidateFacts(
         EIGHT,
         values=codes_of(0, 1, 2, 3, 4, 5, 6, 0),
         boosts=(Boosted("down", 0.01, mask(7, count=8)),),
@@ -336,21 +336,21 @@ def test_a_promotion_beats_diversity_and_boosts() -> None:
 def test_of_two_shares_for_one_place_the_first_of_the_file_has_it() -> None:
     """Both want every place."""
     shares = (Promoted("one", 1.0, 1.0, mask(6, count=8)), Promoted("two", 1.0, 1.0, mask(7, count=8)))
-    assert slate(Facts(EIGHT, promotions=shares), size=1)[0] == [6]
-    assert slate(Facts(EIGHT, promotions=shares[::-1]), size=1)[0] == [7]
+    assert slate(CandidateFacts(EIGHT, promotions=shares), size=1)[0] == [6]
+    assert slate(CandidateFacts(EIGHT, promotions=shares[::-1]), size=1)[0] == [7]
 
 
 def test_where_the_first_share_has_no_item_for_a_place_the_second_has_it() -> None:
     """At a position for new items, of which the first has none: it needs the place, and can make no use of it."""
     shares = (Promoted("one", 1.0, 1.0, mask(6, count=8)), Promoted("two", 1.0, 1.0, mask(7, count=8)))
-    facts = Facts(EIGHT, promotions=shares, fresh=(Fresh("n", frozenset((0,)), mask(5, 7, count=8)),))
+    facts = CandidateFacts(EIGHT, promotions=shares, fresh=(Fresh("n", frozenset((0,)), mask(5, 7, count=8)),))
     assert slate(facts, size=2)[0] == [7, 6]
 
 
 def test_a_pin_without_a_score_comes_and_one_behind_a_short_slate_moves_up() -> None:
     """What no scorer could say anything of is pinned all the same; where the slate ends before it, it is the end."""
     score = np.array([3, 2, np.nan, np.nan], dtype=np.float32)
-    facts = Facts(ROWS[:4], pins={1: (2, "p"), 9: (3, "p")})
+    facts = CandidateFacts(ROWS[:4], pins={1: (2, "p"), 9: (3, "p")})
     found = Arrangement().select(TopK(), asked(12), FRAME, score, facts)
     assert found.chosen.tolist() == [0, 2, 1, 3]
     assert found.propensity.tolist() == [1, 1, 1, 1]
@@ -359,7 +359,7 @@ def test_a_pin_without_a_score_comes_and_one_behind_a_short_slate_moves_up() -> 
 
 def test_diversity_says_what_it_passed_over() -> None:
     """The double of the first comes later, and is named with where it stands."""
-    facts = Facts(EIGHT, values=codes_of(0, 0, 1, 2, 3, 4, 5, 6))
+    facts = CandidateFacts(EIGHT, values=codes_of(0, 0, 1, 2, 3, 4, 5, 6))
     chosen, traces = slate(facts, rules=Arrangement((), Diversity(attribute="b", weight=0.2)))
     assert chosen == [0, 2, 1, 3]
     assert traces == [Trace("diversity", 1, 2, "lowered")]
@@ -368,7 +368,7 @@ def test_diversity_says_what_it_passed_over() -> None:
 def test_without_anything_in_force_the_selector_chooses_alone() -> None:
     """The very same slate and propensities as without rules."""
     selector = PlackettLuce()
-    found = Arrangement().select(selector, asked(4, 11), FRAME, SCORE, Facts(ROWS))
+    found = Arrangement().select(selector, asked(4, 11), FRAME, SCORE, CandidateFacts(ROWS))
     alone = selector.select(asked(4, 11), FRAME, SCORE)
     assert found.chosen.tolist() == alone.chosen.tolist()
     assert found.propensity.tobytes() == alone.propensity.tobytes()

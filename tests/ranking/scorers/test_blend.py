@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from midstream.core.types import FeatureFrame, Models, Query, TimestampMs
 from midstream.ranking.scorers.blend import DEFAULT_WEIGHTS, RANK_OFFSET, Blend
 from midstream.ranking.selectors.top_k import TopK
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 
 ranks = st.lists(st.tuples(*[st.one_of(st.none(), st.integers(0, 300))] * 3), max_size=30)
 
@@ -51,7 +51,7 @@ def test_the_default_weights_put_the_session_first():
     assert DEFAULT_WEIGHTS["session_knn"] / 19 > DEFAULT_WEIGHTS["trending"]
     assert DEFAULT_WEIGHTS["covisitation"] / 11 > DEFAULT_WEIGHTS["trending"]
     assert DEFAULT_WEIGHTS["trending"] > DEFAULT_WEIGHTS["popular"]
-    assert DEFAULT_WEIGHTS["popular"] / Limits().hot_items_max > DEFAULT_WEIGHTS["catalogue"]
+    assert DEFAULT_WEIGHTS["popular"] / StateLimits().hot_items_max > DEFAULT_WEIGHTS["catalogue"]
 
 
 @given(

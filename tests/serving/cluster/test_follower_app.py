@@ -12,12 +12,12 @@ import pytest
 
 from midstream.core.errors import DiskFull, Overloaded
 from midstream.events.json.decode import decode
-from midstream.serving.app import Elsewhere, asgi
+from midstream.serving.app import OtherProcesses, asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
 from midstream.serving.cluster.proxy import LeaderGone, Passage
 from midstream.serving.cluster.unix_server import served_at
 from midstream.serving.http.loop_delay import SMALL_BATCH, STANDING_S
-from midstream.serving.http.problems import Refused
+from midstream.serving.http.problems import RefusedElsewhere
 from midstream.serving.options import ServerOptions
 from midstream.testing.fakes.engine import FakeEngine
 
@@ -84,7 +84,7 @@ async def both(folder, failure=None):
     follower: Any = Follower()
     passage = Passage(folder / "leader", 5.0)
     found = Both(None, follower, leader, passage)
-    elsewhere = Elsewhere(record=recording_at(passage, found.flush))
+    elsewhere = OtherProcesses(record=recording_at(passage, found.flush))
     own = asgi(follower, follower.accept, ServerOptions(), elsewhere=elsewhere)
     found.app = FollowedApp(own, follower, passage, found.flush, lambda: found.is_current)
     async with served_at(folder / "leader", asgi(leader, leader.accept, ServerOptions()), ServerOptions()):
@@ -272,7 +272,7 @@ def test_leader_that_is_gone_is_said(tmp_path):
         async def flush():
             return
 
-        elsewhere = Elsewhere(record=recording_at(passage, flush))
+        elsewhere = OtherProcesses(record=recording_at(passage, flush))
         own = asgi(follower, follower.accept, ServerOptions(), elsewhere=elsewhere)
         found = Both(FollowedApp(own, follower, passage, flush, lambda: True), follower, None, passage)
         write = await found.ask("POST", "/v1/events", json=EVENT)
@@ -287,7 +287,7 @@ def test_refusals_are_exceptions_of_the_engines_kind(tmp_path):
 
     async def play(found):
         record = recording_at(found.passage, found.flush)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedElsewhere) as refused:
             await record(b"{")
         return refused.value.reply.status, issubclass(LeaderGone, Exception)
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from midstream.core.errors import Fault
 from midstream.core.kinds import Kind
 from midstream.engine.types import Outcome
-from midstream.events.json.decode import Decoded, Part, Rejected
+from midstream.events.json.decode import Decoded, Rejected, SingleEvent
 from midstream.events.schema import TEXTS, Event, build
-from midstream.serving.events.ingest import Ingest, Taken, column, counts_of
+from midstream.serving.events.ingest import AdmittedBatch, Ingest, column, counts_of
 from midstream.serving.options import ServerOptions
 from midstream.testing.fakes.engine import FakeEngine
 
@@ -61,7 +61,7 @@ def test_an_event_with_a_request_id_of_nobodys_goes_as_a_whole(events, has_fault
     index = np.array([number for number, _ in rows], np.int32)
     before = (fault(0),) if has_fault else ()
     taken = ingest.own_requests_only(
-        Decoded(batch, index, before, len(events) + has_fault), lambda number: Part(f"/{number}", b"raw", None)
+        Decoded(batch, index, before, len(events) + has_fault), lambda number: SingleEvent(f"/{number}", b"raw", None)
     )
     foreign = [number for number, (each, _) in zip(numbers, events, strict=True) if each in FORGED]
     kept = [at for at, (number, _) in enumerate(rows) if number not in foreign]
@@ -88,7 +88,7 @@ def test_every_event_has_one_fate(events, named, timed):
         [row(event_id="e" if named[at] else "", event_time_ms=1 if timed[at] else None) for at in range(len(rows))]
     )
     rejected = [n for n, outcomes in enumerate(events) if not {*outcomes} - {Outcome.REFUSED}]
-    taken = Taken(batch, np.array([n for n, _ in rows], np.int32), tuple(map(fault, rejected)), len(events))
+    taken = AdmittedBatch(batch, np.array([n for n, _ in rows], np.int32), tuple(map(fault, rejected)), len(events))
     found = counts_of(taken, np.array([each for _, each in rows], np.uint8))
 
     def fate(outcomes):

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from midstream.core.durations import Duration
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.http.admission import ANSWERING, CONCERN, FREE, Admission, Quotas
-from midstream.serving.http.loop_delay import SMALL_BATCH, STANDING_S, Arrivals, Wait
+from midstream.serving.http.loop_delay import SMALL_BATCH, STANDING_S, LoopArrivals, Wait
 from midstream.serving.options import ServerOptions
 from midstream.testing.virtual_loop import VirtualLoop
 
@@ -429,7 +429,7 @@ def test_what_answers_is_a_route(client):
 def test_a_queue_goes_down_by_what_was_answered(refused, goes_down):
     """Fewer came than were let in meanwhile; those that were sent away, for whatever reason, left no room."""
     now = [1.0]
-    arrivals = Arrivals(lambda: now[0])
+    arrivals = LoopArrivals(lambda: now[0])
     for _ in range(30):
         arrivals.read({})
     for number in range(30):
@@ -445,7 +445,7 @@ def test_a_queue_goes_down_by_what_was_answered(refused, goes_down):
 def test_a_question_is_no_older_than_the_answer_before_it():
     """Of its connection; what is not known, as on a fresh one, counts as any age."""
     now = [1.0]
-    arrivals = Arrivals(lambda: now[0])
+    arrivals = LoopArrivals(lambda: now[0])
     for turn in range(3):
         scopes: list[dict[str, object]] = [{} for _ in range(SMALL_BATCH)]
         for number, scope in enumerate(scopes):
@@ -459,4 +459,4 @@ def test_a_question_is_no_older_than_the_answer_before_it():
 
 def test_arrivals_cost_nothing_to_whoever_does_not_come_through_a_socket():
     """A request that nobody read has waited for nothing."""
-    assert Arrivals(lambda: 5.0).begin({}) == Wait(0.0, 0.0, math.inf)
+    assert LoopArrivals(lambda: 5.0).begin({}) == Wait(0.0, 0.0, math.inf)

@@ -15,7 +15,7 @@ from midstream.serving.http.body_reader import WHOLE
 from midstream.serving.http.bounded_protocol import BoundedProtocol
 from midstream.serving.http.connection_admission import PlaceLimits, Places
 from midstream.serving.http.framing import STEP_BYTES
-from midstream.serving.http.read_limits import Bounds, ReadLimits, uncounted
+from midstream.serving.http.read_limits import ConnectionBounds, ReadLimits, uncounted
 from midstream.serving.http.responses import AT_ONCE, NO_STORE, Reply, send_reply
 
 HEAD = b"POST /v1/recommendations HTTP/1.1\r\nhost: m\r\ncontent-length: 2\r\n\r\n"
@@ -89,7 +89,7 @@ def connected(app, wire, loop=None, bounds=None):
     config.load()
     state = ServerState()
     state.default_headers = [(b"date", b"now"), (b"server", b"us")]
-    protocol = BoundedProtocol(config, state, {}, loop, bounds=bounds or Bounds(LIMITS))
+    protocol = BoundedProtocol(config, state, {}, loop, bounds=bounds or ConnectionBounds(LIMITS))
     protocol.connection_made(wire)
     return protocol
 
@@ -393,7 +393,7 @@ def test_who_has_no_place_stands_in_no_queue():
         read: list[dict[str, object]] = []
         arrivals: Any = SimpleNamespace(read=lambda scope, _: read.append(scope), now=lambda: 0.0)
         places = Places(PlaceLimits(0, 0, 1), uncounted)
-        bounds = Bounds(LIMITS, places, arrivals)
+        bounds = ConnectionBounds(LIMITS, places, arrivals)
         protocol = connected(answer_usually, Wire(), bounds=bounds)
         protocol.data_received(HEAD + b"{}")
         await settled(protocol)
@@ -414,7 +414,7 @@ def test_it_is_known_when_the_answer_before_left():
     async def go():
         told: list[float | None] = []
         arrivals: Any = SimpleNamespace(read=lambda _, free_at: told.append(free_at), now=lambda: 7.0 + len(told))
-        protocol = connected(answer_usually, Wire(), bounds=Bounds(LIMITS, None, arrivals))
+        protocol = connected(answer_usually, Wire(), bounds=ConnectionBounds(LIMITS, None, arrivals))
         for data in (HEAD + b"{}", HEAD + b"{}", 2 * (HEAD + b"{}"), HEAD + b"{}"):
             protocol.data_received(data)
             await settled(protocol)

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from midstream.core.types import LogPosition
-from midstream.engine.replication.shared_board import Board, Line
+from midstream.engine.replication.shared_board import Board, BoardRow
 from midstream.serving.http import connection_sharing
 from midstream.serving.http.connection_sharing import Acceptor, Share
 from midstream.testing.patience import PATIENCE_S
@@ -33,7 +33,7 @@ class Greeter(asyncio.Protocol):
 
 def share(listener, board, process):
     """Return a part in a port whose process takes connections."""
-    board.write(process, Line(connections=0, accepts=True, applied=LogPosition(0), is_ready=True))
+    board.write(process, BoardRow(connections=0, accepts=True, applied=LogPosition(0), is_ready=True))
     return Share(listener, board, process, lambda _: True)
 
 
@@ -113,10 +113,10 @@ def test_others_take_what_one_leaves():
 
     async def play(port, acceptors, board):
         acceptors[0].turn(on=False)
-        board.write(0, Line(connections=0, accepts=False, applied=LogPosition(0), is_ready=True))
+        board.write(0, BoardRow(connections=0, accepts=False, applied=LogPosition(0), is_ready=True))
         without, first = await taken(port, 6)
         acceptors[0].turn(on=True)
-        board.write(0, Line(connections=0, accepts=True, applied=LogPosition(0), is_ready=True))
+        board.write(0, BoardRow(connections=0, accepts=True, applied=LogPosition(0), is_ready=True))
         after, second = await taken(port, 6)
         for each in (*first, *second):
             each.close()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut
-from midstream.state.cells.cells import Keys
+from midstream.state.cells.cells import CellOwners
 from midstream.state.cells.keys import KEY_ROW, CellKeys
 from midstream.state.cells.layout import BUCKETS, GROUP_ROWS, HEADS, PLACE, REST, SCOPE, USER_ITEM, layout_of
 from midstream.state.cells.read import BOUNDS, PLAN_ROWS, plan_at, read_block
@@ -26,7 +26,7 @@ from midstream.state.expressions.program import Cell, ScopeName, column, compile
 from midstream.state.fold import Fold, part
 from midstream.state.ids.user_slots import new_meta
 from midstream.state.sessions.sessions import Sessions
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 from midstream.state.structures.decay import decay_weight, landmark_at, rebase_factor
 from midstream.state.structures.hash_table import table_size
 from midstream.testing.events import START_MS, cuts, event_batches, indexed, random_events, tiny_settings
@@ -349,7 +349,7 @@ def require_tags(fold, twin, codes_of, now):
     program = compile_columns({str(number): column(cell) for number, cell in enumerate(cells)})
     for user in {"", *(key[0] for key in twin.rows.get(("user_attribute", "tags"), {}))}:
         item = np.arange(-1, fold.vocabulary.item_count, dtype=np.int32)
-        keys = Keys(item, fold.vocabulary.user_slot(user) if user else -1, user or 0)
+        keys = CellOwners(item, fold.vocabulary.user_slot(user) if user else -1, user or 0)
         found = fold.cells.read(cells, keys, now)
         columns = fold.cells.columns(program, keys, np.empty((0, len(item))), now)
         np.testing.assert_array_equal(columns, found.astype(np.float32))
@@ -421,7 +421,7 @@ def test_a_restart_pays_for_what_is_in_use():
 
     NumPy asks for pages of 2 MiB where the machine has some to give; here for none, so that it does not matter.
     """
-    settings = msgspec.structs.replace(SETTINGS, limits=Limits())
+    settings = msgspec.structs.replace(SETTINGS, limits=StateLimits())
     small = folded(SETTINGS, build([act("a", "x")])).cells
     small.restore(small.arrays())  # what compiling takes is not counted
     arrays = {name: array.copy() for name, array in folded(settings, build([act("a", "x")])).cells.arrays().items()}
@@ -483,7 +483,7 @@ def act(user, item, **more):
 def keys_for(fold, user, item):
     """Return the keys of one question."""
     vocabulary = fold.vocabulary
-    return Keys(vocabulary.item_indices((item,)), vocabulary.user_index(user), vocabulary.user_hash_of(user))
+    return CellOwners(vocabulary.item_indices((item,)), vocabulary.user_index(user), vocabulary.user_hash_of(user))
 
 
 @pytest.mark.parametrize("huge", [1.1e18, -1e19, 3e38, 1e75, -1e100, 1e154, 1e200, -1e308])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut
-from midstream.state.cells.coverage import Counted
+from midstream.state.cells.coverage import CountCoverage
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
 from midstream.testing.frozen_shop import SMALL, START_MS
@@ -61,7 +61,7 @@ def test_the_times_are_those_of_the_events_that_were_counted(acted, size, began_
     fold = Fold(SETTINGS)
     for start in range(0, len(batch), size):
         fold.apply(LogPosition(start), cut(batch, start, min(start + size, len(batch))))
-    restored = Counted(SETTINGS)
+    restored = CountCoverage(SETTINGS)
     restored.restore(fold.counted.arrays())
     for table in (fold.counted, restored):
         assert {name: table.last_ms((name,)) for name in ACTIONS} == expected

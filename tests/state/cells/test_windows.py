@@ -7,7 +7,7 @@ import pytest
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build
-from midstream.state.cells.cells import Keys
+from midstream.state.cells.cells import CellOwners
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
 from midstream.testing.events import START_MS, tiny_settings
@@ -37,7 +37,7 @@ def counted(*events):
 
 def read(fold, hour):
     """Return the number of views in the window as of an hour."""
-    keys = Keys(np.zeros(1, dtype=np.int32))
+    keys = CellOwners(np.zeros(1, dtype=np.int32))
     return fold.cells.read((WINDOW,), keys, int(BEGIN + hour * HOUR))[0, 0]
 
 

@@ -19,7 +19,7 @@ from midstream.state.control.placements import (
     placement_of,
 )
 from midstream.state.fold import Fold
-from midstream.state.ids.event_ids import Admission, EventIds
+from midstream.state.ids.event_ids import EventAdmission, EventIds
 from midstream.state.restate import restated
 from midstream.testing.events import cuts, event_batches, tiny_settings
 from midstream.testing.ids import KEY
@@ -43,7 +43,9 @@ def plain(batch: EventBatch) -> list[PlacementVersion]:
     admitted = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy()).tolist()
     for place in range(len(batch)):
         event = event_at(batch, place)
-        said = placement_of(event.body) if event.kind == Kind.CONTROL and admitted[place] == Admission.NEW else None
+        said = (
+            placement_of(event.body) if event.kind == Kind.CONTROL and admitted[place] == EventAdmission.NEW else None
+        )
         if said is not None and said.version > max((each.version for each in found.get(said.name, [])), default=0):
             text = (said.content, said.sha256, said.author, said.note)
             row = PlacementVersion(said.name, said.version, *text, place, event.log_time_ms)

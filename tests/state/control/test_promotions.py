@@ -12,7 +12,7 @@ from midstream.state.control import promotions
 from midstream.state.control.placements import is_about_placements
 from midstream.state.control.promotions import Promotion, promotion_body
 from midstream.state.fold import Fold
-from midstream.state.ids.event_ids import Admission, EventIds
+from midstream.state.ids.event_ids import EventAdmission, EventIds
 from midstream.state.restate import restated
 from midstream.testing.events import cuts, event_batches, tiny_settings
 from midstream.testing.ids import KEY
@@ -35,7 +35,7 @@ def plain(batch: EventBatch) -> tuple[list[Promotion], int]:
     admitted = ids.admit(ids.fingerprints(batch), batch.rows["log_time_ms"].copy()).tolist()
     for place in range(len(batch)):
         event = event_at(batch, place)
-        if event.kind != Kind.CONTROL or admitted[place] != Admission.NEW:
+        if event.kind != Kind.CONTROL or admitted[place] != EventAdmission.NEW:
             continue
         if is_about_placements(event.body):
             continue

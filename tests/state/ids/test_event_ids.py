@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind
 from midstream.events.schema import Event, build, cut, event_at
-from midstream.state.ids.event_ids import Admission, EventIds, fingerprints
+from midstream.state.ids.event_ids import EventAdmission, EventIds, fingerprints
 from midstream.state.structures.hash_table import table_size
 from midstream.testing.events import cuts, event_batches, random_event_list
 from midstream.testing.ids import KEY
@@ -49,13 +49,13 @@ class Twin:
         self.held = OrderedDict((key, each) for key, each in self.held.items() if each[1] >= second - 86_400)
         identity, content = identity_of(event), content_of(event)
         if identity is None:
-            return Admission.NEW
+            return EventAdmission.NEW
         if identity in self.held:
-            return Admission.DUPLICATE if self.held[identity][0] == content else Admission.CONFLICT
+            return EventAdmission.DUPLICATE if self.held[identity][0] == content else EventAdmission.CONFLICT
         if len(self.held) == self.ids_max:
             self.held.popitem(last=False)
         self.held[identity] = (content, second)
-        return Admission.NEW
+        return EventAdmission.NEW
 
 
 def admit(ids, batch):
@@ -140,7 +140,7 @@ def test_text_that_moves_to_the_next_field_is_other_content(field):
 def test_a_served_record_is_not_hidden_by_an_event_with_its_request_id():
     """Clients choose event ids, and know request ids."""
     log = build([Event(Kind.INTERACTION, event_id="r1"), Event(Kind.SERVED, request_id="r1")])
-    assert admit(EventIds(9, KEY), log) == [Admission.NEW, Admission.NEW]
+    assert admit(EventIds(9, KEY), log) == [EventAdmission.NEW, EventAdmission.NEW]
 
 
 def test_ids_are_kept_for_a_day_to_the_second():
@@ -149,9 +149,9 @@ def test_ids_are_kept_for_a_day_to_the_second():
     times = [0, day, 2 * day + 1_000]
     log = build([Event(Kind.INTERACTION, event_id="e", log_time_ms=time) for time in times])
     ids = EventIds(9, KEY)
-    assert admit(ids, cut(log, 0, 2)) == [Admission.NEW, Admission.DUPLICATE]
+    assert admit(ids, cut(log, 0, 2)) == [EventAdmission.NEW, EventAdmission.DUPLICATE]
     assert ids.span_ms(day) == day
-    assert admit(ids, cut(log, 2, 3)) == [Admission.NEW]
+    assert admit(ids, cut(log, 2, 3)) == [EventAdmission.NEW]
 
 
 @given(st.integers(0, 10**8))

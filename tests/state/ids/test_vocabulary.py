@@ -13,8 +13,8 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.state.ids.item_slots import COLLIDES, ITEM_ID_BYTES_MAX, ITEM_META, take_item
-from midstream.state.ids.vocabulary import ITEM_ID_BYTES_MEAN, Count, Vocabulary
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.ids.vocabulary import ITEM_ID_BYTES_MEAN, Vocabulary, VocabularyCount
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import START_MS, cuts, event_batches, random_events
 from midstream.testing.ids import KEY, hash_of
 
@@ -23,7 +23,7 @@ MINUTES_5, HOURS_24 = 300_000, 86_400_000
 
 def settings_of(users_max=3, items_max=4, click_items_max=2, unknown_items="accept"):
     """Return settings with small maxima."""
-    limits = Limits(users_max=users_max, items_max=items_max, click_items_max=click_items_max)
+    limits = StateLimits(users_max=users_max, items_max=items_max, click_items_max=click_items_max)
     return FoldSettings(unknown_items=unknown_items, limits=limits)
 
 
@@ -41,7 +41,7 @@ class Twin:
         self.slots = OrderedDict()
         self.items = {}
         self.catalogue = set()
-        self.counts = dict.fromkeys(Count, 0)
+        self.counts = dict.fromkeys(VocabularyCount, 0)
 
     def index(self, event, folded):
         """Return the columns that depend on the state: user, is new, item, action, event time."""
@@ -49,10 +49,10 @@ class Twin:
         action = names.index(event.action) if event.kind == Kind.INTERACTION and event.action in names else -1
         time = self.time_of(event, folded)
         if not folded:
-            self.counts[Count.DUPLICATE] += 1
+            self.counts[VocabularyCount.DUPLICATE] += 1
             return -1, False, -1, action, time
         if event.kind == Kind.INTERACTION and action < 0:
-            self.counts[Count.UNKNOWN_ACTION] += 1
+            self.counts[VocabularyCount.UNKNOWN_ACTION] += 1
         user, is_new = self.user(event, acts=action >= 0)
         return user, is_new, self.item(event, acts=action >= 0), action, time
 
@@ -62,12 +62,12 @@ class Twin:
             return event.log_time_ms
         ahead = event.event_time_ms - event.log_time_ms
         if ahead > MINUTES_5:
-            self.counts[Count.FUTURE] += folded
+            self.counts[VocabularyCount.FUTURE] += folded
             return event.log_time_ms
         if ahead < -HOURS_24:
-            self.counts[Count.TOO_LATE] += folded
+            self.counts[VocabularyCount.TOO_LATE] += folded
         elif ahead < -MINUTES_5:
-            self.counts[Count.LATE] += folded
+            self.counts[VocabularyCount.LATE] += folded
         return event.event_time_ms
 
     def user(self, event, *, acts):
@@ -85,7 +85,7 @@ class Twin:
         slot = len(self.slots)
         if slot == self.settings.limits.users_max:
             _, slot = self.slots.popitem(last=False)
-            self.counts[Count.USER_EVICTED] += 1
+            self.counts[VocabularyCount.USER_EVICTED] += 1
         self.slots[event.user_id] = slot
         return slot, True
 
@@ -103,7 +103,7 @@ class Twin:
                 self.settings.unknown_items != "reject" and clicked < limits.click_items_max
             )
             if not allowed or len(self.items) == limits.items_max:
-                self.counts[Count.ITEM_REFUSED] += 1
+                self.counts[VocabularyCount.ITEM_REFUSED] += 1
                 return -1
             self.items[event.item_id] = len(self.items)
         if puts(event, Kind.ITEM):
@@ -168,7 +168,7 @@ def test_a_long_stream_agrees_too():
     expected = [twin.index(event_at(batch, index), folded=True) for index in range(len(batch))]
     assert found.user_index.tolist() == [each[0] for each in expected]
     assert found.item_index.tolist() == [each[2] for each in expected]
-    assert twin.counts[Count.USER_EVICTED] > 1_000
+    assert twin.counts[VocabularyCount.USER_EVICTED] > 1_000
 
 
 @given(event_batches())
@@ -242,7 +242,7 @@ def test_items_are_refused_when_their_text_has_no_room():
     batch = build([put(longest + "y"), put(longest + "x"), *(put(f"{n}" * ITEM_ID_BYTES_MAX) for n in range(6))])
     found = vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_))
     assert found.item_index.tolist() == [-1, -1, 0, 1, -1, -1, -1, -1]
-    assert vocabulary.counts[Count.ITEM_REFUSED] == 6
+    assert vocabulary.counts[VocabularyCount.ITEM_REFUSED] == 6
     assert 2 * ITEM_ID_BYTES_MAX == 8 * ITEM_ID_BYTES_MEAN
 
 
@@ -273,8 +273,8 @@ def test_an_id_with_the_hash_of_another_item_is_refused_and_counted(event, is_co
     assert found.item_index.tolist() == [-1, 1]
     assert hash_of("other") != found.item_hash[0] != 0
     assert vocabulary.item_count == 2
-    assert vocabulary.counts[Count.ITEM_COLLISION] == is_counted
-    assert vocabulary.counts[Count.ITEM_REFUSED] == 0
+    assert vocabulary.counts[VocabularyCount.ITEM_COLLISION] == is_counted
+    assert vocabulary.counts[VocabularyCount.ITEM_REFUSED] == 0
     assert vocabulary.item_indices_of_hashes(np.array([hash_of("other")], dtype=np.uint64)).tolist() == [0]
 
 
@@ -307,7 +307,7 @@ def test_bytes_are_those_of_the_arrays():
         vocabulary._actions.nbytes
         + vocabulary._meta.nbytes
         + vocabulary._user_meta.nbytes
-        + 8 * len(Count)
+        + 8 * len(VocabularyCount)
         + KEY.nbytes
     )
     assert vocabulary.bytes_max == sum(each.nbytes for each in held) - small

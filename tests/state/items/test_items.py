@@ -18,7 +18,7 @@ from midstream.core.kinds import IMPRESSION, Kind, Operation
 from midstream.core.types import IndexedBatch, LogPosition
 from midstream.events.schema import Event, build
 from midstream.state.items.items import Items
-from midstream.state.settings import EventType, FoldSettings, Limits
+from midstream.state.settings import EventType, FoldSettings, StateLimits
 from midstream.state.structures.decay import TABLE
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def settings(unknown_items="accept", hot_items_max=2):
         attributes={"price": "number", "kind": "category", "new": "boolean", "marks": "tags", "look": "vector:2"},
         unknown_items=unknown_items,
         half_lives=tuple(Duration(f"{each}ms") for each in HALF_LIVES),
-        limits=Limits(items_max=ITEMS, hot_items_max=hot_items_max, item_tags_max=2, attribute_values_max=3),
+        limits=StateLimits(items_max=ITEMS, hot_items_max=hot_items_max, item_tags_max=2, attribute_values_max=3),
     )
 
 
@@ -376,7 +376,7 @@ def test_an_unavailable_item_leaves_at_once_and_comes_back_with_its_heat():
 def test_a_deletion_that_cannot_be_kept_still_hides():
     """When documents have no room left, what may be served fails closed."""
     chosen = settings()
-    small = FoldSettings(types=chosen.types, limits=Limits(items_max=ITEMS, document_bytes_max=0))
+    small = FoldSettings(types=chosen.types, limits=StateLimits(items_max=ITEMS, document_bytes_max=0))
     for change in (
         Act(START, START, Kind.ITEM, 0, None, operation=Operation.DELETE),
         put(0, {"available": False}),
@@ -391,7 +391,7 @@ def test_a_deletion_that_cannot_be_kept_still_hides():
 
 def test_attributes_that_cannot_be_kept_do_not_hide():
     """An item is served without the attributes for which there was no room."""
-    table = items_of(FoldSettings(limits=Limits(items_max=ITEMS, document_bytes_max=0)))
+    table = items_of(FoldSettings(limits=StateLimits(items_max=ITEMS, document_bytes_max=0)))
     table.apply(batch_of([put(0, {"price": 3})]))
     assert table.available[0]
     assert table.refused_documents_count == 1

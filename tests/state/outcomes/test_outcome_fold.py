@@ -13,12 +13,12 @@ from midstream.events.schema import Event, build, event_at
 from midstream.state.cells.fold import SENT_MAX
 from midstream.state.outcomes.outcome_fold import NEVER, _sooner, _worth
 from midstream.state.outcomes.outcomes import Outcomes
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import START_MS, indexed, served_body
 from midstream.testing.join import ReferenceJoin, slates_as_told
 
 SETTINGS = FoldSettings(
-    outcome_window=Duration("5m"), limits=Limits(outcome_slates_max=3, outcome_items_max=7, outcomes_waiting_max=2)
+    outcome_window=Duration("5m"), limits=StateLimits(outcome_slates_max=3, outcome_items_max=7, outcomes_waiting_max=2)
 )
 NUMBERS = st.just(math.nan) | st.floats(-1e18, 1e18) | st.sampled_from([2e18, -math.inf, 0.0])
 

@@ -19,14 +19,15 @@ from midstream.state.fold import Fold, part
 from midstream.state.ids.compacted_items import Dropped
 from midstream.state.outcomes.outcomes import LEAVING_SLATES, Outcomes, Slates
 from midstream.state.outcomes.slate_groups import GROUPS_MAX, OTHER, SlateGroup, SlateGroups
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import START_MS, Stream, cuts, indexed, random_events, served_body, tiny_settings
-from midstream.testing.followed import FollowedLog
+from midstream.testing.followed import LogShape
 from midstream.testing.ids import KEY, hash_of
 from midstream.testing.join import Followed, ReferenceJoin, slates_as_told
 
 SETTINGS = FoldSettings(
-    outcome_window=Duration("5m"), limits=Limits(outcome_slates_max=5, outcome_items_max=12, outcomes_waiting_max=3)
+    outcome_window=Duration("5m"),
+    limits=StateLimits(outcome_slates_max=5, outcome_items_max=12, outcomes_waiting_max=3),
 )
 
 
@@ -162,7 +163,7 @@ def test_who_watches_slates_leave_sees_each_once_and_changes_nothing(drawn, data
 def test_more_slates_leave_at_once_than_there_is_room_for():
     """A silence longer than the window: all of them leave before one event, handed over some at a time."""
     count = LEAVING_SLATES * 2 + 7
-    settings = msgspec.structs.replace(SETTINGS, limits=Limits(outcome_slates_max=count + 1))
+    settings = msgspec.structs.replace(SETTINGS, limits=StateLimits(outcome_slates_max=count + 1))
     events = [
         Event(Kind.SERVED, request_id=f"r{each}", body=served_body(f"r{each}", "abc"), log_time_ms=START_MS + each)
         for each in range(count)
@@ -311,7 +312,7 @@ def test_a_value_that_no_sum_holds_was_not_sent():
 def test_records_of_earlier_releases_are_read_and_those_of_later_ones_are_not():
     """Fields are only ever added behind the others, so what an old log says of a slate is still there."""
     bodies = [of_version(version) for version in range(RECORD_VERSION + 2)]
-    roomy = msgspec.structs.replace(SETTINGS, limits=Limits(outcome_slates_max=99, outcome_items_max=999))
+    roomy = msgspec.structs.replace(SETTINGS, limits=StateLimits(outcome_slates_max=99, outcome_items_max=999))
     events = [Event(Kind.SERVED, request_id=f"r{number}", body=body) for number, body in enumerate(bodies)]
     fold = shop(roomy, events)
     assert [each.request for each in held(fold.outcomes)] == [hash_of(f"r{each}") for each in range(1, len(bodies) - 1)]
@@ -379,7 +380,7 @@ def test_a_group_that_is_out_of_use_makes_room_for_a_new_one(parts):
         Event(Kind.SERVED, request_id=f"r{number}", body=served_body("", ids, plan=name), log_time_ms=START_MS + after)
         for number, (name, after, ids) in enumerate(served)
     ]
-    limits = Limits(outcome_slates_max=2_000, outcome_items_max=3_000)
+    limits = StateLimits(outcome_slates_max=2_000, outcome_items_max=3_000)
     whole = indexed(build(events), msgspec.structs.replace(SETTINGS, limits=limits))
     outcomes = Outcomes(msgspec.structs.replace(SETTINGS, limits=limits))
     left: list[SlateGroup] = []
@@ -405,9 +406,9 @@ def test_a_group_that_is_out_of_use_makes_room_for_a_new_one(parts):
 @pytest.mark.parametrize("window, reason", [("2m", "slate_expired"), ("5m", "slate_evicted")])
 def test_twenty_thousand_slates_with_late_and_repeated_outcomes_equal_the_plain_join(window, reason):
     """Every slate as it leaves or is held at the end, and every sum: 30 % of the events come again."""
-    limits = Limits(outcome_slates_max=3_000, outcome_items_max=30_000, outcomes_waiting_max=200, users_max=5_000)
+    limits = StateLimits(outcome_slates_max=3_000, outcome_items_max=30_000, outcomes_waiting_max=200, users_max=5_000)
     settings = FoldSettings(outcome_window=Duration(window), limits=limits)
-    log = FollowedLog(20_000, late_slates_max=6_000)
+    log = LogShape(20_000, late_slates_max=6_000)
     fold, twin = Fold(settings), ReferenceJoin(settings)
     known, left = set(), []
     fold.leaving = lambda some: left.extend(plain(fold.outcomes, some))

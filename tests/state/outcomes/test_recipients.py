@@ -24,7 +24,7 @@ from midstream.state.outcomes.recipients import (
     placement_hash,
     session_asker,
 )
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import START_MS, cuts, served_body, tiny_settings
 from midstream.testing.ids import KEY, hash_of
 
@@ -198,7 +198,7 @@ def test_a_session_is_not_the_user_of_the_same_id():
 
 def test_only_the_newest_slates_of_one_asker_are_looked_at():
     """Who asks without end makes no question slow: so many slates, or so many positions, whichever is less."""
-    limits = Limits(outcome_slates_max=900, outcome_items_max=90_000, users_max=9)
+    limits = StateLimits(outcome_slates_max=900, outcome_items_max=90_000, users_max=9)
     fold = Fold(FoldSettings(limits=limits))
     letters = "abcdefghijklmnopqrstuvwxyzABCDEF"
     short = [served(f"r{each}", letters[each % 32], user="ann") for each in range(RECENT_SLATES_MAX + 5)]
@@ -212,7 +212,7 @@ def test_only_the_newest_slates_of_one_asker_are_looked_at():
 def test_slates_of_other_placements_push_none_out():
     """Of a placement its newest slates are read, however many of others came after, within the reach of the chain."""
     letters = "abcdefghijklmnopqrstuvwxyz"
-    limits = Limits(outcome_slates_max=3_000, outcome_items_max=90_000, users_max=9)
+    limits = StateLimits(outcome_slates_max=3_000, outcome_items_max=90_000, users_max=9)
     fold = Fold(FoldSettings(limits=limits))
     home = [served(f"h{each}", letters[each], user="ann", placement="home") for each in range(5)]
     cart = [served(f"c{each}", "z", user="ann", placement="cart") for each in range(RECENT_STEPS_MAX - 5)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind
 from midstream.state.fold import part
 from midstream.state.outcomes.requests import Requests
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import Stream, cuts, event_batches, indexed, random_events
 
 
@@ -36,7 +36,7 @@ def check(requests, held, batch):
 @given(event_batches(), st.integers(1, 4), st.data())
 def test_requests_are_those_of_a_dictionary_however_the_log_is_cut(batch, requests_max, data):
     """The newest are found, at the position of their first answer; restored on the way."""
-    settings = FoldSettings(limits=Limits(requests_max=requests_max))
+    settings = FoldSettings(limits=StateLimits(requests_max=requests_max))
     requests = Requests(settings)
     held: OrderedDict[int, int] = OrderedDict()
     whole = indexed(batch, settings)
@@ -54,7 +54,7 @@ def test_requests_are_those_of_a_dictionary_however_the_log_is_cut(batch, reques
 @pytest.mark.parametrize("requests_max", [7, 300])
 def test_a_long_stream_agrees_too(requests_max):
     """The ring goes round many times."""
-    settings = FoldSettings(limits=Limits(requests_max=requests_max))
+    settings = FoldSettings(limits=StateLimits(requests_max=requests_max))
     batch = indexed(random_events(5_000, seed=9, stream=Stream(other_share=0.8)), settings)
     requests = Requests(settings)
     held: OrderedDict[int, int] = OrderedDict()
@@ -66,7 +66,7 @@ def test_a_long_stream_agrees_too(requests_max):
 
 def test_bytes_are_those_of_the_arrays():
     """What is said is what is reserved."""
-    requests = Requests(FoldSettings(limits=Limits(requests_max=1_000)))
+    requests = Requests(FoldSettings(limits=StateLimits(requests_max=1_000)))
     held = [each for each in vars(requests).values() if isinstance(each, np.ndarray)]
     assert requests.bytes_max == sum(each.nbytes for each in held) - requests._meta.nbytes
     assert requests.bytes_now == 0

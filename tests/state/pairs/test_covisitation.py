@@ -16,7 +16,7 @@ from midstream.state.fold import part
 from midstream.state.pairs.covisitation import Pairs, row_words
 from midstream.state.pairs.covisitation_query import SMOOTHING, PairQuery
 from midstream.state.sessions.sessions import Sessions
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.state.structures.decay import TABLE
 from midstream.state.structures.exact_math import fading as of_engine
 from midstream.testing.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
@@ -31,7 +31,7 @@ HALF_LIFE_MS = 60_000
 START_MS = 1_700_000_000_000
 SETTINGS = FoldSettings(
     pair_half_life=Duration("1m"),
-    limits=Limits(items_max=ITEMS, pair_neighbours_max=ROW, pair_items_max=BEFORE),
+    limits=StateLimits(items_max=ITEMS, pair_neighbours_max=ROW, pair_items_max=BEFORE),
 )
 # Hashes of which some are equal, so that ties are broken by hash and by index.
 HASHES = np.array([5, 3, 3, 8, 1, 8, 8, 2, 3], dtype=np.uint64)

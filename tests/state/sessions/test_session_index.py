@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.state.sessions.session_index import SessionIndex
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 
 if TYPE_CHECKING:
     from midstream.core.types import IndexedBatch
     from midstream.state.ids.vocabulary import Vocabulary
 
 SLOTS, ROW, ENTRIES, ITEMS = 5, 3, 3, 8
-LIMITS = Limits(items_max=ITEMS, index_sessions_max=SLOTS, index_items_max=ROW, index_entries_max=ENTRIES)
+LIMITS = StateLimits(items_max=ITEMS, index_sessions_max=SLOTS, index_items_max=ROW, index_entries_max=ENTRIES)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from midstream.state.sessions.session_index import SessionIndex
 from midstream.state.sessions.session_query import PLACES, SessionQuery, weights_of
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 from midstream.state.structures.exact_math import log2_of
 from midstream.state.structures.stamped_table import EPOCH_MAX
 from midstream.state.structures.top_k_keys import BINS, best_keys, key_of, place_of, value_of
@@ -43,7 +43,7 @@ RECENT = st.lists(st.integers(-1, ITEMS - 1), max_size=8)
 
 def index_of(events, slots=5, row=3, entries=3):
     """Fold events whose sessions are given as steps from the newest one; return the index and what it holds."""
-    limits = Limits(items_max=ITEMS, index_sessions_max=slots, index_items_max=row, index_entries_max=entries)
+    limits = StateLimits(items_max=ITEMS, index_sessions_max=slots, index_items_max=row, index_entries_max=entries)
     index = SessionIndex(limits, cast("Vocabulary", SimpleNamespace(item_hash=HASHES)))
     newest = -1
     numbers = []

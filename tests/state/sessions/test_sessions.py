@@ -12,7 +12,7 @@ from midstream.core.kinds import Kind
 from midstream.events.schema import Event, build
 from midstream.state.fold import part
 from midstream.state.sessions.sessions import Sessions
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.testing.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
 from midstream.testing.ids import hash_of
 
@@ -22,7 +22,7 @@ IDS = ("", "a", "b", "c", "d", "é", "a-longer-identifier-of-more-than-32-bytes"
 
 def settings_of(sessions_max=3, session_items_max=2):
     """Return settings with small maxima and the usual gap."""
-    return FoldSettings(limits=Limits(sessions_max=sessions_max, session_items_max=session_items_max))
+    return FoldSettings(limits=StateLimits(sessions_max=sessions_max, session_items_max=session_items_max))
 
 
 class Twin:

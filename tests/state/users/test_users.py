@@ -14,7 +14,7 @@ from midstream.core.types import LogPosition
 from midstream.events.schema import TIME_SENT, Event, build, texts_of
 from midstream.state.fold import part
 from midstream.state.ids.vocabulary import Vocabulary
-from midstream.state.settings import EventType, FoldSettings, Limits
+from midstream.state.settings import EventType, FoldSettings, StateLimits
 from midstream.state.structures.decay import TABLE
 from midstream.state.users.affinities import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS
 from midstream.state.users.users import ACTIONS_MAX, SEEN_COUNT_MAX, Users, row_dtype
@@ -41,7 +41,9 @@ COLUMNS = (
 
 def settings_of(users_max=3, user_ring_max=3):
     """Return settings with small maxima and two category attributes."""
-    limits = Limits(users_max=users_max, user_ring_max=user_ring_max, items_max=ITEMS_MAX, click_items_max=ITEMS_MAX)
+    limits = StateLimits(
+        users_max=users_max, user_ring_max=user_ring_max, items_max=ITEMS_MAX, click_items_max=ITEMS_MAX
+    )
     return FoldSettings(attributes={"category": "category", "price": "number", "brand": "category"}, limits=limits)
 
 

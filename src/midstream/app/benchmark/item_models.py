@@ -10,7 +10,7 @@ import numpy as np
 
 from midstream.app.benchmark.placements import EvaluationOptions, known_folder, read_acts
 from midstream.core.errors import Fault, Invalid
-from midstream.evaluation.data.interactions import Interactions as Acts
+from midstream.evaluation.data.interactions import InteractionTable as Acts
 from midstream.evaluation.data.item_data import ITEM_SETS, WITH_VALIDATION, rolling, temporal
 from midstream.evaluation.full_ranking import (
     ItemData,
@@ -24,7 +24,7 @@ from midstream.evaluation.full_ranking import (
     report_of,
     worth_of,
 )
-from midstream.evaluation.metrics.statistics import Difference, Resampling
+from midstream.evaluation.metrics.statistics import PairedDifference, Resampling
 from midstream.evaluation.report_page import page
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.models.histories import Interactions
@@ -83,7 +83,7 @@ class JudgedModels:
     reports: tuple[RankingReport, ...]
     options: tuple[dict[str, object], ...]
     """Of each model, all of them."""
-    differences: dict[str, Difference]
+    differences: dict[str, PairedDifference]
 
     def builtins(self) -> dict[str, object]:
         """Return the reports as what JSON can hold."""

@@ -20,7 +20,7 @@ from midstream.app.training.ranker_data import RankerQuestion, RankerRows, rows_
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
 from midstream.evaluation.metrics.click_metrics import Bin, reliability
-from midstream.evaluation.metrics.statistics import Difference, Resampling, difference
+from midstream.evaluation.metrics.statistics import PairedDifference, Resampling, difference
 from midstream.events.loose_arrow import UNREADABLE, Batch, pa, pt, said
 from midstream.models.kinds import ROW_KINDS, RowKind
 from midstream.models.model import QUIET, RowModel
@@ -74,7 +74,7 @@ class RankerReport:
     """Requests within the outcome window before the first that is asked about: in neither part."""
     left_out: dict[str, int]
     rankers: tuple[JudgedRanker, ...]
-    ndcg_difference: Difference | None
+    ndcg_difference: PairedDifference | None
     """Of the requests, drawn by user, else by session; None = there is one ranker, or nothing to rank."""
 
     def builtins(self) -> dict[str, object]:
@@ -132,7 +132,7 @@ def _judged(
     return JudgedRanker(name, msgspec.to_builtins(settings), {**metrics, **line.metrics}, bins, line.bins)
 
 
-def difference_of(models: Sequence[RowModel], later: Examples) -> Difference | None:
+def difference_of(models: Sequence[RowModel], later: Examples) -> PairedDifference | None:
     """Return NDCG of the first less the second, by user: what one likes is alike from request to request."""
     ours, theirs = (ndcg_values(later, model.score(later.values)) for model in models)
     known = ~np.isnan(ours)

@@ -22,9 +22,9 @@ from midstream.evaluation.diversity_curve import DiversityReport, Lists, diversi
 from midstream.evaluation.protocols import LIST_LENGTH
 from midstream.evaluation.reranking import (
     Fit,
-    Gathered,
-    Part,
+    RerankingData,
     RerankingOptions,
+    RerankingPart,
     RerankingReport,
     gather,
     judge_reranking,
@@ -47,7 +47,7 @@ CURVE_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class ShopOptions:
+class ShopBenchmark:
     """Whose candidates, how many questions, which ranker."""
 
     folder: Path
@@ -67,7 +67,9 @@ class ShopOptions:
         return RerankingOptions(self.k, _fold(config), learned, chosen, asked, advance=advance)
 
 
-def evaluate_reranking(name: str, kind_name: str, options: ShopOptions, tell: Callable[[str], None]) -> RerankingReport:
+def evaluate_reranking(
+    name: str, kind_name: str, options: ShopBenchmark, tell: Callable[[str], None]
+) -> RerankingReport:
     """Order the candidates of a placement by a ranker that learned from earlier acts, and by the blend.
 
     Args:
@@ -86,7 +88,7 @@ def evaluate_reranking(name: str, kind_name: str, options: ShopOptions, tell: Ca
 
 
 def evaluate_diversity(
-    name: str, ranker: str, attribute: str, options: ShopOptions, tell: Callable[[str], None]
+    name: str, ranker: str, attribute: str, options: ShopBenchmark, tell: Callable[[str], None]
 ) -> DiversityReport:
     """Return what lists are worth and how unlike their items are, by weights of likeness from 0 to 1.
 
@@ -122,7 +124,7 @@ def evaluate_diversity(
     return DiversityReport(shop.name, ranker, attribute, options.k, len(lists.wanted), points)
 
 
-def lists_of(part: Part, score: Score, most: int) -> Lists:
+def lists_of(part: RerankingPart, score: Score, most: int) -> Lists:
     """Return the first questions of a part, at most so many, with some scores of their candidates."""
     count = min(most, len(part))
     stop = int(part.start[count])
@@ -132,13 +134,13 @@ def lists_of(part: Part, score: Score, most: int) -> Lists:
     return Lists(score[:stop], part.item_index[:stop], part.start[: count + 1], wanted, part.session[:count])
 
 
-def codes_of(parts: Gathered, attribute: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.int32]]":
+def codes_of(parts: RerankingData, attribute: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.int32]]":
     """Return the values of an attribute of every item at the end, (items, w), -1 = none."""
     codes = parts.fold.items.codes(attribute)
     return codes if codes.ndim > 1 else codes[:, None]
 
 
-def fits_of(kind_name: str, options: ShopOptions) -> tuple[tuple[dict[str, object], Fit], ...]:
+def fits_of(kind_name: str, options: ShopBenchmark) -> tuple[tuple[dict[str, object], Fit], ...]:
     """Return the options that are tried, each with its fit.
 
     Raises:
@@ -156,7 +158,7 @@ def _fit(kind: RowKind, settings: msgspec.Struct) -> Fit:
     return lambda examples: kind.fit(examples, settings, QUIET)
 
 
-def _asked(name: str, options: ShopOptions) -> tuple[ShopData, Plan, Config]:
+def _asked(name: str, options: ShopBenchmark) -> tuple[ShopData, Plan, Config]:
     """Return the data, and what answers the placement.
 
     Raises:

@@ -38,7 +38,7 @@ from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
-from midstream.state.settings import EventType, FoldSettings, Limits, UnknownItems
+from midstream.state.settings import EventType, FoldSettings, StateLimits, UnknownItems
 from midstream.training.registry import VERSION_BYTES_MAX, VERSIONS_KEPT
 
 
@@ -215,7 +215,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     trending: TrendingSection = TrendingSection()
     feedback: FeedbackSection = FeedbackSection()
     users: UsersSection = UsersSection()
-    limits: Limits = Limits()
+    limits: StateLimits = StateLimits()
     log: LogSection = LogSection()
     history: HistorySection = HistorySection()
     snapshots: SnapshotsSection = SnapshotsSection()

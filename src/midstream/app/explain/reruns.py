@@ -36,7 +36,7 @@ from midstream.events.schema import event_at
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.served_body import ServedBody, decode_body
 from midstream.features.declarations import Declarations
-from midstream.ranking.explain.differences import Difference, differences
+from midstream.ranking.explain.differences import FieldDifference, differences
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.served import ServedRecord, decode_served, encode_served
@@ -44,7 +44,7 @@ from midstream.ranking.rules.traces import pack_traces
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.hashing import id_hash
-from midstream.training.registry import Loaded, Registry
+from midstream.training.registry import LoadedVersion, Registry
 
 PLANS_MAX = 64
 """Plans kept while many requests are run again: of as many placements and configurations."""
@@ -56,7 +56,7 @@ class Gone(Exception):
     def __init__(self, field: str, then: str, now: str) -> None:
         """Keep what it is, as a difference."""
         super().__init__(f"{field}: {then}: {now}")
-        self.difference = Difference(field, then, now)
+        self.difference = FieldDifference(field, then, now)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,7 @@ class Rerun:
     """A logged request, run again."""
 
     logged: ServedBody
-    differences: tuple[Difference, ...]
+    differences: tuple[FieldDifference, ...]
     """None = the answers are identical to the bit."""
     served: Served | None = None
     """With its full trace; None = it could not be run again, which a difference says."""
@@ -97,7 +97,7 @@ class Reruns:
         self.log = SegmentReader(self._data.log, RealDisk())
         self._registry = Registry(self._data.models)
         self._configs: dict[str, tuple[Config, Declarations]] = {}
-        self._models: dict[tuple[str, str], Loaded] = {}
+        self._models: dict[tuple[str, str], LoadedVersion] = {}
         self._plans: dict[tuple[str, str, str], Plan] = {}
         self._fold: Fold | None = None
 
@@ -125,7 +125,7 @@ class Reruns:
         except Gone as gone:
             return Rerun(logged, (gone.difference,))
         except RequestInvalid as error:
-            return Rerun(logged, (Difference("query", "answered", str(error)),))
+            return Rerun(logged, (FieldDifference("query", "answered", str(error)),))
         found = differences(
             logged, decode_body(encode_served(served, ids_of(served, fold), pack_traces(served, fold.vocabulary)))
         )
@@ -201,7 +201,7 @@ class Reruns:
         loaded = {name: self._model(name, version) for name, version in logged.models.items()}
         return replace(self._plans[key], models=models_of(loaded))
 
-    def _model(self, name: str, version: str) -> Loaded:
+    def _model(self, name: str, version: str) -> LoadedVersion:
         key = (name, version)
         if key not in self._models:
             try:

@@ -12,14 +12,14 @@ from midstream.app.explain.explain import explain_at
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
-from midstream.engine.explain.explainer import Order
+from midstream.engine.explain.explainer import ExplainOrder
 
 
 def main() -> None:
     """Read the order, do it, report."""
     child_process.tell_bugs()
     child_process.begin()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=ExplainOrder)
     pace = child_process.Pace(child_process.say_progress)
 
     def told(stage: str, done: int, total: int) -> None:

@@ -28,7 +28,7 @@ from midstream.events.json.encode import encode_lines
 from midstream.events.loose_arrow import Batch, pa
 from midstream.events.schema import pick
 from midstream.events.whole_file import OPEN_MODE, WholeFile
-from midstream.state.ids.event_ids import Admission, EventIds
+from midstream.state.ids.event_ids import EventAdmission, EventIds
 
 FORMATS = ("ndjson", "csv", "parquet", "arrow")
 KINDS = tuple(kind.name.lower() for kind in Kind)
@@ -101,7 +101,7 @@ class _Selection:
         read = 0
         for batch in self._log.batches():
             times = batch.rows["log_time_ms"]
-            is_first = self._ids.admit(self._ids.fingerprints(batch), times.astype(np.int64)) == Admission.NEW
+            is_first = self._ids.admit(self._ids.fingerprints(batch), times.astype(np.int64)) == EventAdmission.NEW
             is_wanted = np.isin(batch.rows["kind"], self._kinds)
             if self._options.since_ms is not None:
                 is_wanted &= times >= self._options.since_ms

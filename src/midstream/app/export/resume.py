@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, Self
 
 import msgspec
 
-from midstream.app.export.writers import Slate
+from midstream.app.export.writers import ExportedSlate
 from midstream.core.errors import Fault, Invalid
 from midstream.events.file_modes import PRIVATE
 
@@ -107,13 +107,13 @@ class Begun(AbstractContextManager["Begun"]):
         self._file.truncate(end)
         self.kept = frozenset(self._at)
 
-    def add(self, slate: Slate) -> None:
+    def add(self, slate: ExportedSlate) -> None:
         """Write one behind the others; a process that is killed after that does not lose it."""
         self._at[slate.user_id] = self._file.seek(0, os.SEEK_END)
         self._file.write(msgspec.json.encode(slate) + b"\n")
         self._file.flush()
 
-    def slates(self, users: Collection[str]) -> Iterator[Slate]:
+    def slates(self, users: Collection[str]) -> Iterator[ExportedSlate]:
         """Yield the slates of some users, in the order of these. Cost: a read of one line each."""
         return (self._slate(self._at[user_id]) for user_id in users)
 
@@ -133,9 +133,9 @@ class Begun(AbstractContextManager["Begun"]):
         fault = Fault("OUT", f"Another export is writing {self._path.name}.", "Another file, or later.", _PAGE)
         raise Invalid((fault,))
 
-    def _slate(self, at: int) -> Slate:
+    def _slate(self, at: int) -> ExportedSlate:
         self._file.seek(at)
-        return msgspec.json.decode(self._file.readline(), type=Slate)
+        return msgspec.json.decode(self._file.readline(), type=ExportedSlate)
 
     def _read(self) -> None:
         """Read what is whole, and cut what is behind it; begin anew where it is of something else."""
@@ -144,7 +144,7 @@ class Begun(AbstractContextManager["Begun"]):
             end = self._file.tell()
             for line in self._file:
                 try:
-                    slate = msgspec.json.decode(line if line.endswith(b"\n") else b"", type=Slate)
+                    slate = msgspec.json.decode(line if line.endswith(b"\n") else b"", type=ExportedSlate)
                 except msgspec.MsgspecError:
                     break
                 self._at[slate.user_id] = end

@@ -24,7 +24,7 @@ from midstream.app.config.schema import Config
 from midstream.app.export.events import require_folder_of
 from midstream.app.export.offline import Unlogged
 from midstream.app.export.resume import Begun, MadeWith
-from midstream.app.export.writers import WRITERS, Slate
+from midstream.app.export.writers import WRITERS, ExportedSlate
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.inspect.user_ids import known_users, listed_users, matches
 from midstream.app.opening import DATA_NAME, Outside, open_shop
@@ -33,7 +33,7 @@ from midstream.app.server_refusals import refusal_of
 from midstream.core.errors import Fault, FolderLocked, Invalid, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.models.standing_models import CHAMPION
-from midstream.engine.recommender import Shop
+from midstream.engine.recommender import Recommender
 from midstream.engine.tokens import position_token
 from midstream.engine.types import AnswerItem
 from midstream.events.disk import RealDisk
@@ -92,7 +92,7 @@ class SlateSummary:
     """Where the state stood when that one began; empty = there was none."""
 
 
-class Answers(Protocol):
+class AnswerSource(Protocol):
     """Who answers for one user after another."""
 
     @property
@@ -105,7 +105,7 @@ class Answers(Protocol):
         """URL of the server that answers, empty = none."""
         ...
 
-    def slate(self, user_id: str) -> Slate:
+    def slate(self, user_id: str) -> ExportedSlate:
         """Return the slate of one user."""
         ...
 
@@ -164,14 +164,18 @@ def export_slates(
             return _written(file, begun.slates(users), options, about)
 
 
-def _told(slates: Iterator[Slate], count: int, done: int, notify: Callable[[int, int], None]) -> Iterator[Slate]:
+def _told(
+    slates: Iterator[ExportedSlate], count: int, done: int, notify: Callable[[int, int], None]
+) -> Iterator[ExportedSlate]:
     """Yield slates and tell of each that it was made, where ``done`` of ``count`` were before."""
     for number, slate in enumerate(slates, done + 1):
         yield slate
         notify(number, count)
 
 
-def _written(file: BinaryIO, slates: Iterator[Slate], options: SlateOptions, about: SlateSummary) -> SlateSummary:
+def _written(
+    file: BinaryIO, slates: Iterator[ExportedSlate], options: SlateOptions, about: SlateSummary
+) -> SlateSummary:
     """Write slates that have items; return what is said of them, with how many there were."""
     written = empty = items = 0
     writer = WRITERS[options.format](file, options.fields)
@@ -213,7 +217,7 @@ def _users(folder: Path, fold: Fold, options: SlateOptions) -> list[str]:
 
 
 @contextmanager
-def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[Answers]:
+def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[AnswerSource]:
     """Give who answers: this process with the log alone or with the folder open, or the server that has it open."""
     if not options.is_logged:
         yield _FromLog(folder, config, options)
@@ -243,10 +247,10 @@ class _FromLog:
         self._options = options
         self.fold = self._asked.fold
 
-    def slate(self, user_id: str) -> Slate:
+    def slate(self, user_id: str) -> ExportedSlate:
         """Answer for one user."""
         found = self._asked.answer(user_id, self._options.fields)
-        return Slate(user_id, found.placement, None, found.tier, _items(found.items))
+        return ExportedSlate(user_id, found.placement, None, found.tier, _items(found.items))
 
     def is_logged(self, request_id: str) -> bool:
         """Return False: none is."""
@@ -258,7 +262,7 @@ class _FromShop:
 
     through = ""
 
-    def __init__(self, shop: Shop, options: SlateOptions) -> None:
+    def __init__(self, shop: Recommender, options: SlateOptions) -> None:
         self._shop = shop
         self._options = options
 
@@ -267,12 +271,12 @@ class _FromShop:
         """The state in service, which nothing but what is asked here changes."""
         return self._shop.running.engine.fold
 
-    def slate(self, user_id: str) -> Slate:
+    def slate(self, user_id: str) -> ExportedSlate:
         """Answer for one user."""
         options = self._options
         asked: dict[str, Any] = {"n": options.n, "fields": options.fields, "deadline_ms": DEADLINE_MS}
         found = self._shop.recommend(options.placement, user_id=user_id, **asked)
-        return Slate(user_id, found.placement, found.request_id, found.tier, _items(found.items))
+        return ExportedSlate(user_id, found.placement, found.request_id, found.tier, _items(found.items))
 
     def is_logged(self, request_id: str) -> bool:
         """Return whether the state knows of it."""
@@ -288,12 +292,12 @@ class _FromServer:
         self.fold = fold
         self.through = str(client.base_url)
 
-    def slate(self, user_id: str) -> Slate:
+    def slate(self, user_id: str) -> ExportedSlate:
         """Ask for one user, again while the server is overloaded."""
         options = self._options
         body = {"placement": options.placement, "user_id": user_id, "fields": options.fields, "deadline": "10s"}
         found = self._posted(body if options.n is None else {**body, "n": options.n})
-        return Slate(user_id, options.placement, found["request_id"], found["tier"], found["items"])
+        return ExportedSlate(user_id, options.placement, found["request_id"], found["tier"], found["items"])
 
     def is_logged(self, request_id: str) -> bool:
         """Ask the server whether it knows of it, again while it is overloaded: only a 404 says that it does not."""

@@ -13,7 +13,7 @@ ROWS_MAX = 16_384
 """Items of a Parquet row group, and of a block of CSV: some MB."""
 
 
-class Slate(msgspec.Struct, frozen=True):
+class ExportedSlate(msgspec.Struct, frozen=True):
     """One user's slate as it is written."""
 
     user_id: str
@@ -25,10 +25,10 @@ class Slate(msgspec.Struct, frozen=True):
     """``id``, ``score``, ``position``, and ``fields`` where any were asked for."""
 
 
-class Writer(Protocol):
+class SlateWriter(Protocol):
     """Writes slates one after another."""
 
-    def write(self, slate: Slate) -> None:
+    def write(self, slate: ExportedSlate) -> None:
         """Write one."""
         ...
 
@@ -43,7 +43,7 @@ class _Lines:
         self._encode = msgspec.json.Encoder().encode
         self._fields = fields
 
-    def write(self, slate: Slate) -> None:
+    def write(self, slate: ExportedSlate) -> None:
         self._file.write(self._encode(slate) + b"\n")
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class _Rows:
         self._writer = opened(file, self._schema)
         self._rows: list[dict[str, Any]] = []
 
-    def write(self, slate: Slate) -> None:
+    def write(self, slate: ExportedSlate) -> None:
         for item in slate.items:
             own: Mapping[str, Any] = item.get("fields") or {}
             self._rows.append(
@@ -95,15 +95,15 @@ def _text(value: object) -> str | None:
     return msgspec.json.encode(value).decode()
 
 
-def _csv(file: BinaryIO, fields: tuple[str, ...]) -> Writer:
+def _csv(file: BinaryIO, fields: tuple[str, ...]) -> SlateWriter:
     return _Rows(file, fields, CsvTable)
 
 
-def _parquet(file: BinaryIO, fields: tuple[str, ...]) -> Writer:
+def _parquet(file: BinaryIO, fields: tuple[str, ...]) -> SlateWriter:
     return _Rows(file, fields, lambda target, schema: pq.ParquetWriter(target, schema, compression="zstd"))
 
 
-WRITERS: Mapping[str, Callable[[BinaryIO, tuple[str, ...]], Writer]] = {
+WRITERS: Mapping[str, Callable[[BinaryIO, tuple[str, ...]], SlateWriter]] = {
     "ndjson": _Lines,
     "csv": _csv,
     "parquet": _parquet,

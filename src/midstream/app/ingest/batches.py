@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from midstream.app.ingest.columns import PAGE, CellRefused, ColumnOptions, Record, converter
 from midstream.app.ingest.ordering import own_time_ms
-from midstream.app.ingest.pieces import LinePiece, Opened, Piece, RowRefused, TablePiece
+from midstream.app.ingest.pieces import LinePiece, OpenFile, Piece, RowRefused, TablePiece
 from midstream.app.ingest.readers import open_rows, records_of, rows_of
 from midstream.app.ingest.table_mapper import TableMapper
 from midstream.core.errors import Fault
@@ -30,7 +30,7 @@ AHEAD_MS_MAX = 300_000
 Lines = NDArray[np.int64]
 
 
-class Part(NamedTuple):
+class RowBatch(NamedTuple):
     """Some rows of a file as events, in order, and those that are none."""
 
     batch: EventBatch
@@ -41,7 +41,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RowTerms:
     """On what terms rows become events."""
 
     columns: ColumnOptions
@@ -49,7 +49,7 @@ class Terms:
     now_ms: TimestampMs
 
 
-def read_parts(opened: Opened, terms: Terms) -> Iterator[Part]:
+def read_parts(opened: OpenFile, terms: RowTerms) -> Iterator[RowBatch]:
     """Yield all rows of a file as events, some at a time.
 
     Raises:
@@ -89,13 +89,13 @@ def records_in(piece: Piece) -> list[tuple[int, Record | RowRefused]]:
 
 class _Reader:
     def __init__(
-        self, terms: Terms, convert: Callable[[Record], dict[str, object]], mapper: TableMapper | None
+        self, terms: RowTerms, convert: Callable[[Record], dict[str, object]], mapper: TableMapper | None
     ) -> None:
         self._terms = terms
         self._convert = convert
         self._mapper = mapper
 
-    def part(self, piece: Piece) -> Part:
+    def part(self, piece: Piece) -> RowBatch:
         """Return the rows of a piece."""
         if isinstance(piece, TablePiece) and self._mapper is not None:
             return self._table(piece, self._mapper)
@@ -105,7 +105,7 @@ class _Reader:
                 return found
         return self._one_by_one(records_in(piece))
 
-    def _table(self, piece: TablePiece, mapper: TableMapper) -> Part:
+    def _table(self, piece: TablePiece, mapper: TableMapper) -> RowBatch:
         try:
             table, odd = mapper.map(piece.table)
             plain, index, odd = plain_rows(table, self._terms.accept, odd)
@@ -119,7 +119,7 @@ class _Reader:
         odd_piece = TablePiece(rows_of(piece.table, rows), piece.lines[rows], piece.refused)
         return self._joined(plain, piece.lines[index], records_in(odd_piece))
 
-    def _lines(self, piece: LinePiece) -> Part | None:
+    def _lines(self, piece: LinePiece) -> RowBatch | None:
         """Return the rows of lines that a kernel reads, None where it reads none."""
         found = plain_lines(piece.body, self._terms.accept)
         if found is None:
@@ -141,15 +141,15 @@ class _Reader:
             return batch, index, index[:0]
         return pick(batch, np.flatnonzero(~is_ahead)), index[~is_ahead], index[is_ahead]
 
-    def _joined(self, plain: EventBatch, lines: Lines, records: Sequence[tuple[int, Record | RowRefused]]) -> Part:
+    def _joined(self, plain: EventBatch, lines: Lines, records: Sequence[tuple[int, Record | RowRefused]]) -> RowBatch:
         """Return plain rows and records together, in the order of their lines."""
         if not records:
-            return Part(plain, [], lines)
+            return RowBatch(plain, [], lines)
         odd = self._one_by_one(records)
         batch, order = in_order(plain, lines.astype(np.int32), odd.batch, odd.lines.astype(np.int32))
-        return Part(batch, odd.refused, order.astype(np.int64))
+        return RowBatch(batch, odd.refused, order.astype(np.int64))
 
-    def _one_by_one(self, records: Sequence[tuple[int, Record | RowRefused]]) -> Part:
+    def _one_by_one(self, records: Sequence[tuple[int, Record | RowRefused]]) -> RowBatch:
         """Return the events of records, and what is refused."""
         lines: list[int] = []
         events: list[dict[str, object]] = []
@@ -171,7 +171,7 @@ class _Reader:
         keep = np.flatnonzero(~np.isin(decoded.event_index, ahead))
         batch = decoded.batch if not ahead else pick(decoded.batch, keep)
         row_lines = np.array(lines, dtype=np.int64)[decoded.event_index[keep]]
-        return Part(batch, sorted(refused, key=lambda each: each.line), row_lines)
+        return RowBatch(batch, sorted(refused, key=lambda each: each.line), row_lines)
 
     def _decoded(self, events: list[dict[str, object]]) -> Decoded:
         """Return the rows of events; text that is no UTF-8 is judged event by event."""

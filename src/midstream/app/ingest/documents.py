@@ -78,7 +78,7 @@ class _Known:
         self.state = _applied(self.state, (change,))
 
 
-class Documents:
+class ImportedDocuments:
     """The changes without a time of an import, against a log."""
 
     def __init__(self, picked: Callable[[Rows], EventBatch], rows: Rows, dated: Rows, key: IdKey) -> None:

@@ -13,7 +13,7 @@ from midstream.features.feature_values import PAGE, refusal, settings_of
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class ValueColumns:
     """Which column of the file is what."""
 
     id: str = "id"
@@ -40,7 +40,7 @@ def _option(field: str) -> str:
     return "--id" if field.endswith("_id") and "." not in field else "--value"
 
 
-def load_columns(folder: Path, name: str, loaded: Loaded) -> ColumnOptions:
+def load_columns(folder: Path, name: str, loaded: ValueColumns) -> ColumnOptions:
     """Return the import that sets values of a feature of a folder's configuration.
 
     Raises:

@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 
 from midstream.app.config.schema import Config
-from midstream.app.ingest.batches import Terms, read_parts
+from midstream.app.ingest.batches import RowTerms, read_parts
 from midstream.app.ingest.columns import ColumnOptions, unused_columns
-from midstream.app.ingest.ordering import PAGE, Plan, Spill, parts, plan_of
+from midstream.app.ingest.ordering import PAGE, ImportPlan, RowSpill, parts, plan_of
 from midstream.app.ingest.readers import open_rows
-from midstream.app.ingest.refusals import Refusals, Rejection
+from midstream.app.ingest.refusals import Refusals, ServerRejection
 from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.rejected_rows import RejectedRows
 from midstream.app.server_address import server_of
@@ -34,7 +34,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.import_runs import account_of, begin_run, close_run
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.ingest.writer import QUEUE_BYTES_MAX
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.log_completeness import survey_folder
 from midstream.engine.log_opening import open_log
 from midstream.engine.types import Outcome
@@ -139,7 +139,7 @@ class _Source:
     """What is imported, and who wants to know how far it is."""
 
     path: Path
-    terms: Terms
+    terms: RowTerms
     notify: Notify
     warn: Warn
     refusals: Refusals
@@ -176,11 +176,11 @@ def import_file(
     columns = columns or ColumnOptions()
     now_ms = Outside().clock()
     accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
-    source = _Source(path, Terms(columns, accept, now_ms), notify or _nobody, warn or _unwarned, Refusals())
+    source = _Source(path, RowTerms(columns, accept, now_ms), notify or _nobody, warn or _unwarned, Refusals())
     data = DataFolder(folder / DATA_NAME)
     new_id = _new_log_id()
     log_key = _log_key(data, new_id)
-    with Spill(data.root, path.name, _own_key(), log_key) as spill, RejectedRows(data) as rejected:
+    with RowSpill(data.root, path.name, _own_key(), log_key) as spill, RejectedRows(data) as rejected:
         read = _read(source, rejected, spill)
         into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
         plan, counts, url = _taken(into, spill, source)
@@ -239,7 +239,7 @@ def _log_key(data: DataFolder, new_id: bytes) -> IdKey:
     return id_key_of((known or identity_of(new_id, 0)).id_key)
 
 
-def _conflict_faults(spill: Spill, plan: Plan) -> tuple[Fault, ...]:
+def _conflict_faults(spill: RowSpill, plan: ImportPlan) -> tuple[Fault, ...]:
     """Return the first rows whose id is that of an event with other content."""
     first = plan.conflicts[:FAULTS_SHOWN]
     if not len(first):
@@ -253,7 +253,7 @@ def _conflict_faults(spill: Spill, plan: Plan) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
-def _read(source: _Source, rejected: RejectedRows, spill: Spill) -> _Read:
+def _read(source: _Source, rejected: RejectedRows, spill: RowSpill) -> _Read:
     """Read the whole file; what is no event goes to the rejected rows."""
     found = _Read()
     is_warned = False
@@ -302,7 +302,7 @@ def _told(columns: ColumnOptions) -> dict[str, str]:
     return {name: told[:_FILE_CHARS] for name, told in list(asked.items())[:_TOLD_MAX]}
 
 
-def _taken(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int], str]:
+def _taken(into: _Into, spill: RowSpill, source: _Source) -> tuple[ImportPlan, Mapping[int, int], str]:
     """Record what is new in the folder, or through the server that has it open; return the URL of that too."""
     try:
         return (*_into_folder(into, spill, source), "")
@@ -313,7 +313,7 @@ def _taken(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[in
         return (*_through_server(data, url, spill, source, into.config.server.bulk_message_bytes_max), url)
 
 
-def _into_folder(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapping[int, int]]:
+def _into_folder(into: _Into, spill: RowSpill, source: _Source) -> tuple[ImportPlan, Mapping[int, int]]:
     """Record what is new with an engine of our own."""
     data = DataFolder(into.folder / DATA_NAME)
     log = open_log(data, into.new_id, into.config.log.segment_bytes_max)
@@ -336,7 +336,7 @@ def _into_folder(into: _Into, spill: Spill, source: _Source) -> tuple[Plan, Mapp
     return plan, asyncio.run(_record_run(running, data, run, (new, len(plan.order)), source))
 
 
-def _opened_as(planned: tuple[str, LogPosition], into: _Into, options: EngineOptions) -> Running:
+def _opened_as(planned: tuple[str, LogPosition], into: _Into, options: EngineOptions) -> Instance:
     """Open a folder whose log is the planned one and ends there: what came since may be rows of this file.
 
     Raises:
@@ -359,7 +359,7 @@ def _opened_as(planned: tuple[str, LogPosition], into: _Into, options: EngineOpt
 
 
 async def _record_run(
-    running: Running,
+    running: Instance,
     data: DataFolder,
     run: ImportRun,
     rows: tuple["Iterator[EventBatch]", int],
@@ -383,7 +383,7 @@ async def _record_run(
         await running.stop()
 
 
-async def _record(running: Running, new: "Iterator[EventBatch]", total: int, source: _Source) -> Mapping[int, int]:
+async def _record(running: Instance, new: "Iterator[EventBatch]", total: int, source: _Source) -> Mapping[int, int]:
     """Record the new rows; return how many had each outcome."""
     counts: dict[int, int] = {}
     done = bytes_count = 0
@@ -424,8 +424,8 @@ def _bytes_of(batch: EventBatch) -> int:
 
 
 def _through_server(
-    data: DataFolder, url: str, spill: Spill, source: _Source, message_bytes_max: int
-) -> tuple[Plan, Mapping[int, int]]:
+    data: DataFolder, url: str, spill: RowSpill, source: _Source, message_bytes_max: int
+) -> tuple[ImportPlan, Mapping[int, int]]:
     """Record what is new through the server that has the folder open, which takes messages of so many bytes."""
     import httpx
 
@@ -455,7 +455,7 @@ class _Answer(msgspec.Struct, frozen=True):
     duplicates: int = 0
     rejected: int = 0
     conflicts: int = 0
-    rejections: tuple[Rejection, ...] = ()
+    rejections: tuple[ServerRejection, ...] = ()
 
 
 def _sent(client: "httpx.Client", batch: EventBatch, refusals: Refusals) -> dict[int, int]:

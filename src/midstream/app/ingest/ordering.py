@@ -22,7 +22,7 @@ from typing import IO, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.app.ingest.documents import Documents
+from midstream.app.ingest.documents import ImportedDocuments
 from midstream.core.errors import DiskFull, Fault, TooLarge
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Mask
@@ -50,7 +50,7 @@ Logged: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Keys:
+class RowKeys:
     """What is kept of each row, in the order of the file. All columns (n,)."""
 
     time_ms: NDArray[np.int64]
@@ -70,7 +70,7 @@ class Keys:
         return found
 
 
-class Spill:
+class RowSpill:
     """Rows of an import on disk. Use it in a ``with`` block."""
 
     def __init__(self, folder: Path, name: str, key: IdKey, log_key: IdKey) -> None:
@@ -89,7 +89,7 @@ class Spill:
         self.log_key = log_key
         self._rows: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed on exit
         self._text: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed on exit
-        self._keys: list[Keys] = []
+        self._keys: list[RowKeys] = []
         self._first: list[int] = [0]
         self._base: list[int] = [0]
         self._maps: tuple[mmap.mmap, mmap.mmap] | None = None
@@ -144,13 +144,13 @@ class Spill:
         kinds = batch.rows["kind"]
         is_act = (kinds != Kind.ITEM) & (kinds != Kind.USER)
         line = lines.astype(np.int32)
-        self._keys.append(Keys(own_time_ms(batch), prints.id_hash, prints.content, is_act, is_nameless, line))
+        self._keys.append(RowKeys(own_time_ms(batch), prints.id_hash, prints.content, is_act, is_nameless, line))
 
-    def keys(self) -> Keys:
+    def keys(self) -> RowKeys:
         """Return what was kept of each row; it is kept no longer."""
         held, self._keys = self._keys, []
         empty = np.empty(0, np.int64)
-        return Keys(
+        return RowKeys(
             np.concatenate([empty, *(each.time_ms for each in held)]),
             np.concatenate([empty.astype(np.uint64), *(each.id_hash for each in held)]),
             np.concatenate([empty.astype(np.uint32), *(each.content for each in held)]),
@@ -278,7 +278,7 @@ def _text_bytes(rows: NDArray[np.void]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class ImportPlan:
     """What is to be recorded, and how."""
 
     order: Rows
@@ -298,7 +298,7 @@ class Plan:
     """Items that the log has acts on, and that rows without a time are the first to describe."""
 
 
-def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) -> Plan:
+def plan_of(spill: RowSpill, logged: Logged, last_log_time_ms: int, now_ms: int) -> ImportPlan:
     """Return what is to be recorded of the rows that were read.
 
     Where every act has a time and none is older than the log's last event, rows go in by time and bring their log
@@ -314,7 +314,7 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
     keys = _told_apart(spill, spill.keys())
     standing = np.flatnonzero(keys.is_standing)
     dated = np.flatnonzero(~keys.is_act & (keys.time_ms > 0))
-    documents = Documents(spill.pick, standing, dated, spill.log_key)
+    documents = ImportedDocuments(spill.pick, standing, dated, spill.log_key)
     verdict = _verdicts(keys, documents.seen(logged), spill.key)
     verdict[standing[~documents.is_dated]] = NEW
     verdict[documents.known()] = KNOWN
@@ -331,7 +331,7 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
         if np.any(times[1:] < times[:-1]):
             order = order[np.argsort(times, kind="stable")]
     late = 0 if keeps else int(np.count_nonzero(fresh < now_ms - 86_400_000))
-    return Plan(
+    return ImportPlan(
         order,
         int(np.count_nonzero(verdict == KNOWN)),
         np.flatnonzero(verdict == CONFLICT),
@@ -343,7 +343,7 @@ def plan_of(spill: Spill, logged: Logged, last_log_time_ms: int, now_ms: int) ->
     )
 
 
-def _told_apart(spill: Spill, keys: Keys) -> Keys:
+def _told_apart(spill: RowSpill, keys: RowKeys) -> RowKeys:
     """Return the keys, further ones of equal rows under ids of their own: the second is the second in any order."""
     made = np.flatnonzero(keys.is_made)
     order = made[np.argsort(keys.id_hash[made], kind="stable")]
@@ -360,7 +360,7 @@ def _told_apart(spill: Spill, keys: Keys) -> Keys:
     return replace(keys, id_hash=id_hash)
 
 
-def _verdicts(keys: Keys, logged: Logged, key: IdKey) -> NDArray[np.uint8]:
+def _verdicts(keys: RowKeys, logged: Logged, key: IdKey) -> NDArray[np.uint8]:
     """Return for each row whether it is ``NEW``, ``KNOWN`` or in ``CONFLICT`` with one of the same id.
 
     Of rows of the import with the same id the first one is new at most. Rows without one are always new.
@@ -401,7 +401,7 @@ def own_time_ms(batch: EventBatch) -> NDArray[np.int64]:
     return found
 
 
-def parts(spill: Spill, plan: Plan, rows_max: int, bytes_max: int = BYTES_MAX) -> Iterator[EventBatch]:
+def parts(spill: RowSpill, plan: ImportPlan, rows_max: int, bytes_max: int = BYTES_MAX) -> Iterator[EventBatch]:
     """Yield the new rows in their order, some at a time, each part with its texts alone.
 
     Args:

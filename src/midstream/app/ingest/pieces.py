@@ -51,7 +51,7 @@ Piece: TypeAlias = TablePiece | LinePiece
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenFile:
     """An open file."""
 
     header: tuple[str, ...] | None

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from midstream.app.ingest.columns import PAGE, Record
 from midstream.app.ingest.csv_reader import csv_tables
-from midstream.app.ingest.pieces import CHUNK_ROWS, LinePiece, Opened, Piece, RowRefused, TablePiece
+from midstream.app.ingest.pieces import CHUNK_ROWS, LinePiece, OpenFile, Piece, RowRefused, TablePiece
 from midstream.core.errors import Fault, Invalid
 from midstream.events.arrow.columns import plain_of
 from midstream.events.arrow.views import without_inner_views, without_views
@@ -76,7 +76,7 @@ def header_of(path: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def open_rows(path: Path) -> Generator[Opened]:
+def open_rows(path: Path) -> Generator[OpenFile]:
     """Open a file, and close it at the end of the block.
 
     Raises:
@@ -165,7 +165,7 @@ class _Unpacked:
         return found
 
 
-def _parquet(file: BinaryIO) -> Opened:
+def _parquet(file: BinaryIO) -> OpenFile:
     parquet = pq.ParquetFile(file)
     header = tuple(parquet.schema_arrow.names)
 
@@ -173,10 +173,10 @@ def _parquet(file: BinaryIO) -> Opened:
         chosen = _chosen(header, columns)
         return _tables(parquet.iter_batches(CHUNK_ROWS, columns=chosen))  # pyright: ignore[reportUnknownMemberType]
 
-    return Opened(header, read, file.tell)
+    return OpenFile(header, read, file.tell)
 
 
-def _arrow(file: BinaryIO) -> Opened:
+def _arrow(file: BinaryIO) -> OpenFile:
     is_file = file.read(6) == b"ARROW1"
     file.seek(0)
     opens = pa.ipc.open_file if is_file else pa.ipc.open_stream
@@ -190,7 +190,7 @@ def _arrow(file: BinaryIO) -> Opened:
             return _tables(iter(opened))
         return _tables(opened.get_batch(at) for at in range(opened.num_record_batches))
 
-    return Opened(header, read, file.tell)
+    return OpenFile(header, read, file.tell)
 
 
 def _chosen(header: Sequence[str], columns: Sequence[str] | None) -> list[str]:
@@ -198,9 +198,9 @@ def _chosen(header: Sequence[str], columns: Sequence[str] | None) -> list[str]:
     return list(header) if columns is None else [name for name in header if name in columns] or list(header[:1])
 
 
-def _csv(text: BinaryIO, name: str, bytes_read: Callable[[], int]) -> Opened:
+def _csv(text: BinaryIO, name: str, bytes_read: Callable[[], int]) -> OpenFile:
     header, tables = csv_tables(text, name)
-    return Opened(header, lambda _: tables, bytes_read, has_types=False)
+    return OpenFile(header, lambda _: tables, bytes_read, has_types=False)
 
 
 def _tables(batches: Iterator[Batch]) -> Iterator[Piece]:
@@ -214,7 +214,7 @@ def _tables(batches: Iterator[Batch]) -> Iterator[Piece]:
             line += len(table)
 
 
-def _ndjson(text: BinaryIO, name: str, bytes_read: Callable[[], int]) -> Opened:
+def _ndjson(text: BinaryIO, name: str, bytes_read: Callable[[], int]) -> OpenFile:
     begin = text.read(BLOCK_BYTES)
     if begin.startswith(_WIDE_BOMS) or b"\0" in begin[:4]:
         raise Invalid((Fault(f"{name} line 1", "It is no UTF-8.", _RIGHT_LINE, PAGE),))
@@ -222,7 +222,7 @@ def _ndjson(text: BinaryIO, name: str, bytes_read: Callable[[], int]) -> Opened:
     if Path(name.lower().removesuffix(".gz")).suffix == ".json" and begin.lstrip().startswith(b"["):
         raise Invalid((Fault(f"{name} line 1", "It begins with [, as one JSON list of all.", _RIGHT_LINE, PAGE),))
     lines = _lines(begin, text)
-    return Opened(None, lambda _: lines, bytes_read)
+    return OpenFile(None, lambda _: lines, bytes_read)
 
 
 def _lines(begin: bytes, text: BinaryIO) -> Iterator[Piece]:

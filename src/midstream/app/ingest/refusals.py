@@ -23,7 +23,7 @@ _PLACE = re.compile(r"^(?:/events/|row |line )\d+:? ?/?")
 """Which event of a request it was: that says nothing of the file."""
 
 
-class Rejection(msgspec.Struct, frozen=True):
+class ServerRejection(msgspec.Struct, frozen=True):
     """An event that a server rejected, as its answer has it."""
 
     pointer: str = ""
@@ -58,7 +58,7 @@ class Refusals:
                 item = shown(event_at(batch, int(chosen[0])).item_id)
                 self._groups.add(Fault("item_id", f"{item} {came}", right, PAGE), len(chosen))
 
-    def add_answer(self, rejections: Sequence[Rejection]) -> None:
+    def add_answer(self, rejections: Sequence[ServerRejection]) -> None:
         """Count what a server named."""
         for each in rejections:
             where = _PLACE.sub("", each.pointer) or "event"

@@ -29,7 +29,7 @@ LAST_SEEN = "the one seen last"
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownFeature:
     """One feature with values of now for some items and a user."""
 
     feature: FeatureView
@@ -74,7 +74,9 @@ def outside_size(table: ExternalTable) -> Size:
     return Size(table.versions.byte_count, table.bytes_max)
 
 
-def show_feature(folder: Path, config: Config, name: str, user: str | None = None, items: Sequence[str] = ()) -> Shown:
+def show_feature(
+    folder: Path, config: Config, name: str, user: str | None = None, items: Sequence[str] = ()
+) -> ShownFeature:
     """Return one feature with examples.
 
     Args:
@@ -102,7 +104,7 @@ def show_feature(folder: Path, config: Config, name: str, user: str | None = Non
     candidates = Candidates(rows, (), np.empty(nothing, np.float32), np.empty(nothing, np.int32))
     values = read_or_stop(declared.block((name,)), moment, candidates, declared)
     ids = tuple(items) or tuple(fold.vocabulary.item_ids(rows))
-    return Shown(found, who, ids, tuple(tuple(row) for row in values.tolist()))
+    return ShownFeature(found, who, ids, tuple(tuple(row) for row in values.tolist()))
 
 
 def _served(folder: Path, config: Config) -> tuple[Fold, dict[str, Plan]]:

@@ -37,7 +37,7 @@ class ReportRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class OutcomeReport:
     """All rows, and what became of the events that name a request."""
 
     rows: tuple[ReportRow, ...]
@@ -52,7 +52,7 @@ class Report:
     """What columns of features are like among the newest served items, by name; empty while no server runs."""
 
 
-def report_of(folder: Path, config: Config) -> Report:
+def report_of(folder: Path, config: Config) -> OutcomeReport:
     """Return the report at the end of the log, whether a server runs or not. Cost: that of a start."""
     outcomes = state_of(folder, config, LogView(folder)).fold.outcomes
     rows = [
@@ -70,7 +70,7 @@ def report_of(folder: Path, config: Config) -> Report:
     ]
     rows.sort(key=lambda row: (row.placement, row.tier))
     live = live_columns(folder, config)
-    return Report(tuple(rows), outcomes.totals, len(outcomes), outcomes.waiting_count, live)
+    return OutcomeReport(tuple(rows), outcomes.totals, len(outcomes), outcomes.waiting_count, live)
 
 
 def live_columns(folder: Path, config: Config) -> Mapping[str, LiveColumn]:
@@ -98,7 +98,7 @@ class _Live(msgspec.Struct, frozen=True):
     live: Mapping[str, LiveColumn] = {}
 
 
-def feature_table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
+def feature_table(report: OutcomeReport) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
     """Return names of columns and rows of features for people, what drifted most first."""
     ordered = sorted(report.features.items(), key=lambda each: (*_from_the_farthest(each[1]), each[0]))
     rows = [
@@ -121,7 +121,7 @@ def _short(number: float | None) -> str:
     return "–" if number is None else f"{number:.4g}"
 
 
-def report_table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
+def report_table(report: OutcomeReport) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
     """Return names of columns and rows for people: rates in percent, of the actions that came at all."""
     actions = [
         name for name in (report.rows[0].acted if report.rows else ()) if any(row.acted[name] for row in report.rows)

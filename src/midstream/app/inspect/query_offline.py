@@ -27,7 +27,7 @@ _SEED = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answered:
+class OfflineAnswer:
     """What was answered, with all that led to it."""
 
     served: Served
@@ -45,7 +45,7 @@ class Answered:
     """What of the models of the placement does not answer, and why."""
 
 
-def ask_folder(folder: Path, config: Config, ask: Ask) -> Answered:
+def ask_folder(folder: Path, config: Config, ask: Ask) -> OfflineAnswer:
     """Answer one question from a folder's log.
 
     Raises:
@@ -59,19 +59,19 @@ def ask_folder(folder: Path, config: Config, ask: Ask) -> Answered:
     return replace(ask_fold(view.fold, view.plans[ask.placement], ask), concerns=concerns)
 
 
-def why_of(answered: Answered, items: Sequence[str] = ()) -> SlateWhy:
+def why_of(answered: OfflineAnswer, items: Sequence[str] = ()) -> SlateWhy:
     """Return why an answer is what it is, and all of some items; the state must stand where it stood then."""
     served, plan = answered.served, answered.plan
     return explain_with(served, plan, answered.fold.moment(served.query, plan.models), items)
 
 
-def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> Answered:
+def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
     """Answer one question from a state at rest. Runs an event loop of its own, so call it where none runs."""
     query = query_of(ask, plan, "", _SEED, Outside().clock())
     served = asyncio.run(recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S))
     chosen = served.selection.chosen
     rows: list[list[int]] = served.candidates.source_rank[chosen].tolist()
-    return Answered(
+    return OfflineAnswer(
         served=served,
         fold=fold,
         item_ids=tuple(fold.vocabulary.item_ids(served.candidates.item_index[chosen])),

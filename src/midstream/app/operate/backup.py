@@ -56,14 +56,14 @@ ALIVE = frozenset({"lock", "history.lock", "server.url"})
 _UNFINISHED = (".new", ".part", ".writing")
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BackupFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file of a backup."""
 
     bytes: int
     sha256: str
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BackupManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a backup holds."""
 
     format_version: int
@@ -77,7 +77,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """After the last event."""
     log_time_ms: int
     """Of the last event."""
-    files: dict[str, Entry]
+    files: dict[str, BackupFile]
     """By path in the folder, with ``/``."""
     checksum: str = ""
     """xxh3-128 of all the others."""
@@ -155,7 +155,7 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
     )
 
 
-def _copy(folder: Path, sink: _Sink, notify: Notify) -> Manifest:
+def _copy(folder: Path, sink: _Sink, notify: Notify) -> BackupManifest:
     data = DataFolder(folder / DATA_NAME)
     log = data.log
     survey = survey_folder(data, RealDisk())
@@ -189,7 +189,7 @@ class _Copier:
     def __init__(self, sink: _Sink, notify: Callable[[int], None]) -> None:
         self._sink = sink
         self._notify = notify
-        self._files: dict[str, Entry] = {}
+        self._files: dict[str, BackupFile] = {}
 
     def add(self, each: "_Planned", file: IO[bytes]) -> None:
         """Copy a file.
@@ -202,7 +202,7 @@ class _Copier:
         self._sink.add(each.name, reader, size)  # type: ignore[arg-type]  # it reads, which is all that is asked for
         if reader.left:
             raise FileNotFoundError(each.name)
-        self._files[each.name] = Entry(size, reader.digest.hexdigest())
+        self._files[each.name] = BackupFile(size, reader.digest.hexdigest())
         self._notify(len(self._files))
 
     def add_unit(self, unit: _Unit) -> None:
@@ -210,9 +210,9 @@ class _Copier:
         for each, file in unit:
             self.add(each, file)
 
-    def finish(self, survey: Survey) -> Manifest:
+    def finish(self, survey: Survey) -> BackupManifest:
         """Write the manifest; return it."""
-        bare = Manifest(
+        bare = BackupManifest(
             FORMAT_VERSION,
             version("midstream"),
             survey.log_id,
@@ -228,7 +228,7 @@ class _Copier:
         return manifest
 
 
-def checksum_of(manifest: Manifest) -> str:
+def checksum_of(manifest: BackupManifest) -> str:
     """Return the checksum that belongs into a manifest."""
     return xxhash.xxh3_128_hexdigest(msgspec.json.encode(msgspec.structs.replace(manifest, checksum="")))
 

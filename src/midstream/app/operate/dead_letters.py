@@ -13,7 +13,7 @@ from midstream.app.server_refusals import reason_of
 from midstream.core.errors import FolderLocked, NotFound, StoreUnavailable
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, read_letters
 from midstream.events.disk import RealDisk
 from midstream.events.wire import Limits
@@ -71,7 +71,7 @@ def resend(folder: Path, config: Config, numbers: Sequence[int]) -> Retried:
     return asyncio.run(_with_engine(folder, running, wanted))
 
 
-async def _with_engine(folder: Path, running: Running, numbers: Sequence[int]) -> Retried:
+async def _with_engine(folder: Path, running: Instance, numbers: Sequence[int]) -> Retried:
     """Record the letters of these numbers with an engine that was opened for it."""
     letters = DeadLetters(DataFolder(folder / DATA_NAME).dead_letters, RealDisk())
     await running.start()

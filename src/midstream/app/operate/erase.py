@@ -18,7 +18,7 @@ from midstream.app.server_address import server_of
 from midstream.app.server_refusals import reason_of
 from midstream.core.errors import ErasuresFull, FolderLocked, RewriteFailed, StoreUnavailable
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.pending_erasures import require_user_id
 from midstream.engine.types import ErasureDue
 
@@ -31,7 +31,7 @@ ANSWER_S_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasedUser:
     """A user who is forgotten."""
 
     user_id: str
@@ -41,7 +41,7 @@ class Erased:
     """When every file is to be without the user at the latest, ISO 8601."""
 
 
-def erase_users(folder: Path, config: Config, user_ids: Sequence[str], *, now: bool = False) -> Sequence[Erased]:
+def erase_users(folder: Path, config: Config, user_ids: Sequence[str], *, now: bool = False) -> Sequence[ErasedUser]:
     """Erase users one after another. Durable and applied on return.
 
     Args:
@@ -68,15 +68,15 @@ def erase_users(folder: Path, config: Config, user_ids: Sequence[str], *, now: b
         return _through_server(url, user_ids, now=now)
 
 
-async def _with_engine(opened: Callable[[], Running], user_ids: Sequence[str], *, now: bool) -> Sequence[Erased]:
+async def _with_engine(opened: Callable[[], Instance], user_ids: Sequence[str], *, now: bool) -> Sequence[ErasedUser]:
     running = opened()
     await running.start()
     try:
-        found: list[Erased] = []
+        found: list[ErasedUser] = []
         for user_id in user_ids:
             due = await _erase(running, user_id)
             by = datetime.fromtimestamp(due.erase_by_ms / 1_000, UTC).isoformat(timespec="seconds")
-            found.append(Erased(user_id, due.ids_count, by.replace("+00:00", "Z")))
+            found.append(ErasedUser(user_id, due.ids_count, by.replace("+00:00", "Z")))
         if now and running.eraser is not None:
             await running.eraser.carry_out()
         return found
@@ -84,7 +84,7 @@ async def _with_engine(opened: Callable[[], Running], user_ids: Sequence[str], *
         await running.stop()
 
 
-async def _erase(running: Running, user_id: str) -> ErasureDue:
+async def _erase(running: Instance, user_id: str) -> ErasureDue:
     """Erase one user; where as many wait as may, carry those out first."""
     try:
         return await running.engine.erase(user_id)
@@ -102,10 +102,10 @@ class _Answer(msgspec.Struct, frozen=True):
     erase_by: str
 
 
-def _through_server(url: str, user_ids: Sequence[str], *, now: bool) -> Sequence[Erased]:
+def _through_server(url: str, user_ids: Sequence[str], *, now: bool) -> Sequence[ErasedUser]:
     import httpx
 
-    found: list[Erased] = []
+    found: list[ErasedUser] = []
     with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
         for user_id in user_ids:
             try:
@@ -117,7 +117,7 @@ def _through_server(url: str, user_ids: Sequence[str], *, now: bool) -> Sequence
                 message = f"{url} answered {answer.status_code}: {reason_of(answer)}. {len(found)} were erased"
                 raise StoreUnavailable(message)
             told = msgspec.json.decode(answer.content, type=_Answer)
-            found.append(Erased(user_id, told.ids_count, told.erase_by))
+            found.append(ErasedUser(user_id, told.ids_count, told.erase_by))
         if now:
             _run_there(client)
     return found

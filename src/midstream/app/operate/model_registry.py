@@ -18,7 +18,7 @@ from midstream.app.server_address import server_of
 from midstream.app.server_refusals import reason_of
 from midstream.core.errors import Fault, FolderLocked, ModelUnfit, NotFound, StoreUnavailable
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.models.views import ModelView, compared, model_view, model_views
 from midstream.events.file_modes import make_folder
 from midstream.integrations.mlflow import SCHEME, fetch
@@ -106,7 +106,7 @@ def promote(folder: Path, config: Config, name: str, version: str = "", alias: s
         StoreUnavailable: The server that has it open refused or did not answer.
     """
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await running.champions.promote(name, version, alias)
 
     return _changed(folder, config, name, work, "promote", {"version": version, "alias": alias})
@@ -115,7 +115,7 @@ def promote(folder: Path, config: Config, name: str, version: str = "", alias: s
 def rollback(folder: Path, config: Config, name: str, alias: str = "champion") -> ModelView:
     """Let an alias of a model stand for what it stood for before; raises as ``promote`` does."""
 
-    async def work(running: Running) -> None:
+    async def work(running: Instance) -> None:
         await running.champions.rollback(name, alias)
 
     return _changed(folder, config, name, work, "rollback", {"alias": alias})
@@ -182,7 +182,7 @@ def _changed(
     folder: Path,
     config: Config,
     name: str,
-    work: Callable[[Running], Awaitable[None]],
+    work: Callable[[Instance], Awaitable[None]],
     verb: str,
     body: Mapping[str, str],
 ) -> ModelView:
@@ -196,7 +196,7 @@ def _changed(
 
 
 async def _with_engine(
-    folder: Path, config: Config, name: str, work: Callable[[Running], Awaitable[None]]
+    folder: Path, config: Config, name: str, work: Callable[[Instance], Awaitable[None]]
 ) -> ModelView:
     running = open_running(folder, config)
     await running.start()

@@ -28,8 +28,8 @@ from midstream.core.errors import (
     StoreUnavailable,
 )
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
-from midstream.engine.placements.placing import PAGE, Known, Said
+from midstream.engine.instance import Instance
+from midstream.engine.placements.placing import PAGE, KnownPlacements, Said
 from midstream.engine.placements.views import PlacementDetail
 from midstream.engine.tokens import position_token
 from midstream.serving.http.parsing import invalid_value, path_of
@@ -132,7 +132,7 @@ def set_placement(folder: Path, config: Config, name: str, told: object, said: S
         StoreUnavailable: The server that has it open refused or did not answer.
     """
 
-    async def work(running: Running) -> PlacementDetail:
+    async def work(running: Instance) -> PlacementDetail:
         return await running.placing.put(name, told, said)
 
     body = {"placement": told, "author": said.author, "note": said.note, "if_version": said.if_version}
@@ -146,7 +146,7 @@ def remove_placement(folder: Path, config: Config, name: str, said: Said) -> Pla
         NotFound: It is not set.
     """
 
-    async def work(running: Running) -> PlacementDetail:
+    async def work(running: Instance) -> PlacementDetail:
         return await running.placing.remove(name, said)
 
     query = {"author": said.author, "note": said.note, "if_version": said.if_version}
@@ -171,7 +171,7 @@ def preview_placement(
     if sent is not None:
         return msgspec.json.decode(sent, type=PreviewSlates)
 
-    async def work(running: Running) -> PreviewSlates:
+    async def work(running: Instance) -> PreviewSlates:
         found = await running.placing.preview(name, told, ask_of(question, name))
         today = None if found.today is None else slate_of(found.today, None)
         return PreviewSlates(slate_of(found.answer, None), today)
@@ -179,18 +179,18 @@ def preview_placement(
     return asyncio.run(_with_engine(folder, config, work))
 
 
-def _known(folder: Path, config: Config) -> Known:
+def _known(folder: Path, config: Config) -> KnownPlacements:
     log = LogView(folder)
     service, fold = served_of(folder, config, log)
     parts = placement_parts(folder, DataFolder(folder / DATA_NAME))
     generation = log.identity.generation
-    return Known(service, service.plans, fold.placements, parts, lambda at: position_token(generation, at))
+    return KnownPlacements(service, service.plans, fold.placements, parts, lambda at: position_token(generation, at))
 
 
 def _changed(
     folder: Path,
     config: Config,
-    work: Callable[[Running], Awaitable[PlacementDetail]],
+    work: Callable[[Instance], Awaitable[PlacementDetail]],
     ask: Callable[[], bytes | None],
 ) -> PlacementDetail:
     """Change what nobody has open ourselves, else ask the server that has."""
@@ -203,7 +203,7 @@ def _changed(
         return msgspec.json.decode(told, type=PlacementDetail)
 
 
-async def _with_engine(folder: Path, config: Config, work: Callable[[Running], Awaitable[T]]) -> T:
+async def _with_engine(folder: Path, config: Config, work: Callable[[Instance], Awaitable[T]]) -> T:
     running = open_running(folder, config)
     await running.start()
     try:

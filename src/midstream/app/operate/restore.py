@@ -18,8 +18,8 @@ from midstream.app.operate.backup import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     PAGE,
-    Entry,
-    Manifest,
+    BackupFile,
+    BackupManifest,
     checksum_of,
     sync_tree,
     write_file,
@@ -88,7 +88,7 @@ def restore(source: Path, folder: Path, notify: Notify = nobody) -> Restored:
     return Restored(manifest.log_position, len(manifest.files), total)
 
 
-def _make_empty(folder: Path, manifest: Manifest) -> None:
+def _make_empty(folder: Path, manifest: BackupManifest) -> None:
     """Remove what a restore left behind that was killed, and nothing else.
 
     Raises:
@@ -104,7 +104,7 @@ def _make_empty(folder: Path, manifest: Manifest) -> None:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _is_as_in(manifest: Manifest, path: Path) -> bool:
+def _is_as_in(manifest: BackupManifest, path: Path) -> bool:
     """Return whether a file is one that lies at the top of a backup, byte for byte."""
     entry = manifest.files.get(path.name)
     return entry is not None and path.is_file() and _entry_of(path) == entry
@@ -120,7 +120,7 @@ def _name(work: Path, folder: Path) -> None:
         undo.pop_all()
 
 
-def _put(source: _Source, manifest: Manifest, name: str, work: Path) -> None:
+def _put(source: _Source, manifest: BackupManifest, name: str, work: Path) -> None:
     """Copy one file and compare what was written."""
     _require_own(name)
     path = PurePosixPath(name)
@@ -148,13 +148,13 @@ def _require_own(name: str) -> None:
         raise _not_whole(f"The manifest names {name[:_SHOWN_CHARACTERS]!r}, which no backup has.")
 
 
-def _entry_of(path: Path) -> Entry:
+def _entry_of(path: Path) -> BackupFile:
     with path.open("rb") as file:
         digest = file_digest(file, "sha256")
-        return Entry(file.tell(), digest.hexdigest())
+        return BackupFile(file.tell(), digest.hexdigest())
 
 
-def _require_sound(work: Path, manifest: Manifest, source: Path) -> None:
+def _require_sound(work: Path, manifest: BackupManifest, source: Path) -> None:
     log = DataFolder(work / DATA_NAME).log
     survey = survey_log(log, RealDisk(), thorough=True)
     if survey.damage is not None:
@@ -176,10 +176,10 @@ def _begin_generation(work: Path) -> None:
     snapshots.carry_over(data.snapshots, before, identity)
 
 
-def _manifest(source: _Source, path: Path) -> Manifest:
+def _manifest(source: _Source, path: Path) -> BackupManifest:
     try:
         with source.open(MANIFEST_NAME) as file:
-            manifest = msgspec.json.decode(file.read(), type=Manifest)
+            manifest = msgspec.json.decode(file.read(), type=BackupManifest)
     except (KeyError, FileNotFoundError, msgspec.MsgspecError, ValueError) as error:
         raise _not_whole(f"{path} has no {MANIFEST_NAME} that can be read: {error}") from error
     if manifest.checksum != checksum_of(manifest):

@@ -14,13 +14,13 @@ from midstream.app.ingest.pieces import CHUNK_ROWS
 from midstream.app.ingest.readers import TABLE_TEXT_BYTES_MAX
 from midstream.app.opening import Outside, config_of
 from midstream.app.point_in_time.files import table_format, write_tables
-from midstream.app.point_in_time.lookup import Answers, AsOfOptions, Past, answer
+from midstream.app.point_in_time.lookup import AsOfOptions, LookupRows, Past, answer
 from midstream.app.point_in_time.request_columns import PAGE
-from midstream.app.point_in_time.requests import Asked, of_batches, of_file
+from midstream.app.point_in_time.requests import OrderedRequests, of_batches, of_file
 from midstream.app.point_in_time.served_requests import ServedCounts, of_served, served_range
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.child_process import Notify, nobody
-from midstream.evaluation.metrics.feature_statistics import Gathered
+from midstream.evaluation.metrics.feature_statistics import StreamingStatistics
 from midstream.events.arrow.views import without_inner_views, without_views
 from midstream.events.loose_arrow import Batch, pa
 
@@ -34,11 +34,11 @@ class AsOfSummary:
     served: ServedCounts | None = None
     """What was found of served records; None = others were asked about."""
     as_logged: tuple[str, ...] = ()
-    """Columns that hold what was kept with served slates; see ``Answers``."""
+    """Columns that hold what was kept with served slates; see ``LookupRows``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LookupRequest:
     """What the command is asked for."""
 
     questions: Path | None
@@ -53,7 +53,7 @@ class Wanted:
     options: AsOfOptions
 
 
-def write_answers(folder: Path, wanted: Wanted, notify: Notify = nobody) -> AsOfSummary:
+def write_answers(folder: Path, wanted: LookupRequest, notify: Notify = nobody) -> AsOfSummary:
     """Write the features of what is asked about to a file, which appears when it is whole.
 
     Raises:
@@ -75,13 +75,13 @@ def write_answers(folder: Path, wanted: Wanted, notify: Notify = nobody) -> AsOf
             bounds = served_range(wanted.served or "..", Outside().clock())
             asked, counts = of_served(past, bounds, stack, place)
         answers = answer(past, asked, replace(wanted.options, place=place), notify)
-        gathered = Gathered(past.block(wanted.options.features).names)
+        gathered = StreamingStatistics(past.block(wanted.options.features).names)
         rows = write_tables(wanted.out, chosen, answers.schema, noting(answers.batches, gathered))
         gathered.statistics().write(statistics_path(wanted.out))
         return AsOfSummary(len(asked.order), rows, counts, answers.as_logged if counts is not None else ())
 
 
-def _refuse_replacing(wanted: Wanted) -> None:
+def _refuse_replacing(wanted: LookupRequest) -> None:
     """Raise ``Invalid`` where what is read would be replaced by what is written."""
     for read in (wanted.questions, wanted.config):
         if read is not None and read.resolve() in {wanted.out.resolve(), statistics_path(wanted.out).resolve()}:
@@ -94,7 +94,7 @@ def statistics_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.statistics.json")
 
 
-def noting(batches: Iterator[Batch], gathered: Gathered) -> Iterator[Batch]:
+def noting(batches: Iterator[Batch], gathered: StreamingStatistics) -> Iterator[Batch]:
     """Yield the batches, and gather what their features are like."""
     for batch in batches:
         columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in gathered.names]
@@ -142,7 +142,7 @@ def _past(folder: str | Path, config: Config | str | Path | None) -> Past:
     return past_of(Path(folder), None if config is None else Path(config))
 
 
-def _table(past: Past, asked: Asked, features: Sequence[str] | None) -> Any:  # noqa: ANN401  as above
+def _table(past: Past, asked: OrderedRequests, features: Sequence[str] | None) -> Any:  # noqa: ANN401  as above
     names = None if features is None else tuple(features)
-    found: Answers = answer(past, asked, AsOfOptions(names, in_input_order=True))
+    found: LookupRows = answer(past, asked, AsOfOptions(names, in_input_order=True))
     return pa.Table.from_batches(list(found.batches), schema=found.schema)

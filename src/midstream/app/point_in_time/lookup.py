@@ -22,8 +22,8 @@ from midstream.app.config_history import settings_of
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import DATA_NAME, loaded_state
 from midstream.app.point_in_time.request_columns import PAGE
-from midstream.app.point_in_time.requests import Asked, Chunk
-from midstream.app.point_in_time.spill import Spill
+from midstream.app.point_in_time.requests import Chunk, OrderedRequests
+from midstream.app.point_in_time.spill import RecordBatchSpill
 from midstream.app.wiring import declarations
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
@@ -34,7 +34,7 @@ from midstream.engine.ingest.log_reader import batches
 from midstream.engine.snapshots import compactions
 from midstream.engine.snapshots.base_state import is_counted
 from midstream.events.loose_arrow import Batch, Schema, pa
-from midstream.features.as_of import Answer, Cursor, Handover, Read, as_of
+from midstream.features.as_of import FoldCursor, Handover, PointInTimeAnswer, Read, as_of
 from midstream.features.declarations import Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds.kinds import KnnScore, PairScore
@@ -67,7 +67,7 @@ class AsOfOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class LookupRows:
     """A table of answers as it comes: a row for each item of each question."""
 
     schema: Schema
@@ -155,7 +155,7 @@ class Past:
         until: LogPosition | None = None,
         *,
         everything: bool = False,
-    ) -> Cursor:
+    ) -> FoldCursor:
         """Return a fold that stands at or before a log position and can be led to the log's end.
 
         Args:
@@ -166,7 +166,7 @@ class Past:
         """
         log, eras = self.log, self.eras
         if log.reader is None:
-            return Cursor(Fold(eras.current), ())
+            return FoldCursor(Fold(eras.current), ())
         reader = log.reader
         total = log.end if until is None else until
 
@@ -185,7 +185,7 @@ class Past:
         if before < eras.since:
             ((_, last), *_) = log.read(LogPosition(eras.since - 1), 1)
             handover = Handover(eras.since, int(last.rows["log_time_ms"][0]), begun)
-        return Cursor(*begun(before), handover)
+        return FoldCursor(*begun(before), handover)
 
     def _unread(self) -> frozenset[type]:
         """Return the tables that no declared feature reads."""
@@ -205,7 +205,7 @@ class Past:
         return LogPosition(low)
 
 
-def answer(past: Past, asked: Asked, options: AsOfOptions, notify: Notify = nobody) -> Answers:
+def answer(past: Past, asked: OrderedRequests, options: AsOfOptions, notify: Notify = nobody) -> LookupRows:
     """Return the answers to questions.
 
     Args:
@@ -240,8 +240,8 @@ def answer(past: Past, asked: Asked, options: AsOfOptions, notify: Notify = nobo
             yield table_of(chunk, answers, schema)
 
     if options.in_input_order and not asked.is_in_order:
-        return Answers(schema, _in_input_order(rows(), schema, asked, options.place), as_logged)
-    return Answers(schema, rows(), as_logged)
+        return LookupRows(schema, _in_input_order(rows(), schema, asked, options.place), as_logged)
+    return LookupRows(schema, rows(), as_logged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class Logged:
     config_hash: str
     """By which the names mean what they mean here."""
 
-    def put(self, answer: Answer, record: ServedRecord) -> Answer:
+    def put(self, answer: PointInTimeAnswer, record: ServedRecord) -> PointInTimeAnswer:
         """Return an answer with the kept values of its slate, NaN where none were kept."""
         values, kept = answer.values.copy(), record.features
         failed = any(each.component == FEATURES for each in record.failures)
@@ -269,7 +269,7 @@ class Logged:
         return replace(answer, values=values)
 
 
-def cursor_for(past: Past, asked: Asked, notify: Notify) -> Cursor:
+def cursor_for(past: Past, asked: OrderedRequests, notify: Notify) -> FoldCursor:
     """Return a fold at or before the first question, or say that the log does not hold what is asked about."""
     first, last = asked.first, asked.last
     log = past.log
@@ -290,7 +290,7 @@ def cursor_for(past: Past, asked: Asked, notify: Notify) -> Cursor:
     return past.cursor(positions[0], notify, positions[1])
 
 
-def _named(asked: Asked, key: int) -> str:
+def _named(asked: OrderedRequests, key: int) -> str:
     return f"time {key}" if asked.by_time else f"log position {key}"
 
 
@@ -299,7 +299,7 @@ def _since(past: Past) -> str:
     return f"log time {int(batch.rows['log_time_ms'][0])}"
 
 
-def _schema_of(asked: Asked, names: Sequence[str]) -> Schema:
+def _schema_of(asked: OrderedRequests, names: Sequence[str]) -> Schema:
     """Return the columns of answers.
 
     Raises:
@@ -316,7 +316,7 @@ def _schema_of(asked: Asked, names: Sequence[str]) -> Schema:
     return pa.schema(fields)
 
 
-def table_of(chunk: Chunk, answers: Sequence[Answer], schema: Schema) -> Batch:
+def table_of(chunk: Chunk, answers: Sequence[PointInTimeAnswer], schema: Schema) -> Batch:
     """Return the answers to a chunk of questions as a table, a row an item."""
     counts = np.array([len(each.item_index) for each in answers], dtype=np.int64)
     question = np.repeat(np.arange(len(answers)), counts)
@@ -336,9 +336,11 @@ def table_of(chunk: Chunk, answers: Sequence[Answer], schema: Schema) -> Batch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _in_input_order(rows: Iterator[Batch], schema: Schema, asked: Asked, place: Path | None) -> Iterator[Batch]:
+def _in_input_order(
+    rows: Iterator[Batch], schema: Schema, asked: OrderedRequests, place: Path | None
+) -> Iterator[Batch]:
     """Lay all answers on disk, then yield them in the order in which the questions came."""
-    with Spill(schema, place) as spill:
+    with RecordBatchSpill(schema, place) as spill:
         for batch in rows:
             spill.write(batch)
         counts = asked.counts[asked.order]

@@ -14,7 +14,7 @@ from midstream.engine.child_process import Notify, nobody
 from midstream.engine.erasure.log_rewrite import receipts
 from midstream.engine.folder import DataFolder
 from midstream.events.served_body import ServedBody
-from midstream.features.as_of import Answer, as_of
+from midstream.features.as_of import PointInTimeAnswer, as_of
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.parity import ColumnParity, Parity, comparable
 from midstream.ranking.plan import FEATURES
@@ -122,7 +122,7 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
 
 
 def compare(
-    parity: Parity, record: ServedRecord, answer: Answer, names: Sequence[str], declared: Declarations = NONE
+    parity: Parity, record: ServedRecord, answer: PointInTimeAnswer, names: Sequence[str], declared: Declarations = NONE
 ) -> None:
     """Compare the columns that a record and the answer have in common, less those of features that failed then.
 

@@ -26,10 +26,10 @@ from midstream.core.nearest import nearest
 from midstream.core.types import Candidates, Failure, Index, LogPosition, Moment, Query, Score, TimestampMs
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.ingest.log_reader import batches
-from midstream.evaluation.metrics.feature_statistics import Gathered
+from midstream.evaluation.metrics.feature_statistics import StreamingStatistics
 from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.schema import Event, event_at
-from midstream.features.as_of import Cursor
+from midstream.features.as_of import FoldCursor
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds.kinds import impression_features
 from midstream.ranking.apply_filters import sift
@@ -38,7 +38,7 @@ from midstream.ranking.frame import merge, ranks_of, read_or_stop, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan, ReadsModels
 from midstream.ranking.scorers.blend import Blend
-from midstream.state.ids.event_ids import Admission, EventIds
+from midstream.state.ids.event_ids import EventAdmission, EventIds
 
 PAGE = "docs/feedback.md"
 PLACE = "blend.place"
@@ -91,7 +91,7 @@ class ReplayCounts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Group:
+class CandidateGroup:
     """The candidates of one act, the item that was acted on among them."""
 
     event: Event
@@ -126,7 +126,7 @@ def write_replay_examples(
     block = past.block([name for name in declared.names if name not in counts.features])
     groups = replay_groups(past, folder, block, wanted, counts, notify)
     schema = _schema_of(block, source_columns(replayed_plan(past, folder, wanted.placement)[0]))
-    gathered = Gathered(block.names)
+    gathered = StreamingStatistics(block.names)
     counts.rows = write_tables(out, chosen, schema, noting(_tables(groups, schema), gathered))
     gathered.statistics().write(statistics_path(out))
     return counts
@@ -139,7 +139,7 @@ def replay_groups(
     wanted: ReplayWanted,
     counts: ReplayCounts,
     notify: Notify = nobody,
-) -> Iterator[Group]:
+) -> Iterator[CandidateGroup]:
     """Return the groups of a replay as they come; ``counts`` is written meanwhile.
 
     Raises:
@@ -188,7 +188,9 @@ def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: Repla
     stop = log.end if bounds.stop is None else min(log.end, bounds.stop)
     for first, batch in batches(log.read, log.begin, LogPosition(max(stop, log.begin))):
         times = batch.rows["log_time_ms"].astype(np.int64)
-        is_act = (ids.admit(ids.fingerprints(batch), times) == Admission.NEW) & (batch.rows["kind"] == Kind.INTERACTION)
+        is_act = (ids.admit(ids.fingerprints(batch), times) == EventAdmission.NEW) & (
+            batch.rows["kind"] == Kind.INTERACTION
+        )
         is_act &= first + np.arange(len(batch)) >= bounds.first
         is_act &= (times >= (bounds.since_ms or 0)) & (times < (bounds.until_ms or np.iinfo(np.int64).max))
         for index in np.flatnonzero(is_act).tolist():
@@ -202,12 +204,12 @@ def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: Repla
 
 
 def _groups(
-    cursor: Cursor,
+    cursor: FoldCursor,
     acts: Iterator[tuple[int, Event]],
     reads: tuple[Plan, DeclaredFeatures, FirstAttributes],
     wanted: ReplayWanted,
     counts: ReplayCounts,
-) -> Iterator[Group]:
+) -> Iterator[CandidateGroup]:
     """Yield the group of each act whose item is among the candidates."""
     plan, block, first = reads
     for position, event in acts:
@@ -236,7 +238,7 @@ def _groups(
         weight = np.where(label > 0, 1.0, stands_for).astype(np.float32)
         values = read_or_stop(block, moment, candidates, plan.declared)
         place, said = _places(plan, candidates), said_by(plan, candidates)
-        yield Group(event, position, list(ids), label, weight, values, said, place)
+        yield CandidateGroup(event, position, list(ids), label, weight, values, said, place)
 
 
 def source_columns(plan: Plan) -> tuple[str, ...]:
@@ -307,9 +309,9 @@ def _schema_of(block: DeclaredFeatures, said: tuple[str, ...]) -> Schema:
     return pa.schema([*own, *((name, pa.float32()) for name in (*block.names, *said))])
 
 
-def _tables(groups: Iterator[Group], schema: Schema) -> Iterator[Batch]:
+def _tables(groups: Iterator[CandidateGroup], schema: Schema) -> Iterator[Batch]:
     """Yield groups as tables of about ``ROWS`` rows."""
-    held: list[Group] = []
+    held: list[CandidateGroup] = []
     rows, first = 0, 0
     for group in groups:
         held.append(group)
@@ -321,7 +323,7 @@ def _tables(groups: Iterator[Group], schema: Schema) -> Iterator[Batch]:
         yield _table(held, first, schema)
 
 
-def _table(groups: list[Group], first: int, schema: Schema) -> Batch:
+def _table(groups: list[CandidateGroup], first: int, schema: Schema) -> Batch:
     counts = [len(each.item_ids) for each in groups]
     number = pa.array(np.repeat(np.arange(len(groups)), counts))
     values = np.ascontiguousarray(np.concatenate([np.hstack((each.values, each.said)) for each in groups]).T)

@@ -34,7 +34,7 @@ _BETWEEN = "|"
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class RequestColumns:
     """What the columns of one table are."""
 
     name: str
@@ -89,7 +89,7 @@ class Columns:
         return found
 
 
-def columns_of(batch: Batch, name: str, *, has_types: bool) -> Columns:
+def columns_of(batch: Batch, name: str, *, has_types: bool) -> RequestColumns:
     """Return what the columns of a table are, by its first rows.
 
     Raises:
@@ -108,7 +108,7 @@ def columns_of(batch: Batch, name: str, *, has_types: bool) -> Columns:
     if faults:
         raise Invalid(tuple(faults))
     placed = "log_position" in names and batch.column("log_position").null_count < len(batch)
-    return Columns(name, names, "log_position" if placed else "time", has_types)
+    return RequestColumns(name, names, "log_position" if placed else "time", has_types)
 
 
 def _is_own(name: str) -> bool:
@@ -218,7 +218,7 @@ def _listed(text: str | None, name: str, row: int, where: _Where) -> list[str]:
         raise where.fault(name, row, f"{text[:60]!r}: {error}", 'Such as ["a", "b"], or a|b.') from error
 
 
-def _contexts(batch: Batch, columns: Columns, where: _Where) -> Iterator[str | None]:
+def _contexts(batch: Batch, columns: RequestColumns, where: _Where) -> Iterator[str | None]:
     """Yield what the columns ``context`` and ``context.x`` say together, as JSON; the latter win."""
     names = [name for name in columns.names if name.startswith(_CONTEXT)]
     parts: dict[str, list[Any]] = {name: batch.column(name).to_pylist() for name in names}

@@ -17,13 +17,13 @@ import pyarrow.compute
 
 from midstream.app.ingest.pieces import LinePiece, Piece
 from midstream.app.ingest.readers import open_rows
-from midstream.app.point_in_time.request_columns import CARRIED, PAGE, Columns, columns_of
+from midstream.app.point_in_time.request_columns import CARRIED, PAGE, RequestColumns, columns_of
 from midstream.app.point_in_time.request_records import batch_of_lines
-from midstream.app.point_in_time.spill import Rows, Spill
+from midstream.app.point_in_time.spill import RecordBatchSpill, Rows
 from midstream.core.errors import Fault, Invalid
 from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.events.loose_arrow import Array, Batch, Schema, pa
-from midstream.features.as_of import Question
+from midstream.features.as_of import PointInTimeQuestion
 from midstream.ranking.record.served import ServedRecord
 
 pc: Any = pyarrow.compute
@@ -35,7 +35,7 @@ CHUNK_ROWS_MAX, CHUNK_ITEMS_MAX = 10_000, 65_536
 class Chunk:
     """Some questions, in the order of the log."""
 
-    questions: list[Question]
+    questions: list[PointInTimeQuestion]
     kept: Batch
     """What goes along to the answers, a row for each question."""
     per_item: Mapping[str, Array]
@@ -50,7 +50,7 @@ class Laid:
 
     name: str
     """Of where they come from, for messages."""
-    spill: Spill
+    spill: RecordBatchSpill
     """A row a question."""
     keys: Rows
     """Log position of each, or its time where ``by_time``."""
@@ -65,7 +65,7 @@ class Laid:
     by_time: bool = False
 
 
-class Asked:
+class OrderedRequests:
     """Questions, asked in the order of the log."""
 
     def __init__(self, laid: Laid, left_out: Rows | None = None) -> None:
@@ -113,7 +113,7 @@ class Asked:
             start = stop
 
 
-def of_file(path: Path, stack: ExitStack, place: Path | None = None) -> Asked:
+def of_file(path: Path, stack: ExitStack, place: Path | None = None) -> OrderedRequests:
     """Return the questions of a file: CSV, NDJSON, Parquet or Arrow.
 
     Args:
@@ -131,7 +131,7 @@ def of_file(path: Path, stack: ExitStack, place: Path | None = None) -> Asked:
 
 def of_batches(
     batches: Iterable[Batch], name: str, stack: ExitStack, place: Path | None = None, *, has_types: bool = True
-) -> Asked:
+) -> OrderedRequests:
     """Return the questions of record batches that have the same columns; see ``of_file``.
 
     Args:
@@ -141,8 +141,8 @@ def of_batches(
         place: As of ``of_file``.
         has_types: A text is one; else, as in CSV, it may stand for a number or a truth value.
     """
-    columns: Columns | None = None
-    spill: Spill | None = None
+    columns: RequestColumns | None = None
+    spill: RecordBatchSpill | None = None
     keys, counts = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     row = 0
     for batch in batches:
@@ -150,7 +150,7 @@ def of_batches(
             continue
         columns = columns or columns_of(batch, name, has_types=has_types)
         normal = columns.normal(batch, row)
-        spill = spill or stack.enter_context(Spill(normal.schema, place))
+        spill = spill or stack.enter_context(RecordBatchSpill(normal.schema, place))
         spill.write(normal)
         keys.append(np.asarray(normal.column(columns.key)).astype(np.int64))
         counts.append(np.asarray(pc.list_value_length(normal.column("items"))).astype(np.int64))
@@ -160,7 +160,9 @@ def of_batches(
     kept = pa.schema([each.with_name(each.name.removeprefix(CARRIED)) for each in _kept_fields(spill.schema)])
     per_item = pa.schema([("item_id", pa.string())])
     by_time = columns.key == "time"
-    return Asked(Laid(name, spill, np.concatenate(keys), np.concatenate(counts), _chunk_of, kept, per_item, by_time))
+    return OrderedRequests(
+        Laid(name, spill, np.concatenate(keys), np.concatenate(counts), _chunk_of, kept, per_item, by_time)
+    )
 
 
 def _kept_fields(schema: Schema) -> list[Any]:
@@ -185,7 +187,7 @@ def _chunk_of(rows: Batch) -> Chunk:
     return Chunk(questions, table, {"item_id": rows.column("items").flatten()})
 
 
-def _question_of(told: Mapping[str, Any]) -> Question:
+def _question_of(told: Mapping[str, Any]) -> PointInTimeQuestion:
     items: tuple[str, ...] = tuple(told["items"])
     fields: dict[str, list[float | None]] = msgspec.json.decode(told["item_fields"]) if told["item_fields"] else {}
     query = Query(
@@ -201,7 +203,7 @@ def _question_of(told: Mapping[str, Any]) -> Question:
         item_fields=item_fields_of(items, fields),
     )
     position = told["log_position"]
-    return Question(query, items, None if position < 0 else LogPosition(position), told["row"])
+    return PointInTimeQuestion(query, items, None if position < 0 else LogPosition(position), told["row"])
 
 
 def item_fields_of(items: tuple[str, ...], fields: Mapping[str, list[float | None]]) -> dict[str, dict[str, float]]:

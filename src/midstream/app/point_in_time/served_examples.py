@@ -18,16 +18,16 @@ from midstream.app.inspect.folder_view import beginning_of
 from midstream.app.opening import DATA_NAME, Outside, config_of
 from midstream.app.point_in_time.api import noting, statistics_path
 from midstream.app.point_in_time.files import table_format, write_tables
-from midstream.app.point_in_time.lookup import Answers, AsOfOptions, Past, answer
+from midstream.app.point_in_time.lookup import AsOfOptions, LookupRows, Past, answer
 from midstream.app.point_in_time.served_requests import Picks, ServedCounts, ServedRange, of_served, served_range
 from midstream.app.point_in_time.spill import Rows
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
-from midstream.evaluation.metrics.feature_statistics import Gathered
+from midstream.evaluation.metrics.feature_statistics import StreamingStatistics
 from midstream.events.loose_arrow import Batch, Schema, pa
-from midstream.feedback.examples import Wanted, example_schema, outcome_examples
+from midstream.feedback.examples import ExampleOptions, example_schema, outcome_examples
 from midstream.feedback.rewards import rewards_of
 
 pc: Any = pyarrow.compute
@@ -46,7 +46,7 @@ class ExampleSummary:
     rows: int
     served: ServedCounts
     as_logged: tuple[str, ...] = ()
-    """Columns that hold what was kept with the slates; see ``Answers``."""
+    """Columns that hold what was kept with the slates; see ``LookupRows``."""
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
     """Slates and positions that gave no example, by why."""
 
@@ -86,7 +86,7 @@ class ServedExamples:
     served: ServedCounts
     """What was found of served records."""
     as_logged: tuple[str, ...]
-    """See ``Answers``."""
+    """See ``LookupRows``."""
     unjoined: Unjoined
     """Whole when the last batch was read."""
 
@@ -120,7 +120,7 @@ def write_served_examples(
     bounds = served_range(served, Outside().clock(), "FROM..TO")
     with ExitStack() as stack:
         found = served_examples(past, ServedQuestion(folder, bounds, out.absolute().parent), stack, notify)
-        gathered = Gathered(past.block().names)
+        gathered = StreamingStatistics(past.block().names)
         count = write_tables(out, chosen, found.schema, noting(found.batches, gathered))
         gathered.statistics().write(statistics_path(out))
         return ExampleSummary(count, found.served, found.as_logged, found.left_out())
@@ -159,11 +159,11 @@ def _outcomes(past: Past, question: ServedQuestion) -> Iterator[Batch]:
     def read() -> Iterator[tuple[LogPosition, EventBatch]]:
         return batches(log.read, log.begin, log.end)
 
-    for batch in outcome_examples(fold, read, Wanted(LogPosition(bounds.first), stop, rewards)):
+    for batch in outcome_examples(fold, read, ExampleOptions(LogPosition(bounds.first), stop, rewards)):
         yield batch.filter(pc.equal(batch.column("placement"), bounds.placement)) if bounds.placement else batch
 
 
-def _schema_of(features: Answers, past: Past) -> Schema:
+def _schema_of(features: LookupRows, past: Past) -> Schema:
     actions = past.config.fold_settings().action_names()
     outcomes: Any = example_schema(actions)
     return pa.schema([*outcomes, *(features.schema.field(at) for at in _kept(features.schema))])
@@ -174,7 +174,7 @@ def _kept(features: Schema) -> list[int]:
     return [at for at, each in enumerate(features) if each.name not in _LEFT_OUT]
 
 
-def _joined(features: Answers, outcomes: Iterator[Batch], schema: Schema, unjoined: Unjoined) -> Iterator[Batch]:
+def _joined(features: LookupRows, outcomes: Iterator[Batch], schema: Schema, unjoined: Unjoined) -> Iterator[Batch]:
     """Yield the rows that both sides have, and count the others.
 
     Each side comes in the order of the served record, then of the position. Outcomes of a slate that has no

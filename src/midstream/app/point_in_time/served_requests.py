@@ -17,8 +17,8 @@ import numpy as np
 from midstream.app.export.events import moment_ms
 from midstream.app.point_in_time.lookup import Past
 from midstream.app.point_in_time.request_columns import PAGE
-from midstream.app.point_in_time.requests import Asked, Chunk, Laid
-from midstream.app.point_in_time.spill import Spill
+from midstream.app.point_in_time.requests import Chunk, Laid, OrderedRequests
+from midstream.app.point_in_time.spill import RecordBatchSpill
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
@@ -27,7 +27,7 @@ from midstream.events.loose_arrow import Batch, pa
 from midstream.events.schema import event_at
 from midstream.events.served_body import ServedBody, decode_body
 from midstream.events.wire import TIME_SECONDS_END
-from midstream.features.as_of import Question
+from midstream.features.as_of import PointInTimeQuestion
 from midstream.ranking.record.served import ServedRecord, decode_served
 from midstream.state.structures.hashing import id_hash
 
@@ -129,7 +129,7 @@ def _bound(text: str, now_ms: int, where: str) -> tuple[int | None, int | None]:
 
 def of_served(
     past: Past, wanted: ServedRange, stack: ExitStack, place: Path | None = None, picks: Picks | None = None
-) -> tuple[Asked, ServedCounts]:
+) -> tuple[OrderedRequests, ServedCounts]:
     """Return the served records of a log as questions about the items of their slates.
 
     Args:
@@ -140,7 +140,7 @@ def of_served(
         picks: Some of them; None = all.
     """
     counts = ServedCounts()
-    spill = stack.enter_context(Spill(_LAID, place))
+    spill = stack.enter_context(RecordBatchSpill(_LAID, place))
     positions, sizes, requests = array("q"), array("q"), array("Q")
     waiting: list[tuple[int, bytes]] = []
     for position, body, told in _records(past, wanted, counts):
@@ -163,10 +163,10 @@ def of_served(
     keys = np.array(positions, dtype=np.int64)
     make = partial(chunk_of, has_positions=picks is not None and picks.has_positions)
     laid = Laid("--served", spill, keys, np.array(sizes, dtype=np.int64), make, _KEPT, _PER_ITEM)
-    return Asked(laid, np.flatnonzero(~is_asked)), counts
+    return OrderedRequests(laid, np.flatnonzero(~is_asked)), counts
 
 
-def _lay(spill: Spill, rows: list[tuple[int, bytes]]) -> None:
+def _lay(spill: RecordBatchSpill, rows: list[tuple[int, bytes]]) -> None:
     numbers = np.arange(len(spill), len(spill) + len(rows), dtype=np.int64)
     columns = [
         pa.array(numbers),
@@ -239,7 +239,7 @@ def chunk_of(rows: Batch, *, has_positions: bool = False) -> Chunk:
     return Chunk(questions, pa.RecordBatch.from_arrays(kept, schema=_KEPT), per_item, records)
 
 
-def question_of(record: ServedRecord, row: int, *, has_positions: bool = False) -> Question:
+def question_of(record: ServedRecord, row: int, *, has_positions: bool = False) -> PointInTimeQuestion:
     """Return a request as the question what its features were, with or without the positions that its items got.
 
     Positions of a slate that continues another count on from that one, as they do in answers and in outcomes.
@@ -249,4 +249,4 @@ def question_of(record: ServedRecord, row: int, *, has_positions: bool = False) 
         told, places = query.item_fields, enumerate(items, query.first_position)
         fields = {item: {**told.get(item, {}), "position": float(place)} for place, item in places}
         query = replace(query, item_fields={**told, **fields})
-    return Question(query, items, record.log_position, row)
+    return PointInTimeQuestion(query, items, record.log_position, row)

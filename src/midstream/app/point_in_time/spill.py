@@ -19,7 +19,7 @@ from midstream.events.loose_arrow import Batch, Schema, pa
 Rows = NDArray[np.int64]
 
 
-class Spill:
+class RecordBatchSpill:
     """Record batches of one schema. Write all, then take; use it in a ``with`` block, at whose end the file is gone."""
 
     def __init__(self, schema: Schema, folder: Path | None = None) -> None:

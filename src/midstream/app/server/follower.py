@@ -25,7 +25,7 @@ from midstream.app.config.custom_components import read_custom
 from midstream.app.config.schema import Config
 from midstream.app.drift_watch import baseline_of, watch_features
 from midstream.app.opening import DATA_NAME, Outside, loaded_state, service_of
-from midstream.app.server.leader import Order
+from midstream.app.server.leader import FollowerOrder
 from midstream.core.errors import ArtifactInvalid, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.active_config import Service
@@ -36,7 +36,7 @@ from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.rebuild.rebuilder import warm
 from midstream.engine.replication.follower_log import FollowedLog, Following
-from midstream.engine.replication.shared_board import Board, Line
+from midstream.engine.replication.shared_board import Board, BoardRow
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Live
 from midstream.events.disk import RealDisk
@@ -44,7 +44,7 @@ from midstream.events.segments.segment_reader import SegmentReader
 from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
-from midstream.serving.app import Elsewhere, asgi
+from midstream.serving.app import OtherProcesses, asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
 from midstream.serving.cluster.internal_routes import LOTS, SERVED_PATH, Inside
 from midstream.serving.cluster.proxy import Passage
@@ -73,10 +73,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class FollowerState:
     """Where a follower stands, and whether it takes connections."""
 
-    order: Order
+    order: FollowerOrder
     board: Board
     engine: Engine
     following: Following
@@ -96,7 +96,7 @@ class Place:
         """Keep what ended the following."""
         self.failure = failure
 
-    async def take_up(self, order: Order) -> None:
+    async def take_up(self, order: FollowerOrder) -> None:
         """Serve other plans and models in the state that is here, once it has what says that they are in service.
 
         Raises:
@@ -121,7 +121,7 @@ class Place:
             raise ArtifactInvalid(message)
         self.order = order
 
-    def is_next(self, order: Order) -> bool:
+    def is_next(self, order: FollowerOrder) -> bool:
         """Return whether an order is of what is in service now."""
         return order.epoch == self.board.epoch
 
@@ -140,7 +140,7 @@ class Place:
             BEHIND_EVENTS_MAX if self.accepts else NEAR_EVENTS
         )
         self.is_ready = self.is_ready or self.accepts
-        line = Line(connections, self.accepts, self.engine.fold.log_position, self.is_ready)
+        line = BoardRow(connections, self.accepts, self.engine.fold.log_position, self.is_ready)
         self.board.write(self.order.number, line)
         return self.accepts
 
@@ -173,14 +173,14 @@ async def follow() -> None:
     orders = asyncio.StreamReader(ORDER_BYTES_MAX)
     protocol = asyncio.StreamReaderProtocol(orders)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin.buffer)
-    order = msgspec.json.decode(await orders.readline(), type=Order)
+    order = msgspec.json.decode(await orders.readline(), type=FollowerOrder)
     end_with(order.leader)
     options = msgspec.json.decode(order.options, type=ServerOptions, dec_hook=read_custom)
     with logging_to(sys.stderr, LogOptions(options.log_level, options.log_format, f"follower-{order.number}")):
         await _follow(order, options, orders)
 
 
-async def _follow(order: Order, options: ServerOptions, orders: asyncio.StreamReader) -> None:
+async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.StreamReader) -> None:
     data = DataFolder(Path(order.folder) / DATA_NAME)
     config = config_of(order)
     wait_s_max = (options.body_wait_max.ms + options.commit_wait_max.ms) / 1_000 + PASS_MARGIN_S
@@ -191,9 +191,9 @@ async def _follow(order: Order, options: ServerOptions, orders: asyncio.StreamRe
     engine = _open(data, service, board, forwarding, order.leader)
     champions = Champions(engine, Registry(data.models, config.registry.version_bytes_max))
     await champions.follow(order.models)
-    place: Place | None = None
+    place: FollowerState | None = None
     following = Following(engine, lambda error: None if place is None else place.end(error))
-    place = Place(order, board, engine, following, service, champions)
+    place = FollowerState(order, board, engine, following, service, champions)
     watch_features(engine, baseline_of(config, Path(order.folder)))
     await engine.start()
     following.start()
@@ -205,7 +205,7 @@ async def _follow(order: Order, options: ServerOptions, orders: asyncio.StreamRe
         engine.flush_served()
         await forwarding.sent(FLUSH_S_MAX)
 
-    elsewhere = Elsewhere(record=recording_at(leader, flush))
+    elsewhere = OtherProcesses(record=recording_at(leader, flush))
     app = asgi(engine, lambda: place.service.accept, options, elsewhere=elsewhere)
     share = Share(socket.socket(fileno=order.listener), board, order.number, place.tick)
     share.listener.settimeout(0)
@@ -218,7 +218,7 @@ async def _follow(order: Order, options: ServerOptions, orders: asyncio.StreamRe
     operational_log.write_all()
 
 
-def config_of(order: Order) -> Config:
+def config_of(order: FollowerOrder) -> Config:
     """Return the configuration that an order is about."""
     return msgspec.json.decode(order.config, type=Config, dec_hook=read_custom)
 
@@ -254,7 +254,7 @@ def _forwarding(inside: Passage) -> Forwarding:
     return Forwarding(send, metrics)
 
 
-def _listen_to_leader(place: Place, orders: asyncio.StreamReader) -> asyncio.Task[None]:
+def _listen_to_leader(place: FollowerState, orders: asyncio.StreamReader) -> asyncio.Task[None]:
     """Hear that there is more to read, what is in service next, and that the leader is gone."""
     loop, wake_by = asyncio.get_running_loop(), place.order.wake
 
@@ -264,7 +264,7 @@ def _listen_to_leader(place: Place, orders: asyncio.StreamReader) -> asyncio.Tas
 
     async def hear() -> None:
         while line := await orders.readline():
-            order = msgspec.json.decode(line, type=Order)
+            order = msgspec.json.decode(line, type=FollowerOrder)
             if place.is_next(order):
                 await place.take_up(order)
         os._exit(1)  # whoever could take what is left to be done is not there

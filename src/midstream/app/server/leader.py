@@ -20,8 +20,8 @@ import msgspec
 from midstream.core.errors import MidstreamError
 from midstream.engine.active_config import Configuration
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
-from midstream.engine.replication.shared_board import LEADER, Board, Line
+from midstream.engine.instance import Instance
+from midstream.engine.replication.shared_board import LEADER, Board, BoardRow
 from midstream.engine.types import FollowerView
 from midstream.monitoring.by_process import LEADER as LEADER_NAME
 from midstream.monitoring.by_process import merged
@@ -51,7 +51,7 @@ KILL_S = 5.0
 """A follower that has not ended so long after its last answer had to be given is killed."""
 
 
-class Order(msgspec.Struct, frozen=True):
+class FollowerOrder(msgspec.Struct, frozen=True):
     """What a follower is told, as one line of JSON on its standard input, at its start and when plans change."""
 
     folder: str
@@ -103,7 +103,7 @@ class _Child:
         if self.process.returncode is None:
             _signal(self, kill=True)
 
-    def tell(self, order: Order) -> bool:
+    def tell(self, order: FollowerOrder) -> bool:
         """Give it another order; return False when it has not read the one before, so that nothing piles up."""
         pipe = self.process.stdin
         if pipe is None or pipe.is_closing() or pipe.transport.get_write_buffer_size():
@@ -119,7 +119,7 @@ class _Child:
 class Followers:
     """All of a server's followers, on the event loop of the process that owns the log."""
 
-    def __init__(self, running: Running, folder: Path, options: ServerOptions) -> None:
+    def __init__(self, running: Instance, folder: Path, options: ServerOptions) -> None:
         """Have ``options.followers`` processes follow ``running``, whose data and components are in ``folder``."""
         self._running = running
         self._engine = running.engine
@@ -232,7 +232,7 @@ class Followers:
 
     def _tick(self, connections: int) -> bool:
         """Ten times a second: this process takes connections whatever the others do."""
-        self._board.write(LEADER, Line(connections, True, self._engine.fold.log_position, True))  # noqa: FBT003  a row
+        self._board.write(LEADER, BoardRow(connections, True, self._engine.fold.log_position, True))  # noqa: FBT003  a row
         for number in self._numbers:
             if self._board.line(number).is_ready:
                 self._engine.concerns.pop(_concern(number), None)
@@ -241,7 +241,7 @@ class Followers:
             self._look_at(child, self._board.line(number), now)
         return True
 
-    def _look_at(self, child: _Child, line: Line, now: float) -> None:
+    def _look_at(self, child: _Child, line: BoardRow, now: float) -> None:
         """Exchange a follower that was told of what is in service and has not taken it up."""
         if child.told_at is None or child.is_to_end or now - child.told_at <= SAID_S_MAX:
             return
@@ -307,12 +307,12 @@ class Followers:
             undo.pop_all()
         return _Child(process, wake, order.epoch)
 
-    def _order(self, number: int, wake: int) -> Order:
+    def _order(self, number: int, wake: int) -> FollowerOrder:
         service = self._running.service
         if service.plans is not self._told[0]:
             self._told = service.plans, self._told[1] + 1, encode_config(service.config)
         _, plans, config = self._told
-        return Order(
+        return FollowerOrder(
             folder=str(self._folder.resolve()),
             number=number,
             config=config,
@@ -328,7 +328,7 @@ class Followers:
             wake=wake,
         )
 
-    async def _process(self, order: Order) -> asyncio.subprocess.Process:
+    async def _process(self, order: FollowerOrder) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # nothing of the current folder is imported
@@ -359,7 +359,7 @@ def encode_config(config: Configuration) -> str:
     return msgspec.json.encode(config, enc_hook=str).decode()
 
 
-def _line(order: Order) -> bytes:
+def _line(order: FollowerOrder) -> bytes:
     return msgspec.json.encode(order) + b"\n"
 
 

@@ -20,7 +20,7 @@ from midstream.core.tracebacks import raised_of
 from midstream.core.types import LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running, Started
+from midstream.engine.instance import Instance, Started
 from midstream.engine.snapshots import snapshots
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
@@ -28,9 +28,9 @@ from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Limits
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
-from midstream.serving.app import Elsewhere, Upkeep
+from midstream.serving.app import Maintenance, OtherProcesses
 from midstream.serving.options import ServerOptions
-from midstream.serving.run import Company, Opened, serve
+from midstream.serving.run import FollowerGroup, OpenedEngine, serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def serve_folder(
     log_fact(Fact("starting", fields={"version": version("midstream"), "folder": str(folder.resolve())}))
     data = DataFolder(folder / DATA_NAME)
     stopped: list[Stopped] = []
-    opened: list[Running] = []
+    opened: list[Instance] = []
 
     def ready(url: str) -> None:
         engine, live = opened[0].engine, opened[0].engine.live
@@ -103,12 +103,12 @@ def _opening(
     folder: Path,
     config: Config,
     options: ServerOptions,
-    opened: list[Running],
+    opened: list[Instance],
     on_stopped: Callable[[Stopped], None],
     notify: Notify,
-) -> AbstractAsyncContextManager[Opened]:
+) -> AbstractAsyncContextManager[OpenedEngine]:
     @asynccontextmanager
-    async def opening() -> AsyncGenerator[Opened]:
+    async def opening() -> AsyncGenerator[OpenedEngine]:
         data = DataFolder(folder / DATA_NAME)
         running = open_running(folder, config, notify=notify, may_serve_before=True)
         began = running.engine.log.end
@@ -119,11 +119,11 @@ def _opening(
         await running.start()
         opened.append(running)
         try:
-            yield Opened(
+            yield OpenedEngine(
                 running.engine,
                 lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=running.engine.clock()),
                 letters,
-                Upkeep(running.rebuilder, running.eraser, running.champions, running.explainer, running.placing),
+                Maintenance(running.rebuilder, running.eraser, running.champions, running.explainer, running.placing),
                 _company(Followers(running, folder, options)) if options.followers else None,
             )
         finally:
@@ -137,7 +137,7 @@ def _opening(
     return opening()
 
 
-def _start_fields(url: str, folder: Path, running: Running) -> dict[str, FieldValue]:
+def _start_fields(url: str, folder: Path, running: Instance) -> dict[str, FieldValue]:
     """Return what the log of the process says of a server that takes requests."""
     engine = running.engine
     return {
@@ -152,8 +152,8 @@ def _start_fields(url: str, folder: Path, running: Running) -> dict[str, FieldVa
     }
 
 
-def _company(followers: Followers) -> Company:
-    return Company(Elsewhere(metrics_text=followers.metrics_text), followers.joining)
+def _company(followers: Followers) -> FollowerGroup:
+    return FollowerGroup(OtherProcesses(metrics_text=followers.metrics_text), followers.joining)
 
 
 def _log_stop(stopped: Stopped, seconds: float) -> None:
@@ -171,14 +171,14 @@ def _log_stop(stopped: Stopped, seconds: float) -> None:
     log_fact(Fact("stopped", fields=fields))
 
 
-def _ready(url: str, running: Running) -> Ready:
+def _ready(url: str, running: Instance) -> Ready:
     fold = running.engine.fold
     item_id = fold.vocabulary.item_id(0) if fold.vocabulary.item_count else None
     placements = tuple(running.engine.plans)
     return Ready(url, running.engine.log.end, running.started, placements, item_id, running.service.config)
 
 
-def _stopped(running: Running, data: DataFolder, began: LogPosition) -> Stopped:
+def _stopped(running: Instance, data: DataFolder, began: LogPosition) -> Stopped:
     version = running.engine.fold.settings.version()  # one of another configuration helps no start
     newest = [each for each in snapshots.names(data.snapshots) if snapshots.version_of(each) == version][:1]
     position = snapshots.position_of(newest[0]) if newest else LogPosition(0)

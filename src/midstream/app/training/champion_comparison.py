@@ -21,7 +21,7 @@ from midstream.models.kernels.top_n import top_n
 from midstream.models.model import ItemModel, RowModel, is_item_model, is_row_model
 from midstream.models.rows.examples import Examples
 from midstream.training.datasets import Acts
-from midstream.training.registry import Loaded, Registry
+from midstream.training.registry import LoadedVersion, Registry
 from midstream.training.validation import ROW_K, K, ndcg_values, next_items, questions
 
 OWNERS_MIN = 6
@@ -36,7 +36,7 @@ P_MAX = 0.05
 _OTHER_KIND = "the version in service answers other questions: one of both is a ranker"
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class ChampionComparison(msgspec.Struct, frozen=True):
     """What the new fit is worth beside the version in service."""
 
     champion: str
@@ -77,12 +77,12 @@ class Champion:
     """The version in service, or why it cannot be asked."""
 
     version: str
-    loaded: Loaded | None = None
+    loaded: LoadedVersion | None = None
     why_not: str = ""
 
-    def cannot(self, why_not: str = "") -> Comparison:
+    def cannot(self, why_not: str = "") -> ChampionComparison:
         """Return a comparison that was not made."""
-        return Comparison(self.version, why_not=why_not or self.why_not)
+        return ChampionComparison(self.version, why_not=why_not or self.why_not)
 
 
 def champion_of(registry: Registry, name: str, version: str, log: LogIdentity) -> Champion:
@@ -104,7 +104,9 @@ def champion_of(registry: Registry, name: str, version: str, log: LogIdentity) -
     return Champion(version, found)
 
 
-def compare_rows(champion: Champion, judged: RowModel, later: Examples, *, is_sampled: bool = False) -> Comparison:
+def compare_rows(
+    champion: Champion, judged: RowModel, later: Examples, *, is_sampled: bool = False
+) -> ChampionComparison:
     """Return how two rankers order the requests that neither has learned.
 
     Args:
@@ -133,7 +135,7 @@ def compare_rows(champion: Champion, judged: RowModel, later: Examples, *, is_sa
 
 def compare_items(
     champion: Champion, judged: ItemModel, acts: Acts, first: int, history_acts_max: int, *, by_session: bool
-) -> Comparison:
+) -> ChampionComparison:
     """Return how well two item models find what came next in the part of the log that neither has learned.
 
     Args:
@@ -177,7 +179,7 @@ def _compared(
     metric: str,
     values: tuple[NDArray[np.float64], NDArray[np.float64]],
     owner: NDArray[np.uint64],
-) -> Comparison:
+) -> ChampionComparison:
     """Return the mean difference of two values a question, NaN = nothing to answer, drawn by those who asked."""
     own, others = values
     known = ~(np.isnan(own) | np.isnan(others))
@@ -188,4 +190,4 @@ def _compared(
     if groups.max() + 1 < OWNERS_MIN:
         return champion.cannot(f"fewer than {OWNERS_MIN} users or sessions asked what neither has learned")
     found = difference(own[known], others[known], groups, Resampling())
-    return Comparison(champion.version, metric, count, found.mean, found.low, found.high, found.p_value)
+    return ChampionComparison(champion.version, metric, count, found.mean, found.low, found.high, found.p_value)

@@ -25,7 +25,7 @@ from midstream.app.point_in_time.served_requests import ServedRange
 from midstream.app.training.champion_comparison import (
     NO_ROOM,
     Champion,
-    Comparison,
+    ChampionComparison,
     champion_of,
     compare_items,
     compare_rows,
@@ -39,7 +39,7 @@ from midstream.core.types import Calibration, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
 from midstream.features.kinds.kinds import columns_of
-from midstream.models.artifact.artifact import Content, Draft, Window, next_number
+from midstream.models.artifact.artifact import ArtifactContent, Draft, Window, next_number
 from midstream.models.artifact.golden import item_content, made_histories, made_rows, row_content
 from midstream.models.histories import Interactions
 from midstream.models.kinds import ROW_KINDS, ItemKind, RowKind, is_told_items, item_kind
@@ -48,7 +48,7 @@ from midstream.models.rows.examples import Examples
 from midstream.state.sizes import sizes_max
 from midstream.training.calibrating import calibrated
 from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
-from midstream.training.registry import Loaded, Registry
+from midstream.training.registry import LoadedVersion, Registry
 from midstream.training.validation import row_validation_of, validation_of
 
 PAGE = "docs/models.md"
@@ -56,8 +56,8 @@ READ_SHARE, JUDGED_SHARE = 0.2, 0.6
 """Of a training, about: reading, then the fit that is judged; the rest is the fit on all."""
 NOT_JUDGED = "nothing was kept apart to judge by"
 Limit: TypeAlias = Callable[[int], None]
-Compare: TypeAlias = Callable[[Champion], Comparison]
-Fitted: TypeAlias = tuple[Draft, Content, dict[str, int], Comparison]
+Compare: TypeAlias = Callable[[Champion], ChampionComparison]
+Fitted: TypeAlias = tuple[Draft, ArtifactContent, dict[str, int], ChampionComparison]
 """What is said of a model, what is written of it, what was left out, and what it is worth beside the champion."""
 
 
@@ -73,7 +73,7 @@ class Trained(msgspec.Struct, frozen=True):
     """Acts that weigh something and were not used, of a ranker slates, positions and sources too, by why."""
     metrics: dict[str, float | None]
     """Of the fit on all but the newest, on these; of the most popular items, or of what was served, beside it."""
-    beside: Comparison | None = None
+    beside: ChampionComparison | None = None
     """That fit and the version in service, on the same questions."""
 
 
@@ -135,7 +135,7 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
     return Trained(model.name, published, draft.window.counts, left_out, draft.metrics, beside)
 
 
-def _beside(fitting: Fitting, log: LogView, compare: Compare) -> Comparison:
+def _beside(fitting: Fitting, log: LogView, compare: Compare) -> ChampionComparison:
     """Return what a comparison with the version in service says; that is held no longer than it takes.
 
     The last fit needs the memory, and is worth as much where the version in service cannot be asked.
@@ -151,7 +151,7 @@ def _beside(fitting: Fitting, log: LogView, compare: Compare) -> Comparison:
 
 
 def _fit_items(
-    fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit, parent: Loaded | None
+    fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit, parent: LoadedVersion | None
 ) -> Fitted:
     """Return what is published of an item model."""
     kind = item_kind(model.kind)
@@ -161,7 +161,7 @@ def _fit_items(
         came = f"The log has no acts that {model.name} learns from. Left out: {dict(acts.left_out) or 'none'}"
         raise Invalid((Fault(f"models.{model.name}", came, "Acts of users or sessions with a weight above 0.", PAGE),))
     metrics: Mapping[str, float | None] = {}
-    beside = Comparison(fitting.champion, why_not=NOT_JUDGED)
+    beside = ChampionComparison(fitting.champion, why_not=NOT_JUDGED)
     if model.validation > 0:
         first = acts.cut(model.validation)
         data = acts.interactions(model.acts_max, first)
@@ -173,7 +173,7 @@ def _fit_items(
         by_session = model.histories == "session"
         metrics = validation_of(judged, acts, first, model.acts_max, by_session=by_session)
 
-        def compared(champion: Champion) -> Comparison:
+        def compared(champion: Champion) -> ChampionComparison:
             return compare_items(champion, judged, acts, first, model.acts_max, by_session=by_session)
 
         beside = _beside(fitting, log, compared)
@@ -197,7 +197,7 @@ def _fit_item(
 
 
 def _fit_rows(
-    fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit, parent: Loaded | None
+    fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: Limit, parent: LoadedVersion | None
 ) -> Fitted:
     """Return what is published of a ranker."""
     kind = ROW_KINDS[model.kind]
@@ -211,7 +211,7 @@ def _fit_rows(
     rows = found.examples
     metrics: Mapping[str, float | None] = {}
     line: Calibration | None = None
-    beside = Comparison(fitting.champion, why_not=NOT_JUDGED)
+    beside = ChampionComparison(fitting.champion, why_not=NOT_JUDGED)
     if model.validation > 0:
         # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
         gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
@@ -294,15 +294,15 @@ def _judged(
     options: msgspec.Struct,
     parts: tuple[Examples, Examples],
     watch: Watch,
-    before: tuple[RowModel | None, str, Callable[[Compare], Comparison]],
-) -> tuple[Mapping[str, float | None], Calibration | None, Comparison]:
+    before: tuple[RowModel | None, str, Callable[[Compare], ChampionComparison]],
+) -> tuple[Mapping[str, float | None], Calibration | None, ChampionComparison]:
     """Return what a fit on the earlier rows is worth for the later ones, and what makes probabilities of its scores.
 
     And what it is worth beside the champion. Nothing where there are no earlier rows.
     """
     kind, (earlier, later), (parent, champion, beside) = ROW_KINDS[model.kind], parts, before
     if not len(earlier):
-        return {}, None, Comparison(champion, why_not=NOT_JUDGED)
+        return {}, None, ChampionComparison(champion, why_not=NOT_JUDGED)
     judged = _fit_row(kind, earlier, options, watch, parent)
     watch.step("judging", 1.0)
     is_probability = kind.is_probability(options)
@@ -404,7 +404,11 @@ def _ms(moment: int | datetime | None) -> int | None:
 
 
 def _window(
-    log: LogView, positions: tuple[int, int], times_ms: tuple[int, int], counts: dict[str, int], parent: Loaded | None
+    log: LogView,
+    positions: tuple[int, int],
+    times_ms: tuple[int, int],
+    counts: dict[str, int],
+    parent: LoadedVersion | None,
 ) -> Window:
     """Return what the manifest says of the part of the log."""
     return Window(

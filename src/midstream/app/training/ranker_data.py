@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from midstream.app.point_in_time.lookup import Past
 from midstream.app.point_in_time.replay_examples import (
     PLACE,
-    Group,
+    CandidateGroup,
     ReplayCounts,
     ReplayWanted,
     replay_groups,
@@ -340,7 +340,7 @@ def _replayed(
         yield _of_group(group, columns)
 
 
-def _of_group(group: Group, features: tuple[str, ...]) -> Examples:
+def _of_group(group: CandidateGroup, features: tuple[str, ...]) -> Examples:
     count, ids = len(group.label), (group.event.user_id, group.event.session_id)
     return Examples(
         features,

@@ -12,7 +12,7 @@ from midstream.app.operate.model_registry import list_models, promote
 from midstream.app.server_address import read_address
 from midstream.app.training.fit import Trained, model_named
 from midstream.app.training.warm_start import require_goes_on, version_of
-from midstream.app.training.worker import Order
+from midstream.app.training.worker import TrainingOrder
 from midstream.core.errors import FitStopped, Invalid, StoreUnavailable
 from midstream.engine import child_process
 from midstream.engine.child_process import Ended, Notify, nobody
@@ -51,7 +51,7 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody, star
     version = version_of(folder, config, name, start) if start else ""
     if version:
         require_goes_on(model, version, registry.manifest(name, version))
-    order = Order(
+    order = TrainingOrder(
         folder=str(folder.absolute()),
         config=msgspec.json.encode(config, enc_hook=str).decode(),
         name=name,
@@ -109,7 +109,7 @@ def _why_not(model: Model, ended: Ended) -> str:
     return f"{model.name} was not trained {limits}: {ended.reason}"
 
 
-async def _run(order: Order, time_s_max: float, notify: Notify) -> Ended:
+async def _run(order: TrainingOrder, time_s_max: float, notify: Notify) -> Ended:
     """Run the process of a training to its end, or to that of its time."""
 
     def told(stage: str, done: int, total: int) -> None:

@@ -16,7 +16,7 @@ from midstream.models.artifact.artifact import Manifest, Window
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
 from midstream.models.model import ItemModel, RowModel, is_item_model, is_row_model
 from midstream.state.control.promotions import ALIASES
-from midstream.training.registry import Loaded
+from midstream.training.registry import LoadedVersion
 
 PAGE = "docs/models.md"
 
@@ -38,7 +38,7 @@ def version_of(folder: Path, config: Config, name: str, told: str) -> str:
     return aliases[told]
 
 
-def loaded_parent(folder: Path, model: Model, version: str, log: LogIdentity) -> Loaded:
+def loaded_parent(folder: Path, model: Model, version: str, log: LogIdentity) -> LoadedVersion:
     """Return the version that a model goes on from.
 
     Raises:
@@ -71,12 +71,12 @@ def require_goes_on(model: Model, version: str, manifest: Manifest) -> None:
         raise _refusal(came, "A version of the same kind, or a training without --from.")
 
 
-def item_parent(parent: Loaded | None) -> ItemModel | None:
+def item_parent(parent: LoadedVersion | None) -> ItemModel | None:
     """Return the item model of a version that is gone on from."""
     return parent.model if parent is not None and is_item_model(parent.model) else None
 
 
-def row_parent(parent: Loaded | None) -> RowModel | None:
+def row_parent(parent: LoadedVersion | None) -> RowModel | None:
     """Return the row model of a version that is gone on from."""
     return parent.model if parent is not None and is_row_model(parent.model) else None
 

@@ -26,7 +26,7 @@ SHARES = 1_000
 _PAGE = resource.getpagesize()
 
 
-class Order(msgspec.Struct, frozen=True):
+class TrainingOrder(msgspec.Struct, frozen=True):
     """What is asked of the process, as JSON on its standard input."""
 
     folder: str
@@ -74,7 +74,7 @@ def limit_memory(byte_count: int) -> None:
 def main() -> None:
     """Read the order, do it, report."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who waits ends this process
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=TrainingOrder)
     if order.beside_server:
         child_process.begin()
     config = decode_config(order.config)

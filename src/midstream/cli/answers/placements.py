@@ -24,7 +24,7 @@ from midstream.cli.console import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from midstream.engine.placements.views import PlacementDetail, VersionView
+    from midstream.engine.placements.views import PlacementDetail, PlacementVersionView
     from midstream.serving.slates.bodies import PreviewSlates
     from midstream.serving.slates.recommendations import Slate
 
@@ -153,7 +153,7 @@ def _origin(origin: str, *, covers: bool) -> str:
     return f"{words[origin]}, covers midstream.toml" if covers else words[origin]
 
 
-def _version_of(found: "PlacementDetail", version: int) -> "VersionView":
+def _version_of(found: "PlacementDetail", version: int) -> "PlacementVersionView":
     from midstream.core.errors import Fault, Invalid
 
     for each in found.versions:
@@ -193,7 +193,7 @@ def _print_changed(found: "PlacementDetail", *, as_json: bool) -> None:
     _print_versions(found.versions)
 
 
-def _print_versions(versions: "Sequence[VersionView]") -> None:
+def _print_versions(versions: "Sequence[PlacementVersionView]") -> None:
     if versions:
         rows = [
             (

@@ -12,7 +12,7 @@ from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, sa
 from midstream.core.errors import RequestInvalid
 
 if TYPE_CHECKING:
-    from midstream.app.inspect.query_offline import Answered
+    from midstream.app.inspect.query_offline import OfflineAnswer
     from midstream.ranking.explain.explanation import SlateWhy
 
 app = typer.Typer()
@@ -75,7 +75,7 @@ def options_named() -> Generator[None]:
         raise RequestInvalid(tuple(faults)) from error
 
 
-def as_object(answered: "Answered", why: "SlateWhy | None") -> dict[str, object]:
+def as_object(answered: "OfflineAnswer", why: "SlateWhy | None") -> dict[str, object]:
     """Return an answer for ``--json``, with why where it was explained."""
     served = answered.served
     items = [
@@ -104,7 +104,7 @@ def as_object(answered: "Answered", why: "SlateWhy | None") -> dict[str, object]
     return found
 
 
-def print_answer(answered: "Answered", why: "SlateWhy | None") -> None:
+def print_answer(answered: "OfflineAnswer", why: "SlateWhy | None") -> None:
     """Print a slate as a table, or where it was explained as lines that say why, and below them what led to it."""
     if not answered.item_ids:
         say("no item may be served; what the log has of items shows: midstream size")
@@ -121,7 +121,7 @@ def print_answer(answered: "Answered", why: "SlateWhy | None") -> None:
         say(f"model: {name} {version}")
 
 
-def _sources(answered: "Answered", position: int) -> dict[str, int]:
+def _sources(answered: "OfflineAnswer", position: int) -> dict[str, int]:
     """Return the place of an item in the list of each source that proposed it, from 0."""
     pairs = zip(answered.source_names, answered.ranks[position], strict=True)
     return {name: rank for name, rank in pairs if rank is not None}

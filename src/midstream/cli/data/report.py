@@ -7,7 +7,7 @@ import typer
 from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
 
 if TYPE_CHECKING:
-    from midstream.app.inspect.outcome_report import Report
+    from midstream.app.inspect.outcome_report import OutcomeReport
 
 app = typer.Typer()
 
@@ -22,7 +22,7 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     print_json(report) if as_json else print_report(report)
 
 
-def print_report(report: "Report") -> None:
+def print_report(report: "OutcomeReport") -> None:
     """Print tables of what came of slates and what features were, and how outcomes were joined."""
     from midstream.app.inspect.outcome_report import feature_table, report_table
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_from_the_beginning
 from midstream.app.wiring import plans
-from midstream.cli.demo.score import DEFAULT, TOP, TRAINED, Answers, Popularity, Score, Shown
+from midstream.cli.demo.score import DEFAULT, TOP, TRAINED, ClickAnswers, Popularity, Score, ShownSession
 from midstream.cli.demo.sessions import DemoData, DemoSession
 from midstream.cli.demo.training import Training, train_beside
 from midstream.core.types import Moment, Query, TimestampMs
@@ -67,7 +67,7 @@ class Replay:
     until: float
     """On the monotonic clock: no session begins later, unless the training took what was left."""
     score: Score = field(default_factory=Score)
-    shown: deque[Shown] = field(default_factory=lambda: deque[Shown](maxlen=3))
+    shown: deque[ShownSession] = field(default_factory=lambda: deque[ShownSession](maxlen=3))
     stage: str = "starting"
     began: float = 0.0
     seconds: float = 0.0
@@ -151,7 +151,7 @@ class Replay:
 
     async def _visit(self, connection: Connection, session: DemoSession, place: int) -> None:
         """Replay one session, which is the so-manieth: ask, then tell, click by click."""
-        score, shown = self.score, Shown(session.session_id)
+        score, shown = self.score, ShownSession(session.session_id)
         who = {"session_id": session.session_id, **({"user_id": session.user_id} if session.user_id else {})}
         token: dict[str, str] = {}
         acknowledged = 0.0
@@ -161,7 +161,7 @@ class Replay:
             if number:
                 frozen = None if self.frozen is None else await self.frozen.top(session, shown.clicks)
                 popular = self.popularity.top(shown.clicks[-1:])
-                score.count(click, Answers(engine, trained, popular, frozen), place)
+                score.count(click, ClickAnswers(engine, trained, popular, frozen), place)
             sent = time.perf_counter()
             told = await connection.tell({"type": session.action, **who, "item_id": click})
             acknowledged = time.perf_counter()

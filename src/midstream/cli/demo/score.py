@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from midstream.evaluation.metrics.statistics import Difference, Resampling, difference
+from midstream.evaluation.metrics.statistics import PairedDifference, Resampling, difference
 
 TOP = 10
 DEFAULT, TRAINED = "default", "trained"
@@ -19,7 +19,7 @@ _KEPT_MAX = 400
 
 
 @dataclass(slots=True)
-class Rate:
+class HitRate:
     """Hits of so many clicks."""
 
     hits: int = 0
@@ -70,7 +70,7 @@ class Popularity:
 
 
 @dataclass(slots=True)
-class Shown:
+class ShownSession:
     """One session as it went, to be shown: each click beside what was recommended before it."""
 
     session_id: str
@@ -79,7 +79,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ClickAnswers:
     """What was recommended before one click."""
 
     engine: Collection[str]
@@ -104,7 +104,7 @@ class Lift:
         """Return the number of questions."""
         return len(self.session)
 
-    def difference(self) -> Difference:
+    def difference(self) -> PairedDifference:
         """Return the share of hits with the model less that without, and how sure that is.
 
         There is a question at least.
@@ -123,7 +123,7 @@ class Lift:
             verdict = "no lift: it is worse"
         else:
             verdict = "no lift that can be told from chance"
-        with_model, without = Rate(sum(self.trained), len(self)), Rate(sum(self.engine), len(self))
+        with_model, without = HitRate(sum(self.trained), len(self)), HitRate(sum(self.engine), len(self))
         return (
             f"hit rate@{TOP} {with_model} with the trained model, {without} without, same {len(self):,} questions: "
             f"{found.mean:+.3f} (95 %: {found.low:+.3f} to {found.high:+.3f}), {verdict}"
@@ -136,12 +136,12 @@ class Score:
 
     events: int = 0
     sessions: int = 0
-    engine: Rate = field(default_factory=Rate)
-    popularity: Rate = field(default_factory=Rate)
-    engine_since_half: Rate = field(default_factory=Rate)
-    popularity_since_half: Rate = field(default_factory=Rate)
-    frozen_since_half: Rate = field(default_factory=Rate)
-    trained_since_half: Rate = field(default_factory=Rate)
+    engine: HitRate = field(default_factory=HitRate)
+    popularity: HitRate = field(default_factory=HitRate)
+    engine_since_half: HitRate = field(default_factory=HitRate)
+    popularity_since_half: HitRate = field(default_factory=HitRate)
+    frozen_since_half: HitRate = field(default_factory=HitRate)
+    trained_since_half: HitRate = field(default_factory=HitRate)
     lift: Lift = field(default_factory=Lift)
     ask_ms: list[float] = field(default_factory=list[float])
     tell_ms: list[float] = field(default_factory=list[float])
@@ -151,7 +151,7 @@ class Score:
     """Answers that had not seen the click before."""
     is_second_half: bool = False
 
-    def count(self, click: str, answers: Answers, session: int) -> None:
+    def count(self, click: str, answers: ClickAnswers, session: int) -> None:
         """Count one click of a session, which has a number, beside what each had recommended before it."""
         self.engine.add(hit=click in answers.engine)
         self.popularity.add(hit=click in answers.popular)

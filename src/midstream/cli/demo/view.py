@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from midstream.cli.demo.replay import VISITORS, Replay
-from midstream.cli.demo.score import TOP, Shown, quantiles_text
+from midstream.cli.demo.score import TOP, ShownSession, quantiles_text
 from midstream.cli.demo.sessions import DemoData
 
 LIVE_S, LINES_S = 0.25, 5.0
@@ -67,7 +67,7 @@ def line(replay: Replay) -> str:
     return "; ".join(parts)
 
 
-def session_table(shown: Shown, data: DemoData) -> Table:
+def session_table(shown: ShownSession, data: DemoData) -> Table:
     """Return one session: each click beside what was recommended before it."""
     table = Table(title=f"session {shown.session_id}", title_justify="left")
     table.add_column("recommended before (first 5)")

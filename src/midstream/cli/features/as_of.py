@@ -36,13 +36,13 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Write features as they were: of the rows of FILE, or of all that was served."""
-    from midstream.app.point_in_time.api import Wanted, write_answers
+    from midstream.app.point_in_time.api import LookupRequest, write_answers
     from midstream.app.point_in_time.lookup import AsOfOptions
 
     names = tuple(each.strip() for each in features.split(",")) if features else None
     options = AsOfOptions(names, in_input_order=_is_input(sort))
     with ended_by_sigterm(), progress() as bar:
-        wanted = Wanted(questions, served, out, file_format, config, options)
+        wanted = LookupRequest(questions, served, out, file_format, config, options)
         summary = write_answers(folder, wanted, notify_of(bar))
     print_json(summary) if as_json else say_summary(summary)
 

@@ -23,9 +23,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Set values of a feature from a file, each row once; the newest time wins."""
-    from midstream.app.ingest.feature_values import Loaded, load_columns, own_options
+    from midstream.app.ingest.feature_values import ValueColumns, load_columns, own_options
 
-    columns = load_columns(folder, name, Loaded(id_column, value_column, time_column, time_format))
+    columns = load_columns(folder, name, ValueColumns(id_column, value_column, time_column, time_format))
     with own_options(columns):
         summary = run_import(folder, file, columns)
     print_json(summary) if as_json else print_summary(summary)

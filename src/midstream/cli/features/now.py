@@ -21,7 +21,7 @@ from midstream.cli.console import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from midstream.app.inspect.feature_views import Shown, Sized
+    from midstream.app.inspect.feature_views import ShownFeature, Sized
     from midstream.engine.types import FeatureView, TableView
 
 app = typer.Typer()
@@ -97,7 +97,7 @@ def print_sized(sized: "Sized", *, as_json: bool) -> None:
     say("What several features count or read is in each of them, and once in all features.")
 
 
-def print_shown(shown: "Shown") -> None:
+def print_shown(shown: "ShownFeature") -> None:
     """Print what is known of a feature, and its values as a table."""
     view = shown.feature
     facts = {
@@ -116,7 +116,7 @@ def print_shown(shown: "Shown") -> None:
     say(f"for the user {shown.user}" if shown.user is not None else "for nobody: no user is known")
 
 
-def _values_of(shown: "Shown", width: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+def _values_of(shown: "ShownFeature", width: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Return headings and rows of values: a row an item, or a row a column where they are too wide for that."""
     columns = shown.feature.columns
     names = [max(map(len, ("item", *shown.items))), *(max(len(name), _VALUE_CHARACTERS) for name in columns)]

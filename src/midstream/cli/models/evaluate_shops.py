@@ -10,7 +10,7 @@ from midstream.cli.data.import_file import Map
 from midstream.cli.progress import working
 
 if TYPE_CHECKING:
-    from midstream.app.benchmark.reranking import ShopOptions
+    from midstream.app.benchmark.reranking import ShopBenchmark
     from midstream.evaluation.diversity_curve import DiversityReport
     from midstream.evaluation.reranking import RerankingReport
 
@@ -64,14 +64,14 @@ def diversity_command(
 
 def asked(
     option: list[str] | None, placement: str, share: float, columns: list[str] | None, folder: Path
-) -> "ShopOptions":
+) -> "ShopBenchmark":
     """Return what the arguments of both commands say."""
     from midstream.app.benchmark.placements import EvaluationOptions
-    from midstream.app.benchmark.reranking import ShopOptions
+    from midstream.app.benchmark.reranking import ShopBenchmark
     from midstream.app.ingest.columns import parse_pairs
 
     file = EvaluationOptions(parse_pairs(columns or (), "--map"))
-    return ShopOptions(folder, placement, parse_pairs(option or (), "--option"), share, file=file)
+    return ShopBenchmark(folder, placement, parse_pairs(option or (), "--option"), share, file=file)
 
 
 def print_reranking(report: "RerankingReport") -> None:

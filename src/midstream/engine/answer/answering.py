@@ -20,8 +20,8 @@ from midstream.engine.answer.inline_explanation import require_why, with_score_p
 from midstream.engine.answer.page_queries import require_count, slots_of
 from midstream.engine.answer.pending_served import ServedAhead, askers_of
 from midstream.engine.answer.query_mapping import answer_of, ids_of, note, query_of, require_known, served_event
-from midstream.engine.ingest.fold_scheduler import Folding
-from midstream.engine.ingest.served_buffer import Outbox
+from midstream.engine.ingest.fold_scheduler import FoldScheduler
+from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.request_validation import PAGE_PLACEMENTS_MAX, USERS_MAX
 from midstream.engine.tokens import parse_position
 from midstream.engine.types import Answer, Ask, FeatureAsk, FeatureRead, PageAnswer, SlateRefused
@@ -46,7 +46,7 @@ milliseconds behind its answer, in another process some tens."""
 class Answering:
     """Answers questions from what the engine has in service."""
 
-    def __init__(self, engine: "Engine", folding: Folding, outbox: Outbox | None) -> None:
+    def __init__(self, engine: "Engine", folding: FoldScheduler, outbox: ServedBuffer | None) -> None:
         """Read what ``engine`` has in service; what was served goes to ``outbox``, None = it is not logged."""
         self._engine = engine
         self._folding = folding

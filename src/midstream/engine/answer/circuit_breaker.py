@@ -88,7 +88,7 @@ class _Judged:
     raised: Raised | None
 
 
-class Guards:
+class CircuitBreaker:
     """Remembers of each part how its last answers went. At most one entry a part of the plans in service."""
 
     def __init__(

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable
 
 from midstream.core.errors import Overloaded
 from midstream.core.types import Query
-from midstream.engine.ingest.fold_scheduler import Folding
-from midstream.engine.ingest.served_buffer import Outbox
+from midstream.engine.ingest.fold_scheduler import FoldScheduler
+from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.state.fold import Fold
 from midstream.state.outcomes.recipients import session_asker
 from midstream.state.structures.hashing import id_hash
@@ -27,7 +27,7 @@ WAIT_S_MAX = 10.0
 class ServedAhead:
     """The last record of each asker, and the wait for it."""
 
-    def __init__(self, folding: Folding, outbox: Outbox, monotonic: Callable[[], float]) -> None:
+    def __init__(self, folding: FoldScheduler, outbox: ServedBuffer, monotonic: Callable[[], float]) -> None:
         """Wait with ``folding`` for what ``outbox`` hands over."""
         self._folding = folding
         self._outbox = outbox

@@ -28,9 +28,9 @@ from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
 from midstream.state.ids.pending_ids import PendingIds
 from midstream.state.outcomes.recipients import session_asker
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 
-_LIMITS = Limits(
+_LIMITS = StateLimits(
     users_max=8,
     items_max=64,
     click_items_max=8,
@@ -61,7 +61,7 @@ _PLAIN = b'{"type":"view","user_id":"u","item_id":"i","time":"2026-01-31T12:00:0
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class WarmupResult:
     """What came of asking some plans."""
 
     failures: tuple[Failure, ...]
@@ -70,7 +70,7 @@ class Trial:
     """Components of one's own that held the thread for longer than they may, in each turn in which all was compiled."""
 
 
-async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Callable[[], float]) -> Trial:
+async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Callable[[], float]) -> WarmupResult:
     """Fold some events of each kind and answer from each plan, twice, in a state of its own.
 
     Args:
@@ -102,7 +102,7 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
             if not slow:
                 break
     warm_decoding()
-    return Trial(tuple(failures), tuple(slow.values()))
+    return WarmupResult(tuple(failures), tuple(slow.values()))
 
 
 def _left_s(until: float, monotonic: Callable[[], float]) -> float:

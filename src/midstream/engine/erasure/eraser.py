@@ -31,8 +31,8 @@ from midstream.engine.erasure.log_rewrite import (
     settle,
     write_receipt,
 )
-from midstream.engine.erasure.redaction import Erased
-from midstream.engine.erasure.worker import Order, Report, erased_of
+from midstream.engine.erasure.redaction import ErasedIds
+from midstream.engine.erasure.worker import RewriteOrder, RewriteReport, erased_of
 from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.health import Concern
 from midstream.engine.ingest.log_reader import catch_up
@@ -92,7 +92,7 @@ class EraserOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ErasureView:
+class RewriteView:
     """How far a rewrite is."""
 
     state: ErasureState = "idle"
@@ -109,7 +109,7 @@ class Eraser:
         """Rewrite the log of ``engine`` in ``folder``; no other child is at work meanwhile."""
         self.forgets: dict[str, Forget] = {}
         """What names users beside the log, by its name in a receipt: ``dead_letters``, ``import_rejected``."""
-        self.view = ErasureView()
+        self.view = RewriteView()
         self._engine = engine
         self._snapshotter = snapshotter
         self._folder = folder
@@ -157,7 +157,7 @@ class Eraser:
         if self.is_running:
             message = f"a rewrite is under way: {self.view.state}, {self.view.progress:.0%}"
             raise ErasureRunning(message)
-        self.view = ErasureView("waiting")
+        self.view = RewriteView("waiting")
         self._task = asyncio.get_running_loop().create_task(self._run(hurried=hurried), name="midstream-rewrite")
         self._task.add_done_callback(self._ended)
         return self._task
@@ -216,7 +216,7 @@ class Eraser:
         async with self._snapshotter.swaps, self._snapshotter.turn:
             report = await self._child(hurried=hurried)
             erased = erased_of(report, self._engine.fold.vocabulary.id_key)
-            self.view = ErasureView("catching_up")
+            self.view = RewriteView("catching_up")
             fold = await asyncio.to_thread(self._loaded, report)
             await self._come_near(fold, erased)
             receipt = await self._forget_beside(report, erased)
@@ -232,7 +232,7 @@ class Eraser:
             finally:
                 self._is_committing = False
                 RealDisk().close(lock)
-        self.view = ErasureView("done", 1.0)
+        self.view = RewriteView("done", 1.0)
         self._engine.concerns.pop(CONCERN, None)
         self._took_s = self._engine.host.monotonic() - began
         self._engine.metrics.observe_rewrite(good=True, seconds=self._took_s)
@@ -258,14 +258,14 @@ class Eraser:
                 await asyncio.sleep(SEAL_WAIT_S)
         return lock_history(self._folder, RealDisk())
 
-    async def _child(self, *, hurried: bool) -> Report:
+    async def _child(self, *, hurried: bool) -> RewriteReport:
         """Have the new log and its state made.
 
         Raises:
             RewriteFailed: The child ended without them.
         """
         fold = self._engine.fold
-        order = Order(
+        order = RewriteOrder(
             folder=str(self._folder.root),
             log_position=fold.log_position,
             settings=encode_settings(fold.settings),
@@ -276,9 +276,9 @@ class Eraser:
         if not ended.line:
             raise RewriteFailed(ended.reason)
         # On a thread: it may have as many bytes as a child may report.
-        return await asyncio.to_thread(msgspec.json.decode, ended.line, type=Report)
+        return await asyncio.to_thread(msgspec.json.decode, ended.line, type=RewriteReport)
 
-    def _loaded(self, report: Report) -> Fold:
+    def _loaded(self, report: RewriteReport) -> Fold:
         """Return the state that the child wrote. Runs on a thread of its own.
 
         Raises:
@@ -289,14 +289,14 @@ class Eraser:
         settings = self._engine.fold.settings
         position = LogPosition(report.log_position)
         dropped = compactions.dropped_by(self._folder, settings)
-        wanted = snapshots.Wanted(settings, dropped, reader.identity, reader.begin, position)
+        wanted = snapshots.SnapshotRequirement(settings, dropped, reader.identity, reader.begin, position)
         found = snapshots.find_newest(target / SNAPSHOTS_NAME, wanted)
         if found.fold is None:
             message = f"the state of the new log was refused: {'; '.join(found.refused)}"
             raise RewriteFailed(message)
         return found.fold
 
-    async def _come_near(self, fold: Fold, erased: Erased) -> None:
+    async def _come_near(self, fold: Fold, erased: ErasedIds) -> None:
         """Bring over what came meanwhile, on a thread, until little is left."""
         for _ in range(ROUNDS_MAX):
             upto = self._engine.log.end
@@ -304,14 +304,14 @@ class Eraser:
             if self._engine.log.end - upto <= NEAR_EVENTS:
                 return
 
-    def _bring(self, fold: Fold, erased: Erased, upto: LogPosition) -> None:
+    def _bring(self, fold: Fold, erased: ErasedIds, upto: LogPosition) -> None:
         disk, target = RealDisk(), new_log(self._folder)
         with open_new(target, disk, self._options.segment_bytes) as log:
             go_on(SegmentReader(self._folder.log, disk), log, erased, upto)
         reader = SegmentReader(target, disk)
         catch_up(fold, lambda after, limit: reader.read(after, limit, upto), upto)
 
-    async def _forget_beside(self, report: Report, erased: Erased) -> Receipt:
+    async def _forget_beside(self, report: RewriteReport, erased: ErasedIds) -> Receipt:
         """Drop what names erased users beside the log, before the log that still says who they were is gone."""
         ids = list(erased.ids)
         named = [*ids, *erased.sessions]
@@ -333,7 +333,7 @@ class Eraser:
             time_ms=self._engine.clock(),
         )
 
-    def _replaced(self, log: EventLog, erased: Erased) -> EventLog:
+    def _replaced(self, log: EventLog, erased: ErasedIds) -> EventLog:
         """Called on the log thread between two frames: bring over the rest, commit, return the new log.
 
         Raises:
@@ -370,7 +370,7 @@ class Eraser:
 
     def _say(self, stage: str, done: int, total: int) -> None:
         state: ErasureState = msgspec.convert(stage, ErasureState)
-        self.view = ErasureView(state, done / total if total else 1.0)
+        self.view = RewriteView(state, done / total if total else 1.0)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Keep why it failed; what nobody expects is told to the event loop as well."""

@@ -20,7 +20,7 @@ from midstream.core.errors import AppendFailed
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Pace
 from midstream.engine.erasure.log_copy import LogCopy, append_days, open_new, remove_lock
-from midstream.engine.erasure.redaction import Blanker, Erased, find_erased
+from midstream.engine.erasure.redaction import Blanker, ErasedIds, find_erased
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.snapshots import compactions
@@ -123,7 +123,7 @@ class Rewrite:
             if first < self._old.begin:
                 yield first, batch
 
-    def _base(self, events: list[EventBatch], erased: Erased, settings: FoldSettings) -> None:
+    def _base(self, events: list[EventBatch], erased: ErasedIds, settings: FoldSettings) -> None:
         """Make the base of the new log: the old one's state without those users."""
         dropped = compactions.dropped_by(self.data, settings)
         fold = beginning(settings, dropped, self._old, self.pace)
@@ -143,7 +143,7 @@ class Rewrite:
 class Made:
     """A new log, up to where it was told."""
 
-    erased: Erased
+    erased: ErasedIds
     identity: LogIdentity
     history_files: int
     blanked: dict[str, int]
@@ -155,7 +155,7 @@ def new_log(data: DataFolder) -> Path:
     return following.with_name(following.name + NEW_SUFFIX)
 
 
-def go_on(old: SegmentReader, log: SegmentLog, erased: Erased, upto: LogPosition) -> None:
+def go_on(old: SegmentReader, log: SegmentLog, erased: ErasedIds, upto: LogPosition) -> None:
     """Append to a new log what came to the old one since, up to a log position.
 
     Raises:

@@ -37,7 +37,7 @@ from midstream.events.schema import Event, build, concat, event_at, pick
 from midstream.events.values import merged_id
 from midstream.ranking.record.served import blank_served
 from midstream.state.ids.erased_users import REFUSED_MS, blanked_body, blanked_hashes, hash_column
-from midstream.state.ids.event_ids import SPAN_S, Admission, EventIds, fingerprints
+from midstream.state.ids.event_ids import SPAN_S, EventAdmission, EventIds, fingerprints
 from midstream.state.structures.hashing import IdKey, id_hash
 
 Batches: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
@@ -73,7 +73,7 @@ class Print(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Erased:
+class ErasedIds:
     """Who is to be blanked where."""
 
     key: IdKey
@@ -155,7 +155,7 @@ class _People:
         return group
 
 
-def find_erased(read: Read, event_ids_max: int, key: IdKey) -> Erased:
+def find_erased(read: Read, event_ids_max: int, key: IdKey) -> ErasedIds:
     """Return who was erased in a log, by name where their events are not blanked yet, and by hash where they are.
 
     Args:
@@ -175,9 +175,9 @@ def find_erased(read: Read, event_ids_max: int, key: IdKey) -> Erased:
     return found
 
 
-def _find_people(read: Read, event_ids_max: int, key: IdKey) -> Erased:
+def _find_people(read: Read, event_ids_max: int, key: IdKey) -> ErasedIds:
     """Return who was erased, with their sessions and without their events' prints."""
-    found = _find_ids(read(), event_ids_max, key) if _has_erase(read()) else Erased(key)
+    found = _find_ids(read(), event_ids_max, key) if _has_erase(read()) else ErasedIds(key)
     if found.ids:
         covering = _find_sessions(read(), found)
         _leave_shared(read(), found, covering)
@@ -231,7 +231,7 @@ class _Fate(Enum):
 class _Fates:
     """Decides what becomes of events."""
 
-    def __init__(self, erased: Erased) -> None:
+    def __init__(self, erased: ErasedIds) -> None:
         self.erased = erased
         self._hashes = _sorted({*erased.hashes(), *erased.refused})
         self._sessions = _hashes_of(erased.sessions, erased.key)
@@ -292,7 +292,7 @@ class _Fates:
 class Blanker:
     """Blanks the batches of a log, one after another from its beginning."""
 
-    def __init__(self, erased: Erased) -> None:
+    def __init__(self, erased: ErasedIds) -> None:
         """Blank what ``find_erased`` found; what is appended later is taken for events after it, and added to it."""
         self._fates = _Fates(erased)
         self._prints = _sorted(erased.prints)
@@ -343,7 +343,7 @@ class Blanker:
         return _nobodys(event, self._fates.erased)
 
 
-def _nobodys(event: Event, erased: Erased) -> Event:
+def _nobodys(event: Event, erased: ErasedIds) -> Event:
     """Return what may stay of an event of a user: it is made of that, so a field that is added later is not in it."""
     body = event.body if event.kind == Kind.ITEM else b""  # attributes of an item are nobody's
     if event.kind == Kind.SERVED:
@@ -367,9 +367,9 @@ def _sorted(prints: Iterable[int]) -> NDArray[np.uint64]:
     return np.array(sorted(prints), dtype=np.uint64)
 
 
-def _find_ids(batches: Batches, event_ids_max: int, key: IdKey) -> Erased:
+def _find_ids(batches: Batches, event_ids_max: int, key: IdKey) -> ErasedIds:
     """Return the erased ids and their groups: merges and erases in the order of the log, as the fold takes them."""
-    found = Erased(key)
+    found = ErasedIds(key)
     people = _People()
     event_ids = EventIds(event_ids_max, key)
     end_log_time_ms = 0
@@ -377,7 +377,7 @@ def _find_ids(batches: Batches, event_ids_max: int, key: IdKey) -> Erased:
         kind, operation = batch.rows["kind"], batch.rows["operation"]
         is_merge = (kind == Kind.USER) & (operation == Operation.MERGE)
         admitted = event_ids.admit(event_ids.fingerprints(batch), batch.rows["log_time_ms"].astype(np.int64))
-        is_copy = admitted != int(Admission.NEW)
+        is_copy = admitted != int(EventAdmission.NEW)
         found.copies.update((first + np.flatnonzero((kind == Kind.ERASE) & is_copy)).tolist())
         for place in np.flatnonzero((is_merge | (kind == Kind.ERASE)) & ~is_copy).tolist():
             event = event_at(batch, place)
@@ -392,7 +392,7 @@ def _find_ids(batches: Batches, event_ids_max: int, key: IdKey) -> Erased:
     return replace(found, end_log_time_ms=end_log_time_ms)
 
 
-def _merge(people: _People, event: Event, position: int, found: Erased) -> None:
+def _merge(people: _People, event: Event, position: int, found: ErasedIds) -> None:
     from_id = merged_id(event.body)
     named = (event.user_id, from_id)
     if not all(named) or any(found.refuses(each, event, position) for each in named):
@@ -400,14 +400,14 @@ def _merge(people: _People, event: Event, position: int, found: Erased) -> None:
     people.merge(*named)
 
 
-def _erase(people: _People, event: Event, position: int, found: Erased) -> None:
+def _erase(people: _People, event: Event, position: int, found: ErasedIds) -> None:
     group = people.forget(event.user_id)
     for each in group:
         found.ids.setdefault(each, []).append(Erase(position, event.log_time_ms))
     found.groups[position] = group
 
 
-def _find_sessions(batches: Batches, erased: Erased) -> dict[str, set[int]]:
+def _find_sessions(batches: Batches, erased: ErasedIds) -> dict[str, set[int]]:
     """Return the session ids that came with an erased id, each with the positions of the erases that cover it."""
     hashes = _hashes_of(erased.ids, erased.key)
     found: dict[str, set[int]] = {}
@@ -421,7 +421,7 @@ def _find_sessions(batches: Batches, erased: Erased) -> dict[str, set[int]]:
     return found
 
 
-def _leave_shared(batches: Batches, erased: Erased, covering: dict[str, set[int]]) -> None:
+def _leave_shared(batches: Batches, erased: ErasedIds, covering: dict[str, set[int]]) -> None:
     """Take from the erases that cover each session those before which somebody else came with it."""
     sessions = _hashes_of(covering, erased.key)
     for first, batch in batches:

@@ -24,7 +24,7 @@ from midstream.core.types import EventBatch, LogPosition, Mask
 from midstream.engine.child_process import Pace
 from midstream.engine.erasure.log_copy import LogCopy, append_days, open_new
 from midstream.engine.erasure.log_rewrite import new_log
-from midstream.engine.erasure.redaction import Erased
+from midstream.engine.erasure.redaction import ErasedIds
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.snapshots.base_state import base_folder
@@ -57,7 +57,7 @@ class Retraction:
     disk: Disk
     run: ImportRun
     """With all spans; its parts in the log are found by its name."""
-    erased: Erased
+    erased: ErasedIds
     """In the old log."""
     undone_ms: int
     removed: int = 0

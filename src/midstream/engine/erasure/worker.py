@@ -15,7 +15,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Pace
 from midstream.engine.erasure.log_rewrite import SNAPSHOTS_NAME, Made, Rewrite
-from midstream.engine.erasure.redaction import Erase, Erased, Print
+from midstream.engine.erasure.redaction import Erase, ErasedIds, Print
 from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.snapshots import base_state, compactions, snapshots
@@ -27,7 +27,7 @@ from midstream.state.settings import decode_settings
 from midstream.state.structures.hashing import IdKey
 
 
-class Order(msgspec.Struct, frozen=True):
+class RewriteOrder(msgspec.Struct, frozen=True):
     """What is asked of the child, as JSON on its standard input."""
 
     folder: str
@@ -40,7 +40,7 @@ class Order(msgspec.Struct, frozen=True):
     """Somebody waits for it."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class RewriteReport(msgspec.Struct, frozen=True):
     """What the child says, as one line of JSON on its standard output. It names users, so it is kept nowhere."""
 
     log_position: int
@@ -58,7 +58,7 @@ class Report(msgspec.Struct, frozen=True):
     history_files: int
 
 
-def run(order: Order, pace: Pace | None = None) -> Report:
+def run(order: RewriteOrder, pace: Pace | None = None) -> RewriteReport:
     """Write the new log up to the position that was ordered, and a snapshot of its state there.
 
     Raises:
@@ -80,7 +80,7 @@ def run(order: Order, pace: Pace | None = None) -> Report:
     return _report(order, made, digest)
 
 
-def _snapshot(order: Order, data: DataFolder, rewrite: Rewrite, pace: Pace) -> str:
+def _snapshot(order: RewriteOrder, data: DataFolder, rewrite: Rewrite, pace: Pace) -> str:
     """Fold the new log and write its state beside it: among the snapshots it would take the place of an old one."""
     settings = decode_settings(order.settings)
     reader = SegmentReader(rewrite.target, RealDisk())
@@ -94,9 +94,9 @@ def _snapshot(order: Order, data: DataFolder, rewrite: Rewrite, pace: Pace) -> s
     return snapshots.write(rewrite.target / SNAPSHOTS_NAME, fold, reader.identity, pace).digest
 
 
-def _report(order: Order, made: Made, digest: str) -> Report:
+def _report(order: RewriteOrder, made: Made, digest: str) -> RewriteReport:
     erased = made.erased
-    return Report(
+    return RewriteReport(
         log_position=order.log_position,
         digest=digest,
         generation=made.identity.generation,
@@ -115,17 +115,17 @@ def _places(erases: Iterable[Erase]) -> tuple[tuple[int, int], ...]:
     return tuple((each.position, each.log_time_ms) for each in erases)
 
 
-def erased_of(report: Report, key: IdKey) -> Erased:
+def erased_of(report: RewriteReport, key: IdKey) -> ErasedIds:
     """Return who was erased, as the blanking of further events needs it."""
     ids = {each: [Erase(*one) for one in erases] for each, erases in report.ids.items()}
     refused = {each: [Erase(*one) for one in erases] for each, erases in report.refused.items()}
-    return Erased(key, ids, refused, report.groups, report.sessions, report.prints, report.end_log_time_ms)
+    return ErasedIds(key, ids, refused, report.groups, report.sessions, report.prints, report.end_log_time_ms)
 
 
 def main() -> None:
     """Read the order, write the log, report."""
     child_process.tell_bugs()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=RewriteOrder)
     if not order.hurried:
         child_process.begin()
     try:

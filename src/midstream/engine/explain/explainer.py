@@ -34,7 +34,7 @@ REASON_CHARACTERS_MAX = 300
 """Of what was raised: it goes into a problem document."""
 
 
-class Order(msgspec.Struct, frozen=True):
+class ExplainOrder(msgspec.Struct, frozen=True):
     """What is asked of the child, as JSON on its standard input."""
 
     folder: str
@@ -48,7 +48,7 @@ class Order(msgspec.Struct, frozen=True):
 class Job:
     """One explanation, made or being made."""
 
-    order: Order
+    order: ExplainOrder
     state: str = "waiting"
     """``waiting``, ``running``, ``done`` or ``failed``."""
     stage: str = ""
@@ -104,7 +104,7 @@ class Explainer:
             self._engine.metrics.count_overload("explanations")
             message = f"{WAITING_MAX} explanations wait for the one that is being made"
             raise Overloaded(message)
-        job = self._jobs[key] = Job(Order(str(self._folder), position, request_id, key[1]))
+        job = self._jobs[key] = Job(ExplainOrder(str(self._folder), position, request_id, key[1]))
         task = asyncio.get_running_loop().create_task(self._make(job), name="midstream-explain")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -87,7 +87,7 @@ def _newest_snapshot(data: DataFolder, settings: FoldSettings, identity: LogIden
     generations = {each.generation for _, each in snapshots.manifests(data.snapshots)}
     for generation in sorted(generations, reverse=True):
         known = identity_of(identity.id_bytes, generation)
-        wanted = snapshots.Wanted(settings, dropped, known, LogPosition(0), end)
+        wanted = snapshots.SnapshotRequirement(settings, dropped, known, LogPosition(0), end)
         found = snapshots.find_newest(data.snapshots, wanted, Pace(hurried=True))
         if found.fold is not None:
             return found.fold

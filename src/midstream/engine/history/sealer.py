@@ -9,7 +9,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
-from midstream.engine.history.worker import Order, Report
+from midstream.engine.history.worker import SealOrder, SealReport
 from midstream.events.disk import RealDisk
 from midstream.events.history.history import DAY_MS
 from midstream.events.segments.segment_reader import SegmentReader
@@ -64,7 +64,7 @@ class Sealer:
         """Seal no more; a child that is at work is ended, and the next one begins again."""
         await self._service.stop()
 
-    async def seal(self, *, hurried: bool = False) -> Report | None:
+    async def seal(self, *, hurried: bool = False) -> SealReport | None:
         """Seal what is old enough now; return None when the child failed, which health says.
 
         Args:
@@ -73,7 +73,7 @@ class Sealer:
         async with self._turn:
             return await self._seal(hurried=hurried)
 
-    async def _seal(self, *, hurried: bool) -> Report | None:
+    async def _seal(self, *, hurried: bool) -> SealReport | None:
         metrics, monotonic = self._engine.metrics, self._engine.host.monotonic
         began = monotonic()
         ended = await self._child(self._engine.log.end, hurried=hurried)
@@ -82,7 +82,7 @@ class Sealer:
             self._engine.concerns["history"] = f"old events were not sealed: {ended.reason}"
             return None
         self._engine.concerns.pop("history", None)
-        report = msgspec.json.decode(ended.line, type=Report)
+        report = msgspec.json.decode(ended.line, type=SealReport)
         metrics.set_history(report.begin, report.end)
         self._note(report, monotonic() - began)
         self._tell_retention(report)
@@ -91,7 +91,7 @@ class Sealer:
             self._engine.concerns["history"] = f"{text}; another fold version begins without them"
         return report
 
-    def _note(self, report: Report, seconds: float) -> None:
+    def _note(self, report: SealReport, seconds: float) -> None:
         """Have it in the log of the process what became history, and what was cut off it."""
         if report.end > self._end:
             events, self._end = report.end - self._end, LogPosition(report.end)
@@ -101,7 +101,7 @@ class Sealer:
             events, self._begin = report.begin - self._begin, LogPosition(report.begin)
             self._engine.facts.note(Fact("history_cut", fields={"log_position": report.begin, "events": events}))
 
-    def _tell_retention(self, report: Report) -> None:
+    def _tell_retention(self, report: SealReport) -> None:
         """Say where events are kept that would be too old if the clock could be believed."""
         if report.kept_back:
             self._engine.concerns[RETENTION] = f"nothing is cut off the history: {report.kept_back}"
@@ -118,7 +118,7 @@ class Sealer:
         settings = encode_settings(self._engine.fold.settings)
         options = self._options
         root, now_ms = str(self._folder.root), self._engine.clock()
-        order = Order(root, position, options.hot_ms, options.keep_ms, settings, now_ms, hurried)
+        order = SealOrder(root, position, options.hot_ms, options.keep_ms, settings, now_ms, hurried)
         try:
             async with asyncio.timeout(CHILD_S_MAX):
                 return await child_process.run(CHILD, msgspec.json.encode(order))

@@ -22,7 +22,7 @@ from midstream.events.segments.segment_scan import history_of
 from midstream.state.settings import decode_settings
 
 
-class Order(msgspec.Struct, frozen=True):
+class SealOrder(msgspec.Struct, frozen=True):
     """What is asked of the child, as JSON on its standard input."""
 
     folder: str
@@ -40,7 +40,7 @@ class Order(msgspec.Struct, frozen=True):
     """Somebody waits for it."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class SealReport(msgspec.Struct, frozen=True):
     """What the child says, as one line of JSON on its standard output."""
 
     begin: int
@@ -62,7 +62,7 @@ class Report(msgspec.Struct, frozen=True):
     """How long pauses of the log were that count for nothing until it has gone on for a day."""
 
 
-def run(order: Order, pace: Pace | None = None) -> Report:
+def run(order: SealOrder, pace: Pace | None = None) -> SealReport:
     """Seal what is old enough, and cut what is kept too long.
 
     Raises:
@@ -80,7 +80,7 @@ def run(order: Order, pace: Pace | None = None) -> Report:
         disk.close(lock)
 
 
-def _run(order: Order, data: DataFolder, pace: Pace) -> Report:
+def _run(order: SealOrder, data: DataFolder, pace: Pace) -> SealReport:
     from midstream.events.sealing import kept_from, seal  # Arrow takes 0.4 s and 40 MB where it is used
 
     folder, disk, position = data.log, RealDisk(), LogPosition(order.log_position)
@@ -108,10 +108,10 @@ def _run(order: Order, data: DataFolder, pace: Pace) -> Report:
     base_state.remove_other_bases(folder, begin)
     cut_events = begin - sealed.begin
     written_files = sealed.end, sealed.events, sealed.files, sealed.segments
-    return Report(begin, *written_files, cut_events, nameless, found.refusal, found.held_ms)
+    return SealReport(begin, *written_files, cut_events, nameless, found.refusal, found.held_ms)
 
 
-def _cut(order: Order, data: DataFolder, reader: SegmentReader, begin: LogPosition, pace: Pace) -> int:
+def _cut(order: SealOrder, data: DataFolder, reader: SegmentReader, begin: LogPosition, pace: Pace) -> int:
     """Write the base, and then let the log begin with it; return how many changes of users it could not say."""
     from midstream.events.sealing import retain
 
@@ -123,7 +123,7 @@ def _cut(order: Order, data: DataFolder, reader: SegmentReader, begin: LogPositi
 def main() -> None:
     """Read the order, do it, report."""
     child_process.tell_bugs()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=SealOrder)
     if not order.hurried:
         child_process.begin()
     try:

@@ -47,7 +47,7 @@ class Admitted:
     """Named by the item events among them: coming until ``release``. Empty unless unknown items are refused."""
 
 
-class Intake:
+class Deduplication:
     """The ids on their way into the log, in front of those that are applied."""
 
     def __init__(self, fold: Fold) -> None:

@@ -62,7 +62,7 @@ class _Waiter:
     future: asyncio.Future[None] = field(compare=False)
 
 
-class Folding:
+class FoldScheduler:
     """The queue of durable events, the turns that apply them, and those who wait for a position."""
 
     def __init__(self, fold: Fold, monotonic: Callable[[], float], metrics: Metrics) -> None:

@@ -13,7 +13,7 @@ from midstream.core.errors import AppendFailed, DiskFull, Overloaded
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.engine.ingest.served_forwarder import Forwarding
-from midstream.engine.ingest.writer import Entry, Writer, Written
+from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
 from midstream.events.schema import Event, build, event_at
 from midstream.monitoring.metrics import Metrics
 
@@ -38,12 +38,12 @@ LOST_SHOWN_S = 600.0
 CONCERN = "served"
 
 
-class Outbox:
+class ServedBuffer:
     """Collects served records; they reach the log before any later event of a caller."""
 
     def __init__(
         self,
-        writer: Writer | Forwarding,
+        writer: LogWriter | Forwarding,
         is_refused: Callable[[], bool],
         metrics: Metrics,
         concerns: dict[str, str] | None = None,
@@ -57,7 +57,7 @@ class Outbox:
         self._concerns = {} if concerns is None else concerns
         self._events: list[Event] = []
         self._bytes = 0
-        self._lots: deque[Entry] = deque()
+        self._lots: deque[QueueEntry] = deque()
         """What was collected before, and is not handed over."""
         self._lost = 0
         self._returned = 0
@@ -77,10 +77,10 @@ class Outbox:
     def add_lot(self, lot: EventBatch) -> None:
         """Take records that another process collected."""
         self._pack()
-        self._lots.append(Entry(lot, None))
+        self._lots.append(QueueEntry(lot, None))
         self.flush()
 
-    def submit(self, entry: Entry) -> None:
+    def submit(self, entry: QueueEntry) -> None:
         """Hand over an event with all that was collected before it, in one commit, or nothing of either.
 
         Raises:
@@ -110,7 +110,7 @@ class Outbox:
         except AppendFailed:
             self._lose(self._lots)
 
-    def handed_back(self, written: Written) -> None:
+    def handed_back(self, written: WrittenFrame) -> None:
         """Take back what was handed over and not stored, for want of room: told of every frame.
 
         It goes in front of all that follows, so only where nothing else was queued since; else it is lost.
@@ -122,7 +122,7 @@ class Outbox:
             each for each in written.entries if each.ticket is None and (each.batch.rows["kind"] == Kind.SERVED).all()
         ]
         self._lots.extendleft(reversed(served))
-        is_last = isinstance(self._writer, Writer) and self._writer.submitted_entries == self._returned
+        is_last = isinstance(self._writer, LogWriter) and self._writer.submitted_entries == self._returned
         if not isinstance(written.error, DiskFull):
             self._lose(self._lots)
         elif served and is_last:
@@ -144,13 +144,13 @@ class Outbox:
     def _pack(self) -> None:
         events, self._events, self._bytes = self._events, [], 0
         if events:
-            self._lots.append(Entry(build(events), None))
+            self._lots.append(QueueEntry(build(events), None))
 
     def _keep(self, again_s: float) -> None:
         """Keep what may be, the newest of it: what somebody was served last is what the next slate goes by."""
         events = sum(len(lot.batch) for lot in self._lots)
         bytes_count = sum(lot.bytes_count for lot in self._lots)
-        surplus: deque[Entry] = deque()
+        surplus: deque[QueueEntry] = deque()
         while self._lots and (events > KEPT_EVENTS_MAX or bytes_count > KEPT_BYTES_MAX):
             lot = self._lots.popleft()
             events, bytes_count = events - len(lot.batch), bytes_count - lot.bytes_count
@@ -158,7 +158,7 @@ class Outbox:
         self._lose(surplus)
         self._again_in(again_s)
 
-    def _lose(self, lots: deque[Entry]) -> None:
+    def _lose(self, lots: deque[QueueEntry]) -> None:
         """Give up lots, and say so."""
         if not lots:
             return

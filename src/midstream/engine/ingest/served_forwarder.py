@@ -15,7 +15,7 @@ from midstream.core.errors import AppendFailed, Overloaded
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.engine.background_service import BackgroundService
-from midstream.engine.ingest.writer import Entry
+from midstream.engine.ingest.writer import QueueEntry
 from midstream.events.schema import ROW, text_lengths
 from midstream.monitoring.metrics import Metrics
 
@@ -58,7 +58,7 @@ class Forwarding:
         self._loop = asyncio.get_running_loop()
         self.service.start()
 
-    def submit(self, *entries: Entry) -> None:
+    def submit(self, *entries: QueueEntry) -> None:
         """Queue records.
 
         Raises:

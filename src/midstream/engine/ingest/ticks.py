@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 from midstream.core.errors import AppendFailed, Overloaded
 from midstream.core.kinds import Kind
-from midstream.engine.ingest.writer import Entry
+from midstream.engine.ingest.writer import QueueEntry
 from midstream.events.schema import Event, build
 
 TICK_MS = 60_000
 """At most one tick a minute of log time, and only while an open session waits for log time to move."""
 
 
-async def append_tick(submit: Callable[[Entry], None]) -> None:
+async def append_tick(submit: Callable[[QueueEntry], None]) -> None:
     """Append one tick, and return when its fate is known.
 
     Args:
@@ -27,7 +27,7 @@ async def append_tick(submit: Callable[[Entry], None]) -> None:
     # What went wrong with it is told by the engine's health; read here, so that nobody is told that nobody read it.
     ticket.add_done_callback(lambda done: None if done.cancelled() else done.exception())
     try:
-        submit(Entry(build((Event(Kind.TICK),)), ticket))
+        submit(QueueEntry(build((Event(Kind.TICK),)), ticket))
     except (Overloaded, AppendFailed):  # what waits moves log time on too; a dead log is told elsewhere
         return
     await asyncio.wait((ticket,))

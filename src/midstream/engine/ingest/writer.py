@@ -34,7 +34,7 @@ and a clock that stands a year ahead moves the log by no year while nobody sends
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class QueueEntry:
     """One request's events on their way into the log."""
 
     batch: EventBatch
@@ -51,13 +51,13 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Written:
+class WrittenFrame:
     """One frame handed back to the owner: durable, or not stored because of ``error``."""
 
     first: LogPosition
     batch: EventBatch
     """All events of the frame, log times stamped."""
-    entries: tuple[Entry, ...]
+    entries: tuple[QueueEntry, ...]
     """Whose events they are, in order."""
     error: AppendFailed | None
     append_s: float
@@ -85,7 +85,7 @@ class Errand:
         self.done: ConcurrentFuture[None] = ConcurrentFuture()
 
 
-class Writer:
+class LogWriter:
     """A bounded queue in front of the log, and the thread that empties it."""
 
     def __init__(
@@ -93,7 +93,7 @@ class Writer:
         log: EventLog,
         clock: Clock,
         monotonic: Callable[[], float],
-        deliver: Callable[[Written], None],
+        deliver: Callable[[WrittenFrame], None],
         key: IdKey,
         *,
         keeps_event_time: bool,
@@ -109,7 +109,7 @@ class Writer:
         self._deliver = deliver
         self._key = key
         self._keeps_event_time = keeps_event_time
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[QueueEntry] = deque()
         self._queued = 0
         self._queued_bytes = 0
         self.submitted_entries = 0
@@ -129,7 +129,7 @@ class Writer:
         """Start the log thread."""
         self._thread.start()
 
-    def submit(self, *entries: Entry) -> None:
+    def submit(self, *entries: QueueEntry) -> None:
         """Queue entries, in order and for one commit; their fate comes through ``deliver``.
 
         Bytes that are too many by themselves (an import's) are taken when nothing else waits: sent again they would
@@ -186,7 +186,7 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        entries: tuple[Entry, ...] = ()
+        entries: tuple[QueueEntry, ...] = ()
         is_over = False
         try:
             while (entries := self._take()) or self._errand is not None:
@@ -218,7 +218,7 @@ class Writer:
             if not errand.done.done():  # a bug, or no memory: it ends this thread, and whoever waits hears of it
                 errand.done.set_exception(sys.exception())
 
-    def _give_up(self, entries: tuple[Entry, ...], failure: AppendFailed) -> None:
+    def _give_up(self, entries: tuple[QueueEntry, ...], failure: AppendFailed) -> None:
         """Take nothing more, and let nobody wait for what will not be done: the thread ends."""
         with self._wake:
             self._closing = True
@@ -230,14 +230,14 @@ class Writer:
         if errand is not None and errand.done.set_running_or_notify_cancel():
             errand.done.set_exception(failure)
         # With nobody's events too: the owner is to know that nothing is taken any more.
-        self._deliver(Written(self._log.end, left[0].batch if left else build(()), left, failure, 0.0))
+        self._deliver(WrittenFrame(self._log.end, left[0].batch if left else build(()), left, failure, 0.0))
 
-    def _take(self) -> tuple[Entry, ...]:
+    def _take(self) -> tuple[QueueEntry, ...]:
         """Return the entries of the next frame; empty when there is an errand, or nothing will come any more."""
         with self._wake:
             while not self._queue and not self._closing and self._errand is None:
                 self._wake.wait()
-            taken: list[Entry] = []
+            taken: list[QueueEntry] = []
             count = 0
             while self._queue and (not taken or count + len(self._queue[0].batch) <= FRAME_EVENTS_MAX):
                 entry = self._queue.popleft()
@@ -247,7 +247,7 @@ class Writer:
             self._queued_bytes -= sum(entry.bytes_count for entry in taken)
             return tuple(taken)
 
-    def _append(self, entries: tuple[Entry, ...]) -> Written:
+    def _append(self, entries: tuple[QueueEntry, ...]) -> WrittenFrame:
         began = self._monotonic()
         now_ms = None if self._keeps_event_time else self._clock()
         batch = concat([entry.batch for entry in entries])
@@ -261,7 +261,7 @@ class Writer:
             self._log.append(batch)
         except AppendFailed as failure:  # DiskFull is one: the owner tells them apart
             error = failure
-        return Written(first, batch, entries, error, self._monotonic() - began, prints)
+        return WrittenFrame(first, batch, entries, error, self._monotonic() - began, prints)
 
 
 def stamp(batch: EventBatch, last_log_time_ms: int, now_ms: int | None) -> EventBatch:

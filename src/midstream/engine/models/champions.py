@@ -38,7 +38,7 @@ from midstream.events.schema import Event, build
 from midstream.monitoring.facts import Fact
 from midstream.ranking.plan import Plan
 from midstream.state.control.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
-from midstream.training.registry import VERSIONS_KEPT, Loaded, Registry
+from midstream.training.registry import VERSIONS_KEPT, LoadedVersion, Registry
 
 CONCERN = "models"
 VERSIONS = "model_versions"
@@ -53,8 +53,8 @@ class Champions:
         self.registry = registry
         self._kept = versions_kept
         self._engine = engine
-        self._now: dict[str, Loaded] = {}
-        self._warm: dict[str, Loaded] = {}
+        self._now: dict[str, LoadedVersion] = {}
+        self._warm: dict[str, LoadedVersion] = {}
         self._refused: dict[str, str] = {}
         self._turn = asyncio.Lock()
         """One change at a time: at most one version more is loaded than what serves and what is warm."""
@@ -170,13 +170,13 @@ class Champions:
             NotFound: A version is not in the registry any more.
             ArtifactInvalid: It is damaged.
         """
-        found: dict[str, Loaded] = {}
+        found: dict[str, LoadedVersion] = {}
         for name, version in versions.items():
             found[name] = await self._loaded(name, version)
         return models_of(found)
 
     async def _change(self, name: str, version: str, alias: str, event: str) -> Promotion:
-        loaded: Loaded | None = None
+        loaded: LoadedVersion | None = None
         try:
             if alias == CHAMPION:
                 loaded = await self._loaded(name, version)
@@ -203,15 +203,15 @@ class Champions:
             raise AssertionError(message)
         return row
 
-    async def _loaded(self, name: str, version: str) -> Loaded:
+    async def _loaded(self, name: str, version: str) -> LoadedVersion:
         """Return a version, read on a thread unless it is loaded already."""
         known = self._known(name, version)
         return await asyncio.to_thread(self._read, name, version) if known is None else known
 
-    def _read(self, name: str, version: str) -> Loaded:
+    def _read(self, name: str, version: str) -> LoadedVersion:
         return read_version(self.registry, self._engine.fold, name, version)
 
-    async def _warm_up(self, loaded: Loaded) -> None:
+    async def _warm_up(self, loaded: LoadedVersion) -> None:
         """Ask the plans that read a version with it, in a state of their own: its first request is not its first."""
         models = models_of({**self._now, loaded.name: loaded})
         plans = [plan for plan in self._plans() if loaded.name in plan.model_names]
@@ -239,14 +239,14 @@ class Champions:
         """Return the plans, each once: the default one may answer under other names too."""
         return tuple({plan.name: plan for plan in self._engine.plans.values()}.values())
 
-    def _serve(self, loaded: Loaded) -> list[Loaded]:
+    def _serve(self, loaded: LoadedVersion) -> list[LoadedVersion]:
         """Put a version in service; nothing is awaited from the first change to the swap.
 
         Returns:
             What is warm no more, for a thread to drop: giving back a large one would keep the loop's busy.
         """
         before = self._now.get(loaded.name)
-        gone: list[Loaded] = []
+        gone: list[LoadedVersion] = []
         if before is not None and before.version != loaded.version:
             if loaded.name in self._warm:
                 gone.append(self._warm.pop(loaded.name))
@@ -256,7 +256,7 @@ class Champions:
         self._engine.serve_models(self._models())
         return gone
 
-    def _known(self, name: str, version: str) -> Loaded | None:
+    def _known(self, name: str, version: str) -> LoadedVersion | None:
         """Return a version that is loaded already."""
         held = (self._now.get(name), self._warm.get(name))
         return next((each for each in held if each is not None and each.version == version), None)

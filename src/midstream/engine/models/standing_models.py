@@ -13,7 +13,7 @@ from midstream.models.model import is_item_model
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
-from midstream.training.registry import Loaded, Registry
+from midstream.training.registry import LoadedVersion, Registry
 
 CHAMPION = "champion"
 REFUSALS = (MidstreamError, OSError, MemoryError)
@@ -39,7 +39,7 @@ class RefusedVersion:
 class StandingModels:
     """The champions of a state, loaded."""
 
-    loaded: Mapping[str, Loaded]
+    loaded: Mapping[str, LoadedVersion]
     """By name of the model."""
     refused: Sequence[RefusedVersion]
 
@@ -65,7 +65,7 @@ def standing_models(
         plans: Which read them.
         names: Of the only models that are wanted; None = of all.
     """
-    loaded: dict[str, Loaded] = {}
+    loaded: dict[str, LoadedVersion] = {}
     refused: list[RefusedVersion] = []
     for row in fold.promotions.rows:
         if row.alias != CHAMPION or (names is not None and row.model not in names):
@@ -82,7 +82,7 @@ def standing_models(
     return StandingModels(loaded, refused)
 
 
-def _promoted(registry: Registry, fold: Fold, plans: Sequence[Plan], named: tuple[str, str, str]) -> Loaded:
+def _promoted(registry: Registry, fold: Fold, plans: Sequence[Plan], named: tuple[str, str, str]) -> LoadedVersion:
     """Return the version that was promoted: name, version, hash of the manifest."""
     name, version, manifest = named
     if registry.manifest_hash(name, version) != manifest:
@@ -93,7 +93,7 @@ def _promoted(registry: Registry, fold: Fold, plans: Sequence[Plan], named: tupl
     return loaded
 
 
-def read_version(registry: Registry, fold: Fold, name: str, version: str) -> Loaded:
+def read_version(registry: Registry, fold: Fold, name: str, version: str) -> LoadedVersion:
     """Return a version whose items are hashed under the key of the state, so that no request waits for that."""
     loaded = registry.load(name, version)
     if is_item_model(loaded.model):
@@ -101,7 +101,7 @@ def read_version(registry: Registry, fold: Fold, name: str, version: str) -> Loa
     return loaded
 
 
-def require_read(loaded: Loaded, plans: Sequence[Plan]) -> None:
+def require_read(loaded: LoadedVersion, plans: Sequence[Plan]) -> None:
     """Refuse a ranker that reads what a placement that names it does not have: it would never answer there.
 
     Raises:
@@ -136,7 +136,7 @@ def refusal_text(version: str, error: BaseException) -> str:
     return f"{version}: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def models_of(loaded: Mapping[str, Loaded]) -> Models:
+def models_of(loaded: Mapping[str, LoadedVersion]) -> Models:
     """Return versions that answer, by name, as plans take them."""
     return Models(
         {name: each.model for name, each in loaded.items()},

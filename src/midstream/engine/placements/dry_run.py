@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from midstream.core.errors import ConfigInvalid, Fault, ScoresUnavailable, SourceUnavailable
-from midstream.engine.answer.warmup import Trial
+from midstream.engine.answer.warmup import WarmupResult
 from midstream.ranking.boundary import sentence
 from midstream.ranking.pipeline import LATE
 from midstream.ranking.plan import SELECTOR, Plan
@@ -28,7 +28,7 @@ def plans_to_try(plan: Plan) -> tuple[Plan, ...]:
     return (plan, *(replace(plan, scorers=(each, plan.scorers[-1])) for each in further))
 
 
-def require_kept(plan: Plan, trial: Trial, places: Mapping[str, str]) -> None:
+def require_kept(plan: Plan, trial: WarmupResult, places: Mapping[str, str]) -> None:
     """Refuse a plan of which a component of one's own failed or took too long when it was tried.
 
     Args:

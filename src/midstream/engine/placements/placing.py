@@ -48,7 +48,7 @@ from midstream.ranking.plan import Plan
 from midstream.state.control.placements import (
     CONTENT_BYTES_MAX,
     TEXT_BYTES_MAX,
-    PlacementBody,
+    PlacementControl,
     Placements,
     PlacementVersion,
     encode_placement,
@@ -98,7 +98,7 @@ class PlacementParts:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownPlacements:
     """What can be said of placements: what is in service, and what the state says."""
 
     service: Service
@@ -168,9 +168,9 @@ class Placing:
         """
         return self._known().view(name)
 
-    def _known(self) -> "Known":
+    def _known(self) -> "KnownPlacements":
         engine = self._engine
-        return Known(self._rebuilder.service, engine.plans, engine.fold.placements, self._parts, engine.token)
+        return KnownPlacements(self._rebuilder.service, engine.plans, engine.fold.placements, self._parts, engine.token)
 
     async def put(self, name: str, told: object, said: Said) -> PlacementDetail:
         """Set a placement; it is in force when this returns. What it says already is not said again.
@@ -253,7 +253,7 @@ class Placing:
         served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.benched(plan))
         return answer_of(served, ask, fold, engine.token(served.log_position), read_your_writes=None)
 
-    async def _change(self, body: PlacementBody | None, made: Service) -> None:
+    async def _change(self, body: PlacementControl | None, made: Service) -> None:
         """Make a change durable, and put what it leads to in service; None = the log says it already."""
         try:
             await asyncio.to_thread(self._parts.write, made)
@@ -263,7 +263,7 @@ class Placing:
         await _to_its_end(self._said_and_served(body, made))
         await self._rebuilder.remember()
 
-    async def _said_and_served(self, body: PlacementBody | None, made: Service) -> None:
+    async def _said_and_served(self, body: PlacementControl | None, made: Service) -> None:
         """Record a change and swap the plans; nothing is awaited between the two."""
         if body is not None:
             await self._engine.record(build((Event(Kind.CONTROL, body=encode_placement(body)),)))
@@ -276,7 +276,7 @@ class Placing:
             event = "placement_set" if body.content else "placement_removed"
             self._engine.facts.note(Fact(event, fields=fields, key=f"{body.name} {body.version}"))
 
-    def _body(self, name: str, content: str, said: Said) -> PlacementBody:
+    def _body(self, name: str, content: str, said: Said) -> PlacementControl:
         """Return what the log is to keep of a change.
 
         Raises:

@@ -46,7 +46,7 @@ class AsideView(msgspec.Struct, frozen=True):
     page: str
 
 
-class VersionView(msgspec.Struct, frozen=True):
+class PlacementVersionView(msgspec.Struct, frozen=True):
     """What was said of a placement at one time."""
 
     version: int
@@ -72,7 +72,7 @@ class PlacementDetail(msgspec.Struct, frozen=True):
     file: Mapping[str, Any] | None
     """What the file says of that name; None = nothing."""
     aside: list[AsideView]
-    versions: list[VersionView]
+    versions: list[PlacementVersionView]
     """Oldest first, the newest twenty."""
 
 
@@ -143,10 +143,10 @@ def document_of(content: str) -> Mapping[str, Any] | None:
         return None
 
 
-def version_views(versions: Sequence[PlacementVersion], token: Callable[[int], str]) -> list[VersionView]:
+def version_views(versions: Sequence[PlacementVersion], token: Callable[[int], str]) -> list[PlacementVersionView]:
     """Return what was said of a placement, in order; ``token`` gives the text of a log position."""
     return [
-        VersionView(
+        PlacementVersionView(
             version=each.version,
             author=each.author,
             note=each.note,

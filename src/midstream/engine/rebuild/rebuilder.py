@@ -19,14 +19,14 @@ from midstream.core.tracebacks import raised_of
 from midstream.core.types import LogPosition, Models
 from midstream.engine import child_process
 from midstream.engine.active_config import Service
-from midstream.engine.answer.warmup import Trial, warm_up
+from midstream.engine.answer.warmup import WarmupResult, warm_up
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.snapshots import compactions, snapshots
 from midstream.engine.snapshots.retention import NONE, Hourly
 from midstream.engine.snapshots.snapshotter import CHILD, Snapshotter
-from midstream.engine.snapshots.worker import STEP_EVENTS, Order, Report
+from midstream.engine.snapshots.worker import STEP_EVENTS, SnapshotOrder, SnapshotReport
 from midstream.engine.types import Change, RebuildState, RebuildView
 from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
@@ -47,7 +47,7 @@ PLACEMENTS_CONCERN = "placements"
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ConfigStore:
     """What the rebuilder reads and writes of configurations, which only ``app`` knows."""
 
     read: Callable[[Service, Sequence[PlacementVersion]], Service]
@@ -70,7 +70,7 @@ class Rebuilder:
     """What is in service, and the one rebuild at a time that puts another in its place."""
 
     def __init__(
-        self, engine: Engine, snapshotter: Snapshotter, folder: DataFolder, service: Service, beside: Beside
+        self, engine: Engine, snapshotter: Snapshotter, folder: DataFolder, service: Service, beside: ConfigStore
     ) -> None:
         """Begin with the configuration that ``engine`` was made of."""
         self.service = service
@@ -290,7 +290,7 @@ class Rebuilder:
         else:
             self._engine.concerns.pop(PLACEMENTS_CONCERN, None)
 
-    async def _child(self, wanted: Service, *, compact: bool) -> Report:
+    async def _child(self, wanted: Service, *, compact: bool) -> SnapshotReport:
         """Have the new state's snapshot made; it stays beside those of the version in service. Hold the turn.
 
         Raises:
@@ -302,7 +302,7 @@ class Rebuilder:
             deleted = fold.vocabulary.item_hash[fold.items.deleted()]
             await asyncio.to_thread(compactions.write_candidates, self._folder, deleted, fold.dropped)
         position = fold.log_position
-        order = Order(
+        order = SnapshotOrder(
             folder=str(self._folder.root),
             log_position=position,
             settings=encode_settings(wanted.settings),
@@ -314,7 +314,7 @@ class Rebuilder:
         ended = await child_process.run(CHILD, msgspec.json.encode(order), self._say)
         if not ended.line:
             raise RebuildFailed(ended.reason)
-        report = msgspec.json.decode(ended.line, type=Report)
+        report = msgspec.json.decode(ended.line, type=SnapshotReport)
         # What a compaction drops is part of the version, and only the child knew it; the next child prunes all others.
         self._snapshotter.versions_beside = (decode_settings(report.settings).version(),)
         return report
@@ -408,7 +408,9 @@ class Rebuilder:
         self._engine.metrics.set_deleted_items(items.deleted_count, self._engine.fold.vocabulary.item_count)
 
 
-async def warm(engine: Engine, settings: FoldSettings, plans: Sequence[Plan], models: Models | None = None) -> Trial:
+async def warm(
+    engine: Engine, settings: FoldSettings, plans: Sequence[Plan], models: Models | None = None
+) -> WarmupResult:
     """Answer from each plan in a state of its own, on a thread, and return what came of it.
 
     The first time may load or compile.

@@ -23,7 +23,7 @@ _EPOCH, _END, _LOG_TIME = range(3)
 _CONNECTIONS, _ACCEPTS, _APPLIED, _READY = range(4)
 
 
-class Line(NamedTuple):
+class BoardRow(NamedTuple):
     """What one process says of itself."""
 
     connections: int
@@ -76,12 +76,12 @@ class Board:
         """Say that what followers have loaded is no longer what is in service."""
         self._rows[0, _EPOCH] += 1
 
-    def line(self, process: int) -> Line:
+    def line(self, process: int) -> BoardRow:
         """Return what a process said of itself."""
         row = self._rows[1 + process].tolist()
-        return Line(row[_CONNECTIONS], bool(row[_ACCEPTS]), LogPosition(row[_APPLIED]), bool(row[_READY]))
+        return BoardRow(row[_CONNECTIONS], bool(row[_ACCEPTS]), LogPosition(row[_APPLIED]), bool(row[_READY]))
 
-    def write(self, process: int, line: Line) -> None:
+    def write(self, process: int, line: BoardRow) -> None:
         """Say how a process is."""
         self._rows[1 + process, :4] = line
 

@@ -59,7 +59,7 @@ class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def newest(
     data: DataFolder, settings: FoldSettings, reader: SegmentReader, end: LogPosition, pace: Pace | None = None
-) -> snapshots.Loaded:
+) -> snapshots.FoundSnapshot:
     """Return the state from the newest good snapshot that the log goes on from, else from where the log begins.
 
     Args:
@@ -74,10 +74,10 @@ def newest(
         SnapshotInvalid: The compaction that the settings name is lost.
     """
     dropped = compactions.dropped_by(data, settings)
-    wanted = snapshots.Wanted(settings, dropped, reader.identity, reader.begin, end)
+    wanted = snapshots.SnapshotRequirement(settings, dropped, reader.identity, reader.begin, end)
     found = snapshots.find_newest(data.snapshots, wanted, pace)
     fold = found.fold or beginning(settings, dropped, reader, pace)
-    return snapshots.Loaded(fold, found.refused)
+    return snapshots.FoundSnapshot(fold, found.refused)
 
 
 def beginning(settings: FoldSettings, dropped: Dropped, reader: SegmentReader, pace: Pace | None = None) -> Fold:
@@ -91,7 +91,7 @@ def beginning(settings: FoldSettings, dropped: Dropped, reader: SegmentReader, p
     place = base_folder(reader.folder, reader.begin)
     base = read_base(place, reader.identity.log_id)
     position = LogPosition(base.log_position)
-    wanted = snapshots.Wanted(settings, dropped, base.identity, position, position)
+    wanted = snapshots.SnapshotRequirement(settings, dropped, base.identity, position, position)
     found = snapshots.find_newest(place / _SNAPSHOTS, wanted, pace)
     return found.fold or _from_documents(Fold(settings, dropped), place, base)
 
@@ -106,7 +106,7 @@ def is_counted(settings: FoldSettings, reader: SegmentReader) -> bool:
     place = base_folder(reader.folder, reader.begin)
     base = read_base(place, reader.identity.log_id)
     position = LogPosition(base.log_position)
-    wanted = snapshots.Wanted(settings, NOTHING, base.identity, position, position)
+    wanted = snapshots.SnapshotRequirement(settings, NOTHING, base.identity, position, position)
     return snapshots.find_newest(place / _SNAPSHOTS, wanted).fold is not None
 
 

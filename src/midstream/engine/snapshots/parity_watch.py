@@ -16,7 +16,7 @@ from midstream.core.types import EventBatch, Failure, FeatureFrame, LogPosition,
 from midstream.events.schema import texts_of
 from midstream.events.served_body import decode_body
 from midstream.events.wire import AttributeKind
-from midstream.features.as_of import Question, candidates_of, moment_of
+from midstream.features.as_of import PointInTimeQuestion, candidates_of, moment_of
 from midstream.features.declarations import Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds.kinds import AnyFeature
@@ -89,7 +89,7 @@ class ParityWatch:
         for body in self._at.pop(fold.log_position, ()):
             record = decode_served(body)  # each when its turn comes: decoded it takes ten times the room
             items = tuple(each.id for each in record.items)
-            moment = moment_of(fold, Question(record.query, items), Models({}))
+            moment = moment_of(fold, PointInTimeQuestion(record.query, items), Models({}))
             logged = read_then(record, self._declared)
             if logged is None or not logged.names:
                 continue  # all of its features failed

@@ -27,14 +27,14 @@ NONE = Hourly()
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class KeptSnapshot:
     """A snapshot that is there."""
 
     log_time_ms: int
     byte_count: int
 
 
-def staying(written: Mapping[str, Written], hourly: Hourly) -> frozenset[str]:
+def staying(written: Mapping[str, KeptSnapshot], hourly: Hourly) -> frozenset[str]:
     """Return the names of the snapshots that stay, at most one in each hour.
 
     Args:

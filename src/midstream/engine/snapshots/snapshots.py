@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.child_process import PIECE_BYTES, Pace, PacedFile
-from midstream.engine.snapshots.retention import NONE, Hourly, Written, staying
+from midstream.engine.snapshots.retention import NONE, Hourly, KeptSnapshot, staying
 from midstream.events.file_modes import make_folder, open_file
 from midstream.events.segments.log_identity import LogIdentity
 from midstream.events.whole_file import WholeFile
@@ -46,7 +46,7 @@ _LOST = ".lost-"
 """Before the name of a snapshot of events that are in no file any more: kept until the log is rewritten."""
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SnapshotManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a snapshot is a snapshot of."""
 
     format_version: int
@@ -62,7 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SnapshotRequirement:
     """What a snapshot must be of."""
 
     settings: FoldSettings
@@ -83,7 +83,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class FoundSnapshot:
     """What a start found."""
 
     fold: Fold
@@ -91,7 +91,7 @@ class Loaded:
     """Snapshots that were passed by, each with its reason."""
 
 
-def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = None) -> Manifest:
+def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = None) -> SnapshotManifest:
     """Write the fold as a snapshot; return its manifest.
 
     Cost: the state's bytes once to disk and once through SHA-256; the arrays are views where the tables allow it.
@@ -122,7 +122,7 @@ def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = N
     return manifest
 
 
-def _write_files(temporary: Path, fold: Fold, identity: LogIdentity, pace: Pace) -> Manifest:
+def _write_files(temporary: Path, fold: Fold, identity: LogIdentity, pace: Pace) -> SnapshotManifest:
     arrays = fold.arrays()
     total = sum(array.nbytes for array in arrays.values())
     files: dict[str, str] = {}
@@ -131,7 +131,7 @@ def _write_files(temporary: Path, fold: Fold, identity: LogIdentity, pace: Pace)
         pace.say("writing", done, total)
         files[key] = _write_array(temporary / f"{key}.npy", array, pace)
         done += array.nbytes
-    manifest = Manifest(
+    manifest = SnapshotManifest(
         format_version=FORMAT_VERSION,
         log_id=identity.log_id,
         generation=identity.generation,
@@ -188,7 +188,7 @@ def remove_lost(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def manifests(folder: Path) -> Iterator[tuple[str, Manifest]]:
+def manifests(folder: Path) -> Iterator[tuple[str, SnapshotManifest]]:
     """Yield names and manifests of the snapshots whose manifest can be read, newest first; no array is read."""
     for name in names(folder):
         try:
@@ -212,13 +212,13 @@ def load_newest(
     end: LogPosition,
     dropped: Dropped = NOTHING,
     pace: Pace | None = None,
-) -> Loaded:
+) -> FoundSnapshot:
     """Return a fold restored from the newest good snapshot of a log that has all its events, an empty one without."""
-    found = find_newest(folder, Wanted(settings, dropped, identity, LogPosition(0), end), pace)
-    return Loaded(found.fold or Fold(settings, dropped), found.refused)
+    found = find_newest(folder, SnapshotRequirement(settings, dropped, identity, LogPosition(0), end), pace)
+    return FoundSnapshot(found.fold or Fold(settings, dropped), found.refused)
 
 
-def find_newest(folder: Path, wanted: Wanted, pace: Pace | None = None) -> Found:
+def find_newest(folder: Path, wanted: SnapshotRequirement, pace: Pace | None = None) -> Found:
     """Return a fold restored from the newest good snapshot in a folder that is what is wanted.
 
     Every restore is checked against the digest that was written, so that a table which forgets something is found at
@@ -235,7 +235,7 @@ def find_newest(folder: Path, wanted: Wanted, pace: Pace | None = None) -> Found
     return Found(None, tuple(refused))
 
 
-def read(path: Path, pace: Pace | None = None) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
+def read(path: Path, pace: Pace | None = None) -> tuple[SnapshotManifest, Mapping[str, NDArray[np.generic]]]:
     """Return a snapshot whose every byte was checked.
 
     Raises:
@@ -249,7 +249,9 @@ def read(path: Path, pace: Pace | None = None) -> tuple[Manifest, Mapping[str, N
         raise SnapshotInvalid(message) from error
 
 
-def parse(files: Mapping[str, Content], pace: Pace | None = None) -> tuple[Manifest, Mapping[str, NDArray[np.generic]]]:
+def parse(
+    files: Mapping[str, Content], pace: Pace | None = None
+) -> tuple[SnapshotManifest, Mapping[str, NDArray[np.generic]]]:
     """Return a snapshot from the content of its files, by name; every byte is under a checksum.
 
     Raises:
@@ -298,16 +300,16 @@ def prune(
     return removed
 
 
-def _written(folder: Path) -> dict[str, Written]:
+def _written(folder: Path) -> dict[str, KeptSnapshot]:
     """Return the snapshots that can be read, by name."""
-    found: dict[str, Written] = {}
+    found: dict[str, KeptSnapshot] = {}
     for name in names(folder):
         try:
             manifest = _unseal((folder / name / _MANIFEST).read_bytes())
             byte_count = sum(each.stat().st_size for each in (folder / name).iterdir())
         except (OSError, SnapshotInvalid):
             continue
-        found[name] = Written(manifest.log_time_ms, byte_count)
+        found[name] = KeptSnapshot(manifest.log_time_ms, byte_count)
     return found
 
 
@@ -360,7 +362,7 @@ def _is_of(path: Path, identity: LogIdentity, *, unread: bool) -> bool:
     return (manifest.log_id, manifest.generation) == (identity.log_id, identity.generation)
 
 
-def _restore(path: Path, wanted: Wanted, pace: Pace) -> Fold:
+def _restore(path: Path, wanted: SnapshotRequirement, pace: Pace) -> Fold:
     try:
         _require_fit(_unseal((path / _MANIFEST).read_bytes()), wanted)  # before all the rest is read
     except OSError as error:
@@ -375,7 +377,7 @@ def _restore(path: Path, wanted: Wanted, pace: Pace) -> Fold:
     return fold
 
 
-def _require_fit(manifest: Manifest, wanted: Wanted) -> None:
+def _require_fit(manifest: SnapshotManifest, wanted: SnapshotRequirement) -> None:
     """Raise ``SnapshotInvalid`` unless the log and the configuration are those of the snapshot."""
     if (manifest.log_id, manifest.generation) != (wanted.identity.log_id, wanted.identity.generation):
         message = "it belongs to another log or another generation of it"
@@ -389,18 +391,18 @@ def _require_fit(manifest: Manifest, wanted: Wanted) -> None:
         raise SnapshotInvalid(message)
 
 
-def _seal(manifest: Manifest) -> bytes:
+def _seal(manifest: SnapshotManifest) -> bytes:
     body = msgspec.json.encode(manifest)
     return sha256(body).hexdigest().encode() + b"\n" + body
 
 
-def _unseal(content: bytes) -> Manifest:
+def _unseal(content: bytes) -> SnapshotManifest:
     seal, _, body = content.partition(b"\n")
     if sha256(body).hexdigest().encode() != seal:
         message = "its manifest is missing or does not match its checksum"
         raise SnapshotInvalid(message)
     try:
-        manifest = msgspec.json.decode(body, type=Manifest)
+        manifest = msgspec.json.decode(body, type=SnapshotManifest)
     except msgspec.MsgspecError as error:
         message = f"its manifest is of another release: {error}"
         raise SnapshotInvalid(message) from error

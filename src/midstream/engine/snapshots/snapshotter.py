@@ -14,7 +14,7 @@ from midstream.engine.health import Concern
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.parity_watch import watched
 from midstream.engine.snapshots.retention import NONE, Hourly
-from midstream.engine.snapshots.worker import Order, Report
+from midstream.engine.snapshots.worker import SnapshotOrder, SnapshotReport
 from midstream.monitoring.facts import HOUR_S, Fact
 from midstream.state.settings import FoldSettings, encode_settings
 
@@ -101,7 +101,7 @@ class Snapshotter:
         self._written = position
         self._written_at = self._current_at = self._monotonic()
 
-    async def write(self, *, compare: bool, hurried: bool = False) -> Report | None:
+    async def write(self, *, compare: bool, hurried: bool = False) -> SnapshotReport | None:
         """Write one snapshot of the state as it is now; return None when there is nothing new or the child failed.
 
         Args:
@@ -111,7 +111,7 @@ class Snapshotter:
         async with self.turn:
             return await self._write(compare=compare, hurried=hurried)
 
-    async def _write(self, *, compare: bool, hurried: bool) -> Report | None:
+    async def _write(self, *, compare: bool, hurried: bool) -> SnapshotReport | None:
         fold = self._engine.fold
         position: LogPosition = fold.log_position
         if position == self._written:
@@ -126,7 +126,7 @@ class Snapshotter:
             self._engine.concerns[FAILED] = f"no snapshot was written: {ended.reason}"
             return None
         self._engine.concerns.pop(FAILED, None)
-        report = msgspec.json.decode(ended.line, type=Report)
+        report = msgspec.json.decode(ended.line, type=SnapshotReport)
         self._tell_parity(report)
         if expected is not None and expected != report.digest:
             self.mismatch = f"the snapshot at {position} has digest {report.digest}, the live state {expected}"
@@ -142,7 +142,7 @@ class Snapshotter:
                 await told()
         return report
 
-    def _tell_parity(self, report: Report) -> None:
+    def _tell_parity(self, report: SnapshotReport) -> None:
         """Count the served values that were compared on the way; one that differs is a concern until none does."""
         self._metrics.count_parity(report.values_compared, report.values_unequal)
         if report.values_unequal:
@@ -177,7 +177,9 @@ class Snapshotter:
         told = encode_settings(settings)
         compared = watched(self._engine.plans)
         hourly = self._options.hourly
-        order = Order(str(self._folder.root), position, told, keep, beside, hurried, hourly=hourly, watched=compared)
+        order = SnapshotOrder(
+            str(self._folder.root), position, told, keep, beside, hurried, hourly=hourly, watched=compared
+        )
         try:
             async with asyncio.timeout(CHILD_S_MAX):
                 return await child_process.run(CHILD, msgspec.json.encode(order))

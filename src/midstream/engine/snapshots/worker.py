@@ -33,7 +33,7 @@ CHECKPOINT_S = 600.0
 """Between two snapshots on the way: what an interrupted rebuild has to do again."""
 
 
-class Order(msgspec.Struct, frozen=True):
+class SnapshotOrder(msgspec.Struct, frozen=True):
     """What the server asks of the child, as JSON on its standard input."""
 
     folder: str
@@ -53,7 +53,7 @@ class Order(msgspec.Struct, frozen=True):
     """What ``parity_watch.watched`` says: features whose served values are compared on the way; empty = none."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class SnapshotReport(msgspec.Struct, frozen=True):
     """What the child says, as one line of JSON on its standard output."""
 
     log_position: int
@@ -71,7 +71,7 @@ class Report(msgspec.Struct, frozen=True):
     """One of those that differ, in words."""
 
 
-def run(order: Order, pace: Pace | None = None) -> Report:
+def run(order: SnapshotOrder, pace: Pace | None = None) -> SnapshotReport:
     """Write the snapshot that was ordered and remove those that are too many.
 
     Raises:
@@ -109,7 +109,7 @@ def run(order: Order, pace: Pace | None = None) -> Report:
     manifest = _write(order, folder, fold, reader, pace)
     written = encode_settings(settings)
     found = watch.parity.compared, watch.parity.mismatched, watch.said()
-    return Report(manifest.log_position, manifest.digest, position - began, loaded.refused, written, *found)
+    return SnapshotReport(manifest.log_position, manifest.digest, position - began, loaded.refused, written, *found)
 
 
 def _paced(
@@ -122,7 +122,9 @@ def _paced(
         pace.rest()
 
 
-def _write(order: Order, folder: DataFolder, fold: Fold, reader: SegmentReader, pace: Pace) -> snapshots.Manifest:
+def _write(
+    order: SnapshotOrder, folder: DataFolder, fold: Fold, reader: SegmentReader, pace: Pace
+) -> snapshots.SnapshotManifest:
     manifest = snapshots.write(folder.snapshots, fold, reader.identity, pace)
     versions = {*order.versions, fold.settings.version()}
     snapshots.prune(folder.snapshots, order.keep, reader.identity, versions, order.hourly)
@@ -132,7 +134,7 @@ def _write(order: Order, folder: DataFolder, fold: Fold, reader: SegmentReader, 
 def main() -> None:
     """Read the order, write the snapshot, report."""
     child_process.tell_bugs()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=SnapshotOrder)
     if not order.hurried:
         child_process.begin()
     try:

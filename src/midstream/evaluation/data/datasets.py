@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, Invalid, NotFound
-from midstream.evaluation.data.interactions import Interactions, by_time, with_sessions
+from midstream.evaluation.data.interactions import InteractionTable, by_time, with_sessions
 from midstream.evaluation.data.item_data import sequences
-from midstream.evaluation.data.tables import PAGE, Columns, read_table, whole_table
+from midstream.evaluation.data.tables import PAGE, TableColumns, read_table, whole_table
 
 DATA_VARIABLE = "MIDSTREAM_DATA"
 DAY_MS = 86_400_000
@@ -27,8 +27,8 @@ DAY_MS = 86_400_000
 class Split:
     """What is learned and what is asked."""
 
-    learned: Interactions
-    asked: Interactions
+    learned: InteractionTable
+    asked: InteractionTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +75,7 @@ def data_folder(environ: Mapping[str, str], checkout: Path) -> Path | None:
     return beside if beside.is_dir() else None
 
 
-CLICKS = Columns(item="ItemId", time="Time", session="SessionId", time_unit="s")
+CLICKS = TableColumns(item="ItemId", time="Time", session="SessionId", time_unit="s")
 """Columns of both click sets."""
 
 
@@ -124,7 +124,7 @@ def yoochoose(folder: Path) -> NextItemData:
     training sessions. The file knows only the order: a click is a second after the one before it.
     """
 
-    def parts() -> tuple[Interactions, Interactions]:
+    def parts() -> tuple[InteractionTable, InteractionTable]:
         path = folder / "yoochoose1_64" / "sequences.npz"
         if not path.is_file():
             raise NotFound(str(path))
@@ -145,7 +145,7 @@ def yoochoose(folder: Path) -> NextItemData:
     return NextItemData("yoochoose1_64", choosing, lambda: Split(*parts()), repeat=True)
 
 
-def _cut(rows: Interactions, first: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _cut(rows: InteractionTable, first: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the rows of sessions whose number is below one, and the others."""
     is_later = rows.session_id.astype(np.int64) >= first
     return ~is_later, is_later
@@ -179,13 +179,13 @@ def amazon_sequences(name: str, file_name: str) -> Callable[[Path], NextItemData
     return read
 
 
-def in_order(sessions: Sequence[Sequence[object]]) -> Interactions:
+def in_order(sessions: Sequence[Sequence[object]]) -> InteractionTable:
     """Return clicks of sessions that follow one another, numbered from 0, a second between two clicks."""
     counts = [len(each) for each in sessions]
     item = np.array([str(item) for each in sessions for item in each], dtype=np.str_)
     session = np.repeat(np.arange(len(sessions)), counts).astype(np.str_)
     nobody = np.full(len(item), "", dtype=np.str_)
-    return Interactions(nobody, session, item, np.full(len(item), "click"), np.arange(1, len(item) + 1) * 1_000)
+    return InteractionTable(nobody, session, item, np.full(len(item), "click"), np.arange(1, len(item) + 1) * 1_000)
 
 
 NEXT_ITEM_SETS: Mapping[str, Callable[[Path], NextItemData]] = {
@@ -212,7 +212,7 @@ def _published(folder: Path, name: str) -> PublishedList:
         )
 
 
-def of_file(path: Path, columns: Columns, *, repeat: bool = False, gap_ms: int = 1_800_000) -> NextItemData:
+def of_file(path: Path, columns: TableColumns, *, repeat: bool = False, gap_ms: int = 1_800_000) -> NextItemData:
     """Return any file as a data set: the last tenth of its sessions is the test, the tenth before it the validation.
 
     Args:
@@ -222,7 +222,7 @@ def of_file(path: Path, columns: Columns, *, repeat: bool = False, gap_ms: int =
         gap_ms: Silence after which a session is over, where the file has no sessions.
     """
 
-    def parts() -> tuple[Interactions, Interactions, Interactions]:
+    def parts() -> tuple[InteractionTable, InteractionTable, InteractionTable]:
         rows = read_table(path, columns)
         return cut_by_time(rows if columns.session else with_sessions(rows, gap_ms))
 
@@ -238,8 +238,8 @@ def of_file(path: Path, columns: Columns, *, repeat: bool = False, gap_ms: int =
 
 
 def cut_by_time(
-    interactions: Interactions, shares: tuple[float, float] = (0.8, 0.9)
-) -> tuple[Interactions, Interactions, Interactions]:
+    interactions: InteractionTable, shares: tuple[float, float] = (0.8, 0.9)
+) -> tuple[InteractionTable, InteractionTable, InteractionTable]:
     """Return three parts, each by time: sessions that began before the first share of all sessions had, and so on.
 
     No session is in two parts, and no part holds a session that began before one of the part before.
@@ -263,7 +263,7 @@ def cut_by_time(
     return first, second, third
 
 
-def _joined(first: Interactions, second: Interactions) -> Interactions:
+def _joined(first: InteractionTable, second: InteractionTable) -> InteractionTable:
     """Return all rows of both, by time."""
     return by_time(
         replace(
@@ -277,7 +277,7 @@ def _joined(first: Interactions, second: Interactions) -> Interactions:
     )
 
 
-def eshop(folder: Path) -> Interactions:
+def eshop(folder: Path) -> InteractionTable:
     """Return the clicks of the clothing shop, in ``folder/eshop-clothing-2008``, in the order of an import.
 
     The file knows only the day and the order inside a session. The sessions of a day are taken one after another, in
@@ -304,7 +304,7 @@ def eshop(folder: Path) -> Interactions:
     day = days[order].astype(np.int64)
     _, begins, counts = np.unique(day, return_index=True, return_counts=True)
     place = np.arange(len(day)) - np.repeat(begins, counts)
-    return Interactions(
+    return InteractionTable(
         user_id=np.full(len(rows), "", dtype=np.str_),
         session_id=session_id[order],
         item_id=np.array([row["page 2 (clothing model)"] for row in rows], dtype=np.str_)[order],
@@ -313,7 +313,7 @@ def eshop(folder: Path) -> Interactions:
     )
 
 
-def online_retail(folder: Path) -> Interactions:
+def online_retail(folder: Path) -> InteractionTable:
     """Return the purchases of the gift shop, in ``folder/online-retail``, in the order of time.
 
     A session is an invoice: its lines share one minute and stand in the order in which they were entered. Dropped and
@@ -321,7 +321,7 @@ def online_retail(folder: Path) -> Interactions:
     products (postage, fees): a product's code begins with five digits.
     """
     path = folder / "online-retail" / "onlineretail.parquet"
-    columns = Columns(
+    columns = TableColumns(
         item="StockCode", time="InvoiceDate", session="InvoiceNo", user="CustomerID", default_action="purchase"
     )
     rows = read_table(path, columns)
@@ -341,7 +341,7 @@ def online_retail(folder: Path) -> Interactions:
     return by_time(rows)
 
 
-REPLAY_SETS: Mapping[str, Callable[[Path], Interactions]] = {
+REPLAY_SETS: Mapping[str, Callable[[Path], InteractionTable]] = {
     "eshop-clothing-2008": eshop,
     "online-retail": online_retail,
 }

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
-from midstream.evaluation.data.interactions import Interactions, batches, by_time
+from midstream.evaluation.data.interactions import InteractionTable, batches, by_time
 from midstream.state.fold import Fold
-from midstream.state.settings import EventType, FoldSettings, Limits
+from midstream.state.settings import EventType, FoldSettings, StateLimits
 
 BATCH_EVENTS = 10_000
 DATA_SETTINGS = FoldSettings(
@@ -18,7 +18,7 @@ DATA_SETTINGS = FoldSettings(
     session_gap=Duration("1d"),
     # The few sessions with more than the 20 items of the default come back in later days: worth 0.01 in both figures
     # on the validation part of serenade-toy, nothing on the others.
-    limits=Limits(index_items_max=50),
+    limits=StateLimits(index_items_max=50),
 )
 
 
@@ -32,7 +32,7 @@ class Room:
     rows: int
 
 
-def room_for(interactions: Interactions) -> Room:
+def room_for(interactions: InteractionTable) -> Room:
     """Return what a data set needs."""
     columns = (interactions.user_id, interactions.item_id, interactions.session_id)
     users, items, sessions = (max(1, len(np.unique(column))) for column in columns)
@@ -63,7 +63,9 @@ def fitted(settings: FoldSettings, room: Room) -> FoldSettings:
     return msgspec.structs.replace(settings, limits=limits)
 
 
-def folded(interactions: Interactions, settings: FoldSettings, advance: Callable[[int], None] | None = None) -> Fold:
+def folded(
+    interactions: InteractionTable, settings: FoldSettings, advance: Callable[[int], None] | None = None
+) -> Fold:
     """Return the state after all rows.
 
     Args:

@@ -19,7 +19,7 @@ Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Interactions:
+class InteractionTable:
     """Acts of users on items. All columns (n,), row for row."""
 
     user_id: Text
@@ -36,7 +36,7 @@ class Interactions:
         """Return the number of rows."""
         return len(self.item_id)
 
-    def take(self, rows: Rows | NDArray[np.bool_] | slice) -> "Interactions":
+    def take(self, rows: Rows | NDArray[np.bool_] | slice) -> "InteractionTable":
         """Return the chosen rows, in the order given."""
         return replace(
             self,
@@ -47,24 +47,24 @@ class Interactions:
             time_ms=self.time_ms[rows],
         )
 
-    def without(self, reason: str, rows: NDArray[np.bool_]) -> "Interactions":
+    def without(self, reason: str, rows: NDArray[np.bool_]) -> "InteractionTable":
         """Return what is left when the rows marked True are dropped; their number is kept under ``reason``."""
         dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + int(rows.sum())}
         return replace(self.take(~rows), dropped=dropped)
 
 
-def by_time(interactions: Interactions) -> Interactions:
+def by_time(interactions: InteractionTable) -> InteractionTable:
     """Return the rows by time: the order of an import."""
     return interactions.take(np.argsort(interactions.time_ms, kind="stable"))
 
 
-def by_session(interactions: Interactions) -> Interactions:
+def by_session(interactions: InteractionTable) -> InteractionTable:
     """Return the rows session by session, inside each by time."""
     session = np.unique(interactions.session_id, return_inverse=True)[1]
     return interactions.take(np.lexsort((interactions.time_ms, session)))
 
 
-def with_sessions(interactions: Interactions, gap_ms: int) -> Interactions:
+def with_sessions(interactions: InteractionTable, gap_ms: int) -> InteractionTable:
     """Return the rows, by time, with a session for each user and silence of more than ``gap_ms``.
 
     The id of a session is the user's with the number of the session behind it.
@@ -83,7 +83,7 @@ def with_sessions(interactions: Interactions, gap_ms: int) -> Interactions:
     return by_time(replace(interactions.take(order), session_id=ids))
 
 
-def events(interactions: Interactions, first: int = 0) -> EventBatch:
+def events(interactions: InteractionTable, first: int = 0) -> EventBatch:
     """Return the rows as events, in order, log time = event time: what an import into an empty log appends.
 
     Args:
@@ -118,7 +118,7 @@ def events(interactions: Interactions, first: int = 0) -> EventBatch:
     )
 
 
-def batches(interactions: Interactions, size: int) -> Iterator[tuple[LogPosition, EventBatch]]:
+def batches(interactions: InteractionTable, size: int) -> Iterator[tuple[LogPosition, EventBatch]]:
     """Yield the rows as batches of events with the log position before each."""
     for start in range(0, len(interactions), size):
         yield LogPosition(start), events(interactions.take(slice(start, start + size)), start)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, load_npz
 
 from midstream.core.errors import Fault, Invalid, NotFound
-from midstream.evaluation.data.interactions import Interactions, by_time
+from midstream.evaluation.data.interactions import InteractionTable, by_time
 from midstream.evaluation.data.tables import PAGE
 from midstream.evaluation.full_ranking import ItemData, Removed, Task
-from midstream.evaluation.metrics.list_metrics import Wanted
+from midstream.evaluation.metrics.list_metrics import RelevantItems
 from midstream.models.histories import Histories
 from midstream.models.histories import Interactions as Learned
 from midstream.models.vocabulary import ItemVocabulary
@@ -97,7 +97,7 @@ def given_task(train: csr_matrix, test: csr_matrix) -> Task:
     return Task(
         Learned(vocabulary, learned),
         _histories(csr_matrix(train[asked])),
-        Wanted(wanted.indices.astype(np.int32), wanted.indptr.astype(np.int64)),
+        RelevantItems(wanted.indices.astype(np.int32), wanted.indptr.astype(np.int64)),
         asked,
     )
 
@@ -191,12 +191,12 @@ def last_item_task(rows: Sequence[Sequence[int]], ids: Sequence[str], held_back:
     return Task(
         Learned(vocabulary_of(ids), learned),
         Histories.of([rows[number][:-1] for number in asked]),
-        Wanted.of([rows[number][-1:] for number in asked]),
+        RelevantItems.of([rows[number][-1:] for number in asked]),
         np.array(asked, dtype=np.intp),
     )
 
 
-def temporal(name: str, rows: Callable[[], Interactions], *, removed: Removed = "seen") -> ItemData:
+def temporal(name: str, rows: Callable[[], InteractionTable], *, removed: Removed = "seen") -> ItemData:
     """Return acts cut by time: the last tenth of them is the test, the tenth before it the validation.
 
     Args:
@@ -214,7 +214,9 @@ def temporal(name: str, rows: Callable[[], Interactions], *, removed: Removed = 
     )
 
 
-def rolling(name: str, rows: Callable[[], Interactions], windows: int = 5, *, removed: Removed = "seen") -> ItemData:
+def rolling(
+    name: str, rows: Callable[[], InteractionTable], windows: int = 5, *, removed: Removed = "seen"
+) -> ItemData:
     """Return acts asked about in windows of time: all before each window is learned, then its acts are asked for.
 
     The second half of the acts is cut into windows of equally many; settings are chosen in the first half, on its last
@@ -241,7 +243,7 @@ def rolling(name: str, rows: Callable[[], Interactions], windows: int = 5, *, re
     )
 
 
-def time_task(interactions: Interactions, low: float, high: float, *, removed: Removed = "seen") -> Task:
+def time_task(interactions: InteractionTable, low: float, high: float, *, removed: Removed = "seen") -> Task:
     """Return the task of guessing what was acted on between two shares of the acts from all before the first.
 
     The vocabulary is what was acted on before; other items are asked for too and cannot be found. Whoever acts in
@@ -280,7 +282,7 @@ def time_task(interactions: Interactions, low: float, high: float, *, removed: R
     return Task(
         Learned(vocabulary_of(ids.tolist()), _joined([everyone.part(each, each + 1) for each in active.tolist()])),
         histories,
-        Wanted.of([each for each in wanted if each]),
+        RelevantItems.of([each for each in wanted if each]),
         asked[kept],
     )
 

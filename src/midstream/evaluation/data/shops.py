@@ -16,7 +16,7 @@ import numpy as np
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch
 from midstream.evaluation.data.datasets import eshop, online_retail
-from midstream.evaluation.data.interactions import Interactions
+from midstream.evaluation.data.interactions import InteractionTable
 from midstream.evaluation.data.tables import whole_table
 from midstream.events.schema import Event, build
 
@@ -32,7 +32,7 @@ class ShopData:
     """Acts by time, and the catalogue."""
 
     name: str
-    rows: Interactions
+    rows: InteractionTable
     catalogue: Catalogue = field(default_factory=dict[str, Mapping[str, object]])
     """Of items that are acted on."""
 

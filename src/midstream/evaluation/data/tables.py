@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
-from midstream.evaluation.data.interactions import Interactions, Text
+from midstream.evaluation.data.interactions import InteractionTable, Text
 from midstream.events.loose_arrow import UNREADABLE, said
 
 TimeUnit = Literal["s", "ms", "iso"]
@@ -21,7 +21,7 @@ PAGE = "docs/quality.md"
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class TableColumns:
     """Which column of a file is what."""
 
     item: str = "item_id"
@@ -43,7 +43,7 @@ class Columns:
         return tuple(name for name in (self.item, self.time, self.session, self.user, self.action) if name)
 
 
-def read_table(path: Path, columns: Columns) -> Interactions:
+def read_table(path: Path, columns: TableColumns) -> InteractionTable:
     """Return the rows of a file in its order; rows without item, time or owner are dropped and counted.
 
     Ids stay the text that the file has, so ``007`` is not 7. Cost: about 2 µs a row.
@@ -69,7 +69,7 @@ def read_table(path: Path, columns: Columns) -> Interactions:
     return _interactions(cells, columns, path.name)
 
 
-def _read(path: Path, columns: Columns) -> pa.Table:
+def _read(path: Path, columns: TableColumns) -> pa.Table:
     """Return a file's table; of a text file every column that is used comes as text."""
     if path.suffix == ".parquet":
         return whole_table(path)
@@ -88,7 +88,7 @@ def whole_table(path: Path) -> pa.Table:
         return file.read()  # pyright: ignore[reportUnknownMemberType]  its stub leaves a list's type open
 
 
-def _interactions(cells: Mapping[str, Sequence[object]], columns: Columns, where: str) -> Interactions:
+def _interactions(cells: Mapping[str, Sequence[object]], columns: TableColumns, where: str) -> InteractionTable:
     """Return the cells as interactions, less the rows that cannot be used."""
     count = len(cells[columns.item])
     item_id = _texts(cells[columns.item])
@@ -103,7 +103,7 @@ def _interactions(cells: Mapping[str, Sequence[object]], columns: Columns, where
         "no time": ~is_timed,
         "no session or user": (session_id == "") & (user_id == ""),
     }
-    rows = Interactions(user_id, session_id, item_id, action, time_ms)
+    rows = InteractionTable(user_id, session_id, item_id, action, time_ms)
     left = np.ones(count, dtype=np.bool_)
     for reason, is_bad in reasons.items():
         rows = rows.without(reason, is_bad[left])
@@ -116,7 +116,7 @@ def _texts(cells: Sequence[object]) -> Text:
     return np.array(["" if cell is None else str(cell) for cell in cells], dtype=np.str_)
 
 
-def _time_ms(cell: object, columns: Columns, where: str) -> int | None:
+def _time_ms(cell: object, columns: TableColumns, where: str) -> int | None:
     """Return a cell's time, or None when it is empty.
 
     Raises:

@@ -27,7 +27,7 @@ DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 STEPS_MAX = 512
 """Distinct values of an exact distribution function; beyond it one step is at most 1 / 512 of all high: 0.002."""
 SAMPLE_ROWS_MAX = 200_000
-"""Rows kept by ``Gathered``: 32 MB of 40 columns; a share of them is within 0.3 % with 99 % confidence."""
+"""Rows kept by ``StreamingStatistics``: 32 MB of 40 columns; a share of them is within 0.3 % with 99 % confidence."""
 FILE_BYTES_MAX = 16 << 20
 """256 columns of 512 steps of two numbers of 20 characters are 5 MB."""
 ROUNDING = 1e-6
@@ -36,7 +36,7 @@ PAGE = "docs/features.md"
 Values = NDArray[np.float64]
 
 
-class Steps(msgspec.Struct, frozen=True):
+class StepFunction(msgspec.Struct, frozen=True):
     """A distribution function: ``shares[i]`` of the known values are at most ``values[i]``. Both (k,), rising."""
 
     values: tuple[float, ...] = ()
@@ -63,7 +63,7 @@ class ColumnStatistics(msgspec.Struct, frozen=True):
     """Upper ends of the bins of ``shares`` but the last, rising: the distinct deciles."""
     shares: tuple[float, ...]
     """Share of the known values in each bin; with deciles that are all different about a tenth each."""
-    steps: Steps
+    steps: StepFunction
 
 
 class FeatureStatistics(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ def read_statistics(path: Path) -> FeatureStatistics:
 
 
 def _fits(column: ColumnStatistics, whole: FeatureStatistics, at: int) -> bool:
-    """Return whether a column can be compared: lengths, orders and shares as ``Gathered`` gives them."""
+    """Return whether a column can be compared: lengths, orders and shares as ``StreamingStatistics`` gives them."""
     is_known = column.known > 0
     ratio = column.null_ratio
     return (
@@ -141,12 +141,12 @@ def statistics_of(names: Sequence[str], values: Score, weights: Values | None = 
 
     Cost: sorting each column.
     """
-    gathered = Gathered(names, rows_max=max(1, len(values)))
+    gathered = StreamingStatistics(names, rows_max=max(1, len(values)))
     gathered.add(values, weights)
     return gathered.statistics()
 
 
-class Gathered:
+class StreamingStatistics:
     """Figures of rows that come in pieces, in bounded memory: however they are cut, the same figures to rounding.
 
     Rows, nulls, mean, deviation, least and most are of all rows; the rest is of ``rows_max`` of them, drawn evenly.
@@ -215,7 +215,17 @@ class Gathered:
         null_ratio = float(1.0 - self._known_weight[at] / self._weight) if self._weight > 0.0 else None
         if not self._known[at]:
             return ColumnStatistics(
-                name, 0, null_ratio, None, None, (), 0, is_distinct_exact=True, edges=(), shares=(), steps=Steps()
+                name,
+                0,
+                null_ratio,
+                None,
+                None,
+                (),
+                0,
+                is_distinct_exact=True,
+                edges=(),
+                shares=(),
+                steps=StepFunction(),
             )
         spread = distribution(self._sample[:held, at], self._sample_weight[:held])
         edges = np.unique(spread.at(DECILES)) if len(spread.values) else np.empty(0)
@@ -256,13 +266,13 @@ class Distribution:
         """Return the share that is below each value."""
         return np.concatenate(([0.0], self.share))[np.searchsorted(self.values, values, side="left")]
 
-    def steps(self) -> Steps:
+    def steps(self) -> StepFunction:
         """Return at most ``STEPS_MAX`` of its steps, evenly by share, each as high as it is here."""
         kept = np.arange(len(self.values))
         if len(kept) > STEPS_MAX:
             shares = np.arange(1, STEPS_MAX + 1) / STEPS_MAX
             kept = np.unique(np.minimum(np.searchsorted(self.share, shares, side="left"), len(kept) - 1))
-        return Steps(tuple(self.values[kept].tolist()), tuple(self.share[kept].tolist()))
+        return StepFunction(tuple(self.values[kept].tolist()), tuple(self.share[kept].tolist()))
 
 
 def distribution(values: Score | Values, weights: Values | None = None) -> Distribution:

@@ -23,7 +23,7 @@ Hits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
+class RelevantItems:
     """The right items of each list, one list after another, each once."""
 
     item: Index
@@ -36,7 +36,7 @@ class Wanted:
         return len(self.start) - 1
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> "Wanted":
+    def of(cls, rows: Sequence[Sequence[int]]) -> "RelevantItems":
         """Return the right items of each list; one that is named twice counts once."""
         each = [[item for at, item in enumerate(row) if item < 0 or item not in row[:at]] for row in rows]
         start = np.cumsum([0, *(len(row) for row in each)], dtype=np.int64)
@@ -52,13 +52,13 @@ class Wanted:
         """The list of each right item, (items,)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def only(self, kept: NDArray[np.bool_]) -> "Wanted":
+    def only(self, kept: NDArray[np.bool_]) -> "RelevantItems":
         """Return what is left when only the items marked True are asked for, (items,)."""
         counts = np.bincount(self.list_number[kept], minlength=len(self))
-        return Wanted(self.item[kept], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+        return RelevantItems(self.item[kept], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
-def hits_of(lists: Index, wanted: Wanted) -> Hits:
+def hits_of(lists: Index, wanted: RelevantItems) -> Hits:
     """Return which places hold a right item, (n, k).
 
     Cost: a sort of the right items and a search a place.

@@ -45,7 +45,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedDifference:
     """The mean of first minus second over the same questions, its interval, and how surprising it is."""
 
     mean: float
@@ -88,7 +88,7 @@ def estimate(values: Values, groups: Groups, resampling: Resampling) -> Estimate
     return Estimate(float(values[known].mean()), low, high)
 
 
-def difference(first: Values, second: Values, groups: Groups, resampling: Resampling) -> Difference:
+def difference(first: Values, second: Values, groups: Groups, resampling: Resampling) -> PairedDifference:
     """Compare two answers to the same questions: paired bootstrap for the interval, random exchange for p.
 
     Args:
@@ -107,10 +107,10 @@ def difference(first: Values, second: Values, groups: Groups, resampling: Resamp
         sign = rng.integers(0, 2, (rows, len(total)), dtype=np.int8) * np.int8(2) - np.int8(1)
         # Rounding must not make an equal difference a smaller one.
         beyond += int((np.abs(sign @ total) >= abs(total.sum()) - 1e-9).sum())
-    return Difference(each.mean, each.low, each.high, (beyond + 1) / (resampling.resamples + 1))
+    return PairedDifference(each.mean, each.low, each.high, (beyond + 1) / (resampling.resamples + 1))
 
 
-def holm(differences: Sequence[Difference]) -> tuple[Difference, ...]:
+def holm(differences: Sequence[PairedDifference]) -> tuple[PairedDifference, ...]:
     """Return the differences of one table, each with the p that holds for all of them together, by Holm's method.
 
     Of k tests without any difference one is below 0.05 with probability 1 - 0.95^k: a third for 8. The corrected p is

@@ -31,7 +31,7 @@ from midstream.events.arrow.columns import (
     whole_numbers,
 )
 from midstream.events.arrow.kernels import assemble, iso_times
-from midstream.events.json.decode import Decoded, Part, judge_part, read_loose
+from midstream.events.json.decode import Decoded, SingleEvent, judge_part, read_loose
 from midstream.events.json.plain import in_order
 from midstream.events.loose_arrow import Array, Batch, pa, pt
 from midstream.events.rows import Rows
@@ -95,7 +95,7 @@ def plain_rows(batch: Batch, accept: Accept, odd: Mask) -> tuple[EventBatch, Ind
 
 def parts_of_rows(
     batch: Batch, accept: Accept, first_row: int = 0, defaults: Mapping[str, str] | None = None
-) -> Callable[[int], Part]:
+) -> Callable[[int], SingleEvent]:
     """Return what names each row of a table as ``decode_arrow`` does. Cost: about 10 µs a row that is named."""
     return _Table(batch, accept, first_row, defaults or {}).part
 
@@ -164,7 +164,7 @@ class _Table:
         )
         return EventBatch(rows[:taken], arena[:used].tobytes()), index[:taken]
 
-    def part(self, row: int) -> Part:
+    def part(self, row: int) -> SingleEvent:
         """Return a row as the object that it is in JSON."""
         loose: dict[str, object] = dict(self._defaults)
         for name, column in self._columns.items():
@@ -177,7 +177,7 @@ class _Table:
                     value = int(value)
             if value is not None:
                 loose[top] = value
-        return Part(f"row {self._first_row + row + 1}: ", msgspec.json.encode(_encodable(loose)), loose)
+        return SingleEvent(f"row {self._first_row + row + 1}: ", msgspec.json.encode(_encodable(loose)), loose)
 
     def _columns_of(self, name: str) -> list[Array]:
         return [column for each, column in self._columns.items() if each.partition(".")[0] == name]

@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Frame(Protocol):
+class DataFrameLike(Protocol):
     """A table of any library."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:

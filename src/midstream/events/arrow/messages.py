@@ -39,7 +39,7 @@ _ENDS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _RIGHT = "An Arrow IPC stream (not a file) of record batches."
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Where bytes come from."""
 
     def read(self, size: int, /) -> bytes:
@@ -47,7 +47,7 @@ class Source(Protocol):
         ...
 
 
-class Bounds(NamedTuple):
+class MessageBounds(NamedTuple):
     """The most that one message may hold."""
 
     message_bytes_max: int = 16 << 20
@@ -70,7 +70,7 @@ class _Message(NamedTuple):
 
 
 def read_batches(
-    source: Source, accept: Accept, bounds: Bounds, defaults: Mapping[str, str] | None = None
+    source: ByteSource, accept: Accept, bounds: MessageBounds, defaults: Mapping[str, str] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of a stream, validated, as they arrive.
 
@@ -127,7 +127,7 @@ def read_batches(
         raise broken
 
 
-def _messages(source: Source, bounds: Bounds) -> Iterator[_Message]:
+def _messages(source: ByteSource, bounds: MessageBounds) -> Iterator[_Message]:
     """Yield the messages of a stream, each whole and within the bounds."""
     number = 0
     while True:
@@ -163,7 +163,7 @@ def _messages(source: Source, bounds: Bounds) -> Iterator[_Message]:
         yield _Message(kind, head + metadata + body, rows, unpacked, dictionary, is_delta)
 
 
-def _read(source: Source, size: int, number: int, *, may_end: bool = False) -> bytes:
+def _read(source: ByteSource, size: int, number: int, *, may_end: bool = False) -> bytes:
     """Return exactly so many bytes; none at all where the stream may end and does."""
     pieces: list[bytes] = []
     missing = size
@@ -258,7 +258,7 @@ def _schema_of(message: _Message) -> pa.Schema:
         raise _broken(1, f"{str(error)[:200]}.") from error
 
 
-def _unpacked(messages: Sequence[_Message], number: int, bounds: Bounds) -> Iterator[pa.RecordBatch]:
+def _unpacked(messages: Sequence[_Message], number: int, bounds: MessageBounds) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of some messages, the first of which are the schema and the dictionaries that hold."""
     stream = b"".join([*(each.raw for each in messages), _ENDS])
     try:
@@ -273,7 +273,7 @@ def _unpacked(messages: Sequence[_Message], number: int, bounds: Bounds) -> Iter
 class _Dictionaries:
     """The dictionaries that hold, each by its number: the message that began it and those that added to it."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: MessageBounds) -> None:
         self._bounds = bounds
         self._messages: dict[int, list[_Message]] = {}
         self._unpacked: dict[int, int] = {}

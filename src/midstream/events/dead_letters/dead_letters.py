@@ -16,7 +16,7 @@ import msgspec
 
 from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
-from midstream.events.dead_letters.id_search import Naming
+from midstream.events.dead_letters.id_search import IdSearch
 from midstream.events.disk import Disk
 from midstream.events.wire import WireEvent
 
@@ -188,7 +188,7 @@ class DeadLetters:
         """Drop every letter that names one of these ids, and write both files anew without them.
 
         An id counts where it is a value or a name of its own, at any depth, and in what cannot be read as a word of its
-        own; not within another word (``Naming``). Synced on return. Cost: a second or two when both files are full;
+        own; not within another word (``IdSearch``). Synced on return. Cost: a second or two when both files are full;
         ``begin_forgetting`` does the same in pieces.
 
         Returns:
@@ -206,7 +206,7 @@ class DeadLetters:
 
     def begin_forgetting(self, user_ids: Sequence[str]) -> "Forgetting":
         """Begin what ``forget`` does; letters may come and go until ``end_forgetting``. One at a time."""
-        return Forgetting(self.path, self.disk, Naming(user_ids), self._size, self._turns)
+        return Forgetting(self.path, self.disk, IdSearch(user_ids), self._size, self._turns)
 
     def end_forgetting(self, forgetting: "Forgetting") -> bool:
         """Put the new files in the place of those there are, with what came meanwhile.
@@ -301,7 +301,7 @@ class Forgetting:
 
     path: Path
     disk: Disk
-    naming: Naming
+    naming: IdSearch
     size: int
     """Of the file when it was begun: all before is looked through in pieces, the rest at the end."""
     turns: int
@@ -457,7 +457,7 @@ def _text(letter: DeadLetter) -> str:
     return f"{letter.raw}\n{reason.where}\n{reason.came}\n{reason.right}"
 
 
-def _names(letter: DeadLetter, naming: Naming) -> bool:
+def _names(letter: DeadLetter, naming: IdSearch) -> bool:
     """Return whether a letter names an id: in the event as it came, or in what its reason repeats of it."""
     reason = letter.reason
     return (

@@ -61,7 +61,7 @@ _read = json.JSONDecoder(
 ).decode
 
 
-class Naming:
+class IdSearch:
     """Some ids, to be found in texts."""
 
     def __init__(self, ids: Iterable[str]) -> None:

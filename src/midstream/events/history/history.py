@@ -27,7 +27,7 @@ _MANIFEST_BYTES_MAX = 1 << 28
 _READ_BYTES = 1 << 20
 
 
-class Group(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class RowGroup(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A row group of a file."""
 
     first: int
@@ -50,7 +50,7 @@ class HistoryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     footer_checksum: str
     """xxh3-128."""
     sha256: str
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ import xxhash
 from midstream.core.errors import LogDamaged
 from midstream.core.types import EventBatch
 from midstream.events.disk import Bytes, Disk
-from midstream.events.history.history import DAY_MS, Group, HistoryFile, damage_text, file_name
+from midstream.events.history.history import DAY_MS, HistoryFile, RowGroup, damage_text, file_name
 from midstream.events.loose_arrow import UNREADABLE, said
 from midstream.events.schema import ROW, TEXTS, concat, pick, text_lengths
 
@@ -126,7 +126,7 @@ class FileWriter:
             store_schema=False,
         )
         self._first = first
-        self._groups: list[Group] = []
+        self._groups: list[RowGroup] = []
         self._waiting: list[EventBatch] = []
         self._waiting_rows = self._waiting_bytes = 0
         self._log_times_ms: tuple[int, int] | None = None
@@ -191,7 +191,7 @@ class FileWriter:
         if self._waiting:
             batch = contiguous(concat(self._waiting))
             first = self.end - len(batch)
-            self._groups.append(Group(first, checksum_of(batch)))
+            self._groups.append(RowGroup(first, checksum_of(batch)))
             self._parquet.write_table(to_table(first, batch), row_group_size=len(batch))
             self._waiting = []
             self._waiting_rows = self._waiting_bytes = 0

@@ -73,7 +73,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SingleEvent:
     """One event of a request by itself, to be judged or named alone."""
 
     prefix: str
@@ -121,7 +121,7 @@ def decode(body: bytes, accept: Accept, content_type: str = "", lines_before: in
         return _judge(parts, lambda part: _decode_event(part.raw), accept)
 
 
-def parts_of(body: bytes, accept: Accept, content_type: str = "", lines_before: int = 0) -> Sequence[Part]:
+def parts_of(body: bytes, accept: Accept, content_type: str = "", lines_before: int = 0) -> Sequence[SingleEvent]:
     """Return the events of a body that ``decode`` could split, one by one: to name one that is refused later.
 
     Args:
@@ -219,7 +219,7 @@ def _decode_lines_typed(body: bytes) -> list[WireEvent]:
     return events
 
 
-def _judge(parts: Sequence[Part], read: Callable[[Part], WireEvent], accept: Accept) -> Decoded:
+def _judge(parts: Sequence[SingleEvent], read: Callable[[SingleEvent], WireEvent], accept: Accept) -> Decoded:
     """Take or refuse each event for itself."""
     rows = Rows(accept)
     judged = [judge_part(rows, index, part, read, accept) for index, part in enumerate(parts)]
@@ -228,7 +228,7 @@ def _judge(parts: Sequence[Part], read: Callable[[Part], WireEvent], accept: Acc
 
 
 def judge_part(
-    rows: Rows, index: int, part: Part, read: Callable[[Part], WireEvent], accept: Accept
+    rows: Rows, index: int, part: SingleEvent, read: Callable[[SingleEvent], WireEvent], accept: Accept
 ) -> Rejected | None:
     """Add the rows of an event, the request's number ``index``, or return why it cannot be taken.
 
@@ -244,19 +244,19 @@ def judge_part(
     return None
 
 
-def read_loose(part: Part) -> WireEvent:
+def read_loose(part: SingleEvent) -> WireEvent:
     """Return an event that is an object of the values that JSON has, or raise what msgspec raises."""
     return msgspec.convert(part.loose, WireEvent)
 
 
-def _rejected(index: int, part: Part, failure: Exception, accept: Accept) -> Rejected:
+def _rejected(index: int, part: SingleEvent, failure: Exception, accept: Accept) -> Rejected:
     """Return an event that was not taken, with what is wrong in words."""
     refused = part.refused or (failure if isinstance(failure, Refused) else None)
     refused = refused or find_refusal(part.loose, failure, accept)
     return Rejected(index, fault_of(refused, part.prefix, part.loose), part.raw)
 
 
-def _split(body: bytes, accept: Accept, lines_before: int, *, as_lines: bool) -> list[Part]:
+def _split(body: bytes, accept: Accept, lines_before: int, *, as_lines: bool) -> list[SingleEvent]:
     """Return the events of a body one by one, or raise ``RequestInvalid`` or ``TooLarge``."""
     if as_lines:
         return _split_lines(body, accept, lines_before)
@@ -274,7 +274,7 @@ def _split(body: bytes, accept: Accept, lines_before: int, *, as_lines: bool) ->
     raise RequestInvalid((_fault("body", f"{levels} levels of objects and lists.", right),))
 
 
-def _split_document(text: str, accept: Accept) -> list[Part]:
+def _split_document(text: str, accept: Accept) -> list[SingleEvent]:
     """Return the events of one JSON document, or raise ``JSONDecodeError`` or ``RequestInvalid``."""
     start = _skip(text, 0)
     if start == len(text):
@@ -287,7 +287,7 @@ def _split_document(text: str, accept: Accept) -> list[Part]:
         raise RequestInvalid((_fault("body", f"{shown(value)}.", _RIGHT_BODY),))
     fields = cast("dict[str, object]", value)
     if "events" not in fields:
-        return [Part("", _bytes_of(text).strip(), fields)]
+        return [SingleEvent("", _bytes_of(text).strip(), fields)]
     for name in fields:
         if name != "events":
             came = f'{shown(name)} is not a field beside "events".{nearest(name, ["events"])}'
@@ -310,20 +310,20 @@ def _events_start(text: str, start: int) -> int:
     return found
 
 
-def _split_list(text: str, start: int, prefix: str) -> Iterator[Part]:
+def _split_list(text: str, start: int, prefix: str) -> Iterator[SingleEvent]:
     """Return the elements of the valid JSON list that begins at ``start``."""
     position = _skip(text, start + 1)
     number = 0
     while text[position] != "]":
         value, stop = _scan(text, position)
-        yield Part(f"{prefix}/{number}", _bytes_of(text[position:stop]), value)
+        yield SingleEvent(f"{prefix}/{number}", _bytes_of(text[position:stop]), value)
         number += 1
         position = _skip(text, stop)
         if text[position] == ",":
             position = _skip(text, position + 1)
 
 
-def _split_lines(body: bytes, accept: Accept, lines_before: int) -> list[Part]:
+def _split_lines(body: bytes, accept: Accept, lines_before: int) -> list[SingleEvent]:
     """Return the events of NDJSON; lines without anything are passed by, but counted in the line numbers."""
     lines = [(number, line.strip(b" \t\r")) for number, line in enumerate(body.split(b"\n"), start=lines_before + 1)]
     filled = [(number, line) for number, line in lines if line]
@@ -331,31 +331,31 @@ def _split_lines(body: bytes, accept: Accept, lines_before: int) -> list[Part]:
     return [_part_of_line(number, line, accept) for number, line in filled]
 
 
-def _part_of_line(number: int, raw: bytes, accept: Accept) -> Part:
+def _part_of_line(number: int, raw: bytes, accept: Accept) -> SingleEvent:
     prefix = f"line {number}: "
     levels = _nesting(raw)
     if levels > _BODY_NESTING_MAX:
         right = f"At most {accept.limits.nesting_max} in one event."
-        return Part(prefix, raw, None, Refused((), right, f"{levels} levels of objects and lists."))
+        return SingleEvent(prefix, raw, None, Refused((), right, f"{levels} levels of objects and lists."))
     text = _text_of(raw)
     try:
-        return Part(prefix, raw, _scan_whole(text))
+        return SingleEvent(prefix, raw, _scan_whole(text))
     except json.JSONDecodeError as failure:
-        return Part(prefix, raw, None, Refused((), "One event in JSON a line.", _not_json(text, failure)))
+        return SingleEvent(prefix, raw, None, Refused((), "One event in JSON a line.", _not_json(text, failure)))
 
 
-def _part_of_object(number: int, event: Mapping[str, object]) -> Part:
+def _part_of_object(number: int, event: Mapping[str, object]) -> SingleEvent:
     """Return an event that is a Python object in the values that JSON has, NaN included."""
     prefix = f"/{number}"
     try:
         loose = _plain(event)
         if nests_within(loose, _BODY_NESTING_MAX):
-            return Part(prefix, _raw_of(loose), loose)
+            return SingleEvent(prefix, _raw_of(loose), loose)
         failure: Exception = RecursionError(f"More than {_BODY_NESTING_MAX} levels")
     except (TypeError, ValueError, RecursionError, NotImplementedError) as raised:
         failure = raised
     right = "A dict of texts, numbers, booleans, lists and dicts."
-    return Part(prefix, b"", None, Refused((), right, f"{failure}."[:_CAME_CHARS_MAX]))
+    return SingleEvent(prefix, b"", None, Refused((), right, f"{failure}."[:_CAME_CHARS_MAX]))
 
 
 def _plain(event: Mapping[str, object]) -> object:

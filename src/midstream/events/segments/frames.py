@@ -110,7 +110,7 @@ class Frame(NamedTuple):
         return self.first + self.event_count
 
 
-class Body(NamedTuple):
+class FrameBody(NamedTuple):
     """A batch as the body of a frame."""
 
     parts: tuple[Bytes, ...]
@@ -133,7 +133,7 @@ class Encoded(NamedTuple):
     checksum: bytes
 
 
-def body_of(batch: EventBatch) -> Body:
+def body_of(batch: EventBatch) -> FrameBody:
     """Return a batch of at least one event as a body; packed, or its rows and text not copied.
 
     Cost: where it is packed about 0.1 µs an event.
@@ -154,10 +154,10 @@ def body_of(batch: EventBatch) -> Body:
         parts = (packed,)
     log_time_ms = int(batch.rows["log_time_ms"][-1])
     length = _length(len(packed) or size)
-    return Body(parts, packing, len(packed), len(batch), len(batch.text), log_time_ms, length)
+    return FrameBody(parts, packing, len(packed), len(batch), len(batch.text), log_time_ms, length)
 
 
-def encode(body: Body, first: int, generation: int, chain: bytes, seed: int) -> Encoded:
+def encode(body: FrameBody, first: int, generation: int, chain: bytes, seed: int) -> Encoded:
     """Return the frame of a body whose first event is at log position ``first``."""
     fields = _HEAD.pack(
         _MAGIC,

@@ -27,7 +27,7 @@ from midstream.events.history.history import DAY_MS, History, history_folder
 from midstream.events.segments.frames import (
     HEAD_BYTES,
     OPENING_BYTES,
-    Body,
+    FrameBody,
     body_of,
     bytes_of,
     encode,
@@ -316,7 +316,7 @@ class SegmentLog:
             raise found.damage.error(self._folder)
         return found
 
-    def _is_full(self, body: Body) -> bool:
+    def _is_full(self, body: FrameBody) -> bool:
         """Return whether a commit belongs into the next segment: by size, or since another day of log time began.
 
         So a shop with few events has segments that become history too, and a file of history is a whole day.

@@ -17,19 +17,30 @@ from midstream.features.readers.condition_inputs import (
 )
 from midstream.features.readers.external import BoundColumns, TableColumns
 from midstream.features.readers.history_inputs import KnnScores, Last, PairScores, Shared
-from midstream.features.readers.item_inputs import Difference, ItemNumber, ItemWords, TextOverlap
+from midstream.features.readers.item_inputs import ItemDifference, ItemNumber, ItemWords, TextOverlap
 from midstream.features.readers.request_inputs import (
     Agent,
     CameFrom,
-    LocalTime,
-    Told,
+    ContextValue,
+    LocalTimeReader,
     ToldCategory,
     ToldNumbers,
     ToldWords,
 )
 from midstream.state.expressions.program import Cell, Expression, Input
 
-_ONCE: Final = (Told, ToldCategory, ToldNumbers, ToldWords, LocalTime, Agent, CameFrom, Last, TextAmong, ZoneTime)
+_ONCE: Final = (
+    ContextValue,
+    ToldCategory,
+    ToldNumbers,
+    ToldWords,
+    LocalTimeReader,
+    Agent,
+    CameFrom,
+    Last,
+    TextAmong,
+    ZoneTime,
+)
 """Readers that write the same for all candidates."""
 _ONCE_SCOPES: Final = frozenset({"global", "user", "session"})
 _CALL_US: Final = 10.0
@@ -50,7 +61,7 @@ _READER_US: Final[Mapping[type, float]] = {
     ItemWords: 1_000.0,  # a document each, 2 µs
     TextOverlap: 2_500.0,  # and its words, 5 µs
     Shared: 60.0,
-    Difference: 60.0,
+    ItemDifference: 60.0,
     PairScores: 100.0,
     KnnScores: 200.0,  # a query of the session index
     TableColumns: 60.0,
@@ -94,7 +105,7 @@ def is_of_items(expression: Expression) -> bool:
 def compares_candidates(expression: Expression) -> bool:
     """Return whether a column of an item depends on which others are asked about."""
     readers = (each.leaf.reader for each in _distinct(expression) if isinstance(each.leaf, Input))
-    return any(isinstance(reader, Difference) for reader in readers)
+    return any(isinstance(reader, ItemDifference) for reader in readers)
 
 
 def _distinct(expression: Expression) -> Iterator[Expression]:

@@ -22,7 +22,7 @@ from midstream.features.readers.condition_inputs import (
 from midstream.features.readers.external import ExternalTable, Tables
 from midstream.features.readers.inputs import columns_from
 from midstream.features.readers.item_inputs import ItemNumber
-from midstream.features.readers.request_inputs import TIME_PARTS, Place, Told
+from midstream.features.readers.request_inputs import TIME_PARTS, ContextValue, Place
 from midstream.state.expressions.program import Expression, Input, column
 from midstream.state.items.items import AVAILABLE
 from midstream.state.structures.windows import WINDOWS_MS
@@ -68,7 +68,7 @@ class Names:
     """Of ``now``: a name of the tz database."""
 
 
-class Naming:
+class NameResolver:
     """Finds what names stand for, and notes those that stand for nothing."""
 
     def __init__(self, names: Names, scopes: frozenset[Scope], notes: Notes) -> None:
@@ -174,7 +174,7 @@ class Naming:
         """Return a name of the profile or context that is of a kind."""
         said = f"{'user' if place == 'user' else 'context'}.{name}"
         if kind == "number" or kind == "boolean":  # noqa: PLR1714  what narrows the type
-            return Value(kind, said, columns_from(Told(place, name, kind))[0], told=(place, name))
+            return Value(kind, said, columns_from(ContextValue(place, name, kind))[0], told=(place, name))
         texts = ToldText(place, name) if kind == "text" else ToldTexts(name) if kind == "list" else None
         return Value(kind, said, texts=texts, told=(place, name), elements="text" if kind == "list" else "open")
 

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
-from midstream.features.expressions.names import Names, Naming, Scope, constant
+from midstream.features.expressions.names import NameResolver, Names, Scope, constant
 from midstream.features.expressions.tree import LANGUAGE, Notes, tree_of, unified
 from midstream.features.expressions.values import WORDS, Kind, Value, halved, joined, opposite, whole
 from midstream.features.readers.condition_inputs import ItemAmong, ItemTagged, Listed, TextAmong, Texts
@@ -75,7 +75,7 @@ def read_text(
     if isinstance(tree, Fault):
         return (tree,)
     notes = Notes(text, where)
-    naming = Naming(names, scopes, notes)
+    naming = NameResolver(names, scopes, notes)
     reader = _Reader(naming, notes, is_number=is_number)
     found = reader.number(tree) if is_number else reader.truth(tree)
     if found is None or notes.faults:
@@ -86,7 +86,7 @@ def read_text(
 class _Reader:
     """Turns nodes into columns; None = a fault was noted."""
 
-    def __init__(self, naming: Naming, notes: Notes, *, is_number: bool) -> None:
+    def __init__(self, naming: NameResolver, notes: Notes, *, is_number: bool) -> None:
         self._naming = naming
         self._notes = notes
         self._is_number = is_number

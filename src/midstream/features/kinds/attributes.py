@@ -13,9 +13,9 @@ import msgspec
 from midstream.features.readers.coding import BUCKETS_MAX, Form, coding_of
 from midstream.features.readers.inputs import Reader, columns_from
 from midstream.features.readers.item_inputs import (
-    Difference,
     ItemArrival,
     ItemCategory,
+    ItemDifference,
     ItemNumber,
     ItemReduced,
     ItemVector,
@@ -23,7 +23,7 @@ from midstream.features.readers.item_inputs import (
     TextOverlap,
 )
 from midstream.features.readers.lists import Reduction
-from midstream.features.readers.request_inputs import Told, ToldCategory, ToldNumbers, ToldWords
+from midstream.features.readers.request_inputs import ContextValue, ToldCategory, ToldNumbers, ToldWords
 from midstream.state.expressions.program import NOW, Expression
 
 TellScope: TypeAlias = Literal["item", "user", "request"]
@@ -52,7 +52,7 @@ class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
         name = self.attribute or self.name
         reader: Reader
         if self.scope != "item":
-            reader = Told(self.scope, name, "number", self.reduce)
+            reader = ContextValue(self.scope, name, "number", self.reduce)
         else:
             reader = ItemNumber(name) if self.reduce is None else ItemReduced(name, self.reduce)
         return dict(zip((self.name,), columns_from(reader), strict=True))
@@ -68,7 +68,7 @@ class Boolean(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     def expressions(self) -> Columns:
         """Return the truth as a number."""
         name = self.attribute or self.name
-        reader: Reader = ItemNumber(name) if self.scope == "item" else Told(self.scope, name, "boolean")
+        reader: Reader = ItemNumber(name) if self.scope == "item" else ContextValue(self.scope, name, "boolean")
         return dict(zip((self.name,), columns_from(reader), strict=True))
 
 
@@ -167,7 +167,7 @@ class FieldMatch(
         return {self.name: columns_from(TextOverlap(self.context, self.attribute, self.letters))[0]}
 
 
-class Diversity(
+class CandidateDiversity(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="diversity", kw_only=True
 ):
     """How far the candidate is from the other candidates of the same request.
@@ -181,4 +181,4 @@ class Diversity(
 
     def expressions(self) -> Columns:
         """Return |x - median| or 1 - shared / others."""
-        return {self.name: columns_from(Difference(self.attribute or self.name))[0]}
+        return {self.name: columns_from(ItemDifference(self.attribute or self.name))[0]}

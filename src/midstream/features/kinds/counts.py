@@ -20,7 +20,7 @@ Columns: TypeAlias = Mapping[str, Expression]
 SECOND_MS = 1_000.0
 
 
-class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
+class EventFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
     """What all kinds of events have."""
 
     name: str
@@ -61,7 +61,7 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
         return {name: value / is_fresh for name, value in self.numbers().items()}
 
 
-class Count(Counted, frozen=True, tag="count"):
+class Count(EventFeature, frozen=True, tag="count"):
     """How often: in each of several windows, and with each event fading by half in each of several half-lives.
 
     Without either, of all time. A column each, named ``views_24h`` or ``views_fading_7d``; one alone has the name.
@@ -83,7 +83,7 @@ class Count(Counted, frozen=True, tag="count"):
         return {name: column(cell) for name, cell in found.items()}
 
 
-class Rate(Counted, frozen=True, tag="rate"):
+class Rate(EventFeature, frozen=True, tag="rate"):
     """``actions`` per ``per``, pulled to everybody's rate while there is little to go by: both counts fade.
 
     Everybody's is that of all events, whoever's and of whatever; NaN while there was no ``per`` at all.
@@ -107,7 +107,7 @@ class Rate(Counted, frozen=True, tag="rate"):
         return {self.name: (column(action) + prior) / (column(per) + self.smoothing)}
 
 
-class UniqueCount(Counted, frozen=True, tag="unique_count"):
+class UniqueCount(EventFeature, frozen=True, tag="unique_count"):
     """About how many different users, items or sessions: standard error 13 %, less while there are few."""
 
     of: Literal["user", "item", "session"]
@@ -117,7 +117,7 @@ class UniqueCount(Counted, frozen=True, tag="unique_count"):
         return {self.name: column(msgspec.structs.replace(self.cell(), fold="distinct", of=self.of))}
 
 
-class Statistic(Counted, frozen=True, tag="statistic"):
+class Statistic(EventFeature, frozen=True, tag="statistic"):
     """Mean, least, most, last or deviation of the values that events carry, in their unit; NaN without any."""
 
     statistic: Literal["mean", "min", "max", "last", "deviation"]
@@ -135,7 +135,7 @@ class Statistic(Counted, frozen=True, tag="statistic"):
         return {self.name: Expression(Op.SQRT, (spread,))}
 
 
-class Since(Counted, frozen=True, tag="since"):
+class Since(EventFeature, frozen=True, tag="since"):
     """Seconds since the newest of these events, by event time; NaN = there was none."""
 
     def numbers(self) -> Columns:

@@ -17,15 +17,15 @@ from midstream.events.wire import AttributeKind
 from midstream.features.expressions.names import resolved
 from midstream.features.kinds.attributes import (
     Boolean,
+    CandidateDiversity,
     Category,
-    Diversity,
     FieldMatch,
     ItemAge,
     Number,
     Vector,
     WordCount,
 )
-from midstream.features.kinds.counts import Affinity, Count, Counted, Rate, Since, Statistic, UniqueCount
+from midstream.features.kinds.counts import Affinity, Count, EventFeature, Rate, Since, Statistic, UniqueCount
 from midstream.features.kinds.expression import Computed
 from midstream.features.kinds.history import KnnScore, LastItems, Match, PairScore
 from midstream.features.kinds.request import (
@@ -45,12 +45,12 @@ __all__ = [
     "Affinity",
     "AnyFeature",
     "Boolean",
+    "CandidateDiversity",
     "Category",
     "Computed",
     "Count",
-    "Counted",
     "Device",
-    "Diversity",
+    "EventFeature",
     "External",
     "FieldMatch",
     "ItemAge",
@@ -78,7 +78,7 @@ __all__ = [
     "program_of",
     "scope_of",
 ]
-Told: TypeAlias = Number | Boolean | Category | Vector | ItemAge | WordCount | FieldMatch | Diversity
+Told: TypeAlias = Number | Boolean | Category | Vector | ItemAge | WordCount | FieldMatch | CandidateDiversity
 Happened: TypeAlias = Count | Rate | UniqueCount | Statistic | Since | Affinity
 Recent: TypeAlias = Match | LastItems | PairScore | KnnScore
 Asked: TypeAlias = LocalTime | Device | Referrer | ItemField | Relevancy | Position | Random
@@ -88,7 +88,7 @@ _NO_ATTRIBUTES: Mapping[str, AttributeKind] = MappingProxyType({})
 _OF_ITEMS = frozenset(("item", "attribute", "user_item", "user_attribute"))
 """Scopes of cells that may differ from candidate to candidate."""
 _SCOPES: Mapping[type, str] = {
-    **dict.fromkeys((ItemAge, FieldMatch, Diversity, ItemField, Relevancy, Position, Random), "item"),
+    **dict.fromkeys((ItemAge, FieldMatch, CandidateDiversity, ItemField, Relevancy, Position, Random), "item"),
     **dict.fromkeys((LocalTime, Device, Referrer), "request"),
     **dict.fromkeys((PairScore, KnnScore), "session"),
     Affinity: "user_attribute",

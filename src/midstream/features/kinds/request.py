@@ -36,7 +36,7 @@ class LocalTime(
 
     def expressions(self) -> Columns:
         """Return the part of now + offset."""
-        return {self.name: columns_from(read.LocalTime(self.part, self.utc_offset, self.offset))[0]}
+        return {self.name: columns_from(read.LocalTimeReader(self.part, self.utc_offset, self.offset))[0]}
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="device", kw_only=True):
@@ -91,7 +91,7 @@ class ItemField(
 
     def expressions(self) -> Columns:
         """Return the number as it was sent."""
-        return {self.name: columns_from(read.ItemField(self.field or self.name))[0]}
+        return {self.name: columns_from(read.ItemFieldReader(self.field or self.name))[0]}
 
 
 class Relevancy(
@@ -103,7 +103,7 @@ class Relevancy(
 
     def expressions(self) -> Columns:
         """Return the score as it was sent."""
-        return {self.name: columns_from(read.ItemField("relevancy"))[0]}
+        return {self.name: columns_from(read.ItemFieldReader("relevancy"))[0]}
 
 
 class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="position", kw_only=True):
@@ -120,7 +120,7 @@ class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     def expressions(self) -> Columns:
         """Return the place."""
         otherwise = math.nan if self.otherwise is None else self.otherwise
-        return {self.name: columns_from(read.Position(otherwise))[0]}
+        return {self.name: columns_from(read.PositionReader(otherwise))[0]}
 
 
 class Random(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="random", kw_only=True):
@@ -130,4 +130,4 @@ class Random(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
     def expressions(self) -> Columns:
         """Return 24 bits of SplitMix64 of the seed, this name and the hash of the item's id."""
-        return {self.name: columns_from(read.Random(self.name))[0]}
+        return {self.name: columns_from(read.RandomReader(self.name))[0]}

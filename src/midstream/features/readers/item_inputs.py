@@ -118,7 +118,7 @@ class TextOverlap:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ItemDifference:
     """How far an item is from the others that are read with it."""
 
     attribute: str

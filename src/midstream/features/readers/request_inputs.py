@@ -41,7 +41,7 @@ def value_at(moment: Moment, place: Place, name: str) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ContextValue:
     """A number or truth of a profile or context."""
 
     place: Place
@@ -111,7 +111,7 @@ class ToldWords:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalTime:
+class LocalTimeReader:
     """A part of the time of the request where its visitor is."""
 
     part: TimePart
@@ -191,7 +191,7 @@ class CameFrom:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemField:
+class ItemFieldReader:
     """A number that the caller sent with each item."""
 
     field: str
@@ -222,7 +222,7 @@ def fill_fields(wanted: Mapping[str, Columns], moment: Moment, candidates: Candi
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class PositionReader:
     """Place of the item in the answer, as far as it is known."""
 
     otherwise: float
@@ -230,7 +230,7 @@ class Position:
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
         """Take the field ``position`` of the caller, else the place among the request's own items, else a constant."""
-        ItemField("position").fill(moment, candidates, found)
+        ItemFieldReader("position").fill(moment, candidates, found)
         own = moment.table(Vocabulary).item_indices(moment.query.items) if moment.query.items else None
         if own is not None:
             distinct, first = np.unique(own, return_index=True)
@@ -243,7 +243,7 @@ _BITS = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Random:
+class RandomReader:
     """A number from the request's seed and the item's id: the same whenever the request is answered again."""
 
     name: str

@@ -144,7 +144,7 @@ class _Schema(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Content:
+class ArtifactContent:
     """What is fitted, as it is written and read."""
 
     arrays: Arrays
@@ -168,7 +168,7 @@ class Artifact:
         return self.manifest.bytes
 
 
-def write_artifact(folder: Path, draft: Draft, content: Content) -> str:
+def write_artifact(folder: Path, draft: Draft, content: ArtifactContent) -> str:
     """Write a model as a new version; it is there whole or not at all, and durable when this returns.
 
     Args:
@@ -316,7 +316,7 @@ def read_artifact(folder: Path) -> Artifact:
     return Artifact(folder.name, manifest, arrays, files)
 
 
-def _require_writable(draft: Draft, content: Content) -> None:
+def _require_writable(draft: Draft, content: ArtifactContent) -> None:
     if not NAME.match(draft.name):
         message = f"a model cannot be called {draft.name!r}: small letters, digits and _, up to 64, a letter first"
         raise ArtifactInvalid(message)
@@ -351,7 +351,7 @@ def _temporary(folder: Path) -> Path:
     raise FileExistsError(message)
 
 
-def _write_files(temporary: Path, content: Content) -> dict[str, ArtifactFile]:
+def _write_files(temporary: Path, content: ArtifactContent) -> dict[str, ArtifactFile]:
     found = {f"{name}.npy": _write_array(temporary / f"{name}.npy", each) for name, each in content.arrays.items()}
     return found | {name: _write(temporary / name, (each,)) for name, each in content.files.items()}
 

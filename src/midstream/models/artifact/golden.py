@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Score
-from midstream.models.artifact.artifact import Content
+from midstream.models.artifact.artifact import ArtifactContent
 from midstream.models.histories import Histories
 from midstream.models.model import ItemModel, RowModel
 
@@ -84,7 +84,7 @@ def _marks(model: RowModel) -> list[NDArray[np.float64]]:
     return [each[np.abs(each) < MARK_MAX] for each in found]
 
 
-def item_content(model: ItemModel, histories: Histories, files: Mapping[str, bytes] | None = None) -> Content:
+def item_content(model: ItemModel, histories: Histories, files: Mapping[str, bytes] | None = None) -> ArtifactContent:
     """Return what is written of an item model: what was fitted, its vocabulary, and golden answers.
 
     Args:
@@ -110,10 +110,10 @@ def item_content(model: ItemModel, histories: Histories, files: Mapping[str, byt
     }
     if asked.time_ms is not None:
         golden["golden.time_ms"] = asked.time_ms
-    return Content({**model.arrays(), **model.vocabulary.arrays(), **golden}, files or {})
+    return ArtifactContent({**model.arrays(), **model.vocabulary.arrays(), **golden}, files or {})
 
 
-def row_content(model: RowModel, values: Score, files: Mapping[str, bytes] | None = None) -> Content:
+def row_content(model: RowModel, values: Score, files: Mapping[str, bytes] | None = None) -> ArtifactContent:
     """Return what is written of a row model: what was fitted, and golden answers.
 
     Args:
@@ -129,7 +129,7 @@ def row_content(model: RowModel, values: Score, files: Mapping[str, bytes] | Non
         raise ValueError("a model is asked about one row at least before it is written")
     asked = values[:ROWS_MAX].astype(np.float32)
     golden = {"golden.values": asked, "golden.scores": model.score(asked)}
-    return Content({**model.arrays(), **golden}, files or {})
+    return ArtifactContent({**model.arrays(), **golden}, files or {})
 
 
 def check_item_golden(model: ItemModel, arrays: Mapping[str, NDArray[np.generic]]) -> None:

@@ -92,7 +92,7 @@ class AlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Als:
+class AlsModel:
     """Factors of items. See ``ItemModel``; evaluation multiplies its vectors by itself (``top_n.FactorModel``)."""
 
     vocabulary: ItemVocabulary
@@ -169,7 +169,7 @@ class Als:
         return {**{f"als.{name}": each for name, each in fitted.items()}, "als.options": written}
 
     @classmethod
-    def restore(cls, vocabulary: ItemVocabulary, arrays: Arrays) -> "Als":
+    def restore(cls, vocabulary: ItemVocabulary, arrays: Arrays) -> "AlsModel":
         """Return the model whose ``arrays`` are among these.
 
         Raises:
@@ -196,7 +196,7 @@ class Als:
         return cls(vocabulary, options, *values, weights)
 
 
-def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET, begin: Als | None = None) -> Als:
+def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET, begin: AlsModel | None = None) -> AlsModel:
     """Return the factors of the items of some data.
 
     The same for the same data, options and seed, whatever the number of threads, on one machine. Cost: time of
@@ -234,7 +234,7 @@ def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET, begin
             sides[1].improve(items, users, _Work(pool, options, watch, share + 0.5 / options.iterations))
     gram = _turn(items, users, options.factors)
     watch.step("factors", 1.0)
-    return Als(data.vocabulary, options, np.ascontiguousarray(items[:, : options.factors]), gram, item_weights)
+    return AlsModel(data.vocabulary, options, np.ascontiguousarray(items[:, : options.factors]), gram, item_weights)
 
 
 def _item_weights(acts: "csr_matrix", power: float) -> NDArray[np.float32]:

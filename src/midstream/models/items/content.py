@@ -71,7 +71,7 @@ class ContentOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Terms:
+class DescriptionTerms:
     """The terms that items are described by, as the fit weighted them."""
 
     text: bytes
@@ -96,7 +96,7 @@ Vector: TypeAlias = tuple[Index, Score]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Acted:
+class UnknownActs:
     """Acts on items that a model does not know."""
 
     vectors: Sequence[Vector]
@@ -106,11 +106,11 @@ class Acted:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Content:
+class ContentModel:
     """Items by what they are."""
 
     vocabulary: ItemVocabulary
-    terms: Terms
+    terms: DescriptionTerms
     start: NDArray[np.int64]
     """Where the terms of each item begin, and their number, (items + 1,)."""
     term: Index
@@ -169,7 +169,7 @@ class Content:
         """Return the k items of the highest scores of one history, less those of score 0: nothing in common."""
         return best_said(self.scores(history)[0], k)
 
-    def scores_beside(self, history: Histories, acted: Acted, others: Sequence[Vector]) -> tuple[Score, Score]:
+    def scores_beside(self, history: Histories, acted: UnknownActs, others: Sequence[Vector]) -> tuple[Score, Score]:
         """Return what one history gives the model's items (items,), and others that it does not know (others,).
 
         Both as ``scores`` would give them if these were items of the model, without encoded texts: the profile is that
@@ -213,7 +213,7 @@ class Content:
         }
 
     @classmethod
-    def read(cls, vocabulary: ItemVocabulary, arrays: Arrays) -> "Content":
+    def read(cls, vocabulary: ItemVocabulary, arrays: Arrays) -> "ContentModel":
         """Return the model whose ``arrays`` these are.
 
         Raises:
@@ -234,7 +234,7 @@ class Content:
             raise ArtifactInvalid("the content is not that of the vocabulary's items")
         if not _begins(start, len(term)) or not _begins(term_start, len(text)) or not _within(term, len(rarity)):
             raise ArtifactInvalid("the content names terms that are not there")
-        terms = Terms(text, term_start, rarity)
+        terms = DescriptionTerms(text, term_start, rarity)
         return cls(vocabulary, terms, start, term, weight, np.ascontiguousarray(encoded), float(share[0]), int(most[0]))
 
 
@@ -247,7 +247,7 @@ def fit_content(
     options: ContentOptions,
     watch: Watch = QUIET,
     encoder: Encoder | None = None,
-) -> Content:
+) -> ContentModel:
     """Return the items by what they are. Nobody's acts are read.
 
     Args:
@@ -268,7 +268,7 @@ def fit_content(
     watch.step("encoded texts", 0.7)
     encoded = _encoded(described, encoder)
     share = options.encoded_share if len(encoded) else 0.0
-    return Content(items, terms, start, term, weight, encoded, share, options.item_terms_max)
+    return ContentModel(items, terms, start, term, weight, encoded, share, options.item_terms_max)
 
 
 def terms_of(description: Description) -> Counter[str]:
@@ -286,7 +286,7 @@ def _counted(described: Sequence[Description], items: ItemVocabulary) -> list[Co
     return [terms_of(each) for each in described]
 
 
-def _terms(counted: Sequence[Counter[str]], options: ContentOptions) -> Terms:
+def _terms(counted: Sequence[Counter[str]], options: ContentOptions) -> DescriptionTerms:
     """Return the terms of enough items, those of most items first where there are too many."""
     items: Counter[str] = Counter()
     for each in counted:
@@ -297,11 +297,11 @@ def _terms(counted: Sequence[Counter[str]], options: ContentOptions) -> Terms:
     start = np.concatenate([[0], np.cumsum([len(each) for each in texts], dtype=np.int64)]).astype(np.int64)
     with_it = np.array([items[term] for term in kept], dtype=np.float64)
     rarity = 1.0 + np.log((1.0 + len(counted)) / (1.0 + with_it))
-    return Terms(b"".join(texts), start, rarity.astype(np.float32))
+    return DescriptionTerms(b"".join(texts), start, rarity.astype(np.float32))
 
 
 def _vectors(
-    counted: Sequence[Counter[str]], terms: Terms, options: ContentOptions, watch: Watch
+    counted: Sequence[Counter[str]], terms: DescriptionTerms, options: ContentOptions, watch: Watch
 ) -> tuple[NDArray[np.int64], Index, Score]:
     """Return start, term and weight of each item's vector, of length 1 where it has a known term."""
     found: list[Vector] = []
@@ -312,7 +312,7 @@ def _vectors(
     return _joined(found)
 
 
-def _vector(counted: Mapping[str, int], terms: Terms, item_terms_max: int) -> Vector:
+def _vector(counted: Mapping[str, int], terms: DescriptionTerms, item_terms_max: int) -> Vector:
     """Return the vector of an item that has terms so many times each, of length 1 where one of them is known."""
     known = sorted((terms.places[term], count) for term, count in counted.items() if term in terms.places)
     place = np.array([place for place, _ in known], dtype=np.int32)

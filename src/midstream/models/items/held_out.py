@@ -17,7 +17,7 @@ Manner = Literal["last", "random"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trial:
+class HeldOutActs:
     """Histories to choose by, none of whose wanted acts was learned."""
 
     asked: Histories
@@ -39,7 +39,7 @@ class HeldOut:
     """Histories of the trial, evenly spread over all that want anything."""
 
 
-def hold_out(data: Interactions, how: HeldOut) -> tuple[Interactions, Trial]:
+def hold_out(data: Interactions, how: HeldOut) -> tuple[Interactions, HeldOutActs]:
     """Return what is learned, and what may be chosen by: the acts that are not in it.
 
     A history of one act is learned whole. Acts on items that the same history keeps are learned by nobody and wanted by
@@ -59,7 +59,7 @@ def hold_out(data: Interactions, how: HeldOut) -> tuple[Interactions, Trial]:
             new.append(rows)
     step = max(1, -(-len(asked) // how.histories_max))
     chosen = Histories.of([each.tolist() for each in new[::step]])
-    return Interactions(data.vocabulary, kept, data.described), Trial(_taken(kept, asked[::step]), chosen)
+    return Interactions(data.vocabulary, kept, data.described), HeldOutActs(_taken(kept, asked[::step]), chosen)
 
 
 def _places(histories: Histories, how: HeldOut) -> NDArray[np.int64]:

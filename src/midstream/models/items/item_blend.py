@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import ArtifactInvalid, Fault, Invalid
 from midstream.core.types import Index, Score
 from midstream.models.histories import Histories, Interactions
-from midstream.models.items.held_out import HeldOut, Manner, Trial, hold_out
+from midstream.models.items.held_out import HeldOut, HeldOutActs, Manner, hold_out
 from midstream.models.model import QUIET, Arrays, ItemModel, Watch, best_of, best_said
 from midstream.models.vocabulary import ItemVocabulary
 
@@ -219,7 +219,9 @@ def fit_item_blend(
     return blend_of([each.kind for each, _ in kept], fitted, [weight for _, weight in kept])
 
 
-def choose_weights(parts: Sequence[ItemModel], trial: Trial, options: ItemBlendOptions, watch: Watch = QUIET) -> Real:
+def choose_weights(
+    parts: Sequence[ItemModel], trial: HeldOutActs, options: ItemBlendOptions, watch: Watch = QUIET
+) -> Real:
     """Return the weights of some models, (parts,), that have the highest NDCG@k on histories.
 
     Cost: the scores of every part for every history once, then a sum over the candidates a trial.
@@ -281,7 +283,9 @@ class _Candidates:
     """Discounted gain of a perfect list; 0 where nothing is wanted."""
 
 
-def _candidates(parts: Sequence[ItemModel], trial: Trial, options: ItemBlendOptions, watch: Watch) -> list[_Candidates]:
+def _candidates(
+    parts: Sequence[ItemModel], trial: HeldOutActs, options: ItemBlendOptions, watch: Watch
+) -> list[_Candidates]:
     """Return the candidates of each history, its own items left out."""
     found: list[_Candidates] = []
     for number in range(len(trial.asked)):

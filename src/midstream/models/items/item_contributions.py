@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from midstream.core.types import Index
 from midstream.models.histories import Histories
-from midstream.models.items.als import Als
+from midstream.models.items.als import AlsModel
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.kernels.top_n import FactorModel
 from midstream.models.model import ItemModel
@@ -47,7 +47,7 @@ def act_parts(model: ItemModel, history: Histories, rows: Index) -> ActParts | N
     acts = acts.astype(np.int32)
     if isinstance(model, ItemToItem):
         return ActParts(acts, weight[:, None] * _weights(model, acts, rows), is_exact=True)
-    if isinstance(model, Als):
+    if isinstance(model, AlsModel):
         return ActParts(acts, _als(model, history, acts, rows), is_exact=True)
     if isinstance(model, FactorModel):
         vectors = model.item_vectors().astype(np.float64, copy=False)
@@ -66,7 +66,7 @@ def _weights(model: ItemToItem, acts: Index, rows: Index) -> NDArray[np.float64]
     return found
 
 
-def _als(model: Als, history: Histories, acts: Index, rows: Index) -> NDArray[np.float64]:
+def _als(model: AlsModel, history: Histories, acts: Index, rows: Index) -> NDArray[np.float64]:
     """Return what each act adds to the product of the user that is solved for and each item, (acts, rows)."""
     confidence, diagonal = model.equations(history)
     own = model.item_factors[acts].astype(np.float64)

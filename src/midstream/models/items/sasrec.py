@@ -40,7 +40,7 @@ from midstream.models.items.sequence import (
     SHIFT,
     SMALL,
     VALUE,
-    Sequence,
+    SequenceModel,
     Weights,
     shapes,
 )
@@ -126,7 +126,7 @@ class Windows:
                 last = begin
         return cls(histories.row.astype(np.int64), np.array(begins, np.int64), np.array(lengths, np.int64))
 
-    def batches(self, batch_acts: int, random: np.random.Generator) -> Iterator["Batch"]:
+    def batches(self, batch_acts: int, random: np.random.Generator) -> Iterator["WindowBatch"]:
         """Return all windows in a random order, in batches of about so many guesses.
 
         Those of one length go together: otherwise most places of a batch would be filled in.
@@ -147,16 +147,16 @@ class Windows:
         """Return about how many batches there are."""
         return max(1, -(-int(self.length.sum()) // batch_acts))
 
-    def _batch(self, part: NDArray[np.intp]) -> "Batch":
+    def _batch(self, part: NDArray[np.intp]) -> "WindowBatch":
         length = self.length[part][:, None]
         place = np.arange(int(length.max()))[None, :]
         is_there = place < length
         at = self.begin[part][:, None] + np.minimum(place, length - 1)
-        return Batch(self.row[at], np.maximum(length - 1 - place, 0), is_there, self.row[at + 1][is_there])
+        return WindowBatch(self.row[at], np.maximum(length - 1 - place, 0), is_there, self.row[at + 1][is_there])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
+class WindowBatch:
     """Windows side by side, filled up behind the end of the shorter ones."""
 
     item: NDArray[np.int64]
@@ -169,7 +169,7 @@ class Batch:
     """What follows each place that is there, row by row."""
 
 
-def fit_sasrec(data: Interactions, options: SasrecOptions, watch: Watch = QUIET) -> Sequence:
+def fit_sasrec(data: Interactions, options: SasrecOptions, watch: Watch = QUIET) -> SequenceModel:
     """Return a model of what follows what in some histories, by their order; what acts weigh is not read.
 
     The same for the same data, options and release of PyTorch on one machine. Cost: time of epochs × acts × d × 6 ×
@@ -194,7 +194,7 @@ def fit_sasrec(data: Interactions, options: SasrecOptions, watch: Watch = QUIET)
         trained = _train(torch, data, windows, options, watch)
     plain = {name: np.ascontiguousarray(trained[name].detach().numpy(), dtype=np.float32) for name in NAMES}
     watch.step("sequences", 1.0)
-    return Sequence(data.vocabulary, Weights(**plain), options.heads)
+    return SequenceModel(data.vocabulary, Weights(**plain), options.heads)
 
 
 @contextmanager
@@ -269,7 +269,7 @@ def at_first(torch: Any, wanted: dict[str, tuple[int, ...]]) -> dict[str, Any]: 
     return found
 
 
-def encoded(torch: Any, weights: dict[str, Any], batch: Batch, heads: int, dropout: float) -> Any:  # noqa: ANN401
+def encoded(torch: Any, weights: dict[str, Any], batch: WindowBatch, heads: int, dropout: float) -> Any:  # noqa: ANN401
     """Return what is known of the user at each place, (windows, places, d): ``sequence`` says how, for the last place.
 
     Args:

@@ -88,7 +88,7 @@ def shapes(items: int, ages: int, blocks: int, factors: int, hidden: int) -> dic
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sequence:
+class SequenceModel:
     """A model of the order in which items follow each other. See ``ItemModel`` and ``top_n.FactorModel``."""
 
     vocabulary: ItemVocabulary
@@ -138,7 +138,7 @@ class Sequence:
         return {**found, "sequence.heads": np.array([self.heads], dtype=np.int64)}
 
     @classmethod
-    def restore(cls, vocabulary: ItemVocabulary, arrays: Arrays) -> "Sequence":
+    def restore(cls, vocabulary: ItemVocabulary, arrays: Arrays) -> "SequenceModel":
         """Return the model whose ``arrays`` are among these.
 
         Raises:

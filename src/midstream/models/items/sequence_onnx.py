@@ -31,8 +31,8 @@ from midstream.models.items.sequence import (
     SMALL,
     VALUE,
     Real32,
+    SequenceModel,
 )
-from midstream.models.items.sequence import Sequence as SequenceModel
 
 Run: TypeAlias = Callable[[Real32], Real32]
 """From the vectors of the items of a history, oldest first, (m, d), to that of its user, (d,)."""
@@ -188,7 +188,7 @@ class _Graph:
 
 
 def _write(graph: _Graph, model: SequenceModel) -> None:
-    """Add what ``Sequence`` computes, in its order."""
+    """Add what ``SequenceModel`` computes, in its order."""
     weights, ages = model.weights, len(model.weights.ages)
     shape = graph.add("Shape", "items")
     behind = graph.add("Neg", graph.add("Slice", shape, graph.whole(0), graph.whole(1)))

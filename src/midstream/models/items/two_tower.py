@@ -52,7 +52,7 @@ class TwoTowerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TwoTower:
+class TwoTowerModel:
     """Vectors of items, and the user's tower. See ``ItemModel`` and ``top_n.FactorModel``."""
 
     vocabulary: ItemVocabulary
@@ -94,7 +94,7 @@ class TwoTower:
         return {f"two_tower.{name}": self.weights[name] for name in NAMES}
 
     @classmethod
-    def restore(cls, vocabulary: ItemVocabulary, arrays: Arrays) -> "TwoTower":
+    def restore(cls, vocabulary: ItemVocabulary, arrays: Arrays) -> "TwoTowerModel":
         """Return the model whose ``arrays`` are among these; raises ``ArtifactInvalid`` where they are none."""
         found = {name: arrays.get(f"two_tower.{name}", np.empty(0)) for name in NAMES}
         hidden, factors = found["outer"].shape if found["outer"].ndim == 2 else (0, 0)  # noqa: PLR2004
@@ -107,7 +107,7 @@ class TwoTower:
         return cls(vocabulary, {name: np.ascontiguousarray(found[name], dtype=np.float32) for name in NAMES})
 
 
-def fit_two_tower(data: Interactions, options: TwoTowerOptions, watch: Watch = QUIET) -> TwoTower:
+def fit_two_tower(data: Interactions, options: TwoTowerOptions, watch: Watch = QUIET) -> TwoTowerModel:
     """Return towers of what follows what in some histories.
 
     The same for the same data, options and release of PyTorch on one machine. Cost: 3 · epochs · acts · d · (6 h + acts
@@ -119,7 +119,7 @@ def fit_two_tower(data: Interactions, options: TwoTowerOptions, watch: Watch = Q
         raise Invalid((Fault("histories", came, "Histories in which something follows something.", "docs/models.md"),))
     with seeded(torch, options.seed, options.threads):
         trained = _train(torch, data, windows, options, watch)
-    return TwoTower(data.vocabulary, {**trained, "last": np.array([options.items_max], dtype=np.float32)})
+    return TwoTowerModel(data.vocabulary, {**trained, "last": np.array([options.items_max], dtype=np.float32)})
 
 
 def _train(torch: Any, data: Interactions, windows: Windows, options: TwoTowerOptions, watch: Watch) -> dict[str, Any]:  # noqa: ANN401

@@ -18,7 +18,7 @@ _PASSED_BY = frozenset({"version"})
 """What a later release writes of the same answer."""
 
 
-class Difference(msgspec.Struct, frozen=True):
+class FieldDifference(msgspec.Struct, frozen=True):
     """A field that was one thing then and is another now."""
 
     field: str
@@ -27,9 +27,9 @@ class Difference(msgspec.Struct, frozen=True):
     now: str
 
 
-def differences(then: ServedBody, now: ServedBody) -> tuple[Difference, ...]:
+def differences(then: ServedBody, now: ServedBody) -> tuple[FieldDifference, ...]:
     """Return the fields in which two records differ, in their order; none = they are identical to the bit."""
-    found: list[Difference] = []
+    found: list[FieldDifference] = []
     for name in ServedBody.__struct_fields__:
         old, new = getattr(then, name), getattr(now, name)
         if name not in _PASSED_BY and msgspec.msgpack.encode(old) != msgspec.msgpack.encode(new):
@@ -37,14 +37,14 @@ def differences(then: ServedBody, now: ServedBody) -> tuple[Difference, ...]:
     return tuple(found)
 
 
-def _difference(name: str, then: object, now: object) -> Difference:
+def _difference(name: str, then: object, now: object) -> FieldDifference:
     """Return a difference in words; of lists the first place that differs."""
     old, new = _listed(name, then), _listed(name, now)
     if old is not None and new is not None:
         place = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
         ends = [_shown(each[place]) if place < len(each) else "nothing" for each in (old, new)]
-        return Difference(f"{name}[{place}]", *ends)
-    return Difference(name, _shown(then), _shown(now))
+        return FieldDifference(f"{name}[{place}]", *ends)
+    return FieldDifference(name, _shown(then), _shown(now))
 
 
 def _listed(name: str, value: object) -> list[object] | None:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from midstream.ranking.explain.differences import Difference
+from midstream.ranking.explain.differences import FieldDifference
 from midstream.ranking.explain.explanation import SlateWhy
 
 
@@ -12,7 +12,7 @@ class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     request_id: str
     identical: bool
     """Whether the request was run again and the answer is the logged one to the bit."""
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[FieldDifference, ...] = ()
     """What is not as it was: of the answer, or what is gone that an answer needs."""
     slate: tuple[str, ...] = ()
     """Ids of the items that were served."""

@@ -17,7 +17,7 @@ from midstream.ranking.rules.arrangement import ARRANGEMENT, DECIDED_MAX, Arrang
 from midstream.ranking.rules.boost import Real, worth_of
 from midstream.ranking.rules.diversity import RULE as DIVERSITY
 from midstream.ranking.rules.diversity import alike, range_of, unlike
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.top_k import best_first
 from midstream.state.ids.vocabulary import Vocabulary
 
@@ -82,14 +82,14 @@ def amounts_of(served: Served, plan: Plan, moment: Moment, failures: list[Failur
     return found
 
 
-def _boosted(facts: Facts, worth: list[Real], rule: str, row: int) -> Effect:
+def _boosted(facts: CandidateFacts, worth: list[Real], rule: str, row: int) -> Effect:
     """Return what a boost did to a candidate; ``worth`` is what each is worth before the first boost and after each."""
     place = [each.name for each in facts.boosts].index(rule)
     factor, before, after = facts.boosts[place].factor, float(worth[place][row]), float(worth[place + 1][row])
     return Effect(rule, "", factor=factor, before=before, after=after)
 
 
-def _lowered(served: Served, read: tuple[Arrangement, Facts, Real], moment: Moment, row: int) -> Effect:
+def _lowered(served: Served, read: tuple[Arrangement, CandidateFacts, Real], moment: Moment, row: int) -> Effect:
     """Return what likeness to the items above took from a candidate; of one that was not chosen, to the whole slate."""
     arrangement, facts, worth = read
     chosen = served.selection.chosen.tolist()[:DECIDED_MAX]

@@ -47,7 +47,7 @@ from midstream.state.items.items import Items
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class WhyNotQuestion:
     """What an item is asked about: a slate, the plan and the state that made it, and all that was proposed."""
 
     served: Served
@@ -63,7 +63,7 @@ class Asked:
     """How much boosts and likeness did."""
 
 
-def asked_of(served: Served, plan: Plan, moment: Moment) -> Asked:
+def asked_of(served: Served, plan: Plan, moment: Moment) -> WhyNotQuestion:
     """Return a slate to ask about: its sources propose once more. Cost: that of the sources."""
     failed = frozenset(each.component for each in served.failures)
     failures: list[Failure] = []
@@ -71,7 +71,7 @@ def asked_of(served: Served, plan: Plan, moment: Moment) -> Asked:
     unasked = tuple(each.component for each in failures)
     amounts = amounts_of(served, plan, moment, failures)
     proposed = merge(proposals, moment.table(Vocabulary).item_count)
-    return Asked(served, plan, moment, proposed, unasked, failures, amounts)
+    return WhyNotQuestion(served, plan, moment, proposed, unasked, failures, amounts)
 
 
 def explain_with(served: Served, plan: Plan, moment: Moment, items: Sequence[str]) -> SlateWhy:
@@ -98,7 +98,7 @@ def explain_with(served: Served, plan: Plan, moment: Moment, items: Sequence[str
     return msgspec.structs.replace(slate, asked=tuple(found), unexplained=unexplained)
 
 
-def why(asked: Asked, item_id: str) -> ItemWhy:
+def why(asked: WhyNotQuestion, item_id: str) -> ItemWhy:
     """Return why an item is in a slate, or is not; without what made its score (``score_parts``)."""
     served = asked.served
     index = asked.moment.table(Vocabulary).item_index(item_id)
@@ -115,7 +115,7 @@ def why(asked: Asked, item_id: str) -> ItemWhy:
     return _left_out(asked, item_id, index)
 
 
-def _left_out(asked: Asked, item_id: str, index: int) -> ItemWhy:
+def _left_out(asked: WhyNotQuestion, item_id: str, index: int) -> ItemWhy:
     """Return why a known item is not among the candidates that were scored."""
     removed, unasked = removals(asked, index)
     places = np.flatnonzero(asked.proposed.item_index == index)
@@ -136,7 +136,7 @@ def _left_out(asked: Asked, item_id: str, index: int) -> ItemWhy:
     return ItemWhy(id=item_id, outcome=outcome, because=because, proposed=said, removed=removed, effects=effects)
 
 
-def _not_proposed(asked: Asked) -> tuple[str, str]:
+def _not_proposed(asked: WhyNotQuestion) -> tuple[str, str]:
     """Return outcome and sentence of an item that no source proposed, of those that can be asked again."""
     failed = frozenset(each.component for each in asked.served.failures)
     sources = [each.name for each in (*asked.plan.sources, *asked.plan.floor)]
@@ -148,7 +148,9 @@ def _not_proposed(asked: Asked) -> tuple[str, str]:
     return "unexplained", f"{because}; failed when asked again: {', '.join(asked.unasked)}"
 
 
-def proposed_by(asked: Asked, candidates: Candidates, rows: NDArray[np.intp]) -> tuple[tuple[Proposed, ...], ...]:
+def proposed_by(
+    asked: WhyNotQuestion, candidates: Candidates, rows: NDArray[np.intp]
+) -> tuple[tuple[Proposed, ...], ...]:
     """Return which sources proposed each of some candidates, with their evidence."""
     return proposals_of(candidates, rows, asked.plan, asked.moment, asked.failures)
 
@@ -160,7 +162,7 @@ def row_of(served: Served, moment: Moment, item_id: str) -> int:
     return int(rows[0]) if len(rows) and index >= 0 else -1
 
 
-def removals(asked: Asked, index: int) -> tuple[tuple[Removed, ...], tuple[str, ...]]:
+def removals(asked: WhyNotQuestion, index: int) -> tuple[tuple[Removed, ...], tuple[str, ...]]:
     """Return every filter that says no to an item, with the part of its text that is not true, and those that fail now.
 
     Both are in the order of the filters. Of one that fails now nothing is known: it is no filter that says no.
@@ -221,7 +223,7 @@ def conjuncts(text: str) -> tuple[str, ...]:
     return tuple(ast.get_source_segment(text, part) or "" for part in parts)
 
 
-def _candidate(asked: Asked, item_id: str, row: int) -> ItemWhy:
+def _candidate(asked: WhyNotQuestion, item_id: str, row: int) -> ItemWhy:
     """Return why a candidate that was scored is where it is."""
     served, chosen = asked.served, asked.served.selection.chosen.tolist()
     order = best_first(served.score).tolist()
@@ -255,7 +257,7 @@ def _candidate(asked: Asked, item_id: str, row: int) -> ItemWhy:
     )
 
 
-def _passed_over(asked: Asked, rank: int | None, score: float | None, effects: Sequence[Effect]) -> str:
+def _passed_over(asked: WhyNotQuestion, rank: int | None, score: float | None, effects: Sequence[Effect]) -> str:
     """Return in a sentence why a candidate with a score is not in the slate."""
     served = asked.served
     chosen = served.selection.chosen
@@ -270,7 +272,7 @@ def _passed_over(asked: Asked, rank: int | None, score: float | None, effects: S
     return f"{told}; the last of the slate has {scores[-1]:.5g}" if scores else told
 
 
-def kept_out(asked: Asked, row: int) -> tuple[Effect, ...]:
+def kept_out(asked: WhyNotQuestion, row: int) -> tuple[Effect, ...]:
     """Return what kept a candidate out of the slate: what its rules say they did, and caps that are full.
 
     Rules say it of the best by score alone; a cap that is full would have kept out others as well.
@@ -280,7 +282,7 @@ def kept_out(asked: Asked, row: int) -> tuple[Effect, ...]:
     return (*told, *(each for each in full_caps(asked, row) if each.rule not in named))
 
 
-def full_caps(asked: Asked, row: int) -> tuple[Effect, ...]:
+def full_caps(asked: WhyNotQuestion, row: int) -> tuple[Effect, ...]:
     """Return the caps that a candidate would go beyond: by what the slate has of its value, and what was served of it.
 
     Earlier slates count where the cap is over a time, as they do for the cap itself (``rule_cap.served_before``).
@@ -296,7 +298,7 @@ def full_caps(asked: Asked, row: int) -> tuple[Effect, ...]:
     return tuple(found)
 
 
-def _full(asked: Asked, cap: Cap, row: int) -> Iterator[Effect]:
+def _full(asked: WhyNotQuestion, cap: Cap, row: int) -> Iterator[Effect]:
     """Yield the values of a candidate of which a cap lets no more come."""
     items = asked.moment.table(Items)
     wide = codes_of(items, cap.attribute, asked.served.candidates.item_index)

@@ -14,7 +14,7 @@ from midstream.core.durations import parse_duration_ms
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.filters.among import among
 from midstream.state.ids.vocabulary import Vocabulary
-from midstream.state.outcomes.outcomes import NOTHING_SERVED, Outcomes, Recent
+from midstream.state.outcomes.outcomes import NOTHING_SERVED, Outcomes, RecentPositions
 from midstream.state.outcomes.recipients import placement_hash, session_asker
 
 SERVED: Final = "served"
@@ -64,7 +64,7 @@ def served_rules(exclude: Mapping[str, str | int]) -> tuple[ServedRule, ...]:
     return tuple(ServedRule.read(name, told) for name, told in exclude.items() if name in NAMES)
 
 
-def recent_of(moment: Moment, *, anywhere: bool = False) -> Recent:
+def recent_of(moment: Moment, *, anywhere: bool = False) -> RecentPositions:
     """Return what who asks was served, the newest slates of the user first, then those of the session.
 
     Args:
@@ -79,7 +79,7 @@ def recent_of(moment: Moment, *, anywhere: bool = False) -> Recent:
     )
 
 
-def items_of(moment: Moment, recent: Recent, age_ms: int) -> Index:
+def items_of(moment: Moment, recent: RecentPositions, age_ms: int) -> Index:
     """Return the items that were served at most so far back, once for each slate; -1 = one that is gone.
 
     An item of a slate that the moment of the query lies before counts: the record's log time is a little later than

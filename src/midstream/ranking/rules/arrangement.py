@@ -29,7 +29,7 @@ from midstream.ranking.rules.pin import Pin, Pinned
 from midstream.ranking.rules.place_best import Best, is_enough
 from midstream.ranking.rules.place_ruled import Ruled
 from midstream.ranking.rules.promote import Promote, Promoted, Shares
-from midstream.ranking.rules.rules import AnyRule, Facts
+from midstream.ranking.rules.rules import AnyRule, CandidateFacts
 from midstream.ranking.rules.slate_candidates import Lineup
 from midstream.ranking.selectors.selecting import Choosing
 from midstream.ranking.selectors.top_k import Real, best_first
@@ -58,7 +58,7 @@ class Arrangement:
         """Whether a cap is over a time."""
         return any(cap.within is not None for cap in self.caps)
 
-    def read(self, moment: Moment, candidates: Candidates, pinned: Pinned | None = None) -> Facts:
+    def read(self, moment: Moment, candidates: Candidates, pinned: Pinned | None = None) -> CandidateFacts:
         """Return what the rules in force need of the candidates.
 
         Args:
@@ -73,7 +73,7 @@ class Arrangement:
         pins, traces = _placed(pinned, rows)
         codes = {cap.attribute: codes_of(items, cap.attribute, rows) for cap in self.caps}
         in_force = [each for each in self.rules if not isinstance(each.rule, Pin) and each.is_in_force(moment)]
-        return Facts(
+        return CandidateFacts(
             item_index=rows,
             capped=tuple(codes[cap.attribute] for cap in self.caps),
             before=tuple(served_before(cap, moment) for cap in self.caps) if self.reads_served else (),
@@ -93,7 +93,9 @@ class Arrangement:
             traces=traces,
         )
 
-    def select(self, selector: Choosing, query: Query, frame: FeatureFrame, score: Score, facts: Facts) -> Selection:
+    def select(
+        self, selector: Choosing, query: Query, frame: FeatureFrame, score: Score, facts: CandidateFacts
+    ) -> Selection:
         """Return at most ``query.slate_size`` rows, chosen by the selector among those that the rules leave.
 
         Args:
@@ -124,7 +126,7 @@ class _Slate:
         query: Query,
         frame: FeatureFrame,
         score: Score,
-        facts: Facts,
+        facts: CandidateFacts,
     ) -> None:
         self._facts, self._size, self._decided = facts, query.slate_size, min(query.slate_size, DECIDED_MAX)
         worth = worth_of(score, facts.boosts)

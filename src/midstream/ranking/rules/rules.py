@@ -37,7 +37,7 @@ WORDS = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Facts:
+class CandidateFacts:
     """What was read of the candidates for the rules in force, row for row."""
 
     item_index: Index
@@ -63,7 +63,7 @@ class Facts:
             self.boosts or self.promotions or self.fresh
         )
 
-    def where(self, keep: Mask) -> "Facts":
+    def where(self, keep: Mask) -> "CandidateFacts":
         """Return what was read of the kept candidates, in order; a pin of one that is not kept is taken elsewhere."""
         at = np.cumsum(keep) - 1
         lost = tuple(
@@ -71,7 +71,7 @@ class Facts:
             for place, (row, rule) in self.pins.items()
             if not keep[row]
         )
-        return Facts(
+        return CandidateFacts(
             item_index=self.item_index[keep],
             capped=tuple(codes[keep] for codes in self.capped),
             before=self.before,
@@ -83,7 +83,7 @@ class Facts:
             traces=self.traces + lost,
         )
 
-    def less(self, caps: Sequence[Cap], keep: Mask) -> "Facts":
+    def less(self, caps: Sequence[Cap], keep: Mask) -> "CandidateFacts":
         """Return what is left for a slate after slates that have the others: they count where a cap is over a time."""
         left = self.where(keep)
         if not self.before:

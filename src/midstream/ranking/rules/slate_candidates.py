@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from midstream.ranking.rules.cap import Caps
 from midstream.ranking.rules.promote import Shares
-from midstream.ranking.rules.rules import Facts
+from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.top_k import Real
 
 Tracing: TypeAlias = Callable[[str, int, int, str], None]
@@ -23,7 +23,7 @@ Tracing: TypeAlias = Callable[[str, int, int, str], None]
 class Lineup:
     """All candidates of a slate. Those without a score stand behind the others: pins alone may be there."""
 
-    facts: Facts
+    facts: CandidateFacts
     """Row for row as the candidates came."""
     order: NDArray[np.intp]
     """Their rows, best first, (n,)."""

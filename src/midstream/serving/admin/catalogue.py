@@ -31,7 +31,7 @@ _lines = msgspec.json.Decoder(msgspec.Raw)
 
 
 @dataclass(frozen=True, slots=True)
-class Noun:
+class CatalogueSubject:
     """What a group of routes is about."""
 
     kind: str
@@ -44,8 +44,8 @@ class Noun:
         return f"{self.kind}_id"
 
 
-ITEM = Noun("item", "items")
-USER = Noun("user", "users")
+ITEM = CatalogueSubject("item", "items")
+USER = CatalogueSubject("user", "users")
 
 
 def add_catalogue_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
@@ -56,7 +56,7 @@ def add_catalogue_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits:
 
 def _add_routes(
     app: FastAPI,
-    noun: Noun,
+    noun: CatalogueSubject,
     read: Callable[[str], Mapping[str, object] | None],
     ingest: Ingest,
     limits: BodyLimits,
@@ -124,7 +124,7 @@ def sent_fields(query: dict[str, list[str]]) -> dict[str, object]:
     return {name: _sent(value) if name == "time" else value for name, value in _singles(query)}
 
 
-def path_id(request: Request, noun: Noun) -> str:
+def path_id(request: Request, noun: CatalogueSubject) -> str:
     """Return the id in a path. Paths are matched as they were sent, so ``%2F`` in an id is part of it.
 
     Raises:
@@ -146,7 +146,7 @@ def decoded(sent: str, where: str) -> str:
         raise RequestInvalid((fault,)) from error
 
 
-def as_events(body: bytes, noun: Noun, events_max: int) -> bytes:
+def as_events(body: bytes, noun: CatalogueSubject, events_max: int) -> bytes:
     """Return a bulk body as events of the noun's type, in the same form, so that places keep their names.
 
     An element that is no object is left as it is: decoding refuses it as it refuses any other.
@@ -171,19 +171,19 @@ def as_events(body: bytes, noun: Noun, events_max: int) -> bytes:
 def bulk_routes(bulk: Bulk) -> Mapping[str, Mapping[str, Handler]]:
     """Return path, method and handler of the routes that change many items or users in one stream."""
 
-    def change(noun: Noun, operation: str) -> Handler:
+    def change(noun: CatalogueSubject, operation: str) -> Handler:
         how = BulkHow(only=noun.kind, operation=operation, rewrite=partial(as_lines, noun=noun, operation=operation))
         return lambda scope, receive: post_bulk(bulk, scope, receive, how)
 
     return {f"/v1/{noun.plural}": {"PUT": change(noun, "put"), "PATCH": change(noun, "patch")} for noun in (ITEM, USER)}
 
 
-def as_lines(body: bytes, noun: Noun, operation: str) -> bytes:
+def as_lines(body: bytes, noun: CatalogueSubject, operation: str) -> bytes:
     """Return NDJSON as events of the noun's type, line by line."""
     return b"\n".join(_as_event(line, noun, operation) if line.strip() else b"" for line in body.split(b"\n"))
 
 
-def _as_event(piece: bytes, noun: Noun, operation: str) -> bytes:
+def _as_event(piece: bytes, noun: CatalogueSubject, operation: str) -> bytes:
     try:
         fields = _attributes.decode(piece)
     except UNREADABLE:

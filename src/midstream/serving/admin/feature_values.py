@@ -12,7 +12,7 @@ from midstream.events.faults import shown
 from midstream.features.feature_values import PAGE, Setting, refusal, settings_of
 from midstream.serving.admin.catalogue import decoded
 from midstream.serving.admin.features import FEATURES_PATH
-from midstream.serving.events.ingest import EventsAnswer, How, Ingest, Rejection, Result
+from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions, Rejection, Result
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json
 from midstream.serving.http.responses import to_response
@@ -76,7 +76,7 @@ def setting_of(engine: "Engine", name: str) -> Setting:
     raise RequestInvalid((refusal(declared.feature(name), tuple(settable)),))
 
 
-async def set_values(ingest: Ingest, setting: Setting, values: Sequence[SetValue], how: How) -> EventsAnswer:
+async def set_values(ingest: Ingest, setting: Setting, values: Sequence[SetValue], how: IngestOptions) -> EventsAnswer:
     """Record the values that can be kept; return what became of each, named as the request has it."""
     wrong = {place: right for place, each in enumerate(values) if (right := setting.wrong(each.value))}
     places = [place for place in range(len(values)) if place not in wrong]

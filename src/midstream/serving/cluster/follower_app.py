@@ -14,7 +14,7 @@ from midstream.core.errors import MidstreamError, Overloaded
 from midstream.serving.admin.features import READ_PATH
 from midstream.serving.cluster.proxy import LeaderGone, Passage
 from midstream.serving.events.ingest import EventsAnswer
-from midstream.serving.http.problems import Disconnected, Problem, Refused, problem_of, problem_reply
+from midstream.serving.http.problems import Disconnected, Problem, RefusedElsewhere, problem_of, problem_reply
 from midstream.serving.http.responses import Message, Receive, Scope, Send, send_reply
 from midstream.serving.openapi.docs_page import DOCS_PATH
 from midstream.serving.slates.hot_routes import BATCH_PATH, EVENTS_PATH, PAGES_PATH, RANK_PATH, RECOMMENDATIONS_PATH
@@ -118,6 +118,6 @@ def recording_at(leader: Passage, flush: Flush) -> Record:
             return _answer.decode(reply.body)
         if reply.status in _PASSES:
             return _problem.decode(reply.body)
-        raise Refused(reply)
+        raise RefusedElsewhere(reply)
 
     return record

@@ -22,7 +22,7 @@ LOT_S_MAX = 10.0
 LOTS = b"application/octet-stream"
 
 
-class Stand(msgspec.Struct, frozen=True):
+class StateDigest(msgspec.Struct, frozen=True):
     """Where a process's state stands, and what it is."""
 
     log_position: int
@@ -44,7 +44,7 @@ class Inside:
             reply = await self._take(scope, receive)
         elif path == DIGEST_PATH:
             fold = self._engine.fold
-            stand = Stand(fold.log_position, fold.settings.version(), fold.digest())
+            stand = StateDigest(fold.log_position, fold.settings.version(), fold.digest())
             reply = Reply(200, msgspec.json.encode(stand))
         elif path == METRICS_PATH:
             self._engine.refresh_metrics()

@@ -17,11 +17,20 @@ import numpy as np
 
 from midstream.core.errors import Fault, MidstreamError, Overloaded
 from midstream.core.types import LogPosition
-from midstream.events.arrow.messages import Bounds
+from midstream.events.arrow.messages import MessageBounds
 from midstream.events.json.decode import is_ndjson
 from midstream.events.pieces import Piece, arrow_pieces, line_pieces
 from midstream.events.wire import Accept
-from midstream.serving.events.ingest import Counts, Ingest, PartOf, Rejection, Settled, Taken, counts_of, rejection
+from midstream.serving.events.ingest import (
+    AdmittedBatch,
+    Counts,
+    Ingest,
+    PartOf,
+    RecordedBatch,
+    Rejection,
+    counts_of,
+    rejection,
+)
 from midstream.serving.http.decompression import Unpacking, encoding_of
 from midstream.serving.http.pipe import Pipe
 from midstream.serving.http.problems import PAGE, BodyTooSlow, Disconnected, MediaTypeUnsupported, problem_of
@@ -102,7 +111,7 @@ class _Tally:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Pieces are recorded in their order."""
 
-    def add(self, piece: Piece, settled: Settled) -> None:
+    def add(self, piece: Piece, settled: RecordedBatch) -> None:
         """Count a piece."""
         counts: Counts = counts_of(settled.taken, settled.outcome)
         self.recorded += counts.recorded
@@ -123,7 +132,7 @@ class Bulk:
         self._engine = engine
         self._ingest = ingest
         self._options = options
-        self._bounds = Bounds(message_bytes_max=options.bulk_message_bytes_max)
+        self._bounds = MessageBounds(message_bytes_max=options.bulk_message_bytes_max)
         self._streams = 0
         self._threads = ThreadPoolExecutor(options.bulk_streams_max, "midstream-bulk")
 
@@ -204,7 +213,7 @@ class Bulk:
 
     def _read(self, pieces: Iterator[Piece], tally: _Tally, how: BulkHow, loop: asyncio.AbstractEventLoop) -> None:
         """Decode, have recorded and count; on the thread. Returns or raises when all that was decoded is settled."""
-        flights: deque[tuple[Piece, Future[Settled]]] = deque()
+        flights: deque[tuple[Piece, Future[RecordedBatch]]] = deque()
         failures: list[BaseException] = []
         try:
             for piece in pieces:
@@ -225,10 +234,10 @@ class Bulk:
         if failures:
             raise failures[0]
 
-    async def _settle(self, taken: Taken, part: PartOf, turn: asyncio.Lock, how: BulkHow) -> Settled:
+    async def _settle(self, taken: AdmittedBatch, part: PartOf, turn: asyncio.Lock, how: BulkHow) -> RecordedBatch:
         """Record one piece; on the loop."""
         if how.dry_run:
-            return Settled(taken, np.zeros(len(taken.batch), np.uint8), self._engine.fold.log_position)
+            return RecordedBatch(taken, np.zeros(len(taken.batch), np.uint8), self._engine.fold.log_position)
         return await self._ingest.settle(taken, part, turn)
 
     def _answer(self, tally: _Tally, how: BulkHow, failure: MidstreamError | None) -> BulkAnswer:

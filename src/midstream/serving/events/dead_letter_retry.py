@@ -9,7 +9,7 @@ import msgspec
 from midstream.core.errors import Fault, Invalid
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter
 from midstream.events.dead_letters.resending import event_of
-from midstream.serving.events.ingest import ERASED_CAME, EventsAnswer, How, Ingest, Rejection
+from midstream.serving.events.ingest import ERASED_CAME, EventsAnswer, Ingest, IngestOptions, Rejection
 from midstream.serving.http.problems import PAGE
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ RETRY_MAX = 1_000
 """Letters of one request: about 0.2 s of work where each is an event of the usual size."""
 AT_ONCE_MAX = 100
 """Letters on their way together, so that they share a sync; events of the largest size have 25 MB together."""
-_QUIETLY = How(buries=False)
+_QUIETLY = IngestOptions(buries=False)
 _CONFLICT = Fault(
     "/event_id",
     "It was recorded before with other content; the first stays.",

@@ -19,7 +19,7 @@ from midstream.core.errors import Fault, Overloaded
 from midstream.core.types import EventBatch, Index, LogPosition, Mask
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, field_of
-from midstream.events.json.decode import Decoded, Part, Rejected, decode, parts_of
+from midstream.events.json.decode import Decoded, Rejected, SingleEvent, decode, parts_of
 from midstream.events.schema import TEXTS, TIME_SENT, pick, text_lengths
 from midstream.events.wire import PAGE as EVENTS_PAGE
 from midstream.events.wire import Accept
@@ -80,7 +80,7 @@ class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
         return not (self.recorded or self.duplicates) and bool(self.rejected or self.conflicts)
 
 
-class How(msgspec.Struct, frozen=True):
+class IngestOptions(msgspec.Struct, frozen=True):
     """How a body is to be read and answered."""
 
     content_type: str = ""
@@ -95,7 +95,7 @@ class How(msgspec.Struct, frozen=True):
     """Keep what is rejected as dead letters; without it that is the caller's."""
 
 
-class Taken(NamedTuple):
+class AdmittedBatch(NamedTuple):
     """Events that can be appended, the number of each row's event, and what was rejected of the rest."""
 
     batch: EventBatch
@@ -104,10 +104,10 @@ class Taken(NamedTuple):
     event_count: int
 
 
-class Settled(NamedTuple):
+class RecordedBatch(NamedTuple):
     """What became of events that could be appended."""
 
-    taken: Taken
+    taken: AdmittedBatch
     """With those rejected that the engine refused."""
     outcome: NDArray[np.uint8]
     """``Outcome`` of each row."""
@@ -116,19 +116,19 @@ class Settled(NamedTuple):
 
 ERASED_CAME = "An event of a user who was erased, of a time before that."
 """What came, of a rejection that is kept nowhere."""
-PLAINLY = How()
-PartOf: TypeAlias = Callable[[int], Part]
+PLAINLY = IngestOptions()
+PartOf: TypeAlias = Callable[[int], SingleEvent]
 """Names one event of those that came."""
 
 
 class _Parts:
     """The events of a body, split when the first has to be named."""
 
-    def __init__(self, split: Callable[[], Sequence[Part]]) -> None:
+    def __init__(self, split: Callable[[], Sequence[SingleEvent]]) -> None:
         self._split = split
-        self._parts: Sequence[Part] | None = None
+        self._parts: Sequence[SingleEvent] | None = None
 
-    def __call__(self, number: int) -> Part:
+    def __call__(self, number: int) -> SingleEvent:
         if self._parts is None:
             self._parts = self._split()
         return self._parts[number]
@@ -165,7 +165,7 @@ class Ingest:
         limits = msgspec.structs.replace(accept.limits, body_bytes_max=2 * self._body_bytes_max)
         return msgspec.structs.replace(accept, limits=limits)
 
-    async def take(self, body: bytes, how: How = PLAINLY) -> EventsAnswer:
+    async def take(self, body: bytes, how: IngestOptions = PLAINLY) -> EventsAnswer:
         """Record the events of a body; return when all that is acknowledged is durable and applied.
 
         Args:
@@ -188,8 +188,8 @@ class Ingest:
         return _answer(settled.taken, settled.outcome, self._engine.token(settled.log_position), how)
 
     async def settle(
-        self, taken: Taken, part: PartOf, turn: asyncio.Lock | None = None, *, buries: bool = True
-    ) -> Settled:
+        self, taken: AdmittedBatch, part: PartOf, turn: asyncio.Lock | None = None, *, buries: bool = True
+    ) -> RecordedBatch:
         """Record what can be taken and bury the rest; return when the former is durable and applied.
 
         Args:
@@ -207,7 +207,7 @@ class Ingest:
             self._engine.metrics.count_events("rejected", len(taken.rejected))
             self._bury(taken.rejected if buries else ())
         if not len(taken.batch):
-            return Settled(taken, np.zeros(0, np.uint8), self._engine.fold.log_position)
+            return RecordedBatch(taken, np.zeros(0, np.uint8), self._engine.fold.log_position)
         recorded = await self._record(taken.batch, turn)
         if (recorded.outcome == Outcome.REFUSED).any():
             unknown, people = await self._named(taken, recorded, part)
@@ -215,9 +215,11 @@ class Ingest:
             # What is of an erased user is kept nowhere.
             rejected = sorted((*taken.rejected, *unknown, *people), key=lambda each: each.index)
             taken = taken._replace(rejected=tuple(rejected))
-        return Settled(taken, recorded.outcome, recorded.log_position)
+        return RecordedBatch(taken, recorded.outcome, recorded.log_position)
 
-    async def _named(self, taken: Taken, recorded: Recorded, part: PartOf) -> tuple[list[Rejected], list[Rejected]]:
+    async def _named(
+        self, taken: AdmittedBatch, recorded: Recorded, part: PartOf
+    ) -> tuple[list[Rejected], list[Rejected]]:
         """Return what the engine refused: rows whose item it does not know, and events of erased users."""
 
         def named() -> tuple[list[Rejected], list[Rejected]]:
@@ -253,7 +255,7 @@ class Ingest:
             counts = self.dead_letters.counts
             self._engine.metrics.set_dead_letters(counts.kept, counts.bytes_kept)
 
-    async def _judge(self, body: bytes, how: How) -> Taken:
+    async def _judge(self, body: bytes, how: IngestOptions) -> AdmittedBatch:
         accept, content_type = self.accept, how.content_type
         if how.only:
             accept = msgspec.structs.replace(accept, actions=frozenset(), open_types=frozenset({how.only}))
@@ -270,11 +272,11 @@ class Ingest:
         finally:
             self._bulk_decodes -= 1
 
-    def _decode(self, body: bytes, accept: Accept, content_type: str) -> Taken:
+    def _decode(self, body: bytes, accept: Accept, content_type: str) -> AdmittedBatch:
         decoded = decode(body, accept, content_type)
         return self.own_requests_only(decoded, _Parts(lambda: parts_of(body, accept, content_type)))
 
-    def own_requests_only(self, decoded: Decoded, part: PartOf) -> Taken:
+    def own_requests_only(self, decoded: Decoded, part: PartOf) -> AdmittedBatch:
         """Refuse the events whose request id this engine did not make. Touches no state, so any thread may call it.
 
         Cost: 2 µs a row that has a request id, and what ``part`` takes for each that is refused.
@@ -284,11 +286,11 @@ class Ingest:
             part: Names one of its events.
         """
         if not decoded.batch.rows["request_id_length"].any():
-            return Taken(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count)
+            return AdmittedBatch(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count)
         ids = column(decoded.batch, _REQUEST_ID)
         foreign = {each for each in set(ids) if each and not self._engine.request_id_is_ours(each)}
         if not foreign:
-            return Taken(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count)
+            return AdmittedBatch(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count)
         # All rows of an event have the same request id, so an event goes or stays as a whole.
         keep = np.array([each not in foreign for each in ids])
         numbers: list[int] = decoded.event_index[~keep].tolist()
@@ -297,7 +299,7 @@ class Ingest:
         rejected = [*decoded.rejected, *refused]
         rejected.sort(key=lambda each: each.index)
         batch = pick(decoded.batch, np.flatnonzero(keep).tolist())
-        return Taken(batch, decoded.event_index[keep], tuple(rejected), decoded.event_count)
+        return AdmittedBatch(batch, decoded.event_index[keep], tuple(rejected), decoded.event_count)
 
     async def _record(self, batch: EventBatch, turn: asyncio.Lock | None) -> Recorded:
         if turn is None:
@@ -340,13 +342,13 @@ def column(batch: EventBatch, text: int) -> list[str]:
     return [batch.text[start:stop].decode() for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
 
 
-def _foreign_request(index: int, request_id: str, part: Part) -> Rejected:
+def _foreign_request(index: int, request_id: str, part: SingleEvent) -> Rejected:
     came = f'"{request_id[:40]}" was not made here.'
     right = "The request_id of an answer to /v1/recommendations, as it came; or none."
     return Rejected(index, Fault(f"{part.prefix}/request_id", came, right, PAGE), part.raw)
 
 
-def _refused_people(taken: Taken, rows: Index, part: PartOf) -> list[Rejected]:
+def _refused_people(taken: AdmittedBatch, rows: Index, part: PartOf) -> list[Rejected]:
     """Return a rejection for each event that is a late copy of an erased user's."""
     right = "Events of a later time are a new start; for 24 h late copies are refused."
     events = [(index, part(index)) for index in np.unique(taken.event_index[rows]).tolist()]
@@ -356,7 +358,7 @@ def _refused_people(taken: Taken, rows: Index, part: PartOf) -> list[Rejected]:
     ]
 
 
-def _refused_items(taken: Taken, recorded: Recorded, part: PartOf) -> list[Rejected]:
+def _refused_items(taken: AdmittedBatch, recorded: Recorded, part: PartOf) -> list[Rejected]:
     """Return a rejection for each row whose item the engine refused."""
     items = column(taken.batch, _ITEM_ID)
     numbers, first, count = np.unique(taken.event_index, return_index=True, return_counts=True)
@@ -374,7 +376,9 @@ def _refused_items(taken: Taken, recorded: Recorded, part: PartOf) -> list[Rejec
     return found
 
 
-def _answer(taken: Taken, outcome: NDArray[np.uint8], log_position: str | None, how: How) -> EventsAnswer:
+def _answer(
+    taken: AdmittedBatch, outcome: NDArray[np.uint8], log_position: str | None, how: IngestOptions
+) -> EventsAnswer:
     """Sum rows up to events; ``log_position`` None = a dry run."""
     counts = counts_of(taken, outcome)
     if not taken.rejected and not how.all_results and not outcome.any():
@@ -405,7 +409,7 @@ class Counts(NamedTuple):
     """Rows, whatever became of them."""
 
 
-def counts_of(taken: Taken, outcome: NDArray[np.uint8]) -> Counts:
+def counts_of(taken: AdmittedBatch, outcome: NDArray[np.uint8]) -> Counts:
     """Sum rows up to events."""
     undated = int(np.count_nonzero(_cannot_be_told_apart(taken.batch)))
     if not taken.rejected and not outcome.any():
@@ -415,7 +419,7 @@ def counts_of(taken: Taken, outcome: NDArray[np.uint8]) -> Counts:
     return Counts(count["recorded"], count["duplicate"], count["conflict"], count["rejected"], undated)
 
 
-def _names(taken: Taken, outcome: NDArray[np.uint8]) -> NDArray[np.str_]:
+def _names(taken: AdmittedBatch, outcome: NDArray[np.uint8]) -> NDArray[np.str_]:
     """Return what became of each event."""
     names = np.full(taken.event_count, "duplicate", dtype="U9")
     names[[each.index for each in taken.rejected]] = "rejected"

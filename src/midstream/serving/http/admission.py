@@ -19,7 +19,7 @@ import msgspec
 
 from midstream.core.errors import Overloaded
 from midstream.monitoring.metrics import Metrics
-from midstream.serving.http.loop_delay import Arrivals, Wait
+from midstream.serving.http.loop_delay import LoopArrivals, Wait
 from midstream.serving.http.problems import PROBLEM_JSON, QuotaSpent, problem_of, problem_reply
 from midstream.serving.http.responses import NO_STORE, Reply, Scope
 from midstream.serving.options import ServerOptions
@@ -100,7 +100,7 @@ class Admission:
             below: Gives a random whole number from 0 to its argument, exclusive: those who were sent away are not to
                 come back all at once.
         """
-        self.arrivals = Arrivals(clock)
+        self.arrivals = LoopArrivals(clock)
         self._metrics = metrics
         self._concerns = concerns
         self._clock = clock

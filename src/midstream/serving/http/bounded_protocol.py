@@ -11,7 +11,7 @@ Invariants, whatever the parser is at:
 - ``Upgrade`` is ignored, as RFC 9110, 7.8 lets a server do. llhttp would take a body after it for another protocol; a
   head with it is read again without it.
 
-A body's own bounds are the app's (``body_reader.py``). What arrives whole, as usual requests do, costs a few assignments.
+A body's own bounds are the app's (``body_reader.py``). What arrives whole, as requests do, costs a few assignments.
 
 Reference: RFC 9112, 6 and 7 (framing), 9.3.2 (pipelining); the Go project, CVE-2023-39326 (overhead of chunks).
 """
@@ -35,7 +35,7 @@ from midstream.serving.http.body_reader import WHOLE
 from midstream.serving.http.closing_answers import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, ClosingAnswer, no_place
 from midstream.serving.http.cycle import Cycle
 from midstream.serving.http.lingering import AnswerTransport, Lingering
-from midstream.serving.http.read_limits import Bounds
+from midstream.serving.http.read_limits import ConnectionBounds
 from midstream.serving.http.responses import ASGI, AT_ONCE, Reply, Scope
 from midstream.serving.http.write_watch import WriteWatch
 
@@ -57,7 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        bounds: Bounds,
+        bounds: ConnectionBounds,
     ) -> None:
         """Begin to wait for the first head, within ``bounds``."""
         super().__init__(config, server_state, app_state, _loop)

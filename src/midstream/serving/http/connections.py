@@ -6,7 +6,7 @@ from typing import cast
 
 from midstream.serving.http.bounded_protocol import BoundedProtocol
 from midstream.serving.http.connection_admission import PlaceLimits, Places
-from midstream.serving.http.read_limits import Bounds, Counting, ReadLimits, uncounted
+from midstream.serving.http.read_limits import ConnectionBounds, Counting, ReadLimits, uncounted
 
 
 def bounded_protocol(limits: ReadLimits, app: object, places: PlaceLimits | None = None) -> type[asyncio.Protocol]:
@@ -19,5 +19,5 @@ def bounded_protocol(limits: ReadLimits, app: object, places: PlaceLimits | None
     """
     arrivals, count = (app.arrivals, app.metrics.count_connection) if isinstance(app, Counting) else (None, uncounted)
     shared = None if places is None else Places(places, count)
-    bounds = Bounds(limits, shared, arrivals, count)
+    bounds = ConnectionBounds(limits, shared, arrivals, count)
     return cast("type[asyncio.Protocol]", partial(BoundedProtocol, bounds=bounds))

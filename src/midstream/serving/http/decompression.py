@@ -15,7 +15,7 @@ from midstream.serving.http.problems import PAGE, MediaTypeUnsupported
 from midstream.serving.http.responses import Scope
 
 if TYPE_CHECKING:
-    from midstream.events.arrow.messages import Source
+    from midstream.events.arrow.messages import ByteSource
 
 ENCODINGS = {b"gzip": "gzip", b"x-gzip": "gzip", b"zstd": "zstd"}
 """Content encoding → what Arrow calls it."""
@@ -62,7 +62,7 @@ def unpacked(body: bytes, encoding: str, bytes_max: int) -> bytes:
 class Unpacking:
     """A stream of bytes as it was before it was packed, or as it is, counted."""
 
-    def __init__(self, packed: "Source", encoding: str, came: Callable[[], int], bytes_max: int) -> None:
+    def __init__(self, packed: "ByteSource", encoding: str, came: Callable[[], int], bytes_max: int) -> None:
         """Read from ``packed``, of which ``came`` bytes came so far; return at most ``bytes_max`` in all."""
         self._came = came
         self._bytes_max = bytes_max
@@ -71,7 +71,7 @@ class Unpacking:
         self._encoding = encoding
         if encoding:
             file = pa.PythonFile(cast("Any", _Readable(packed)), mode="r")
-            self._source = cast("Source", pa.CompressedInputStream(file, cast("Any", encoding)))
+            self._source = cast("ByteSource", pa.CompressedInputStream(file, cast("Any", encoding)))
 
     def read(self, size: int, /) -> bytes:
         """Return up to ``size`` bytes, none at the end.
@@ -107,7 +107,7 @@ class Unpacking:
 class _Readable(io.RawIOBase):
     """A source in the shape that Arrow reads files in."""
 
-    def __init__(self, source: "Source") -> None:
+    def __init__(self, source: "ByteSource") -> None:
         super().__init__()
         self._source = source
 

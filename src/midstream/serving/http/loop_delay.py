@@ -42,7 +42,7 @@ class Wait(NamedTuple):
     """Since the answer before it on its connection left, so that it is no older; infinite = none left yet."""
 
 
-class Arrivals:
+class LoopArrivals:
     """What the loop has read, batch by batch."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -76,7 +76,7 @@ class RouteUnknown(Invalid):
     """No route has this path."""
 
 
-class Refused(MidstreamError):
+class RefusedElsewhere(MidstreamError):
     """Another process of this server refused it, in an answer that is passed on as it came."""
 
     def __init__(self, reply: Reply) -> None:
@@ -212,7 +212,7 @@ def problem_of(error: MidstreamError) -> Problem:
 
 def problem_reply(error: MidstreamError) -> Reply:
     """Return the whole answer to a request that failed as expected."""
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedElsewhere):
         return error.reply
     problem = problem_of(error)
     headers: list[tuple[bytes, bytes]] = [(b"cache-control", b"no-store")]

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.http.connection_admission import Places
-from midstream.serving.http.loop_delay import Arrivals
+from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.options import ServerOptions
 
 HEAD_LINES_MAX = 100
@@ -17,7 +17,7 @@ HEAD_LINES_MAX = 100
 class Counting(Protocol):
     """An app that looks at how requests come in."""
 
-    arrivals: Arrivals
+    arrivals: LoopArrivals
     metrics: Metrics
 
 
@@ -50,13 +50,13 @@ def uncounted(_reason: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bounds:
+class ConnectionBounds:
     """What all connections of a server have in common."""
 
     limits: ReadLimits
     places: Places | None = None
     """Who may be connected; None = whoever can connect."""
-    arrivals: Arrivals | None = None
+    arrivals: LoopArrivals | None = None
     """Is told of each request."""
     count: Callable[[str], None] = uncounted
     """Is told the reason for which something of a connection was refused or given up."""

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import msgspec
 
 from midstream.serving.events.bulk import Bulk, BulkHow
-from midstream.serving.events.ingest import EventsAnswer, How, Ingest
+from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import flag, query_fields, single
 from midstream.serving.http.problems import PAGE, PROBLEM_JSON, NameUnknown
@@ -101,14 +101,14 @@ async def post_bulk(bulk: Bulk, scope: Scope, receive: Receive, how: BulkHow) ->
     return Reply(answer.status, _encode(answer), PROBLEM_JSON, tuple(headers))
 
 
-def how_of(scope: Scope) -> How:
+def how_of(scope: Scope) -> IngestOptions:
     """Return how a request wants its events to be taken.
 
     Raises:
         RequestInvalid: Its query has other fields or values than these routes know.
     """
     query = query_fields(scope, EVENTS_QUERY)
-    return How(content_type(scope), flag(query, "dry_run"), wants_all(query))
+    return IngestOptions(content_type(scope), flag(query, "dry_run"), wants_all(query))
 
 
 def wants_all(query: dict[str, list[str]]) -> bool:

@@ -18,7 +18,7 @@ from midstream.core.errors import NotFound
 from midstream.core.types import Index
 from midstream.events.wire import AttributeKind, vector_length
 from midstream.state.attributes.vectors import Vector, Vectors
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 
 VALUE_BYTES_MAX = 256
 """Bytes of a category or tag; a longer one counts as not known. So 65,536 values have 16 MiB of text at most."""
@@ -84,7 +84,7 @@ class ValueCodes:
 class Attributes:
     """One column for each declared attribute, by item index, reserved at ``items_max``."""
 
-    def __init__(self, kinds: Mapping[str, AttributeKind], limits: Limits) -> None:
+    def __init__(self, kinds: Mapping[str, AttributeKind], limits: StateLimits) -> None:
         self._kinds = dict(sorted(kinds.items()))
         self._vectors = {
             name: Vectors(limits.items_max, length)
@@ -238,7 +238,9 @@ def text_of(value: Json) -> str | None:
     return None
 
 
-def _empty_column(kind: AttributeKind, limits: Limits) -> NDArray[np.float64] | NDArray[np.int32] | NDArray[np.int8]:
+def _empty_column(
+    kind: AttributeKind, limits: StateLimits
+) -> NDArray[np.float64] | NDArray[np.int32] | NDArray[np.int8]:
     """Return a column of another kind than a vector, in which no item has a value."""
     if kind == "number":
         return np.full(limits.items_max, np.nan, dtype=np.float64)

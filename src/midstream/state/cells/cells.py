@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Index, IndexedBatch
-from midstream.state.cells.columns import Question, Reading, read_columns, read_matrix
+from midstream.state.cells.columns import CellQuestion, Reading, read_columns, read_matrix
 from midstream.state.cells.fold import fold_cells
 from midstream.state.cells.keys import KEY_ROW, CellKeys
 from midstream.state.cells.layout import (
@@ -38,7 +38,7 @@ from midstream.state.cells.layout import (
 from midstream.state.cells.merge import add_rows
 from midstream.state.cells.rows import write_codes
 from midstream.state.expressions.program import Cell, Program
-from midstream.state.expressions.program_kernel import Steps, steps_of
+from midstream.state.expressions.program_kernel import ProgramTables, steps_of
 from midstream.state.ids.user_slots import new_meta
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
@@ -51,7 +51,7 @@ Places = NDArray[np.int64]
 Rows = NDArray[np.float64]
 
 
-class Keys(NamedTuple):
+class CellOwners(NamedTuple):
     """Whose cells are read: of one user and session, and of each of some items."""
 
     item_index: Index
@@ -63,7 +63,7 @@ class Keys(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Group:
+class CellGroup:
     """The rows of one scope, or of one attribute in a scope."""
 
     name: str
@@ -104,7 +104,7 @@ class Cells:
             for number, group in enumerate(self.groups)
             for place, cell in enumerate(group.cells)
         }
-        self._programs: dict[Program, tuple[Reading, Steps]] = {}
+        self._programs: dict[Program, tuple[Reading, ProgramTables]] = {}
 
     @property
     def bytes_now(self) -> int:
@@ -156,7 +156,7 @@ class Cells:
         for number, group in enumerate(self.groups):
             self._touched[number] = max(int(self._touched[number]), self._used(group))
 
-    def read(self, cells: Sequence[Cell], keys: Keys, now_ms: int) -> Rows:
+    def read(self, cells: Sequence[Cell], keys: CellOwners, now_ms: int) -> Rows:
         """Return the values of cells as of a time not before the last event's, (n, cells).
 
         NaN = nothing is known: the key itself is not, or nothing was folded into a cell that is no sum. Never counted
@@ -169,7 +169,7 @@ class Cells:
         read_matrix(*self._question(reading, keys, now_ms), found)
         return found.T
 
-    def columns(self, program: Program, keys: Keys, inputs: Rows, now_ms: int) -> NDArray[np.float32]:
+    def columns(self, program: Program, keys: CellOwners, inputs: Rows, now_ms: int) -> NDArray[np.float32]:
         """Return the columns of a program as of a time not before the last event's, (n, columns).
 
         The same as ``program_kernel.compute`` of what ``read`` gives, to the bit, then as float32. NaN = nothing is
@@ -236,7 +236,7 @@ class Cells:
             if group.keys is not None:
                 group.keys.restore({name: arrays[f"{group.name}.{name}"] for name in ("first", "second", "evicted")})
 
-    def _group(self, settings: FoldSettings, number: int, scope: str, attribute: str) -> Group:
+    def _group(self, settings: FoldSettings, number: int, scope: str, attribute: str) -> CellGroup:
         """Return the views of one scope."""
         at = self._layout.groups[:, number].tolist()
         rows = self._words[at[BASE] : at[BASE] + at[ROWS] * at[STRIDE]].reshape(at[ROWS], at[STRIDE])
@@ -247,9 +247,9 @@ class Cells:
             meta = self._metas[number : number + 1]
             keys = CellKeys(self._keys[at[KEY] : at[KEY] + at[ROWS]], table, heads, meta)
         name = f"{scope}.{attribute}" if attribute else scope
-        return Group(name, scope, attribute, cells_in(settings.cells, scope, attribute), rows, keys)
+        return CellGroup(name, scope, attribute, cells_in(settings.cells, scope, attribute), rows, keys)
 
-    def _prepared(self, program: Program) -> tuple[Reading, Steps]:
+    def _prepared(self, program: Program) -> tuple[Reading, ProgramTables]:
         """Return what a program needs, and keep it."""
         if len(self._programs) >= _PROGRAMS_MAX:
             self._programs.clear()
@@ -273,10 +273,10 @@ class Cells:
             tuple(sorted({self.groups[group].attribute for group in groups} - {""})),
         )
 
-    def _question(self, reading: Reading, keys: Keys, now_ms: int) -> Question:
+    def _question(self, reading: Reading, keys: CellOwners, now_ms: int) -> CellQuestion:
         """Return what both kernels that read are given."""
         item_index = np.ascontiguousarray(keys.item_index, dtype=np.int32)
-        return Question(
+        return CellQuestion(
             reading.groups, reading.starts, reading.wanted, reading.place_of, self._layout.spec, keys.user_index,
             np.uint64(keys.user_hash), keys.session_number, item_index,
             self._vocabulary.item_hash, self._codes(item_index, reading.attributes), now_ms, self._words,
@@ -314,7 +314,7 @@ class Cells:
             else:
                 self._add(number, int(into), kept)
 
-    def _used(self, group: Group) -> int:
+    def _used(self, group: CellGroup) -> int:
         """Return how many rows of a scope may be in use, from the first on."""
         if group.keys is not None:
             return len(group.keys)

@@ -36,7 +36,7 @@ class Reading:
     """Whose values are the keys of any of them."""
 
 
-class Question(NamedTuple):
+class CellQuestion(NamedTuple):
     """What both kernels that read are given, in order."""
 
     groups: Places
@@ -92,7 +92,7 @@ def read_matrix(
 ) -> None:
     """Write cells as of a time. Nothing is changed.
 
-    The arguments are those of ``Question``, and ``found`` (rows, n) for the values.
+    The arguments are those of ``CellQuestion``, and ``found`` (rows, n) for the values.
     """
     plan, factors = np.empty((PLAN_ROWS, len(wanted)), dtype=np.int64), np.empty(len(wanted), dtype=np.float64)
     nothing = np.empty(len(wanted), dtype=np.float64)
@@ -147,7 +147,7 @@ def read_columns(
 ) -> None:
     """Write the columns of a program as of a time. Nothing is changed.
 
-    The arguments are those of ``Question``, of which ``place_of`` are registers; those of ``Steps``; values of the
+    The arguments are those of ``CellQuestion``, of which ``place_of`` are registers; those of ``Steps``; values of the
     program's inputs (inputs, n); and ``found`` (columns, n) for the columns. What float32 cannot hold is NaN.
     """
     plan, factors = np.empty((PLAN_ROWS, len(wanted)), dtype=np.int64), np.empty(len(wanted), dtype=np.float64)

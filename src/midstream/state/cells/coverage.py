@@ -25,7 +25,7 @@ def counted_bytes(settings: FoldSettings) -> int:
     return _WORD * (2 + len(settings.types) + 1)
 
 
-class Counted:
+class CountCoverage:
     """A time for each action that features count, and one for all."""
 
     def __init__(self, settings: FoldSettings) -> None:

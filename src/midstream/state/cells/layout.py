@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from midstream.core.kinds import IMPRESSION
 from midstream.state.cells.keys import KEY_ROW
 from midstream.state.expressions.program import Cell, ScopeName, TakeName
-from midstream.state.settings import FoldSettings, Limits
+from midstream.state.settings import FoldSettings, StateLimits
 from midstream.state.structures.hash_table import table_size
 
 SUM: Final = 0
@@ -86,7 +86,7 @@ def words_of(cells: Sequence[Cell]) -> int:
     return 1 + sum(_WORDS[mode_of(cell)] for cell in cells)
 
 
-def rows_max(scope: str, limits: Limits) -> int:
+def rows_max(scope: str, limits: StateLimits) -> int:
     """Return how many rows a scope has at most."""
     return {
         "global": 1,

@@ -60,7 +60,7 @@ class PlacementVersion(NamedTuple):
         return sum(len(each.encode()) for each in (self.name, self.content, self.author, self.note))
 
 
-class PlacementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PlacementControl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of a control event that sets a placement or gives it back to the file."""
 
     change: str
@@ -115,7 +115,7 @@ class Placements:
         """Return what was said of a placement, oldest first; empty = nothing ever, or it is forgotten."""
         return self._rows.get(name, ())
 
-    def takes(self, body: PlacementBody) -> bool:
+    def takes(self, body: PlacementControl) -> bool:
         """Return whether an event with this body would be folded: it says the next version, and finds a place."""
         before = self.versions(body.name)
         is_next = not before or body.version > before[-1].version
@@ -195,7 +195,7 @@ def _position(version: PlacementVersion) -> tuple[int, str, int]:
     return version.position, version.name, version.version
 
 
-def _version_of(body: PlacementBody, position: int, log_time_ms: int) -> PlacementVersion:
+def _version_of(body: PlacementControl, position: int, log_time_ms: int) -> PlacementVersion:
     return PlacementVersion(
         body.name, body.version, body.content, body.sha256, body.author, body.note, position, log_time_ms
     )
@@ -209,10 +209,10 @@ def is_about_placements(body: bytes) -> bool:
         return False
 
 
-def placement_of(body: bytes) -> PlacementBody | None:
+def placement_of(body: bytes) -> PlacementControl | None:
     """Return what the body of a control event says of a placement; None = something else, or more than may be."""
     try:
-        found = msgspec.json.decode(body, type=PlacementBody)
+        found = msgspec.json.decode(body, type=PlacementControl)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     is_short = all(len(each.encode()) <= TEXT_BYTES_MAX for each in (found.name, found.author, found.note))
@@ -220,12 +220,12 @@ def placement_of(body: bytes) -> PlacementBody | None:
     return found if is_right and is_short and len(found.content.encode()) <= CONTENT_BYTES_MAX else None
 
 
-def placement_body(name: str, version: int, content: str, author: str, note: str) -> PlacementBody:
+def placement_body(name: str, version: int, content: str, author: str, note: str) -> PlacementControl:
     """Return the body of a control event; an empty content gives the placement back to the file."""
-    return PlacementBody(CHANGE, name, version, content, hash_of(content), author, note)
+    return PlacementControl(CHANGE, name, version, content, hash_of(content), author, note)
 
 
-def encode_placement(body: PlacementBody) -> bytes:
+def encode_placement(body: PlacementControl) -> bytes:
     """Return a body as it stands in the log."""
     return msgspec.json.encode(body)
 

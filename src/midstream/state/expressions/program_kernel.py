@@ -31,7 +31,7 @@ WIDTH: Final = BLOCK + 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Steps:
+class ProgramTables:
     """A program as tables."""
 
     table: NDArray[np.int32]
@@ -46,7 +46,7 @@ class Steps:
     """The other operations, in order."""
 
 
-def steps_of(program: Program) -> Steps:
+def steps_of(program: Program) -> ProgramTables:
     """Return the tables of a program."""
     cell = {each: place for place, each in enumerate(program.cells)}
     given = {each: place for place, each in enumerate(program.inputs)}
@@ -66,7 +66,7 @@ def steps_of(program: Program) -> Steps:
     same = _same(program)
     operations = np.flatnonzero((table[_OP] != _LEAF) & (table[_OP] != _NOW))
     once, each = operations[same[operations]], operations[~same[operations]]
-    return Steps(table, constants, program.outputs.astype(np.int64), once, each)
+    return ProgramTables(table, constants, program.outputs.astype(np.int64), once, each)
 
 
 def _same(program: Program) -> Mask:
@@ -81,7 +81,7 @@ def _same(program: Program) -> Mask:
     return same
 
 
-def compute(steps: Steps, loaded: Columns, inputs: Columns, now_ms: int) -> Columns:
+def compute(steps: ProgramTables, loaded: Columns, inputs: Columns, now_ms: int) -> Columns:
     """Return the columns of n candidates, (n, columns).
 
     Args:

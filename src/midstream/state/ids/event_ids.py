@@ -42,7 +42,7 @@ _PAGE_BYTES = 4_096
 _META = np.dtype([("head", "i8"), ("count", "i8")])
 
 
-class Admission(IntEnum):
+class EventAdmission(IntEnum):
     """What is known of an event's id."""
 
     NEW = 0
@@ -51,9 +51,9 @@ class Admission(IntEnum):
     """The same id came before with other content: a duplicate that the client may want to hear about."""
 
 
-_NEW = int(Admission.NEW)
-_DUPLICATE = int(Admission.DUPLICATE)
-_CONFLICT = int(Admission.CONFLICT)
+_NEW = int(EventAdmission.NEW)
+_DUPLICATE = int(EventAdmission.DUPLICATE)
+_CONFLICT = int(EventAdmission.CONFLICT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,7 +138,7 @@ class EventIds:
         return fingerprints(batch, self._key)
 
     def find(self, prints: Fingerprints) -> NDArray[np.uint8]:
-        """Return the ``Admission`` of each event without remembering any.
+        """Return the ``EventAdmission`` of each event without remembering any.
 
         Duplicates within the batch are not seen: only ``admit`` knows what goes before what.
         """
@@ -148,7 +148,7 @@ class EventIds:
         return found
 
     def admit(self, prints: Fingerprints, log_time_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the ``Admission`` of each event, remember the new ones, forget what is too old, event by event."""
+        """Return the ``EventAdmission`` of each event, remember new ones, forget old ones, event by event."""
         found = np.empty(len(prints.id_hash), dtype=np.uint8)
         ring = (self._id_hash, self._check, self._content, self._second)
         _admit(prints.id_hash, prints.check, prints.content, log_time_ms, found, *ring, self._table, self._meta)

@@ -7,14 +7,14 @@ is known for one. Objects for each id cost as much as folding the event did; her
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.state.ids.event_ids import Admission, Fingerprints
+from midstream.state.ids.event_ids import EventAdmission, Fingerprints
 from midstream.state.structures.hash_table import fill, find, insert, remove, table_size
 from midstream.state.structures.kernel import kernel, signed
 
 PLACES_MIN = 1 << 12
 _HELD = np.dtype([("id_hash", "<u8"), ("lot", "<i8"), ("content", "<u4"), ("unused", "<u4")])
 _NONE = np.uint64(0)
-_NEW, _DUPLICATE, _CONFLICT = int(Admission.NEW), int(Admission.DUPLICATE), int(Admission.CONFLICT)
+_NEW, _DUPLICATE, _CONFLICT = int(EventAdmission.NEW), int(EventAdmission.DUPLICATE), int(EventAdmission.CONFLICT)
 
 
 class PendingIds:
@@ -40,7 +40,7 @@ class PendingIds:
 
         Args:
             prints: Of the batch.
-            outcome: ``Admission`` of each event so far, (n,); of new ones that are copies it becomes
+            outcome: ``EventAdmission`` of each event so far, (n,); of new ones that are copies it becomes
                 ``DUPLICATE`` or ``CONFLICT``. Others are passed by.
             lot: Number of this batch, 0 or more.
 

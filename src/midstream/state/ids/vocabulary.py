@@ -63,7 +63,7 @@ _MERGE = int(Operation.MERGE)
 _NONE = np.uint64(0)
 
 
-class Count(IntEnum):
+class VocabularyCount(IntEnum):
     """What is counted of the events, each its place in ``Vocabulary.counts``."""
 
     FUTURE = 0
@@ -87,15 +87,15 @@ class Count(IntEnum):
     """Events that name another id than the item that has its hash: by chance one of a billion shops has such a pair."""
 
 
-_FUTURE = int(Count.FUTURE)
-_LATE = int(Count.LATE)
-_TOO_LATE = int(Count.TOO_LATE)
-_UNKNOWN_ACTION = int(Count.UNKNOWN_ACTION)
-_ITEM_REFUSED = int(Count.ITEM_REFUSED)
-_USER_EVICTED = int(Count.USER_EVICTED)
-_DUPLICATES = int(Count.DUPLICATE)
-_ERASED = int(Count.ERASED)
-_ITEM_COLLISION = int(Count.ITEM_COLLISION)
+_FUTURE = int(VocabularyCount.FUTURE)
+_LATE = int(VocabularyCount.LATE)
+_TOO_LATE = int(VocabularyCount.TOO_LATE)
+_UNKNOWN_ACTION = int(VocabularyCount.UNKNOWN_ACTION)
+_ITEM_REFUSED = int(VocabularyCount.ITEM_REFUSED)
+_USER_EVICTED = int(VocabularyCount.USER_EVICTED)
+_DUPLICATES = int(VocabularyCount.DUPLICATE)
+_ERASED = int(VocabularyCount.ERASED)
+_ITEM_COLLISION = int(VocabularyCount.ITEM_COLLISION)
 
 
 class Vocabulary:
@@ -126,8 +126,8 @@ class Vocabulary:
         """Ids that were read before, as texts. No state: a slot is never reused, so a text is never wrong."""
         self._meta = np.zeros(1, dtype=ITEM_META)
         self._meta["click_items_max"] = min(limits.click_items_max, limits.items_max)
-        self.counts = np.zeros(len(Count), dtype=np.int64)
-        """How many of each ``Count``. Part of the state."""
+        self.counts = np.zeros(len(VocabularyCount), dtype=np.int64)
+        """How many of each ``VocabularyCount``. Part of the state."""
 
     @property
     def user_count(self) -> int:

@@ -57,7 +57,7 @@ Table = NDArray[np.int32]
 Numbers = NDArray[np.int64]
 
 
-class Columns(NamedTuple):
+class OutcomeColumns(NamedTuple):
     """What of a batch is folded: columns of the ``IndexedBatch``, and what it came in, all (n,)."""
 
     kind: NDArray[np.uint8]
@@ -77,7 +77,7 @@ class Columns(NamedTuple):
     """Of ids."""
 
 
-class Told(NamedTuple):
+class ServedColumns(NamedTuple):
     """What the served events of a batch say."""
 
     event: Numbers
@@ -92,7 +92,7 @@ class Told(NamedTuple):
     """Of the name of what each was served for, (m,)."""
 
 
-class Held(NamedTuple):
+class OutcomeState(NamedTuple):
     """The state."""
 
     slates: Rows
@@ -120,7 +120,14 @@ class Left(NamedTuple):
 
 @kernel
 def fold_outcomes(
-    start: int, stop: int, first: int, window_ms: int, columns: Columns, told: Told, held: Held, left: Left
+    start: int,
+    stop: int,
+    first: int,
+    window_ms: int,
+    columns: OutcomeColumns,
+    told: ServedColumns,
+    held: OutcomeState,
+    left: Left,
 ) -> int:
     """Fold events from ``start`` on; return the event to go on with, ``stop`` when all before it are folded.
 
@@ -169,7 +176,7 @@ def fold_outcomes(
 
 
 @kernel
-def _pass_time(now: int, window_ms: int, held: Held, left: Left) -> bool:
+def _pass_time(now: int, window_ms: int, held: OutcomeState, left: Left) -> bool:
     """Let what is older than the window go; False = there is no room for what leaves."""
     rings, meta = held.rings, held.waiting_meta
     while rings[0]["count"] > 0 and now - held.slates[rings[0]["head"]]["log_time_ms"] > window_ms:
@@ -190,8 +197,8 @@ def _serve(
     session: np.uint64,
     now: int,
     slate: int,
-    told: Told,
-    held: Held,
+    told: ServedColumns,
+    held: OutcomeState,
     left: Left,
 ) -> bool:
     """Open the slate of a served event, unless its request has one; False = there is no room for what leaves."""
@@ -226,7 +233,7 @@ def _wait(
     worth: float,
     time_ms: int,
     now: int,
-    held: Held,
+    held: OutcomeState,
 ) -> None:
     """Let an outcome wait for its slate; when there is no room, the one that waited longest waits no more."""
     if held.waiting_meta[0]["count"] == len(held.waiting):
@@ -238,7 +245,7 @@ def _wait(
 
 
 @kernel
-def _open(request: np.uint64, items: Hashes, held: Held) -> int:
+def _open(request: np.uint64, items: Hashes, held: OutcomeState) -> int:
     """Return the place of a new slate, after which nothing came yet. There must be room."""
     rings, size = held.rings, len(held.hashes)
     place = (signed(rings[0]["head"]) + signed(rings[0]["count"])) % len(held.slates)
@@ -264,7 +271,7 @@ def _open(request: np.uint64, items: Hashes, held: Held) -> int:
 
 
 @kernel
-def _leave(held: Held, left: Left) -> bool:
+def _leave(held: OutcomeState, left: Left) -> bool:
     """Let the oldest slate go, to the room for those that leave; False = that is full, and nothing was done."""
     rings = held.rings
     place = signed(rings[0]["head"])
@@ -281,7 +288,7 @@ def _leave(held: Held, left: Left) -> bool:
 
 
 @kernel
-def copy_slate(place: int, held: Held, left: Left) -> bool:
+def copy_slate(place: int, held: OutcomeState, left: Left) -> bool:
     """Copy a slate with its positions behind those that are in ``left``; False = there is no room."""
     count, at = signed(left.rings[0]["count"]), signed(left.rings[1]["count"])
     length = signed(held.slates[place]["length"])
@@ -299,7 +306,7 @@ def copy_slate(place: int, held: Held, left: Left) -> bool:
 
 
 @kernel
-def add_outcome(place: int, item: np.uint64, number: int, worth: float, time_ms: int, held: Held) -> None:
+def add_outcome(place: int, item: np.uint64, number: int, worth: float, time_ms: int, held: OutcomeState) -> None:
     """Note an outcome at its position of a slate; count it when the slate does not have the item."""
     slate = held.slates[place]
     at = signed(slate["first"])
@@ -325,7 +332,7 @@ def add_outcome(place: int, item: np.uint64, number: int, worth: float, time_ms:
 
 
 @kernel
-def forget_users(users: Hashes, held: Held) -> None:
+def forget_users(users: Hashes, held: OutcomeState) -> None:
     """Make the slates of some users, and what waits of them, nobody's."""
     head, count = signed(held.rings[0]["head"]), signed(held.rings[0]["count"])
     for number in range(count):
@@ -341,7 +348,7 @@ def forget_users(users: Hashes, held: Held) -> None:
 
 
 @kernel
-def copy_held(start: int, held: Held, left: Left) -> int:
+def copy_held(start: int, held: OutcomeState, left: Left) -> int:
     """Copy slates from the ``start``-th oldest on until there are no more or no room; return the next one's number."""
     count = signed(held.rings[0]["count"])
     for number in range(start, count):
@@ -351,7 +358,7 @@ def copy_held(start: int, held: Held, left: Left) -> int:
 
 
 @kernel
-def _join_waiting(place: int, held: Held) -> None:
+def _join_waiting(place: int, held: OutcomeState) -> None:
     """Note what has waited for a slate, in the order in which it came."""
     if held.waiting_meta[0]["count"] == 0:
         return
@@ -367,7 +374,7 @@ def _join_waiting(place: int, held: Held) -> None:
 
 
 @kernel
-def _look_ahead(i: int, request_hash: Hashes, held: Held) -> None:
+def _look_ahead(i: int, request_hash: Hashes, held: OutcomeState) -> None:
     """Ask for what the events after one need: the entry of the table, then the slate, then its items."""
     mask, last = len(held.table) - 1, len(request_hash) - 1
     further = request_hash[min(i + FURTHER, last)]

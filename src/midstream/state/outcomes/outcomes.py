@@ -37,10 +37,10 @@ from midstream.state.outcomes.outcome_fold import (
     UNATTRIBUTED,
     UNREAD,
     WAITING_EVICTED,
-    Columns,
-    Held,
     Left,
-    Told,
+    OutcomeColumns,
+    OutcomeState,
+    ServedColumns,
     copy_held,
     copy_slate,
     fold_outcomes,
@@ -114,7 +114,7 @@ Leaving: TypeAlias = Callable[[Slates], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Recent:
+class RecentPositions:
     """Positions of slates that somebody was served, slate by slate, of each asker the newest first. Own memory."""
 
     item_hash: Hashes
@@ -123,7 +123,7 @@ class Recent:
     """When its slate was served, (n,)."""
 
 
-NOTHING_SERVED = Recent(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64))
+NOTHING_SERVED = RecentPositions(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Outcomes:
         self._totals = np.zeros(TOTALS, dtype=np.int64)
         self._groups = SlateGroups(self._window_ms)
         self._nowhere = _Room(0, 0)
-        self._held = Held(
+        self._held = OutcomeState(
             self._slates,
             self._hashes,
             self._outcomes,
@@ -238,7 +238,7 @@ class Outcomes:
         room = self._nowhere if leaving is None else _Room(LEAVING_SLATES, LEAVING_ITEMS)
         rows, text = frozen_columns(batch.source)
         spans, told = self._read(rows, text, served)
-        columns = Columns(
+        columns = OutcomeColumns(
             batch.kind,
             batch.folded,
             batch.action,
@@ -291,7 +291,7 @@ class Outcomes:
         """Return the bit of a configured action, or of ``impression``, among the ``bits`` of a position."""
         return 1 << (*self._names, IMPRESSION).index(name)
 
-    def recent(self, askers: Sequence[int], placement: int = 0) -> Recent:
+    def recent(self, askers: Sequence[int], placement: int = 0) -> RecentPositions:
         """Return what somebody was served lately, as far back as slates are held.
 
         Args:
@@ -302,7 +302,9 @@ class Outcomes:
             Of the newest 200 slates of each asker, at most 4,000 positions. Cost: 3 µs and 0.2 µs a slate.
         """
         found = [self._recent_of(asker, placement) for asker in askers]
-        return Recent(*(np.concatenate(each) for each in zip(*found, strict=True))) if found else NOTHING_SERVED
+        return (
+            RecentPositions(*(np.concatenate(each) for each in zip(*found, strict=True))) if found else NOTHING_SERVED
+        )
 
     def merge(self, into_hash: int, from_hash: int) -> None:
         """Let what one user was served have been served to another."""
@@ -383,7 +385,7 @@ class Outcomes:
         ]
         return not oldest or int(batch.log_time_ms[-1]) - min(oldest) <= self._window_ms
 
-    def _read(self, rows: Rows, text: NDArray[np.uint8], served: Numbers) -> tuple[Numbers, Told]:
+    def _read(self, rows: Rows, text: NDArray[np.uint8], served: Numbers) -> tuple[Numbers, ServedColumns]:
         """Return the spans of what the served events of a batch say, and that, still without numbers of groups."""
         spans = np.zeros((len(served), SPANS), dtype=np.int64)
         starts = np.zeros(len(served) + 1, dtype=np.int64)
@@ -396,9 +398,9 @@ class Outcomes:
         if len(served):  # also when all of them are empty, as that of the warm-up is
             hash_ids(text, spans, starts, self._key, items)
             hash_placements(text, spans, self._key, placements)
-        return spans, Told(served, np.full(len(served), -1, dtype=np.int32), starts, items, placements)
+        return spans, ServedColumns(served, np.full(len(served), -1, dtype=np.int32), starts, items, placements)
 
-    def _numbered(self, batch: IndexedBatch, spans: Numbers, told: Told) -> Iterator[int]:
+    def _numbered(self, batch: IndexedBatch, spans: Numbers, told: ServedColumns) -> Iterator[int]:
         """Number the groups of what was served; yield up to which event to fold before one takes another's place."""
         text = batch.source.text
         for number, (event, said) in enumerate(zip(told.event.tolist(), spans.tolist(), strict=True)):

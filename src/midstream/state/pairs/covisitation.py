@@ -33,7 +33,7 @@ from midstream.state.pairs.covisitation_query import (
     QUARTERS,
     RECENT_MAX,
     PairQuery,
-    Scratch,
+    PairScratch,
     make_scratch,
     run_query,
     weights_of,
@@ -243,7 +243,7 @@ class Pairs:
         self._shares = self._values[:, row]
         self._neighbours = self._numbers[:, 2 * (row + 1) : 2 * (row + 1) + row]
         self._epoch = 0
-        self._scratch: Scratch = make_scratch(row)
+        self._scratch: PairScratch = make_scratch(row)
 
     def apply(self, batch: IndexedBatch, before: Index) -> None:
         """Fold a batch.

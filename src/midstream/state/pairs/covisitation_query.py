@@ -63,7 +63,7 @@ class PairQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Length of the answer at most."""
 
 
-class Scratch(NamedTuple):
+class PairScratch(NamedTuple):
     """Room to work in; holds nothing from one query to the next but marks with the query's number."""
 
     items: Table
@@ -80,10 +80,10 @@ _BINS_START: Final = LAST_ITEMS_MAX
 _SCORED_START: Final = _BINS_START + BINS
 
 
-def make_scratch(neighbours_max: int) -> Scratch:
+def make_scratch(neighbours_max: int) -> PairScratch:
     """Reserve room for the largest query over rows of so many neighbours."""
     most = LAST_ITEMS_MAX * (neighbours_max + 1)
-    return Scratch(
+    return PairScratch(
         items=np.zeros((table_size(most + RECENT_MAX), 2), dtype=np.int64),
         numbers=np.zeros(_SCORED_START + most, dtype=np.int32),
         score=np.zeros(most, dtype=np.float64),
@@ -194,7 +194,7 @@ def run_query(
     pair_weights: Values,
     shares: Values,
     item_hash: Keys,
-    scratch: Scratch,
+    scratch: PairScratch,
     answer_items: Index,
     answer_scores: Score,
 ) -> int:

@@ -27,13 +27,13 @@ from midstream.state.sessions.session_query import (
     EXCLUDED_MAX,
     POWERS,
     RECENT_MAX,
-    Scratch,
     SessionQuery,
+    SessionScratch,
     make_scratch,
     run_query,
     weights_of,
 )
-from midstream.state.settings import Limits
+from midstream.state.settings import StateLimits
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import AHEAD, FURTHER, prefetch
 from midstream.state.structures.stamped_table import EPOCH_MAX
@@ -306,7 +306,7 @@ def unpack_sessions(
 class SessionIndex:
     """Newest sessions and, for each item, the newest of them that hold it."""
 
-    def __init__(self, limits: Limits, vocabulary: Vocabulary) -> None:
+    def __init__(self, limits: StateLimits, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         slots = limits.index_sessions_max
         row = min(limits.index_items_max, INDEX_ITEMS_MAX)
@@ -317,7 +317,7 @@ class SessionIndex:
         self._heads = np.zeros((limits.items_max, 2), dtype=np.int32)
         self._state = np.array([-1, 0], dtype=np.int64)
         self._epoch = 0
-        self._scratch: Scratch = make_scratch(row, limits.index_entries_max)
+        self._scratch: SessionScratch = make_scratch(row, limits.index_entries_max)
 
     def apply(self, batch: IndexedBatch, session_number: Numbers, session_user: Hashes) -> None:
         """Fold a batch.

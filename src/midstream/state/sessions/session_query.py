@@ -86,7 +86,7 @@ class SessionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Length of the answer at most."""
 
 
-class Scratch(NamedTuple):
+class SessionScratch(NamedTuple):
     """Room to work in; holds nothing from one query to the next but marks with the query's number."""
 
     sessions: Table
@@ -117,12 +117,12 @@ def weights_of(query: SessionQuery) -> Values:
     return np.concatenate([position, match, fade[:0:-1], [query.same_item], fade[:-1]])
 
 
-def make_scratch(row: int, entries_max: int) -> Scratch:
+def make_scratch(row: int, entries_max: int) -> SessionScratch:
     """Reserve room for the largest query over sessions of ``row`` items and lists of ``entries_max``."""
     touched_max = LAST_ITEMS_MAX * entries_max
     scored_max = NEIGHBOURS_MAX * row
     most = max(touched_max, scored_max)
-    return Scratch(
+    return SessionScratch(
         sessions=np.zeros((table_size(touched_max + EXCLUDED_MAX), 2), dtype=np.int64),
         items=np.zeros((table_size(scored_max + RECENT_MAX), 2), dtype=np.int64),
         touched=np.zeros((touched_max, 2), dtype=np.int32),
@@ -299,7 +299,7 @@ def run_query(
     heads: Index,
     state: Table,
     item_hash: Keys,
-    scratch: Scratch,
+    scratch: SessionScratch,
     answer_items: Index,
     answer_scores: Score,
 ) -> int:

@@ -41,7 +41,7 @@ _BODY = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Recent:
+class RecentInteractions:
     """Last interactions of a user, oldest first. All columns (n,)."""
 
     item_index: Index
@@ -50,7 +50,7 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class SeenItems:
     """Items that a user has seen lately, the longest unseen first. All columns (n,)."""
 
     item_index: Index
@@ -174,11 +174,13 @@ class Users:
         self._bytes[user_index] = 0
         self._documents.drop(user_index)
 
-    def recent(self, user_index: int) -> Recent:
+    def recent(self, user_index: int) -> RecentInteractions:
         """Return the last interactions of a user."""
         row = self._rows[user_index]
         held = ring_places(int(row["added"]), self._ring_max)
-        return Recent(row["ring_item"][held], row["ring_action"][held].astype(np.int16), ring_times(row, held))
+        return RecentInteractions(
+            row["ring_item"][held], row["ring_action"][held].astype(np.int16), ring_times(row, held)
+        )
 
     def last_distinct(self, user_index: int, actions: tuple[str, ...], count_max: int) -> Index:
         """Return the distinct items of a user's last interactions, the newest first.
@@ -222,13 +224,13 @@ class Users:
         wanted = (recent.action == self._names.index(action)) & (recent.event_time_ms >= since_ms)
         return np.unique(recent.item_index[wanted])
 
-    def impressions(self, user_index: int) -> Seen:
+    def impressions(self, user_index: int) -> SeenItems:
         """Return the items that a user has seen lately."""
         row = self._rows[user_index]
         length = int(row["seen_length"])
         seconds = row["seen_second"][:length].astype(np.int64) & _LOW32
         counts = row["seen_count"][:length].astype(np.int64)
-        return Seen(row["seen_item"][:length].copy(), counts, seconds * _SECOND_MS)
+        return SeenItems(row["seen_item"][:length].copy(), counts, seconds * _SECOND_MS)
 
     def counts(self, user_index: int) -> dict[str, int]:
         """Return how often a user did each configured action."""

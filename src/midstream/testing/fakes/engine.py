@@ -20,8 +20,8 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.answer.page_queries import require_count, require_items
 from midstream.engine.answer.query_mapping import require_rankable
-from midstream.engine.erasure.eraser import ErasureView
-from midstream.engine.explain.explainer import Job, Order
+from midstream.engine.erasure.eraser import RewriteView
+from midstream.engine.explain.explainer import ExplainOrder, Job
 from midstream.engine.pending_erasures import DAY_MS, erase_event
 from midstream.engine.request_validation import PAGE_PLACEMENTS_MAX, USERS_MAX
 from midstream.engine.tokens import RequestIds, parse_position, position_token
@@ -383,7 +383,7 @@ class FakeExplainer:
     def begin(self, request_id: str, items: Sequence[str] = ()) -> Job:
         """Return a job that is done, or is not."""
         self.asked.append((request_id, tuple(items), 0.0))
-        job = Job(Order("", 0, request_id, tuple(items)), stage="folding", progress=0.25, error=self.failure)
+        job = Job(ExplainOrder("", 0, request_id, tuple(items)), stage="folding", progress=0.25, error=self.failure)
         if not self.is_slow:
             job.state, job.result = "done", b'{"identical":true}'
         return job
@@ -398,13 +398,13 @@ class FakeEraser:
     """Files that nobody's name is in, unless ``failure`` says why they cannot be looked at."""
 
     failure: MidstreamError | None = None
-    view = ErasureView()
+    view = RewriteView()
 
     def begin(self) -> None:
         """Do at once all that there is to do, or fail as was said beforehand."""
         if self.failure is not None:
             raise self.failure
-        self.view = ErasureView("done", 1.0)
+        self.view = RewriteView("done", 1.0)
 
     def receipts(self) -> list[object]:
         """Return none."""

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from midstream.app.opening import config_of, open_running
 from midstream.core.errors import MidstreamError, NotFound
 from midstream.core.types import Calibration
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.models.views import ModelView
 from midstream.models.artifact.artifact import Draft
 from midstream.models.artifact.golden import item_content, row_content
@@ -128,7 +128,7 @@ def publish_linear(registry: Registry, inputs: Sequence[str] = ("carts",), name:
     return registry.publish(draft, row_content(model, values[:8]))
 
 
-def run_folder(folder: Path, work: Callable[[Running], Awaitable[T]]) -> T:
+def run_folder(folder: Path, work: Callable[[Instance], Awaitable[T]]) -> T:
     """Open a folder as its configuration says, do the work beside it, close it; return what the work returned."""
 
     async def main() -> T:

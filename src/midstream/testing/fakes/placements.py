@@ -7,9 +7,9 @@ from midstream.engine.placements.placing import Said
 from midstream.engine.placements.views import (
     AsideView,
     PlacementDetail,
+    PlacementVersionView,
     PlacementView,
     Preview,
-    VersionView,
     document_of,
     origin_of,
 )
@@ -81,8 +81,10 @@ class FakePlacing:
         said = (None, None, None) if last is None else (last.version, last.author, last.log_time_ms)
         return PlacementView(name, "fake", [], [], [], 20, 50, origin, origin == "api" and name in OWN, *said)
 
-    def _told(self, rows: list[PlacementVersion]) -> list[VersionView]:
+    def _told(self, rows: list[PlacementVersion]) -> list[PlacementVersionView]:
         return [
-            VersionView(each.version, each.author, each.note, 1_000, "", each.sha256, document_of(each.content))
+            PlacementVersionView(
+                each.version, each.author, each.note, 1_000, "", each.sha256, document_of(each.content)
+            )
             for each in rows
         ]

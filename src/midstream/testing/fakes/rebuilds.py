@@ -12,7 +12,7 @@ from midstream.app.opening import config_of, open_running
 from midstream.core.types import LogPosition
 from midstream.engine.child_process import Ended, Notify, Pace, nobody
 from midstream.engine.ingest.log_reader import catch_up
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.types import RebuildView
 from midstream.state.fold import Fold
 from midstream.testing.patience import PATIENCE_S
@@ -35,10 +35,12 @@ def write_config(folder: Path, text: str = "", limits: str = SMALL_LIMITS) -> No
     (folder / "midstream.toml").write_text(text + limits)
 
 
-def run_folder(folder: Path, work: Callable[[Running], Awaitable[None]], *, may_serve_before: bool = False) -> Running:
+def run_folder(
+    folder: Path, work: Callable[[Instance], Awaitable[None]], *, may_serve_before: bool = False
+) -> Instance:
     """Open a folder, do the work, close it; return what was open."""
 
-    async def main() -> Running:
+    async def main() -> Instance:
         running = open_running(folder, config_of(folder), may_serve_before=may_serve_before)
         await running.start()
         try:
@@ -50,7 +52,7 @@ def run_folder(folder: Path, work: Callable[[Running], Awaitable[None]], *, may_
     return asyncio.run(main())
 
 
-async def rebuilt(running: Running) -> RebuildView:
+async def rebuilt(running: Instance) -> RebuildView:
     """Wait until a rebuild is over.
 
     Raises:
@@ -62,7 +64,7 @@ async def rebuilt(running: Running) -> RebuildView:
     return running.rebuilder.view()
 
 
-def digest_anew(running: Running) -> str:
+def digest_anew(running: Instance) -> str:
     """Return the digest of the whole log, folded from its first event under what is in service."""
     fold = Fold(running.service.settings, running.engine.fold.dropped)
     log = running.engine.log

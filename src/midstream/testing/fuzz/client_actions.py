@@ -12,11 +12,11 @@ from midstream.serving.events.ingest import EventsAnswer, Result
 from midstream.serving.http.problems import CommitTooSlow
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import STRICT_FILTER
-from midstream.testing.fuzz.ledger import Answered, Broken
+from midstream.testing.fuzz.ledger import Broken, ServedSlate
 from midstream.testing.fuzz.process import Process
-from midstream.testing.fuzz.streams import Body, BrokenOff, Streamed
-from midstream.testing.fuzz.traffic import Batch, Traffic
-from midstream.testing.fuzz.world import Unreachable, World
+from midstream.testing.fuzz.streams import BrokenOff, StreamBody, Streamed
+from midstream.testing.fuzz.traffic import Traffic, TrafficBatch
+from midstream.testing.fuzz.world import FuzzWorld, Unreachable
 
 FILTERS = ("item.price < 30", 'item.category == "hats"', "item.fresh", STRICT_FILTER)
 DOUBTFUL_MAX = 20
@@ -30,14 +30,14 @@ SENT_MAX = 50
 class Client:
     """Sends events and asks for slates; remembers what it was told, and sends again what it is in doubt about."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: FuzzWorld, number: int) -> None:
         """Begin with nothing sent."""
         self.world = world
         self.number = number
         self.dice = Dice(world.seed, 100 + number)
         self.traffic = Traffic(number, self.dice, lambda: int(world.wall()))
-        self.doubtful: list[Batch] = []
-        self.sent: list[Batch] = []
+        self.doubtful: list[TrafficBatch] = []
+        self.sent: list[TrafficBatch] = []
         self.position = LogPosition(0)
         """Highest log position that was named to this client."""
 
@@ -66,7 +66,7 @@ class Client:
                 message = f"client {self.number} cannot get rid of its events though all is well"
                 raise Broken(message)
 
-    async def send(self, batch: Batch, patience_s: float | None = None) -> None:
+    async def send(self, batch: TrafficBatch, patience_s: float | None = None) -> None:
         """Send a batch, for the first time or again."""
         if not batch.is_noted:
             batch.is_noted = True
@@ -88,7 +88,7 @@ class Client:
         else:
             self.note_answer(batch, answer, position)
 
-    def note_answer(self, batch: Batch, answer: EventsAnswer, position: LogPosition) -> None:
+    def note_answer(self, batch: TrafficBatch, answer: EventsAnswer, position: LogPosition) -> None:
         """Keep what was acknowledged."""
         self.world.note(f"  {answer.recorded} recorded, {answer.duplicates} twice, at {position}")
         self.world.met["duplicates"] += answer.duplicates
@@ -100,13 +100,13 @@ class Client:
         self.position = max(self.position, position)
         self.world.ledger.note_answer(batch, answer, position)
 
-    async def stream(self, batch: Batch, *, is_cut: bool) -> None:
+    async def stream(self, batch: TrafficBatch, *, is_cut: bool) -> None:
         """Send a batch as a stream, which may break off anywhere: what was recorded before that stays."""
         batch.is_noted = True
         self.world.ledger.note_sent(batch)
         self.sent = [*self.sent[-SENT_MAX:], batch]
         content = batch.lines()
-        body = Body(content, 64 + self.dice.few(4_000), self.dice.below(len(content)) if is_cut else None)
+        body = StreamBody(content, 64 + self.dice.few(4_000), self.dice.below(len(content)) if is_cut else None)
         try:
             told = await self.world.ask(lambda process: process.stream(body, batch.noun))
         except Unreachable:
@@ -116,7 +116,7 @@ class Client:
         if not batch.acknowledged and not batch.is_bad:
             self.doubtful.append(batch)
 
-    def note_streamed(self, batch: Batch, told: Streamed, *, is_cut: bool) -> None:
+    def note_streamed(self, batch: TrafficBatch, told: Streamed, *, is_cut: bool) -> None:
         """Keep what was acknowledged of a stream, and check that the rest is missing for a reason."""
         failure = type(told.failure).__name__ if told.failure is not None else "whole"
         self.world.note(f"  {len(told.results)} of {len(batch.events)} events: {failure}")
@@ -155,7 +155,7 @@ class Client:
         self.world.met[f"slate: {slate['tier']}"] += 1
         self.world.met["slate: empty"] += not items
         self.world.met["own writes not seen in time"] += slate.get("read_your_writes") is False
-        found = Answered(
+        found = ServedSlate(
             slate["request_id"], slate["position"], question, items, slate["fold_version"], slate["generation"]
         )
         self.world.ledger.answers.append(found)
@@ -369,32 +369,32 @@ async def look_up(client: Client) -> None:
         client.world.note(f"  nothing read: {type(error).__name__}")
 
 
-class Act(NamedTuple):
+class ClientAction(NamedTuple):
     """One thing that a client may do."""
 
     weight: float
     run: Callable[[Client], Awaitable[None]]
 
 
-ACTS: Mapping[str, Act] = {
-    "acts": Act(10.0, send_acts),
-    "outcomes": Act(2.5, send_outcomes),
-    "changes": Act(4.0, send_changes),
-    "bad": Act(1.0, send_bad),
-    "again": Act(2.0, send_again),
-    "twice": Act(1.5, send_twice),
-    "other content": Act(0.7, send_other_content),
-    "impatient": Act(1.0, send_impatiently),
-    "burst": Act(0.4, burst),
-    "ask": Act(6.0, ask),
-    "ask many": Act(0.7, ask_many),
-    "write and ask": Act(4.0, write_and_ask),
-    "ask with events": Act(2.0, ask_with_events),
-    "stream": Act(0.5, stream),
-    "letters": Act(0.7, send_letters),
-    "merge": Act(0.7, merge),
-    "erase": Act(0.3, erase),
-    "look up": Act(1.0, look_up),
+ACTS: Mapping[str, ClientAction] = {
+    "acts": ClientAction(10.0, send_acts),
+    "outcomes": ClientAction(2.5, send_outcomes),
+    "changes": ClientAction(4.0, send_changes),
+    "bad": ClientAction(1.0, send_bad),
+    "again": ClientAction(2.0, send_again),
+    "twice": ClientAction(1.5, send_twice),
+    "other content": ClientAction(0.7, send_other_content),
+    "impatient": ClientAction(1.0, send_impatiently),
+    "burst": ClientAction(0.4, burst),
+    "ask": ClientAction(6.0, ask),
+    "ask many": ClientAction(0.7, ask_many),
+    "write and ask": ClientAction(4.0, write_and_ask),
+    "ask with events": ClientAction(2.0, ask_with_events),
+    "stream": ClientAction(0.5, stream),
+    "letters": ClientAction(0.7, send_letters),
+    "merge": ClientAction(0.7, merge),
+    "erase": ClientAction(0.3, erase),
+    "look up": ClientAction(1.0, look_up),
 }
 
 

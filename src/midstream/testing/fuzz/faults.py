@@ -13,7 +13,7 @@ from midstream.testing.fuzz.ledger import Broken
 from midstream.testing.fuzz.process import Process
 from midstream.testing.fuzz.traffic import USERS
 from midstream.testing.fuzz.weather import Spell
-from midstream.testing.fuzz.world import Unreachable, World
+from midstream.testing.fuzz.world import FuzzWorld, Unreachable
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
@@ -36,7 +36,7 @@ _AWAITS_MAX = 12
 class Operator:
     """Does to the world what nobody wants, until the run has no steps left."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: FuzzWorld) -> None:
         """Begin with everything well."""
         self.world = world
         self.dice = Dice(world.seed, 50)

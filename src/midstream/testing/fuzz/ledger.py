@@ -13,7 +13,7 @@ from midstream.ranking.plan import Plan
 from midstream.serving.events.ingest import EventsAnswer
 from midstream.state.ids.compacted_items import Dropped
 from midstream.state.settings import FoldSettings
-from midstream.testing.fuzz.traffic import Batch, Face, rows_of
+from midstream.testing.fuzz.traffic import Face, TrafficBatch, rows_of
 
 
 class Broken(MidstreamError):
@@ -21,7 +21,7 @@ class Broken(MidstreamError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ServedSlate:
     """A slate that went out."""
 
     request_id: str
@@ -69,7 +69,7 @@ class Ledger:
     whole: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
     """Rows that stand side by side in the log, or none of them is there."""
     forgotten: list[Forgotten] = field(default_factory=list[Forgotten])
-    answers: list[Answered] = field(default_factory=list[Answered])
+    answers: list[ServedSlate] = field(default_factory=list[ServedSlate])
     marks: list[Mark] = field(default_factory=list[Mark])
     services: dict[str, tuple[FoldSettings, Dropped]] = field(default_factory=dict[str, tuple[FoldSettings, Dropped]])
     """Fold version to what decides such a state."""
@@ -78,7 +78,7 @@ class Ledger:
     durable: LogPosition = field(default=LogPosition(0))
     """An end of the log that somebody saw: nothing before it may ever go."""
 
-    def note_sent(self, batch: Batch) -> None:
+    def note_sent(self, batch: TrafficBatch) -> None:
         """Write down what is about to be sent for the first time."""
         rows = [row for event in batch.events for row in rows_of(event)]
         for row_id, face in rows:
@@ -90,7 +90,7 @@ class Ledger:
         if batch.is_whole and len(ids) > 1:
             self.whole.append(ids)
 
-    def note_answer(self, batch: Batch, answer: EventsAnswer, position: LogPosition) -> None:
+    def note_answer(self, batch: TrafficBatch, answer: EventsAnswer, position: LogPosition) -> None:
         """Write down what was acknowledged, and check that every event has an outcome."""
         batch.acknowledged = True
         if batch.broken is not None:

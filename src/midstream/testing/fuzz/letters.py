@@ -11,14 +11,14 @@ from midstream.engine.erasure.log_rewrite import Receipt
 from midstream.testing.fuzz.ledger import Broken, Forgotten
 
 
-class Line(NamedTuple):
+class LetterLine(NamedTuple):
     """One line of the files."""
 
     number: int
     text: str
 
 
-def lines_of(path: Path) -> Iterator[Line]:
+def lines_of(path: Path) -> Iterator[LetterLine]:
     """Yield what the file, the older one and what a rewrite left say of letters, those included that are gone."""
     for each in sorted(path.parent.glob(f"{path.name}*")):
         for line in each.read_bytes().splitlines():
@@ -27,7 +27,7 @@ def lines_of(path: Path) -> Iterator[Line]:
             except ValueError:  # half a line
                 continue
             if isinstance(told, dict) and "number" in told:
-                yield Line(told["number"], line.decode())
+                yield LetterLine(told["number"], line.decode())
 
 
 def last_number(path: Path) -> int:

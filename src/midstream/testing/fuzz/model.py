@@ -26,7 +26,7 @@ _NEVER = -(1 << 62)
 Identity: TypeAlias = str | tuple[object, ...] | None
 
 
-class Seen:
+class SeenIds:
     """Ids of the newest events: at most so many, and none older than 24 h of log time."""
 
     def __init__(self, ids_max: int) -> None:
@@ -111,7 +111,7 @@ class Sold:
                 self.fields[name] = (time_ms, value)
 
 
-class Model:
+class ExpectedState:
     """Catalogue, users and who touched what, after the events so far."""
 
     def __init__(self, settings: FoldSettings, dropped: Dropped) -> None:
@@ -133,7 +133,7 @@ class Model:
         self._erased: dict[int, int] = {}
         """Hash of a user id to the log time at which it was erased last."""
         self._key = settings.hash_key()
-        self._seen = Seen(settings.limits.event_ids_max)
+        self._seen = SeenIds(settings.limits.event_ids_max)
         self._actions = frozenset(settings.types)
         self._users_max = settings.limits.users_max
         self._dropped = frozenset(dropped.item_hash.tolist())

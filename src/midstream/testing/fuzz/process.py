@@ -19,15 +19,15 @@ from midstream.core.errors import DiskFull, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
-from midstream.engine.instance import Running
+from midstream.engine.instance import Instance
 from midstream.engine.pending_erasures import DAY_MS
 from midstream.engine.tokens import parse_position
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept
-from midstream.serving.admin.catalogue import Noun
+from midstream.serving.admin.catalogue import CatalogueSubject
 from midstream.serving.events.dead_letter_retry import Retried, retry
-from midstream.serving.events.ingest import EventsAnswer, How, Ingest
+from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.recommendations import Recommendations, recording
 from midstream.testing.dice import Dice
@@ -35,7 +35,7 @@ from midstream.testing.fuzz.conditions import IDS_FEW, KEEP
 from midstream.testing.fuzz.disk import Machine, PowerOut, SimulatedDisk
 from midstream.testing.fuzz.ledger import Broken, Forgotten, Ledger
 from midstream.testing.fuzz.letters import last_number
-from midstream.testing.fuzz.streams import Body, Streamed, stream
+from midstream.testing.fuzz.streams import StreamBody, Streamed, stream
 from midstream.testing.fuzz.weather import Spell, WallClock
 from midstream.testing.fuzz.writer import SimulatedWriter
 from midstream.testing.virtual_loop import VirtualLoop
@@ -43,7 +43,7 @@ from midstream.testing.virtual_loop import VirtualLoop
 T = TypeVar("T")
 Tasks = dict["asyncio.Task[Any]", None]
 _OWNER: ContextVar[Tasks] = ContextVar("tasks of the process that runs")
-_EVERY = How(all_results=True)
+_EVERY = IngestOptions(all_results=True)
 _ERASE_MS = UsersSection().erase_days_max * DAY_MS
 LETTERS_BYTES_MAX = 5_000
 """Of one of the two files: about ten letters, so that some are dropped in a run."""
@@ -91,7 +91,7 @@ class Process:
         self._forgotten = ledger.forgotten
         self._plans = ledger.plans
         self._entropy = Dice(ground.number, 7, 7)
-        self._running: Running | None = None
+        self._running: Instance | None = None
         self._letters: DeadLetters | None = None
         self._ingest: Ingest | None = None
         self._recommendations: Recommendations | None = None
@@ -99,7 +99,7 @@ class Process:
         """End of the log when a sync failed: nothing behind it may be acknowledged by this process."""
 
     @property
-    def running(self) -> Running:
+    def running(self) -> Instance:
         """What was opened."""
         if self._running is None:
             message = "the process is not started"
@@ -206,7 +206,7 @@ class Process:
         self._check_recorded(position if answer.recorded else LogPosition(0))
         return answer, position
 
-    async def stream(self, body: Body, noun: Noun | None) -> Streamed:
+    async def stream(self, body: StreamBody, noun: CatalogueSubject | None) -> Streamed:
         """Record a stream of events, of ``noun`` alone if there is one.
 
         Raises:

@@ -18,7 +18,7 @@ from midstream.engine.erasure.redaction import NEUTRAL
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, concat, event_at
 from midstream.events.segments.segment_reader import SegmentReader
-from midstream.features.as_of import Cursor, Question, as_of
+from midstream.features.as_of import FoldCursor, PointInTimeQuestion, as_of
 from midstream.features.parity import Parity, comparable
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.plan import Plan
@@ -28,18 +28,18 @@ from midstream.state.fold import Fold
 from midstream.testing.dice import Dice
 from midstream.testing.fuzz.conditions import STRICT_FILTER
 from midstream.testing.fuzz.joined import check_forgotten, check_join
-from midstream.testing.fuzz.ledger import Answered, Broken, Ledger, Mark
+from midstream.testing.fuzz.ledger import Broken, Ledger, Mark, ServedSlate
 from midstream.testing.fuzz.letters import check_letters
-from midstream.testing.fuzz.model import Model, Seen, Sold
+from midstream.testing.fuzz.model import ExpectedState, SeenIds, Sold
 from midstream.testing.fuzz.traffic import USERS, face_of
-from midstream.testing.fuzz.world import World
+from midstream.testing.fuzz.world import FuzzWorld
 
 CUT_MAX = 40
 """Events in the largest batch of the second reading."""
 _OF_A_LETTER = "dead-letter:"
 
 
-async def prove(world: World, end: LogPosition) -> None:
+async def prove(world: FuzzWorld, end: LogPosition) -> None:
     """Check the log of ``world``, which ends at ``end``, against its ledger.
 
     Raises:
@@ -85,7 +85,7 @@ def check_times(events: Sequence[Event]) -> None:
 
 def check_copies(events: Sequence[Event], ids_max: int) -> None:
     """No event stands in the log twice while its id is remembered."""
-    seen = Seen(ids_max)
+    seen = SeenIds(ids_max)
     for position, event in enumerate(events):
         if not seen.is_new(event):
             raise Broken(f"a second copy of {event.event_id or event!r} stands at {position}")
@@ -139,14 +139,14 @@ class _Reading:
         self._log = log
         self._dice = dice
         self._fold = Fold(settings, dropped)
-        self._cursor = Cursor(self._fold, [(LogPosition(0), log.batch)])
+        self._cursor = FoldCursor(self._fold, [(LogPosition(0), log.batch)])
         self.met: Counter[str] = Counter()
         """What was compared, and how often."""
-        self._model = Model(settings, dropped)
+        self._model = ExpectedState(settings, dropped)
         self._plans = ledger.plans
         self._accepts = settings.unknown_items == "accept"
         self._marks: defaultdict[int, list[Mark]] = defaultdict(list)
-        self._answers: defaultdict[int, list[Answered]] = defaultdict(list)
+        self._answers: defaultdict[int, list[ServedSlate]] = defaultdict(list)
         self._records: defaultdict[int, list[tuple[ServedRecord, bytes]]] = defaultdict(list)
         self._kept: dict[str, ServedRecord] = {}
         for mark in ledger.marks:
@@ -226,7 +226,7 @@ class _Reading:
         if record.features is None:
             return
         block = plan.declared.block(comparable(plan.declared))
-        question = Question(record.query, tuple(item.id for item in record.items), record.log_position)
+        question = PointInTimeQuestion(record.query, tuple(item.id for item in record.items), record.log_position)
         parity = Parity()
         for answer in as_of(self._cursor, [question], block.read, plan.models):
             compare(parity, record, answer, block.names)
@@ -235,7 +235,7 @@ class _Reading:
             raise Broken(f"at {record.log_position} features were not as they are read as of then: {worst}")
         self.met["values as of then"] += parity.compared
 
-    def _check_answer(self, answer: Answered) -> None:
+    def _check_answer(self, answer: ServedSlate) -> None:
         """A slate holds nothing that may not be served, and something where anything may."""
         record = self._kept.get(answer.request_id)
         if record is not None and tuple(item.id for item in record.items) != answer.items:

@@ -18,7 +18,7 @@ from midstream.testing.fuzz.client_actions import ACTS, Client, is_well
 from midstream.testing.fuzz.conditions import drawn
 from midstream.testing.fuzz.faults import TURNS, Operator
 from midstream.testing.fuzz.proof import prove
-from midstream.testing.fuzz.world import World
+from midstream.testing.fuzz.world import FuzzWorld
 from midstream.testing.virtual_loop import Stuck, VirtualLoop, only_virtual
 
 STEPS = 100
@@ -73,7 +73,7 @@ def run(seed: int, steps: int = STEPS) -> Verdict:
     loop = VirtualLoop(lambda: dice.between(0.0001, 0.005))
     folder = Path(tempfile.mkdtemp(prefix="midstream-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
     names = ({name: act.weight for name, act in ACTS.items()}, {name: turn.weight for name, turn in TURNS.items()})
-    world = World(seed, steps, drawn(Dice(seed, 0), *names), folder, loop)
+    world = FuzzWorld(seed, steps, drawn(Dice(seed, 0), *names), folder, loop)
     failure = ""
     try:
         with _Named(seed, steps), only_virtual(loop), _small(), _stand_ins(world):
@@ -102,14 +102,14 @@ def shrunk(verdict: Verdict) -> Verdict:
     return best
 
 
-async def _live(world: World) -> None:
+async def _live(world: FuzzWorld) -> None:
     async with asyncio.TaskGroup() as group:
         supervisor = group.create_task(world.supervise())
         await _drive(world)
         supervisor.cancel()
 
 
-async def _drive(world: World) -> None:
+async def _drive(world: FuzzWorld) -> None:
     """Open the shop, let everybody act, heal, see that all is well, and prove what was told."""
     clients = [Client(world, number) for number in range(world.conditions.clients)]
     operator = Operator(world)
@@ -158,7 +158,7 @@ def _small() -> Generator[None]:
 
 
 @contextmanager
-def _stand_ins(world: World) -> Generator[None]:
+def _stand_ins(world: FuzzWorld) -> Generator[None]:
     """Put children without processes in the place of real ones, and simulated disks where the engine makes its own."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(child_process, "run", Children(Dice(world.seed, 5)).run))

@@ -12,9 +12,9 @@ from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.types import Outcome
 from midstream.events.pieces import Piece, line_pieces
-from midstream.serving.admin.catalogue import Noun, as_lines
+from midstream.serving.admin.catalogue import CatalogueSubject, as_lines
 from midstream.serving.events.bulk import IN_FLIGHT_MAX
-from midstream.serving.events.ingest import Ingest, Result, Settled, counts_of
+from midstream.serving.events.ingest import Ingest, RecordedBatch, Result, counts_of
 from midstream.testing.fuzz.ledger import Broken
 
 
@@ -22,7 +22,7 @@ class BrokenOff(MidstreamError):
     """The client went away in the middle of a body."""
 
 
-class Body:
+class StreamBody:
     """The bytes of a stream as they arrive."""
 
     def __init__(self, content: bytes, block_bytes: int, ends_at: int | None = None) -> None:
@@ -53,7 +53,9 @@ class Streamed(NamedTuple):
     """Why the rest was not settled; None = there is none."""
 
 
-async def stream(ingest: Ingest, body: Body, noun: Noun | None, delay_s: Callable[[], float]) -> Streamed:
+async def stream(
+    ingest: Ingest, body: StreamBody, noun: CatalogueSubject | None, delay_s: Callable[[], float]
+) -> Streamed:
     """Record the events of a stream.
 
     Args:
@@ -91,7 +93,7 @@ async def stream(ingest: Ingest, body: Body, noun: Noun | None, delay_s: Callabl
     return told._replace(failure=failure)
 
 
-def _results(piece: Piece, settled: Settled) -> list[tuple[LogPosition, Result]]:
+def _results(piece: Piece, settled: RecordedBatch) -> list[tuple[LogPosition, Result]]:
     """Return what became of each event of a piece, numbered as in the stream."""
     taken, outcome = settled.taken, settled.outcome
     names = dict.fromkeys(range(taken.event_count), "duplicate")

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event
-from midstream.serving.admin.catalogue import ITEM, USER, Noun
+from midstream.serving.admin.catalogue import ITEM, USER, CatalogueSubject
 from midstream.testing.dice import Dice
 
 Face: TypeAlias = tuple[str, str, str, str]
@@ -25,7 +25,7 @@ _OPERATIONS = {Operation.PUT: "put", Operation.PATCH: "patch", Operation.DELETE:
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
+class TrafficBatch:
     """One request's events."""
 
     events: list[SentEvent]
@@ -37,7 +37,7 @@ class Batch:
     """How it is written down: a list, an object of events, or lines."""
     broken: bytes | None = None
     """Instead of events: a body that nobody can read."""
-    noun: Noun | None = None
+    noun: CatalogueSubject | None = None
     """Of the route for many items or users that takes it as a stream; None = the one for events."""
     is_noted: bool = False
     """It was sent at least once."""
@@ -85,11 +85,11 @@ class Traffic:
         self._session += self.dice.chance(0.1)
         return f"s{self.number}-{self._session}"
 
-    def acts(self, count: int) -> Batch:
+    def acts(self, count: int) -> TrafficBatch:
         """Return interactions and impressions."""
-        return Batch([self._act() for _ in range(count)], form=self.dice.below(3), is_whole=True)
+        return TrafficBatch([self._act() for _ in range(count)], form=self.dice.below(3), is_whole=True)
 
-    def outcomes(self, count: int) -> Batch:
+    def outcomes(self, count: int) -> TrafficBatch:
         """Return what followed a slate, mostly one of the last: items of it were seen, some were acted on."""
         request_id, items = self.request_ids[-1 - self.dice.few(len(self.request_ids))]
         seen = [self._seen(request_id, item) for item in items[:count]]
@@ -97,33 +97,33 @@ class Traffic:
         for act in acts:
             if items and "items" not in act:
                 act["item_id"] = self.dice.choice(items)
-        return Batch([*seen, *acts], form=self.dice.below(3), is_whole=True)
+        return TrafficBatch([*seen, *acts], form=self.dice.below(3), is_whole=True)
 
-    def changes(self, count: int) -> Batch:
+    def changes(self, count: int) -> TrafficBatch:
         """Return changes of the catalogue and of profiles."""
         make = (self._item_change, self._item_change, self._item_change, self._user_change)
-        return Batch([self.dice.choice(make)() for _ in range(count)], is_whole=True)
+        return TrafficBatch([self.dice.choice(make)() for _ in range(count)], is_whole=True)
 
-    def merge(self) -> Batch:
+    def merge(self) -> TrafficBatch:
         """Return an event that makes two users one."""
         event = self._begun("user")
         event |= {"user_id": self.user(), "operation": "merge", "attributes": {"from": self.user()}}
-        return Batch([event], is_whole=True)
+        return TrafficBatch([event], is_whole=True)
 
-    def opening(self) -> Batch:
+    def opening(self) -> TrafficBatch:
         """Return the catalogue as a shop begins with it."""
-        return Batch([self._item_change(f"i{n}", Operation.PUT) for n in range(0, ITEMS, 2)], is_whole=True)
+        return TrafficBatch([self._item_change(f"i{n}", Operation.PUT) for n in range(0, ITEMS, 2)], is_whole=True)
 
-    def stream(self, count: int) -> Batch:
+    def stream(self, count: int) -> TrafficBatch:
         """Return acts, or changes of items or of profiles alone; some of them cannot be used now and then."""
         makes = ((None, self._act), (ITEM, self._item_change), (USER, self._user_change))
         noun, make = self.dice.choice(makes)
-        batch = Batch([make() for _ in range(count)], is_bad=self.dice.chance(0.3), noun=noun)
+        batch = TrafficBatch([make() for _ in range(count)], is_bad=self.dice.chance(0.3), noun=noun)
         if batch.is_bad:
             self.dice.choice(batch.events).update(self.dice.choice(_MISTAKES))
         return batch
 
-    def bad(self, count: int) -> Batch:
+    def bad(self, count: int) -> TrafficBatch:
         """Return events of which some, or the body as a whole, cannot be used."""
         batch = self.acts(count)
         batch.is_bad, batch.is_whole = True, False

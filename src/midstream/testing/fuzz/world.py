@@ -39,7 +39,7 @@ class Unreachable(Exception):
     """No answer came: nothing is known of what was asked."""
 
 
-class World:
+class FuzzWorld:
     """Everything that one seed decides."""
 
     def __init__(self, seed: int, steps: int, conditions: Conditions, folder: Path, loop: VirtualLoop) -> None:

@@ -11,32 +11,32 @@ from concurrent.futures import Future
 from midstream.core.errors import AppendFailed
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock
-from midstream.engine.ingest.writer import Entry, Writer, Written
+from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
 from midstream.state.structures.hashing import IdKey
 
 
-class SimulatedWriter(Writer):
+class SimulatedWriter(LogWriter):
     """Writes a frame when time has come for it."""
 
     def __init__(
         self,
-        *told: *tuple[EventLog, Clock, Callable[[], float], Callable[[Written], None], IdKey],
+        *told: *tuple[EventLog, Clock, Callable[[], float], Callable[[WrittenFrame], None], IdKey],
         delay_s: Callable[[], float],
         keeps_event_time: bool,
     ) -> None:
         """Take what the writer takes; ``delay_s`` says how long the next step takes, and raises in a dead process."""
         super().__init__(*told, keeps_event_time=keeps_event_time)
         self._delay_s = delay_s
-        self._hand: tuple[Entry, ...] = ()
+        self._hand: tuple[QueueEntry, ...] = ()
         """Taken and not written."""
-        self._written: Written | None = None
+        self._written: WrittenFrame | None = None
         """Written and not handed back."""
         self._is_busy = False
 
     def start(self) -> None:
         """There is no thread to start."""
 
-    def submit(self, *entries: Entry) -> None:
+    def submit(self, *entries: QueueEntry) -> None:
         """Queue entries, as the writer does."""
         super().submit(*entries)
         self._arm()
@@ -93,7 +93,7 @@ class SimulatedWriter(Writer):
         else:
             self._hand = self._take()
 
-    def _write(self, entries: tuple[Entry, ...]) -> None:
+    def _write(self, entries: tuple[QueueEntry, ...]) -> None:
         is_done = False
         try:
             self._written = self._append(entries)
