@@ -576,3 +576,24 @@ def test_a_public_class_name_has_one_meaning(tmp_path: Path):
     for name in ("one", "other"):
         (tmp_path / f"{name}.py").write_text("class Order: ...\nclass _Order: ...\n")
     assert shared_names(tmp_path) == {"Order": ["one.py", "other.py"]}
+
+
+QUESTION_WORDS = frozenset(
+    "Are How Is What When Where Whether Which Who Whoever Why".split()  # a noun phrase names the pattern instead
+)
+
+
+def riddles(package: Path) -> list[str]:
+    """Modules whose docstring begins with a question instead of the name of what stands there."""
+    docs = {path: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in package.rglob("*.py")}
+    return sorted(
+        path.relative_to(package).as_posix() for path, doc in docs.items() if doc.split(" ")[0] in QUESTION_WORDS
+    )
+
+
+def test_a_module_says_first_what_it_is(tmp_path: Path):
+    """The first words of its docstring are a noun phrase."""
+    assert riddles(PACKAGE) == []
+    (tmp_path / "turns.py").write_text('"""Which events are folded when."""\n')
+    (tmp_path / "fold_scheduler.py").write_text('"""Scheduler of folds."""\n')
+    assert riddles(tmp_path) == ["turns.py"]

@@ -1,4 +1,4 @@
-"""What of a running engine is watched: features of what it serves, against what they were in training; its clock."""
+"""Drift watch of a running engine: served feature values against those of training, and the wall clock."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where the server of a data folder listens: a small file beside the lock, while it runs.
+"""Address file of a data folder's server: a small file beside the lock, while the server runs.
 
 So ``midstream import`` in another terminal finds the server that has the folder open and sends through it. Only who
 holds the folder's lock writes it or takes it away. A server that was killed leaves it behind, and then the address may

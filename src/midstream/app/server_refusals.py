@@ -1,4 +1,4 @@
-"""What a server says that refused a request of ours: its problem document, as errors and texts of this process."""
+"""Problem documents of a server that refused a request, as errors and texts of this process."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

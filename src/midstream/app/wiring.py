@@ -1,4 +1,4 @@
-"""What runs, and in what order. With ``app.config`` the only module that names concrete classes."""
+"""Composition root: the components that run, in their order. With ``app.config`` it alone names concrete classes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

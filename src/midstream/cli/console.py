@@ -1,4 +1,4 @@
-"""What all commands share: the options that several have, and how something is printed.
+"""Console of all commands: options that several have, tables, numbers and the way they are printed.
 
 Results go to standard output, words about them to standard error, so that a pipe gets results alone. Where standard
 output is no terminal rich leaves colours out.

@@ -1,4 +1,4 @@
-"""What a part must be to take part: eight Protocols (a ninth needs a decision record), three rules.
+"""Protocols of components: eight of them (a ninth needs a decision record), and three rules for all.
 
 1. A component holds options, never state: it is a frozen value that the configuration decodes into, and
    everything else is an argument. So one object serves, reruns a logged request, backfills and trains.

@@ -1,4 +1,4 @@
-"""What a value may be, in words, from the type that it is decoded into: for the right of a fault."""
+"""Descriptions of a type's allowed values, for error messages."""
 
 import types
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin

@@ -1,4 +1,4 @@
-"""What a configuration decides while the engine runs. It is replaced as a whole, in one turn with the state."""
+"""Active configuration of an engine. It is replaced as a whole, in one turn with the state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

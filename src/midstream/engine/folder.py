@@ -1,4 +1,4 @@
-"""What lies where in a data folder.
+"""Layout of a data folder: the path of each of its files.
 
 A rewrite of history writes a whole log into a folder of its own, ``log-1`` beside ``log``, and its ``log.json`` last,
 with a higher generation. From then on that is the log; what it replaced is removed when nobody reads it any more.

@@ -1,4 +1,4 @@
-"""What is still to be done of erasures: at once a user is gone from the state, within days from every file."""
+"""Pending erasures: users who are gone from the state, and by when they must be gone from every file."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass

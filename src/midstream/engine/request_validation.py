@@ -1,4 +1,4 @@
-"""What a Python caller asks, checked as HTTP checks a body: what has no such form is refused, not guessed at.
+"""Validation of requests of the Python API, by the rules of HTTP bodies: nothing is guessed at.
 
 Tuples and arrays are lists, sets too where order does not count; NumPy's numbers and texts are taken for what they
 mean. A text is no list: its letters would pass for ids.

@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out of it, for HTTP and for the Python API alike."""
+"""Inputs and outputs of the engine, for HTTP and for the Python API alike."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What decides which figures a report can be compared with, in words: every report says it."""
+"""Comparability of figures: the choices of protocol that decide it, in words that every report prints."""
 
 
 def stated(*, last_item_allowed: bool, validation_learned: bool | None) -> str:

@@ -1,4 +1,4 @@
-"""What learning on is worth: one method with a frozen state, one that learns now and then, one that always does.
+"""Value of online learning: one method with a frozen state, with periodic updates, and with every update.
 
 The second half of the acts is asked about, in windows of equally many questions. *Frozen*: the state knows the first
 half alone. *Rolling*: it learns at the begin of each window all that came before. *Test then learn*: it learns each act

@@ -1,4 +1,4 @@
-"""What several sources propose for many questions, kept so that any blend of them can be judged without asking again.
+"""Recorded proposals of several sources for many questions: any blend of them is judged without asking again.
 
 Asking a source takes a hundred times as long as weighing its answer. So every question is put to every source once,
 and a blend is then one pass over the places: the sum that ``ranking.scorers.blend`` makes, for all questions at once.

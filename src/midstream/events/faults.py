@@ -1,4 +1,4 @@
-"""What is wrong with an event, in words: where it is, what came, what would be right.
+"""Faults of an event in words: where each is, what came, what would be right.
 
 msgspec says in its own words why it refused. Here the place is found again in the event read loosely, so that every
 reason is said in the same four parts, shows what came, and names the nearest field that exists. Only what failed pays.

@@ -1,4 +1,4 @@
-"""What a kernel asks of bytes that should be text: are they UTF-8, how many characters, is it a time.
+"""Text kernels: whether bytes are UTF-8, how many characters they have, whether they are a time.
 
 Each function gives the answer that Python gives for the same bytes, or -1 for "ask Python": nothing is ever taken
 here that decoding in Python would refuse.

@@ -1,4 +1,4 @@
-"""What a context and the attributes of an item or user may hold, and their one form as bytes.
+"""Values of contexts and of attributes of items and users: the allowed types, and their one form as bytes.
 
 The form is compact JSON with sorted keys, so that the same content always gives the same bytes, whoever wrote it.
 """

@@ -1,4 +1,4 @@
-"""What a client may send, as typed values, and the terms on which it is taken.
+"""Wire types of events: the fields that a client may send, and the terms on which they are taken.
 
 The structs are the strict form that msgspec decodes into; what a type cannot state (which fields go together, what is
 finite, how long a text may be) is checked by ``rows``. Every field, limit and error is described in docs/events.md.

@@ -1,4 +1,4 @@
-"""What no single value of a declaration can say: names that must exist or differ, options that go together, bounds."""
+"""Constraints of feature declarations: references to names, uniqueness, combinations of options, bounds."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What is wrong with expressions beside one another: circles, and what grows too large."""
+"""Constraints between expressions of features: no circles, and a bound on their size."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

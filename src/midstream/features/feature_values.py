@@ -1,4 +1,4 @@
-"""What setting a feature's value from outside is: a change of the attribute or profile field that it reads.
+"""Values of features set from outside: each is a change of the attribute or profile field that the feature reads.
 
 So a set value is an event like any other: in the log, durable, exact as of any moment, erased with its user; the newest
 event time wins. What is computed has no field, and says what to do instead.

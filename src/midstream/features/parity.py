@@ -1,4 +1,4 @@
-"""Are the values that scorers saw those that the log gives? Values kept with served slates beside values as of then.
+"""Parity of features: values kept with served slates against values computed from the log as of the same moment.
 
 Both are made by the same code from the same log, so they are equal to the bit; where they are not, the state that
 served was not the one that training sees.

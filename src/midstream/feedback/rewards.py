@@ -1,4 +1,4 @@
-"""What a position of a slate was worth: the sum of the rewards of the actions that came on it, each once."""
+"""Reward of a slate position: the sum of the rewards of the actions that came on it, each once."""
 
 from collections.abc import Mapping
 

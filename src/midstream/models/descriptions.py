@@ -1,4 +1,4 @@
-"""What items are, as models of content read it: values of attributes, and words.
+"""Descriptions of items for content models: values of attributes, and words.
 
 A catalogue says more than a model can use. Values of categories, tags and truth values say what an item is by being the
 same as another's; texts do so by their words. Numbers and vectors are left out: that two prices are equal means little,

@@ -1,4 +1,4 @@
-"""What models learn from and what they are asked about: who acted on which items, in which order."""
+"""Histories: the training and query form of item models, users' acts on items in order."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which models there are, by the name that a command or a manifest has for them."""
+"""Kinds of models, by the name that a command or a manifest has for them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace

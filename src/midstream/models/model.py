@@ -1,4 +1,4 @@
-"""What a model is, to all that trains, judges, keeps and serves it: one of two things.
+"""Model protocols: a model scores items from a history, or rows of features.
 
 An *item model* turns a history into a score for every item it knows, so it proposes (``retrieval``). A *row model*
 turns rows of features into scores, so it ranks (``ranking``). Both are immutable once fitted, know arrays and no

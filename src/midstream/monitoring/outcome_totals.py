@@ -1,4 +1,4 @@
-"""What was served and what followed, as counters by placement, plan and tier, whose sums the state keeps.
+"""Outcome counters by placement, plan and tier, from the sums that the state keeps.
 
 Label values are names of the configuration, the first eight digits of its hash, and three tiers; the state bounds how
 many of these there are. Two plans whose hashes begin alike are one series.

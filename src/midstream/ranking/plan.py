@@ -1,4 +1,4 @@
-"""What answers a placement: one immutable value. Any change makes a new one and swaps one reference."""
+"""Plan of a placement: one immutable value. Any change makes a new one and swaps one reference."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What sources said to one user at one moment, so that equal ones are asked once for all slates of a page."""
+"""Source cache of one page: equal questions to a source are asked once for all of its slates."""
 
 from midstream.core.protocols import Source
 from midstream.core.types import Proposal

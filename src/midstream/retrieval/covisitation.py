@@ -1,4 +1,4 @@
-"""What is acted on in the same sessions as the items of this one, this request's own session included.
+"""Co-visitation source: items acted on in the same sessions as the items of this one, this request's own included.
 
 Reference: M. Deshpande, G. Karypis, "Item-Based Top-N Recommendation Algorithms", ACM TOIS 22(1), 2004.
 """

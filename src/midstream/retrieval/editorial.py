@@ -1,4 +1,4 @@
-"""What the shop puts forward itself."""
+"""Editorial source: items that the shop puts forward itself."""
 
 import msgspec
 import numpy as np

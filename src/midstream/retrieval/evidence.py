@@ -1,4 +1,4 @@
-"""Why a source proposed an item: which of the asker's own items led to it, or how much others act on it.
+"""Evidence of a proposal: the asker's own items that led to it, or how much others act on it.
 
 Evidence is an optional second method of a source, asked when somebody wants an explanation and never to answer. It is
 read from the same moment as the proposal, and says of each item at most three others, with the share of what was said

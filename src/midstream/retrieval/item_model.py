@@ -1,4 +1,4 @@
-"""What a fitted model says of what the user did up to the last click: one source for every kind of item model.
+"""Model source: a fitted item model of any kind, asked about the user's acts up to the last click.
 
 The model is of its training's time, the history it is asked about is of now: the user's last acts, the asking session
 and the request's own items, so it answers a click that came after it was trained, of a user it has never seen. A

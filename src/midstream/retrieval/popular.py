@@ -1,4 +1,4 @@
-"""What most people act on over a long time."""
+"""Popularity source: items that most people act on over a long time."""
 
 from collections.abc import Sequence
 

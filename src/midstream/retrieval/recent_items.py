@@ -1,4 +1,4 @@
-"""What is new in the catalogue: items that no other source can know, because hardly anyone has seen them yet."""
+"""Source of new catalogue items, which no other source can know because hardly anyone has seen them yet."""
 
 from collections.abc import Sequence
 

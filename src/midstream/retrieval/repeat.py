@@ -1,4 +1,4 @@
-"""What the user may want once more: to buy again, to watch again.
+"""Repeat-consumption source: items that the user may want once more, to buy or to watch again.
 
 An item's score is how often and how lately the user acted on it, each act counting half as much after ``half_life``:
 among what one person repeats, frequency says more than anything else, and next to it recency. An item that would come

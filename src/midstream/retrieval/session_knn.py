@@ -1,4 +1,4 @@
-"""What sessions like this one went on to: VMIS-kNN over the newest sessions, this request's own session included.
+"""Session-kNN source: VMIS-kNN over the newest sessions, this request's own session included.
 
 Reference: B. Kersbergen, O. Sprangers, S. Schelter, "Serenade: Low-Latency Session-Based Recommendation in
 e-Commerce at Scale", SIGMOD 2022.

@@ -1,4 +1,4 @@
-"""What most people act on now, and on demand what the asking user's segment acts on.
+"""Trending source: items that most people act on now, on demand only those of the asking user's segment.
 
 In a segment an item's share of the heat is estimated from its own heat there and, as if the segment had
 ``segment_prior`` of heat more, from the item's share of the whole shop's heat:

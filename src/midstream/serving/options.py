@@ -1,4 +1,4 @@
-"""What a server may be told: address, sizes, waits."""
+"""Options of a server: address, sizes, waits."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address

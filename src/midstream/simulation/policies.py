@@ -1,4 +1,4 @@
-"""What fills the pages of a simulated shop: the engine, and three policies that say how good it could and must be.
+"""Policies that fill the pages of a simulated shop: the engine, and three that bound how good it can be.
 
 A policy sees of a page what a shop knows: who asks, in which session, when. Only the oracle reads what is hidden.
 """

@@ -1,4 +1,4 @@
-"""What a simulated shop sells: products near the middle of their category, and new ones as time goes by.
+"""Catalogue of a simulated shop: products near the middle of their category, and new ones as time goes by.
 
 Where a product lies in the space of tastes is explained by what the catalogue says of it in part only: its category,
 then a little by its price and by the words of its title. The rest is hidden, as in life: only acts can tell it.

@@ -1,4 +1,4 @@
-"""Who visits a simulated shop: somebody with a hidden taste that drifts, and what such a person does in one visit.
+"""Visitors of a simulated shop: each has a hidden taste that drifts, and acts by it.
 
 Each visitor draws from a random stream of their own, so what one does never depends on how many others there are.
 """

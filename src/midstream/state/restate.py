@@ -1,4 +1,4 @@
-"""What is known of items, users, models and placements, said again as events, where those that said it are gone.
+"""Restatement of documents, aliases, promotions and placements as events, where the events that said them are gone.
 
 Events do not depend on the fold version, tables do. Documents are said as the fewest changes that make them, at their
 own times; merges and erasures that still matter are the events as they were. All stand in the order of their times,

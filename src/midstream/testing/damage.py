@@ -1,4 +1,4 @@
-"""What a disk does to files: one bit that is another, an end that is gone; each undone again."""
+"""Disk damage: one flipped bit, or an end that is gone; each undone again."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

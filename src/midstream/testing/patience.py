@@ -1,4 +1,4 @@
-"""How long a test waits for what other processes and threads do, before it says that they hang.
+"""Time-outs of tests: how long each waits for other processes and threads before it reports that they hang.
 
 Such a wait proves nothing of time: a machine that is busy is slow, and no test may fail for it. It only ends a run that
 would never end, so there is one maximum for all, and it is generous. What is promised of time is proven on a clock of

@@ -1,4 +1,4 @@
-"""What the state must be after some events, in plain Python dicts: the oracle that stands outside the engine.
+"""Reference fold in plain Python dicts: the oracle that stands outside the engine.
 
 It shares no code with the fold: no arrays, no kernels, no caps. It is right for workloads that stay below every
 maximum and within 24 h of log time, which is what the crash tests make. Users may be merged and erased in them.

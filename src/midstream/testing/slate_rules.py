@@ -1,4 +1,4 @@
-"""What is wrong with a slate, said in plain Python from what was asked: the rules once more, one item at a time.
+"""Oracle of slates in plain Python: the rules once more, one item at a time.
 
 Nothing of ``ranking`` that decides is used here. Whether a rule had to yield is asked of the slate itself: at each
 place ``_Checker.may_come`` says whether an item could have come there.

@@ -1,4 +1,4 @@
-"""What a fit is worth on acts that are newer than all that it was fitted on: every item ranked, none sampled."""
+"""Validation of a fit on acts that are newer than all that it learned: every item ranked, none sampled."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

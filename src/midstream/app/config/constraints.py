@@ -1,4 +1,4 @@
-"""What no single value of a configuration can say: bounds, names that must exist or differ, values that go together."""
+"""Constraints between values of a configuration: bounds, references to names, uniqueness, combinations of options."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the texts of a placement may name, and what is wrong with them."""
+"""Validation of the expressions of a placement: the names that they may use, and the faults of each text."""
 
 from collections.abc import Iterator, Mapping
 from zoneinfo import ZoneInfo, available_timezones

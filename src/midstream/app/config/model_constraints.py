@@ -1,4 +1,4 @@
-"""What no single value of ``[[models]]`` can say, and of the sources that answer with a model."""
+"""Constraints of ``[[models]]``, and of the sources that answer with a model."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What no single text of ``[reasons]`` can say: which sources there are, and which attributes items have."""
+"""Constraints of ``[reasons]``: each text names sources and attributes that the configuration has."""
 
 from collections.abc import Iterator
 

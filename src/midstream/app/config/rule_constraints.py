@@ -1,4 +1,4 @@
-"""What no single value of a rule of a slate can say: times in order, positions that there are, shares that go together.
+"""Constraints of slate rules: times in order, positions that exist, shares that fit together.
 
 Whether two rules are ever in force together is known where neither has a ``when``: then what they cannot both have is a
 fault. Where one has, it is decided in each request by the order of the file.

@@ -1,4 +1,4 @@
-"""What ``midstream.toml`` may say: the sum of the components' own options. Every field has a default.
+"""Schema of ``midstream.toml``: the sum of the components' own options. Every field has a default.
 
 An empty file is a working engine with one placement ``default``. Reading a file is ``app.config.reader``; relations
 between values are ``app.config.constraints``; the file with every default and what it means is ``app.config.template``.

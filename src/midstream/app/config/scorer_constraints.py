@@ -1,4 +1,4 @@
-"""What no single value of a placement can say of its scorers: names that differ, terms of a sum that mean something."""
+"""Constraints of a placement's scorers: distinct names, and sums whose terms have one unit."""
 
 from collections.abc import Iterator
 

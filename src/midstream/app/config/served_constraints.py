@@ -1,4 +1,4 @@
-"""What no single value can say of what was served: how far back it is known, and how often."""
+"""Constraints of filters and caps over served slates: the time and the number that the state keeps."""
 
 from collections.abc import Iterator
 

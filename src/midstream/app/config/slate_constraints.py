@@ -1,4 +1,4 @@
-"""What no single value of a placement can say of how its slates are chosen: what selectors and rules read is there."""
+"""Constraints of a placement's selectors and rules: whatever they read is configured."""
 
 from collections.abc import Iterator
 

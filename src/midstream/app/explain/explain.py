@@ -1,4 +1,4 @@
-"""Why a logged request was answered as it was: run again on the state of then, compared, explained.
+"""Explanation of a logged request: rerun on the state of then, compared with the record, taken apart.
 
 In the process of whoever asks (``midstream explain``), or in a child of a server, by the same function.
 """

@@ -1,4 +1,4 @@
-"""What an operator wants to know of a data folder that does not start, or before it does not."""
+"""Diagnosis of a data folder that does not start, or before it does not."""
 
 import os
 import platform

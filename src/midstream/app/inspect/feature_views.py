@@ -1,4 +1,4 @@
-"""What is known of the declared features of a folder, from its log alone: beside a running server, changing nothing."""
+"""Views of a folder's declared features from its log alone, beside a running server. They change nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

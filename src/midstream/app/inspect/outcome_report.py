@@ -1,4 +1,4 @@
-"""What came of the slates of a data folder: how often they were seen and acted on, by placement, tier and plan."""
+"""Outcome report of a data folder: impressions and actions of its slates by placement, tier and plan."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What a folder takes of memory: its tables, those from outside, and the models in service."""
+"""Memory report of a folder: its state tables, its external feature tables, and the models in service."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What was served as questions: each served record names the log position of the state that its request saw.
+"""Served records as point-in-time requests: each names the log position of the state that it read.
 
 One pass over the log finds the records and lays them on disk, in their order; they are asked in the order of the
 positions that they saw, which is another one, as a record is appended some time after its request was answered.

@@ -1,4 +1,4 @@
-"""What a ranker is fitted on: rows with features as they were when a slate was served, or when an act came.
+"""Training data of a ranker: rows with features as of the moment a slate was served or an act came.
 
 *Served* rows are the positions of a placement's slates, with their reward, place and propensity. Where impressions of
 them are logged at all, a row is a position that was seen: what nobody looked at was not passed over. What was acted on

@@ -1,4 +1,4 @@
-"""Which version a training goes on from, what of the log that version has learned, and whether it may be judged.
+"""Warm start: the parent version of a training run, the log range that it has learned, and whether it may be judged.
 
 A linear model that learns row by row (``ftrl``) takes further rows after all that it has learned: its next version
 costs the new rows alone. ALS is fitted on all acts again, and begins with what it had found, so it needs fewer

@@ -1,4 +1,4 @@
-"""How an explanation is printed: of a logged request, and of one that was asked just now."""
+"""Printed form of an explanation: of a logged request, and of one that was asked just now."""
 
 from collections.abc import Mapping, Sequence
 from math import inf

@@ -1,4 +1,4 @@
-"""What the demo counts: hits of the engine, with a trained model and without, of popularity and of the frozen engine.
+"""Score of the demo: hits of the engine with and without a trained model, of popularity and of a frozen engine.
 
 And how long everything took.
 """

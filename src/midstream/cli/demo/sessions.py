@@ -1,4 +1,4 @@
-"""What the demo replays: sessions of clicks in time order, from a file or from the simulator."""
+"""Sessions that the demo replays: clicks in time order, from a file or from the simulator."""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""How the demo looks: live in a terminal, plain lines elsewhere."""
+"""Display of the demo: live in a terminal, plain lines elsewhere."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Who is left out for a while: parts of plans that overran their time, or fail again and again.
+"""Circuit breaker for plan components that overrun their budget or keep failing.
 
 One thread answers everybody. A part that computes cannot be interrupted, so one that took too long once may cost
 every request its time: it is benched after the first time. A part that waits is cut off, which costs one request; it is

@@ -1,4 +1,4 @@
-"""Where to read on after a slate, as text that callers carry and cannot make: the slate, and what was read since."""
+"""Signed cursors: the slate to continue and the changes read since, as text that callers carry and cannot forge."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator

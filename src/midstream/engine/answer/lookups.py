@@ -1,4 +1,4 @@
-"""What is known of one item, one user, one request: for operators, and for callers that debug."""
+"""Lookups of one item, one user or one request, for operators and for callers that debug."""
 
 from collections.abc import Iterator, Mapping
 

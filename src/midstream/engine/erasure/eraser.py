@@ -1,4 +1,4 @@
-"""When the log is written anew without erased users, and how it takes the place of the old one in a running engine.
+"""Erasure in a running engine: the schedule of log rewrites, and the swap of the rewritten log into service.
 
 At once an erased user is gone from the state. Within ``erase_days_max`` days the log is rewritten: a child process
 writes the new log and the state it gives; a thread brings over what came meanwhile; between two frames of the log

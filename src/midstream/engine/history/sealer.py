@@ -1,4 +1,4 @@
-"""When old segments become history, by a child process, and what is done with what it reports."""
+"""Schedule of sealing: a child process turns old segments into history, and its report is carried out."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What of a batch is new: dedupe over applied and pending events, and what the configuration refuses.
+"""Admission of event batches: deduplicates against applied and in-flight events, rejects what is not configured.
 
 The fold repeats the dedupe, so an event that slips through (its first copy pending when a process died) is still
 applied once; here it keeps duplicates out of the log and gives each its answer.

@@ -1,4 +1,4 @@
-"""What a follower has to write: its served records, which go to the leader in the lots of its outbox.
+"""Forwarding of a follower's served records to the leader, in the lots of its buffer.
 
 Nobody waits for them, as on the leader. A lot that the leader has no room for is sent again until it has, so nothing is
 lost here; what finds no room here any more stays where it was collected, which has a maximum.

@@ -1,4 +1,4 @@
-"""What is known of models, for those who look: versions of the registry beside what the state says of aliases."""
+"""Views of models: versions of the registry beside the aliases that the state holds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is known of placements: the parts that answer each, where it comes from, and what was said of it when."""
+"""Views of placements: the parts that answer each, their origin, and the history of changes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal

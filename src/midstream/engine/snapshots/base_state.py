@@ -1,4 +1,4 @@
-"""Where a fold begins when no snapshot fits: at the log's first event, or at the base that stands for what is gone.
+"""Base state of a fold without a usable snapshot: empty, or the base that stands for history that was cut.
 
 When retention cuts history at a log position, the state there is written first: as a snapshot, for the fold version in
 service, and as events that say the catalogue, the profiles, merges and erasures again, for any other. They take the

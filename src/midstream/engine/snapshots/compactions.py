@@ -1,4 +1,4 @@
-"""Which deleted items give their slots back, and the file that says so: ``compactions/<name>.npy`` in a data folder.
+"""Compactions: the deleted items that give their slots back, one file ``compactions/<name>.npy`` each.
 
 An item is dropped when it is deleted and the last event that names it, before the position of the compaction, deletes
 it. Items that an earlier compaction dropped stay dropped unless something named them since.

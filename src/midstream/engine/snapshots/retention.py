@@ -1,4 +1,4 @@
-"""Which snapshots stay beside the newest ones, so that a request of the last days can be run again in seconds.
+"""Snapshot retention: keeps hourly snapshots so that recent requests can be replayed in seconds.
 
 One an hour of log time, the first of it, for so many days; where they take more bytes than they may, one in two hours,
 in four, and so on. A rerun then folds more of the log, and nothing else changes. Hours in which none was written do not

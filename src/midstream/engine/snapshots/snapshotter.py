@@ -1,4 +1,4 @@
-"""When snapshots are written, by a child process, and what is done with what it reports."""
+"""Schedule of snapshots: a child process writes one, and its digest is compared with the live state."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

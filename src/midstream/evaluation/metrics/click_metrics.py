@@ -1,4 +1,4 @@
-"""What predicted probabilities of a click are worth: whether they order, whether they are true, and where they are not.
+"""Metrics of predicted click probabilities: order (AUC), truth (log loss, calibration), and the place of errors.
 
 Reference: T. Fawcett, "An introduction to ROC analysis", 2006, section 7 (AUC); M. P. Naeini, G. Cooper, M. Hauskrecht,
 "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015 (expected calibration error).

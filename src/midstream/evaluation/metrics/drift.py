@@ -1,4 +1,4 @@
-"""Whether values are still what they were: a column against its statistics of another time.
+"""Drift of a column: its values against its statistics of another time (PSI, Kolmogorov-Smirnov).
 
 Two figures say it: the population stability index, and the two-sample test of Kolmogorov and Smirnov.
 

@@ -1,4 +1,4 @@
-"""What the values of features are like: a row of figures a column, written beside a training set and compared later.
+"""Statistics of features: a row of figures a column, written beside a training set and compared later.
 
 A value that is not finite is missing. Quantiles are values that occurred: the least one that at least that share of the
 known values does not exceed (Hyndman and Fan, type 1), of weights the share of the weight.

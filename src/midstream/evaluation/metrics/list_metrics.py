@@ -1,4 +1,4 @@
-"""What lists are worth where any number of items is right: accuracy, from which places hold one, and variety.
+"""Metrics of ranked lists with any number of relevant items: recall, NDCG, reciprocal rank, coverage, variety.
 
 All that is asked of accuracy is a matrix of hits, found once for all metrics and all k. A list is a row of items, best
 first, filled up with -1. A column has a number a list; NaN = nothing is right there, so nothing can be said.

@@ -1,4 +1,4 @@
-"""What lists of recommendations are worth, one number a question.
+"""Metrics of next-item lists, one number a question.
 
 A rank is 0 for the first place and -1 where the wanted item is not in the list. A list is a row of item indices, best
 first, filled up with -1. All metrics here are of lists ranked over everything that may be recommended, never over a

@@ -1,4 +1,4 @@
-"""How far a figure can be trusted: intervals and paired tests that know that the clicks of a session go together.
+"""Intervals and paired tests for figures whose questions come in sessions: cluster bootstrap, Holm's correction.
 
 Questions of one session are alike, so sessions are drawn, not questions: treating them as independent makes intervals
 too narrow. Everything is decided by the seed.

@@ -1,4 +1,4 @@
-r"""Which of many texts name one of many ids: exactly, as a value or a name of their own, never within another word.
+r"""Search of many texts for many ids: exact, as a whole value or name, never within another word.
 
 A text is looked at twice. First each of its places is looked up among the beginnings of the ids, so the cost grows with
 the texts and hardly with the ids: 40 ns a byte. Where the characters of an id stand it is then read as what it is:

@@ -1,4 +1,4 @@
-"""What became of segments that are old: Parquet files in a folder of their own, and the manifest that names them.
+"""Manifest of history: old segments as Parquet files in a folder of their own, each named with its range.
 
 The manifest is the truth: a file counts from when it names it and no longer than that. It is replaced as a whole, and
 only when every file in it was synced and read back; only then are the segments removed that the files hold. So

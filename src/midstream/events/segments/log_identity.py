@@ -1,4 +1,4 @@
-"""Which log a folder holds: a random id and the generation, in one small file replaced as a whole.
+"""Identity of a log: a random id and the generation, in one small file that is replaced as a whole.
 
 The id is drawn when the log is made, seeds every checksum in it and ties snapshots to it. The generation counts how
 often history was rewritten, so that a log position given out before is not taken for one of now.

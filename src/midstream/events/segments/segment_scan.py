@@ -1,4 +1,4 @@
-"""What is in the segment files: where the sound frames end, and whether what follows is torn or damaged.
+"""Scan of segment files: the end of the sound frames, and whether a torn tail or damage follows.
 
 Each commit is synced before the next is begun, so a crash can leave at most one unsound frame, the last. What is
 unsound with nothing later behind it is such a torn tail; unsound with a later commit behind it, in a segment that has

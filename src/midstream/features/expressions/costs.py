@@ -1,4 +1,4 @@
-"""What a text costs, and whether it is of the items: sums and questions over the columns that it needs.
+"""Cost of an expression: sums and questions over the columns that it needs, and whether items differ in it.
 
 Costs are microseconds for 500 candidates, measured on one core of 2020; they bound, they promise nothing.
 """

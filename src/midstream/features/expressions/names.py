@@ -1,4 +1,4 @@
-"""What a text may name, and what each name stands for."""
+"""Names in expressions: the allowed ones, and the column that each stands for."""
 
 import ast
 from collections.abc import Mapping

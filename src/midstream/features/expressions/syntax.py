@@ -1,4 +1,4 @@
-"""Why a text is no expression, in words of the language: the first thing in it that cannot stand where it does.
+"""Syntax errors of expressions, in words of the language: the first token that cannot stand where it does.
 
 Python's parser says whether a text is an expression. Of one that is not it tells what a program of Python could mean
 there, and often the place where the expression begins and not where it breaks. So the text is gone through once more:

@@ -1,4 +1,4 @@
-"""What the parts of a text stand for, and three-valued logic as columns.
+"""Values of expressions: operands as columns, and three-valued logic over them.
 
 A truth is a column of 1, 0 and NaN: true, false, unknown. Within ``and``, ``or`` and ``not`` unknown is 1/2, because
 Kleene's strong logic is then the minimum, the maximum and 1 - x, which the program has.

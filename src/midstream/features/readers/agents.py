@@ -1,4 +1,4 @@
-"""Who asks and where from, told by a few words in the user agent and by the host of the referring address.
+"""Device and referrer of a request, by a few words in its user agent and the host of its referring address.
 
 The tables are short on purpose: classes that a model can learn from, not names of products. The first line that fits
 counts; a text that fits none is ``other``.

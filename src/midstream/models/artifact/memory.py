@@ -1,4 +1,4 @@
-"""How many bytes a model holds once it answers: those that it was read from, and those that it made of them.
+"""Memory of a model in service: the bytes that it was read from, and those that it derives from them.
 
 Counted of the model itself and not of its files: what is made to answer faster (rounded vectors, sorted hashes, places
 of words) is in no file.

@@ -1,4 +1,4 @@
-"""What each act of a history adds to the scores of an item model.
+"""Contributions of each act of a history to the scores of an item model.
 
 Weights from item to item are a sum over the acts, and so is the user that ALS solves for: with A the matrix of the
 equations, the score of an item i is Σ over the acts j of c_j · y_i · A⁻¹ y_j (Hu et al., section 5). Both add up to

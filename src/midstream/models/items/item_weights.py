@@ -1,4 +1,4 @@
-"""Which weights from item to item are kept of all that a fit finds: the largest of each item, whatever their sign.
+"""Pruning of item-to-item weights: the largest of each item stay, whatever their sign.
 
 What a row keeps is what an act costs at request time. What it leaves out is small, and its sum over a history smaller
 than the differences between the items at the top, which each fit says of itself by validation.

@@ -1,4 +1,4 @@
-"""What follows a sequence of items: a transformer that reads the last items of a history, as arrays and NumPy alone.
+"""Sequential model: a transformer over the last items of a history, as arrays and NumPy alone.
 
 Each item of the history is its vector plus one for its age (0 = the last item). Blocks follow, each of attention, in
 which an item looks at itself and at those before it, and a feed-forward network, both added to what they were given:

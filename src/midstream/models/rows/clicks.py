@@ -1,4 +1,4 @@
-"""What a model of clicks is fitted on: which rows were clicked, and how much each counts."""
+"""Click targets of a fit: the rows that were clicked, and the weight of each."""
 
 from typing import Literal
 

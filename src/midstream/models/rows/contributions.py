@@ -1,4 +1,4 @@
-"""What each input adds to the score of a row model, where that can be said exactly.
+"""Contributions of each input to the score of a row model, where they are exact.
 
 Trees are taken apart by Shapley values (``tree_shap``), linear models by their own terms: the weight of the bin that a
 value falls into and that of the value itself. Of any other kind of model nothing is said: a number that does not add

@@ -1,4 +1,4 @@
-"""What a row model is fitted on: rows of named features, what each was worth, and how it came to be shown.
+"""Examples of row models: named features of each row, its reward, and how it came to be shown.
 
 Rows of one request lie side by side: a ranker compares within a request. What is fitted on is earlier than what is
 validated on, as it will be in service, so examples are divided by time and never by chance.

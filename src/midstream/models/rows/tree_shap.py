@@ -1,4 +1,4 @@
-"""What each feature adds to the score of a tree ensemble: Shapley values, exactly.
+"""TreeSHAP: exact Shapley values of each feature for the score of a tree ensemble.
 
 A tree is the sum of its leaves. A row comes to a leaf, or does not, feature by feature: with o = 1 where the row takes
 the leaf's side at each node that asks the feature, else 0, and z = the share of the fitted rows that did, a leaf of the

@@ -1,4 +1,4 @@
-"""What differs between a request as it was logged and the same request run again: field by field of the record.
+"""Differences between a logged request and its rerun, field by field of the served record.
 
 The record of the rerun is written as the first one was, and compared with it as it stands in the log, so whatever a
 record holds is compared: a slate is identical to the bit, or what is not is named.

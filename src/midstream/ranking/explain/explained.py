@@ -1,4 +1,4 @@
-"""What is said of a logged request that was run again: whether it came out the same, and why it is what it is."""
+"""Explanation of a rerun request: whether it came out the same, and why it is what it is."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""Why a slate is what it is: of each item who proposed it, on what evidence, and what made its score and its place.
+"""Explanation of a slate: the sources and evidence of each item, the parts of its score, and its place.
 
 An explanation is made of three things and of nothing that was kept for it: what the pipeline returned (``Served``), the
 plan, and the moment, live or rebuilt. So what is explained is what happened, and answers cost nothing for it.

@@ -1,4 +1,4 @@
-"""What the rules of a slate did to each item, with the amounts of what boosts gave and likeness took.
+"""Effects of slate rules on each item, with the amounts that boosts added and diversity took.
 
 Traces say which rule did what. How much it was is found again from the slate, its state and its plan, so an answer
 pays nothing for it: what a boost adds follows from the scores (``rule_boost``), what likeness takes from the items

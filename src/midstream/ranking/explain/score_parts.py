@@ -1,4 +1,4 @@
-"""What made the score of each item: of the scorer that answered, every term, where its score is a sum of terms.
+"""Terms of the score of each item, where the scorer that answered is a sum of terms.
 
 The blend is a sum over the sources, objectives are one over their models, and a model is taken apart as
 ``models.rows.contributions`` says. What is read here is what the pipeline returned, so it needs no state, and may be

@@ -1,4 +1,4 @@
-"""What the user has already acted on, or seen often enough."""
+"""Filter of items on which the user has already acted, or which the user has seen often enough."""
 
 import msgspec
 import numpy as np

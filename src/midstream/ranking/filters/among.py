@@ -1,4 +1,4 @@
-"""Which candidates are among given items."""
+"""Filter that keeps given items alone."""
 
 from typing import cast
 

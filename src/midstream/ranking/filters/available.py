@@ -1,4 +1,4 @@
-"""What may be served at all: known, not deleted, available."""
+"""Filter of availability: items that are known, not deleted and available."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""What the request itself rules out."""
+"""Filter of the items that the request itself excludes."""
 
 import msgspec
 import numpy as np

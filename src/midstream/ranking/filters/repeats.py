@@ -1,4 +1,4 @@
-"""Which items of the asking session may come again."""
+"""Filter of the asking session's own items, by the placement's rule for repeats."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What somebody was served lately: not again, for a while, or from some number of times on.
+"""Filter of items served lately: hidden for a while, or from some number of times on.
 
 It reads the slates that the join of outcomes holds: those of the user, and those of the asking session in which no user
 was named. Served is not seen: it was in an answer, whether or not anybody looked.

@@ -1,4 +1,4 @@
-"""What comes after a slate, chosen while all that is needed is at hand: slate after slate, each by the same rules.
+"""Continuation order of a slate: the slates that follow it, chosen by the same rules while the state is at hand.
 
 Requests that continue a slate read on in this order, so they neither repeat an item nor leave one out while state
 moves.

@@ -1,4 +1,4 @@
-"""What a slate as a whole shall be like: its rules, decided place by place with any built-in selector.
+"""Arrangement of a slate: its rules, applied position by position with any built-in selector.
 
 At each place the rules say which candidates may come and what likeness costs them; the placement's selector chooses or
 draws among these. So a propensity is the probability of an item given the places before and the rules of the slate.

@@ -1,4 +1,4 @@
-"""What every rule of a slate has: a name, who wrote it and why, and when it is in force.
+"""Common fields of slate rules: name, author, reason, and the time in which the rule is in force.
 
 A rule is in force from ``start``, up to before ``end``, while its ``when`` is known to be true. Time is that of the
 query, so a rerun has the rules of then. A rule that is not in force does nothing at all.

@@ -1,4 +1,4 @@
-"""What the rules of a slate did, in the served record: four bytes an action, and ids of what is not in the slate."""
+"""Traces of slate rules in the served record: four bytes an action, and ids of items that are not in the slate."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is left to chance in a request: drawn from its seed alone, so that a rerun draws the same.
+"""Seeded randomness of a request: all draws come from its seed, so that a rerun draws the same.
 
 Numbers are made here and not by NumPy, whose distributions may come out otherwise in another version.
 

@@ -1,4 +1,4 @@
-"""What files still name of erased users, over HTTP: what is due, how far the rewrite is, what was done."""
+"""Routes of erasures: those that are due, the progress of the rewrite, and the receipts of earlier ones."""
 
 import asyncio
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Why a logged request was answered as it was, over HTTP: made by a process beside the server, waited for a while."""
+"""Routes of explanations: a process beside the server makes one, and the request waits for it for a while."""
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING

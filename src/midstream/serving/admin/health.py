@@ -1,4 +1,4 @@
-"""What operators and callers ask of the engine itself: what was served, health, metrics."""
+"""Routes of health, metrics and outcomes of the engine."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias

@@ -1,4 +1,4 @@
-"""Who is who: two users become one, one is forgotten, and what of that is still to be done."""
+"""Routes of users: merges of two ids, erasures, and the state of both."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

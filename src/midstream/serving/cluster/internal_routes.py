@@ -1,4 +1,4 @@
-"""What processes of one server ask of each other, on sockets that no client reaches: served records, state, metrics."""
+"""Internal endpoints between leader and followers, on Unix sockets only: served records, state digest, metrics."""
 
 from typing import TYPE_CHECKING
 

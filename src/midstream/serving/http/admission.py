@@ -1,4 +1,4 @@
-"""Who is answered now, who waits a little, and who is told to come again, in front of the routes that answer questions.
+"""Admission control of questions: answers now, holds for a moment, or refuses with a time to come again.
 
 A request is refused early when its answer would come too late for anybody to use it: what is left is answered in time,
 where otherwise all would be late. Events, catalogue and operation have no queue of their own: what is refused costs a

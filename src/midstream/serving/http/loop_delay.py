@@ -1,4 +1,4 @@
-"""How long requests wait for their turn: on one thread, overload shows as a queue in the event loop and in its sockets.
+"""Queueing delay of requests: on one thread, overload is a queue in the event loop and in its sockets.
 
 The loop reads all sockets that have something, then begins what it read, in that order: a batch. What comes while it
 works waits in its socket, where nobody sees it, until the next batch; an answer leaves as soon as it is made. So an

@@ -1,4 +1,4 @@
-"""What the routes of placements and explanations take and give, as types: read, written and described by them."""
+"""Bodies of the routes of placements and explanations, as types: read, written and documented by them."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What bodies of questions have in common: each field, its bounds and its meaning stands here once."""
+"""Common fields of question bodies: each field, its bounds and its meaning stands here once."""
 
 from collections.abc import Mapping
 from typing import Annotated, TypedDict

@@ -1,4 +1,4 @@
-"""How the rows of cells lie in memory, from the settings alone: known before a byte is reserved.
+"""Memory layout of cells, from the settings alone: known before a byte is reserved.
 
 All rows lie in one line of float64, those of a scope one after another. In a row come first the words that every
 question reads: the log time of the last event that was folded into it, 0 = none was; the sums, the fading sums and the

@@ -1,4 +1,4 @@
-"""Which rows of cells an event or a question is about.
+"""Rows of cells that an event or a question concerns.
 
 Rows of items and users lie where the vocabulary puts those, rows of values at the code of the value; those of sessions
 and of pairs are found by their key. A question about many candidates of a user with few pairs looks at those pairs

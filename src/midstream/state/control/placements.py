@@ -1,4 +1,4 @@
-"""What was said of placements through the API: a fold of the control events that set one or gave it back to the file.
+"""Placements set through the API: a fold of the control events that set one or gave it back to the file.
 
 A row is one placement: its newest versions, oldest first, each with its content, who said it and why, and where in the
 log. The table reads no content: what a placement may say is the business of whoever appends the event. Three bounds

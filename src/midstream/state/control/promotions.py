@@ -1,4 +1,4 @@
-"""Which version of each model is champion, challenger or shadow: a fold of the control events that said so.
+"""Promotions: the champion, challenger and shadow of each model, a fold of control events.
 
 A row is one alias of one model: the version it stands for, the one it stood for before, and where in the log that was
 said. The manifest's hash is part of the event, so a version of the same name and other content is not taken for it. A

@@ -1,4 +1,4 @@
-"""How every declared feature becomes two kernels.
+"""Programs: every declared feature as parameter tables of two kernels.
 
 A feature is an expression over cells. A cell is one number kept for each user, item, ...: which actions count, what of
 them is taken, how it is folded, how it fades. Equal cells are stored once and equal subexpressions computed once,

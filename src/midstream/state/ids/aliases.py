@@ -1,4 +1,4 @@
-"""Which user ids stand for another one: an anonymous visitor who turned out to be a known user.
+"""Aliases of users: ids that stand for another one, such as an anonymous visitor who turned out to be known.
 
 A merge of ``b`` into ``c`` makes ``b`` an alias of ``c``, and so each alias of ``b``: chains are resolved when they
 are made, so an alias never leads to an alias. A merge of ids that are one user already is void, and counted; so there

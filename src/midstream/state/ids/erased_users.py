@@ -1,4 +1,4 @@
-"""Who was erased: for 24 h what still arrives of such a user is refused, and until the log is rewritten it is named.
+"""Erased users: late copies of theirs are refused for 24 h, and each is listed until the log is rewritten.
 
 A row is the hash of an erased id with the log time and log position of its erase, and when it was asked for. For 24 h
 of log time an event of that id whose own time is not after the erase is a late copy of what was to be forgotten, and

@@ -1,4 +1,4 @@
-"""What of an event depends on the event alone, as columns: hashes of its ids, its action, times and numbers."""
+"""Columns of a batch that depend on each event alone: hashes of its ids, its action, times and numbers."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Which events were folded already: the ids of the newest events, in a ring with a hash table over it.
+"""Deduplication window: the ids of the newest events, in a ring with a hash table over it.
 
 An event is the same as an earlier one when its id is, or, without an id, when all that the client sent is
 the same and that includes a time. Remembered are the newest ``event_ids_max`` ids of the last 24 h of log

@@ -1,4 +1,4 @@
-"""Which items are like one item by their attributes: those that share values of it, rare values counting more.
+"""Attribute similarity of items: shared values, with rare values counting more.
 
 Each value of the item's declared category and tags attributes is worth log2((n + 1) / items that have it), n being the
 items that may be served. What another item shares is added up and divided by what all the values of the item are worth:

@@ -1,4 +1,4 @@
-"""What followed each slate: served ⨝ impressions ⨝ interactions by request id, as the log goes on.
+"""Outcomes of slates: served ⨝ impressions ⨝ interactions by request id, as the log goes on.
 
 A served event opens a slate. An impression or interaction that names its request and one of its items is noted at that
 position, however late, as long as the slate is held: ``outcome_window`` of log time, and while there is room for it;

@@ -1,4 +1,4 @@
-"""Who was served which of the slates that are held: by user, or by session where no user was named.
+"""Recipients of the slates that are held: by user, or by session where no user was named.
 
 Each asker's slates are chained through the places of the ring of slates, newest first, and a table finds the newest
 one. The oldest slate of all is the last one of its chain, so when it leaves nothing has to be cut: a chain ends where

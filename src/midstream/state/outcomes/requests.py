@@ -1,4 +1,4 @@
-"""Where in the log the answer to a request lies: the newest ``requests_max`` served events by request id."""
+"""Index of requests: the log positions of the newest ``requests_max`` served events, by request id."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What served records say of their slates, read from their bytes where they lie: placement, plan, tier and items.
+"""Parser of served records in place: placement, plan, tier and items, read from their bytes.
 
 The join needs these and nothing else, so nothing else is made an object of: a record is walked, head by head, however
 many items the caller sent fields of. What is no record as ``events.served_body`` writes them has no slate.

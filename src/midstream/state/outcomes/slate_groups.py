@@ -1,4 +1,4 @@
-"""What a slate was served for and by what: placement, plan and tier, each three that came as one number.
+"""Groups of slates: each combination of placement, plan and tier that came, as one number.
 
 The numbers are in order of appearance. There are as many as a shop has plans in years. When all are given out, a new
 group takes the number of the one that served longest ago, once none of its slates can be held any more; while there is

@@ -1,4 +1,4 @@
-"""What is hot in each segment: heat by the value of one declared attribute of users or of acts, and by item.
+"""Trending by segment: heat of items by the value of one declared attribute of users or of acts.
 
 The attribute is ``user.<name>``, read from the user's profile, or ``context.<name>``, read from the context that an act
 brings. Its values get codes by first appearance, ``segment_values_max`` of them; a later value has none, and an act

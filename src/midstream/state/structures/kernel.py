@@ -1,4 +1,4 @@
-"""What the kernels of this folder are made with; ``events.kernel`` holds it, since decoding has kernels too."""
+"""Decorators of this folder's kernels; ``events.kernel`` holds them, since decoding has kernels too."""
 
 from midstream.events.kernel import frozen_columns, intrinsic, kernel, signed
 

@@ -1,4 +1,4 @@
-"""How two rows of users become one: what the second holds is added to the first, as if one user had done both.
+"""Merge of two user rows: the second is added to the first, as if one user had done both.
 
 Rings and lists of what was seen are in the order of event time afterwards, of equal times the second user's first and
 else as they were; the newest stay. Counts are sums. A row is ``Users.dtype``; affinities are merged in ``affinities``.

@@ -1,4 +1,4 @@
-"""What a user leans to: for each category attribute the values of the items acted on, weighed and decayed.
+"""Affinities of users: for each category attribute the values of the items acted on, weighted and decayed.
 
 Sixteen values are kept. When all places are taken, a new value takes the place of the one with the smallest
 weight in either direction, if it weighs as much: weights of older events shrink beside those of new ones,

@@ -1,4 +1,4 @@
-"""What a session or a user was busy with last: what the sources and features that go by it start from."""
+"""Recent items of a session or a user, from which sources and features start."""
 
 from collections.abc import Mapping
 

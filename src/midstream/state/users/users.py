@@ -1,4 +1,4 @@
-"""What is known of each user: one packed row of fixed size a slot, and a document.
+"""Users: one packed row of fixed size a slot, and a document.
 
 A row holds the last interactions in the order in which they came, counts by action, the items last seen
 with how often, when the user was first and last here, and decayed affinities to the values of each category

@@ -1,4 +1,4 @@
-"""What a type cannot say of a component: the promises of each Protocol, as checks that need NumPy alone.
+"""Conformance checks of components: the promises of each Protocol that a type cannot state. They need NumPy alone.
 
 The tests run them over every implementation there is, fakes included, and ``midstream check`` runs them over components
 of one's own. Each check raises ``NotConforming`` with what was promised and what came.

@@ -1,4 +1,4 @@
-"""What a type cannot say of a model: the promises of item models and of row models, as checks that need NumPy alone."""
+"""Conformance checks of models: the promises of item models and of row models that a type cannot state."""
 
 from collections.abc import Callable
 from typing import TypeVar

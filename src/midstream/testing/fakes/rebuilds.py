@@ -1,4 +1,4 @@
-"""What tests of rebuilds share: a folder opened for the length of one coroutine, and children without a process."""
+"""Fixtures for tests of rebuilds: a folder opened for the length of one coroutine, and children without a process."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

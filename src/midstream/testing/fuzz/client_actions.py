@@ -1,4 +1,4 @@
-"""What clients do: a table of small actions, each with a weight. A new part of the engine gets a line in ``ACTS``."""
+"""Client actions: a table of small functions, each with a weight. A new part of the engine gets a line in ``ACTS``."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What differs from seed to seed beside the order of things: maxima, settings, who does what how often.
+"""Conditions of a run that its seed draws: maxima, settings, and how often each client does what.
 
 Every run leaves some actions out altogether, so that what only happens without them is met too (swarm testing).
 

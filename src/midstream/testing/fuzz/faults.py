@@ -1,4 +1,4 @@
-"""What happens to the machine and the process: a table of small actions, each with a weight."""
+"""Faults of the machine and the process: a table of small functions, each with a weight."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,4 +1,4 @@
-"""What came of slates, as the state says it, beside what a model in dictionaries says of the same events."""
+"""Outcomes of slates in the state, beside those of a model in dictionaries of the same events."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the clients were told, written down outside the engine: the truth that the log is held to in the end."""
+"""Ledger of acknowledgements, kept outside the engine: the truth that the log is held to in the end."""
 
 import json
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What the state must say after some events, in plain Python: which events count, what can be sold, who is known.
+"""Expected state after some events, in plain Python: counted events, items on sale, known users.
 
 What came of slates is said by ``testing.join``, which is told the same events.
 

@@ -1,4 +1,4 @@
-"""What a shop's clients send: acts, impressions, changes of items and users; late, early, twice, and broken ones."""
+"""Traffic of a shop's clients: acts, impressions, changes of items and users; late, early, repeated and broken ones."""
 
 import json
 from collections.abc import Callable, Mapping

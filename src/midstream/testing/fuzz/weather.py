@@ -1,4 +1,4 @@
-"""What the world around the engine is like: spells of a failing disk, and a wall clock that people and NTP move."""
+"""Environment of the engine: spells of a failing disk, and a wall clock that people and NTP move."""
 
 from collections.abc import Callable
 from enum import Enum
