@@ -579,7 +579,19 @@ def test_a_public_class_name_has_one_meaning(tmp_path: Path):
 
 
 QUESTION_WORDS = frozenset(
-    "Are How Is What When Where Whether Which Who Whoever Why".split()  # a noun phrase names the pattern instead
+    [
+        "Are",
+        "How",
+        "Is",
+        "What",
+        "When",
+        "Where",
+        "Whether",
+        "Which",
+        "Who",
+        "Whoever",
+        "Why",
+    ]  # a noun phrase names the pattern instead
 )
 
 
