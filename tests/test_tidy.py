@@ -578,21 +578,8 @@ def test_a_public_class_name_has_one_meaning(tmp_path: Path):
     assert shared_names(tmp_path) == {"Order": ["one.py", "other.py"]}
 
 
-QUESTION_WORDS = frozenset(
-    [
-        "Are",
-        "How",
-        "Is",
-        "What",
-        "When",
-        "Where",
-        "Whether",
-        "Which",
-        "Who",
-        "Whoever",
-        "Why",
-    ]  # a noun phrase names the pattern instead
-)
+QUESTION_WORDS = {"Are", "How", "Is", "What", "When", "Where", "Whether", "Which", "Who", "Whoever", "Why"}
+"""A noun phrase that names the pattern stands in their place."""
 
 
 def riddles(package: Path) -> list[str]:
