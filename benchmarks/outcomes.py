@@ -14,6 +14,9 @@ from statistics import median
 
 import numpy as np
 import xxhash
+from tests.support.events import START_MS, served_body
+from tests.support.followed import LogShape
+from tests.support.join import JoinedSlate, ReferenceJoin, slates_as_told
 
 from midstream.core.kinds import Kind
 from midstream.core.types import IndexedBatch, LogPosition
@@ -22,9 +25,6 @@ from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
 from midstream.state.outcomes.outcomes import Leaving, Outcomes, Slates
 from midstream.state.settings import FoldSettings, StateLimits
-from midstream.testing.events import START_MS, served_body
-from midstream.testing.followed import LogShape
-from midstream.testing.join import JoinedSlate, ReferenceJoin, slates_as_told
 
 STEP = 10_000
 _SERVED = int(Kind.SERVED)

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.fakes.rebuilds import run_folder, write_config
 
 import midstream
 from midstream.app.config.reader import parse_config
@@ -21,7 +22,6 @@ from midstream.engine.instance import Instance
 from midstream.events.schema import Event, build
 from midstream.serving.app import Maintenance, asgi
 from midstream.state.control.placements import encode_placement, placement_body
-from midstream.testing.fakes.rebuilds import run_folder, write_config
 
 CODE = """
 import msgspec, numpy as np

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.app.timed import HOUR_MS, TimedShop, timed_shop
+from tests.support.patience import wait_until
 
 import midstream
 from midstream.app.inspect.folder_view import LogView
@@ -22,7 +23,6 @@ from midstream.app.training.ranker_data import RankerRows, ranker_rows
 from midstream.core.kinds import Kind
 from midstream.events.schema import build, event_at
 from midstream.models.model import QUIET
-from midstream.testing.patience import wait_until
 
 TOML = """
 [feedback]

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.schema import MonitoringSection, Placement
 from midstream.app.drift_watch import baseline_of, watch_features
@@ -13,7 +14,6 @@ from midstream.core.errors import ConfigInvalid
 from midstream.engine.types import Ask
 from midstream.evaluation.metrics.feature_statistics import statistics_of
 from midstream.features.kinds.kinds import Count
-from midstream.testing.rig import SMALL, Rig, view
 
 WATCHED = msgspec.structs.replace(
     SMALL,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.fakes.rebuilds import rebuilt, run_folder, run_in_process, write_config
 
 import midstream
 from midstream.app.config.effective import content_of, with_changes, within_placement
@@ -42,7 +43,6 @@ from midstream.events.schema import event_at
 from midstream.ranking.explain.rerun import rerun
 from midstream.state.control.placements import placement_of
 from midstream.state.fold import Fold
-from midstream.testing.fakes.rebuilds import rebuilt, run_folder, run_in_process, write_config
 
 ANN = Said("ann", "because")
 PRICE = '[items.attributes]\nprice = "number"\n'
@@ -479,7 +479,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def looked_at(running: Instance) -> None:
     """As ``looked``, without a shop of its own."""
-    from midstream.testing.rig import Rig, view
+    from tests.support.rig import Rig, view
 
     await running.engine.record(Rig().batch(*(view(f"i{n % 9}", f"u{n % 3}", event_id=f"{n}") for n in range(60))))
 

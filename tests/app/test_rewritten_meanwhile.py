@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.events import Stream, random_events, tiny_settings
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_from_the_beginning
@@ -21,8 +22,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segments import SegmentLog
-from midstream.testing.conformance.event_log import events_in
-from midstream.testing.events import Stream, random_events, tiny_settings
+from midstream.testing.log_conformance import events_in
 
 COUNT = 200
 EVENTS = random_events(COUNT, 5, Stream(catalogue_share=0.3))

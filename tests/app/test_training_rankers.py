@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
+from tests.support.patience import wait_until
 
 from midstream.app.config.reader import parse_config
 from midstream.app.opening import config_of
@@ -45,7 +46,6 @@ from midstream.ranking.apply_filters import sift
 from midstream.ranking.frame import merge, read, take
 from midstream.ranking.pipeline import propose
 from midstream.ranking.scorers.blend import Blend
-from midstream.testing.patience import wait_until
 from midstream.training.registry import Registry
 from midstream.training.validation import row_validation_of
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
@@ -19,8 +20,7 @@ from midstream.ranking.frame import FAILED_FEATURES_MAX
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import FETCHES_MAX, block_name
 from midstream.ranking.record.served import FAILURES_MAX
-from midstream.testing.conformance.conformance import check_feature, check_source
-from midstream.testing.frozen_shop import SMALL, StillShop
+from midstream.testing.conformance import check_feature, check_source
 
 COMPONENTS = """
 import sys, msgspec, numpy as np

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
@@ -47,7 +48,7 @@ from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import FoldSettings
-from midstream.testing.conformance.conformance import (
+from midstream.testing.conformance import (
     NotConforming,
     check_feature,
     check_filter,
@@ -56,7 +57,6 @@ from midstream.testing.conformance.conformance import (
     check_source,
     check_state_table,
 )
-from midstream.testing.frozen_shop import SMALL, StillShop
 
 
 def busy_shop(settings: FoldSettings = SMALL) -> StillShop:

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.patience import PATIENCE_S, wait_until
+from tests.support.reference import Reference
 
 from midstream.app.opening import config_of, open_running
 from midstream.app.operate.seal import seal_folder
@@ -32,8 +34,6 @@ from midstream.engine.ingest.log_reader import batches
 from midstream.events.schema import Event, event_at
 from midstream.state.fold import Fold
 from midstream.state.structures.hashing import IdKey, id_hash
-from midstream.testing.patience import PATIENCE_S, wait_until
-from midstream.testing.reference import Reference
 
 KILLS = int(os.environ.get("MIDSTREAM_KILLS", "10"))
 CLOCK_KILLS = int(os.environ.get("MIDSTREAM_CLOCK_KILLS", "2"))
@@ -132,7 +132,7 @@ class Client:
 @contextmanager
 def serving(folder: Path, port: int, clock: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run the server, by a ``clock`` that is wrong by what a file says, until the block ends; kill it then."""
-    program = ["midstream"] if clock is None else ["midstream.testing.leaping_server", str(clock)]
+    program = ["midstream"] if clock is None else ["tests.support.leaping_server", str(clock)]
     command = [sys.executable, "-m", *program, "serve", "--folder", str(folder), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:

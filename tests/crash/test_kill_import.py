@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.app.config.schema import Config
 from midstream.app.ingest.undo import list_runs
@@ -15,7 +16,6 @@ from midstream.app.inspect.doctor import examine
 from midstream.app.inspect.folder_view import LogView
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
-from midstream.testing.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash
 

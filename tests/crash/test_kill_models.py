@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.fakes.models import publish_chain, write_folder
 
 from midstream.app.opening import config_of, open_running
 from midstream.engine.types import Ask
-from midstream.testing.fakes.models import publish_chain, write_folder
 from midstream.training.registry import Registry
 
 PROGRAM = """
@@ -18,7 +18,7 @@ import asyncio, os, pathlib, signal, sys
 from midstream.app.opening import config_of, open_running
 from midstream.engine.models.champions import Champions
 from midstream.models import artifact
-from midstream.testing.fakes.models import publish_chain
+from tests.support.fakes.models import publish_chain
 from midstream.training.registry import Registry
 
 step, folder = sys.argv[1], pathlib.Path(sys.argv[2])

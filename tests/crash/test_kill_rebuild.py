@@ -9,6 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.support.fakes.rebuilds import write_config
+from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.app.config_history import settings_of
 from midstream.app.opening import DATA_NAME, FOLD_AT_START_EVENTS, config_of
@@ -18,8 +20,6 @@ from midstream.core.kinds import Kind
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_opening import open_log
 from midstream.events.schema import Event, build
-from midstream.testing.fakes.rebuilds import write_config
-from midstream.testing.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash
 START_MS = 1_750_000_000_000

@@ -11,7 +11,7 @@ from midstream.engine.log_opening import open_log
 from midstream.events.disk import RealDisk
 from midstream.events.segments.log_identity import IDENTITY_NAME, identity_of, write_identity
 from midstream.events.segments.segments import SegmentLog
-from midstream.testing.conformance.event_log import sample_batch
+from midstream.testing.log_conformance import sample_batch
 
 LOG_ID = bytes(range(16))
 

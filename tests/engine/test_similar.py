@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.schema import Placement
 from midstream.app.opening import open_shop
@@ -14,7 +15,6 @@ from midstream.core.types import LogPosition
 from midstream.engine.types import Ask
 from midstream.ranking.pipeline import recommend
 from midstream.retrieval.popular import Popular
-from midstream.testing.rig import SMALL, Rig, view
 
 
 def about(item: str, **more: object) -> Ask:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.support.disks import ForgetfulDisk
 
 from midstream.core.errors import LogDamaged
 from midstream.core.types import LogPosition
@@ -11,8 +12,7 @@ from midstream.events.segments.frames import OPENING_BYTES, head_at, seed_of
 from midstream.events.segments.log_identity import identity_of
 from midstream.events.segments.segment_scan import scan, segment_name, start_of
 from midstream.events.segments.segments import SegmentLog
-from midstream.testing.conformance.event_log import events_in
-from midstream.testing.disks import ForgetfulDisk
+from midstream.testing.log_conformance import events_in
 
 FOLDER = Path("/log")
 LOG_ID = bytes(range(16))

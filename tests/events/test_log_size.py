@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.disks import ForgetfulDisk
 
 from midstream.core.errors import LogDamaged, TooLarge
 from midstream.core.types import LogPosition
@@ -25,8 +26,7 @@ from midstream.events.segments.frames import REQUEST_BYTES, batch_at, body_of, e
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept
 from midstream.serving.http.decompression import Unpacking
-from midstream.testing.conformance.event_log import events_in
-from midstream.testing.disks import ForgetfulDisk
+from midstream.testing.log_conformance import events_in
 
 ACCEPT = Accept(frozenset({"v", "view", "käufe"}), 1_800_000_000_000, PIECE_LIMITS, {"tags": "tags"})
 ALPHABETS = ("a", "abcdef0123456789", "äöüß", "日本語漢字仮名", "😀😁😂🤣😃😄", "ab😀é日")

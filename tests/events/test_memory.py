@@ -5,7 +5,7 @@ import pytest
 from midstream.core.errors import AppendFailed, DiskFull
 from midstream.core.types import LogPosition
 from midstream.events.memory import MemoryLog
-from midstream.testing.conformance.event_log import events_in, sample_batch
+from midstream.testing.log_conformance import events_in, sample_batch
 
 
 def test_full_memory_is_a_full_disk():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.disks import CHANGES, DiskFault, FailingDisk, ForgetfulDisk, replayed
 
 from midstream.core.errors import AppendFailed, DiskFull
 from midstream.core.types import LogPosition
@@ -18,8 +19,7 @@ from midstream.events.schema import Event, build
 from midstream.events.segments.frames import OPENING_BYTES, head_at, seed_of
 from midstream.events.segments.log_repair import repair, survey_log
 from midstream.events.segments.segments import SegmentLog
-from midstream.testing.conformance.event_log import events_in
-from midstream.testing.disks import CHANGES, DiskFault, FailingDisk, ForgetfulDisk, replayed
+from midstream.testing.log_conformance import events_in
 
 FOLDER = Path("/data/log")
 LOG_ID = bytes(range(16))

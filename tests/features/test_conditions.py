@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.events import tiny_settings
 
 from midstream.core.types import LogPosition, Models, Moment, Query, TimestampMs
 from midstream.events.wire import AttributeKind
@@ -18,7 +19,6 @@ from midstream.features.language import Condition, condition
 from midstream.state.cells.cells import Cells
 from midstream.state.fold import Fold
 from midstream.state.items.items import Items
-from midstream.testing.events import tiny_settings
 
 ATTRIBUTES: dict[str, AttributeKind] = {
     "price": "number",

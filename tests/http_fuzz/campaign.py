@@ -20,12 +20,12 @@ from pathlib import Path
 from tests.http_fuzz.exchange import Exchange, exchange
 from tests.http_fuzz.grammar import Grammar, Request, wire
 from tests.http_fuzz.mutations import MUTATIONS, Mutation, flip_bytes
+from tests.support.dice import Dice
+from tests.support.patience import PATIENCE_S, wait_until
 
 import midstream
 from midstream.app.opening import DATA_NAME
 from midstream.app.server_address import read_address
-from midstream.testing.dice import Dice
-from midstream.testing.patience import PATIENCE_S, wait_until
 
 CONFIG = """
 [events.types]

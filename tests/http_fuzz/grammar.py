@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 from zlib import crc32
 
-from midstream.testing.dice import Dice
+from tests.support.dice import Dice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

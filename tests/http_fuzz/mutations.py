@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.http_fuzz.grammar import Request
-
-from midstream.testing.dice import Dice
+from tests.support.dice import Dice
 
 Mutation = Callable[[Request, Dice], Request]
 CANARY = "canary"

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from midstream.testing.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S
 
 REST_S = 0.02
 

@@ -8,8 +8,7 @@ import pytest
 from tests.http_fuzz.campaign import Campaign, Verdict, conclude, logged, served
 from tests.http_fuzz.exchange import exchange
 from tests.http_fuzz.grammar import Grammar, wire
-
-from midstream.testing.dice import Dice
+from tests.support.dice import Dice
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 REQUESTS = int(os.environ.get("MIDSTREAM_FUZZ_REQUESTS", "4000"))

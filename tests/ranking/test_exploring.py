@@ -14,7 +14,7 @@ from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.sampling import CHOSEN, LOGGED, uniforms
 from midstream.ranking.selectors.thompson import Thompson
 from midstream.ranking.selectors.top_k import TopK
-from midstream.testing.conformance.conformance import check_selector
+from midstream.testing.conformance import check_selector
 
 DRAWS = 4_000
 SCORE = np.array([0.1, 0.9, np.nan, 0.5, 0.45, -0.2, 0.9], dtype=np.float32)

@@ -3,9 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from midstream.testing.slate_rules import broken
-from midstream.testing.slates import SELECTORS, Shape, random_shape, slate_of
+from tests.support.slate_rules import broken
+from tests.support.slates import SELECTORS, Shape, random_shape, slate_of
 
 shapes = st.builds(
     Shape,

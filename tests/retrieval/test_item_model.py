@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.frozen_shop import StillShop
+from tests.support.item_models import BesideOptions, CoOccurrence, fit_beside
 
 from midstream.core.errors import SourceUnavailable
 from midstream.core.types import Index, Models, Moment, Score
@@ -14,10 +16,8 @@ from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval import item_model
 from midstream.retrieval.item_model import Als, Content, Ease, Graph, Hybrid, ItemModelSource, Sequence, TwoTower
 from midstream.state.users.recent_items import last_acts
-from midstream.testing.conformance.conformance import check_source
-from midstream.testing.conformance.models import check_item_model
-from midstream.testing.frozen_shop import StillShop
-from midstream.testing.item_models import BesideOptions, CoOccurrence, fit_beside
+from midstream.testing.conformance import check_source
+from midstream.testing.model_conformance import check_item_model
 
 KINDS = (Als, Ease, Graph, Sequence, Content, TwoTower, Hybrid)
 ITEMS = "abcdefgh"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from tests.support.frozen_shop import StillShop
 
 from midstream.core.durations import Duration
 from midstream.retrieval.catalogue import Catalogue
@@ -12,7 +13,6 @@ from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
-from midstream.testing.frozen_shop import StillShop
 
 HOUR_MS = 3_600_000
 

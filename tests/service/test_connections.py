@@ -10,9 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from midstream.testing.bare_http import asked, connect, read_all, served, statuses
-from midstream.testing.patience import PATIENCE_S, wait_until
+from tests.support.bare_http import asked, connect, read_all, served, statuses
+from tests.support.patience import PATIENCE_S, wait_until
 
 SERVER = Path(__file__).with_name("fake_server.py")
 EVENT = b'{"type": "view", "user_id": "ann", "item_id": "mug"}'

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from midstream.testing.bare_http import connect, read_all, served
-from midstream.testing.patience import PATIENCE_S, wait_until
+from tests.support.bare_http import connect, read_all, served
+from tests.support.patience import PATIENCE_S, wait_until
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
 SERVER = Path(__file__).with_name("fake_server.py")

@@ -4,9 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from midstream.testing.bare_http import served
-from midstream.testing.patience import PATIENCE_S
+from tests.support.bare_http import served
+from tests.support.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 HERE = Path(__file__).parent

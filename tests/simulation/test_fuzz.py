@@ -1,7 +1,7 @@
 """Whole engines in simulated worlds: whatever happens, what was promised is kept, and all is well again soon after.
 
 A failure names its seed and the command that runs it again; thousands of seeds are run by
-``python -m midstream.testing.fuzz --seeds 1..5000``.
+``python -m tests.support.fuzz --seeds 1..5000``.
 """
 
 import asyncio
@@ -14,13 +14,12 @@ from collections import Counter
 from functools import cache
 
 import pytest
-
-from midstream.testing.dice import Dice
-from midstream.testing.fuzz.client_actions import ACTS
-from midstream.testing.fuzz.faults import LEAPS, TURNS
-from midstream.testing.fuzz.run import run, shrunk
-from midstream.testing.fuzz.weather import Spell
-from midstream.testing.virtual_loop import Stuck, VirtualLoop, only_virtual
+from tests.support.dice import Dice
+from tests.support.fuzz.client_actions import ACTS
+from tests.support.fuzz.faults import LEAPS, TURNS
+from tests.support.fuzz.run import run, shrunk
+from tests.support.fuzz.weather import Spell
+from tests.support.virtual_loop import Stuck, VirtualLoop, only_virtual
 
 GROUP = 20
 MET = {
@@ -89,7 +88,7 @@ def test_a_seed_decides_everything():
     mine = [verdict.trace_hash for verdict in (verdict_of(7), verdict_of(8), run(7))]
     assert mine[0] == mine[2]
     assert mine[0] != mine[1]
-    command = [sys.executable, "-m", "midstream.testing.fuzz", "--seeds", "7"]
+    command = [sys.executable, "-m", "tests.support.fuzz", "--seeds", "7"]
     environment = {**os.environ, "PYTHONHASHSEED": "3"}
     told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert mine[0] in told.stdout

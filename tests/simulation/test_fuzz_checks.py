@@ -4,6 +4,20 @@ from hashlib import blake2b
 
 import msgspec
 import pytest
+from tests.support.dice import Dice
+from tests.support.events import START_MS, served_body, tiny_settings
+from tests.support.fuzz.client_actions import ACTS
+from tests.support.fuzz.conditions import drawn
+from tests.support.fuzz.faults import TURNS
+from tests.support.fuzz.joined import check_forgotten, check_join
+from tests.support.fuzz.ledger import Broken, Forgotten, Ledger
+from tests.support.fuzz.letters import check_letters, last_number
+from tests.support.fuzz.model import ExpectedState
+from tests.support.fuzz.proof import check_acknowledged
+from tests.support.fuzz.traffic import TrafficBatch
+from tests.support.fuzz.world import HEALTHY_S_MAX, FuzzWorld
+from tests.support.ids import hash_of
+from tests.support.virtual_loop import VirtualLoop, only_virtual
 
 from midstream.core.errors import Fault
 from midstream.core.kinds import Kind
@@ -15,20 +29,6 @@ from midstream.events.schema import Event, build
 from midstream.serving.events.ingest import EventsAnswer, Result
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING
-from midstream.testing.dice import Dice
-from midstream.testing.events import START_MS, served_body, tiny_settings
-from midstream.testing.fuzz.client_actions import ACTS
-from midstream.testing.fuzz.conditions import drawn
-from midstream.testing.fuzz.faults import TURNS
-from midstream.testing.fuzz.joined import check_forgotten, check_join
-from midstream.testing.fuzz.ledger import Broken, Forgotten, Ledger
-from midstream.testing.fuzz.letters import check_letters, last_number
-from midstream.testing.fuzz.model import ExpectedState
-from midstream.testing.fuzz.proof import check_acknowledged
-from midstream.testing.fuzz.traffic import TrafficBatch
-from midstream.testing.fuzz.world import HEALTHY_S_MAX, FuzzWorld
-from midstream.testing.ids import hash_of
-from midstream.testing.virtual_loop import VirtualLoop, only_virtual
 
 ORDER = {"type": "cart", "event_id": "e", "user_id": "u1", "items": [{"item_id": "a"}, {"item_id": "b"}]}
 

@@ -22,6 +22,9 @@ from unittest import mock
 import msgspec
 import numpy as np
 import pytest
+from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
+from tests.support.fakes.models import publish_chain
+from tests.support.fakes.rebuilds import run_in_process
 
 from midstream.app.opening import DATA_NAME, Outside, config_of, open_running
 from midstream.core.errors import AppendFailed, ConfigInvalid, MidstreamError, Overloaded
@@ -44,9 +47,6 @@ from midstream.simulation.engine_policy import opening
 from midstream.simulation.policies import PageSlate, Policy
 from midstream.simulation.season import START_MS, SeasonOptions, run_season
 from midstream.simulation.shop import SimulatedShop
-from midstream.testing.disks import DiskFault, FailingDisk, ForgetfulDisk
-from midstream.testing.fakes.models import publish_chain
-from midstream.testing.fakes.rebuilds import run_in_process
 from midstream.training.registry import Registry
 
 MARK = "MARKED"

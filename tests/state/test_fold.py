@@ -12,15 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from midstream.core.kinds import Kind, Operation
-from midstream.core.types import LogPosition, Models, Query, TimestampMs
-from midstream.events.schema import Event, build, cut, event_at, pick
-from midstream.state.fold import LEAVES, Fold, part, parts
-from midstream.state.ids.vocabulary import Vocabulary
-from midstream.state.items.items import Items
-from midstream.state.settings import FoldSettings, StateLimits
-from midstream.testing.events import (
+from tests.support.events import (
     START_MS,
     Stream,
     blanked_erase,
@@ -34,12 +26,20 @@ from midstream.testing.events import (
     tiny_settings,
 )
 
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import LogPosition, Models, Query, TimestampMs
+from midstream.events.schema import Event, build, cut, event_at, pick
+from midstream.state.fold import LEAVES, Fold, part, parts
+from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.items.items import Items
+from midstream.state.settings import FoldSettings, StateLimits
+
 COUNT = 100_000
 SEED = 4
 ERASURE_LOGS = 100
 HAND_OVER = """
 from midstream.state.fold import Fold
-from midstream.testing.events import random_events, tiny_settings
+from tests.support.events import random_events, tiny_settings
 fold = Fold(tiny_settings())
 fold.apply(0, random_events(3_000, seed=4))
 print(fold.digest())

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.events import START_MS, cuts
+from tests.support.ids import hash_of
+from tests.support.reference import Reference
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind, Operation
@@ -14,9 +17,6 @@ from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build, cut
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings, StateLimits
-from midstream.testing.events import START_MS, cuts
-from midstream.testing.ids import hash_of
-from midstream.testing.reference import Reference
 
 USERS = ("a", "b", "c", "d", "é")
 ITEMS = ("x", "y", "z")

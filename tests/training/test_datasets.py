@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.collisions import twin_of
+from tests.support.events import cuts, event_batches, tiny_settings
+from tests.support.frozen_shop import SMALL, START_MS
+from tests.support.ids import KEY, hash_of
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
@@ -20,10 +24,6 @@ from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import blanked_body
 from midstream.state.ids.vocabulary import VocabularyCount
 from midstream.state.settings import FoldSettings
-from midstream.testing.collisions import twin_of
-from midstream.testing.events import cuts, event_batches, tiny_settings
-from midstream.testing.frozen_shop import SMALL, START_MS
-from midstream.testing.ids import KEY, hash_of
 from midstream.training.datasets import ActOptions, ActReader, Acts
 
 WEIGHTS = {"view": 1.0, "click": 1.0, "cart": 3.0, "purchase": 8.0}

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from tests.support.fakes.models import publish_chain
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, NotFound
 from midstream.models.artifact.artifact import MANIFEST
-from midstream.testing.fakes.models import publish_chain
 from midstream.training import packing
 from midstream.training.packing import export_version, import_version
 from midstream.training.registry import Registry

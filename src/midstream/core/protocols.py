@@ -6,7 +6,7 @@
    sees one. So a request reads all of its state at exactly one log position, and needs no lock for it.
 3. Columns in, columns out, same length, same order. The pipeline checks it, whoever wrote the component.
 
-Each has its ``check_<name>`` in ``midstream.testing.conformance.conformance``: the promises that a type cannot state.
+Each has its ``check_<name>`` in ``midstream.testing.conformance``: the promises that a type cannot state.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """The file calls that storage makes, behind one small interface, so that a test can stand in for the disk.
 
-Three disks exist: this folder's real one, and in ``midstream.testing.disks`` one that forgets what was not synced and
+Three disks exist: this folder's real one, and in ``tests.support.disks`` one that forgets what was not synced and
 one that fails. What is promised after a crash rests on the calls made here and on nothing else: contents are durable
 after ``sync``, names (a created, renamed or removed file) after ``sync_folder``.
 """

@@ -1,1 +1,1 @@
-"""Comes from all folders of the product, goes to tests alone: fakes, faults, conformance checks."""
+"""An implementation of a Protocol comes in, a failure names the promise that it does not keep."""

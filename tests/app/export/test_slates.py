@@ -11,6 +11,8 @@ import sys
 import httpx
 import pyarrow.parquet as pq
 import pytest
+from tests.support.fakes.models import publish_chain
+from tests.support.patience import PATIENCE_S, wait_until
 from typer.testing import CliRunner
 
 import midstream
@@ -26,8 +28,6 @@ from midstream.cli.demo.server import running_server
 from midstream.core.errors import FolderLocked, Invalid, NotFound, RequestInvalid, StoreUnavailable
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
-from midstream.testing.fakes.models import publish_chain
-from midstream.testing.patience import PATIENCE_S, wait_until
 
 TOML = """
 [items.attributes]

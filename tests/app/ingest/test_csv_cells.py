@@ -22,7 +22,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segments import SegmentLog
-from midstream.testing.conformance.event_log import events_in
+from midstream.testing.log_conformance import events_in
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "'=1", "''@x", "'-"]
 FORMULAS += [

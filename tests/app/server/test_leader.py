@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.rig import Rig
 
 from midstream.app.config.custom_components import read_custom
 from midstream.app.config.reader import parse_config
@@ -23,7 +24,6 @@ from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.replication.shared_board import Board, BoardRow
 from midstream.serving.options import ServerOptions
-from midstream.testing.rig import Rig
 
 
 def place(board=None, epoch=0):

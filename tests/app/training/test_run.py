@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from tests.support.item_models import BESIDE, CoOccurrence
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView
@@ -35,7 +36,6 @@ from midstream.models.artifact.golden import HISTORIES_MAX
 from midstream.models.histories import Histories
 from midstream.models.items.item_blend import ItemBlend
 from midstream.models.model import QUIET, ItemModel, Watch
-from midstream.testing.item_models import BESIDE, CoOccurrence
 from midstream.training.registry import LoadedVersion, Registry
 from midstream.training.validation import QUESTIONS_MAX, questions
 

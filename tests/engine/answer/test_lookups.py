@@ -1,6 +1,6 @@
 """What a lookup says of one item or user."""
 
-from midstream.testing.rig import Rig, view
+from tests.support.rig import Rig, view
 
 
 def test_nothing_is_known_of_a_deleted_user_until_it_acts() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.events import START_MS, Stream, random_events, tiny_settings
+from tests.support.ids import hash_of
 
 from midstream.core.errors import LogDamaged
 from midstream.core.kinds import Kind, Operation
@@ -25,9 +27,7 @@ from midstream.events.values import merged_id
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING
 from midstream.state.settings import FoldSettings, encode_settings
-from midstream.testing.conformance.event_log import events_in
-from midstream.testing.events import START_MS, Stream, random_events, tiny_settings
-from midstream.testing.ids import hash_of
+from midstream.testing.log_conformance import events_in
 
 LOG_ID = bytes(range(16))
 COUNT = 2_000

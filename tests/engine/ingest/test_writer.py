@@ -7,6 +7,9 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.ids import KEY
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import Rig, view
 
 from midstream.core.errors import AppendFailed
 from midstream.core.types import TimestampMs
@@ -14,9 +17,6 @@ from midstream.engine.ingest import writer as writers
 from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
-from midstream.testing.ids import KEY
-from midstream.testing.patience import PATIENCE_S
-from midstream.testing.rig import Rig, view
 
 VIEW = build((Event(1, action="view", item_id="mug"),))
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.fakes.models import publish_chain, run_folder, write_folder
+from tests.support.patience import PATIENCE_S
 
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of
@@ -18,8 +20,6 @@ from midstream.events.json.decode import decode_objects
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.record.served import ServedRecord
 from midstream.state.control import promotions
-from midstream.testing.fakes.models import publish_chain, run_folder, write_folder
-from midstream.testing.patience import PATIENCE_S
 from midstream.training.registry import Registry
 
 if TYPE_CHECKING:

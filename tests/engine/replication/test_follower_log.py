@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from tests.support.following import pair
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import SMALL
 
 from midstream.app.wiring import plans
 from midstream.core.errors import AppendFailed, Overloaded, RequestInvalid
@@ -26,9 +29,6 @@ from midstream.engine.types import Ask
 from midstream.events.schema import Event, build, event_at
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
-from midstream.testing.following import pair
-from midstream.testing.patience import PATIENCE_S
-from midstream.testing.rig import SMALL
 
 NOW_MS = 1_750_000_000_000
 

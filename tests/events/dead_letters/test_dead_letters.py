@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
 
 from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
@@ -18,7 +19,6 @@ from midstream.events.dead_letters.dead_letters import (
     read_letters,
 )
 from midstream.events.disk import RealDisk
-from midstream.testing.disks import DiskFault, FailingDisk, ForgetfulDisk
 
 PATH = Path("/data/dead_letters.ndjson")
 REASON = Fault("/events/3/item_id", "129 characters came", "at most 128 would be right", "docs/events.md")

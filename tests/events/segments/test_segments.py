@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.disks import ForgetfulDisk
 
 from midstream.core.errors import AppendFailed, DiskFull, FolderLocked, LogDamaged, LogUnreadable
 from midstream.core.types import EventBatch, LogPosition
@@ -22,8 +23,7 @@ from midstream.events.segments.log_repair import repair, survey_log
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segment_scan import segment_name
 from midstream.events.segments.segments import SegmentLog
-from midstream.testing.conformance.event_log import events_in, sample_batch
-from midstream.testing.disks import ForgetfulDisk
+from midstream.testing.log_conformance import events_in, sample_batch
 
 FOLDER = Path("/data/log")
 LOG_ID = bytes(range(16))

@@ -31,7 +31,7 @@ from midstream.models.histories import Histories
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.loading import load
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 HISTORIES = Histories.of([[3, 1, 3], [], [0], [5, 2, 7, 7, 1]])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, random_array
+from tests.support.ids import KEY
 
 from midstream.models.artifact.artifact import Draft
 from midstream.models.artifact.golden import item_content, made_histories
@@ -22,7 +23,6 @@ from midstream.models.kernels import bf16_index
 from midstream.models.kernels.top_k import top_k
 from midstream.models.model import ItemModel, is_item_model
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.testing.ids import KEY
 from midstream.training.registry import Registry
 
 ITEMS = bf16_index.HALVES_MIN + 5

@@ -19,7 +19,7 @@ from midstream.models.kernels.simd_dot import LANES
 from midstream.models.kernels.top_n import FactorModel
 from midstream.models.model import Watch
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 ONE32 = np.float32(1)
 

@@ -12,7 +12,7 @@ from midstream.core.errors import ArtifactInvalid, ExtraMissing, FitStopped
 from midstream.models.histories import Histories
 from midstream.models.items.bpr import Bpr, BprOptions, fit_bpr
 from midstream.models.model import Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 HOW = 'needs the extra "train": pip install "midstream[train]"'
 SMALL = BprOptions(factors=8, iterations=20, regularization=0.02, seed=3)

@@ -17,7 +17,7 @@ from midstream.models.histories import Histories
 from midstream.models.items import content
 from midstream.models.items.content import ContentModel, ContentOptions, UnknownActs, Vector, fit_content, terms_of
 from midstream.models.model import Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 WORDS = ("red", "green", "blue", "Shoe", "boot", "hat", "wool")
 DESCRIPTIONS = st.builds(

@@ -11,7 +11,7 @@ from midstream.models.histories import Histories
 from midstream.models.items.ease import EaseOptions, fit_ease
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.model import Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 ALL = 10_000
 

@@ -14,7 +14,7 @@ from midstream.models.histories import Histories, Interactions
 from midstream.models.items.graph_filter import GraphFilterOptions, fit_graph_filter, sharpened
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.model import Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 ALL = 10_000
 

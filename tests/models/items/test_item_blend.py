@@ -27,7 +27,7 @@ from midstream.models.items.item_blend import (
 from midstream.models.items.item_blend import blend_of as named_blend_of
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.model import Arrays, ItemModel, Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 ITEMS = 12
 

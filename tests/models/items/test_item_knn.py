@@ -12,7 +12,7 @@ from midstream.models.histories import Histories, Interactions
 from midstream.models.items.item_knn import ItemKnnOptions, fit_item_knn
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.model import Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 
 def weighted(seed: int) -> Interactions:

@@ -12,7 +12,7 @@ from midstream.models.items import item_weights
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.items.rp3beta import Rp3betaOptions, fit_rp3beta
 from midstream.models.model import Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 
 def weighted(seed: int) -> Interactions:

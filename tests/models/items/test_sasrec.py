@@ -25,7 +25,7 @@ from midstream.models.items.sasrec import (
 from midstream.models.items.sequence import NAMES, shapes
 from midstream.models.kinds import item_kind
 from midstream.models.model import Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 HOW = 'needs the extra "torch": pip install "midstream[torch]"'
 SMALL = SasrecOptions(factors=16, epochs=40, dropout=0.1, learning_rate=0.01, batch_acts=64, threads=1)

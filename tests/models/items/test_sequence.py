@@ -15,7 +15,7 @@ from midstream.models.histories import Histories
 from midstream.models.items.sequence import NAMES, SequenceModel
 from midstream.models.kernels.top_n import FactorModel, top_n
 from midstream.models.loading import load
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 
 @st.composite

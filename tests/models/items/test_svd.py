@@ -12,7 +12,7 @@ from midstream.core.errors import ArtifactInvalid, ExtraMissing, FitStopped, Inv
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items.svd import Svd, SvdOptions, fit_ratings, ratings_of
 from midstream.models.model import Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 HOW = 'needs the extra "surprise": pip install "midstream[surprise]"'
 SMALL = SvdOptions(factors=6, epochs=60, learning_rate=0.02, seed=2)

@@ -13,7 +13,7 @@ from midstream.models.items import two_tower
 from midstream.models.items.sasrec import shared_loss
 from midstream.models.items.two_tower import NAMES, TwoTowerModel, TwoTowerOptions, fit_two_tower
 from midstream.models.model import Watch
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 HOW = 'needs the extra "torch": pip install "midstream[torch]"'
 SMALL = TwoTowerOptions(factors=16, hidden=32, epochs=30, learning_rate=0.01, batch_acts=64, threads=1)

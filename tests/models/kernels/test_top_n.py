@@ -10,7 +10,7 @@ from midstream.models.items import popular
 from midstream.models.kernels.top_n import FactorModel, top_n
 from midstream.models.kernels.top_n_kernels import TILE_HISTORIES, TILE_ITEMS
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.testing.conformance.models import check_item_model
+from midstream.testing.model_conformance import check_item_model
 
 
 def vocabulary(count):

@@ -15,7 +15,7 @@ from midstream.models.loading import load
 from midstream.models.model import Watch, is_row_model
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.ftrl import POSITIONS, Ftrl, FtrlOptions, click_figures, fit_ftrl
-from midstream.testing.conformance.models import check_row_model
+from midstream.testing.model_conformance import check_row_model
 
 NAMES = ("a", "b", "c")
 Sums = dict[object, float]

@@ -12,7 +12,7 @@ from midstream.models.model import QUIET, Watch
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.gradient_boosting import GradientBoostingOptions, filled, fit_gradient_boosting
 from midstream.models.rows.trees import Trees
-from midstream.testing.conformance.models import check_row_model
+from midstream.testing.model_conformance import check_row_model
 
 SMALL = GradientBoostingOptions(trees_max=30, leaf_rows_min=5, seed=1)
 

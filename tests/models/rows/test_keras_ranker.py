@@ -14,7 +14,7 @@ from midstream.core.errors import ArtifactInvalid, ExtraMissing, FitStopped, Inv
 from midstream.models.model import Watch
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.keras_ranker import KerasRanker, KerasRankerOptions, fit_keras_ranker, told_twice
-from midstream.testing.conformance.models import check_row_model
+from midstream.testing.model_conformance import check_row_model
 
 HOW = 'needs the extra "tensorflow": pip install "midstream[tensorflow]"'
 SMALL = KerasRankerOptions(hidden=(8, 4), epochs=3, batch_rows=64, learning_rate=0.01)

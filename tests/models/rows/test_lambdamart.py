@@ -14,7 +14,7 @@ from midstream.models.model import Watch
 from midstream.models.rows import lambdamart
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.lambdamart import LambdaMartOptions, fit_lambdamart
-from midstream.testing.conformance.models import check_row_model
+from midstream.testing.model_conformance import check_row_model
 
 NAMES = ("views [7d]", "score.als", "price")
 FEW = LambdaMartOptions(trees_max=20, leaf_rows_min=5, learning_rate=0.2, later_share=0.25)

@@ -19,7 +19,7 @@ from midstream.models.rows.logistic_regression import (
     fit_logistic_regression,
     parts_of,
 )
-from midstream.testing.conformance.models import check_row_model
+from midstream.testing.model_conformance import check_row_model
 
 PLAIN = LogisticRegressionOptions()
 SEEDS = st.integers(0, 2**32 - 2)

@@ -17,7 +17,7 @@ from midstream.models.loading import load
 from midstream.models.model import is_row_model
 from midstream.models.rows.tree_kernel import ALONE, RIGHT, ZERO, ZERO_MAX
 from midstream.models.rows.trees import LEAVES_MAX, Trees, rounded_down
-from midstream.testing.conformance.models import check_row_model
+from midstream.testing.model_conformance import check_row_model
 
 lightgbm = pytest.importorskip("lightgbm")
 

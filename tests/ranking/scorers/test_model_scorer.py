@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
@@ -18,8 +19,7 @@ from midstream.models.model import Arrays
 from midstream.ranking.boundary import Account
 from midstream.ranking.pipeline import climb, recommend
 from midstream.ranking.scorers.model_scorer import ModelScorer, columns_of, row_model
-from midstream.testing.conformance.conformance import check_scorer
-from midstream.testing.frozen_shop import SMALL, StillShop
+from midstream.testing.conformance import check_scorer
 
 QUERY = Query("r", "default", None, None, 5, TimestampMs(0), 7)
 TEXT = """

@@ -17,7 +17,7 @@ from midstream.models.model import Arrays
 from midstream.ranking.boundary import Account
 from midstream.ranking.pipeline import climb
 from midstream.ranking.scorers.objectives import Objective, Objectives
-from midstream.testing.conformance.conformance import check_scorer
+from midstream.testing.conformance import check_scorer
 
 QUERY = Query("r", "default", None, None, 5, TimestampMs(0), 7)
 LINE = Calibration(0.5, -1.0, is_probability=False)

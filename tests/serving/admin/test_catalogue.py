@@ -4,8 +4,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from midstream.testing.fakes.engine import FakeEngine
+from tests.support.fakes.engine import FakeEngine
 
 NOUNS = pytest.mark.parametrize("noun", ["item", "user"])
 ids = st.text(st.characters(blacklist_categories=["C"]), min_size=1, max_size=20).filter(

@@ -3,6 +3,7 @@
 import httpx
 import msgspec
 import pytest
+from tests.support.rig import SMALL, Rig
 
 from midstream.app.config.schema import Placement
 from midstream.app.opening import accept_of
@@ -10,7 +11,6 @@ from midstream.core.errors import FeatureFailed
 from midstream.core.types import LogPosition
 from midstream.features.kinds.kinds import Number
 from midstream.serving.app import asgi
-from midstream.testing.rig import SMALL, Rig
 
 T = 1_767_225_600_000
 

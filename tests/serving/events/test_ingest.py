@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.fakes.engine import FakeEngine
 
 from midstream.core.errors import Fault
 from midstream.core.kinds import Kind
@@ -14,7 +15,6 @@ from midstream.events.json.decode import Decoded, Rejected, SingleEvent
 from midstream.events.schema import TEXTS, Event, build
 from midstream.serving.events.ingest import AdmittedBatch, Ingest, column, counts_of
 from midstream.serving.options import ServerOptions
-from midstream.testing.fakes.engine import FakeEngine
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.events import START_MS, Stream, cuts, indexed, random_events, served_body, tiny_settings
+from tests.support.followed import LogShape
+from tests.support.ids import KEY, hash_of
+from tests.support.join import Followed, ReferenceJoin, slates_as_told
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
@@ -20,10 +24,6 @@ from midstream.state.ids.compacted_items import Dropped
 from midstream.state.outcomes.outcomes import LEAVING_SLATES, Outcomes, Slates
 from midstream.state.outcomes.slate_groups import GROUPS_MAX, OTHER, SlateGroup, SlateGroups
 from midstream.state.settings import FoldSettings, StateLimits
-from midstream.testing.events import START_MS, Stream, cuts, indexed, random_events, served_body, tiny_settings
-from midstream.testing.followed import LogShape
-from midstream.testing.ids import KEY, hash_of
-from midstream.testing.join import Followed, ReferenceJoin, slates_as_told
 
 SETTINGS = FoldSettings(
     outcome_window=Duration("5m"),

@@ -155,7 +155,7 @@ def _check_unread(made: "list[Plan]", fold: "Fold") -> Iterator[Finding]:
 
     from midstream.core.types import Candidates, Failure
     from midstream.ranking.boundary import boundary
-    from midstream.testing.conformance import conformance
+    from midstream.testing import conformance
 
     declarations = made[0].declared
     read = {name for plan in made for block in plan.features for name in block.names}
@@ -238,7 +238,7 @@ def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
     from midstream.ranking.frame import merge, read
     from midstream.ranking.plan import block_name
     from midstream.state.ids.vocabulary import Vocabulary
-    from midstream.testing.conformance import conformance
+    from midstream.testing import conformance
 
     failures: list[Failure] = []
     proposals: dict[str, Proposal] = {}
@@ -268,7 +268,7 @@ def _check_selectors(
 ) -> None:
     from midstream.ranking.boundary import boundary
     from midstream.ranking.plan import SELECTOR
-    from midstream.testing.conformance.conformance import check_selector
+    from midstream.testing.conformance import check_selector
 
     for selector in plan.selectors:
         with boundary(SELECTOR, failures):
