@@ -182,14 +182,14 @@ def test_a_change_is_imported_in_place_of_the_module_and_the_file_stays(tmp_path
 
 def test_a_changed_kernel_is_compiled_in_a_folder_of_its_own(tmp_path):
     """So is what it is a part of; what has nothing to do with it is not."""
-    own, other = PACKAGE / "state" / "pairs.py", PACKAGE / "state" / "users.py"
+    own, other = PACKAGE / "state" / "pairs" / "covisitation.py", PACKAGE / "state" / "users" / "users.py"
     change = Change("midstream.state.pairs.covisitation", str(own), "", str(tmp_path / "kernels"), [str(own)])
     spec = Changed(change).find_spec("midstream.events.kernel", [str(PACKAGE / "events")])
     assert spec is not None
     assert spec.loader is not None
     module = SimpleNamespace(__file__=str(PACKAGE / "events" / "kernel.py"), __name__="toy_kernel")
     exec(spec.loader.get_code("midstream.events.kernel"), vars(module))  # noqa: S102  # as an import does
-    assert module.cache_folder(own) == tmp_path / "kernels" / "state" / "pairs"
+    assert module.cache_folder(own) == tmp_path / "kernels" / "state" / "pairs" / "covisitation"
     assert module.cache_folder(other) == module._usual_folder(other) != module.cache_folder(own)
     assert (
         Changed(Change("midstream.state.pairs.covisitation", str(own), "")).find_spec("midstream.events.kernel") is None

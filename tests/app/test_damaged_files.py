@@ -32,7 +32,7 @@ from midstream.app.opening import accept_of
 from midstream.app.point_in_time.requests import of_file
 from midstream.core.errors import Invalid, LogDamaged, MidstreamError
 from midstream.core.types import TimestampMs
-from midstream.evaluation.data.tables import TableColumns, read_table
+from midstream.evaluation.data.tables import FileColumns, read_table
 from midstream.events.disk import RealDisk
 from midstream.events.history.history_file import FileReader, FileWriter
 from midstream.events.schema import Event, build
@@ -190,11 +190,11 @@ READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
     "t.csv": (CELLS, lambda path: read_external(Table(name="t", path=path.name, id="item_id"), path.parent, "$", KEY)),
     "e.parquet": (
         FILES["a.parquet"],
-        lambda path: read_table(path, TableColumns(item="item_id", time="time", user="user_id")),
+        lambda path: read_table(path, FileColumns(item="item_id", time="time", user="user_id")),
     ),
     "e.csv.gz": (
         FILES["a.csv.gz"],
-        lambda path: read_table(path, TableColumns(item="item_id", time="time", user="user_id")),
+        lambda path: read_table(path, FileColumns(item="item_id", time="time", user="user_id")),
     ),
     "j.parquet": (FILES["a.parquet"], read_examples),
     "j.arrow": (FILES["a.feather"], read_examples),

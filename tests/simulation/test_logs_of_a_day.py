@@ -44,7 +44,7 @@ from midstream.serving.events.ingest import Ingest
 from midstream.serving.options import ServerOptions
 from midstream.simulation.audience import DAY_MS, AudienceOptions, VisitedPage
 from midstream.simulation.engine_policy import opening
-from midstream.simulation.policies import PageSlate, Policy
+from midstream.simulation.policies import FilledPage, Policy
 from midstream.simulation.season import START_MS, SeasonOptions, run_season
 from midstream.simulation.shop import SimulatedShop
 from midstream.training.registry import Registry
@@ -190,12 +190,12 @@ class Day:
             await self.look()
         self.now_ms = max(self.now_ms, now_ms)
 
-    async def fill(self, page: VisitedPage) -> PageSlate:
+    async def fill(self, page: VisitedPage) -> FilledPage:
         """Fill a page of the simulator."""
         await self.pass_to(page.time_ms)
         answer = await self.open.engine.recommend(Ask("home", page.person.user_id, page.session_id, 5))
         rows = [self.rows[each.id] for each in answer.items if each.id in self.rows]
-        return PageSlate(np.array(rows, dtype=np.int64), answer.request_id)
+        return FilledPage(np.array(rows, dtype=np.int64), answer.request_id)
 
     async def learn(self, events: Any) -> None:
         """Record what was done on a page."""

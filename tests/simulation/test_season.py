@@ -19,7 +19,7 @@ from midstream.simulation import connection, engine_policy, trials
 from midstream.simulation.audience import PAGE_STREAM, AudienceOptions
 from midstream.simulation.comparison import compare, interval
 from midstream.simulation.engine_policy import EngineQuestion, engine_in_process, engine_over_http
-from midstream.simulation.policies import PageSlate, Policy, oracle_policy, popularity_policy, random_policy
+from midstream.simulation.policies import FilledPage, Policy, oracle_policy, popularity_policy, random_policy
 from midstream.simulation.season import SeasonOptions, run_season
 from midstream.simulation.trials import Trials, run_trials, seeds_of
 from midstream.state.settings import StateLimits
@@ -68,7 +68,7 @@ def peeking(options: SeasonOptions) -> Policy:
         person = page.person
         key = (person.seed, PAGE_STREAM, person.number, person.visitor.visit_count, page.number)
         luck = np.random.default_rng(key).random(options.product_count + options.launch_count)
-        return PageSlate(np.argsort(luck[: page.on_sale])[:10])
+        return FilledPage(np.argsort(luck[: page.on_sale])[:10])
 
     async def learn(_events):
         """Learn nothing."""

@@ -43,7 +43,7 @@ from midstream.ranking.frame import (
     take,
 )
 from midstream.ranking.pinned_candidates import pinned_of, with_pins
-from midstream.ranking.plan import SELECTOR, Closed, Nothing, Plan
+from midstream.ranking.plan import SELECTOR, Closed, Nothing, Plan, tier_of
 from midstream.ranking.record.order import order_after
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import Pinned
@@ -497,14 +497,3 @@ def proper(selection: Selection, slate_size: int, score: Score, pinned: frozense
         message = "a propensity outside (0, 1]"
         raise ShapeMismatch(message)
     return Selection(chosen, propensity, selection.traces)
-
-
-def tier_of(plan: Plan, retrieved: Mapping[str, int], failures: list[Failure]) -> str:
-    """Return ``full``, ``reduced`` (something failed), or ``floor`` (and because of it only the floor proposed)."""
-    if not failures:
-        return "full"
-    floor = {plan.fill.name, *(source.name for source in plan.floor), *(plan.pins.names if plan.pins else ())}
-    sources = {source.name for source in plan.sources}
-    failed_source = any(each.component in sources for each in failures)
-    proposed = any(count for name, count in retrieved.items() if name not in floor)
-    return "floor" if failed_source and not proposed else "reduced"

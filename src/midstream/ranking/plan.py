@@ -1,6 +1,6 @@
 """Plan of a placement: one immutable value. Any change makes a new one and swaps one reference."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -233,3 +233,14 @@ def _known(block: Feature, name: str, failed: frozenset[str], declared: Declarat
         return Unread(block.names)
     lost = lost_columns(failed, block.names, declared, name)
     return less(block, lost) if lost and isinstance(block, DeclaredFeatures) else block
+
+
+def tier_of(plan: Plan, retrieved: Mapping[str, int], failures: list[Failure]) -> str:
+    """Return ``full``, ``reduced`` (something failed), or ``floor`` (and because of it only the floor proposed)."""
+    if not failures:
+        return "full"
+    floor = {plan.fill.name, *(source.name for source in plan.floor), *(plan.pins.names if plan.pins else ())}
+    sources = {source.name for source in plan.sources}
+    failed_source = any(each.component in sources for each in failures)
+    proposed = any(count for name, count in retrieved.items() if name not in floor)
+    return "floor" if failed_source and not proposed else "reduced"

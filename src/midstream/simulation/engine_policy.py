@@ -32,7 +32,7 @@ from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
 from midstream.simulation.audience import VisitedPage
 from midstream.simulation.connection import Connection
-from midstream.simulation.policies import Events, PageSlate, Policy
+from midstream.simulation.policies import Events, FilledPage, Policy
 from midstream.simulation.season import START_MS
 from midstream.simulation.shop import SimulatedShop
 from midstream.state.fold import Fold
@@ -62,12 +62,12 @@ class _InProcess:
     def __post_init__(self) -> None:
         self.row = {item_id: row for row, item_id in enumerate(self.shop.item_ids)}
 
-    async def fill(self, page: VisitedPage) -> PageSlate:
+    async def fill(self, page: VisitedPage) -> FilledPage:
         self.clock[0] = page.time_ms
         ask = Ask(self.question.placement, page.person.user_id, page.session_id, self.question.n)
         answer = await self.engine.recommend(ask)
         rows = np.array([self.row[each.id] for each in answer.items], dtype=np.int64)
-        return PageSlate(rows, answer.request_id)
+        return FilledPage(rows, answer.request_id)
 
     async def learn(self, events: Events) -> None:
         """Record events; a shop never sends what is not well formed."""
@@ -127,7 +127,7 @@ class _OverHttp:
     def __post_init__(self) -> None:
         self.row = {self.run + item_id: row for row, item_id in enumerate(self.shop.item_ids)}
 
-    async def fill(self, page: VisitedPage) -> PageSlate:
+    async def fill(self, page: VisitedPage) -> FilledPage:
         asked: dict[str, object] = {
             "placement": self.question.placement,
             "n": self.question.n,
@@ -143,7 +143,7 @@ class _OverHttp:
                 came = f'The server shows "{each.id}", which is not for sale in this shop.'
                 right = "A server without items of its own, such as one whose folder is thrown away."
                 raise Invalid((Fault("--url", came, right, "docs/cli.md"),))
-        return PageSlate(np.array([self.row[each.id] for each in slate.items], dtype=np.int64), slate.request_id)
+        return FilledPage(np.array([self.row[each.id] for each in slate.items], dtype=np.int64), slate.request_id)
 
     async def learn(self, events: Events) -> None:
         for part in range(0, len(events), EVENTS_A_REQUEST):

@@ -16,7 +16,7 @@ Events = Sequence[Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PageSlate:
+class FilledPage:
     """What a page is filled with."""
 
     products: Products
@@ -30,7 +30,7 @@ class Policy:
     """A name and two steps: fill a page, and learn what was done on it."""
 
     name: str
-    fill: Callable[[VisitedPage], Awaitable[PageSlate]]
+    fill: Callable[[VisitedPage], Awaitable[FilledPage]]
     learn: Callable[[Events], Awaitable[None]]
 
 
@@ -41,9 +41,9 @@ async def _nothing(_events: Events) -> None:
 def random_policy(seed: int, slate_size: int) -> Policy:
     """Return the policy that shows anything: what every other one must beat."""
 
-    async def fill(page: VisitedPage) -> PageSlate:
+    async def fill(page: VisitedPage) -> FilledPage:
         key = (seed, POLICY_STREAM, page.person.number, page.person.visitor.visit_count, page.number)
-        return PageSlate(np.random.default_rng(key).permutation(page.on_sale)[:slate_size])
+        return FilledPage(np.random.default_rng(key).permutation(page.on_sale)[:slate_size])
 
     return Policy("random", fill, _nothing)
 
@@ -51,8 +51,8 @@ def random_policy(seed: int, slate_size: int) -> Policy:
 def oracle_policy(slate_size: int) -> Policy:
     """Return the policy that knows what everybody wishes at every moment: what none can beat."""
 
-    async def fill(page: VisitedPage) -> PageSlate:
-        return PageSlate(np.argsort(-page.attraction[: page.on_sale], kind="stable")[:slate_size])
+    async def fill(page: VisitedPage) -> FilledPage:
+        return FilledPage(np.argsort(-page.attraction[: page.on_sale], kind="stable")[:slate_size])
 
     return Policy("oracle", fill, _nothing)
 
@@ -70,8 +70,8 @@ class _Counted:
         self.row = {item_id: row for row, item_id in enumerate(self.shop.item_ids)}
         self.counts = np.zeros(len(self.row), dtype=np.int64)
 
-    async def fill(self, page: VisitedPage) -> PageSlate:
-        return PageSlate(np.argsort(-self.counts[: page.on_sale], kind="stable")[: self.slate_size])
+    async def fill(self, page: VisitedPage) -> FilledPage:
+        return FilledPage(np.argsort(-self.counts[: page.on_sale], kind="stable")[: self.slate_size])
 
     async def learn(self, events: Events) -> None:
         for event in events:

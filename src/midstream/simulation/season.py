@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from midstream.core.types import Mask
 from midstream.simulation.audience import DAY_MS, AudienceOptions, Reaction, VisitedPage, audience
-from midstream.simulation.policies import PageSlate, Policy
+from midstream.simulation.policies import FilledPage, Policy
 from midstream.simulation.shop import ShopOptions, SimulatedShop, open_shop
 
 START_MS = 1_750_032_000_000
@@ -152,7 +152,7 @@ def _season(policy: str, seed: int, ledger: _Ledger) -> Season:
     )
 
 
-def events_of(shop: SimulatedShop, page: VisitedPage, slate: PageSlate, reaction: Reaction) -> list[dict[str, object]]:
+def events_of(shop: SimulatedShop, page: VisitedPage, slate: FilledPage, reaction: Reaction) -> list[dict[str, object]]:
     """Return what happened on a page as ``POST /v1/events`` takes it: what was seen, then what was done."""
     who: dict[str, object] = {"session_id": page.session_id}
     if page.person.user_id is not None:

@@ -17,7 +17,7 @@ from midstream.evaluation.data.datasets import (
     yoochoose,
 )
 from midstream.evaluation.data.interactions import InteractionTable
-from midstream.evaluation.data.tables import TableColumns
+from midstream.evaluation.data.tables import FileColumns
 
 
 @st.composite
@@ -61,7 +61,7 @@ def test_a_file_without_sessions_is_cut_by_silence(tmp_path):
     path = tmp_path / "clicks.csv"
     lines = [f"u,{item},{visit * 10_000_000 + place}" for visit in range(3) for place, item in enumerate("ab")]
     path.write_text("\n".join(["user,item,time", *lines]) + "\n")
-    data = of_file(path, TableColumns(item="item", time="time", session=None, user="user"))
+    data = of_file(path, FileColumns(item="item", time="time", session=None, user="user"))
     assert set(data.reporting().asked.session_id.tolist()) == {"u#2"}
     assert set(data.reporting().learned.session_id.tolist()) == {"u#0", "u#1"}
     assert set(data.choosing().asked.session_id.tolist()) == {"u#1"}

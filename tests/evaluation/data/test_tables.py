@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import Invalid, NotFound
-from midstream.evaluation.data.tables import TableColumns, read_table
+from midstream.evaluation.data.tables import FileColumns, read_table
 
 ID = st.text("0123456789abcäß", min_size=1, max_size=6)
 ROWS = st.lists(st.tuples(ID, ID, st.integers(0, 10**12)), min_size=1, max_size=20)
-COLUMNS = TableColumns(item="what", time="when", session="visit")
+COLUMNS = FileColumns(item="what", time="when", session="visit")
 
 
 def rows_of(found):
@@ -45,7 +45,7 @@ def test_times_of_every_unit_mean_the_same(tmp_path, unit, written):
     """Seconds with a fraction, milliseconds and ISO text of one moment give one number."""
     path = tmp_path / "clicks.csv"
     path.write_text(f"what,when,visit\na,{written},1\n")
-    found = read_table(path, TableColumns(item="what", time="when", session="visit", time_unit=unit))
+    found = read_table(path, FileColumns(item="what", time="when", session="visit", time_unit=unit))
     assert found.time_ms.tolist() == [1592337718250]
 
 
@@ -65,7 +65,7 @@ def test_a_parquet_timestamp_needs_no_unit(tmp_path):
     path = tmp_path / "clicks.parquet"
     moment = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
     pq.write_table(pa.table({"what": ["a"], "when": [moment.replace(tzinfo=None)], "who": [7]}), path)
-    found = read_table(path, TableColumns(item="what", time="when", session=None, user="who"))
+    found = read_table(path, FileColumns(item="what", time="when", session=None, user="who"))
     assert found.time_ms.tolist() == [round(moment.timestamp() * 1000)]
     assert found.user_id.tolist() == ["7"]
 
@@ -98,7 +98,7 @@ def test_a_time_that_cannot_be_read_is_named_with_its_row(tmp_path, unit, writte
     path = tmp_path / "clicks.csv"
     path.write_text(f"what,when,visit\na,,1\na,{written},1\n")
     with pytest.raises(Invalid) as caught:
-        read_table(path, TableColumns(item="what", time="when", session="visit", time_unit=unit))
+        read_table(path, FileColumns(item="what", time="when", session="visit", time_unit=unit))
     (fault,) = caught.value.faults
     assert fault.where == "clicks.csv, row 2"
     assert written in fault.came

@@ -28,7 +28,7 @@ from midstream.evaluation.data.datasets import (
 )
 from midstream.evaluation.data.importing import DATA_SETTINGS
 from midstream.evaluation.data.interactions import InteractionTable, by_time, with_sessions
-from midstream.evaluation.data.tables import TableColumns, TimeUnit, read_table
+from midstream.evaluation.data.tables import FileColumns, TimeUnit, read_table
 from midstream.evaluation.learning import LearningReport, run_learning
 from midstream.evaluation.next_item import NextItemOptions, NextItemReport, run_next_item
 from midstream.evaluation.replay import Method, ReplayOptions, ReplayReport, asking_plan, asking_source, run_replay
@@ -262,7 +262,7 @@ def _file(name: str, known: Mapping[str, object]) -> Path:
     return path
 
 
-def _columns(options: EvaluationOptions) -> TableColumns:
+def _columns(options: EvaluationOptions) -> FileColumns:
     names = ("item_id", "session_id", "user_id", "time", "type")
     faults = [
         Fault(f"--map {each}", f"{each!r} is not read here.{nearest(each, names)}", ", ".join(names), _PAGE)
@@ -275,7 +275,7 @@ def _columns(options: EvaluationOptions) -> TableColumns:
     if faults:
         raise Invalid(tuple(faults))
     told = options.columns
-    return TableColumns(
+    return FileColumns(
         item=told.get("item_id", "item_id"),
         time=told.get("time", "time"),
         session=told.get("session_id", None if "user_id" in told else "session_id"),

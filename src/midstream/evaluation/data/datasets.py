@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.evaluation.data.interactions import InteractionTable, by_time, with_sessions
 from midstream.evaluation.data.item_data import sequences
-from midstream.evaluation.data.tables import PAGE, TableColumns, read_table, whole_table
+from midstream.evaluation.data.tables import PAGE, FileColumns, read_table, whole_table
 
 DATA_VARIABLE = "MIDSTREAM_DATA"
 DAY_MS = 86_400_000
@@ -75,7 +75,7 @@ def data_folder(environ: Mapping[str, str], checkout: Path) -> Path | None:
     return beside if beside.is_dir() else None
 
 
-CLICKS = TableColumns(item="ItemId", time="Time", session="SessionId", time_unit="s")
+CLICKS = FileColumns(item="ItemId", time="Time", session="SessionId", time_unit="s")
 """Columns of both click sets."""
 
 
@@ -212,7 +212,7 @@ def _published(folder: Path, name: str) -> PublishedList:
         )
 
 
-def of_file(path: Path, columns: TableColumns, *, repeat: bool = False, gap_ms: int = 1_800_000) -> NextItemData:
+def of_file(path: Path, columns: FileColumns, *, repeat: bool = False, gap_ms: int = 1_800_000) -> NextItemData:
     """Return any file as a data set: the last tenth of its sessions is the test, the tenth before it the validation.
 
     Args:
@@ -321,7 +321,7 @@ def online_retail(folder: Path) -> InteractionTable:
     products (postage, fees): a product's code begins with five digits.
     """
     path = folder / "online-retail" / "onlineretail.parquet"
-    columns = TableColumns(
+    columns = FileColumns(
         item="StockCode", time="InvoiceDate", session="InvoiceNo", user="CustomerID", default_action="purchase"
     )
     rows = read_table(path, columns)

@@ -21,7 +21,7 @@ PAGE = "docs/quality.md"
 
 
 @dataclass(frozen=True, slots=True)
-class TableColumns:
+class FileColumns:
     """Which column of a file is what."""
 
     item: str = "item_id"
@@ -43,7 +43,7 @@ class TableColumns:
         return tuple(name for name in (self.item, self.time, self.session, self.user, self.action) if name)
 
 
-def read_table(path: Path, columns: TableColumns) -> InteractionTable:
+def read_table(path: Path, columns: FileColumns) -> InteractionTable:
     """Return the rows of a file in its order; rows without item, time or owner are dropped and counted.
 
     Ids stay the text that the file has, so ``007`` is not 7. Cost: about 2 µs a row.
@@ -69,7 +69,7 @@ def read_table(path: Path, columns: TableColumns) -> InteractionTable:
     return _interactions(cells, columns, path.name)
 
 
-def _read(path: Path, columns: TableColumns) -> pa.Table:
+def _read(path: Path, columns: FileColumns) -> pa.Table:
     """Return a file's table; of a text file every column that is used comes as text."""
     if path.suffix == ".parquet":
         return whole_table(path)
@@ -88,7 +88,7 @@ def whole_table(path: Path) -> pa.Table:
         return file.read()  # pyright: ignore[reportUnknownMemberType]  its stub leaves a list's type open
 
 
-def _interactions(cells: Mapping[str, Sequence[object]], columns: TableColumns, where: str) -> InteractionTable:
+def _interactions(cells: Mapping[str, Sequence[object]], columns: FileColumns, where: str) -> InteractionTable:
     """Return the cells as interactions, less the rows that cannot be used."""
     count = len(cells[columns.item])
     item_id = _texts(cells[columns.item])
@@ -116,7 +116,7 @@ def _texts(cells: Sequence[object]) -> Text:
     return np.array(["" if cell is None else str(cell) for cell in cells], dtype=np.str_)
 
 
-def _time_ms(cell: object, columns: TableColumns, where: str) -> int | None:
+def _time_ms(cell: object, columns: FileColumns, where: str) -> int | None:
     """Return a cell's time, or None when it is empty.
 
     Raises:

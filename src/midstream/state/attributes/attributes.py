@@ -86,11 +86,8 @@ class Attributes:
 
     def __init__(self, kinds: Mapping[str, AttributeKind], limits: StateLimits) -> None:
         self._kinds = dict(sorted(kinds.items()))
-        self._vectors = {
-            name: Vectors(limits.items_max, length)
-            for name, kind in self._kinds.items()
-            if (length := vector_length(kind))
-        }
+        lengths = {name: vector_length(kind) for name, kind in self._kinds.items()}
+        self._vectors = {name: Vectors(limits.items_max, length) for name, length in lengths.items() if length}
         self._columns = {
             name: _empty_column(kind, limits) for name, kind in self._kinds.items() if name not in self._vectors
         }
