@@ -136,25 +136,38 @@ def pytest_fixture_setup(
         return (yield)
 
 
-HEAVY = ("slow", "crash", "quality")
-"""Markers of tests that take long."""
-
-
+HEAVY = ("slow", "crash", "quality", "long")
+"""Markers of tests that take more than some seconds: files with one of them are begun first."""
+LONG = "long"
+"""Marker of long proofs: many seeds, many kills, whole data sets."""
 INTEGRATION = "integration"
 """Marker of tests that need programs of others."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take ``--long``."""
+    parser.addoption("--long", action="store_true", help="Run long proofs too: many seeds, many kills, whole data sets.")
+
+
+def is_left_out(item: pytest.Item, markers: str, *, is_long: bool) -> bool:
+    """Return whether a test runs only when asked for, and nobody asks: by ``-m``, by ``--long``, or by its own name."""
+    if item.get_closest_marker(INTEGRATION):
+        return INTEGRATION not in markers
+    return item.get_closest_marker(LONG) is not None and not is_long and LONG not in markers
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs programs of others unless ``-m`` names it; put the files with heavy tests first.
+    """Leave out programs of others and long proofs unless they are asked for; put the files with heavy tests first.
 
     A heavy one that a process begins when the others are done is waited for.
     """
-    if INTEGRATION not in str(config.getoption("markexpr")):
-        left_out = [item for item in items if item.get_closest_marker(INTEGRATION)]
-        if left_out:
-            config.hook.pytest_deselected(items=left_out)
-            items[:] = [item for item in items if item not in left_out]
+    is_long = bool(config.getoption("--long")) or any("::" in each for each in config.args)
+    markers = str(config.getoption("markexpr"))
+    left_out = {item for item in items if is_left_out(item, markers, is_long=is_long)}
+    if left_out:
+        config.hook.pytest_deselected(items=[*left_out])
+        items[:] = [item for item in items if item not in left_out]
     heavy = {item.path for item in items if any(item.get_closest_marker(name) for name in HEAVY)}
     items.sort(key=lambda item: item.path not in heavy)
 
