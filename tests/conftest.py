@@ -146,7 +146,9 @@ INTEGRATION = "integration"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take ``--long``."""
-    parser.addoption("--long", action="store_true", help="Run long proofs too: many seeds, many kills, whole data sets.")
+    parser.addoption(
+        "--long", action="store_true", help="Run long proofs too: many seeds, many kills, whole data sets."
+    )
 
 
 def is_left_out(item: pytest.Item, markers: str, *, is_long: bool) -> bool:

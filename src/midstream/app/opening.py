@@ -239,7 +239,7 @@ def _assembled(folder: Path, config: Config, outside: Outside, started: Started,
     each = config.snapshots
     snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
     snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
-    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine))
+    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine), answering.wanted)
     sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
     eraser = _eraser(engine, snapshotter, data, config, outside)
     champions = Champions(
@@ -247,6 +247,7 @@ def _assembled(folder: Path, config: Config, outside: Outside, started: Started,
     )
     champions.begin()
     snapshotter.when_written(champions.prune)
+    operational_log = OperationalLog(engine)
     return Instance(
         engine,
         snapshotter,
@@ -257,8 +258,8 @@ def _assembled(folder: Path, config: Config, outside: Outside, started: Started,
         champions,
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
-        OperationalLog(engine),
-        answering.wanted,
+        operational_log,
+        services=(sealer, eraser, rebuilder, operational_log),
     )
 
 

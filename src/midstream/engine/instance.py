@@ -1,7 +1,8 @@
-"""An engine with everything that goes on beside it: its snapshots, and what its start found."""
+"""Engine instance: one open data folder, and the services that run beside its engine, in the order of their start."""
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from midstream.core.errors import AppendFailed
 from midstream.core.types import LogPosition
@@ -36,6 +37,16 @@ class Started:
     """Of the one that is asked for and waits for its state; empty when that is the one that serves."""
 
 
+class EngineService(Protocol):
+    """A service that runs beside an engine: started after the engine on its event loop, stopped before it."""
+
+    def start(self) -> None:
+        """Begin on the running event loop."""
+
+    async def stop(self) -> None:
+        """End what is under way; the next start goes on with it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
     """One open data folder."""
@@ -55,8 +66,8 @@ class Instance:
     """As the snapshotter."""
     operational_log: OperationalLog | None = None
     """What of it is written into the log of the process."""
-    wanted: Service | None = None
-    """To be put in service once its state is rebuilt; None = what serves is what was asked for."""
+    services: tuple[EngineService, ...] = ()
+    """In the order of their start; the last one that started is stopped first."""
 
     @property
     def service(self) -> Service:
@@ -75,28 +86,17 @@ class Instance:
             await self.engine.start()
             if self.snapshotter is not None:
                 self.snapshotter.start()
-            if self.wanted is not None:
-                self.rebuilder.begin(self.wanted)
-            if self.sealer is not None:
-                self.sealer.start()
-            if self.eraser is not None:
-                self.eraser.start()
-            if self.operational_log is not None:
-                self.operational_log.start()
+            for service in self.services:
+                service.start()
             undo.pop_all()
 
     async def stop(self) -> None:
         """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
         try:
-            if self.operational_log is not None:
-                await self.operational_log.stop()
+            for service in reversed(self.services):
+                await service.stop()
             if self.explainer is not None:
                 await self.explainer.stop()
-            await self.rebuilder.stop()
-            if self.eraser is not None:
-                await self.eraser.stop()
-            if self.sealer is not None:
-                await self.sealer.stop()
             await self.engine.stop()
             self._look_at_log()
             if self.snapshotter is not None:

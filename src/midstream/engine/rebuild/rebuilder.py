@@ -70,9 +70,15 @@ class Rebuilder:
     """What is in service, and the one rebuild at a time that puts another in its place."""
 
     def __init__(
-        self, engine: Engine, snapshotter: Snapshotter, folder: DataFolder, service: Service, beside: ConfigStore
+        self,
+        engine: Engine,
+        snapshotter: Snapshotter,
+        folder: DataFolder,
+        service: Service,
+        beside: ConfigStore,
+        due: Service | None = None,
     ) -> None:
-        """Begin with the configuration that ``engine`` was made of."""
+        """Begin with the configuration that ``engine`` was made of; from the start on rebuild for ``due`` (None = not)."""
         self.service = service
         """What is in service beside the state. Take it anew at each use."""
         self._engine = engine
@@ -81,6 +87,7 @@ class Rebuilder:
         self._beside = beside
         self._view = RebuildView()
         self._wanted = service
+        self._due = due
         self._task: asyncio.Task[None] | None = None
         self._is_changing = False
         self._said_s = self._began_s = 0.0
@@ -233,6 +240,12 @@ class Rebuilder:
             self._run(wanted, compact=compact), name="midstream-rebuild"
         )
         self._task.add_done_callback(self._ended)
+
+    def start(self) -> None:
+        """Begin the rebuild that was due when the folder was opened, if there is one."""
+        if self._due is not None:
+            self.begin(self._due)
+            self._due = None
 
     async def stop(self) -> None:
         """End what is under way; the next start goes on with it, from the newest snapshot that it made."""
