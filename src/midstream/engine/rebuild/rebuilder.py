@@ -78,7 +78,7 @@ class Rebuilder:
         beside: ConfigStore,
         due: Service | None = None,
     ) -> None:
-        """Begin with the configuration that ``engine`` was made of; from the start on rebuild for ``due`` (None = not)."""
+        """Begin with the configuration that ``engine`` was made of; rebuild for ``due`` at the start, None = not."""
         self.service = service
         """What is in service beside the state. Take it anew at each use."""
         self._engine = engine
