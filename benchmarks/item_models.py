@@ -25,15 +25,23 @@ import numpy as np
 from scipy.sparse import save_npz
 
 from midstream.app.evaluating import SETTINGS_FOLDER, EvaluationOptions
-from midstream.app.judging import JudgingOptions, ModelChoice, chosen_options, item_data_of, question_of
+from midstream.app.judging import (
+    JudgingOptions,
+    ModelChoice,
+    Search,
+    choose,
+    chosen_options,
+    item_data_of,
+    kept_options,
+    question_of,
+)
 from midstream.evaluation.full_ranking import ItemData, Judged, RankingOptions, Task, judge, worth_of
-from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.evaluation.statistics import difference, estimate
 from midstream.models.histories import Interactions
 from midstream.models.item_blend import ItemBlendOptions, PartFit, fit_item_blend
 from midstream.models.kinds import Range, Space, Value, item_kind
 from midstream.models.model import QUIET, ItemModel, Watch
-from midstream.models.search import SearchBudget, best_tried, search_space
+from midstream.models.search import SearchBudget
 
 PYTHONS_VARIABLE = "MIDSTREAM_ITEM_MODELS_PYTHONS"
 """Names the environments of the libraries beside, as ``PATH`` names folders."""
@@ -135,7 +143,7 @@ class Peers:
         """Choose the options of a library on the validation part as ours are chosen, and write them to a file."""
         (task,) = self.data.choosing()
         fixed = PEER_OPTIONS[self.data.name][name]
-        space, metric = PEER_SPACES[name], f"NDCG@{self.ranking.k}"
+        metric = f"NDCG@{self.ranking.k}"
 
         def worth(tried: dict[str, Value]) -> float:
             lists = self.lists_of(task, {name: {**fixed, **tried}})
@@ -147,20 +155,16 @@ class Peers:
             return found
 
         question = question_of(self.data, [task], name, metric)
-        path = self.path_of(name)
-        tried = search_space(worth, space, path.with_suffix(".journal"), budget, [fixed], question)
-        best, data = best_tried(tried), self.data
-        choice = ModelChoice(
-            data.name, data.protocol, name, "validation", metric, best.options, best.worth, tried, question
-        )
-        write_settings(path, choice)
+        nothing = ModelChoice(self.data.name, self.data.protocol, name, "validation", metric, {}, 0.0, (), question)
+        choose(self.path_of(name), nothing, Search(worth, PEER_SPACES[name], fixed, budget))
 
     def options(self) -> dict[str, dict[str, object]]:
         """Return the options of each library: with what a search chose, where there was one."""
         found: dict[str, dict[str, object]] = {}
+        metric = f"NDCG@{self.ranking.k}"
         for name, fixed in PEER_OPTIONS[self.data.name].items():
             path = self.path_of(name)
-            chosen = read_settings(path, ModelChoice).options if path.is_file() else {}
+            chosen = kept_options(path, self.data, name, metric) if path.is_file() else {}
             found[name] = {**fixed, **chosen}
         return found
 
@@ -195,7 +199,7 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, default=SETTINGS_FOLDER, help="the folder of the settings files")
     parser.add_argument("-k", type=int, default=20)
     parser.add_argument(
-        "--search-peer", action="append", default=[], help="choose the options of this one, such as 'implicit ALS'"
+        "--search-peer", action="append", default=[], choices=PEER_SPACES, help="choose the options of this one"
     )
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=1_800, help="no trial of a search begins later")

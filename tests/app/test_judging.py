@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from midstream.app.evaluating import EvaluationOptions
-from midstream.app.judging import JudgingOptions, ModelChoice, judge_models, write_page
-from midstream.core.errors import Invalid, NotFound
+from midstream.app.judging import JudgingOptions, ModelChoice, Search, choose, judge_models, write_page
+from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.evaluation.settings_file import read_settings, write_settings
+from midstream.models.search import SearchBudget
 
 FILE = EvaluationOptions({"user_id": "who"})
 
@@ -88,6 +89,31 @@ def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
     assert tried() == [first[0], {**first[0], **named}]
     write_settings(path, replace(choice, options=named, question="another"))
     assert tried() == first
+
+
+def test_a_search_without_room_for_what_was_chosen_before_keeps_it(tmp_path):
+    """As it was found, unless it has no answer any more; a search that tries it again says what comes of it now."""
+    path, named = tmp_path / "settings.json", {"once": True}
+    nothing = ModelChoice("acts", "temporal", "popular", "validation", "NDCG@5", {}, 0.0, (), "which?")
+    before = replace(nothing, options=named, worth=7.0)
+
+    def chosen(worth, trials, asked=before):
+        path.with_suffix(".journal").unlink(missing_ok=True)
+        write_settings(path, asked)
+        return choose(path, nothing, Search(worth, {"once": (True, False)}, {"once": False}, SearchBudget(trials)))
+
+    def refuses(options):
+        if options["once"]:
+            raise Invalid((Fault("$.once", "no answer", "false", "docs/models.md"),))
+        return 1.0
+
+    kept = chosen(lambda _: 1.0, 1)
+    assert (kept.options, kept.worth, [each.options["once"] for each in kept.trials]) == (named, 7.0, [False, True])
+    assert read_settings(path, ModelChoice) == kept
+    again = chosen(lambda _: 1.0, 2)
+    assert (again.options, again.worth, len(again.trials)) == ({"once": False}, 1.0, 2)
+    assert chosen(refuses, 2).options == {"once": False}
+    assert chosen(lambda _: 1.0, 1, replace(before, question="another")).options == {"once": False}
 
 
 def test_settings_of_another_question_are_refused_and_searched_for_anew(shop, tmp_path):
