@@ -18,6 +18,7 @@ from midstream.engine.types import Ask
 from midstream.ranking.explained import Explained
 from midstream.ranking.served import blank_served
 from midstream.state.settings import Limits
+from midstream.testing.patience import PATIENCE_S
 
 CONFIG = Config(limits=Limits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000))
 
@@ -119,7 +120,7 @@ def test_a_server_has_it_made_beside_it(tmp_path):
             assert explainer is not None
             job = explainer.begin(request_id, ("b",))
             assert explainer.begin(request_id, ("b",)) is job
-            assert await explainer.wait(job, 250)
+            assert await explainer.wait(job, PATIENCE_S)
             with pytest.raises(NotFound):
                 explainer.begin("nobody")
             return job

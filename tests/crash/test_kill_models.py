@@ -11,6 +11,7 @@ import pytest
 from midstream.app.running import config_of, open_running
 from midstream.engine.types import Ask
 from midstream.testing.models import publish_chain, write_folder
+from midstream.testing.patience import PATIENCE_S
 from midstream.training.registry import Registry
 
 PROGRAM = """
@@ -76,7 +77,7 @@ def check(folder: Path, step: str, versions: int, serving: int) -> None:
             await running.stop()
 
     assert asyncio.run(run(first)) == first
-    ended = subprocess.run([sys.executable, "-c", PROGRAM, step, str(folder)], timeout=300, check=False)
+    ended = subprocess.run([sys.executable, "-c", PROGRAM, step, str(folder)], timeout=PATIENCE_S, check=False)
     assert ended.returncode == -signal.SIGKILL
     there = registry.versions("near")
     assert len(there) == versions

@@ -20,6 +20,7 @@ from midstream.testing.fuzz.acts import ACTS
 from midstream.testing.fuzz.run import run, shrunk
 from midstream.testing.fuzz.turns import LEAPS, TURNS
 from midstream.testing.fuzz.weather import Spell
+from midstream.testing.patience import PATIENCE_S
 from midstream.testing.virtual_loop import Stuck, VirtualLoop, only_virtual
 
 GROUP = 20
@@ -113,7 +114,7 @@ def test_virtual_time():
     with only_virtual(loop):
         assert loop.run_until_complete(main()) == threading.get_ident()
     loop.close()
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < PATIENCE_S
     assert seen == ["0 at 0", "5 at 5", "3600 at 3600"]
     assert 3_601 <= loop.time() <= 3_602
 
