@@ -13,6 +13,7 @@ from midstream.app.judging import JudgingOptions, ModelChoice, Search, choose, j
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.models.search import SearchBudget
+from midstream.testing.patience import PATIENCE_S
 
 FILE = EvaluationOptions({"user_id": "who"})
 
@@ -58,7 +59,7 @@ def test_windows_follow_one_another(shop, tmp_path):
 
 def test_settings_are_chosen_on_the_validation_part_and_kept(shop, tmp_path):
     """A search writes what was tried; the next run takes the best of it without another; named options go before."""
-    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=4, folder=tmp_path)
+    options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=4, folder=tmp_path)
     judge_models(str(shop), "popular", options, FILE, quiet)
     choice = read_settings(tmp_path / "evaluation-acts.csv-temporal-popular.json", ModelChoice)
     assert (choice.chosen_on, choice.metric, len(choice.trials)) == ("validation", "NDCG@5", 4)
@@ -74,7 +75,7 @@ def test_settings_are_chosen_on_the_validation_part_and_kept(shop, tmp_path):
 
 def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
     """Behind the defaults, without a journal too; what was chosen for another question is not tried."""
-    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=2, folder=tmp_path)
+    options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=2, folder=tmp_path)
     path = tmp_path / "evaluation-acts.csv-temporal-rp3beta.json"
 
     def tried():
@@ -118,7 +119,7 @@ def test_a_search_without_room_for_what_was_chosen_before_keeps_it(tmp_path):
 
 def test_settings_of_another_question_are_refused_and_searched_for_anew(shop, tmp_path):
     """By another metric, or on data of the same name and another content; a search takes no trial of those over."""
-    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=2, folder=tmp_path)
+    options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=2, folder=tmp_path)
     judge_models(str(shop), "popular", options, FILE, quiet)
     path = tmp_path / "evaluation-acts.csv-temporal-popular.json"
     first = read_settings(path, ModelChoice)
@@ -151,7 +152,7 @@ def test_a_kind_is_judged_against_itself_with_other_options(shop, tmp_path):
 
 def test_parts_of_a_blend_have_the_settings_of_their_kinds(shop, tmp_path):
     """Where their kinds alone are named they are searched for, or read from the settings files."""
-    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=2, folder=tmp_path)
+    options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=2, folder=tmp_path)
     parts = {"parts": "popular,ease", "held_out": "random"}
     said: list[str] = []
     (told,) = judge_models(str(shop), "blend", replace(options, options=parts), FILE, said.append).options
