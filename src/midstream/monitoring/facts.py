@@ -42,7 +42,8 @@ class Fact:
     key: str = ""
     """Facts of one event and one key share a line, such as those of one part and one type of error."""
     every_s: float = MINUTE_S
-    """At most one line in this time, which doubles with each further line, up to an hour, until an hour was quiet."""
+    """At most one line in this time, which doubles with each further line, up to an hour. It is as it was at first when
+    nothing came during it and for an hour after it."""
     reasons: Mapping[str, int] = field(default_factory=dict[str, int])
     """Numbers that are added up from line to line, such as rejected events by field."""
     raised: Raised | None = None
