@@ -162,7 +162,7 @@ class Peers:
         """Return the options of each library: with what a search chose, where there was one."""
         found: dict[str, dict[str, object]] = {}
         metric = f"NDCG@{self.ranking.k}"
-        for name, fixed in PEER_OPTIONS[self.data.name].items():
+        for name, fixed in PEER_OPTIONS.get(self.data.name, {}).items():
             path = self.path_of(name)
             chosen = kept_options(path, self.data, name, metric) if path.is_file() else {}
             found[name] = {**fixed, **chosen}
@@ -209,6 +209,8 @@ def main() -> None:
     kinds, ranking = told.parts.split(","), RankingOptions(k=told.k)
     peers_there = Peers(data, told.peers, ranking, told.settings)
     if told.search_peer:
+        if told.data not in PEER_OPTIONS or not told.peers:
+            parser.error(f"--search-peer wants --peers, and one of {', '.join(PEER_OPTIONS)}")
         for name in told.search_peer:
             peers_there.search(name, SearchBudget(told.trials, told.seconds))
         return
