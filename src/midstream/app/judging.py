@@ -210,7 +210,7 @@ def chosen_options(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """What is searched, where, and for how long."""
+    """Search for options: what they are worth, where they lie, and for how long."""
 
     worth: Callable[[dict[str, Value]], float]
     """Of options, on the validation part; higher is better."""
@@ -229,7 +229,11 @@ def choose(path: Path, nothing: ModelChoice, search: Search) -> ModelChoice:
     Args:
         path: Of the file.
         nothing: The content of the file before anything was tried.
-        search: Where.
+        search: Where they lie, and for how long.
+
+    Raises:
+        Invalid: No trial has a worth.
+        ExtraMissing: The library is not installed.
     """
     refused: list[dict[str, Value]] = []
 
