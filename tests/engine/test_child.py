@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from midstream.core.errors import Fault
 from midstream.engine import child, rewrite_child, seal_child, snapshot_child
 from midstream.engine.child import PIECE_BYTES, Pace, PacedFile
+from midstream.testing.patience import PATIENCE_S
 
 
 class Time:
@@ -197,7 +198,9 @@ child.report(order.encode())
 """
 
 
-def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, stall_s: float = 30) -> tuple[child.Ended, Said]:
+def ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, stall_s: float = PATIENCE_S
+) -> tuple[child.Ended, Said]:
     """Run a child that does as it is told; return how it ended and what it said on the way."""
     (tmp_path / "told_child.py").write_text(CHILD)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
