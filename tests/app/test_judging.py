@@ -94,7 +94,8 @@ def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
 
 def test_a_search_without_room_for_what_was_chosen_before_keeps_it(tmp_path):
     """As it was found, unless it has no answer any more; a search that tries it again says what comes of it now."""
-    path, named = tmp_path / "settings.json", {"once": True}
+    path = tmp_path / "settings.json"
+    named: dict[str, int | float | str | bool] = {"once": True}
     nothing = ModelChoice("acts", "temporal", "popular", "validation", "NDCG@5", {}, 0.0, (), "which?")
     before = replace(nothing, options=named, worth=7.0)
 
