@@ -75,7 +75,10 @@ def test_options_named_later_are_tried_next_and_once(tmp_path):
 @pytest.mark.parametrize("broken_at", [0, 1])
 def test_options_named_whose_trial_was_killed_are_tried_by_the_next_search(tmp_path, broken_at):
     """Before all others, and once; a trial that no time was left for waits."""
-    first = [{"factors": 60, "weight": 0.9, "once": False}, {"factors": 16, "weight": 0.25, "once": True}]
+    first: list[dict[str, int | float | bool | str]] = [
+        {"factors": 60, "weight": 0.9, "once": False},
+        {"factors": 16, "weight": 0.25, "once": True},
+    ]
     asked: list[dict[str, object]] = []
 
     def breaks(options):
