@@ -24,16 +24,24 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import save_npz
 
-from midstream.app.benchmark.item_models import JudgingOptions, ModelChoice, chosen_options, item_data_of, question_of
+from midstream.app.benchmark.item_models import (
+    JudgingOptions,
+    ModelChoice,
+    Search,
+    choose,
+    chosen_options,
+    item_data_of,
+    kept_options,
+    question_of,
+)
 from midstream.app.benchmark.placements import SETTINGS_FOLDER, EvaluationOptions
 from midstream.evaluation.full_ranking import ItemData, Judged, RankingOptions, Task, judge, worth_of
 from midstream.evaluation.metrics.statistics import difference, estimate
-from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.models.histories import Interactions
 from midstream.models.items.item_blend import ItemBlendOptions, PartFit, fit_item_blend
 from midstream.models.kinds import Range, Space, Value, item_kind
 from midstream.models.model import QUIET, ItemModel, Watch
-from midstream.models.search import SearchBudget, best_tried, search_space
+from midstream.models.search import SearchBudget
 
 PYTHONS_VARIABLE = "MIDSTREAM_ITEM_MODELS_PYTHONS"
 """Names the environments of the libraries beside, as ``PATH`` names folders."""
@@ -135,7 +143,7 @@ class Peers:
         """Choose the options of a library on the validation part as ours are chosen, and write them to a file."""
         (task,) = self.data.choosing()
         fixed = PEER_OPTIONS[self.data.name][name]
-        space, metric = PEER_SPACES[name], f"NDCG@{self.ranking.k}"
+        metric = f"NDCG@{self.ranking.k}"
 
         def worth(tried: dict[str, Value]) -> float:
             lists = self.lists_of(task, {name: {**fixed, **tried}})
@@ -147,20 +155,16 @@ class Peers:
             return found
 
         question = question_of(self.data, [task], name, metric)
-        path = self.path_of(name)
-        tried = search_space(worth, space, path.with_suffix(".journal"), budget, [fixed], question)
-        best, data = best_tried(tried), self.data
-        choice = ModelChoice(
-            data.name, data.protocol, name, "validation", metric, best.options, best.worth, tried, question
-        )
-        write_settings(path, choice)
+        nothing = ModelChoice(self.data.name, self.data.protocol, name, "validation", metric, {}, 0.0, (), question)
+        choose(self.path_of(name), nothing, Search(worth, PEER_SPACES[name], fixed, budget))
 
     def options(self) -> dict[str, dict[str, object]]:
         """Return the options of each library: with what a search chose, where there was one."""
         found: dict[str, dict[str, object]] = {}
-        for name, fixed in PEER_OPTIONS[self.data.name].items():
+        metric = f"NDCG@{self.ranking.k}"
+        for name, fixed in PEER_OPTIONS.get(self.data.name, {}).items():
             path = self.path_of(name)
-            chosen = read_settings(path, ModelChoice).options if path.is_file() else {}
+            chosen = kept_options(path, self.data, name, metric) if path.is_file() else {}
             found[name] = {**fixed, **chosen}
         return found
 
@@ -195,7 +199,7 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, default=SETTINGS_FOLDER, help="the folder of the settings files")
     parser.add_argument("-k", type=int, default=20)
     parser.add_argument(
-        "--search-peer", action="append", default=[], help="choose the options of this one, such as 'implicit ALS'"
+        "--search-peer", action="append", default=[], choices=PEER_SPACES, help="choose the options of this one"
     )
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=1_800, help="no trial of a search begins later")
@@ -205,6 +209,8 @@ def main() -> None:
     kinds, ranking = told.parts.split(","), RankingOptions(k=told.k)
     peers_there = Peers(data, told.peers, ranking, told.settings)
     if told.search_peer:
+        if told.data not in PEER_OPTIONS or not told.peers:
+            parser.error(f"--search-peer wants --peers, and one of {', '.join(PEER_OPTIONS)}")
         for name in told.search_peer:
             peers_there.search(name, SearchBudget(told.trials, told.seconds))
         return

@@ -62,7 +62,7 @@ def timed(command, folder, environ):
 
 def told_of(runs, which):
     """What stands in a cell: the least of some runs, and how they ended unless well."""
-    status = max(run[2] for run in runs)
+    status = next((run[2] for run in runs if run[2]), 0)  # below 0 where a signal ended it
     return f"{min(run[which] for run in runs):.2f}" + (f" (status {status})" if status else "")
 
 

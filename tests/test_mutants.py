@@ -307,10 +307,13 @@ def test_the_score_is_of_what_can_be_killed_and_what_fails_anyway_has_noticed_no
 
 
 def test_each_equivalent_mutant_is_one_of_the_sources():
-    """And its reason is a sentence: a line that was changed since is a fault again until somebody looks."""
+    """And its reason is a sentence: a line that was changed since is a fault again until somebody looks. A line that
+    stands there twice is named for neither place, as what is said of one may not hold at the other.
+    """
     for (file, old, new), reason in mutants.equivalents().items():
         source = (PACKAGE / file).read_bytes()
         assert (old, new) in {each.lines(source) for each in candidates(file, source)}, file
+        assert [line.strip() for line in source.decode().splitlines()].count(old) == 1, (file, old)
         assert reason.endswith(".")
 
 

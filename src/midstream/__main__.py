@@ -1,5 +1,22 @@
-"""``python -m midstream``: the same as ``midstream``."""
+"""Entry of the program, ``midstream`` and ``python -m midstream``: a Ctrl-C while its modules are imported ends it too.
 
-from midstream.cli.app import main
+Imports take a fifth of a second; a command knows itself what it says when it is interrupted later.
+"""
 
-main()
+import sys
+
+_INTERRUPTED = 130
+"""Exit status of what SIGINT ended, as shells have it."""
+
+
+def main() -> None:
+    """Run the command that the arguments of the process name, and exit with its status."""
+    try:
+        from midstream.cli.app import main as run
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from midstream.__main__ import main
+
 HEAVY = (
     *("numba", "llvmlite", "scipy", "pyarrow", "fastapi", "starlette", "uvicorn", "httpx", "sqlalchemy"),
     *("lightgbm", "sklearn", "torch", "onnxruntime", "tensorflow", "mlflow", "pandas", "hypothesis"),
@@ -41,3 +43,20 @@ def test_a_command_that_computes_nothing_imports_nothing_heavy(imported, command
     """Help, the first files of a shop, and what only reads a file of the folder."""
     (found,) = (found for name, found in imported.items() if name.startswith(command))
     assert found == []
+
+
+class _Interrupts:
+    """An importer whose import is interrupted."""
+
+    def find_spec(self, name, _path=None, _target=None):
+        if name == "midstream.cli.app":
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_modules_are_imported_ends_the_program_without_a_traceback(monkeypatch):
+    """As later: exit status 130."""
+    monkeypatch.delitem(sys.modules, "midstream.cli.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [_Interrupts(), *sys.meta_path])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 130

@@ -55,6 +55,11 @@ def log_bytes(folder: Path) -> int:
     return sum(each.stat().st_size for each in (folder / "data").glob("log*/*.segment"))
 
 
+def logs_of(folder: Path) -> set[str]:
+    """Return the names of a folder's logs, those included that are being written."""
+    return {each.name for each in (folder / "data").glob("log*")}
+
+
 def times_of(folder: Path, user: str) -> list[int]:
     """Return when the acts of some users were, in order of the log."""
     found = []
@@ -95,11 +100,11 @@ def test_an_import_that_is_killed_goes_on_and_is_taken_back_through_kills(tmp_pa
     assert sum(each.recorded for each in runs) == ROWS
     kills = 0
     for at, run in enumerate(runs):
-        # Spread over what a command does from its start to its end, whatever that takes here.
-        began = time.monotonic()
+        # The first when the new log begins, the others spread over what follows, whatever that takes here.
+        began, before_it = time.monotonic(), logs_of(folder)
         process = begin(folder, "--undo", run.run)
-        wait_until(lambda: bool(list((folder / "data").glob("log-*"))) or process.poll() is not None)  # noqa: B023
-        time.sleep((time.monotonic() - began) * at / (4 * len(runs)))
+        wait_until(lambda: logs_of(folder) - before_it or process.poll() is not None)  # noqa: B023  asked at once
+        time.sleep((time.monotonic() - began) * at / len(runs))
         kills += kill(process)
         state = next(each.state for each in list_runs(folder) if each.run == run.run)
         if state == "recorded":

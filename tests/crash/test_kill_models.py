@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.fakes.models import publish_chain, write_folder
+from tests.support.patience import PATIENCE_S
 
 from midstream.app.opening import config_of, open_running
 from midstream.engine.types import Ask
@@ -76,7 +77,7 @@ def check(folder: Path, step: str, versions: int, serving: int) -> None:
             await running.stop()
 
     assert asyncio.run(run(first)) == first
-    ended = subprocess.run([sys.executable, "-c", PROGRAM, step, str(folder)], timeout=300, check=False)
+    ended = subprocess.run([sys.executable, "-c", PROGRAM, step, str(folder)], timeout=PATIENCE_S, check=False)
     assert ended.returncode == -signal.SIGKILL
     there = registry.versions("near")
     assert len(there) == versions

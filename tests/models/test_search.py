@@ -72,6 +72,40 @@ def test_options_named_later_are_tried_next_and_once(tmp_path):
     assert tried[2].options == first[1]
 
 
+@pytest.mark.parametrize("broken_at", [0, 1])
+def test_options_named_whose_trial_was_killed_are_tried_by_the_next_search(tmp_path, broken_at):
+    """Before all others, and once; a trial that no time was left for waits."""
+    first: list[dict[str, int | float | bool | str]] = [
+        {"factors": 60, "weight": 0.9, "once": False},
+        {"factors": 16, "weight": 0.25, "once": True},
+    ]
+    asked: list[dict[str, object]] = []
+
+    def breaks(options):
+        asked.append(options)
+        if len(asked) == broken_at + 1:
+            raise KeyboardInterrupt
+        return worth(options)
+
+    with pytest.raises(KeyboardInterrupt):
+        search_space(breaks, SPACE, tmp_path / "journal", SearchBudget(trials_max=3), first)
+    assert len(search_space(worth, SPACE, tmp_path / "journal", SearchBudget(seconds_max=1e-9), first)) == broken_at
+    tried = search_space(worth, SPACE, tmp_path / "journal", SearchBudget(trials_max=3), first)
+    assert sorted(each.worth for each in tried[:2]) == sorted(map(worth, first))
+    assert [each.options for each in search_space(worth, SPACE, tmp_path / "journal", SearchBudget(4), first)].count(
+        first[0]
+    ) == 1
+
+
+def test_options_named_outside_the_space_are_drawn_inside(tmp_path):
+    """A space may be another one than that under which they were chosen."""
+    first: list[dict[str, int | float | bool | str]] = [{"factors": 100, "weight": 0.9, "once": "maybe"}]
+    (tried,) = search_space(worth, SPACE, tmp_path / "journal", SearchBudget(trials_max=1), first)
+    assert tried.options["weight"] == 0.9
+    assert 4 <= float(tried.options["factors"]) <= 64
+    assert tried.options["once"] in (True, False)
+
+
 def test_a_search_that_goes_on_draws_nothing_again(tmp_path):
     """However often it is broken off: no options are tried twice."""
     space: Space = {"weight": Range(0.0, 1.0)}

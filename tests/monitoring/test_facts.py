@@ -89,6 +89,17 @@ def test_what_comes_back_all_day_costs_a_few_lines(every_s):
     assert max(after - before for before, after in pairwise(times)) <= HOUR_S + every_s
 
 
+def test_lines_are_in_the_order_in_which_their_facts_came():
+    """Also of kinds that had a line before; of several facts of one kind the first counts."""
+    clock = Clock()
+    facts = Facts(clock)
+    for minute, names in enumerate(("ab", "ba", "bcab")):
+        clock.now_s = 600.0 * minute
+        for name in names:
+            facts.note(Fact(name))
+        assert [each.event for each in facts.due()] == list(dict.fromkeys(names))
+
+
 def test_kinds_without_end_are_counted_together():
     """An attacker who makes up names takes no memory, and is seen."""
     clock = Clock()
@@ -99,6 +110,7 @@ def test_kinds_without_end_are_counted_together():
     assert len(found) == KINDS_MAX + 1
     assert (found[-1].event, found[-1].count, found[-1].reasons) == ("facts_beyond_maximum", 70, {"failed": 70})
     clock.now_s = 60.0
+    assert facts.due() == []
     facts.note(Fact("failed", key="another, when the others were quiet for their period"))
     assert [each.event for each in facts.due()] == ["failed"]
     sums = added({}, ((f"r{number}", 1) for number in range(100)))

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict
+from hashlib import sha256
 from itertools import pairwise
 
 import numpy as np
@@ -32,11 +33,13 @@ from midstream.events.schema import Event, build, cut, event_at, pick
 from midstream.state.fold import LEAVES, Fold, part, parts
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
-from midstream.state.settings import FoldSettings, StateLimits
+from midstream.state.settings import KERNEL_VERSION, FoldSettings, StateLimits
 
 COUNT = 100_000
 SEED = 4
 ERASURE_LOGS = 100
+LAYOUT = (17, "ba23485f8dd05d9d")
+"""The kernel version, and a hash of the names and types of all arrays."""
 HAND_OVER = """
 from midstream.state.fold import Fold
 from tests.support.events import random_events, tiny_settings
@@ -264,6 +267,14 @@ def test_a_batch_out_of_place_is_refused(log):
             fold.apply(LogPosition(first), cut(log, 10, 20))
     fold.apply(LogPosition(10), cut(log, 10, 10))
     assert fold.log_position == 10
+
+
+def test_another_layout_has_another_kernel_version():
+    """A start would else take a snapshot of the layout before for one of its own, and end there. Whoever changes an
+    array raises the version, and puts both here.
+    """
+    told = [f"{name} {array.dtype.descr}" for name, array in sorted(Fold(tiny_settings()).arrays().items())]
+    assert (KERNEL_VERSION, sha256("\n".join(told).encode()).hexdigest()[:16]) == LAYOUT
 
 
 @given(event_batches(), event_batches(size_max=3))

@@ -207,7 +207,7 @@ def begin() -> None:
     """Take a rank behind the server's: the first call of a child that nobody waits for."""
     if os.sched_getscheduler(0) == os.SCHED_IDLE:  # as the server itself: nobody may leave that without a privilege
         return
-    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), NICENESS))
+    os.nice(NICENESS)  # behind a server that is behind others too, unless that is the last in rank
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 

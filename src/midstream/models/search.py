@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Options = dict[str, Value]
 _REFUSED = "refused"
 """Of a trial whose options have no answer: why."""
+_NAMED = "named"
+"""Of a trial that was asked for by its options: these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ def search_space(
         budget: When to stop. The same seed, space and worth give the same trials in a search that is not broken off.
         question: Tells what is searched for, all that a figure depends on: trials of another one, or of another space,
             are not gone on with.
-        first: Options tried before all others, such as the defaults, unless the journal holds them; those outside the
-            space are left out.
+        first: Options tried before all others, such as the defaults, unless the journal has what came of them; of a
+            value outside the space nothing is said, and one inside is drawn.
 
     Returns:
         Everything that was tried and has a worth, in order, with what the journal held.
@@ -89,7 +91,7 @@ def search_space(
     # A search that goes on would else draw again what it drew when it began.
     study.sampler = optuna.samplers.TPESampler(seed=limits.seed + len(study.trials))
     for each in first:
-        study.enqueue_trial({name: value for name, value in each.items() if name in space}, skip_if_exists=True)
+        _try_next(study, {name: value for name, value in each.items() if _is_within(space.get(name, ()), value)})
 
     def objective(trial: "optuna.Trial") -> float:
         try:
@@ -121,6 +123,21 @@ def study_of(question: str, space: Space) -> str:
     """Return the name of a search: a hash of what is searched for and of the space."""
     text = question + "\n" + "\n".join(f"{name}={space[name]!r}" for name in sorted(space))
     return f"settings-{sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _try_next(study: "optuna.Study", options: Options) -> None:
+    """Ask for a trial of some options, unless one waits or has an end: what was killed in one says nothing of them."""
+    ended = [each.params for each in study.trials if each.value is not None or _REFUSED in each.user_attrs]
+    waiting = [each.user_attrs.get(_NAMED, {}) for each in study.trials if each.state.name == "WAITING"]
+    if options and not any(options.items() <= each.items() for each in (*ended, *waiting)):
+        study.enqueue_trial(options, user_attrs={_NAMED: options})
+
+
+def _is_within(values: Range | tuple[Value, ...], value: Value) -> bool:
+    """Return whether a value is one of those that a search may take."""
+    if not isinstance(values, Range):
+        return value in values
+    return isinstance(value, int | float) and values.low <= value <= values.high
 
 
 def _suggested(trial: "optuna.Trial", name: str, values: Range | tuple[Value, ...]) -> Value:

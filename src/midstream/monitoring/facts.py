@@ -42,7 +42,8 @@ class Fact:
     key: str = ""
     """Facts of one event and one key share a line, such as those of one part and one type of error."""
     every_s: float = MINUTE_S
-    """At most one line in this time, which doubles with each further line, up to an hour, until an hour was quiet."""
+    """At most one line in this time, which doubles with each further line, up to an hour. It is as it was at first when
+    nothing came during it and for an hour after it."""
     reasons: Mapping[str, int] = field(default_factory=dict[str, int])
     """Numbers that are added up from line to line, such as rejected events by field."""
     raised: Raised | None = None
@@ -93,18 +94,18 @@ class Facts:
         """Keep a fact for the next look, together with those of its event and key."""
         kind = fact.event, fact.key
         if kind not in self._held and len(self._held) >= KINDS_MAX:
-            self._forget(0.0)
-        if kind not in self._held and len(self._held) >= KINDS_MAX:
             fact, kind = Fact(_BEYOND, "warning", reasons={fact.event: fact.count}), (_BEYOND, "")
         held = self._held.get(kind)
         if held is None:
             held = self._held[kind] = _Held(self._monotonic())
+        elif held.fact is None:
+            self._held[kind] = self._held.pop(kind)  # behind those that came before it
         held.add(fact)
 
     def due(self, *, all_of_them: bool = False) -> list[Fact]:
         """Return what is to be written now, in the order in which it came, and keep quiet about it for its period."""
         now = self._monotonic()
-        self._forget(HOUR_S)
+        self._forget(HOUR_S if len(self._held) < KINDS_MAX else 0.0)  # here, as looking through them costs 50 µs
         found: list[Fact] = []
         for held in self._held.values():
             if held.fact is None or (now < held.quiet_until and not all_of_them):

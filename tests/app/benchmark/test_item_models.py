@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.support.patience import PATIENCE_S
 
-from midstream.app.benchmark.item_models import JudgingOptions, ModelChoice, judge_models, write_page
+from midstream.app.benchmark.item_models import JudgingOptions, ModelChoice, Search, choose, judge_models, write_page
 from midstream.app.benchmark.placements import EvaluationOptions
-from midstream.core.errors import Invalid, NotFound
+from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.evaluation.settings_file import read_settings, write_settings
+from midstream.models.search import SearchBudget
 
 FILE = EvaluationOptions({"user_id": "who"})
 
@@ -57,7 +59,7 @@ def test_windows_follow_one_another(shop, tmp_path):
 
 def test_settings_are_chosen_on_the_validation_part_and_kept(shop, tmp_path):
     """A search writes what was tried; the next run takes the best of it without another; named options go before."""
-    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=4, folder=tmp_path)
+    options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=4, folder=tmp_path)
     judge_models(str(shop), "popular", options, FILE, quiet)
     choice = read_settings(tmp_path / "evaluation-acts.csv-temporal-popular.json", ModelChoice)
     assert (choice.chosen_on, choice.metric, len(choice.trials)) == ("validation", "NDCG@5", 4)
@@ -73,7 +75,7 @@ def test_settings_are_chosen_on_the_validation_part_and_kept(shop, tmp_path):
 
 def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
     """Behind the defaults, without a journal too; what was chosen for another question is not tried."""
-    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=2, folder=tmp_path)
+    options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=2, folder=tmp_path)
     path = tmp_path / "evaluation-acts.csv-temporal-rp3beta.json"
 
     def tried():
@@ -90,9 +92,35 @@ def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
     assert tried() == first
 
 
+def test_a_search_without_room_for_what_was_chosen_before_keeps_it(tmp_path):
+    """As it was found, unless it has no answer any more; a search that tries it again says what comes of it now."""
+    path = tmp_path / "settings.json"
+    named: dict[str, int | float | str | bool] = {"once": True}
+    nothing = ModelChoice("acts", "temporal", "popular", "validation", "NDCG@5", {}, 0.0, (), "which?")
+    before = replace(nothing, options=named, worth=7.0)
+
+    def chosen(worth, trials, asked=before):
+        path.with_suffix(".journal").unlink(missing_ok=True)
+        write_settings(path, asked)
+        return choose(path, nothing, Search(worth, {"once": (True, False)}, {"once": False}, SearchBudget(trials)))
+
+    def refuses(options):
+        if options["once"]:
+            raise Invalid((Fault("$.once", "no answer", "false", "docs/models.md"),))
+        return 1.0
+
+    kept = chosen(lambda _: 1.0, 1)
+    assert (kept.options, kept.worth, [each.options["once"] for each in kept.trials]) == (named, 7.0, [False, True])
+    assert read_settings(path, ModelChoice) == kept
+    again = chosen(lambda _: 1.0, 2)
+    assert (again.options, again.worth, len(again.trials)) == ({"once": False}, 1.0, 2)
+    assert chosen(refuses, 2).options == {"once": False}
+    assert chosen(lambda _: 1.0, 1, replace(before, question="another")).options == {"once": False}
+
+
 def test_settings_of_another_question_are_refused_and_searched_for_anew(shop, tmp_path):
     """By another metric, or on data of the same name and another content; a search takes no trial of those over."""
-    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=2, folder=tmp_path)
+    options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=2, folder=tmp_path)
     judge_models(str(shop), "popular", options, FILE, quiet)
     path = tmp_path / "evaluation-acts.csv-temporal-popular.json"
     first = read_settings(path, ModelChoice)
@@ -125,7 +153,7 @@ def test_a_kind_is_judged_against_itself_with_other_options(shop, tmp_path):
 
 def test_parts_of_a_blend_have_the_settings_of_their_kinds(shop, tmp_path):
     """Where their kinds alone are named they are searched for, or read from the settings files."""
-    options = JudgingOptions(k=5, search_seconds=30.0, trials_max=2, folder=tmp_path)
+    options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=2, folder=tmp_path)
     parts = {"parts": "popular,ease", "held_out": "random"}
     said: list[str] = []
     (told,) = judge_models(str(shop), "blend", replace(options, options=parts), FILE, said.append).options

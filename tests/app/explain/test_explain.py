@@ -6,6 +6,7 @@ from functools import partial
 import httpx
 import msgspec
 import pytest
+from tests.support.patience import PATIENCE_S
 
 from midstream.app.config.schema import Config, Placement
 from midstream.app.explain.explain import TURNS_MAX, explain_request, explain_through
@@ -121,7 +122,7 @@ def test_a_server_has_it_made_beside_it(tmp_path):
             assert explainer is not None
             job = explainer.begin(request_id, ("b",))
             assert explainer.begin(request_id, ("b",)) is job
-            assert await explainer.wait(job, 250)
+            assert await explainer.wait(job, PATIENCE_S)
             with pytest.raises(NotFound):
                 explainer.begin("nobody")
             return job

@@ -247,7 +247,7 @@ export_slates(folder, config_of(folder), folder / name, options, kill)
 def killed(folder, name, *, logged, after) -> None:
     """Write slates in a process that is killed as soon as it has told of so many users."""
     said = [sys.executable, "-c", KILLED, str(folder), name, "logged" if logged else "unlogged", str(after)]
-    assert subprocess.run(said, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert subprocess.run(said, check=False, timeout=PATIENCE_S).returncode == -signal.SIGKILL
     assert not (folder / name).exists()
 
 
@@ -390,7 +390,7 @@ def test_a_busy_server_is_asked_again_whether_a_slate_was_logged(shop, monkeypat
         broken_off(shop, "a.ndjson", logged=True, after=2)
         made = [json.loads(each) for each in parts(shop, "a.ndjson")]
         known = [f"{url}/v1/requests/{each['request_id']}" for each in made]
-        wait_until(lambda: all(httpx.get(each).status_code == 200 for each in known))
+        wait_until(lambda: all(httpx.get(each, timeout=PATIENCE_S).status_code == 200 for each in known))
         monkeypatch.setattr(httpx.Client, "get", get)
         statuses.append(500)
         with pytest.raises(StoreUnavailable, match="answered 500"):

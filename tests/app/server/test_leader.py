@@ -274,15 +274,19 @@ class Told(msgspec.Struct):
 
 @pytest.mark.parametrize("step", ["wake", "process"])
 def test_a_follower_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch, step):
-    """Whatever is not to be had, a descriptor or a process: health says so, the watch goes on, nothing stays open."""
+    """Whatever is not to be had, a descriptor or a process: health says so, the watch goes on, nothing stays open.
+
+    One whose process is not there yet is not one that ended: each start would have it in the log.
+    """
     rig, waits = Rig(), []
     running: Any = SimpleNamespace(engine=rig.engine)
     watched = Followers(running, tmp_path, ServerOptions(followers=1))
 
     def refused(*_):
+        states.append(watched.views()[0].state)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    make, close, opened, closed = os.eventfd, os.close, [], []
+    make, close, opened, closed, states = os.eventfd, os.close, [], [], [watched.views()[0].state]
 
     def eventfd(*given):
         opened.append(make(*given))
@@ -294,6 +298,7 @@ def test_a_follower_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch,
 
     async def wait(seconds):
         waits.append(seconds)
+        states.append(watched.views()[0].state)
         if len(waits) == 3:
             watched._ends.set()
 
@@ -307,7 +312,7 @@ def test_a_follower_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch,
     assert len(opened) == (0 if step == "wake" else 3)
     assert opened == [each for each in closed if each in opened]
     assert len(waits) == 3
-    assert watched.views()[0].state == "ended"
+    assert states == ["starting", *["starting", "ended"] * 3]
     expected = "follower 1 could not be started (Too many open files) and is started again"
     assert rig.engine.concerns["follower-1"] == expected
 

@@ -182,6 +182,19 @@ def test_demo_runs_without_data(monkeypatch, capsys):
     assert "lift" in said.split("same", 1)[1]
 
 
+@pytest.mark.parametrize("refusal, hint", [("time_max of 45 s is over", True), ("no clicks", False)])
+def test_a_training_whose_time_is_over_may_be_one_that_compiled(monkeypatch, tmp_path, refusal, hint):
+    """Whoever starts the demo for the first time is told that a second one trains."""
+
+    def refuse(*_: object) -> None:
+        raise StoreUnavailable(refusal)
+
+    monkeypatch.setattr(training, "train_and_promote", refuse)
+    said = str(training.train_beside(tmp_path, Config()))
+    assert said.startswith(f"No model was trained: {refusal}")
+    assert said.endswith("run the demo again") == hint
+
+
 def test_a_slow_start_leaves_time_for_sessions(monkeypatch, capsys):
     """Where the start, and the training then, took all of the time the demo still goes on, and without a model too."""
     monkeypatch.setattr(demo_data, "find_eshop", lambda: None)

@@ -15,11 +15,12 @@ from midstream.state.fold import Fold
 HOUR = 3_600_000
 BEGIN = (START_MS // HOUR + 100) * HOUR
 WINDOW = Cell("item", ("view",), window_ms=12 * HOUR)
+SHORT = Cell("item", ("view",), window_ms=12 * HOUR // 60)
 
 
-def counted(*events):
+def counted(*events, cell=WINDOW):
     """Return a fold of views of one item, each a pair of log time and event time in hours."""
-    fold = Fold(msgspec.structs.replace(tiny_settings(), cells=(WINDOW,)))
+    fold = Fold(msgspec.structs.replace(tiny_settings(), cells=(cell,)))
     views = [
         Event(
             Kind.INTERACTION,
@@ -35,10 +36,10 @@ def counted(*events):
     return fold
 
 
-def read(fold, hour):
+def read(fold, hour, cell=WINDOW):
     """Return the number of views in the window as of an hour."""
     keys = CellOwners(np.zeros(1, dtype=np.int32))
-    return fold.cells.read((WINDOW,), keys, int(BEGIN + hour * HOUR))[0, 0]
+    return fold.cells.read((cell,), keys, int(BEGIN + hour * HOUR))[0, 0]
 
 
 @pytest.mark.parametrize("back", [1, 5, 10])
@@ -66,3 +67,10 @@ def test_what_is_ahead_counts_at_once_and_leaves_with_the_next_bucket(later):
     own = len(later)
     assert [read(fold, hour) - own for hour in (1.6, 12.5)] == [1, 1]
     assert read(fold, 13.5) == 0
+
+
+@pytest.mark.parametrize("log", [0.0, 0.5])
+def test_what_is_ahead_of_the_first_moment_of_a_bucket_leaves_with_the_next_one_too(log):
+    """By minutes, so that a whole bucket is as far as an event may be ahead."""
+    fold = counted((log / 60, 1.5 / 60), cell=SHORT)
+    assert [read(fold, minute / 60, SHORT) for minute in (1.5, 12.5, 13.5)] == [1, 1, 0]

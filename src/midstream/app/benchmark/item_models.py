@@ -1,7 +1,7 @@
 """Item models judged on data sets: known ones by name, any other file by its columns; settings chosen before."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from midstream.evaluation.metrics.statistics import PairedDifference, Resampling
 from midstream.evaluation.report_page import page
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.models.histories import Interactions
-from midstream.models.kinds import ROW_KINDS, ItemKind, Value, blend_parts, item_kind
+from midstream.models.kinds import ROW_KINDS, ItemKind, Space, Value, blend_parts, item_kind
 from midstream.models.model import QUIET, ItemModel
 from midstream.models.search import SearchBudget, Tried, best_tried, search_space
 
@@ -186,10 +186,9 @@ def chosen_options(
     Raises:
         Invalid: They were chosen by another metric, on other data, or under another protocol.
     """
-    stem = options.folder / f"evaluation-{data.name}-{data.protocol}-{name}"
-    path, metric = stem.with_name(stem.name + ".json"), f"NDCG@{options.k}"
+    path, metric = options.folder / f"evaluation-{data.name}-{data.protocol}-{name}.json", f"NDCG@{options.k}"
     if not options.search_seconds or not kind.space:
-        return _kept(path, data, name, metric) if path.is_file() else {}
+        return kept_options(path, data, name, metric) if path.is_file() else {}
     tell(f"{data.name}: choosing settings of {name} on the validation part")
     tasks = data.choosing()
     # Means alone are asked for here.
@@ -203,32 +202,62 @@ def chosen_options(
         return found
 
     defaults: dict[str, Value] = msgspec.to_builtins(kind.decoded({}))
-    journal = stem.with_name(stem.name + ".journal")
     budget = SearchBudget(options.trials_max, options.search_seconds)
     question = question_of(data, tasks, name, metric)
-    tried = search_space(worth, kind.space, journal, budget, _first(path, defaults, question), question)
-    best = best_tried(tried)
-    write_settings(
-        path,
-        ModelChoice(data.name, data.protocol, name, "validation", metric, best.options, best.worth, tried, question),
-    )
-    return best.options
+    nothing = ModelChoice(data.name, data.protocol, name, "validation", metric, {}, 0.0, (), question)
+    return choose(path, nothing, Search(worth, kind.space, defaults, budget)).options
 
 
-def _first(path: Path, defaults: dict[str, Value], question: str) -> list[dict[str, Value]]:
-    """Return what a search begins with: the defaults, and what a file of the same question has as chosen.
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """Search for options: what they are worth, where they lie, and for how long."""
 
-    So a search says nothing worse than the file that it replaces.
+    worth: Callable[[dict[str, Value]], float]
+    """Of options, on the validation part; higher is better."""
+    space: Space
+    defaults: Mapping[str, Value]
+    """Tried first."""
+    budget: SearchBudget
+
+
+def choose(path: Path, nothing: ModelChoice, search: Search) -> ModelChoice:
+    """Search for options and write the best to a settings file, with a journal beside it.
+
+    A search begins with the defaults and with what a file of the same question has as chosen. Where the budget leaves
+    no room for that, it counts as it was found: no file is replaced by one that says something worse.
+
+    Args:
+        path: Of the file.
+        nothing: The content of the file before anything was tried.
+        search: Where they lie, and for how long.
+
+    Raises:
+        Invalid: No trial has a worth.
+        ExtraMissing: The library is not installed.
     """
-    found = [defaults]
-    if path.is_file():
-        choice = read_settings(path, ModelChoice)
-        if choice.question == question:
-            found.append({**defaults, **choice.options})
-    return found
+    refused: list[dict[str, Value]] = []
+
+    def worth(options: dict[str, Value]) -> float:
+        try:
+            return search.worth(options)
+        except Invalid:
+            refused.append(options)
+            raise
+
+    before = read_settings(path, ModelChoice) if path.is_file() else nothing
+    chosen = before.options if before.question == nothing.question else {}
+    first = [search.defaults, {**search.defaults, **chosen}]
+    journal = path.with_suffix(".journal")
+    tried = search_space(worth, search.space, journal, search.budget, first, nothing.question)
+    if chosen and not any(chosen.items() <= each.items() for each in (*refused, *(each.options for each in tried))):
+        tried = (*tried, Tried(chosen, before.worth))
+    best = best_tried(tried)
+    choice = replace(nothing, options=best.options, worth=best.worth, trials=tried)
+    write_settings(path, choice)
+    return choice
 
 
-def _kept(path: Path, data: ItemData, name: str, metric: str) -> dict[str, Value]:
+def kept_options(path: Path, data: ItemData, name: str, metric: str) -> dict[str, Value]:
     """Return the options of a settings file.
 
     Raises:

@@ -129,6 +129,8 @@ class Followers:
         self._board = Board.make()
         self._children: dict[int, _Child] = {}
         self._restarts = dict.fromkeys(self._numbers, 0)
+        self._ended: set[int] = set()
+        """Those that wait to be started again."""
         self._ends = asyncio.Event()
         self._listener: socket.socket | None = None
         self._followed = self._engine.log, self._engine.fold
@@ -213,7 +215,7 @@ class Followers:
 
     def _view(self, number: int) -> FollowerView:
         line = self._board.line(number)
-        state = "ended"
+        state = "ended" if number in self._ended else "starting"
         if number in self._children:
             state = "serving" if line.accepts else "behind" if line.is_ready else "starting"
         behind = max(0, self._engine.log.end - line.applied)
@@ -265,7 +267,9 @@ class Followers:
             self._engine.metrics.count_follower_restart(number)
             self._engine.concerns[_concern(number)] = f"follower {number} {said} and is started again"
             delay_s = RESTART_S_MIN if loop.time() - began > LIVED_S else delay_s
+            self._ended.add(number)
             await self._pause(delay_s)
+            self._ended.discard(number)
             delay_s = min(2 * delay_s, RESTART_S_MAX)
 
     async def _pause(self, seconds: float) -> None:

@@ -88,6 +88,9 @@ scorers = [{{ kind = "model", name = "{MODEL}" }}]
 """Stands behind the attributes ``category``, ``colour`` and ``price``; docs/cli.md says what else was tried."""
 
 
+_COLD = "the first training on a machine compiles, which is kept: run the demo again"
+
+
 @dataclass(frozen=True, slots=True)
 class Training:
     """What came of the training."""
@@ -121,5 +124,6 @@ def train_beside(folder: Path, config: Config) -> Training:
     try:
         done = train_and_promote(folder, config, MODEL)
     except MidstreamError as error:
-        return Training(time.monotonic() - began, None, " ".join(str(error).split()))
+        seconds, refusal = time.monotonic() - began, " ".join(str(error).split())
+        return Training(seconds, None, f"{refusal}; {_COLD}" if "time_max" in refusal else refusal)
     return Training(time.monotonic() - began, done)
