@@ -130,7 +130,7 @@ class Apart(importlib.machinery.SourceFileLoader):
         text += (
             "\n\n_usual_folder = cache_folder\n\n\ndef cache_folder(source: Path) -> Path:\n"
             f"    if str(source) not in {self._change.anew!r}:\n        return _usual_folder(source)\n"
-            f"    folder = Path({self._change.cache!r}) / source.parent.name / source.stem\n"
+            f"    folder = Path({self._change.cache!r}) / source.with_suffix('').relative_to({str(PACKAGE)!r})\n"
             "    folder.mkdir(parents=True, exist_ok=True)\n    return folder\n"
         )
         return compile(text, self.path, "exec", dont_inherit=True)

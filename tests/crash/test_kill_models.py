@@ -18,7 +18,7 @@ PROGRAM = """
 import asyncio, os, pathlib, signal, sys
 from midstream.app.opening import config_of, open_running
 from midstream.engine.models.champions import Champions
-from midstream.models import artifact
+from midstream.models.artifact import artifact
 from tests.support.fakes.models import publish_chain
 from midstream.training.registry import Registry
 

@@ -119,7 +119,7 @@ def test_a_child_rests_while_others_are_busy(
 
 SHARE = """
 import os, sys, time
-from midstream.engine import child
+from midstream.engine import child_process as child
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 os.nice(max(0, int(sys.argv[1]) - os.nice(0)))
 reading, writing = os.pipe()
@@ -186,7 +186,7 @@ Said = list[tuple[str, int, int]]
 CHILD = """
 import sys, time
 from midstream.core.errors import Fault, Invalid
-from midstream.engine import child
+from midstream.engine import child_process as child
 order = sys.stdin.read()
 child.say_progress("folding", 1, 2)
 if order == "hang":
