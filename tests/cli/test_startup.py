@@ -9,8 +9,9 @@ import pytest
 HEAVY = (
     *("numba", "llvmlite", "scipy", "pyarrow", "fastapi", "starlette", "uvicorn", "httpx", "sqlalchemy"),
     *("lightgbm", "sklearn", "torch", "onnxruntime", "tensorflow", "mlflow", "pandas", "hypothesis"),
+    "typer.rich_utils",
 )
-"""Each takes 0.1 to 2 s of CPU to import."""
+"""Each takes 0.1 to 2 s of CPU to import, but for the last, which would draw help pages in boxes."""
 PROGRAM = """
 import json, sys
 from midstream.cli.app import main

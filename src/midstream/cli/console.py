@@ -26,7 +26,7 @@ UNKNOWN = "–"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
-_FOLDER_HELP = "Where midstream.toml and data are; default: here."
+_FOLDER_HELP = "Folder that holds midstream.toml and the data."
 
 
 def _existing(folder: Path) -> Path:
@@ -38,8 +38,8 @@ def _existing(folder: Path) -> Path:
     raise ConfigInvalid((Fault("--folder", came, right, "docs/cli.md"),))
 
 
-Folder = Annotated[Path, typer.Option("--folder", "-f", callback=_existing, help=_FOLDER_HELP)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Folder = Annotated[Path, typer.Option("--folder", "-f", metavar="FOLDER", callback=_existing, help=_FOLDER_HELP)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 HERE = Path()
 
 

@@ -1,0 +1,76 @@
+"""Help pages of the program: commands listed by topic, and examples below the options of each command.
+
+``TOPICS`` is the one table of the order in which a newcomer meets the commands. The epilog of a command holds its
+examples: command lines as they are typed, each with at most one indented line that says what it does. A test parses
+every one of them.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from inspect import cleandoc
+from typing import Protocol
+
+from typer.core import TyperCommand, TyperGroup
+
+TOPICS = {
+    "Start": ("init", "demo", "serve", "check"),
+    "Data": ("import", "export", "dead-letters", "erase"),
+    "Answers": ("recommend", "explain", "placements", "report"),
+    "Features and models": ("features", "train", "models", "examples"),
+    "Evaluation": ("evaluate", "simulate", "bench"),
+    "Operation": ("doctor", "size", "rebuild", "seal", "backup", "restore"),
+}
+"""Commands of the program by topic, both in the order in which they are listed."""
+SUMMARY_CHARACTERS_MAX = 60
+"""Of the first sentence of a command: a list of commands shows it whole on a terminal of 80 columns."""
+
+
+class _Page(Protocol):
+    """A help page that is being written."""
+
+    current_indent: int
+
+    def section(self, name: str) -> AbstractContextManager[None]: ...
+
+    def write(self, string: str) -> None: ...
+
+    def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
+
+
+def _write_examples(page: _Page, epilog: str | None) -> None:
+    """Write the examples of a command, each line as it is."""
+    if epilog is None:
+        return
+    with page.section("Examples"):
+        for line in cleandoc(epilog).splitlines():
+            page.write(f"{'':>{page.current_indent}}{line}\n")
+
+
+class CommandHelp(TyperCommand):
+    """A command whose help ends with its examples."""
+
+    def format_epilog(self, ctx: object, formatter: _Page) -> None:
+        """Write the examples below the options."""
+        _write_examples(formatter, self.epilog)
+
+
+class GroupHelp(TyperGroup):
+    """A group of commands whose help ends with its examples."""
+
+    def format_epilog(self, ctx: object, formatter: _Page) -> None:
+        """Write the examples below the commands."""
+        _write_examples(formatter, self.epilog)
+
+
+class ProgramHelp(GroupHelp):
+    """The program, whose help lists the commands by topic."""
+
+    def format_commands(self, ctx: object, formatter: _Page) -> None:
+        """Write a list of commands for each topic, all summaries in one column."""
+        width = max(map(len, self.commands))
+        for topic, names in TOPICS.items():
+            with formatter.section(topic):
+                formatter.write_dl([
+                    (f"{name:<{width}}", self.commands[name].get_short_help_str(SUMMARY_CHARACTERS_MAX))
+                    for name in names
+                ])  # fmt: skip
