@@ -115,7 +115,7 @@ def _replay(data: "DemoData", url: str, folder: Path, until: float) -> "Replay":
     if not out.is_terminal:
         asyncio.run(replay.run(lambda: out.print(demo_view.line(replay), markup=False), demo_view.LINES_S))
         return replay
-    with Live(demo_view.live(replay), console=out, auto_refresh=False) as view:
+    with Live(demo_view.live(replay), console=out.rich, auto_refresh=False) as view:
         asyncio.run(replay.run(lambda: view.update(demo_view.live(replay), refresh=True), demo_view.LIVE_S))
     return replay
 

@@ -24,4 +24,4 @@ def command(folder: Folder = HERE) -> None:
     from midstream.app.opening import config_of
     from midstream.app.operate.feature_suggestions import suggest
 
-    out.print(suggest(folder, config_of(folder)), markup=False, highlight=False, soft_wrap=True, end="")
+    out.print(suggest(folder, config_of(folder)), markup=False, end="")
