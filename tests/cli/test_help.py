@@ -21,6 +21,12 @@ SHELL = {">", ">>", "<"}
 FILE = re.compile(r"[\w./-]+\.(csv|tsv|ndjson|json|toml|parquet|arrow|tar)")
 
 
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch):
+    """Of 80 columns, wherever the tests run."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+
 def commands_below(command, path=()):
     """Yield every command and group with the words that call it, the program itself first."""
     yield path, command
@@ -116,6 +122,7 @@ def test_every_option_and_argument_is_described(name):
 def test_help_ends_with_examples_of_the_command(name, capsys, files):
     """One or two command lines, each of this command or of one below it, unwrapped, and accepted by the parser."""
     page = page_of(name, capsys)
+    assert not re.search(r"<[\w\[\] ]+>|[{}]", page), "a type of Python, or an argument in braces"
     ending = page.split("\nExamples:\n")[1].splitlines()
     assert max(map(len, page.splitlines())) <= COLUMNS_MAX
     lines = example_lines(COMMANDS[name])

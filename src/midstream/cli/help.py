@@ -8,9 +8,12 @@ every one of them.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from inspect import cleandoc
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from typer.core import TyperCommand, TyperGroup
+
+if TYPE_CHECKING:
+    import typer
 
 TOPICS = {
     "Start": ("init", "demo", "serve", "check"),
@@ -47,7 +50,27 @@ def _write_examples(page: _Page, epilog: str | None) -> None:
 
 
 class CommandHelp(TyperCommand):
-    """A command whose help ends with its examples."""
+    """A command whose help ends with its examples, and names each argument without its type in Python."""
+
+    def collect_usage_pieces(self, ctx: object) -> list[str]:
+        """Return the words of the usage line; an argument in brackets may be left out."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(cast("typer.Context", ctx))]
+
+    def format_options(self, ctx: object, formatter: _Page) -> None:
+        """Write what each argument and each option means."""
+        context = cast("typer.Context", ctx)
+        for title in ("Arguments", "Options"):
+            records = [
+                each.get_help_record(context)
+                for each in self.get_params(context)
+                if title.lower().startswith(each.param_type_name)
+            ]
+            rows = [record for record in records if record is not None]
+            if title == "Arguments":
+                rows = [(name.partition(" <")[0], text) for name, text in rows]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def format_epilog(self, ctx: object, formatter: _Page) -> None:
         """Write the examples below the options."""

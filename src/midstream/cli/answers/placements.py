@@ -128,7 +128,7 @@ def set_(
 ) -> None:
     """Set a placement to the settings of a file.
 
-    The settings answer from the next request on, instead of midstream.toml. They stay until midstream placements
+    The settings apply from the next request on, instead of midstream.toml. They stay until midstream placements
     remove. A server may have the folder open.
     """
     from midstream.app.opening import config_of
@@ -158,8 +158,8 @@ def remove(
 ) -> None:
     """Return a placement to its settings in midstream.toml.
 
-    The settings of midstream placements set are removed. A placement that midstream.toml does not have ends. A server
-    may have the folder open.
+    The settings of midstream placements set are removed. A placement that midstream.toml does not have is deleted. A
+    server may have the folder open.
     """
     from midstream.app.opening import config_of
     from midstream.app.operate.placements import remove_placement
@@ -188,7 +188,7 @@ def preview(
         list[str] | None, typer.Option("--item", metavar="ID", help="Item of the basket or session; repeatable.")
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", "--n", metavar="N", help="Items of a slate; default: as each placement.")
+        int | None, typer.Option("-n", "--n", metavar="N", help="Items of a slate; default: that of each placement.")
     ] = None,
     item_filter: Annotated[
         str | None, typer.Option("--filter", metavar="TEXT", help="Condition on items, such as item.price < 50.")

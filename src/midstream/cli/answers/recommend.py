@@ -45,14 +45,12 @@ Items = Annotated[
     """,
 )
 def command(
-    placement: Annotated[
-        str, typer.Argument(metavar="PLACEMENT", help="Name of the placement that answers.")
-    ] = "default",
+    placement: Annotated[str, typer.Argument(metavar="PLACEMENT", help="Name of the placement.")] = "default",
     user: Annotated[str | None, typer.Option(metavar="ID", help="User id.")] = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Session id.")] = None,
     items: Items = None,
     n: Annotated[
-        int | None, typer.Option("-n", "--n", metavar="N", help="Items of the slate; default: as the placement.")
+        int | None, typer.Option("-n", "--n", metavar="N", help="Items; default: slate_size of the placement.")
     ] = None,
     item_filter: Annotated[
         str | None, typer.Option("--filter", metavar="TEXT", help="Condition on items, such as item.price < 50.")

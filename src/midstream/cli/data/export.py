@@ -55,7 +55,7 @@ Having = Annotated[
     ),
 ]
 Size = Annotated[
-    int | None, typer.Option("-n", "--n", metavar="N", help="Items of a slate; default: as the placement.")
+    int | None, typer.Option("-n", "--n", metavar="N", help="Items of a slate; default: slate_size of the placement.")
 ]
 Fields = Annotated[
     list[str] | None,

@@ -124,7 +124,7 @@ def promote_(
 ) -> None:
     """Put a version of a model into service.
 
-    The version is verified, gets the alias champion, and answers from the next request on. The other aliases name a
+    The version is verified, gets the alias champion, and is used from the next request on. The other aliases name a
     version and leave the one in service. A server may have the folder
     open.
     """

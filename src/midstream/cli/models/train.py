@@ -47,8 +47,8 @@ def command(
 ) -> None:
     """Fit a model on the log and publish a new version.
 
-    The new version is compared with the one in service on the newest interactions. Without --promote it does not answer
-    yet. A server may have the folder open. After Ctrl-C nothing is published.
+    The new version is compared with the one in service on the newest interactions. Without --promote it is not
+    in service yet. A server may have the folder open. After Ctrl-C nothing is published.
     """
     from midstream.app.opening import config_of
     from midstream.app.training.run import train, train_and_promote
