@@ -235,7 +235,7 @@ def whole(out, name):
 
 def test_tables_for_people_cut_no_name(wide, run, monkeypatch):
     """At 80 columns names are folded, columns counted, and the many columns of one feature stand below each other."""
-    monkeypatch.setattr(console.out, "width", 80)
+    monkeypatch.setattr(console.out.rich, "width", 80)
     out = run("features", "list", "-f", wide)[1]
     names = ["interactions_of_this_item", "interactions_of_this_item_alone", "of_the_request"]
     assert [name for name in names if not whole(out, name)] == []

@@ -7,6 +7,7 @@ import pytest
 from typer.main import get_command
 
 from midstream.cli.app import app
+from midstream.cli.help import TOPICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 SHARED = {"--folder", "--json", "--help"}
@@ -45,3 +46,10 @@ def test_commands_are_those_of_the_page():
     """The table lists all commands, and no section is of one that is gone."""
     headings = set(re.findall(r"^## ([\w-]+)$", PAGE.read_text("utf-8"), re.MULTILINE))
     assert headings == set(COMMANDS)
+
+
+def test_table_lists_commands_as_the_help_does():
+    """By topic, in the same order, with the same sentence."""
+    rows = re.findall(r"^\|[^|]*\| \[`([\w-]+)`\]\(#\1\) \| ([^|]+) \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    names = [name for each in TOPICS.values() for name in each]
+    assert rows == [(name, COMMANDS[name].help.split("\n\n")[0].removesuffix(".")) for name in names]

@@ -80,6 +80,6 @@ def test_an_end_that_is_not_known_is_not_estimated():
 
 def test_a_terminal_gets_a_bar(monkeypatch):
     """And no thread that writes into it."""
-    monkeypatch.setattr(console.err, "_force_terminal", True)
+    monkeypatch.setattr(console.err.rich, "_force_terminal", True)
     with progress.progress() as bar:
         assert not isinstance(bar, Lines)

@@ -151,14 +151,21 @@ def test_a_child_has_little_of_a_core_that_others_want_and_never_nothing(nicenes
 
 
 @pytest.mark.parametrize("hurried", [False, True])
-@pytest.mark.parametrize("part", [rewrite_child, seal_child, snapshot_child])
+@pytest.mark.parametrize(
+    "part, order_type",
+    [
+        (rewrite_child, rewrite_child.RewriteOrder),
+        (seal_child, seal_child.SealOrder),
+        (snapshot_child, snapshot_child.SnapshotOrder),
+    ],
+)
 def test_a_child_that_somebody_waits_for_keeps_the_rank_of_its_server(
-    monkeypatch: pytest.MonkeyPatch, part: ModuleType, hurried: bool
+    monkeypatch: pytest.MonkeyPatch, part: ModuleType, order_type: type[msgspec.Struct], hurried: bool
 ) -> None:
     """And rests for nobody; any other steps back before it does anything."""
     done: list[object] = []
     empty = {int: 0, str: ""}
-    needed = {each.name: empty[each.type] for each in msgspec.structs.fields(part.Order) if each.required}
+    needed = {each.name: empty[each.type] for each in msgspec.structs.fields(order_type) if each.required}
     order = msgspec.json.encode({**needed, "hurried": hurried})
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(order)))
     monkeypatch.setattr(child_process, "tell_bugs", lambda: None)

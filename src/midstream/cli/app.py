@@ -19,11 +19,13 @@ from midstream.cli.data import dead_letters, erase, export, import_file, report
 from midstream.cli.demo import demo
 from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
 from midstream.cli.features import features
+from midstream.cli.help import ProgramHelp
 from midstream.cli.models import evaluate, examples, models, train
 from midstream.cli.operate import backup, bench, check, doctor, init, rebuild, seal, size
 from midstream.core.errors import MidstreamError
 
 app = typer.Typer(
+    cls=ProgramHelp,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -71,13 +73,22 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(
+    epilog="""
+    midstream init shop
+    midstream import shop/example.ndjson --folder shop
+    midstream serve --folder shop
+    """
+)
 def program(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """A real-time recommendation engine: the next request sees the last click."""
+    """A real-time recommendation engine: the next request sees the last click.
+
+    See midstream COMMAND --help for the options and examples of a command.
+    """
 
 
 def _command_of(arguments: Sequence[str]) -> str:

@@ -198,7 +198,9 @@ def _hint(error: _UsageError) -> str:
     parameter: _Named | None = getattr(error, "param", None)
     if told is not None or parameter is None:
         return told or ""
-    return " / ".join(parameter.opts) if parameter.opts[0].startswith("-") else parameter.name.upper()
+    if parameter.opts[0].startswith("-"):
+        return " / ".join(parameter.opts)
+    return getattr(parameter, "metavar", None) or parameter.name.upper()
 
 
 def _said(error: _UsageError) -> str:

@@ -10,20 +10,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Protocol, Self
-
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING, Protocol, Self, cast
 
 from midstream.cli.console import err, say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 LINE_S = 10.0
 """Between two lines: a log of an hour of training has 360."""
@@ -34,13 +26,13 @@ _SHARE_MIN = 0.02
 class Bar(Protocol):
     """What a command moves."""
 
-    def add_task(self, description: str, *, total: float | None = None) -> TaskID:
+    def add_task(self, description: str, *, total: float | None = None) -> "TaskID":
         """Begin, of so much; None = how much it is, is not known."""
         ...
 
     def update(
         self,
-        task_id: TaskID,
+        task_id: "TaskID",
         *,
         description: str | None = None,
         completed: float | None = None,
@@ -49,7 +41,7 @@ class Bar(Protocol):
         """Say how far it is."""
         ...
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+    def advance(self, task_id: "TaskID", advance: float = 1) -> None:
         """Say how much more is done."""
         ...
 
@@ -142,14 +134,14 @@ class Lines:
         if self._thread is not None:
             self._thread.join()
 
-    def add_task(self, description: str, *, total: float | None = None) -> TaskID:
+    def add_task(self, description: str, *, total: float | None = None) -> "TaskID":
         """Begin a step in the place of the one before."""
         self._step = Step(description, self.monotonic(), total=total)
-        return TaskID(0)
+        return cast("TaskID", 0)
 
     def update(
         self,
-        task_id: TaskID,
+        task_id: "TaskID",
         *,
         description: str | None = None,
         completed: float | None = None,
@@ -160,7 +152,7 @@ class Lines:
         step = self._step or Step(description or "", now_s)
         self._step = step.told(now_s, description, completed, total)
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+    def advance(self, task_id: "TaskID", advance: float = 1) -> None:
         """Keep how much more is done."""
         self.update(task_id, completed=advance + (0.0 if self._step is None else self._step.done))
 
@@ -182,18 +174,25 @@ def progress(*, has_lines: bool = True) -> Generator[Bar]:
         with Lines() as lines:
             yield lines
         return
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=err,
+    with _bar() as bar:
+        yield bar
+
+
+def _bar() -> "Progress":
+    """Return a bar, which shows nothing where there is no terminal."""
+    from rich import progress as parts
+
+    return parts.Progress(
+        parts.SpinnerColumn(),
+        parts.TextColumn("{task.description}"),
+        parts.BarColumn(),
+        parts.MofNCompleteColumn(),
+        parts.TimeElapsedColumn(),
+        parts.TimeRemainingColumn(),
+        console=err.rich,
         transient=True,
         disable=not err.is_terminal,
-    ) as bar:
-        yield bar
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import typer
 
 from midstream.cli.answers.explained import print_explained
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -15,23 +16,38 @@ if TYPE_CHECKING:
     from midstream.app.explain.reruns import Rerun
 
 app = typer.Typer()
-Items = Annotated[list[str] | None, typer.Option("--item", help="An item to explain, in the slate or not; repeatable.")]
-Last = Annotated[int | None, typer.Option("--last", min=1, help="Instead: run the last N requests again, and compare.")]
+Items = Annotated[
+    list[str] | None,
+    typer.Option("--item", metavar="ID", help="Item to explain in full, in the slate or not; repeatable."),
+]
+Last = Annotated[
+    int | None,
+    typer.Option("--last", metavar="N", min=1, help="Run the last N requests again, instead of REQUEST."),
+]
 
 
-@app.command("explain")
+@app.command(
+    "explain",
+    cls=CommandHelp,
+    epilog="""
+    midstream explain V4oLhUmHPcUcL5-Xt0v2oQJh5W2aN0hC --item lamp-012
+      Prints why the item is in the slate of this request, or why it is not.
+    midstream explain --last 100
+      Prints how many of the last 100 answers are reproduced bit for bit.
+    """,
+)
 def command(
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of an answer.")] = "",
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Request id of an answer.")] = "",
     items: Items = None,
     last: Last = None,
-    url: Annotated[str | None, typer.Option(help="A server to ask instead of a folder.")] = None,
+    url: Annotated[str | None, typer.Option(metavar="URL", help="Server to ask, instead of a folder.")] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Say why a request was answered as it was.
+    """Explain the logged answer to a request.
 
-    The request is run again on the state of then, from the log alone; a server may have the folder open. What is not
-    as it was is named.
+    The request is run again on the state at its time, which is computed from the log. Differences to the logged answer
+    are listed. With --last the exit status is 1 when there is one. A server may have the folder open.
     """
     if last is not None:
         verify(folder, last, as_json=as_json)

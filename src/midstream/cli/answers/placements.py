@@ -20,6 +20,7 @@ from midstream.cli.console import (
     score_text,
     table_of,
 )
+from midstream.cli.help import CommandHelp, GroupHelp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,19 +29,39 @@ if TYPE_CHECKING:
     from midstream.serving.slates.bodies import PreviewSlates
     from midstream.serving.slates.recommendations import Slate
 
-app = typer.Typer(help="Placements: what answers each, and setting one while the server runs.")
-Name = Annotated[str, typer.Argument(help="Name of the placement.")]
-File = Annotated[str, typer.Argument(help="Its settings as TOML (without [[placements]]) or JSON; - is a pipe.")]
-Author = Annotated[str, typer.Option(help="Who changes it; default: the user of this system.")]
-Note = Annotated[str, typer.Option(help="Why.")]
+app = typer.Typer(
+    cls=GroupHelp,
+    help="List, preview and set what answers each placement.",
+    epilog="""
+    midstream placements list
+    midstream placements preview home home.toml --user u14
+    """,
+)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the placement.")]
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="Settings as TOML without [[placements]], or as JSON; - = standard input.")
+]
+Author = Annotated[str, typer.Option(metavar="NAME", help="Author of the change; default: the user of this system.")]
+Note = Annotated[str, typer.Option(metavar="TEXT", help="Reason for the change.")]
 IfVersion = Annotated[
-    int | None, typer.Option(min=0, help="Newest version that you know, 0 = none; refused if there is another.")
+    int | None,
+    typer.Option(metavar="N", min=0, help="Refuse the change unless this is the newest version; 0 = no version."),
 ]
 
 
-@app.command("list")
+@app.command(
+    "list",
+    cls=CommandHelp,
+    epilog="""
+    midstream placements list
+      Prints sources, version and author of each placement.
+    """,
+)
 def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """List every placement: its parts, and whether it is the file's or was set."""
+    """List placements with their sources and their origin.
+
+    The origin is midstream.toml, midstream placements set, or the built-in default.
+    """
     from midstream.app.opening import config_of
     from midstream.app.operate.placements import list_placements
 
@@ -58,14 +79,22 @@ def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
         say(f"not in force: {gone.placement} version {gone.version}: {gone.where} {gone.came} {gone.right}")
 
 
-@app.command("show")
+@app.command(
+    "show",
+    cls=CommandHelp,
+    epilog="""
+    midstream placements show home
+    midstream placements show home --version 2
+      Prints version 2 as JSON that midstream placements set reads.
+    """,
+)
 def show(
     name: Name,
-    version: Annotated[int | None, typer.Option(min=1, help="Print what it said then.")] = None,
+    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="Version to print, as JSON.")] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Show a placement as it is in force, and its versions; with --version one of them, ready to be set again."""
+    """Print the settings and the versions of a placement."""
     from midstream.app.opening import config_of
     from midstream.app.operate.placements import show_placement
 
@@ -79,7 +108,15 @@ def show(
         _print_detail(found)
 
 
-@app.command("set")
+@app.command(
+    "set",
+    cls=CommandHelp,
+    epilog="""
+    midstream placements set home home.toml --note "fewer items"
+    midstream placements show home --version 2 | midstream placements set home -
+      Sets the placement to an earlier version.
+    """,
+)
 def set_(
     name: Name,
     file: File,
@@ -89,9 +126,10 @@ def set_(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Set a placement: it answers from the next request on, until it is given back to the file.
+    """Set a placement to the settings of a file.
 
-    Through the server that has the folder open, if there is one.
+    The settings apply from the next request on, instead of midstream.toml. They stay until midstream placements
+    remove. A server may have the folder open.
     """
     from midstream.app.opening import config_of
     from midstream.app.operate.placements import read_file, set_placement
@@ -103,7 +141,13 @@ def set_(
     _print_changed(found, as_json=as_json)
 
 
-@app.command("remove")
+@app.command(
+    "remove",
+    cls=CommandHelp,
+    epilog="""
+    midstream placements remove home --note "experiment ended"
+    """,
+)
 def remove(
     name: Name,
     author: Author = "",
@@ -112,7 +156,11 @@ def remove(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Give a placement back to midstream.toml; without one there it is gone."""
+    """Return a placement to its settings in midstream.toml.
+
+    The settings of midstream placements set are removed. A placement that midstream.toml does not have is deleted. A
+    server may have the folder open.
+    """
     from midstream.app.opening import config_of
     from midstream.app.operate.placements import remove_placement
     from midstream.engine.placements.placing import Said
@@ -123,19 +171,36 @@ def remove(
     _print_changed(found, as_json=as_json)
 
 
-@app.command("preview")
+@app.command(
+    "preview",
+    cls=CommandHelp,
+    epilog="""
+    midstream placements preview home home.toml --user u14 -n 5
+      Prints two slates side by side: by home.toml and by the current settings.
+    """,
+)
 def preview(
     name: Name,
     file: File,
-    user: Annotated[str | None, typer.Option(help="User id.")] = None,
-    session: Annotated[str | None, typer.Option(help="Session id.")] = None,
-    items: Annotated[list[str] | None, typer.Option("--item", help="An item of the basket; repeatable.")] = None,
-    n: Annotated[int | None, typer.Option("-n", "--n", help="Items; default: each placement's.")] = None,
-    item_filter: Annotated[str | None, typer.Option("--filter", help="Such as item.price < 50.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="User id.")] = None,
+    session: Annotated[str | None, typer.Option(metavar="ID", help="Session id.")] = None,
+    items: Annotated[
+        list[str] | None, typer.Option("--item", metavar="ID", help="Item of the basket or session; repeatable.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", "--n", metavar="N", help="Items of a slate; default: that of each placement.")
+    ] = None,
+    item_filter: Annotated[
+        str | None, typer.Option("--filter", metavar="TEXT", help="Condition on items, such as item.price < 50.")
+    ] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Answer one question with a placement that is not set, beside today's answer. Nothing is logged or kept."""
+    """Compare slates by a file and by the current placement.
+
+    One request is answered by the settings of the file and by the current placement. Nothing is recorded. A server may
+    have the folder open.
+    """
     from midstream.app.opening import config_of
     from midstream.app.operate.placements import preview_placement, question_of, read_file
 

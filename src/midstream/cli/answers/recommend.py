@@ -9,6 +9,7 @@ import typer
 
 from midstream.cli.answers.explained import print_why
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, score_text, table_of
+from midstream.cli.help import CommandHelp
 from midstream.core.errors import RequestInvalid
 
 if TYPE_CHECKING:
@@ -25,26 +26,44 @@ _OPTIONS = {
     "/placement": "PLACEMENT",
 }
 """Of the command, by the field of a request that each fills."""
-Why = Annotated[list[str] | None, typer.Option("--why", help="All of this item, in the slate or not; repeatable.")]
-Items = Annotated[list[str] | None, typer.Option("--item", help="An item of the basket or session; repeatable.")]
+Why = Annotated[
+    list[str] | None,
+    typer.Option("--why", metavar="ID", help="Explain this item in full, in the slate or not; repeatable."),
+]
+Items = Annotated[
+    list[str] | None, typer.Option("--item", metavar="ID", help="Item of the basket or session; repeatable.")
+]
 
 
-@app.command("recommend")
+@app.command(
+    "recommend",
+    cls=CommandHelp,
+    epilog="""
+    midstream recommend --user u14 -n 5
+    midstream recommend --item lamp-012 --filter "item.price < 50" --explain
+      Prints a slate for this basket, and why each item is in it.
+    """,
+)
 def command(
-    placement: Annotated[str, typer.Argument(help="As in midstream.toml.")] = "default",
-    user: Annotated[str | None, typer.Option(help="User id.")] = None,
-    session: Annotated[str | None, typer.Option(help="Session id.")] = None,
+    placement: Annotated[str, typer.Argument(metavar="PLACEMENT", help="Name of the placement.")] = "default",
+    user: Annotated[str | None, typer.Option(metavar="ID", help="User id.")] = None,
+    session: Annotated[str | None, typer.Option(metavar="ID", help="Session id.")] = None,
     items: Items = None,
-    n: Annotated[int | None, typer.Option("-n", "--n", help="Items; default: the placement's.")] = None,
-    item_filter: Annotated[str | None, typer.Option("--filter", help="Such as item.price < 50.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say of each item why, in a line.")] = False,
+    n: Annotated[
+        int | None, typer.Option("-n", "--n", metavar="N", help="Items; default: slate_size of the placement.")
+    ] = None,
+    item_filter: Annotated[
+        str | None, typer.Option("--filter", metavar="TEXT", help="Condition on items, such as item.price < 50.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Explain each item in one line.")] = False,
     why: Why = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Answer one question, and say why.
+    """Print one slate of recommendations.
 
-    From the log, recording nothing. A server may have the folder open.
+    The slate is computed from the log by the same pipeline as in the server. Nothing is recorded. A server may have the
+    folder open.
     """
     from midstream.app.inspect.query_offline import ask_folder, why_of
     from midstream.app.opening import config_of

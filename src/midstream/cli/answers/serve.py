@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from midstream.cli.console import HERE, Folder, out, say
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 from midstream.core.errors import ConfigInvalid, Fault
 
@@ -35,20 +36,26 @@ ON_SCREEN = (
 )
 """Lines of the log that this command says in words where it talks to a person."""
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  named, not bound to
-Host = Annotated[str | None, typer.Option(help="Address to listen on; default: the configuration's.")]
-Port = Annotated[int | None, typer.Option(help="0 = any free one; default: the configuration's.")]
-Privileged = Annotated[bool, typer.Option("--privileged", help="Listen on a port below 1,024, such as 80.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine although no key is asked for.")]
+Host = Annotated[str | None, typer.Option(metavar="HOST", help="Address to listen on; default: [server] host.")]
+Port = Annotated[
+    int | None, typer.Option(metavar="PORT", help="Port to listen on, 0 = any free port; default: [server] port.")
+]
+Privileged = Annotated[bool, typer.Option("--privileged", help="Allow a port below 1,024, such as 80.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Allow a --host that other machines reach, without an API key.")
+]
 AllowHost = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="Further name under which it may be asked, such as a proxy's; repeatable. Addresses need none.",
+        help="Additional host name of requests, such as that of a proxy; repeatable. IP addresses need none.",
     ),
 ]
 Further = Annotated[
     int | None,
-    typer.Option("--followers", min=0, max=64, help="Further processes that answer; default: the configuration's."),
+    typer.Option(
+        "--followers", metavar="N", min=0, max=64, help="Additional processes that answer; default: [server] followers."
+    ),
 ]
 
 
@@ -71,15 +78,24 @@ class Format(StrEnum):
 
 LogLevel = Annotated[
     Level | None,
-    typer.Option(help="Least level of what is logged to standard error; default: the configuration's."),
+    typer.Option(help="Lowest level of log lines; default: [server] log_level."),
 ]
 LogFormat = Annotated[
     Format | None,
-    typer.Option(help="auto: text on a terminal, JSON lines elsewhere; default: the configuration's."),
+    typer.Option(help="Format of log lines; auto: text on a terminal, else JSON; default: [server] log_format."),
 ]
 
 
-@app.command("serve")
+@app.command(
+    "serve",
+    cls=CommandHelp,
+    epilog="""
+    midstream serve
+      Prints the address, an event and a request to try.
+    midstream serve --folder shop --port 0 --followers 1
+      Takes any free port, and answers in two processes.
+    """,
+)
 def command(
     folder: Folder = HERE,
     host: Host = None,
@@ -91,9 +107,10 @@ def command(
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Take events and answer over HTTP until Ctrl-C.
+    """Run the HTTP server until Ctrl-C.
 
-    What was acknowledged is durable; stopping loses nothing of it.
+    The server records events and answers requests for recommendations. An acknowledged event is on the disk, so
+    stopping the server loses none. Log lines are written to standard error.
     """
     said: dict[str, object] = {"host": host, "port": port, "followers": followers}
     said |= {"insecure": insecure or None, "privileged": privileged or None}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, out, print_json, table_of
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -13,25 +14,42 @@ if TYPE_CHECKING:
     from midstream.simulation.trials import Trials
 
 app = typer.Typer()
-Seeds = Annotated[str, typer.Option(help='One world each: "1,2,7" or "1..5"; at least two.')]
-Signal = Annotated[float, typer.Option(min=0.0, max=3.0, help="How much taste decides; 0 = not at all.")]
-Url = Annotated[str, typer.Option(help="A running server instead of an engine in this process.")]
+Seeds = Annotated[
+    str, typer.Option(metavar="SEEDS", help='Seeds of the simulated shops, "1,2,7" or "1..5"; at least two.')
+]
+Signal = Annotated[
+    float, typer.Option(metavar="X", min=0.0, max=3.0, help="Effect of the visitors' taste on clicks; 0 = none.")
+]
+Url = Annotated[str, typer.Option(metavar="URL", help="Server to test, instead of an engine in this process.")]
 _STEPS = 1_000
 
 
-@app.command("simulate")
+@app.command(
+    "simulate",
+    cls=CommandHelp,
+    epilog="""
+    midstream simulate --seeds 1..3 --days 7
+      Prints the click rate of each policy, with its 95 % interval.
+    """,
+)
 def command(
-    placement: Annotated[str, typer.Argument(help="As in midstream.toml.")] = "default",
+    placement: Annotated[str, typer.Argument(metavar="PLACEMENT", help="Name of the placement to test.")] = "default",
     seeds: Seeds = "1..5",
-    people: Annotated[int, typer.Option(min=1, max=100_000, help="Who come again and again.")] = 400,
-    days: Annotated[int, typer.Option(min=1, max=365, help="The first 30 % are not measured.")] = 14,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, max=100, help="Items of a slate.")] = 10,
+    people: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Number of returning visitors.")] = 400,
+    days: Annotated[
+        int, typer.Option(metavar="N", min=1, max=365, help="Simulated days; the first 30 % are not measured.")
+    ] = 14,
+    n: Annotated[int, typer.Option("-n", "--n", metavar="N", min=1, max=100, help="Items of a slate.")] = 10,
     signal: Signal = 1.0,
     url: Url = "",
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Click rates in seeded shops: random, popularity, this configuration, and an oracle that knows every wish."""
+    """Measure click rates in simulated shops.
+
+    The same seeded visitors meet four policies: random items, popular items, the placement as midstream.toml has it,
+    and an oracle that knows every preference.
+    """
     from midstream.simulation.audience import AudienceOptions
     from midstream.simulation.engine_policy import EngineQuestion
     from midstream.simulation.season import SeasonOptions

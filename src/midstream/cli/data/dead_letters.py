@@ -8,6 +8,7 @@ import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_facts, print_json, say, table_of
 from midstream.cli.faults import say_groups
+from midstream.cli.help import CommandHelp, GroupHelp
 from midstream.core.fault_groups import FaultGroups
 
 if TYPE_CHECKING:
@@ -15,19 +16,37 @@ if TYPE_CHECKING:
 
     from midstream.events.dead_letters.dead_letters import DeadLetter
 
-app = typer.Typer(no_args_is_help=True, help="Rejected events: look at them, send them again.")
-Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Letters at most.")]
-Reason = Annotated[str, typer.Option(help="Only letters whose reason has this text in it.")]
-Numbers = Annotated[list[int] | None, typer.Argument(help="Of letters.")]
-All = Annotated[bool, typer.Option("--all", help="Every letter.")]
+app = typer.Typer(
+    cls=GroupHelp,
+    no_args_is_help=True,
+    help="List rejected events and send them again.",
+    epilog="""
+    midstream dead-letters list
+    midstream dead-letters retry --all
+    """,
+)
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Maximum number of events to list.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Only events whose reason contains this text.")]
+Numbers = Annotated[
+    list[int] | None, typer.Argument(metavar="NUMBER", help="Numbers of rejected events, as in the list.")
+]
+All = Annotated[bool, typer.Option("--all", help="Send every rejected event again.")]
+Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of the rejected event, as in the list.")]
 RAW_SHOWN_MAX = 60
 
 
-@app.command("list")
+@app.command(
+    "list",
+    cls=CommandHelp,
+    epilog="""
+    midstream dead-letters list --reason item_id
+      Lists the rejected events whose reason contains item_id.
+    """,
+)
 def command(limit: Limit = 20, reason: Reason = "", folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """List the newest letters.
+    """List rejected events, newest first.
 
-    Newest first. A server may have the folder open.
+    A summary of the reasons follows the list. A server may have the folder open.
     """
     from midstream.app.operate.dead_letters import letters_of
 
@@ -40,9 +59,15 @@ def command(limit: Limit = 20, reason: Reason = "", folder: Folder = HERE, as_js
         print_kinds(list(reversed(found)))
 
 
-@app.command("show")
-def show_command(number: Annotated[int, typer.Argument()], folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Show one letter whole.
+@app.command(
+    "show",
+    cls=CommandHelp,
+    epilog="""
+    midstream dead-letters show 17
+    """,
+)
+def show_command(number: Number, folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Print one rejected event and why it was rejected.
 
     A server may have the folder open.
     """
@@ -55,11 +80,19 @@ def show_command(number: Annotated[int, typer.Argument()], folder: Folder = HERE
         print_letter(letter)
 
 
-@app.command("retry")
+@app.command(
+    "retry",
+    cls=CommandHelp,
+    epilog="""
+    midstream dead-letters retry 17 18
+    midstream dead-letters retry --all
+    """,
+)
 def retry_command(numbers: Numbers = None, every: All = False, folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Send letters again.
+    """Send rejected events again.
 
-    Judged by the configuration of today. What is recorded is no letter any more.
+    The events are validated with the current configuration. A recorded event leaves the list. The exit status is 1
+    when an event is rejected again. A server may have the folder open.
     """
     from midstream.app.opening import config_of
     from midstream.app.operate.dead_letters import resend

@@ -5,20 +5,31 @@ from typing import Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, table_of
+from midstream.cli.help import CommandHelp
 
 app = typer.Typer()
 
 
-@app.command("erase")
+@app.command(
+    "erase",
+    cls=CommandHelp,
+    epilog="""
+    midstream erase u14
+      Prints by when the user is gone from every file.
+    midstream erase u14 u15 --now
+    """,
+)
 def command(
-    users: Annotated[list[str] | None, typer.Argument(help="Ids of users.", metavar="USER...")] = None,
-    now: Annotated[bool, typer.Option("--now", help="Write the log anew at once, and wait for it.")] = False,
+    users: Annotated[list[str] | None, typer.Argument(metavar="USER", help="Ids of the users to erase.")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Rewrite the log at once, for all erased users.")] = False,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Forget users, at once in all that is asked and within days in every file; with --now there at once too.
+    """Erase users and their personal data.
 
-    Each with every id that was merged into it. Through the server that has the folder open, if there is one.
+    An erased user is unknown to recommendations and lookups at once, under every id that was merged into it. The user
+    is gone from all files within [users] erase_days_max days, or with --now when the command ends. Counts that name no
+    user stay. A server may have the folder open.
     """
     if not users and not now:
         message = "name a user, or let --now do what waits"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, err, print_json, say
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import progress
 from midstream.core.errors import ConfigInvalid, Fault
 
@@ -17,21 +18,51 @@ if TYPE_CHECKING:
     from midstream.app.export.slates import SlateOptions
 
 app = typer.Typer()
-Target = Annotated[Path | None, typer.Argument(dir_okay=False, help="Written when whole; default, or -: to the pipe.")]
-Format = Annotated[str | None, typer.Option("--format", help="ndjson, csv, parquet or arrow; default: by the name.")]
-Kinds = Annotated[list[str] | None, typer.Option("--kind", help="Only this kind, such as interaction; repeatable.")]
-Since = Annotated[str | None, typer.Option(help="Log time from which on: ISO 8601, or how long ago, such as 2d.")]
-Until = Annotated[str | None, typer.Option(help="Log time before which, in the same form.")]
-Recommendations = Annotated[
-    str | None, typer.Option("--recommendations", help="A slate of this placement for each user, for e-mails.")
+Target = Annotated[
+    Path | None,
+    typer.Argument(metavar="FILE", dir_okay=False, help="File to write; without it, or with -, standard output."),
 ]
-Users = Annotated[list[str] | None, typer.Option("--user", help="Only this user; repeatable. Default: all known.")]
-UsersFile = Annotated[Path | None, typer.Option("--users", help="Only users of this file, an id a line.")]
-Having = Annotated[list[str] | None, typer.Option(help="Only users with this in the profile: plan=gold; repeatable.")]
-Size = Annotated[int | None, typer.Option("-n", "--n", help="Items of a slate; default: the placement's.")]
-Fields = Annotated[list[str] | None, typer.Option("--field", help="This attribute of each item, too; repeatable.")]
-Anew = Annotated[bool, typer.Option("--anew", help="Begin anew, whatever one that was broken off had made.")]
-Unlogged = Annotated[bool, typer.Option("--unlogged", help="From the log alone; nothing is logged as served.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", metavar="FORMAT", help="Format: ndjson, csv, parquet or arrow; default: by the ending of FILE."
+    ),
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option("--kind", metavar="KIND", help="Only events of this kind, such as interaction; repeatable."),
+]
+Since = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only events from this log time on: ISO 8601, or an age such as 2d.")
+]
+Until = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only events before this log time: ISO 8601, or an age.")
+]
+Recommendations = Annotated[
+    str | None,
+    typer.Option("--recommendations", metavar="PLACEMENT", help="Write a slate of this placement for each user."),
+]
+Users = Annotated[
+    list[str] | None, typer.Option("--user", metavar="ID", help="Only this user; repeatable; default: all users.")
+]
+UsersFile = Annotated[
+    Path | None, typer.Option("--users", metavar="FILE", help="Only users of this file, one id a line.")
+]
+Having = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE", help="Only users with this value in the profile, such as plan=gold; repeatable."
+    ),
+]
+Size = Annotated[
+    int | None, typer.Option("-n", "--n", metavar="N", help="Items of a slate; default: slate_size of the placement.")
+]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--field", metavar="NAME", help="Also write this attribute of each item; repeatable."),
+]
+Anew = Annotated[bool, typer.Option("--anew", help="Start over; do not continue an interrupted export.")]
+Unlogged = Annotated[bool, typer.Option("--unlogged", help="Do not log the slates as served.")]
 _SUFFIXES = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
@@ -42,7 +73,16 @@ _SUFFIXES = {
 }
 
 
-@app.command("export")
+@app.command(
+    "export",
+    cls=CommandHelp,
+    epilog="""
+    midstream export views.parquet --kind interaction --since 7d
+      Writes the interactions of the last 7 days.
+    midstream export slates.csv --recommendations default -n 5
+      Writes 5 items for each user, and logs the slates as served.
+    """,
+)
 def command(
     file: Target = None,
     file_format: Format = None,
@@ -60,9 +100,11 @@ def command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Write every event exactly once, or with --recommendations a slate for each user.
+    """Write the events, or a slate for each user, to a file.
 
-    Oldest first. A server may have the folder open.
+    Events are written oldest first, each exactly once. With --recommendations a slate is computed for each user
+    instead, such as for e-mails, and logged as served. The options from --user to --anew belong to --recommendations.
+    The file appears when it is complete. A server may have the folder open.
     """
     target = None if file == Path("-") else file
     chosen = file_format or format_of(target)

@@ -7,6 +7,7 @@ import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say
 from midstream.cli.faults import fault_text, groups_text
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
@@ -18,30 +19,62 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 RATE_ROWS_MIN = 10_000
-Map = Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN, such as user_id=visitor; may be repeated.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE for all rows; may be repeated.")]
-Types = Annotated[list[str] | None, typer.Option("--types", help="VALUE=TYPE, such as click=view; may be repeated.")]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", metavar="FIELD=COLUMN", help="Read an event field from a column, such as user_id=visitor; repeatable."
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set an event field in all rows, such as type=view; repeatable."),
+]
+Types = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--types",
+        metavar="VALUE=TYPE",
+        help="Translate an event type, such as buy=purchase; repeatable.",
+    ),
+]
+TimeFormat = Annotated[
+    str,
+    typer.Option(metavar="FORMAT", help="Format of times: auto, s, ms, us, ns, iso, or a pattern such as %Y-%m-%d."),
+]
 
 
-@app.command("import")
+@app.command(
+    "import",
+    cls=CommandHelp,
+    epilog="""
+    midstream import example.ndjson
+    midstream import clicks.csv --type view --map user_id=visitor
+      Records each row as a view, with the user id of the column visitor.
+    """,
+)
 def command(
     file: Annotated[
-        Path | None, typer.Argument(exists=True, dir_okay=False, help="CSV, TSV, NDJSON, Parquet or Arrow.")
+        Path | None,
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="CSV, TSV, NDJSON, Parquet or Arrow file."),
     ] = None,
     columns: Map = None,
     constants: Set = None,
-    type_name: Annotated[str | None, typer.Option("--type", help="Type of all rows, such as view.")] = None,
+    type_name: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="Event type of all rows, such as view.")
+    ] = None,
     types: Types = None,
-    time_format: Annotated[str, typer.Option(help="auto, s, ms, us, ns, iso, or a pattern: %Y-%m-%d.")] = "auto",
-    runs: Annotated[bool, typer.Option("--runs", help="List the runs that recorded something.")] = False,
-    undo: Annotated[str | None, typer.Option("--undo", metavar="RUN", help="Take a run back.")] = None,
+    time_format: TimeFormat = "auto",
+    runs: Annotated[bool, typer.Option("--runs", help="List the import runs that recorded events.")] = False,
+    undo: Annotated[
+        str | None, typer.Option("--undo", metavar="RUN", help="Remove the events that one run recorded.")
+    ] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Record every row of a file once.
+    """Record the rows of a file as events, each row once.
 
-    Run again, it records what is missing and nothing twice. With --undo the log is written anew without what a run
-    recorded, while no server has the folder open.
+    Another import of the same file records only the rows that are missing. A server may have the folder open, except
+    with --undo, which rewrites the log without the events of a run.
     """
     if (file is not None) + runs + (undo is not None) != 1:
         message = "name a FILE, or --runs, or --undo RUN: one of the three"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
+from midstream.cli.help import CommandHelp
 
 if TYPE_CHECKING:
     from midstream.app.inspect.outcome_report import OutcomeReport
@@ -12,9 +13,21 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command("report")
+@app.command(
+    "report",
+    cls=CommandHelp,
+    epilog="""
+    midstream report
+      Prints served and seen positions and click rates by placement.
+    """,
+)
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Print how often slates were seen and acted on, by placement, tier and plan; while a server runs, its features."""
+    """Print click rates of served slates by placement.
+
+    Each placement, tier of answers and configuration has a line: slates and positions served, positions seen, and for
+    each type of interaction the share of seen positions that led to it. While a server runs, a second table has the
+    statistics and the drift of the features of served items.
+    """
     from midstream.app.inspect.outcome_report import report_of
     from midstream.app.opening import config_to_read
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import err, out
-from midstream.cli.data.import_file import Map, Set, Types, options_of
+from midstream.cli.data.import_file import Map, Set, TimeFormat, Types, options_of
+from midstream.cli.help import CommandHelp
 
 if TYPE_CHECKING:
     from midstream.cli.demo.replay import Replay
@@ -21,7 +22,16 @@ TOTAL_S = 105.0
 REPLAY_S_MIN = 20.0
 """Even where the start took nearly all of that time: a demo without a session shows nothing."""
 PAUSE_S = 2.0
-File = Annotated[Path | None, typer.Option("--data", exists=True, dir_okay=False, help="As `midstream import` takes.")]
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="File of clicks, in a format of midstream import; default: clicks of an example shop.",
+    ),
+]
 _COMPILES = "compiles for about a minute the first time"
 _CONFIG = """\
 [items.attributes]
@@ -35,19 +45,29 @@ mode = "off"
 """What ``cli.demo.training`` says of models and placements comes behind it."""
 
 
-@app.command("demo")
+@app.command(
+    "demo",
+    cls=CommandHelp,
+    epilog="""
+    midstream demo
+    midstream demo --data clicks.csv --map user_id=visitor --sessions 500
+      Replays 500 sessions of your own clicks.
+    """,
+)
 def command(
     data: File = None,
-    sessions: Annotated[int, typer.Option(min=2, help="How many to replay.")] = 3_000,
-    no_pause: Annotated[bool, typer.Option("--no-pause", help="Do not wait between the parts.")] = False,
+    sessions: Annotated[int, typer.Option(metavar="N", min=2, help="Number of sessions to replay.")] = 3_000,
+    no_pause: Annotated[bool, typer.Option("--no-pause", help="Do not pause between the parts of the output.")] = False,
     columns: Map = None,
     constants: Set = None,
     types: Types = None,
-    time_format: Annotated[str, typer.Option(help="As `midstream import` takes.")] = "auto",
+    time_format: TimeFormat = "auto",
 ) -> None:
-    """Replay real sessions through a real server.
+    """Replay recorded sessions through a live server.
 
-    Before each click it is asked for recommendations, then it learns from the click. At half time a model is trained.
+    A server starts in a temporary folder. Before each click it is asked for recommendations, and then it learns from
+    the click. After half of the sessions a model is trained. The hit rates are compared with popularity and with a
+    state that has stopped learning. The demo takes about two minutes.
     """
     from midstream.cli.demo.sessions import find_data
 
@@ -95,7 +115,7 @@ def _replay(data: "DemoData", url: str, folder: Path, until: float) -> "Replay":
     if not out.is_terminal:
         asyncio.run(replay.run(lambda: out.print(demo_view.line(replay), markup=False), demo_view.LINES_S))
         return replay
-    with Live(demo_view.live(replay), console=out, auto_refresh=False) as view:
+    with Live(demo_view.live(replay), console=out.rich, auto_refresh=False) as view:
         asyncio.run(replay.run(lambda: view.update(demo_view.live(replay), refresh=True), demo_view.LIVE_S))
     return replay
 

@@ -6,24 +6,58 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, print_json, say
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.point_in_time.api import AsOfSummary
 
 app = typer.Typer()
-Questions = Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="CSV, NDJSON, Parquet or Arrow.")]
-Out = Annotated[Path, typer.Option("--out", dir_okay=False, help="Written when whole.")]
-Names = Annotated[str | None, typer.Option("--features", help="Names with commas; default: all that are declared.")]
-Format = Annotated[str | None, typer.Option("--format", help="parquet, arrow or csv; default: by the name of OUT.")]
-Sort = Annotated[str, typer.Option("--sort", help="log: in the order of the log; input: in that of FILE.")]
-Served = Annotated[str | None, typer.Option("--served", help="FROM..TO: all that was served, by position or time.")]
+Questions = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="CSV, NDJSON, Parquet or Arrow file of users, items and times.",
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="FILE", dir_okay=False, help="File to write; it appears when it is complete.")
+]
+Names = Annotated[
+    str | None, typer.Option("--features", metavar="NAMES", help="Names of features, with commas; default: all.")
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="Format: parquet, arrow or csv; default: by the ending of --out."),
+]
+Sort = Annotated[
+    str, typer.Option("--sort", metavar="ORDER", help="Order of the rows: log, or input for that of FILE.")
+]
+Served = Annotated[
+    str | None,
+    typer.Option(
+        "--served", metavar="FROM..TO", help="Served slates instead of FILE: range of log positions or times."
+    ),
+]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", exists=True, dir_okay=False, help="Declares the features, in its place.")
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", exists=True, dir_okay=False, help="Configuration to use instead of midstream.toml."
+    ),
 ]
 
 
-@app.command("as-of")
+@app.command(
+    "as-of",
+    cls=CommandHelp,
+    epilog="""
+    midstream features as-of requests.csv --out training.parquet
+      Writes the features as of the time of each row.
+    midstream features as-of --served 7d.. --out slates.parquet
+    """,
+)
 def command(
     out: Out,
     questions: Questions = None,
@@ -35,7 +69,11 @@ def command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Write features as they were: of the rows of FILE, or of all that was served."""
+    """Write point-in-time feature values to a file.
+
+    Each value is the one that a request at that past moment would have read. Rows come from FILE, or with --served from
+    the slates that were served.
+    """
     from midstream.app.point_in_time.api import LookupRequest, write_answers
     from midstream.app.point_in_time.lookup import AsOfOptions
 

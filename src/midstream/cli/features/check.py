@@ -6,22 +6,41 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.point_in_time.parity import CheckReport
 
 app = typer.Typer()
-Served = Annotated[str, typer.Option("--served", help="FROM..TO: which slates, by log position or time; default: all.")]
-Sample = Annotated[int, typer.Option("--sample", min=1, help="At most so many slates.")]
-Tolerance = Annotated[float, typer.Option("--tolerance", min=0.0, help="Difference that counts as equal; 0: none.")]
+Served = Annotated[
+    str, typer.Option("--served", metavar="FROM..TO", help="Range of slates, by log position or time; .. = all.")
+]
+Sample = Annotated[int, typer.Option("--sample", metavar="N", min=1, help="Maximum number of slates.")]
+Tolerance = Annotated[
+    float, typer.Option("--tolerance", metavar="X", min=0.0, help="Largest difference that counts as equal.")
+]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", exists=True, dir_okay=False, help="By which they were served.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Configuration that served, if not midstream.toml.",
+    ),
 ]
 NOTHING_TO_COMPARE = 2
 
 
-@app.command("check")
+@app.command(
+    "check",
+    cls=CommandHelp,
+    epilog="""
+    midstream features check --served 1d.. --sample 1000
+      Prints how many values differ, by column.
+    """,
+)
 def command(
     served: Served = "..",
     sample: Sample = 1_000,
@@ -30,7 +49,11 @@ def command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Compare values kept with served slates (log_features) with those as of then."""
+    """Compare served feature values with those from the log.
+
+    The served values are those that the setting log_features of a placement keeps. The exit status is 0 when all are
+    equal, 1 when some differ, and 2 when there is nothing to compare.
+    """
     from midstream.app.point_in_time.parity import CheckOptions, check_features
 
     with progress() as bar:

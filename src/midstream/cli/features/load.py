@@ -6,23 +6,43 @@ from typing import Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, print_json
-from midstream.cli.data.import_file import print_summary, run_import
+from midstream.cli.data.import_file import TimeFormat, print_summary, run_import
+from midstream.cli.help import CommandHelp
 
 app = typer.Typer()
 
 
-@app.command("load")
+@app.command(
+    "load",
+    cls=CommandHelp,
+    epilog="""
+    midstream features load price prices.csv --id sku --value eur --time ""
+      Sets the feature price from the columns sku and eur, as of now.
+    """,
+)
 def command(
-    name: Annotated[str, typer.Argument(help="Of a declared feature that reads an attribute or a profile field.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, TSV, NDJSON, Parquet or Arrow.")],
-    id_column: Annotated[str, typer.Option("--id", help="Column of ids of items or users.")] = "id",
-    value_column: Annotated[str, typer.Option("--value", help="Column of values.")] = "value",
-    time_column: Annotated[str, typer.Option("--time", help='Column of times; "" = the values are of now.')] = "time",
-    time_format: Annotated[str, typer.Option(help="auto, s, ms, us, ns, iso, or a pattern: %Y-%m-%d.")] = "auto",
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Feature that reads an attribute of items or a profile field of users."),
+    ],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="CSV, TSV, NDJSON, Parquet or Arrow file."),
+    ],
+    id_column: Annotated[str, typer.Option("--id", metavar="COLUMN", help="Column of item or user ids.")] = "id",
+    value_column: Annotated[str, typer.Option("--value", metavar="COLUMN", help="Column of values.")] = "value",
+    time_column: Annotated[
+        str, typer.Option("--time", metavar="COLUMN", help='Column of times; "" = the values are as of now.')
+    ] = "time",
+    time_format: TimeFormat = "auto",
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Set values of a feature from a file, each row once; the newest time wins."""
+    """Set values of a feature from a file.
+
+    Each row is recorded once as a change of an item or user. Of several values the one with the newest time holds. A
+    server may have the folder open.
+    """
     from midstream.app.ingest.feature_values import ValueColumns, load_columns, own_options
 
     columns = load_columns(folder, name, ValueColumns(id_column, value_column, time_column, time_format))

@@ -17,6 +17,7 @@ from midstream.cli.console import (
     say,
     table_of,
 )
+from midstream.cli.help import CommandHelp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +35,18 @@ _VALUE_CHARACTERS = 10
 _DAY_MS, _HOUR_MS, _MINUTE_MS, _SECOND_MS = 86_400_000, 3_600_000, 60_000, 1_000
 
 
-@app.command("list")
+@app.command(
+    "list",
+    cls=CommandHelp,
+    epilog="""
+    midstream features list
+    """,
+)
 def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Print every declared feature: columns, age, memory, who reads it."""
+    """List the declared features.
+
+    Each has a line: kind, scope, columns, time of the last counted event, memory, and the placements that read it.
+    """
     from midstream.app.inspect.feature_views import list_features
     from midstream.app.opening import config_to_read
 
@@ -45,15 +55,26 @@ def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     print_json(views) if as_json else print_views(views)
 
 
-@app.command("show")
+@app.command(
+    "show",
+    cls=CommandHelp,
+    epilog="""
+    midstream features show price --item lamp-012 --item rug-009
+    """,
+)
 def show_command(
-    name: Annotated[str, typer.Argument(help="Of the feature.")],
-    user: Annotated[str | None, typer.Option(help="Whose values; default: the user seen last.")] = None,
-    items: Annotated[list[str] | None, typer.Option("--item", help="An item; repeatable.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the feature.")],
+    user: Annotated[
+        str | None, typer.Option(metavar="ID", help="User of the values; default: the user of the last event.")
+    ] = None,
+    items: Annotated[
+        list[str] | None,
+        typer.Option("--item", metavar="ID", help="Item of the values; repeatable; default: the most popular items."),
+    ] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Print one feature, and its values for a user and some items."""
+    """Print the declaration and current values of a feature."""
     from midstream.app.inspect.feature_views import show_feature
     from midstream.app.opening import config_to_read
 
@@ -62,9 +83,15 @@ def show_command(
     print_json(shown) if as_json else print_shown(shown)
 
 
-@app.command("size")
+@app.command(
+    "size",
+    cls=CommandHelp,
+    epilog="""
+    midstream features size
+    """,
+)
 def size_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Print the memory of what each feature counts."""
+    """Print the memory of each feature, now and at its maximum."""
     from midstream.app.inspect.feature_views import size_features
     from midstream.app.opening import config_to_read
 

@@ -7,6 +7,7 @@ import typer
 
 from midstream.cli.console import HERE, UNKNOWN, AsJson, Folder, out, print_json, say, table_of
 from midstream.cli.data.import_file import Map
+from midstream.cli.help import CommandHelp, GroupHelp
 from midstream.cli.models import evaluate_shops
 from midstream.cli.progress import progress, working
 
@@ -26,23 +27,44 @@ if TYPE_CHECKING:
     Report = TypeVar("Report", NextItemReport, ReplayReport, LearningReport, BlendReport, JudgedModels, RankerReport)
     Fit = Callable[[str, Config, Path, EvaluationOptions, Callable[[str], None]], BlendReport]
 
-app = typer.Typer(help="Measure accuracy on data sets.")
+app = typer.Typer(
+    cls=GroupHelp,
+    help="Measure the accuracy of sources and models on data sets.",
+    epilog="""
+    midstream evaluate replay clicks.csv --time-format iso
+    midstream evaluate model clicks.csv ease --against popular
+    """,
+)
 app.add_typer(evaluate_shops.app)
-Data = Annotated[str, typer.Argument(help="A known data set, or a file: CSV, TSV or Parquet.")]
-Settings = Annotated[Path | None, typer.Option(help="What was chosen on the validation part; made if not there.")]
-TimeFormat = Annotated[str, typer.Option(help="ms, s or iso.")]
-Repeat = Annotated[bool, typer.Option("--repeat", help="The last item may be recommended again.")]
-Rows = Annotated[int | None, typer.Option(min=1, help="Only so many, from the beginning.")]
-
-
-SourceName = Annotated[str, typer.Option("--source", help="session_knn or covisitation.")]
-FitBlend = Annotated[
-    bool, typer.Option("--fit-blend", help="Fit the weights of a placement on the validation part, and write them.")
+Data = Annotated[str, typer.Argument(metavar="DATA", help="CSV, TSV or Parquet file, or name of a known data set.")]
+Settings = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="File with the chosen options; it is written if it does not exist."),
 ]
-Placement = Annotated[str, typer.Option(help="Whose weights are fitted, with --fit-blend.")]
+TimeFormat = Annotated[str, typer.Option(metavar="FORMAT", help="Format of times: ms, s or iso.")]
+Repeat = Annotated[bool, typer.Option("--repeat", help="Allow the last item of a session to be recommended again.")]
+Rows = Annotated[int | None, typer.Option(metavar="N", min=1, help="Read only the first N rows.")]
 
 
-@app.command("next-item")
+SourceName = Annotated[
+    str, typer.Option("--source", metavar="SOURCE", help="Source to evaluate: session_knn or covisitation.")
+]
+FitBlend = Annotated[
+    bool,
+    typer.Option("--fit-blend", help="Fit the source weights of a placement and write them to midstream.toml."),
+]
+Placement = Annotated[str, typer.Option(metavar="NAME", help="Placement of --fit-blend.")]
+
+
+@app.command(
+    "next-item",
+    cls=CommandHelp,
+    epilog="""
+    midstream evaluate next-item clicks.csv --map item_id=product
+      Prints HR@20 and MRR@20 of session_knn on the last sessions.
+    midstream evaluate next-item rsc15-100k --source covisitation
+    """,
+)
 def next_item_command(
     data: Data,
     settings: Settings = None,
@@ -55,7 +77,11 @@ def next_item_command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Learn all but the last sessions, then guess each next item of those: HR@20 and MRR@20 of one source."""
+    """Evaluate next-item prediction of one source.
+
+    The source learns all but the last sessions and predicts each next item of these. The options of the source are
+    chosen on a validation part. HR@20, MRR@20 and NDCG@20 are printed.
+    """
     from midstream.app.benchmark.placements import EvaluationOptions, evaluate_next_item, fit_on_next_item
     from midstream.app.ingest.columns import parse_pairs
 
@@ -69,7 +95,13 @@ def next_item_command(
     show(report, print_next_item, as_json=as_json)
 
 
-@app.command("replay")
+@app.command(
+    "replay",
+    cls=CommandHelp,
+    epilog="""
+    midstream evaluate replay clicks.csv --rows 100000 --folder shop
+    """,
+)
 def replay_command(
     data: Data,
     rows: Rows = None,
@@ -81,7 +113,11 @@ def replay_command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Guess each act, then learn it, in time order: popularity, two sources, every placement of midstream.toml."""
+    """Evaluate sources and placements by test-then-learn.
+
+    Each interaction is predicted and then learned, in time order. Popularity, session_knn, covisitation and every
+    placement of midstream.toml are compared.
+    """
     from midstream.app.benchmark.placements import EvaluationOptions, fit_on_replay
     from midstream.app.ingest.columns import parse_pairs
 
@@ -96,18 +132,33 @@ def replay_command(
             say(f"placement {name}: {part} was missing from {count} of {report.questions} answers")
 
 
-@app.command("learning")
+@app.command(
+    "learning",
+    cls=CommandHelp,
+    epilog="""
+    midstream evaluate learning clicks.csv --windows 10
+    """,
+)
 def learning_command(
     data: Data,
-    windows: Annotated[int, typer.Option(min=1, max=100, help="Into how many the second half is cut.")] = 5,
+    windows: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="Number of updates of the periodic state.")
+    ] = 5,
     rows: Rows = None,
     columns: Map = None,
     time_format: TimeFormat = "ms",
     repeat: Repeat = False,
-    source: Annotated[str, typer.Option("--source", help="session_knn, covisitation or popular.")] = "session_knn",
+    source: Annotated[
+        str,
+        typer.Option("--source", metavar="SOURCE", help="Source to evaluate: session_knn, covisitation or popular."),
+    ] = "session_knn",
     as_json: AsJson = False,
 ) -> None:
-    """Ask about the second half with a state that is frozen, that learns now and then, and that always learns."""
+    """Measure the gain of online learning over a frozen state.
+
+    The second half of the data is predicted by three states: one that is frozen, one that is updated periodically, and
+    one that learns each interaction.
+    """
     from midstream.app.benchmark.placements import EvaluationOptions, evaluate_learning
     from midstream.app.ingest.columns import parse_pairs
 
@@ -118,26 +169,48 @@ def learning_command(
     show(report, print_learning, as_json=as_json)
 
 
-@app.command("model")
+@app.command(
+    "model",
+    cls=CommandHelp,
+    epilog="""
+    midstream evaluate model clicks.csv ease --option regularization=200
+    midstream evaluate model clicks.csv ease --against als --html report.html
+    """,
+)
 def model_command(
     data: Data,
-    kind: Annotated[str, typer.Argument(help="Kind of item model, such as popular or ease.")],
-    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the model; may be repeated.")] = None,
-    against: Annotated[str | None, typer.Option(help="Another kind, judged on the same questions.")] = None,
-    protocol: Annotated[str, typer.Option(help="temporal or rolling, for data with times.")] = "temporal",
-    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Length of the lists.")] = 20,
-    search: Annotated[float, typer.Option(min=0, help="Seconds to choose options for, on the validation part.")] = 0,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of item model, such as ease, als or popular.")],
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of the model; repeatable.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Second kind, compared on the same requests.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(metavar="PROTOCOL", help="Split of data with times: temporal or rolling.")
+    ] = "temporal",
+    k: Annotated[int, typer.Option("-k", metavar="K", min=1, max=1000, help="Length of the ranked lists.")] = 20,
+    search: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Time for a search of options on the validation part.")
+    ] = 0,
     columns: Map = None,
     time_format: TimeFormat = "ms",
     repeat: Repeat = False,
     learn_validation: Annotated[
-        bool, typer.Option("--learn-validation", help="Leave-one-out: learn the validation item before the test.")
+        bool,
+        typer.Option("--learn-validation", help="Train on the validation item, too, of a leave-one-out data set."),
     ] = False,
     folder: Folder = HERE,
-    html: Annotated[Path | None, typer.Option(help="Write the report as one page with plots.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report to an HTML page with plots.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit an item model, rank every item for everybody, and say what the lists are worth; or which of two is better."""
+    """Evaluate an item model, or compare two.
+
+    The model ranks all items for each user of the test part. Metrics are printed with their intervals, also for new
+    users and for rare items. Two models are compared by a paired test.
+    """
     from midstream.app.benchmark.item_models import JudgingOptions, judge_models, write_page
     from midstream.app.benchmark.placements import EvaluationOptions
     from midstream.app.ingest.columns import parse_pairs
@@ -154,18 +227,32 @@ def model_command(
         write_page(html, report)
 
 
-@app.command("ranker")
+@app.command(
+    "ranker",
+    cls=CommandHelp,
+    epilog="""
+    midstream evaluate ranker training.parquet trees --against ftrl
+    """,
+)
 def ranker_command(
-    file: Annotated[Path, typer.Argument(help="Of midstream examples: Parquet or Arrow.")],
-    kind: Annotated[str, typer.Argument(help="Kind of ranker, such as ftrl or trees.")],
-    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the ranker; may be repeated.")] = None,
-    against: Annotated[str | None, typer.Option(help="Another kind, judged on the same rows.")] = None,
-    placement: Annotated[str, typer.Option(help="Whose slates; default: all.")] = "",
-    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Of the requests, the latest: asked about.")] = 0.2,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet or Arrow file of midstream examples.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of ranker, such as trees or ftrl.")],
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of the ranker; repeatable.")
+    ] = None,
+    against: Annotated[str | None, typer.Option(metavar="KIND", help="Second kind, compared on the same rows.")] = None,
+    placement: Annotated[str, typer.Option(metavar="NAME", help="Only slates of this placement; default: all.")] = "",
+    share: Annotated[
+        float,
+        typer.Option(metavar="X", min=0.01, max=0.9, help="Share of the newest requests, which are the test part."),
+    ] = 0.2,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a ranker on the earlier requests of a file of examples, and say how it orders the later ones."""
+    """Evaluate a ranker on training examples, or compare two.
+
+    The ranker is fitted on the earlier requests and tested on the later ones: NDCG, AUC and calibration.
+    """
     from midstream.app.benchmark.rankers import RankerOptions, judge_rankers
     from midstream.app.ingest.columns import parse_pairs
 

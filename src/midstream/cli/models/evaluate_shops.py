@@ -7,6 +7,7 @@ import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
 from midstream.cli.data.import_file import Map
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import working
 
 if TYPE_CHECKING:
@@ -15,17 +16,30 @@ if TYPE_CHECKING:
     from midstream.evaluation.reranking import RerankingReport
 
 app = typer.Typer()
-Data = Annotated[str, typer.Argument(help="A known data set with a catalogue, or a file of acts.")]
-Placement = Annotated[str, typer.Option(help="Whose candidates and features.")]
-Option = Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the ranker; default: some are tried.")]
-Share = Annotated[float, typer.Option(min=0.001, max=1.0, help="Of 20,000, 5,000 and 20,000 questions.")]
-Attribute = Annotated[str, typer.Option(help="By whose values items are alike.")]
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="Name of a known data set with items, or a file of interactions.")
+]
+Placement = Annotated[str, typer.Option(metavar="NAME", help="Placement with the candidates and features.")]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Option of the ranker; repeatable; default: several are tried."),
+]
+Share = Annotated[
+    float, typer.Option(metavar="X", min=0.001, max=1.0, help="Share of the requests to use; less is faster.")
+]
+Attribute = Annotated[str, typer.Option(metavar="NAME", help="Item attribute that measures similarity.")]
 
 
-@app.command("reranking")
+@app.command(
+    "reranking",
+    cls=CommandHelp,
+    epilog="""
+    midstream evaluate reranking eshop-clothing-2008 trees --share 0.1
+    """,
+)
 def reranking_command(
     data: Data,
-    kind: Annotated[str, typer.Argument(help="Kind of ranker, such as trees.")] = "trees",
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of ranker, such as trees.")] = "trees",
     option: Option = None,
     placement: Placement = "default",
     share: Share = 1.0,
@@ -33,7 +47,11 @@ def reranking_command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Order a placement's candidates by a ranker that learned from earlier acts, and by the blend: which is better."""
+    """Compare a ranker with the blend of a placement.
+
+    The ranker is fitted on the candidates of a placement before earlier interactions, and orders those before later
+    ones. At a share of 1, 20,000 requests are learned, 5,000 select the options and 20,000 are tested.
+    """
     from midstream.app.benchmark.reranking import evaluate_reranking
 
     with working("reading") as say_step:
@@ -42,18 +60,27 @@ def reranking_command(
     print_json(report.builtins()) if as_json else print_reranking(report)
 
 
-@app.command("diversity")
+@app.command(
+    "diversity",
+    cls=CommandHelp,
+    epilog="""
+    midstream evaluate diversity eshop-clothing-2008 --attribute category
+    """,
+)
 def diversity_command(
     data: Data,
     attribute: Attribute,
-    ranker: Annotated[str, typer.Option(help="Whose scores: blend, or a kind of ranker.")] = "blend",
+    ranker: Annotated[str, typer.Option(metavar="KIND", help="Scores to use: blend, or a kind of ranker.")] = "blend",
     option: Option = None,
     placement: Placement = "default",
     share: Share = 0.2,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Diversity against accuracy: NDCG, distance inside lists and coverage by weights of likeness from 0 to 1."""
+    """Measure the trade-off between accuracy and diversity.
+
+    NDCG, the distance between the items of a list, and coverage are printed for diversity weights from 0 to 1.
+    """
     from midstream.app.benchmark.reranking import evaluate_diversity
 
     with working("reading") as say_step:

@@ -8,26 +8,57 @@ import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, print_json, say, say_left_out
 from midstream.cli.features.as_of import say_as_logged
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.point_in_time.replay_examples import ReplayWanted
 
 app = typer.Typer()
-Served = Annotated[str, typer.Argument(help="FROM..TO: which slates or acts, by log position or time; .. for all.")]
-Out = Annotated[Path, typer.Option("--out", dir_okay=False, help="Written when whole.")]
-Format = Annotated[str | None, typer.Option("--format", help="parquet, arrow or csv; default: by the name of OUT.")]
-Replay = Annotated[str | None, typer.Option("--replay", help="Of a placement: what it would propose before each act.")]
-Label = Annotated[list[str] | None, typer.Option("--label", help="An interaction that is a label; repeatable.")]
-Candidates = Annotated[int, typer.Option("--candidates", min=2, help="Items of a group at most.")]
-Groups = Annotated[int | None, typer.Option("--groups", min=1, help="End after so many groups.")]
-NoFirst = Annotated[
-    bool, typer.Option("--no-first-attributes", help="With --replay: read no attribute that was named after the act.")
+Served = Annotated[
+    str, typer.Argument(metavar="FROM..TO", help="Range of log positions or times, such as 7d..; .. = all.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides which candidates are drawn.")]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="FILE", dir_okay=False, help="File to write; it appears when it is complete.")
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="Format: parquet, arrow or csv; default: by the ending of --out."),
+]
+Replay = Annotated[
+    str | None,
+    typer.Option(
+        "--replay", metavar="PLACEMENT", help="Write the candidates of this placement before each interaction."
+    ),
+]
+Label = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="TYPE",
+        help="Type of interaction that is a label; repeatable; default: all with a weight above 0.",
+    ),
+]
+Candidates = Annotated[
+    int, typer.Option("--candidates", metavar="N", min=2, help="Maximum number of candidates of an interaction.")
+]
+Groups = Annotated[int | None, typer.Option("--groups", metavar="N", min=1, help="Maximum number of interactions.")]
+NoFirst = Annotated[
+    bool,
+    typer.Option("--no-first-attributes", help="Ignore item attributes that were recorded after the interaction."),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed for the sampling of candidates.")]
 
 
-@app.command("examples")
+@app.command(
+    "examples",
+    cls=CommandHelp,
+    epilog="""
+    midstream examples 30d.. --out training.parquet
+      Writes the positions that were served in the last 30 days.
+    midstream examples .. --out training.parquet --replay default
+    """,
+)
 def command(
     served: Served,
     out: Out,
@@ -41,7 +72,12 @@ def command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Write a training example for each position that was served, or with --replay for each candidate."""
+    """Write training examples for rankers to a file.
+
+    Each row is a position of a served slate: features as of the request, propensity, outcomes and reward. With --replay
+    each row is a candidate before an interaction of the log, and no served slates are necessary. The options from
+    --label to --no-first-attributes belong to --replay.
+    """
     from midstream.app.point_in_time.replay_examples import ReplayWanted
 
     if replay is not None:

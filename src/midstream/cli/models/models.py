@@ -19,19 +19,35 @@ from midstream.cli.console import (
     say,
     table_of,
 )
+from midstream.cli.help import CommandHelp, GroupHelp
 
 if TYPE_CHECKING:
     from midstream.engine.models.views import ModelView
 
-app = typer.Typer(help="Models: their versions, and which of them answer.")
-Name = Annotated[str, typer.Argument(help="Name of the model.")]
-Version = Annotated[str, typer.Argument(help="The version, its number or first digits; default: the newest.")]
-Alias = Annotated[str, typer.Option(help="champion, challenger or shadow.")]
+app = typer.Typer(
+    cls=GroupHelp,
+    help="List, compare and promote versions of models.",
+    epilog="""
+    midstream models list
+    midstream models promote taste
+    """,
+)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
+Version = Annotated[
+    str, typer.Argument(metavar="VERSION", help="Version, its number or its first digits; default: the newest.")
+]
+Alias = Annotated[str, typer.Option(metavar="ALIAS", help="Alias to set: champion (in service), challenger or shadow.")]
 
 
-@app.command("list")
+@app.command(
+    "list",
+    cls=CommandHelp,
+    epilog="""
+    midstream models list
+    """,
+)
 def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """List every model: its newest version, what aliases stand for, what is in service."""
+    """List models with their aliases and the version in service."""
     from midstream.app.opening import config_of
     from midstream.app.operate.model_registry import list_models, untrained
 
@@ -49,9 +65,15 @@ def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
         say("no model: none is published, and midstream.toml has no [[models]]")
 
 
-@app.command("show")
+@app.command(
+    "show",
+    cls=CommandHelp,
+    epilog="""
+    midstream models show taste
+    """,
+)
 def show(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Show the versions of a model, with their metrics."""
+    """Print the versions of a model with their metrics."""
     from midstream.app.opening import config_of
     from midstream.app.operate.model_registry import show_model
 
@@ -60,14 +82,24 @@ def show(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> None:
     _print_model(found, as_json=as_json)
 
 
-@app.command("compare")
+@app.command(
+    "compare",
+    cls=CommandHelp,
+    epilog="""
+    midstream models compare taste
+      Prints the two newest versions side by side.
+    midstream models compare taste 3 7
+    """,
+)
 def compare(
     name: Name,
-    versions: Annotated[list[str] | None, typer.Argument(help="Versions; default: the two newest.")] = None,
+    versions: Annotated[
+        list[str] | None, typer.Argument(metavar="VERSION", help="Versions; default: the two newest.")
+    ] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Lay metrics, options and windows of versions of a model beside each other."""
+    """Compare metrics and options of versions of a model."""
     from midstream.app.operate.model_registry import compare_versions
 
     found = compare_versions(folder, name, versions or ())
@@ -78,13 +110,23 @@ def compare(
     out.print(table_of(["", *columns], [(row, *each.values()) for row, each in found.items()]))
 
 
-@app.command("promote")
+@app.command(
+    "promote",
+    cls=CommandHelp,
+    epilog="""
+    midstream models promote taste
+      Makes the newest version the champion.
+    midstream models promote taste 7 --alias shadow
+    """,
+)
 def promote_(
     name: Name, version: Version = "", alias: Alias = "champion", folder: Folder = HERE, as_json: AsJson = False
 ) -> None:
-    """Let a version be champion: it answers from the next request on, once it was verified.
+    """Put a version of a model into service.
 
-    Through the server that has the folder open, if there is one.
+    The version is verified, gets the alias champion, and is used from the next request on. The other aliases name a
+    version and leave the one in service. A server may have the folder
+    open.
     """
     from midstream.app.opening import config_of
     from midstream.app.operate.model_registry import promote
@@ -94,9 +136,19 @@ def promote_(
     _print_model(found, as_json=as_json)
 
 
-@app.command("rollback")
+@app.command(
+    "rollback",
+    cls=CommandHelp,
+    epilog="""
+    midstream models rollback taste
+    """,
+)
 def rollback_(name: Name, alias: Alias = "champion", folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Let the version before be champion again; twice is where it began."""
+    """Undo the last promotion of a model.
+
+    The previous version gets the alias again. Two rollbacks in a row cancel each other. A server may have the folder
+    open.
+    """
     from midstream.app.opening import config_of
     from midstream.app.operate.model_registry import rollback
 
@@ -105,14 +157,22 @@ def rollback_(name: Name, alias: Alias = "champion", folder: Folder = HERE, as_j
     _print_model(found, as_json=as_json)
 
 
-@app.command("export")
+@app.command(
+    "export",
+    cls=CommandHelp,
+    epilog="""
+    midstream models export taste --output taste.tar
+    """,
+)
 def export(
     name: Name,
     version: Version = "",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: <name>-<version>.tar")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default: NAME-VERSION.tar.")
+    ] = None,
     folder: Folder = HERE,
 ) -> None:
-    """Write a version as one file, to be carried elsewhere."""
+    """Write a version of a model to a .tar file."""
     from midstream.app.operate.model_registry import export_model, registry_of
 
     found = registry_of(folder).find(name, version)
@@ -121,19 +181,36 @@ def export(
     out.print(str(target), markup=False)
 
 
-@app.command("import")
+@app.command(
+    "import",
+    cls=CommandHelp,
+    epilog="""
+    midstream models import taste.tar
+    midstream models import models:/ranker@champion --name ranker
+      Copies a model of the MLflow registry that MLFLOW_TRACKING_URI names.
+    """,
+)
 def import_(
     source: Annotated[
-        str, typer.Argument(help="What models export wrote, or models:/NAME@ALIAS of an MLflow registry.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="File of models export, folder of a version, or MLflow's models:/NAME@ALIAS."
+        ),
     ],
-    name: Annotated[str, typer.Option(help="Model it becomes a version of; default: the one it says.")] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model; default: as in SOURCE.")] = "",
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="A feature a LightGBM model reads; repeat.")
+        list[str] | None,
+        typer.Option("--input", metavar="FEATURE", help="Input feature of a LightGBM model, in order; repeatable."),
     ] = None,
-    tracking: Annotated[str, typer.Option(help="Address of MLflow's server; default: as MLflow finds it.")] = "",
+    tracking: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address of the MLflow registry; default: MLFLOW_TRACKING_URI.")
+    ] = "",
     folder: Folder = HERE,
 ) -> None:
-    """Take in a version that models export wrote, verified; nothing is promoted."""
+    """Import a version of a model from a file or from MLflow.
+
+    The version is verified and published. To put it into service, use midstream models promote.
+    """
     from midstream.app.operate.model_registry import Import, import_model
 
     with err.status("verifying"):

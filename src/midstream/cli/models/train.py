@@ -17,27 +17,38 @@ from midstream.cli.console import (
     say,
     say_left_out,
 )
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
     from midstream.app.training.fit import Trained
 
 app = typer.Typer()
-Champion = Annotated[bool, typer.Option("--promote", help="Let it answer at once, as the champion.")]
+Champion = Annotated[bool, typer.Option("--promote", help="Put the new version into service as the champion.")]
 _VERDICTS = {"better": "better than", "worse": "worse than", "open": "not seen to be better or worse than"}
 Start = Annotated[
-    str, typer.Option("--from", help="Go on from champion, challenger, shadow or a version; kinds als and ftrl.")
+    str,
+    typer.Option("--from", metavar="VERSION", help="Warm start from an alias or a version; kinds als and ftrl only."),
 ]
-Name = Annotated[str, typer.Argument(help="Of one of [[models]].")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model in [[models]] of midstream.toml.")]
 
 
-@app.command("train")
+@app.command(
+    "train",
+    cls=CommandHelp,
+    epilog="""
+    midstream train taste
+      Prints the metrics of the new version, and the command that comes next.
+    midstream train taste --promote
+    """,
+)
 def command(
     name: Name, champion: Champion = False, start: Start = "", folder: Folder = HERE, as_json: AsJson = False
 ) -> None:
-    """Fit a model on the log, in a process of its own, and publish it as a new version.
+    """Fit a model on the log and publish a new version.
 
-    Beside a running server too, which goes on. Ctrl-C ends it, and nothing stays.
+    The new version is compared with the one in service on the newest interactions. Without --promote it is not
+    in service yet. A server may have the folder open. After Ctrl-C nothing is published.
     """
     from midstream.app.opening import config_of
     from midstream.app.training.run import train, train_and_promote

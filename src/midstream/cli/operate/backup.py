@@ -6,19 +6,31 @@ from typing import Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, print_facts
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
 app = typer.Typer()
-Target = Annotated[Path, typer.Argument(help="A folder or .tar that is not there yet.")]
-Source = Annotated[Path, typer.Argument(exists=True, help="What midstream backup wrote.")]
-Into = Annotated[Path, typer.Argument(file_okay=False, help="Empty, or not there; default: here.")]
+Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Folder or .tar file to create.")]
+Source = Annotated[
+    Path, typer.Argument(metavar="SOURCE", exists=True, help="Folder or .tar file that midstream backup wrote.")
+]
+Into = Annotated[Path, typer.Argument(metavar="FOLDER", file_okay=False, help="Empty or new folder to restore into.")]
 
 
-@app.command("backup")
+@app.command(
+    "backup",
+    cls=CommandHelp,
+    epilog="""
+    midstream backup shop-backup.tar
+    midstream backup /backups/shop --folder shop
+      Copies the folder shop to a new folder.
+    """,
+)
 def back_up_command(target: Target, folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Copy a folder as it is now.
+    """Copy a folder to another folder or a .tar file.
 
-    A server may have it open. Holds the folder's key: keep it where only you can read it.
+    A server may have the folder open. The copy contains the secret key of the folder: store it where only you can read
+    it.
     """
     from midstream.app.operate.backup import back_up
 
@@ -27,11 +39,17 @@ def back_up_command(target: Target, folder: Folder = HERE, as_json: AsJson = Fal
     print_facts({"log_position": done.log_position, "files": done.files, "bytes": done.bytes}, as_json=as_json)
 
 
-@app.command("restore")
+@app.command(
+    "restore",
+    cls=CommandHelp,
+    epilog="""
+    midstream restore shop-backup.tar shop-restored
+    """,
+)
 def restore_command(source: Source, folder: Into = HERE, as_json: AsJson = False) -> None:
-    """Put a backup into an empty folder.
+    """Restore a backup into an empty folder.
 
-    Every byte is compared before anything gets its name.
+    Every byte is verified before the folder is changed. The exit status is 1 when one differs.
     """
     from midstream.app.operate.restore import restore
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from midstream.cli.console import say
+from midstream.cli.help import CommandHelp
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 
@@ -16,14 +17,23 @@ FOLDER = Path(__file__).resolve().parents[4] / "benchmarks"
 _MAIN = 'if __name__ == "__main__":'
 
 
-@app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    "bench",
+    cls=CommandHelp,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="""
+    midstream bench serving
+      Measures throughput and latency of a server over HTTP.
+    """,
+)
 def command(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="One of them; default: all, one after another.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a benchmark; default: all.")] = None,
 ) -> None:
-    """Run the benchmarks of a checkout.
+    """Run speed benchmarks on this machine.
 
-    What follows the name is handed on, such as --json.
+    Benchmarks are part of a source checkout, not of an installed package. Options after the name are passed on to the
+    benchmark.
     """
     paths = chosen(name)
     raise typer.Exit(max(run(path, context.args) for path in paths))

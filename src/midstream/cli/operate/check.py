@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, say, table_of
+from midstream.cli.help import CommandHelp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from midstream.state.fold import Fold
 
 app = typer.Typer()
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 where there are warnings, too.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 when there are warnings, too.")]
 _SEED = 20
 _ITEM_COUNT, _ACT_COUNT = 40, 300
 _SHOWN_MAX = 5
@@ -39,11 +40,20 @@ class Finding:
     """What may be meant otherwise; no promise is broken."""
 
 
-@app.command("check")
+@app.command(
+    "check",
+    cls=CommandHelp,
+    epilog="""
+    midstream check
+    midstream check --folder shop --strict
+      Exits with 1 for a warning, too, such as a model without a version.
+    """,
+)
 def command(folder: Folder = HERE, strict: Strict = False, as_json: AsJson = False) -> None:
-    """Check configuration and components.
+    """Check the configuration and all components.
 
-    Every component of every placement keeps its promises, and each placement answers. Changes nothing.
+    The conformance checks run on every source, filter, scorer and selector, and each placement answers one request.
+    Nothing is changed. The exit status is 1 when a check fails.
     """
     with err.status("checking"):
         checked = check_folder(folder)

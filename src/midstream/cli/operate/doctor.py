@@ -6,20 +6,32 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_facts, print_json, say
+from midstream.cli.help import CommandHelp
 
 if TYPE_CHECKING:
     from midstream.app.inspect.doctor import FolderRepaired
     from midstream.engine.history.history_repair import HistoryRepaired
 
 app = typer.Typer()
-Repair = Annotated[bool, typer.Option("--repair", help="Cut a damaged log; what is cut off stays in files beside it.")]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Truncate a damaged log; the removed part is kept in files beside it.")
+]
 
 
-@app.command("doctor")
+@app.command(
+    "doctor",
+    cls=CommandHelp,
+    epilog="""
+    midstream doctor
+    midstream doctor --repair
+      Cuts a damaged log after its last valid event.
+    """,
+)
 def command(repair: Repair = False, folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Say what is wrong with a data folder.
+    """Diagnose problems of a folder and its event log.
 
-    Looks at lock, log, snapshots, disk and versions; with --repair cuts a damaged log.
+    The lock, the log, its history, the snapshots, the disk and the versions are examined. The exit status is 1 when
+    there is a problem. With --repair a damaged log is truncated; no server may have the folder open then.
     """
     from midstream.app.inspect.doctor import examine
     from midstream.app.opening import config_to_read

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from midstream.cli.console import out
+from midstream.cli.help import CommandHelp
 from midstream.core.errors import Fault, Invalid
 
 app = typer.Typer()
@@ -26,13 +27,23 @@ sources = [
 """
 
 
-@app.command("init")
+@app.command(
+    "init",
+    cls=CommandHelp,
+    epilog="""
+    midstream init shop
+      Writes the files into the folder shop and prints the next command.
+    """,
+)
 def command(
-    folder: Annotated[Path, typer.Argument(help="Made if it is not there.", file_okay=False)] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder to write to; it is created if necessary.", file_okay=False)
+    ] = Path(),
 ) -> None:
-    """Write the first files of a shop.
+    """Write a starter configuration and example events.
 
-    These are midstream.toml, components.py and example.ndjson. A file that is there is never overwritten.
+    The files are midstream.toml with every setting and its default, components.py with a custom source of candidates,
+    and example.ndjson with events to import. Existing files are never overwritten.
     """
     files = starter_files(int(time.time() * 1_000))
     write_new(folder, files)

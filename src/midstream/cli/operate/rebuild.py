@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, out, print_facts, print_json, say
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
@@ -15,17 +16,29 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command("rebuild")
+@app.command(
+    "rebuild",
+    cls=CommandHelp,
+    epilog="""
+    midstream rebuild
+      Applies a changed midstream.toml; a running server keeps answering.
+    midstream rebuild --verify
+      Compares the state from the whole log with the state from a snapshot.
+    """,
+)
 def command(
-    verify: Annotated[bool, typer.Option("--verify", help="Change nothing; compare both ways to the state.")] = False,
-    compact: Annotated[bool, typer.Option("--compact", help="Free the slots of deleted items.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Change nothing; compare the log with the newest snapshot.")
+    ] = False,
+    compact: Annotated[bool, typer.Option("--compact", help="Free the memory of deleted items.")] = False,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Make the state anew from the log, or prove it.
+    """Rebuild the state from the event log.
 
-    Where a server has the folder open, it reads midstream.toml again and rebuilds while it serves. With --verify both
-    ways to the state are compared.
+    Without a server the new state is written as a snapshot. A running server reads midstream.toml again and rebuilds
+    while it serves. With --verify the state is computed from the whole log and from the newest snapshot; the exit
+    status is 1 when the two differ.
     """
     if verify and compact:
         message = "--verify changes nothing, so it goes without --compact"

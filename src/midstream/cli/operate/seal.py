@@ -3,17 +3,26 @@
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, print_facts
+from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
 app = typer.Typer()
 
 
-@app.command("seal")
+@app.command(
+    "seal",
+    cls=CommandHelp,
+    epilog="""
+    midstream seal
+      Prints what was sealed and removed.
+    """,
+)
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Make Parquet files of old segments, and remove what is kept too long.
+    """Compress old log segments and apply retention.
 
-    A server does this by itself, once an hour; beside one this seals and removes nothing that retention would. Where
-    log time is ahead of the clock nothing is removed, and the exit status is 1.
+    Segments older than [history] hot become Parquet files, and events older than [history] keep are removed. A server
+    does both once an hour. While a server runs, this command removes nothing. When the log time is ahead of the clock
+    nothing is removed and the exit status is 1.
     """
     import msgspec
 

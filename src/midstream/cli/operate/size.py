@@ -5,15 +5,23 @@ from pathlib import Path
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, bytes_text, out, print_json, table_of
+from midstream.cli.help import CommandHelp
 
 app = typer.Typer()
 
 
-@app.command("size")
+@app.command(
+    "size",
+    cls=CommandHelp,
+    epilog="""
+    midstream size
+      Prints a line for each table and model: bytes now and at the maximum.
+    """,
+)
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Print the memory of each table and each model.
 
-    As the log fills it now, and at the maxima of midstream.toml.
+    Memory is computed for the events in the log, and for the maxima in midstream.toml.
     """
     sizes = sizes_of(folder)
     if as_json:
