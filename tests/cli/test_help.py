@@ -4,6 +4,7 @@ import re
 import shlex
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -13,7 +14,7 @@ from midstream.cli.faults import USAGE_ERROR
 from midstream.cli.help import SUMMARY_CHARACTERS_MAX, TOPICS
 from midstream.core.errors import ConfigInvalid
 
-PROGRAM = get_command(app)
+PROGRAM: Any = get_command(app)
 COLUMNS_MAX = 78
 """Of a help page on a terminal of 80 columns."""
 SHELL = {">", ">>", "<"}
@@ -54,7 +55,7 @@ def calls_of(line):
     """Return the words of each call of the program in an example, without pipes and redirections."""
     shell = shlex.shlex(line, posix=True, punctuation_chars="|<>")
     shell.whitespace_split = True
-    calls = [[]]
+    calls: list[list[str]] = [[]]
     words = list(shell)
     for number, word in enumerate(words):
         if word == "|":
@@ -66,7 +67,8 @@ def calls_of(line):
 
 def parse(words):
     """Parse a command line as the program does, without running it."""
-    command, context = PROGRAM, None
+    command: Any = PROGRAM
+    context = None
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         context = command.make_context("midstream", [], parent=context, resilient_parsing=True)
         found = command.get_command(context, words[0])
