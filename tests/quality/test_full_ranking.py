@@ -61,7 +61,13 @@ def figures(judged):
 
 
 @pytest.mark.parametrize(
-    "name, protocol", [("amazon-beauty", "leave-one-out"), ("gowalla-lightgcn", "top-n"), ("online-retail", "rolling")]
+    "name, protocol",
+    [
+        ("amazon-beauty", "leave-one-out"),
+        ("gowalla-lightgcn", "top-n"),
+        ("online-retail", "rolling"),
+        ("yelp2018", "top-n"),
+    ],
 )
 @pytest.mark.parametrize("kind", PARTS)
 def test_settings_are_the_best_of_what_the_validation_part_was_asked(name, protocol, kind):
