@@ -33,9 +33,10 @@ for _ in $(seq {PATIENCE_S * 10:.0f}); do [ -s data/server.url ] && break; sleep
 """
 _BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAMES = re.compile(
-    r"\d{8}-\d{6}-[0-9a-f]{4}|\d{4}-[0-9a-f]{12}|AAAA[\w-]{12}|(?<![\w-])[\w-]{32}(?![\w-])|\d+\.\d s\b"
+    r"\d{8}-\d{6}-[0-9a-f]{4}|\d{4}-[0-9a-f]{12}|AAAA[\w-]{12}|(?<![\w-])[\w-]{32}(?![\w-])"
+    r"|\d+\.\d s\b(?:, after a start of \d+ s)?"
 )
-"""A run, a version, a log position, a request, seconds."""
+"""A run, a version, a log position, a request, and seconds, which are more where the first start compiles."""
 _FIGURES = re.compile(r"\b[ABCP]\d{1,2}\b|[-+]?\d[\d,.]*")
 """An item, a number."""
 _JUDGED = re.compile(r"^sampled\.(?:blend\.)?NDCG@10\s+(\S+)$", re.MULTILINE)
@@ -157,6 +158,8 @@ def test_a_line_that_is_not_printed_is_found():
     """What varies is passed over; another word, another order and, without a model, another number are not."""
     said = ["clicks.csv: 6,000 recorded in 1.4 s", "run 20260131-120000-3fa9: it", "1 A15 0.5"]
     assert list(unsaid(["clicks.csv: 6,000 recorded in 9.9 s", "…", "run 20250101-010101-aaaa: …"], said, 2)) == []
+    compiled = ["clicks.csv: 6,000 recorded in 2.0 s, after a start of 95 s"]
+    assert list(unsaid(["clicks.csv: 6,000 recorded in 9.9 s"], compiled, 2)) == []
     assert list(unsaid(["clicks.csv: 6,001 recorded in 1.4 s"], said, 2)) == ["clicks.csv: 6,001 recorded in 1.4 s"]
     assert list(unsaid(["run 20260131-120000-3fa9: it", "clicks.csv: …"], said, 2)) == ["clicks.csv: …"]
     assert list(unsaid(["2 A16 0.75"], said, MODEL_SECTIONS)) == []
