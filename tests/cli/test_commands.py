@@ -190,7 +190,7 @@ def test_features_are_listed_shown_and_sized(featured, run):
     assert nobody["values"] == [[None]] * 5
     for command in (("list",), ("size",), ("show", "views")):
         status, out, _ = run("features", *command, "-f", featured)
-        assert (status, "views" in out) == (0, True)
+        assert (status, "views" in out, "None" in out, " = [], " in out) == (0, True, False, False)
 
 
 WIDE = """

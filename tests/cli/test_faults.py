@@ -31,7 +31,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 NOTHING = ImportSummary(
     file="a.csv", rows=0, recorded=0, known=0, conflicts=0, refused=0, refusals=(), rejected=0, rejected_kept=0,
     faults=(), faults_others=0, conflict_faults=(), rejected_file="", unused_columns=(), log_time="now", late=0,
-    known_untimed=0, late_items=0, run="", through="", seconds=1.0,
+    known_untimed=0, late_items=0, run="", through="", seconds=1.0, starting_seconds=0.0,
 )  # fmt: skip
 FAULT = Fault("line 17: /type", '"clik" is not a type here.', "Types: click, view.", "docs/events.md")
 
@@ -138,6 +138,20 @@ def test_commands_leave_with_the_status_of_the_page(tmp_path, monkeypatch, capfd
     assert ("where: " in said) == (status in {1, 2}), said
     table = (DOCS / "cli.md").read_text("utf-8")
     assert f"\n| {status} | " in table
+
+
+@pytest.mark.parametrize(
+    "starting_seconds,said",
+    [
+        (1.0, "20,000 recorded in 162.0 s (124/s)"),
+        (160.0, "20,000 recorded in 2.0 s, after a start of 160 s (10,000/s)"),
+    ],
+    ids=["started", "compiled"],
+)
+def test_the_rate_of_an_import_is_not_that_of_its_start(capfd, starting_seconds, said):
+    """The first import on a machine compiles for minutes, which says nothing of how fast rows are taken."""
+    print_summary(replace(NOTHING, recorded=20_000, seconds=162.0, starting_seconds=starting_seconds))
+    assert capfd.readouterr().out == f"a.csv: {said}\n"
 
 
 def test_texts_are_printed_as_they_are(capfd):

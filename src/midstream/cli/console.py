@@ -62,6 +62,8 @@ UNKNOWN = "–"
 """Printed where there is no value."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
+_WHOLE_FROM, _WHOLE_BELOW = 1e4, 1e15
+"""Numbers of which four digits are less than a count has, and from which a float has no ones."""
 
 _FOLDER_HELP = "Folder that holds midstream.toml and the data."
 
@@ -176,10 +178,16 @@ def ended_by_sigterm() -> Generator[None]:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, float) and math.isnan(value):
+    """Return a value for people: four digits of a number, and a large one whole.
+
+    Example:
+        >>> _text(0.28664), _text(204_897.0), _text(float("nan")), _text(None)
+        ('0.2866', '204897', '–', '–')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return UNKNOWN
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.0f}" if _WHOLE_FROM <= abs(value) < _WHOLE_BELOW else f"{value:.4g}"
     if isinstance(value, list | tuple):
         parts = cast("Sequence[object]", value)
         return "\n".join(_text(each) for each in parts) or "none"

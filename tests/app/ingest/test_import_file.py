@@ -85,8 +85,9 @@ def test_a_second_import_adds_nothing(tmp_path, example):
     """The first run records all rows, the second none and says that they were known."""
     first = import_file(tmp_path, CONFIG, example)
     assert (first.rows, first.recorded, first.known, first.log_time) == (140, 140, 0, "event time")
+    assert 0 < first.starting_seconds < first.seconds
     second = import_file(tmp_path, CONFIG, example)
-    assert (second.rows, second.recorded, second.known) == (140, 0, 140)
+    assert (second.rows, second.recorded, second.known, second.starting_seconds) == (140, 0, 140, 0)
     assert (LogView(tmp_path).end, second.run) == (141, "")  # with the account of the first run
 
 

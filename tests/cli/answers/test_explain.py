@@ -11,11 +11,11 @@ from tests.support.fakes.models import CONFIG
 from midstream.app.config.reader import parse_config
 from midstream.app.explain.reruns import Rerun
 from midstream.app.opening import open_shop
-from midstream.cli.answers.explained import effect_text, lines_of, print_explained
+from midstream.cli.answers.explained import effect_text, lines_of, print_explained, print_item
 from midstream.cli.app import main
 from midstream.ranking.explain.differences import FieldDifference
 from midstream.ranking.explain.explained import Explained
-from midstream.ranking.explain.explanation import ItemWhy, LedBy, Proposed, SlateWhy
+from midstream.ranking.explain.explanation import ItemWhy, LedBy, Proposed, Removed, SlateWhy
 from midstream.ranking.explain.rule_effects import Effect
 from midstream.ranking.explain.score_parts import ScoreParts
 
@@ -95,6 +95,20 @@ def test_lines_are_cut_to_a_window_and_ids_are_whole():
     (line,) = lines_of([msgspec.structs.replace(item, id="a", proposed=sources[:1], effects=effects[1:])])[1:]
     assert line.endswith("…  diversity −0.25")
     assert len(line) == 100
+
+
+def test_what_kept_an_item_out_is_said_once(capfd):
+    """The sentence of an item names the filter or the rule; below it stands what else would have kept it out."""
+    full = Effect("caps.category", "3 items of 'trousers' in the slate: at most 3")
+    print_item(ItemWhy(id="a", outcome="not_selected", because=effect_text(full), effects=(full, Effect("b", "moved"))))
+    assert capfd.readouterr().out.split("\n")[1:] == [f"     {effect_text(full)}", "     b: moved", ""]
+    removed = (Removed("filter", "item.price <= 60"), Removed("repeats"))
+    print_item(ItemWhy(id="a", outcome="removed", because="removed by filter (item.price <= 60)", removed=removed))
+    assert capfd.readouterr().out.split("\n")[1:] == [
+        "     removed by filter (item.price <= 60)",
+        "     removed by repeats",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("width,is_terminal,columns", [(80, True, 80), (160, True, 160), (80, False, 100)])

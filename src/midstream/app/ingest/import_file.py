@@ -122,6 +122,8 @@ class ImportSummary:
     through: str
     """URL of the server that took them, empty when the folder was open here."""
     seconds: float
+    starting_seconds: float
+    """Of these, until the engine had started: the first time on a machine it compiles."""
 
 
 @dataclass(slots=True)
@@ -134,7 +136,7 @@ class _Read:
     header: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Source:
     """What is imported, and who wants to know how far it is."""
 
@@ -143,6 +145,7 @@ class _Source:
     notify: Notify
     warn: Warn
     refusals: Refusals
+    starting_seconds: float = 0.0
 
 
 def import_file(
@@ -176,11 +179,12 @@ def import_file(
     columns = columns or ColumnOptions()
     now_ms = Outside().clock()
     accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
-    source = _Source(path, RowTerms(columns, accept, now_ms), notify or _nobody, warn or _unwarned, Refusals())
+    source = _Source(path, RowTerms(columns, accept, now_ms), notify or _nobody, warn or _nobody, Refusals())
     data = DataFolder(folder / DATA_NAME)
     new_id = _new_log_id()
     log_key = _log_key(data, new_id)
-    with RowSpill(data.root, path.name, _own_key(), log_key) as spill, RejectedRows(data) as rejected:
+    own_key = id_key_of(Outside().entropy(KEY_BYTES).hex())  # of ids, as long as the import lasts
+    with RowSpill(data.root, path.name, own_key, log_key) as spill, RejectedRows(data) as rejected:
         read = _read(source, rejected, spill)
         into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
         plan, counts, url = _taken(into, spill, source)
@@ -208,25 +212,17 @@ def import_file(
         run=into.run.run if counts.get(Outcome.RECORDED) and not url else "",
         through=url,
         seconds=time.monotonic() - began,
+        starting_seconds=source.starting_seconds,
     )
 
 
-def _nobody(_stage: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
-
-
-def _unwarned(_groups: Sequence[FaultGroup]) -> None:
-    """Leave it to the summary."""
+def _nobody(*_told: object) -> None:
+    """Tell nobody; what is wrong stands in the summary too."""
 
 
 def _new_log_id() -> bytes:
     """Return the id of a log that is to be made."""
     return Outside().entropy(LOG_ID_BYTES)
-
-
-def _own_key() -> IdKey:
-    """Return a key of ids that lasts as long as an import."""
-    return id_key_of(Outside().entropy(KEY_BYTES).hex())
 
 
 def _log_key(data: DataFolder, new_id: bytes) -> IdKey:
@@ -367,7 +363,9 @@ async def _record_run(
 ) -> Mapping[int, int]:
     """Record the new rows, and the account of the run behind them; return how many had each outcome."""
     source.notify("starting; the first time on a machine this compiles for about a minute", 0, rows[1])
+    began = time.monotonic()
     await running.start()
+    source.starting_seconds = time.monotonic() - began
     try:
         begin = running.engine.log.end
         await asyncio.to_thread(begin_run, data, msgspec.structs.replace(run, spans=((begin, begin),)))

@@ -148,10 +148,11 @@ def print_item(item: "ItemWhy") -> None:
     out.print(f"     {item.because}", markup=False)
     for each in item.proposed:
         out.print(f"     {proposed_text(each)}", markup=False)
-    for removed in item.removed:
+    for removed in item.removed[1 if item.outcome == "removed" else 0 :]:  # the first stands in `because`
         out.print(f"     removed by {removed.filter}{': ' if removed.part else ''}{removed.part}", markup=False)
-    for effect in item.effects:
-        out.print(f"     {effect_text(effect)}", markup=False)
+    for line in map(effect_text, item.effects):
+        if line != item.because:
+            out.print(f"     {line}", markup=False)
     if item.parts is not None and item.parts.parts:
         told = list(item.parts.parts.items())
         rows = [[name, _added(value), _value(item, name)] for name, value in told[:PARTS_SHOWN]]

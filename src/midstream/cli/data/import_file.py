@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 RATE_ROWS_MIN = 10_000
+STARTING_TOLD_S = 10.0
+"""A start of so many seconds is told apart from the import: it compiled, and does not the next time."""
 Map = Annotated[
     list[str] | None,
     typer.Option(
@@ -184,9 +186,13 @@ def types_named(columns: "ColumnOptions") -> "Iterator[tuple[str, str]]":
 def print_summary(summary: "ImportSummary") -> None:
     """Say what became of the rows."""
     through = f" through {summary.through}" if summary.through else ""
-    # Of few rows it would be the rate of the start.
-    rate = f" ({summary.recorded / summary.seconds:,.0f}/s)" if summary.recorded >= RATE_ROWS_MIN else ""
-    out.print(f"{summary.file}: {summary.recorded:,} recorded{through} in {summary.seconds:.1f} s{rate}", markup=False)
+    working = max(summary.seconds - summary.starting_seconds, 0.001)
+    # Of few rows it would be the rate of opening the folder.
+    rate = f" ({summary.recorded / working:,.0f}/s)" if summary.recorded >= RATE_ROWS_MIN else ""
+    took = f"in {summary.seconds:.1f} s"
+    if summary.starting_seconds >= STARTING_TOLD_S:
+        took = f"in {working:.1f} s, after a start of {summary.starting_seconds:.0f} s"
+    out.print(f"{summary.file}: {summary.recorded:,} recorded{through} {took}{rate}", markup=False)
     if summary.run:
         out.print(f"run {summary.run}: midstream import --undo {summary.run} takes it back", markup=False)
     if summary.known:

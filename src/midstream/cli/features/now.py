@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 _READING = "reading the log; the first time on a machine this compiles for about a minute"
 _NONE = "no feature is declared: midstream features suggest prints first ones"
+_UNSET: tuple[object, ...] = (None, "", [], ())
+"""Options of a declaration that say nothing."""
 _FRAME_CHARACTERS = 3
 """Around each cell of a table."""
 _VALUE_CHARACTERS = 10
@@ -131,7 +133,7 @@ def print_shown(shown: "ShownFeature") -> None:
         "feature": view.name,
         "kind": view.kind,
         "scope": view.scope or "of the features that it names",
-        "declaration": ", ".join(f"{key} = {value}" for key, value in view.declaration.items()),
+        "declaration": ", ".join(f"{key} = {value}" for key, value in view.declaration.items() if value not in _UNSET),
         "read_by": ", ".join(view.used_by) or "no placement",
         "last_counted": _counted_text(view),
         "complete_since": "always" if view.complete_since is None else time_text(view.complete_since),
