@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TASKS = tuple(sorted((ROOT / "docs" / "tasks").glob("*.md")))
-_BLOCK = re.compile(r"^(?:[^\n]*`([^`\n]+)`:\n\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^(?:(?:[^\n]*[.:)] )?`([^`\n]+)`:\n\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _KEYWORDS = frozenset({"if", "then", "else", "do", "!"})
 
 
@@ -19,7 +19,7 @@ class Block:
     language: str
     text: str
     file: str
-    """Name of the file that the line above says it is, such as ``midstream.toml``; empty = it is no file."""
+    """Name of the file that a line above says it is, such as ``midstream.toml``; empty = it is no file."""
 
 
 def blocks(page: Path) -> list[Block]:
