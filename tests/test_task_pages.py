@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from tests.support.pages import TASKS, blocks, commands
+from tests.support.pages import PAGES, ROOT, TASKS, blocks, commands
 from typer.main import get_command
 
 from midstream.app.config.reader import parse_config
@@ -28,6 +28,7 @@ price = "number"
 [[placements]]
 """
 """Stands before what is set as one placement: what the starter file declares, and its heading."""
+COMMANDS = get_command(app)
 pages = pytest.mark.parametrize("page", TASKS, ids=lambda page: page.stem)
 
 
@@ -77,16 +78,16 @@ def test_each_configuration_decodes(page, tmp_path):
             assert plans(parse_config(heading + text), tmp_path)
 
 
-@pages
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_each_command_exists(page):
-    """Each ``midstream`` line names a command and options that there are."""
+    """Each ``midstream`` line of any page names a command and options that there are."""
     for words, _ in midstream_commands(page):
-        command, left = get_command(app), list(words)
+        command, left = COMMANDS, list(words)
         while hasattr(command, "commands"):
             assert left[0] in command.commands, words
             command = command.commands[left.pop(0)]
         options = {text for each in command.params for text in (*each.opts, *each.secondary_opts)}
-        assert {word.partition("=")[0] for word in left if word.startswith("-")} <= options, words
+        assert {word.partition("=")[0] for word in left if word.startswith("-") and word != "-"} <= options, words
 
 
 @pages

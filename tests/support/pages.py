@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 TASKS = tuple(sorted((ROOT / "docs" / "tasks").glob("*.md")))
 _BLOCK = re.compile(r"^(?:(?:[^\n]*[.:)] )?`([^`\n]+)`:\n\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _KEYWORDS = frozenset({"if", "then", "else", "do", "!"})
@@ -28,9 +29,12 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """Yield the words of each command of a shell block; one may go over several lines."""
-    pending = ""
+    """Yield the words of each command of a shell block, without here-documents; one may go over several lines."""
+    pending = end = ""
     for line in block.text.splitlines():
+        if end:
+            end = "" if line == end else end
+            continue
         pending += line.removesuffix("\\") if line.endswith("\\") else f"{line}\n"
         if line.endswith("\\"):
             continue
@@ -39,6 +43,7 @@ def commands(block: Block) -> Iterator[list[str]]:
         except ValueError:  # A quote that a later line closes.
             continue
         pending = ""
+        end = words[words.index("<<") + 1] if "<<" in words else ""
         yield from _parted(words)
     if pending:
         message = f"a quote is not closed: {pending}"
