@@ -26,7 +26,7 @@ def events_of_sources() -> set[str]:
     """Names of events, as sources note them."""
     found = {name for name, _ in _FOLLOWER.values()} | set(_LOSSES) | {"facts_beyond_maximum"}
     for folder in SOURCES:
-        for path in (ROOT / "src" / "midstream" / folder).glob("*.py"):
+        for path in (ROOT / "src" / "midstream" / folder).rglob("*.py"):
             text = path.read_text("utf-8")
             if "monitoring.facts" in text or path.name == "facts.py":
                 found |= {*NOTED.findall(text), *NAMED.findall(text)}
