@@ -164,8 +164,8 @@ def _stand_ins(world: FuzzWorld) -> Generator[None]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(child_process, "run", Children(Dice(world.seed, 5)).run))
         stack.enter_context(mock.patch("midstream.engine.erasure.eraser.RealDisk", world.own_disk))
-        for name in ("seal_child", "rewrite_child"):
-            stack.enter_context(mock.patch(f"midstream.engine.{name}.RealDisk", world.child_disk))
+        for name in ("history", "erasure"):
+            stack.enter_context(mock.patch(f"midstream.engine.{name}.worker.RealDisk", world.child_disk))
         yield
 
 
