@@ -258,8 +258,8 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "relevancy_by_its_name",
         "features/kinds/request.py",
-        'ItemField("relevancy")',
-        "ItemField(self.name)",
+        'ItemFieldReader("relevancy")',
+        "ItemFieldReader(self.name)",
         KINDS_PAGE,
     ),
     ("the_first_place_for_all", "features/readers/request_inputs.py", "] = self.otherwise", "] = 0.0", KINDS_PAGE),
@@ -755,10 +755,10 @@ BUGS = (
         (
             Edit(
                 "engine/history/worker.py",
-                "    base = beginning.write_base(data, decode_settings(order.settings), reader, begin, pace)\n"
+                "    base = base_state.write_base(data, decode_settings(order.settings), reader, begin, pace)\n"
                 "    retain(reader.folder, RealDisk(), begin)",
                 "    retain(reader.folder, RealDisk(), begin)\n"
-                "    base = beginning.write_base(data, decode_settings(order.settings), reader, begin, pace)",
+                "    base = base_state.write_base(data, decode_settings(order.settings), reader, begin, pace)",
             ),
         ),
         RETENTION,
@@ -1227,7 +1227,7 @@ BUGS = (
     ),
     Bug(  # 2
         "act_before_the_slate_that_it_follows_from",
-        (Edit("engine/engine.py", "self._outbox.submit(Entry(", "self._writer.submit(Entry("),),
+        (Edit("engine/engine.py", "self._outbox.submit(QueueEntry(", "self._writer.submit(QueueEntry("),),
         FUZZ,
     ),
     Bug(  # 36

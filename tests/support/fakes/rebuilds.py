@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from tests.support.patience import PATIENCE_S
+from tests.support.worker_orders import order_type
 
 from midstream.app.opening import config_of, open_running
 from midstream.core.types import LogPosition
@@ -81,6 +82,8 @@ async def run_in_process(module: str, order: bytes, notify: Notify = nobody, _st
         loop.call_soon_threadsafe(notify, stage, done, total)
 
     def work() -> bytes:
-        return msgspec.json.encode(part.run(msgspec.json.decode(order, type=part.Order), Pace(tell, hurried=True)))
+        return msgspec.json.encode(
+            part.run(msgspec.json.decode(order, type=order_type(part)), Pace(tell, hurried=True))
+        )
 
     return Ended(await asyncio.to_thread(work), "")

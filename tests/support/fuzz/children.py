@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from tests.support.dice import Dice
+from tests.support.worker_orders import order_type
 
 from midstream.core.errors import MidstreamError
 from midstream.engine.child_process import Ended, Notify, Pace, nobody
@@ -24,7 +25,7 @@ class Children:
     async def run(self, module: str, order: bytes, notify: Notify = nobody, _stall_s: float | None = None) -> Ended:
         """Do what the child of ``module`` is for; a cancellation comes before it, as a kill may."""
         part: Any = import_module(module)
-        told = msgspec.json.decode(order, type=part.Order)
+        told = msgspec.json.decode(order, type=order_type(part))
         await asyncio.sleep(self._dice.between(0.001, DELAY_S_MAX))
         try:
             report = part.run(told, Pace(notify, hurried=True))
