@@ -157,7 +157,7 @@ def test_a_snapshot_before_the_first_question_changes_nothing(folder, monkeypatc
         began.append(fold.log_position)
         return FoldCursor(fold, events, *rest)
 
-    monkeypatch.setattr("midstream.app.point_in_time.lookup.Cursor", begun)
+    monkeypatch.setattr("midstream.app.point_in_time.lookup.FoldCursor", begun)
     table = midstream.features_as_of(folder, pa.Table.from_pylist(rows))
     assert began == [900]
     assert values_of(table).tobytes() == right.tobytes()

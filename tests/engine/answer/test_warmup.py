@@ -18,7 +18,7 @@ from midstream.core.types import FeatureFrame, Models, Moment, Proposal, Query, 
 from midstream.engine.answer.warmup import WAIT_S_MAX, WarmupResult, warm_up
 from midstream.ranking.pipeline import LATE
 
-PROBE = Path(__file__).with_name("warm_probe.py")
+PROBE = Path(__file__).with_name("warmup_probe.py")
 
 
 def test_nothing_is_compiled_after_the_warm_up(tmp_path):
