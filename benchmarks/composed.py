@@ -18,6 +18,23 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from cells import features
+from serving import (
+    CONFIG,
+    Row,
+    Server,
+    arguments,
+    asks,
+    compile_generator,
+    disk_rows,
+    load,
+    quantile,
+    report,
+    request,
+    serving,
+    spread,
+    world_of,
+    write_requests,
+)
 from world import World, batches
 
 from midstream.app.opening import DATA_NAME, config_of
@@ -40,23 +57,6 @@ from midstream.ranking.frame import merge, read, take
 from midstream.ranking.pipeline import propose
 from midstream.state.fold import Fold
 from midstream.training.registry import Registry
-from serving import (
-    CONFIG,
-    Row,
-    Server,
-    arguments,
-    asks,
-    compile_generator,
-    disk_rows,
-    load,
-    quantile,
-    report,
-    request,
-    serving,
-    spread,
-    world_of,
-    write_requests,
-)
 
 CATEGORIES = 200
 REQUESTS = 20_000

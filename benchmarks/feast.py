@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from serving import CONFIG, serving
 from world import World, batches, zipf_items
 
 from midstream.app.opening import DATA_NAME, config_of
@@ -42,7 +43,6 @@ from midstream.events.segments.segments import SegmentLog
 from midstream.features.as_of import candidates_of
 from midstream.features.declared import DeclaredFeatures, declared
 from midstream.state.fold import Fold
-from serving import CONFIG, serving
 
 PYTHON_VARIABLE = "MIDSTREAM_FEAST_PYTHON"
 PEER = Path(__file__).with_name("feast_peer")

@@ -22,10 +22,10 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from serving import Row, asks, compile_generator, disk_rows, ms, prepare, request, table, write_requests
 from world import World
 
 from midstream.app.server_address import read_address
-from serving import Row, asks, compile_generator, disk_rows, ms, prepare, request, table, write_requests
 
 CONNECTIONS = 32
 START_S_MAX = 600.0

@@ -23,9 +23,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from world import World, interactions
-
 from serving import CONFIG, Row, Server, serving, table
+from world import World, interactions
 
 SIZES = (100, 1_000, 10_000)
 ARROW = "application/vnd.apache.arrow.stream"

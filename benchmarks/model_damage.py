@@ -23,12 +23,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from tests.support.damage import damage_file, damaged, damages
-from tests.support.small_models import EVERY_KIND, ITEMS, publish_small, write_every_kind
+from serving import Server, compile_generator, request, serving, write_requests
 
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ExtraMissing
-from serving import Server, compile_generator, request, serving, write_requests
+from tests.support.damage import damage_file, damaged, damages
+from tests.support.small_models import EVERY_KIND, ITEMS, publish_small, write_every_kind
 
 CONNECTIONS = 4
 LAID_S = 5.0

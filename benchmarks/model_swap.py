@@ -21,6 +21,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from serving import CONFIG, Server, asks, compile_generator, prepare, request, serving, write_requests
 from world import World
 
 from midstream.models.artifact.artifact import Draft
@@ -29,7 +30,6 @@ from midstream.models.histories import Histories
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.training.registry import Registry
-from serving import CONFIG, Server, asks, compile_generator, prepare, request, serving, write_requests
 
 WORLD = World(items=20_000, users=50_000, sessions=50_000, events=250_000)
 PLACEMENT = """

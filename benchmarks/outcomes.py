@@ -14,9 +14,6 @@ from statistics import median
 
 import numpy as np
 import xxhash
-from tests.support.events import START_MS, served_body
-from tests.support.followed import LogShape
-from tests.support.join import JoinedSlate, ReferenceJoin, slates_as_told
 
 from midstream.core.kinds import Kind
 from midstream.core.types import IndexedBatch, LogPosition
@@ -25,6 +22,9 @@ from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
 from midstream.state.outcomes.outcomes import Leaving, Outcomes, Slates
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.events import START_MS, served_body
+from tests.support.followed import LogShape
+from tests.support.join import JoinedSlate, ReferenceJoin, slates_as_told
 
 STEP = 10_000
 _SERVED = int(Kind.SERVED)

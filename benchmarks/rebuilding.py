@@ -16,10 +16,9 @@ import threading
 import time
 from pathlib import Path
 
-from world import World
-
 from serving import CONFIG, Row, Server, asks, compile_generator, load, ms, prepare, request, serving, table
 from serving import write_requests as written
+from world import World
 
 RATE_S = 300
 """Requests a second, as in the row of the snapshot."""

@@ -12,10 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.support.busy import served_shop
-
 from midstream.app.explain.explain import explain_request
 from midstream.app.explain.reruns import rerun_last
+from tests.support.busy import served_shop
 
 
 def main() -> None:

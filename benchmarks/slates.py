@@ -10,8 +10,6 @@ import time
 from collections import Counter
 
 import numpy as np
-from tests.support.slate_rules import broken
-from tests.support.slates import random_shape, slate_of
 
 from midstream.core.types import FeatureFrame, Query, TimestampMs
 from midstream.ranking.rules.arrangement import Arrangement
@@ -23,6 +21,8 @@ from midstream.ranking.rules.promote import Promoted
 from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.top_k import TopK
+from tests.support.slate_rules import broken
+from tests.support.slates import random_shape, slate_of
 
 CANDIDATES, PLACES, ROUNDS = 500, 20, 500
 

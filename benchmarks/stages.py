@@ -24,6 +24,7 @@ from unittest import mock
 import msgspec
 import numpy as np
 from composed import configured, put, rows_of
+from serving import Row, asks, table
 from world import World, batches
 
 from midstream.app.opening import config_of
@@ -38,7 +39,6 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.rules.traces import pack_traces
 from midstream.serving.slates.recommendations import slate_of
 from midstream.state.fold import Fold
-from serving import Row, asks, table
 
 STAGES = {
     "propose": "sources",

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.support.patience import PATIENCE_S
 
 from midstream.app.config.schema import Placement
 from midstream.app.opening import Outside
 from midstream.engine.answer.answering import Answering
 from midstream.engine.types import Ask
+from tests.support.patience import PATIENCE_S
 
 # No deadline for one example: the first call of a kernel compiles it. pytest's timeout bounds the whole test.
 settings.register_profile("dev", max_examples=50, deadline=None)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.support.patience import PATIENCE_S
 
 README = Path(__file__).parents[1] / "README.md"

@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
-from tests.support.pages import PAGES, ROOT, TASKS, blocks, commands
 from typer.main import get_command
 
 from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
 from midstream.cli.app import app, main
+from tests.support.pages import PAGES, ROOT, TASKS, blocks, commands
 
 SLOW = {("serve",), ("train",), ("models", "promote")}
 """Not run here: a server, a fit in a process of its own, and what needs a version that was fitted."""

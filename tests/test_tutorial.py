@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.patience import PATIENCE_S
-from tests.test_quickstart import PORT, free_port
 
 from midstream.evaluation.data.datasets import DATA_VARIABLE, data_folder
+from tests.support.patience import PATIENCE_S
+from tests.test_quickstart import PORT, free_port
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "tutorial.md"

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.fakes.rebuilds import run_folder, write_config
 
 import midstream
 from midstream.app.config.reader import parse_config
@@ -22,6 +21,7 @@ from midstream.engine.instance import Instance
 from midstream.events.schema import Event, build
 from midstream.serving.app import Maintenance, asgi
 from midstream.state.control.placements import encode_placement, placement_body
+from tests.support.fakes.rebuilds import run_folder, write_config
 
 CODE = """
 import msgspec, numpy as np

@@ -5,9 +5,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.fakes.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import Rig, view
 
 from midstream.app import config_history
 from midstream.app.config.reader import parse_config
@@ -24,6 +21,9 @@ from midstream.engine.instance import Instance
 from midstream.engine.snapshots import snapshots, worker
 from midstream.engine.types import Ask
 from midstream.state.settings import FoldSettings
+from tests.support.fakes.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import Rig, view
 
 OTHER = "[sessions]\ngap = '7m'\n"
 NOTHING = config_history.Span(LogPosition(0), LogPosition(0))

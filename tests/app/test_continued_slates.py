@@ -8,8 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.app.timed import HOUR_MS, TimedShop, timed_shop
-from tests.support.patience import wait_until
 
 import midstream
 from midstream.app.inspect.folder_view import LogView
@@ -23,6 +21,8 @@ from midstream.app.training.ranker_data import RankerRows, ranker_rows
 from midstream.core.kinds import Kind
 from midstream.events.schema import build, event_at
 from midstream.models.model import QUIET
+from tests.app.timed import HOUR_MS, TimedShop, timed_shop
+from tests.support.patience import wait_until
 
 TOML = """
 [feedback]

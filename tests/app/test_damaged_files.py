@@ -17,7 +17,6 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from tests.support.ids import KEY
 
 from midstream.app.benchmark.rankers import _read as read_examples
 from midstream.app.config.schema import Config, ItemsSection
@@ -37,6 +36,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.history.history_file import FileReader, FileWriter
 from midstream.events.schema import Event, build
 from midstream.features.readers.external import Table
+from tests.support.ids import KEY
 
 NOW_MS = TimestampMs(1_800_000_000_000)
 CONFIG = Config(items=ItemsSection(attributes={"price": "number"}))

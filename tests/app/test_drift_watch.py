@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.schema import MonitoringSection, Placement
 from midstream.app.drift_watch import baseline_of, watch_features
@@ -14,6 +13,7 @@ from midstream.core.errors import ConfigInvalid
 from midstream.engine.types import Ask
 from midstream.evaluation.metrics.feature_statistics import statistics_of
 from midstream.features.kinds.kinds import Count
+from tests.support.rig import SMALL, Rig, view
 
 WATCHED = msgspec.structs.replace(
     SMALL,

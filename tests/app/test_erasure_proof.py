@@ -16,7 +16,6 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support.fakes.rebuilds import run_in_process
 
 from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import import_file
@@ -37,6 +36,7 @@ from midstream.events.json.decode import decode, decode_objects
 from midstream.events.segments.log_repair import survey_log
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.models.model import QUIET
+from tests.support.fakes.rebuilds import run_in_process
 
 NOW_MS = 1_760_000_000_000
 HOUR_MS = 3_600_000

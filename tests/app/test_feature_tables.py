@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.ids import KEY, hash_of
 
 from midstream.app.config.reader import parse_config
 from midstream.app.feature_tables import read_tables
@@ -24,6 +23,7 @@ from midstream.events.schema import Event, build
 from midstream.features.readers.external import External, Table, TableColumns, bound, table_faults
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
+from tests.support.ids import KEY, hash_of
 
 NOW = 1_700_000_000_000
 CSV = f"""id,time,score,is_new,note

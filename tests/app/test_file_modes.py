@@ -7,8 +7,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.fakes.models import publish_linear
-from tests.support.fakes.rebuilds import run_folder, run_in_process, write_config
 
 import midstream
 from midstream.app.ingest.import_file import import_file
@@ -26,6 +24,8 @@ from midstream.events.file_modes import file_mode, make_folder, open_file
 from midstream.serving.app import asgi
 from midstream.serving.cluster.unix_socket import listen_at
 from midstream.training.registry import Registry
+from tests.support.fakes.models import publish_linear
+from tests.support.fakes.rebuilds import run_folder, run_in_process, write_config
 
 PRIVATE, SHARED, FOLDER, OWN_FOLDER = 0o600, 0o640, 0o750, 0o700
 LIST = {

@@ -6,13 +6,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from tests.support.fakes.models import publish_chain
 
 from midstream.app.operate.model_registry import Import, import_model, registry_of
 from midstream.cli.app import main
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ExtraMissing, NotFound, StoreUnavailable
 from midstream.integrations import mlflow as integration
 from midstream.training.registry import Registry
+from tests.support.fakes.models import publish_chain
 
 
 class MlflowError(Exception):

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.rebuilds import run_folder, write_config
 
 from midstream.app.config.reader import read_config
 from midstream.app.config.schema import Config
@@ -14,6 +13,7 @@ from midstream.core.errors import ConfigInvalid
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.types import Ask
+from tests.support.fakes.rebuilds import run_folder, write_config
 
 OWN = """
 [[placements]]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.fakes.rebuilds import rebuilt, run_folder, run_in_process, write_config
 
 import midstream
 from midstream.app.config.effective import content_of, with_changes, within_placement
@@ -43,6 +42,7 @@ from midstream.events.schema import event_at
 from midstream.ranking.explain.rerun import rerun
 from midstream.state.control.placements import placement_of
 from midstream.state.fold import Fold
+from tests.support.fakes.rebuilds import rebuilt, run_folder, run_in_process, write_config
 
 ANN = Said("ann", "because")
 PRICE = '[items.attributes]\nprice = "number"\n'

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import config_of
@@ -19,6 +18,7 @@ from midstream.app.training.ranker_data import Newest, RankerQuestion, RankerRow
 from midstream.core.errors import Invalid
 from midstream.models.model import QUIET
 from midstream.models.rows.examples import Examples
+from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
 TOML = """
 [feedback]

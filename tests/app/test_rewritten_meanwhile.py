@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.events import Stream, random_events, tiny_settings
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_from_the_beginning
@@ -23,6 +22,7 @@ from midstream.events.schema import cut
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segments import SegmentLog
 from midstream.testing.log_conformance import events_in
+from tests.support.events import Stream, random_events, tiny_settings
 
 COUNT = 200
 EVENTS = random_events(COUNT, 5, Stream(catalogue_share=0.3))

@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, RequestInvalid
 from midstream.engine.types import Ask
 from midstream.ranking.rules.traces import ServedTrace
+from tests.support.rig import SMALL, Rig, view
 
 HEAD = """
 [items.attributes]

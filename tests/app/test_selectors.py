@@ -7,7 +7,6 @@ from functools import partial
 import msgspec
 import numpy as np
 import pytest
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
@@ -18,6 +17,7 @@ from midstream.engine.types import Ask
 from midstream.events.schema import event_at
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.record.served import decode_served
+from tests.support.rig import SMALL, Rig, view
 
 COUNTED = """
 [[features]]

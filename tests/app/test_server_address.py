@@ -12,7 +12,6 @@ from threading import Thread
 
 import msgspec
 import pytest
-from tests.support.fakes.rebuilds import write_config
 
 import midstream
 from midstream.app import server_address
@@ -34,6 +33,7 @@ from midstream.engine.recommender import Recommender
 from midstream.engine.types import Live
 from midstream.events.segments.log_identity import identity_of
 from midstream.features.kinds.kinds import Count
+from tests.support.fakes.rebuilds import write_config
 
 OTHER = Live("live", "0123456789abcdef", 4)
 COMMANDS: dict[str, Callable[[Path, Config], object]] = {

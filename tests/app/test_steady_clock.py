@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import START_MS
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.opening import Outside, open_running, open_shop
 from midstream.app.steady_clock import LEAP_MS_MAX, STANDS_S, SteadyClock
 from midstream.engine.engine import EngineOptions
+from tests.support.events import START_MS
+from tests.support.rig import SMALL, Rig, view
 
 HOUR_MS = 3_600_000
 LEAPS = [HOUR_MS, 24 * HOUR_MS, 365 * 24 * HOUR_MS]

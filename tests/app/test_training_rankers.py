@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
-from tests.support.patience import wait_until
 
 from midstream.app.config.reader import parse_config
 from midstream.app.opening import config_of
@@ -48,6 +46,8 @@ from midstream.ranking.pipeline import propose
 from midstream.ranking.scorers.blend import Blend
 from midstream.training.registry import Registry
 from midstream.training.validation import row_validation_of
+from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
+from tests.support.patience import wait_until
 
 if TYPE_CHECKING:
     from midstream.ranking.plan import Plan

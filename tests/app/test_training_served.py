@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.patience import wait_until
 
 from midstream.app.opening import config_of, open_shop
 from midstream.app.operate.model_registry import promote
 from midstream.app.training.run import train
 from midstream.cli.app import main
 from midstream.engine.recommender import Recommender
+from tests.support.patience import wait_until
 
 GROUPS, IN_GROUP = 4, 6
 KINDS = [

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
@@ -21,6 +20,7 @@ from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import FETCHES_MAX, block_name
 from midstream.ranking.record.served import FAILURES_MAX
 from midstream.testing.conformance import check_feature, check_source
+from tests.support.frozen_shop import SMALL, StillShop
 
 COMPONENTS = """
 import sys, msgspec, numpy as np

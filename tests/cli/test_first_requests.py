@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.fakes.models import CONFIG, run_folder
 
 from midstream.app.config.reader import parse_config
 from midstream.app.opening import config_of
 from midstream.cli.answers.serve import first_requests, print_ready, reach_text
 from midstream.serving.app import asgi
+from tests.support.fakes.models import CONFIG, run_folder
 
 LIMITS = CONFIG.partition("[[placements]]")[0]
 """A small state."""

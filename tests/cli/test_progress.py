@@ -4,10 +4,10 @@ import time
 from functools import partial
 
 import pytest
-from tests.support.patience import PATIENCE_S
 
 from midstream.cli import console, progress
 from midstream.cli.progress import Lines, Step
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture

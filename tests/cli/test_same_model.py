@@ -4,13 +4,13 @@ import json
 
 import httpx
 import pytest
-from tests.support.fakes.models import publish_chain, run_folder, write_folder
 
 from midstream.app.explain.explain import explain_request
 from midstream.app.opening import config_of, open_shop
 from midstream.app.operate.model_registry import promote, registry_of
 from midstream.cli.app import main
 from midstream.serving.app import asgi
+from tests.support.fakes.models import publish_chain, run_folder, write_folder
 
 
 @pytest.fixture

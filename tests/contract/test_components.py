@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
@@ -57,6 +56,7 @@ from midstream.testing.conformance import (
     check_source,
     check_state_table,
 )
+from tests.support.frozen_shop import SMALL, StillShop
 
 
 def busy_shop(settings: FoldSettings = SMALL) -> StillShop:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.support.fakes.engine import NOW_MS, FakeEngine
-from tests.support.following import pair
 
 from midstream.app.config.schema import Config
 from midstream.app.wiring import plans
@@ -23,6 +21,8 @@ from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
 from midstream.state.settings import StateLimits
+from tests.support.fakes.engine import NOW_MS, FakeEngine
+from tests.support.following import pair
 
 SMALL = StateLimits(
     users_max=100,

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.disks import ForgetfulDisk
 
 from midstream.core.protocols import EventLog
 from midstream.events.disk import RealDisk
 from midstream.events.memory import MemoryLog
 from midstream.events.segments.segments import SegmentLog
 from midstream.testing.log_conformance import check_event_log
+from tests.support.disks import ForgetfulDisk
 
 LOG_ID = bytes(range(16))
 

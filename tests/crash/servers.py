@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.patience import wait_until
-
 from midstream.app.opening import DATA_NAME
 from midstream.app.server_address import read_address
+from tests.support.patience import wait_until
 
 MIDSTREAM = ("-m", "midstream")
 SAID = "stderr.txt"

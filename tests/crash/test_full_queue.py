@@ -12,12 +12,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.crash.servers import serving
-from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.app.inspect.folder_view import LogView
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
+from tests.crash.servers import serving
+from tests.support.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash
 PROGRAM = str(Path(__file__).with_name("crowded_server.py"))

@@ -23,8 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.patience import PATIENCE_S, wait_until
-from tests.support.reference import Reference
 
 from midstream.app.opening import config_of, open_running
 from midstream.app.operate.seal import seal_folder
@@ -34,6 +32,8 @@ from midstream.engine.ingest.log_reader import batches
 from midstream.events.schema import Event, event_at
 from midstream.state.fold import Fold
 from midstream.state.structures.hashing import IdKey, id_hash
+from tests.support.patience import PATIENCE_S, wait_until
+from tests.support.reference import Reference
 
 KILLS = int(os.environ.get("MIDSTREAM_KILLS", "10"))
 CLOCK_KILLS = int(os.environ.get("MIDSTREAM_CLOCK_KILLS", "2"))

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.crash.servers import serving
-from tests.crash.test_lost_log import send
-from tests.support.patience import wait_until
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.doctor import examine
 from midstream.app.inspect.folder_view import LogView
 from midstream.events.schema import event_at
+from tests.crash.servers import serving
+from tests.crash.test_lost_log import send
+from tests.support.patience import wait_until
 
 pytestmark = pytest.mark.crash
 

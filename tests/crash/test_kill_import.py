@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.app.config.schema import Config
 from midstream.app.ingest.undo import list_runs
@@ -16,6 +15,7 @@ from midstream.app.inspect.doctor import examine
 from midstream.app.inspect.folder_view import LogView
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
+from tests.support.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.models import publish_chain, write_folder
-from tests.support.patience import PATIENCE_S
 
 from midstream.app.opening import config_of, open_running
 from midstream.engine.types import Ask
 from midstream.training.registry import Registry
+from tests.support.fakes.models import publish_chain, write_folder
+from tests.support.patience import PATIENCE_S
 
 PROGRAM = """
 import asyncio, os, pathlib, signal, sys

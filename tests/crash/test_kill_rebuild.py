@@ -9,8 +9,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.fakes.rebuilds import write_config
-from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.app.config_history import settings_of
 from midstream.app.opening import DATA_NAME, FOLD_AT_START_EVENTS, config_of
@@ -20,6 +18,8 @@ from midstream.core.kinds import Kind
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_opening import open_log
 from midstream.events.schema import Event, build
+from tests.support.fakes.rebuilds import write_config
+from tests.support.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash
 START_MS = 1_750_000_000_000

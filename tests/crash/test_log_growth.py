@@ -14,14 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.crash.servers import serving
-from tests.support.patience import PATIENCE_S
 
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import DATA_NAME
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
 from midstream.events.segments.frames import REQUEST_BYTES
+from tests.crash.servers import serving
+from tests.support.patience import PATIENCE_S
 
 pytestmark = pytest.mark.crash
 KILLS = 3

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.crash.servers import SAID, serving
-from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.doctor import examine
@@ -18,6 +16,8 @@ from midstream.app.opening import DATA_NAME, open_running
 from midstream.core.errors import FolderLocked, LogDamaged
 from midstream.events.schema import event_at
 from midstream.events.segments.segment_scan import segment_name
+from tests.crash.servers import SAID, serving
+from tests.support.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash
 CLIENTS = 3

@@ -6,15 +6,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.support.fakes.rebuilds import (
-    SMALL_LIMITS,
-    digest_anew,
-    rebuilt,
-    run_folder,
-    run_in_process,
-    write_config,
-)
-from tests.support.rig import view
 
 from midstream.app.opening import config_of
 from midstream.core.types import LogPosition
@@ -24,6 +15,15 @@ from midstream.engine.instance import Instance
 from midstream.engine.types import Ask, FeatureAsk
 from midstream.events.json.decode import decode_objects
 from midstream.state.fold import Fold
+from tests.support.fakes.rebuilds import (
+    SMALL_LIMITS,
+    digest_anew,
+    rebuilt,
+    run_folder,
+    run_in_process,
+    write_config,
+)
+from tests.support.rig import view
 
 VIEWS = '[[features]]\nname = "views"\nkind = "count"\nactions = ["view"]\nwindows = ["1h", "6h"]\n'
 MINE = '[[features]]\nname = "mine"\nkind = "count"\nscope = "user_item"\nactions = ["view", "cart"]\n'

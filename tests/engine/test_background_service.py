@@ -7,9 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.support.events import served_body
-from tests.support.patience import wait_on_loop
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.opening import open_running
 from midstream.core.errors import AppendFailed
@@ -21,6 +18,9 @@ from midstream.engine.ingest.writer import QueueEntry
 from midstream.engine.instance import Instance
 from midstream.events.schema import Event, build
 from midstream.monitoring.metrics import Metrics
+from tests.support.events import served_body
+from tests.support.patience import wait_on_loop
+from tests.support.rig import SMALL, Rig, view
 
 ENDS_ALONE = {"midstream-fold"}
 """Its error is a bug of a table: nothing may be applied after it, and health says so."""

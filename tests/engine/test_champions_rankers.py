@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from tests.support.fakes.models import publish_linear, run_folder, write_folder, write_ranked
 
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ModelUnfit
 from midstream.engine.instance import Instance
 from midstream.engine.types import Answer, Ask
 from midstream.events.json.decode import decode_objects
+from tests.support.fakes.models import publish_linear, run_folder, write_folder, write_ranked
 
 
 async def asked(running: Instance) -> Answer:

@@ -14,7 +14,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.patience import PATIENCE_S
 
 from midstream.core.errors import Fault
 from midstream.engine import child_process
@@ -22,6 +21,7 @@ from midstream.engine.child_process import PIECE_BYTES, Pace, PacedFile
 from midstream.engine.erasure import worker as rewrite_child
 from midstream.engine.history import worker as seal_child
 from midstream.engine.snapshots import worker as snapshot_child
+from tests.support.patience import PATIENCE_S
 
 
 class Time:

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.support.damage import DamagedPlace, damage_file, damaged, damages
-from tests.support.fakes.models import run_folder
-from tests.support.small_models import EVERY_KIND, ITEMS, publish_small, write_every_kind
 
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ExtraMissing
@@ -16,6 +13,9 @@ from midstream.engine.instance import Instance
 from midstream.engine.types import Ask
 from midstream.events.json.decode import decode_objects
 from midstream.models.artifact.artifact import MANIFEST
+from tests.support.damage import DamagedPlace, damage_file, damaged, damages
+from tests.support.fakes.models import run_folder
+from tests.support.small_models import EVERY_KIND, ITEMS, publish_small, write_every_kind
 
 FURTHER, CUTS = 8, 6
 """Of each kind: flipped bits beyond one of each file, and cuts."""

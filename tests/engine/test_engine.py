@@ -6,8 +6,6 @@ import threading
 import msgspec
 import numpy as np
 import pytest
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
@@ -17,6 +15,8 @@ from midstream.engine.ingest import fold_scheduler, writer
 from midstream.engine.types import ANY_PLACEMENT, Ask, Outcome
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import event_at
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import SMALL, Rig, view
 
 
 def test_an_acknowledged_event_is_applied() -> None:

@@ -4,8 +4,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.support.events import START_MS, tiny_settings
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.opening import Outside, open_running
 from midstream.core.kinds import Kind
@@ -16,6 +14,8 @@ from midstream.engine.pending_erasures import DAY_MS, ErasureAges, erase_event
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import REFUSED_MS
+from tests.support.events import START_MS, tiny_settings
+from tests.support.rig import SMALL, Rig, view
 
 HOUR_MS = 3_600_000
 DAYS_MAX = 7

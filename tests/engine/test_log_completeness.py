@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.events import Stream, random_events, tiny_settings
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.doctor import examine, repair_folder
@@ -24,6 +23,7 @@ from midstream.events.schema import cut
 from midstream.events.segments.log_identity import IDENTITY_NAME, identity_of, write_identity
 from midstream.events.segments.segment_scan import segment_firsts, segment_name
 from midstream.state.fold import Fold
+from tests.support.events import Stream, random_events, tiny_settings
 
 LOG_ID = bytes(range(16))
 COUNT = 120

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from tests.support.fakes.models import CONFIG, run_folder
-
 from midstream.app.opening import config_of
 from midstream.app.operate.model_registry import registry_of
 from midstream.app.training.run import train
@@ -11,6 +9,7 @@ from midstream.core.types import Query
 from midstream.engine.instance import Instance
 from midstream.engine.types import Ask
 from midstream.events.json.decode import decode_objects
+from tests.support.fakes.models import CONFIG, run_folder
 
 MODEL = """
 [items.attributes]

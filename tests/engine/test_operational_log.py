@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.support.rig import Rig, view
 
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.types import FollowerView
 from midstream.monitoring.facts import Fact
+from tests.support.rig import Rig, view
 
 
 class Watched:

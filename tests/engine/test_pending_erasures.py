@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.ids import hash_of
-from tests.support.rig import SMALL, START_MS, Rig, view
 
 from midstream.app.config.schema import Config, UsersSection
 from midstream.app.opening import open_shop
@@ -18,6 +16,8 @@ from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask, Outcome
 from midstream.events.schema import event_at
 from midstream.state.settings import StateLimits
+from tests.support.ids import hash_of
+from tests.support.rig import SMALL, START_MS, Rig, view
 
 DAY_MS = 86_400_000
 

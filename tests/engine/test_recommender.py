@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import SMALL
 
 from midstream.app.opening import open_running, open_shop
 from midstream.core.errors import MidstreamError, RequestInvalid
@@ -18,6 +16,8 @@ from midstream.engine import engine as engine_module
 from midstream.engine import recommender as shop_module
 from midstream.engine.instance import Instance
 from midstream.engine.recommender import Recommender
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import SMALL
 
 NOT_OPEN = "the shop is not open: use it inside a with block"
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import START_MS, Stream, random_events, tiny_settings
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
@@ -17,6 +16,7 @@ from midstream.engine.log_opening import open_log
 from midstream.events.history.history import DAY_MS
 from midstream.events.schema import Event, build, cut
 from midstream.state.settings import encode_settings
+from tests.support.events import START_MS, Stream, random_events, tiny_settings
 
 HOUR_MS = 3_600_000
 COUNT = 900

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.schema import Placement
 from midstream.app.opening import open_shop
@@ -15,6 +14,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.types import Ask
 from midstream.ranking.pipeline import recommend
 from midstream.retrieval.popular import Popular
+from tests.support.rig import SMALL, Rig, view
 
 
 def about(item: str, **more: object) -> Ask:

@@ -4,13 +4,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.opening import open_running
 from midstream.core.types import EventBatch
 from midstream.engine.instance import Instance
 from midstream.engine.snapshots import snapshots
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import SMALL, Rig, view
 
 
 def with_events(folder: Path) -> tuple[Instance, EventBatch]:

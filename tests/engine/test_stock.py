@@ -1,10 +1,10 @@
 """What is sold out is gone from the next answer, and back in the one after it is there again."""
 
 from msgspec.structs import replace
-from tests.support.rig import SMALL, Rig
 
 from midstream.app.config.schema import ItemsSection, Placement
 from midstream.engine.types import Ask
+from tests.support.rig import SMALL, Rig
 
 CONFIG = replace(
     SMALL,

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 import pytest
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.wiring import plans
 from midstream.core.types import FeatureFrame, LogPosition, Models, Query, Score
 from midstream.engine.types import Ask, Outcome
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import SMALL, Rig, view
 
 KNOWN = [{"type": "item", "item_id": f"known{number}", "attributes": {}} for number in range(5)]
 REJECTING = msgspec.structs.replace(SMALL, items=msgspec.structs.replace(SMALL.items, unknown_items="reject"))

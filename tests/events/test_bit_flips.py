@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from tests.support.disks import ForgetfulDisk
 
 from midstream.core.errors import LogDamaged
 from midstream.core.types import LogPosition
@@ -13,6 +12,7 @@ from midstream.events.segments.log_identity import identity_of
 from midstream.events.segments.segment_scan import scan, segment_name, start_of
 from midstream.events.segments.segments import SegmentLog
 from midstream.testing.log_conformance import events_in
+from tests.support.disks import ForgetfulDisk
 
 FOLDER = Path("/log")
 LOG_ID = bytes(range(16))

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
-from tests.support.patience import PATIENCE_S
 
 from midstream.core.errors import AppendFailed, DiskFull, FolderLocked
 from midstream.core.types import LogPosition
@@ -21,6 +19,8 @@ from midstream.events.segments.log_identity import IDENTITY_NAME
 from midstream.events.segments.segment_scan import segment_name
 from midstream.events.segments.segments import SegmentLog, lock_path
 from midstream.testing.log_conformance import sample_batch
+from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
+from tests.support.patience import PATIENCE_S
 
 LOG_ID = bytes(range(16))
 TAKE = """

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.support.disks import ForgetfulDisk
 
 from midstream.core.errors import LogDamaged, TooLarge
 from midstream.core.types import LogPosition
@@ -27,6 +26,7 @@ from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept
 from midstream.serving.http.decompression import Unpacking
 from midstream.testing.log_conformance import events_in
+from tests.support.disks import ForgetfulDisk
 
 ACCEPT = Accept(frozenset({"v", "view", "käufe"}), 1_800_000_000_000, PIECE_LIMITS, {"tags": "tags"})
 ALPHABETS = ("a", "abcdef0123456789", "äöüß", "日本語漢字仮名", "😀😁😂🤣😃😄", "ab😀é日")

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.disks import CHANGES, DiskFault, FailingDisk, ForgetfulDisk, replayed
 
 from midstream.core.errors import AppendFailed, DiskFull
 from midstream.core.types import LogPosition
@@ -20,6 +19,7 @@ from midstream.events.segments.frames import OPENING_BYTES, head_at, seed_of
 from midstream.events.segments.log_repair import repair, survey_log
 from midstream.events.segments.segments import SegmentLog
 from midstream.testing.log_conformance import events_in
+from tests.support.disks import CHANGES, DiskFault, FailingDisk, ForgetfulDisk, replayed
 
 FOLDER = Path("/data/log")
 LOG_ID = bytes(range(16))

@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import event_lists
 
 from midstream.events.schema import Event, build, concat, cut, event_at, pick
+from tests.support.events import event_lists
 
 
 def events_of(batch) -> list[Event]:

@@ -5,7 +5,6 @@ import itertools
 from pathlib import Path
 
 import pytest
-from tests.support.disks import CHANGES, DiskFault, FailingDisk, ForgetfulDisk
 
 from midstream.core.errors import LogDamaged
 from midstream.core.types import LogPosition
@@ -18,6 +17,7 @@ from midstream.events.segments.log_repair import survey_log
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segments import SegmentLog
 from midstream.testing.log_conformance import events_in, sample_batch
+from tests.support.disks import CHANGES, DiskFault, FailingDisk, ForgetfulDisk
 
 FOLDER = Path("/data/log")
 HISTORY = history_folder(FOLDER)

@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 from hypothesis import strategies as st
-from tests.support.events import tiny_settings
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import IMPRESSION, Kind, Operation
@@ -30,6 +29,7 @@ from midstream.features.kinds.kinds import (
     columns_by_name,
 )
 from midstream.state.fold import Fold
+from tests.support.events import tiny_settings
 
 HOUR = 3_600_000
 NOW = 1_750_000_000_000

@@ -5,7 +5,6 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from tests.support.events import START_MS, Stream, random_events, tiny_settings
 
 from midstream.core.durations import Duration
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
@@ -22,6 +21,7 @@ from midstream.features.as_of import (
 from midstream.features.declared import declared
 from midstream.features.kinds.kinds import Count, Rate, Since, Statistic, UniqueCount, cells_of
 from midstream.state.fold import Fold
+from tests.support.events import START_MS, Stream, random_events, tiny_settings
 
 ACTS = ("cart", "click", "view")
 FEATURES = (

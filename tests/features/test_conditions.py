@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import tiny_settings
 
 from midstream.core.types import LogPosition, Models, Moment, Query, TimestampMs
 from midstream.events.wire import AttributeKind
@@ -19,6 +18,7 @@ from midstream.features.language import Condition, condition
 from midstream.state.cells.cells import Cells
 from midstream.state.fold import Fold
 from midstream.state.items.items import Items
+from tests.support.events import tiny_settings
 
 ATTRIBUTES: dict[str, AttributeKind] = {
     "price": "number",

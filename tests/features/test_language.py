@@ -10,6 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from midstream.features import language
+from midstream.features.expressions.tree import NODES_MAX
+from midstream.features.language import PLACEMENT, REQUEST, Condition, condition, number, segment
+from midstream.features.language import NumberExpression as NumberText
+from midstream.state.fold import Fold
 from tests.features.plain_language import (
     conditions,
     contexts,
@@ -21,12 +27,6 @@ from tests.features.plain_language import (
     shop,
     worlds,
 )
-
-from midstream.features import language
-from midstream.features.expressions.tree import NODES_MAX
-from midstream.features.language import PLACEMENT, REQUEST, Condition, condition, number, segment
-from midstream.features.language import NumberExpression as NumberText
-from midstream.state.fold import Fold
 
 
 def passes(text: str, user: str | None = "ann", context: dict[str, Any] | None = None) -> list[bool]:

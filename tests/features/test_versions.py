@@ -5,10 +5,10 @@ import math
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.ids import KEY, hash_of
 
 from midstream.features.versions import versions_of
 from midstream.state.structures.hashing import hashes_of
+from tests.support.ids import KEY, hash_of
 
 KEYS = st.one_of(st.integers(1, 6), st.integers(2**63, 2**63 + 5), st.just(2**64 - 1), st.integers(1, 2**64 - 1))
 ROWS = st.lists(st.tuples(KEYS, st.integers(-3, 12)), max_size=30)

@@ -6,9 +6,6 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.support.followed import LogShape
-from tests.support.ids import hash_of
-from tests.support.join import ReferenceJoin
 
 from midstream.core.durations import Duration
 from midstream.core.types import LogPosition
@@ -16,6 +13,9 @@ from midstream.feedback.examples import ExampleOptions, example_schema, outcome_
 from midstream.feedback.rewards import rewards_of
 from midstream.state.fold import Fold
 from midstream.state.settings import EventType, FoldSettings, StateLimits
+from tests.support.followed import LogShape
+from tests.support.ids import hash_of
+from tests.support.join import ReferenceJoin
 
 SETTINGS = FoldSettings(
     outcome_window=Duration("2m"),

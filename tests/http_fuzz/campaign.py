@@ -17,15 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import midstream
+from midstream.app.opening import DATA_NAME
+from midstream.app.server_address import read_address
 from tests.http_fuzz.exchange import Exchange, exchange
 from tests.http_fuzz.grammar import Grammar, Request, wire
 from tests.http_fuzz.mutations import MUTATIONS, Mutation, flip_bytes
 from tests.support.dice import Dice
 from tests.support.patience import PATIENCE_S, wait_until
-
-import midstream
-from midstream.app.opening import DATA_NAME
-from midstream.app.server_address import read_address
 
 CONFIG = """
 [events.types]

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 
 import pytest
+
 from tests.http_fuzz.campaign import Campaign, Verdict, conclude, logged, served
 from tests.http_fuzz.exchange import exchange
 from tests.http_fuzz.grammar import Grammar, wire

@@ -5,11 +5,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from tests.support.fakes.models import publish_chain
 
 from midstream.app.operate.model_registry import Import, export_model, import_model, registry_of
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, NotFound
 from midstream.integrations.mlflow import fetch
+from tests.support.fakes.models import publish_chain
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

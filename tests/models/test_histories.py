@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.ids import KEY
 
 from midstream.core.errors import ArtifactInvalid, FitStopped
 from midstream.models import vocabulary
@@ -12,6 +11,7 @@ from midstream.models.histories import Histories
 from midstream.models.model import Watch, best_of
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.state.structures.hashing import id_hash, id_key_of
+from tests.support.ids import KEY
 
 IDS = st.lists(st.text(min_size=1, max_size=12).filter(lambda each: each.isprintable()), unique=True, max_size=30)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.models.click_rows import some_clicks
 
 from midstream.core.errors import ArtifactInvalid, Invalid
 from midstream.models.artifact.artifact import Draft, read_artifact, write_artifact
@@ -20,6 +19,7 @@ from midstream.models.loading import READ, load
 from midstream.models.model import QUIET, is_row_model
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.item_model import SERVES
+from tests.models.click_rows import some_clicks
 
 EXTRAS = {
     "keras": ("tensorflow", "tensorflow"),

@@ -3,13 +3,13 @@
 import msgspec
 import numpy as np
 import pytest
-from tests.models.linear import some_interactions
 
 from midstream.evaluation.metrics.list_metrics import average_popularity
 from midstream.models.items.als import AlsOptions, fit_als
 from midstream.models.items.ease import EaseOptions, fit_ease
 from midstream.models.items.graph_filter import GraphFilterOptions, fit_graph_filter
 from midstream.models.kernels.top_n import top_n
+from tests.models.linear import some_interactions
 
 WAYS = [
     (fit_als, AlsOptions(factors=12, unobserved_weight=0.1, regularization=0.03), "item_power", (0.0, 0.5, 1.0)),

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.support.small_models import EVERY_KIND, publish_small
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, Fault, Invalid, MidstreamError, ShapeMismatch
 from midstream.models.artifact.artifact import Artifact
 from midstream.models.loading import READ, load
 from midstream.training.registry import Registry
+from tests.support.small_models import EVERY_KIND, publish_small
 
 CHANGES = 240
 

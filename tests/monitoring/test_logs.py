@@ -14,13 +14,13 @@ from functools import partial
 
 import pytest
 import uvloop
-from tests.support.patience import PATIENCE_S
 
 from midstream.core.tracebacks import raised_of
 from midstream.monitoring import logs
 from midstream.monitoring.fact_logger import FACT, NAME, log_fact
 from midstream.monitoring.facts import Fact
 from midstream.monitoring.logs import KIND_LINES_MAX, LogOptions, logging_to
+from tests.support.patience import PATIENCE_S
 
 MARK = "MARKED"
 

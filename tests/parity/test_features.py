@@ -15,8 +15,6 @@ from typing import get_args
 import msgspec
 import numpy as np
 import pytest
-from tests.support.events import Stream, random_event_list, tiny_settings
-from tests.support.ids import KEY
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind, Operation
@@ -28,6 +26,8 @@ from midstream.features.kinds import kinds
 from midstream.features.readers.external import External
 from midstream.state.fold import Fold
 from midstream.state.ids.event_ids import EventAdmission, EventIds
+from tests.support.events import Stream, random_event_list, tiny_settings
+from tests.support.ids import KEY
 
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000
 EVENTS, QUESTIONS = 100_000, 1_000

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ranking.test_pipeline import Fixed, Keeps, answer, plan_of, require_conserved, shop_of, slate
 
 from midstream.core.types import Served
 from midstream.ranking.caller_items import GIVEN, UNKNOWN
@@ -17,6 +16,7 @@ from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
+from tests.ranking.test_pipeline import Fixed, Keeps, answer, plan_of, require_conserved, shop_of, slate
 
 SHOP = shop_of(30)
 for visitor in range(20):

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ranking.test_pipeline import Fixed, plan_of, require_conserved, shop_of, slate
-from tests.support.frozen_shop import SMALL
 
 from midstream.core.errors import NotFound
 from midstream.core.types import Candidates, Selection
@@ -22,6 +20,8 @@ from midstream.ranking.record.served import decode_served, encode_served
 from midstream.ranking.rules.arrangement import Arrangement
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from tests.ranking.test_pipeline import Fixed, plan_of, require_conserved, shop_of, slate
+from tests.support.frozen_shop import SMALL
 
 ITEMS = 40
 FILTERS = (Acted(exclusions=(Exclusion.read("purchase", 1, SMALL),)),)

@@ -15,8 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
-from tests.support.frozen_shop import StillShop
-from tests.support.virtual_loop import VirtualLoop
 
 from midstream.core.types import (
     Candidates,
@@ -45,6 +43,8 @@ from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.popular import Popular
+from tests.support.frozen_shop import StillShop
+from tests.support.virtual_loop import VirtualLoop
 
 DEADLINE_S = 0.05
 ITEMS = 30

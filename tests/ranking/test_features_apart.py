@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ranking.test_pipeline import answer, plan_of, slate
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.core.errors import FeatureFailed
 from midstream.core.types import Candidates, Moment, Query, TimestampMs
@@ -33,6 +31,8 @@ from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.frame import FAILED_FEATURES_MAX, read_or_stop
 from midstream.ranking.record.served import ServedRecord, decode_served, encode_served, read_then
 from midstream.state.expressions.program import Columns
+from tests.ranking.test_pipeline import answer, plan_of, slate
+from tests.support.frozen_shop import SMALL, StillShop
 
 FEATURES = (
     Count(name="views", actions=("view",)),

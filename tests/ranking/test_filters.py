@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.core.types import Candidates
 from midstream.ranking.filters.acted import Acted, Exclusion
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.repeats import Repeats
+from tests.support.frozen_shop import SMALL, StillShop
 
 DAY_MS = 86_400_000
 

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ranking.test_pipeline import plan_of, shop_of, slate
-from tests.support.frozen_shop import SMALL
 
 from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.app.wiring import plans
@@ -29,6 +27,8 @@ from midstream.ranking.rules.traces import pack_traces
 from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.top_k import TopK
+from tests.ranking.test_pipeline import plan_of, shop_of, slate
+from tests.support.frozen_shop import SMALL
 
 SELECTORS = (TopK(), PlackettLuce(temperature=0.7, pool=1_000), EpsilonGreedy(epsilon=0.5, keep=2, pool=1_000))
 LONG = 130

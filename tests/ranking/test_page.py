@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ranking.test_pipeline import Fixed, Keeps, plan_of, require_conserved, shop_of, slate
 
 from midstream.core.types import FeatureFrame, Models, Moment, Proposal, Query, Score, Served
 from midstream.ranking.caller_items import PAGE
@@ -20,6 +19,7 @@ from midstream.ranking.rules.arrangement import Arrangement
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from tests.ranking.test_pipeline import Fixed, Keeps, plan_of, require_conserved, shop_of, slate
 
 SHOP = shop_of(30)
 CAP = 4

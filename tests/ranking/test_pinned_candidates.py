@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import SMALL
-from tests.support.slates import random_shape, shop, slate_of
 
 from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.app.wiring import plans
@@ -26,6 +24,8 @@ from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.pin import PINS, Pin, Pinned, Pins
 from midstream.ranking.rules.rules import WORDS
 from midstream.ranking.rules.traces import OUTSIDE_MAX, ServedTrace, pack_traces, unpack_traces
+from tests.support.frozen_shop import SMALL
+from tests.support.slates import random_shape, shop, slate_of
 
 SHOP = shop()
 PIN = Pin(name="hero", items=("i50", "i19", "nobody"), positions=(1, 2, 3))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.core.errors import RequestInvalid, SourceUnavailable
 from midstream.core.types import (
@@ -41,6 +40,7 @@ from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.popular import Popular
+from tests.support.frozen_shop import SMALL, StillShop
 
 POPULAR = Popular(limit=10)
 NAMES = Names(SMALL.attributes)

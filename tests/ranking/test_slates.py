@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.support.slate_rules import broken
 from tests.support.slates import SELECTORS, Shape, random_shape, slate_of
 

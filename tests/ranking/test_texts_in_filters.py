@@ -4,8 +4,6 @@ import asyncio
 import math
 from dataclasses import replace
 
-from tests.features.plain_language import moment_of, names, shop
-
 from midstream.core.types import Models
 from midstream.features.language import Condition, condition
 from midstream.features.readers.item_inputs import ItemNumber
@@ -17,6 +15,7 @@ from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.state.fold import Fold
+from tests.features.plain_language import moment_of, names, shop
 
 TEXT = 'views >= 1 and item.count("view", "24h") >= 1 and item.colour in user.top("colour", 2) and dear < 9'
 

@@ -7,9 +7,6 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ranking.test_cursor import first_of
-from tests.ranking.test_pipeline import Fixed, plan_of, shop_of, slate
-from tests.support.events import served_body
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
@@ -18,6 +15,9 @@ from midstream.ranking.pipeline import recommend
 from midstream.ranking.rules.arrangement import Arrangement
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from tests.ranking.test_cursor import first_of
+from tests.ranking.test_pipeline import Fixed, plan_of, shop_of, slate
+from tests.support.events import served_body
 
 ITEMS = 24
 HOUR_MS = 3_600_000

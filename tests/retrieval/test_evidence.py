@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_matrix
-from tests.support.frozen_shop import StillShop
 
 from midstream.core.types import Models, Query
 from midstream.models.histories import Histories, Interactions
@@ -25,6 +24,7 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
+from tests.support.frozen_shop import StillShop
 
 HOUR_MS = 3_600_000
 

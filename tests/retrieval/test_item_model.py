@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import StillShop
-from tests.support.item_models import BesideOptions, CoOccurrence, fit_beside
 
 from midstream.core.errors import SourceUnavailable
 from midstream.core.types import Index, Models, Moment, Score
@@ -18,6 +16,8 @@ from midstream.retrieval.item_model import Als, Content, Ease, Graph, Hybrid, It
 from midstream.state.users.recent_items import last_acts
 from midstream.testing.conformance import check_source
 from midstream.testing.model_conformance import check_item_model
+from tests.support.frozen_shop import StillShop
+from tests.support.item_models import BesideOptions, CoOccurrence, fit_beside
 
 KINDS = (Als, Ease, Graph, Sequence, Content, TwoTower, Hybrid)
 ITEMS = "abcdefgh"

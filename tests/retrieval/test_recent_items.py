@@ -4,11 +4,11 @@ from dataclasses import replace as replaced
 
 import pytest
 from msgspec.structs import replace
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.core.durations import Duration
 from midstream.retrieval.recent_items import RecentItems
 from midstream.testing.conformance import check_source
+from tests.support.frozen_shop import SMALL, StillShop
 
 DAY_MS = 86_400_000
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import StillShop
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
 from midstream.events.schema import Event
 from midstream.retrieval.repeat import RepeatItems
 from midstream.testing.conformance import check_source
+from tests.support.frozen_shop import StillShop
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 NOW_MS = 1_700_000_000_000

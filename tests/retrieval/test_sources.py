@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.frozen_shop import StillShop
 
 from midstream.core.durations import Duration
 from midstream.retrieval.catalogue import Catalogue
@@ -13,6 +12,7 @@ from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
+from tests.support.frozen_shop import StillShop
 
 HOUR_MS = 3_600_000
 

@@ -5,10 +5,10 @@ from dataclasses import replace as replaced
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.retrieval.trending import Trending
 from midstream.testing.conformance import check_source
+from tests.support.frozen_shop import SMALL, StillShop
 
 SEGMENT = Trending(by_segment=True, segment_prior=10.0)
 

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
 import msgspec
-from tests.support.fakes.engine import FakeEngine
 
 from midstream.core.durations import Duration
 from midstream.engine.types import Live
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import OpenedEngine, serve
+from tests.support.fakes.engine import FakeEngine
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine

@@ -18,9 +18,6 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks as openapi_checks
-from tests.support.bare_http import statuses
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import Rig
 from uvicorn.server import ServerState
 
 from midstream.app.config.schema import Config, ItemsSection, Placement, SnapshotsSection
@@ -35,6 +32,9 @@ from midstream.serving.app import App, asgi
 from midstream.serving.http.bounded_protocol import BoundedProtocol
 from midstream.serving.http.read_limits import ConnectionBounds, ReadLimits
 from midstream.state.settings import StateLimits
+from tests.support.bare_http import statuses
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import Rig
 
 ATTRIBUTES: dict[str, wire.AttributeKind] = {
     "price": "number",

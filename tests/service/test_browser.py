@@ -21,9 +21,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
-from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.app.server_address import read_address
+from tests.support.patience import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.service]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.support.bare_http import asked, connect, read_all, served, statuses
 from tests.support.patience import PATIENCE_S, wait_until
 

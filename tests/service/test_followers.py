@@ -18,12 +18,12 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.support.bare_http import read_all, statuses
-from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.app.server_address import read_address, server_of
 from midstream.engine.folder import DataFolder
 from midstream.serving.cluster.unix_socket import connect_to
+from tests.support.bare_http import read_all, statuses
+from tests.support.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.crash
 CONFIG = """

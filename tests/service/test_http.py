@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.support.bare_http import connect, read_all, served
 from tests.support.patience import PATIENCE_S, wait_until
 

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.support.bare_http import served
 from tests.support.patience import PATIENCE_S
 

@@ -5,13 +5,13 @@ import anyio
 import httpx
 import msgspec
 import pytest
-from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
-from tests.support.fakes.models import FakeChampions
-from tests.support.fakes.placements import FakePlacing
 
 from midstream.serving.app import Maintenance, asgi
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
+from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
+from tests.support.fakes.models import FakeChampions
+from tests.support.fakes.placements import FakePlacing
 
 
 class Client:

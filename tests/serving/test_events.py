@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.fakes.engine import FakeEngine
 
 from midstream.core.durations import Duration
 from midstream.core.errors import AppendFailed, DiskFull, Overloaded
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.serving.options import ServerOptions
+from tests.support.fakes.engine import FakeEngine
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
 

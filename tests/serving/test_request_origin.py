@@ -6,7 +6,6 @@ from itertools import product
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.fakes.engine import FakeEngine
 
 from midstream.core.errors import ConfigInvalid
 from midstream.monitoring.metrics import Metrics
@@ -17,6 +16,7 @@ from midstream.serving.openapi.docs_page import DOCS_PATH
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import KNOWN_MAX, OWN_SITE, RequestOrigin
 from midstream.serving.run import _url_of, serve
+from tests.support.fakes.engine import FakeEngine
 
 HOST = ("host", "localhost:8765")
 JSON = ("content-type", "application/json")

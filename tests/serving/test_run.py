@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from tests.support.fakes.engine import FakeEngine
 
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.facts import Facts
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import OpenedEngine, StopSignals, serve_until_stopped
+from tests.support.fakes.engine import FakeEngine
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine

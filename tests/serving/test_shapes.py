@@ -2,11 +2,11 @@
 
 import msgspec
 import pytest
-from tests.support.fakes.engine import FakeEngine, FakePlan
 
 from midstream.core.errors import DiskFull
 from midstream.ranking.plan import SIMILAR
 from midstream.serving.slates.pages import PageBody, asks_of
+from tests.support.fakes.engine import FakeEngine, FakePlan
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
 EVENTS = [EVENT | {"event_id": name, "item_id": name} for name in ("mug", "pot", "pan", "cup")]

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from tests.support.fakes.engine import FakePlan
 from tests.support.pages import TASKS, blocks, commands
 

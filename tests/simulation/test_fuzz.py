@@ -14,6 +14,7 @@ from collections import Counter
 from functools import cache
 
 import pytest
+
 from tests.support.dice import Dice
 from tests.support.fuzz.client_actions import ACTS
 from tests.support.fuzz.faults import LEAPS, TURNS

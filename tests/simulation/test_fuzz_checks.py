@@ -4,6 +4,17 @@ from hashlib import blake2b
 
 import msgspec
 import pytest
+
+from midstream.core.errors import Fault
+from midstream.core.kinds import Kind
+from midstream.core.types import LogPosition, TimestampMs
+from midstream.engine.erasure.log_rewrite import Receipt
+from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter
+from midstream.events.disk import RealDisk
+from midstream.events.schema import Event, build
+from midstream.serving.events.ingest import EventsAnswer, Result
+from midstream.state.fold import Fold
+from midstream.state.ids.compacted_items import NOTHING
 from tests.support.dice import Dice
 from tests.support.events import START_MS, served_body, tiny_settings
 from tests.support.fuzz.client_actions import ACTS
@@ -18,17 +29,6 @@ from tests.support.fuzz.traffic import TrafficBatch
 from tests.support.fuzz.world import HEALTHY_S_MAX, FuzzWorld
 from tests.support.ids import hash_of
 from tests.support.virtual_loop import VirtualLoop, only_virtual
-
-from midstream.core.errors import Fault
-from midstream.core.kinds import Kind
-from midstream.core.types import LogPosition, TimestampMs
-from midstream.engine.erasure.log_rewrite import Receipt
-from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter
-from midstream.events.disk import RealDisk
-from midstream.events.schema import Event, build
-from midstream.serving.events.ingest import EventsAnswer, Result
-from midstream.state.fold import Fold
-from midstream.state.ids.compacted_items import NOTHING
 
 ORDER = {"type": "cart", "event_id": "e", "user_id": "u1", "items": [{"item_id": "a"}, {"item_id": "b"}]}
 

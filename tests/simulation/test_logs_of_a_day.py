@@ -22,9 +22,6 @@ from unittest import mock
 import msgspec
 import numpy as np
 import pytest
-from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
-from tests.support.fakes.models import publish_chain
-from tests.support.fakes.rebuilds import run_in_process
 
 from midstream.app.opening import DATA_NAME, Outside, config_of, open_running
 from midstream.core.errors import AppendFailed, ConfigInvalid, MidstreamError, Overloaded
@@ -48,6 +45,9 @@ from midstream.simulation.policies import FilledPage, Policy
 from midstream.simulation.season import START_MS, SeasonOptions, run_season
 from midstream.simulation.shop import SimulatedShop
 from midstream.training.registry import Registry
+from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
+from tests.support.fakes.models import publish_chain
+from tests.support.fakes.rebuilds import run_in_process
 
 MARK = "MARKED"
 """In every id and text of a person, an item or a request that a fault brings about."""

@@ -7,7 +7,6 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-from tests.support.rig import Rig, view
 
 from midstream.app.config.schema import Config, Placement
 from midstream.app.opening import accept_of
@@ -23,6 +22,7 @@ from midstream.simulation.policies import FilledPage, Policy, oracle_policy, pop
 from midstream.simulation.season import SeasonOptions, run_season
 from midstream.simulation.trials import Trials, run_trials, seeds_of
 from midstream.state.settings import StateLimits
+from tests.support.rig import Rig, view
 
 SEEDS = (1, 2, 3)
 SMALL = SeasonOptions(day_count=6, product_count=120, launch_count=20, audience=AudienceOptions(person_count=120))

@@ -7,13 +7,13 @@ import json
 from importlib import import_module
 
 import numpy as np
-from tests.state.flood import START_MS, resident_bytes, views
-from tests.support.events import random_events, tiny_settings
 
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
+from tests.state.flood import START_MS, resident_bytes, views
+from tests.support.events import random_events, tiny_settings
 
 EVENTS, STEP = 1_000_000, 20_000
 USERS = 300_000

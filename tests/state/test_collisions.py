@@ -3,14 +3,14 @@
 import msgspec
 import numpy as np
 import pytest
-from tests.support.collisions import twin_of, twins
-from tests.support.events import START_MS, served_body
 
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.collisions import twin_of, twins
+from tests.support.events import START_MS, served_body
 
 ANN = "anna@example.com"
 MALLORY = twin_of(ANN)

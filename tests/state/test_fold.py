@@ -13,6 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import LogPosition, Models, Query, TimestampMs
+from midstream.events.schema import Event, build, cut, event_at, pick
+from midstream.state.fold import LEAVES, Fold, part, parts
+from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.items.items import Items
+from midstream.state.settings import KERNEL_VERSION, FoldSettings, StateLimits
 from tests.support.events import (
     START_MS,
     Stream,
@@ -26,14 +34,6 @@ from tests.support.events import (
     stamp,
     tiny_settings,
 )
-
-from midstream.core.kinds import Kind, Operation
-from midstream.core.types import LogPosition, Models, Query, TimestampMs
-from midstream.events.schema import Event, build, cut, event_at, pick
-from midstream.state.fold import LEAVES, Fold, part, parts
-from midstream.state.ids.vocabulary import Vocabulary
-from midstream.state.items.items import Items
-from midstream.state.settings import KERNEL_VERSION, FoldSettings, StateLimits
 
 COUNT = 100_000
 SEED = 4

@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import START_MS, cuts
-from tests.support.ids import hash_of
-from tests.support.reference import Reference
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind, Operation
@@ -17,6 +14,9 @@ from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build, cut
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.events import START_MS, cuts
+from tests.support.ids import hash_of
+from tests.support.reference import Reference
 
 USERS = ("a", "b", "c", "d", "é")
 ITEMS = ("x", "y", "z")

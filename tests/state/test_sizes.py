@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
-from tests.support.events import tiny_settings
 
 from midstream.core.durations import Duration
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
 from midstream.state.settings import EventType, FoldSettings, StateLimits
 from midstream.state.sizes import sizes_max
+from tests.support.events import tiny_settings
 
 ODD = FoldSettings(
     types={"view": EventType()},

@@ -16,8 +16,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from tests.support.busy_shop import BUSY, COMPONENTS, LATER, START_MS
-from tests.support.fakes.models import publish_chain, publish_linear
 
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
@@ -28,6 +26,8 @@ from midstream.engine.recommender import Recommender, Request
 from midstream.engine.types import Answer
 from midstream.ranking.plan import SIMILAR
 from midstream.training.registry import Registry
+from tests.support.busy_shop import BUSY, COMPONENTS, LATER, START_MS
+from tests.support.fakes.models import publish_chain, publish_linear
 
 ITEMS, USERS, LEAVING = 80, 25, 5
 CATEGORIES = 7

@@ -12,7 +12,6 @@ from typing import cast
 
 import numpy as np
 from hypothesis import strategies as st
-from tests.support.ids import hash_of
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind, Operation
@@ -25,6 +24,7 @@ from midstream.state.ids.erased_users import blanked_body
 from midstream.state.ids.event_ids import EventAdmission, EventIds
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.ids import hash_of
 
 START_MS = 1_700_000_000_000
 """Log time of the first event: November 2023."""

@@ -10,11 +10,11 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.support.events import START_MS, served_body
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.events.schema import Event, build
+from tests.support.events import START_MS, served_body
 
 _ACTIONS = ("", "", "", "click", "click", "cart", "purchase")
 """An outcome is one of these; empty = an impression."""

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil, floor, isfinite
 
-from tests.support.slates import ITEM_COUNT, OLD_COUNT, AnsweredSlate, document
-
 from midstream.ranking.rules.new_items import NewItems
 from midstream.ranking.rules.pin import Pin
 from midstream.ranking.rules.promote import Promote
 from midstream.ranking.rules.rules import WORDS, AnyRule
+from tests.support.slates import ITEM_COUNT, OLD_COUNT, AnsweredSlate, document
 
 
 def broken(answered: AnsweredSlate) -> list[str]:

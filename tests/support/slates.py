@@ -11,7 +11,6 @@ from functools import cache
 
 import msgspec
 import numpy as np
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.app.wiring import plans
@@ -42,6 +41,7 @@ from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.thompson import Thompson
 from midstream.ranking.selectors.top_k import TopK
+from tests.support.frozen_shop import SMALL, StillShop
 
 ITEM_COUNT = 60
 OLD_COUNT = 45

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from tests.support.fakes.models import CONFIG
 
 from midstream.models.artifact.artifact import Draft
 from midstream.models.artifact.golden import item_content, made_histories, made_rows, row_content
@@ -20,6 +19,7 @@ from midstream.models.rows.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.item_model import SERVES
 from midstream.training.registry import Registry
+from tests.support.fakes.models import CONFIG
 
 EVERY_KIND = tuple(sorted({*READ, *ITEM_KINDS, *ROW_KINDS}))
 """Of a manifest."""

@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.collisions import twin_of
-from tests.support.events import cuts, event_batches, tiny_settings
-from tests.support.frozen_shop import SMALL, START_MS
-from tests.support.ids import KEY, hash_of
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
@@ -25,6 +21,10 @@ from midstream.state.ids.erased_users import blanked_body
 from midstream.state.ids.vocabulary import VocabularyCount
 from midstream.state.settings import FoldSettings
 from midstream.training.datasets import ActOptions, ActReader, Acts
+from tests.support.collisions import twin_of
+from tests.support.events import cuts, event_batches, tiny_settings
+from tests.support.frozen_shop import SMALL, START_MS
+from tests.support.ids import KEY, hash_of
 
 WEIGHTS = {"view": 1.0, "click": 1.0, "cart": 3.0, "purchase": 8.0}
 ALL = ActOptions(WEIGHTS)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.damage import damaged, damages
-from tests.support.fakes.models import publish_chain
-from tests.support.small_models import publish_small
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge
 from midstream.models.artifact.artifact import MANIFEST
 from midstream.training.fetched import import_folder
 from midstream.training.packing import export_version
 from midstream.training.registry import Registry
+from tests.support.damage import damaged, damages
+from tests.support.fakes.models import publish_chain
+from tests.support.small_models import publish_small
 
 TREES = """tree
 version=v4

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from tests.support.fakes.models import publish_chain
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, NotFound
 from midstream.models.artifact.artifact import MANIFEST
 from midstream.training import packing
 from midstream.training.packing import export_version, import_version
 from midstream.training.registry import Registry
+from tests.support.fakes.models import publish_chain
 
 
 def test_a_version_arrives_as_it_left(tmp_path: Path) -> None:

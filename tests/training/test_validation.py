@@ -3,12 +3,12 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.linear import vocabulary_of
 
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items.popular import PopularOptions, fit
 from midstream.training.datasets import Acts
 from midstream.training.validation import next_items, questions, validation_of
+from tests.models.linear import vocabulary_of
 
 ITEMS = 6
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.support.patience import PATIENCE_S
 
 from midstream.app.benchmark.item_models import JudgingOptions, ModelChoice, Search, choose, judge_models, write_page
 from midstream.app.benchmark.placements import EvaluationOptions
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.models.search import SearchBudget
+from tests.support.patience import PATIENCE_S
 
 FILE = EvaluationOptions({"user_id": "who"})
 

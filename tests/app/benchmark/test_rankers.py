@@ -9,8 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.app.timed import HOUR_MS
-from tests.app.training.test_warm_start import day
 
 from midstream.app.benchmark.item_models import JudgingOptions, judge_models
 from midstream.app.benchmark.placements import EvaluationOptions
@@ -28,6 +26,8 @@ from midstream.models.rows.examples import Examples
 from midstream.models.rows.ftrl import FtrlOptions, fit_ftrl
 from midstream.training.calibrating import calibrated
 from midstream.training.validation import row_validation_of
+from tests.app.timed import HOUR_MS
+from tests.app.training.test_warm_start import day
 
 
 @pytest.fixture(scope="module")

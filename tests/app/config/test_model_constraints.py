@@ -1,7 +1,6 @@
 """``[[models]]`` and the sources that answer with them: what is wrong is said in four parts, where it is."""
 
 import pytest
-from tests.support.item_models import BESIDE, BesideOptions
 
 from midstream.app.config.model_constraints import options_of
 from midstream.app.config.reader import parse_config
@@ -9,6 +8,7 @@ from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid
 from midstream.models import kinds
 from midstream.retrieval.item_model import SERVES, AnyItemModelSource, ItemModelSource
+from tests.support.item_models import BESIDE, BesideOptions
 
 ONE = """
 [[models]]

@@ -6,7 +6,6 @@ from functools import partial
 import httpx
 import msgspec
 import pytest
-from tests.support.patience import PATIENCE_S
 
 from midstream.app.config.schema import Config, Placement
 from midstream.app.explain.explain import TURNS_MAX, explain_request, explain_through
@@ -19,6 +18,7 @@ from midstream.engine.types import Ask
 from midstream.ranking.explain.explained import Explained
 from midstream.ranking.record.served import blank_served
 from midstream.state.settings import StateLimits
+from tests.support.patience import PATIENCE_S
 
 CONFIG = Config(
     limits=StateLimits(users_max=100, items_max=200, click_items_max=100, sessions_max=100, event_ids_max=1_000)

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.support.busy import NAMES, Busy, served_shop
 
 from midstream.app.config.schema import Config
 from midstream.app.config_history import settings_of
@@ -24,6 +23,7 @@ from midstream.events.served_body import ServedBody, decode_body, encode_body
 from midstream.ranking.explain.differences import FieldDifference, differences
 from midstream.ranking.record.served import _NOBODY
 from midstream.state.settings import encode_settings
+from tests.support.busy import NAMES, Busy, served_shop
 
 REQUESTS = 500
 HAPPENED = {

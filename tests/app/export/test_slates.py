@@ -11,8 +11,6 @@ import sys
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from tests.support.fakes.models import publish_chain
-from tests.support.patience import PATIENCE_S, wait_until
 from typer.testing import CliRunner
 
 import midstream
@@ -28,6 +26,8 @@ from midstream.cli.demo.server import running_server
 from midstream.core.errors import FolderLocked, Invalid, NotFound, RequestInvalid, StoreUnavailable
 from midstream.core.kinds import Kind
 from midstream.events.schema import event_at
+from tests.support.fakes.models import publish_chain
+from tests.support.patience import PATIENCE_S, wait_until
 
 TOML = """
 [items.attributes]

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.rig import Rig, view
 
 from midstream.app.config.schema import Config
 from midstream.app.export.events import ExportOptions, export_events
@@ -18,6 +17,7 @@ from midstream.core.types import TimestampMs
 from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask
 from midstream.events.schema import Event, build, event_at
+from tests.support.rig import Rig, view
 
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support.patience import PATIENCE_S
 
 import midstream
 from midstream.app import opening as running
@@ -44,6 +43,7 @@ from midstream.events.schema import Event, build
 from midstream.events.segments.segments import SegmentLog
 from midstream.serving.options import ServerOptions
 from midstream.simulation.world import example_events
+from tests.support.patience import PATIENCE_S
 
 START_MS = 1_700_000_000_000
 SERVER = Path(__file__).parents[2] / "service" / "fake_server.py"

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.ids import KEY
 
 from midstream.app.ingest.ordering import BYTES_MAX, ROW_BYTES, RowSpill, own_time_ms, parts, plan_of
 from midstream.core.kinds import Kind, Operation
@@ -18,6 +17,7 @@ from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build, event_at
 from midstream.events.siphash import id_key_of
 from midstream.state.ids.event_ids import fingerprints
+from tests.support.ids import KEY
 
 NOW_MS = 1_700_000_000_000
 LOG_KEY = id_key_of("0f" * 16)

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.events import Stream, random_events
-from tests.support.rig import SMALL
 
 from midstream.app.inspect.folder_view import LogView, state_from_the_beginning, state_of
 from midstream.app.opening import open_shop
@@ -28,6 +26,8 @@ from midstream.events.history.history import DAY_MS
 from midstream.events.schema import cut
 from midstream.events.segments.log_identity import identity_of
 from midstream.state.fold import Fold
+from tests.support.events import Stream, random_events
+from tests.support.rig import SMALL
 
 COUNT = 1_500
 EVENTS = random_events(COUNT, 11, Stream(step_ms=8 * DAY_MS // COUNT))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.fakes.rebuilds import write_config
 
 import midstream
 from midstream.app.operate.backup import MANIFEST_NAME, BackupFile, BackupManifest, back_up, checksum_of
 from midstream.app.operate.restore import restore
 from midstream.core.errors import Invalid
+from tests.support.fakes.rebuilds import write_config
 
 CONTENT = b"CONTENT = 1\n"
 

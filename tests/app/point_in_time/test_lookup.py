@@ -6,7 +6,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from tests.support.events import Stream, random_events
 
 import midstream
 from midstream.app.config.reader import parse_config
@@ -26,6 +25,7 @@ from midstream.evaluation.metrics.feature_statistics import read_statistics, sta
 from midstream.events.schema import cut
 from midstream.features.as_of import NO_TIME, FoldCursor, PointInTimeQuestion, as_of
 from midstream.state.fold import Fold
+from tests.support.events import Stream, random_events
 
 TOML = """
 [items.attributes]

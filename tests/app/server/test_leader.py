@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.rig import Rig
 
 from midstream.app.config.custom_components import read_custom
 from midstream.app.config.reader import parse_config
@@ -24,6 +23,7 @@ from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.replication.shared_board import Board, BoardRow
 from midstream.serving.options import ServerOptions
+from tests.support.rig import Rig
 
 
 def place(board=None, epoch=0):

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from tests.support.item_models import BESIDE, CoOccurrence
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView
@@ -38,6 +37,7 @@ from midstream.models.items.item_blend import ItemBlend
 from midstream.models.model import QUIET, ItemModel, Watch
 from midstream.training.registry import LoadedVersion, Registry
 from midstream.training.validation import QUESTIONS_MAX, questions
+from tests.support.item_models import BESIDE, CoOccurrence
 
 TOML = """
 [[models]]

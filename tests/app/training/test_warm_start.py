@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import config_of
@@ -26,6 +25,7 @@ from midstream.models.model import QUIET
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.ftrl import Ftrl, fit_ftrl
 from midstream.training.registry import LoadedVersion, Registry
+from tests.app.timed import BEGIN_MS, HOUR_MS, timed_shop
 
 TOML = """
 [feedback]

@@ -6,7 +6,6 @@ from io import StringIO
 import msgspec
 import pytest
 from rich.console import Console
-from tests.support.fakes.models import CONFIG
 
 from midstream.app.config.reader import parse_config
 from midstream.app.explain.reruns import Rerun
@@ -18,6 +17,7 @@ from midstream.ranking.explain.explained import Explained
 from midstream.ranking.explain.explanation import ItemWhy, LedBy, Proposed, Removed, SlateWhy
 from midstream.ranking.explain.rule_effects import Effect
 from midstream.ranking.explain.score_parts import ScoreParts
+from tests.support.fakes.models import CONFIG
 
 FILE = CONFIG.partition("[[placements]]")[0]
 

@@ -8,7 +8,6 @@ from urllib.request import Request, urlopen
 
 import httpx
 import pytest
-from tests.support.fakes.rebuilds import SMALL_LIMITS
 
 from midstream.app.config.schema import Config
 from midstream.app.opening import open_shop
@@ -16,6 +15,7 @@ from midstream.app.operate.placements import list_placements, preview_placement,
 from midstream.cli.app import main
 from midstream.cli.demo.server import running_server
 from midstream.core.errors import StoreUnavailable
+from tests.support.fakes.rebuilds import SMALL_LIMITS
 
 JSON = {"content-type": "application/json"}
 FILE = '[items.attributes]\nprice = "number"\n[[placements]]\nname = "home"\nslate_size = 5\n'

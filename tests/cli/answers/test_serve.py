@@ -6,7 +6,6 @@ import socket
 import subprocess
 
 import pytest
-from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.app.config.schema import Config
 from midstream.app.opening import open_shop
@@ -16,6 +15,7 @@ from midstream.cli.app import main
 from midstream.cli.demo.server import running_server
 from midstream.engine.folder import DataFolder
 from midstream.serving.options import ServerOptions
+from tests.support.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="what is printed sends with curl")
 

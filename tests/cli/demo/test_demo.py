@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.patience import PATIENCE_S
 
 from midstream.app.config.schema import Config
 from midstream.app.ingest.columns import ColumnOptions
@@ -25,6 +24,7 @@ from midstream.cli.demo import sessions as demo_data
 from midstream.cli.demo.server import running_server
 from midstream.core.errors import Invalid, StoreUnavailable
 from midstream.simulation.connection import Connection, Item, SlateReply
+from tests.support.patience import PATIENCE_S
 
 
 @given(st.lists(st.sampled_from("abcdefghijklmnop"), max_size=200), st.integers(11, 14))

@@ -7,9 +7,6 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from tests.support.fakes.models import CONFIG, publish_chain, publish_linear, write_folder, write_ranked
-from tests.support.ids import KEY
-from tests.support.patience import wait_until
 
 from midstream.app.opening import config_of, open_shop
 from midstream.app.operate.model_registry import promote, registry_of
@@ -18,6 +15,9 @@ from midstream.cli.demo.server import running_server
 from midstream.models.artifact.artifact import Manifest
 from midstream.models.artifact.memory import held_bytes
 from midstream.models.model import is_item_model
+from tests.support.fakes.models import CONFIG, publish_chain, publish_linear, write_folder, write_ranked
+from tests.support.ids import KEY
+from tests.support.patience import wait_until
 
 JSON = {"content-type": "application/json"}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.fakes.rebuilds import SMALL_LIMITS, write_config
-from tests.support.patience import PATIENCE_S, wait_until
 
 from midstream.cli.app import main
 from midstream.cli.demo.server import running_server
+from tests.support.fakes.rebuilds import SMALL_LIMITS, write_config
+from tests.support.patience import PATIENCE_S, wait_until
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
 

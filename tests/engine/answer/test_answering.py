@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.schema import Placement
 from midstream.core.durations import Duration
@@ -20,6 +18,8 @@ from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.record.served import ServedRecord
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.session_knn import SessionKnn
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import SMALL, Rig, view
 
 ITEMS = tuple(f"i{number}" for number in range(12))
 CONFIG = msgspec.structs.replace(

@@ -8,7 +8,6 @@ from typing import cast
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.wiring import plans
 from midstream.core.errors import RequestInvalid
@@ -23,6 +22,7 @@ from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.pipeline import LATE
 from midstream.ranking.selectors.top_k import TopK
 from midstream.state.fold import Fold
+from tests.support.rig import SMALL, Rig, view
 
 
 @dataclass

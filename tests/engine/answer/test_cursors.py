@@ -5,8 +5,6 @@ from dataclasses import replace as replaced
 
 import pytest
 from msgspec.structs import replace
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.schema import Placement
 from midstream.core.errors import RequestInvalid
@@ -15,6 +13,8 @@ from midstream.engine.answer.cursors import Cursor, parse_cursor
 from midstream.engine.ingest import served_buffer
 from midstream.engine.types import Answer, Ask
 from midstream.ranking.record.served import ServedRecord
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import SMALL, Rig, view
 
 CONFIG = replace(
     SMALL,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
-from tests.support.rig import START_MS, Rig, view
 
 from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
@@ -18,6 +17,7 @@ from midstream.engine.types import Ask, FeatureAsk, FeatureView, LiveColumn
 from midstream.features.readers.request_inputs import ContextValue
 from midstream.ranking.selectors.sampling import LOGGED, is_sampled
 from midstream.state.fold import Fold
+from tests.support.rig import START_MS, Rig, view
 
 if TYPE_CHECKING:
     from midstream.monitoring.feature_values import FeatureValues

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.rig import Rig, view
 
 from midstream.core.errors import RequestInvalid
 from midstream.engine.request_validation import ask_of
 from midstream.engine.types import Ask
 from midstream.ranking.reason_texts import DEFAULTS
+from tests.support.rig import Rig, view
 
 
 def answered(rig: Rig, *, explain: bool = False, reasons: str | None = None):

@@ -4,8 +4,6 @@ import asyncio
 
 import pytest
 from msgspec.structs import replace
-from tests.support.ids import hash_of
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.schema import Placement
 from midstream.core.errors import Overloaded
@@ -17,6 +15,8 @@ from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.types import Ask
 from midstream.events.memory import MemoryLog
 from midstream.state.ids.aliases import Aliases
+from tests.support.ids import hash_of
+from tests.support.rig import SMALL, Rig, view
 
 MEMORY = Placement(exclude={"served": "1h"}, slate_size=3, repeats="any")
 PLAIN = Placement(name="plain", slate_size=3, repeats="any")

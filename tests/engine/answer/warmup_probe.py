@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from msgspec.structs import replace
-from tests.support.small_models import publish_small
 
 from midstream.app.config.schema import Model, Placement, TrendingSection
 from midstream.app.opening import accept_of, config_of, open_running
@@ -21,6 +20,7 @@ from midstream.retrieval.item_model import Sequence
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.trending import Trending
+from tests.support.small_models import publish_small
 
 NOW_MS = 1_790_000_000_000
 MORE = b"""\

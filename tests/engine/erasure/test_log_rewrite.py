@@ -8,8 +8,6 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support.fakes.rebuilds import run_in_process, write_config
-from tests.support.patience import PATIENCE_S
 
 from midstream.app.config.schema import Config, HistorySection
 from midstream.app.opening import DATA_NAME, Outside, config_of, open_running, open_shop
@@ -35,6 +33,8 @@ from midstream.events.segments.log_repair import survey_log
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.state.ids.compacted_items import NOTHING
 from midstream.state.settings import StateLimits
+from tests.support.fakes.rebuilds import run_in_process, write_config
+from tests.support.patience import PATIENCE_S
 
 NOW_MS = 1_760_000_000_000
 DAY_MS = 86_400_000

@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import START_MS, cuts, event_lists
-from tests.support.ids import KEY, hash_of
-from tests.support.rig import Rig, view
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
@@ -26,6 +23,9 @@ from midstream.state.control.promotions import PromotionBody
 from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import blanked_body
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.events import START_MS, cuts, event_lists
+from tests.support.ids import KEY, hash_of
+from tests.support.rig import Rig, view
 
 DAY_MS = 86_400_000
 ROOMY = FoldSettings(

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.events import START_MS, Stream, random_events, tiny_settings
-from tests.support.ids import hash_of
 
 from midstream.core.errors import LogDamaged
 from midstream.core.kinds import Kind, Operation
@@ -28,6 +26,8 @@ from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING
 from midstream.state.settings import FoldSettings, encode_settings
 from midstream.testing.log_conformance import events_in
+from tests.support.events import START_MS, Stream, random_events, tiny_settings
+from tests.support.ids import hash_of
 
 LOG_ID = bytes(range(16))
 COUNT = 2_000

@@ -8,8 +8,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.support.events import START_MS, Stream, random_events, served_body, tiny_settings
-from tests.support.ids import hash_of
 
 from midstream.core.durations import Duration
 from midstream.core.errors import LogDamaged
@@ -33,6 +31,8 @@ from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.restate import Restated, restated
 from midstream.state.settings import FoldSettings, encode_settings
+from tests.support.events import START_MS, Stream, random_events, served_body, tiny_settings
+from tests.support.ids import hash_of
 
 LOG_ID = bytes(range(16))
 COUNT = 3_000

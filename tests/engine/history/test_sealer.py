@@ -5,8 +5,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.events import Stream, random_events
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_from_the_beginning
@@ -24,6 +22,8 @@ from midstream.events.disk import RealDisk
 from midstream.events.history.history import DAY_MS
 from midstream.events.schema import cut
 from midstream.events.segments.segment_scan import segment_firsts
+from tests.support.events import Stream, random_events
+from tests.support.rig import SMALL, Rig, view
 
 COUNT = 1_200
 EVENTS = random_events(COUNT, 3, Stream(step_ms=8 * DAY_MS // COUNT))

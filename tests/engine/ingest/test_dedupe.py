@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.engine.types import Outcome
+from tests.support.rig import SMALL, Rig, view
 
 RECORDED, REFUSED = Outcome.RECORDED, Outcome.REFUSED
 

@@ -8,8 +8,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
-from tests.support.events import random_events, tiny_settings
-from tests.support.patience import PATIENCE_S
 
 from midstream.core.errors import Overloaded
 from midstream.core.kinds import Kind
@@ -26,6 +24,8 @@ from midstream.engine.ingest.fold_scheduler import (
 from midstream.events.schema import ROW, Event, build
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
+from tests.support.events import random_events, tiny_settings
+from tests.support.patience import PATIENCE_S
 
 KINDS = st.lists(st.sampled_from([int(kind) for kind in Kind]), min_size=1, max_size=STEP_COST)
 SERVED, ITEM = int(Kind.SERVED), int(Kind.ITEM)

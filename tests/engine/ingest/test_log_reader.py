@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import random_events
 
 from midstream.core.errors import LogDamaged
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.ingest import log_reader
 from midstream.engine.ingest.log_reader import Read, batches
 from midstream.events.schema import concat, cut
+from tests.support.events import random_events
 
 Found = Sequence[tuple[LogPosition, EventBatch]]
 EVENTS = random_events(120, seed=3)

@@ -7,9 +7,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
-from tests.support.ids import hash_of
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.config.schema import Placement
 from midstream.core.errors import AppendFailed, DiskFull, Overloaded
@@ -23,6 +20,9 @@ from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build, event_at
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.cluster import internal_routes
+from tests.support.ids import hash_of
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import SMALL, Rig, view
 
 
 def test_a_lot_goes_when_its_bodies_are_large() -> None:

@@ -7,9 +7,6 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.support.ids import KEY
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import Rig, view
 
 from midstream.core.errors import AppendFailed
 from midstream.core.types import TimestampMs
@@ -17,6 +14,9 @@ from midstream.engine.ingest import writer as writers
 from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
+from tests.support.ids import KEY
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import Rig, view
 
 VIEW = build((Event(1, action="view", item_id="mug"),))
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.fakes.models import publish_chain, run_folder, write_folder
-from tests.support.patience import PATIENCE_S
 
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of
@@ -21,6 +19,8 @@ from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.record.served import ServedRecord
 from midstream.state.control import promotions
 from midstream.training.registry import Registry
+from tests.support.fakes.models import publish_chain, run_folder, write_folder
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from tests.support.rig import SMALL, Rig, view
 
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, RequestInvalid
@@ -13,6 +12,7 @@ from midstream.engine.placements import placing
 from midstream.engine.placements.placing import PlacementParts, Placing, Said, require_no_why
 from midstream.engine.types import Ask
 from midstream.ranking.pipeline import recommend
+from tests.support.rig import SMALL, Rig, view
 
 if TYPE_CHECKING:
     from midstream.engine.rebuild.rebuilder import Rebuilder

@@ -8,8 +8,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.support.fakes.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
-from tests.support.rig import Rig, view
 
 from midstream.app.opening import open_shop
 from midstream.core.errors import ConfigInvalid, RebuildRunning, RequestInvalid
@@ -25,6 +23,8 @@ from midstream.events.json.decode import decode_objects
 from midstream.events.schema import event_at
 from midstream.monitoring.fact_logger import FACT
 from midstream.state.fold import Fold
+from tests.support.fakes.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
+from tests.support.rig import Rig, view
 
 HEAVY_VIEWS = "[events.types]\nview = { weight = 3.0 }\ncart = {}\n"
 ONLY_NEWEST = "[snapshots]\nexplain_days = 0\n"

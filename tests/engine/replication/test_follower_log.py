@@ -9,9 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
-from tests.support.following import pair
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import SMALL
 
 from midstream.app.wiring import plans
 from midstream.core.errors import AppendFailed, Overloaded, RequestInvalid
@@ -29,6 +26,9 @@ from midstream.engine.types import Ask
 from midstream.events.schema import Event, build, event_at
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
+from tests.support.following import pair
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import SMALL
 
 NOW_MS = 1_750_000_000_000
 

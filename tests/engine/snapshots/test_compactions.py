@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.support.events import START_MS, cuts, random_events, tiny_settings
-from tests.support.fakes.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
-from tests.support.ids import KEY, hash_of
-from tests.support.rig import Rig, view
 
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.kinds import Kind, Operation
@@ -25,6 +21,10 @@ from midstream.events.schema import Event, build, cut, event_at
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.settings import FoldSettings
+from tests.support.events import START_MS, cuts, random_events, tiny_settings
+from tests.support.fakes.rebuilds import digest_anew, rebuilt, run_folder, run_in_process, write_config
+from tests.support.ids import KEY, hash_of
+from tests.support.rig import Rig, view
 
 EVENTS = random_events(300, seed=11)
 ITEMS = sorted({event_at(EVENTS, row).item_id for row in range(300)} - {""})

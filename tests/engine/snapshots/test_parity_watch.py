@@ -5,7 +5,6 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from tests.support.ids import KEY
 
 from midstream.app.config.reader import parse_config
 from midstream.app.config_history import settings_of
@@ -22,6 +21,7 @@ from midstream.features.declared import DeclaredFeatures
 from midstream.features.parity import Parity
 from midstream.features.readers.request_inputs import ContextValue
 from midstream.state.settings import encode_settings
+from tests.support.ids import KEY
 
 CONFIG = parse_config(
     """

@@ -2,11 +2,11 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import StillShop
 
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.retention import HOUR_MS, NONE, Hourly, KeptSnapshot, staying
 from midstream.events.segments.log_identity import identity_of
+from tests.support.frozen_shop import StillShop
 
 IDENTITY = identity_of(b"0" * 16, 0)
 DAY_MS = 24 * HOUR_MS

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.events import random_events, tiny_settings
 
 from midstream.core.durations import Duration
 from midstream.core.errors import SnapshotInvalid
@@ -17,6 +16,7 @@ from midstream.events.schema import cut
 from midstream.events.segments.log_identity import LogIdentity, identity_of
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
+from tests.support.events import random_events, tiny_settings
 
 IDENTITY = identity_of(b"l" * 16, 3)
 SETTINGS = tiny_settings()

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.patience import PATIENCE_S
-from tests.support.rig import Rig, view
 
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
@@ -15,6 +13,8 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.snapshots import snapshotter
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.snapshots.worker import SnapshotReport
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import Rig, view
 
 
 async def try_twice(rig: Rig, folder: Path) -> float:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
 
 from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
@@ -19,6 +18,7 @@ from midstream.events.dead_letters.dead_letters import (
     read_letters,
 )
 from midstream.events.disk import RealDisk
+from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
 
 PATH = Path("/data/dead_letters.ndjson")
 REASON = Fault("/events/3/item_id", "129 characters came", "at most 128 would be right", "docs/events.md")

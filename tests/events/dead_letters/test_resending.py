@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from tests.support.ids import KEY
 
 from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
@@ -12,6 +11,7 @@ from midstream.events.dead_letters.resending import event_of
 from midstream.events.json.decode import decode
 from midstream.events.wire import Accept
 from midstream.state.ids.event_ids import fingerprints
+from tests.support.ids import KEY
 
 REASON = Fault("", "", "", "")
 ACCEPT = Accept(frozenset({"view"}), 0)

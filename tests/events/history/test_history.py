@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.disks import ForgetfulDisk
-from tests.support.events import random_events, tiny_settings
 
 from midstream.core.errors import EventsGone, LogDamaged
 from midstream.core.types import EventBatch, LogPosition
@@ -26,6 +24,8 @@ from midstream.events.segments.segment_scan import segment_firsts, segment_name
 from midstream.events.segments.segments import SegmentLog
 from midstream.state.fold import Fold
 from midstream.testing.log_conformance import events_in, sample_batch
+from tests.support.disks import ForgetfulDisk
+from tests.support.events import random_events, tiny_settings
 
 FOLDER = Path("/data/log")
 HISTORY = history_folder(FOLDER)

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.support.disks import ForgetfulDisk
 
 from midstream.events.segments.frames import OPENING_BYTES, head_at, seed_of
 from midstream.events.segments.log_identity import LogIdentity
 from midstream.events.segments.segment_scan import gap, no_segment, scan, segment_firsts, segment_name, start_of
 from midstream.events.segments.segments import SegmentLog
 from midstream.testing.log_conformance import sample_batch
+from tests.support.disks import ForgetfulDisk
 
 FOLDER = Path("/data/log")
 LOG_ID = bytes(range(16))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.disks import ForgetfulDisk
 
 from midstream.core.errors import AppendFailed, DiskFull, FolderLocked, LogDamaged, LogUnreadable
 from midstream.core.types import EventBatch, LogPosition
@@ -24,6 +23,7 @@ from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segment_scan import segment_name
 from midstream.events.segments.segments import SegmentLog
 from midstream.testing.log_conformance import events_in, sample_batch
+from tests.support.disks import ForgetfulDisk
 
 FOLDER = Path("/data/log")
 LOG_ID = bytes(range(16))

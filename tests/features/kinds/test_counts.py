@@ -3,8 +3,6 @@
 import math
 
 import pytest
-from tests.features.kinds.test_kinds import columns_of, settings_of
-from tests.support.events import START_MS
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
@@ -12,6 +10,8 @@ from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build
 from midstream.features.kinds.kinds import Count, Rate, Since, Statistic, UniqueCount
 from midstream.state.fold import Fold
+from tests.features.kinds.test_kinds import columns_of, settings_of
+from tests.support.events import START_MS
 
 TTL = Duration("3h")
 MINUTE_MS = 60_000

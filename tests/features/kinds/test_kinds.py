@@ -6,7 +6,6 @@ from collections import defaultdict
 import msgspec
 import numpy as np
 import pytest
-from tests.support.events import Stream, indexed, random_events, tiny_settings
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
@@ -15,6 +14,7 @@ from midstream.features.kinds.kinds import Count, Rate, Since, Statistic, Unique
 from midstream.state.cells.cells import CellOwners
 from midstream.state.expressions.program_kernel import compute, steps_of
 from midstream.state.fold import Fold
+from tests.support.events import Stream, indexed, random_events, tiny_settings
 
 ACTS = ("cart", "click", "view")
 DAY = 86_400_000

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import START_MS, tiny_settings
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
@@ -43,6 +42,7 @@ from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.pairs.covisitation_query import PairQuery
 from midstream.state.sessions.session_query import SessionQuery
 from midstream.state.settings import FoldSettings
+from tests.support.events import START_MS, tiny_settings
 
 SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
 NOW = START_MS + DAY

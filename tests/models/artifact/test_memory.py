@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, random_array
-from tests.support.ids import KEY
 
 from midstream.models.artifact.artifact import Draft
 from midstream.models.artifact.golden import item_content, made_histories
@@ -24,6 +23,7 @@ from midstream.models.kernels.top_k import top_k
 from midstream.models.model import ItemModel, is_item_model
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.training.registry import Registry
+from tests.support.ids import KEY
 
 ITEMS = bf16_index.HALVES_MIN + 5
 

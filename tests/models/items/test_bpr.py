@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.linear import SEEDS, some_interactions, some_questions, vocabulary_of
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, FitStopped
 from midstream.models.histories import Histories
 from midstream.models.items.bpr import Bpr, BprOptions, fit_bpr
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.linear import SEEDS, some_interactions, some_questions, vocabulary_of
 
 HOW = 'needs the extra "train": pip install "midstream[train]"'
 SMALL = BprOptions(factors=8, iterations=20, regularization=0.02, seed=3)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid
 from midstream.models.descriptions import Description
@@ -18,6 +17,7 @@ from midstream.models.items import content
 from midstream.models.items.content import ContentModel, ContentOptions, UnknownActs, Vector, fit_content, terms_of
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 WORDS = ("red", "green", "blue", "Shoe", "boot", "hat", "wool")
 DESCRIPTIONS = st.builds(

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.linear import SEEDS, dense, interactions_of, some_interactions, some_questions, weights_of
 
 from midstream.core.errors import FitStopped, Invalid
 from midstream.models.histories import Histories
@@ -12,6 +11,7 @@ from midstream.models.items.ease import EaseOptions, fit_ease
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.linear import SEEDS, dense, interactions_of, some_interactions, some_questions, weights_of
 
 ALL = 10_000
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.models.linear import SEEDS, dense, interactions_of, some_interactions, some_questions, weights_of
 
 from midstream.core.errors import FitStopped
 from midstream.models.histories import Histories, Interactions
@@ -15,6 +14,7 @@ from midstream.models.items.graph_filter import GraphFilterOptions, fit_graph_fi
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.linear import SEEDS, dense, interactions_of, some_interactions, some_questions, weights_of
 
 ALL = 10_000
 

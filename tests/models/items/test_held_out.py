@@ -3,10 +3,10 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.linear import SEEDS, vocabulary_of
 
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items.held_out import HeldOut, Manner, hold_out
+from tests.models.linear import SEEDS, vocabulary_of
 
 ITEMS = 9
 ROWS = st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=12), max_size=8)

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid
 from midstream.models.histories import Histories, Interactions
@@ -28,6 +27,7 @@ from midstream.models.items.item_blend import blend_of as named_blend_of
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.model import Arrays, ItemModel, Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 ITEMS = 12
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
-from tests.models.linear import SEEDS, dense, some_interactions, some_questions, weights_of
 
 from midstream.core.errors import FitStopped
 from midstream.models.histories import Histories, Interactions
@@ -13,6 +12,7 @@ from midstream.models.items.item_knn import ItemKnnOptions, fit_item_knn
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.linear import SEEDS, dense, some_interactions, some_questions, weights_of
 
 
 def weighted(seed: int) -> Interactions:

@@ -4,12 +4,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
-from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 from midstream.models.histories import Histories
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.items.item_weights import limited, strongest
 from midstream.models.model import best_said
+from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 LEVELS = np.array([-2.0, -0.5, 0.0, 0.0, 0.25, 0.5, 2.0], dtype=np.float32)
 

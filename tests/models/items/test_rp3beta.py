@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.linear import SEEDS, dense, some_interactions, some_questions, weights_of
 
 from midstream.core.errors import FitStopped
 from midstream.models.histories import Histories, Interactions
@@ -13,6 +12,7 @@ from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.items.rp3beta import Rp3betaOptions, fit_rp3beta
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.linear import SEEDS, dense, some_interactions, some_questions, weights_of
 
 
 def weighted(seed: int) -> Interactions:

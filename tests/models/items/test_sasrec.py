@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.sequences import drawn_model, vocabulary_of
 
 from midstream.core.errors import ExtraMissing, FitStopped, Invalid
 from midstream.models.histories import Histories, Interactions
@@ -26,6 +25,7 @@ from midstream.models.items.sequence import NAMES, shapes
 from midstream.models.kinds import item_kind
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.sequences import drawn_model, vocabulary_of
 
 HOW = 'needs the extra "torch": pip install "midstream[torch]"'
 SMALL = SasrecOptions(factors=16, epochs=40, dropout=0.1, learning_rate=0.01, batch_acts=64, threads=1)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.sequences import HISTORIES, drawn_model, twin_of, vocabulary_of
 
 from midstream.core.errors import ArtifactInvalid, ScoresUnavailable
 from midstream.models.artifact.artifact import Draft, read_artifact, write_artifact
@@ -16,6 +15,7 @@ from midstream.models.items.sequence import NAMES, SequenceModel
 from midstream.models.kernels.top_n import FactorModel, top_n
 from midstream.models.loading import load
 from midstream.testing.model_conformance import check_item_model
+from tests.models.sequences import HISTORIES, drawn_model, twin_of, vocabulary_of
 
 
 @st.composite

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.sequences import HISTORIES, drawn_model
-from tests.support.patience import PATIENCE_S
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing
 from midstream.models.artifact.artifact import Draft, read_artifact, write_artifact
@@ -22,6 +20,8 @@ from midstream.models.items import sequence_onnx
 from midstream.models.items.sequence_onnx import FILE, agrees, exported, network_of, runner
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
 from midstream.models.loading import load
+from tests.models.sequences import HISTORIES, drawn_model
+from tests.support.patience import PATIENCE_S
 
 HOW = 'needs the extras "torch" and "train": pip install "midstream[torch,train]"'
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.linear import SEEDS, some_interactions, some_questions, vocabulary_of
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, FitStopped, Invalid
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items.svd import Svd, SvdOptions, fit_ratings, ratings_of
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.linear import SEEDS, some_interactions, some_questions, vocabulary_of
 
 HOW = 'needs the extra "surprise": pip install "midstream[surprise]"'
 SMALL = SvdOptions(factors=6, epochs=60, learning_rate=0.02, seed=2)

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 from midstream.core.errors import ArtifactInvalid, FitStopped, Invalid
 from midstream.models.histories import Histories, Interactions
@@ -14,6 +13,7 @@ from midstream.models.items.sasrec import shared_loss
 from midstream.models.items.two_tower import NAMES, TwoTowerModel, TwoTowerOptions, fit_two_tower
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
+from tests.models.linear import SEEDS, some_questions, vocabulary_of
 
 HOW = 'needs the extra "torch": pip install "midstream[torch]"'
 SMALL = TwoTowerOptions(factors=16, hidden=32, epochs=30, learning_rate=0.01, batch_acts=64, threads=1)

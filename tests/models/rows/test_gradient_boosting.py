@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from tests.models.click_rows import NAMES, some_clicks, some_values
 
 from midstream.core.errors import ExtraMissing, FitStopped, Invalid
 from midstream.models.model import QUIET, Watch
@@ -13,6 +12,7 @@ from midstream.models.rows.examples import Examples
 from midstream.models.rows.gradient_boosting import GradientBoostingOptions, filled, fit_gradient_boosting
 from midstream.models.rows.trees import Trees
 from midstream.testing.model_conformance import check_row_model
+from tests.models.click_rows import NAMES, some_clicks, some_values
 
 SMALL = GradientBoostingOptions(trees_max=30, leaf_rows_min=5, seed=1)
 

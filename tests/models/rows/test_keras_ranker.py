@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.models.click_rows import NAMES, some_clicks, some_values
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, FitStopped, Invalid
 from midstream.models.model import Watch
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.keras_ranker import KerasRanker, KerasRankerOptions, fit_keras_ranker, told_twice
 from midstream.testing.model_conformance import check_row_model
+from tests.models.click_rows import NAMES, some_clicks, some_values
 
 HOW = 'needs the extra "tensorflow": pip install "midstream[tensorflow]"'
 SMALL = KerasRankerOptions(hidden=(8, 4), epochs=3, batch_rows=64, learning_rate=0.01)

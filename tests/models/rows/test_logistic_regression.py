@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.models.click_rows import NAMES, some_clicks, some_values
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, FitStopped, Invalid
 from midstream.models.kinds import ROW_KINDS
@@ -20,6 +19,7 @@ from midstream.models.rows.logistic_regression import (
     parts_of,
 )
 from midstream.testing.model_conformance import check_row_model
+from tests.models.click_rows import NAMES, some_clicks, some_values
 
 PLAIN = LogisticRegressionOptions()
 SEEDS = st.integers(0, 2**32 - 2)

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import served_body
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
@@ -46,6 +44,8 @@ from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.evidence import Evidence, Led
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.trending import Trending
+from tests.support.events import served_body
+from tests.support.frozen_shop import SMALL, StillShop
 
 NAMES = Names(SMALL.attributes)
 FILTER = 'item.price < 25 and (item.category == "even" or item.price < 12)'

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import StillShop
 
 from midstream.app.config.schema import AnySource
 from midstream.core.types import Failure, Models
@@ -24,6 +23,7 @@ from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
+from tests.support.frozen_shop import StillShop
 
 KINDS = {"near": "covisitation", "popular": "popular"}
 OWN = {"covisitation": "because you viewed {evidence.category} {{now}}", "popular": "{item.price} only"}

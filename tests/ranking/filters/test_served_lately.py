@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.support.events import served_body
-from tests.support.frozen_shop import StillShop
 
 from midstream.core.kinds import Kind
 from midstream.core.types import Candidates
 from midstream.events.schema import Event
 from midstream.ranking.filters.served_lately import ServedLately, served_rules
+from tests.support.events import served_body
+from tests.support.frozen_shop import StillShop
 
 HOUR_MS = 3_600_000
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
@@ -20,6 +19,7 @@ from midstream.ranking.boundary import Account
 from midstream.ranking.pipeline import climb, recommend
 from midstream.ranking.scorers.model_scorer import ModelScorer, columns_of, row_model
 from midstream.testing.conformance import check_scorer
+from tests.support.frozen_shop import SMALL, StillShop
 
 QUERY = Query("r", "default", None, None, 5, TimestampMs(0), 7)
 TEXT = """

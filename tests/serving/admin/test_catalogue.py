@@ -4,6 +4,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tests.support.fakes.engine import FakeEngine
 
 NOUNS = pytest.mark.parametrize("noun", ["item", "user"])

@@ -8,8 +8,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.disks import ForgetfulDisk
-from tests.support.fakes.engine import FakeEngine
 
 from midstream.core.errors import DiskFull
 from midstream.events.dead_letters.dead_letters import DeadLetters
@@ -20,6 +18,8 @@ from midstream.serving.app import asgi
 from midstream.serving.events.dead_letter_retry import retry
 from midstream.serving.events.ingest import Ingest
 from midstream.serving.options import ServerOptions
+from tests.support.disks import ForgetfulDisk
+from tests.support.fakes.engine import FakeEngine
 
 VIEW = {"type": "view", "user_id": "ann"}
 WATCH = {"type": "watch", "user_id": "ann", "item_id": "film"}

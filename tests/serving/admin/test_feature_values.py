@@ -3,7 +3,6 @@
 import httpx
 import msgspec
 import pytest
-from tests.support.rig import SMALL, Rig
 
 from midstream.app.config.schema import Placement
 from midstream.app.opening import accept_of
@@ -11,6 +10,7 @@ from midstream.core.errors import FeatureFailed
 from midstream.core.types import LogPosition
 from midstream.features.kinds.kinds import Number
 from midstream.serving.app import asgi
+from tests.support.rig import SMALL, Rig
 
 T = 1_767_225_600_000
 

@@ -2,7 +2,6 @@ import asyncio
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.fakes.engine import FakeEngine
 
 from midstream.core.errors import DiskFull
 from midstream.engine.placements.views import PlacementDetail
@@ -10,6 +9,7 @@ from midstream.ranking.explain.explained import Explained
 from midstream.serving.http.admission import FREE
 from midstream.serving.http.problems import Problem
 from midstream.serving.slates.bodies import NOT_PREVIEWED, JobView, PlacementList, PreviewSlates
+from tests.support.fakes.engine import FakeEngine
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
 HEAD = [(b"host", b"test"), (b"content-type", b"application/json"), (b"content-length", b"9")]

@@ -1,10 +1,10 @@
 """``/v1/rebuild``: what an order found, and what stands against it, each with its status."""
 
 import pytest
-from tests.support.fakes.engine import FakeEngine, FakeRebuilder
 
 from midstream.core.errors import ConfigInvalid, Fault, RebuildRunning
 from midstream.serving.app import asgi
+from tests.support.fakes.engine import FakeEngine, FakeRebuilder
 
 
 @pytest.mark.parametrize("change, status", [("nothing", 200), ("plans", 200), ("state", 202)])

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.fakes.engine import FakeEngine
 
 from midstream.core.errors import DiskFull, Overloaded
 from midstream.events.json.decode import decode
@@ -20,6 +19,7 @@ from midstream.serving.cluster.unix_server import served_at
 from midstream.serving.http.loop_delay import SMALL_BATCH, STANDING_S
 from midstream.serving.http.problems import RefusedElsewhere
 from midstream.serving.options import ServerOptions
+from tests.support.fakes.engine import FakeEngine
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
 HERE = {

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.patience import PATIENCE_S
 
 from midstream.core.errors import Overloaded
 from midstream.serving.cluster import proxy
@@ -15,6 +14,7 @@ from midstream.serving.cluster.unix_server import served_at
 from midstream.serving.cluster.unix_socket import connect_to, listen_at
 from midstream.serving.http.problems import Disconnected
 from midstream.serving.options import ServerOptions
+from tests.support.patience import PATIENCE_S
 
 
 class Echo:

@@ -10,7 +10,6 @@ import anyio
 import httpx
 import pyarrow as pa
 import pytest
-from tests.support.fakes.engine import FakeEngine
 
 from midstream.core.durations import Duration
 from midstream.core.errors import DiskFull, Overloaded
@@ -21,6 +20,7 @@ from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.decompression import RATIO_MAX
 from midstream.serving.http.pipe import PIPE_BYTES_MAX, Pipe
 from midstream.serving.options import ServerOptions
+from tests.support.fakes.engine import FakeEngine
 
 NDJSON = "application/x-ndjson"
 VIEWS = [{"type": "view", "event_id": f"e{n}", "user_id": f"u{n % 7}", "item_id": f"i{n % 5}"} for n in range(3_000)]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.fakes.engine import FakeEngine
 
 from midstream.core.errors import Fault
 from midstream.core.kinds import Kind
@@ -15,6 +14,7 @@ from midstream.events.json.decode import Decoded, Rejected, SingleEvent
 from midstream.events.schema import TEXTS, Event, build
 from midstream.serving.events.ingest import AdmittedBatch, Ingest, column, counts_of
 from midstream.serving.options import ServerOptions
+from tests.support.fakes.engine import FakeEngine
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine

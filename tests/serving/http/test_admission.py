@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
-from tests.support.virtual_loop import VirtualLoop
 
 from midstream.core.durations import Duration
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.http.admission import ANSWERING, CONCERN, FREE, Admission, Quotas
 from midstream.serving.http.loop_delay import SMALL_BATCH, STANDING_S, LoopArrivals, Wait
 from midstream.serving.options import ServerOptions
+from tests.support.virtual_loop import VirtualLoop
 
 ROUTE = "/v1/recommendations"
 ANSWER_S = 0.00065

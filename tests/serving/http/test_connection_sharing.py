@@ -7,12 +7,12 @@ from functools import partial
 
 import pytest
 import uvloop
-from tests.support.patience import PATIENCE_S
 
 from midstream.core.types import LogPosition
 from midstream.engine.replication.shared_board import Board, BoardRow
 from midstream.serving.http import connection_sharing
 from midstream.serving.http.connection_sharing import Acceptor, Share
+from tests.support.patience import PATIENCE_S
 
 
 class Greeter(asyncio.Protocol):

@@ -2,9 +2,8 @@
 
 import asyncio
 
-from tests.support.virtual_loop import VirtualLoop, only_virtual
-
 from midstream.serving.http.lingering import LINGER_BYTES_MAX, LINGER_S, Lingering
+from tests.support.virtual_loop import VirtualLoop, only_virtual
 
 
 class Wire(asyncio.Transport):

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.fakes.engine import FakeEngine, FakePlan
 
 from midstream.core.errors import DiskFull, RequestInvalid
 from midstream.engine.types import Answer, AnswerItem
 from midstream.features.expressions.tree import TEXT_CHARACTERS_MAX
 from midstream.serving.slates.recommendations import context_value, only_placement, slate_of
 from midstream.serving.slates.request_fields import deadline_ms
+from tests.support.fakes.engine import FakeEngine, FakePlan
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import START_MS, cuts, event_batches, indexed, random_events, tiny_settings
-from tests.support.ids import hash_of
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
@@ -31,6 +29,8 @@ from midstream.state.sessions.sessions import Sessions
 from midstream.state.settings import StateLimits
 from midstream.state.structures.decay import decay_weight, landmark_at, rebase_factor
 from midstream.state.structures.hash_table import table_size
+from tests.support.events import START_MS, cuts, event_batches, indexed, random_events, tiny_settings
+from tests.support.ids import hash_of
 
 ACTS = ("cart", "click", "view")
 MINUTE = 60_000

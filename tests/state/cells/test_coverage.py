@@ -4,7 +4,6 @@ import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import SMALL, START_MS
 
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import LogPosition
@@ -12,6 +11,7 @@ from midstream.events.schema import Event, build, cut
 from midstream.state.cells.coverage import CountCoverage
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
+from tests.support.frozen_shop import SMALL, START_MS
 
 SETTINGS = msgspec.structs.replace(SMALL, cells=(Cell("item", ("view",)),))
 ACTIONS = (*SETTINGS.action_names(), IMPRESSION)

@@ -3,7 +3,6 @@
 import msgspec
 import numpy as np
 import pytest
-from tests.support.events import START_MS, tiny_settings
 
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
@@ -11,6 +10,7 @@ from midstream.events.schema import Event, build
 from midstream.state.cells.cells import CellOwners
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
+from tests.support.events import START_MS, tiny_settings
 
 HOUR = 3_600_000
 BEGIN = (START_MS // HOUR + 100) * HOUR

@@ -6,8 +6,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import cuts, event_batches, tiny_settings
-from tests.support.ids import KEY
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
@@ -23,6 +21,8 @@ from midstream.state.control.placements import (
 from midstream.state.fold import Fold
 from midstream.state.ids.event_ids import EventAdmission, EventIds
 from midstream.state.restate import restated
+from tests.support.events import cuts, event_batches, tiny_settings
+from tests.support.ids import KEY
 
 SETTINGS = tiny_settings()
 SMALL = {"PLACEMENTS_MAX": 2, "VERSIONS_MAX": 3, "BYTES_MAX": 100}

@@ -4,8 +4,6 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import cuts, event_batches, tiny_settings
-from tests.support.ids import KEY
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
@@ -16,6 +14,8 @@ from midstream.state.control.promotions import Promotion, promotion_body
 from midstream.state.fold import Fold
 from midstream.state.ids.event_ids import EventAdmission, EventIds
 from midstream.state.restate import restated
+from tests.support.events import cuts, event_batches, tiny_settings
+from tests.support.ids import KEY
 
 SETTINGS = tiny_settings()
 

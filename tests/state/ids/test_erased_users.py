@@ -3,13 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.ids import KEY
 
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build
 from midstream.state.ids.erased_users import REFUSED_MS, Erasures, asked_at, asked_body
 from midstream.state.structures.hashing import id_hash
+from tests.support.ids import KEY
 
 HOUR = 3_600_000
 STEPS = st.sampled_from([0, 1, HOUR, 2 * HOUR, 22 * HOUR, REFUSED_MS, REFUSED_MS + 1])

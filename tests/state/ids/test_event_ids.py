@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import cuts, event_batches, random_event_list
-from tests.support.ids import KEY
 
 from midstream.core.kinds import Kind
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.state.ids.event_ids import EventAdmission, EventIds, fingerprints
 from midstream.state.structures.hash_table import table_size
+from tests.support.events import cuts, event_batches, random_event_list
+from tests.support.ids import KEY
 
 FIELDS = ("event_id", "action", "user_id", "item_id", "session_id", "request_id")
 

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import START_MS, cuts, event_batches, random_events
-from tests.support.ids import KEY, hash_of
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
@@ -17,6 +15,8 @@ from midstream.events.schema import Event, build, cut, event_at
 from midstream.state.ids.item_slots import COLLIDES, ITEM_ID_BYTES_MAX, ITEM_META, take_item
 from midstream.state.ids.vocabulary import ITEM_ID_BYTES_MEAN, Vocabulary, VocabularyCount
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.events import START_MS, cuts, event_batches, random_events
+from tests.support.ids import KEY, hash_of
 
 MINUTES_5, HOURS_24 = 300_000, 86_400_000
 

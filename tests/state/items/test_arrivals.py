@@ -2,10 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import StillShop
 
 from midstream.state.items.arrivals import Arrivals
 from midstream.state.items.items import Items
+from tests.support.frozen_shop import StillShop
 
 
 def told(arrivals):

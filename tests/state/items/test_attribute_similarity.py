@@ -4,11 +4,11 @@ import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.frozen_shop import StillShop
 
 from midstream.state.items.attribute_similarity import HEAT_WORTH, alike
 from midstream.state.structures.exact_math import log2_of
 from midstream.state.structures.top_k_keys import key_of, value_of
+from tests.support.frozen_shop import StillShop
 
 NAMES = [f"i{number}" for number in range(9)]
 shelves = st.lists(

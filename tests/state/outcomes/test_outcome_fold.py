@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.support.events import START_MS, indexed, served_body
-from tests.support.join import ReferenceJoin, slates_as_told
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
@@ -16,6 +14,8 @@ from midstream.state.cells.fold import SENT_MAX
 from midstream.state.outcomes.outcome_fold import NEVER, _sooner, _worth
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.events import START_MS, indexed, served_body
+from tests.support.join import ReferenceJoin, slates_as_told
 
 SETTINGS = FoldSettings(
     outcome_window=Duration("5m"), limits=StateLimits(outcome_slates_max=3, outcome_items_max=7, outcomes_waiting_max=2)

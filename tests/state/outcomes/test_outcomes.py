@@ -8,10 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import START_MS, Stream, cuts, indexed, random_events, served_body, tiny_settings
-from tests.support.followed import LogShape
-from tests.support.ids import KEY, hash_of
-from tests.support.join import Followed, ReferenceJoin, slates_as_told
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
@@ -24,6 +20,10 @@ from midstream.state.ids.compacted_items import Dropped
 from midstream.state.outcomes.outcomes import LEAVING_SLATES, Outcomes, Slates
 from midstream.state.outcomes.slate_groups import GROUPS_MAX, OTHER, SlateGroup, SlateGroups
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.events import START_MS, Stream, cuts, indexed, random_events, served_body, tiny_settings
+from tests.support.followed import LogShape
+from tests.support.ids import KEY, hash_of
+from tests.support.join import Followed, ReferenceJoin, slates_as_told
 
 SETTINGS = FoldSettings(
     outcome_window=Duration("5m"),

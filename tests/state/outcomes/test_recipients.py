@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import START_MS, cuts, served_body, tiny_settings
-from tests.support.ids import KEY, hash_of
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind, Operation
@@ -27,6 +25,8 @@ from midstream.state.outcomes.recipients import (
     session_asker,
 )
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.events import START_MS, cuts, served_body, tiny_settings
+from tests.support.ids import KEY, hash_of
 
 USERS = ("", "ann", "bob", "s")
 SESSIONS = ("", "s", "t")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import Stream, cuts, event_batches, indexed, random_events
 
 from midstream.core.kinds import Kind
 from midstream.state.fold import part
 from midstream.state.outcomes.requests import Requests
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.events import Stream, cuts, event_batches, indexed, random_events
 
 
 def fold(held, batch, requests_max):

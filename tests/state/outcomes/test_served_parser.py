@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import served_body
-from tests.support.ids import KEY, hash_of
 
 from midstream.core.kinds import Kind
 from midstream.events.kernel import frozen_columns
 from midstream.events.schema import Event, build
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 from midstream.state.outcomes.served_parser import COUNT, IDS, PLACEMENT, PLAN, SPANS, TIER, find_slates, hash_ids
+from tests.support.events import served_body
+from tests.support.ids import KEY, hash_of
 
 TEXT = st.text(max_size=40)
 VALUE = st.recursive(

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.core.durations import Duration
 from midstream.state.fold import part
@@ -21,6 +19,8 @@ from midstream.state.sessions.sessions import Sessions
 from midstream.state.settings import FoldSettings, StateLimits
 from midstream.state.structures.decay import TABLE
 from midstream.state.structures.exact_math import fading as of_engine
+from tests.support.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
+from tests.support.frozen_shop import SMALL, StillShop
 
 if TYPE_CHECKING:
     from midstream.core.types import IndexedBatch

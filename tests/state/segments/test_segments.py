@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.support.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
-from tests.support.frozen_shop import SMALL, StillShop
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
@@ -21,6 +19,8 @@ from midstream.state.attributes.documents import Documents
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.decay import TABLE
+from tests.support.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
+from tests.support.frozen_shop import SMALL, StillShop
 
 BY_USER = tiny_settings()
 BY_CONTEXT = replace(BY_USER, segment="context.page")

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
-from tests.support.ids import hash_of
 
 from midstream.core.kinds import Kind
 from midstream.events.schema import Event, build
 from midstream.state.fold import part
 from midstream.state.sessions.sessions import Sessions
 from midstream.state.settings import FoldSettings, StateLimits
+from tests.support.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
+from tests.support.ids import hash_of
 
 GAP_MS = 30 * 60_000
 IDS = ("", "a", "b", "c", "d", "é", "a-longer-identifier-of-more-than-32-bytes")

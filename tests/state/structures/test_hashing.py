@@ -5,12 +5,12 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.collisions import ID_BYTES, twin_of, twins
-from tests.support.ids import KEY
 
 from midstream.events.siphash import sip_begin, sip_text, sip_word
 from midstream.state.structures.hashing import NO_KEY, combine, hash_id, hashes_of, id_hash, id_key_of, mix, xxh64
 from midstream.state.structures.kernel import kernel
+from tests.support.collisions import ID_BYTES, twin_of, twins
+from tests.support.ids import KEY
 
 HASHES = st.integers(0, 2**64 - 1)
 KEYS = st.binary(min_size=16, max_size=16)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.events import Stream, cuts, event_batches, indexed, random_events
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
@@ -19,6 +18,7 @@ from midstream.state.settings import EventType, FoldSettings, StateLimits
 from midstream.state.structures.decay import TABLE
 from midstream.state.users.affinities import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS
 from midstream.state.users.users import ACTIONS_MAX, SEEN_COUNT_MAX, Users, row_dtype
+from tests.support.events import Stream, cuts, event_batches, indexed, random_events
 
 DAY_MS = 86_400_000
 ITEMS_MAX = 2_000

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.support.patience import PATIENCE_S
-from tests.support.worker_orders import order_type
 
 from midstream.app.opening import config_of, open_running
 from midstream.core.types import LogPosition
@@ -17,6 +15,8 @@ from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.instance import Instance
 from midstream.engine.types import RebuildView
 from midstream.state.fold import Fold
+from tests.support.patience import PATIENCE_S
+from tests.support.worker_orders import order_type
 
 SMALL_LIMITS = """
 [limits]

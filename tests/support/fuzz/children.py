@@ -5,11 +5,11 @@ from importlib import import_module
 from typing import Any
 
 import msgspec
-from tests.support.dice import Dice
-from tests.support.worker_orders import order_type
 
 from midstream.core.errors import MidstreamError
 from midstream.engine.child_process import Ended, Notify, Pace, nobody
+from tests.support.dice import Dice
+from tests.support.worker_orders import order_type
 
 DELAY_S_MAX = 1.0
 """However long a child of the real engine takes: here time enough for everything else to happen meanwhile."""

@@ -5,6 +5,11 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
+from midstream.core.errors import AppendFailed, MidstreamError, NotFound, Overloaded, RequestInvalid, TooLarge
+from midstream.core.types import LogPosition
+from midstream.engine.tokens import parse_position
+from midstream.serving.events.ingest import EventsAnswer, Result
+from midstream.serving.http.problems import CommitTooSlow
 from tests.support.dice import Dice
 from tests.support.fuzz.conditions import STRICT_FILTER
 from tests.support.fuzz.ledger import Broken, ServedSlate
@@ -12,12 +17,6 @@ from tests.support.fuzz.process import Process
 from tests.support.fuzz.streams import BrokenOff, StreamBody, Streamed
 from tests.support.fuzz.traffic import Traffic, TrafficBatch
 from tests.support.fuzz.world import FuzzWorld, Unreachable
-
-from midstream.core.errors import AppendFailed, MidstreamError, NotFound, Overloaded, RequestInvalid, TooLarge
-from midstream.core.types import LogPosition
-from midstream.engine.tokens import parse_position
-from midstream.serving.events.ingest import EventsAnswer, Result
-from midstream.serving.http.problems import CommitTooSlow
 
 FILTERS = ("item.price < 30", 'item.category == "hats"', "item.fresh", STRICT_FILTER)
 DOUBTFUL_MAX = 20

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from midstream.events.disk import Bytes, RealDisk
 from tests.support.dice import Dice
 from tests.support.disks import ForgetfulDisk
 from tests.support.fuzz.weather import Spell, Weather
-
-from midstream.events.disk import Bytes, RealDisk
 
 
 class PowerOut(BaseException):

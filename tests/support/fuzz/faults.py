@@ -4,17 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+from midstream.core.errors import AppendFailed, ErasureRunning, Overloaded, RebuildRunning
+from midstream.engine.erasure.eraser import LOOK_S
+from midstream.engine.snapshots import snapshots
+from midstream.state.ids.erased_users import REFUSED_MS
 from tests.support.dice import Dice
 from tests.support.fuzz.ledger import Broken
 from tests.support.fuzz.process import Process
 from tests.support.fuzz.traffic import USERS
 from tests.support.fuzz.weather import Spell
 from tests.support.fuzz.world import FuzzWorld, Unreachable
-
-from midstream.core.errors import AppendFailed, ErasureRunning, Overloaded, RebuildRunning
-from midstream.engine.erasure.eraser import LOOK_S
-from midstream.engine.snapshots import snapshots
-from midstream.state.ids.erased_users import REFUSED_MS
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS

@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from midstream.state.outcomes.outcomes import Outcomes
 from tests.support.fuzz.ledger import Broken
 from tests.support.join import JoinedSlate, ReferenceJoin, slates_as_told
-
-from midstream.state.outcomes.outcomes import Outcomes
 
 
 def check_join(outcomes: Outcomes, model: ReferenceJoin, position: int) -> None:

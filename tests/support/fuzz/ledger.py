@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.support.fuzz.traffic import Face, TrafficBatch, rows_of
-
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.events.dead_letters.dead_letters import DeadLetter
@@ -15,6 +13,7 @@ from midstream.ranking.plan import Plan
 from midstream.serving.events.ingest import EventsAnswer
 from midstream.state.ids.compacted_items import Dropped
 from midstream.state.settings import FoldSettings
+from tests.support.fuzz.traffic import Face, TrafficBatch, rows_of
 
 
 class Broken(MidstreamError):

@@ -7,9 +7,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.fuzz.ledger import Broken, Forgotten
-
 from midstream.engine.erasure.log_rewrite import Receipt
+from tests.support.fuzz.ledger import Broken, Forgotten
 
 
 class LetterLine(NamedTuple):

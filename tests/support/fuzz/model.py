@@ -10,14 +10,13 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from tests.support.join import ReferenceJoin
-
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event
 from midstream.state.ids.compacted_items import Dropped
 from midstream.state.ids.erased_users import blanked_hashes
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.hashing import id_hash
+from tests.support.join import ReferenceJoin
 
 AHEAD_MS = 300_000
 """An event time further ahead of log time is set to log time."""

@@ -11,15 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from tests.support.dice import Dice
-from tests.support.fuzz.conditions import IDS_FEW, KEEP
-from tests.support.fuzz.disk import Machine, PowerOut, SimulatedDisk
-from tests.support.fuzz.ledger import Broken, Forgotten, Ledger
-from tests.support.fuzz.letters import last_number
-from tests.support.fuzz.streams import StreamBody, Streamed, stream
-from tests.support.fuzz.weather import Spell, WallClock
-from tests.support.fuzz.writer import SimulatedWriter
-from tests.support.virtual_loop import VirtualLoop
 
 from midstream.app.config.schema import UsersSection
 from midstream.app.letter_erasure import forget_in_pieces
@@ -39,6 +30,15 @@ from midstream.serving.events.dead_letter_retry import Retried, retry
 from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.recommendations import Recommendations, recording
+from tests.support.dice import Dice
+from tests.support.fuzz.conditions import IDS_FEW, KEEP
+from tests.support.fuzz.disk import Machine, PowerOut, SimulatedDisk
+from tests.support.fuzz.ledger import Broken, Forgotten, Ledger
+from tests.support.fuzz.letters import last_number
+from tests.support.fuzz.streams import StreamBody, Streamed, stream
+from tests.support.fuzz.weather import Spell, WallClock
+from tests.support.fuzz.writer import SimulatedWriter
+from tests.support.virtual_loop import VirtualLoop
 
 T = TypeVar("T")
 Tasks = dict["asyncio.Task[Any]", None]

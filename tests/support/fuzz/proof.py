@@ -10,15 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from tests.support.dice import Dice
-from tests.support.fuzz.conditions import STRICT_FILTER
-from tests.support.fuzz.joined import check_forgotten, check_join
-from tests.support.fuzz.ledger import Broken, Ledger, Mark, ServedSlate
-from tests.support.fuzz.letters import check_letters
-from tests.support.fuzz.model import ExpectedState, SeenIds, Sold
-from tests.support.fuzz.traffic import USERS, face_of
-from tests.support.fuzz.world import FuzzWorld
-
 from midstream.app.point_in_time.parity import compare
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
@@ -34,6 +25,14 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.record.served import ServedRecord, decode_served, encode_served
 from midstream.ranking.rules.traces import pack_traces
 from midstream.state.fold import Fold
+from tests.support.dice import Dice
+from tests.support.fuzz.conditions import STRICT_FILTER
+from tests.support.fuzz.joined import check_forgotten, check_join
+from tests.support.fuzz.ledger import Broken, Ledger, Mark, ServedSlate
+from tests.support.fuzz.letters import check_letters
+from tests.support.fuzz.model import ExpectedState, SeenIds, Sold
+from tests.support.fuzz.traffic import USERS, face_of
+from tests.support.fuzz.world import FuzzWorld
 
 CUT_MAX = 40
 """Events in the largest batch of the second reading."""

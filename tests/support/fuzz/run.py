@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import cast
 from unittest import mock
 
+from midstream.core.errors import MidstreamError
+from midstream.engine import child_process
 from tests.support.dice import Dice
 from tests.support.fuzz.children import Children
 from tests.support.fuzz.client_actions import ACTS, Client, is_well
@@ -18,9 +20,6 @@ from tests.support.fuzz.faults import TURNS, Operator
 from tests.support.fuzz.proof import prove
 from tests.support.fuzz.world import FuzzWorld
 from tests.support.virtual_loop import Stuck, VirtualLoop, only_virtual
-
-from midstream.core.errors import MidstreamError
-from midstream.engine import child_process
 
 STEPS = 100
 """Actions of clients in a run: about 400 events and 60 answers, 0.2 s."""

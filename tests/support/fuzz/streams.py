@@ -7,7 +7,6 @@ from functools import partial
 from typing import NamedTuple
 
 import msgspec
-from tests.support.fuzz.ledger import Broken
 
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
@@ -16,6 +15,7 @@ from midstream.events.pieces import Piece, line_pieces
 from midstream.serving.admin.catalogue import CatalogueSubject, as_lines
 from midstream.serving.events.bulk import IN_FLIGHT_MAX
 from midstream.serving.events.ingest import Ingest, RecordedBatch, Result, counts_of
+from tests.support.fuzz.ledger import Broken
 
 
 class BrokenOff(MidstreamError):

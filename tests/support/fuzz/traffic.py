@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from tests.support.dice import Dice
-
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event
 from midstream.serving.admin.catalogue import ITEM, USER, CatalogueSubject
+from tests.support.dice import Dice
 
 Face: TypeAlias = tuple[str, str, str, str]
 """What can be seen of a row from outside: type (with the operation), user, item, session."""

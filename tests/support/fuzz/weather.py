@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from enum import Enum
 
-from tests.support.dice import Dice
-
 from midstream.core.types import TimestampMs
+from tests.support.dice import Dice
 
 START_MS = 1_750_000_000_000
 """Wall clock at virtual second 0: June 2025."""

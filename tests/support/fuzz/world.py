@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import xxhash
+
+from midstream.app.opening import CONFIG_NAME, DATA_NAME
+from midstream.core.errors import AppendFailed, MidstreamError
+from midstream.engine.folder import DataFolder
+from midstream.events.disk import Disk
+from midstream.events.segments.segments import SegmentLog
 from tests.support.dice import Dice
 from tests.support.fuzz.conditions import Conditions
 from tests.support.fuzz.declared import TABLE, TABLE_NAME
@@ -16,12 +22,6 @@ from tests.support.fuzz.ledger import Broken, Ledger, Mark
 from tests.support.fuzz.process import Ground, Process, owned
 from tests.support.fuzz.weather import WallClock, Weather
 from tests.support.virtual_loop import VirtualLoop
-
-from midstream.app.opening import CONFIG_NAME, DATA_NAME
-from midstream.core.errors import AppendFailed, MidstreamError
-from midstream.engine.folder import DataFolder
-from midstream.events.disk import Disk
-from midstream.events.segments.segments import SegmentLog
 
 T = TypeVar("T")
 HEALTHY_S_MAX = 60.0
