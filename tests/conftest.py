@@ -26,6 +26,7 @@ from midstream.app.opening import Outside
 from midstream.engine.answer.answering import Answering
 from midstream.engine.types import Ask
 from tests.support.patience import PATIENCE_S
+from tests.support.selection import is_left_out
 
 # No deadline for one example: the first call of a kernel compiles it. pytest's timeout bounds the whole test.
 settings.register_profile("dev", max_examples=50, deadline=None)
@@ -138,10 +139,6 @@ def pytest_fixture_setup(
 
 HEAVY = ("slow", "crash", "quality", "long")
 """Markers of tests that take more than some seconds: files with one of them are begun first."""
-LONG = "long"
-"""Marker of long proofs: many seeds, many kills, whole data sets."""
-INTEGRATION = "integration"
-"""Marker of tests that need programs of others."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -149,13 +146,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="Run long proofs too: many seeds, many kills, whole data sets."
     )
-
-
-def is_left_out(item: pytest.Item, markers: str, *, is_long: bool) -> bool:
-    """Return whether a test runs only when asked for, and nobody asks: by ``-m``, by ``--long``, or by its own name."""
-    if item.get_closest_marker(INTEGRATION):
-        return INTEGRATION not in markers
-    return item.get_closest_marker(LONG) is not None and not is_long and LONG not in markers
 
 
 @pytest.hookimpl(trylast=True)

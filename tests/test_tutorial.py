@@ -127,6 +127,7 @@ def said_by(to_run: Iterable[Block], folder: Path, port: str) -> list[list[str]]
     return [part.splitlines() for part in done.stdout.replace(port, PORT).split(f"{_NEXT}\n")]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tutorial sends with curl")
 def test_tutorial_runs_and_prints_what_it_shows(tmp_path):

@@ -18,7 +18,7 @@ from tests.crash.servers import serving
 from tests.crash.test_lost_log import send
 from tests.support.patience import wait_until
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.long]
 
 
 def midstream(*words: str) -> None:

@@ -21,7 +21,7 @@ from midstream.events.schema import Event, build
 from tests.support.fakes.rebuilds import write_config
 from tests.support.patience import PATIENCE_S, wait_until
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.long]
 START_MS = 1_750_000_000_000
 PARTS = FOLD_AT_START_EVENTS // 10_000 + 1
 

@@ -23,7 +23,7 @@ from midstream.events.segments.frames import REQUEST_BYTES
 from tests.crash.servers import serving
 from tests.support.patience import PATIENCE_S
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.long]
 KILLS = 3
 CLIENTS = 2
 JSON = {"content-type": "application/json"}

@@ -50,6 +50,7 @@ def make_segment():
         start += frame.length
 
 
+@pytest.mark.long
 def test_every_flipped_bit_is_found_by_a_scan():
     """Each of the 131,072 bits of a segment of 16 KiB, flipped: damage is found where it is, and only what hits the
     last commit is taken for a torn tail; no scan is content.

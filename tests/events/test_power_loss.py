@@ -164,6 +164,7 @@ def check_every_state(client, tear, since=0):
     return count
 
 
+@pytest.mark.long
 def test_power_loss_in_every_small_workload():
     """All workloads of up to three operations, a power loss after every call, in at least 10,000 states: every
     acknowledged event is there exactly once, an unacknowledged one wholly or not at all, and the log goes on.

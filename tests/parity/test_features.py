@@ -171,6 +171,7 @@ def whole():
     return batch, asked, answers(batch, asked, 1_000)
 
 
+@pytest.mark.long
 def test_columns_say_something(whole):
     """Each has numbers, most have more than one, and few are all NaN."""
     _, _, found = whole

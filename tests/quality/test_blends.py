@@ -20,7 +20,7 @@ from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
 
-pytestmark = pytest.mark.quality
+pytestmark = [pytest.mark.quality, pytest.mark.long]
 
 SETTINGS = Path(__file__).parent / "settings"
 NAMES = ("eshop-clothing-2008", "online-retail", "rsc15-100k", "serenade-toy")

@@ -21,7 +21,7 @@ from midstream.models.items.item_blend import blend_of
 from midstream.models.kinds import item_kind
 from midstream.models.model import QUIET
 
-pytestmark = [pytest.mark.quality, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.quality, pytest.mark.long, pytest.mark.timeout(900)]
 
 SETTINGS = Path(__file__).parent / "settings"
 PARTS = ("graph_filter", "als", "ease")

@@ -22,7 +22,7 @@ from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 
-pytestmark = pytest.mark.quality
+pytestmark = [pytest.mark.quality, pytest.mark.long]
 
 SETTINGS = Path(__file__).parent / "settings"
 FEWER = Resampling(resamples=500)

@@ -75,7 +75,9 @@ def verdict_of(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(1, 121, GROUP))
+@pytest.mark.parametrize(
+    "first", [1, *(pytest.param(first, marks=pytest.mark.long) for first in range(21, 121, GROUP))]
+)
 def test_every_promise_is_kept(first):
     """Acknowledged is durable and applied once, state follows from the log, answers from state, bounds hold."""
     for seed in range(first, first + GROUP):
@@ -133,6 +135,7 @@ def test_nothing_real_in_a_simulated_run():
     loop.close()
 
 
+@pytest.mark.long
 def test_everything_is_met():
     """Every action and every fault happens in the first runs, so that what they prove is not about calm weather."""
     met: Counter[str] = Counter()

@@ -46,6 +46,7 @@ def test_policies_meet_the_same_people():
     assert all(np.array_equal(each.person, seasons[0].person) for each in seasons)
 
 
+@pytest.mark.long
 def test_equal_seeds_give_equal_seasons_of_the_engine():
     """The engine in process is part of the world: run again, every click is the same."""
     trials = Trials(SEEDS[:2], SMALL)
@@ -76,6 +77,7 @@ def peeking(options: SeasonOptions) -> Policy:
     return Policy("peeking", fill, learn)
 
 
+@pytest.mark.long
 def test_a_world_without_signal_shows_no_lift():
     """Where nothing fits anybody better than anything else, neither the engine nor the oracle beats random."""
     figures = asyncio.run(run_trials(Trials((1, 2, 3, 4), BLIND), Config()))

@@ -16,6 +16,7 @@ ROOT = FLOOD.parents[2]
 MARGIN = 1.05
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ten_million_users_and_a_million_made_up_items_stay_within_the_sizes() -> None:
     """At default maxima: resident memory <= printed sizes + 5 %, every user beyond 1 M evicted, no catalogue item lost.

@@ -208,6 +208,7 @@ def test_duplicates_touch_nothing_but_their_count(settings):
         assert second.counts()["duplicate"] == len(twice) - len(once)
 
 
+@pytest.mark.long
 def test_counters_are_those_of_the_distinct_events():
     """A dictionary over the distinct events of the log agrees with every counter of every user since a delete."""
     settings, log = roomy_settings(), random_events(COUNT, SEED)

@@ -152,6 +152,7 @@ def check_sessions(fold, reference):
             assert fold.session_index.item_session_count(index) == sum(item in each for each in held.values())
 
 
+@pytest.mark.long
 @given(logs(), st.data())
 def test_merges_and_erasures_are_those_of_dictionaries_however_the_log_is_cut(events, data):
     """Users, sessions, the session index and item counts; restored at each cut; one batch gives the same bytes."""

@@ -98,6 +98,7 @@ def test_a_snapshot_of_another_configuration_is_not_promised(tmp_path):
         assert f"the next start begins with {promised}" in (tmp_path / "server.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_season_through_a_server(tmp_path, capsys):
     """``simulate --url`` plays the same world on a running server, which beats random there too."""
     with running_server(tmp_path, lambda _: None) as url, pytest.raises(SystemExit) as left:

@@ -157,6 +157,7 @@ def test_a_file_without_sessions_is_told(tmp_path):
     assert demo_data.find_data(file, mapped, 10).sessions[0].clicks == ("2",)
 
 
+@pytest.mark.long
 def test_demo_runs_without_data(monkeypatch, capsys):
     """Where no data is found the simulator takes its place, says so, and all of the demo runs."""
     monkeypatch.setattr(demo_data, "find_eshop", lambda: None)

@@ -1,0 +1,32 @@
+"""Long proofs and tests of other programs run when they are asked for, and all others always."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support.selection import INTEGRATION, LONG, is_left_out
+
+
+def marked(*names: str) -> Any:
+    """Return what stands for a test with these markers."""
+    return SimpleNamespace(get_closest_marker=lambda name: name if name in names else None)
+
+
+@pytest.mark.parametrize(
+    "names, markers, is_long, left_out",
+    [
+        ((), "", False, False),
+        (("slow",), "", False, False),
+        ((LONG,), "", False, True),
+        ((LONG,), "", True, False),
+        ((LONG,), "long and crash", False, False),
+        ((LONG,), "not slow", False, True),
+        ((INTEGRATION,), "", True, True),
+        ((INTEGRATION,), "integration", False, False),
+        ((INTEGRATION, LONG), "integration", False, False),
+    ],
+)
+def test_what_is_asked_for_runs(names: tuple[str, ...], markers: str, is_long: bool, left_out: bool) -> None:
+    """By ``--long``, by a marker, or by its own name."""
+    assert is_left_out(marked(*names), markers, is_long=is_long) == left_out
