@@ -418,7 +418,9 @@ async def end_the_fold(day: Day) -> None:
     """Folding ends for good: a start is needed."""
     with (
         mock.patch(
-            "midstream.engine.ingest.fold_scheduler.Folding._turn", side_effect=ValueError(f"{MARK}-user"), create=True
+            "midstream.engine.ingest.fold_scheduler.FoldScheduler._turn",
+            side_effect=ValueError(f"{MARK}-user"),
+            create=True,
         ),
         mock.patch("midstream.state.fold.Fold.apply", side_effect=ValueError(f"{MARK}-user")),
         suppress(Exception),
