@@ -14,7 +14,7 @@ SLOW = {("serve",), ("train",), ("models", "promote")}
 """Not run here: a server, a fit in a process of its own, and what needs a version that was fitted."""
 SAID = {
     "exclude-bought": ["removed by acted"],
-    "out-of-stock": ["2 recorded", "removed by filter: if_nan(item.stock, 1) > 0"],
+    "out-of-stock": ["2 recorded", "removed by filter (if_nan(item.stock, 1) > 0)"],
     "from-gorse": ["2 recorded", "1 recorded"],
     "erase-a-user": ["u1"],
     "why-not-shown": ["place 19 of 38 by the score"],

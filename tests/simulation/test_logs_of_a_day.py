@@ -420,7 +420,6 @@ async def end_the_fold(day: Day) -> None:
         mock.patch(
             "midstream.engine.ingest.fold_scheduler.FoldScheduler._turn",
             side_effect=ValueError(f"{MARK}-user"),
-            create=True,
         ),
         mock.patch("midstream.state.fold.Fold.apply", side_effect=ValueError(f"{MARK}-user")),
         suppress(Exception),
