@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -426,14 +427,17 @@ def places(text: str) -> list[int]:
     return [number for number, line in enumerate(text.splitlines(), 1) if PLACE.search(line)]
 
 
+@cache
+def sources():
+    """All modules of ``src/midstream``, parsed once for all rules."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return [parse(path.relative_to(PACKAGE).as_posix(), path.read_text("utf-8")) for path in paths]
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_sources_keep_rule(rule: Rule):
     """All of ``src/midstream`` keeps each rule."""
-    found = [
-        finding
-        for path in sorted(PACKAGE.rglob("*.py"))
-        for finding in findings(rule, parse(path.relative_to(PACKAGE).as_posix(), path.read_text("utf-8")))
-    ]
+    found = [finding for module in sources() for finding in findings(rule, module)]
     assert not found, "\n".join([f"{rule.__doc__}", *found])
 
 
