@@ -10,8 +10,8 @@ from midstream.events.disk import Disk, RealDisk
 from midstream.events.segments.segments import SegmentLog
 
 _WAITS_S = (0.1,) * 300
-"""A child rests after each row group, 50 ms on a slow machine, and after each segment, 1 s. With the tenth of a core that
-it has beside others that is 10 s, and three times as long where many others want the machine."""
+"""A child rests after each row group, 50 ms on a slow machine, and after each segment, 1 s. With the tenth of a core
+that it has beside others that is 10 s, and three times as long where many others want the machine."""
 
 
 def open_log(data: DataFolder, new_id: bytes, segment_bytes: int, disk: Disk | None = None) -> SegmentLog:
