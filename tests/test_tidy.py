@@ -586,11 +586,16 @@ QUESTION_WORDS = {"Are", "How", "Is", "What", "When", "Where", "Whether", "Which
 """A noun phrase that names the pattern stands in their place."""
 
 
+def _first_word(doc: str) -> str:
+    """Its letters alone: a comma or a hyphen behind a question word leaves it one."""
+    return re.split(r"\W", doc, maxsplit=1)[0]
+
+
 def riddles(package: Path) -> list[str]:
     """Modules whose docstring begins with a question instead of the name of what stands there."""
     docs = {path: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in package.rglob("*.py")}
     return sorted(
-        path.relative_to(package).as_posix() for path, doc in docs.items() if doc.split(" ")[0] in QUESTION_WORDS
+        path.relative_to(package).as_posix() for path, doc in docs.items() if _first_word(doc) in QUESTION_WORDS
     )
 
 
@@ -598,5 +603,6 @@ def test_a_module_says_first_what_it_is(tmp_path: Path):
     """The first words of its docstring are a noun phrase."""
     assert riddles(PACKAGE) == []
     (tmp_path / "turns.py").write_text('"""Which events are folded when."""\n')
+    (tmp_path / "inline.py").write_text('"""Why, with the answer."""\n')
     (tmp_path / "fold_scheduler.py").write_text('"""Scheduler of folds."""\n')
-    assert riddles(tmp_path) == ["turns.py"]
+    assert riddles(tmp_path) == ["inline.py", "turns.py"]

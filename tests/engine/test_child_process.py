@@ -22,6 +22,7 @@ from midstream.engine.erasure import worker as rewrite_child
 from midstream.engine.history import worker as seal_child
 from midstream.engine.snapshots import worker as snapshot_child
 from tests.support.patience import PATIENCE_S
+from tests.support.worker_orders import order_type
 
 
 class Time:
@@ -151,21 +152,14 @@ def test_a_child_has_little_of_a_core_that_others_want_and_never_nothing(nicenes
 
 
 @pytest.mark.parametrize("hurried", [False, True])
-@pytest.mark.parametrize(
-    "part, order_type",
-    [
-        (rewrite_child, rewrite_child.RewriteOrder),
-        (seal_child, seal_child.SealOrder),
-        (snapshot_child, snapshot_child.SnapshotOrder),
-    ],
-)
+@pytest.mark.parametrize("part", [rewrite_child, seal_child, snapshot_child])
 def test_a_child_that_somebody_waits_for_keeps_the_rank_of_its_server(
-    monkeypatch: pytest.MonkeyPatch, part: ModuleType, order_type: type[msgspec.Struct], hurried: bool
+    monkeypatch: pytest.MonkeyPatch, part: ModuleType, hurried: bool
 ) -> None:
     """And rests for nobody; any other steps back before it does anything."""
     done: list[object] = []
     empty = {int: 0, str: ""}
-    needed = {each.name: empty[each.type] for each in msgspec.structs.fields(order_type) if each.required}
+    needed = {each.name: empty[each.type] for each in msgspec.structs.fields(order_type(part)) if each.required}
     order = msgspec.json.encode({**needed, "hurried": hurried})
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(order)))
     monkeypatch.setattr(child_process, "tell_bugs", lambda: None)

@@ -1,4 +1,4 @@
-"""Why, with the answer: an explanation for whoever debugs, and reasons for people, from the state that answered."""
+"""Inline explanation: what led to an answer, and reasons for people, from the state that answered."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Why-not explanation: the first thing that kept an item out of a slate, and everything else that would have.
+"""Explanation of an absent item (why-not): what first kept it out of a slate, and everything else that would have.
 
 Sources and filters are asked again, about that one item, on the state that answered. So an item that no source
 proposed is told which filters would have removed it too, and one that was removed who had proposed it.
