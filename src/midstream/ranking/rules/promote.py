@@ -22,8 +22,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.field_bounds import Length
 from midstream.core.types import Mask
-from midstream.ranking.rules.in_force import Stated
+from midstream.ranking.rules.in_force import Ids, Stated
 
 _ROUNDING = 1e-9
 """0.1 · 30 is 3, whatever its last bit."""
@@ -34,7 +35,7 @@ class Promote(Stated, frozen=True, kw_only=True, tag="promote"):
 
     where: str | None = None
     """Condition: which items."""
-    items: tuple[str, ...] = ()
+    items: Annotated[Ids, Length(0, 1_000)] = ()
     """Or their ids, 1,000 at most."""
     min: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     """At least this share of the positions, where there are such items."""
@@ -82,7 +83,7 @@ class Shares:
         self.pinned(pins)
 
     def pinned(self, pins: Mapping[int, int]) -> None:
-        """Count the pins from where they stand now, before the first place or after one of them moved up."""
+        """Length the pins from where they stand now, before the first place or after one of them moved up."""
         size, promotions = self._size, self.promotions
         pinned = np.zeros((len(promotions), size + 1), dtype=np.int64)
         taken = np.zeros(size + 1, dtype=np.int64)
@@ -141,7 +142,7 @@ class Shares:
         return needed
 
     def take(self, at: int) -> None:
-        """Count a candidate that is no pin."""
+        """Length a candidate that is no pin."""
         for number, is_member in enumerate(self.member[:, at].tolist()):
             self._have[number] += is_member
 
