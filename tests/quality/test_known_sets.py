@@ -1,0 +1,37 @@
+"""Known sets by name, under their own protocols."""
+
+import gzip
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.quality.known_sets import item_set, with_validation
+from midstream.app.evaluation.item_models import JudgingOptions, judge_models
+from midstream.core.errors import Invalid
+
+
+def quiet(_text):
+    """Nobody watches."""
+
+
+def test_the_validation_item_is_learned_where_that_is_asked_for(tmp_path, monkeypatch):
+    """Settings stay those of the same questions; a protocol that learns it anyway has no such switch."""
+    folder = tmp_path / "amazon-beauty"
+    folder.mkdir()
+    random = np.random.default_rng(1)
+    lines = [" ".join([str(user), *map(str, random.permutation(9)[:6] + 1)]) for user in range(40)]
+    (folder / "Beauty.txt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    sets = json.dumps({str(item + 1): [item % 3] for item in range(9)})
+    (folder / "Beauty_item2attributes.json.gz").write_bytes(gzip.compress(sets.encode()))
+    monkeypatch.setenv("MIDSTREAM_DATA", str(tmp_path))
+    options = JudgingOptions(k=3, folder=tmp_path, search_seconds=5.0, trials_max=2)
+    (without,) = judge_models(item_set("amazon-beauty"), "popular", options, quiet).reports
+    told, tested = replace(options, search_seconds=0.0), with_validation("amazon-beauty")
+    (learned,) = judge_models(item_set("amazon-beauty"), "popular", told, quiet, tested).reports
+    assert (without.validation_learned, learned.validation_learned) == (False, True)
+    assert (without.learned, learned.learned) == (160, 200)
+    assert without.questions == learned.questions == 40
+    with pytest.raises(Invalid, match=r"(?s)--learn-validation.*is not under leave-one-out"):
+        with_validation("gowalla-lightgcn")
