@@ -272,7 +272,7 @@ def asked(folder: Path, named, models, questions) -> dict[str, np.ndarray]:
         query = Query("", "shown", each["user_id"], each["session_id"], 100, now_ms, each["position"])
         moment = fold.moment(query, loaded)
         candidates = merge(propose(plan, moment, lambda: math.inf, failures), fold.vocabulary.item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, failures, plan.bounded).kept)
+        candidates = take(candidates, sift(plan.filters, moment, candidates, failures).kept)
         candidates, _ = cut(plan, candidates)
         frame = read(plan.features, moment, candidates, failures, plan.declared)
         if failures or not len(candidates):

@@ -150,7 +150,7 @@ class _Gathering:
         plan = self.plan
         proposals = propose(plan, moment, lambda: math.inf, self.failures)
         candidates = merge(proposals, moment.table(Vocabulary).item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, self.failures, plan.bounded).kept)
+        candidates = take(candidates, sift(plan.filters, moment, candidates, self.failures).kept)
         candidates, _ = cut(plan, candidates)
         frame = read(plan.features, moment, candidates, self.failures, plan.declared)
         if self.failures:
