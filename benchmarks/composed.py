@@ -134,7 +134,7 @@ def rows_of(root: Path, fold: Fold, world: World) -> tuple[Examples, list[int]]:
         query = Query("", "default", ask["user_id"], None, 20, fold.log_time_ms, number, items=tuple(ask["items"]))
         moment = fold.moment(query, Models({}))
         candidates = merge(propose(plan, moment, lambda: float("inf"), []), fold.vocabulary.item_count)
-        candidates, _ = cut(plan, take(candidates, sift(plan.filters, moment, candidates, [], plan.bounded).kept))
+        candidates, _ = cut(plan, take(candidates, sift(plan.filters, moment, candidates, []).kept))
         counts.append(len(candidates))
         frame = read(plan.features, moment, candidates, [], plan.declared)
         names, values = frame.names[-40:], np.ascontiguousarray(frame.values[:, -40:])

@@ -28,6 +28,8 @@ import numpy as np
 from simulated_reranking import CONFIG as SIMULATED
 from simulated_reranking import acts_of
 
+from benchmarks.quality.data_folder import data_folder
+from benchmarks.quality.shops import SHOPS, ShopData
 from midstream.app.config.reader import parse_config
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import Outside, config_of, open_running
@@ -40,8 +42,6 @@ from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask
-from midstream.evaluation.data.datasets import data_folder
-from midstream.evaluation.data.shops import SHOPS, ShopData
 from midstream.evaluation.metrics.metrics import discounted_gain, hit
 from midstream.evaluation.metrics.statistics import Resampling, difference, estimate
 from midstream.evaluation.replay import rows_asked
@@ -272,7 +272,7 @@ def asked(folder: Path, named, models, questions) -> dict[str, np.ndarray]:
         query = Query("", "shown", each["user_id"], each["session_id"], 100, now_ms, each["position"])
         moment = fold.moment(query, loaded)
         candidates = merge(propose(plan, moment, lambda: math.inf, failures), fold.vocabulary.item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, failures, plan.bounded).kept)
+        candidates = take(candidates, sift(plan.filters, moment, candidates, failures).kept)
         candidates, _ = cut(plan, candidates)
         frame = read(plan.features, moment, candidates, failures, plan.declared)
         if failures or not len(candidates):

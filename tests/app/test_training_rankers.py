@@ -248,7 +248,7 @@ def test_rows_of_a_replay_have_what_the_sources_say(place: Path) -> None:
         query = Query("", "home", event.user_id, None, 500, TimestampMs(event.log_time_ms), group.log_position)
         moment = cursor.fold.moment(query, Models({}))
         candidates = merge(propose(plan, moment, lambda: math.inf, []), cursor.fold.vocabulary.item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, [], plan.bounded).kept)
+        candidates = take(candidates, sift(plan.filters, moment, candidates, []).kept)
         frame = read(plan.features, moment, candidates, [], plan.declared)
         assert frame.names[: len(names)] == names
         assert group.said.tobytes() == np.ascontiguousarray(frame.values[:, : len(names)]).tobytes()

@@ -5,6 +5,7 @@
 """
 
 from dataclasses import dataclass
+from json import dumps
 from typing import Annotated, Any, TypeAlias, get_args
 
 from midstream.core.durations import Duration, parse_duration_ms

@@ -1,6 +1,6 @@
 """Filters over candidates: for each candidate the first filter that says no."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Filter
+from midstream.core.traits import traits_of
 from midstream.core.types import Candidates, Failure, Mask, Moment
 from midstream.ranking.boundary import boundary
 from midstream.ranking.frame import lent_candidates, of_array
@@ -41,20 +42,19 @@ def sift(
     moment: Moment,
     candidates: Candidates,
     failures: list[Failure],
-    bounded: Container[str],
 ) -> Verdicts:
     """Ask every filter about every candidate; the first no counts.
 
     Each filter sees all candidates, so the answer for an item never depends on the filters before it, and the
-    columns are copied once, not once a filter. A filter that fails, or answers with another shape, keeps nothing.
+    columns are copied once, not once a filter. A filter that fails, or answers with another shape, keeps nothing. One
+    that is not bounded cannot write to the candidates: what it put there would have passed the filters before it as
+    another item.
 
     Args:
         filters: In the order in which they are named.
         moment: The state.
         candidates: The rows.
         failures: Gets what fails.
-        bounded: Names of those that are ours (``Plan.bounded``). Others cannot write to the candidates: what one put
-            there would have passed the filters before it as another item.
     """
     unwritable = None
     verdict = np.full(len(candidates), len(filters), dtype=np.intp)
@@ -63,7 +63,7 @@ def sift(
         keep: Mask | None = None
         with boundary(rule.name, failures):
             asked = candidates
-            if rule.name not in bounded:
+            if not traits_of(rule).bounded:
                 asked = unwritable = unwritable or lent_candidates(candidates)
             keep = _row_for_row(rule.keep(moment, asked), len(candidates))
         if keep is None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import RequestInvalid, ScoresUnavailable, ShapeMismatch
 from midstream.core.protocols import Selector
+from midstream.core.traits import traits_of
 from midstream.core.types import (
     Candidates,
     Failure,
@@ -166,7 +167,7 @@ def gather(
         retrieved = said_of(candidates)
         candidates = with_pins(pinned, candidates, retrieved)
         retrieved_count = len(candidates)
-    verdicts = sift(plan.filters, moment, candidates, failures, plan.bounded)
+    verdicts = sift(plan.filters, moment, candidates, failures)
     removed, verdict = dict(verdicts.removed()), None
     if query.given:
         retrieved[GIVEN] = retrieved_count
@@ -260,7 +261,7 @@ def propose(
             continue
         with boundary(source.name, failures):
             proposals[source.name] = checked(source.retrieve(moment), item_count)
-            if asked is not None and source.name in plan.shared:
+            if asked is not None and traits_of(source).pure:
                 asked.put(source, proposals[source.name])
     return proposals
 
@@ -274,7 +275,7 @@ def closed(
     plan: Plan, moment: Moment, candidates: Candidates, failures: list[Failure]
 ) -> tuple[Candidates, dict[str, int]]:
     """Return what the filters leave, nothing as one of them is closed, and how many each removed."""
-    verdicts = sift(plan.filters, moment, candidates, failures, plan.bounded)
+    verdicts = sift(plan.filters, moment, candidates, failures)
     return take(candidates, verdicts.kept), dict(verdicts.removed())
 
 
@@ -312,7 +313,7 @@ def fill(
     while start < len(proposal.item_index) and wanted > 0:
         more = proposal.item_index[start : start + step]
         block = extend(_NOTHING, plan.fill.name, more[~np.isin(more, asked)], looked_at)
-        verdicts = sift(plan.filters, moment, block, failures, plan.bounded)
+        verdicts = sift(plan.filters, moment, block, failures)
         rows = np.flatnonzero(verdicts.kept)[:wanted]
         wanted -= len(rows)
         # What lies behind the last item needed was not looked at.
@@ -347,7 +348,7 @@ async def climb(
     for scorer in plan.scorers:
         if isinstance(scorer, ModelScorer | Objectives) and not plan.models.by_name.keys() & scorer.model_names:
             continue
-        is_instant = scorer.name in plan.instant
+        is_instant = not traits_of(scorer).waits
         wait_s_max = remaining_s() - (0.0 if is_instant else share_s(plan))
         if scorer is not last and wait_s_max <= 0:
             failures.append(Failure(scorer.name, LATE))

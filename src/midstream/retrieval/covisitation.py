@@ -4,12 +4,13 @@ Reference: M. Deshpande, G. Karypis, "Item-Based Top-N Recommendation Algorithms
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
 from midstream.core.field_bounds import Name
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
 from midstream.state.pairs.covisitation import Pairs
@@ -27,6 +28,7 @@ class Covisitation(
     alone.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "covisitation"
     """Stands in answers, metrics and weights."""
     exclude_last_item: bool = False

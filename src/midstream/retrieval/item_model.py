@@ -10,7 +10,7 @@ its own, which stands in answers and metrics, and takes the models that ``SERVES
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import SourceUnavailable
 from midstream.core.field_bounds import Name
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.models.descriptions import description_of
 from midstream.models.histories import Histories
@@ -137,18 +138,21 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 class Als(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="als", kw_only=True):
     """Matrix factorization: the user's vector is solved for at request time."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "als"
 
 
 class Ease(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="ease", kw_only=True):
     """A linear autoencoder: each item of the history adds its row of item-to-item weights."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "ease"
 
 
 class Graph(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="graph", kw_only=True):
     """A filter on the graph of who acted on what."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "graph"
 
 
@@ -157,6 +161,7 @@ class Sequence(
 ):
     """A model of the order in which items follow each other."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "sequence"
 
 
@@ -167,6 +172,7 @@ class Content(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_fiel
     moment, so one of them is proposed as soon as its item event is folded.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "content"
 
     def retrieve(self, moment: Moment) -> Proposal:
@@ -208,12 +214,14 @@ class TwoTower(
 ):
     """Vectors of users and of items from two networks."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "two_tower"
 
 
 class Hybrid(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="hybrid", kw_only=True):
     """A blend of models: the weighted sum of what several of them say of the same history."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "hybrid"
 
 

@@ -1,7 +1,7 @@
 """Source of new catalogue items, which no other source can know because hardly anyone has seen them yet."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from midstream.core.durations import Duration
 from midstream.core.field_bounds import HalfLife, Name
 from midstream.core.kinds import IMPRESSION
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
 from midstream.state.items.items import Items
@@ -25,6 +26,7 @@ class RecentItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     are only unknown to the catalogue. Of the catalogue's items the newest ``new_items_max`` are remembered.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "recent_items"
     limit: Annotated[int, msgspec.Meta(ge=1)] = 50
     max_age: HalfLife = Duration("30d")

@@ -14,7 +14,7 @@ Purchase Recommendations", KDD 2018.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from midstream.core.durations import Duration
 from midstream.core.field_bounds import Between, HalfLife, Name
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import NOTHING, Evidence, Led
 from midstream.state.ids.vocabulary import Vocabulary
@@ -43,6 +44,7 @@ class RepeatItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     ``repeats = "any"``, or what the session has in view would be removed again.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "repeat"
     limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = 50
     actions: tuple[str, ...] = ("purchase",)

@@ -5,12 +5,13 @@ e-Commerce at Scale", SIGMOD 2022.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
 from midstream.core.field_bounds import Name
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
 from midstream.state.sessions.session_index import SessionIndex
@@ -28,6 +29,7 @@ class SessionKnn(
     alone.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "session_knn"
     """Stands in answers, metrics and weights."""
     exclude_last_item: bool = False

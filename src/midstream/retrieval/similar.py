@@ -6,12 +6,13 @@ and its attributes the rest. So a new item goes by attributes alone, and an old 
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
 from midstream.core.field_bounds import Name
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal, Score
 from midstream.retrieval.evidence import NOTHING, Evidence, Led
 from midstream.state.ids.vocabulary import Vocabulary
@@ -32,6 +33,7 @@ EVIDENCE_MIN = 0.001
 class Similar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="similar"):
     """Items like the one that is asked about: the last of the request's own ``items``, or else the session's last."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "similar"
     limit: Annotated[int, msgspec.Meta(ge=1, le=ANSWER_MAX)] = 50
     popularity: Power = "0.5"

@@ -14,13 +14,14 @@ ACM TOIS 22(2), 2004, section 2.2, Dirichlet smoothing.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
 from midstream.core.field_bounds import HalfLife, Name
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
 from midstream.state.ids.vocabulary import Vocabulary
@@ -35,6 +36,7 @@ _READ_TIMES = 4
 class Trending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="trending"):
     """Items that most people act on now: the highest sum of action weights, which halve after each ``half_life``."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: Name = "trending"
     """Stands in answers, metrics and weights."""
     limit: int = 50

@@ -14,7 +14,7 @@ from functools import cache, reduce
 from math import isfinite
 from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union, get_args
 
 import msgspec
 
@@ -308,7 +308,8 @@ def _tagged(value: Told, structs: tuple[type[msgspec.Struct], ...], where: str) 
 
 def _table(value: Told, struct: type[msgspec.Struct], where: str) -> Iterator[Fault]:
     """Yield the faults of a table: keys that it has not, keys that it lacks, and those of each value."""
-    hints = get_type_hints(struct, include_extras=True)
+    fields = msgspec.structs.fields(struct)
+    hints = {each.encode_name: each.type for each in fields}
     if not is_table(value):
         yield Fault(where, f"{_show(value)} came.", f"A table with {', '.join(hints)}.", _page(where))
         return
@@ -318,7 +319,7 @@ def _table(value: Told, struct: type[msgspec.Struct], where: str) -> Iterator[Fa
         else:
             came = f'"{key}" is not a setting.{nearest(key, hints) or _home(key)}'
             yield Fault(f"{where}{step(key)}", came, f"Settings: {', '.join(hints)}", _page(where))
-    for field in msgspec.structs.fields(struct):
+    for field in fields:
         if field.required and field.encode_name not in value:
             yield Fault(f"{where}.{field.encode_name}", "It is missing.", _words(field.type), _page(where))
 
@@ -343,7 +344,8 @@ def _homes() -> Mapping[str, Sequence[str]]:
             continue
         seen.add(struct)
         header = f"[[{path}]]" if is_list_of else f"[{path}]"
-        for key, kind in get_type_hints(struct, include_extras=True).items():
+        for field in msgspec.structs.fields(struct):
+            key, kind = field.encode_name, field.type
             homes = found.setdefault(key, [])
             if path and header not in homes:
                 homes.append(header)

@@ -223,7 +223,7 @@ def _groups(
         failures: list[Failure] = []
         proposals = propose(plan, moment, lambda: math.inf, failures)
         candidates = merge(proposals, fold.vocabulary.item_count)
-        candidates, _ = cut(plan, take(candidates, sift(plan.filters, moment, candidates, failures, plan.bounded).kept))
+        candidates, _ = cut(plan, take(candidates, sift(plan.filters, moment, candidates, failures).kept))
         counts.failures += len(failures)
         item = fold.vocabulary.item_index(event.item_id)
         if item < 0 or item not in candidates.item_index:

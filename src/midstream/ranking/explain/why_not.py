@@ -174,7 +174,7 @@ def removals(asked: WhyNotQuestion, index: int) -> tuple[tuple[Removed, ...], tu
         if any(each.component == rule.name for each in asked.served.failures):
             found.append(Removed(rule.name, "it failed, so nothing passes"))
             continue
-        verdicts = sift((rule,), asked.moment, one, asked.failures, asked.plan.bounded)
+        verdicts = sift((rule,), asked.moment, one, asked.failures)
         if verdicts.is_closed:
             unasked.append(rule.name)
         elif not verdicts.kept[0]:

@@ -82,7 +82,7 @@ def read_on(
         rows = _rows(moment, slate, names)
         there = rows.item_index >= 0
         known_rows = take(rows, there)
-        verdicts = sift(known.filters, moment, known_rows, failures, known.bounded)
+        verdicts = sift(known.filters, moment, known_rows, failures)
         retrieved += len(slate)
         removed[UNKNOWN] += len(slate) - len(known_rows)
         for name, count in verdicts.removed().items():

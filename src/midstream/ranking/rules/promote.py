@@ -83,7 +83,7 @@ class Shares:
         self.pinned(pins)
 
     def pinned(self, pins: Mapping[int, int]) -> None:
-        """Length the pins from where they stand now, before the first place or after one of them moved up."""
+        """Count the pins from where they stand now, before the first place or after one of them moved up."""
         size, promotions = self._size, self.promotions
         pinned = np.zeros((len(promotions), size + 1), dtype=np.int64)
         taken = np.zeros(size + 1, dtype=np.int64)
@@ -142,7 +142,7 @@ class Shares:
         return needed
 
     def take(self, at: int) -> None:
-        """Length a candidate that is no pin."""
+        """Count a candidate that is no pin."""
         for number, is_member in enumerate(self.member[:, at].tolist()):
             self._have[number] += is_member
 

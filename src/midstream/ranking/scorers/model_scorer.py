@@ -6,6 +6,7 @@ source says that did not answer.
 """
 
 from functools import lru_cache
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ModelUnavailable, ScoresUnavailable
 from midstream.core.field_bounds import Name
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Models, Query, Score
 from midstream.models.model import RowModel, is_row_model
 
@@ -25,6 +27,7 @@ _ORDERS_MAX = 1_024
 class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="model"):
     """Scores by a loaded row model, such as trees. Never waits."""
 
+    traits: ClassVar[Traits] = BOUNDED
     name: Name
     """Of the model, and of this scorer in answers, served records and metrics."""
 

@@ -8,7 +8,7 @@ were read once. A model that has none in service, or no calibration, is a failur
 would be another score under the same name, so the next scorer of the ladder answers and the answer names what failed.
 """
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ModelUnavailable, ScoresUnavailable
 from midstream.core.field_bounds import Length, Name
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Models, Query, Score
 from midstream.models.rows.calibration import probabilities
 from midstream.ranking.scorers.model_scorer import columns_of, row_model
@@ -39,6 +40,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Objectives(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="objectives"):
     """Scores by the sum over several models. Never waits."""
 
+    traits: ClassVar[Traits] = BOUNDED
     objectives: Annotated[tuple[Objective, ...], Length(1, OBJECTIVES_MAX)]
     name: Name = "objectives"
     """Of this scorer in answers, served records and metrics."""

@@ -16,12 +16,12 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
+from benchmarks.quality.shops import ShopData
 from midstream.core.errors import Fault, Invalid
 from midstream.core.types import Failure, Index, LogPosition, Moment, Score
 from midstream.evaluation.blend_fit import fit_blend
 from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
 from midstream.evaluation.data.interactions import Rows
-from midstream.evaluation.data.shops import ShopData
 from midstream.evaluation.metrics.metrics import Ranks, discounted_gain, hit, reciprocal_rank
 from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH
@@ -150,7 +150,7 @@ class _Gathering:
         plan = self.plan
         proposals = propose(plan, moment, lambda: math.inf, self.failures)
         candidates = merge(proposals, moment.table(Vocabulary).item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, self.failures, plan.bounded).kept)
+        candidates = take(candidates, sift(plan.filters, moment, candidates, self.failures).kept)
         candidates, _ = cut(plan, candidates)
         frame = read(plan.features, moment, candidates, self.failures, plan.declared)
         if self.failures:
