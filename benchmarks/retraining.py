@@ -27,6 +27,8 @@ import numpy as np
 from simulated_reranking import CONFIG as SIMULATED
 from simulated_reranking import acts_of
 
+from benchmarks.quality.data_folder import data_folder
+from benchmarks.quality.shops import SHOPS, ShopData
 from midstream.app.config.reader import parse_config
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import Outside, config_of, open_running
@@ -39,8 +41,6 @@ from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask
-from midstream.evaluation.data.datasets import data_folder
-from midstream.evaluation.data.shops import SHOPS, ShopData
 from midstream.evaluation.metrics.metrics import discounted_gain, hit
 from midstream.evaluation.metrics.statistics import Resampling, difference, estimate
 from midstream.evaluation.replay import rows_asked

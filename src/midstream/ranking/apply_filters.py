@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Filter
+from midstream.core.traits import traits_of
 from midstream.core.types import Candidates, Mask
 from midstream.ranking.boundary import boundary
 from midstream.ranking.frame import lent_candidates, of_array
@@ -41,10 +42,9 @@ def sift(run: PlanRun, candidates: Candidates, filters: tuple[Filter, ...] | Non
     """Ask every filter about every candidate; the first no counts.
 
     Each filter sees all candidates, so the answer for an item never depends on the filters before it, and the
-    columns are copied once, not once a filter. A filter that fails, or answers with another shape, keeps nothing.
-
-    Those that are not ours (``Plan.bounded``) cannot write to the candidates: what one put there would have passed the
-    filters before it as another item.
+    columns are copied once, not once a filter. A filter that fails, or answers with another shape, keeps nothing. One
+    that is not bounded cannot write to the candidates: what it put there would have passed the filters before it as
+    another item.
 
     Args:
         run: Its plan's filters, in the order in which they are named.
@@ -60,7 +60,7 @@ def sift(run: PlanRun, candidates: Candidates, filters: tuple[Filter, ...] | Non
         keep: Mask | None = None
         with boundary(rule.name, run.account):
             asked = candidates
-            if rule.name not in run.plan.bounded:
+            if not traits_of(rule).bounded:
                 asked = unwritable = unwritable or lent_candidates(candidates)
             keep = _row_for_row(rule.keep(run.moment, asked), len(candidates))
         if keep is None:

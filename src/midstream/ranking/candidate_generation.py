@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from midstream.core.traits import traits_of
 from midstream.core.types import Candidates, Index, Proposal
 from midstream.ranking.apply_filters import sift
 from midstream.ranking.boundary import boundary
@@ -40,7 +41,7 @@ def propose(run: PlanRun, asked: SourceCache | None = None) -> dict[str, Proposa
             continue
         with boundary(source.name, account):
             proposals[source.name] = checked(source.retrieve(run.moment), item_count)
-            if asked is not None and source.name in plan.shared:
+            if asked is not None and traits_of(source).pure:
                 asked.put(source, proposals[source.name])
     return proposals
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ScoresUnavailable, ShapeMismatch
 from midstream.core.protocols import Selector
+from midstream.core.traits import traits_of
 from midstream.core.types import FeatureFrame, Mask, Order, Query, Score, Selection
 from midstream.ranking.boundary import Account, boundary
 from midstream.ranking.frame import lent, lent_frame, of_array, of_type
@@ -51,7 +52,7 @@ class Decision:
         for scorer in plan.scorers:
             if isinstance(scorer, ModelScorer | Objectives) and not plan.models.by_name.keys() & scorer.model_names:
                 continue
-            is_instant = scorer.name in plan.instant
+            is_instant = not traits_of(scorer).waits
             wait_s_max = account.remaining_s() - (0.0 if is_instant else share_s(plan))
             if scorer is not last and wait_s_max <= 0:
                 account.late(scorer.name)

@@ -74,10 +74,7 @@ def tried(loop: VirtualLoop, source: Spending, scorers: tuple[Waiting, ...] = ()
     config = Config()
     settings = config.fold_settings()
     made = wiring.plan(config, config.placements[0], settings, Models({}))
-    own = frozenset((source.name, *(each.name for each in scorers)))
-    plan = replace(
-        made, sources=(source,), scorers=(*scorers, made.scorers[-1]), bounded=frozenset(made.part_names) - own
-    )
+    plan = replace(made, sources=(source,), scorers=(*scorers, made.scorers[-1]))
     return loop.run_until_complete(warm_up(settings, (plan,) * copies, loop.time))
 
 

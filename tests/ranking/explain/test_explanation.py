@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
+from midstream.core.traits import BOUNDED
 from midstream.core.types import Failure, Models, Moment, Proposal, Query, Served
 from midstream.events.schema import Event
 from midstream.features.expressions.names import Names
@@ -85,7 +86,6 @@ def plan_of(**changes: object) -> Plan:
         scorers=(Blend(),),
         selectors=(TopK(),),
         models=Models({}),
-        instant=frozenset(("blend", "ranker")),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -425,12 +425,13 @@ def test_of_a_scorer_that_cannot_be_taken_apart_nothing_is_said():
     """A scorer of one's own has a score and no parts."""
 
     class Own:
+        traits = BOUNDED
         name = "own"
 
         async def score(self, query, features, models):
             return np.arange(len(features.values), dtype=np.float32)
 
-    plan = plan_of(scorers=(Own(), Blend()), instant=frozenset(("own", "blend")))
+    plan = plan_of(scorers=(Own(), Blend()))
     served, _ = answered(SHOP, plan, asking(SHOP))
     parts, failures = score_parts(served, plan, served.selection.chosen)
     assert parts
@@ -501,6 +502,7 @@ def test_what_the_rules_did_is_told_of_each_item():
 class Steady:
     """A scorer by which one candidate is as much better than the next as that than the one after."""
 
+    traits = BOUNDED
     name = "steady"
 
     async def score(self, query, features, models):
@@ -509,7 +511,7 @@ class Steady:
 
 def ruled(arrangement: Arrangement) -> Plan:
     """Return a plan with rules, scored steadily."""
-    return plan_of(arrangement=arrangement, scorers=(Steady(), Blend()), instant=frozenset(("steady", "blend")))
+    return plan_of(arrangement=arrangement, scorers=(Steady(), Blend()))
 
 
 def names() -> list[str]:

@@ -69,7 +69,6 @@ def told(
         arrangement=None if pins is None else Arrangement(),
         selectors=(TopK(),),
         models=Models({}),
-        instant=frozenset(("blend",)),
         reasons=reasons_of(configured or {}, KINDS),
     )
     query = replace(shop.query(), user_id="ann")

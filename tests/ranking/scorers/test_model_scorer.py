@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, ModelUnavailable, ScoresUnavailable
+from midstream.core.traits import traits_of
 from midstream.core.types import FeatureFrame, Models, Query, Score, TimestampMs
 from midstream.models.model import Arrays
 from midstream.ranking.boundary import Account
@@ -112,7 +113,7 @@ def test_without_the_model_the_blend_answers():
     config = parse_config(TEXT)
     plan = plans(config)["default"]
     assert [each.name for each in plan.scorers] == ["ranker", "blend"]
-    assert plan.instant == {"ranker", "blend"}
+    assert not any(traits_of(each).waits for each in plan.scorers)
     frame = FeatureFrame(("score.popular", "rank.popular", "carts"), np.ones((2, 3), dtype=np.float32))
     noted = account()
     name, _ = asyncio.run(Decision(plan, QUERY, frame, None, noted).scored())

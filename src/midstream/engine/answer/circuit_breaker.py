@@ -153,9 +153,9 @@ class CircuitBreaker:
         raised = {each.component: raised_by(each) for each in served.failures}
         self._note_failures(plan.name, served.failures)
         self._let_others_try(plan.name, served, reasons)
-        may_be_benched = frozenset(benchable(plan))
+        may_be_benched, bounded = frozenset(benchable(plan)), plan.bounded
         for part, took_s in served.took_s.items():
-            is_slow = (min(took_s, worked_s) if part in plan.bounded else took_s) > budget_s
+            is_slow = (min(took_s, worked_s) if part in bounded else took_s) > budget_s
             if is_slow:
                 self._metrics.count_overrun(part)
             watched = self._watched.get((plan.name, part))

@@ -15,12 +15,12 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
+from benchmarks.quality.shops import ShopData
 from midstream.core.errors import Fault, Invalid
 from midstream.core.types import Index, LogPosition, Moment, Score
 from midstream.evaluation.blend_fit import fit_blend
 from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
 from midstream.evaluation.data.interactions import Rows
-from midstream.evaluation.data.shops import ShopData
 from midstream.evaluation.metrics.metrics import Ranks, discounted_gain, hit, reciprocal_rank
 from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH
