@@ -18,9 +18,8 @@ from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker, unc
 from midstream.engine.types import Answer, Ask
 from midstream.monitoring.facts import Fact, Facts
 from midstream.monitoring.metrics import Metrics
-from midstream.ranking.boundary import RaisedFailure
+from midstream.ranking.boundary import LATE, RaisedFailure
 from midstream.ranking.explain.rerun import rerun
-from midstream.ranking.pipeline import LATE
 from midstream.ranking.selectors.top_k import TopK
 from midstream.state.fold import Fold
 from tests.support.rig import SMALL, Rig, view
