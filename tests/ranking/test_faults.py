@@ -30,7 +30,7 @@ from midstream.core.types import (
     Served,
     Trace,
 )
-from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker
+from midstream.engine.circuit_breaker import BENCHED, CircuitBreaker
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.caller_items import said_of
 from midstream.ranking.explain.rerun import rerun
