@@ -1,4 +1,4 @@
-"""Parts beside an engine: each is added once and hears of what it asked for, in the order in which they were added."""
+"""Parts beside an engine: each hears of what it asked for, in the order in which they were added."""
 
 import asyncio
 from functools import partial
@@ -50,9 +50,10 @@ def test_all_hear_of_a_commit_whatever_one_raises():
     assert heard == ["first", "failing", "last"]
 
 
-def test_a_name_is_taken_once():
-    """Two parts of one name would be one part wired twice."""
-    listeners = Listeners(Listener(name="models"))
-    with pytest.raises(ValueError, match="second listener 'models'"):
-        listeners.add(Listener(name="models"))
-    assert listeners.names == ("models",)
+def test_the_newest_of_a_name_takes_the_place_of_the_one_before():
+    """A part that is wired twice, such as a second server of one engine, is called once."""
+    heard = []
+    listeners = Listeners(*(Listener(name=name, gauges=partial(heard.append, name)) for name in "ab"))
+    listeners.add(Listener(name="a", gauges=partial(heard.append, "newest")))
+    listeners.set_gauges()
+    assert heard == ["newest", "b"]

@@ -25,7 +25,7 @@ class Listener:
     """One part beside an engine. What is None is not called."""
 
     name: str
-    """Its own: an engine has at most one of a name."""
+    """Its own: of one name an engine has the newest alone."""
     committed: Callable[[], None] | None = None
     """Called after each durable write, in turns with its being applied."""
     swapped: Callable[[], None] | None = None
@@ -49,21 +49,9 @@ class Listeners:
         self.add(*listeners)
 
     def add(self, *listeners: Listener) -> None:
-        """Call these too, after all others.
-
-        Raises:
-            ValueError: There is one of that name.
-        """
-        for each in listeners:
-            if each.name in self.names:
-                message = f"a second listener {each.name!r} came; there are {', '.join(self.names)}"
-                raise ValueError(message)
-            self._each = (*self._each, each)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all, in the order in which they are called."""
-        return tuple(each.name for each in self._each)
+        """Call these too, after all others; one takes the place of another of its name, which is called no more."""
+        by_name = {each.name: each for each in self._each} | {each.name: each for each in listeners}
+        self._each = tuple(by_name.values())
 
     def tell_commit(self) -> None:
         """Call everyone, whatever one of them raises; that is raised when all were called."""
