@@ -11,7 +11,7 @@ from midstream.engine.types import FollowerView
 
 def test_each_hears_of_what_it_asked_for_in_order():
     """Nobody else does; a concern without text is none."""
-    heard = []
+    heard: list[str] = []
 
     async def snapshot(name):
         heard.append(name)
@@ -36,7 +36,7 @@ def test_each_hears_of_what_it_asked_for_in_order():
 
 def test_all_hear_of_a_commit_whatever_one_raises():
     """In the order in which they were added; what was raised comes out at the end."""
-    heard = []
+    heard: list[str] = []
 
     def fail():
         heard.append("failing")
@@ -52,7 +52,7 @@ def test_all_hear_of_a_commit_whatever_one_raises():
 
 def test_the_newest_of_a_name_takes_the_place_of_the_one_before():
     """A part that is wired twice, such as a second server of one engine, is called once."""
-    heard = []
+    heard: list[str] = []
     listeners = Listeners(*(Listener(name=name, gauges=partial(heard.append, name)) for name in "ab"))
     listeners.add(Listener(name="a", gauges=partial(heard.append, "newest")))
     listeners.set_gauges()

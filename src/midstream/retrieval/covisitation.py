@@ -4,10 +4,12 @@ Reference: M. Deshpande, G. Karypis, "Item-Based Top-N Recommendation Algorithms
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
 from midstream.state.pairs.covisitation import Pairs
@@ -25,6 +27,7 @@ class Covisitation(
     alone.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "covisitation"
     exclude_last_item: bool = False
     history_items_max: int = 5

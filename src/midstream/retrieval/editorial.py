@@ -1,8 +1,11 @@
 """Editorial source: items that the shop puts forward itself."""
 
+from typing import ClassVar
+
 import msgspec
 import numpy as np
 
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.state.ids.vocabulary import Vocabulary
 
@@ -10,6 +13,7 @@ from midstream.state.ids.vocabulary import Vocabulary
 class Editorial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="editorial"):
     """A fixed list of items, in its order. A floor source; ids that are not known yet are passed over."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "editorial"
     items: tuple[str, ...] = ()
     """Ids, the most wanted first, at most 1,000."""

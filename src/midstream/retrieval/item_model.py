@@ -10,12 +10,14 @@ its own, which stands in answers and metrics, and takes the models that ``SERVES
 """
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import SourceUnavailable
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.models.descriptions import description_of
 from midstream.models.histories import Histories
@@ -130,18 +132,21 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 class Als(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="als", kw_only=True):
     """Matrix factorization: the user's vector is solved for at request time."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "als"
 
 
 class Ease(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="ease", kw_only=True):
     """A linear autoencoder: each item of the history adds its row of item-to-item weights."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "ease"
 
 
 class Graph(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="graph", kw_only=True):
     """A filter on the graph of who acted on what."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "graph"
 
 
@@ -150,6 +155,7 @@ class Sequence(
 ):
     """A model of the order in which items follow each other."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "sequence"
 
 
@@ -160,6 +166,7 @@ class Content(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_fiel
     moment, so one of them is proposed as soon as its item event is folded.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "content"
 
     def retrieve(self, moment: Moment) -> Proposal:
@@ -201,12 +208,14 @@ class TwoTower(
 ):
     """Vectors of users and of items from two networks."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "two_tower"
 
 
 class Hybrid(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="hybrid", kw_only=True):
     """A blend of models: the weighted sum of what several of them say of the same history."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "hybrid"
 
 

@@ -1,10 +1,12 @@
 """Popularity source: items that most people act on over a long time."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 
 from midstream.core.durations import Duration
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
 from midstream.state.items.items import Items
@@ -16,6 +18,7 @@ class Popular(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     A floor source: it runs in every request, so the last resort is always warm.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "popular"
     limit: int = 50
     half_life: Duration = Duration("7d")

@@ -1,12 +1,14 @@
 """Source of new catalogue items, which no other source can know because hardly anyone has seen them yet."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import IMPRESSION
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
 from midstream.state.items.items import Items
@@ -23,6 +25,7 @@ class RecentItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     are only unknown to the catalogue. Of the catalogue's items the newest ``new_items_max`` are remembered.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "recent_items"
     limit: int = 50
     max_age: Duration = Duration("30d")

@@ -14,12 +14,14 @@ Purchase Recommendations", KDD 2018.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.durations import Duration
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import NOTHING, Evidence, Led
 from midstream.state.ids.vocabulary import Vocabulary
@@ -37,6 +39,7 @@ class RepeatItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     ``repeats = "any"``, or what the session has in view would be removed again.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "repeat"
     limit: int = 50
     actions: tuple[str, ...] = ("purchase",)

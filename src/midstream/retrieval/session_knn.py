@@ -5,10 +5,12 @@ e-Commerce at Scale", SIGMOD 2022.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
 from midstream.state.sessions.session_index import SessionIndex
@@ -26,6 +28,7 @@ class SessionKnn(
     alone.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "session_knn"
     exclude_last_item: bool = False
     history_items_max: int = 5

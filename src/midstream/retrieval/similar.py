@@ -6,10 +6,12 @@ and its attributes the rest. So a new item goes by attributes alone, and an old 
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal, Score
 from midstream.retrieval.evidence import NOTHING, Evidence, Led
 from midstream.state.ids.vocabulary import Vocabulary
@@ -25,6 +27,7 @@ _NO_SCORES: Score = np.empty(0, dtype=np.float32)
 class Similar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="similar"):
     """Items like the one that is asked about: the last of the request's own ``items``, or else the session's last."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "similar"
     limit: int = 50
     popularity: Power = "0.5"

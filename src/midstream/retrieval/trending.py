@@ -14,11 +14,13 @@ ACM TOIS 22(2), 2004, section 2.2, Dirichlet smoothing.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
 from midstream.state.ids.vocabulary import Vocabulary
@@ -32,6 +34,7 @@ _READ_TIMES = 4
 class Trending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="trending"):
     """Items with the highest sum of action weights, each act counting half as much after ``half_life``."""
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "trending"
     limit: int = 50
     half_life: Duration = Duration("6h")

@@ -6,12 +6,14 @@ source says that did not answer.
 """
 
 from functools import lru_cache
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ModelUnavailable, ScoresUnavailable
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Models, Query, Score
 from midstream.models.model import RowModel, is_row_model
 
@@ -24,6 +26,7 @@ _ORDERS_MAX = 1_024
 class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="model"):
     """Scores by a loaded row model, such as trees. Never waits."""
 
+    traits: ClassVar[Traits] = BOUNDED
     name: str
     """Of the model, and of this scorer in answers, served records and metrics."""
 

@@ -8,11 +8,14 @@ were read once. A model that has none in service, or no calibration, is a failur
 would be another score under the same name, so the next scorer of the ladder answers and the answer names what failed.
 """
 
+from typing import ClassVar
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ModelUnavailable, ScoresUnavailable
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Models, Query, Score
 from midstream.models.rows.calibration import probabilities
 from midstream.ranking.scorers.model_scorer import columns_of, row_model
@@ -34,6 +37,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Objectives(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="objectives"):
     """Scores by the sum over several models. Never waits."""
 
+    traits: ClassVar[Traits] = BOUNDED
     objectives: tuple[Objective, ...]
     name: str = "objectives"
     """Of this scorer in answers, served records and metrics."""
