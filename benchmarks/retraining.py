@@ -18,7 +18,6 @@ state of the first slate before it: in which place is the item among the candida
 import argparse
 import asyncio
 import json
-import math
 import os
 import re
 import time
@@ -49,10 +48,10 @@ from midstream.events.schema import Event, build
 from midstream.features.kinds.kinds import Count
 from midstream.models.kinds import ROW_KINDS
 from midstream.models.model import QUIET
-from midstream.ranking.apply_filters import sift
-from midstream.ranking.candidate_cutoff import cut
-from midstream.ranking.frame import merge, ranks_of, read, take
-from midstream.ranking.pipeline import propose
+from midstream.ranking.boundary import Account
+from midstream.ranking.candidate_generation import scored_candidates
+from midstream.ranking.frame import FeatureReader, ranks_of
+from midstream.ranking.plan_run import PlanRun
 from midstream.simulation.audience import AudienceOptions
 from midstream.simulation.season import SeasonOptions
 from midstream.training.registry import Registry
@@ -267,16 +266,15 @@ def asked(folder: Path, named, models, questions) -> dict[str, np.ndarray]:
     alone = {f"model_share.{key}": np.full(len(questions), np.nan) for key in ("blend", *rankers)}
     for number, each in enumerate(questions):
         cursor.to_position(LogPosition(each["position"]))
-        fold, failures = cursor.fold, []
+        fold = cursor.fold
         now_ms = TimestampMs(each["time"])
         query = Query("", "shown", each["user_id"], each["session_id"], 100, now_ms, each["position"])
         moment = fold.moment(query, loaded)
-        candidates = merge(propose(plan, moment, lambda: math.inf, failures), fold.vocabulary.item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, failures).kept)
-        candidates, _ = cut(plan, candidates)
-        frame = read(plan.features, moment, candidates, failures, plan.declared)
-        if failures or not len(candidates):
-            raise SystemExit(f"question {number}: {failures or 'no candidates'}")
+        run = PlanRun(plan, moment, Account())
+        candidates = scored_candidates(run)
+        frame = FeatureReader(moment, run.account, plan.declared).frame(plan.features, candidates)
+        if run.account.failures or not len(candidates):
+            raise SystemExit(f"question {number}: {run.account.failures or 'no candidates'}")
         blend = plan.scorers[-1].sum_of(candidates.source_names, ranks_of(candidates))
         wanted = np.flatnonzero(candidates.item_index == fold.vocabulary.item_index(each["item_id"]))
         is_models = ~np.isnan(frame.values[:, frame.names.index("rank.als")])
