@@ -7,7 +7,7 @@ import msgspec
 
 from midstream.core.errors import Fault, Invalid, NotFound
 
-PAGE = "docs/quality.md"
+PAGE = "/docs/quality.md"
 T = TypeVar("T")
 
 

@@ -10,7 +10,7 @@ from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.monitoring.facts import Level, LogFormat
 
-PAGE = "docs/http.md"
+PAGE = "/docs/http.md"
 PORT_MAX = 65_535
 """A port is 16 bits wide."""
 UNPRIVILEGED_PORT_MIN = 1_024

@@ -102,7 +102,7 @@ def test_the_example_of_an_error():
             '  "sesion_knn" is not a source. Nearest: "session_knn".\n'
             "  Sources: als, content, covisitation, custom, ease, editorial, graph, hybrid, popular, "
             "recent_items, repeat, sequence, session_knn, similar, trending, two_tower\n"
-            "  docs/sources.md"
+            "  midstream docs sources"
         )
     }
 

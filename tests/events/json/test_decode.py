@@ -501,7 +501,7 @@ def test_what_a_request_becomes_is_bounded():
             (fault,) = caught.value.faults
             assert came in fault.came
             assert "5000 rows and 4194304 bytes" in fault.right
-            assert (fault.where, fault.page) == ("body", "docs/events.md")
+            assert (fault.where, fault.page) == ("body", "/docs/events.md")
     with pytest.raises(TooLarge):
         decode_objects(long, ACCEPT)
 

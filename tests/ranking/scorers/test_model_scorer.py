@@ -152,7 +152,7 @@ def test_it_reads_what_the_pipeline_gives():
 @pytest.mark.parametrize(
     "model, parts",
     [
-        (Sum(("carts", "cart")), ['"ranker" reads "cart"', 'Nearest: "carts"', "carts", "docs/models.md"]),
+        (Sum(("carts", "cart")), ['"ranker" reads "cart"', 'Nearest: "carts"', "carts", "midstream docs models"]),
         (Sum(("score.als",)), ['"ranker" reads "score.als"', "the source"]),
         (object(), ["turns no rows of features into scores"]),
     ],

@@ -37,7 +37,7 @@ PROTOCOLS: Mapping[str, Callable[[str, Callable[[], Acts], Removed], ItemData]] 
     "rolling": lambda name, rows, removed: rolling(name, rows, removed=removed),
 }
 """Of files, and of known sets that have times."""
-_PAGE = "docs/evaluation.md"
+_PAGE = "/docs/evaluation.md"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from midstream.core.errors import Fault
 from midstream.events.faults import shown
 
-PAGE = "docs/configuration.md"
+PAGE = "/docs/configuration.md"
 NAME_BYTES_MAX = 64
 """Of UTF-8. Every row repeats its interaction's name, and has one byte for the length, so 255 would be the end."""
 

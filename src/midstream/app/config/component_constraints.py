@@ -13,7 +13,7 @@ from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.core.paths import step
 
-PAGE = "docs/sources.md"
+PAGE = "/docs/sources.md"
 COMPONENTS_MAX = 256
 """As many files as nobody looks through by hand."""
 PATH_BYTES_MAX = 512

@@ -47,8 +47,8 @@ from midstream.state.settings import FoldSettings
 from midstream.state.sizes import sizes_max
 from midstream.state.users.users import SEEN_COUNT_MAX
 
-SOURCES, FILTERS = "docs/sources.md", "docs/filters.md"
-FEATURES, MODELS = "docs/features.md", "docs/models.md"
+SOURCES, FILTERS = "/docs/sources.md", "/docs/filters.md"
+FEATURES, MODELS = "/docs/features.md", "/docs/models.md"
 HOT_MS_MIN = 3_600_000
 """An hour: a child an hour looks whether there is anything to seal."""
 SEGMENT_BYTES_MIN = 1 << 20
@@ -105,7 +105,7 @@ KEEP_MS_MAX = 36_500 * 86_400_000
 """100 years."""
 VERSION_BYTES = (1 << 20, 1 << 40)
 """Of a version of a model: from what a small one has to what no machine loads."""
-MODELS_PAGE = "docs/models.md"
+MODELS_PAGE = "/docs/models.md"
 HALF_LIVES_MAX = 8
 """Each keeps counters of all items: 8 B an action and item."""
 
@@ -138,7 +138,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     """Yield what is wrong in the sections with a value each."""
     yield from within("$.sessions.gap", config.sessions.gap.ms, 1_000, 7 * 86_400_000)
     yield from within("$.pairs.half_life", config.pairs.half_life.ms, 60_000, WINDOW_MS_MAX, SOURCES)
-    yield from within("$.feedback.window", config.feedback.window.ms, 60_000, WINDOW_MS_MAX, "docs/feedback.md")
+    yield from within("$.feedback.window", config.feedback.window.ms, 60_000, WINDOW_MS_MAX, "/docs/feedback.md")
     yield from within("$.users.erase_days_max", config.users.erase_days_max, 1, ERASE_DAYS_MAX)
     yield from within("$.log.segment_bytes_max", config.log.segment_bytes_max, SEGMENT_BYTES_MIN, 1 << 30)
     yield from _history(config)
@@ -180,17 +180,17 @@ def _segment(segment: str) -> Iterator[Fault]:
 def _history(config: Config) -> Iterator[Fault]:
     """Yield what is wrong with how long events are kept."""
     hot = config.history.hot
-    yield from within("$.history.hot", hot.ms, HOT_MS_MIN, KEEP_MS_MAX, "docs/data.md")
+    yield from within("$.history.hot", hot.ms, HOT_MS_MIN, KEEP_MS_MAX, "/docs/data.md")
     try:
         keep_ms = config.history.keep_ms
     except ValueError as error:
         yield Fault(
-            "$.history.keep", f"{error}.", 'A length of time such as "365d", or "" to keep all.', "docs/data.md"
+            "$.history.keep", f"{error}.", 'A length of time such as "365d", or "" to keep all.', "/docs/data.md"
         )
         return
     if config.history.keep and not hot.ms <= keep_ms <= KEEP_MS_MAX:
         right = f'At least hot, {hot}, and at most 36500d; "" keeps all.'
-        yield Fault("$.history.keep", f"{config.history.keep} came.", right, "docs/data.md")
+        yield Fault("$.history.keep", f"{config.history.keep} came.", right, "/docs/data.md")
 
 
 def _limits(config: Config, *, has_size: bool) -> Iterator[Fault]:
@@ -252,8 +252,8 @@ def _events(config: Config) -> Iterator[Fault]:
     for name, worth in config.feedback.reward.items():
         where = f"$.feedback.reward{step(name)}"
         if name not in known:
-            yield Fault(where, f'"{name}" is no action.', f"One of {', '.join(known)}.", "docs/feedback.md")
-        yield from within(where, worth, -WEIGHT_MAX, WEIGHT_MAX, "docs/feedback.md")
+            yield Fault(where, f'"{name}" is no action.', f"One of {', '.join(known)}.", "/docs/feedback.md")
+        yield from within(where, worth, -WEIGHT_MAX, WEIGHT_MAX, "/docs/feedback.md")
 
 
 def _attributes(config: Config) -> Iterator[Fault]:

@@ -18,7 +18,7 @@ from midstream.core.errors import ConfigInvalid, Fault, Invalid
 from midstream.events.whole_file import WholeFile
 
 _HEADER = re.compile(r"^\s*\[\[?(?P<path>[^\]]+)\]\]?\s*(#.*)?$")
-_PAGE = "docs/quality.md"
+_PAGE = "/docs/quality.md"
 
 
 def with_blend(text: str, placement: str, weights: Mapping[str, float], rank_offset: float) -> str:

@@ -17,7 +17,7 @@ from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
 from midstream.retrieval.item_model import SERVES, ItemModelSource
 from midstream.state.expressions.program import Expression
 
-PAGE, SOURCES = "docs/models.md", "docs/sources.md"
+PAGE, SOURCES = "/docs/models.md", "/docs/sources.md"
 MODELS_MAX = 32
 """Each has arrays in the memory of every process that answers."""
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")

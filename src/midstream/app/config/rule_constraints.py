@@ -20,7 +20,7 @@ from midstream.ranking.rules.promote import Promote
 from midstream.ranking.rules.rules import RULES_MAX, AnyRule
 from midstream.ranking.selectors.thompson import Thompson
 
-PAGE = "docs/rules.md"
+PAGE = "/docs/rules.md"
 ITEMS_MAX = 1_000
 """Of one promotion: as many as a placement puts forward."""
 TEXT_CHARACTERS_MAX = 500

@@ -10,7 +10,7 @@ from midstream.features.kinds.kinds import columns_of
 from midstream.ranking.plan import SCORERS_MAX
 from midstream.ranking.scorers.objectives import Objectives
 
-PAGE = "docs/models.md"
+PAGE = "/docs/models.md"
 OBJECTIVES_MAX = 8
 """Of a sum: each is a model that is asked, 0.25 ms of 300 trees and 500 candidates."""
 WEIGHT_MAX = 1_000_000

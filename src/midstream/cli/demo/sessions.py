@@ -107,7 +107,7 @@ def from_file(path: Path, columns: ColumnOptions, session_count: int) -> DemoDat
     sessions = tuple(islice(sessions_of(events), session_count))
     if not sessions:
         came = f"None of {len(events)} rows has an item and a session or user."
-        raise Invalid((Fault(path.name, came, "--map item_id=COLUMN and --map session_id=COLUMN", "docs/data.md"),))
+        raise Invalid((Fault(path.name, came, "--map item_id=COLUMN and --map session_id=COLUMN", "/docs/data.md"),))
     note = "clicks of a Polish web shop for maternity clothes in 2008" if is_eshop else "your file"
     return DemoData("e-shop clothing 2008" if is_eshop else path.name, note, sessions, items)
 
