@@ -181,4 +181,4 @@ def test_what_is_wrong_with_a_scorer_is_said(told, where):
     with pytest.raises(ConfigInvalid) as caught:
         parse_config(f"[[placements]]\nscorers = [{told}]\n")
     assert f"$.placements[0].{where}" in str(caught.value)
-    assert "docs/" in str(caught.value)
+    assert "midstream docs models" in str(caught.value)
