@@ -44,7 +44,7 @@ from midstream.state.segments.segments import CONTEXT, SEGMENT_VALUES_MAX, USER
 from midstream.state.sessions.session_index import INDEX_ITEMS_MAX
 from midstream.state.sessions.sessions import BEFORE_MAX
 from midstream.state.settings import FoldSettings
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 from midstream.state.users.users import SEEN_COUNT_MAX
 
 SOURCES, FILTERS = "docs/sources.md", "docs/filters.md"
