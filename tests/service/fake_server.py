@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from midstream.core.durations import Duration
-from midstream.engine.types import Live
+from midstream.engine.types import Liveness
+from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import OpenedEngine, serve
 from tests.support.fakes.engine import FakeEngine
@@ -37,7 +38,7 @@ async def opening():
     engine = SlowEngine() if "--slow" in sys.argv else FakeEngine()
     for each in sys.argv:
         if each.startswith("--log="):
-            engine.live = Live("live", each.removeprefix("--log="), os.getpid())
+            engine.liveness = Liveness("live", each.removeprefix("--log="), os.getpid())
     yield OpenedEngine(cast("Engine", engine), engine.accept)
     print(f"stopped with {len(engine.events)} events", flush=True)
 
@@ -50,4 +51,5 @@ if __name__ == "__main__":
         ServerOptions,
         dec_hook=lambda kind, value: kind(value) if kind is Duration else value,
     )
-    serve(opening, options, lambda url: print(url, flush=True))
+    with logging_to(sys.stderr, LogOptions(format="text")):
+        serve(opening, options, lambda url: print(url, flush=True))

@@ -67,6 +67,7 @@ def test_a_long_stream_agrees_too(requests_max):
 def test_bytes_are_those_of_the_arrays():
     """What is said is what is reserved."""
     requests = Requests(FoldSettings(limits=StateLimits(requests_max=1_000)))
-    held = [each for each in vars(requests).values() if isinstance(each, np.ndarray)]
-    assert requests.bytes_max == sum(each.nbytes for each in held) - requests._meta.nbytes
+    ring = requests._ring
+    held = [each for each in (*ring.columns, *vars(ring).values()) if isinstance(each, np.ndarray)]
+    assert requests.bytes_max == sum(each.nbytes for each in held) - ring.meta.nbytes
     assert requests.bytes_now == 0

@@ -34,13 +34,11 @@ from midstream.state.sessions.session_query import (
     run_query,
     weights_of,
 )
-from midstream.state.settings import FoldSettings, StateLimits
+from midstream.state.settings import INDEX_ITEMS_MAX, FoldSettings, StateLimits
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import AHEAD, FURTHER, prefetch
 from midstream.state.structures.stamped_table import Epochs
 
-INDEX_ITEMS_MAX: Final = 255
-"""Items a session at most, whatever is configured: lengths are one byte."""
 _NONE = np.uint64(0)
 _NEWEST: Final = 0
 _LIVE: Final = 1
