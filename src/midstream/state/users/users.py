@@ -64,7 +64,9 @@ class SeenItems:
 def user_bytes(settings: FoldSettings) -> int:
     """Return the bytes of the table."""
     limits, categories = settings.limits, list(settings.attributes.values()).count("category")
-    return limits.users_max * row_dtype(limits.user_ring_max, categories).itemsize + limits.document_bytes_max
+    row = 88 + 21 * limits.user_ring_max  # as in ``row_dtype``, which cannot be made of the largest rings
+    row += -row % _WORD_BYTES + categories * (8 + 8 * AFFINITIES_MAX)
+    return limits.users_max * row + limits.document_bytes_max
 
 
 class Users:
@@ -129,38 +131,16 @@ class Users:
         """Fold a part of a step (``state.steps.parts``). Cost: about 50 ns an interaction, 10 µs a user event."""
         batch = step.events
         document_events = _fold(
-            batch.kind,
-            batch.action,
-            batch.folded,
-            batch.user_index,
-            batch.user_is_new,
-            batch.item_index,
-            batch.event_time_ms,
-            batch.log_time_ms,
-            self._at,
-            self._bytes,
-            self._shorts,
-            self._ints,
-            self._longs,
+            batch.kind, batch.action, batch.folded, batch.user_index, batch.user_is_new, batch.item_index,
+            batch.event_time_ms, batch.log_time_ms, self._at, self._bytes, self._shorts, self._ints, self._longs,
             self._used,
-        )
+        )  # fmt: skip
         for at, name in zip(self._affinity_at, self._attributes, strict=True):
             fold_affinities(
-                batch.kind,
-                batch.action,
-                batch.folded,
-                batch.user_index,
-                batch.user_is_new,
-                batch.item_index,
-                batch.event_time_ms,
-                batch.log_time_ms,
-                self._weights,
-                self._category(name),
-                at,
-                self._ints,
-                self._floats,
-                self._longs,
-            )
+                batch.kind, batch.action, batch.folded, batch.user_index, batch.user_is_new, batch.item_index,
+                batch.event_time_ms, batch.log_time_ms, self._weights, self._category(name), at, self._ints,
+                self._floats, self._longs,
+            )  # fmt: skip
         self.profiles = []
         if document_events:
             self._fold_documents(batch)
