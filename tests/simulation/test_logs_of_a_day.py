@@ -29,6 +29,7 @@ from midstream.core.types import TimestampMs
 from midstream.engine import child_process
 from midstream.engine.child_process import Ended
 from midstream.engine.folder import DataFolder
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import Said
 from midstream.engine.snapshots import snapshots
@@ -37,8 +38,6 @@ from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.json.decode import decode_objects
 from midstream.monitoring.logs import LogOptions, logging_to
-from midstream.serving.events.ingest import Ingest
-from midstream.serving.options import ServerOptions
 from midstream.simulation.audience import DAY_MS, AudienceOptions, VisitedPage
 from midstream.simulation.engine_policy import opening
 from midstream.simulation.policies import FilledPage, Policy
@@ -274,12 +273,10 @@ async def _killed(*_: object) -> Ended:
 async def reject_events(day: Day) -> None:
     """A client sends for an hour what cannot be taken."""
     engine, service = day.open.engine, day.open.service
-    ingest = Ingest(
-        engine, lambda: msgspec.structs.replace(service.accept, now_ms=day.now_ms), ServerOptions(), day.letters
-    )
+    ingest = IngestService(engine, dead_letters=day.letters)
     body = json.dumps([{"type": f"{MARK}-type"}, act(item=""), {**act(), f"{MARK}-field": 1}]).encode()
     for _ in range(60):
-        await ingest.take(body)
+        await ingest.take(body, msgspec.structs.replace(service.accept, now_ms=day.now_ms))
         day.now_ms += MINUTE_MS
         await day.look()
 
