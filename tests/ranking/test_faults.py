@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from midstream.core.traits import BOUNDED
 from midstream.core.types import (
     Candidates,
     FeatureFrame,
@@ -32,11 +33,12 @@ from midstream.core.types import (
 )
 from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker
 from midstream.monitoring.metrics import Metrics
+from midstream.ranking.boundary import LATE
 from midstream.ranking.caller_items import said_of
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.filters.available import Available
 from midstream.ranking.frame import merge
-from midstream.ranking.pipeline import LATE, recommend
+from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import SELECTOR, Plan
 from midstream.ranking.record.served import decode_served, encode_served
 from midstream.ranking.scorers.blend import Blend
@@ -211,6 +213,13 @@ class FaultyScorer:
 
 
 @dataclass(frozen=True)
+class InstantScorer(FaultyScorer):
+    """The same, which says that it never waits."""
+
+    traits = BOUNDED
+
+
+@dataclass(frozen=True)
 class FaultyFilter:
     world: World
     fault: Fault
@@ -268,10 +277,9 @@ def plan_of(world: World, faults: Mapping[str, Fault] | None = None, *, waits: b
         fill=Catalogue(),
         filters=(Available(), FaultyFilter(world, fault["permitted"])),
         features=(FaultyBlock(world, fault["features"]),),
-        scorers=(FaultyScorer(world, fault["ranker"]), Blend()),
+        scorers=((FaultyScorer if waits else InstantScorer)(world, fault["ranker"]), Blend()),
         selectors=(FaultySelector(world, fault[SELECTOR]), TopK()),
         models=Models({}),
-        instant=frozenset(("blend",)) if waits else frozenset(("blend", "ranker")),
         fold_version="f01d",
     )
 
@@ -355,7 +363,7 @@ def test_what_a_part_of_ones_own_is_given_it_cannot_change(world, part):
     """
     world.shop.put("i0", available=False)
     own = Writing([part])
-    plan = replace(plan_of(world), scorers=(own, Blend()), selectors=(own, TopK()), bounded=frozenset(("available",)))
+    plan = replace(plan_of(world), scorers=(own, Blend()), selectors=(own, TopK()))
     plan = replace(plan, filters=(Available(), replace(own, name="permitted")))
     served, _ = world.answer(plan)
     assert set(named(served)) == {{"filter": "permitted", "scorer": "own", "selector": SELECTOR}[part]}

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.core.traits import PROPOSES
 from midstream.core.types import FeatureFrame, Models, Moment, Proposal, Query, Score, Served
 from midstream.ranking.caller_items import PAGE
 from midstream.ranking.explain.rerun import rerun
@@ -50,6 +51,12 @@ class Counted:
         self.asked[self.name] += 1
         count = len(self.item_index)
         return Proposal(np.array(self.item_index, dtype=np.int32), np.ones(count, dtype=np.float32))
+
+
+class Pure(Counted):
+    """The same, which says that no slate of a page gets another answer."""
+
+    traits = PROPOSES
 
 
 def page_of(slots: list[tuple[Plan, Query]], remaining_s: float = math.inf, shop=SHOP) -> list[Served]:
@@ -136,13 +143,14 @@ def test_the_cut_leaves_enough_for_what_earlier_slates_take():
 
 def test_equal_sources_are_asked_once_for_all_slates():
     """Those that are shared, and only where their options are equal; what they say is the same for each."""
-    counted = Counted()
+    counted = Pure()
     other = replace(counted, item_index=(4, 5))
-    plans = [replace(plan_of([each]), shared=frozenset(("counted",))) for each in (counted, counted, other, counted)]
+    plans = [plan_of([each]) for each in (counted, counted, other, counted)]
     page = page_of([(plan, query(n, 1)) for n, plan in enumerate(plans)])
     assert counted.asked == {"counted": 2}
     assert [each.retrieved["counted"] for each in page] == [3, 3, 2, 3]
-    plans = [plan_of([counted]) for _ in range(3)]
+    own = Counted(asked=counted.asked)
+    plans = [plan_of([own]) for _ in range(3)]
     page_of([(plan, query(n, 1)) for n, plan in enumerate(plans)])
     assert counted.asked == {"counted": 5}, "a component of one's own may read anything of a query"
 

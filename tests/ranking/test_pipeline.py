@@ -127,7 +127,6 @@ def plan_of(sources=(), *, filters=(), scorers=(), selectors=(), floor=(POPULAR,
         scorers=(*scorers, Blend()),
         selectors=(*selectors, TopK()),
         models=Models({}),
-        instant=frozenset(("blend",)),
         fold_version="f01d",
     )
 

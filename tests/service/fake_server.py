@@ -10,6 +10,7 @@ import msgspec
 
 from midstream.core.durations import Duration
 from midstream.engine.types import Live
+from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import OpenedEngine, serve
 from tests.support.fakes.engine import FakeEngine
@@ -50,4 +51,5 @@ if __name__ == "__main__":
         ServerOptions,
         dec_hook=lambda kind, value: kind(value) if kind is Duration else value,
     )
-    serve(opening, options, lambda url: print(url, flush=True))
+    with logging_to(sys.stderr, LogOptions(format="text")):
+        serve(opening, options, lambda url: print(url, flush=True))

@@ -8,6 +8,7 @@ import math
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.app.wiring import plans
 from midstream.core.durations import Duration
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import (
     Candidates,
     FeatureFrame,
@@ -125,6 +127,7 @@ class _Divides:
 class _Numbers:
     """A block of columns, and scores, by the item's number."""
 
+    traits: ClassVar[Traits] = BOUNDED
     values: Score
     """(items, 3): clicks, impressions, score."""
     name: str = "numbers"
@@ -186,7 +189,6 @@ def slate_of(shape: Shape) -> AnsweredSlate:
         filters=(*made.filters, _Divides(shape.modulus)),
         features=(_Numbers(values),),
         scorers=(_Numbers(values), *made.scorers),
-        instant=made.instant | {"numbers"},
     )
     still = shop()
     query = Query(

@@ -1,10 +1,9 @@
 """Composition root: the components that run, in their order. With ``app.config`` it alone names concrete classes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -13,10 +12,11 @@ from midstream.app.config.custom_components import component_type, load
 from midstream.app.config.expressions import names_of
 from midstream.app.config.reader import FILE_NAME, named
 from midstream.app.config.rule_constraints import PAGE as RULES
-from midstream.app.config.schema import AnyScorer, AnySource, Config, Custom, Placement
+from midstream.app.config.schema import Config, Placement
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.paths import step
 from midstream.core.protocols import Filter, Source
+from midstream.core.traits import traits_of
 from midstream.core.types import Models
 from midstream.engine.types import ANY_PLACEMENT
 from midstream.features.declarations import Declarations
@@ -39,8 +39,6 @@ from midstream.ranking.rules.in_force import Ruling, Stated, span_ms
 from midstream.ranking.rules.pin import PINS, Pin, Pins
 from midstream.ranking.rules.promote import Promote
 from midstream.ranking.scorers.blend import Blend
-from midstream.ranking.scorers.model_scorer import ModelScorer
-from midstream.ranking.scorers.objectives import Objectives
 from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.editorial import Editorial
@@ -178,8 +176,6 @@ def plan(
         else None,
         pins=Pins(pins) if pins else None,
         model_names=_model_names(reading, where),
-        shared=frozenset(each.name for each in (*sources, *floor) if type(each) in get_args(AnySource)),
-        instant=frozenset((blend.name, *(each.name for each in scorers if isinstance(each, ModelScorer | Objectives)))),
         slate_size=placement.slate_size,
         slate_size_max=placement.slate_size_max,
         candidates_max=placement.candidates_max,
@@ -188,23 +184,13 @@ def plan(
         log_features=placement.log_features,
         reasons=reasons_of(config.reasons, {each.name: _kind(each) for each in (*sources, *floor)}),
         declared=declared,
-        reads_served=any(isinstance(each, ServedLately) for each in filters)
+        reads_served=any(traits_of(each).reads_served for each in filters)
         or any(cap.within is not None for cap in placement.caps),
     )
     _require_names(made, where)
     _require_rule_names(made, placement, where)
     _require_inputs(made, where)
-    return replace(made, bounded=_bounded(made, placement, own)).serving(models)
-
-
-def _bounded(made: Plan, placement: Placement, filters: Sequence[Filter]) -> frozenset[str]:
-    """Return the names of all parts but components of one's own, ``filters`` among these."""
-    own = {source.name for source in made.sources if type(source) not in get_args(AnySource)}
-    own |= {scorer.name for scorer in made.scorers[:-1] if type(scorer) not in get_args(AnyScorer)}
-    own |= {rule.name for rule in filters}
-    if isinstance(placement.selector, Custom):
-        own.add(SELECTOR)
-    return frozenset(made.part_names) - own
+    return made.serving(models)
 
 
 def _model_names(parts: Sequence[ReadsModels], where: str) -> tuple[str, ...]:

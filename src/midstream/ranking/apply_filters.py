@@ -1,6 +1,6 @@
 """Filters over candidates: for each candidate the first filter that says no."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Filter
-from midstream.core.types import Candidates, Failure, Mask, Moment
+from midstream.core.traits import traits_of
+from midstream.core.types import Candidates, Mask
 from midstream.ranking.boundary import boundary
 from midstream.ranking.frame import lent_candidates, of_array
+from midstream.ranking.plan_run import PlanRun
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,36 +38,31 @@ class Verdicts:
         return dict(zip(self.names, counts.tolist(), strict=False))
 
 
-def sift(
-    filters: tuple[Filter, ...],
-    moment: Moment,
-    candidates: Candidates,
-    failures: list[Failure],
-    bounded: Container[str],
-) -> Verdicts:
+def sift(run: PlanRun, candidates: Candidates, filters: tuple[Filter, ...] | None = None) -> Verdicts:
     """Ask every filter about every candidate; the first no counts.
 
     Each filter sees all candidates, so the answer for an item never depends on the filters before it, and the
-    columns are copied once, not once a filter. A filter that fails, or answers with another shape, keeps nothing.
+    columns are copied once, not once a filter. A filter that fails, or answers with another shape, keeps nothing. One
+    that is not bounded cannot write to the candidates: what it put there would have passed the filters before it as
+    another item.
 
     Args:
-        filters: In the order in which they are named.
-        moment: The state.
+        run: Its plan's filters, in the order in which they are named.
         candidates: The rows.
-        failures: Gets what fails.
-        bounded: Names of those that are ours (``Plan.bounded``). Others cannot write to the candidates: what one put
-            there would have passed the filters before it as another item.
+        filters: Instead of all of the plan's.
     """
+    if filters is None:
+        filters = run.plan.filters
     unwritable = None
     verdict = np.full(len(candidates), len(filters), dtype=np.intp)
     is_closed = False
     for number, rule in enumerate(filters):
         keep: Mask | None = None
-        with boundary(rule.name, failures):
+        with boundary(rule.name, run.account):
             asked = candidates
-            if rule.name not in bounded:
+            if not traits_of(rule).bounded:
                 asked = unwritable = unwritable or lent_candidates(candidates)
-            keep = _row_for_row(rule.keep(moment, asked), len(candidates))
+            keep = _row_for_row(rule.keep(run.moment, asked), len(candidates))
         if keep is None:
             is_closed = True
             verdict[verdict == len(filters)] = number

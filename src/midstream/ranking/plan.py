@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
+from midstream.core.traits import BOUNDED, Traits, traits_of
 from midstream.core.types import Candidates, Failure, Fetch, Mask, Models, Moment, Proposal, Score
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
@@ -66,6 +67,7 @@ class ReadsModels(Protocol):
 class Closed:
     """Stands for a filter that failed: nothing passes, because nobody can say what may."""
 
+    traits: ClassVar[Traits] = BOUNDED
     name: str
 
     def keep(self, moment: Moment, candidates: Candidates) -> Mask:
@@ -77,6 +79,7 @@ class Closed:
 class Nothing:
     """Stands for a catalogue that failed: nothing is found behind the candidates."""
 
+    traits: ClassVar[Traits] = BOUNDED
     name: str
 
     def retrieve(self, moment: Moment) -> Proposal:
@@ -151,13 +154,6 @@ class Plan:
     """What the slate as a whole shall be like; None = each place goes to the selector as it is."""
     pins: Pins | None = None
     """Items that have positions; they are read with the sources, and ``arrangement`` puts them there."""
-    shared: frozenset[str] = frozenset()
-    """Names of the sources whose answer follows from the user, the session and its items, the context and the time
-    alone: a page asks them once for all of its slates."""
-    instant: frozenset[str] = frozenset()
-    """Names of the scorers that never wait, and so need no timer (which costs 10 µs)."""
-    bounded: frozenset[str] = frozenset()
-    """Names of the parts that are bounded by work and never wait: all but components of one's own."""
     slate_size: int = 20
     """Of a request that does not say."""
     slate_size_max: int = 100
@@ -187,6 +183,16 @@ class Plan:
         pins = () if self.pins is None else (PINS,)
         rules = () if self.arrangement is None else (ARRANGEMENT,)
         return (*(name for name, _ in self.fetches), *sources, *pins, *filters, *blocks, *rules, *scorers, SELECTOR)
+
+    @property
+    def bounded(self) -> frozenset[str]:
+        """Names of the parts that are bounded by work and never wait: all but components of one's own."""
+        sources = (*self.sources, *self.floor, self.fill)
+        parts: tuple[Source | Filter | Scorer, ...] = (*sources, *self.filters, *self.scorers)
+        unbounded = {part.name for part in parts if not traits_of(part).bounded} | {name for name, _ in self.fetches}
+        if not traits_of(self.selectors[0]).bounded:
+            unbounded.add(SELECTOR)
+        return frozenset(self.part_names) - unbounded
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -235,7 +241,7 @@ def _known(block: Feature, name: str, failed: frozenset[str], declared: Declarat
     return less(block, lost) if lost and isinstance(block, DeclaredFeatures) else block
 
 
-def tier_of(plan: Plan, retrieved: Mapping[str, int], failures: list[Failure]) -> str:
+def tier_of(plan: Plan, retrieved: Mapping[str, int], failures: Sequence[Failure]) -> str:
     """Return ``full``, ``reduced`` (something failed), or ``floor`` (and because of it only the floor proposed)."""
     if not failures:
         return "full"

@@ -1,9 +1,12 @@
 """Everything that may be asked for: what fills a slate when the other sources' items are used up."""
 
+from typing import ClassVar
+
 import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Moment, Proposal
 from midstream.state.items.items import Items
 
@@ -15,6 +18,7 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     item: before the first interaction, and behind a filter that few items pass.
     """
 
+    traits: ClassVar[Traits] = PROPOSES
     name: str = "catalogue"
     half_life: Duration = Duration("7d")
     """Of the popular list that comes first."""

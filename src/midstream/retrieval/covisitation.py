@@ -4,10 +4,13 @@ Reference: M. Deshpande, G. Karypis, "Item-Based Top-N Recommendation Algorithms
 """
 
 from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
+from midstream.core.field_bounds import Name
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
 from midstream.state.pairs.covisitation import Pairs
@@ -25,9 +28,12 @@ class Covisitation(
     alone.
     """
 
-    name: str = "covisitation"
+    traits: ClassVar[Traits] = PROPOSES
+    name: Name = "covisitation"
+    """Stands in answers, metrics and weights."""
     exclude_last_item: bool = False
-    history_items_max: int = 5
+    """Whether the latest item of the session is left out although the others may come back."""
+    history_items_max: Annotated[int, msgspec.Meta(ge=0)] = 5
     """Last items of the user that stand in for a session that has none yet; 0 = none."""
 
     def retrieve(self, moment: Moment) -> Proposal:

@@ -5,10 +5,13 @@ e-Commerce at Scale", SIGMOD 2022.
 """
 
 from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
+from midstream.core.field_bounds import Name
+from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
 from midstream.state.sessions.session_index import SessionIndex
@@ -26,9 +29,12 @@ class SessionKnn(
     alone.
     """
 
-    name: str = "session_knn"
+    traits: ClassVar[Traits] = PROPOSES
+    name: Name = "session_knn"
+    """Stands in answers, metrics and weights."""
     exclude_last_item: bool = False
-    history_items_max: int = 5
+    """Whether the latest item of the session is left out although the others may come back."""
+    history_items_max: Annotated[int, msgspec.Meta(ge=0)] = 5
     """Last items of the user that stand in for a session that has none yet; 0 = none."""
 
     def retrieve(self, moment: Moment) -> Proposal:

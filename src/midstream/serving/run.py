@@ -5,7 +5,6 @@ Reference: measured on one core, uvicorn takes 28 µs of CPU a request where gra
 
 import asyncio
 import gc
-import logging
 import signal
 import socket
 import sys
@@ -29,7 +28,6 @@ from midstream.serving.http.connection_admission import place_limits
 from midstream.serving.http.connection_sharing import Share, SharingServer
 from midstream.serving.http.connections import bounded_protocol
 from midstream.serving.http.hosts import host_faults
-from midstream.serving.http.log_limit import lines_limited
 from midstream.serving.http.read_limits import read_limits
 from midstream.serving.http.target import noting_targets
 from midstream.serving.options import ServerOptions, require_safe_address
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.rebuild.rebuilder import Rebuilder
 
-LOGGER = logging.getLogger("uvicorn.error")
-"""Of what uvicorn and its connections have to say, on standard error."""
 SWITCH_S = 0.0002
 """How long the log thread waits for a busy loop to let go of the interpreter, twice a commit; 5 ms is Python's own."""
 SEND_BYTES = 262_144
@@ -119,7 +115,6 @@ async def serve_until_stopped(
             StopSignals(opened.engine.facts) as signals,
             _listening(options) as listener,
             _hangup_rereads(opened.upkeep.rebuilder),
-            lines_limited(LOGGER),
         ):
             on_ready(_url_of(*listener.getsockname()[:2]))
             if company is None:
@@ -132,7 +127,7 @@ async def serve_until_stopped(
 async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:
     """Serve one process's part of a port until a signal asks to stop, or the share's tick fails."""
     settle()
-    with StopSignals(facts) as signals, lines_limited(LOGGER):
+    with StopSignals(facts) as signals:
         await signals.ending(SharingServer(_uvicorn_config(app, options), share)).serve()
 
 

@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry
 from midstream.app.wiring import plans
 from midstream.core.errors import RequestInvalid
 from midstream.core.tracebacks import Raised
+from midstream.core.traits import PROPOSES
 from midstream.core.types import Failure, FeatureFrame, Models, Moment, Proposal, Query, Score, Served
 from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker, unchanged
 from midstream.engine.types import Answer, Ask
 from midstream.monitoring.facts import Fact, Facts
 from midstream.monitoring.metrics import Metrics
-from midstream.ranking.boundary import RaisedFailure
+from midstream.ranking.boundary import LATE, RaisedFailure
 from midstream.ranking.explain.rerun import rerun
-from midstream.ranking.pipeline import LATE
 from midstream.ranking.selectors.top_k import TopK
 from midstream.state.fold import Fold
 from tests.support.rig import SMALL, Rig, view
@@ -48,6 +48,13 @@ class Slow:
         self.calls.append(self.clock.now)
         self.clock.now += self.spends_s.pop() if self.spends_s else 0.0
         return Proposal(np.array([0], np.int32), np.ones(1, np.float32))
+
+
+@dataclass(frozen=True)
+class SlowAndBounded(Slow):
+    """The same, which says that it never waits."""
+
+    traits = PROPOSES
 
 
 async def answers(rig: Rig, count: int) -> list[Answer]:
@@ -147,12 +154,7 @@ def test_a_machine_that_stands_still_benches_no_part_that_never_waits(
     clock = Clock()
 
     async def work(rig: Rig) -> None:
-        source = Slow(clock, [0.3])
-        bounded = frozenset({"shelf"} if is_bounded else ())
-        made = {
-            name: replace(plan, sources=(source, *plan.sources), bounded=bounded) for name, plan in plans(SMALL).items()
-        }
-        rig.engine.swap(rig.engine.fold, made)
+        put(rig, (SlowAndBounded if is_bounded else Slow)(clock, [0.3]))
         await rig.engine.record(rig.batch(view("mug", event_id="1")))
         if as_page:
             await rig.engine.page((Ask(user_id="bob"),))

@@ -14,7 +14,7 @@ from midstream.app import wiring
 from midstream.app.config.schema import Config
 from midstream.core.types import FeatureFrame, Models, Moment, Proposal, Query, Score
 from midstream.engine.answer.warmup import WAIT_S_MAX, WarmupResult, warm_up
-from midstream.ranking.pipeline import LATE
+from midstream.ranking.boundary import LATE
 from tests.support.patience import PATIENCE_S
 from tests.support.virtual_loop import VirtualLoop
 
@@ -74,10 +74,7 @@ def tried(loop: VirtualLoop, source: Spending, scorers: tuple[Waiting, ...] = ()
     config = Config()
     settings = config.fold_settings()
     made = wiring.plan(config, config.placements[0], settings, Models({}))
-    own = frozenset((source.name, *(each.name for each in scorers)))
-    plan = replace(
-        made, sources=(source,), scorers=(*scorers, made.scorers[-1]), bounded=frozenset(made.part_names) - own
-    )
+    plan = replace(made, sources=(source,), scorers=(*scorers, made.scorers[-1]))
     return loop.run_until_complete(warm_up(settings, (plan,) * copies, loop.time))
 
 

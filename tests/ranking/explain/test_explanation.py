@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
+from midstream.core.traits import BOUNDED
 from midstream.core.types import Failure, Models, Moment, Proposal, Query, Served
 from midstream.events.schema import Event
 from midstream.features.expressions.names import Names
@@ -85,7 +86,6 @@ def plan_of(**changes: object) -> Plan:
         scorers=(Blend(),),
         selectors=(TopK(),),
         models=Models({}),
-        instant=frozenset(("blend", "ranker")),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -273,7 +273,8 @@ def test_evidence_that_fails_leaves_the_rest(raised):
     asked = asked_of(served, plan, moment)
     item_id = next(each.id for each in told.items if any(one.source == "popular" for one in each.proposed))
     assert why(asked, item_id).outcome == "served"
-    assert [(each.component, each.reason.partition(":")[0]) for each in asked.failures] == [("popular", raised)]
+    (failure,) = asked.run.account.failures
+    assert (failure.component, failure.reason.partition(":")[0]) == ("popular", raised)
 
 
 class Twice:
@@ -319,7 +320,7 @@ def test_a_filter_that_fails_when_it_is_asked_again_ends_no_explanation():
     rule.is_broken = True
     asked = asked_of(served, plan, moment)
     after = {item: why(asked, item) for item in before}
-    assert {failure.component for failure in asked.failures} == {"twice"}
+    assert {failure.component for failure in asked.run.account.failures} == {"twice"}
     assert "not_scored" in before.values()
     for item, outcome in before.items():
         assert after[item].outcome == ("unexplained" if outcome == "not_scored" else outcome)
@@ -424,16 +425,18 @@ def test_of_a_scorer_that_cannot_be_taken_apart_nothing_is_said():
     """A scorer of one's own has a score and no parts."""
 
     class Own:
+        traits = BOUNDED
         name = "own"
 
         async def score(self, query, features, models):
             return np.arange(len(features.values), dtype=np.float32)
 
-    plan = plan_of(scorers=(Own(), Blend()), instant=frozenset(("own", "blend")))
+    plan = plan_of(scorers=(Own(), Blend()))
     served, _ = answered(SHOP, plan, asking(SHOP))
-    failures: list[Failure] = []
-    assert all(not each.parts for each in score_parts(served, plan, served.selection.chosen, failures))
-    assert failures == []
+    parts, failures = score_parts(served, plan, served.selection.chosen)
+    assert parts
+    assert all(not each.parts for each in parts)
+    assert failures == ()
 
 
 def test_a_scorer_that_fails_while_its_score_is_taken_apart_is_named(monkeypatch):
@@ -499,6 +502,7 @@ def test_what_the_rules_did_is_told_of_each_item():
 class Steady:
     """A scorer by which one candidate is as much better than the next as that than the one after."""
 
+    traits = BOUNDED
     name = "steady"
 
     async def score(self, query, features, models):
@@ -507,7 +511,7 @@ class Steady:
 
 def ruled(arrangement: Arrangement) -> Plan:
     """Return a plan with rules, scored steadily."""
-    return plan_of(arrangement=arrangement, scorers=(Steady(), Blend()), instant=frozenset(("steady", "blend")))
+    return plan_of(arrangement=arrangement, scorers=(Steady(), Blend()))
 
 
 def names() -> list[str]:

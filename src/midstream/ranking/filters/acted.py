@@ -1,10 +1,13 @@
 """Filter of items on which the user has already acted, or which the user has seen often enough."""
 
+from typing import ClassVar
+
 import msgspec
 import numpy as np
 
 from midstream.core.durations import parse_duration_ms
 from midstream.core.kinds import IMPRESSION
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.filters.among import among
 from midstream.state.settings import FoldSettings
@@ -40,6 +43,7 @@ class Acted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     request without a user, nothing is known, so nothing is removed.
     """
 
+    traits: ClassVar[Traits] = BOUNDED
     name: str = "acted"
     exclusions: tuple[Exclusion, ...] = ()
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
 from midstream.core.errors import Fault
 from midstream.core.protocols import Filter
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import Candidates, Mask, Moment, Query
 from midstream.features.expressions.names import Names
 from midstream.features.language import REQUEST, Condition, condition
@@ -21,6 +22,7 @@ Meaning: TypeAlias = Condition | tuple[Fault, ...]
 class ExpressionFilter:
     """Keeps items for which the placement's filter text is known to be true."""
 
+    traits: ClassVar[Traits] = BOUNDED
     condition: Condition
     name: str = "filter"
 
@@ -33,6 +35,7 @@ class ExpressionFilter:
 class RequestFilter:
     """Keeps items for which the request's own filter text is known to be true; without a text, all."""
 
+    traits: ClassVar[Traits] = BOUNDED
     names: Names
     name: str = "request_filter"
     _meanings: dict[str, Meaning] = field(default_factory=dict[str, Meaning], compare=False, repr=False)

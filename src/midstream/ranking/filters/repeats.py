@@ -1,10 +1,11 @@
 """Filter of the asking session's own items, by the placement's rule for repeats."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 import numpy as np
 
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.filters.among import among
 
@@ -14,6 +15,7 @@ Repeat = Literal["any", "not_last", "none"]
 class Repeats(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="repeats"):
     """Removes items of the session: those that it has in view already."""
 
+    traits: ClassVar[Traits] = BOUNDED
     name: str = "repeats"
     allow: Repeat = "not_last"
     """``not_last``: all but the item that the session acted on last and the request's own ``items`` (a basket), for

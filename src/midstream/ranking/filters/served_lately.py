@@ -5,12 +5,13 @@ was named. Served is not seen: it was in an answer, whether or not anybody looke
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 import numpy as np
 
 from midstream.core.durations import parse_duration_ms
+from midstream.core.traits import Traits
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.filters.among import among
 from midstream.state.ids.vocabulary import Vocabulary
@@ -50,6 +51,7 @@ class ServedLately(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
     A request that names neither was served nothing, so nothing is removed.
     """
 
+    traits: ClassVar[Traits] = Traits(waits=False, bounded=True, reads_served=True)
     name: str = "served_lately"
     rules: tuple[ServedRule, ...] = ()
 

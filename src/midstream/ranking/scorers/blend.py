@@ -10,11 +10,13 @@ rank learning methods", SIGIR 2009.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Models, Query, Score
 
 RANK_OFFSET = 1.0
@@ -40,6 +42,7 @@ _RANK = "rank."
 class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="blend"):
     """Sum over the sources of weight / (offset + rank), rank 0 = the source's best."""
 
+    traits: ClassVar[Traits] = BOUNDED
     name: str = "blend"
     weights: dict[str, float] = {}
     """By the source's name; over ``DEFAULT_WEIGHTS``, and 1.0 for any other."""

@@ -6,12 +6,15 @@ source says that did not answer.
 """
 
 from functools import lru_cache
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ModelUnavailable, ScoresUnavailable
+from midstream.core.field_bounds import Name
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Models, Query, Score
 from midstream.models.model import RowModel, is_row_model
 
@@ -24,7 +27,8 @@ _ORDERS_MAX = 1_024
 class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="model"):
     """Scores by a loaded row model, such as trees. Never waits."""
 
-    name: str
+    traits: ClassVar[Traits] = BOUNDED
+    name: Name
     """Of the model, and of this scorer in answers, served records and metrics."""
 
     @property

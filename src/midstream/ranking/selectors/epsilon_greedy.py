@@ -8,12 +8,13 @@ Reference: R. Sutton and A. Barto, Reinforcement Learning, 2nd edition, 2018, se
     "Off-policy evaluation for slate recommendation", NeurIPS 2017 (uniform slates with distinct items).
 """
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Mask, Query, Score, Selection
 from midstream.ranking.selectors.plackett_luce import POOL_MAX
 from midstream.ranking.selectors.sampling import CHOSEN, uniforms
@@ -23,6 +24,7 @@ from midstream.ranking.selectors.top_k import Chances, Real, best_first, in_pool
 class EpsilonGreedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="epsilon_greedy"):
     """Each place is given to chance with probability ``epsilon``; the first ``keep`` places are not."""
 
+    traits: ClassVar[Traits] = BOUNDED
     epsilon: Annotated[float, msgspec.Meta(ge=1e-6, le=1)] = 0.1
     """Share of places that are drawn."""
     keep: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0

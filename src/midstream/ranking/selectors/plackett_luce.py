@@ -13,12 +13,13 @@ Reference: R. L. Plackett, "The Analysis of Permutations", Applied Statistics 24
     Plackett-Luce Ranking Models for Relevance and Fairness", SIGIR 2021, equation 2.
 """
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Mask, Query, Score, Selection
 from midstream.ranking.selectors.sampling import CHOSEN, uniforms
 from midstream.ranking.selectors.top_k import Chances, Real, best_first, in_pool
@@ -30,6 +31,7 @@ POOL_MAX = 1_000
 class PlackettLuce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="plackett_luce"):
     """Slates are drawn, better scores higher more often; the first ``keep`` places are not."""
 
+    traits: ClassVar[Traits] = BOUNDED
     temperature: Annotated[float, msgspec.Meta(ge=1e-6, le=1_000)] = 0.1
     """In standard deviations of the scores: near 0 = as ``top_k``, 1,000 = any order."""
     keep: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0

@@ -15,12 +15,13 @@ Reference: W. R. Thompson, "On the likelihood that one unknown probability excee
     approximate normalization of the analysis of variance distribution", Annals of Mathematical Statistics 13, 1942.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Mask, Query, Score, Selection
 from midstream.ranking.selectors.sampling import CHOSEN, drawn_of, uniforms
 from midstream.ranking.selectors.top_k import Chances, Real, best_first, in_pool
@@ -38,6 +39,7 @@ _COUNTED_MAX: Final = 1e9
 class Thompson(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="thompson", kw_only=True):
     """Items are drawn with the probability that their rate is the highest; the first ``keep`` places are not."""
 
+    traits: ClassVar[Traits] = BOUNDED
     acts: str
     """Column of the features that has how often an item was acted on, such as clicks."""
     impressions: str

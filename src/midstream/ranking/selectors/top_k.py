@@ -1,12 +1,13 @@
 """The selector that takes the highest scores."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Mask, Query, Score, Selection
 
 Real: TypeAlias = NDArray[np.float64]
@@ -17,6 +18,8 @@ At least one may come; the share of one that may not is 0, and their sum is the 
 
 class TopK(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="top_k"):
     """The highest scores, best first; equal ones in the order of the candidates. Nothing is left to chance."""
+
+    traits: ClassVar[Traits] = BOUNDED
 
     def select(self, query: Query, features: FeatureFrame, score: Score) -> Selection:
         """Return at most ``query.slate_size`` rows, each with propensity 1."""
