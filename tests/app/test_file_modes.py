@@ -70,7 +70,7 @@ def used(folder: Path) -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
             await client.post("/v1/events", json={"events": [{"type": "viuw", "user_id": "ann", "item_id": "lamp"}]})
             await client.get("/v1/recommendations?placement=home&user_id=ann")
-        publish(data.root, Address("http://127.0.0.1:1", running.engine.live.log, os.getpid()))
+        publish(data.root, Address("http://127.0.0.1:1", running.engine.liveness.log, os.getpid()))
 
     run_folder(folder, work)
     with midstream.open(folder) as shop:
@@ -80,7 +80,7 @@ def used(folder: Path) -> None:
     seal_folder(folder, config_of(folder))
     rebuild(folder, config_of(folder), compact=True)
     with midstream.open(folder) as shop:
-        publish(data.root, Address("http://127.0.0.1:1", shop.running.engine.live.log, os.getpid()))
+        publish(data.root, Address("http://127.0.0.1:1", shop.running.engine.liveness.log, os.getpid()))
     publish(data.root, Address("http://127.0.0.1:1", "ab", os.getpid()))
     listen_at(data.sockets / "leader").close()
 
