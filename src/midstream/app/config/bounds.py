@@ -8,6 +8,8 @@ from midstream.events.faults import shown
 PAGE = "docs/configuration.md"
 NAME_BYTES_MAX = 64
 """Of UTF-8. Every row repeats its interaction's name, and has one byte for the length, so 255 would be the end."""
+WINDOW_MS_MAX = 365 * 86_400_000
+"""A year."""
 
 
 def within(where: str, value: float, low: float, high: float, page: str = PAGE) -> Iterator[Fault]:

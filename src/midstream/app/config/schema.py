@@ -4,6 +4,7 @@ An empty file is a working engine with one placement ``default``. Reading a file
 between values are ``app.config.constraints``; the file with every default and what it means is ``app.config.template``.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
@@ -16,7 +17,11 @@ from midstream.events.segments.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
 from midstream.features.readers.external import Table
-from midstream.ranking.filters.repeats import Repeat
+from midstream.ranking.filters.acted import ActedOptions
+from midstream.ranking.filters.expression_filter import ExpressionOptions
+from midstream.ranking.filters.repeats import Repeat, Repeats
+from midstream.ranking.filters.served_lately import NAMES as SERVED_NAMES
+from midstream.ranking.filters.served_lately import ServedOptions
 from midstream.ranking.plan import CANDIDATES_MAX
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
@@ -63,6 +68,7 @@ AnySource = (
     | AnyItemModelSource
     | Custom
 )
+AnyFilter = Repeats | ActedOptions | ServedOptions | ExpressionOptions | Custom
 AnyScorer = ModelScorer | Objectives | Custom
 AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | Custom
 
@@ -188,7 +194,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rank_offset: float = RANK_OFFSET
     filter: str | None = None
     timezone: str = "UTC"
-    filters: tuple[Custom, ...] = ()
+    filters: tuple[AnyFilter, ...] = ()
     exclude: dict[str, str | int] = {}
     repeats: Repeat = "not_last"
     editorial: tuple[str, ...] = ()
@@ -203,6 +209,27 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slate_size: int = 20
     slate_size_max: int = 100
     deadline: Duration = Duration("50ms")
+
+    def filter_parts(self) -> Iterator[tuple[str, AnyFilter]]:
+        """Yield the place and the options of each filter; a short setting comes as the tagged part that it stands for.
+
+        A part of the kind ``repeats`` in the list stands in place of the default of the short setting.
+        """
+        replaced = "not_last" if any(isinstance(each, Repeats) for each in self.filters) else "any"
+        if self.repeats not in {"any", replaced}:
+            yield "repeats", Repeats(allow=self.repeats)
+        if acts := {name: told for name, told in self.exclude.items() if name not in SERVED_NAMES}:
+            yield "exclude", ActedOptions(acts)
+        if served := {name: told for name, told in self.exclude.items() if name in SERVED_NAMES}:
+            yield "exclude", ServedOptions(served)
+        if self.filter is not None:
+            yield "filter", ExpressionOptions(self.filter, "filter")
+        yield from ((f"filters[{number}]", each) for number, each in enumerate(self.filters))
+
+
+def option_place(place: str, option: str) -> str:
+    """Return the place of the option that says what a filter is about: a short setting is that option itself."""
+    return f"{place}.{option}" if place.endswith("]") else place
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):

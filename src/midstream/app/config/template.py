@@ -193,7 +193,8 @@ then { kind = "custom", name = "shelf" }.""",
             "filter": "Which items may be served (docs/language.md), such as:\n"
             'filter = "item.available and item.price <= context.budget"',
             "timezone": 'Of now.hour and now.weekday in its texts, such as "Europe/Berlin".',
-            "filters": 'Filters of one\'s own: [{ kind = "custom", path = "components:InStock" }]',
+            "filters": "More filters, each counted by its name: expression, acted, served_lately, repeats, custom:\n"
+            '[{ kind = "expression", name = "in_stock", where = "item.stock > 0" }]',
             "exclude": 'Not what the user has acted on already: { purchase = "30d", impression = 5 }: bought in the\n'
             'last 30 days, seen 5 times or more. Nor what was served: { served = "24h", served_anywhere = 3 }.',
             "repeats": "Items of the asking session: not_last (all but the last one and a basket's), none or any.",
