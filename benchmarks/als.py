@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import load_npz
 
-from midstream.evaluation.data.datasets import data_folder
-from midstream.evaluation.data.item_data import vocabulary_of
+from benchmarks.quality.data_folder import data_folder
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items.als import AlsOptions, fit_als
 from midstream.models.kernels.top_n import top_n
+from midstream.models.vocabulary import ItemVocabulary
 
 K = 20
 PEER = """
@@ -114,7 +114,7 @@ def main() -> None:
     path = folder / "gowalla-lightgcn" / "train.npz"
     train, test = load_npz(path).tocsr(), load_npz(path.with_name("test.npz")).tocsr()
     histories = Histories(train.indices, np.ones(train.nnz, dtype=np.float32), train.indptr.astype(np.int64))
-    data = Interactions(vocabulary_of([str(item) for item in range(train.shape[1])]), histories)
+    data = Interactions(ItemVocabulary.of([str(item) for item in range(train.shape[1])]), histories)
     fit_als(Interactions(data.vocabulary, histories.part(0, 9)), AlsOptions(iterations=1))
     for factors in told.factors:
         options = AlsOptions(

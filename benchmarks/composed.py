@@ -51,10 +51,10 @@ from midstream.models.artifact.artifact import Draft
 from midstream.models.artifact.golden import made_rows, row_content
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.lambdamart import LambdaMartOptions, fit_lambdamart
-from midstream.ranking.apply_filters import sift
-from midstream.ranking.candidate_cutoff import cut
-from midstream.ranking.frame import merge, read, take
-from midstream.ranking.pipeline import propose
+from midstream.ranking.boundary import Account
+from midstream.ranking.candidate_generation import scored_candidates
+from midstream.ranking.frame import FeatureReader
+from midstream.ranking.plan_run import PlanRun
 from midstream.state.fold import Fold
 from midstream.training.registry import Registry
 
@@ -133,10 +133,10 @@ def rows_of(root: Path, fold: Fold, world: World) -> tuple[Examples, list[int]]:
     for number, ask in enumerate(asks(world, 200, 5)):
         query = Query("", "default", ask["user_id"], None, 20, fold.log_time_ms, number, items=tuple(ask["items"]))
         moment = fold.moment(query, Models({}))
-        candidates = merge(propose(plan, moment, lambda: float("inf"), []), fold.vocabulary.item_count)
-        candidates, _ = cut(plan, take(candidates, sift(plan.filters, moment, candidates, []).kept))
+        run = PlanRun(plan, moment, Account())
+        candidates = scored_candidates(run)
         counts.append(len(candidates))
-        frame = read(plan.features, moment, candidates, [], plan.declared)
+        frame = FeatureReader(moment, run.account, plan.declared).frame(plan.features, candidates)
         names, values = frame.names[-40:], np.ascontiguousarray(frame.values[:, -40:])
         parts.append(values)
     every = np.concatenate(parts)

@@ -24,17 +24,16 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import save_npz
 
-from midstream.app.benchmark.item_models import (
+from benchmarks.quality.known_sets import SETTINGS_FOLDER, item_set
+from midstream.app.evaluation.item_models import (
     JudgingOptions,
     ModelChoice,
     Search,
     choose,
     chosen_options,
-    item_data_of,
     kept_options,
     question_of,
 )
-from midstream.app.benchmark.placements import SETTINGS_FOLDER, EvaluationOptions
 from midstream.evaluation.full_ranking import ItemData, Judged, RankingOptions, Task, judge, worth_of
 from midstream.evaluation.metrics.statistics import difference, estimate
 from midstream.models.histories import Interactions
@@ -204,8 +203,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=1_800, help="no trial of a search begins later")
     told = parser.parse_args()
-    judging = JudgingOptions(protocol=told.protocol, k=told.k, folder=told.settings)
-    data = item_data_of(told.data, judging, EvaluationOptions())
+    judging = JudgingOptions(k=told.k, folder=told.settings)
+    data = item_set(told.data, told.protocol)
     kinds, ranking = told.parts.split(","), RankingOptions(k=told.k)
     peers_there = Peers(data, told.peers, ranking, told.settings)
     if told.search_peer:

@@ -18,7 +18,6 @@ state of the first slate before it: in which place is the item among the candida
 import argparse
 import asyncio
 import json
-import math
 import os
 import re
 import time
@@ -28,6 +27,8 @@ import numpy as np
 from simulated_reranking import CONFIG as SIMULATED
 from simulated_reranking import acts_of
 
+from benchmarks.quality.data_folder import data_folder
+from benchmarks.quality.shops import SHOPS, ShopData
 from midstream.app.config.reader import parse_config
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import Outside, config_of, open_running
@@ -40,8 +41,6 @@ from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask
-from midstream.evaluation.data.datasets import data_folder
-from midstream.evaluation.data.shops import SHOPS, ShopData
 from midstream.evaluation.metrics.metrics import discounted_gain, hit
 from midstream.evaluation.metrics.statistics import Resampling, difference, estimate
 from midstream.evaluation.replay import rows_asked
@@ -49,10 +48,10 @@ from midstream.events.schema import Event, build
 from midstream.features.kinds.kinds import Count
 from midstream.models.kinds import ROW_KINDS
 from midstream.models.model import QUIET
-from midstream.ranking.apply_filters import sift
-from midstream.ranking.candidate_cutoff import cut
-from midstream.ranking.frame import merge, ranks_of, read, take
-from midstream.ranking.pipeline import propose
+from midstream.ranking.boundary import Account
+from midstream.ranking.candidate_generation import scored_candidates
+from midstream.ranking.frame import FeatureReader, ranks_of
+from midstream.ranking.plan_run import PlanRun
 from midstream.simulation.audience import AudienceOptions
 from midstream.simulation.season import SeasonOptions
 from midstream.training.registry import Registry
@@ -267,16 +266,15 @@ def asked(folder: Path, named, models, questions) -> dict[str, np.ndarray]:
     alone = {f"model_share.{key}": np.full(len(questions), np.nan) for key in ("blend", *rankers)}
     for number, each in enumerate(questions):
         cursor.to_position(LogPosition(each["position"]))
-        fold, failures = cursor.fold, []
+        fold = cursor.fold
         now_ms = TimestampMs(each["time"])
         query = Query("", "shown", each["user_id"], each["session_id"], 100, now_ms, each["position"])
         moment = fold.moment(query, loaded)
-        candidates = merge(propose(plan, moment, lambda: math.inf, failures), fold.vocabulary.item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, failures).kept)
-        candidates, _ = cut(plan, candidates)
-        frame = read(plan.features, moment, candidates, failures, plan.declared)
-        if failures or not len(candidates):
-            raise SystemExit(f"question {number}: {failures or 'no candidates'}")
+        run = PlanRun(plan, moment, Account())
+        candidates = scored_candidates(run)
+        frame = FeatureReader(moment, run.account, plan.declared).frame(plan.features, candidates)
+        if run.account.failures or not len(candidates):
+            raise SystemExit(f"question {number}: {run.account.failures or 'no candidates'}")
         blend = plan.scorers[-1].sum_of(candidates.source_names, ranks_of(candidates))
         wanted = np.flatnonzero(candidates.item_index == fold.vocabulary.item_index(each["item_id"]))
         is_models = ~np.isnan(frame.values[:, frame.names.index("rank.als")])

@@ -13,15 +13,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from midstream.app.benchmark.reranking import ShopBenchmark, fits_of
+from benchmarks.quality.placement_rankers import ShopBenchmark, fits_of
+from benchmarks.quality.reports import print_reranking
+from benchmarks.quality.reranking import judge_reranking
+from benchmarks.quality.shops import ShopData
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.app.wiring import plans
-from midstream.cli.models.evaluate_shops import print_reranking
 from midstream.evaluation.data.importing import DATA_SETTINGS
 from midstream.evaluation.data.interactions import InteractionTable, by_time
-from midstream.evaluation.data.shops import ShopData
-from midstream.evaluation.reranking import judge_reranking
 from midstream.simulation.audience import AudienceOptions
 from midstream.simulation.engine_policy import EngineQuestion, engine_in_process
 from midstream.simulation.season import SeasonOptions, run_season

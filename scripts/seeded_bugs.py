@@ -1181,7 +1181,7 @@ BUGS = (
         "swap_of_a_state_that_stands_behind",
         (
             Edit(
-                "engine/engine.py",
+                "engine/live.py",
                 "        if fold.log_position != self.fold.log_position:\n",
                 "        if fold.log_position > self.fold.log_position:\n",
             ),
@@ -1214,8 +1214,8 @@ BUGS = (
         (
             Edit(
                 "ranking/pipeline.py",
-                "read(plan.features, moment, candidates, failures, plan.declared)\n",
-                "    features = read(plan.features, replace(moment, session_number=-1), candidates, failures)\n",
+                "FeatureReader(moment, account, plan.declared)",
+                "FeatureReader(replace(moment, session_number=-1), account, plan.declared)",
             ),
         ),
         FUZZ,
@@ -1309,8 +1309,8 @@ BUGS = (
         (
             Edit(
                 "ranking/pipeline.py",
-                "read(plan.features, moment, candidates, failures, plan.declared)\n",
-                "read(plan.features, replace(moment, user_index=0), candidates, failures, plan.declared)\n",
+                "FeatureReader(moment, account, plan.declared)",
+                "FeatureReader(replace(moment, user_index=0), account, plan.declared)",
             ),
         ),
         PARITY,
@@ -1350,7 +1350,7 @@ BUGS = (
     ),
     Bug(
         "what_a_feature_without_its_reader_computes_is_served",
-        (Edit("ranking/frame.py", "            values[:, [each in lost for each in block.names]] = np.nan\n", ""),),
+        (Edit("ranking/frame.py", "                values[:, [each in lost for each in block.names]] = np.nan\n", ""),),
         ("tests/ranking/test_features_apart.py",),
     ),
     Bug(

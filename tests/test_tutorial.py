@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from midstream.evaluation.data.datasets import DATA_VARIABLE, data_folder
+from benchmarks.quality.data_folder import DATA_VARIABLE, data_folder
 from tests.support.patience import PATIENCE_S
 from tests.test_quickstart import PORT, free_port
 

@@ -18,8 +18,8 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from midstream.app.benchmark.rankers import _read as read_examples
 from midstream.app.config.schema import Config, ItemsSection
+from midstream.app.evaluation.rankers import _read as read_examples
 from midstream.app.feature_tables import read_table as read_external
 from midstream.app.ingest import csv_reader, readers
 from midstream.app.ingest import import_file as importing

@@ -18,11 +18,10 @@ from midstream.app.point_in_time.replay_examples import ReplayWanted, write_repl
 from midstream.app.point_in_time.served_examples import write_served_examples
 from midstream.cli.console import ended_by_sigterm
 from midstream.core.errors import Invalid
-from midstream.core.types import Failure
 from midstream.features.declared import declared
 from midstream.features.kinds.kinds import columns_by_name, columns_of, impression_features
 from midstream.features.reserved import is_reserved
-from midstream.ranking.boundary import boundary
+from midstream.ranking.boundary import Account, boundary
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"
 LIMITS = """
@@ -146,10 +145,10 @@ def test_a_folder_that_is_not_there_is_named(shop_folder):
 
 def test_no_component_is_blamed_for_a_signal():
     """SIGTERM that comes while a component is at work ends the command: only the component's own exit is its fault."""
-    failures = list[Failure]()
-    with pytest.raises(SystemExit) as raised, ended_by_sigterm(), boundary("shelf", failures):
+    account = Account()
+    with pytest.raises(SystemExit) as raised, ended_by_sigterm(), boundary("shelf", account):
         os.kill(os.getpid(), signal.SIGTERM)
-    assert (raised.value.code, failures) == (128 + signal.SIGTERM, [])
+    assert (raised.value.code, account.failures) == (128 + signal.SIGTERM, [])
 
 
 def test_a_command_that_is_told_to_end_leaves_no_part_of_a_file(tmp_path):

@@ -35,7 +35,7 @@ def rule(text: str) -> str:
         ('kind = "pin", name = "", items = ["x"], positions = [0]', "rules[0].name", "0 bytes"),
         ('kind = "pin", name = "a\\nb", items = ["x"], positions = [0]', "rules[0].name", "came"),
         ('kind = "pin", name = " a", items = ["x"], positions = [0]', "rules[0].name", '" a" came'),
-        ('kind = "pin", name = "a", items = [""], positions = [0]', "rules[0].items[0]", '"" came'),
+        ('kind = "pin", name = "a", items = [""], positions = [0]', "rules[0].items[0]", "0 characters came"),
         (f'kind = "promote", name = "a", items = ["x", "{"y" * 129}"], min = 0.5', "rules[0].items[1]", "came"),
         ('kind = "pin", name = "popular", items = ["x"], positions = [0]', "rules[0].name", "source or rule already"),
         ('kind = "pin", name = "a", items = ["x", "y"], positions = [0]', "rules[0].positions", "2 items and 1"),
@@ -65,7 +65,7 @@ def rule(text: str) -> str:
         ('kind = "promote", name = "a", min = 0.5, items = ["x"], where = "item.available"', "rules[0]", "Both"),
         ('kind = "promote", name = "a", items = ["x"]', "rules[0]", "changes nothing"),
         ('kind = "promote", name = "a", items = ["x"], min = 0.5, max = 0.4', "rules[0].min", "more than max"),
-        ('kind = "new_items", name = "a", positions = [4], within = "0s"', "rules[0].within", "0ms"),
+        ('kind = "new_items", name = "a", positions = [4], within = "0s"', "rules[0].within", "0s came"),
         ('kind = "new_items", name = "a", positions = [31]', "rules[0].positions", "31"),
     ],
 )

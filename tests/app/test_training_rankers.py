@@ -1,6 +1,5 @@
 """Rankers learn from what was served, or from what would have been, and say how they order what came later."""
 
-import math
 import shutil
 import weakref
 from dataclasses import replace
@@ -40,9 +39,10 @@ from midstream.models.model import QUIET, RowModel
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.ftrl import Ftrl
 from midstream.models.rows.lambdamart import LambdaMartOptions
-from midstream.ranking.apply_filters import sift
-from midstream.ranking.frame import merge, read, take
-from midstream.ranking.pipeline import propose
+from midstream.ranking.boundary import Account
+from midstream.ranking.candidate_generation import scored_candidates
+from midstream.ranking.frame import FeatureReader
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.scorers.blend import Blend
 from midstream.training.registry import Registry
 from midstream.training.validation import row_validation_of
@@ -247,9 +247,8 @@ def test_rows_of_a_replay_have_what_the_sources_say(place: Path) -> None:
         event = group.event
         query = Query("", "home", event.user_id, None, 500, TimestampMs(event.log_time_ms), group.log_position)
         moment = cursor.fold.moment(query, Models({}))
-        candidates = merge(propose(plan, moment, lambda: math.inf, []), cursor.fold.vocabulary.item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, []).kept)
-        frame = read(plan.features, moment, candidates, [], plan.declared)
+        run = PlanRun(plan, moment, Account())
+        frame = FeatureReader(moment, run.account, plan.declared).frame(plan.features, scored_candidates(run))
         assert frame.names[: len(names)] == names
         assert group.said.tobytes() == np.ascontiguousarray(frame.values[:, : len(names)]).tobytes()
         seen += 1

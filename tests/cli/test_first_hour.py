@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.quality.data_folder import DATA_VARIABLE, data_folder
 from midstream.app.opening import open_shop
 from midstream.cli.app import main
-from midstream.evaluation.data.datasets import DATA_VARIABLE, data_folder
 
 SET, FILE = "eshop-clothing-2008", "e-shop_clothing_2008.csv.gz"
 CLICKS = 1_200

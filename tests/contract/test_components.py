@@ -28,12 +28,13 @@ from midstream.core.types import (
 from midstream.features.declared import declared
 from midstream.features.expressions.names import Names
 from midstream.features.language import Condition, condition
+from midstream.ranking.boundary import Account
 from midstream.ranking.filters.acted import Acted, Exclusion
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.filters.repeats import Repeats
-from midstream.ranking.frame import merge, read
+from midstream.ranking.frame import FeatureReader, merge
 from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
@@ -134,7 +135,7 @@ def test_every_filter_conforms(rule, query):
 def test_the_scorer_and_the_selector_conform(query):
     """One number a row; distinct rows with a finite score, each with a propensity."""
     moment = SHOP.fold.moment(query, Models({}))
-    frame = read((), moment, candidates_of(moment), [])
+    frame = FeatureReader(moment, Account()).frame((), candidates_of(moment))
     score = check_scorer(Blend(), query, frame, Models({}))
     assert score is not None
     check_selector(TopK(), query, frame, score)
@@ -210,7 +211,7 @@ def test_a_block_of_features_that_writes_or_lends_state_is_caught():
 
 
 MOMENT = SHOP.fold.moment(QUERIES[2], Models({}))
-FRAME = read((), MOMENT, candidates_of(MOMENT), [])
+FRAME = FeatureReader(MOMENT, Account()).frame((), candidates_of(MOMENT))
 SCORE = np.linspace(1, 0, len(FRAME.values)).astype(np.float32)
 
 

@@ -16,9 +16,9 @@ from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.evaluation import blend_report
 from midstream.evaluation.blend_fit import WEIGHT_MAX, WEIGHT_MIN, FittedBlend, alone, bounded, figures, fit_blend
 from midstream.evaluation.blend_report import Contest, evenly, fit_next_item, fit_replay
-from midstream.evaluation.data.datasets import NextItemData, Split
 from midstream.evaluation.data.importing import DATA_SETTINGS
 from midstream.evaluation.data.interactions import InteractionTable, events
+from midstream.evaluation.data.session_data import NextItemData, Split
 from midstream.evaluation.replay import ReplayOptions, run_replay
 from midstream.evaluation.settings_file import read_settings
 from midstream.evaluation.source_proposals import BallotBox, Ballots

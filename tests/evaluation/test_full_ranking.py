@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from midstream.evaluation.data.item_data import vocabulary_of
 from midstream.evaluation.full_ranking import (
     ItemData,
     RankingOptions,
@@ -20,6 +19,7 @@ from midstream.evaluation.metrics.list_metrics import RelevantItems
 from midstream.evaluation.metrics.statistics import Resampling
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items import popular
+from midstream.models.vocabulary import ItemVocabulary
 
 OPTIONS = RankingOptions(k=2, cuts=(1, 2, 5), new_acts_max=1, tail_share=0.3, resampling=Resampling(resamples=50))
 LEARNED = Histories.of([[0, 1], [0, 1, 2], [0, 3], [0, 4], [1]])
@@ -32,7 +32,7 @@ def fit(interactions):
 
 def task(asked, wanted):
     return Task(
-        Interactions(vocabulary_of(list("abcde")), LEARNED),
+        Interactions(ItemVocabulary.of(list("abcde")), LEARNED),
         Histories.of(asked),
         RelevantItems.of(wanted),
         np.arange(len(asked), dtype=np.intp),
@@ -65,6 +65,8 @@ def test_the_switch_decides_what_is_recommended(removed, lists):
     assert report.removed == removed
     assert report.last_item_allowed == (removed == "nothing")
     assert report.validation_learned
+    allowed = "may be recommended" if removed == "nothing" else "is never recommended"
+    assert report.switches == f"removed: {removed}; the last item {allowed}; the validation part is learned"
 
 
 def test_figures_are_those_of_the_lists():
@@ -111,7 +113,7 @@ def test_whoever_is_not_known_is_answered_with_what_is_popular() -> None:
     class Silent:
         """Says nothing of anything."""
 
-        vocabulary = vocabulary_of(list("abcde"))
+        vocabulary = ItemVocabulary.of(list("abcde"))
 
         def scores(self, histories):
             return np.zeros((len(histories), 5), dtype=np.float32)
@@ -122,7 +124,7 @@ def test_whoever_is_not_known_is_answered_with_what_is_popular() -> None:
         def arrays(self):
             return {}
 
-    learned = Interactions(vocabulary_of(list("abcde")), Histories.of([[4, 2], [4, 2], [4], [0]]))
+    learned = Interactions(ItemVocabulary.of(list("abcde")), Histories.of([[4, 2], [4, 2], [4], [0]]))
     one = Task(learned, Histories.of([[], [0], []]), RelevantItems.of([[4], [2], [1]]), np.arange(3))
     options = RankingOptions(k=3, cuts=(1,), resampling=OPTIONS.resampling)
     for model in (lambda _: Silent(), fit):

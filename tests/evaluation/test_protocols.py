@@ -2,14 +2,13 @@
 
 import msgspec
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midstream.core.types import Models
-from midstream.evaluation.data.datasets import NextItemData, PublishedList, Split
 from midstream.evaluation.data.importing import DATA_SETTINGS, folded
 from midstream.evaluation.data.interactions import InteractionTable
+from midstream.evaluation.data.session_data import NextItemData, Split
 from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.next_item import NextItemOptions, choose, run_next_item
 from midstream.evaluation.protocols import answers, exam_of, query_of, questions_of
@@ -134,7 +133,7 @@ def test_ids_of_a_data_set_are_never_refused_or_evicted():
     assert fold.settings.limits.index_entries_max == DATA_SETTINGS.limits.index_entries_max
 
 
-def data_of(calls, published=()):
+def data_of(calls):
     """A data set that notes when which part is read."""
 
     def choosing():
@@ -145,7 +144,7 @@ def data_of(calls, published=()):
         calls.append("reporting")
         return Split(walks(0, 60), walks(70, 10))
 
-    return NextItemData("walks", choosing, reporting, repeat=False, published=lambda: tuple(published))
+    return NextItemData("walks", choosing, reporting, repeat=False)
 
 
 QUICK = NextItemOptions(k=5, grid={"distance_decay": (0.0, 0.5)}, resampling=Resampling(resamples=200))
@@ -183,19 +182,6 @@ def test_the_chosen_options_are_the_ones_that_answer(tmp_path):
     choice = choose(data_of([]), SessionKnn(same_item=0.1, distance_decay=0.0), tmp_path / "settings.json", QUICK)
     assert choice.best.options == {"distance_decay": 0.5}
     assert choice.best.worth > choice.trials[0].worth
-
-
-@pytest.mark.parametrize("places, sign", [(range(3), 0), ((), 1)])
-def test_published_lists_are_compared_over_their_questions(tmp_path, places, sign):
-    """Lists as good as ours differ by 0, empty ones lose everything, and questions they lack do not count."""
-    right = {(f"s{number}", place): (f"i{(number + place + 1) % MANY}",) for number in (70, 71) for place in range(3)}
-    lists = {key: items if key[1] in places else ("none",) for key, items in right.items()}
-    data = data_of([], [PublishedList("theirs", lists), PublishedList("strangers", {("x", 0): ("i1",)})])
-    (found,) = run_next_item(data, STROLL, tmp_path / "settings.json", QUICK).comparisons
-    assert (found.name, found.questions, found.our_hit_rate) == ("theirs", 6, 1.0)
-    assert found.hit_rate_difference.mean == found.mrr_difference.mean == sign
-    assert found.hit_rate_difference.tests_count == found.mrr_difference.tests_count == 2
-    assert found.hit_rate == 1 - sign
 
 
 def test_no_models_are_needed_to_ask():

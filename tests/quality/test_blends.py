@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.quality.data_folder import DATA_VARIABLE, data_folder
+from benchmarks.quality.session_sets import NEXT_ITEM_SETS, REPLAY_SETS
 from midstream.evaluation.blend_fit import WEIGHT_MAX, FittedBlend
 from midstream.evaluation.blend_report import Contest, fit_next_item, fit_replay
-from midstream.evaluation.data.datasets import DATA_VARIABLE, NEXT_ITEM_SETS, REPLAY_SETS, data_folder
 from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.search import Choice, with_options
 from midstream.evaluation.settings_file import read_settings

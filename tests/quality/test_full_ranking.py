@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midstream.app.benchmark.item_models import JudgingOptions, ModelChoice, chosen_options, item_data_of
-from midstream.app.benchmark.placements import EvaluationOptions
-from midstream.evaluation.data.datasets import DATA_VARIABLE, data_folder
+from benchmarks.quality.data_folder import DATA_VARIABLE, data_folder
+from benchmarks.quality.known_sets import item_set
+from midstream.app.evaluation.item_models import JudgingOptions, ModelChoice, chosen_options
 from midstream.evaluation.full_ranking import RankingOptions, judge, worth_of
 from midstream.evaluation.metrics.statistics import difference
 from midstream.evaluation.settings_file import read_settings
@@ -33,7 +33,7 @@ def data_of(name, protocol="temporal"):
     """A data set under its own protocol, or that one, if it is there."""
     folder = data_folder(os.environ, Path(__file__).parents[2])
     if folder is not None and (folder / name).is_dir():
-        return item_data_of(name, JudgingOptions(protocol=protocol), EvaluationOptions())
+        return item_set(name, protocol)
     reason = f"{name} is not there: {DATA_VARIABLE} names no folder that holds it, and none is beside the checkout"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midstream.evaluation.data.datasets import DATA_VARIABLE, data_folder, online_retail
+from benchmarks.quality.data_folder import DATA_VARIABLE, data_folder
+from benchmarks.quality.session_sets import online_retail
 from midstream.retrieval.repeat import RepeatItems
 
 pytestmark = pytest.mark.quality

@@ -31,13 +31,14 @@ from midstream.core.types import (
     Served,
     Trace,
 )
-from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker
+from midstream.engine.circuit_breaker import BENCHED, CircuitBreaker
 from midstream.monitoring.metrics import Metrics
+from midstream.ranking.boundary import LATE
 from midstream.ranking.caller_items import said_of
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.filters.available import Available
 from midstream.ranking.frame import merge
-from midstream.ranking.pipeline import LATE, recommend
+from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import SELECTOR, Plan
 from midstream.ranking.record.served import decode_served, encode_served
 from midstream.ranking.scorers.blend import Blend

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.types import Candidates, Proposal
+from midstream.ranking.boundary import Account
 from midstream.ranking.filters.among import among
-from midstream.ranking.frame import extend, merge, ranks_of, read, take
+from midstream.ranking.frame import FeatureReader, extend, merge, ranks_of, take
 
 proposals = st.dictionaries(
     st.sampled_from(("a", "b", "c", "d")),
@@ -45,7 +46,7 @@ def test_merge_take_extend_and_read_are_what_the_twin_says(given, keeps, more):
     expected = [(item, said) for (item, said), stays in zip(rows.items(), keep, strict=True) if stays]
     expected += [(item, {"more": (0.0, 5 + rank)}) for rank, item in enumerate(more)]
     assert longer.item_index.tolist() == [item for item, _ in expected]
-    frame = read((), None, longer, [])  # type: ignore[arg-type]
+    frame = FeatureReader(None, Account()).frame((), longer)  # type: ignore[arg-type]
     names = (*given, "more")
     assert longer.source_names == names
     assert frame.names == (*(f"score.{name}" for name in names), *(f"rank.{name}" for name in names))

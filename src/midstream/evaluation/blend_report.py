@@ -15,9 +15,9 @@ from midstream.core.errors import Fault, Invalid
 from midstream.core.protocols import Source
 from midstream.core.types import Moment
 from midstream.evaluation.blend_fit import FittedBlend, alone, fit_blend
-from midstream.evaluation.data.datasets import NextItemData, Split
 from midstream.evaluation.data.importing import DATA_SETTINGS, folded
 from midstream.evaluation.data.interactions import InteractionTable, Rows
+from midstream.evaluation.data.session_data import NextItemData, Split
 from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
 from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH, put, questions_of

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from midstream.core.types import Index
+from midstream.evaluation.comparability import stated
 from midstream.evaluation.metrics.list_metrics import (
     ACCURACY,
     Hits,
@@ -137,6 +138,12 @@ class RankingReport:
     windows: tuple[dict[str, float], ...]
     """The means of each window of time, where there are several."""
     segments: tuple[Segment, ...]
+
+    @property
+    def switches(self) -> str:
+        """Return in words what decides which figures these can be compared with."""
+        said = stated(last_item_allowed=self.last_item_allowed, validation_learned=self.validation_learned)
+        return f"removed: {self.removed}; {said}"
 
     def builtins(self) -> dict[str, object]:
         """Return the report as what JSON can hold."""

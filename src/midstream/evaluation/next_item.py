@@ -1,7 +1,7 @@
 """One data set through the next-item protocol: settings chosen, written down, and only then the test."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -9,10 +9,9 @@ import numpy as np
 
 from midstream.core.protocols import Source
 from midstream.core.types import Index
-from midstream.evaluation.data.datasets import NextItemData, PublishedList, Split
 from midstream.evaluation.data.importing import DATA_SETTINGS, folded
+from midstream.evaluation.data.session_data import NextItemData, Split
 from midstream.evaluation.metrics.metrics import (
-    Ranks,
     Values,
     coverage,
     discounted_gain,
@@ -21,8 +20,8 @@ from midstream.evaluation.metrics.metrics import (
     rank_of,
     reciprocal_rank,
 )
-from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
-from midstream.evaluation.protocols import LIST_LENGTH, Exam, answers, exam_of, lists_of
+from midstream.evaluation.metrics.statistics import Estimate, Resampling, estimate
+from midstream.evaluation.protocols import LIST_LENGTH, Exam, answers, exam_of
 from midstream.evaluation.search import (
     Choice,
     Grid,
@@ -58,22 +57,6 @@ class NextItemOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ListComparison:
-    """The engine beside published lists, over the questions that those answer."""
-
-    name: str
-    questions: int
-    hit_rate: float
-    """Of the published lists."""
-    mrr: float
-    our_hit_rate: float
-    our_mrr: float
-    hit_rate_difference: PairedDifference
-    """Ours less theirs."""
-    mrr_difference: PairedDifference
-
-
-@dataclass(frozen=True, slots=True)
 class NextItemReport:
     """The figures of one data set."""
 
@@ -103,7 +86,6 @@ class NextItemReport:
     empty: int
     """Questions to which the source proposed nothing."""
     choice: Choice
-    comparisons: tuple[ListComparison, ...]
     fold_version: str
 
     def builtins(self) -> dict[str, object]:
@@ -113,8 +95,8 @@ class NextItemReport:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Run:
-    """What was evaluated, on what, how."""
+class AnsweredExam:
+    """The test part of a data set with the lists of a source."""
 
     data: NextItemData
     source: str
@@ -122,6 +104,8 @@ class _Run:
     choice: Choice
     split: Split
     fold: Fold
+    exam: Exam
+    lists: Index
 
 
 def choose(data: NextItemData, source: Source, settings_path: Path, options: NextItemOptions | None = None) -> Choice:
@@ -151,6 +135,13 @@ def choose(data: NextItemData, source: Source, settings_path: Path, options: Nex
 def run_next_item(
     data: NextItemData, source: Source, settings_path: Path, options: NextItemOptions | None = None
 ) -> NextItemReport:
+    """Choose settings on a validation part, answer the test part, and return the figures; see ``answer_exam``."""
+    return report_of(answer_exam(data, source, settings_path, options))
+
+
+def answer_exam(
+    data: NextItemData, source: Source, settings_path: Path, options: NextItemOptions | None = None
+) -> AnsweredExam:
     """Choose settings on the validation part, write them to ``settings_path``, then answer the test part with them.
 
     Args:
@@ -173,53 +164,12 @@ def run_next_item(
     fold = folded(split.learned, used.fold)
     exam = exam_of(fold, split.asked, repeat=data.repeat, last_only=data.last_only, unseen=data.unseen)
     used.say(f"{data.name}: answering {len(exam)} questions")
-    lists = answers(chosen, exam, used.k)
-    comparisons = tuple(
-        comparison for each in data.published() if (comparison := compare(each, lists, exam, fold, used))
-    )
-    return _report(_Run(data, chosen.name, used, choice, split, fold), exam, lists, _corrected(comparisons))
+    return AnsweredExam(data, chosen.name, used, choice, split, fold, exam, answers(chosen, exam, used.k))
 
 
-def compare(
-    published: PublishedList, lists: Index, exam: Exam, fold: Fold, options: NextItemOptions
-) -> ListComparison | None:
-    """Return published lists and ours side by side, or None when they answer none of the questions."""
-    rows, theirs = lists_of(published.items, exam, fold, options.k)
-    if len(rows) == 0:
-        return None
-    their, our = rank_of(theirs, exam.wanted[rows]), rank_of(lists[rows], exam.wanted[rows])
-    session = exam.session[rows]
-
-    def both(metric: Callable[[Ranks, int], Values]) -> tuple[Values, Values]:
-        return metric(our, options.k), metric(their, options.k)
-
-    our_hit, their_hit = both(hit)
-    our_place, their_place = both(reciprocal_rank)
-    return ListComparison(
-        published.name,
-        len(rows),
-        float(their_hit.mean()),
-        float(their_place.mean()),
-        float(our_hit.mean()),
-        float(our_place.mean()),
-        difference(our_hit, their_hit, session, options.resampling),
-        difference(our_place, their_place, session, options.resampling),
-    )
-
-
-def _corrected(comparisons: Sequence[ListComparison]) -> tuple[ListComparison, ...]:
-    """Return comparisons whose tests, two of each, are corrected together."""
-    hits = [each.hit_rate_difference for each in comparisons]
-    both = holm([*hits, *(each.mrr_difference for each in comparisons)])
-    return tuple(
-        replace(each, hit_rate_difference=both[at], mrr_difference=both[len(hits) + at])
-        for at, each in enumerate(comparisons)
-    )
-
-
-def _report(run: _Run, exam: Exam, lists: Index, comparisons: tuple[ListComparison, ...]) -> NextItemReport:
+def report_of(run: AnsweredExam) -> NextItemReport:
     """Return the figures of answered questions."""
-    k, groups = run.options.k, exam.session
+    k, exam, lists, groups = run.options.k, run.exam, run.lists, run.exam.session
     rank = rank_of(lists, exam.wanted)
 
     def sure(values: Values) -> Estimate:
@@ -245,6 +195,5 @@ def _report(run: _Run, exam: Exam, lists: Index, comparisons: tuple[ListComparis
         coverage=coverage(lists, len(np.unique(run.split.learned.item_id))),
         empty=int((lists < 0).all(axis=1).sum()),
         choice=run.choice,
-        comparisons=comparisons,
         fold_version=run.fold.settings.version(),
     )

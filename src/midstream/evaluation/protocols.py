@@ -6,7 +6,7 @@ The engine is asked as a request asks it: a ``Moment`` of the folded state, the 
 source's ``retrieve``. Nothing of a session that is asked about is in the state.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,16 +172,3 @@ def answers(source: Source, exam: Exam, k: int = LIST_LENGTH) -> Index:
 def listed(proposed: Index, last: int, k: int, *, repeat: bool) -> Index:
     """Return the first k items, without the last act's where it may not come again."""
     return proposed[:k] if repeat else proposed[: k + 1][proposed[: k + 1] != last][:k]
-
-
-def lists_of(
-    published: Mapping[tuple[str, int], tuple[str, ...]], exam: Exam, fold: Fold, k: int
-) -> tuple[Rows, Index]:
-    """Return the questions that published lists answer, as rows of the exam, and the first k items of each."""
-    keys = zip(exam.session_ids, exam.place.tolist(), strict=True)
-    answered = [(row, published[key]) for row, key in enumerate(keys) if key in published]
-    lists = np.full((len(answered), k), -1, dtype=np.int32)
-    for line, (_, items) in zip(lists, answered, strict=True):
-        found = fold.vocabulary.item_indices(items[:k])
-        line[: len(found)] = found
-    return np.array([row for row, _ in answered], dtype=np.intp), lists

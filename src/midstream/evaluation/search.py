@@ -28,16 +28,6 @@ SESSION_KNN_GRID: Grid = {
     "neighbours_max": (50, 100, 200, 300),
 }
 """Values for the options of session kNN that change its lists most, around its defaults: about 40 trials."""
-LEAVE_ONE_OUT_GRID: Grid = {
-    "position_decay": (0.0, 0.05, 0.1, 0.2, 0.35),
-    "last_items_max": (5, 10, 20, 50),
-    "match_decay": (0.05, 0.1, 0.2, 0.3, 0.5),
-    "distance_decay": (0.05, 0.15, 0.3, 0.5, 0.7),
-    "sharpness": ("1", "1.5", "2"),
-    "entries_max": (50, 100, 200, 500),
-    "neighbours_max": (100, 200, 400, 800),
-}
-"""Values for session kNN where histories are long and nothing seen comes again: about 50 trials."""
 COVISITATION_GRID: Grid = {
     "position_decay": (0.35, 0.5, 0.7, 1.0, 1.5),
     "same_item": (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),

@@ -29,7 +29,7 @@ import structlog
 from midstream.core.tracebacks import raised_of
 from midstream.monitoring.fact_logger import FACT, NAME, fields_of, log_fact
 from midstream.monitoring.facts import HOUR_S, MINUTE_S, Fact, Level, LogFormat
-from midstream.ranking.boundary import boundary
+from midstream.ranking.boundary import Account, boundary
 
 LINES_WAITING_MAX = 1_000
 """For the stream: 1 MB at 1 kB a line. A day on which everything breaks has 200. The most that passes in a minute is
@@ -187,11 +187,11 @@ class _LineWriter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line; where there is no room, count it."""
-        failures: list[Any] = []
-        with boundary(record.name, failures):  # values that a library cannot put into its own text
+        account = Account()
+        with boundary(record.name, account):  # values that a library cannot put into its own text
             line = self.format(record)
             self._put(line)
-        if failures:
+        if account.failures:
             level: Level = "error" if record.levelno >= logging.ERROR else "warning"
             self.say(Fact("log_line_unreadable", level, {"logger": record.name}))
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Filter
 from midstream.core.traits import traits_of
-from midstream.core.types import Candidates, Failure, Mask, Moment
+from midstream.core.types import Candidates, Mask
 from midstream.ranking.boundary import boundary
 from midstream.ranking.frame import lent_candidates, of_array
+from midstream.ranking.plan_run import PlanRun
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,12 +38,7 @@ class Verdicts:
         return dict(zip(self.names, counts.tolist(), strict=False))
 
 
-def sift(
-    filters: tuple[Filter, ...],
-    moment: Moment,
-    candidates: Candidates,
-    failures: list[Failure],
-) -> Verdicts:
+def sift(run: PlanRun, candidates: Candidates, filters: tuple[Filter, ...] | None = None) -> Verdicts:
     """Ask every filter about every candidate; the first no counts.
 
     Each filter sees all candidates, so the answer for an item never depends on the filters before it, and the
@@ -51,21 +47,22 @@ def sift(
     another item.
 
     Args:
-        filters: In the order in which they are named.
-        moment: The state.
+        run: Its plan's filters, in the order in which they are named.
         candidates: The rows.
-        failures: Gets what fails.
+        filters: Instead of all of the plan's.
     """
+    if filters is None:
+        filters = run.plan.filters
     unwritable = None
     verdict = np.full(len(candidates), len(filters), dtype=np.intp)
     is_closed = False
     for number, rule in enumerate(filters):
         keep: Mask | None = None
-        with boundary(rule.name, failures):
+        with boundary(rule.name, run.account):
             asked = candidates
             if not traits_of(rule).bounded:
                 asked = unwritable = unwritable or lent_candidates(candidates)
-            keep = _row_for_row(rule.keep(moment, asked), len(candidates))
+            keep = _row_for_row(rule.keep(run.moment, asked), len(candidates))
         if keep is None:
             is_closed = True
             verdict[verdict == len(filters)] = number

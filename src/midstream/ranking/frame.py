@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -15,7 +16,7 @@ from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import TOGETHER, DeclaredFeatures
 from midstream.features.degraded_block import needed_readers
 from midstream.features.readers.request_inputs import ItemFieldReader
-from midstream.ranking.boundary import RaisedFailure, beside, boundary, raised_by
+from midstream.ranking.boundary import Account, RaisedFailure, boundary, raised_by
 from midstream.ranking.merge_kernel import merge_rows
 from midstream.ranking.plan import FEATURES, block_name, feature_name, lost_columns, owners
 
@@ -163,36 +164,62 @@ def extend(candidates: Candidates, name: str, item_index: Index, first_rank: int
     return Candidates(np.concatenate([candidates.item_index, item_index]), names, score.T, rank.T)
 
 
-def read(
-    blocks: tuple[Feature, ...],
-    moment: Moment,
-    candidates: Candidates,
-    failures: list[Failure],
-    declared: Declarations = NONE,
-) -> FeatureFrame:
-    """Return what scorers read: ``score.<source>``, ``rank.<source>``, then the columns of each block.
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureReader:
+    """Reads blocks of features at one moment; what fails is named in the account, and NaN."""
 
-    A rank is 0 for the source's best and NaN where it did not propose the item.
+    moment: Moment
+    account: Account
+    declared: Declarations = NONE
+    """The features that columns are of, by whose names a failure is told."""
 
-    Args:
-        blocks: Each is read by itself (``read_block``).
-        moment: The state.
-        candidates: The rows.
-        failures: Gets what fails here.
-        declared: The features that columns are of, by whose names a failure is told.
-    """
-    count = len(candidates.source_names)
-    names = _names(candidates.source_names, tuple(block.names for block in blocks))
-    # One row a column: scorers read columns.
-    by_column = np.empty((len(names), len(candidates)), dtype=np.float32)
-    by_column[:count] = candidates.source_score.T
-    by_column[count : 2 * count] = ranks_of(candidates)
-    start = 2 * count
-    for number, block in enumerate(blocks):
-        found = read_block(block, moment, candidates, failures, (block_name(number), declared))
-        by_column[start : start + len(block.names)] = found.T
-        start += len(block.names)
-    return FeatureFrame(names, by_column.T)
+    def frame(self, blocks: tuple[Feature, ...], candidates: Candidates) -> FeatureFrame:
+        """Return what scorers read: ``score.<source>``, ``rank.<source>``, then the columns of each block.
+
+        A rank is 0 for the source's best and NaN where it did not propose the item.
+        """
+        count = len(candidates.source_names)
+        names = _names(candidates.source_names, tuple(block.names for block in blocks))
+        # One row a column: scorers read columns.
+        by_column = np.empty((len(names), len(candidates)), dtype=np.float32)
+        by_column[:count] = candidates.source_score.T
+        by_column[count : 2 * count] = ranks_of(candidates)
+        start = 2 * count
+        for number, block in enumerate(blocks):
+            found = self.block(block, candidates, block_name(number))
+            by_column[start : start + len(block.names)] = found.T
+            start += len(block.names)
+        return FeatureFrame(names, by_column.T)
+
+    def block(self, block: Feature, candidates: Candidates, name: str = FEATURES) -> Score:
+        """Return the columns of a block, (n, len(names)), read once.
+
+        Of a block of declared features, whatever raises in a reader costs the features that need the reader, each
+        named, and nothing else. A failure of any other kind, or of more features than a record names, costs the block.
+
+        Args:
+            block: What is read.
+            candidates: The rows.
+            name: The block's.
+        """
+        shape = (len(candidates), len(block.names))
+        whole = self.account.aside()
+        with boundary(name, whole):
+            if not isinstance(block, DeclaredFeatures):
+                return _whole(block.read(self.moment, candidates), shape)
+            attempts = _Attempts(name, self.account.errors)
+            values = _whole(block.read(self.moment, candidates, attempts), shape)
+            if not attempts.raised:
+                return values
+            apart = _failed_features(block, attempts.raised, (name, self.declared))
+            if 0 < len(apart) <= FAILED_FEATURES_MAX:
+                lost = lost_columns({each.component for each in apart}, block.names, self.declared, name)
+                values[:, [each in lost for each in block.names]] = np.nan
+                self.account.failures.extend(apart)
+                return values
+            whole.failures.append(next(iter(attempts.raised.values())))
+        self.account.failures.append(whole.failures[0])
+        return np.full(shape, np.nan, dtype=np.float32)
 
 
 def ranks_of(candidates: Candidates) -> Score:
@@ -214,48 +241,6 @@ def _names(sources: tuple[str, ...], blocks: tuple[tuple[str, ...], ...]) -> tup
     return sum(blocks, of_sources)
 
 
-def read_block(
-    block: Feature,
-    moment: Moment,
-    candidates: Candidates,
-    failures: list[Failure],
-    called: tuple[str, Declarations] = (FEATURES, NONE),
-    errors: list[BaseException] | None = None,
-) -> Score:
-    """Return the columns of a block, (n, len(names)); what fails is named in ``failures``, and NaN.
-
-    Of a block of declared features, whatever raises in a reader costs the features that need the reader, each named,
-    and nothing else. A failure of any other kind, or of more features than a record names, costs the block.
-
-    Args:
-        block: What is read, once.
-        moment: The state.
-        candidates: The rows.
-        failures: Gets what fails here.
-        called: The block's name, and the features that its columns are of.
-        errors: Gets what was raised, in the order in which it was.
-    """
-    name, declared = called
-    shape = (len(candidates), len(block.names))
-    raised = beside(failures)
-    with boundary(name, raised, errors):
-        if not isinstance(block, DeclaredFeatures):
-            return _whole(block.read(moment, candidates), shape)
-        attempts = _Attempts(name, errors)
-        values = _whole(block.read(moment, candidates, attempts), shape)
-        if not attempts.raised:
-            return values
-        apart = _failed_features(block, attempts.raised, called)
-        if 0 < len(apart) <= FAILED_FEATURES_MAX:
-            lost = lost_columns({each.component for each in apart}, block.names, declared, name)
-            values[:, [each in lost for each in block.names]] = np.nan
-            failures.extend(apart)
-            return values
-        raised.append(next(iter(attempts.raised.values())))
-    failures.append(raised[0])
-    return np.full(shape, np.nan, dtype=np.float32)
-
-
 class _Attempts:
     """Keeps what each reader raised, and lets the others go on: an ``Attempt``."""
 
@@ -263,8 +248,9 @@ class _Attempts:
 
     def __init__(self, name: str, errors: list[BaseException] | None) -> None:
         """Take the block's name; one boundary serves all readers, as it keeps nothing of its own."""
-        self._caught: list[Failure] = []
-        self._boundary = boundary(name, self._caught, errors)
+        own = Account(errors=errors)
+        self._caught = own.failures
+        self._boundary = boundary(name, own)
         self.raised: dict[int, Failure] = {}
 
     def __call__(self, reader: int, fill: Callable[[], None]) -> bool:
@@ -306,10 +292,10 @@ def read_or_stop(block: Feature, moment: Moment, candidates: Candidates, declare
     Raises:
         FeatureFailed: It names each feature, and the log position; the cause is what was raised, or a group of that.
     """
-    failures: list[Failure] = []
     errors: list[BaseException] = []
-    values = read_block(block, moment, candidates, failures, (FEATURES, declared), errors)
-    if failures:
+    account = Account(errors=errors)
+    values = FeatureReader(moment, account, declared).block(block, candidates)
+    if failures := account.failures:
         told = "; ".join(f"{each.component}: {each.reason}" for each in failures)
         message = f"at log position {moment.log_position} features could not be read. {told}"
         cause = errors[0] if len(errors) == 1 else BaseExceptionGroup("raised by readers", errors)

@@ -15,7 +15,7 @@ import numpy as np
 
 from midstream.core.types import Failure, Index, Moment, Query, Served
 from midstream.ranking.boundary import Account
-from midstream.ranking.pipeline import decide, fetched, gather
+from midstream.ranking.pipeline import PlanRequest
 from midstream.ranking.plan import Plan
 from midstream.ranking.source_cache import SourceCache
 
@@ -39,26 +39,20 @@ async def recommend_page(
     Returns:
         The slates in the order of the slots.
     """
-    failures = [Account(left_out(plan), remaining_s) for plan, _ in slots]
     before = accumulate((query.slate_size for _, query in slots), initial=0)
-    queries = [replace(query, spare=spare) for (_, query), spare in zip(slots, before, strict=False)]
-    wholes = [plan for plan, _ in slots]
-    plans = [whole.less(failed) for whole, failed in zip(wholes, failures, strict=True)]
-    if any(plan.fetches for plan in plans):
-        columns = (plans, queries, failures)
-        queries = await asyncio.gather(
-            *(fetched(*each[:2], remaining_s, each[2]) for each in zip(*columns, strict=True))
-        )
-    asked = SourceCache()
-    gathered = [
-        gather(both, partial(observe, both[0]), query, remaining_s, failed, asked)
-        for both, query, failed in zip(zip(wholes, plans, strict=True), queries, failures, strict=True)
+    requests = [
+        PlanRequest.of(plan, replace(query, spare=spare), Account(left_out(plan), remaining_s))
+        for (plan, query), spare in zip(slots, before, strict=False)
     ]
+    if any(each.plan.fetches for each in requests):
+        requests = await asyncio.gather(*(each.fetched() for each in requests))
+    asked = SourceCache()
+    gathered = [each.gathered(partial(observe, each.whole), asked) for each in requests]
     slates: list[Served] = []
     taken_ids = list[str]()
     taken: Index = np.empty(0, dtype=np.int32)
     for found in gathered:
-        slates.append(await decide(found.with_taken(taken_ids, taken), remaining_s))
+        slates.append(await found.with_taken(taken_ids, taken).decided())
         chosen = slates[-1].candidates.item_index[slates[-1].selection.chosen]
         taken_ids.extend(ids_of(chosen))
         taken = np.concatenate((taken, chosen))

@@ -1,17 +1,18 @@
 """Pinned items among the candidates: what no source proposed comes from its rule, and goes through every filter."""
 
-from midstream.core.types import Candidates, Failure, Moment
+from midstream.core.types import Candidates
 from midstream.ranking.boundary import boundary
 from midstream.ranking.frame import extend
-from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.pin import NO_PINS, PINS, Pinned
 
 
-def pinned_of(plan: Plan, moment: Moment, failures: list[Failure]) -> Pinned:
+def pinned_of(run: PlanRun) -> Pinned:
     """Return what shall stand where; nothing where there are no pins, or they cannot be read."""
-    if plan.pins is not None:
-        with boundary(PINS, failures):
-            return plan.pins.read(moment)
+    pins = run.plan.pins
+    if pins is not None:
+        with boundary(PINS, run.account):
+            return pins.read(run.moment)
     return NO_PINS
 
 

@@ -241,7 +241,7 @@ def _known(block: Feature, name: str, failed: frozenset[str], declared: Declarat
     return less(block, lost) if lost and isinstance(block, DeclaredFeatures) else block
 
 
-def tier_of(plan: Plan, retrieved: Mapping[str, int], failures: list[Failure]) -> str:
+def tier_of(plan: Plan, retrieved: Mapping[str, int], failures: Sequence[Failure]) -> str:
     """Return ``full``, ``reduced`` (something failed), or ``floor`` (and because of it only the floor proposed)."""
     if not failures:
         return "full"

@@ -76,8 +76,8 @@ async def awaited(
     """
     held = TimedAwaitable(begin, account.remaining_s)
     found: list[T] = []
-    raised: list[BaseException] = []
-    task = asyncio.ensure_future(_run(name, held, found, raised))
+    own = Account(errors=[])
+    task = asyncio.ensure_future(_run(name, held, found, own))
     try:
         await asyncio.wait((task,), timeout=None if wait_s_max == math.inf else max(wait_s_max, 0.0))
     finally:
@@ -91,7 +91,7 @@ async def awaited(
         message = f"no answer within {wait_s_max * 1_000:.0f} ms"
         raise TimeoutError(message)
     # It may cancel its own task and give a value all the same.
-    error = asyncio.CancelledError() if task.cancelled() else next(iter(raised), None) or task.exception()
+    error = asyncio.CancelledError() if task.cancelled() else next(iter(own.errors or ()), None) or task.exception()
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         message = f"it ended in {type(error).__name__} though nobody cut it off"
         raise RuntimeError(message) from error  # noqa: TRY004  nobody gave a wrong type
@@ -100,9 +100,9 @@ async def awaited(
     return found[0]
 
 
-async def _run(name: str, held: TimedAwaitable[T], found: list[T], raised: list[BaseException]) -> None:
+async def _run(name: str, held: TimedAwaitable[T], found: list[T], own: Account) -> None:
     """Keep what comes of the work, a value or what was raised: a task that ends in ``SystemExit`` ends its loop."""
-    with boundary(name, [], raised):
+    with boundary(name, own):
         found.append(await held)
 
 

@@ -4,11 +4,12 @@ Reference: M. Deshpande, G. Karypis, "Item-Based Top-N Recommendation Algorithms
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
+from midstream.core.field_bounds import Name
 from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
@@ -28,9 +29,11 @@ class Covisitation(
     """
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "covisitation"
+    name: Name = "covisitation"
+    """Stands in answers, metrics and weights."""
     exclude_last_item: bool = False
-    history_items_max: int = 5
+    """Whether the latest item of the session is left out although the others may come back."""
+    history_items_max: Annotated[int, msgspec.Meta(ge=0)] = 5
     """Last items of the user that stand in for a session that has none yet; 0 = none."""
 
     def retrieve(self, moment: Moment) -> Proposal:

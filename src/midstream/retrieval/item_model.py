@@ -10,13 +10,14 @@ its own, which stands in answers and metrics, and takes the models that ``SERVES
 """
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import SourceUnavailable
+from midstream.core.field_bounds import Name
 from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.models.descriptions import description_of
@@ -28,6 +29,7 @@ from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.evidence import NOTHING, Evidence, strongest
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
+from midstream.state.settings import WEIGHT_MAX
 from midstream.state.users.recent_items import NO_ITEMS, last_acts
 
 HISTORY_ITEMS_MAX = 50
@@ -42,6 +44,10 @@ ASKED_MAX = 64_000
 """The most that it is asked for: 1,000, 4,000, 16,000, 64,000 after the limit, so five times at most. A shop whose
 64,000 best items are gone needs a newer model; other sources answer meanwhile."""
 
+LIMIT_MAX = 10_000
+"""Items that one source proposes: five times what any scorer ranks in time."""
+ActionWeights = dict[str, Annotated[float, msgspec.Meta(gt=0, le=WEIGHT_MAX)]]
+"""By action; what counts nothing is left out."""
 Best = Callable[[int], tuple[Index, NDArray[np.float32]]]
 """The k best rows of a model for one history, and their scores."""
 
@@ -55,13 +61,13 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     model: str
     """Name of one of the configured models."""
-    name: str = "model"
-    limit: int = 100
-    history_items_max: int = HISTORY_ITEMS_MAX
+    name: Name = "model"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = 100
+    history_items_max: Annotated[int, msgspec.Meta(ge=1)] = HISTORY_ITEMS_MAX
     """Last acts that the model is asked about."""
     allow_history_items: bool = False
     """Whether items of the history may be proposed; ``repeats`` says what may be served."""
-    actions: dict[str, float] = {}
+    actions: ActionWeights = {}
     """What acts of the user weigh; empty = what they weighed in the training."""
 
     @property
@@ -133,21 +139,21 @@ class Als(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="k
     """Matrix factorization: the user's vector is solved for at request time."""
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "als"
+    name: Name = "als"
 
 
 class Ease(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="ease", kw_only=True):
     """A linear autoencoder: each item of the history adds its row of item-to-item weights."""
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "ease"
+    name: Name = "ease"
 
 
 class Graph(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="graph", kw_only=True):
     """A filter on the graph of who acted on what."""
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "graph"
+    name: Name = "graph"
 
 
 class Sequence(
@@ -156,7 +162,7 @@ class Sequence(
     """A model of the order in which items follow each other."""
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "sequence"
+    name: Name = "sequence"
 
 
 class Content(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="content", kw_only=True):
@@ -167,7 +173,7 @@ class Content(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_fiel
     """
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "content"
+    name: Name = "content"
 
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the items, best first; none without a history.
@@ -209,14 +215,14 @@ class TwoTower(
     """Vectors of users and of items from two networks."""
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "two_tower"
+    name: Name = "two_tower"
 
 
 class Hybrid(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="hybrid", kw_only=True):
     """A blend of models: the weighted sum of what several of them say of the same history."""
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "hybrid"
+    name: Name = "hybrid"
 
 
 AnyItemModelSource = Als | Ease | Graph | Sequence | Content | TwoTower | Hybrid

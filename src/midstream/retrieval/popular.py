@@ -6,6 +6,7 @@ from typing import ClassVar
 import msgspec
 
 from midstream.core.durations import Duration
+from midstream.core.field_bounds import HalfLife, Name
 from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
@@ -13,15 +14,18 @@ from midstream.state.items.items import Items
 
 
 class Popular(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="popular"):
-    """Items with the highest sum of action weights, each act counting half as much after ``half_life``.
+    """Items that most people act on over a long time: the highest sum of action weights.
 
     A floor source: it runs in every request, so the last resort is always warm.
     """
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "popular"
+    name: Name = "popular"
+    """Stands in answers, metrics and weights."""
     limit: int = 50
-    half_life: Duration = Duration("7d")
+    """Items proposed at most."""
+    half_life: HalfLife = Duration("7d")
+    """An act counts half as much after this. Each half-life in use keeps a list of its own."""
 
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the hottest items, the hottest first; none before the first interaction."""

@@ -1,12 +1,13 @@
 """Source of new catalogue items, which no other source can know because hardly anyone has seen them yet."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
+from midstream.core.field_bounds import HalfLife, Name
 from midstream.core.kinds import IMPRESSION
 from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
@@ -26,14 +27,14 @@ class RecentItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "recent_items"
-    limit: int = 50
-    max_age: Duration = Duration("30d")
+    name: Name = "recent_items"
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 50
+    max_age: HalfLife = Duration("30d")
     """Older items are not new any more."""
-    impressions_max: int = 500
+    impressions_max: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 500
     """An item that was seen more often in the last 30 days is not cold any more: at a click rate of 2 %, 500
     impressions give 10 clicks, from which the rate is known to about a third of itself."""
-    half_life: Duration = Duration("7d")
+    half_life: HalfLife = Duration("7d")
     """The score halves with each."""
 
     def retrieve(self, moment: Moment) -> Proposal:

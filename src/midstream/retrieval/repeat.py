@@ -14,13 +14,14 @@ Purchase Recommendations", KDD 2018.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.durations import Duration
+from midstream.core.field_bounds import Between, HalfLife, Name
 from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import NOTHING, Evidence, Led
@@ -32,6 +33,10 @@ from midstream.state.users.users import Users
 Numbers = NDArray[np.float64]
 
 
+LIMIT_MAX = 1_000
+"""As many as a list of the hottest holds; more than the ring of a user holds are never found."""
+
+
 class RepeatItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="repeat"):
     """Items that the user acted on before, those that were acted on often and lately first.
 
@@ -40,15 +45,15 @@ class RepeatItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "repeat"
-    limit: int = 50
+    name: Name = "repeat"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = 50
     actions: tuple[str, ...] = ("purchase",)
     """Acts that count."""
-    min_gap: Duration = Duration("1d")
+    min_gap: Annotated[Duration, Between("0s", "365d")] = Duration("1d")
     """An item that was acted on within this is not proposed."""
-    half_life: Duration = Duration("180d")
+    half_life: HalfLife = Duration("180d")
     """An act counts half as much after this."""
-    early: float = 0.1
+    early: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
     """Share of the mean interval between an item's acts before which it is held back; 0 = never."""
 
     def retrieve(self, moment: Moment) -> Proposal:

@@ -5,11 +5,12 @@ e-Commerce at Scale", SIGMOD 2022.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
+from midstream.core.field_bounds import Name
 from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence, Real, distinct_latest_first, scores_in, strongest
@@ -29,9 +30,11 @@ class SessionKnn(
     """
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "session_knn"
+    name: Name = "session_knn"
+    """Stands in answers, metrics and weights."""
     exclude_last_item: bool = False
-    history_items_max: int = 5
+    """Whether the latest item of the session is left out although the others may come back."""
+    history_items_max: Annotated[int, msgspec.Meta(ge=0)] = 5
     """Last items of the user that stand in for a session that has none yet; 0 = none."""
 
     def retrieve(self, moment: Moment) -> Proposal:

@@ -6,11 +6,12 @@ and its attributes the rest. So a new item goes by attributes alone, and an old 
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
+from midstream.core.field_bounds import Name
 from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal, Score
 from midstream.retrieval.evidence import NOTHING, Evidence, Led
@@ -18,24 +19,29 @@ from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.attribute_similarity import alike
 from midstream.state.items.items import Items
 from midstream.state.pairs.covisitation import Pairs
-from midstream.state.pairs.covisitation_query import PairQuery, Power
+from midstream.state.pairs.covisitation_query import ANSWER_MAX, PairQuery, Power
+from midstream.state.settings import WEIGHT_MAX
 from midstream.state.users.recent_items import NO_ITEMS, last_items
 
 _NO_SCORES: Score = np.empty(0, dtype=np.float32)
+
+
+EVIDENCE_MIN = 0.001
+"""With 0 an item without pairs would have no weights to mix."""
 
 
 class Similar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="similar"):
     """Items like the one that is asked about: the last of the request's own ``items``, or else the session's last."""
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "similar"
-    limit: int = 50
+    name: Name = "similar"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=ANSWER_MAX)] = 50
     popularity: Power = "0.5"
     """Power of a neighbour's own share that its pair weight is divided by: 0 = what is seen most beside the item, 1 =
     what is seen beside it rather than beside others."""
-    pairs_min: int = 20
+    pairs_min: Annotated[int, msgspec.Meta(ge=0, le=ANSWER_MAX)] = 20
     """With fewer pairs than this, or a share below ``evidence``, attributes are looked at too."""
-    evidence: float = 10.0
+    evidence: Annotated[float, msgspec.Meta(ge=EVIDENCE_MIN, le=WEIGHT_MAX)] = 10.0
     """Share at which pairs and attributes count alike: about ten visits that went on to another item."""
 
     def retrieve(self, moment: Moment) -> Proposal:

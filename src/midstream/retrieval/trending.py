@@ -14,33 +14,38 @@ ACM TOIS 22(2), 2004, section 2.2, Dirichlet smoothing.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
 from midstream.core.durations import Duration
+from midstream.core.field_bounds import HalfLife, Name
 from midstream.core.traits import PROPOSES, Traits
 from midstream.core.types import Index, Moment, Proposal
 from midstream.retrieval.evidence import Evidence
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
 from midstream.state.segments.segments import Segments
+from midstream.state.settings import WEIGHT_MAX
 
 _READ_TIMES = 4
 """Items read of each list, in limits: an item further down in both has so little heat that it is not missed."""
 
 
 class Trending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="trending"):
-    """Items with the highest sum of action weights, each act counting half as much after ``half_life``."""
+    """Items that most people act on now: the highest sum of action weights, which halve after each ``half_life``."""
 
     traits: ClassVar[Traits] = PROPOSES
-    name: str = "trending"
+    name: Name = "trending"
+    """Stands in answers, metrics and weights."""
     limit: int = 50
-    half_life: Duration = Duration("6h")
+    """Items proposed at most."""
+    half_life: HalfLife = Duration("6h")
+    """An act counts half as much after this. Each half-life in use keeps a list of its own."""
     by_segment: bool = False
     """Answer for the segment of the asking user or of the request's context (``[trending] segment``)."""
-    segment_prior: float = 100.0
+    segment_prior: Annotated[float, msgspec.Meta(ge=1, le=WEIGHT_MAX)] = 100.0
     """Heat that the whole shop's list counts for in a segment: that of 100 views just now."""
 
     def retrieve(self, moment: Moment) -> Proposal:

@@ -1,7 +1,7 @@
 """Every setting that changes the fold. Its hash is the fold version: equal version, log and position, equal state."""
 
 from hashlib import sha256
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -13,70 +13,84 @@ from midstream.state.structures.hashing import NO_KEY, IdKey, id_key_of
 KERNEL_VERSION = 17
 """Raised by whoever changes what any table holds after the same events."""
 
+INDEX_ITEMS_MAX: Final = 255
+"""Of a session in the session index: they are counted in a byte."""
+PAIR_NEIGHBOURS_MAX: Final = 255
+"""Of an item: they are counted in a byte."""
+PAIR_ITEMS_MAX: Final = 50
+"""Of a session: as long as the table of weights by distance."""
+SEGMENT_VALUES_MAX: Final = 32_766
+"""Two bytes beside each user hold 1 + the code."""
+WEIGHT_MAX = 1_000_000
+"""Of an interaction or a source: sums of it stay finite as float32, and the last scorer cannot fail."""
+Size = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+"""A maximum: indices are 32 bits wide."""
 UnknownItems = Literal["accept", "hold", "reject"]
 
 
 class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one interaction is worth."""
 
-    weight: float = 1.0
+    weight: Annotated[float, msgspec.Meta(ge=-WEIGHT_MAX, le=WEIGHT_MAX)] = 1.0
     """Added to trending and popular; below 0 an act against the item, which opens no session and no list."""
 
 
 class StateLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The maxima from which memory follows. ``midstream size`` prints the bytes of each."""
 
-    users_max: int = 1_000_000
-    items_max: int = 200_000
-    click_items_max: int = 20_000
-    """Items known only from interactions, within ``items_max``: 10 %, so that made-up ids cannot fill the catalogue."""
-    sessions_max: int = 200_000
+    users_max: Size = 1_000_000
+    """Users with a row; then the one seen longest ago starts cold."""
+    items_max: Size = 200_000
+    """Items, those known only from interactions included."""
+    click_items_max: Size = 20_000
+    """Items known only from interactions, 10 % of all, so that made-up ids cannot fill the catalogue."""
+    sessions_max: Size = 200_000
     """Open sessions."""
-    session_items_max: int = 50
-    """Items kept of a session, oldest first; later ones move the oldest out."""
-    index_sessions_max: int = 1_000_000
-    """Newest sessions in the session index."""
-    index_items_max: int = 20
-    """Distinct items of a session that enter the session index: the first ones."""
-    index_entries_max: int = 500
-    """Newest sessions kept for each item: the largest m that a query may ask for."""
-    user_ring_max: int = 50
-    """Last interactions kept for each user, and items with counted impressions."""
-    event_ids_max: int = 10_000_000
-    """Event ids remembered, for 24 h of log time at most."""
-    requests_max: int = 200_000
-    """Newest served requests that can be looked up."""
-    outcome_slates_max: int = 200_000
-    """Newest slates for which what follows is noted, and of which it is known to whom they were served: 72 bytes each.
+    session_items_max: Size = 50
+    """Items kept of an open session, the newest ones."""
+    index_sessions_max: Size = 1_000_000
+    """Newest sessions that session_knn looks for neighbours in."""
+    index_items_max: Annotated[int, msgspec.Meta(ge=1, le=INDEX_ITEMS_MAX)] = 20
+    """Distinct items of a session that session_knn sees, the first ones; 255 at most."""
+    index_entries_max: Size = 500
+    """Newest sessions kept for each item: the largest m of session_knn."""
+    user_ring_max: Size = 50
+    """Last interactions kept of each user, and items with counted impressions."""
+    event_ids_max: Size = 10_000_000
+    """Event ids remembered to recognize duplicates, for 24 h of log time at most."""
+    requests_max: Size = 200_000
+    """Newest answers that can be looked up by request id."""
+    outcome_slates_max: Size = 200_000
+    """Newest slates to which what follows is joined, and of which it is known to whom: 72 bytes each.
     A day at 2 requests a second are 172,800."""
-    outcome_items_max: int = 4_000_000
+    outcome_items_max: Size = 4_000_000
     """Positions of these slates: 20 each, 32 bytes a position."""
-    outcomes_waiting_max: int = 10_000
+    outcomes_waiting_max: Size = 10_000
     """Impressions and interactions that came before the slate they name."""
-    hot_items_max: int = 1_000
-    """Length of each kept list of the hottest items."""
-    new_items_max: int = 1_000
-    """Items of the catalogue whose arrival is remembered, the newest: as many as a list of the hottest holds."""
-    pair_neighbours_max: int = 32
-    """Items kept beside each item that are acted on in the same sessions: 384 bytes an item."""
-    pair_items_max: int = 10
-    """Last distinct items of a session that a new act makes pairs with; it decides the cost of an event."""
-    segment_values_max: int = 32
-    """Values of the attribute that makes segments; later ones count as unknown. Each has heat of 8 bytes an item."""
-    attribute_values_max: int = 65_536
-    """Distinct values of each category or tags attribute; later ones count as unknown."""
-    item_tags_max: int = 16
+    hot_items_max: Size = 1_000
+    """Length of each list of the hottest items: the largest limit of popular and trending."""
+    new_items_max: Size = 1_000
+    """Newest items of the catalogue, which recent_items knows."""
+    pair_neighbours_max: Annotated[int, msgspec.Meta(ge=1, le=PAIR_NEIGHBOURS_MAX)] = 32
+    """Items kept beside each item that were acted on in the same sessions, 384 bytes an item; 255 at most."""
+    pair_items_max: Annotated[int, msgspec.Meta(ge=1, le=PAIR_ITEMS_MAX)] = 10
+    """Last distinct items of a session that a new act makes pairs with; it decides the cost of an event; 50 at most."""
+    segment_values_max: Annotated[int, msgspec.Meta(ge=1, le=SEGMENT_VALUES_MAX)] = 32
+    """Values of the attribute that makes segments, 8 bytes an item each; later ones are unknown."""
+    attribute_values_max: Size = 65_536
+    """Distinct values of each category or tags attribute; later ones are unknown."""
+    item_tags_max: Size = 16
     """Tags kept of one item."""
-    document_bytes_max: int = 134_217_728
-    """Attributes of all items, and again of all users, as text: 128 MiB are 200,000 items x 670 bytes."""
-    feature_user_items_max: int = 1_000_000
-    """Pairs of a user and an item for which features count something; the one that was counted longest ago goes."""
-    feature_user_values_max: int = 1_000_000
-    """Pairs of a user and a value of an attribute, of each attribute that features count by."""
-    aliases_max: int = 200_000
-    """User ids that were merged into others: one for every fifth of the users; 7 MB. Full, the first made goes."""
-    erased_max: int = 10_000
-    """Erased user ids that are remembered: each for 24 h, and until the log is rewritten, which is due after 7 days."""
+    document_bytes_max: Size = 134_217_728
+    """Bytes of the attributes of all items as text, and again of all users: 128 MiB are 200,000 items x 670 bytes."""
+    feature_user_items_max: Size = 1_000_000
+    """Pairs of a user and an item that features count; then the one that was counted longest ago goes."""
+    feature_user_values_max: Size = 1_000_000
+    """The same of a user and a value, for each attribute that features count by."""
+    aliases_max: Size = 200_000
+    """User ids that were merged into others, 7 MB; then the first made is a user of its own again."""
+    erased_max: Size = 10_000
+    """Erased user ids that may wait for the log to be rewritten, half of them unknown ones."""
 
 
 class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,9 +20,9 @@ from midstream.state.outcomes.early_outcomes import WAITING_ROW
 from midstream.state.outcomes.outcome_fold import ACTIONS, OUTCOME, SLATE
 from midstream.state.outcomes.recipients import ASKED
 from midstream.state.outcomes.slate_groups import GROUPS_MAX
-from midstream.state.pairs.covisitation import NEIGHBOURS_MAX, row_words
+from midstream.state.pairs.covisitation import row_words
 from midstream.state.sessions.session_slots import SESSION_BYTES
-from midstream.state.settings import FoldSettings
+from midstream.state.settings import PAIR_NEIGHBOURS_MAX, FoldSettings
 from midstream.state.structures.hash_table import table_size
 from midstream.state.structures.windows import ROW_CELLS
 from midstream.state.users.affinities import AFFINITIES_MAX
@@ -48,7 +48,7 @@ def sizes_max(settings: FoldSettings) -> Mapping[str, int]:
         "users": _users(settings),
         "cells": cell_bytes(settings),
         "counted": counted_bytes(settings),
-        "pairs": limits.items_max * _WORD * row_words(min(limits.pair_neighbours_max, NEIGHBOURS_MAX)),
+        "pairs": limits.items_max * _WORD * row_words(min(limits.pair_neighbours_max, PAIR_NEIGHBOURS_MAX)),
         "segments": _segments(settings),
         "session_index": limits.index_sessions_max * (4 * limits.index_items_max + 1 + 8)
         + limits.items_max * (4 * limits.index_entries_max + 8),

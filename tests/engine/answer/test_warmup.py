@@ -14,7 +14,7 @@ from midstream.app import wiring
 from midstream.app.config.schema import Config
 from midstream.core.types import FeatureFrame, Models, Moment, Proposal, Query, Score
 from midstream.engine.answer.warmup import WAIT_S_MAX, WarmupResult, warm_up
-from midstream.ranking.pipeline import LATE
+from midstream.ranking.boundary import LATE
 from tests.support.patience import PATIENCE_S
 from tests.support.virtual_loop import VirtualLoop
 

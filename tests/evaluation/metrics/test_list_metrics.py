@@ -15,7 +15,6 @@ from midstream.evaluation.metrics.list_metrics import (
     average_popularity,
     hits_of,
     novelty,
-    vector_diversity,
 )
 
 LISTS = np.array([[4, 7, 1, 9], [3, 2, -1, -1], [5, 6, 8, 0]], dtype=np.int32)
@@ -102,16 +101,13 @@ def test_only_some_of_the_right_items(case, random):
 
 
 def test_variety_is_what_was_computed_by_hand():
-    """Two lists and an empty one: bits of self-information, popularity, distances by vectors and by attributes."""
+    """Two lists and an empty one: bits of self-information, popularity, distances by attributes."""
     lists = np.array([[0, 1, 2], [2, 3, -1], [-1, -1, -1]], dtype=np.int32)
     acted = np.array([8, 4, 2, 0])
     # -log2 of 8/16, 4/16, 2/16; nobody counts as one of 16.
     assert novelty(lists, acted, 16) == pytest.approx([2.0, 3.5, math.nan], nan_ok=True)
     assert average_popularity(lists, acted) == pytest.approx([14 / 3, 1.0, math.nan], nan_ok=True)
-    vectors = np.array([[1, 0], [2, 0], [0, 3], [0, 0]], dtype=np.float32)
-    # Cosines 1, 0, 0; and one of a vector of 0, which is 0.
-    assert vector_diversity(lists, vectors) == pytest.approx([2 / 3, 1.0, math.nan], nan_ok=True)
     attributes = csr_matrix(np.array([[1, 1, 0], [0, 1, 1], [0, 0, 5], [0, 0, 0]]))
     # Jaccard 1/3, 0, 1/2; and one of an empty set, which is 0.
     assert attribute_diversity(lists, attributes) == pytest.approx([1 - (5 / 6) / 3, 1.0, math.nan], nan_ok=True)
-    assert np.isnan(vector_diversity(lists[:, :1], vectors)).all()
+    assert np.isnan(attribute_diversity(lists[:, :1], attributes)).all()

@@ -273,7 +273,8 @@ def test_evidence_that_fails_leaves_the_rest(raised):
     asked = asked_of(served, plan, moment)
     item_id = next(each.id for each in told.items if any(one.source == "popular" for one in each.proposed))
     assert why(asked, item_id).outcome == "served"
-    assert [(each.component, each.reason.partition(":")[0]) for each in asked.failures] == [("popular", raised)]
+    (failure,) = asked.run.account.failures
+    assert (failure.component, failure.reason.partition(":")[0]) == ("popular", raised)
 
 
 class Twice:
@@ -319,7 +320,7 @@ def test_a_filter_that_fails_when_it_is_asked_again_ends_no_explanation():
     rule.is_broken = True
     asked = asked_of(served, plan, moment)
     after = {item: why(asked, item) for item in before}
-    assert {failure.component for failure in asked.failures} == {"twice"}
+    assert {failure.component for failure in asked.run.account.failures} == {"twice"}
     assert "not_scored" in before.values()
     for item, outcome in before.items():
         assert after[item].outcome == ("unexplained" if outcome == "not_scored" else outcome)
@@ -432,9 +433,10 @@ def test_of_a_scorer_that_cannot_be_taken_apart_nothing_is_said():
 
     plan = plan_of(scorers=(Own(), Blend()))
     served, _ = answered(SHOP, plan, asking(SHOP))
-    failures: list[Failure] = []
-    assert all(not each.parts for each in score_parts(served, plan, served.selection.chosen, failures))
-    assert failures == []
+    parts, failures = score_parts(served, plan, served.selection.chosen)
+    assert parts
+    assert all(not each.parts for each in parts)
+    assert failures == ()
 
 
 def test_a_scorer_that_fails_while_its_score_is_taken_apart_is_named(monkeypatch):

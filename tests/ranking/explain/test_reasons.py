@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from midstream.app.config.schema import AnySource
 from midstream.core.types import Failure, Models
+from midstream.ranking.boundary import Account
 from midstream.ranking.explain.reasons import SHOWN_CHARACTERS_MAX, reasons_for
 from midstream.ranking.filters.available import Available
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.reason_texts import DEFAULTS, NO_REASONS, TEMPLATE_CHARACTERS_MAX, reasons_of, template_of
 from midstream.ranking.rules.arrangement import Arrangement
 from midstream.ranking.rules.in_force import Ruling
@@ -48,7 +50,7 @@ def told(
     language: str,
     configured=None,
     near=None,
-    failures: list[Failure] | None = None,
+    account: Account | None = None,
     pins: Pins | None = None,
     blend: Blend | None = None,
 ) -> dict[str, str | None]:
@@ -73,9 +75,8 @@ def told(
     moment = shop.fold.moment(query, plan.models)
     served = asyncio.run(recommend(plan, lambda _: moment, query, lambda: math.inf))
     ids = shop.ids(served.candidates.item_index[served.selection.chosen].tolist())
-    return dict(
-        zip(ids, reasons_for(served, plan, moment, language, [] if failures is None else failures), strict=True)
-    )
+    run = PlanRun(plan, moment, account or Account())
+    return dict(zip(ids, reasons_for(served, run, language), strict=True))
 
 
 def test_the_strongest_source_says_why():
@@ -120,15 +121,15 @@ def test_a_source_that_fails_at_its_evidence_is_named():
             message = "the file is gone"
             raise OSError(message)
 
-    failures: list[Failure] = []
+    account = Account()
     texts = {"en": {"near": "because of {evidence.id}"}}
     shop = shop_of()
     fine = told(shop, "en", texts)
     assert any((text or "").startswith("because of") for text in fine.values())
-    broken = told(shop, "en", texts, near=Broken(name="near", same_item=0.0), failures=failures)
+    broken = told(shop, "en", texts, near=Broken(name="near", same_item=0.0), account=account)
     assert broken.keys() == fine.keys()
     assert not any((text or "").startswith("because of") for text in broken.values())
-    assert failures == [Failure("near", "OSError: the file is gone")]
+    assert account.failures == [Failure("near", "OSError: the file is gone")]
 
 
 def test_the_plain_text_stands_in_for_what_is_not_known():

@@ -17,7 +17,8 @@ from midstream.core.traits import traits_of
 from midstream.core.types import FeatureFrame, Models, Query, Score, TimestampMs
 from midstream.models.model import Arrays
 from midstream.ranking.boundary import Account
-from midstream.ranking.pipeline import climb, recommend
+from midstream.ranking.decision import Decision
+from midstream.ranking.pipeline import recommend
 from midstream.ranking.scorers.model_scorer import ModelScorer, columns_of, row_model
 from midstream.testing.conformance import check_scorer
 from tests.support.frozen_shop import SMALL, StillShop
@@ -114,20 +115,20 @@ def test_without_the_model_the_blend_answers():
     assert [each.name for each in plan.scorers] == ["ranker", "blend"]
     assert not any(traits_of(each).waits for each in plan.scorers)
     frame = FeatureFrame(("score.popular", "rank.popular", "carts"), np.ones((2, 3), dtype=np.float32))
-    failures = account()
-    name, _ = asyncio.run(climb(plan, QUERY, frame, lambda: 1.0, failures))
-    assert (name, failures) == ("blend", [])
+    noted = account()
+    name, _ = asyncio.run(Decision(plan, QUERY, frame, None, noted).scored())
+    assert (name, noted.failures) == ("blend", [])
     wrong = replace(plan, models=Models({"ranker": object()}))
-    name, _ = asyncio.run(climb(wrong, QUERY, frame, lambda: 1.0, failures))
-    assert (name, [each.component for each in failures]) == ("blend", ["ranker"])
-    assert "ModelUnavailable" in failures[0].reason
+    name, _ = asyncio.run(Decision(wrong, QUERY, frame, None, noted).scored())
+    assert (name, [each.component for each in noted.failures]) == ("blend", ["ranker"])
+    assert "ModelUnavailable" in noted.failures[0].reason
     loaded = plans(config, models=Models({"ranker": Sum(("carts", "score.popular"))}))["default"]
-    name, score = asyncio.run(climb(loaded, QUERY, frame, lambda: 1.0, account()))
+    name, score = asyncio.run(Decision(loaded, QUERY, frame, None, account()).scored())
     assert (name, score.tolist()) == ("ranker", [11.0, 11.0])
     broken = replace(loaded, models=Models({"ranker": Sum(("gone",))}))
-    failures = account()
-    name, _ = asyncio.run(climb(broken, QUERY, frame, lambda: 1.0, failures))
-    assert (name, "gone" in failures[0].reason) == ("blend", True)
+    noted = account()
+    name, _ = asyncio.run(Decision(broken, QUERY, frame, None, noted).scored())
+    assert (name, "gone" in noted.failures[0].reason) == ("blend", True)
 
 
 def test_it_reads_what_the_pipeline_gives():

@@ -15,7 +15,7 @@ from midstream.core.errors import ConfigInvalid, ModelUnavailable, ScoresUnavail
 from midstream.core.types import Calibration, Failure, FeatureFrame, Models, Query, Score, TimestampMs
 from midstream.models.model import Arrays
 from midstream.ranking.boundary import Account
-from midstream.ranking.pipeline import climb
+from midstream.ranking.decision import Decision
 from midstream.ranking.scorers.objectives import Objective, Objectives
 from midstream.testing.conformance import check_scorer
 
@@ -105,9 +105,9 @@ def test_an_unknown_value_gives_no_number():
 def climbed(models: Models) -> tuple[str, list[Failure]]:
     """Who answered, and what failed."""
     plan = replace(plans(parse_config(TEXT))["default"], models=models)
-    failures = Account((), lambda: 1.0)
-    name, _ = asyncio.run(climb(plan, QUERY, frame_of([[1, 0, 1, 3]]), failures.remaining_s, failures))
-    return name, failures
+    account = Account((), lambda: 1.0)
+    name, _ = asyncio.run(Decision(plan, QUERY, frame_of([[1, 0, 1, 3]]), None, account).scored())
+    return name, account.failures
 
 
 def test_a_sum_is_whole_or_it_does_not_answer():

@@ -7,27 +7,16 @@ own. Whatever else it says is refused before anything is imported or looked for 
 
 from collections.abc import Iterator
 
-from midstream.app.config.bounds import name_faults
-from midstream.app.config.schema import AnyFilter, AnyScorer, AnySource, Config, Custom, Placement
+from midstream.app.config.schema import PATH_BYTES_MAX, AnyFilter, AnyScorer, AnySource, Config, Custom, Placement
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.core.paths import step
 
 PAGE = "docs/sources.md"
-COMPONENTS_MAX = 256
-"""As many files as nobody looks through by hand."""
-PATH_BYTES_MAX = 512
 
 
 def component_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with ``[components]``, and with each component of one's own that a placement uses."""
-    if len(config.components) > COMPONENTS_MAX:
-        yield Fault("$.components", f"{len(config.components)} came.", f"At most {COMPONENTS_MAX}.", PAGE)
-    for name, path in config.components.items():
-        yield from name_faults(f"$.components{step(name)}", name)
-        if not 1 <= len(path.encode()) <= PATH_BYTES_MAX:
-            right = f'A path such as "components:Shelf", of {PATH_BYTES_MAX} bytes at most.'
-            yield Fault(f"$.components{step(name)}", f"It has {len(path.encode())} bytes.", right, PAGE)
+    """Yield what is wrong with each component of one's own that a placement uses."""
     for number, placement in enumerate(config.placements):
         for where, part in custom_parts(placement):
             yield from _named_faults(config, part, f"$.placements[{number}].{where}")

@@ -24,7 +24,7 @@ from midstream.app.config.schema import Custom
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
-from midstream.ranking.boundary import boundary, sentence, told_of
+from midstream.ranking.boundary import Account, boundary, sentence, told_of
 
 Component: TypeAlias = Any
 """Of one of the four kinds; that it keeps their promises is checked by running it, not by its type."""
@@ -105,7 +105,7 @@ def read_custom(kind: type, value: object) -> object:
 def _decoded(options: Mapping[str, Any], path: str, kind: type[Component], where: str) -> Component:
     """Return a component made of the options, which are data: nothing of them is imported, opened or called."""
     raised: list[BaseException] = []
-    with boundary(path, [], raised):
+    with boundary(path, Account(errors=raised)):
         return msgspec.convert(options, kind, dec_hook=read_custom)
     (error,) = raised
     came = sentence(str(error) if isinstance(error, msgspec.ValidationError) else f"{path} raised {told_of(error)}")
@@ -120,7 +120,7 @@ def _module(name: str, where: str, folder: Path) -> ModuleType:
     if path is None:
         _require_installed(name, where, folder)
     raised: list[BaseException] = []
-    with _importable(folder), boundary(name, [], raised):
+    with _importable(folder), boundary(name, Account(errors=raised)):
         return _from_file(name, path) if path is not None and path.is_file() else importlib.import_module(name)
     (error,) = raised
     right = f"A module {name.rpartition('.')[2]}.py in {folder}, or one that is installed."

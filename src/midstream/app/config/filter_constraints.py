@@ -1,9 +1,9 @@
-"""Constraints of filters: how many, names of acts, ages and counts, and what would take away what a source proposes."""
+"""Constraints of filters: names of acts, ages and counts, and what would take away what a source proposes."""
 
 from collections.abc import Iterator, Mapping
 
-from midstream.app.config.bounds import WINDOW_MS_MAX, name_faults, within
-from midstream.app.config.schema import AnyFilter, Config, Custom, Placement, option_place
+from midstream.app.config.bounds import within
+from midstream.app.config.schema import AnyFilter, Config, Placement, option_place
 from midstream.app.config.served_constraints import FILTERS, served_faults
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
@@ -13,20 +13,16 @@ from midstream.core.paths import step
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.repeats import Repeats
 from midstream.ranking.filters.served_lately import NAMES, ServedOptions
-from midstream.ranking.plan import FILTERS_MAX
 from midstream.retrieval.repeat import RepeatItems
 from midstream.state.users.users import SEEN_COUNT_MAX
 
 SOURCES = "docs/sources.md"
+WINDOW_MS_MAX = 365 * 86_400_000
 
 
 def filter_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the filters of a placement; its texts are looked at by ``app.config.expressions``."""
-    if len(placement.filters) > FILTERS_MAX:
-        yield Fault(f"{where}.filters", f"{len(placement.filters)} came.", f"At most {FILTERS_MAX}.", FILTERS)
     for place, part in placement.filter_parts():
-        if not isinstance(part, Custom):
-            yield from name_faults(f"{where}.{place}.name", part.name)
         if isinstance(part, ActedOptions):
             names = {*config.events.types, IMPRESSION, *(() if place.endswith("]") else NAMES)}
             yield from _acts(config, part.exclude, names, f"{where}.{option_place(place, 'exclude')}")

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from midstream.app.config.bounds import listed, name_faults, within
+from midstream.app.config.bounds import listed, within
 from midstream.app.config.schema import Config, Model
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid
@@ -18,24 +18,15 @@ from midstream.retrieval.item_model import SERVES, ItemModelSource
 from midstream.state.expressions.program import Expression
 
 PAGE, SOURCES = "docs/models.md", "docs/sources.md"
-MODELS_MAX = 32
-"""Each has arrays in the memory of every process that answers."""
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
-WEIGHT_MAX = 1_000_000
-LIMIT_MAX = 10_000
-"""Items that one source proposes: five times what any scorer ranks in time."""
-TIME_MS_MAX = 7 * 86_400_000
-MEMORY_BYTES = (64 << 20, 1 << 44)
 _TIMES = 'A log position, or a time such as "2026-01-31" or "2026-01-31T12:00:00Z".'
 
 
 def model_faults(config: Config) -> Iterator[Fault]:
     """Yield everything that is wrong with the models of a configuration."""
-    yield from within("$.models", len(config.models), 0, MODELS_MAX, PAGE)
     names: set[str] = set()
     for number, model in enumerate(config.models):
         where = f"$.models[{number}]"
-        yield from name_faults(f"{where}.name", model.name)
         if not NAME_CHARACTERS.issuperset(model.name) or not model.name[:1].isalpha():
             right = "Small letters, digits and _, a letter first: it names a folder."
             yield Fault(f"{where}.name", f'"{model.name}" came.', right, PAGE)
@@ -45,11 +36,6 @@ def model_faults(config: Config) -> Iterator[Fault]:
         yield from _kind(config, model, where)
         yield from _range(model, where)
         yield from _actions(config, model, where)
-        yield from within(f"{where}.validation", model.validation, 0.0, 0.5, PAGE)
-        yield from within(f"{where}.acts_max", model.acts_max, 2, 1_000_000, PAGE)
-        yield from within(f"{where}.seed", model.seed, 0, 2**31 - 1, PAGE)
-        yield from within(f"{where}.time_max", model.time_max.ms, 1_000, TIME_MS_MAX, PAGE)
-        yield from within(f"{where}.memory_bytes_max", model.memory_bytes_max, *MEMORY_BYTES, PAGE)
 
 
 def replay_faults(config: Config, columns: Mapping[str, Expression]) -> Iterator[Fault]:
@@ -76,7 +62,6 @@ def replay_faults(config: Config, columns: Mapping[str, Expression]) -> Iterator
 
 def model_source_faults(config: Config, source: ItemModelSource, place: str) -> Iterator[Fault]:
     """Yield what is wrong with a source that answers with a model."""
-    yield from within(f"{place}.limit", source.limit, 1, LIMIT_MAX, SOURCES)
     ring = config.limits.user_ring_max
     yield from within(f"{place}.history_items_max", source.history_items_max, 1, max(ring, 1), SOURCES)
     yield from _weights(config, source.actions, f"{place}.actions", SOURCES)
@@ -205,10 +190,7 @@ def _actions(config: Config, model: Model, where: str) -> Iterator[Fault]:
 
 
 def _weights(config: Config, actions: dict[str, float], where: str, page: str) -> Iterator[Fault]:
-    for name, weight in actions.items():
+    for name in actions:
         if name not in config.events.types:
             came = f'"{name}" is not a configured interaction.{nearest(name, config.events.types)}'
             yield Fault(f"{where}{step(name)}", came, f"Some of: {listed(config.events.types)}", page)
-        elif not 0.0 < weight <= WEIGHT_MAX:
-            right = f"Above 0, at most {WEIGHT_MAX:,}; leave out what counts nothing."
-            yield Fault(f"{where}{step(name)}", f"{weight} came.", right, page)

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, reduce
+from math import isfinite
 from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union, get_args
 
 import msgspec
 
@@ -22,6 +23,7 @@ from midstream.app.config.custom_components import read_custom
 from midstream.app.config.schema import Config, Placement
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.field_bounds import FieldBound, without_bounds
 from midstream.core.nearest import nearest
 from midstream.core.paths import step, steps
 from midstream.core.type_descriptions import TypeForm, bounds_text, origin_of
@@ -45,6 +47,13 @@ _WORDS: Mapping[object, str] = {
 }
 _ATTRIBUTE_KINDS = ("number", "category", "tags", "boolean", "vector:8")
 _PAGES = {
+    "pairs": "sources",
+    "trending": "sources",
+    "feedback": "feedback",
+    "history": "data",
+    "registry": "models",
+    "models": "models",
+    "tables": "features",
     "sources": "sources",
     "weights": "sources",
     "rank_offset": "sources",
@@ -61,7 +70,7 @@ _PAGES = {
     "diversity": "rules",
     "rules": "rules",
 }
-"""Pages of the settings of a placement."""
+"""Pages of the settings of a placement and of other parts of the file."""
 _SHOWN_CHARACTERS = 60
 _DURATIONS = ("6h", "7d")
 """In the place of one that is none: every state keeps a list of both, so that neither is a half-life too many."""
@@ -82,7 +91,12 @@ _NOUNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Replaced(Fault):
+class Kept(Fault):
+    """A value beyond a bound of its field: it can be read, so what else is wrong is looked for with it there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced(Kept):
     """A number that is too small or too large, or no duration: what else is wrong is looked for with others there."""
 
     one: float | str
@@ -192,7 +206,7 @@ def _read(told: Told, kind: type[T], where: str) -> tuple[tuple[Fault, ...], tup
     """Return the faults of single values and what is told: twice if these can be replaced, not at all if not."""
     faults = tuple(_walk(told, kind, where))
     out = [each for each in faults if isinstance(each, Replaced)]
-    if len(out) < len(faults):
+    if not all(isinstance(each, Kept) for each in faults):
         return faults, ()
     wholes = [told]
     if out:
@@ -231,6 +245,13 @@ def is_list(value: Told) -> TypeGuard[list[Told]]:
 
 def _walk(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
     """Yield everything that is wrong with a value and with what is inside it."""
+    plain, bounds = without_bounds(kind)
+    if bounds:
+        found = tuple(_walk(value, plain, where))
+        yield from found
+        if not any(each.where == where for each in found):
+            yield from _beyond(value, bounds, where)
+        return
     structs = _structs(kind)
     origin = origin_of(kind)
     if value is None and types.NoneType in get_args(kind):  # TOML has no null, JSON says nothing with it
@@ -243,10 +264,19 @@ def _walk(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
         for number, each in enumerate(value):
             yield from _walk(each, get_args(kind)[0], f"{where}[{number}]")
     elif origin is dict and is_table(value):
+        of_key, of_value = get_args(kind)
         for key, each in value.items():
-            yield from _walk(each, get_args(kind)[1], f"{where}{step(key)}")
+            yield from _walk(key, of_key, f"{where}{step(key)}")
+            yield from _walk(each, of_value, f"{where}{step(key)}")
     else:
         yield from _leaf(value, kind, where)
+
+
+def _beyond(value: Told, bounds: Sequence[FieldBound], where: str) -> Iterator[Fault]:
+    """Yield a fault for each bound that a value of the right type is beyond."""
+    for each in bounds:
+        if came := each.excess(value):
+            yield Kept(where, came, each.right, _page(where))
 
 
 def _structs(kind: TypeForm) -> tuple[type[msgspec.Struct], ...]:
@@ -278,7 +308,8 @@ def _tagged(value: Told, structs: tuple[type[msgspec.Struct], ...], where: str) 
 
 def _table(value: Told, struct: type[msgspec.Struct], where: str) -> Iterator[Fault]:
     """Yield the faults of a table: keys that it has not, keys that it lacks, and those of each value."""
-    hints = get_type_hints(struct, include_extras=True)
+    fields = msgspec.structs.fields(struct)
+    hints = {each.encode_name: each.type for each in fields}
     if not is_table(value):
         yield Fault(where, f"{_show(value)} came.", f"A table with {', '.join(hints)}.", _page(where))
         return
@@ -288,7 +319,7 @@ def _table(value: Told, struct: type[msgspec.Struct], where: str) -> Iterator[Fa
         else:
             came = f'"{key}" is not a setting.{nearest(key, hints) or _home(key)}'
             yield Fault(f"{where}{step(key)}", came, f"Settings: {', '.join(hints)}", _page(where))
-    for field in msgspec.structs.fields(struct):
+    for field in fields:
         if field.required and field.encode_name not in value:
             yield Fault(f"{where}.{field.encode_name}", "It is missing.", _words(field.type), _page(where))
 
@@ -313,13 +344,15 @@ def _homes() -> Mapping[str, Sequence[str]]:
             continue
         seen.add(struct)
         header = f"[[{path}]]" if is_list_of else f"[{path}]"
-        for key, kind in get_type_hints(struct, include_extras=True).items():
+        for field in msgspec.structs.fields(struct):
+            key, kind = field.encode_name, field.type
             homes = found.setdefault(key, [])
             if path and header not in homes:
                 homes.append(header)
-            inner = get_args(kind)[0] if origin_of(kind) is tuple else kind
+            plain, _ = without_bounds(kind)
+            inner = get_args(plain)[0] if origin_of(plain) is tuple else plain
             below = f"{path}.{key}" if path else key
-            waiting.extend((each, below, origin_of(kind) is tuple) for each in _structs(inner))
+            waiting.extend((each, below, origin_of(plain) is tuple) for each in _structs(inner))
     return found
 
 
@@ -355,7 +388,7 @@ def _inside(value: Told, kind: TypeForm) -> tuple[float, float] | None:
     low, high = bounds.ge, bounds.le
     if low is None and bounds.gt is not None and high is not None:
         low = bounds.gt + 1 if plain is int else (bounds.gt + high) / 2
-    if low is not None and (value < low or (bounds.gt is not None and value <= bounds.gt)):
+    if low is not None and (not value >= low or (bounds.gt is not None and value <= bounds.gt)):  # NaN is not
         found = low, low + _FAR if high is None else high
     elif high is not None and value > high:
         found = high, high - _FAR if low is None else low
@@ -373,6 +406,7 @@ def _choices(kind: TypeForm) -> tuple[str, ...]:
 
 def _words(kind: TypeForm) -> str:
     """Return in words what a value should be."""
+    kind, _ = without_bounds(kind)
     if kind == AttributeKind:
         return f"One of: {', '.join(_ATTRIBUTE_KINDS)}; a vector has 1 to {VECTOR_LENGTH_MAX} numbers."
     if origin_of(kind) is Annotated:
@@ -389,6 +423,8 @@ def _words(kind: TypeForm) -> str:
 
 def _show(value: Told) -> str:
     """Return a value as the file has it, shortened."""
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
     try:
         text = msgspec.json.encode(value, enc_hook=str).decode()
     except ValueError:  # Python writes no whole number that is longer
@@ -397,10 +433,7 @@ def _show(value: Told) -> str:
 
 
 def _page(where: str) -> str:
-    """Return the page that explains a setting."""
-    if where.startswith(("$.features", "$.tables")):
-        return "docs/features.md"
-    if where.startswith("$.models"):
-        return "docs/models.md"
-    part = where.partition("].")[2].partition("[")[0].partition(".")[0]
-    return f"docs/{_PAGES.get(part, 'configuration')}.md"
+    """Return the page that explains a setting: of a placement's its third part, such as ``sources``, names it."""
+    first, *others = (*steps(where), "")
+    part = others[1] if first == "placements" and len(others) > 1 else first
+    return f"docs/{_PAGES.get(str(part), 'configuration')}.md"

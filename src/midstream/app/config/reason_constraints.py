@@ -7,24 +7,18 @@ from midstream.app.config.schema import Config, Custom
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.core.paths import step
-from midstream.ranking.reason_texts import DEFAULTS, ID, LANGUAGES_MAX, template_of
+from midstream.ranking.reason_texts import DEFAULTS, ID, template_of
 
-LANGUAGE_CHARACTERS_MAX = 16
 RIGHT = "Text with places such as {evidence.title} or {item.brand}: attributes of [items.attributes], or id."
 
 
 def reason_faults(config: Config) -> Iterator[Fault]:
     """Yield what is wrong with the texts that say why."""
-    if len(config.reasons) > LANGUAGES_MAX:
-        yield Fault("$.reasons", f"{len(config.reasons)} languages came.", f"At most {LANGUAGES_MAX}.", PAGE)
     every = [each for placement in config.placements for each in placement.sources]
     sources = {*DEFAULTS["en"], *(each.name for each in every if not isinstance(each, Custom))}
     # One of one's own is called as it likes, which is known once it is loaded.
     has_own = any(isinstance(each, Custom) for each in every)
     for language, texts in config.reasons.items():
-        if not 1 <= len(language) <= LANGUAGE_CHARACTERS_MAX:
-            right = f"A name of at most {LANGUAGE_CHARACTERS_MAX} characters, such as en or de-AT."
-            yield Fault(f"$.reasons{step(language[:64])}", f"{len(language)} characters came.", right, PAGE)
         for name, text in texts.items():
             where = f"$.reasons{step(language)}{step(name)}"
             if name not in sources and not has_own:

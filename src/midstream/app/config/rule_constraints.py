@@ -6,26 +6,19 @@ fault. Where one has, it is decided in each request by the order of the file.
 
 from collections.abc import Iterator, Sequence
 
-from midstream.app.config.bounds import listed, name_faults
+from midstream.app.config.bounds import listed
 from midstream.app.config.schema import Custom, Placement
 from midstream.core.errors import Fault
-from midstream.events.faults import shown
-from midstream.events.wire import Limits
 from midstream.ranking.rules.boost import Boost
 from midstream.ranking.rules.diversity import RULE as DIVERSITY
 from midstream.ranking.rules.in_force import Stated, span_ms, time_ms
 from midstream.ranking.rules.new_items import NewItems
-from midstream.ranking.rules.pin import POSITIONS_MAX, Pin
+from midstream.ranking.rules.pin import Pin
 from midstream.ranking.rules.promote import Promote
-from midstream.ranking.rules.rules import RULES_MAX, AnyRule
+from midstream.ranking.rules.rules import AnyRule
 from midstream.ranking.selectors.thompson import Thompson
 
 PAGE = "docs/rules.md"
-ITEMS_MAX = 1_000
-"""Of one promotion: as many as a placement puts forward."""
-TEXT_CHARACTERS_MAX = 500
-"""Of an author or a note."""
-_ID_CHARS_MAX = Limits().id_chars_max
 _SHARES_ROUNDING = 1e-9
 _TIME = 'An RFC 3339 time with a zone, such as "2026-11-27T00:00:00Z".'
 
@@ -34,15 +27,12 @@ def rule_faults(placement: Placement, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the rules of a placement, but for their texts (``app.config.expressions``)."""
     where = f"{where}.rules"
     rules = placement.rules
-    if len(rules) > RULES_MAX:
-        yield Fault(where, f"{len(rules)} came.", f"At most {RULES_MAX}.", PAGE)
     if rules and isinstance(placement.selector, Custom):
         came = "Rules came beside a selector of your own, which cannot say how probable what is left is."
         yield Fault(where, came, "top_k, plackett_luce, epsilon_greedy or thompson, or without them.", PAGE)
     taken = {each.name for each in placement.sources if not isinstance(each, Custom)} | {DIVERSITY, "catalogue"}
     for number, rule in enumerate(rules):
         place = f"{where}[{number}]"
-        yield from name_faults(f"{place}.name", rule.name)
         if rule.name in taken:
             came = f'"{rule.name}" is the name of a source or rule already.'
             yield Fault(f"{place}.name", came, "A name of its own.", PAGE)
@@ -54,9 +44,6 @@ def rule_faults(placement: Placement, where: str) -> Iterator[Fault]:
 
 def _stated(rule: Stated, place: str) -> Iterator[Fault]:
     """Yield what is wrong with what all rules say."""
-    for name, text in (("author", rule.author), ("note", rule.note)):
-        if len(text) > TEXT_CHARACTERS_MAX:
-            yield Fault(f"{place}.{name}", f"{len(text)} characters came.", f"At most {TEXT_CHARACTERS_MAX}.", PAGE)
     is_read = True
     for name, text in (("start", rule.start), ("end", rule.end)):
         try:
@@ -75,7 +62,6 @@ def _rule(placement: Placement, rule: AnyRule, place: str) -> Iterator[Fault]:
     """Yield what is wrong with what a rule of its kind says."""
     match rule:
         case Pin():
-            yield from _ids(rule.items, place)
             yield from _positions(placement, rule.positions, place)
             if len(rule.items) != len(rule.positions):
                 came = f"{len(rule.items)} items and {len(rule.positions)} positions came."
@@ -89,21 +75,9 @@ def _rule(placement: Placement, rule: AnyRule, place: str) -> Iterator[Fault]:
                 came = "A boost came beside thompson, which goes by rates alone."
                 yield Fault(place, came, "Another selector, or a promotion.", PAGE)
         case Promote():
-            yield from _ids(rule.items, place)
             yield from _promotion(rule, place)
         case NewItems():
             yield from _positions(placement, rule.positions, place)
-            if rule.within.ms <= 0:
-                yield Fault(f"{place}.within", f"{rule.within} came.", 'Some time, such as "7d".', PAGE)
-
-
-def _ids(items: Sequence[str], place: str) -> Iterator[Fault]:
-    """Yield a fault for ids that no item can have."""
-    for number, item in enumerate(items):
-        if not 1 <= len(item) <= _ID_CHARS_MAX:
-            yield Fault(
-                f"{place}.items[{number}]", f"{shown(item)} came.", f"Text of 1 to {_ID_CHARS_MAX} characters.", PAGE
-            )
 
 
 def _promotion(rule: Promote, place: str) -> Iterator[Fault]:
@@ -111,8 +85,6 @@ def _promotion(rule: Promote, place: str) -> Iterator[Fault]:
     if (rule.where is None) == (not rule.items):
         came = "Neither where nor items came." if rule.where is None else "Both where and items came."
         yield Fault(place, came, "One of them.", PAGE)
-    if len(rule.items) > ITEMS_MAX:
-        yield Fault(f"{place}.items", f"{len(rule.items)} came.", f"At most {ITEMS_MAX:,}.", PAGE)
     if rule.min > rule.max:
         came = f"{rule.min} is more than max, {rule.max}."
         yield Fault(f"{place}.min", came, f"At most {rule.max}.", PAGE)
@@ -123,8 +95,6 @@ def _promotion(rule: Promote, place: str) -> Iterator[Fault]:
 def _positions(placement: Placement, positions: Sequence[int], place: str) -> Iterator[Fault]:
     """Yield what is wrong with positions."""
     where = f"{place}.positions"
-    if not 0 < len(positions) <= POSITIONS_MAX:
-        yield Fault(where, f"{len(positions)} came.", f"From 1 to {POSITIONS_MAX}.", PAGE)
     for position in sorted({each for each in positions if positions.count(each) > 1}):
         yield Fault(where, f"{position} is there twice.", "Each position once.", PAGE)
     wrong = [each for each in positions if not 0 <= each < placement.slate_size_max]

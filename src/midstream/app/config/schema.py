@@ -7,11 +7,12 @@ between values are ``app.config.constraints``; the file with every default and w
 from collections.abc import Iterator
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from midstream.core.durations import Duration, parse_duration_ms
+from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
 from midstream.engine.snapshots.retention import Hourly
 from midstream.events.segments.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
@@ -22,10 +23,11 @@ from midstream.ranking.filters.expression_filter import ExpressionOptions
 from midstream.ranking.filters.repeats import Repeat, Repeats
 from midstream.ranking.filters.served_lately import NAMES as SERVED_NAMES
 from midstream.ranking.filters.served_lately import ServedOptions
-from midstream.ranking.plan import CANDIDATES_MAX
+from midstream.ranking.plan import CANDIDATES_MAX, FILTERS_MAX, SCORERS_MAX, SOURCES_MAX
+from midstream.ranking.reason_texts import LANGUAGES_MAX
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
-from midstream.ranking.rules.rules import AnyRule
+from midstream.ranking.rules.rules import RULES_MAX, AnyRule
 from midstream.ranking.scorers.blend import RANK_OFFSET
 from midstream.ranking.scorers.model_scorer import ModelScorer
 from midstream.ranking.scorers.objectives import Objectives
@@ -34,8 +36,8 @@ from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.thompson import Thompson
 from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.covisitation import Covisitation
-from midstream.retrieval.editorial import Editorial
-from midstream.retrieval.item_model import AnyItemModelSource
+from midstream.retrieval.editorial import EDITORIAL_MAX, Editorial
+from midstream.retrieval.item_model import ActionWeights, AnyItemModelSource
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
@@ -43,8 +45,28 @@ from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
-from midstream.state.settings import EventType, FoldSettings, StateLimits, UnknownItems
+from midstream.state.settings import WEIGHT_MAX, EventType, FoldSettings, StateLimits, UnknownItems
 from midstream.training.registry import VERSION_BYTES_MAX, VERSIONS_KEPT
+
+TYPES_MAX = 16
+"""Interactions: a user's row has as many counters."""
+ATTRIBUTES_MAX = 64
+MODELS_MAX = 32
+"""Each has arrays in the memory of every process that answers."""
+COMPONENTS_MAX = 256
+"""As many files as nobody looks through by hand."""
+PATH_BYTES_MAX = 512
+PLACEMENTS_MAX = 1_000
+SLATE_SIZE_MAX = 100
+"""Items of one answer; a served record of 20 takes up to 1.5 kB."""
+CAPS_MAX = 4
+"""Of a placement: each adds 10 µs and more to a request."""
+ERASE_DAYS_MAX = 30
+"""Who erases a user has a month at most, as data protection law has it."""
+SEGMENT_BYTES_MIN = 1 << 20
+"""1 MiB: with less there are more files than a folder is quickly read with."""
+KEEP_MAX = "36500d"
+"""100 years."""
 
 
 class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="custom"):
@@ -76,59 +98,84 @@ AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | Custom
 class EventsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[events]``."""
 
-    types: dict[str, EventType] = msgspec.field(default_factory=lambda: dict(FoldSettings().types))
+    types: Annotated[dict[Name, EventType], Length(1, TYPES_MAX)] = msgspec.field(
+        default_factory=lambda: dict(FoldSettings().types)
+    )
+    """Interactions that events may have as their type, and what one is worth to trending and popular. A weight below 0
+    is an act against the item. A change of a type or weight rebuilds the state from the log."""
 
 
 class ItemsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[items]``."""
 
-    attributes: dict[str, AttributeKind] = {}
+    attributes: Annotated[dict[Name, AttributeKind], Length(0, ATTRIBUTES_MAX)] = {}
+    """Attributes that filters and features may read: "number", "category" (one text), "tags" (several), "boolean", and
+    for features alone "vector:8" (a list of eight numbers), such as price = "number". ``available`` is always there:
+    an item with available = false is not served."""
     unknown_items: UnknownItems = "accept"
+    """An interaction with an id that no item event named: accept (the item may be served), hold (it counts, and is not
+    served before the catalogue has it) or reject."""
 
 
 class SessionsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[sessions]``."""
 
-    gap: Duration = Duration("30m")
+    gap: Annotated[Duration, Between("1s", "7d")] = Duration("30m")
+    """Silence of their user after which one is over."""
 
 
 class PairsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[pairs]``."""
 
-    half_life: Duration = Duration("30d")
+    half_life: HalfLife = Duration("30d")
+    """What one session says about two items counts half as much after this."""
 
 
 class TrendingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[trending]``."""
 
     segment: str = ""
-    half_life: tuple[Duration, ...] = ()
+    """The one attribute that makes segments, of a profile or of an act's context, such as "user.country" or
+    "context.device"; "" = none, for sources with by_segment = true. A change rebuilds the state from the log."""
+    half_life: tuple[HalfLife, ...] = ()
+    """For placements that are set while it runs, such as ["1h"]. A change rebuilds the state."""
 
 
 class FeedbackSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[feedback]``."""
 
-    window: Duration = FoldSettings().outcome_window
-    reward: dict[str, float] = {}
+    window: Annotated[Duration, Between("1m", "365d")] = FoldSettings().outcome_window
+    """Log time for which it is. A change rebuilds the state from the log."""
+    reward: dict[str, Annotated[float, msgspec.Meta(ge=-WEIGHT_MAX, le=WEIGHT_MAX)]] = {}
+    """What an example is worth by what came of it, such as { click = 1.0, purchase = 5.0 }; actions that are not named
+    are worth nothing. {} = the weights of the types."""
 
 
 class UsersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[users]``."""
 
-    erase_days_max: int = 7
+    erase_days_max: Annotated[int, msgspec.Meta(ge=1, le=ERASE_DAYS_MAX)] = 7
+    """Days after which every file is to be without a user that was erased."""
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``."""
 
-    segment_bytes_max: int = SEGMENT_BYTES
+    segment_bytes_max: Annotated[int, msgspec.Meta(ge=SEGMENT_BYTES_MIN, le=1 << 30)] = SEGMENT_BYTES
+    """Size from which a segment file is sealed and the next one begun."""
 
 
 class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[history]``."""
 
-    hot: Duration = Duration("2d")
+    hot: Annotated[Duration, Between("1h", KEEP_MAX)] = Duration("2d")
+    """Log time of which the segments stay.
+
+    An hour at least: a child an hour looks whether there is anything to seal.
+    """
     keep: str = ""
+    """Log time of which events are kept at all, such as "365d"; "" = all. The catalogue, profiles and what the state
+    has counted stay."""
 
     @property
     def keep_ms(self) -> int:
@@ -139,11 +186,16 @@ class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[snapshots]``."""
 
-    interval: Duration = Duration("10m")
-    keep: int = 2
+    interval: Annotated[Duration, Between("1s", "7d")] = Duration("10m")
+    """Time between two."""
+    keep: Annotated[int, msgspec.Meta(ge=2, le=100)] = 2
+    """Newest ones kept, 2 at least: one that turns out to be damaged must not be the only one."""
     mode: Literal["while_serving", "at_stop", "off"] = "while_serving"
-    explain_days: int = 2
-    explain_bytes_max: int = 10 << 30
+    """while_serving (a child process needs the state's memory once more), at_stop or off."""
+    explain_days: Annotated[int, msgspec.Meta(ge=0, le=30)] = 2
+    """Days for which one an hour stays, so that requests are explained in seconds (docs/explanations.md); 0 = none."""
+    explain_bytes_max: Annotated[int, msgspec.Meta(ge=0, le=1 << 44)] = 10 << 30
+    """Bytes of those on disk; where they are more one in two hours stays, then in four."""
 
     @property
     def hourly(self) -> Hourly:
@@ -154,61 +206,101 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RegistrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[registry]``."""
 
-    version_bytes_max: int = VERSION_BYTES_MAX
-    versions_kept: int = VERSIONS_KEPT
+    version_bytes_max: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 40)] = VERSION_BYTES_MAX
+    """Bytes of one; three of a model are in memory while it is promoted."""
+    versions_kept: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = VERSIONS_KEPT
+    """The newest of each model that stay, beside those that an alias stands or stood for."""
 
 
 class MonitoringSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[monitoring]``."""
 
     baseline: str = ""
+    """Statistics of a training set, such as examples.parquet.statistics.json: metrics then say how far the features of
+    what is served have drifted from them; "" = none."""
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[models]]``: what is fitted, and on which part of the log."""
 
-    name: str
+    name: Name
     kind: str
     options: dict[str, Any] = {}
     last: str = ""
     since: str | int = ""
     until: str | int = ""
     histories: Literal["user", "session"] = "user"
-    actions: dict[str, float] = {}
+    actions: ActionWeights = {}
     placement: str = ""
     examples: Literal["served", "replay"] = "served"
     first_attributes: bool = True
-    validation: float = 0.1
-    acts_max: int = 1_000
-    seed: int = 0
-    time_max: Duration = Duration("1h")
-    memory_bytes_max: int = 4 << 30
+    validation: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1
+    acts_max: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 1_000
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
+    time_max: Annotated[Duration, Between("1s", "7d")] = Duration("1h")
+    memory_bytes_max: Annotated[int, msgspec.Meta(ge=64 << 20, le=1 << 44)] = 4 << 30
 
 
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[placements]]``: where a slate goes, and what fills it."""
 
-    name: str = "default"
-    sources: tuple[AnySource, ...] = (SessionKnn(), Covisitation(), Trending(), Popular())
-    weights: dict[str, float] = {}
-    rank_offset: float = RANK_OFFSET
+    name: Name = "default"
+    """What a request asks for."""
+    sources: Annotated[tuple[AnySource, ...], Length(0, SOURCES_MAX)] = (
+        SessionKnn(),
+        Covisitation(),
+        Trending(),
+        Popular(),
+    )
+    """What proposes items for it (docs/sources.md): session_knn, covisitation, similar, trending, popular,
+    recent_items, repeat, editorial, als, ease, graph, sequence, content, two_tower, hybrid, custom."""
+    weights: dict[str, Annotated[float, msgspec.Meta(ge=0, le=WEIGHT_MAX)]] = {}
+    """What a place in a source's list is worth. Unless given: session_knn 1.0, covisitation 0.6,
+    trending 0.05, recent_items 0.05, popular 0.04, editorial 0.04, any other 1.0."""
+    rank_offset: Annotated[float, msgspec.Meta(ge=0.1, le=10_000)] = RANK_OFFSET
+    """Added to each place; the smaller, the more the first places of a list count."""
     filter: str | None = None
+    """Which items may be served (docs/language.md), such as:
+    filter = "item.available and item.price <= context.budget" """
     timezone: str = "UTC"
-    filters: tuple[AnyFilter, ...] = ()
+    """Of now.hour and now.weekday in its texts, such as "Europe/Berlin"."""
+    filters: Annotated[tuple[AnyFilter, ...], Length(0, FILTERS_MAX)] = ()
+    """More filters, each counted by its name: expression, acted, served_lately, repeats, custom, such as
+    filters = [{ kind = "expression", name = "in_stock", where = "item.stock > 0" }]"""
     exclude: dict[str, str | int] = {}
+    """Not what the user has acted on already: { purchase = "30d", impression = 5 }: bought in the
+    last 30 days, seen 5 times or more. Nor what was served: { served = "24h", served_anywhere = 3 }."""
     repeats: Repeat = "not_last"
-    editorial: tuple[str, ...] = ()
+    """Items of the asking session: not_last (all but the last one and a basket's), none or any."""
+    editorial: Annotated[tuple[str, ...], Length(0, EDITORIAL_MAX)] = ()
+    """Items that the shop puts forward, the most wanted first."""
     features: tuple[str, ...] = ()
-    log_features: float = 0.0
-    candidates_max: int = CANDIDATES_MAX
-    scorers: tuple[AnyScorer, ...] = ()
+    """Features that its scorers read, by name: ["item_purchase_rate"]."""
+    log_features: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Share of requests whose features are kept with what was served, such as 0.01."""
+    candidates_max: Annotated[int, msgspec.Meta(ge=SLATE_SIZE_MAX, le=CANDIDATES_MAX)] = CANDIDATES_MAX
+    """Of what the filters left, the best so many by the blend are scored; 100 to 500."""
+    scorers: Annotated[tuple[AnyScorer, ...], Length(0, SCORERS_MAX)] = ()
+    """What gives numbers, best first: models, such as [{ kind = "model", name = "ranker" }], sums
+    of several and scorers of one's own; behind them always the blend of the sources (docs/models.md)."""
     selector: AnySelector = TopK()
-    caps: tuple[Cap, ...] = ()
+    """What chooses and orders: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md)
+    or custom."""
+    caps: Annotated[tuple[Cap, ...], Length(0, CAPS_MAX)] = ()
+    """At most so many items of one value in a slate: [{ attribute = "category", max = 3 }]; with
+    within = "24h" in all that the placement served to the same user or session in that time."""
     diversity: Diversity | None = None
-    rules: tuple[AnyRule, ...] = ()
-    slate_size: int = 20
-    slate_size_max: int = 100
-    deadline: Duration = Duration("50ms")
+    """Likeness to the items above counts against a score, such as:
+    diversity = { attribute = "category", weight = 0.3 }"""
+    rules: Annotated[tuple[AnyRule, ...], Length(0, RULES_MAX)] = ()
+    """Pins, boosts, promotions and positions for new items, each with its time (docs/rules.md):
+    rules = [{ kind = "boost", name = "sale", where = "item.on_sale", factor = 2.0 }]"""
+    slate_size: Annotated[int, msgspec.Meta(ge=1, le=SLATE_SIZE_MAX)] = 20
+    """Items of an answer when the request does not say."""
+    slate_size_max: Annotated[int, msgspec.Meta(ge=1, le=SLATE_SIZE_MAX)] = SLATE_SIZE_MAX
+    """The most that a request may ask for."""
+    deadline: Annotated[Duration, Between("1ms", "1m")] = Duration("50ms")
+    """Time for an answer; parts that would be late are left out and named."""
 
     def filter_parts(self) -> Iterator[tuple[str, AnyFilter]]:
         """Yield the place and the options of each filter; a short setting comes as the tagged part that it stands for.
@@ -237,24 +329,65 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
 
     events: EventsSection = EventsSection()
     items: ItemsSection = ItemsSection()
+    """The catalogue."""
     sessions: SessionsSection = SessionsSection()
+    """Sessions of events without a session_id."""
     pairs: PairsSection = PairsSection()
+    """Items that are acted on in the same sessions, which covisitation and similar items come from."""
     trending: TrendingSection = TrendingSection()
+    """Heat: of which half-lives lists are kept beside 6h, 7d and those in use, and of which segments."""
     feedback: FeedbackSection = FeedbackSection()
+    """What follows a slate is joined to it by its request id (docs/feedback.md)."""
     users: UsersSection = UsersSection()
+    """People."""
     limits: StateLimits = StateLimits()
+    """Maxima, from which memory follows: ``midstream size`` prints the bytes of each."""
     log: LogSection = LogSection()
+    """The event log."""
     history: HistorySection = HistorySection()
+    """Old segments become Parquet files, a day of log time each, beside the log."""
     snapshots: SnapshotsSection = SnapshotsSection()
+    """Snapshots of the state make a start fast; without any it is folded from the log."""
     server: ServerOptions = ServerOptions()
+    """HTTP."""
     registry: RegistrySection = RegistrySection()
+    """Versions of models (docs/models.md)."""
     monitoring: MonitoringSection = MonitoringSection()
-    reasons: dict[str, dict[str, str]] = {}
-    components: dict[str, str] = {}
+    """What is watched while it runs."""
+    reasons: Annotated[dict[Annotated[str, Length(1, 16, "characters")], dict[str, str]], Length(0, LANGUAGES_MAX)] = {}
+    """Why an item is in a slate, for those who see it, by language and kind of source; there are texts in en and de
+    (docs/explanations.md). Such as:
+    [reasons.en]
+    covisitation = "because you viewed {evidence.title}" """
+    components: Annotated[dict[Name, Annotated[str, TextBytes(PATH_BYTES_MAX)]], Length(0, COMPONENTS_MAX)] = {}
+    """Types of your own in Python files beside this one, by name (docs/sources.md). Placements that are set over
+    HTTP may use these and what the placements here name; nothing else is imported. Such as shelf = "components:Shelf",
+    then { kind = "custom", name = "shelf" }."""
     features: tuple[AnyFeature, ...] = ()
+    """What scorers can know of items, users, sessions and pairs of them, counted as events come in: a table each
+    (docs/features.md). A change of what is counted rebuilds the state from the log. Such as:
+    [[features]]
+    name = "item_purchase_rate"
+    kind = "rate"
+    scope = "item"
+    actions = ["purchase"]
+    per = ["impression"]
+    half_life = "7d" """
     tables: tuple[Table, ...] = ()
-    models: tuple[Model, ...] = ()
-    placements: tuple[Placement, ...] = (Placement(),)
+    """Files that somebody else writes, Parquet or CSV with id, time and numbers, which features of the kind "external"
+    read: of each item or user the newest row before the question. Such as:
+    [[tables]]
+    name = "quality"
+    path = "quality.parquet" """
+    models: Annotated[tuple[Model, ...], Length(0, MODELS_MAX)] = ()
+    """What is fitted on the log by ``midstream train NAME`` and answers once a version is promoted (docs/models.md).
+    Such as:
+    [[models]]
+    name = "taste"
+    kind = "als"
+    last = "90d" """
+    placements: Annotated[tuple[Placement, ...], Length(1, PLACEMENTS_MAX)] = (Placement(),)
+    """One table for each place where recommendations are shown."""
 
     def half_lives(self) -> tuple[Duration, ...]:
         """Return the half-lives for which a list of the hottest items is kept: default ones, declared ones, in use.

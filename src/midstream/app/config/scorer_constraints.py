@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator
 
-from midstream.app.config.bounds import listed, name_faults
+from midstream.app.config.bounds import listed
 from midstream.app.config.schema import Config, Custom, Placement
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.features.kinds.kinds import columns_of
-from midstream.ranking.plan import SCORERS_MAX
 from midstream.ranking.scorers.objectives import Objectives
 
 PAGE = "docs/models.md"
-OBJECTIVES_MAX = 8
-"""Of a sum: each is a model that is asked, 0.25 ms of 300 trees and 500 candidates."""
 WEIGHT_MAX = 1_000_000
 """Of an objective, above or below 0."""
 
@@ -25,14 +22,11 @@ def scorer_faults(config: Config, placement: Placement, where: str) -> Iterator[
         placement: One of its placements.
         where: Points at the placement.
     """
-    if len(placement.scorers) > SCORERS_MAX:
-        yield Fault(f"{where}.scorers", f"{len(placement.scorers)} came.", f"At most {SCORERS_MAX}.", PAGE)
     names: set[str] = set()
     for number, scorer in enumerate(placement.scorers):
         place = f"{where}.scorers[{number}]"
         if isinstance(scorer, Custom):
             continue
-        yield from name_faults(f"{place}.name", scorer.name)
         if scorer.name in names:
             yield Fault(f"{place}.name", f'"{scorer.name}" is there already.', "Each name once.", PAGE)
         names.add(scorer.name)
@@ -44,11 +38,8 @@ def _terms(config: Config, placement: Placement, scorer: Objectives, where: str)
     """Yield what is wrong with the terms of a sum."""
     read = [each for each in config.features if each.name in placement.features]
     columns = {name for names in columns_of(read).values() for name in names}
-    if not 1 <= len(scorer.objectives) <= OBJECTIVES_MAX:
-        yield Fault(f"{where}.objectives", f"{len(scorer.objectives)} came.", f"From 1 to {OBJECTIVES_MAX}.", PAGE)
     for number, each in enumerate(scorer.objectives):
         place = f"{where}.objectives[{number}]"
-        yield from name_faults(f"{place}.model", each.model)
         if each.model in scorer.model_names[:number]:
             yield Fault(f"{place}.model", f'"{each.model}" is there already.', "Each model once.", PAGE)
         if not 0 < abs(each.weight) <= WEIGHT_MAX:

@@ -14,16 +14,12 @@ from midstream.ranking.selectors.thompson import Thompson
 from midstream.ranking.selectors.top_k import TopK
 
 PAGE = "docs/selectors.md"
-CAPS_MAX = 4
-"""Of a placement: each adds 10 µs and more to a request."""
 _CAPPED = ("category", "tags")
 
 
 def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the selector of a placement, its caps, its diversity and its rules."""
     yield from _selector(config, placement, f"{where}.selector")
-    if len(placement.caps) > CAPS_MAX:
-        yield Fault(f"{where}.caps", f"{len(placement.caps)} came.", f"At most {CAPS_MAX}.", RULES)
     names = [(cap.attribute, cap.within) for cap in placement.caps]
     for number, (name, within) in enumerate(names):
         place = f"{where}.caps[{number}].attribute"

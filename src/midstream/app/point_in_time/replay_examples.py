@@ -23,7 +23,7 @@ from midstream.app.wiring import plans
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.kinds import Kind
 from midstream.core.nearest import nearest
-from midstream.core.types import Candidates, Failure, Index, LogPosition, Moment, Query, Score, TimestampMs
+from midstream.core.types import Candidates, Index, LogPosition, Moment, Query, Score, TimestampMs
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.ingest.log_reader import batches
 from midstream.evaluation.metrics.feature_statistics import StreamingStatistics
@@ -32,11 +32,11 @@ from midstream.events.schema import Event, event_at
 from midstream.features.as_of import FoldCursor
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds.kinds import impression_features
-from midstream.ranking.apply_filters import sift
-from midstream.ranking.candidate_cutoff import cut
-from midstream.ranking.frame import merge, ranks_of, read_or_stop, take
-from midstream.ranking.pipeline import propose
+from midstream.ranking.boundary import Account
+from midstream.ranking.candidate_generation import scored_candidates
+from midstream.ranking.frame import ranks_of, read_or_stop, take
 from midstream.ranking.plan import Plan, ReadsModels
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.scorers.blend import Blend
 from midstream.state.ids.event_ids import EventAdmission, EventIds
 
@@ -220,11 +220,9 @@ def _groups(
         fold = cursor.fold
         first.put(fold)
         moment = fold.moment(_query(event, position, wanted), plan.models)
-        failures: list[Failure] = []
-        proposals = propose(plan, moment, lambda: math.inf, failures)
-        candidates = merge(proposals, fold.vocabulary.item_count)
-        candidates, _ = cut(plan, take(candidates, sift(plan.filters, moment, candidates, failures).kept))
-        counts.failures += len(failures)
+        run = PlanRun(plan, moment, Account())
+        candidates = scored_candidates(run)
+        counts.failures += len(run.account.failures)
         item = fold.vocabulary.item_index(event.item_id)
         if item < 0 or item not in candidates.item_index:
             continue

@@ -1,5 +1,6 @@
-"""``midstream evaluate``: accuracy on data sets, by protocols that others published figures for."""
+"""``midstream evaluate``: accuracy of sources, placements and models on a file of interactions or of examples."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,35 +9,34 @@ import typer
 from midstream.cli.console import HERE, UNKNOWN, AsJson, Folder, out, print_json, say, table_of
 from midstream.cli.data.import_file import Map
 from midstream.cli.help import CommandHelp, GroupHelp
-from midstream.cli.models import evaluate_shops
 from midstream.cli.progress import progress, working
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import TypeVar
 
-    from midstream.app.benchmark.item_models import JudgedModels
-    from midstream.app.benchmark.placements import EvaluationOptions
-    from midstream.app.benchmark.rankers import RankerReport
     from midstream.app.config.schema import Config
+    from midstream.app.evaluation.item_models import JudgedModels
+    from midstream.app.evaluation.placements import EvaluationOptions
+    from midstream.app.evaluation.rankers import RankerReport
     from midstream.evaluation.blend_report import BlendReport
+    from midstream.evaluation.data.interactions import InteractionData
     from midstream.evaluation.learning import LearningReport
     from midstream.evaluation.next_item import NextItemReport
     from midstream.evaluation.replay import ReplayReport
 
     Report = TypeVar("Report", NextItemReport, ReplayReport, LearningReport, BlendReport, JudgedModels, RankerReport)
-    Fit = Callable[[str, Config, Path, EvaluationOptions, Callable[[str], None]], BlendReport]
+    Fit = Callable[[Config, Path, EvaluationOptions, Callable[[str], None]], BlendReport]
 
 app = typer.Typer(
     cls=GroupHelp,
-    help="Measure the accuracy of sources and models on data sets.",
+    help="Measure the accuracy of sources and models on a file.",
     epilog="""
     midstream evaluate replay clicks.csv --time-format iso
     midstream evaluate model clicks.csv ease --against popular
     """,
 )
-app.add_typer(evaluate_shops.app)
-Data = Annotated[str, typer.Argument(metavar="DATA", help="CSV, TSV or Parquet file, or name of a known data set.")]
+Data = Annotated[str, typer.Argument(metavar="FILE", help="CSV, TSV or Parquet file of interactions.")]
 Settings = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="File with the chosen options; it is written if it does not exist."),
@@ -62,11 +62,11 @@ Placement = Annotated[str, typer.Option(metavar="NAME", help="Placement of --fit
     epilog="""
     midstream evaluate next-item clicks.csv --map item_id=product
       Prints HR@20 and MRR@20 of session_knn on the last sessions.
-    midstream evaluate next-item rsc15-100k --source covisitation
+    midstream evaluate next-item clicks.csv --source covisitation
     """,
 )
 def next_item_command(
-    data: Data,
+    file: Data,
     settings: Settings = None,
     columns: Map = None,
     time_format: TimeFormat = "ms",
@@ -82,13 +82,14 @@ def next_item_command(
     The source learns all but the last sessions and predicts each next item of these. The options of the source are
     chosen on a validation part. HR@20, MRR@20 and NDCG@20 are printed.
     """
-    from midstream.app.benchmark.placements import EvaluationOptions, evaluate_next_item, fit_on_next_item
+    from midstream.app.evaluation.placements import EvaluationOptions, evaluate_next_item, fit_on_next_item, sessions_of
     from midstream.app.ingest.columns import parse_pairs
 
     named = parse_pairs(columns or (), "--map")
     options = EvaluationOptions(named, time_format, repeat, None, placement, source, settings)
+    data = sessions_of(file, options)
     if fit_blend:
-        run_fit(fit_on_next_item, data, folder, options, as_json=as_json)
+        run_fit(partial(fit_on_next_item, data), folder, options, as_json=as_json)
         return
     with working("reading") as say_step:
         report = evaluate_next_item(data, settings, options, say_step)
@@ -103,7 +104,7 @@ def next_item_command(
     """,
 )
 def replay_command(
-    data: Data,
+    file: Data,
     rows: Rows = None,
     columns: Map = None,
     time_format: TimeFormat = "ms",
@@ -118,18 +119,15 @@ def replay_command(
     Each interaction is predicted and then learned, in time order. Popularity, session_knn, covisitation and every
     placement of midstream.toml are compared.
     """
-    from midstream.app.benchmark.placements import EvaluationOptions, fit_on_replay
+    from midstream.app.evaluation.placements import EvaluationOptions, fit_on_replay, interactions_of
     from midstream.app.ingest.columns import parse_pairs
 
     options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows, placement)
+    data = interactions_of(file, options)
     if fit_blend:
-        run_fit(fit_on_replay, data, folder, options, as_json=as_json)
+        run_fit(partial(fit_on_replay, data), folder, options, as_json=as_json)
         return
-    report, failures = run_replay(data, folder, options)
-    show(report, print_replay, as_json=as_json)
-    for name, parts in failures.items():
-        for part, count in parts.items():
-            say(f"placement {name}: {part} was missing from {count} of {report.questions} answers")
+    run_replay(data, folder, options, as_json=as_json)
 
 
 @app.command(
@@ -140,7 +138,7 @@ def replay_command(
     """,
 )
 def learning_command(
-    data: Data,
+    file: Data,
     windows: Annotated[
         int, typer.Option(metavar="N", min=1, max=100, help="Number of updates of the periodic state.")
     ] = 5,
@@ -159,13 +157,15 @@ def learning_command(
     The second half of the data is predicted by three states: one that is frozen, one that is updated periodically, and
     one that learns each interaction.
     """
-    from midstream.app.benchmark.placements import EvaluationOptions, evaluate_learning
+    from midstream.app.evaluation.placements import EvaluationOptions, evaluate_learning, interactions_of
     from midstream.app.ingest.columns import parse_pairs
 
     options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows, source=source)
     with progress() as bar:
         task = bar.add_task("rows", total=None if rows is None else 3 * rows)
-        report = evaluate_learning(data, options, windows, lambda done: bar.advance(task, done))
+        report = evaluate_learning(
+            interactions_of(file, options), options, windows, lambda done: bar.advance(task, done)
+        )
     show(report, print_learning, as_json=as_json)
 
 
@@ -174,11 +174,11 @@ def learning_command(
     cls=CommandHelp,
     epilog="""
     midstream evaluate model clicks.csv ease --option regularization=200
-    midstream evaluate model clicks.csv ease --against als --html report.html
+    midstream evaluate model clicks.csv ease --against als --search 600
     """,
 )
 def model_command(
-    data: Data,
+    file: Data,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of item model, such as ease, als or popular.")],
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of the model; repeatable.")
@@ -196,14 +196,7 @@ def model_command(
     columns: Map = None,
     time_format: TimeFormat = "ms",
     repeat: Repeat = False,
-    learn_validation: Annotated[
-        bool,
-        typer.Option("--learn-validation", help="Train on the validation item, too, of a leave-one-out data set."),
-    ] = False,
     folder: Folder = HERE,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report to an HTML page with plots.")
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate an item model, or compare two.
@@ -211,20 +204,17 @@ def model_command(
     The model ranks all items for each user of the test part. Metrics are printed with their intervals, also for new
     users and for rare items. Two models are compared by a paired test.
     """
-    from midstream.app.benchmark.item_models import JudgingOptions, judge_models, write_page
-    from midstream.app.benchmark.placements import EvaluationOptions
+    from midstream.app.evaluation.item_models import JudgingOptions, item_data_of, judge_models
+    from midstream.app.evaluation.placements import EvaluationOptions, interactions_of
     from midstream.app.ingest.columns import parse_pairs
 
     named = parse_pairs(option or (), "--option")
-    options = JudgingOptions(
-        named, against, protocol, k, search_seconds=search, folder=folder, learn_validation=learn_validation
-    )
-    file = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat)
+    options = JudgingOptions(named, against, k, search_seconds=search, folder=folder)
+    reading = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat)
+    data = item_data_of(interactions_of(file, reading), protocol, repeat=repeat)
     with working("reading") as say_step:
-        report = judge_models(data, kind, options, file, say_step)
+        report = judge_models(data, kind, options, say_step)
     show(report, print_models, as_json=as_json)
-    if html is not None:
-        write_page(html, report)
 
 
 @app.command(
@@ -253,7 +243,7 @@ def ranker_command(
 
     The ranker is fitted on the earlier requests and tested on the later ones: NDCG, AUC and calibration.
     """
-    from midstream.app.benchmark.rankers import RankerOptions, judge_rankers
+    from midstream.app.evaluation.rankers import RankerOptions, judge_rankers
     from midstream.app.ingest.columns import parse_pairs
 
     options = RankerOptions(parse_pairs(option or (), "--option"), against, placement, share)
@@ -291,8 +281,6 @@ def _number(value: float | None) -> str:
 
 def print_models(report: "JudgedModels") -> None:
     """Print each model's figures, by segment too, and what parts the two."""
-    from midstream.evaluation.report_page import switches
-
     first, reports = report.reports[0], report.reports
     title = f"{first.data}, {first.protocol}: {first.questions} questions, all {first.items} items ranked"
     rows = [(name, *(str(each.metrics[name]) for each in reports)) for name in first.metrics]
@@ -307,7 +295,7 @@ def print_models(report: "JudgedModels") -> None:
         out.print(table_of(("figure", less), [(name, str(each)) for name, each in report.differences.items()]))
     if first.without_history:
         say(f"{first.without_history} questions of nobody known, answered by popularity whatever the model")
-    say(switches(first))
+    say(first.switches)
 
 
 def show(report: "Report", print_report: "Callable[[Report], None]", *, as_json: bool) -> None:
@@ -318,13 +306,13 @@ def show(report: "Report", print_report: "Callable[[Report], None]", *, as_json:
         print_report(report)
 
 
-def run_fit(fit: "Fit", data: str, folder: Path, options: "EvaluationOptions", *, as_json: bool) -> None:
+def run_fit(fit: "Fit", folder: Path, options: "EvaluationOptions", *, as_json: bool) -> None:
     """Fit the blend of a placement and print what it reaches."""
-    from midstream.app.benchmark.placements import write_fitted
+    from midstream.app.evaluation.placements import write_fitted
     from midstream.app.opening import CONFIG_NAME, config_of
 
     with working("reading") as say_step:
-        report = fit(data, config_of(folder), folder, options, say_step)
+        report = fit(config_of(folder), folder, options, say_step)
     show(report, print_blend, as_json=as_json)
     if write_fitted(folder, options.placement, report):
         say(f"written into the placement {options.placement} of {CONFIG_NAME}")
@@ -348,20 +336,23 @@ def print_blend(report: "BlendReport") -> None:
     out.print(f"weights = {{ {weights} }}\nrank_offset = {best.rank_offset:g}", markup=False)
 
 
-def run_replay(
-    data: str, folder: Path, options: "EvaluationOptions"
-) -> "tuple[ReplayReport, Mapping[str, Mapping[str, int]]]":
-    """Replay with a progress bar."""
-    from midstream.app.benchmark.placements import evaluate_replay
+def run_replay(data: "InteractionData", folder: Path, options: "EvaluationOptions", *, as_json: bool) -> None:
+    """Replay with a progress bar, print the figures and the parts that were missing from answers."""
+    from midstream.app.evaluation.placements import evaluate_replay
     from midstream.app.opening import config_of
 
     with progress() as bar:
         task = bar.add_task("rows", total=options.rows_max)
-        return evaluate_replay(data, config_of(folder), folder, options, lambda rows: bar.advance(task, rows))
+        told = evaluate_replay(data, config_of(folder), folder, options, lambda rows: bar.advance(task, rows))
+    report, failures = told
+    show(report, print_replay, as_json=as_json)
+    for name, parts in failures.items():
+        for part, count in parts.items():
+            say(f"placement {name}: {part} was missing from {count} of {report.questions} answers")
 
 
 def print_next_item(report: "NextItemReport") -> None:
-    """Print figures with their intervals, and published lists beside."""
+    """Print figures with their intervals."""
     from midstream.evaluation.comparability import stated
 
     rows = [
@@ -374,9 +365,6 @@ def print_next_item(report: "NextItemReport") -> None:
     ]
     title = f"{report.data}: {report.questions} questions, {report.learned} acts learned, source {report.source}"
     out.print(table_of(("figure", "mean (95 % interval)"), rows, title))
-    beside = [(each.name, str(each.hit_rate_difference), str(each.mrr_difference)) for each in report.comparisons]
-    if beside:
-        out.print(table_of(("published list", "HR, ours less theirs", "MRR"), beside))
     if report.empty:
         say(f"{report.empty} questions got no answer")
     say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from midstream.app.inspect.model_standing import ModelStanding
-    from midstream.core.types import Failure, FeatureFrame, Moment, Proposal, Score
+    from midstream.core.types import Moment, Proposal
     from midstream.engine.active_config import Service
     from midstream.ranking.plan import Plan
     from midstream.state.control.placements import PlacementVersion
@@ -163,8 +163,8 @@ def _check_unread(made: "list[Plan]", fold: "Fold") -> Iterator[Finding]:
     """Yield what came of each declared feature that no placement reads, over the same moments."""
     import numpy as np
 
-    from midstream.core.types import Candidates, Failure
-    from midstream.ranking.boundary import boundary
+    from midstream.core.types import Candidates
+    from midstream.ranking.boundary import Account, boundary
     from midstream.testing import conformance
 
     declarations = made[0].declared
@@ -174,11 +174,11 @@ def _check_unread(made: "list[Plan]", fold: "Fold") -> Iterator[Finding]:
     candidates = Candidates(rows, (), np.empty(nothing, np.float32), np.empty(nothing, np.int32))
     for name in declarations.names:
         if not read.issuperset(declarations.program(name).names):
-            failures: list[Failure] = []
+            account = Account()
             for moment in _moments(made[0], fold):
-                with boundary(name, failures):
+                with boundary(name, account):
                     conformance.check_feature(declarations.block((name,)), moment, candidates)
-            yield Finding("no placement", name, failures[0].reason if failures else "")
+            yield Finding("no placement", name, next((each.reason for each in account.failures), ""))
 
 
 def _example_fold(empty: "Fold") -> "Fold":
@@ -244,45 +244,37 @@ def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
 
 def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
     """Return the problem of each part that has one, at one moment; a part of one's own may raise anything."""
-    from midstream.ranking.boundary import boundary
-    from midstream.ranking.frame import merge, read
-    from midstream.ranking.plan import block_name
+    from midstream.ranking.boundary import Account, boundary
+    from midstream.ranking.frame import FeatureReader, merge
+    from midstream.ranking.plan import SELECTOR, block_name
     from midstream.state.ids.vocabulary import Vocabulary
     from midstream.testing import conformance
 
-    failures: list[Failure] = []
+    account = Account()
     proposals: dict[str, Proposal] = {}
     for source in (*plan.sources, *plan.floor):
-        with boundary(source.name, failures):
+        with boundary(source.name, account):
             proposal = conformance.check_source(source, moment)
             if proposal is not None:
                 proposals[source.name] = proposal
     candidates = merge(proposals, moment.table(Vocabulary).item_count)
     for rule in plan.filters:
-        with boundary(rule.name, failures):
+        with boundary(rule.name, account):
             conformance.check_filter(rule, moment, candidates)
     for number, block in enumerate(plan.features):
-        with boundary(block_name(number), failures):
+        with boundary(block_name(number), account):
             conformance.check_feature(block, moment, candidates)
-    features = read(plan.features, moment, candidates, failures, plan.declared)
+    features = FeatureReader(moment, account, plan.declared).frame(plan.features, candidates)
     for scorer in plan.scorers:
-        with boundary(scorer.name, failures):
+        score = None
+        with boundary(scorer.name, account):
             score = conformance.check_scorer(scorer, moment.query, features, plan.models)
-            if score is not None:
-                _check_selectors(plan, moment, features, score, failures)
-    return {failure.component: failure.reason for failure in failures}
-
-
-def _check_selectors(
-    plan: "Plan", moment: "Moment", features: "FeatureFrame", score: "Score", failures: "list[Failure]"
-) -> None:
-    from midstream.ranking.boundary import boundary
-    from midstream.ranking.plan import SELECTOR
-    from midstream.testing.conformance import check_selector
-
-    for selector in plan.selectors:
-        with boundary(SELECTOR, failures):
-            check_selector(selector, moment.query, features, score)
+        for selector in plan.selectors:
+            if score is None:
+                break
+            with boundary(SELECTOR, account):
+                conformance.check_selector(selector, moment.query, features, score)
+    return {failure.component: failure.reason for failure in account.failures}
 
 
 def _dry_query(plan: "Plan", fold: "Fold", waiting: frozenset[str]) -> Finding:

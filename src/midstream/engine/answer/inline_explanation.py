@@ -5,12 +5,14 @@ import asyncio
 from msgspec import structs
 
 from midstream.core.errors import Fault, RequestInvalid
-from midstream.core.types import Failure, Served
+from midstream.core.types import Served
 from midstream.engine.request_validation import EXPLAIN_ITEMS_MAX
 from midstream.engine.types import Answer, Ask
+from midstream.ranking.boundary import Account
 from midstream.ranking.explain.explanation import by_part, explain, with_parts
 from midstream.ranking.explain.reasons import reasons_for
 from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
 from midstream.state.fold import Fold
 
 PAGE = "docs/explanations.md"
@@ -55,10 +57,10 @@ def with_what_is_read(answer: Answer, ask: Ask, served: Served, plan: Plan, fold
         return structs.replace(answer, unexplained=dict.fromkeys(wanted, MOVED))
     moment = fold.moment(served.query, plan.models)
     if ask.reasons is not None:
-        failures: list[Failure] = []
-        reasons = reasons_for(served, plan, moment, ask.reasons, failures)
+        run = PlanRun(plan, moment, Account())
+        reasons = reasons_for(served, run, ask.reasons)
         items = tuple(structs.replace(each, reason=text) for each, text in zip(answer.items, reasons, strict=True))
-        answer = structs.replace(answer, items=items, unexplained=by_part(failures))
+        answer = structs.replace(answer, items=items, unexplained=by_part(run.account.failures))
     if ask.explain:
         answer = structs.replace(answer, explanation=explain(served, plan, moment))
     return answer

@@ -10,8 +10,7 @@ from dataclasses import replace
 
 from midstream.core.errors import ConfigInvalid, Fault, ScoresUnavailable, SourceUnavailable
 from midstream.engine.answer.warmup import WarmupResult
-from midstream.ranking.boundary import sentence
-from midstream.ranking.pipeline import LATE
+from midstream.ranking.boundary import LATE, sentence
 from midstream.ranking.plan import SELECTOR, Plan
 
 PAGE = "docs/contributing.md"

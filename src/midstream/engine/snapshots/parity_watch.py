@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.kinds import Kind
-from midstream.core.types import EventBatch, Failure, FeatureFrame, LogPosition, Models
+from midstream.core.types import EventBatch, FeatureFrame, LogPosition, Models
 from midstream.events.schema import texts_of
 from midstream.events.served_body import decode_body
 from midstream.events.wire import AttributeKind
@@ -21,8 +21,8 @@ from midstream.features.declarations import Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds.kinds import AnyFeature
 from midstream.features.parity import Parity, comparable
-from midstream.ranking.boundary import boundary
-from midstream.ranking.frame import read_block
+from midstream.ranking.boundary import Account, boundary
+from midstream.ranking.frame import FeatureReader
 from midstream.ranking.plan import FEATURES, Plan
 from midstream.ranking.record.served import decode_served, read_then
 from midstream.state.fold import Fold
@@ -68,7 +68,7 @@ class ParityWatch:
             key: Of ids: nobody who makes request ids is to choose what is compared.
         """
         self.parity = Parity()
-        self._failures: list[Failure] = []
+        self._account = Account()
         self._at: dict[int, list[bytes]] = {}
         if not told:
             return
@@ -95,11 +95,12 @@ class ParityWatch:
                 continue  # all of its features failed
             if record.fold_version != fold.settings.version():
                 continue  # what was served before a compaction saw items that this fold passes by
-            with boundary(FEATURES, self._failures):  # a snapshot does not fail because a comparison does
+            with boundary(FEATURES, self._account):  # a snapshot does not fail because a comparison does
                 block = self._block(logged.names)
-                known, failed = len(self._failures), self._failures
-                values = read_block(block, moment, candidates_of(fold, items), failed, (FEATURES, self._declared))
-                if len(failed) == known:
+                known = len(self._account.failures)
+                reader = FeatureReader(moment, self._account, self._declared)
+                values = reader.block(block, candidates_of(fold, items))
+                if len(self._account.failures) == known:
                     found = FeatureFrame(block.names, values)
                     self.parity.add_logged(record.query.request_id, items, logged, found)
 
@@ -110,7 +111,7 @@ class ParityWatch:
 
     def said(self) -> str:
         """Return one value that differs, or what could not be read, in words; empty = neither."""
-        for failure in self._failures:
+        for failure in self._account.failures:
             # Health shows it for as long as nothing better is known, and what an error says may name a user.
             kind = failure.reason.partition(":")[0]
             return f"{failure.component} could not be read again: {kind}"

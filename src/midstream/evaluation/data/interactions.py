@@ -4,7 +4,7 @@ Rows keep the order of their file until they are sorted by name: ``by_session`` 
 import. Both sorts are stable, so rows of one time stay in the order of the file.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,6 +51,14 @@ class InteractionTable:
         """Return what is left when the rows marked True are dropped; their number is kept under ``reason``."""
         dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + int(rows.sum())}
         return replace(self.take(~rows), dropped=dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class InteractionData:
+    """A data set of interactions by time, with sessions. Nothing is read before it is called for."""
+
+    name: str
+    read: Callable[[], InteractionTable]
 
 
 def by_time(interactions: InteractionTable) -> InteractionTable:

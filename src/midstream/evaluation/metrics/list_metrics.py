@@ -160,23 +160,6 @@ def average_popularity(lists: Index, acted: NDArray[np.int64]) -> Values:
     return _mean_of(lists, acted.astype(np.float64))
 
 
-def vector_diversity(lists: Index, vectors: NDArray[np.floating]) -> Values:
-    """Return 1 less the mean cosine over all pairs of a list, by vectors of the items (items, d).
-
-    An item whose vector is 0 is as far from all others as a right angle. NaN where a list has fewer than two items.
-    """
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = np.divide(vectors, length, out=np.zeros(vectors.shape, dtype=np.float64), where=length > 0)
-    total, own = np.zeros((len(lists), unit.shape[1])), np.zeros(len(lists))
-    for column in lists.T:
-        there = column >= 0
-        total[there] += unit[column[there]]
-        own[there] += np.square(unit[column[there]]).sum(axis=1)
-    pairs = _pairs(lists)
-    alike = (np.square(total).sum(axis=1) - own) / 2
-    return np.where(pairs > 0, 1 - alike / np.maximum(pairs, 1), np.nan)
-
-
 def attribute_diversity(lists: Index, attributes: csr_matrix) -> Values:
     """Return 1 less the mean Jaccard index over all pairs of a list, by sets of attributes.
 

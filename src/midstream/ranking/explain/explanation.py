@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Source
 from midstream.core.types import Candidates, Failure, Index, Moment, Served
-from midstream.ranking.boundary import boundary
+from midstream.ranking.boundary import Account, boundary
 from midstream.ranking.explain.rule_effects import Effect, amounts_of, effects_of
 from midstream.ranking.explain.score_parts import ScoreParts, score_parts
 from midstream.ranking.frame import of_type
 from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.selectors.top_k import best_first
 from midstream.retrieval.evidence import NOTHING, Evidence, Led, SaysWhy
 from midstream.state.ids.vocabulary import Vocabulary
@@ -114,9 +115,9 @@ def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
     vocabulary, chosen = moment.table(Vocabulary), served.selection.chosen
     ids = vocabulary.item_ids(served.candidates.item_index[chosen])
     order = {row: rank for rank, row in enumerate(best_first(served.score).tolist())}
-    failures: list[Failure] = []
-    said = proposals_of(served.candidates, chosen, plan, moment, failures)
-    amounts = amounts_of(served, plan, moment, failures)
+    run = PlanRun(plan, moment, Account())
+    said = proposals_of(served.candidates, chosen, run)
+    amounts = amounts_of(served, run)
     items = tuple(
         ItemWhy(
             id=item_id,
@@ -146,7 +147,7 @@ def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
         candidate_count=len(served.candidates),
         items=items,
         failures=by_part(served.failures),
-        unexplained=by_part(failures),
+        unexplained=by_part(run.account.failures),
         models=dict(served.models),
     )
 
@@ -156,8 +157,7 @@ def with_parts(why: SlateWhy, served: Served, plan: Plan) -> SlateWhy:
 
     A scorer that fails while its scores are taken apart is named in ``unexplained``.
     """
-    failures: list[Failure] = []
-    parts = score_parts(served, plan, served.selection.chosen, failures)
+    parts, failures = score_parts(served, plan, served.selection.chosen)
     items = tuple(msgspec.structs.replace(each, parts=made) for each, made in zip(why.items, parts, strict=True))
     return msgspec.structs.replace(why, items=items, unexplained={**by_part(failures), **why.unexplained})
 
@@ -175,24 +175,21 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def proposals_of(
-    candidates: Candidates, rows: NDArray[np.intp], plan: Plan, moment: Moment, failures: list[Failure]
-) -> tuple[tuple[Proposed, ...], ...]:
+def proposals_of(candidates: Candidates, rows: NDArray[np.intp], run: PlanRun) -> tuple[tuple[Proposed, ...], ...]:
     """Return which sources proposed each of some candidates, with their evidence.
 
     Args:
         candidates: Merged.
         rows: Of the candidates, (n,).
-        plan: Its sources are asked for evidence.
-        moment: The state that they proposed from.
-        failures: Gets what fails at its evidence.
+        run: Its plan's sources are asked for evidence, from the state that they proposed from.
     """
+    plan, moment = run.plan, run.moment
     sources = {each.name: each for each in (*plan.sources, *plan.floor, plan.fill)}
     found: list[list[Proposed]] = [[] for _ in rows]
     for column, name in enumerate(candidates.source_names):
         rank, score = candidates.source_rank[rows, column], candidates.source_score[rows, column]
         places = np.flatnonzero(rank >= 0)
-        evidence = evidence_of(sources.get(name), moment, candidates.item_index[rows[places]], failures)
+        evidence = evidence_of(sources.get(name), candidates.item_index[rows[places]], run)
         for place, told in zip(places.tolist(), evidence, strict=True):
             led = _led_by(told, moment)
             facts = {fact: finite(value) if isinstance(value, float) else value for fact, value in told.facts.items()}
@@ -200,26 +197,24 @@ def proposals_of(
     return tuple(tuple(sorted(each, key=lambda one: one.rank)) for each in found)
 
 
-def evidence_of(
-    source: Source | None, moment: Moment, item_index: Index, failures: list[Failure]
-) -> Sequence[Evidence]:
+def evidence_of(source: Source | None, item_index: Index, run: PlanRun) -> Sequence[Evidence]:
     """Return what a source goes by in proposing some items; nothing where it cannot say.
 
     Args:
         source: None = it is not there any more.
-        moment: The state that it proposed from.
         item_index: Of the items, (n,).
-        failures: Gets its name and reason where it fails at it, or answers with another number, or no evidence.
+        run: With the state that it proposed from; the source fails in it where it raises, or answers with another
+            number, or no evidence.
     """
     nothing = (NOTHING,) * len(item_index)
     if not isinstance(source, SaysWhy) or not len(item_index):
         return nothing
-    with boundary(source.name, failures):
-        told = source.why(moment, item_index)
+    with boundary(source.name, run.account):
+        told = source.why(run.moment, item_index)
         if len(told) != len(item_index):
             message = f"evidence of {len(told)} items came where {len(item_index)} is right"
             raise ShapeMismatch(message)
-        item_count = moment.table(Vocabulary).item_count
+        item_count = run.moment.table(Vocabulary).item_count
         return tuple(_plain(each, item_count) for each in told)
     return nothing
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Failure, Mask, Moment, Served
+from midstream.core.types import Mask, Served
 from midstream.ranking.explain.explanation import evidence_of
 from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.reason_texts import EVIDENCE, ID, ITEM, Template
 from midstream.ranking.scorers.blend import Blend
 from midstream.state.ids.vocabulary import Vocabulary
@@ -24,24 +25,21 @@ _PINNED = frozenset(("pinned", "moved"))
 """Words of ``ranking.rules.WORDS`` for what a pin put at a place."""
 
 
-def reasons_for(
-    served: Served, plan: Plan, moment: Moment, language: str, failures: list[Failure]
-) -> tuple[str | None, ...]:
+def reasons_for(served: Served, run: PlanRun, language: str) -> tuple[str | None, ...]:
     """Return the reason of each item of a slate, in its order; None = there is no text for it.
 
     Args:
         served: What the pipeline returned.
-        plan: What answered, with its texts.
-        moment: The state that it answered from.
+        run: What answered, with its texts, and the state that it answered from. Sources that fail at their evidence
+            fail in it: their items have texts that name none.
         language: One of the plan's.
-        failures: Gets the sources that fail at their evidence: their items have texts that name none.
 
     Cost: 1 µs an item, and where a template names evidence a few queries of the sources that need it.
     """
-    chosen = served.selection.chosen
+    chosen, plan, moment = served.selection.chosen, run.plan, run.moment
     texts, plain = plan.reasons.texts.get(language, {}), plan.reasons.plain.get(language, {})
     sources = _without_pins(served, _strongest(served, plan, chosen))
-    led = _led(served, plan, moment, sources, texts, failures)
+    led = _led(served, run, sources, texts)
     items, vocabulary = moment.table(Items), moment.table(Vocabulary)
     found: list[str | None] = []
     for place, row in enumerate(chosen.tolist()):
@@ -78,15 +76,9 @@ def _without_pins(served: Served, sources: Sequence[str]) -> tuple[str, ...]:
     return tuple("" if item in pinned else source for item, source in zip(items, sources, strict=True))
 
 
-def _led(
-    served: Served,
-    plan: Plan,
-    moment: Moment,
-    sources: Sequence[str],
-    texts: Mapping[str, Template],
-    failures: list[Failure],
-) -> list[int]:
+def _led(served: Served, run: PlanRun, sources: Sequence[str], texts: Mapping[str, Template]) -> list[int]:
     """Return the item that led to each of the slate's most, -1 = none did, or no text names it."""
+    plan = run.plan
     every = {each.name: each for each in (*plan.sources, *plan.floor, plan.fill)}
     items = served.candidates.item_index[served.selection.chosen]
     found = [-1] * len(items)
@@ -94,7 +86,7 @@ def _led(
         if name not in texts or all(owner != EVIDENCE for owner, _ in texts[name].fields):
             continue
         places = [place for place, each in enumerate(sources) if each == name]
-        for place, evidence in zip(places, evidence_of(every.get(name), moment, items[places], failures), strict=True):
+        for place, evidence in zip(places, evidence_of(every.get(name), items[places], run), strict=True):
             found[place] = evidence.led[0].item_index if evidence.led else -1
     return found
 

@@ -10,9 +10,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from midstream.core.types import Failure, Moment, Served
+from midstream.core.types import Moment, Served
 from midstream.ranking.boundary import boundary
-from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.arrangement import ARRANGEMENT, DECIDED_MAX, Arrangement
 from midstream.ranking.rules.boost import Real, worth_of
 from midstream.ranking.rules.diversity import RULE as DIVERSITY
@@ -57,27 +57,27 @@ def effects_of(served: Served, item_index: int, amounts: Amounts | None = None) 
     return tuple(dict.fromkeys(told))
 
 
-def amounts_of(served: Served, plan: Plan, moment: Moment, failures: list[Failure]) -> Amounts:
+def amounts_of(served: Served, run: PlanRun) -> Amounts:
     """Return how much boosts and likeness did to the items that they moved, in the slate or out of it.
 
     Args:
         served: What the pipeline returned.
-        plan: What answered.
-        moment: The state that it answered from. Cost: that of reading the rules once more, where one moved any.
-        failures: Gets ``ARRANGEMENT`` where the rules cannot be read again.
+        run: What answered, and the state that it answered from; ``ARRANGEMENT`` fails in it where the rules cannot be
+            read again. Cost: that of reading the rules once more, where one moved any.
     """
     moved = {(each.rule, each.item_index): each.what for each in served.traces if each.what in _WORDS}
     found: dict[tuple[str, int], Effect] = {}
-    if plan.arrangement is not None and moved:
-        with boundary(ARRANGEMENT, failures):
-            facts = plan.arrangement.read(moment, served.candidates)
+    rules, moment = run.plan.arrangement, run.moment
+    if rules is not None and moved:
+        with boundary(ARRANGEMENT, run.account):
+            facts = rules.read(moment, served.candidates)
             worth = [worth_of(served.score, facts.boosts[:count]) for count in range(len(facts.boosts) + 1)]
-            rows = {int(item): row for row, item in enumerate(facts.item_index)}
+            row_of = {int(item): row for row, item in enumerate(facts.item_index)}
             for (rule, item), word in moved.items():
                 if rule == DIVERSITY:
-                    effect = _lowered(served, (plan.arrangement, facts, worth[-1]), moment, rows[item])
+                    effect = _lowered(served, (rules, facts, worth[-1]), moment, row_of[item])
                 else:
-                    effect = _boosted(facts, worth, rule, rows[item])
+                    effect = _boosted(facts, worth, rule, row_of[item])
                 found[rule, item] = msgspec.structs.replace(effect, effect=word)
     return found
 

@@ -7,19 +7,20 @@ proposed is told which filters would have removed it too, and one that was remov
 import ast
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.protocols import Filter
-from midstream.core.types import Candidates, Failure, Index, Moment, Served
+from midstream.core.types import Candidates, Index, Moment, Served
 from midstream.features.language import Condition, condition
 from midstream.ranking.apply_filters import sift
-from midstream.ranking.boundary import boundary
+from midstream.ranking.boundary import Account, boundary
 from midstream.ranking.caller_items import PAGE
 from midstream.ranking.candidate_cutoff import CUT
+from midstream.ranking.candidate_generation import proposed_by_sources
 from midstream.ranking.explain.explanation import (
     ItemWhy,
     Proposed,
@@ -36,9 +37,8 @@ from midstream.ranking.explain.explanation import (
 from midstream.ranking.explain.rule_effects import Amounts, Effect, amounts_of, effects_of
 from midstream.ranking.explain.score_parts import score_parts
 from midstream.ranking.filters.expression_filter import ExpressionFilter, RequestFilter
-from midstream.ranking.frame import merge
-from midstream.ranking.pipeline import propose
 from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.arrangement import ARRANGEMENT, codes_of
 from midstream.ranking.rules.cap import Cap, served_before
 from midstream.ranking.selectors.top_k import best_first
@@ -51,14 +51,12 @@ class WhyNotQuestion:
     """What an item is asked about: a slate, the plan and the state that made it, and all that was proposed."""
 
     served: Served
-    plan: Plan
-    moment: Moment
+    run: PlanRun
+    """What fails while items are explained is in its account, and so are the sources that failed now."""
     proposed: Candidates
     """Before any filter."""
     unasked: tuple[str, ...]
     """Sources that failed when they were to propose once more: what they had proposed is not known."""
-    failures: list[Failure]
-    """Gets what fails while items are explained; those sources are in it."""
     amounts: Amounts
     """How much boosts and likeness did."""
 
@@ -66,12 +64,10 @@ class WhyNotQuestion:
 def asked_of(served: Served, plan: Plan, moment: Moment) -> WhyNotQuestion:
     """Return a slate to ask about: its sources propose once more. Cost: that of the sources."""
     failed = frozenset(each.component for each in served.failures)
-    failures: list[Failure] = []
-    proposals = propose(plan.without(failed), moment, lambda: math.inf, failures)
-    unasked = tuple(each.component for each in failures)
-    amounts = amounts_of(served, plan, moment, failures)
-    proposed = merge(proposals, moment.table(Vocabulary).item_count)
-    return WhyNotQuestion(served, plan, moment, proposed, unasked, failures, amounts)
+    run = PlanRun(plan, moment, Account())
+    proposed = proposed_by_sources(replace(run, plan=plan.without(failed)))
+    unasked = tuple(each.component for each in run.account.failures)
+    return WhyNotQuestion(served, run, proposed, unasked, amounts_of(served, run))
 
 
 def explain_with(served: Served, plan: Plan, moment: Moment, items: Sequence[str]) -> SlateWhy:
@@ -89,19 +85,20 @@ def explain_with(served: Served, plan: Plan, moment: Moment, items: Sequence[str
     asked = asked_of(served, plan, moment)
     found = [why(asked, item) for item in items]
     rows = np.array([row_of(served, moment, item) for item in items], dtype=np.intp)
-    made = iter(score_parts(served, plan, rows[rows >= 0], asked.failures))
+    parts, failures = score_parts(served, plan, rows[rows >= 0])
+    made = iter(parts)
     found = [
         msgspec.structs.replace(each, parts=next(made)) if row >= 0 else each
         for each, row in zip(found, rows.tolist(), strict=True)
     ]
-    unexplained = {**by_part(asked.failures), **slate.unexplained}
+    unexplained = {**by_part((*asked.run.account.failures, *failures)), **slate.unexplained}
     return msgspec.structs.replace(slate, asked=tuple(found), unexplained=unexplained)
 
 
 def why(asked: WhyNotQuestion, item_id: str) -> ItemWhy:
     """Return why an item is in a slate, or is not; without what made its score (``score_parts``)."""
     served = asked.served
-    index = asked.moment.table(Vocabulary).item_index(item_id)
+    index = asked.run.moment.table(Vocabulary).item_index(item_id)
     if index < 0:
         return ItemWhy(id=item_id, outcome="unknown", because="nothing had named this item by then")
     rows = np.flatnonzero(served.candidates.item_index == index)
@@ -120,7 +117,7 @@ def _left_out(asked: WhyNotQuestion, item_id: str, index: int) -> ItemWhy:
     removed, unasked = removals(asked, index)
     places = np.flatnonzero(asked.proposed.item_index == index)
     (said,) = proposed_by(asked, asked.proposed, places) if len(places) else ((),)
-    if not asked.moment.table(Items).exists(index):
+    if not asked.run.moment.table(Items).exists(index):
         outcome, because = "deleted", "it was deleted from the catalogue by then"
     elif removed:
         outcome, because = "removed", _removed_in_words(said, removed, asked.unasked)
@@ -139,7 +136,7 @@ def _left_out(asked: WhyNotQuestion, item_id: str, index: int) -> ItemWhy:
 def _not_proposed(asked: WhyNotQuestion) -> tuple[str, str]:
     """Return outcome and sentence of an item that no source proposed, of those that can be asked again."""
     failed = frozenset(each.component for each in asked.served.failures)
-    sources = [each.name for each in (*asked.plan.sources, *asked.plan.floor)]
+    sources = [each.name for each in (*asked.run.plan.sources, *asked.run.plan.floor)]
     names = ", ".join(each for each in sources if each not in failed and each not in asked.unasked) or "none answered"
     then = ", ".join(each for each in sources if each in failed)
     because = f"no source proposed it: {names}{f'; had failed: {then}' if then else ''}"
@@ -152,7 +149,7 @@ def proposed_by(
     asked: WhyNotQuestion, candidates: Candidates, rows: NDArray[np.intp]
 ) -> tuple[tuple[Proposed, ...], ...]:
     """Return which sources proposed each of some candidates, with their evidence."""
-    return proposals_of(candidates, rows, asked.plan, asked.moment, asked.failures)
+    return proposals_of(candidates, rows, asked.run)
 
 
 def row_of(served: Served, moment: Moment, item_id: str) -> int:
@@ -170,17 +167,17 @@ def removals(asked: WhyNotQuestion, index: int) -> tuple[tuple[Removed, ...], tu
     one = _alone(np.array([index], dtype=np.int32))
     found: list[Removed] = []
     unasked: list[str] = []
-    for rule in asked.plan.filters:
+    for rule in asked.run.plan.filters:
         if any(each.component == rule.name for each in asked.served.failures):
             found.append(Removed(rule.name, "it failed, so nothing passes"))
             continue
-        verdicts = sift((rule,), asked.moment, one, asked.failures)
+        verdicts = sift(asked.run, one, (rule,))
         if verdicts.is_closed:
             unasked.append(rule.name)
         elif not verdicts.kept[0]:
             part = ""
-            with boundary(rule.name, asked.failures):
-                part = false_part(rule, asked.moment, one.item_index)
+            with boundary(rule.name, asked.run.account):
+                part = false_part(rule, asked.run.moment, one.item_index)
             found.append(Removed(rule.name, part))
     return tuple(found), tuple(unasked)
 
@@ -287,22 +284,22 @@ def full_caps(asked: WhyNotQuestion, row: int) -> tuple[Effect, ...]:
 
     Earlier slates count where the cap is over a time, as they do for the cap itself (``rule_cap.served_before``).
     """
-    arrangement = asked.plan.arrangement
+    arrangement = asked.run.plan.arrangement
     failed = {each.component for each in asked.served.failures}
     if arrangement is None or ARRANGEMENT in failed:
         return ()
     found: list[Effect] = []
     for cap in arrangement.caps:
-        with boundary(ARRANGEMENT, asked.failures):
+        with boundary(ARRANGEMENT, asked.run.account):
             found.extend(_full(asked, cap, row))
     return tuple(found)
 
 
 def _full(asked: WhyNotQuestion, cap: Cap, row: int) -> Iterator[Effect]:
     """Yield the values of a candidate of which a cap lets no more come."""
-    items = asked.moment.table(Items)
+    items = asked.run.moment.table(Items)
     wide = codes_of(items, cap.attribute, asked.served.candidates.item_index)
-    before = served_before(cap, asked.moment)
+    before = served_before(cap, asked.run.moment)
     for value in sorted(set(wide[row].tolist()) - {-1}):
         here = int((wide[asked.served.selection.chosen] == value).any(axis=1).sum())
         lately = before.get(value, 0)

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.durations import parse_duration_ms
+from midstream.core.field_bounds import Name
 from midstream.core.kinds import IMPRESSION
 from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import Candidates, Index, Mask, Moment
@@ -61,7 +62,7 @@ class ActedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
     """Acts after which an item is not recommended to its user again: each an age such as ``30d``, or a count."""
 
     exclude: dict[str, str | int]
-    name: str = "acted"
+    name: Name = "acted"
 
     def compiled(self, scope: FilterScope) -> Acted:
         """Return the filter over the numbers of the acts."""

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.field_bounds import Name
 from midstream.core.protocols import Filter
 from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import Candidates, Mask, Moment, Query
@@ -37,7 +38,7 @@ class ExpressionOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """A text of the language that an item must be known to be true of."""
 
     where: str
-    name: str = "expression"
+    name: Name = "expression"
 
     def compiled(self, scope: FilterScope) -> ExpressionFilter:
         """Return the filter over the text's meaning."""

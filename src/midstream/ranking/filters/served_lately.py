@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.durations import parse_duration_ms
+from midstream.core.field_bounds import Name
 from midstream.core.traits import Traits
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.filters.among import among
@@ -65,7 +66,7 @@ class ServedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     """After what an item is not served again, under one of ``NAMES``: an age such as ``24h``, or a number of slates."""
 
     exclude: dict[str, str | int]
-    name: str = "served_lately"
+    name: Name = "served_lately"
 
     def compiled(self, scope: FilterScope) -> ServedLately:
         """Return the filter."""

@@ -13,6 +13,7 @@ from midstream.ranking.caller_items import CURSOR, UNKNOWN
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.frame import take
 from midstream.ranking.plan import Closed, Plan
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.record.served import ServedItem, ServedRecord
 from midstream.state.ids.vocabulary import Vocabulary
 
@@ -71,23 +72,23 @@ def read_on(
     """
     if faults := request_faults(plan.filters, query):
         raise RequestInvalid(faults)
-    known, failures = plan.less(failed), Account(failed, lambda: float("nan"))
     moment = observe(query)
+    run = PlanRun(plan.less(failed), moment, Account(failed))
     names = record.source_names
     candidates, turn = _rows(moment, (), names), query.turn
     items: list[ServedItem] = []
-    retrieved, removed = 0, {UNKNOWN: 0, **{rule.name: 0 for rule in known.filters}}
+    retrieved, removed = 0, {UNKNOWN: 0, **{rule.name: 0 for rule in run.plan.filters}}
     while turn <= len(record.order) and not items:
         slate = record.order[turn - 1]
         rows = _rows(moment, slate, names)
         there = rows.item_index >= 0
         known_rows = take(rows, there)
-        verdicts = sift(known.filters, moment, known_rows, failures)
+        verdicts = sift(run, known_rows)
         retrieved += len(slate)
         removed[UNKNOWN] += len(slate) - len(known_rows)
         for name, count in verdicts.removed().items():
             removed[name] += count
-        if verdicts.is_closed or any(isinstance(rule, Closed) for rule in known.filters):
+        if verdicts.is_closed or any(isinstance(rule, Closed) for rule in run.plan.filters):
             break
         candidates = take(known_rows, verdicts.kept)
         items = [slate[place] for place in np.flatnonzero(there)[verdicts.kept].tolist()]
@@ -102,9 +103,9 @@ def read_on(
         retrieved={CURSOR: retrieved},
         retrieved_count=retrieved,
         removed=removed,
-        failures=tuple(failures),
+        failures=tuple(run.account.failures),
         config_hash=plan.config_hash,
-        tier="reduced" if failures else record.tier,
+        tier="reduced" if run.account.failures else record.tier,
         fold_version=plan.fold_version,
         models=record.models,
     )

@@ -6,25 +6,34 @@ query, so a rerun has the rules of then. A rule that is not in force does nothin
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
+from midstream.core.field_bounds import Length, Name
 from midstream.core.types import Index, Mask, Moment
+from midstream.events.wire import Limits
 from midstream.features.language import Condition
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVER_MS = 1 << 62
 
 
+ShortText = Annotated[str, Length(0, 500, "characters")]
+Ids = tuple[Annotated[str, Length(1, Limits().id_chars_max, "characters")], ...]
+POSITIONS_MAX = 100
+"""Of one rule: as many as a slate has."""
+Positions = Annotated[tuple[int, ...], Length(1, POSITIONS_MAX)]
+
+
 class Stated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
     """What all kinds of rules say."""
 
-    name: str
+    name: Name
     """Its own in the placement: traces and metrics have it."""
-    author: str = ""
+    author: ShortText = ""
     """Who answers for it."""
-    note: str = ""
+    note: ShortText = ""
     """Why it is there."""
     start: str = ""
     """RFC 3339 time from which it is in force; "" = from ever."""

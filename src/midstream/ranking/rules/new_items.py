@@ -7,19 +7,21 @@ not known to be new. New items compete for all other positions like any other.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from midstream.core.durations import Duration
+from midstream.core.field_bounds import Between
 from midstream.core.types import Index, Mask, Moment
-from midstream.ranking.rules.in_force import Stated
+from midstream.ranking.rules.in_force import Positions, Stated
 from midstream.state.items.items import Items
 
 
 class NewItems(Stated, frozen=True, kw_only=True, tag="new_items"):
     """Positions that go to items which the catalogue named lately."""
 
-    positions: tuple[int, ...]
+    positions: Positions
     """The top is 0."""
-    within: Duration = Duration("7d")
+    within: Annotated[Duration, Between("1ms")] = Duration("7d")
     """How long an item is new."""
 
 

@@ -17,21 +17,19 @@ from typing import Final
 import numpy as np
 
 from midstream.core.types import Index, Mask, Moment, Trace
-from midstream.ranking.rules.in_force import Ruling, Stated
+from midstream.ranking.rules.in_force import Ids, Positions, Ruling, Stated
 from midstream.state.ids.vocabulary import Vocabulary
 
 PINS = "pins"
 """Name of the reading of all pins in failures: where it cannot be done, a slate is made without them."""
-POSITIONS_MAX = 100
-"""Of one rule: as many as a slate has."""
 
 
 class Pin(Stated, frozen=True, kw_only=True, tag="pin"):
     """Items at positions."""
 
-    items: tuple[str, ...]
+    items: Ids
     """Ids, 100 at most."""
-    positions: tuple[int, ...]
+    positions: Positions
     """Where each of them stands, the top is 0; as many as items."""
 
 

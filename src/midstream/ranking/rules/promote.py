@@ -22,8 +22,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.field_bounds import Length
 from midstream.core.types import Mask
-from midstream.ranking.rules.in_force import Stated
+from midstream.ranking.rules.in_force import Ids, Stated
 
 _ROUNDING = 1e-9
 """0.1 · 30 is 3, whatever its last bit."""
@@ -34,7 +35,7 @@ class Promote(Stated, frozen=True, kw_only=True, tag="promote"):
 
     where: str | None = None
     """Condition: which items."""
-    items: tuple[str, ...] = ()
+    items: Annotated[Ids, Length(0, 1_000)] = ()
     """Or their ids, 1,000 at most."""
     min: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     """At least this share of the positions, where there are such items."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ModelUnavailable, ScoresUnavailable
+from midstream.core.field_bounds import Name
 from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import FeatureFrame, Models, Query, Score
 from midstream.models.model import RowModel, is_row_model
@@ -27,7 +28,7 @@ class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """Scores by a loaded row model, such as trees. Never waits."""
 
     traits: ClassVar[Traits] = BOUNDED
-    name: str
+    name: Name
     """Of the model, and of this scorer in answers, served records and metrics."""
 
     @property

@@ -38,21 +38,18 @@ from midstream.state.pairs.covisitation_query import (
     run_query,
     weights_of,
 )
-from midstream.state.sessions.sessions import BEFORE_MAX
-from midstream.state.settings import FoldSettings
+from midstream.state.settings import PAIR_ITEMS_MAX, PAIR_NEIGHBOURS_MAX, FoldSettings
 from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
 from midstream.state.structures.exact_math import fading
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import LINE_BYTES, prefetch
 from midstream.state.structures.stamped_table import EPOCH_MAX
 
-NEIGHBOURS_MAX: Final = 255
-"""Neighbours of an item at most, whatever is configured: lengths of rows are one byte."""
 USED: Final = 0
 """Cell of the clock: 1 + the highest item index that has a neighbour."""
 LANDMARK: Final = 1
 """Cell of the clock: the time that all weights stand for."""
-AFTER_WEIGHTS: Final = fading(0.5, BEFORE_MAX)
+AFTER_WEIGHTS: Final = fading(0.5, PAIR_ITEMS_MAX)
 """What an item weighs as the neighbour of the one d + 1 places before it."""
 BEFORE_WEIGHTS: Final = 0.5 * AFTER_WEIGHTS
 """What an item weighs as the neighbour of the one d + 1 places after it."""
@@ -230,7 +227,7 @@ class Pairs:
     def __init__(self, settings: FoldSettings, vocabulary: Vocabulary) -> None:
         """Reserve the maximum; pages are paid when touched."""
         limits = settings.limits
-        row = min(limits.pair_neighbours_max, NEIGHBOURS_MAX)
+        row = min(limits.pair_neighbours_max, PAIR_NEIGHBOURS_MAX)
         self._vocabulary = vocabulary
         self._half_life_ms = settings.pair_half_life.ms
         self._clock = np.zeros(2, dtype=np.int64)

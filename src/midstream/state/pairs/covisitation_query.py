@@ -48,19 +48,19 @@ class PairQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What counts how much. The defaults were chosen on validation parts of real data."""
 
     last_items_max: Annotated[int, msgspec.Meta(ge=1, le=LAST_ITEMS_MAX)] = 5
-    """Distinct last items of the asking session that are looked up."""
+    """Last distinct items of the session that are looked up."""
     position_decay: Decay = 1.0
-    """An item r items before the latest has the weight exp(-position_decay * r)."""
+    """How fast an item of the session loses weight: exp(-position_decay * r), r items before the latest."""
     same_item: Annotated[float, msgspec.Meta(ge=0.0, le=1_000.0)] = 0.1
     """What an item of the session is to itself, its neighbours together being 1: how often visitors come back to it."""
     popularity: Power = "0.25"
-    """Power of the neighbour's own share that its sum is divided by."""
+    """Power of its own share that a neighbour's sum is divided by: "0", "0.25", "0.5", "0.75" or "1"."""
     allow_session_items: bool = True
-    """Whether items of the asking session may come back."""
+    """Whether items of the asking session may be proposed; ``repeats`` of a placement says what may be served."""
     exclude_last_item: bool = True
     """Whether the latest item of the asking session is left out although the others may come back."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=ANSWER_MAX)] = 100
-    """Length of the answer at most."""
+    """Items proposed at most."""
 
 
 class PairScratch(NamedTuple):

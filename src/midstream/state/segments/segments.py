@@ -31,8 +31,6 @@ from midstream.state.users.users import Users
 
 USER, CONTEXT = "user", "context"
 """Where the attribute may come from."""
-SEGMENT_VALUES_MAX = 32_766
-"""Two bytes beside each user hold 1 + the code."""
 _INTERACTION = np.uint8(Kind.INTERACTION)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_context = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -33,13 +33,11 @@ from midstream.state.sessions.session_query import (
     run_query,
     weights_of,
 )
-from midstream.state.settings import StateLimits
+from midstream.state.settings import INDEX_ITEMS_MAX, StateLimits
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import AHEAD, FURTHER, prefetch
 from midstream.state.structures.stamped_table import EPOCH_MAX
 
-INDEX_ITEMS_MAX: Final = 255
-"""Items a session at most, whatever is configured: lengths are one byte."""
 _NONE = np.uint64(0)
 _NEWEST: Final = 0
 _LIVE: Final = 1

@@ -61,29 +61,34 @@ class SessionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What counts how much, and how many are looked at. The defaults were chosen on validation parts of real data."""
 
     last_items_max: Annotated[int, msgspec.Meta(ge=1, le=LAST_ITEMS_MAX)] = 10
-    """Distinct last items of the asking session that are looked up."""
+    """Last distinct items of the session that are looked up."""
     entries_max: Annotated[int, msgspec.Meta(ge=1)] = 500
-    """Newest sessions looked at for each of them (m), at most ``limits.index_entries_max``."""
+    """Newest sessions looked at for each of them (m); [limits] index_entries_max at most."""
     neighbours_max: Annotated[int, msgspec.Meta(ge=1, le=NEIGHBOURS_MAX)] = 100
-    """Most similar sessions that vote (k); it decides the cost."""
+    """Most similar sessions, whose items are proposed (k); it decides the cost."""
     position_decay: Decay = 0.35
-    """An item r items before the latest has the weight exp(-position_decay * r) in the similarity."""
+    """How fast an item of the session loses weight in the similarity: exp(-position_decay * r), r items back."""
     match_decay: Decay = 0.3
-    """A neighbour whose latest shared item lies r items back votes with exp(-match_decay * r)."""
+    """How fast a neighbour loses weight: exp(-match_decay * r) where its latest shared item lies r items back."""
     distance_decay: Decay = 0.5
-    """A vote for an item d places after the shared one weighs exp(-distance_decay * (d - 1)), for an item d places
-    before it exp(-distance_decay * d)."""
+    """How fast an item of a neighbour loses weight with each place from the shared one.
+
+    A vote for an item d places after it weighs exp(-distance_decay * (d - 1)), d places before it
+    exp(-distance_decay * d).
+    """
     same_item: Annotated[float, msgspec.Meta(ge=0.0, le=1_000.0)] = 0.3
-    """Weight of the vote for the shared item itself: about 3 where visitors often come back to an item. Chosen on four
-    validation parts (docs/quality.md)."""
+    """Weight of the vote for the shared item itself: about 3 where visitors often come back to an item.
+
+    Chosen on four validation parts (docs/quality.md).
+    """
     sharpness: Literal["1", "1.5", "2"] = "2"
-    """Power of the similarity in the vote."""
+    """Power of the similarity in the vote: "1", "1.5" or "2"."""
     allow_session_items: bool = True
-    """Whether items of the asking session may come back."""
+    """Whether items of the asking session may be proposed; ``repeats`` of a placement says what may be served."""
     exclude_last_item: bool = True
     """Whether the latest item of the asking session is left out although the others may come back."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=ANSWER_MAX)] = 200
-    """Length of the answer at most."""
+    """Items proposed at most."""
 
 
 class SessionScratch(NamedTuple):

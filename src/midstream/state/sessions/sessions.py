@@ -32,15 +32,13 @@ from midstream.state.sessions.session_slots import (
     open_session,
     touch_session,
 )
-from midstream.state.settings import FoldSettings
+from midstream.state.settings import PAIR_ITEMS_MAX, FoldSettings
 from midstream.state.structures.hash_table import find, table_size
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import AHEAD, FURTHER, NEAR, prefetch
 
 _INTERACTION = int(Kind.INTERACTION)
 _NONE = np.uint64(0)
-BEFORE_MAX = 50
-"""Items before an event that are told of at most, whatever is configured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +77,7 @@ class Sessions:
         self._items = np.zeros((limits.sessions_max, limits.session_items_max), dtype=np.int32)
         self._table = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
         self._user_heads = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
-        self._before_max = min(limits.pair_items_max, BEFORE_MAX)
+        self._before_max = min(limits.pair_items_max, PAIR_ITEMS_MAX)
         self._meta = np.zeros(1, dtype=SESSION_META)
         self._meta["free"] = self._meta["oldest"] = self._meta["newest"] = -1
         self._meta["gap_ms"] = settings.session_gap.ms

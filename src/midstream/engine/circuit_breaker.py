@@ -33,7 +33,7 @@ from midstream.core.types import Failure, Served
 from midstream.engine.types import GuardedPart
 from midstream.monitoring.facts import MINUTE_S, Fact, Facts, FieldValue, Level
 from midstream.monitoring.metrics import Metrics
-from midstream.ranking.boundary import RaisedFailure, boundary, raised_by
+from midstream.ranking.boundary import Account, RaisedFailure, boundary, raised_by
 from midstream.ranking.plan import SELECTOR, Plan, ReadsModels, block_name
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import PINS
@@ -286,7 +286,7 @@ def unchanged(before: Plan, after: Plan) -> Iterator[str]:
         same: list[bool] = []
         if name in now:
             # Types of one's own compare as they please.
-            with boundary(name, []):
+            with boundary(name, Account()):
                 same.append(part is now[name] or (type(part) is type(now[name]) and bool(part == now[name])))
         models = part.model_names if isinstance(part, ReadsModels) else ()
         if any(same) and all(before.models.by_name.get(each) is after.models.by_name.get(each) for each in models):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstream.evaluation.diversity_curve import Lists, _lists, diversity_curve
+from benchmarks.quality.diversity_curve import Lists, _lists, diversity_curve
 from midstream.evaluation.metrics.statistics import Resampling
 
 QUICK = Resampling(resamples=50)

@@ -1,4 +1,4 @@
-"""Item models judged on data sets: known ones by name, any other file by its columns; settings chosen before."""
+"""Item models judged on interactions, with settings chosen on a validation part before."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from midstream.app.benchmark.placements import EvaluationOptions, known_folder, read_acts
 from midstream.core.errors import Fault, Invalid
-from midstream.evaluation.data.interactions import InteractionTable as Acts
-from midstream.evaluation.data.item_data import ITEM_SETS, WITH_VALIDATION, rolling, temporal
+from midstream.evaluation.data.interactions import InteractionData, InteractionTable
+from midstream.evaluation.data.item_data import rolling, temporal
 from midstream.evaluation.full_ranking import (
     ItemData,
     Judged,
@@ -25,18 +24,17 @@ from midstream.evaluation.full_ranking import (
     worth_of,
 )
 from midstream.evaluation.metrics.statistics import PairedDifference, Resampling
-from midstream.evaluation.report_page import page
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.models.histories import Interactions
 from midstream.models.kinds import ROW_KINDS, ItemKind, Space, Value, blend_parts, item_kind
 from midstream.models.model import QUIET, ItemModel
 from midstream.models.search import SearchBudget, Tried, best_tried, search_space
 
-PROTOCOLS: Mapping[str, Callable[[str, Callable[[], Acts], Removed], ItemData]] = {
+PROTOCOLS: Mapping[str, Callable[[str, Callable[[], InteractionTable], Removed], ItemData]] = {
     "temporal": lambda name, rows, removed: temporal(name, rows, removed=removed),
     "rolling": lambda name, rows, removed: rolling(name, rows, removed=removed),
 }
-"""Of files, and of known sets that have times."""
+"""Of interactions with times."""
 _PAGE = "docs/evaluation.md"
 
 
@@ -48,11 +46,7 @@ class JudgingOptions:
     """Of the first model, as text; what is not named is as the settings file or the default says."""
     against: str | None = None
     """A kind, with its settings file or its defaults, judged on the same questions; the same one too."""
-    protocol: str = "temporal"
-    """Of ``PROTOCOLS``; known sets without times have their own."""
     k: int = 20
-    learn_validation: bool = False
-    """The validation item of leave-one-out is learned before the test; settings are chosen without it all the same."""
     search_seconds: float = 0.0
     """How long options are searched on the validation part; 0 = not at all."""
     trials_max: int = 50
@@ -92,20 +86,20 @@ class JudgedModels:
 
 
 def judge_models(
-    data_name: str, kind_name: str, options: JudgingOptions, file: EvaluationOptions, tell: Callable[[str], None]
+    data: ItemData, kind_name: str, options: JudgingOptions, tell: Callable[[str], None], tested: ItemData | None = None
 ) -> JudgedModels:
     """Fit and judge a kind of model, and another beside it where one is named.
 
     Args:
-        data_name: Of a known set, or a file.
+        data: Of ``item_data_of``; settings are chosen on it.
         kind_name: Of ``ITEM_KINDS``.
         options: Of the evaluation.
-        file: What a file's columns mean.
         tell: Told what is being done.
+        tested: The same data under the protocol of the test, where it is another one.
 
     Raises:
         NotFound: There is no such data.
-        Invalid: No such kind, option or protocol, columns do not fit, or the settings were chosen for another question.
+        Invalid: No such kind or option, columns do not fit, or the settings were chosen for another question.
         ExtraMissing: A library that the model is fitted with is not installed.
     """
     names = [kind_name] if options.against is None else [kind_name, options.against]
@@ -115,9 +109,7 @@ def judge_models(
     kinds = {name: item_kind(name) for name in names}
     named = _named(kinds[kind_name], options.options)
     kinds[kind_name].decoded(named)
-    learned = _with_validation(data_name) if options.learn_validation else None
-    data = item_data_of(data_name, options, file)
-    tested = learned or data
+    tested = tested or data
     found = {name: chosen_options(data, name, kind, options, tell) for name, kind in kinds.items()}
     told: list[dict[str, object]] = [dict(found[name]) for name in names]
     told[0].update(named)
@@ -138,12 +130,6 @@ def judge_models(
         tuple(msgspec.to_builtins(each) for each in chosen),
         compare(judged[0], judged[1]) if len(judged) > 1 else {},
     )
-
-
-def write_page(path: Path, judged: JudgedModels) -> None:
-    """Write the reports as one page of HTML with plots; what is there is replaced, the folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(judged.reports, judged.differences), encoding="utf-8")
 
 
 def _fit(kind: ItemKind, settings: msgspec.Struct) -> Callable[[Interactions], ItemModel]:
@@ -288,29 +274,18 @@ def question_of(data: ItemData, tasks: Sequence[Task], model: str, metric: str) 
     return found.hexdigest()
 
 
-def _with_validation(name: str) -> ItemData:
-    """Return a set under leave-one-out with its validation items learned before the test.
+def item_data_of(data: InteractionData, protocol: str, *, repeat: bool = False) -> ItemData:
+    """Return interactions under a protocol.
+
+    Args:
+        data: With times.
+        protocol: Of ``PROTOCOLS``.
+        repeat: All items may be recommended, those of the history too.
 
     Raises:
-        Invalid: Under its protocol they are learned anyway, or there are none.
-    """
-    if name not in WITH_VALIDATION:
-        right = "one of " + ", ".join(WITH_VALIDATION)
-        raise Invalid((Fault("--learn-validation", f"{name!r} is not under leave-one-out", right, _PAGE),))
-    return WITH_VALIDATION[name](known_folder(name))
-
-
-def item_data_of(name: str, options: JudgingOptions, file: EvaluationOptions) -> ItemData:
-    """Return a known set under its own protocol, or acts with times under the one that was asked for.
-
-    Raises:
-        NotFound: There is no such data.
         Invalid: There is no such protocol.
     """
-    if name in ITEM_SETS:
-        return ITEM_SETS[name](known_folder(name))
-    if options.protocol not in PROTOCOLS:
+    if protocol not in PROTOCOLS:
         right = "one of " + ", ".join(PROTOCOLS)
-        raise Invalid((Fault("--protocol", f"{options.protocol!r}", right, _PAGE),))
-    removed: Removed = "nothing" if file.repeat else "seen"
-    return PROTOCOLS[options.protocol](Path(name).name, lambda: read_acts(name, file), removed)
+        raise Invalid((Fault("--protocol", f"{protocol!r}", right, _PAGE),))
+    return PROTOCOLS[protocol](data.name, data.read, "nothing" if repeat else "seen")

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from midstream.app.benchmark.item_models import JudgingOptions, judge_models
-from midstream.app.benchmark.placements import EvaluationOptions
-from midstream.app.benchmark.rankers import RankerOptions, difference_of, judge_rankers
+from midstream.app.evaluation.item_models import JudgingOptions, item_data_of, judge_models
+from midstream.app.evaluation.placements import EvaluationOptions, interactions_of
+from midstream.app.evaluation.rankers import RankerOptions, difference_of, judge_rankers
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import config_of
 from midstream.app.point_in_time.lookup import Past
@@ -151,8 +151,9 @@ def test_what_is_no_file_of_examples_says_so(folder: Path, tmp_path: Path) -> No
         judge_rankers(tmp_path / "gone.parquet", "ftrl", RankerOptions(), folder)
     with pytest.raises(Invalid, match='Nearest: "ftrl"'):
         judge_rankers(folder / "served.parquet", "ftl", RankerOptions(), folder)
+    acts = item_data_of(interactions_of("acts.csv", EvaluationOptions()), "temporal")
     with pytest.raises(Invalid, match="midstream evaluate ranker"):
-        judge_models("acts.csv", "ftrl", JudgingOptions(), EvaluationOptions(), print)
+        judge_models(acts, "ftrl", JudgingOptions(), print)
 
 
 def test_the_command_prints_figures_and_calibration(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

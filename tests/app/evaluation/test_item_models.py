@@ -1,21 +1,22 @@
-"""Models judged by a command: data, kind and options by name, settings from the validation part, a page of plots."""
+"""Models judged on a file: kind and options by name, settings from the validation part."""
 
 import csv
-import gzip
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from midstream.app.benchmark.item_models import JudgingOptions, ModelChoice, Search, choose, judge_models, write_page
-from midstream.app.benchmark.placements import EvaluationOptions
+from midstream.app.evaluation.item_models import JudgingOptions, ModelChoice, Search, choose, item_data_of, judge_models
+from midstream.app.evaluation.placements import EvaluationOptions, interactions_of
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.evaluation.settings_file import read_settings, write_settings
 from midstream.models.search import SearchBudget
 from tests.support.patience import PATIENCE_S
 
-FILE = EvaluationOptions({"user_id": "who"})
+
+def data_of(path, protocol="temporal", *, repeat=False):
+    """A file of who acted on what, under a protocol."""
+    return item_data_of(interactions_of(str(path), EvaluationOptions({"user_id": "who"})), protocol, repeat=repeat)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,9 @@ def quiet(_text):
 
 
 def test_two_kinds_are_judged_on_the_same_questions(shop, tmp_path):
-    """A report each, a difference for every metric, all in one page."""
+    """A report each, a difference for every metric."""
     options = JudgingOptions(against="ease", k=5, folder=tmp_path)
-    judged = judge_models(str(shop), "popular", options, FILE, quiet)
+    judged = judge_models(data_of(shop), "popular", options, quiet)
     assert [each.model for each in judged.reports] == ["popular", "ease"]
     assert {each.questions for each in judged.reports} == {judged.reports[0].questions}
     assert set(judged.differences) == {f"{name}@5" for name in ("HR", "recall", "precision", "NDCG", "MRR", "MAP")}
@@ -46,31 +47,29 @@ def test_two_kinds_are_judged_on_the_same_questions(shop, tmp_path):
     assert judged.differences["NDCG@5"].mean == pytest.approx(first - second)
     assert judged.options[0] == {"once": True}
     assert set(judged.builtins()) == {"reports", "options", "differences"}
-    write_page(tmp_path / "new" / "page.html", judged)
-    assert "acts.csv" in (tmp_path / "new" / "page.html").read_text("utf-8")
 
 
 def test_windows_follow_one_another(shop, tmp_path):
     """The rolling protocol has a mean for each window."""
-    options = JudgingOptions(protocol="rolling", k=5, folder=tmp_path)
-    (report,) = judge_models(str(shop), "popular", options, FILE, quiet).reports
+    options = JudgingOptions(k=5, folder=tmp_path)
+    (report,) = judge_models(data_of(shop, "rolling"), "popular", options, quiet).reports
     assert (report.protocol, len(report.windows)) == ("rolling", 5)
 
 
 def test_settings_are_chosen_on_the_validation_part_and_kept(shop, tmp_path):
     """A search writes what was tried; the next run takes the best of it without another; named options go before."""
     options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=4, folder=tmp_path)
-    judge_models(str(shop), "popular", options, FILE, quiet)
+    judge_models(data_of(shop), "popular", options, quiet)
     choice = read_settings(tmp_path / "evaluation-acts.csv-temporal-popular.json", ModelChoice)
     assert (choice.chosen_on, choice.metric, len(choice.trials)) == ("validation", "NDCG@5", 4)
     assert choice.worth == max(each.worth for each in choice.trials)
     assert choice.trials[0].options == {"once": True}
     said: list[str] = []
-    kept = judge_models(str(shop), "popular", JudgingOptions(k=5, folder=tmp_path), FILE, said.append)
+    kept = judge_models(data_of(shop), "popular", JudgingOptions(k=5, folder=tmp_path), said.append)
     assert kept.options == (choice.options,)
     assert not any("choosing" in each for each in said)
     named = JudgingOptions({"once": "false"}, k=5, folder=tmp_path)
-    assert judge_models(str(shop), "popular", named, FILE, quiet).options == ({"once": False},)
+    assert judge_models(data_of(shop), "popular", named, quiet).options == ({"once": False},)
 
 
 def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
@@ -80,7 +79,7 @@ def test_a_search_begins_with_what_was_chosen_before(shop, tmp_path):
 
     def tried():
         path.with_suffix(".journal").unlink(missing_ok=True)
-        judge_models(str(shop), "rp3beta", options, FILE, quiet)
+        judge_models(data_of(shop), "rp3beta", options, quiet)
         return [each.options for each in read_settings(path, ModelChoice).trials]
 
     first = tried()
@@ -121,31 +120,29 @@ def test_a_search_without_room_for_what_was_chosen_before_keeps_it(tmp_path):
 def test_settings_of_another_question_are_refused_and_searched_for_anew(shop, tmp_path):
     """By another metric, or on data of the same name and another content; a search takes no trial of those over."""
     options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=2, folder=tmp_path)
-    judge_models(str(shop), "popular", options, FILE, quiet)
+    judge_models(data_of(shop), "popular", options, quiet)
     path = tmp_path / "evaluation-acts.csv-temporal-popular.json"
     first = read_settings(path, ModelChoice)
     with pytest.raises(Invalid, match="chosen by NDCG@5, and NDCG@3 is asked for"):
-        judge_models(str(shop), "popular", replace(options, k=3, search_seconds=0.0), FILE, quiet)
+        judge_models(data_of(shop), "popular", replace(options, k=3, search_seconds=0.0), quiet)
     less = tmp_path / "less" / "acts.csv"
     less.parent.mkdir()
     less.write_text("".join(shop.read_text().splitlines(keepends=True)[:400]))
     with pytest.raises(Invalid, match="other data"):
-        judge_models(str(less), "popular", replace(options, search_seconds=0.0), FILE, quiet)
-    judge_models(str(less), "popular", options, FILE, quiet)
+        judge_models(data_of(less), "popular", replace(options, search_seconds=0.0), quiet)
+    judge_models(data_of(less), "popular", options, quiet)
     second = read_settings(path, ModelChoice)
     assert second.question != first.question
     assert {each.worth for each in second.trials}.isdisjoint(each.worth for each in first.trials)
-    judge_models(str(less), "popular", replace(options, search_seconds=0.0), FILE, quiet)
-    again = replace(FILE, repeat=not FILE.repeat)
+    judge_models(data_of(less), "popular", replace(options, search_seconds=0.0), quiet)
     with pytest.raises(Invalid, match="other items may be recommended"):
-        judge_models(str(less), "popular", replace(options, search_seconds=0.0), again, quiet)
+        judge_models(data_of(less, repeat=True), "popular", replace(options, search_seconds=0.0), quiet)
 
 
 def test_a_kind_is_judged_against_itself_with_other_options(shop, tmp_path):
     """Two reports: the named options beside the settings or defaults."""
-    judged = judge_models(
-        str(shop), "popular", JudgingOptions({"once": "false"}, "popular", folder=tmp_path), FILE, quiet
-    )
+    options = JudgingOptions({"once": "false"}, "popular", folder=tmp_path)
+    judged = judge_models(data_of(shop), "popular", options, quiet)
     assert judged.options == ({"once": False}, {"once": True})
     assert [each.model for each in judged.reports] == ["popular", "popular (settings)"]
     assert "NDCG@20" in judged.differences
@@ -156,7 +153,7 @@ def test_parts_of_a_blend_have_the_settings_of_their_kinds(shop, tmp_path):
     options = JudgingOptions(k=5, search_seconds=PATIENCE_S, trials_max=2, folder=tmp_path)
     parts = {"parts": "popular,ease", "held_out": "random"}
     said: list[str] = []
-    (told,) = judge_models(str(shop), "blend", replace(options, options=parts), FILE, said.append).options
+    (told,) = judge_models(data_of(shop), "blend", replace(options, options=parts), said.append).options
     assert sum("choosing settings of" in each for each in said) == 2
     files = [f"evaluation-acts.csv-temporal-{kind}.json" for kind in ("popular", "ease")]
     chosen = [read_settings(tmp_path / name, ModelChoice).options for name in files]
@@ -164,41 +161,20 @@ def test_parts_of_a_blend_have_the_settings_of_their_kinds(shop, tmp_path):
     assert told["parts"] == tuple({"kind": kind, "options": each, "weight": None} for kind, each in named)
     assert told["held_out"] == "random"
     kept = replace(options, options=parts, search_seconds=0.0, against="popular")
-    judged = judge_models(str(shop), "blend", kept, FILE, quiet)
+    judged = judge_models(data_of(shop), "blend", kept, quiet)
     assert judged.options[0] == told
     assert [each.model for each in judged.reports] == ["blend", "popular"]
     with pytest.raises(Invalid, match=r"parts\[1\]"):
-        judge_models("nowhere.csv", "blend", JudgingOptions({"parts": "popular,easy"}), FILE, quiet)
+        judge_models(data_of("nowhere.csv"), "blend", JudgingOptions({"parts": "popular,easy"}), quiet)
 
 
 def test_what_is_wrong_is_named_before_anything_is_read(shop):
     """Kinds, options, protocols and data."""
     with pytest.raises(Invalid, match="popular"):
-        judge_models("nowhere.csv", "populer", JudgingOptions(), FILE, quiet)
+        judge_models(data_of("nowhere.csv"), "populer", JudgingOptions(), quiet)
     with pytest.raises(Invalid, match=r"options\.twice"):
-        judge_models("nowhere.csv", "popular", JudgingOptions({"twice": "1"}), FILE, quiet)
+        judge_models(data_of("nowhere.csv"), "popular", JudgingOptions({"twice": "1"}), quiet)
     with pytest.raises(Invalid, match="temporal, rolling"):
-        judge_models(str(shop), "popular", JudgingOptions(protocol="random"), FILE, quiet)
+        data_of(shop, "random")
     with pytest.raises(NotFound, match="nowhere"):
-        judge_models("nowhere.csv", "popular", JudgingOptions(), FILE, quiet)
-
-
-def test_the_validation_item_is_learned_where_that_is_asked_for(tmp_path, monkeypatch):
-    """Settings stay those of the same questions; a protocol that learns it anyway has no such switch."""
-    folder = tmp_path / "amazon-beauty"
-    folder.mkdir()
-    random = np.random.default_rng(1)
-    lines = [" ".join([str(user), *map(str, random.permutation(9)[:6] + 1)]) for user in range(40)]
-    (folder / "Beauty.txt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    sets = json.dumps({str(item + 1): [item % 3] for item in range(9)})
-    (folder / "Beauty_item2attributes.json.gz").write_bytes(gzip.compress(sets.encode()))
-    monkeypatch.setenv("MIDSTREAM_DATA", str(tmp_path))
-    options = JudgingOptions(k=3, folder=tmp_path, search_seconds=5.0, trials_max=2)
-    (without,) = judge_models("amazon-beauty", "popular", options, FILE, quiet).reports
-    told = replace(options, learn_validation=True, search_seconds=0.0)
-    (learned,) = judge_models("amazon-beauty", "popular", told, FILE, quiet).reports
-    assert (without.validation_learned, learned.validation_learned) == (False, True)
-    assert (without.learned, learned.learned) == (160, 200)
-    assert without.questions == learned.questions == 40
-    with pytest.raises(Invalid, match=r"(?s)--learn-validation.*is not under leave-one-out"):
-        judge_models("gowalla-lightgcn", "popular", told, FILE, quiet)
+        judge_models(data_of("nowhere.csv"), "popular", JudgingOptions(), quiet)

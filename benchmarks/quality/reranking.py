@@ -8,7 +8,6 @@ as it does in service. Questions of a session are all asked or none, and session
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -16,12 +15,12 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
+from benchmarks.quality.shops import ShopData
 from midstream.core.errors import Fault, Invalid
-from midstream.core.types import Failure, Index, LogPosition, Moment, Score
+from midstream.core.types import Index, LogPosition, Moment, Score
 from midstream.evaluation.blend_fit import fit_blend
 from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
 from midstream.evaluation.data.interactions import Rows
-from midstream.evaluation.data.shops import ShopData
 from midstream.evaluation.metrics.metrics import Ranks, discounted_gain, hit, reciprocal_rank
 from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
 from midstream.evaluation.protocols import LIST_LENGTH
@@ -29,14 +28,13 @@ from midstream.evaluation.replay import ReplayOptions, replay_ranks, rows_asked
 from midstream.evaluation.source_proposals import Ballots, Offsets, places_of
 from midstream.models.model import RowModel
 from midstream.models.rows.examples import Examples
-from midstream.ranking.apply_filters import sift
-from midstream.ranking.candidate_cutoff import cut
-from midstream.ranking.frame import merge, ranks_of, read, take
-from midstream.ranking.pipeline import propose
+from midstream.ranking.boundary import Account
+from midstream.ranking.candidate_generation import scored_candidates
+from midstream.ranking.frame import FeatureReader, ranks_of
 from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.scorers.blend import Blend
 from midstream.state.fold import Fold
-from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import FoldSettings
 
 PAGE = "docs/evaluation.md"
@@ -143,18 +141,14 @@ class _Gathering:
     item_index: list[Index] = field(default_factory=list[Index])
     wanted: list[int] = field(default_factory=list[int])
     row: list[int] = field(default_factory=list[int])
-    failures: list[Failure] = field(default_factory=list[Failure])
 
     def add(self, moment: Moment, row: int, wanted: int, _last: int) -> None:
         """Put one question to the plan, up to its scorers."""
-        plan = self.plan
-        proposals = propose(plan, moment, lambda: math.inf, self.failures)
-        candidates = merge(proposals, moment.table(Vocabulary).item_count)
-        candidates = take(candidates, sift(plan.filters, moment, candidates, self.failures).kept)
-        candidates, _ = cut(plan, candidates)
-        frame = read(plan.features, moment, candidates, self.failures, plan.declared)
-        if self.failures:
-            came = f"{self.failures[0].component} failed at row {row}: {self.failures[0].reason}"
+        plan, run = self.plan, PlanRun(self.plan, moment, Account())
+        candidates = scored_candidates(run)
+        frame = FeatureReader(moment, run.account, plan.declared).frame(plan.features, candidates)
+        for failure in run.account.failures:
+            came = f"{failure.component} failed at row {row}: {failure.reason}"
             raise Invalid((Fault("placement", came, "Parts that answer on these data.", PAGE),))
         self.names = frame.names
         blend = plan.scorers[-1]

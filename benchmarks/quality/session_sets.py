@@ -1,80 +1,31 @@
-"""The data sets at hand, each read as its own README says, and any other file cut by time in the same way.
-
-Where the files lie is found out by ``data_folder``: the environment says it, or a folder ``shared/data`` beside the
-checkout.
-"""
+"""Public data sets of sessions and of interactions in time order, each read as its own README says."""
 
 import csv
 import gzip
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import Fault, Invalid, NotFound
-from midstream.evaluation.data.interactions import InteractionTable, by_time, with_sessions
-from midstream.evaluation.data.item_data import sequences
-from midstream.evaluation.data.tables import PAGE, FileColumns, read_table, whole_table
+from benchmarks.quality.item_sets import sequences
+from midstream.core.errors import NotFound
+from midstream.evaluation.data.interactions import InteractionTable, by_time
+from midstream.evaluation.data.session_data import NextItemData, Split
+from midstream.evaluation.data.tables import FileColumns, read_table, whole_table
+from midstream.evaluation.search import Grid
 
-DATA_VARIABLE = "MIDSTREAM_DATA"
 DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """What is learned and what is asked."""
-
-    learned: InteractionTable
-    asked: InteractionTable
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PublishedList:
-    """The lists of another recommender for some of the questions."""
-
-    name: str
-    items: Mapping[tuple[str, int], tuple[str, ...]]
-    """(session id, number of the last click given, from 0) → item ids, best first."""
-
-
-def _nothing_published() -> tuple[PublishedList, ...]:
-    """Return no lists."""
-    return ()
-
-
-@dataclass(frozen=True, slots=True)
-class NextItemData:
-    """A data set for the next-item protocol. Nothing is read before it is called for."""
-
-    name: str
-    choosing: Callable[[], Split]
-    """Settings may be chosen on this."""
-    reporting: Callable[[], Split]
-    """Read once, after the settings are written down."""
-    repeat: bool
-    """The last item of the session may be recommended again."""
-    last_only: bool = False
-    """Each session is asked for its last act alone: leave-one-out."""
-    unseen: bool = False
-    """Nothing that the session has had before may be recommended."""
-    validation_learned: bool = True
-    """What settings were chosen on is learned before the test."""
-    k: int = 20
-    """Length of the lists that published figures are of."""
-    published: Callable[[], tuple[PublishedList, ...]] = _nothing_published
-
-
-def data_folder(environ: Mapping[str, str], checkout: Path) -> Path | None:
-    """Return the folder of data sets, or None: ``MIDSTREAM_DATA``, else ``shared/data`` beside the checkout."""
-    if named := environ.get(DATA_VARIABLE):
-        return Path(named)
-    beside = checkout.resolve().parent / "shared" / "data"
-    return beside if beside.is_dir() else None
-
-
+LEAVE_ONE_OUT_GRID: Grid = {
+    "position_decay": (0.0, 0.05, 0.1, 0.2, 0.35),
+    "last_items_max": (5, 10, 20, 50),
+    "match_decay": (0.05, 0.1, 0.2, 0.3, 0.5),
+    "distance_decay": (0.05, 0.15, 0.3, 0.5, 0.7),
+    "sharpness": ("1", "1.5", "2"),
+    "entries_max": (50, 100, 200, 500),
+    "neighbours_max": (100, 200, 400, 800),
+}
+"""Values for session kNN where histories are long and nothing seen comes again: about 50 trials."""
 CLICKS = FileColumns(item="ItemId", time="Time", session="SessionId", time_unit="s")
 """Columns of both click sets."""
 
@@ -113,7 +64,6 @@ def rsc15(folder: Path) -> NextItemData:
         lambda: split("train_tr.tsv.gz", "train_valid.tsv.gz"),
         lambda: split("train_full.tsv.gz", "test.tsv.gz"),
         repeat=True,
-        published=lambda: tuple(_published(at, name) for name in ("ar", "sr", "gru4rec", "vsknn")),
     )
 
 
@@ -197,86 +147,6 @@ NEXT_ITEM_SETS: Mapping[str, Callable[[Path], NextItemData]] = {
 }
 
 
-def _published(folder: Path, name: str) -> PublishedList:
-    """Return one file of published lists."""
-    path = folder / f"golden_top50_{name}.csv.gz"
-    if not path.is_file():
-        raise NotFound(str(path))
-    with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
-        return PublishedList(
-            name,
-            {
-                (row["SessionId"], int(row["Position"])): tuple(row["Recommendations"].split(","))
-                for row in csv.DictReader(file, delimiter=";")
-            },
-        )
-
-
-def of_file(path: Path, columns: FileColumns, *, repeat: bool = False, gap_ms: int = 1_800_000) -> NextItemData:
-    """Return any file as a data set: the last tenth of its sessions is the test, the tenth before it the validation.
-
-    Args:
-        path: CSV, TSV, either as .gz, or Parquet.
-        columns: What its columns mean. Without a session column, sessions are cut by user and silence.
-        repeat: The last item may be recommended again.
-        gap_ms: Silence after which a session is over, where the file has no sessions.
-    """
-
-    def parts() -> tuple[InteractionTable, InteractionTable, InteractionTable]:
-        rows = read_table(path, columns)
-        return cut_by_time(rows if columns.session else with_sessions(rows, gap_ms))
-
-    def choosing() -> Split:
-        train, valid, _ = parts()
-        return Split(train, valid)
-
-    def reporting() -> Split:
-        train, valid, test = parts()
-        return Split(_joined(train, valid), test)
-
-    return NextItemData(path.name, choosing, reporting, repeat=repeat)
-
-
-def cut_by_time(
-    interactions: InteractionTable, shares: tuple[float, float] = (0.8, 0.9)
-) -> tuple[InteractionTable, InteractionTable, InteractionTable]:
-    """Return three parts, each by time: sessions that began before the first share of all sessions had, and so on.
-
-    No session is in two parts, and no part holds a session that began before one of the part before.
-
-    Raises:
-        Invalid: There are fewer than three sessions.
-    """
-    rows = by_time(interactions)
-    session, first_row = np.unique(rows.session_id, return_index=True)
-    if len(session) < 3:  # noqa: PLR2004  one a part
-        raise Invalid((Fault("sessions", f"{len(session)} sessions", "three at least, one a part", PAGE),))
-    order = np.argsort(first_row)
-    place = np.empty(len(session), dtype=np.intp)
-    place[order] = np.arange(len(session))
-    part_of = place[np.searchsorted(session, rows.session_id)]
-    middle = min(max(1, round(len(session) * shares[0])), len(session) - 2)
-    last = min(max(middle + 1, round(len(session) * shares[1])), len(session) - 1)
-    first, second, third = (
-        rows.take((part_of >= low) & (part_of < high)) for low, high in pairwise((0, middle, last, len(session)))
-    )
-    return first, second, third
-
-
-def _joined(first: InteractionTable, second: InteractionTable) -> InteractionTable:
-    """Return all rows of both, by time."""
-    return by_time(
-        replace(
-            first,
-            user_id=np.concatenate([first.user_id, second.user_id]),
-            session_id=np.concatenate([first.session_id, second.session_id]),
-            item_id=np.concatenate([first.item_id, second.item_id]),
-            action=np.concatenate([first.action, second.action]),
-            time_ms=np.concatenate([first.time_ms, second.time_ms]),
-        )
-    )
-
-
 def eshop(folder: Path) -> InteractionTable:
     """Return the clicks of the clothing shop, in ``folder/eshop-clothing-2008``, in the order of an import.
 
@@ -328,7 +198,7 @@ def online_retail(folder: Path) -> InteractionTable:
     table = whole_table(path)
     price = np.array(table.column("UnitPrice").to_pylist(), dtype=np.float64)
     quantity = np.array(table.column("Quantity").to_pylist(), dtype=np.int64)
-    is_product = np.array([code[:5].isdecimal() and len(code) >= 5 for code in rows.item_id.tolist()])  # noqa: PLR2004  digits of a product's code
+    is_product = np.array([code[:5].isdecimal() and len(code) >= 5 for code in rows.item_id.tolist()])
     left = np.ones(len(rows), dtype=np.bool_)
     for reason, is_bad in {
         "no customer": rows.user_id == "",

@@ -14,13 +14,12 @@ from midstream.core.errors import RequestInvalid
 from midstream.core.tracebacks import Raised
 from midstream.core.traits import PROPOSES
 from midstream.core.types import Failure, FeatureFrame, Models, Moment, Proposal, Query, Score, Served
-from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker, unchanged
+from midstream.engine.circuit_breaker import BENCHED, CircuitBreaker, unchanged
 from midstream.engine.types import Answer, Ask
 from midstream.monitoring.facts import Fact, Facts
 from midstream.monitoring.metrics import Metrics
-from midstream.ranking.boundary import RaisedFailure
+from midstream.ranking.boundary import LATE, RaisedFailure
 from midstream.ranking.explain.rerun import rerun
-from midstream.ranking.pipeline import LATE
 from midstream.ranking.selectors.top_k import TopK
 from midstream.state.fold import Fold
 from tests.support.rig import SMALL, Rig, view

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from benchmarks.quality.reranking import PARTS, Fit, RerankingOptions, gather, judge_reranking
+from benchmarks.quality.shops import ShopData
 from midstream.app.config.reader import parse_config
 from midstream.app.wiring import plans
 from midstream.core.errors import Invalid
 from midstream.core.types import LogPosition, Score
 from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
 from midstream.evaluation.data.interactions import InteractionTable
-from midstream.evaluation.data.shops import ShopData
 from midstream.evaluation.metrics.metrics import discounted_gain
 from midstream.evaluation.metrics.statistics import Resampling
 from midstream.evaluation.replay import ReplayOptions, asking_plan, replay_ranks, rows_asked
-from midstream.evaluation.reranking import PARTS, Fit, RerankingOptions, gather, judge_reranking
 from midstream.models.model import Arrays
 from midstream.models.rows.examples import Examples
 from midstream.state.fold import Fold

@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from benchmarks.quality.session_sets import eshop, online_retail
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch
-from midstream.evaluation.data.datasets import eshop, online_retail
 from midstream.evaluation.data.interactions import InteractionTable
 from midstream.evaluation.data.tables import whole_table
 from midstream.events.schema import Event, build

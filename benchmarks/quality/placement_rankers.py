@@ -1,6 +1,5 @@
 """Rankers judged over the candidates of a placement, and what diversity costs there, on sets with a catalogue."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,19 +7,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from midstream.app.benchmark.placements import EvaluationOptions, read_acts
-from midstream.app.config.schema import Config
-from midstream.app.opening import config_of
-from midstream.app.wiring import plans
-from midstream.core.errors import Fault, Invalid, NotFound
-from midstream.core.nearest import nearest
-from midstream.core.types import Score
-from midstream.evaluation.data.datasets import DATA_VARIABLE, data_folder
-from midstream.evaluation.data.importing import DATA_SETTINGS
-from midstream.evaluation.data.shops import SHOPS, ShopData
-from midstream.evaluation.diversity_curve import DiversityReport, Lists, diversity_curve
-from midstream.evaluation.protocols import LIST_LENGTH
-from midstream.evaluation.reranking import (
+from benchmarks.quality.diversity_curve import DiversityReport, Lists, diversity_curve
+from benchmarks.quality.known_sets import shop_set
+from benchmarks.quality.reranking import (
     Fit,
     RerankingData,
     RerankingOptions,
@@ -29,6 +18,15 @@ from midstream.evaluation.reranking import (
     gather,
     judge_reranking,
 )
+from benchmarks.quality.shops import ShopData
+from midstream.app.config.schema import Config
+from midstream.app.opening import config_of
+from midstream.app.wiring import plans
+from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.nearest import nearest
+from midstream.core.types import Score
+from midstream.evaluation.data.importing import DATA_SETTINGS
+from midstream.evaluation.protocols import LIST_LENGTH
 from midstream.models.kinds import ROW_KINDS, RowKind
 from midstream.models.model import QUIET
 from midstream.ranking.plan import Plan
@@ -58,8 +56,6 @@ class ShopBenchmark:
     share: float = 1.0
     """Of ``QUESTIONS``."""
     k: int = LIST_LENGTH
-    file: EvaluationOptions = field(default_factory=EvaluationOptions)
-    """What a file's columns mean."""
 
     def asking(self, config: Config, advance: Callable[[int], None] | None = None) -> RerankingOptions:
         """Return how much is asked."""
@@ -73,7 +69,7 @@ def evaluate_reranking(
     """Order the candidates of a placement by a ranker that learned from earlier acts, and by the blend.
 
     Args:
-        name: Of a set with a catalogue, or a file of acts.
+        name: Of a set with a catalogue.
         kind_name: Of ``ROW_KINDS``.
         options: Of the evaluation.
         tell: Told what is being done.
@@ -169,13 +165,7 @@ def _asked(name: str, options: ShopBenchmark) -> tuple[ShopData, Plan, Config]:
     if options.placement not in found:
         message = f"placement {options.placement!r} is not configured; there are {', '.join(sorted(found))}"
         raise NotFound(message)
-    if name not in SHOPS:
-        return ShopData(Path(name).name, read_acts(name, options.file)), found[options.placement], config
-    at = data_folder(os.environ, Path.cwd())
-    if at is None:
-        message = f"{name}: {DATA_VARIABLE} names the folder of data sets"
-        raise NotFound(message)
-    return SHOPS[name](at), found[options.placement], config
+    return shop_set(name), found[options.placement], config
 
 
 def _fold(config: Config) -> FoldSettings:

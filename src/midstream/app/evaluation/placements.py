@@ -1,6 +1,5 @@
-"""Accuracy of this configuration on data sets: the known ones by name, any other file by its columns."""
+"""Accuracy of this configuration on a file of interactions: sources and placements, and the weights of a blend."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,29 +17,20 @@ from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
 from midstream.core.protocols import Source
 from midstream.evaluation.blend_report import BlendReport, Contest, fit_next_item, fit_replay
-from midstream.evaluation.data.datasets import (
-    DATA_VARIABLE,
-    NEXT_ITEM_SETS,
-    REPLAY_SETS,
-    NextItemData,
-    data_folder,
-    of_file,
-)
 from midstream.evaluation.data.importing import DATA_SETTINGS
-from midstream.evaluation.data.interactions import InteractionTable, by_time, with_sessions
+from midstream.evaluation.data.interactions import InteractionData, InteractionTable, by_time, with_sessions
+from midstream.evaluation.data.session_data import NextItemData, of_file
 from midstream.evaluation.data.tables import FileColumns, TimeUnit, read_table
 from midstream.evaluation.learning import LearningReport, run_learning
 from midstream.evaluation.next_item import NextItemOptions, NextItemReport, run_next_item
 from midstream.evaluation.replay import Method, ReplayOptions, ReplayReport, asking_plan, asking_source, run_replay
-from midstream.evaluation.search import COVISITATION_GRID, LEAVE_ONE_OUT_GRID, SESSION_KNN_GRID, Grid
+from midstream.evaluation.search import COVISITATION_GRID, SESSION_KNN_GRID, Grid
 from midstream.ranking.scorers.blend import Blend
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.state.settings import FoldSettings
 
-CHECKOUT = Path(__file__).resolve().parents[4]
-SETTINGS_FOLDER = CHECKOUT / "tests" / "quality" / "settings"
 GAP_MS = 1_800_000
 """Silence that ends a session where a file has none, as in the engine."""
 SEARCHED: Mapping[str, tuple[Source, Grid]] = {
@@ -71,32 +61,31 @@ class EvaluationOptions:
 
 
 def evaluate_next_item(
-    name: str, settings: Path | None, options: EvaluationOptions, tell: Callable[[str], None]
+    data: NextItemData, settings: Path | None, options: EvaluationOptions, tell: Callable[[str], None]
 ) -> NextItemReport:
     """Answer a data set's test part with one source; its options were chosen on the validation part before.
 
     Args:
-        name: Of a known data set, or a file.
-        settings: What was chosen; made if it is not there. None = of a known set what this checkout has.
-        options: Of a file.
+        data: Of ``sessions_of``.
+        settings: What was chosen; made if it is not there. None = a file in the current folder.
+        options: The source.
         tell: Told what is being done.
 
     Raises:
         NotFound: There is no such data.
         Invalid: The columns do not fit, or no options of that source are searched.
     """
-    source, grid = _searched(options.source)
-    data = _next_item_data(name, options)
-    # Settings of session_knn came first and have no source in their name.
-    told = data.name if isinstance(source, SessionKnn) else f"{data.name}-{source.name}"
-    kept = SETTINGS_FOLDER / f"{told}.json"
-    path = settings or (kept if kept.is_file() else Path(f"evaluation-{told}.json"))
-    if data.unseen and isinstance(source, SessionKnn):
-        source, grid = msgspec.structs.replace(source, allow_session_items=False), LEAVE_ONE_OUT_GRID
+    source, grid = searched(options.source)
+    path = settings or Path(f"evaluation-{settings_name(data.name, source)}")
     return run_next_item(data, source, path, NextItemOptions(k=data.k, grid=grid, advance=tell))
 
 
-def _searched(name: str) -> tuple[Source, Grid]:
+def settings_name(data_name: str, source: Source) -> str:
+    """Return the name of the file of a source's options; those of session_knn have no source in their name."""
+    return f"{data_name}.json" if isinstance(source, SessionKnn) else f"{data_name}-{source.name}.json"
+
+
+def searched(name: str) -> tuple[Source, Grid]:
     """Return a source with the values that its options are chosen from.
 
     Raises:
@@ -109,7 +98,7 @@ def _searched(name: str) -> tuple[Source, Grid]:
 
 
 def evaluate_replay(
-    name: str, config: Config, folder: Path, options: EvaluationOptions, advance: Callable[[int], None]
+    data: InteractionData, config: Config, folder: Path, options: EvaluationOptions, advance: Callable[[int], None]
 ) -> tuple[ReplayReport, Mapping[str, Mapping[str, int]]]:
     """Replay a data set in time order: popularity, session kNN, covisitation, and every placement configured.
 
@@ -132,17 +121,17 @@ def evaluate_replay(
         failures[each.name] = Counter()
         methods[f"placement {each.name}"] = asking_plan(found[each.name], failures[each.name])
     told = ReplayOptions(fold=_fold(config), rows_max=options.rows_max, repeat=options.repeat, advance=advance)
-    return run_replay(Path(name).name, read_acts(name, options), methods, told), failures
+    return run_replay(data.name, data.read(), methods, told), failures
 
 
 def evaluate_learning(
-    name: str, options: EvaluationOptions, windows: int, advance: Callable[[int], None]
+    data: InteractionData, options: EvaluationOptions, windows: int, advance: Callable[[int], None]
 ) -> LearningReport:
     """Ask a source about the second half of a data set with a state that is frozen, learns now and then, or always.
 
     Args:
-        name: Of a known data set, or a file.
-        options: Of a file; and the source, with its default options.
+        data: Of ``interactions_of``.
+        options: The source, with its default options, and how many rows.
         windows: Into how many the second half is cut.
         advance: Told how many rows were replayed since it was last told; three times all of them.
 
@@ -155,13 +144,11 @@ def evaluate_learning(
         came = f"{options.source!r} is not asked.{nearest(options.source, sources)}"
         raise Invalid((Fault("--source", came, ", ".join(sources), _PAGE),))
     told = ReplayOptions(rows_max=options.rows_max, repeat=options.repeat, advance=advance)
-    return run_learning(
-        Path(name).name, read_acts(name, options), asking_source(sources[options.source]), windows, told
-    )
+    return run_learning(data.name, data.read(), asking_source(sources[options.source]), windows, told)
 
 
 def fit_on_next_item(
-    name: str, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
+    data: NextItemData, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
 ) -> BlendReport:
     """Fit the blend of a placement on a data set's validation part, and judge it on the test part.
 
@@ -169,12 +156,11 @@ def fit_on_next_item(
         NotFound: There is no such data, or no such placement.
         Invalid: The columns do not fit, or the weights on file are of other sources or options.
     """
-    data = _next_item_data(name, options)
     return fit_next_item(data, _contest(config, folder, options, tell), _fit_path(data.name, options))
 
 
 def fit_on_replay(
-    name: str, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
+    data: InteractionData, config: Config, folder: Path, options: EvaluationOptions, tell: Callable[[str], None]
 ) -> BlendReport:
     """Fit the blend of a placement on the first third of a data set in time order, and judge it on the rest.
 
@@ -182,10 +168,9 @@ def fit_on_replay(
         NotFound: There is no such data, or no such placement.
         Invalid: The columns do not fit, or the weights on file are of other sources or options.
     """
-    rows = read_acts(name, options)
+    rows = data.read()
     rows = rows if options.rows_max is None else rows.take(slice(0, options.rows_max))
-    short = Path(name).name
-    return fit_replay(short, rows, _contest(config, folder, options, tell), _fit_path(short, options))
+    return fit_replay(data.name, rows, _contest(config, folder, options, tell), _fit_path(data.name, options))
 
 
 def _fit_path(name: str, options: EvaluationOptions) -> Path:
@@ -221,43 +206,31 @@ def write_fitted(folder: Path, placement: str, report: BlendReport) -> bool:
     return path.is_file()
 
 
-def _next_item_data(name: str, options: EvaluationOptions) -> NextItemData:
-    if name in NEXT_ITEM_SETS:
-        return NEXT_ITEM_SETS[name](known_folder(name))
-    return of_file(_file(name, NEXT_ITEM_SETS), _columns(options), repeat=options.repeat, gap_ms=GAP_MS)
-
-
-def read_acts(name: str, options: EvaluationOptions) -> InteractionTable:
-    """Return the acts of a known set that has times, or of a file, by time.
+def sessions_of(file: str, options: EvaluationOptions) -> NextItemData:
+    """Return a file as a data set for the next-item protocol.
 
     Raises:
-        NotFound: There is no such data.
-        Invalid: The columns do not fit.
+        NotFound: There is no such file.
+        Invalid: The options name no column or unit.
     """
-    if name in REPLAY_SETS:
-        return REPLAY_SETS[name](known_folder(name))
-    columns = _columns(options)
-    rows = by_time(read_table(_file(name, REPLAY_SETS), columns))
-    return rows if columns.session else with_sessions(rows, GAP_MS)
+    return of_file(_path(file), _columns(options), repeat=options.repeat, gap_ms=GAP_MS)
 
 
-def known_folder(name: str) -> Path:
-    """Return the folder of data sets, if it holds this one.
+def interactions_of(file: str, options: EvaluationOptions) -> InteractionData:
+    """Return the interactions of a file by time, which are read when they are called for."""
 
-    Raises:
-        NotFound: It does not.
-    """
-    folder = data_folder(os.environ, CHECKOUT)
-    if folder is None or not (folder / name).is_dir():
-        message = f"{name} is not at hand: {DATA_VARIABLE} names the folder that holds the folder {name}"
-        raise NotFound(message)
-    return folder
+    def read() -> InteractionTable:
+        columns = _columns(options)
+        rows = by_time(read_table(_path(file), columns))
+        return rows if columns.session else with_sessions(rows, GAP_MS)
+
+    return InteractionData(Path(file).name, read)
 
 
-def _file(name: str, known: Mapping[str, object]) -> Path:
-    path = Path(name)
+def _path(file: str) -> Path:
+    path = Path(file)
     if not path.is_file():
-        message = f"{name!r} is no file and no known set.{nearest(name, known)} Sets: {', '.join(known)}"
+        message = f"{file!r} is no file"
         raise NotFound(message)
     return path
 

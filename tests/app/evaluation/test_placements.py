@@ -2,14 +2,15 @@
 
 import pytest
 
-from midstream.app.benchmark.placements import (
+from midstream.app.config.reader import parse_config
+from midstream.app.evaluation.placements import (
     EvaluationOptions,
     evaluate_learning,
     evaluate_replay,
     fit_on_replay,
+    interactions_of,
     write_fitted,
 )
-from midstream.app.config.reader import parse_config
 from midstream.app.opening import CONFIG_NAME
 from midstream.cli.app import main
 from midstream.core.errors import Invalid
@@ -29,9 +30,14 @@ def data(tmp_path):
     return str(path)
 
 
+def acts_of(data):
+    """A file as its own columns are called."""
+    return interactions_of(data, EvaluationOptions())
+
+
 def replayed(data, tmp_path, config):
     """Return the report of a replay, and what was missing."""
-    return evaluate_replay(data, parse_config(config), tmp_path, EvaluationOptions(), lambda _: None)
+    return evaluate_replay(acts_of(data), parse_config(config), tmp_path, EvaluationOptions(), lambda _: None)
 
 
 def test_a_replay_folds_for_the_half_lives_that_are_configured(data, tmp_path):
@@ -58,7 +64,7 @@ def test_a_file_that_cannot_be_changed_for_certain_costs_no_figures(data, tmp_pa
     path = tmp_path / CONFIG_NAME
     path.write_text("")
     options = EvaluationOptions(fit_path=tmp_path / "fit.json")
-    report = fit_on_replay(data, parse_config(""), tmp_path, options, lambda _: None)
+    report = fit_on_replay(acts_of(data), parse_config(""), tmp_path, options, lambda _: None)
     assert path.read_text() == ""
     assert write_fitted(tmp_path, "default", report)
     assert "rank_offset" in path.read_text()
@@ -75,24 +81,25 @@ def test_each_placement_has_a_file_of_its_own(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = '[[placements]]\nname = "default"\n[[placements]]\nname = "a/b"\nsources = [{ kind = "trending" }]\n'
     for name in ("default", "a/b"):
-        fit_on_replay(data, parse_config(config), tmp_path, EvaluationOptions(placement=name), lambda _: None)
+        fit_on_replay(acts_of(data), parse_config(config), tmp_path, EvaluationOptions(placement=name), lambda _: None)
     names = sorted(path.name for path in tmp_path.glob("**/*.json"))
     assert names == ["blend-acts.csv-a%2Fb.json", "blend-acts.csv-default.json"]
-    changed = config.replace('kind = "trending"', 'kind = "trending", half_life = "7d"')
+    changed = parse_config(config.replace('kind = "trending"', 'kind = "trending", half_life = "7d"'))
+    options = EvaluationOptions(placement="a/b")
     with pytest.raises(Invalid, match="Fitted with other options of trending"):
-        fit_on_replay(data, parse_config(changed), tmp_path, EvaluationOptions(placement="a/b"), lambda _: None)
+        fit_on_replay(acts_of(data), changed, tmp_path, options, lambda _: None)
 
 
 def test_what_learning_on_is_worth_is_told_of_a_file(data):
     """A frozen state, one that learns now and then, one that always does; of the source that is named."""
     told: list[int] = []
-    report = evaluate_learning(data, EvaluationOptions(source="covisitation"), 4, told.append)
+    report = evaluate_learning(acts_of(data), EvaluationOptions(source="covisitation"), 4, told.append)
     assert [each.name for each in report.schedules] == ["frozen", "rolling", "test then learn"]
     assert (report.rows, report.asked_from, report.windows) == (200, 100, 4)
     assert sum(told) == 600
     assert report.schedules[0].hit_rate_gain.mean == 0.0
     with pytest.raises(Invalid, match='Nearest: "popular"'):
-        evaluate_learning(data, EvaluationOptions(source="popula"), 4, told.append)
+        evaluate_learning(acts_of(data), EvaluationOptions(source="popula"), 4, told.append)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""Candidate generation: proposals of the sources, and the catalogue read on where the filters leave too little."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from midstream.core.traits import traits_of
+from midstream.core.types import Candidates, Index, Proposal
+from midstream.ranking.apply_filters import sift
+from midstream.ranking.boundary import boundary
+from midstream.ranking.candidate_cutoff import cut
+from midstream.ranking.frame import checked, extend, merge, take
+from midstream.ranking.plan import Nothing
+from midstream.ranking.plan_run import PlanRun
+from midstream.ranking.source_cache import SourceCache
+from midstream.state.ids.vocabulary import Vocabulary
+
+NO_CANDIDATES = Candidates(np.empty(0, np.int32), (), np.empty((0, 0), np.float32), np.empty((0, 0), np.int32))
+_FILL_ITEMS = 512
+"""Items looked at first when the slate has to be filled; each further step looks at twice as many."""
+
+
+def propose(run: PlanRun, asked: SourceCache | None = None) -> dict[str, Proposal]:
+    """Return what each source proposes; one that fails, or could not begin in time, is named in the account.
+
+    Args:
+        run: Its plan's sources are asked.
+        asked: What shared sources said before; None = nobody asks a second time.
+    """
+    plan, account = run.plan, run.account
+    item_count = run.moment.table(Vocabulary).item_count
+    proposals: dict[str, Proposal] = {}
+    for number, source in enumerate((*plan.sources, *plan.floor)):
+        known = None if asked is None else asked.get(source)
+        if known is not None:
+            proposals[source.name] = known
+            continue
+        # The floor is asked whatever the time: it is what is left to answer with.
+        if number < len(plan.sources) and account.remaining_s() <= 0:
+            account.late(source.name)
+            continue
+        with boundary(source.name, account):
+            proposals[source.name] = checked(source.retrieve(run.moment), item_count)
+            if asked is not None and traits_of(source).pure:
+                asked.put(source, proposals[source.name])
+    return proposals
+
+
+def proposed_by_sources(run: PlanRun) -> Candidates:
+    """Return what the sources propose, merged, before any filter."""
+    return merge(propose(run), run.moment.table(Vocabulary).item_count)
+
+
+def scored_candidates(run: PlanRun) -> Candidates:
+    """Return what a placement's scorers would be given, without pins and without a catalogue read on."""
+    candidates = proposed_by_sources(run)
+    return cut(run.plan, take(candidates, sift(run, candidates).kept))[0]
+
+
+def fill(run: PlanRun, candidates: Candidates, asked: Index) -> tuple[Candidates, int, Mapping[str, int]] | None:
+    """Read on in everything that may be asked for until there is a slate, or nothing is left.
+
+    Args:
+        run: Its plan's ``fill`` proposes, the filters decide.
+        candidates: What the filters left of the sources' proposals.
+        asked: Every item that was proposed before.
+
+    Returns:
+        The candidates with what was found behind them, how many items were looked at, how many of those each
+        filter removed; None = a filter failed here, so nothing may pass, neither what is found here nor what it let
+        pass before. Usually one step; at worst, when almost nothing is eligible, every item is asked about.
+        At 200,000 items: 0.4 ms, at worst 6 ms.
+    """
+    source, moment = run.plan.fill, run.moment
+    wanted = moment.query.rows_max - len(candidates)
+    proposal = None
+    with boundary(source.name, run.account):
+        proposal = checked(source.retrieve(moment), moment.table(Vocabulary).item_count)
+    if proposal is None:
+        proposal = Nothing(source.name).retrieve(moment)
+    found: list[Index] = [np.empty(0, np.int32)]
+    removed: dict[str, int] = {}
+    looked_at, start, step = 0, 0, _FILL_ITEMS
+    while start < len(proposal.item_index) and wanted > 0:
+        more = proposal.item_index[start : start + step]
+        block = extend(NO_CANDIDATES, source.name, more[~np.isin(more, asked)], looked_at)
+        verdicts = sift(run, block)
+        rows = np.flatnonzero(verdicts.kept)[:wanted]
+        wanted -= len(rows)
+        # What lies behind the last item needed was not looked at.
+        upto = len(block) if wanted else int(rows[-1]) + 1
+        for name, count in verdicts.removed(upto).items():
+            removed[name] = removed.get(name, 0) + count
+        found.append(block.item_index[rows])
+        looked_at += upto
+        start += step
+        step *= 2
+        if verdicts.is_closed:
+            return None
+    return extend(candidates, source.name, np.concatenate(found), 0), looked_at, removed
+
+
+def closed(run: PlanRun, candidates: Candidates) -> tuple[Candidates, dict[str, int]]:
+    """Return what the filters leave, nothing as one of them is closed, and how many each removed."""
+    verdicts = sift(run.known(), candidates)
+    return take(candidates, verdicts.kept), dict(verdicts.removed())
