@@ -38,7 +38,7 @@ def faults_of(text: str) -> dict[str, str]:
         ('filters = [{ kind = "expression" }]', "filters[0].where", "It is missing."),
         ('filters = [{ kind = "expression", name = "", where = "item.stock > 0" }]', "filters[0].name", "0 bytes"),
         ('filters = [{ kind = "repeats", allow = "all" }]', "filters[0].allow", "not_last"),
-        ('filters = [{ kind = "expresion", where = "item.stock > 0" }]', "filters[0].kind", 'Nearest: "expression"'),
+        ('filters = [{ kind = "expressions", where = "item.stock > 0" }]', "filters[0].kind", 'Nearest: "expression"'),
         ("filters = [" + '{ kind = "repeats" },' * 9 + "]", "filters", "At most 8"),
         (
             'sources = [{ kind = "repeat" }]\nfilters = [{ kind = "repeats", allow = "none" }]',
