@@ -15,7 +15,7 @@ from midstream.core.errors import Fault, RequestInvalid
 from midstream.engine.types import Ask, FeatureAsk, Value
 from midstream.events.faults import shown
 
-PAGE = "docs/http.md"
+PAGE = "/docs/http.md"
 ID_CHARS_MAX = 128
 """As over HTTP, and as events may have it."""
 ENTRIES_MAX = 10_000

@@ -85,7 +85,7 @@ def require_enough(seed_count: int) -> None:
     """
     if seed_count < SEEDS_MIN:
         right = f"At least {SEEDS_MIN} seeds: intervals are over seeds."
-        raise Invalid((Fault("--seeds", f"{seed_count} came.", right, "docs/cli.md"),))
+        raise Invalid((Fault("--seeds", f"{seed_count} came.", right, "/docs/cli.md"),))
 
 
 def interval(values: Rates) -> Interval:

@@ -48,7 +48,7 @@ DEADLINE_MS = 10_000
 """Of one slate: nobody waits in front of a page."""
 _TRIES_MAX = 60
 """A minute of a server that has no room."""
-_PAGE = "docs/cli.md"
+_PAGE = "/docs/cli.md"
 
 
 @dataclass(frozen=True, slots=True)

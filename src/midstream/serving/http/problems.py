@@ -37,7 +37,7 @@ from midstream.core.errors import (
 from midstream.core.nearest import nearest
 from midstream.serving.http.responses import Reply
 
-PAGE = "docs/http.md"
+PAGE = "/docs/http.md"
 PROBLEM_JSON = b"application/problem+json"
 FAULTS_MAX = 20
 """Faults written into one document; an events answer lists each event's own, up to 500."""
