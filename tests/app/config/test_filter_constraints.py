@@ -56,7 +56,7 @@ def test_what_cannot_be_is_named_where_it_stands(text, where, says):
     """Each option with its pointer, on the page of filters."""
     fault = faults_of(text)[where]
     assert says in fault
-    assert fault.splitlines()[-1].strip().startswith("docs/")
+    assert fault.splitlines()[-1].strip().startswith("midstream docs ")
 
 
 def test_the_short_settings_and_the_list_say_the_same():
