@@ -71,7 +71,7 @@ from midstream.monitoring.metrics import Metrics
 from midstream.state.control.placements import PlacementVersion
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 from midstream.training.registry import Registry
 
 CONFIG_NAME = "midstream.toml"

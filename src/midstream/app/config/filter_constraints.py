@@ -16,7 +16,7 @@ from midstream.ranking.filters.served_lately import NAMES, ServedOptions
 from midstream.retrieval.repeat import RepeatItems
 from midstream.state.users.users import SEEN_COUNT_MAX
 
-SOURCES = "docs/sources.md"
+SOURCES = "/docs/sources.md"
 WINDOW_MS_MAX = 365 * 86_400_000
 
 
