@@ -122,7 +122,7 @@ def with_any(config: Config, found: Mapping[str, Plan]) -> dict[str, Plan]:
 
 
 def placements(config: Config) -> tuple[Placement, ...]:
-    """Return the placements of a configuration, and behind them the one that answers what is like one item."""
+    """Return the placements of a configuration, and behind them the built-in one of similar items."""
     if any(placement.name == SIMILAR for placement in config.placements):
         return config.placements
     return (*config.placements, Placement(name=SIMILAR, sources=(Similar(),)))
@@ -148,7 +148,7 @@ def plan(
     pins = tuple(
         _ruling(rule, names, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules) if isinstance(rule, Pin)
     )
-    # A pin says where an item stands, and nothing of how good it is.
+    # A pin places an item; its score is the scorer's alone.
     weights = dict.fromkeys((each.name for each in pins), 0.0) | placement.weights
     blend = Blend(weights=weights, rank_offset=placement.rank_offset)
     loading = partial(load, folder=folder, components=config.components)
