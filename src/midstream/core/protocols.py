@@ -1,4 +1,4 @@
-"""Protocols of components: eight of them (a ninth needs a decision record), and three rules for all.
+"""Protocols of components: seven of them (a further one needs a decision record), and three rules for all.
 
 1. A component holds options, never state: it is a frozen value that the configuration decodes into, and
    everything else is an argument. So one object serves, reruns a logged request, backfills and trains.
@@ -15,11 +15,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import FoldStep
 from midstream.core.types import (
     Candidates,
     EventBatch,
     FeatureFrame,
-    IndexedBatch,
     LogPosition,
     Mask,
     Models,
@@ -109,8 +109,22 @@ class LogReader(Protocol):
 class StateTable(Protocol):
     """A bounded structure that is a pure fold of the log."""
 
-    def apply(self, batch: IndexedBatch) -> None:
-        """Fold a batch: no I/O, clock, randomness or set order. However the log is cut, the same bits."""
+    @property
+    def bytes_now(self) -> int:
+        """Memory of what is in use, about."""
+        ...
+
+    @property
+    def bytes_max(self) -> int:
+        """Memory when all that is reserved is in use."""
+        ...
+
+    def apply(self, step: FoldStep) -> None:
+        """Fold the events of a step, then follow its change of a user. A step may have no event and a change.
+
+        No I/O, clock, randomness or set order. However the log is cut, the same bits. A table that others read fills
+        in what it finds of the events.
+        """
         ...
 
     def arrays(self) -> Mapping[str, NDArray[np.generic]]:
@@ -122,18 +136,6 @@ class StateTable(Protocol):
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become the table whose ``arrays`` these are."""
-        ...
-
-
-class OnlineStore(Protocol):
-    """Packed user rows outside the process, one writer a shard. Only the scaled mode has one."""
-
-    async def read(self, user_ids: Sequence[str]) -> Sequence[bytes | None]:
-        """Return a row for each id, in order; ``None`` = never written. May raise ``StoreUnavailable``."""
-        ...
-
-    def write(self, shard: int, fence: LogPosition, rows: Mapping[str, bytes]) -> bool:
-        """Store rows as of ``fence``. Returns False and changes nothing when the shard is past it."""
         ...
 
 

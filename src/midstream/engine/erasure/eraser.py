@@ -284,7 +284,7 @@ class Eraser:
             RewriteFailed: It cannot be read.
         """
         target = new_log(self._folder)
-        reader = read_folder(target)
+        reader = read_folder(target, RealDisk())
         settings = self._engine.fold.settings
         position = LogPosition(report.log_position)
         dropped = compactions.dropped_by(self._folder, settings)
@@ -363,7 +363,7 @@ class Eraser:
         """Remove what the new log replaced."""
         settle(self._folder)
         self._folder.remove_outdated_logs()
-        identity = open_reader(self._folder).identity
+        identity = open_reader(self._folder, RealDisk()).identity
         snapshots.prune(self._folder.snapshots, self._options.keep, identity)
         snapshots.remove_lost(self._folder.snapshots)
 

@@ -78,7 +78,7 @@ def run(order: RewriteOrder, pace: Pace | None = None) -> RewriteReport:
 def _snapshot(order: RewriteOrder, data: DataFolder, rewrite: Rewrite, pace: Pace) -> str:
     """Fold the new log and write its state beside it: among the snapshots it would take the place of an old one."""
     settings = decode_settings(order.settings)
-    reader = read_folder(rewrite.target)
+    reader = read_folder(rewrite.target, RealDisk())
     fold = base_state.beginning(settings, compactions.dropped_by(data, settings), reader, pace)
     upto = LogPosition(order.log_position)
     for first, batch in batches(lambda after, limit: reader.read(after, limit, upto), fold.log_position, upto):
