@@ -213,7 +213,7 @@ def ended(
     (tmp_path / "told_child.py").write_text(CHILD)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
     said: Said = []
-    asked = child_process.Order(folder=order)
+    asked = child_process.WorkOrder(folder=order)
     work = child_process.run("told_child", asked, lambda *each: said.append(each), stall_s=stall_s)
     return asyncio.run(work), said
 

@@ -59,13 +59,13 @@ class _Urgency(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody waits for it: it keeps the server's rank and never rests."""
 
 
-class Order(_Urgency, frozen=True):
+class WorkOrder(_Urgency, frozen=True):
     """A child's work, as JSON on its standard input."""
 
     folder: str
 
 
-AnyOrder = TypeVar("AnyOrder", bound=Order)
+AnyOrder = TypeVar("AnyOrder", bound=WorkOrder)
 Notify: TypeAlias = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
@@ -299,7 +299,7 @@ def main(kind: type[AnyOrder], work: Callable[[AnyOrder, Pace], object], *, logs
 
 async def run(
     module: str,
-    order: Order,
+    order: WorkOrder,
     notify: Notify = nobody,
     *,
     stall_s: float = STALL_S_MAX,

@@ -10,7 +10,7 @@ import msgspec
 
 from midstream.app.opening import config_of, open_running
 from midstream.core.types import LogPosition
-from midstream.engine.child_process import Ended, Notify, Order, Pace, nobody
+from midstream.engine.child_process import Ended, Notify, Pace, WorkOrder, nobody
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.instance import Instance
 from midstream.engine.types import RebuildView
@@ -72,7 +72,7 @@ def digest_anew(running: Instance) -> str:
     return fold.digest()
 
 
-async def run_in_process(module: str, order: Order, notify: Notify = nobody, **_limits: float | None) -> Ended:
+async def run_in_process(module: str, order: WorkOrder, notify: Notify = nobody, **_limits: float | None) -> Ended:
     """Do what the child of a module does, on a thread: the stand-in for ``child.run``, fifty times as fast."""
     loop = asyncio.get_running_loop()
     part: Any = import_module(module)

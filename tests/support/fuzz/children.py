@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from midstream.core.errors import MidstreamError
-from midstream.engine.child_process import Ended, Notify, Order, Pace, nobody
+from midstream.engine.child_process import Ended, Notify, Pace, WorkOrder, nobody
 from tests.support.dice import Dice
 
 DELAY_S_MAX = 1.0
@@ -21,7 +21,7 @@ class Children:
         """Draw from ``dice`` how long each takes."""
         self._dice = dice
 
-    async def run(self, module: str, order: Order, notify: Notify = nobody, **_limits: float | None) -> Ended:
+    async def run(self, module: str, order: WorkOrder, notify: Notify = nobody, **_limits: float | None) -> Ended:
         """Do what the child of ``module`` is for; a cancellation comes before it, as a kill may."""
         part: Any = import_module(module)
         await asyncio.sleep(self._dice.between(0.001, DELAY_S_MAX))

@@ -25,7 +25,7 @@ SHARES = 1_000
 _PAGE = resource.getpagesize()
 
 
-class TrainingOrder(child_process.Order, frozen=True):
+class TrainingOrder(child_process.WorkOrder, frozen=True):
     """A training; it is hurried where no server has the folder open."""
 
     config: str

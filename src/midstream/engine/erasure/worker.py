@@ -25,7 +25,7 @@ from midstream.state.settings import decode_settings
 from midstream.state.structures.hashing import IdKey
 
 
-class RewriteOrder(child_process.Order, frozen=True):
+class RewriteOrder(child_process.WorkOrder, frozen=True):
     """What is asked of the child, as JSON on its standard input."""
 
     log_position: int

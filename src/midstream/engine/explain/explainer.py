@@ -15,7 +15,7 @@ from midstream.engine import child_process
 from midstream.engine.answer.lookups import require_asker, served_body
 from midstream.engine.engine import Engine
 
-Run: TypeAlias = Callable[[str, child_process.Order, child_process.Notify], Awaitable[child_process.Ended]]
+Run: TypeAlias = Callable[[str, child_process.WorkOrder, child_process.Notify], Awaitable[child_process.Ended]]
 CHILD = "midstream.app.explain.worker"
 ITEMS_MAX = 20
 """Items asked about beside those of the slate: a page of what somebody misses."""
@@ -32,7 +32,7 @@ REASON_CHARACTERS_MAX = 300
 """Of what was raised: it goes into a problem document."""
 
 
-class ExplainOrder(child_process.Order, frozen=True):
+class ExplainOrder(child_process.WorkOrder, frozen=True):
     """The request to be explained."""
 
     position: int

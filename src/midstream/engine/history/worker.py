@@ -20,7 +20,7 @@ from midstream.events.segments.segment_scan import history_of
 from midstream.state.settings import decode_settings
 
 
-class SealOrder(child_process.Order, frozen=True):
+class SealOrder(child_process.WorkOrder, frozen=True):
     """What is asked of the child, as JSON on its standard input."""
 
     log_position: int

@@ -30,7 +30,7 @@ CHECKPOINT_S = 600.0
 """Between two snapshots on the way: what an interrupted rebuild has to do again."""
 
 
-class SnapshotOrder(child_process.Order, frozen=True):
+class SnapshotOrder(child_process.WorkOrder, frozen=True):
     """What the server asks of the child, as JSON on its standard input."""
 
     log_position: int
