@@ -496,7 +496,6 @@ MIRRORED_LINES_MIN = 250
 """A module of so many lines is more than one can have in mind while looking for its test elsewhere."""
 TESTED_ELSEWHERE = {
     "engine/snapshots/base_state.py": "tests/engine/history/test_retention.py",  # begins with what retention left
-    "engine/request_validation.py": "tests/engine/answer/test_answering.py",  # each refusal is that of a question
     "engine/types.py": "tests/contract/test_engines.py",  # values that all engines return
     "events/arrow/columns.py": "tests/events/arrow/test_arrow.py",  # columns are read for a table
     "events/segments/frames.py": "tests/events/segments/test_segments.py",  # a frame is what a segment is made of

@@ -31,13 +31,13 @@ from midstream.engine.ingest.ticks import TICK_MS, append_tick
 from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
 from midstream.engine.operational_log import append_fact, erasure_fact
 from midstream.engine.pending_erasures import ErasureAges, erase_event, last_erasure
+from midstream.engine.requests.schema import FeatureAsk
 from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import (
     ANY_PLACEMENT,
     Answer,
     Ask,
     ErasureDue,
-    FeatureAsk,
     FeatureRead,
     FeatureView,
     FollowerView,

@@ -1,8 +1,9 @@
 """Slates for one user after another from a folder's log alone, leaving nothing: also beside a running server."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, answering_of
@@ -35,7 +36,7 @@ class Unlogged:
         Raises:
             RequestInvalid: The size cannot be used.
         """
-        fold, plan, ask = self.fold, self._plan, replace(self._ask, user_id=user_id, fields=fields)
+        fold, plan, ask = self.fold, self._plan, msgspec.structs.replace(self._ask, user_id=user_id, fields=fields)
         query = query_of(ask, plan, "", id_hash(user_id, fold.vocabulary.id_key) >> 1, Outside().clock())
         served = asyncio.run(recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S))
         return answer_of(served, ask, fold, "", read_your_writes=None)

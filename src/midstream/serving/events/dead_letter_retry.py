@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from midstream.core.errors import Fault, Invalid
+from midstream.engine.requests.schema import PAGE
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter
 from midstream.events.dead_letters.resending import event_of
 from midstream.serving.events.ingest import ERASED_CAME, EventsAnswer, Ingest, IngestOptions, Rejection
-from midstream.serving.http.problems import PAGE
 
 if TYPE_CHECKING:
     from midstream.monitoring.metrics import Metrics

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, Overloaded
 from midstream.core.types import EventBatch, Index, LogPosition, Mask
+from midstream.engine.requests.schema import PAGE
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, field_of
 from midstream.events.json.decode import Decoded, Rejected, SingleEvent, decode, parts_of
@@ -24,7 +25,7 @@ from midstream.events.schema import TEXTS, TIME_SENT, pick, text_lengths
 from midstream.events.wire import PAGE as EVENTS_PAGE
 from midstream.events.wire import Accept
 from midstream.monitoring.facts import Fact
-from midstream.serving.http.problems import PAGE, CommitTooSlow
+from midstream.serving.http.problems import CommitTooSlow
 from midstream.serving.options import ServerOptions
 
 if TYPE_CHECKING:
