@@ -1181,7 +1181,7 @@ BUGS = (
         "swap_of_a_state_that_stands_behind",
         (
             Edit(
-                "engine/engine.py",
+                "engine/live.py",
                 "        if fold.log_position != self.fold.log_position:\n",
                 "        if fold.log_position > self.fold.log_position:\n",
             ),

@@ -75,7 +75,7 @@ def give_time() -> None:
     def patient(self: Answering, asks: Sequence[Ask]) -> float:
         chosen = until(self, asks)
         is_chosen = asks[0].deadline_ms or any(plan.deadline_ms != usual_ms for plan in self._plans_of(asks))
-        has_own_clock = self._engine.host.monotonic is not time.monotonic
+        has_own_clock = self._live.host.monotonic is not time.monotonic
         return chosen if is_chosen or has_own_clock else chosen + PATIENCE_S
 
     Answering._until = patient  # type: ignore[method-assign]

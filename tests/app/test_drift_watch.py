@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from midstream.app.config.schema import MonitoringSection, Placement
-from midstream.app.drift_watch import baseline_of, watch_features
+from midstream.app.drift_watch import baseline_of
 from midstream.core.errors import ConfigInvalid
+from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask
 from midstream.evaluation.metrics.feature_statistics import statistics_of
 from midstream.features.kinds.kinds import Count
@@ -24,9 +25,8 @@ WATCHED = msgspec.structs.replace(
 
 def test_served_items_feed_the_metrics() -> None:
     """Of some requests the features of the items that were served are kept; a swap of plans forgets them."""
-    rig = Rig(config=WATCHED)
     baseline = statistics_of(("views",), np.zeros((50, 1), dtype=np.float32))
-    watch_features(rig.engine, baseline)
+    rig = Rig(config=WATCHED, options=EngineOptions(baseline=baseline))
 
     async def work(rig: Rig) -> str:
         await rig.engine.record(rig.batch(*(view("a", event_id=str(n)) for n in range(3)), view("b", event_id="b")))
@@ -36,7 +36,7 @@ def test_served_items_feed_the_metrics() -> None:
         return rig.engine.metrics.text().decode()
 
     text = rig.run(work)
-    found = rig.engine.feature_values.column("views")
+    found = rig.engine.live.feature_values.column("views")
     assert found is not None
     assert 2 * 200 / 16 / 3 < found.known < 2 * 200 / 16 * 3
     assert found.quantiles[0] == 1.0
@@ -51,7 +51,7 @@ def test_served_items_feed_the_metrics() -> None:
     assert live.psi == float(psi.rpartition(" ")[2])
     assert live.ks == 1.0
     rig.engine.swap(rig.engine.fold, rig.engine.plans)
-    assert rig.engine.feature_values.column("views") is None
+    assert rig.engine.live.feature_values.column("views") is None
     after = rig.engine.feature("views")
     assert after is not None
     assert after.live == {}

@@ -74,7 +74,7 @@ def used(folder: Path) -> None:
             await client.post("/v1/events", json={"events": [{"type": "viuw", "user_id": "ann", "item_id": "lamp"}]})
             await client.get("/v1/recommendations?placement=home&user_id=ann")
         letters.close()
-        publish(data.root, Address("http://127.0.0.1:1", running.engine.live.log, os.getpid()))
+        publish(data.root, Address("http://127.0.0.1:1", running.engine.liveness.log, os.getpid()))
 
     run_folder(folder, work)
     with midstream.open(folder) as shop:
@@ -84,7 +84,7 @@ def used(folder: Path) -> None:
     seal_folder(folder, config_of(folder))
     rebuild(folder, config_of(folder), compact=True)
     with midstream.open(folder) as shop:
-        publish(data.root, Address("http://127.0.0.1:1", shop.running.engine.live.log, os.getpid()))
+        publish(data.root, Address("http://127.0.0.1:1", shop.running.engine.liveness.log, os.getpid()))
     publish(data.root, Address("http://127.0.0.1:1", "ab", os.getpid()))
     listen_at(data.sockets / "leader").close()
 

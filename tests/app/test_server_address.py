@@ -30,12 +30,12 @@ from midstream.core.errors import FolderLocked, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.placements.placing import Said
 from midstream.engine.recommender import Recommender
-from midstream.engine.types import Live
+from midstream.engine.types import Liveness
 from midstream.events.segments.log_identity import identity_of
 from midstream.features.kinds.kinds import Count
 from tests.support.fakes.rebuilds import write_config
 
-OTHER = Live("live", "0123456789abcdef", 4)
+OTHER = Liveness("live", "0123456789abcdef", 4)
 COMMANDS: dict[str, Callable[[Path, Config], object]] = {
     "import": lambda folder, config: import_file(folder, config, folder / "a.ndjson"),
     "erase": lambda folder, config: erase_users(folder, config, ["ann"]),
@@ -80,7 +80,7 @@ class Asked(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(status: int = 200, body: bytes | Live = OTHER) -> Generator[Answering]:
+def answering(status: int = 200, body: bytes | Liveness = OTHER) -> Generator[Answering]:
     """Give a server that says something."""
     server = Answering(status, body if isinstance(body, bytes) else msgspec.json.encode(body))
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -105,7 +105,7 @@ def folder(tmp_path: Path) -> Path:
 
 def address_of(shop: Recommender, url: str, pid: int | None = None) -> Address:
     """Return what a server of a shop would have published."""
-    live = shop.running.engine.live
+    live = shop.running.engine.liveness
     return Address(url, live.log, live.pid if pid is None else pid)
 
 
@@ -177,8 +177,8 @@ def test_who_is_no_server_of_ours_is_told_so(folder: Path, status: int, body: by
 def test_a_server_of_a_copy_of_the_log_is_another(folder: Path) -> None:
     """A shop restored from a backup has the same log: its process tells it apart."""
     with midstream.open(folder) as shop:
-        live = shop.running.engine.live
-        with answering(body=Live("live", live.log, live.pid + 1)) as other:
+        live = shop.running.engine.liveness
+        with answering(body=Liveness("live", live.log, live.pid + 1)) as other:
             publish(folder / DATA_NAME, address_of(shop, other.url))
             with pytest.raises(StoreUnavailable, match="is the server of another folder"):
                 server_of(DataFolder(folder / DATA_NAME))

@@ -13,7 +13,8 @@ from midstream.app.wiring import plans
 from midstream.core.errors import ItemUnknown, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, TimestampMs
-from midstream.engine.engine import Engine, Host
+from midstream.engine.engine import Engine
+from midstream.engine.live import Host
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Answer, Ask, Outcome, Removal, SlateRefused
 from midstream.events.memory import MemoryLog

@@ -12,6 +12,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import engine as engine_module
 from midstream.engine.ingest import fold_scheduler, writer
+from midstream.engine.listeners import Listener
 from midstream.engine.types import ANY_PLACEMENT, Ask, Outcome
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import event_at
@@ -382,7 +383,7 @@ def test_what_becomes_durable_after_a_bug_is_given_up(monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(rig.engine.fold, "apply", broken)
         handed_back = asyncio.Semaphore(0)
-        rig.engine.after_commit.append(handed_back.release)
+        rig.engine.listeners.add(Listener(name="handed_back", committed=handed_back.release))
         first = asyncio.ensure_future(rig.engine.record(rig.batch(view("mug"))))
         assert await asyncio.to_thread(at_work.wait, PATIENCE_S)
         second = asyncio.ensure_future(rig.engine.record(rig.batch(view("cup"))))
@@ -627,7 +628,8 @@ def test_who_is_told_of_a_commit_cannot_end_the_engine() -> None:
 
     async def work(rig: Rig) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context.get("exception")))
-        rig.engine.after_commit += [lambda: told.append(1), fail, lambda: told.append(2)]
+        calls = {"first": lambda: told.append(1), "failing": fail, "last": lambda: told.append(2)}
+        rig.engine.listeners.add(*(Listener(name=name, committed=call) for name, call in calls.items()))
         for number in range(2):
             recorded = await rig.engine.record(rig.batch(view("mug", event_id=str(number))))
             assert recorded.log_position == number + 1

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from midstream.engine.listeners import Listener, Listeners
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.types import FollowerView
 from midstream.monitoring.facts import Fact
@@ -39,7 +41,7 @@ def shared() -> Watched:
 def watched(shared: Watched) -> Watched:
     """That engine, when everything that it had to say is long ago."""
     shared.engine.concerns.clear()
-    shared.engine.followers = tuple
+    shared.engine.listeners = Listeners()
     shared.look(10_000.0)
     shared.look(10_000.0)
     return shared
@@ -107,7 +109,7 @@ def test_followers_come_and_go(watched: Watched) -> None:
     told: list[str] = []
     for state in ("starting", "starting", "serving", "behind", "serving", "ended"):
         view_of = FollowerView(2, state, 7, 1)
-        watched.engine.followers = lambda view_of=view_of: (view_of,)  # type: ignore[misc]
+        watched.engine.listeners = Listeners(Listener(name="followers", followers=partial(tuple, [view_of])))
         told += [each.event for each in watched.look(10_000.0)]
     joined = "follower_joined"
     assert told == ["follower_starting", joined, "follower_behind", joined, "follower_left"]

@@ -31,7 +31,7 @@ from midstream.core.types import (
     Served,
     Trace,
 )
-from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker
+from midstream.engine.circuit_breaker import BENCHED, CircuitBreaker
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.boundary import LATE
 from midstream.ranking.caller_items import said_of

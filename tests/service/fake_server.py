@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from midstream.core.durations import Duration
-from midstream.engine.types import Live
+from midstream.engine.types import Liveness
 from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import OpenedEngine, serve
@@ -38,7 +38,7 @@ async def opening():
     engine = SlowEngine() if "--slow" in sys.argv else FakeEngine()
     for each in sys.argv:
         if each.startswith("--log="):
-            engine.live = Live("live", each.removeprefix("--log="), os.getpid())
+            engine.liveness = Liveness("live", each.removeprefix("--log="), os.getpid())
     yield OpenedEngine(cast("Engine", engine), engine.accept)
     print(f"stopped with {len(engine.events)} events", flush=True)
 

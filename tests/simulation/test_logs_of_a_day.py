@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -30,6 +29,7 @@ from midstream.engine import child_process
 from midstream.engine.child_process import Ended
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
+from midstream.engine.listeners import Listener
 from midstream.engine.placements.placing import Said
 from midstream.engine.snapshots import snapshots
 from midstream.engine.types import Ask, FollowerView
@@ -303,14 +303,15 @@ async def refuse_requests(day: Day) -> None:
 
 async def lose_a_follower(day: Day) -> None:
     """It joins, falls behind, and is killed."""
+    views: list[FollowerView] = []
+    day.open.engine.listeners.add(Listener(name="followers", followers=lambda: tuple(views)))
     for state in ("starting", "serving", "behind", "serving", "ended"):
-        views = (FollowerView(1, state, 12_000 if state == "behind" else 0, 0),)
-        day.open.engine.followers = partial(tuple, views)
+        views[:] = [FollowerView(1, state, 12_000 if state == "behind" else 0, 0)]
         await day.look()
     day.open.engine.concerns["follower-1"] = "follower 1 was ended by signal 9 and is started again"
     await day.look()
     day.open.engine.concerns.pop("follower-1")
-    day.open.engine.followers = tuple
+    views.clear()
 
 
 async def leap(day: Day) -> None:

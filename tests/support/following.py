@@ -7,8 +7,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from midstream.core.types import EventBatch
-from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.engine import Engine, EngineOptions
 from midstream.engine.ingest.served_forwarder import Forwarding, decode_lot
+from midstream.engine.listeners import Listener
+from midstream.engine.live import Host
 from midstream.engine.replication.follower_log import FollowedLog, Following
 from midstream.engine.replication.shared_board import Board
 from midstream.engine.types import Recorded
@@ -33,7 +35,7 @@ class Pair:
 
     async def start(self) -> None:
         """Start both."""
-        self.leader.after_commit.append(self._tell)
+        self.leader.listeners.add(Listener(name="follower", committed=self._tell))
         self._tell()
         await self.leader.start()
         await self.follower.start()

@@ -15,7 +15,8 @@ from midstream.app.opening import accept_of
 from midstream.app.wiring import plans
 from midstream.core.protocols import EventLog
 from midstream.core.types import EventBatch, TimestampMs
-from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.engine import Engine, EngineOptions
+from midstream.engine.live import Host
 from midstream.engine.tokens import RequestIds
 from midstream.events.json.decode import decode_objects
 from midstream.events.memory import MemoryLog

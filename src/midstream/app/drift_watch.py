@@ -1,4 +1,4 @@
-"""Drift watch of a running engine: served feature values against those of training, and the wall clock."""
+"""Drift watch of a running engine: the baseline of served feature values, and leaps of the wall clock."""
 
 from pathlib import Path
 
@@ -7,10 +7,8 @@ from midstream.app.config.schema import Config
 from midstream.app.steady_clock import SteadyClock
 from midstream.core.errors import ConfigInvalid, Fault, Invalid
 from midstream.core.types import Clock
-from midstream.engine.engine import Engine
-from midstream.engine.health import Concern
+from midstream.engine.listeners import Concern
 from midstream.evaluation.metrics.feature_statistics import FeatureStatistics, read_statistics
-from midstream.monitoring.feature_values import FeatureValues
 
 LEAP = "clock_leap"
 
@@ -36,27 +34,16 @@ def baseline_of(config: Config, folder: Path) -> FeatureStatistics | None:
         ) from error
 
 
-def watch_features(engine: Engine, baseline: FeatureStatistics | None) -> None:
-    """Keep what features of served items are, and set its gauges when metrics are asked for."""
-    values = engine.feature_values = FeatureValues(baseline)
-    engine.beside.append(lambda: values.refresh(engine.metrics))
-    engine.after_swap.append(values.clear)
-
-
-def watch_clock(engine: Engine, clock: Clock) -> None:
-    """Say in health that the clock leapt forward, for as long as that is not believed."""
-
-    def look() -> Concern:
-        clock()  # it notices a leap when it is asked
-        if not (isinstance(clock, SteadyClock) and clock.leap_ms):
-            return Concern(LEAP, "")
-        return Concern(
-            LEAP,
-            (
-                f"the clock leapt forward by {clock.leap_ms / 1_000:.0f} s while the server ran. Time goes on from "
-                "before that until the leap has stood for an hour: if the clock is wrong set it right before, if it is "
-                "right a start takes it at once"
-            ),
-        )
-
-    engine.watches.append(look)
+def clock_concern(clock: Clock) -> Concern:
+    """Return that the clock leapt forward, for as long as that is not believed."""
+    clock()  # it notices a leap when it is asked
+    if not (isinstance(clock, SteadyClock) and clock.leap_ms):
+        return Concern(LEAP, "")
+    return Concern(
+        LEAP,
+        (
+            f"the clock leapt forward by {clock.leap_ms / 1_000:.0f} s while the server ran. Time goes on from "
+            "before that until the leap has stood for an hour: if the clock is wrong set it right before, if it is "
+            "right a start takes it at once"
+        ),
+    )

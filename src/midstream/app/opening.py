@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from midstream.app.config_history import (
     remembered,
     settings_of,
 )
-from midstream.app.drift_watch import baseline_of, watch_clock, watch_features
+from midstream.app.drift_watch import baseline_of, clock_concern
 from midstream.app.letter_erasure import forgetting
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
@@ -37,7 +38,7 @@ from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, LogPosition
 from midstream.engine.active_config import Service
 from midstream.engine.child_process import Notify, nobody
-from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.engine import Engine, EngineOptions
 from midstream.engine.erasure.eraser import Eraser, EraserOptions
 from midstream.engine.erasure.log_rewrite import settle
 from midstream.engine.explain.explainer import Explainer
@@ -47,6 +48,8 @@ from midstream.engine.ingest.import_runs import close_run
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, LogWriter
 from midstream.engine.instance import Instance, Started
+from midstream.engine.listeners import Listener
+from midstream.engine.live import Host
 from midstream.engine.log_opening import open_log
 from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
@@ -57,7 +60,7 @@ from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
-from midstream.engine.types import Live
+from midstream.engine.types import Liveness
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.segments.log_identity import LOG_ID_BYTES
 from midstream.events.segments.segment_reader import SegmentReader
@@ -195,9 +198,12 @@ def open_running(
         position = fold.log_position
         folded = catch_up(fold, log.read, log.end, notify)
         service, wanted = chosen.with_placements(folder)
-        engine = _engine(log, fold, service, data, options or EngineOptions(), outside)
-        watch_features(engine, baseline_of(config, folder))
-        watch_clock(engine, outside.clock)
+        options = replace(
+            options or EngineOptions(),
+            baseline=baseline_of(config, folder),
+            liveness=Liveness("live", log.public_name, os.getpid()),
+        )
+        engine = engine_of(log, fold, service, data, options, outside)
         keep_config(data, service.config)
         if position or not log.end:
             _remember(data, service, log)
@@ -210,18 +216,26 @@ def open_running(
     return _assembled(folder, config, outside, started, _Answering(engine, service, wanted))
 
 
-def _engine(
-    log: SegmentLog, fold: Fold, service: Service, data: DataFolder, options: EngineOptions, outside: Outside
+def engine_of(
+    log: EventLog, fold: Fold, service: Service, data: DataFolder, options: EngineOptions, outside: Outside
 ) -> Engine:
-    """Return what records and answers, with a state that stands at the log's end."""
+    """Return what answers, of a process that has the folder open and of one that follows it."""
     ids = RequestIds(data.key(outside.entropy), outside.entropy)
     host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
-    metrics = Metrics(CollectorRegistry())
+    metrics = Metrics(CollectorRegistry()) if options.forwarding is None else options.forwarding.metrics
     metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
     options = replace(options, erase_days_max=service.config.users.erase_days_max)
-    engine = Engine(log, fold, service.plans, host, metrics, options)
-    engine.live = Live("live", log.public_name, os.getpid())
-    return engine
+    return Engine(log, fold, service.plans, host, metrics, options)
+
+
+def champions_of(engine: Engine, data: DataFolder, config: Config) -> Champions:
+    """Return the models in service, none yet: of each process that answers."""
+    registry = Registry(data.models, config.registry.version_bytes_max)
+    champions = Champions(engine, registry, config.registry.versions_kept)
+    engine.listeners.add(
+        Listener(name="models", swapped=champions.tell, gauges=champions.set_gauges, snapshot_written=champions.prune)
+    )
+    return champions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,11 +256,14 @@ def _assembled(folder: Path, config: Config, outside: Outside, started: Started,
     rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine), answering.wanted)
     sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
     eraser = _eraser(engine, snapshotter, data, config, outside)
-    champions = Champions(
-        engine, Registry(data.models, config.registry.version_bytes_max), config.registry.versions_kept
+    engine.listeners.add(
+        Listener(name="clock_leap", concern=partial(clock_concern, outside.clock)),
+        Listener(name="snapshots", gauges=snapshotter.set_gauges, concern=snapshotter.age_concern),
+        Listener(name="rebuild", gauges=rebuilder.set_gauges, snapshot_written=rebuilder.remember),
+        Listener(name="erasures", concern=eraser.age_concern),
     )
+    champions = champions_of(engine, data, config)
     champions.begin()
-    snapshotter.when_written(champions.prune)
     operational_log = OperationalLog(engine)
     return Instance(
         engine,

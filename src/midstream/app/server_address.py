@@ -13,7 +13,7 @@ import msgspec
 
 from midstream.core.errors import Fault, LogDamaged, ServerMismatch
 from midstream.engine.folder import DataFolder
-from midstream.engine.types import Live
+from midstream.engine.types import Liveness
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import open_file
 from midstream.events.segments.log_identity import read_identity
@@ -72,7 +72,7 @@ def server_of(data: DataFolder) -> str | None:
     address = read_address(data.root)
     if address is None:
         return None
-    wanted = Live("live", _name_of(data) or address.log, address.pid)
+    wanted = Liveness("live", _name_of(data) or address.log, address.pid)
     came = _said_at(address.url, wanted)
     if not came:
         return address.url
@@ -85,7 +85,7 @@ def server_of(data: DataFolder) -> str | None:
     raise ServerMismatch((Fault(f"{data.root / _NAME}", came, right, PAGE),))
 
 
-def _said_at(url: str, wanted: Live) -> str:
+def _said_at(url: str, wanted: Liveness) -> str:
     """Return what is wrong with who answers at an address; empty = it is the wanted one."""
     import httpx
 
@@ -94,7 +94,7 @@ def _said_at(url: str, wanted: Live) -> str:
     except (httpx.TransportError, httpx.InvalidURL) as error:
         return f"{url} does not answer: {error}."
     try:
-        told = msgspec.json.decode(answer.content, type=Live) if answer.status_code == HTTPStatus.OK else None
+        told = msgspec.json.decode(answer.content, type=Liveness) if answer.status_code == HTTPStatus.OK else None
     except (msgspec.MsgspecError, UnicodeDecodeError):
         told = None
     if told is None:

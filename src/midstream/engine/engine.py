@@ -6,46 +6,43 @@ thread, which owns all state; the log thread is the writer's, and child processe
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from midstream.core.errors import AppendFailed, DiskFull, ErasuresFull, MidstreamError, NotFound, Overloaded
+from midstream.core.errors import AppendFailed, DiskFull, ErasuresFull, MidstreamError, Overloaded
 from midstream.core.protocols import EventLog
-from midstream.core.types import Clock, EventBatch, LogPosition, Models, TimestampMs
+from midstream.core.types import EventBatch, LogPosition, Models, TimestampMs
 from midstream.engine.answer.answering import Answering
-from midstream.engine.answer.circuit_breaker import CircuitBreaker, GuardOptions
 from midstream.engine.answer.feature_reads import view_of, views_of, with_live
 from midstream.engine.answer.lookups import item_view, served_record, user_view
 from midstream.engine.answer.query_mapping import count_outcomes
 from midstream.engine.answer.warmup import warm_up
 from midstream.engine.background_service import BackgroundService, Round
+from midstream.engine.circuit_breaker import CircuitBreaker, GuardOptions
 from midstream.engine.erasure_capacity import ErasurePlaces
 from midstream.engine.gauges import set_gauges
-from midstream.engine.health import Concern, health_of
-from midstream.engine.in_service import InService
+from midstream.engine.health import IngestView, concerns_of, health_of
 from midstream.engine.ingest.dedupe import Deduplication
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.ingest.served_forwarder import Forwarding
 from midstream.engine.ingest.ticks import TICK_MS, append_tick
-from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
-from midstream.engine.operational_log import append_fact, erasure_fact
-from midstream.engine.pending_erasures import ErasureAges, erase_event, last_erasure
+from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame, append_fact
+from midstream.engine.listeners import Listeners
+from midstream.engine.live import Host, LiveState
+from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
 from midstream.engine.requests.schema import FeatureAsk
-from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import (
-    ANY_PLACEMENT,
     Answer,
     Ask,
     ErasureDue,
     FeatureRead,
     FeatureView,
-    FollowerView,
     Health,
-    Live,
+    Liveness,
     PageAnswer,
     Recorded,
 )
+from midstream.evaluation.metrics.feature_statistics import FeatureStatistics
 from midstream.events.schema import build
 from midstream.monitoring.facts import Facts
 from midstream.monitoring.feature_values import FeatureValues
@@ -56,22 +53,6 @@ from midstream.state.fold import Fold
 
 BEHIND_EVENTS_MAX = 100_000
 """Durable events that wait for the fold, as many as may wait for the log: 20 MB at 200 B, a second of folding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What the engine takes from outside, so that it can be simulated and run again: time and randomness."""
-
-    clock: Clock
-    """Wall clock, milliseconds."""
-    monotonic: Callable[[], float]
-    """Seconds that never go back."""
-    request_ids: RequestIds
-    """Makes request ids and seeds; knows its own."""
-    writer: Callable[..., LogWriter] = LogWriter
-    """Makes what stands in front of the log: a thread, or in a simulation turns of the loop."""
-    worked_s: Callable[[], float] | None = None
-    """Seconds that the processor worked for this thread; None = as long as time went by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +69,10 @@ class EngineOptions:
     """When a part of a plan is left out for a while; None = as by default."""
     forwarding: Forwarding | None = None
     """Set in a process that follows another: served records go to that one, and nothing else is taken."""
+    baseline: FeatureStatistics | None = None
+    """What features were like in training: what is served now is compared with it; None = it is only kept."""
+    liveness: Liveness = field(default_factory=lambda: Liveness("live"))
+    """What strangers are told of whose engine this is."""
 
 
 class Engine:
@@ -103,64 +88,61 @@ class Engine:
         options: EngineOptions | None = None,
     ) -> None:
         """Take a fold that stands at the log's end."""
-        self.log = log
-        self._in_service = InService(fold, plans)
-        self._models = Models({})
+        self._options = options = options or EngineOptions()
         self.metrics = metrics
         self.host = host
-        self._options = options or EngineOptions()
         self.facts = Facts(host.monotonic)
         """What is to be in the log of the process, and is not yet."""
+        self.guards = CircuitBreaker(host.monotonic, metrics, options.guards, self.facts)
+        """Which parts of plans are left out for a while."""
+        self.live = LiveState(log, fold, plans, host, metrics, self.guards, FeatureValues(options.baseline))
+        """What is in service; ``swap`` alone puts something else there."""
         self._folding = FoldScheduler(fold, host.monotonic, metrics)
         self._intake = Deduplication(fold)
-        self._writer = self._options.forwarding or host.writer(
+        self._writer = options.forwarding or host.writer(
             log,
             host.clock,
             host.monotonic,
             self._hand_back,
             fold.vocabulary.id_key,
-            keeps_event_time=self._options.keeps_event_time,
+            keeps_event_time=options.keeps_event_time,
         )
-        self.feature_values = FeatureValues()
-        """What the features of newly served items are like."""
-        self.erasure_ages = ErasureAges(host.clock, host.monotonic, self._options.erase_days_max, fold)
+        self.erasure_ages = ErasureAges(host.clock, host.monotonic, options.erase_days_max, fold)
         """How long erasures have waited."""
-        forwarding = self._options.forwarding
+        forwarding = options.forwarding
         self.concerns: dict[str, str] = {} if forwarding is None else forwarding.concerns
         """What an operator should look at while all goes on, by what it is about; health shows it."""
         self._outbox = ServedBuffer(self._writer, self._takes_nothing, metrics, self.concerns)
-        self.guards = CircuitBreaker(host.monotonic, metrics, self._options.guards, self.facts)
-        """Which parts of plans are left out for a while."""
-        self._answering = Answering(self, self._folding, self._outbox if self._options.logs_served else None)
+        self._answering = Answering(self.live, self._folding, self._outbox if options.logs_served else None)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._refusal: AppendFailed | None = None
         self.services: list[BackgroundService] = [] if forwarding is None else [forwarding.service]
         """The loops that go on beside it."""
         self._ticker = self.supervise("tick", self._tick, TICK_MS / 1_000)
-        self.watches: list[Callable[[], Concern]] = []
-        """Called when health is asked for: what goes on beside the engine sets its concerns there."""
-        self.beside: list[Callable[[], None]] = []
-        """Called when metrics are asked for: what goes on beside the engine sets its gauges there."""
-        self.after_commit: list[Callable[[], None]] = []
-        """Called after each durable write, in turns with its being applied."""
-        self.after_swap: list[Callable[[], None]] = []
-        """Called when another state, other plans, or another writing of the log were put in service."""
-        self.live = Live("live")
-        """What strangers are told of whose engine this is."""
+        self.listeners = Listeners()
+        """The parts beside it, and what each hears of."""
         self.erasure_places = ErasurePlaces()
         """For erasures that wait for the log to be rewritten."""
-        self.followers: Callable[[], tuple[FollowerView, ...]] = tuple
-        """Says how the processes are that follow this one."""
+
+    @property
+    def log(self) -> EventLog:
+        """The log, of which another writing may take the place."""
+        return self.live.log
 
     @property
     def fold(self) -> Fold:
         """The state. Read it only between awaits, and keep neither it nor what it gives: another may take its place."""
-        return self._in_service.fold
+        return self.live.fold
 
     @property
     def plans(self) -> Mapping[str, Plan]:
         """What answers each placement, by name."""
-        return self._in_service.plans
+        return self.live.plans
+
+    @property
+    def liveness(self) -> Liveness:
+        """What strangers are told of whose engine this is."""
+        return self._options.liveness
 
     def swap(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
         """Put another state and its plans in service, between two turns.
@@ -175,30 +157,17 @@ class Engine:
         Raises:
             ValueError: The state does not stand where the one in service does.
         """
-        if fold.log_position != self.fold.log_position:
-            message = f"a state at {fold.log_position} came, the one in service stands at {self.fold.log_position}"
-            raise ValueError(message)
-        before = self._in_service
-        self._in_service = InService(fold, {name: plan.serving(self._models) for name, plan in plans.items()})
-        if fold is before.fold:
-            self.guards.swapped(before.plans.values(), self.plans.values())
-        else:
-            self.guards.forget()
+        self.live.swap(fold, plans)
         self._folding.fold = fold
         self._intake.fold = fold
-        self._tell_swap()
-
-    @property
-    def models(self) -> Models:
-        """The models in service, of which each plan has those that it reads."""
-        return self._models
+        self.listeners.tell_swap()
 
     def serve_models(self, models: Models) -> None:
         """Put other models in service, between two turns: in these plans and in all that come after them.
 
         Answers that are being made keep the models that they began with.
         """
-        self._models = models
+        self.live.models = models
         self.swap(self.fold, self.plans)
 
     async def hand_over(self, fold: Fold, plans: Mapping[str, Plan] | None) -> None:
@@ -240,12 +209,9 @@ class Engine:
         await asyncio.wrap_future(self._writer.between_frames(work))
 
     def _go_on_in(self, log: EventLog) -> None:
-        self.log = log
-        self._tell_swap()
-
-    def _tell_swap(self) -> None:
-        for tell in self.after_swap:
-            tell()
+        self.live.log = log
+        self.live.feature_values.clear()
+        self.listeners.tell_swap()
 
     def supervise(
         self, name: str, one_round: Round, pause_s: float, *, first_s: float | None = None
@@ -257,7 +223,7 @@ class Engine:
 
     def clock(self) -> TimestampMs:
         """Return the wall clock in milliseconds."""
-        return self.host.clock()
+        return self.live.clock()
 
     async def start(self) -> None:
         """Warm the kernels up, then begin to take turns on the running event loop."""
@@ -294,7 +260,8 @@ class Engine:
             raise self._folding.failure
         if self._refusal is not None and self._takes_nothing():
             raise self._refusal
-        behind = self.log.end - self.fold.log_position
+        live = self.live
+        behind = live.log.end - live.fold.log_position
         if behind > BEHIND_EVENTS_MAX:
             self.metrics.count_overload("events")
             message = f"{behind} durable events wait to be applied, at most {BEHIND_EVENTS_MAX} may"
@@ -315,7 +282,7 @@ class Engine:
         for first_copy in admitted.first_copies:
             await asyncio.shield(first_copy)
         count_outcomes(admitted.outcome, self.metrics)
-        return Recorded(self.fold.log_position, admitted.outcome, admitted.erased)
+        return Recorded(self.live.fold.log_position, admitted.outcome, admitted.erased)
 
     async def erase(self, user_id: str) -> ErasureDue:
         """Forget a user, under every id that was merged into this one, for all that is asked from here on.
@@ -400,15 +367,11 @@ class Engine:
         Raises:
             NotFound: There is no such placement.
         """
-        found = self.plans.get(placement) or self.plans.get(ANY_PLACEMENT)
-        if found is None:
-            message = f"placement {placement!r} is not configured; there are {', '.join(sorted(self.plans))}"
-            raise NotFound(message)
-        return found
+        return self.live.plan(placement)
 
     def token(self, position: LogPosition) -> str:
         """Return the opaque text of a log position."""
-        return position_token(self.log.generation, position)
+        return self.live.token(position)
 
     def request_id_is_ours(self, request_id: str) -> bool:
         """Return whether a request id was made by the engine of this data folder."""
@@ -442,15 +405,21 @@ class Engine:
 
     def feature(self, name: str) -> FeatureView | None:
         """Return what is known of one declared feature, None = it is not declared."""
-        return with_live(view_of(self.fold, self.plans, name, self.clock()), self.feature_values)
+        return with_live(view_of(self.fold, self.plans, name, self.clock()), self.live.feature_values)
 
     def health(self) -> Health:
         """Return what the engine can do now, and why not more."""
-        return health_of(self, self._folding.failure, self._refusal, self._writer.queued_events)
+        ingest = IngestView(self._folding.failure, self._refusal, self._writer.queued_events)
+        return health_of(self.live, self.listeners, self.concerns_now(), ingest)
+
+    def concerns_now(self) -> Mapping[str, str]:
+        """Return what an operator should look at, by what it is about: what was named, and what is seen now."""
+        return concerns_of(self.live, self.listeners, self.concerns)
 
     def refresh_metrics(self) -> None:
         """Set the gauges that are read when metrics are asked for."""
-        set_gauges(self, self._folding.waiting)
+        set_gauges(self.live, self.health(), self.erasure_ages, self._folding.waiting)
+        self.listeners.set_gauges()
 
     def _takes_nothing(self) -> bool:
         """Whether the log is closed to every event; a full disk is not, it is tried again."""
@@ -482,9 +451,7 @@ class Engine:
         self.concerns["commit"] = (
             "what goes on beside the engine was not told of a commit; the log of the process says why"
         )
-        with ExitStack() as everyone:
-            for tell in reversed(self.after_commit):
-                everyone.callback(tell)
+        self.listeners.tell_commit()
         del self.concerns["commit"]
 
     async def _tick(self) -> None:

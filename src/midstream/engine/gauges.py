@@ -1,27 +1,23 @@
 """Sets the gauges that are read when metrics are asked for."""
 
-from typing import TYPE_CHECKING
-
 from midstream.engine.answer.lookups import outcome_sums
+from midstream.engine.live import LiveState
+from midstream.engine.pending_erasures import ErasureAges
+from midstream.engine.types import Health
 
-if TYPE_CHECKING:
-    from midstream.engine.engine import Engine
 
-
-def set_gauges(engine: "Engine", waiting: int) -> None:
+def set_gauges(live: LiveState, health: Health, ages: ErasureAges, waiting: int) -> None:
     """Set what metrics say of an engine as it is now; ``waiting`` = requests that wait for a log position."""
-    fold, health, metrics, now_ms = engine.fold, engine.health(), engine.metrics, engine.clock()
+    fold, metrics, now_ms = live.fold, live.metrics, live.clock()
     metrics.set_positions(health.log_position, health.applied_log_position)
     metrics.set_queues(health.queued_events, waiting)
     metrics.set_health(ready=health.ready, accepts_events=health.accepts_events)
     metrics.set_state_age(max(0, now_ms - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
-    metrics.set_log_time_ahead(max(0, engine.log.last_log_time_ms - now_ms) / 1_000)
+    metrics.set_log_time_ahead(max(0, live.log.last_log_time_ms - now_ms) / 1_000)
     metrics.set_fold_counts(fold.counts())
     metrics.set_outcomes(outcome_sums(fold))
     metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
-    due = engine.erasures()
-    metrics.set_erasures(len(due), engine.erasure_ages.longest_ms(fold) / 1_000)
-    for refresh in engine.beside:
-        refresh()
+    metrics.set_erasures(len(ages.due(fold)), ages.longest_ms(fold) / 1_000)
+    live.feature_values.refresh(metrics)
     for table, size in fold.sizes().items():
         metrics.set_table_bytes(table, size.bytes_now, size.bytes_max)

@@ -1,60 +1,59 @@
 """Health of an engine: what it can do now, and what an operator should look at."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
 
 from midstream.core.errors import AppendFailed
+from midstream.engine.listeners import Listeners
+from midstream.engine.live import LiveState
 from midstream.engine.types import Health
-
-if TYPE_CHECKING:
-    from midstream.engine.engine import Engine
-
-
-class Concern(NamedTuple):
-    """What an operator should look at, as a watch sees it now."""
-
-    name: str
-    said: str
-    """Empty = there is nothing to look at."""
-
 
 AHEAD_MS_MAX = 300_000
 """Log time this far ahead of the clock is an operator's concern: the clock stood wrong, then or now."""
 
 
-def health_of(
-    engine: "Engine", failure: BaseException | None, refusal: AppendFailed | None, queued_events: int
-) -> Health:
-    """Return what an engine can do now, and why not more.
+@dataclass(frozen=True, slots=True)
+class IngestView:
+    """How the way of events into the state is."""
+
+    failure: BaseException | None = None
+    """What ended the folding for good, None as it should be."""
+    refusal: AppendFailed | None = None
+    """Why the log took no event, None as it should be."""
+    queued_events: int = 0
+    """Events that wait for the log."""
+
+
+def health_of(live: LiveState, listeners: Listeners, concerns: Mapping[str, str], ingest: IngestView) -> Health:
+    """Return what an engine can do now, and why not more; nothing is changed by it.
 
     Args:
-        engine: Its watches are asked; nothing of it is changed.
-        failure: What ended the folding for good, None as it should be.
-        refusal: Why the log took no event, None as it should be.
-        queued_events: Events that wait for the log.
+        live: What is in service.
+        listeners: They say how followers are.
+        concerns: What ``concerns_of`` returns.
+        ingest: How the way of events into the state is.
     """
     reason = ""
-    if failure is not None:
-        reason = f"folding ended: {type(failure).__name__}: {failure}"
-    elif refusal is not None:
-        reason = str(refusal)
+    if ingest.failure is not None:
+        reason = f"folding ended: {type(ingest.failure).__name__}: {ingest.failure}"
+    elif ingest.refusal is not None:
+        reason = str(ingest.refusal)
     return Health(
-        ready=failure is None,
+        ready=ingest.failure is None,
         accepts_events=not reason,
-        reason="; ".join([*([reason] if reason else []), *concerns_of(engine).values()]),
-        log_position=engine.log.end,
-        applied_log_position=engine.fold.log_position,
-        queued_events=queued_events,
-        followers=engine.followers(),
-        parts=engine.guards.views(),
+        reason="; ".join([*([reason] if reason else []), *concerns.values()]),
+        log_position=live.log.end,
+        applied_log_position=live.fold.log_position,
+        queued_events=ingest.queued_events,
+        followers=listeners.followers(),
+        parts=live.guards.views(),
     )
 
 
-def concerns_of(engine: "Engine") -> Mapping[str, str]:
-    """Return the concerns, and what is as it is seen now: by the watches and of the clock."""
-    seen = [look() for look in engine.watches]
-    seen.append(Concern("clock", clock_concern(engine.log.last_log_time_ms - engine.clock())))
-    return {**engine.concerns, **{each.name: each.said for each in seen if each.said}}
+def concerns_of(live: LiveState, listeners: Listeners, concerns: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the concerns that were named, and what is as it is seen now: by listeners and of the clock."""
+    ahead = clock_concern(live.log.last_log_time_ms - live.clock())
+    return {**concerns, **listeners.concerns(), **({"clock": ahead} if ahead else {})}
 
 
 def clock_concern(ahead_ms: int) -> str:

@@ -10,19 +10,13 @@ their name; their text is there at ``debug``.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
-from midstream.core.errors import AppendFailed, DiskFull
 from midstream.core.tracebacks import raised_of
-from midstream.core.types import LogPosition
 from midstream.engine.background_service import BackgroundService
-from midstream.engine.health import concerns_of
-from midstream.engine.types import ErasureDue, FollowerView, Health
+from midstream.engine.engine import Engine
+from midstream.engine.types import FollowerView, Health
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import HOUR_S, MINUTE_S, Fact, FieldValue, Level
-
-if TYPE_CHECKING:
-    from midstream.engine.engine import Engine
 
 LOOK_S = 1.0
 """Between two looks, 0.07 ms each."""
@@ -42,15 +36,6 @@ _LOSSES: Mapping[str, tuple[Level, float]] = {
 """Kinds of ``Metrics.losses``: how loud, and how often at most. What clients alone bring about is once an hour."""
 
 
-def append_fact(error: AppendFailed | None, end: LogPosition) -> Fact:
-    """Return that events cannot be made durable, or (None) can be again, with the end of the log."""
-    fields: dict[str, FieldValue] = {"log_position": end}
-    if error is None:
-        return Fact("append_resumed", fields=fields)
-    event = "disk_full" if isinstance(error, DiskFull) else "append_failed"
-    return Fact(event, "error", {**fields, "reason": str(error)})
-
-
 def _background_fact(service: BackgroundService, more: int) -> Fact:
     """Return that rounds of a loop ended by errors, and the newest; those of one type and place share a line."""
     fields: dict[str, FieldValue] = {"service": service.name, "in_a_row": service.errors}
@@ -58,15 +43,10 @@ def _background_fact(service: BackgroundService, more: int) -> Fact:
     return Fact("background_failed", "error", fields, key, HOUR_S, raised=service.raised, detail=told, count=more)
 
 
-def erasure_fact(due: ErasureDue) -> Fact:
-    """Return that somebody is to be forgotten: where that stands in the log, and never who it is."""
-    return Fact("erasure_requested", fields={"log_position": due.log_position, "ids": due.ids_count})
-
-
 class OperationalLog:
     """What an engine has to say to those who operate it. On the event loop of the engine."""
 
-    def __init__(self, engine: "Engine", write: Callable[[Fact], None] = log_fact) -> None:
+    def __init__(self, engine: Engine, write: Callable[[Fact], None] = log_fact) -> None:
         """Look at ``engine`` once it is started; ``write`` gets each line."""
         self._engine = engine
         self._write = write
@@ -111,7 +91,7 @@ class OperationalLog:
     def _look_at_concerns(self) -> None:
         """Note each concern that begins, and that it is over; what has a fact of its own is left out."""
         now = self._engine.host.monotonic()
-        told = {name: text for name, text in concerns_of(self._engine).items() if name not in OF_THEIR_OWN}
+        told = {name: text for name, text in self._engine.concerns_now().items() if name not in OF_THEIR_OWN}
         for name in told.keys() - self._concerns.keys():
             self._concerns[name] = now
             if not name.startswith(BACKGROUND):

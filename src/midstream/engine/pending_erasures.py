@@ -14,6 +14,7 @@ from midstream.engine.types import ErasureDue
 from midstream.events.faults import shown
 from midstream.events.schema import Event
 from midstream.events.values import NOT_IN_IDS
+from midstream.monitoring.facts import Fact
 from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import asked_body
 from midstream.state.structures.hashing import id_hash
@@ -133,3 +134,8 @@ def last_erasure(due: Sequence[ErasureDue], fold: Fold, user_id: str) -> Erasure
     wanted = id_hash(user_id, fold.vocabulary.id_key)
     position = max(row.position for row in fold.vocabulary.erasures.pending if row.user_hash == wanted)
     return next(each for each in due if each.log_position == position)
+
+
+def erasure_fact(due: ErasureDue) -> Fact:
+    """Return that somebody is to be forgotten: where that stands in the log, and never who it is."""
+    return Fact("erasure_requested", fields={"log_position": due.log_position, "ids": due.ids_count})

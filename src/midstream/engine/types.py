@@ -295,7 +295,7 @@ class GuardedPart:
     """Seconds until it is tried again, or until nothing is said of it any more."""
 
 
-class Live(msgspec.Struct, frozen=True, omit_defaults=True):
+class Liveness(msgspec.Struct, frozen=True, omit_defaults=True):
     """That a process answers, and whose: so that nobody sends to one shop what is meant for another."""
 
     status: str

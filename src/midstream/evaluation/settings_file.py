@@ -6,20 +6,25 @@ from typing import TypeVar
 import msgspec
 
 from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.events.whole_file import OPEN_MODE, WholeFile
 
 PAGE = "docs/quality.md"
 T = TypeVar("T")
 
 
 def write_settings(path: Path, settings: object) -> None:
-    """Write a settings file; the folder is made.
+    """Write a settings file, whole or not at all; the folder is made.
 
     Args:
         path: Of the file; what is there is replaced.
         settings: A dataclass or a msgspec type.
+
+    Raises:
+        OSError: The disk; what was there is there still.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n")
+    with WholeFile(path, OPEN_MODE) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n")
 
 
 def read_settings(path: Path, kind: type[T]) -> T:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from midstream.core.errors import Fault, MidstreamError
 from midstream.core.nearest import nearest
+from midstream.engine.listeners import Listener
 from midstream.engine.requests.schema import PAGE
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.wire import Accept
@@ -267,7 +268,7 @@ def asgi(
     bulk = Bulk(engine, ingest, chosen)
     hot = {**hot_routes(ingest, bulk, recommendations, limits, others), **bulk_routes(bulk)}
     admission = Admission(chosen, engine.metrics, engine.concerns, perf_counter, secrets.randbelow)
-    engine.beside.append(admission.set_gauges)
+    engine.listeners.add(Listener(name="admission", gauges=admission.set_gauges))
     return App(hot, cold, engine.metrics, admission)
 
 

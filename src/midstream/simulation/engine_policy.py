@@ -23,7 +23,8 @@ from midstream.app.opening import accept_of
 from midstream.app.wiring import plans
 from midstream.core.errors import Fault, Invalid, RequestInvalid
 from midstream.core.types import TimestampMs
-from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.engine import Engine, EngineOptions
+from midstream.engine.live import Host
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Ask
 from midstream.events.json.decode import decode_objects

@@ -15,7 +15,7 @@ from midstream.app.explain.reruns import Reruns, find_request, logged_requests
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import loaded_state
 from midstream.core.errors import NotFound
-from midstream.engine.answer.circuit_breaker import BENCHED
+from midstream.engine.circuit_breaker import BENCHED
 from midstream.engine.folder import DataFolder
 from midstream.engine.snapshots import worker
 from midstream.engine.snapshots.worker import SnapshotOrder

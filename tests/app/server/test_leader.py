@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -154,9 +153,9 @@ def test_a_follower_is_told_of_plans_and_exchanged_for_a_state(tmp_path, monkeyp
         monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
         for _ in range(2):
             if other == "state":
-                engine._in_service = replace(engine._in_service, fold=Rig().engine.fold)
+                engine.live.fold = Rig().engine.fold
             if other == "log":
-                engine.log = Rig().engine.log
+                engine.live.log = Rig().engine.log
             watched.renew()
         await asyncio.sleep(0)
         first = pipe.lines, ended, child.epoch, watched._board.epoch

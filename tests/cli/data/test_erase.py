@@ -42,7 +42,7 @@ def test_users_are_erased_in_the_folder_and_through_its_server(tmp_path, erase):
             assert [each["ids_count"] for each in json.loads(answer.read())["erasures"]] == [1, 2, 1]
     with open_shop(tmp_path) as shop:
         assert [shop.user(user) for user in ("anon", "a/b %", "bob", "cy")] == [None] * 4
-        live = shop.running.engine.live
+        live = shop.running.engine.liveness
         publish(tmp_path / "data", Address("http://127.0.0.1:9", live.log, live.pid))
         status, _, err = erase("dee")
         assert (status, "does not answer" in err) == (1, True)

@@ -2,9 +2,11 @@
 
 import asyncio
 import re
+import subprocess
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -133,16 +135,22 @@ def test_sessions_follow_time_and_silence():
     assert list(demo_data.sessions_of(written)) == sessions
 
 
-def test_eshop_file_is_known_by_its_header(tmp_path):
-    """The e-shop's own columns are mapped without a word, with names for its codes."""
-    file = tmp_path / "eshop.csv"
-    file.write_text(
-        "year;month;day;order;country;session ID;page 1 (main category);page 2 (clothing model);colour;price\n"
-        "2008;4;2;1;29;2;2;B4;10;52\n2008;4;1;1;29;1;1;A13;1;28\n2008;4;1;2;29;1;1;A16;1;33\n"
+def test_clicks_of_the_eshop_have_names_for_its_codes(tmp_path):
+    """What scripts/demo makes of the e-shop's file is replayed as it stands."""
+    told = (
+        "year;month;day;order;country;session ID;page 1 (main category);page 2 (clothing model);colour;location;"
+        "model photography;price;price 2;page\n"
+        "2008;4;2;1;29;2;2;B4;10;5;1;52;1;1\n2008;4;1;1;29;1;1;A13;1;5;1;28;2;1\n2008;4;1;2;29;1;1;A16;15;6;1;33;2;1\n"
     )
-    data = demo_data.find_data(file, ColumnOptions(), 10)
+    program = Path(__file__).parents[3] / "scripts" / "eshop_clicks.awk"
+    made = subprocess.run(["awk", "-f", program], input=told, capture_output=True, text=True, check=True)
+    file = tmp_path / "eshop.csv"
+    file.write_text(made.stdout)
+    named = {f"attributes.{name}": name for name in ("category", "colour", "price")}
+    data = demo_data.find_data(file, ColumnOptions(columns=named), 10)
     assert [each.clicks for each in data.sessions] == [("A13", "A16"), ("B4",)]
     assert data.label("A13") == "A13 (beige trousers, $28)"
+    assert data.label("A16") == "A16 (other trousers, $33)"
     priced = demo_data.DemoData("", "", (), {"a": {"price": 1_293.3}})
     assert priced.label("a") == "a ($1,293.30)"
 
@@ -159,8 +167,7 @@ def test_a_file_without_sessions_is_told(tmp_path):
 
 @pytest.mark.long
 def test_demo_runs_without_data(monkeypatch, capsys):
-    """Where no data is found the simulator takes its place, says so, and all of the demo runs."""
-    monkeypatch.setattr(demo_data, "find_eshop", lambda: None)
+    """Where no data is named the simulator takes its place, says so, and all of the demo runs."""
     for module, name in ((demo, "TOTAL_S"), (demo, "REPLAY_S_MIN"), (demo_replay, "SECOND_HALF_S_MIN")):
         monkeypatch.setattr(module, name, PATIENCE_S)
     monkeypatch.setattr(training, "CONFIG", training.CONFIG.replace('"45s"', f'"{PATIENCE_S:.0f}s"'))
@@ -198,7 +205,6 @@ def test_a_training_whose_time_is_over_may_be_one_that_compiled(monkeypatch, tmp
 
 def test_a_slow_start_leaves_time_for_sessions(monkeypatch, capsys):
     """Where the start, and the training then, took all of the time the demo still goes on, and without a model too."""
-    monkeypatch.setattr(demo_data, "find_eshop", lambda: None)
     monkeypatch.setattr(demo, "REPLAY_S_MIN", 2.0)
 
     def train_too_long(*_: object) -> training.Training:

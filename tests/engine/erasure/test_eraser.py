@@ -12,7 +12,6 @@ from midstream.engine.erasure.eraser import EARLY_GAP_S, LEFT_S_MIN, OVERDUE, RE
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.folder import DataFolder
-    from midstream.engine.health import Concern
     from midstream.engine.snapshots.snapshotter import Snapshotter
 
 HOUR_MS = 3_600_000
@@ -29,7 +28,6 @@ class Waiting:
         self.concerns: dict[str, str] = {}
         self.engine = SimpleNamespace(
             concerns=self.concerns,
-            watches=[],
             fold=None,
             host=SimpleNamespace(monotonic=lambda: self.now_s),
             supervise=lambda *_, **__: None,
@@ -42,8 +40,7 @@ class Waiting:
     def said(self, waited_ms: int) -> str:
         """What health says of it after a wait, nothing = it has no concern."""
         self.waited_ms = waited_ms
-        (look,) = self.engine.watches
-        concern: Concern = look()
+        concern = self.eraser.age_concern()
         assert concern.name == OVERDUE
         return concern.said
 

@@ -14,11 +14,12 @@ from midstream.app.wiring import plans
 from midstream.core.errors import AppendFailed, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, TimestampMs
-from midstream.engine.engine import Host
 from midstream.engine.ingest import served_forwarder as forwarding_part
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.ingest.served_forwarder import LOTS_MAX, Forwarding, decode_lot, encode_lot
 from midstream.engine.ingest.writer import QueueEntry
+from midstream.engine.listeners import Listeners
+from midstream.engine.live import Host
 from midstream.engine.replication.follower_log import FollowedLog
 from midstream.engine.replication.shared_board import LEADER, PROCESSES_MAX, Board, BoardRow
 from midstream.engine.tokens import RequestIds
@@ -89,7 +90,7 @@ def test_a_follower_that_begins_late_catches_up(tmp_path):
     chance = random.Random(8)  # noqa: S311  no secret
 
     async def play(both):
-        both.leader.after_commit.clear()
+        both.leader.listeners = Listeners()
         for _ in range(12):
             await both.leader.record(acts(chance, 4_000))
         assert both.follower.fold.log_position == 0
@@ -183,7 +184,7 @@ def test_damage_ends_the_following(tmp_path):
             heard.set()
 
         both.following._on_end = hear
-        both.leader.after_commit.clear()
+        both.leader.listeners = Listeners()
         await both.leader.record(acts(random.Random(1), 100))  # noqa: S311  no secret
         (segment,) = (tmp_path / "log").glob("*.segment")
         content = bytearray(segment.read_bytes())

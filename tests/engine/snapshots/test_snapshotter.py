@@ -10,6 +10,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Ended
 from midstream.engine.folder import DataFolder
+from midstream.engine.listeners import Listener
 from midstream.engine.snapshots import snapshotter
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.snapshots.worker import SnapshotReport
@@ -67,6 +68,7 @@ def test_health_says_why_there_is_no_snapshot_and_how_long(tmp_path: Path, monke
         nonlocal now_s
         engine = rig.engine
         writer = Snapshotter(DataFolder(tmp_path), SnapshotOptions(interval_ms=600_000), engine, LogPosition(0))
+        engine.listeners.add(Listener(name="snapshots", concern=writer.age_concern))
         now_s = 3_000.0
         assert engine.health().reason == ""
         assert await writer.write(compare=False) is None  # there is nothing to write, so nothing is old
@@ -91,7 +93,8 @@ def test_no_age_where_none_is_written_while_serving(tmp_path: Path, mode: str) -
 
     async def work(rig: Rig) -> None:
         nonlocal now_s
-        Snapshotter(DataFolder(tmp_path), SnapshotOptions(mode=mode), rig.engine, LogPosition(0))
+        writer = Snapshotter(DataFolder(tmp_path), SnapshotOptions(mode=mode), rig.engine, LogPosition(0))
+        rig.engine.listeners.add(Listener(name="snapshots", concern=writer.age_concern))
         await rig.engine.record(rig.batch(view("mug")))
         now_s = 1e6
         assert rig.engine.health().reason == ""

@@ -7,7 +7,7 @@ none of those that need a disk. ``failure`` makes it refuse the way a real one d
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ from midstream.engine.answer.page_queries import require_count, require_items
 from midstream.engine.answer.query_mapping import require_rankable
 from midstream.engine.erasure.eraser import RewriteView
 from midstream.engine.explain.explainer import ExplainOrder, Job
+from midstream.engine.listeners import Listeners
 from midstream.engine.pending_erasures import DAY_MS, erase_event
 from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk
 from midstream.engine.tokens import RequestIds, parse_position, position_token
@@ -34,7 +35,7 @@ from midstream.engine.types import (
     FeatureRead,
     FeatureView,
     Health,
-    Live,
+    Liveness,
     Outcome,
     PageAnswer,
     RebuildView,
@@ -118,7 +119,7 @@ class FakeEngine:
     plans: Mapping[str, FakePlan] = field(
         default_factory=lambda: {each: FakePlan(each) for each in ("default", SIMILAR)}
     )
-    live: Live = field(default_factory=lambda: Live("live"))
+    liveness: Liveness = field(default_factory=lambda: Liveness("live"))
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     fold: FakeFold = field(default_factory=FakeFold)
     events: list[Event] = field(default_factory=list[Event])
@@ -126,8 +127,7 @@ class FakeEngine:
     """What is to be in the log of the process."""
     concerns: dict[str, str] = field(default_factory=dict[str, str])
     """What health names beside ``failure``."""
-    beside: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
-    """Called when metrics are asked for."""
+    listeners: Listeners = field(default_factory=Listeners)
     _by_id: dict[str, Event] = field(default_factory=dict[str, Event])
     _documents: dict[tuple[int, str], dict[str, object]] = field(
         default_factory=dict[tuple[int, str], dict[str, object]]
@@ -298,8 +298,7 @@ class FakeEngine:
 
     def refresh_metrics(self) -> None:
         """Set the positions, and what others set."""
-        for refresh in self.beside:
-            refresh()
+        self.listeners.set_gauges()
         self.metrics.set_positions(self.fold.log_position, self.fold.log_position)
 
     def clock(self) -> TimestampMs:

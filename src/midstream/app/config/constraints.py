@@ -10,13 +10,13 @@ from midstream.app.config.component_constraints import component_faults
 from midstream.app.config.expressions import columns_in, text_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
 from midstream.app.config.reason_constraints import reason_faults
-from midstream.app.config.schema import KEEP_MAX, Config, Custom, Placement
+from midstream.app.config.schema import Config, Custom, Placement
 from midstream.app.config.scorer_constraints import scorer_faults
 from midstream.app.config.served_constraints import served_faults
 from midstream.app.config.slate_constraints import slate_faults
-from midstream.core.durations import Duration, parse_duration_ms
+from midstream.core.durations import Duration, format_duration, parse_duration_ms
 from midstream.core.errors import Fault
-from midstream.core.field_bounds import NAME
+from midstream.core.field_bounds import NAME, Between
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
 from midstream.core.nearest import nearest
 from midstream.core.paths import step
@@ -43,6 +43,12 @@ from midstream.state.users.users import SEEN_COUNT_MAX
 
 SOURCES, FILTERS = "docs/sources.md", "docs/filters.md"
 FEATURES = "docs/features.md"
+HOT_MS_MIN = 3_600_000
+"""An hour: a child an hour looks whether there is anything to seal."""
+SEGMENT_BYTES_MIN = 1 << 20
+"""1 MiB: with less there are more files than a folder is quickly read with."""
+KEEP_MAX = "36500d"
+"""100 years."""
 WINDOW_MS_MAX = 365 * 86_400_000
 KEEP_MS_MAX = parse_duration_ms(KEEP_MAX)
 HALF_LIVES_MAX = 8
@@ -74,7 +80,11 @@ def _connections(server: ServerOptions) -> Iterator[Fault]:
 
 
 def _sections(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong in the sections with a value each."""
+    """Yield what is wrong in the sections with a value each.
+
+    Two bounds of fields stand here, which simulations lower to meet a long history in seconds.
+    """
+    yield from within("$.log.segment_bytes_max", config.log.segment_bytes_max, SEGMENT_BYTES_MIN, 1 << 30)
     yield from _history(config)
     yield from host_faults(config.server, "$.server.allow_hosts", "$.server.allow_origins")
     yield from _connections(config.server)
@@ -101,7 +111,9 @@ def _segment(segment: str) -> Iterator[Fault]:
 
 def _history(config: Config) -> Iterator[Fault]:
     """Yield what is wrong with how long events are kept."""
-    hot = config.history.hot
+    hot, bound = config.history.hot, Between(format_duration(HOT_MS_MIN), KEEP_MAX)
+    if came := bound.excess(str(hot)):
+        yield Fault("$.history.hot", came, bound.right, "docs/data.md")
     try:
         keep_ms = config.history.keep_ms
     except ValueError as error:

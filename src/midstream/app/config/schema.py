@@ -58,10 +58,6 @@ CAPS_MAX = 4
 """Of a placement: each adds 10 µs and more to a request."""
 ERASE_DAYS_MAX = 30
 """Who erases a user has a month at most, as data protection law has it."""
-SEGMENT_BYTES_MIN = 1 << 20
-"""1 MiB: with less there are more files than a folder is quickly read with."""
-KEEP_MAX = "36500d"
-"""100 years."""
 
 
 class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="custom"):
@@ -155,18 +151,15 @@ class UsersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``."""
 
-    segment_bytes_max: Annotated[int, msgspec.Meta(ge=SEGMENT_BYTES_MIN, le=1 << 30)] = SEGMENT_BYTES
+    segment_bytes_max: int = SEGMENT_BYTES
     """Size from which a segment file is sealed and the next one begun."""
 
 
 class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[history]``."""
 
-    hot: Annotated[Duration, Between("1h", KEEP_MAX)] = Duration("2d")
-    """Log time of which the segments stay.
-
-    An hour at least: a child an hour looks whether there is anything to seal.
-    """
+    hot: Duration = Duration("2d")
+    """Log time of which the segments stay."""
     keep: str = ""
     """Log time of which events are kept at all, such as "365d"; "" = all. The catalogue, profiles and what the state
     has counted stay."""

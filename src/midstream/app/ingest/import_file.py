@@ -344,7 +344,7 @@ def _opened_as(planned: tuple[str, LogPosition], into: _Into, options: EngineOpt
         message = f"{error}, since this import looked at what its log holds. {_AGAIN}"
         raise StoreUnavailable(message) from error
     log = running.engine.log
-    if (running.engine.live.log, log.end) != planned:
+    if (running.engine.liveness.log, log.end) != planned:
         log.close()
         came = (
             f"its log ended at position {planned[1]} when this import looked what it holds, and ends at {log.end} now"

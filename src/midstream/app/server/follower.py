@@ -14,7 +14,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -23,13 +22,13 @@ from prometheus_client import CollectorRegistry
 
 from midstream.app.config.custom_components import read_custom
 from midstream.app.config.schema import Config
-from midstream.app.drift_watch import baseline_of, watch_features
-from midstream.app.opening import DATA_NAME, Outside, loaded_state, service_of
+from midstream.app.drift_watch import baseline_of
+from midstream.app.opening import DATA_NAME, Outside, champions_of, engine_of, loaded_state, service_of
 from midstream.app.server.leader import FollowerOrder
 from midstream.core.errors import ArtifactInvalid, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.active_config import Service
-from midstream.engine.engine import Engine, EngineOptions, Host
+from midstream.engine.engine import Engine, EngineOptions
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.served_forwarder import Forwarding, lot_length
 from midstream.engine.models.champions import Champions
@@ -37,8 +36,7 @@ from midstream.engine.operational_log import OperationalLog
 from midstream.engine.rebuild.rebuilder import warm
 from midstream.engine.replication.follower_log import FollowedLog, Following
 from midstream.engine.replication.shared_board import Board, BoardRow
-from midstream.engine.tokens import RequestIds
-from midstream.engine.types import Live
+from midstream.engine.types import Liveness
 from midstream.events.disk import RealDisk
 from midstream.events.segments.segment_reader import SegmentReader
 from midstream.monitoring.logs import LogOptions, logging_to
@@ -53,7 +51,6 @@ from midstream.serving.http.connection_sharing import Share
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import serve_share
 from midstream.state.settings import decode_settings
-from midstream.training.registry import Registry
 
 BEHIND_EVENTS_MAX = 10_000
 """A follower that has more events than this to fold takes no connections: 30 ms of folding."""
@@ -187,14 +184,13 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     leader, inside = Passage(data.sockets / "leader", wait_s_max), Passage(data.sockets / "leader-inside", LOT_S_MAX)
     board = Board(order.board)
     service = service_of(Path(order.folder), config, decode_settings(order.settings))
-    forwarding = _forwarding(inside)
-    engine = _open(data, service, board, forwarding, order.leader)
-    champions = Champions(engine, Registry(data.models, config.registry.version_bytes_max))
+    forwarding, baseline = _forwarding(inside), baseline_of(config, Path(order.folder))
+    engine = _open(data, service, board, EngineOptions(forwarding=forwarding, baseline=baseline), order.leader)
+    champions = champions_of(engine, data, config)
     await champions.follow(order.models)
     place: FollowerState | None = None
     following = Following(engine, lambda error: None if place is None else place.end(error))
     place = FollowerState(order, board, engine, following, service, champions)
-    watch_features(engine, baseline_of(config, Path(order.folder)))
     await engine.start()
     following.start()
     hearing = _listen_to_leader(place, orders)
@@ -223,19 +219,12 @@ def config_of(order: FollowerOrder) -> Config:
     return msgspec.json.decode(order.config, type=Config, dec_hook=read_custom)
 
 
-def _open(data: DataFolder, service: Service, board: Board, forwarding: Forwarding, leader: int) -> Engine:
+def _open(data: DataFolder, service: Service, board: Board, options: EngineOptions, leader: int) -> Engine:
     """Return an engine whose state is that of the newest snapshot."""
-    outside = Outside()
     reader = SegmentReader(data.log, RealDisk())
     loaded = loaded_state(data, service.settings, reader, board.end)
-    ids = RequestIds(data.key(outside.entropy), outside.entropy)
-    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
-    metrics = forwarding.metrics
-    metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
-    options = EngineOptions(forwarding=forwarding)
-    engine = Engine(FollowedLog(reader, board), loaded.fold, service.plans, host, metrics, options)
-    engine.live = Live("live", reader.identity.public_name, leader)
-    return engine
+    options = replace(options, liveness=Liveness("live", reader.identity.public_name, leader))
+    return engine_of(FollowedLog(reader, board), loaded.fold, service, data, options, Outside())
 
 
 def _forwarding(inside: Passage) -> Forwarding:

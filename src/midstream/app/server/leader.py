@@ -21,6 +21,7 @@ from midstream.core.errors import MidstreamError
 from midstream.engine.active_config import Configuration
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
+from midstream.engine.listeners import Listener
 from midstream.engine.replication.shared_board import LEADER, Board, BoardRow
 from midstream.engine.types import FollowerView
 from midstream.monitoring.by_process import LEADER as LEADER_NAME
@@ -151,11 +152,16 @@ class Followers:
             await stack.enter_async_context(served_at(sockets / "leader", app, self._options))
             await stack.enter_async_context(served_at(sockets / "leader-inside", Inside(engine), self._options))
             self._tell()
-            engine.after_commit.append(self._tell)
             self._followed = engine.log, engine.fold
-            engine.after_swap.append(self.renew)
-            engine.followers = self.views
-            engine.beside.append(self._set_gauges)
+            engine.listeners.add(
+                Listener(
+                    name="followers",
+                    committed=self._tell,
+                    swapped=self.renew,
+                    gauges=self._set_gauges,
+                    followers=self.views,
+                )
+            )
             tasks = [asyncio.ensure_future(self._keep(number)) for number in self._numbers]
             try:
                 yield Share(listener, self._board, LEADER, self._tick)

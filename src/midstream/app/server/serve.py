@@ -86,7 +86,7 @@ def serve_folder(
     opened: list[Instance] = []
 
     def ready(url: str) -> None:
-        engine, live = opened[0].engine, opened[0].engine.live
+        engine, live = opened[0].engine, opened[0].engine.liveness
         publish(data.root, Address(url, live.log, live.pid))
         engine.facts.note(Fact("started", fields=_start_fields(url, folder, opened[0])))
         on_ready(_ready(url, opened[0]))
@@ -148,7 +148,7 @@ def _start_fields(url: str, folder: Path, running: Instance) -> dict[str, FieldV
         "generation": engine.log.generation,
         "config_hash": running.service.config_hash,
         "fold_version": running.service.settings.version(),
-        "pid": engine.live.pid,
+        "pid": engine.liveness.pid,
     }
 
 

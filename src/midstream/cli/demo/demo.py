@@ -29,7 +29,7 @@ File = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="File of clicks, in a format of midstream import; default: clicks of an example shop.",
+        help="File of clicks, in a format of midstream import; default: a simulated shop.",
     ),
 ]
 _COMPILES = "compiles for about a minute the first time"

@@ -1,6 +1,5 @@
 """Sessions that the demo replays: clicks in time order, from a file or from the simulator."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,26 +12,6 @@ from midstream.app.ingest.readers import header_of
 from midstream.core.errors import Fault, Invalid
 from midstream.core.kinds import RESERVED_TYPES
 
-ESHOP_FILE = "e-shop_clothing_2008.csv.gz"
-ESHOP_FOLDER = "eshop-clothing-2008"
-ESHOP_ITEM = "page 2 (clothing model)"
-ESHOP = ColumnOptions(
-    columns={
-        "item_id": ESHOP_ITEM,
-        "session_id": "session ID",
-        "time": "{year}-{month}-{day}",
-        "attributes.category": "page 1 (main category)",
-        "attributes.colour": "colour",
-        "attributes.price": "price",
-    },
-    constants={"type": "view"},
-    time_format="%Y-%m-%d",
-)
-_CATEGORY = {"1": "trousers", "2": "skirt", "3": "blouse", "4": "sale"}
-_COLOURS = (
-    *("beige", "black", "blue", "brown", "burgundy", "gray", "green", "navy", "many-coloured", "olive", "pink", "red"),
-    *("violet", "white"),
-)
 ROWS_MAX = 500_000
 """Rows read of a file: 1,000 clicks a second for the two minutes of a demo, and ample room."""
 SESSION_GAP_MS = 1_800_000
@@ -73,57 +52,31 @@ class DemoData:
 
 
 def find_data(file: Path | None, columns: ColumnOptions, session_count: int) -> DemoData:
-    """Return what to replay: the file that was named, else the e-shop's where it is found, else a simulated shop.
+    """Return what to replay: the file that was named, else a simulated shop.
 
     Raises:
         Invalid: The file cannot be read as it was said, or holds no session.
     """
-    chosen = file or find_eshop()
-    if chosen is None:
-        return simulated(session_count)
-    return from_file(chosen, columns, session_count)
-
-
-def find_eshop() -> Path | None:
-    """Return the e-shop's file: in MIDSTREAM_DATA, or in shared/data beside this checkout."""
-    told = os.environ.get("MIDSTREAM_DATA")
-    roots = [Path(told)] if told else []
-    roots.append(Path(__file__).resolve().parents[5] / "shared" / "data")
-    for root in roots:
-        for path in (root, root / ESHOP_FILE, root / ESHOP_FOLDER / ESHOP_FILE):
-            if path.is_file() and path.name == ESHOP_FILE:
-                return path
-    return None
+    return simulated(session_count) if file is None else from_file(file, columns, session_count)
 
 
 def from_file(path: Path, columns: ColumnOptions, session_count: int) -> DemoData:
     """Return the first sessions of a file, in the order in which they begin."""
     header = header_of(path)
-    is_eshop = ESHOP_ITEM in header
     if header and "type" not in {*header, *columns.columns, *columns.constants}:
         columns = replace(columns, constants={**columns.constants, "type": "view"})
-    events = list(islice(read_events(path, ESHOP if is_eshop else columns, {"price": "number"}), ROWS_MAX))
-    items = {str(each["item_id"]): _attributes(each, is_eshop=is_eshop) for each in events if "item_id" in each}
+    events = list(islice(read_events(path, columns, {"price": "number"}), ROWS_MAX))
+    items = {str(each["item_id"]): _attributes(each) for each in events if "item_id" in each}
     sessions = tuple(islice(sessions_of(events), session_count))
     if not sessions:
         came = f"None of {len(events)} rows has an item and a session or user."
         raise Invalid((Fault(path.name, came, "--map item_id=COLUMN and --map session_id=COLUMN", "docs/data.md"),))
-    note = "clicks of a Polish web shop for maternity clothes in 2008" if is_eshop else "your file"
-    return DemoData("e-shop clothing 2008" if is_eshop else path.name, note, sessions, items)
+    return DemoData(path.name, "your file", sessions, items)
 
 
-def _attributes(event: Mapping[str, object], *, is_eshop: bool) -> dict[str, object]:
+def _attributes(event: Mapping[str, object]) -> dict[str, object]:
     told = event.get("attributes")
-    found: dict[str, object] = {str(k): v for k, v in told.items()} if isinstance(told, dict) else {}  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
-    if is_eshop:
-        found["category"] = _CATEGORY.get(_code(found["category"]), "other")
-        colour = int(_code(found["colour"]))
-        found["colour"] = _COLOURS[colour - 1] if 0 < colour <= len(_COLOURS) else "other"
-    return found
-
-
-def _code(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return {str(k): v for k, v in told.items()} if isinstance(told, dict) else {}  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
 
 
 def sessions_of(events: list[dict[str, object]]) -> Iterator[DemoSession]:
@@ -181,5 +134,5 @@ def simulated(session_count: int) -> DemoData:
         for visit in islice(visits(world, shop), session_count)
     )
     items = {item_id: shop.attributes(product) for product, item_id in enumerate(shop.item_ids)}
-    note = "no data was found (see the README), so visitors are simulated"
+    note = "visitors are simulated; --data FILE replays clicks of your own"
     return DemoData("simulated shop", note, sessions, items)

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -17,11 +16,13 @@ from midstream.core.types import Served
 from midstream.engine.answer.cursors import Cursor, gone, parse_cursor, require_same
 from midstream.engine.answer.feature_reads import WAIT_S_MAX, read_of
 from midstream.engine.answer.inline_explanation import require_why, with_score_parts, with_what_is_read, with_why
+from midstream.engine.answer.lookups import served_record
 from midstream.engine.answer.page_queries import require_count, slots_of
 from midstream.engine.answer.pending_served import ServedAhead, askers_of
 from midstream.engine.answer.query_mapping import answer_of, ids_of, note, query_of, require_known, served_event
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
+from midstream.engine.live import LiveState
 from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk
 from midstream.engine.tokens import parse_position
 from midstream.engine.types import Answer, Ask, FeatureRead, PageAnswer, SlateRefused
@@ -34,10 +35,6 @@ from midstream.ranking.record.served import ServedRecord
 from midstream.ranking.rules.traces import pack_traces
 from midstream.state.fold import Fold
 
-if TYPE_CHECKING:
-    from midstream.engine.engine import Engine
-
-
 READ_ON_MS = 1_000
 """How long a request that continues a slate waits for that slate's record, unless it says: a record is some
 milliseconds behind its answer, in another process some tens."""
@@ -46,13 +43,13 @@ milliseconds behind its answer, in another process some tens."""
 class Answering:
     """Answers questions from what the engine has in service."""
 
-    def __init__(self, engine: "Engine", folding: FoldScheduler, outbox: ServedBuffer | None) -> None:
-        """Read what ``engine`` has in service; what was served goes to ``outbox``, None = it is not logged."""
-        self._engine = engine
+    def __init__(self, live: LiveState, folding: FoldScheduler, outbox: ServedBuffer | None) -> None:
+        """Read ``live``; what was served goes to ``outbox``, None = it is not logged."""
+        self._live = live
         self._folding = folding
         self._outbox = outbox
-        self._worked_s = engine.host.worked_s or engine.host.monotonic
-        self._ahead = None if outbox is None else ServedAhead(folding, outbox, engine.host.monotonic)
+        self._worked_s = live.host.worked_s or live.host.monotonic
+        self._ahead = None if outbox is None else ServedAhead(folding, outbox, live.host.monotonic)
 
     async def recommend(self, ask: Ask) -> Answer:
         """Answer with a slate, and append what was served without waiting for it.
@@ -65,24 +62,24 @@ class Answering:
         """
         if isinstance(ask.cursor, str):
             return await self._read_on(ask, ask.cursor)
-        engine, monotonic = self._engine, self._engine.host.monotonic
+        live, monotonic = self._live, self._live.host.monotonic
         until = self._until((ask,))
         read_your_writes = await self._caught_up(ask.min_log_position, until)
         if not await self._knows_what_was_served((ask,), until):
             read_your_writes = False
         # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
-        fold, plan = engine.fold, engine.plan(ask.placement)
+        fold, plan = live.fold, live.plan(ask.placement)
         require_known(ask, fold)
         require_why(ask, plan)
-        request_id, seed = engine.host.request_ids.make()
-        query = query_of(ask, plan, request_id, seed, engine.clock())
+        request_id, seed = live.host.request_ids.make()
+        query = query_of(ask, plan, request_id, seed, live.clock())
         if faults := request_faults(plan.filters, query, plan.conditions):
             raise RequestInvalid(faults)  # before a part on the bench has its one try in it
         self._folding.note_answer()
         observe = partial(fold.moment, models=plan.models)
         worked_s = self._worked_s()
-        served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.left_out(plan))
-        engine.guards.note(plan, served, self._worked_s() - worked_s)
+        served = await recommend(plan, observe, query, lambda: until - monotonic(), live.guards.left_out(plan))
+        live.guards.note(plan, served, self._worked_s() - worked_s)
         answer = self._told(served, ask, fold, read_your_writes=read_your_writes)
         return await with_why(answer, ask, served, plan, fold)
 
@@ -134,21 +131,21 @@ class Answering:
         read_your_writes = await self._caught_up(asks[0].min_log_position, until)
         if not await self._knows_what_was_served(asks, until):
             read_your_writes = False
-        fold, slots = self._engine.fold, slots_of(self._engine, asks)
+        fold, slots = self._live.fold, slots_of(self._live, asks)
         self._folding.note_answer()
         worked_s = self._worked_s()
         served = await recommend_page(
             tuple(slots.made.values()),
             lambda plan, query: fold.moment(query, plan.models),
             fold.vocabulary.item_ids,
-            lambda: until - self._engine.host.monotonic(),
-            self._engine.guards.left_out,
+            lambda: until - self._live.host.monotonic(),
+            self._live.guards.left_out,
         )
         worked_s = self._worked_s() - worked_s
         slates: dict[int, Answer | SlateRefused] = dict(slots.refused)
         told: list[Answer] = []
         for (place, (plan, _)), each in zip(slots.made.items(), served, strict=True):
-            self._engine.guards.note(plan, each, worked_s)
+            self._live.guards.note(plan, each, worked_s)
             answer = self._told(each, asks[place], fold, read_your_writes=read_your_writes)
             told.append(with_what_is_read(answer, asks[place], each, plan, fold))
         # All that the state says was read: from here on it may move.
@@ -165,22 +162,22 @@ class Answering:
         """
         require_count("placements", len(asks), PAGE_PLACEMENTS_MAX)
         self._require_position(asks[0].min_log_position)
-        slots_of(self._engine, asks)
+        slots_of(self._live, asks)
 
     def _told(self, served: Served, ask: Ask, fold: Fold, *, read_your_writes: bool | None) -> Answer:
         """Return what the caller gets; hand the served record over, for which the answer does not wait; count it."""
-        engine = self._engine
-        position = engine.token(served.log_position)
+        live = self._live
+        position = live.token(served.log_position)
         answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
         if self._outbox is not None and self._ahead is not None:
             item_ids = [each.id for each in answer.items] if served.order is None else ids_of(served, fold)
             self._outbox.add(served_event(served, item_ids, pack_traces(served, fold.vocabulary)))
             self._ahead.add(served.query)
-        note(served, served.query.placement, engine.metrics, engine.feature_values)
+        note(served, served.query.placement, live.metrics, live.feature_values)
         if served.order is None or not served.order.lengths:
             return answer
         after = Cursor(served.query.request_id, 1, len(answer.items))
-        return structs.replace(answer, cursor=after.token(engine.host.request_ids))
+        return structs.replace(answer, cursor=after.token(live.host.request_ids))
 
     async def _read_on(self, ask: Ask, token: str) -> Answer:
         """Answer with the next items of the order of an earlier slate that may be served now.
@@ -190,22 +187,22 @@ class Answering:
             NotFound: The question names a placement that is not configured.
             Overloaded: Too many requests wait for a log position.
         """
-        engine, monotonic = self._engine, self._engine.host.monotonic
-        cursor = parse_cursor(token, engine.host.request_ids)
+        live, monotonic = self._live, self._live.host.monotonic
+        cursor = parse_cursor(token, live.host.request_ids)
         until = monotonic() + (ask.deadline_ms or READ_ON_MS) / 1_000
         read_your_writes = await self._caught_up(ask.min_log_position, until)
         if self._ahead is not None:
             await self._ahead.has(cursor.request_id, until)
         record = self._continued(cursor, token)
-        require_same(ask, engine.plan(ask.placement) if ask.placement else None, record)
+        require_same(ask, live.plan(ask.placement) if ask.placement else None, record)
         then = record.query
         asker = structs.replace(ask, placement=then.placement, user_id=then.user_id, session_id=then.session_id)
         if not await self._knows_what_was_served((asker,), until):
             read_your_writes = False
         record = self._continued(cursor, token)  # its user may have been erased meanwhile
-        fold, plan = engine.fold, engine.plan(record.query.placement)
-        request_id, seed = engine.host.request_ids.make()
-        asked = replace(record.query, request_id=request_id, seed=seed, now_ms=engine.clock())
+        fold, plan = live.fold, live.plan(record.query.placement)
+        request_id, seed = live.host.request_ids.make()
+        asked = replace(record.query, request_id=request_id, seed=seed, now_ms=live.clock())
         query = query_on(record, asked, cursor.turn, cursor.first_position)
         self._folding.note_answer()
         found = read_on(plan, partial(fold.moment, models=plan.models), query, record)
@@ -213,7 +210,7 @@ class Answering:
         if found.turn > len(record.order):
             return answer
         after = Cursor(cursor.request_id, found.turn, cursor.first_position + len(answer.items))
-        return structs.replace(answer, cursor=after.token(engine.host.request_ids))
+        return structs.replace(answer, cursor=after.token(live.host.request_ids))
 
     def _continued(self, cursor: Cursor, token: str) -> ServedRecord:
         """Return the record of the slate that is continued.
@@ -221,8 +218,8 @@ class Answering:
         Raises:
             RequestInvalid: It is gone, or its placement is.
         """
-        record = self._engine.served(cursor.request_id)
-        if record is None or record.query.placement not in self._engine.plans:
+        record = served_record(self._live.fold, self._live.log, cursor.request_id)
+        if record is None or record.query.placement not in self._live.plans:
             raise gone(token)
         return record
 
@@ -233,14 +230,14 @@ class Answering:
             NotFound: The placement is not configured.
             RequestInvalid: The filter, the context, the size or the token cannot be used.
         """
-        engine = self._engine
+        live = self._live
         self._require_position(ask.min_log_position)
         if isinstance(ask.cursor, str):
-            parse_cursor(ask.cursor, engine.host.request_ids)
+            parse_cursor(ask.cursor, live.host.request_ids)
             return
-        plan = engine.plan(ask.placement)
+        plan = live.plan(ask.placement)
         require_why(ask, plan)
-        if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, engine.clock()), plan.conditions):
+        if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, live.clock()), plan.conditions):
             raise RequestInvalid(faults)
 
     async def read_features(self, ask: FeatureAsk) -> FeatureRead:
@@ -251,13 +248,13 @@ class Answering:
             Overloaded: Too many requests wait for a log position.
             FeatureFailed: One of the features cannot be read; counted as a part that failed.
         """
-        engine = self._engine
-        until = engine.host.monotonic() + WAIT_S_MAX
+        live = self._live
+        until = live.host.monotonic() + WAIT_S_MAX
         read_your_writes = await self._caught_up(ask.min_log_position, until)
         self._folding.note_answer()
-        seed = engine.host.request_ids.make()[1]
-        found = read_of(engine.fold, engine.plans, ask, engine.clock(), seed, engine.metrics)
-        token = engine.token(engine.fold.log_position)
+        seed = live.host.request_ids.make()[1]
+        found = read_of(live.fold, live.plans, ask, live.clock(), seed, live.metrics)
+        token = live.token(live.fold.log_position)
         return replace(found, log_position=token, read_your_writes=read_your_writes)
 
     def _until(self, asks: Sequence[Ask]) -> float:
@@ -266,7 +263,7 @@ class Answering:
         Raises:
             NotFound: None of their placements is configured.
         """
-        began = self._engine.host.monotonic()
+        began = self._live.host.monotonic()
         deadline_ms = asks[0].deadline_ms or max(plan.deadline_ms for plan in self._plans_of(asks))
         return began + deadline_ms / 1_000
 
@@ -277,13 +274,13 @@ class Answering:
             NotFound: None is.
         """
         if len(asks) == 1:
-            return [self._engine.plan(asks[0].placement)]
-        plans, names = self._engine.plans, [ask.placement for ask in asks]
-        return [self._engine.plan(name) for name in names if name in plans] or [self._engine.plan(names[0])]
+            return [self._live.plan(asks[0].placement)]
+        plans, names = self._live.plans, [ask.placement for ask in asks]
+        return [self._live.plan(name) for name in names if name in plans] or [self._live.plan(names[0])]
 
     def _require_position(self, token: str | None) -> None:
         if token is not None:
-            parse_position(token, self._engine.log.generation, self._engine.log.end)
+            parse_position(token, self._live.log.generation, self._live.log.end)
 
     async def _caught_up(self, token: str | None, until: float) -> bool | None:
         """Wait for the caller's own writes; None when none were named.
@@ -292,14 +289,14 @@ class Answering:
         """
         if token is None:
             return None
-        engine = self._engine
-        position = parse_position(token, engine.log.generation, engine.log.end)
+        live = self._live
+        position = parse_position(token, live.log.generation, live.log.end)
         if position is None:
             return False
-        return await self._folding.reached(position, until - engine.host.monotonic())
+        return await self._folding.reached(position, until - live.host.monotonic())
 
     async def _knows_what_was_served(self, asks: Sequence[Ask], until: float) -> bool:
         """Wait for what this process served to the one who asks before, where a placement goes by it."""
         if self._ahead is None or not any(plan.reads_served for plan in self._plans_of(asks)):
             return True
-        return await self._ahead.seen(askers_of(self._engine.fold, asks[0].user_id, asks[0].session_id), until)
+        return await self._ahead.seen(askers_of(self._live.fold, asks[0].user_id, asks[0].session_id), until)

@@ -2,19 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import Query
 from midstream.engine.answer.inline_explanation import require_why
 from midstream.engine.answer.query_mapping import query_of
+from midstream.engine.live import LiveState
 from midstream.engine.requests.schema import PAGE_ITEMS_MAX
 from midstream.engine.types import Ask, SlateRefused
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.plan import Plan
-
-if TYPE_CHECKING:
-    from midstream.engine.engine import Engine
 
 _OF_A_SLATE = ("/n", "/filter", "/exclude", "/fields")
 """Where what is wrong may stand that a slate has for itself; the rest is the page's."""
@@ -33,7 +30,7 @@ class Slots:
         return next(iter(self.made.values()))[1].request_id
 
 
-def slots_of(engine: "Engine", asks: Sequence[Ask]) -> Slots:
+def slots_of(live: LiveState, asks: Sequence[Ask]) -> Slots:
     """Return the slates of a page, each with a request id, a seed and the time.
 
     Raises:
@@ -42,13 +39,13 @@ def slots_of(engine: "Engine", asks: Sequence[Ask]) -> Slots:
     """
     made: dict[int, tuple[Plan, Query]] = {}
     refused: dict[int, SlateRefused] = {}
-    now_ms = engine.clock()
+    now_ms = live.clock()
     page_id = ""
     for place, ask in enumerate(asks):
         try:
-            plan = engine.plan(ask.placement)
+            plan = live.plan(ask.placement)
             require_why(ask, plan)
-            query = query_of(ask, plan, *engine.host.request_ids.make(), now_ms)
+            query = query_of(ask, plan, *live.host.request_ids.make(), now_ms)
             if faults := request_faults(plan.filters, query, plan.conditions):
                 raise RequestInvalid(faults)
         except MidstreamError as error:

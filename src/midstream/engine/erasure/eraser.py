@@ -34,8 +34,8 @@ from midstream.engine.erasure.log_rewrite import (
 from midstream.engine.erasure.redaction import ErasedIds
 from midstream.engine.erasure.worker import RewriteOrder, RewriteReport, erased_of
 from midstream.engine.folder import DataFolder, lock_history
-from midstream.engine.health import Concern
 from midstream.engine.ingest.log_reader import catch_up
+from midstream.engine.listeners import Concern
 from midstream.engine.pending_erasures import DAY_MS
 from midstream.engine.snapshots import compactions, snapshots
 from midstream.engine.snapshots.snapshotter import Snapshotter
@@ -118,7 +118,6 @@ class Eraser:
         self._service = engine.supervise("erasures", self._look, LOOK_S, first_s=0.0)
         self._is_committing = False
         """From here to the end it takes milliseconds, and is not broken off."""
-        engine.watches.append(self._look_at_age)
         self._early_s = self._began_s = -EARLY_GAP_S
         """Monotonic time at which the last one began that was not due, and the last one of all."""
         self._took_s = REWRITE_S
@@ -385,7 +384,7 @@ class Eraser:
             context = {"message": "a rewrite of the log ended by a bug", "exception": error, "task": task}
             task.get_loop().call_exception_handler(context)
 
-    def _look_at_age(self) -> Concern:
+    def age_concern(self) -> Concern:
         """Return a warning when the last day has begun, and when what was promised is over."""
         waited_ms, wait_ms = self._waited_ms(), self._options.days_max * DAY_MS
         if waited_ms > wait_ms:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from midstream.core.errors import AppendFailed, MidstreamError, Overloaded
+from midstream.core.errors import AppendFailed, DiskFull, MidstreamError, Overloaded
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, TimestampMs
 from midstream.events.schema import TIME_SENT, build, concat
+from midstream.monitoring.facts import Fact, FieldValue
 from midstream.state.ids.event_ids import Fingerprints, fingerprints, joined
 from midstream.state.structures.hashing import IdKey
 
@@ -284,3 +285,12 @@ def stamp(batch: EventBatch, last_log_time_ms: int, now_ms: int | None) -> Event
     else:
         rows["log_time_ms"] = max(last_log_time_ms, now_ms)
     return EventBatch(rows, batch.text)
+
+
+def append_fact(error: AppendFailed | None, end: LogPosition) -> Fact:
+    """Return that events cannot be made durable, or (None) can be again, with the end of the log."""
+    fields: dict[str, FieldValue] = {"log_position": end}
+    if error is None:
+        return Fact("append_resumed", fields=fields)
+    event = "disk_full" if isinstance(error, DiskFull) else "append_failed"
+    return Fact(event, "error", {**fields, "reason": str(error)})

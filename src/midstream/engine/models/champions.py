@@ -58,8 +58,6 @@ class Champions:
         self._refused: dict[str, str] = {}
         self._turn = asyncio.Lock()
         """One change at a time: at most one version more is loaded than what serves and what is warm."""
-        engine.beside.append(self._set_gauges)
-        engine.after_swap.append(self._tell)
 
     def begin(self) -> None:
         """Load the champions of the state, before anything is asked. Where one is refused the one before it serves."""
@@ -69,7 +67,7 @@ class Champions:
             self._refuse(each.name, each.version, CHAMPION, each.error)
         if self._now:
             self._engine.serve_models(self._models())
-        self._tell()
+        self.tell()
 
     async def follow(self, versions: Mapping[str, str]) -> None:
         """Serve what another process serves; what is in service here stays, the rest is read on a thread."""
@@ -269,9 +267,9 @@ class Champions:
         self._engine.facts.note(Fact("model_refused", "error", fields, f"{name} {version}", raised=raised, detail=told))
         if alias == CHAMPION:
             self._refused[name] = refusal_text(version, error)
-            self._tell()
+            self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Say in health what is refused, what has no version, what cannot rank, and what answers instead."""
         told = told_of_models(self._plans(), self._refused, self.versions)
         if told:
@@ -282,7 +280,8 @@ class Champions:
     def _models(self) -> Models:
         return models_of(self._now)
 
-    def _set_gauges(self) -> None:
+    def set_gauges(self) -> None:
+        """Set which version of each model is in service."""
         self._engine.metrics.set_models(self.versions)
 
 

@@ -193,7 +193,7 @@ class Placing:
             with self._rebuilder.alone():
                 self._require_version(name, said)
                 now = self._rebuilder.service
-                made = await asyncio.to_thread(self._parts.draft, now, name, told, self._engine.models)
+                made = await asyncio.to_thread(self._parts.draft, now, name, told, self._engine.live.models)
                 body = None if self._content(name) == made.content else self._body(name, made.content, said)
                 # What the log says may not be in service: whoever said it was cut off, or it was set aside.
                 if body is not None or name in now.aside or self._parts.content(now.config, name) != made.content:
@@ -235,11 +235,11 @@ class Placing:
         """
         require_no_why(ask)
         service = self._rebuilder.service
-        made = await asyncio.to_thread(self._parts.draft, service, name, told, self._engine.models)
+        made = await asyncio.to_thread(self._parts.draft, service, name, told, self._engine.live.models)
         await warm(self._engine, service.settings, (made.plan,))
         today = self._engine.plans.get(name)
         seed, now_ms = self._engine.host.request_ids.make()[1], self._engine.clock()
-        plans = (made.plan.serving(self._engine.models), *(() if today is None else (today,)))
+        plans = (made.plan.serving(self._engine.live.models), *(() if today is None else (today,)))
         answers = [await self._answer(plan, ask, seed, now_ms) for plan in plans]
         return Preview(answers[0], answers[1] if len(answers) > 1 else None)
 

@@ -93,8 +93,6 @@ class Rebuilder:
         self._said_s = self._began_s = 0.0
         """Monotonic time at which the log of the process was told of progress, and at which the last one began."""
         self._is_stopping = threading.Event()
-        engine.beside.append(self._set_gauges)
-        snapshotter.when_written(self.remember)
         self._tell_aside()
 
     def view(self) -> RebuildView:
@@ -414,7 +412,8 @@ class Rebuilder:
                 f"{view.state}, {view.progress:.0%}"
             )
 
-    def _set_gauges(self) -> None:
+    def set_gauges(self) -> None:
+        """Set how far a rebuild is, and how many deleted items wait for a compaction."""
         view, items = self.view(), self._engine.fold.items
         is_outdated = view.state not in {"idle", "done"}
         self._engine.metrics.set_rebuild(view.progress if is_outdated else 1.0, is_outdated=is_outdated)
@@ -434,7 +433,7 @@ async def warm(
         plans: What is asked.
         models: What the plans are asked with; those that they read.
     """
-    asked = [plan.serving(engine.models if models is None else models) for plan in plans]
+    asked = [plan.serving(engine.live.models if models is None else models) for plan in plans]
     return await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, asked, engine.host.monotonic)))
 
 

@@ -109,9 +109,11 @@ def _listed(value: object, name: str) -> object:
     """Return what NumPy means as Python has it, and a set as a list where order does not count."""
     if isinstance(value, np.ndarray | np.generic):
         return cast("object", value.tolist())
-    if isinstance(value, set | frozenset) and name in _UNORDERED:
-        return sorted(cast("set[object]", value), key=str)
-    return value
+    return sorted(cast("set[object]", value), key=str) if _is_set(value) and name in _UNORDERED else value
+
+
+def _is_set(value: object) -> bool:
+    return isinstance(value, set | frozenset)
 
 
 def _name(key: object) -> "str | Unwritable":

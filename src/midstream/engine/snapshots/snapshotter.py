@@ -1,7 +1,6 @@
 """Schedule of snapshots: a child process writes one, and its digest is compared with the live state."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -10,7 +9,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
-from midstream.engine.health import Concern
+from midstream.engine.listeners import Concern
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.parity_watch import watched
 from midstream.engine.snapshots.retention import NONE, Hourly
@@ -64,7 +63,6 @@ class Snapshotter:
         """Held from beginning to end by whoever is to put another state or another log in service."""
         self.turn = asyncio.Lock()
         """Held by whoever has a child at work on snapshots: each needs the state's memory once more."""
-        self._told: list[Callable[[], Awaitable[object]]] = []
         self._folder = folder
         self._options = options
         self._engine = engine
@@ -77,8 +75,6 @@ class Snapshotter:
         self._service = None
         if options.mode == "while_serving":
             self._service = engine.supervise("snapshot", self._write_due, pause_s)
-        engine.beside.append(self._set_gauges)
-        engine.watches.append(self._look_at_age)
 
     def start(self) -> None:
         """Begin to write snapshots while serving, if that is asked for."""
@@ -91,10 +87,6 @@ class Snapshotter:
             await self._service.stop()
         if self._options.mode != "off" and self._engine.fold.log_position - self._written >= AT_STOP_EVENTS_MIN:
             await self.write(compare=True, hurried=True)
-
-    def when_written(self, told: Callable[[], Awaitable[object]]) -> None:
-        """Call this after each snapshot of the state in service."""
-        self._told.append(told)
 
     def begin_from(self, position: LogPosition) -> None:
         """Take a snapshot of another state that is in service now as the newest."""
@@ -138,8 +130,7 @@ class Snapshotter:
         self._engine.facts.note(Fact("snapshot_written", fields=fields, every_s=HOUR_S))
         if fold is self._engine.fold:  # else another state took its place meanwhile
             self.begin_from(position)
-            for told in self._told:
-                await told()
+            await self._engine.listeners.tell_snapshot()
         return report
 
     def _tell_parity(self, report: SnapshotReport) -> None:
@@ -155,10 +146,11 @@ class Snapshotter:
         elif report.values_compared:
             self._engine.concerns.pop(PARITY, None)
 
-    def _set_gauges(self) -> None:
+    def set_gauges(self) -> None:
+        """Set age and log position of the newest snapshot."""
         self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
 
-    def _look_at_age(self) -> Concern:
+    def age_concern(self) -> Concern:
         """Return that what was applied since the newest snapshot waits for the next one for too long."""
         waits_s = self._monotonic() - self._current_at
         is_old = self._service is not None and waits_s > OLD_INTERVALS * self._options.interval_ms / 1_000

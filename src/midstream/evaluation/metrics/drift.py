@@ -26,6 +26,8 @@ SMOOTHING = 0.5
 """Added to the count of each bin on both sides, so that an empty one does not make the index infinite."""
 ATOM_MIN = 0.05
 """Share of the rows from which on a value that is an edge has a bin of its own: half of what a bin has otherwise."""
+_CERTAIN = 0.15
+"""A band that a Brownian bridge stays in with a chance below 1e-22; 40 terms say the rest to 1e-15."""
 Values = NDArray[np.float64]
 
 
@@ -80,7 +82,7 @@ def _drift(baseline: ColumnStatistics | None, name: str, values: Score) -> Drift
     # A bin that nothing fell into either time says nothing; smoothed, it would tell samples of two sizes apart.
     is_used = (shares > 0.0) | (counts > 0.0)
     psi = stability_index(shares[is_used] * baseline.known, counts[is_used])
-    return Drift(name, psi, _compared(then, baseline.known, now, len(known)), null_ratio, mean, null_then)
+    return Drift(name, psi, compared(then, baseline.known, now, len(known)), null_ratio, mean, null_then)
 
 
 def _bins(baseline: ColumnStatistics) -> tuple[Values, Values]:
@@ -118,19 +120,12 @@ def stability_index(first: Values, second: Values) -> float:
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def kolmogorov_smirnov(first: Values | Score, second: Values | Score) -> Compared:
-    """Compare two samples, missing values left out.
+def compared(first: Distribution, first_count: int, second: Distribution, second_count: int) -> Compared:
+    """Compare two samples by their distribution functions, none of which is empty.
 
     The p-value is that of the limit distribution with Stephens's correction for the size. From 50 values a side on it
-    is within 0.004 of what SciPy says with ``method="asymp"`` where it is below 0.1, and within 0.03 above.
+    is within 0.004 of that of ``scipy.stats.ks_2samp`` where it is below 0.1, and within 0.03 above.
     """
-    known = [each[np.isfinite(each)] for each in (first, second)]
-    if not all(map(len, known)):
-        return Compared(math.nan, math.nan)
-    return _compared(distribution(known[0]), len(known[0]), distribution(known[1]), len(known[1]))
-
-
-def _compared(first: Distribution, first_count: int, second: Distribution, second_count: int) -> Compared:
     # Step functions are farthest apart at a step of either: there, or just below it.
     at = np.concatenate((first.values, second.values))
     apart = (np.abs(first.upto(at) - second.upto(at)), np.abs(first.before(at) - second.before(at)))
@@ -140,16 +135,8 @@ def _compared(first: Distribution, first_count: int, second: Distribution, secon
 
 
 def kolmogorov_tail(distance: float) -> float:
-    """Return the chance that a Brownian bridge leaves a band: 2 * sum of (-1)^(k-1) exp(-2 k^2 distance^2).
-
-    Below 1 by Jacobi's other series of the same function, which needs fewer terms there.
-    """
-    if distance <= 0.0:
+    """Return the chance that a Brownian bridge leaves a band: 2 * sum of (-1)^(k-1) exp(-2 k^2 distance^2)."""
+    if distance < _CERTAIN:
         return 1.0
-    k = np.arange(1.0, 11.0)
-    if distance < 1.0:
-        odd = 2.0 * k - 1.0
-        series = np.exp(-((odd * math.pi / distance) ** 2) / 8.0).sum()
-        return float(1.0 - math.sqrt(2.0 * math.pi) / distance * series)
-    signs = np.where(k % 2.0 == 1.0, 2.0, -2.0)
-    return float((signs * np.exp(-2.0 * (k * distance) ** 2)).sum())
+    k = np.arange(1.0, 41.0)
+    return float((np.where(k % 2.0 == 1.0, 2.0, -2.0) * np.exp(-2.0 * (k * distance) ** 2)).sum())

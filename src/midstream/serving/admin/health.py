@@ -41,7 +41,7 @@ def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsTe
     @app.get("/health/live", name="get live", openapi_extra=plain_operation("The process runs."))
     async def get_live() -> Response:
         """Whether the process runs, and of which log; nothing else is asked."""
-        return to_response(Reply(200, msgspec.json.encode(engine.live), headers=NO_STORE))
+        return to_response(Reply(200, msgspec.json.encode(engine.liveness), headers=NO_STORE))
 
     @app.get("/health/ready", name="get ready", openapi_extra=plain_operation("Requests can be answered.", 503))
     async def get_ready() -> Response:

@@ -14,7 +14,7 @@ from midstream.core.errors import RequestInvalid
 from midstream.core.tracebacks import Raised
 from midstream.core.traits import PROPOSES
 from midstream.core.types import Failure, FeatureFrame, Models, Moment, Proposal, Query, Score, Served
-from midstream.engine.answer.circuit_breaker import BENCHED, CircuitBreaker, unchanged
+from midstream.engine.circuit_breaker import BENCHED, CircuitBreaker, unchanged
 from midstream.engine.types import Answer, Ask
 from midstream.monitoring.facts import Fact, Facts
 from midstream.monitoring.metrics import Metrics

@@ -1,0 +1,88 @@
+"""Listeners of an engine: each part beside it by name, with what is called of it and when.
+
+A part is added once with all that it hears of, where parts are wired. So one statement there says who listens to what,
+and the engine knows none of them. They are called in the order in which they were added.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from midstream.engine.types import FollowerView
+
+
+class Concern(NamedTuple):
+    """What an operator should look at, as a listener sees it now."""
+
+    name: str
+    said: str
+    """Empty = there is nothing to look at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """One part beside an engine. What is None is not called."""
+
+    name: str
+    """Its own: of one name an engine has the newest alone."""
+    committed: Callable[[], None] | None = None
+    """Called after each durable write, in turns with its being applied."""
+    swapped: Callable[[], None] | None = None
+    """Called when another state, other plans, or another writing of the log were put in service."""
+    snapshot_written: Callable[[], Awaitable[object]] | None = None
+    """Called after each snapshot of the state in service."""
+    gauges: Callable[[], None] | None = None
+    """Called when metrics are asked for: sets its gauges."""
+    concern: Callable[[], Concern] | None = None
+    """Called when health is asked for: returns what it sees then."""
+    followers: Callable[[], tuple[FollowerView, ...]] | None = None
+    """Called when health is asked for: returns how the processes are that follow this one."""
+
+
+class Listeners:
+    """All parts beside one engine."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        """Begin with some."""
+        self._each: tuple[Listener, ...] = ()
+        self.add(*listeners)
+
+    def add(self, *listeners: Listener) -> None:
+        """Call these too, after all others; one takes the place of another of its name, which is called no more."""
+        by_name = {each.name: each for each in self._each} | {each.name: each for each in listeners}
+        self._each = tuple(by_name.values())
+
+    def tell_commit(self) -> None:
+        """Call everyone, whatever one of them raises; that is raised when all were called."""
+        with ExitStack() as everyone:
+            for each in reversed(self._each):
+                if each.committed is not None:
+                    everyone.callback(each.committed)
+
+    def tell_swap(self) -> None:
+        """Say that something else was put in service."""
+        for each in self._each:
+            if each.swapped is not None:
+                each.swapped()
+
+    async def tell_snapshot(self) -> None:
+        """Say that a snapshot of the state in service was written."""
+        for each in self._each:
+            if each.snapshot_written is not None:
+                await each.snapshot_written()
+
+    def set_gauges(self) -> None:
+        """Have everyone set its gauges."""
+        for each in self._each:
+            if each.gauges is not None:
+                each.gauges()
+
+    def concerns(self) -> Mapping[str, str]:
+        """Return what is seen now that an operator should look at, by what it is about."""
+        seen = [each.concern() for each in self._each if each.concern is not None]
+        return {each.name: each.said for each in seen if each.said}
+
+    def followers(self) -> tuple[FollowerView, ...]:
+        """Return how the processes are that follow this one."""
+        return tuple(view for each in self._each if each.followers is not None for view in each.followers())

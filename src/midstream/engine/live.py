@@ -1,0 +1,93 @@
+"""Live state of an engine: log, state, plans and models in service, beside the clocks and ids of its host.
+
+It is all that an answer reads. Answers, pages, gauges and health take it instead of the engine, which puts other values
+in service between two turns. One thread owns it, and a state and its plans change together: what reads both without an
+``await`` between reads a pair.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from midstream.core.errors import NotFound
+from midstream.core.protocols import EventLog
+from midstream.core.types import Clock, LogPosition, Models, TimestampMs
+from midstream.engine.circuit_breaker import CircuitBreaker
+from midstream.engine.ingest.writer import LogWriter
+from midstream.engine.tokens import RequestIds, position_token
+from midstream.engine.types import ANY_PLACEMENT
+from midstream.monitoring.feature_values import FeatureValues
+from midstream.monitoring.metrics import Metrics
+from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the engine takes from outside, so that it can be simulated and run again: time and randomness."""
+
+    clock: Clock
+    """Wall clock, milliseconds."""
+    monotonic: Callable[[], float]
+    """Seconds that never go back."""
+    request_ids: RequestIds
+    """Makes request ids and seeds; knows its own."""
+    writer: Callable[..., LogWriter] = LogWriter
+    """Makes what stands in front of the log: a thread, or in a simulation turns of the loop."""
+    worked_s: Callable[[], float] | None = None
+    """Seconds that the processor worked for this thread; None = as long as time went by."""
+
+
+@dataclass(slots=True, eq=False)
+class LiveState:
+    """What is in service, and what counts and guards it."""
+
+    log: EventLog
+    fold: Fold
+    """The state. Read it only between awaits, and keep neither it nor what it gives: another may take its place."""
+    plans: Mapping[str, Plan]
+    """What answers each placement, by name."""
+    host: Host
+    metrics: Metrics
+    guards: CircuitBreaker
+    """Which parts of plans are left out for a while."""
+    feature_values: FeatureValues
+    """What the features of newly served items are like."""
+    models: Models = field(default_factory=lambda: Models({}))
+    """The models in service, of which each plan has those that it reads."""
+
+    def swap(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
+        """Put another state and its plans in service, as ``Engine.swap`` does.
+
+        Raises:
+            ValueError: The state does not stand where the one in service does.
+        """
+        if fold.log_position != self.fold.log_position:
+            message = f"a state at {fold.log_position} came, the one in service stands at {self.fold.log_position}"
+            raise ValueError(message)
+        fold_before, plans_before = self.fold, self.plans
+        self.fold, self.plans = fold, {name: plan.serving(self.models) for name, plan in plans.items()}
+        if fold is fold_before:
+            self.guards.swapped(plans_before.values(), self.plans.values())
+        else:
+            self.guards.forget()
+        self.feature_values.clear()
+
+    def plan(self, placement: str) -> Plan:
+        """Return what answers a placement.
+
+        Raises:
+            NotFound: There is no such placement.
+        """
+        found = self.plans.get(placement) or self.plans.get(ANY_PLACEMENT)
+        if found is None:
+            message = f"placement {placement!r} is not configured; there are {', '.join(sorted(self.plans))}"
+            raise NotFound(message)
+        return found
+
+    def clock(self) -> TimestampMs:
+        """Return the wall clock in milliseconds."""
+        return self.host.clock()
+
+    def token(self, position: LogPosition) -> str:
+        """Return the opaque text of a log position."""
+        return position_token(self.log.generation, position)
