@@ -32,7 +32,7 @@ from midstream.models.model import QUIET
 from midstream.ranking.plan import Plan
 from midstream.state.settings import FoldSettings
 
-PAGE = "docs/evaluation.md"
+PAGE = "/docs/evaluation.md"
 TRIED: Mapping[str, tuple[dict[str, object], ...]] = {
     "trees": tuple(
         {"leaves_max": leaves, "leaf_rows_min": rows} for leaves, rows in ((15, 50), (31, 50), (63, 100), (31, 200))

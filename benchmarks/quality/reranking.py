@@ -37,7 +37,7 @@ from midstream.ranking.scorers.blend import Blend
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
-PAGE = "docs/evaluation.md"
+PAGE = "/docs/evaluation.md"
 PARTS = (1 / 9, 5 / 9, 6 / 9)
 """Shares of the rows at which learning, choosing and the test begin; what comes first fills the state alone."""
 DOCUMENT_BYTES = 512

@@ -147,7 +147,7 @@ def test_over_http_no_code_runs_that_the_file_does_not_name(folder: Path) -> Non
                     (error, *_) = answer.json()["errors"]
                     place = "selector" if kind == "selector" else f"{kind}/0"
                     assert error["pointer"] == f"/placement/{place}/path"
-                    assert error["page"] == "docs/sources.md"
+                    assert error["page"] == "/docs/sources.md"
                 assert shown.status_code == 200
                 assert not reached(found), path[:80]
 

@@ -156,7 +156,7 @@ def test_what_is_no_such_table_is_refused_in_four_parts(tmp_path, make, options,
     found = fault(tmp_path, table(**{"path": "t.csv", **options}))
     assert found.where == f"$.tables[0].{where}"
     assert came.lower() in found.came.lower()
-    assert found.page == "docs/features.md"
+    assert found.page == "/docs/features.md"
 
 
 def _wide(folder, rows, groups=1):

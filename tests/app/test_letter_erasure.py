@@ -11,7 +11,7 @@ from midstream.events.dead_letters import dead_letters
 from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter, read_letters
 from midstream.events.disk import RealDisk
 
-REASON = Fault("/type", "x", "y", "docs/events.md")
+REASON = Fault("/type", "x", "y", "/docs/events.md")
 IDS = [f"erased-{number}" for number in range(1_000)]
 
 

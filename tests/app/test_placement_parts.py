@@ -329,7 +329,7 @@ def test_a_component_that_fails_when_it_is_tried_is_refused(
         with pytest.raises(ConfigInvalid) as refused:
             shop.set_placement("home", told, author="ann")
         (fault,) = refused.value.faults
-        assert (fault.where, fault.page) == (where, "docs/contributing.md")
+        assert (fault.where, fault.page) == (where, "/docs/contributing.md")
         assert came in fault.came
         assert fault.came.endswith(".")
         assert "midstream check" in fault.right
@@ -345,7 +345,7 @@ def test_a_component_that_would_hold_everybody_up_is_refused(folder: Path) -> No
         with pytest.raises(ConfigInvalid) as refused:
             shop.set_placement("home", told, author="ann")
         (fault,) = refused.value.faults
-        assert (fault.where, fault.page) == ("$.sources[1]", "docs/architecture.md")
+        assert (fault.where, fault.page) == ("$.sources[1]", "/docs/architecture.md")
         assert fault.came.startswith("shelf held everybody up when it was tried: it took ")
         assert fault.came.endswith(", at most 25 ms are right.")
         assert shop.running.engine.log.end == end

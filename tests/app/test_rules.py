@@ -77,7 +77,7 @@ def test_what_is_wrong_with_a_rule_is_said(text: str, where: str, came: str) -> 
     assert fault.where.endswith(f"$.placements[0].{where}")
     assert came in fault.came
     assert fault.right
-    assert fault.page in ("docs/rules.md", "docs/configuration.md", "docs/language.md")
+    assert fault.page in ("/docs/rules.md", "/docs/configuration.md", "/docs/language.md")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def require_fault(text: str, where: str, came: str) -> None:
     (fault,) = caught.value.faults
     assert fault.where.endswith(f"$.placements[0].{where}")
     assert came in fault.came
-    assert fault.page == ("docs/selectors.md" if where.startswith("selector") else "docs/rules.md")
+    assert fault.page == ("/docs/selectors.md" if where.startswith("selector") else "/docs/rules.md")
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_no_command_sends_to_another_shop(folder: Path, command: str) -> None:
     assert came == f"  {other.url} is the server of another folder: log 0123456789abcdef, process 4."
     assert f"process {os.getpid()}" in right
     assert "server.url and try again" in right
-    assert page == "  docs/cli.md"
+    assert page == "  midstream docs cli"
 
 
 def test_every_command_looks_first() -> None:

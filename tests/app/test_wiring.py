@@ -396,7 +396,7 @@ rules = [{{ kind = "promote", name = "fine", items = ["i1"], min = 0.2 }},
     (fault,) = caught.value.faults
     assert fault.where == "midstream.toml: $.placements[0].rules[1].name"
     assert name in fault.came
-    assert (fault.right, fault.page) == ("A name of its own.", "docs/rules.md")
+    assert (fault.right, fault.page) == ("A name of its own.", "/docs/rules.md")
 
 
 @pytest.mark.parametrize("part", ["sources", "filters", "scorers"])

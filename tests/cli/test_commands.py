@@ -115,7 +115,7 @@ def test_a_wrong_configuration_is_told_in_four_parts(tmp_path, run):
     assert status == 2
     assert "where: midstream.toml: $.placements[0].sources[0].kind\n" in err
     assert 'Nearest: "session_knn"' in err
-    assert "docs/sources.md" in err
+    assert "midstream docs sources" in err
     assert "Traceback" not in err
 
 

@@ -33,7 +33,7 @@ NOTHING = ImportSummary(
     faults=(), faults_others=0, conflict_faults=(), rejected_file="", unused_columns=(), log_time="now", late=0,
     known_untimed=0, late_items=0, run="", through="", seconds=1.0, starting_seconds=0.0,
 )  # fmt: skip
-FAULT = Fault("line 17: /type", '"clik" is not a type here.', "Types: click, view.", "docs/events.md")
+FAULT = Fault("line 17: /type", '"clik" is not a type here.', "Types: click, view.", "/docs/events.md")
 
 
 def anchors_of(page: str) -> set[str]:
@@ -49,7 +49,7 @@ def test_each_failure_names_a_remedy_and_a_page_that_is_there(kind):
     (fault,) = faults_of(kind("gone", 1) if kind is errors.ErasuresFull else kind("gone"), "midstream serve")
     assert (fault.where, fault.came) == ("midstream serve", "Gone.")
     assert fault.right.endswith(".")
-    page, _, anchor = fault.page.removeprefix("docs/").partition("#")
+    page, _, anchor = fault.page.removeprefix("/docs/").partition("#")
     assert not anchor or anchor in anchors_of(page)
 
 
@@ -63,21 +63,21 @@ def test_every_kind_of_error_has_a_remedy():
 
 def test_labels_stand_below_each_other():
     """A text of several lines stays beside its label."""
-    text = fault_text(Fault("a.csv", "one\ntwo", "three", "docs/data.md"))
-    assert text == "where: a.csv\ncame:  one\n       two\nright: three\npage:  docs/data.md"
+    text = fault_text(Fault("a.csv", "one\ntwo", "three", "/docs/data.md"))
+    assert text == "where: a.csv\ncame:  one\n       two\nright: three\npage:  midstream docs data"
 
 
 def test_rows_that_are_alike_are_told_once(capfd):
     """With their number and the first of them; the most frequent first, and kinds are bounded."""
     lines = range(17, 1_221)
     groups = FaultGroups(Fault(f"line {n}: /type", f'"clik{n}" came.', FAULT.right, FAULT.page) for n in lines)
-    groups.add(Fault("line 3: /time", "x", "A time.", "docs/events.md"))
+    groups.add(Fault("line 3: /time", "x", "A time.", "/docs/events.md"))
     say_groups(groups)
     said = capfd.readouterr().err
     assert said.startswith('where: line 17: /type (first of 1,204 rows like it)\ncame:  "clik17" came.\n')
     assert "\n\nwhere: line 3: /time\n" in said
     for number in range(50):
-        groups.add(Fault("line 1", "x", f"A {number}.", "docs/events.md"))
+        groups.add(Fault("line 1", "x", f"A {number}.", "/docs/events.md"))
     assert (len(groups.groups), groups.others) == (GROUPS_MAX, 52 - GROUPS_MAX)
     say_groups(groups)
     assert f"and {groups.others} of further kinds" in capfd.readouterr().err
@@ -193,13 +193,13 @@ def test_faults_of_different_columns_are_different_kinds():
         ["letter 7: line 1: /type", "letter 8: line 2: /type"],
         ["/events/1/user2", "/events/30/user2"],
     ]
-    groups = FaultGroups(Fault(where, "x", "A number.", "docs/events.md") for kind in alike for where in kind)
+    groups = FaultGroups(Fault(where, "x", "A number.", "/docs/events.md") for kind in alike for where in kind)
     assert sorted(each.first.where for each in groups.groups) == sorted(kind[0] for kind in alike)
 
 
 def test_an_import_says_how_many_faults_are_of_further_kinds(capfd):
     """Beyond the kinds that are told apart none is passed over in silence."""
-    groups = FaultGroups(Fault(f"line 2: attributes.p{n}", "x", "A number.", "docs/events.md") for n in range(30))
+    groups = FaultGroups(Fault(f"line 2: attributes.p{n}", "x", "A number.", "/docs/events.md") for n in range(30))
     told = replace(NOTHING, rejected=30, faults=tuple(groups.groups), faults_others=groups.others)
     print_summary(told)
     assert f"and {30 - GROUPS_MAX} of further kinds" in capfd.readouterr().err

@@ -228,7 +228,7 @@ def test_what_is_like_one_item(make_engine):
 
     slates, fault = run(make_engine, play)
     assert slates == [["pan", "pot"], ["pan"]]
-    assert (fault.where, "mugg" in fault.came, fault.page) == ("item_id", True, "docs/http.md")
+    assert (fault.where, "mugg" in fault.came, fault.page) == ("item_id", True, "/docs/http.md")
 
 
 def three_items():

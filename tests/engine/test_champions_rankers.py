@@ -71,7 +71,7 @@ def test_a_ranker_that_reads_what_its_placement_lacks_is_not_promoted(tmp_path: 
         first, second = caught.value.faults
         assert first.where == "$.placements.home.scorers[0].name"
         assert ('"views"' in first.came, '"score.nobody"' in second.came) == (True, True)
-        assert ("carts" in first.right, first.page) == (True, "docs/models.md")
+        assert ("carts" in first.right, first.page) == (True, "/docs/models.md")
         assert running.engine.fold.log_position == position
         assert running.champions.versions == {"ranker": good}
         assert (refusals(running), bad in running.engine.health().reason) == (1.0, True)

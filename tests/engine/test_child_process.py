@@ -195,7 +195,7 @@ if order == "hang":
 if order == "fail":
     child.fail(OSError(28, "no room\\non this disk"))
 if order == "refuse":
-    child.fail(Invalid((Fault("$.a", "1 came.\\n", "2", "docs/a.md"), Fault("b", "", "ü", "docs/b.md"))))
+    child.fail(Invalid((Fault("$.a", "1 came.\\n", "2", "/docs/a.md"), Fault("b", "", "ü", "/docs/b.md"))))
 if order == "break":
     raise ZeroDivisionError
 if order == "babble":
@@ -254,8 +254,12 @@ def test_a_bug_is_told_by_its_type_and_its_calls(
 def test_faults_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In their four parts, beside a reason in one line; what is no fault is no report of one."""
     found, _ = ended(tmp_path, monkeypatch, "refuse")
-    assert found.faults == (Fault("$.a", "1 came.\n", "2", "docs/a.md"), Fault("b", "", "ü", "docs/b.md"))
-    assert (found.line, found.is_told, found.reason) == (b"", True, "Invalid: $.a 1 came. 2 docs/a.md b ü docs/b.md")
+    assert found.faults == (Fault("$.a", "1 came.\n", "2", "/docs/a.md"), Fault("b", "", "ü", "/docs/b.md"))
+    assert (found.line, found.is_told, found.reason) == (
+        b"",
+        True,
+        "Invalid: $.a 1 came. 2 midstream docs a b ü midstream docs b",
+    )
     found, _ = ended(tmp_path, monkeypatch, "fail")
     assert (found.faults, found.is_told) == ((), True)
     found, _ = ended(tmp_path, monkeypatch, "break")

@@ -303,7 +303,7 @@ def test_what_cannot_be_asked_is_refused(shop, request_fields, where):
     assert fault.where == where
     assert fault.came
     assert fault.right
-    assert fault.page == "docs/http.md"
+    assert fault.page == "/docs/http.md"
     str(fault).encode()
     assert shop.recommend().tier != "empty"
 
@@ -355,7 +355,7 @@ def test_what_cannot_be_asked_in_any_shape_is_pointed_at(shop, call, where):
     with pytest.raises(RequestInvalid) as caught:
         call(shop)
     assert [fault.where for fault in caught.value.faults] == [where]
-    assert caught.value.faults[0].page == "docs/http.md"
+    assert caught.value.faults[0].page == "/docs/http.md"
 
 
 @pytest.mark.parametrize("name", ["\ud800", 5, None, b"a", ""])
@@ -371,7 +371,7 @@ def test_what_is_no_event_is_refused(shop, events):
     """Whatever it is."""
     with pytest.raises(RequestInvalid) as caught:
         shop.record(events)
-    assert caught.value.faults[0].page == "docs/events.md"
+    assert caught.value.faults[0].page == "/docs/events.md"
 
 
 class Framed:

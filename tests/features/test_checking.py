@@ -134,7 +134,7 @@ def test_each_mistake_is_one_fault(feature, where, came):
     assert found.where == f"$.features[1]{where}"
     assert came in found.came
     assert found.right
-    assert found.page == f"docs/{'language' if where.endswith('.text') else 'features'}.md"
+    assert found.page == f"/docs/{'language' if where.endswith('.text') else 'features'}.md"
 
 
 @pytest.mark.parametrize("weight, is_fault", [(-2.0, True), (-0.5, True), (0.0, True), (0.5, False)])

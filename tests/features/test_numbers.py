@@ -121,7 +121,7 @@ def test_what_is_wrong_is_told(text, came):
     assert faults[0].where == "$.features[3].text"
     assert came in faults[0].came
     assert faults[0].right
-    assert faults[0].page == "docs/language.md"
+    assert faults[0].page == "/docs/language.md"
 
 
 def test_all_that_is_wrong_is_told_at_once():

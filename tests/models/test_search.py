@@ -139,7 +139,7 @@ def test_options_without_an_answer_are_a_trial_that_failed(tmp_path):
 
     def fails(options):
         if options["once"]:
-            raise Invalid((Fault("$.once", "no answer", "false", "docs/models.md"),))
+            raise Invalid((Fault("$.once", "no answer", "false", "/docs/models.md"),))
         return worth(options)
 
     budget = SearchBudget(trials_max=12)

@@ -332,7 +332,7 @@ def test_events_with_many_items_do_not_become_too_many_rows(door):
         answer = door.ask("POST", path, body)
         assert answer.status_code == 413
         problem = answer.json()
-        assert (problem["pointer"], problem["page"]) == ("body", "docs/events.md")
+        assert (problem["pointer"], problem["page"]) == ("body", "/docs/events.md")
         assert "rows of" in problem["came"]
         assert "At most 5000 rows and 4194304 bytes" in problem["right"]
     assert door.running.engine.log.end == end

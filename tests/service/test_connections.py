@@ -114,7 +114,7 @@ def test_what_is_not_spoken_ends_the_connection_in_words(url, sent, status):
     answers = asked(url, sent)
     assert statuses(answers) == [status]
     problem = json.loads(answers.partition(b"\r\n\r\n")[2])
-    assert (problem["status"], problem["page"]) == (status, "docs/http.md")
+    assert (problem["status"], problem["page"]) == (status, "/docs/http.md")
     assert all(problem[part] for part in ("pointer", "came", "right"))
 
 

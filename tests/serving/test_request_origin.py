@@ -99,7 +99,7 @@ class Gate:
         assert (status == 204) == (len(self.behind.let_in) == before + 1)
         if status != 204:
             assert {"type", "title", "status", "came", "right", "pointer"} <= document.keys()
-            assert document["page"] == "docs/http.md"
+            assert document["page"] == "/docs/http.md"
         return status
 
 
@@ -278,6 +278,8 @@ def test_link_leads_to_the_docs_and_nowhere_else(operations):
     link = [HOST, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]
     gate = Gate()
     assert gate.status(*link, path=DOCS_PATH) == 204
+    assert gate.status(*link, path="/docs/events.md") == 204
+    assert gate.status(*link, JSON, path="/docs/events.md", method="POST") == 403
     for path, method in {*operations, (DOCS_PATH, "POST"), (DOCS_PATH, "DELETE")} - {(DOCS_PATH, "GET")}:
         assert gate.status(*link, JSON, path=path, method=method) == 403
     for dest in ("iframe", "frame", "embed", "object", "empty", "image"):

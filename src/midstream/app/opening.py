@@ -71,7 +71,7 @@ from midstream.monitoring.metrics import Metrics
 from midstream.state.control.placements import PlacementVersion
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 from midstream.training.registry import Registry
 
 CONFIG_NAME = "midstream.toml"
@@ -121,7 +121,7 @@ def config_of(folder: Path) -> Config:
             "The file as it was; an empty one, if every default is meant. A program that brings a configuration of its "
             "own opens the folder with it."
         )
-        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
+        raise ConfigInvalid((Fault(path.name, came, right, "/docs/configuration.md"),))
     return Config()
 
 
@@ -154,7 +154,7 @@ def config_again(folder: Path, serving: Config) -> Config:
     if serving != Config() and (is_empty or not os.path.lexists(path)):
         came = f"It is {'empty' if is_empty else 'not there'}, and the configuration in service is not the default."
         right = "The whole file; a line such as # defaults in it, if every default is meant."
-        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
+        raise ConfigInvalid((Fault(path.name, came, right, "/docs/configuration.md"),))
     return config_of(folder)
 
 
@@ -425,7 +425,7 @@ def loaded_state(
     except MemoryError as error:
         came = f"Tables of {sum(sizes_max(settings).values()) >> 20:,} MiB at these maxima could not be reserved."
         right = "Lower the maxima, or let the process use more memory."
-        raise ConfigInvalid((Fault("$.limits", came, right, "docs/configuration.md"),)) from error
+        raise ConfigInvalid((Fault("$.limits", came, right, "/docs/configuration.md"),)) from error
 
 
 def open_shop(folder: str | Path, config: Config | None = None) -> Recommender:

@@ -18,7 +18,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.file_modes import open_file
 from midstream.events.segments.log_identity import read_identity
 
-PAGE = "docs/cli.md"
+PAGE = "/docs/cli.md"
 ANSWER_S_MAX = 60.0
 """As long as what is asked next is waited for: a server that is overloaded answers this as fast as it can."""
 _NAME = "server.url"

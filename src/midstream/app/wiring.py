@@ -202,7 +202,7 @@ def _model_names(parts: Sequence[ReadsModels], where: str) -> tuple[str, ...]:
     names = sorted({name for part in parts for name in part.model_names})
     if len(names) > MODELS_MAX:
         came = f"Its parts read {len(names)} models."
-        raise ConfigInvalid((Fault(where, came, f"At most {MODELS_MAX} for one placement.", "docs/models.md"),))
+        raise ConfigInvalid((Fault(where, came, f"At most {MODELS_MAX} for one placement.", "/docs/models.md"),))
     return tuple(names)
 
 

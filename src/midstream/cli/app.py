@@ -21,7 +21,7 @@ from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
 from midstream.cli.features import features
 from midstream.cli.help import ProgramHelp
 from midstream.cli.models import evaluate, examples, models, train
-from midstream.cli.operate import backup, bench, check, doctor, init, rebuild, seal, size
+from midstream.cli.operate import backup, bench, check, docs, doctor, init, rebuild, seal, size
 from midstream.core.errors import MidstreamError
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ for command in (
     bench,
     simulate,
     demo,
+    docs,
 ):
     app.add_typer(command.app)
 GC_ALLOCATIONS = 50_000

@@ -74,7 +74,7 @@ def _existing(folder: Path) -> Path:
         return folder
     came = f"{folder} is a file." if folder.exists() else f"There is no folder {folder}."
     right = "The folder of midstream.toml and data; midstream init FOLDER makes one."
-    raise ConfigInvalid((Fault("--folder", came, right, "docs/cli.md"),))
+    raise ConfigInvalid((Fault("--folder", came, right, "/docs/cli.md"),))
 
 
 Folder = Annotated[Path, typer.Option("--folder", "-f", metavar="FOLDER", callback=_existing, help=_FOLDER_HELP)]

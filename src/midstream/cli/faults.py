@@ -1,7 +1,8 @@
 """The one way in which a command says what is wrong: where, what came, what would be right, which page says more.
 
 Whatever ends a command comes through here: faults of a file or a request, a refusal of the engine, what the machine
-refuses, wrong use of the program. Each says what to do, and ends with the exit status of ``docs/cli.md``.
+refuses, wrong use of the program. Each says what to do, and ends with the exit status that
+``midstream docs cli`` lists.
 """
 
 import re
@@ -37,6 +38,7 @@ from midstream.core.errors import (
     RequestInvalid,
     SnapshotInvalid,
     StoreUnavailable,
+    docs_command,
 )
 from midstream.core.fault_groups import FaultGroup, FaultGroups
 from midstream.core.nearest import nearest
@@ -53,7 +55,7 @@ _WORDS = {
 """How the parser begins, and what is said instead."""
 _HELP_ASKED = "NoArgsIsHelpError"
 """The parser's error for a program or group without a command; its text is the help."""
-PAGE = "docs/cli.md"
+PAGE = "/docs/cli.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +68,22 @@ class Remedy:
 
 _REMEDIES: Mapping[type[MidstreamError], Remedy] = {
     FolderLocked: Remedy("Stop that process, or ask its server: midstream doctor says who it is.", f"{PAGE}#doctor"),
-    LogIncomplete: Remedy("Restore a backup; midstream doctor says what is missing.", "docs/data.md#what-is-missing"),
-    LogDamaged: Remedy("Restore a backup, or midstream doctor --repair.", "docs/data.md#what-is-damaged"),
-    LogRewritten: Remedy("The same command again: it reads from the beginning.", "docs/data.md"),
-    LogUnreadable: Remedy("An export by the version that wrote it, imported by this one.", "docs/data.md#history"),
-    EventsGone: Remedy("A later time, or a backup that still has them.", "docs/data.md#retention"),
-    DiskFull: Remedy("Make room; nothing that was acknowledged is lost.", "docs/data.md"),
-    AppendFailed: Remedy("Look at the disk, then start anew; nothing acknowledged is lost.", "docs/data.md"),
+    LogIncomplete: Remedy("Restore a backup; midstream doctor says what is missing.", "/docs/data.md#what-is-missing"),
+    LogDamaged: Remedy("Restore a backup, or midstream doctor --repair.", "/docs/data.md#what-is-damaged"),
+    LogRewritten: Remedy("The same command again: it reads from the beginning.", "/docs/data.md"),
+    LogUnreadable: Remedy("An export by the version that wrote it, imported by this one.", "/docs/data.md#history"),
+    EventsGone: Remedy("A later time, or a backup that still has them.", "/docs/data.md#retention"),
+    DiskFull: Remedy("Make room; nothing that was acknowledged is lost.", "/docs/data.md"),
+    AppendFailed: Remedy("Look at the disk, then start anew; nothing acknowledged is lost.", "/docs/data.md"),
     SnapshotInvalid: Remedy("midstream rebuild makes the state anew from the log.", f"{PAGE}#rebuild"),
     StoreUnavailable: Remedy("A server that answers at that address; midstream doctor says who has the folder.", PAGE),
-    ExtraMissing: Remedy("Install what is named, then the same command again.", "docs/contributing.md"),
-    ArtifactTooLarge: Remedy("A smaller model, or a larger [registry] version_bytes_max.", "docs/models.md#registry"),
-    ArtifactInvalid: Remedy("Another version: midstream models list.", "docs/models.md#registry"),
-    FitStopped: Remedy("More time or memory in its [[models]] table, or the same again.", "docs/models.md#training"),
+    ExtraMissing: Remedy("Install what is named, then the same command again.", "/docs/contributing.md"),
+    ArtifactTooLarge: Remedy("A smaller model, or a larger [registry] version_bytes_max.", "/docs/models.md#registry"),
+    ArtifactInvalid: Remedy("Another version: midstream models list.", "/docs/models.md#registry"),
+    FitStopped: Remedy("More time or memory in its [[models]] table, or the same again.", "/docs/models.md#training"),
     ErasureRunning: Remedy("The same command again when that one is done.", f"{PAGE}#erase"),
     RebuildRunning: Remedy("The same command again when that one is done.", f"{PAGE}#rebuild"),
-    Overloaded: Remedy("The same command again in a moment.", "docs/http.md#overload-and-quotas"),
+    Overloaded: Remedy("The same command again in a moment.", "/docs/http.md#overload-and-quotas"),
     NotFound: Remedy("A name or an id that is there.", PAGE),
     MidstreamError: Remedy("What the words above ask for.", PAGE),
 }
@@ -92,18 +94,18 @@ def fault_text(fault: Fault, count: int = 1, noun: str = "rows") -> str:
     """Return a fault in four labelled lines; ``count`` = how many rows, or what else ``noun`` says, are like it.
 
     Example:
-        >>> print(fault_text(Fault("--port", "99999 is no port.", "0 to 65,535.", "docs/http.md")))
+        >>> print(fault_text(Fault("--port", "99999 is no port.", "0 to 65,535.", "/docs/http.md")))
         where: --port
         came:  99999 is no port.
         right: 0 to 65,535.
-        page:  docs/http.md
+        page:  midstream docs http
     """
     alike = f" (first of {count:,} {noun} like it)" if count > 1 else ""
     return "\n".join((
         _labelled("where:", f"{fault.where}{alike}"),
         _labelled("came:", fault.came),
         _labelled("right:", fault.right),
-        _labelled("page:", fault.page),
+        _labelled("page:", docs_command(fault.page)),
     ))  # fmt: skip
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import typer
 
 TOPICS = {
-    "Start": ("init", "demo", "serve", "check"),
+    "Start": ("init", "demo", "serve", "check", "docs"),
     "Data": ("import", "export", "dead-letters", "erase"),
     "Answers": ("recommend", "explain", "placements", "report"),
     "Features and models": ("features", "train", "models", "examples"),

@@ -6,6 +6,9 @@ bug and ends the task loudly.
 
 from dataclasses import dataclass
 
+DOCUMENTATION_PATH = "/docs/"
+"""Path below which a server answers with the pages of the documentation."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -16,11 +19,23 @@ class Fault:
     came: str
     right: str
     page: str
-    """Page of the documentation, such as ``docs/events.md``."""
+    """Address of a page on any server, relative to its root: ``/docs/events.md``, ``/docs/models.md#registry``."""
 
     def __str__(self) -> str:
         """Return the four parts as text of four lines at most."""
-        return f"{self.where}\n  {self.came}\n  {self.right}\n  {self.page}"
+        return f"{self.where}\n  {self.came}\n  {self.right}\n  {docs_command(self.page)}"
+
+
+def docs_command(page: str) -> str:
+    """Return the command that prints a page, for readers who have no server to open its address at.
+
+    Example:
+        >>> docs_command("/docs/models.md#registry")
+        'midstream docs models#registry'
+    """
+    if not page.startswith(DOCUMENTATION_PATH):
+        return page
+    return f"midstream docs {page.removeprefix(DOCUMENTATION_PATH).replace('.md', '', 1)}"
 
 
 class MidstreamError(Exception):

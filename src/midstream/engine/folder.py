@@ -130,7 +130,7 @@ class DataFolder:
             f"{KEY_BYTES} bytes: put it back from a backup. Without one remove it: the next start makes another, and "
             "refuses request ids and cursors that were given out before."
         )
-        return Fault(str(path), came, right, "docs/data.md")
+        return Fault(str(path), came, right, "/docs/data.md")
 
     def _logs(self) -> list[Path]:
         """Return the folders of logs, also those that are not whole, in the order they were made."""

@@ -65,5 +65,5 @@ def clock_concern(ahead_ms: int) -> str:
         return ""
     return (
         f"log time is {ahead_ms / 1_000:.0f} s ahead of the clock, which stood wrong at the last events or does now. "
-        "Events that bring their own time count as late by as much; docs/data.md says what to do"
+        "Events that bring their own time count as late by as much; midstream docs data says what to do"
     )

@@ -417,6 +417,6 @@ def _listed(events: object) -> Sequence[Mapping[str, object]]:
     if isinstance(events, Mapping):
         return [cast("Mapping[str, object]", events)]
     if isinstance(events, str | bytes) or not isinstance(events, Sequence):
-        right = "A dict, or a list of dicts, of the fields of docs/events.md."
-        raise RequestInvalid((Fault("events", f"{shown(events)} came.", right, "docs/events.md"),))
+        right = "A dict, or a list of dicts, of the fields of an event: midstream docs events."
+        raise RequestInvalid((Fault("events", f"{shown(events)} came.", right, "/docs/events.md"),))
     return cast("Sequence[Mapping[str, object]]", events)

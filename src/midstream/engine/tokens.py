@@ -53,7 +53,7 @@ def parse_position(token: str, generation: int, end: int) -> LogPosition | None:
 
 def _bad_token(token: str, why: str) -> RequestInvalid:
     right = "The log_position of an answer to POST /v1/events, or the applied_log_position of a slate."
-    return RequestInvalid((Fault("/min_log_position", f"{token[:40]!r} {why}.", right, "docs/http.md"),))
+    return RequestInvalid((Fault("/min_log_position", f"{token[:40]!r} {why}.", right, "/docs/http.md"),))
 
 
 def has_form(request_id: str) -> bool:

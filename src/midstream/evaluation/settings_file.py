@@ -8,7 +8,7 @@ import msgspec
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.events.whole_file import OPEN_MODE, WholeFile
 
-PAGE = "docs/quality.md"
+PAGE = "/docs/quality.md"
 T = TypeVar("T")
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from midstream.core.errors import MidstreamError
 
-PAGE = "docs/events.md"
+PAGE = "/docs/events.md"
 POSITION_MAX = 32_766
 """A position is an int16 with -1 for "not sent"; the largest int16 stays free."""
 TIME_SECONDS_END = 100_000_000_000

@@ -20,7 +20,7 @@ from midstream.features.reserved import READ, is_reserved
 from midstream.state.items.items import AVAILABLE
 from midstream.state.settings import EventType
 
-PAGE = "docs/features.md"
+PAGE = "/docs/features.md"
 FEATURES_MAX = 64
 COLUMNS_MAX = 256
 """Of all features. A column of 500 candidates takes about 1 µs, so all of them are read in a third of a millisecond."""

@@ -14,7 +14,7 @@ from midstream.features.kinds.kinds import AnyFeature, Boolean, Category, Comput
 from midstream.features.readers.external import External
 from midstream.state.attributes.attributes import number_of
 
-PAGE = "docs/features.md"
+PAGE = "/docs/features.md"
 Noun: TypeAlias = Literal["item", "user"]
 Form: TypeAlias = Literal["number", "boolean", "text", "texts", "numbers"]
 _WORDS: Mapping[Form, str] = {

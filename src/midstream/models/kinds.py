@@ -39,7 +39,7 @@ from midstream.models.rows.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 
 Value = int | float | bool | str
-_PAGE, _MODELS_PAGE = "docs/evaluation.md", "docs/models.md"
+_PAGE, _MODELS_PAGE = "/docs/evaluation.md", "/docs/models.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _go_on_als(model: ItemModel, interactions: Interactions, options: msgspec.St
 
 def _apart(came: str) -> Invalid:
     right = "The options and features that the version was fitted with, or a training without --from."
-    return Invalid((Fault("--from", came, right, "docs/models.md"),))
+    return Invalid((Fault("--from", came, right, "/docs/models.md"),))
 
 
 def _fit_ease(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:

@@ -13,7 +13,7 @@ from midstream.core.type_descriptions import TypeForm, origin_of, wanted
 
 Told: TypeAlias = Any
 """A value as a file or a command gives it."""
-PAGE = "docs/evaluation.md"
+PAGE = "/docs/evaluation.md"
 _SHOWN_CHARACTERS = 60
 _PATH = re.compile(r" - at `\$(.*)`\Z")
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")

@@ -115,7 +115,7 @@ def best_tried(tried: tuple[Tried, ...]) -> Tried:
     """
     if not tried:
         right = "More time, or a space whose options have an answer."
-        raise Invalid((Fault("search", "No trial came to an end with a worth.", right, "docs/evaluation.md"),))
+        raise Invalid((Fault("search", "No trial came to an end with a worth.", right, "/docs/evaluation.md"),))
     return max(tried, key=lambda each: each.worth)
 
 

@@ -14,7 +14,7 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.scorers.model_scorer import ModelScorer, missing_inputs
 from midstream.ranking.scorers.objectives import Objectives
 
-PAGE = "docs/models.md"
+PAGE = "/docs/models.md"
 
 
 def unfit(plan: Plan, models: Models, where: Callable[[int], str]) -> tuple[Fault, ...]:

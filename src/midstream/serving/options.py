@@ -12,7 +12,7 @@ from midstream.core.field_bounds import Between
 from midstream.engine.replication.shared_board import PROCESSES_MAX
 from midstream.monitoring.facts import Level, LogFormat
 
-PAGE = "docs/http.md"
+PAGE = "/docs/http.md"
 PORT_MAX = 65_535
 """A port is 16 bits wide."""
 UNPRIVILEGED_PORT_MIN = 1_024

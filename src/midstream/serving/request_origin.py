@@ -13,7 +13,7 @@ Fetch Metadata Request Headers, W3C, 2021; WHATWG, Fetch, 2.2.2 (which types nee
 from collections.abc import Mapping
 from typing import Protocol
 
-from midstream.core.errors import Fault, Invalid, RequestInvalid
+from midstream.core.errors import DOCUMENTATION_PATH, Fault, Invalid, RequestInvalid
 from midstream.engine.requests.schema import PAGE
 from midstream.events.json.decode import is_ndjson
 from midstream.monitoring.metrics import Metrics
@@ -143,7 +143,7 @@ class RequestOrigin:
 def _opens_docs(scope: Scope, sent: Mapping[bytes, bytes]) -> bool:
     """Return whether a link of another page is followed to the docs: they write nothing, and no frame shows them."""
     return (
-        scope["path"] == DOCS_PATH
+        (scope["path"] == DOCS_PATH or scope["path"].startswith(DOCUMENTATION_PATH))
         and scope["method"] in _READS
         and sent.get(b"sec-fetch-mode") == b"navigate"
         and sent.get(b"sec-fetch-dest") == b"document"

@@ -170,7 +170,7 @@ def _listening(options: ServerOptions) -> socket.socket:
     except OSError as error:
         came = f"{options.host}:{options.port} cannot be listened on: {error.strerror or error}."
         right = "An address of this machine and a free port; port 0 takes any."
-        raise AddressUnavailable((Fault("--host, --port", came, right, "docs/cli.md"),)) from error
+        raise AddressUnavailable((Fault("--host, --port", came, right, "/docs/cli.md"),)) from error
 
 
 def _bound(options: ServerOptions) -> socket.socket:

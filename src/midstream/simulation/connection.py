@@ -111,7 +111,7 @@ def _address_of(url: str) -> tuple[str, int]:
         host, port = None, None
     if host is None or not url.startswith("http://"):
         right = "The address that `midstream serve` prints, such as http://127.0.0.1:8765; no TLS."
-        raise Invalid((Fault("--url", f'"{url}" came.', right, "docs/cli.md"),))
+        raise Invalid((Fault("--url", f'"{url}" came.', right, "/docs/cli.md"),))
     return host, 80 if port is None else port
 
 

@@ -143,7 +143,7 @@ class _OverHttp:
             if self.row.get(each.id, page.on_sale) >= page.on_sale:
                 came = f'The server shows "{each.id}", which is not for sale in this shop.'
                 right = "A server without items of its own, such as one whose folder is thrown away."
-                raise Invalid((Fault("--url", came, right, "docs/cli.md"),))
+                raise Invalid((Fault("--url", came, right, "/docs/cli.md"),))
         return FilledPage(np.array([self.row[each.id] for each in slate.items], dtype=np.int64), slate.request_id)
 
     async def learn(self, events: Events) -> None:

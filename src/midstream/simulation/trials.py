@@ -73,7 +73,7 @@ def _check(trials: Trials) -> None:
     require_enough(len(trials.seeds))
     if len(set(trials.seeds)) != len(trials.seeds) or len(trials.seeds) > SEEDS_MAX:
         came = f"{len(trials.seeds)} seeds, {len(set(trials.seeds))} of them different."
-        raise Invalid((Fault("--seeds", came, f"Different ones, at most {SEEDS_MAX}.", "docs/cli.md"),))
+        raise Invalid((Fault("--seeds", came, f"Different ones, at most {SEEDS_MAX}.", "/docs/cli.md"),))
 
 
 @asynccontextmanager
@@ -109,7 +109,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         first, dots, last = part.partition("..")
         if not first.strip().isdecimal() or (dots and not last.strip().isdecimal()):
-            fault = Fault("--seeds", f'"{part}" came.', 'Whole numbers: "1,2,7" or "1..5".', "docs/cli.md")
+            fault = Fault("--seeds", f'"{part}" came.', 'Whole numbers: "1,2,7" or "1..5".', "/docs/cli.md")
             raise Invalid((fault,))
         stop = min(int(last) if dots else int(first), int(first) + SEEDS_MAX)
         found.extend(range(int(first), stop + 1))

@@ -67,7 +67,7 @@ def test_each_setting_is_checked(line: str, where: str, came: str, right: str) -
     assert found[0] == f"$.models[0].{where}"
     assert came in found[1]
     assert right in found[2]
-    assert found[3] == "docs/models.md"
+    assert found[3] == "/docs/models.md"
 
 
 def test_names_are_those_of_folders_and_come_once() -> None:
@@ -96,7 +96,7 @@ def test_a_source_says_which_kind_of_model_it_answers_with() -> None:
     """The name in answers would be wrong otherwise."""
     text = ONE.replace("beside", "als") + '[[placements]]\nsources = [{ kind = "ease", model = "taste" }]'
     where, came, right, page = fault_of(text)
-    assert (where, page) == ("$.placements[0].sources[0].kind", "docs/sources.md")
+    assert (where, page) == ("$.placements[0].sources[0].kind", "/docs/sources.md")
     assert "is of kind als" in came
     assert right == 'kind = "als" answers with it.'
 
@@ -190,7 +190,7 @@ def test_what_says_nothing_to_a_ranker_is_refused(text: str, line: str, where: s
     assert found[0] == f"$.models[0].{where}"
     assert came in found[1]
     assert right in found[2]
-    assert found[3] == "docs/models.md"
+    assert found[3] == "/docs/models.md"
 
 
 def test_what_goes_together_is_taken() -> None:
@@ -266,7 +266,7 @@ def test_a_replay_reads_no_feature_that_counts_impressions(feature: str) -> None
     assert where == "$.models[0].examples"
     assert f'the feature "{feature}" of the placement "home" counts impressions' in came
     assert right == f'examples = "served", or a placement without "{feature}" to learn from.'
-    assert page == "docs/models.md"
+    assert page == "/docs/models.md"
     assert parse_config(SHOWN.format(feature=feature, examples="served")).models
 
 

@@ -102,7 +102,7 @@ def test_the_example_of_an_error():
             '  "sesion_knn" is not a source. Nearest: "session_knn".\n'
             "  Sources: als, content, covisitation, custom, ease, editorial, graph, hybrid, popular, "
             "recent_items, repeat, sequence, session_knn, similar, trending, two_tower\n"
-            "  docs/sources.md"
+            "  midstream docs sources"
         )
     }
 
@@ -349,7 +349,7 @@ def test_relations_between_values_are_checked(text, where, says):
     """What no single value can say is a fault of four parts as well."""
     (fault,) = [each for place, each in faults_of(text).items() if place == f"midstream.toml: $.{where}"]
     assert says in fault
-    assert fault.splitlines()[-1].startswith("  docs/")
+    assert fault.splitlines()[-1].startswith("  midstream docs ")
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_a_search_without_room_for_what_was_chosen_before_keeps_it(tmp_path):
 
     def refuses(options):
         if options["once"]:
-            raise Invalid((Fault("$.once", "no answer", "false", "docs/models.md"),))
+            raise Invalid((Fault("$.once", "no answer", "false", "/docs/models.md"),))
         return 1.0
 
     kept = chosen(lambda _: 1.0, 1)

@@ -221,7 +221,7 @@ def test_what_a_server_refuses_is_said_as_it_is_without_one(shop) -> None:
         through = refused()
     assert "{" not in through
     assert (alone.split("\n")[0], through.split("\n")[0]) == ("/n", "/n")
-    assert through.split("\n")[-1].strip() == "docs/http.md"
+    assert through.split("\n")[-1].strip() == "midstream docs http"
 
 
 def test_options_of_the_command_that_are_none_are_said() -> None:

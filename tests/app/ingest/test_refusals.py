@@ -38,7 +38,7 @@ def test_what_a_server_names_is_counted_by_reason():
     """Which row of a request it was says nothing of the file."""
     refusals = Refusals()
     refusals.add_answer(
-        [ServerRejection(f"row {n}: /type", '"erase" came.', "A type.", "docs/events.md") for n in (4, 71)]
+        [ServerRejection(f"row {n}: /type", '"erase" came.', "A type.", "/docs/events.md") for n in (4, 71)]
     )
     (group,) = refusals.groups
     assert (group.first.where, group.count) == ("type", 2)

@@ -93,7 +93,7 @@ def refused(folder, name):
     assert events_of(folder) == before
     (fault,) = caught.value.faults
     assert fault.right
-    assert fault.page == "docs/data.md"
+    assert fault.page == "/docs/data.md"
     return fault
 
 

@@ -73,7 +73,7 @@ def test_the_commands_say_the_same_of_a_folder_and_of_its_server(tmp_path, place
         "$.weights.7\n",
         '"x" is not a source',
         "Sources: ",
-        "docs/sources.md",
+        "midstream docs sources",
     ):
         assert part in alone[0][2]
     assert placements("set", "home", "home.toml", "--author", "ann", "--note", "fewer")[0] == 0
@@ -123,7 +123,7 @@ def test_a_file_that_cannot_be_read_is_a_fault_in_four_parts(tmp_path, placement
         (tmp_path / name).write_bytes(content)
     status, _, said = placements("set", "home", name)
     assert (status, said.splitlines()[:2]) == (2, [f"where: {name}", f"came:  {words}"])
-    assert "docs/placements.md" in said
+    assert "midstream docs placements" in said
 
 
 def test_check_and_recommend_take_what_is_set(placements, capfd, tmp_path):

@@ -102,7 +102,7 @@ def test_a_ranker_without_its_columns_is_refused_in_four_parts(tmp_path: Path, m
     publish_linear(registry_of(tmp_path), ("views", "carts"))
     alone = models("promote", "ranker")
     assert alone[0] == 1
-    for part in ("$.placements.home.scorers[0].name", 'reads "views"', "It has: carts", "docs/models.md"):
+    for part in ("$.placements.home.scorers[0].name", 'reads "views"', "It has: carts", "midstream docs models"):
         assert part in alone[1]
     with running_server(tmp_path, lambda _: None) as url:
         assert models("promote", "ranker") == alone

@@ -114,7 +114,7 @@ def test_a_question_that_is_another_is_refused(change, where) -> None:
         with pytest.raises(RequestInvalid) as caught:
             await rig.engine.recommend(replace(Ask("", cursor=cursor_of(first)), **change))
         (fault,) = caught.value.faults
-        assert (fault.where, fault.page) == (where, "docs/http.md")
+        assert (fault.where, fault.page) == (where, "/docs/http.md")
 
     Rig(config=CONFIG).run(work)
 

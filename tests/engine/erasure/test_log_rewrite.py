@@ -150,7 +150,7 @@ def shop(tmp_path):
     data.root.mkdir()
     for path in (data.dead_letters, data.import_rejected):
         letters = DeadLetters(path, RealDisk())
-        fault = Fault("/type", "x", "y", "docs/events.md")
+        fault = Fault("/type", "x", "y", "/docs/events.md")
         letters.add(
             [dead_letter(TimestampMs(1), fault, f'{{"user_id": "{each}"}}'.encode()) for each in (*ERASED, "bob")]
         )

@@ -77,7 +77,7 @@ def test_every_wrong_entry_is_named() -> None:
     assert {"/context/day", "/item_fields/a/score", "/deadline_ms"} <= faults.keys()
     assert faults["/deadline_ms"] == "A whole number from 1 to 10000."
     assert "finite number" in faults["/item_fields/a/score"]
-    assert all(each.page == "docs/http.md" for each in refused.value.faults)
+    assert all(each.page == "/docs/http.md" for each in refused.value.faults)
 
 
 def test_a_field_that_there_is_not_is_named() -> None:

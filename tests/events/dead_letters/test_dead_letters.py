@@ -21,7 +21,7 @@ from midstream.events.disk import RealDisk
 from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
 
 PATH = Path("/data/dead_letters.ndjson")
-REASON = Fault("/events/3/item_id", "129 characters came", "at most 128 would be right", "docs/events.md")
+REASON = Fault("/events/3/item_id", "129 characters came", "at most 128 would be right", "/docs/events.md")
 
 
 def letter(number, raw=b"{}"):
@@ -118,7 +118,7 @@ def test_real_files(tmp_path):
     again.close()
 
 
-OTHER = Fault("/type", "something else", "this", "docs/events.md")
+OTHER = Fault("/type", "something else", "this", "/docs/events.md")
 steps = st.tuples(st.sampled_from(["add", "add", "remove", "refuse", "refuse", "open", "forget"]), st.integers(0, 60))
 
 

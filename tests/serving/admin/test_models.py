@@ -37,7 +37,7 @@ def test_failures_have_their_status(client):
     for failure, status, slug in (
         (ArtifactInvalid("0002: weight.npy does not match its SHA-256"), 409, "model-refused"),
         (
-            ModelUnfit((Fault("$.placements.home.scorers[0].name", "came", "right", "docs/models.md"),)),
+            ModelUnfit((Fault("$.placements.home.scorers[0].name", "came", "right", "/docs/models.md"),)),
             409,
             "model-refused",
         ),

@@ -10,7 +10,7 @@ from midstream.engine.requests.faults import json_pointer, path_of
 from midstream.serving.app import asgi
 
 PUT = {"placement": {"slate_size": 3}, "author": "ann"}
-FAULT = Fault("$.weights.x", '"x" is not a source of this placement.', "Sources: popular", "docs/sources.md")
+FAULT = Fault("$.weights.x", '"x" is not a source of this placement.', "Sources: popular", "/docs/sources.md")
 
 
 def test_a_placement_is_set_shown_and_given_back(client):
@@ -141,7 +141,7 @@ def test_failures_have_their_status(client):
 def test_pointers_lead_into_the_body(client, kind, where, pointer):
     """Wherever the fault was found: in the placement, in the question, or in what says who changes it."""
     client.ask("PUT", "/v1/placements/home", json=PUT)
-    client.placing.failure = kind((Fault(where, "came", "right", "docs/placements.md"),))
+    client.placing.failure = kind((Fault(where, "came", "right", "/docs/placements.md"),))
     put = client.ask("PUT", "/v1/placements/home", json=PUT).json()
     preview = client.post("/v1/placements/home/preview", {"placement": {}}).json()
     for problem in (put, preview):
@@ -163,7 +163,7 @@ def test_a_pointer_to_any_key_leads_to_it_and_back(key):
 def test_a_name_that_the_placement_repeats_is_pointed_at_there(client):
     """One that only the path has is the step of the path."""
     client.ask("PUT", "/v1/placements/home", json=PUT)
-    client.placing.failure = ConfigInvalid((Fault("$.name", "came", "right", "docs/placements.md"),))
+    client.placing.failure = ConfigInvalid((Fault("$.name", "came", "right", "/docs/placements.md"),))
     body = {**PUT, "placement": {"name": "home"}}
     assert client.ask("PUT", "/v1/placements/home", json=body).json()["pointer"] == "/placement/name"
     assert client.ask("PUT", "/v1/placements/home", json=PUT).json()["pointer"] == "name"

@@ -29,7 +29,7 @@ def test_a_compaction_is_asked_for(make_client):
 
 def test_every_fault_of_the_file_is_told(make_client):
     """400, each fault in four parts, by its place in the file."""
-    faults = tuple(Fault(f"midstream.toml: $.a{number}", "It came.", "Better.", "docs/a.md") for number in range(3))
+    faults = tuple(Fault(f"midstream.toml: $.a{number}", "It came.", "Better.", "/docs/a.md") for number in range(3))
     answer = make_client(FakeEngine(), rebuilder=FakeRebuilder(failure=ConfigInvalid(faults))).post("/v1/rebuild", b"")
     assert answer.status_code == 400
     assert [each["pointer"] for each in answer.json()["errors"]] == [fault.where for fault in faults]

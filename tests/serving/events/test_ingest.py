@@ -38,7 +38,7 @@ def row(request_id="", **more):
 
 def fault(index):
     """An event that could not be read."""
-    return Rejected(index, Fault(f"/{index}", "It came.", "Another.", "docs/events.md"), b"{}")
+    return Rejected(index, Fault(f"/{index}", "It came.", "Another.", "/docs/events.md"), b"{}")
 
 
 @given(st.lists(st.tuples(*(NAMES for _ in range(4))), max_size=5))

@@ -213,7 +213,7 @@ def test_an_unknown_item_has_no_similar_ones(client):
     problem = answer.json()
     assert (answer.status_code, problem["type"], problem["pointer"]) == (404, "urn:midstream:not-found", "item_id")
     assert "nothing" in problem["came"]
-    assert (problem["right"], problem["page"]) == ("An item that is known.", "docs/http.md")
+    assert (problem["right"], problem["page"]) == ("An item that is known.", "/docs/http.md")
 
 
 @pytest.mark.parametrize("query", ["placement=default", "items=a", "n=0", "nn=3", "filter=nonsense"])

@@ -151,7 +151,7 @@ class FakeEngine:
             message = f"placement {ask.placement!r} is not configured"
             raise NotFound(message)
         if ask.filter is not None and "item." not in ask.filter:
-            raise RequestInvalid((Fault("/filter", "It reads no item.", "item.price < 20", "docs/language.md"),))
+            raise RequestInvalid((Fault("/filter", "It reads no item.", "item.price < 20", "/docs/language.md"),))
         if ask.min_log_position is not None:
             parse_position(ask.min_log_position, 1, len(self.events))
 
@@ -161,7 +161,7 @@ class FakeEngine:
         plan = self.plans[ask.placement]
         newest = dict.fromkeys(each.item_id for each in reversed(self.events) if each.item_id)
         if ask.about is not None and ask.about not in newest:
-            raise ItemUnknown((Fault("item_id", f"{ask.about!r} came.", "An item that is known.", "docs/http.md"),))
+            raise ItemUnknown((Fault("item_id", f"{ask.about!r} came.", "An item that is known.", "/docs/http.md"),))
         removed: tuple[Removal, ...] = ()
         if ask.given is not None:
             require_rankable(ask.given)
@@ -244,7 +244,7 @@ class FakeEngine:
     async def read_features(self, ask: FeatureAsk) -> FeatureRead:
         """Return how many events named each item, of the one feature there is."""
         if unheard := [name for name in ask.features if name != FEATURE.name]:
-            raise RequestInvalid((Fault("/features/0", f"{unheard[0]!r} came.", FEATURE.name, "docs/features.md"),))
+            raise RequestInvalid((Fault("/features/0", f"{unheard[0]!r} came.", FEATURE.name, "/docs/features.md"),))
         if ask.min_log_position is not None:
             parse_position(ask.min_log_position, 1, len(self.events))
         counts = Counter(each.item_id for each in self.events)

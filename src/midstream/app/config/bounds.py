@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from midstream.core.errors import Fault
 
-PAGE = "docs/configuration.md"
+PAGE = "/docs/configuration.md"
 
 
 def within(where: str, value: float, low: float, high: float, page: str = PAGE) -> Iterator[Fault]:

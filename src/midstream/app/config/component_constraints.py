@@ -12,7 +12,7 @@ from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.core.paths import step
 
-PAGE = "docs/sources.md"
+PAGE = "/docs/sources.md"
 
 
 def component_faults(config: Config) -> Iterator[Fault]:

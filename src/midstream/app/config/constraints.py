@@ -38,11 +38,11 @@ from midstream.serving.options import ServerOptions
 from midstream.state.expressions.program import Expression
 from midstream.state.segments.segments import CONTEXT, USER
 from midstream.state.settings import FoldSettings
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 from midstream.state.users.users import SEEN_COUNT_MAX
 
-SOURCES, FILTERS = "docs/sources.md", "docs/filters.md"
-FEATURES = "docs/features.md"
+SOURCES, FILTERS = "/docs/sources.md", "/docs/filters.md"
+FEATURES = "/docs/features.md"
 HOT_MS_MIN = 3_600_000
 """An hour: a child an hour looks whether there is anything to seal."""
 SEGMENT_BYTES_MIN = 1 << 20
@@ -113,17 +113,17 @@ def _history(config: Config) -> Iterator[Fault]:
     """Yield what is wrong with how long events are kept."""
     hot, bound = config.history.hot, Between(format_duration(HOT_MS_MIN), KEEP_MAX)
     if came := bound.excess(str(hot)):
-        yield Fault("$.history.hot", came, bound.right, "docs/data.md")
+        yield Fault("$.history.hot", came, bound.right, "/docs/data.md")
     try:
         keep_ms = config.history.keep_ms
     except ValueError as error:
         yield Fault(
-            "$.history.keep", f"{error}.", 'A length of time such as "365d", or "" to keep all.', "docs/data.md"
+            "$.history.keep", f"{error}.", 'A length of time such as "365d", or "" to keep all.', "/docs/data.md"
         )
         return
     if config.history.keep and not hot.ms <= keep_ms <= KEEP_MS_MAX:
         right = f'At least hot, {hot}, and at most 36500d; "" keeps all.'
-        yield Fault("$.history.keep", f"{config.history.keep} came.", right, "docs/data.md")
+        yield Fault("$.history.keep", f"{config.history.keep} came.", right, "/docs/data.md")
 
 
 def _limits(config: Config, *, has_size: bool) -> Iterator[Fault]:
@@ -176,7 +176,7 @@ def _events(config: Config) -> Iterator[Fault]:
     for name in config.feedback.reward:
         if name not in known:
             where, right = f"$.feedback.reward{step(name)}", f"One of {', '.join(known)}."
-            yield Fault(where, f'"{name}" is no action.', right, "docs/feedback.md")
+            yield Fault(where, f'"{name}" is no action.', right, "/docs/feedback.md")
 
 
 def _attributes(config: Config) -> Iterator[Fault]:

@@ -28,7 +28,7 @@ from midstream.ranking.boundary import Account, boundary, sentence, told_of
 
 Component: TypeAlias = Any
 """Of one of the four kinds; that it keeps their promises is checked by running it, not by its type."""
-PAGE = "docs/sources.md"
+PAGE = "/docs/sources.md"
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "source": ("name", "retrieve"),
     "filter": ("name", "keep"),

@@ -17,7 +17,7 @@ from midstream.app.config.schema import Config, Placement
 from midstream.core.errors import Fault, Invalid
 from midstream.events.whole_file import WholeFile
 
-_PAGE = "docs/quality.md"
+_PAGE = "/docs/quality.md"
 
 
 def with_blend(text: str, placement: str, weights: Mapping[str, float], rank_offset: float) -> str:

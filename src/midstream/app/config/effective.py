@@ -23,7 +23,7 @@ from midstream.retrieval.popular import Popular
 from midstream.retrieval.trending import Trending
 
 T = TypeVar("T")
-PAGE = "docs/placements.md"
+PAGE = "/docs/placements.md"
 _PLACE = re.compile(r"\$\.placements\[(\d+)\]")
 
 

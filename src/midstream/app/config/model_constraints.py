@@ -17,7 +17,7 @@ from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
 from midstream.retrieval.item_model import SERVES, ItemModelSource
 from midstream.state.expressions.program import Expression
 
-PAGE, SOURCES = "docs/models.md", "docs/sources.md"
+PAGE, SOURCES = "/docs/models.md", "/docs/sources.md"
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _TIMES = 'A log position, or a time such as "2026-01-31" or "2026-01-31T12:00:00Z".'
 

@@ -114,10 +114,10 @@ def read_config(path: Path) -> Config:
     if not path.exists():
         came = "It is a link, and what it leads to is not there." if path.is_symlink() else "It is not there."
         right = "A file with the configuration; an empty one means every default."
-        raise ConfigInvalid((Fault(path.name, came, right, "docs/configuration.md"),))
+        raise ConfigInvalid((Fault(path.name, came, right, "/docs/configuration.md"),))
     if path.stat().st_size > FILE_BYTES_MAX:
         came = f"The file has {path.stat().st_size} bytes."
-        raise ConfigInvalid((Fault(path.name, came, f"At most {FILE_BYTES_MAX}.", "docs/configuration.md"),))
+        raise ConfigInvalid((Fault(path.name, came, f"At most {FILE_BYTES_MAX}.", "/docs/configuration.md"),))
     return parse_config(path.read_bytes(), path.name)
 
 
@@ -134,7 +134,7 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
     try:
         told = tomllib.loads(content.decode() if isinstance(content, bytes) else content)
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or a number of thousands of digits
-        fault = Fault(name, f"It is not TOML: {error}", "See https://toml.io.", "docs/configuration.md")
+        fault = Fault(name, f"It is not TOML: {error}", "See https://toml.io.", "/docs/configuration.md")
         raise ConfigInvalid((fault,)) from error
     return told_config(told, name)
 
@@ -436,4 +436,4 @@ def _page(where: str) -> str:
     """Return the page that explains a setting: of a placement's its third part, such as ``sources``, names it."""
     first, *others = (*steps(where), "")
     part = others[1] if first == "placements" and len(others) > 1 else first
-    return f"docs/{_PAGES.get(str(part), 'configuration')}.md"
+    return f"/docs/{_PAGES.get(str(part), 'configuration')}.md"

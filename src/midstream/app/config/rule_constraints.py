@@ -18,7 +18,7 @@ from midstream.ranking.rules.promote import Promote
 from midstream.ranking.rules.rules import AnyRule
 from midstream.ranking.selectors.thompson import Thompson
 
-PAGE = "docs/rules.md"
+PAGE = "/docs/rules.md"
 _SHARES_ROUNDING = 1e-9
 _TIME = 'An RFC 3339 time with a zone, such as "2026-11-27T00:00:00Z".'
 

@@ -9,7 +9,7 @@ from midstream.core.nearest import nearest
 from midstream.features.kinds.kinds import columns_of
 from midstream.ranking.scorers.objectives import Objectives
 
-PAGE = "docs/models.md"
+PAGE = "/docs/models.md"
 WEIGHT_MAX = 1_000_000
 """Of an objective, above or below 0."""
 

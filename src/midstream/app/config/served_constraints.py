@@ -8,7 +8,7 @@ from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.ranking.filters.served_lately import TIMES_MAX
 
-FILTERS = "docs/filters.md"
+FILTERS = "/docs/filters.md"
 AGE_MS_MIN = 1_000
 
 

@@ -13,7 +13,7 @@ from midstream.features.kinds.kinds import columns_of
 from midstream.ranking.selectors.thompson import Thompson
 from midstream.ranking.selectors.top_k import TopK
 
-PAGE = "docs/selectors.md"
+PAGE = "/docs/selectors.md"
 _CAPPED = ("category", "tags")
 
 

@@ -35,7 +35,7 @@ PROTOCOLS: Mapping[str, Callable[[str, Callable[[], InteractionTable], Removed],
     "rolling": lambda name, rows, removed: rolling(name, rows, removed=removed),
 }
 """Of interactions with times."""
-_PAGE = "docs/evaluation.md"
+_PAGE = "/docs/evaluation.md"
 
 
 @dataclass(frozen=True, slots=True)

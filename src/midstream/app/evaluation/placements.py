@@ -38,7 +38,7 @@ SEARCHED: Mapping[str, tuple[Source, Grid]] = {
     "covisitation": (Covisitation(), COVISITATION_GRID),
 }
 """Sources whose options ``next-item`` chooses, and what from."""
-_PAGE = "docs/quality.md"
+_PAGE = "/docs/quality.md"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from midstream.models.rows.examples import Examples
 from midstream.training.calibrating import calibrated
 from midstream.training.validation import ndcg_values, row_validation_of
 
-PAGE = "docs/evaluation.md"
+PAGE = "/docs/evaluation.md"
 _NOT_FEATURES = frozenset(("propensity", "reward", "score"))
 """Columns of float32 that are none."""
 

@@ -34,7 +34,7 @@ FORMATS = ("ndjson", "csv", "parquet", "arrow")
 KINDS = tuple(kind.name.lower() for kind in Kind)
 GROUP_ROWS = 65_536
 """Rows of a Parquet row group and of an Arrow record batch: 10 MB, and few enough to stream."""
-_PAGE = "docs/data.md"
+_PAGE = "/docs/data.md"
 _RIGHT_MOMENT = 'ISO 8601 such as 2026-01-31T12:00:00Z, or how long ago, such as "2d" or "6h".'
 Moment: TypeAlias = str | datetime | int | None
 """A point of log time: milliseconds since 1970, ISO 8601 (UTC unless it says), how long ago; None = no bound."""
@@ -174,9 +174,9 @@ class _Writer(Protocol):
 def _require_known(options: ExportOptions) -> None:
     faults: list[Fault] = []
     if options.format not in FORMATS:
-        faults.append(Fault("--format", f"{options.format!r}", f"One of {', '.join(FORMATS)}.", "docs/data.md"))
+        faults.append(Fault("--format", f"{options.format!r}", f"One of {', '.join(FORMATS)}.", "/docs/data.md"))
     faults.extend(
-        Fault("--kind", f"{name!r}", f"One of {', '.join(KINDS)}.", "docs/data.md")
+        Fault("--kind", f"{name!r}", f"One of {', '.join(KINDS)}.", "/docs/data.md")
         for name in options.kinds
         if name not in KINDS
     )

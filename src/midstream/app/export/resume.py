@@ -28,7 +28,7 @@ UNSURE_MAX: Final = 512
 while the other is written."""
 _OPENED_MAX: Final = 8
 """Times that the file is opened while others remove it between that and its lock."""
-_PAGE = "docs/cli.md"
+_PAGE = "/docs/cli.md"
 
 
 class MadeWith(msgspec.Struct, frozen=True):

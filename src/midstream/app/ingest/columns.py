@@ -19,7 +19,7 @@ from midstream.core.kinds import RESERVED_TYPES
 from midstream.core.nearest import nearest
 from midstream.events.wire import EVENT_FIELDS, vector_length
 
-PAGE = "docs/data.md"
+PAGE = "/docs/data.md"
 _PLACE = re.compile(r"\{([^{}]+)\}")
 _JSON_FIELDS = ("items", "context", "attributes", "content")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(?:\.0*)?")

@@ -34,7 +34,7 @@ from midstream.events.text_kernels import copy_spans
 from midstream.state.ids.event_ids import fingerprints
 from midstream.state.structures.hashing import IdKey
 
-PAGE = "docs/data.md"
+PAGE = "/docs/data.md"
 ROWS_MAX = 20_000_000
 """Rows of one import: 1.4 GB of memory at 70 B, and 3 GB of disk at 160 B."""
 TEXT_BYTES_MAX = 1 << 36

@@ -15,7 +15,7 @@ from midstream.events.faults import shown
 from midstream.events.schema import event_at
 from midstream.serving.events.ingest import ERASED_CAME
 
-PAGE = "docs/events.md"
+PAGE = "/docs/events.md"
 _ERASED = Fault("user_id", ERASED_CAME, "Events of a later time: for 24 h late copies are refused.", PAGE)
 _RIGHT_ACT = 'An item of the catalogue: import that first, or set unknown_items = "accept" below [items].'
 _RIGHT_ITEM = "As many items as there is room for: a larger items_max below [limits]."

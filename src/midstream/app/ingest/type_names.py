@@ -13,7 +13,7 @@ from midstream.core.nearest import nearest
 from midstream.events.faults import listed, shown
 from midstream.events.rows import MORE_TYPES
 
-PAGE = "docs/events.md"
+PAGE = "/docs/events.md"
 
 
 def require_types(config: Config, named: Iterable[tuple[str, str]]) -> None:

@@ -37,7 +37,7 @@ from midstream.events.segments.segment_reader import SegmentReader
 from midstream.state.control.import_runs import ImportRun
 from midstream.state.settings import FoldSettings
 
-PAGE = "docs/data.md"
+PAGE = "/docs/data.md"
 _WHERE = "midstream import --undo"
 """No option alone: the use is right, and what is asked for fails."""
 _RIGHT_RUN = "One of `midstream import --runs`."

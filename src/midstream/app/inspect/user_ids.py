@@ -13,7 +13,7 @@ from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import hash_column
 from midstream.state.structures.hashing import id_hash
 
-PAGE = "docs/cli.md"
+PAGE = "/docs/cli.md"
 _USER_TEXT = 2
 
 

@@ -49,7 +49,7 @@ have open."""
 PIECE_BYTES = 4 << 20
 READ_BYTES_MAX = 32 << 20
 """Of a file that is read at once: twice what a file of dead letters holds."""
-PAGE = "docs/data.md"
+PAGE = "/docs/data.md"
 TAR_SUFFIX = ".tar"
 ALIVE = frozenset({"lock", "history.lock", "server.url"})
 """Of a process that has the folder open."""

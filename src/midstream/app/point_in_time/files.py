@@ -18,7 +18,7 @@ TABLE_FORMATS = ("parquet", "arrow", "csv")
 WAITING_MAX = 2
 """Batches that are read while one is written: 30 MB with 40 columns."""
 _SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".arrows": "arrow", ".feather": "arrow", ".csv": "csv"}
-_PAGE = "docs/features.md"
+_PAGE = "/docs/features.md"
 
 
 def table_format(path: Path, named: str | None) -> str:

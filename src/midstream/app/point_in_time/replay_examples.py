@@ -40,7 +40,7 @@ from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.scorers.blend import Blend
 from midstream.state.ids.event_ids import EventAdmission, EventIds
 
-PAGE = "docs/feedback.md"
+PAGE = "/docs/feedback.md"
 PLACE = "blend.place"
 """Column of the place in the order of the blend; no feature has a dot in its name."""
 ROWS = 65_536

@@ -20,7 +20,7 @@ from midstream.events.wire import LOG_TIME_MS_END, MICROSECONDS_BEGIN, TIME_SECO
 from midstream.features.as_of import NO_TIME
 
 pc: Any = pyarrow.compute
-PAGE = "docs/features.md"
+PAGE = "/docs/features.md"
 CARRIED = "kept."
 """Before the name of a column that goes along to the answers."""
 ITEMS_MAX = 10_000

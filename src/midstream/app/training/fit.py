@@ -45,13 +45,13 @@ from midstream.models.histories import Interactions
 from midstream.models.kinds import ROW_KINDS, ItemKind, RowKind, is_told_items, item_kind
 from midstream.models.model import ItemModel, RowModel, Watch
 from midstream.models.rows.examples import Examples
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 from midstream.training.calibrating import calibrated
 from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
 from midstream.training.registry import LoadedVersion, Registry
 from midstream.training.validation import row_validation_of, validation_of
 
-PAGE = "docs/models.md"
+PAGE = "/docs/models.md"
 READ_SHARE, JUDGED_SHARE = 0.2, 0.6
 """Of a training, about: reading, then the fit that is judged; the rest is the fit on all."""
 NOT_JUDGED = "nothing was kept apart to judge by"

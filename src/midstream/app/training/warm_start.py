@@ -18,7 +18,7 @@ from midstream.models.model import ItemModel, RowModel, is_item_model, is_row_mo
 from midstream.state.control.promotions import ALIASES
 from midstream.training.registry import LoadedVersion
 
-PAGE = "docs/models.md"
+PAGE = "/docs/models.md"
 
 
 def version_of(folder: Path, config: Config, name: str, told: str) -> str:

@@ -226,7 +226,7 @@ def _version_of(found: "PlacementDetail", version: int) -> "PlacementVersionView
             return each
     known = ", ".join(str(each.version) for each in found.versions if each.content is not None) or "none"
     right = f"One that is kept and has a content: {known}."
-    raise Invalid((Fault("--version", f"{version} came.", right, "docs/placements.md"),))
+    raise Invalid((Fault("--version", f"{version} came.", right, "/docs/placements.md"),))
 
 
 def _print_document(content: object, *, as_json: bool) -> None:

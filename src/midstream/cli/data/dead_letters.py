@@ -9,6 +9,7 @@ import typer
 from midstream.cli.console import HERE, AsJson, Folder, err, out, print_facts, print_json, say, table_of
 from midstream.cli.faults import say_groups
 from midstream.cli.help import CommandHelp, GroupHelp
+from midstream.core.errors import docs_command
 from midstream.core.fault_groups import FaultGroups
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def print_letter(letter: "DeadLetter") -> None:
         "where": _where(letter),
         "came": letter.reason.came,
         "right": letter.reason.right,
-        "page": letter.reason.page,
+        "page": docs_command(letter.reason.page),
         "tries": letter.tries,
         "characters_cut": letter.characters_cut,
     }

@@ -132,7 +132,7 @@ def format_of(target: Path | None) -> str:
     if suffix and suffix not in _SUFFIXES:
         came = f"{suffix} is the ending of no format that is written."
         right = f"A name that ends in {', '.join(_SUFFIXES)}; or --format, which takes any name."
-        raise ConfigInvalid((Fault(f"FILE {target}", came, right, "docs/data.md#export"),))
+        raise ConfigInvalid((Fault(f"FILE {target}", came, right, "/docs/data.md#export"),))
     return _SUFFIXES.get(suffix, "ndjson")
 
 

@@ -70,7 +70,7 @@ def from_file(path: Path, columns: ColumnOptions, session_count: int) -> DemoDat
     sessions = tuple(islice(sessions_of(events), session_count))
     if not sessions:
         came = f"None of {len(events)} rows has an item and a session or user."
-        raise Invalid((Fault(path.name, came, "--map item_id=COLUMN and --map session_id=COLUMN", "docs/data.md"),))
+        raise Invalid((Fault(path.name, came, "--map item_id=COLUMN and --map session_id=COLUMN", "/docs/data.md"),))
     return DemoData(path.name, "your file", sessions, items)
 
 

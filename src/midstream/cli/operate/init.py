@@ -75,7 +75,7 @@ def write_new(folder: Path, files: dict[str, str]) -> None:
     right = "A folder without these files; move them away, or name another folder."
     present = [name for name in files if (folder / name).exists()]
     if present:
-        raise Invalid(tuple(Fault(name, "The file is there.", right, "docs/cli.md") for name in present))
+        raise Invalid(tuple(Fault(name, "The file is there.", right, "/docs/cli.md") for name in present))
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         with (folder / name).open("x", encoding="utf-8") as file:

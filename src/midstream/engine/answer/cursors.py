@@ -12,7 +12,7 @@ from midstream.events.faults import shown
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.served import ServedRecord
 
-PAGE = "docs/http.md"
+PAGE = "/docs/http.md"
 _PLACE = Struct(">24sHH")
 _RIGHT = "The cursor of the answer before, unchanged; or true, to begin anew."
 _TAKEN = ("items", "exclude", "filter", "context", "item_fields", "about")

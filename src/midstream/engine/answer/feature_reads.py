@@ -28,7 +28,7 @@ LIVE_COLUMNS_MAX = 8
 """Columns of a view that are looked at among served items: 15 ms, on the thread that answers."""
 WAIT_S_MAX = 0.05
 """How long a read waits for a log position: the deadline of a placement."""
-PAGE = "docs/features.md"
+PAGE = "/docs/features.md"
 
 
 def read_of(

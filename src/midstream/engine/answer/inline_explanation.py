@@ -15,7 +15,7 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.plan_run import PlanRun
 from midstream.state.fold import Fold
 
-PAGE = "docs/explanations.md"
+PAGE = "/docs/explanations.md"
 MOVED = "events arrived while a part of the answer was awaited: ask for the explanation of the request"
 
 

@@ -66,7 +66,7 @@ def require_count(where: str, count: int, count_max: int) -> None:
         RequestInvalid: It is.
     """
     if not 1 <= count <= count_max:
-        raise RequestInvalid((Fault(f"/{where}", f"{count} came.", f"1 to {count_max} {where}.", "docs/http.md"),))
+        raise RequestInvalid((Fault(f"/{where}", f"{count} came.", f"1 to {count_max} {where}.", "/docs/http.md"),))
 
 
 def require_items(sizes: Iterable[tuple[int, int]]) -> None:
@@ -83,7 +83,7 @@ def require_items(sizes: Iterable[tuple[int, int]]) -> None:
         if count + size > PAGE_ITEMS_MAX:
             came = f"{size} items came to {count} of the slates before."
             right = f"At most {PAGE_ITEMS_MAX} on a page, here at most {PAGE_ITEMS_MAX - count}; without n: slate_size."
-            raise RequestInvalid((Fault(f"/placements/{place}/n", came, right, "docs/http.md"),))
+            raise RequestInvalid((Fault(f"/placements/{place}/n", came, right, "/docs/http.md"),))
         count += size
 
 

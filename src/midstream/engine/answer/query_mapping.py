@@ -36,7 +36,7 @@ def query_of(ask: Ask, plan: Plan, request_id: str, seed: int, now_ms: Timestamp
         size, size_max = ask.n or len(ask.given), RANK_ITEMS_MAX
     if not 1 <= size <= size_max:
         right = f"A whole number from 1 to {size_max}."
-        raise RequestInvalid((Fault("/n", f"{size} came.", right, "docs/http.md"),))
+        raise RequestInvalid((Fault("/n", f"{size} came.", right, "/docs/http.md"),))
     about = () if ask.about is None else (ask.about,)
     return Query(
         request_id=request_id,
@@ -64,13 +64,13 @@ def require_rankable(items: Sequence[str]) -> None:
     """
     if not 1 <= len(items) <= RANK_ITEMS_MAX:
         right = f"1 to {RANK_ITEMS_MAX} ids of items."
-        raise RequestInvalid((Fault("/items", f"{len(items)} came.", right, "docs/http.md"),))
+        raise RequestInvalid((Fault("/items", f"{len(items)} came.", right, "/docs/http.md"),))
     first: dict[str, int] = {}
     faults: list[Fault] = []
     for number, item_id in enumerate(items):
         if first.setdefault(item_id, number) != number:
             came = f"{shown(item_id)} came before, at /items/{first[item_id]}."
-            faults.append(Fault(f"/items/{number}", came, "Each item once.", "docs/http.md"))
+            faults.append(Fault(f"/items/{number}", came, "Each item once.", "/docs/http.md"))
     if faults:
         raise RequestInvalid(tuple(faults))
 
@@ -87,7 +87,7 @@ def require_known(ask: Ask, fold: Fold) -> None:
     if index < 0 or not fold.items.exists(index):
         came = f"Nothing is known of item {shown(ask.about)} at log position {fold.log_position}."
         right = "An item that an item event or an interaction named, and that is not deleted."
-        raise ItemUnknown((Fault("item_id", came, right, "docs/http.md"),))
+        raise ItemUnknown((Fault("item_id", came, right, "/docs/http.md"),))
 
 
 def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_writes: bool | None) -> Answer:

@@ -109,7 +109,7 @@ class Sealer:
             days = report.held_ms / DAY_MS
             self._engine.concerns[RETENTION] = (
                 f"the log's time leapt, so events are kept {days:.1f} days longer than asked until it has gone on for "
-                "a day. If the clock stands wrong set it right before that; docs/data.md says how"
+                "a day. If the clock stands wrong set it right before that; midstream docs data says how"
             )
         else:
             self._engine.concerns.pop(RETENTION, None)

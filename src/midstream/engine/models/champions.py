@@ -42,7 +42,7 @@ from midstream.training.registry import VERSIONS_KEPT, LoadedVersion, Registry
 
 CONCERN = "models"
 VERSIONS = "model_versions"
-PAGE = "docs/models.md"
+PAGE = "/docs/models.md"
 
 
 class Champions:

@@ -13,8 +13,8 @@ from midstream.engine.answer.warmup import WarmupResult
 from midstream.ranking.boundary import LATE, sentence
 from midstream.ranking.plan import SELECTOR, Plan
 
-PAGE = "docs/contributing.md"
-SLOW_PAGE = "docs/architecture.md"
+PAGE = "/docs/contributing.md"
+SLOW_PAGE = "/docs/architecture.md"
 _MAY_BE = (*(f"{each.__name__}:" for each in (SourceUnavailable, ScoresUnavailable)), LATE)
 """Reasons of a part that keeps its promises: it may have nothing to say where hardly anything happened, and the time
 may have been over before it was asked, used up by one that is named or by what compiled.

@@ -55,7 +55,7 @@ from midstream.state.control.placements import (
     placement_body,
 )
 
-PAGE = "docs/placements.md"
+PAGE = "/docs/placements.md"
 
 
 @dataclass(frozen=True, slots=True)

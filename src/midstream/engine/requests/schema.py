@@ -9,7 +9,7 @@ from midstream.core.durations import parse_duration_ms
 from midstream.engine.types import Ask, Value
 from midstream.features.expressions.tree import TEXT_CHARACTERS_MAX
 
-PAGE: Final = "docs/http.md"
+PAGE: Final = "/docs/http.md"
 ID_CHARS_MAX = 128
 """As events may have it."""
 SLATE_MAX = 100

@@ -17,7 +17,7 @@ from midstream.evaluation.data.interactions import InteractionTable, Text
 from midstream.events.loose_arrow import UNREADABLE, said
 
 TimeUnit = Literal["s", "ms", "iso"]
-PAGE = "docs/quality.md"
+PAGE = "/docs/quality.md"
 
 
 @dataclass(frozen=True, slots=True)

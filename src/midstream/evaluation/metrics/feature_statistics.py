@@ -32,7 +32,7 @@ FILE_BYTES_MAX = 16 << 20
 """256 columns of 512 steps of two numbers of 20 characters are 5 MB."""
 ROUNDING = 1e-6
 """By which sums of shares may be off."""
-PAGE = "docs/features.md"
+PAGE = "/docs/features.md"
 Values = NDArray[np.float64]
 
 

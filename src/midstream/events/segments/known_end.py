@@ -9,7 +9,7 @@ from pathlib import Path
 
 from midstream.core.errors import LogIncomplete
 
-PAGE = "docs/data.md"
+PAGE = "/docs/data.md"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from midstream.features.expressions.syntax import offence
 TEXT_CHARACTERS_MAX = 1_000
 NODES_MAX = 64
 """Values and operations of one text: a page holds more than anyone reads, and reading it takes 1 ms at most."""
-PAGE = "docs/language.md"
+PAGE = "/docs/language.md"
 LANGUAGE = (
     "Allowed: names, numbers, texts, true, false, lists, + - * /, == != < <= > >=, in, and, or, not, ( ), log(), "
     "sqrt(), min(), max(), if_nan()."

@@ -21,7 +21,7 @@ from midstream.features.versions import Versions
 from midstream.state.expressions.program import Columns, Expression
 from midstream.state.ids.vocabulary import Vocabulary
 
-PAGE = "docs/features.md"
+PAGE = "/docs/features.md"
 Entity: TypeAlias = Literal["item", "user", "global"]
 EVERYBODY = 1
 """The one key of a table of nobody's in particular."""

@@ -238,7 +238,7 @@ class ContentModel:
         return cls(vocabulary, terms, start, term, weight, np.ascontiguousarray(encoded), float(share[0]), int(most[0]))
 
 
-_PAGE = "docs/models.md"
+_PAGE = "/docs/models.md"
 
 
 def fit_content(

@@ -45,7 +45,7 @@ Real = NDArray[np.float64]
 _ROWS = 512
 """Items between two looks at whether to stop: about a second's work."""
 _NO_SOLUTION = Fault(
-    "$.regularization", "a ridge too small for a solution", "more than 0, about 50 to 500", "docs/models.md"
+    "$.regularization", "a ridge too small for a solution", "more than 0, about 50 to 500", "/docs/models.md"
 )
 
 

@@ -33,7 +33,7 @@ from midstream.models.model import QUIET, Arrays, ItemModel, Watch, best_of, bes
 from midstream.models.vocabulary import ItemVocabulary
 
 Real = NDArray[np.float64]
-_PAGE = "docs/models.md"
+_PAGE = "/docs/models.md"
 
 
 Reader = Callable[[ItemVocabulary, Arrays], ItemModel]

@@ -46,7 +46,7 @@ from midstream.models.items.sequence import (
 )
 from midstream.models.model import QUIET, Watch
 
-PAGE = "docs/models.md"
+PAGE = "/docs/models.md"
 FACTORS_MAX = 512
 EPOCHS_MAX = 10_000
 _SPREAD = 0.02

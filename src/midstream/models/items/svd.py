@@ -133,7 +133,7 @@ def fit_ratings(data: Interactions, options: SvdOptions, watch: Watch = QUIET) -
     user, row, rating = ratings_of(data.histories)
     if not len(rating) or rating.min() == rating.max():
         came, right = f"{len(rating)} ratings came, all alike.", "Acts that weigh what they are worth, such as 1 to 5."
-        raise Invalid((Fault("actions", came, right, "docs/models.md"),))
+        raise Invalid((Fault("actions", came, right, "/docs/models.md"),))
     try:
         import surprise  # type: ignore[import-not-found,unused-ignore]  # pyright: ignore[reportMissingImports]
     except ImportError as error:

@@ -116,7 +116,7 @@ def fit_two_tower(data: Interactions, options: TwoTowerOptions, watch: Watch = Q
     torch, windows = library(), Windows.of(data.histories, options.items_max)
     if not len(windows.begin):
         came = f"{len(data.histories)} histories came, none of two acts or more."
-        raise Invalid((Fault("histories", came, "Histories in which something follows something.", "docs/models.md"),))
+        raise Invalid((Fault("histories", came, "Histories in which something follows something.", "/docs/models.md"),))
     with seeded(torch, options.seed, options.threads):
         trained = _train(torch, data, windows, options, watch)
     return TwoTowerModel(data.vocabulary, {**trained, "last": np.array([options.items_max], dtype=np.float32)})

@@ -26,6 +26,6 @@ def clicks_of(examples: Examples, debias: Debias, weight_max: float) -> tuple[ND
     clicked, counted = examples.label > 0, weight > 0
     if not clicked[counted].any() or clicked[counted].all():
         came = f"Nothing was learned of {len(examples):,} rows: {np.count_nonzero(clicked[counted]):,} were clicked."
-        raise Invalid((Fault("$.examples", came, "Rows that were clicked and rows that were not.", "docs/models.md"),))
+        raise Invalid((Fault("$.examples", came, "Rows that were clicked and rows that were not.", "/docs/models.md"),))
     found: NDArray[np.float64] = weight / weight.mean(dtype=np.float64)
     return clicked, found

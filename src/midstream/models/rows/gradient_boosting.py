@@ -89,7 +89,7 @@ def fit_gradient_boosting(examples: Examples, options: GradientBoostingOptions, 
     if not len(found.feature):
         came = f"Nothing was learned of {len(examples):,} rows: no feature tells clicks from what was not clicked."
         right = "Features that differ, and more rows than leaf_rows_min on both sides of a split."
-        raise Invalid((Fault("$.examples", came, right, "docs/models.md"),))
+        raise Invalid((Fault("$.examples", came, right, "/docs/models.md"),))
     return found
 
 

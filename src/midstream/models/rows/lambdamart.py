@@ -22,7 +22,7 @@ from midstream.models.model import QUIET, Watch
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.trees import LEAVES_MAX, TREES_MAX, Trees
 
-PAGE = "docs/models.md"
+PAGE = "/docs/models.md"
 GRADES_MAX = 1_024
 """Distinct labels of one fit: each is a gain of its own in a table."""
 _STEPS = 8.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from midstream.core.errors import MidstreamError, Overloaded
+from midstream.core.errors import DOCUMENTATION_PATH, MidstreamError, Overloaded
 from midstream.serving.admin.features import READ_PATH
 from midstream.serving.cluster.proxy import LeaderGone, Passage
 from midstream.serving.events.ingest import EventsAnswer
@@ -95,7 +95,7 @@ class FollowedApp:
             if not await self._came_level():
                 return False
             return not is_request or self._engine.served(path.removeprefix(_REQUESTS)) is not None
-        return path in _PLAIN
+        return path in _PLAIN or path.startswith(DOCUMENTATION_PATH)
 
     async def _came_level(self) -> bool:
         try:

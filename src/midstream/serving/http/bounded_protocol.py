@@ -274,7 +274,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._has_place = self._places.place_after_all(self)
         if not self._has_place:
             self._count(NO_PLACE.reason)
-            self.logger.warning("Requests were refused with 503: there are too many connections (docs/http.md).")
+            self.logger.warning("Requests were refused with 503: there are too many connections (midstream docs http).")
         return self._has_place
 
     # One request after the other
@@ -397,7 +397,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._closing_answer is not None:  # said where the head was read
             return
         if cause is None or isinstance(cause, (UnicodeDecodeError, httptools.HttpParserInvalidURLError)):
-            self.logger.warning("Connections were ended with 400: what came is no HTTP/1.1 (docs/http.md).")
+            self.logger.warning("Connections were ended with 400: what came is no HTTP/1.1 (midstream docs http).")
         else:
             self.logger.error("A request's head could not be read.", exc_info=cause)
         self._refuse(MALFORMED)

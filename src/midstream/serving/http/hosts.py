@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from midstream.core.errors import Fault
 from midstream.serving.options import ServerOptions, is_loopback
 
-PAGE = "docs/http.md"
+PAGE = "/docs/http.md"
 LOCALHOST = "localhost"
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.ASCII)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(?::[0-9]{1,5})?")

@@ -1,9 +1,9 @@
-"""``/docs``: the OpenAPI document as one page that needs no script and no other server.
+"""``/docs``: the OpenAPI document as one HTML page that needs no script and no other server.
 
 FastAPI's own page loads a program from a content network, which a shop behind a firewall does not reach.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any, TypeAlias, cast
 
@@ -24,8 +24,8 @@ _STYLE = (
 )
 
 
-def docs_page(document: Document) -> bytes:
-    """Return the page for an OpenAPI document."""
+def docs_page(document: Document, pages: Iterable[str] = ()) -> bytes:
+    """Return the page for an OpenAPI document, with links to the reference pages of these addresses."""
     info: Document = document["info"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
@@ -33,6 +33,8 @@ def docs_page(document: Document) -> bytes:
         f"<h1>{_text(info['title'])} {_text(info['version'])}</h1><p>{_text(info.get('description', ''))}",
         "<p>The same for programs: <a href=/openapi.json>/openapi.json</a>",
     ]
+    links = [f"<a href='{_text(each)}'>{_text(each.rpartition('/')[2].removesuffix('.md'))}</a>" for each in pages]
+    parts.append(f"<p>Reference: {', '.join(links)}")
     for path, methods in sorted(document["paths"].items()):
         for method, operation in methods.items():
             parts.extend(_operation(path, method, operation))

@@ -7,15 +7,18 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
 
+from midstream.core.errors import DOCUMENTATION_PATH, Fault
+from midstream.core.nearest import nearest
 from midstream.engine.placements.views import PlacementDetail
-from midstream.engine.requests.schema import BatchBody
+from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
 from midstream.ranking.explain.explained import Explained
 from midstream.serving.events.bulk import ARROW, BulkAnswer
 from midstream.serving.events.ingest import EventsAnswer
 from midstream.serving.http.admission import FREE
-from midstream.serving.http.problems import Problem
+from midstream.serving.http.problems import Problem, RouteUnknown
 from midstream.serving.openapi.docs_page import DOCS_HEADERS, DOCS_PATH, docs_page
+from midstream.serving.openapi.reference_pages import reference_page, reference_pages
 from midstream.serving.slates.batch import Batch
 from midstream.serving.slates.bodies import NOT_PREVIEWED, JobView, PlacementList, PreviewSlates
 from midstream.serving.slates.hot_routes import (
@@ -83,12 +86,15 @@ def add_hot_routes(app: FastAPI) -> None:
 
 
 def add_docs_page(app: FastAPI) -> None:
-    """Show the document at ``/openapi.json``, and as a page at ``/docs``: both are made once, with the first request.
+    """Show the document at ``/openapi.json`` and as a page at ``/docs``, and the reference pages below that.
 
-    Made anew each takes some 5 ms of the event loop, as long as five recommendations, and anybody may ask for it.
+    Document and page are made once, with the first request: made anew each takes some 5 ms of the event loop, as long
+    as five recommendations, and any client may request it. A reference page is read once and sent as plain text, which
+    every browser shows; rendering one would take 10 to 50 ms.
     """
+    addresses = [DOCUMENTATION_PATH + name for name in reference_pages() if "/" not in name]
     document = cache(lambda: msgspec.json.encode(app.openapi()))
-    page = cache(lambda: docs_page(app.openapi()))
+    page = cache(lambda: docs_page(app.openapi(), addresses))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def get_document() -> Response:
@@ -99,6 +105,15 @@ def add_docs_page(app: FastAPI) -> None:
     async def get_docs() -> HTMLResponse:
         """Every route, its parameters and its answers."""
         return HTMLResponse(page(), headers=DOCS_HEADERS)
+
+    @app.get(DOCUMENTATION_PATH + "{name:path}", include_in_schema=False)
+    async def get_reference_page(name: str) -> Response:
+        """A page of the documentation, as Markdown."""
+        text = reference_page(name)
+        if text is None:
+            came = f'"{name[:60]}" is no page.{nearest(name, reference_pages())}'
+            raise RouteUnknown((Fault("path", came, f"A page that {DOCS_PATH} lists.", PAGE),))
+        return Response(text, media_type="text/plain", headers=DOCS_HEADERS | {"x-content-type-options": "nosniff"})
 
 
 def read_operation(what: str, id_field: str) -> Document:
