@@ -1022,7 +1022,7 @@ BUGS = (
         "bulk_loses_order_when_the_queue_is_full",
         (
             Edit(
-                "serving/events/ingest.py",
+                "engine/ingest/ingest_service.py",
                 "            async with turn:\n                work",
                 "            if turn:\n                work",
             ),

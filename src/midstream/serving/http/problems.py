@@ -16,6 +16,7 @@ import msgspec
 from midstream.core.errors import (
     AppendFailed,
     ArtifactInvalid,
+    CommitTooSlow,
     DiskFull,
     ErasureRunning,
     ErasuresFull,
@@ -42,10 +43,6 @@ PROBLEM_JSON = b"application/problem+json"
 
 class BodyTooSlow(MidstreamError):
     """The body did not arrive in time."""
-
-
-class CommitTooSlow(MidstreamError):
-    """The events were not durable and applied in time; they may be later."""
 
 
 class MediaTypeUnsupported(Invalid):

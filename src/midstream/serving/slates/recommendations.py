@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from midstream.core.errors import AppendFailed, NotFound, Overloaded
+from midstream.core.errors import AppendFailed, CommitTooSlow, NotFound, Overloaded
 from midstream.engine.requests.faults import NameUnknown, invalid_value
 from midstream.engine.requests.schema import RecommendationQuestion, read_deadline
 from midstream.engine.types import Answer, Ask, Value
@@ -20,7 +20,7 @@ from midstream.ranking.explain.explanation import SlateWhy
 from midstream.ranking.plan import SIMILAR
 from midstream.serving.events.ingest import EventsAnswer, Ingest
 from midstream.serving.http.parsing import decode_json, query_fields, single
-from midstream.serving.http.problems import CommitTooSlow, Problem, problem_of
+from midstream.serving.http.problems import Problem, problem_of
 from midstream.serving.http.responses import NO_STORE, Reply, Scope
 
 if TYPE_CHECKING:
