@@ -1,4 +1,4 @@
-"""Protocols of components: eight of them (a ninth needs a decision record), and three rules for all.
+"""Protocols of components: seven of them (a further one needs a decision record), and three rules for all.
 
 1. A component holds options, never state: it is a frozen value that the configuration decodes into, and
    everything else is an argument. So one object serves, reruns a logged request, backfills and trains.
@@ -106,18 +106,6 @@ class StateTable(Protocol):
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become the table whose ``arrays`` these are."""
-        ...
-
-
-class OnlineStore(Protocol):
-    """Packed user rows outside the process, one writer a shard. Only the scaled mode has one."""
-
-    async def read(self, user_ids: Sequence[str]) -> Sequence[bytes | None]:
-        """Return a row for each id, in order; ``None`` = never written. May raise ``StoreUnavailable``."""
-        ...
-
-    def write(self, shard: int, fence: LogPosition, rows: Mapping[str, bytes]) -> bool:
-        """Store rows as of ``fence``. Returns False and changes nothing when the shard is past it."""
         ...
 
 
