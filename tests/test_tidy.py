@@ -507,7 +507,6 @@ TESTED_ELSEWHERE = {
     "features/readers/request_inputs.py": "tests/features/readers/test_inputs.py",  # all inputs are there
     "ranking/explain/why_not.py": "tests/ranking/explain/test_explanation.py",  # the other half of an explanation
     "serving/app.py": "tests/serving/http/test_bounded_protocol.py",  # routes are tested by what they serve
-    "serving/http/parsing.py": "tests/serving/test_shapes.py",  # fields of every shape of body
     "serving/openapi/document.py": "tests/serving/test_http_docs.py",  # the description beside the page
     "state/cells/rows.py": "tests/state/cells/test_cells.py",  # kernels of that table
     "state/cells/read.py": "tests/state/cells/test_cells.py",  # as cell_places
