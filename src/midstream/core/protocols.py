@@ -76,6 +76,36 @@ class EventLog(Protocol):
         ...
 
 
+class LogReader(Protocol):
+    """A log, read beside the process that appends to it, by others. It changes nothing and takes no lock."""
+
+    @property
+    def generation(self) -> int:
+        """Number of times that history was rewritten, when this was opened."""
+        ...
+
+    @property
+    def begin(self) -> LogPosition:
+        """Oldest log position that can be read, as far as this reader has seen: 0 unless retention cut."""
+        ...
+
+    def read(self, after: LogPosition, limit: int, durable: LogPosition) -> Sequence[tuple[LogPosition, EventBatch]]:
+        """Return batches of the events at and after a position, as ``EventLog.read`` does.
+
+        Args:
+            after: Log position of the first event wanted, ``begin`` to ``durable``.
+            limit: About as many events are returned, at least 1.
+            durable: Before it all is durable, as the writer said. Nothing at or after it is returned, even when it is
+                there: a crash could take it back.
+
+        Raises:
+            LogDamaged: A checksum does not match; the text names the range of positions.
+            LogRewritten: Another writing of the log took its place.
+            EventsGone: ``after`` lies before ``begin``.
+        """
+        ...
+
+
 class StateTable(Protocol):
     """A bounded structure that is a pure fold of the log."""
 
