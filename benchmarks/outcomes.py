@@ -15,12 +15,13 @@ from statistics import median
 import numpy as np
 import xxhash
 
+from midstream.core.fold_step import FoldStep
 from midstream.core.kinds import Kind
-from midstream.core.types import IndexedBatch, LogPosition
+from midstream.core.types import LogPosition
 from midstream.events.kernel import frozen_columns
 from midstream.events.schema import Event, build
 from midstream.state.fold import Fold
-from midstream.state.outcomes.outcomes import Leaving, Outcomes, Slates
+from midstream.state.outcomes.outcomes import Outcomes, Slates
 from midstream.state.settings import FoldSettings, StateLimits
 from tests.support.events import START_MS, served_body
 from tests.support.followed import LogShape
@@ -56,13 +57,13 @@ def by_table(log: LogShape, settings: FoldSettings) -> tuple[list[int], Fold, fl
         left.extend(said(each) for each in slates_as_told(outcomes, some, names))
         spent[1] += time.perf_counter() - began
 
-    def timed(batch: IndexedBatch, leaving: Leaving | None) -> None:
+    def timed(step: FoldStep) -> None:
         began = time.perf_counter()
-        fold_in(batch, leaving)
+        fold_in(step)
         spent[0] += time.perf_counter() - began
 
     outcomes.apply = timed  # type: ignore[method-assign]
-    fold.leaving = note
+    outcomes.leaving = note
     for batch in log.batches(STEP):
         fold.apply(fold.log_position, batch)
     table_s = spent[0] - spent[1]
@@ -145,12 +146,13 @@ def rate(count: int, repeats: int) -> None:
     events = tuple(mix(count))
     rows = [build(events[start : start + STEP]) for start in range(0, count, STEP)]
 
-    def only_read(outcomes: Outcomes, batch: IndexedBatch, _: Leaving | None) -> None:
+    def only_read(outcomes: Outcomes, step: FoldStep) -> None:
+        batch = step.events
         served = np.flatnonzero((batch.kind == _SERVED) & batch.folded & (batch.request_hash != 0))
         rows, text = frozen_columns(batch.source)
         outcomes._read(rows, text, served)
 
-    def nothing(_: Outcomes, __: IndexedBatch, ___: Leaving | None) -> None:
+    def nothing(_: Outcomes, __: FoldStep) -> None:
         pass
 
     ways = {"with the join": Outcomes.apply, "bodies decoded alone": only_read, "without": nothing}

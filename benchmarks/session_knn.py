@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from midstream.core.fold_step import FoldStep, SessionColumns
 from midstream.state.sessions.session_index import SessionIndex
 from midstream.state.sessions.session_query import PLACES, SessionQuery, weights_of
 from midstream.state.settings import StateLimits
+from midstream.state.steps import step_of
 
 if TYPE_CHECKING:
+    from midstream.core.types import IndexedBatch
     from midstream.state.ids.vocabulary import Vocabulary
 
 ITEMS = 100_000
@@ -103,19 +106,23 @@ def build_index(session_count, seed):
     number, item = stream(*draw_sessions(session_count, seed), seed)
     alone = 2_000
     nobody = np.zeros(1_000, dtype=np.uint64)
-    batches = [
-        (SimpleNamespace(item_index=item[start : start + 1_000]), number[start : start + 1_000])
-        for start in range(0, len(item) - alone, 1_000)
-    ]
+
+    def step(start: int, stop: int) -> FoldStep:
+        events = SimpleNamespace(first=start, source=None, item_index=item[start:stop])
+        sessions = SessionColumns(number[start:stop], item[start:stop, None], nobody[: stop - start])
+        return step_of(cast("IndexedBatch", events), sessions)
+
+    many = len(item) - alone
+    batches = [step(start, min(start + 1_000, many)) for start in range(0, many, 1_000)]
     begin = time.perf_counter_ns()
-    for batch, numbers in batches:
-        index.apply(batch, numbers, nobody[: len(numbers)])
-    batched = (time.perf_counter_ns() - begin) / 1_000 / sum(len(numbers) for _, numbers in batches)
+    for batch in batches:
+        index.apply(batch)
+    batched = (time.perf_counter_ns() - begin) / 1_000 / many
     single = []
-    for place in range(len(item) - alone, len(item)):
-        batch = SimpleNamespace(item_index=item[place : place + 1])
+    for place in range(many, len(item)):
+        batch = step(place, place + 1)
         begin = time.perf_counter_ns()
-        index.apply(batch, number[place : place + 1], nobody[:1])
+        index.apply(batch)
         single.append(time.perf_counter_ns() - begin)
     return index, round(batched, 3), figures(np.array(single) / 1_000)
 

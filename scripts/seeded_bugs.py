@@ -548,7 +548,7 @@ BUGS = (
     ),
     Bug(
         "no_dedupe",
-        (Edit("state/fold.py", "found == _NEW)", "found >= _NEW)"),),
+        (Edit("state/ids/vocabulary.py", "found == _NEW)", "found >= _NEW)"),),
         ("tests/state/test_fold.py", "tests/state/ids/test_vocabulary.py", "tests/state/ids/test_event_ids.py"),
     ),
     Bug(
@@ -631,8 +631,8 @@ BUGS = (
         (
             Edit(
                 "state/fold.py",
-                '        self._log_time_ms = int(batch.rows["log_time_ms"][-1])\n',
-                '        self._log_time_ms = __import__("time").time_ns()\n',
+                "            self._log_time_ms = int(step.events.log_time_ms[-1])\n",
+                '            self._log_time_ms = __import__("time").time_ns()\n',
             ),
         ),
         FOLD,
@@ -661,8 +661,8 @@ BUGS = (
             ),
             Edit(
                 "state/items/item_fold.py",
-                "\n\n@kernel\ndef switch_item(",
-                "    counters += extra\n\n\n@kernel\ndef switch_item(",
+                "\n\n@kernel\ndef _look_ahead(",
+                "    counters += extra\n\n\n@kernel\ndef _look_ahead(",
             ),
         ),
         FOLD,
@@ -823,9 +823,9 @@ BUGS = (
         "pairs_of_a_deleted_user_stay",
         (
             Edit(
-                "state/fold.py",
-                "            self.cells.forget(int(indexed.user_index[0]), int(indexed.user_hash[0]))",
-                "            self.cells.forget(int(indexed.user_index[0]), 0)",
+                "state/cells/cells.py",
+                "            self.forget(change.slot, change.user_hash)",
+                "            self.forget(change.slot, 0)",
             ),
         ),
         CELLS,
@@ -1022,7 +1022,7 @@ BUGS = (
         "bulk_loses_order_when_the_queue_is_full",
         (
             Edit(
-                "serving/events/ingest.py",
+                "engine/ingest/ingest_service.py",
                 "            async with turn:\n                work",
                 "            if turn:\n                work",
             ),
@@ -1206,7 +1206,7 @@ BUGS = (
     ),
     Bug(  # 1
         "slates_of_the_erased_are_held",
-        (Edit("state/fold.py", "        self.outcomes.forget(np.array(hashes, dtype=np.uint64))\n", ""),),
+        (Edit("state/outcomes/outcomes.py", "            self.forget(change.hashes)\n", "            pass\n"),),
         FUZZ,
     ),
     Bug(  # 6

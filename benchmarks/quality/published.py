@@ -3,7 +3,7 @@
 import csv
 import gzip
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from midstream.core.errors import NotFound
 from midstream.core.types import Index
 from midstream.evaluation.data.interactions import Rows
 from midstream.evaluation.metrics.metrics import Ranks, Values, hit, rank_of, reciprocal_rank
-from midstream.evaluation.metrics.statistics import PairedDifference, difference, holm
+from midstream.evaluation.metrics.statistics import PairedDifference, difference, holm_fields
 from midstream.evaluation.next_item import AnsweredExam
 from midstream.evaluation.protocols import Exam
 from midstream.state.fold import Fold
@@ -69,7 +69,7 @@ def published_lists(name: str, folder: Path) -> tuple[PublishedList, ...]:
 def comparisons_of(published: Sequence[PublishedList], run: AnsweredExam) -> tuple[ListComparison, ...]:
     """Return each list that answers some of the questions beside ours; the tests are corrected together."""
     found = (compare(each, run) for each in published)
-    return _corrected([each for each in found if each is not None])
+    return holm_fields([each for each in found if each is not None], "hit_rate_difference", "mrr_difference")
 
 
 def compare(published: PublishedList, run: AnsweredExam) -> ListComparison | None:
@@ -95,16 +95,6 @@ def compare(published: PublishedList, run: AnsweredExam) -> ListComparison | Non
         float(our_place.mean()),
         difference(our_hit, their_hit, session, resampling),
         difference(our_place, their_place, session, resampling),
-    )
-
-
-def _corrected(comparisons: Sequence[ListComparison]) -> tuple[ListComparison, ...]:
-    """Return comparisons whose tests, two of each, are corrected together."""
-    hits = [each.hit_rate_difference for each in comparisons]
-    both = holm([*hits, *(each.mrr_difference for each in comparisons)])
-    return tuple(
-        replace(each, hit_rate_difference=both[at], mrr_difference=both[len(hits) + at])
-        for at, each in enumerate(comparisons)
     )
 
 

@@ -18,8 +18,6 @@ from midstream.app.server_address import Address, publish
 from midstream.engine import child_process
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
-from midstream.events.dead_letters.dead_letters import DeadLetters
-from midstream.events.disk import RealDisk
 from midstream.events.file_modes import file_mode, make_folder, open_file
 from midstream.serving.app import asgi
 from midstream.serving.cluster.unix_socket import listen_at
@@ -68,12 +66,10 @@ def used(folder: Path) -> None:
     publish_linear(Registry(data.models))
 
     async def work(running: Instance) -> None:
-        letters = DeadLetters(data.dead_letters, RealDisk())
-        app = asgi(running.engine, lambda: running.service.accept, dead_letters=letters)
+        app = asgi(running.engine, lambda: running.service.accept, service=running.ingest)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
             await client.post("/v1/events", json={"events": [{"type": "viuw", "user_id": "ann", "item_id": "lamp"}]})
             await client.get("/v1/recommendations?placement=home&user_id=ann")
-        letters.close()
         publish(data.root, Address("http://127.0.0.1:1", running.engine.liveness.log, os.getpid()))
 
     run_folder(folder, work)

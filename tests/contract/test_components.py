@@ -1,5 +1,6 @@
 """Every source, filter, scorer and selector runs the same checks; a component that breaks a promise is caught."""
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,10 +14,11 @@ import pytest
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.core.durations import Duration
+from midstream.core.fold_step import FoldStep, UserForgotten, UserMerged, UserRestarted
 from midstream.core.types import (
     Candidates,
     FeatureFrame,
-    IndexedBatch,
+    LogPosition,
     Mask,
     Models,
     Moment,
@@ -25,6 +27,7 @@ from midstream.core.types import (
     Score,
     Selection,
 )
+from midstream.events.schema import cut
 from midstream.features.declared import declared
 from midstream.features.expressions.names import Names
 from midstream.features.language import Condition, condition
@@ -46,8 +49,11 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
+from midstream.state.fold import Fold
+from midstream.state.ids.compacted_items import NOTHING
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import FoldSettings
+from midstream.state.tables import TABLES, TablesAbove
 from midstream.testing.conformance import (
     NotConforming,
     check_feature,
@@ -57,6 +63,7 @@ from midstream.testing.conformance import (
     check_source,
     check_state_table,
 )
+from tests.support.events import Stream, random_events, tiny_settings
 from tests.support.frozen_shop import SMALL, StillShop
 
 
@@ -377,11 +384,15 @@ class Tally:
     def __init__(self, wrong: str = "") -> None:
         self.wrong = wrong
         self.count = np.zeros(10, dtype=np.int64)
+        self.bytes_now = 81 if wrong == "has no maximum" else 80
+        self.bytes_max = 80
 
-    def apply(self, batch) -> None:
-        for kind in batch.kind.tolist():
+    def apply(self, step) -> None:
+        for kind in step.events.kind.tolist():
             self.count[kind] += 1
-        if self.wrong == "counts batches":
+        if self.wrong == "counts batches" and len(step.events):
+            self.count[0] += 1
+        if self.wrong == "counts steps without events" and not len(step.events):
             self.count[0] += 1
 
     def arrays(self):
@@ -394,21 +405,60 @@ class Tally:
             self.count = arrays["count"].copy()
 
 
-def batches():
-    """Indexed events of several kinds."""
-    shop = StillShop()
-    found: list[IndexedBatch] = []
-    shop.fold.items.apply = found.append  # type: ignore[assignment, method-assign]
-    for number in range(6):
-        shop.put(f"i{number}")
-        shop.act("view", "ann", *[f"i{number}"] * 9)
+@functools.cache
+def steps():
+    """Steps of events of all kinds, in parts, as the items table is handed them."""
+    found: list[FoldStep] = []
+    fold = Fold(tiny_settings())
+    fold.items.apply = found.append  # type: ignore[assignment, method-assign]
+    log = random_events(400, seed=18, stream=Stream(people_share=0.05, feedback_share=0.1))
+    for start in range(0, 400, 40):
+        fold.apply(LogPosition(start), cut(log, start, start + 40))
     return found
+
+
+class Standing:
+    """A table on those above it, which fold what it is given first."""
+
+    def __init__(self, name: str) -> None:
+        above = TablesAbove(tiny_settings(), NOTHING)
+        names = [each.name for each in TABLES]
+        self.tables = {each.name: above.add(each) for each in TABLES[: names.index(name) + 1]}
+        self.table = self.tables[name]
+
+    @property
+    def bytes_now(self) -> int:
+        return self.table.bytes_now
+
+    @property
+    def bytes_max(self) -> int:
+        return self.table.bytes_max
+
+    def apply(self, step) -> None:
+        for table in self.tables.values():
+            table.apply(step)
+
+    def arrays(self):
+        return {f"{name} {key}": each for name, table in self.tables.items() for key, each in table.arrays().items()}
+
+    def restore(self, arrays) -> None:
+        for name, table in self.tables.items():
+            start = f"{name} "
+            table.restore({key.removeprefix(start): each for key, each in arrays.items() if key.startswith(start)})
 
 
 def test_a_table_conforms_or_is_caught():
     """Cut anyhow, read any time, restored: the same."""
-    events = batches()
-    assert check_state_table(Tally, events)["count"].sum() == 60
-    for wrong in ("counts batches", "reading writes", "restores nothing"):
+    given = steps()
+    assert {type(each.change) for each in given} == {type(None), UserMerged, UserForgotten, UserRestarted}
+    assert check_state_table(Tally, given)["count"].sum() == 400
+    faults = ("counts batches", "counts steps without events", "reading writes", "restores nothing", "has no maximum")
+    for wrong in faults:
         with pytest.raises(NotConforming):
-            check_state_table(partial(Tally, wrong), events)
+            check_state_table(partial(Tally, wrong), given)
+
+
+@pytest.mark.parametrize("name", [each.name for each in TABLES])
+def test_each_table_of_the_fold_conforms(name):
+    """All of the order, each on those above it."""
+    assert any(each.size for each in check_state_table(partial(Standing, name), steps()).values())

@@ -21,12 +21,9 @@ from schemathesis.specs.openapi import checks as openapi_checks
 from uvicorn.server import ServerState
 
 from midstream.app.config.schema import Config, ItemsSection, Placement, SnapshotsSection
-from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
-from midstream.engine.folder import DataFolder
+from midstream.app.opening import Outside, accept_of, open_running
 from midstream.engine.instance import Instance
 from midstream.events import wire
-from midstream.events.dead_letters.dead_letters import DeadLetters
-from midstream.events.disk import RealDisk
 from midstream.features.kinds.kinds import Affinity, Computed, Count, Match, Number, Relevancy
 from midstream.serving.app import App, asgi
 from midstream.serving.http.bounded_protocol import BoundedProtocol
@@ -126,8 +123,9 @@ def opened(folder, unknown_items):
     )
     running = open_running(folder, config)
     accept = accept_of(config, wire.Limits())
-    letters = DeadLetters(DataFolder(folder / DATA_NAME).dead_letters, RealDisk())
-    app = asgi(running.engine, lambda: msgspec.structs.replace(accept, now_ms=Outside().clock()), dead_letters=letters)
+    app = asgi(
+        running.engine, lambda: msgspec.structs.replace(accept, now_ms=Outside().clock()), service=running.ingest
+    )
     with start_blocking_portal() as portal:
         portal.call(running.start)
         try:
@@ -138,7 +136,6 @@ def opened(folder, unknown_items):
             require_alive(door)
         finally:
             portal.call(running.stop)
-            letters.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,9 @@ import httpx
 import msgspec
 import pytest
 
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.serving.app import Maintenance, asgi
+from midstream.serving.events.ingest import limits_of
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
 from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
@@ -29,7 +31,7 @@ class Client:
             engine,
             engine.accept,
             own,
-            dead_letters,
+            IngestService(engine, limits_of(own), dead_letters),
             Maintenance(
                 cast("Any", self.rebuilder),
                 cast("Any", self.eraser),

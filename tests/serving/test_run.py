@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.facts import Facts
@@ -35,9 +36,9 @@ def test_a_stop_that_is_asked_for_while_the_address_is_announced(tmp_path: Path,
         @asynccontextmanager
         async def opened() -> AsyncGenerator[OpenedEngine]:
             seen.append("open")
-            letters = DeadLetters(tmp_path / "dead", RealDisk())
-            yield OpenedEngine(cast("Engine", engine), lambda: cast("Accept", None), letters)
-            letters.close()
+            ingest = IngestService(engine, dead_letters=DeadLetters(tmp_path / "dead", RealDisk()))
+            yield OpenedEngine(cast("Engine", engine), lambda: cast("Accept", None), ingest)
+            ingest.close()
             seen.append("closed")
 
         return opened()

@@ -33,12 +33,9 @@ from midstream.engine.listeners import Listener
 from midstream.engine.placements.placing import Said
 from midstream.engine.snapshots import snapshots
 from midstream.engine.types import Ask, FollowerView
-from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.json.decode import decode_objects
 from midstream.monitoring.logs import LogOptions, logging_to
-from midstream.serving.events.ingest import Ingest
-from midstream.serving.options import ServerOptions
 from midstream.simulation.audience import DAY_MS, AudienceOptions, VisitedPage
 from midstream.simulation.engine_policy import opening
 from midstream.simulation.policies import FilledPage, Policy
@@ -118,7 +115,6 @@ class Day:
     shop: SimulatedShop
     now_ms: int = START_MS
     running: Instance | None = None
-    letters: DeadLetters | None = None
     disk: FailingDisk = field(default_factory=lambda: FailingDisk(cast("ForgetfulDisk", KeepingDisk())))
     rows: dict[str, int] = field(default_factory=dict[str, int])
     looked_ms: int = START_MS
@@ -141,12 +137,9 @@ class Day:
         outside = Outside(clock=lambda: TimestampMs(self.now_ms), monotonic=lambda: self.now_ms / 1_000, disk=self.disk)
         self.running = open_running(self.folder, config_of(self.folder), outside=outside, may_serve_before=True)
         await self.running.start()
-        self.letters = DeadLetters(self.data.dead_letters, RealDisk())
 
     async def stop(self) -> None:
         """Stop properly, as far as that is possible."""
-        assert self.letters is not None
-        self.letters.close()
         await self.open.stop()
 
     async def restart(self) -> None:
@@ -273,13 +266,10 @@ async def _killed(*_: object) -> Ended:
 
 async def reject_events(day: Day) -> None:
     """A client sends for an hour what cannot be taken."""
-    engine, service = day.open.engine, day.open.service
-    ingest = Ingest(
-        engine, lambda: msgspec.structs.replace(service.accept, now_ms=day.now_ms), ServerOptions(), day.letters
-    )
+    service = day.open.service
     body = json.dumps([{"type": f"{MARK}-type"}, act(item=""), {**act(), f"{MARK}-field": 1}]).encode()
     for _ in range(60):
-        await ingest.take(body)
+        await day.open.ingest.take(body, msgspec.structs.replace(service.accept, now_ms=day.now_ms))
         day.now_ms += MINUTE_MS
         await day.look()
 

@@ -222,10 +222,10 @@ def test_robots_and_warm_up_are_not_measured():
 
 
 def test_intervals_are_over_seeds():
-    """Student's t by hand: 1, 2, 3 have mean 2 and half width 4.303 / sqrt(3)."""
+    """Student's t by hand: 1, 2, 3 have mean 2 and half width 4.3027 / sqrt(3)."""
     found = interval(np.array([1.0, 2.0, 3.0]))
     assert found.mean == pytest.approx(2.0)
-    assert found.high - found.mean == pytest.approx(4.303 / np.sqrt(3.0))
+    assert found.high - found.mean == pytest.approx(4.302653 / np.sqrt(3.0))
 
 
 def test_one_seed_is_refused():

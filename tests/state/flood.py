@@ -10,7 +10,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch
 from midstream.events.schema import ROW, TIME_SENT, Event, build
 from midstream.state.fold import Fold
-from midstream.state.ids.vocabulary import VocabularyCount
+from midstream.state.ids.id_indexing import VocabularyCount
 from midstream.state.settings import FoldSettings
 
 START_MS = 1_750_000_000_000

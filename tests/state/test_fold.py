@@ -17,10 +17,17 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, Models, Query, TimestampMs
 from midstream.events.schema import Event, build, cut, event_at, pick
-from midstream.state.fold import LEAVES, Fold, part, parts
+from midstream.state.fold import Fold
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
+from midstream.state.outcomes.outcomes import Outcomes
+from midstream.state.outcomes.requests import Requests
+from midstream.state.pairs.covisitation import Pairs
+from midstream.state.segments.segments import Segments
+from midstream.state.sessions.session_index import SessionIndex
+from midstream.state.sessions.sessions import Sessions
 from midstream.state.settings import KERNEL_VERSION, FoldSettings, StateLimits
+from midstream.state.steps import part, parts, step_of
 from tests.support.events import (
     START_MS,
     Stream,
@@ -327,7 +334,8 @@ def test_a_moment_sees_the_last_click():
 def test_parts_are_the_batch_and_keep_the_catalogue_ahead(batch):
     """No event of another kind is followed by an item event in its part."""
     whole = indexed(batch, tiny_settings())
-    found = list(parts(whole))
+    step = step_of(whole, Sessions(tiny_settings()).number(whole))
+    found = [each.events for each in parts(step)]
     assert sum(len(each) for each in found) == len(batch)
     at = 0
     for each in found:
@@ -395,15 +403,15 @@ def test_tables_that_no_other_reads_can_be_left_out():
     """All others come out the same; the fold is none to digest, and what others read cannot be left out."""
     batch = random_events(2_000, seed=4, stream=Stream(people_share=0.02))
     whole, less = Fold(tiny_settings()), Fold(tiny_settings())
-    less.leave_out(LEAVES)
+    less.leave_out(less.leaves)
     whole.apply(LogPosition(0), batch)
     for first in range(0, 2_000, 100):
         less.apply(LogPosition(first), cut(batch, first, first + 100))
-    left = {type(table) for name, table in whole._named.items() if type(table) in LEAVES}
-    assert left == LEAVES
-    assert set(whole.tables) - set(less.tables) == LEAVES
+    leaves = {Segments, Pairs, SessionIndex, Requests, Outcomes}
+    assert whole.leaves == leaves
+    assert set(whole.tables) - set(less.tables) == leaves
     for name, table in whole._named.items():
-        if type(table) not in LEAVES:
+        if type(table) not in leaves:
             theirs = less._named[name].arrays()
             assert {key: each.tobytes() for key, each in table.arrays().items()} == {
                 key: each.tobytes() for key, each in theirs.items()

@@ -7,7 +7,7 @@ from midstream.core.durations import Duration
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
 from midstream.state.settings import EventType, FoldSettings, StateLimits
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 from tests.support.events import tiny_settings
 
 ODD = FoldSettings(

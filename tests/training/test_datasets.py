@@ -18,7 +18,7 @@ from midstream.models.descriptions import Description
 from midstream.models.items.ease import EaseOptions, fit_ease
 from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import blanked_body
-from midstream.state.ids.vocabulary import VocabularyCount
+from midstream.state.ids.id_indexing import VocabularyCount
 from midstream.state.settings import FoldSettings
 from midstream.training.datasets import ActOptions, ActReader, Acts
 from tests.support.collisions import twin_of

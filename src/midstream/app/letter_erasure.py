@@ -22,6 +22,9 @@ async def forget_in_pieces(letters: DeadLetters, user_ids: Sequence[str]) -> int
     Raises:
         OSError: A file could not be written; such letters may be there still.
     """
+    there = letters.disk.list_folder(letters.path.parent)
+    if not any(each.name in there for each in files_of(letters.path)):
+        return 0
     for _ in range(ROUNDS_MAX):
         forgetting = letters.begin_forgetting(user_ids)
         pieces = forgetting.pieces()
@@ -37,19 +40,10 @@ def forgetting(path: Path) -> Forget:
     """Return what drops the letters that name erased users from files that nobody has open."""
 
     async def forget(user_ids: Sequence[str]) -> int:
-        letters = await asyncio.to_thread(_opened, path)
-        if letters is None:
-            return 0
+        letters = await asyncio.to_thread(DeadLetters, path, RealDisk())
         try:
             return await forget_in_pieces(letters, user_ids)
         finally:
             letters.close()
 
     return forget
-
-
-def _opened(path: Path) -> DeadLetters | None:
-    """Open the letters of a file, None when there are none."""
-    if not any(each.exists() for each in files_of(path)):
-        return None
-    return DeadLetters(path, RealDisk())

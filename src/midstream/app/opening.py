@@ -27,7 +27,7 @@ from midstream.app.config_history import (
     settings_of,
 )
 from midstream.app.drift_watch import baseline_of, clock_concern
-from midstream.app.letter_erasure import forgetting
+from midstream.app.letter_erasure import forget_in_pieces, forgetting
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
 from midstream.app.server_address import withdraw
@@ -45,6 +45,7 @@ from midstream.engine.explain.explainer import Explainer
 from midstream.engine.folder import DataFolder
 from midstream.engine.history.sealer import Sealer, SealOptions
 from midstream.engine.ingest.import_runs import close_run
+from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, LogWriter
 from midstream.engine.instance import Instance, Started
@@ -61,6 +62,7 @@ from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Liveness
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.segments.log_identity import LOG_ID_BYTES
 from midstream.events.segments.segment_reader import SegmentReader
@@ -71,7 +73,7 @@ from midstream.monitoring.metrics import Metrics
 from midstream.state.control.placements import PlacementVersion
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 from midstream.training.registry import Registry
 
 CONFIG_NAME = "midstream.toml"
@@ -271,6 +273,7 @@ def _assembled(folder: Path, config: Config, outside: Outside, started: Started,
         sealer,
         eraser,
         started,
+        _ingest(engine, eraser, data, config, outside),
         rebuilder,
         champions,
         Placing(engine, rebuilder, placement_parts(folder, data)),
@@ -303,9 +306,16 @@ def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: 
     days_max = config.users.erase_days_max
     options = EraserOptions(config.log.segment_bytes_max, outside.entropy, config.snapshots.keep, days_max)
     eraser = Eraser(engine, snapshotter, data, options)
-    kept = {"dead_letters": data.dead_letters, "import_rejected": data.import_rejected}
-    eraser.forgets = {name: forgetting(path) for name, path in kept.items()}
+    eraser.forgets["import_rejected"] = forgetting(data.import_rejected)
     return eraser
+
+
+def _ingest(engine: Engine, eraser: Eraser, data: DataFolder, config: Config, outside: Outside) -> IngestService:
+    """Return what takes events of clients, with the dead letters of the folder, from which erased users go."""
+    letters = DeadLetters(data.dead_letters, outside.disk)
+    eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
+    limits = IngestLimits(config.server.commit_wait_max.ms / 1_000, config.server.bulk_decodes_max)
+    return IngestService(engine, limits, letters)
 
 
 def _tidy(data: DataFolder, log: SegmentLog) -> None:

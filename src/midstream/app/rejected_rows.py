@@ -11,9 +11,12 @@ from typing import Self
 
 import msgspec
 
+from midstream.core.types import TimestampMs
 from midstream.engine.folder import DataFolder
-from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, files_of
+from midstream.engine.ingest.admitted_batch import ERASED_CAME
+from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, files_of
 from midstream.events.disk import RealDisk
+from midstream.events.json.decode import Rejected
 
 
 class RejectedRows:
@@ -26,7 +29,8 @@ class RejectedRows:
         self._path = data.import_rejected.with_name(f"{data.import_rejected.stem}.{os.getpid()}.ndjson")
         _remove(self._path)  # of one that was killed and had the same number
         self._letters: DeadLetters | None = None
-        self._count = 0
+        self.count = 0
+        """Rows that were added."""
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -50,7 +54,12 @@ class RejectedRows:
         if letters:
             self._letters = self._letters or DeadLetters(self._path, RealDisk())
             self._letters.add(letters)
-            self._count += len(letters)
+            self.count += len(letters)
+
+    def add_refused(self, refused: Sequence[Rejected], now_ms: TimestampMs) -> None:
+        """Keep rows that were refused, but for those of erased users."""
+        kept = [each for each in refused if each.fault.came != ERASED_CAME]
+        self.add([dead_letter(now_ms, each.fault, each.raw) for each in kept])
 
     def put_in_place(self) -> None:
         """Put them in the place of those of the import before, all of which go: nobody asks about these any more.
@@ -62,11 +71,11 @@ class RejectedRows:
         """
         if self._letters is not None:
             self._letters.close()
-            if self.kept_count < self._count:
+            if self.kept_count < self.count:
                 told = {
-                    "rejected_rows": self._count,
+                    "rejected_rows": self.count,
                     "kept": self.kept_count,
-                    "not_kept": self._count - self.kept_count,
+                    "not_kept": self.count - self.kept_count,
                 }
                 with self._path.open("ab") as file:
                     file.write(msgspec.json.encode(told) + b"\n")

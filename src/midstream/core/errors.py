@@ -102,6 +102,10 @@ class DiskFull(AppendFailed):
     """No room for the frame; nothing of it was kept, and the next append may succeed."""
 
 
+class CommitTooSlow(MidstreamError):
+    """The events were not durable and applied in time; they may be later."""
+
+
 class FolderLocked(MidstreamError):
     """Another process holds the data folder."""
 

@@ -15,11 +15,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import FoldStep
 from midstream.core.types import (
     Candidates,
     EventBatch,
     FeatureFrame,
-    IndexedBatch,
     LogPosition,
     Mask,
     Models,
@@ -79,8 +79,22 @@ class EventLog(Protocol):
 class StateTable(Protocol):
     """A bounded structure that is a pure fold of the log."""
 
-    def apply(self, batch: IndexedBatch) -> None:
-        """Fold a batch: no I/O, clock, randomness or set order. However the log is cut, the same bits."""
+    @property
+    def bytes_now(self) -> int:
+        """Memory of what is in use, about."""
+        ...
+
+    @property
+    def bytes_max(self) -> int:
+        """Memory when all that is reserved is in use."""
+        ...
+
+    def apply(self, step: FoldStep) -> None:
+        """Fold the events of a step, then follow its change of a user. A step may have no event and a change.
+
+        No I/O, clock, randomness or set order. However the log is cut, the same bits. A table that others read fills
+        in what it finds of the events.
+        """
         ...
 
     def arrays(self) -> Mapping[str, NDArray[np.generic]]:

@@ -11,6 +11,7 @@ from midstream.engine.engine import Engine
 from midstream.engine.erasure.eraser import Eraser
 from midstream.engine.explain.explainer import Explainer
 from midstream.engine.history.sealer import Sealer
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
@@ -59,6 +60,8 @@ class Instance:
     eraser: Eraser | None
     """As the snapshotter."""
     started: Started
+    ingest: IngestService
+    """Takes events of clients."""
     rebuilder: Rebuilder
     champions: Champions
     placing: Placing
@@ -103,6 +106,7 @@ class Instance:
                 await self.snapshotter.stop()
         finally:
             self.engine.log.close()
+            self.ingest.close()
             if self.operational_log is not None:
                 self.operational_log.write_all()
 

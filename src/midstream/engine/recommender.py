@@ -14,6 +14,7 @@ import numpy as np
 
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import LogPosition
+from midstream.engine.ingest.admitted_batch import AdmittedBatch, Parts
 from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import Said
 from midstream.engine.placements.views import PlacementDetail, PlacementView, Preview
@@ -21,7 +22,7 @@ from midstream.engine.request_validation import ask_of, feature_ask_of, id_of, m
 from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded, Value
 from midstream.events.arrow.c_stream import DataFrameLike
 from midstream.events.faults import shown
-from midstream.events.json.decode import decode_objects
+from midstream.events.json.decode import decode_objects, parts_of_objects
 from midstream.events.wire import Accept
 from midstream.ranking.plan import SIMILAR
 
@@ -167,17 +168,20 @@ class Recommender:
                 disk) leaves the first ones recorded.
 
         Raises:
-            RequestInvalid: An event cannot be used; every fault is named, and nothing was recorded.
+            RequestInvalid: An event cannot be used; every fault is named and kept with the dead letters, and nothing
+                was recorded.
             TooLarge: More came than one commit may hold; nothing was recorded.
             AppendFailed: The log could not be made durable.
-            Overloaded: Too many events wait.
+            CommitTooSlow: It was not durable in time, ``commit_wait_max`` below ``[server]``; it may be later.
+            Overloaded: Too many events wait; the parts of a table wait for room as long as a commit may take.
         """
         if isinstance(events, DataFrameLike):
             return self._record_table(events)
-        decoded = decode_objects(_listed(events), self._accept())
-        if decoded.rejected:
-            raise RequestInvalid(tuple(each.fault for each in decoded.rejected))
-        return self._wait(lambda: self.running.engine.record(decoded.batch))
+        listed = _listed(events)
+        admitted = self.running.ingest.admit(
+            decode_objects(listed, self._accept()), Parts(lambda: parts_of_objects(listed))
+        )
+        return self._recorded((admitted,))
 
     def _record_table(self, frame: DataFrameLike) -> Recorded:
         from midstream.events.dataframe_input import batches_of  # Arrow takes 0.2 s and 40 MB where it is used
@@ -186,19 +190,21 @@ class Recommender:
         accept = msgspec.structs.replace(self._accept(), limits=PIECE_LIMITS)
         batches = batches_of(frame, accept)
         pieces = [table_piece(batch, accept, first) for first, batch in batches]
-        faults = [each.fault for piece in pieces for each in piece.decoded.rejected]
-        if faults:
-            raise RequestInvalid(tuple(faults))
+        return self._recorded([self.running.ingest.admit(piece.decoded, piece.part) for piece in pieces])
 
-        async def record() -> list[Recorded]:
-            return [await self.running.engine.record(piece.decoded.batch) for piece in pieces]
-
-        recorded = self._wait(record)
-        if not recorded:
+    def _recorded(self, batches: Sequence[AdmittedBatch]) -> Recorded:
+        """Record all batches in their order, and return the outcome of their rows end to end."""
+        settled = self._wait(lambda: self.running.ingest.record_all(batches))
+        if not settled:
             return Recorded(LogPosition(0), np.empty(0, np.uint8))
-        erased = [each.erased + np.int32(piece.first) for each, piece in zip(recorded, pieces, strict=True)]
-        outcome = np.concatenate([each.outcome for each in recorded])
-        return Recorded(recorded[-1].log_position, outcome, np.concatenate(erased))
+        starts = np.cumsum([0, *(len(each.recorded.outcome) for each in settled)], dtype=np.int32)
+        erased = [each.recorded.erased + start for each, start in zip(settled, starts[:-1], strict=True)]
+        return Recorded(
+            settled[-1].recorded.log_position,
+            np.concatenate([each.recorded.outcome for each in settled]),
+            np.concatenate(erased),
+            tuple(rejected.fault for each in settled for rejected in each.admitted.rejected),
+        )
 
     def recommend(self, placement: str | None = None, **request: Unpack[Request]) -> Answer:
         """Answer with a slate that has seen everything recorded before.

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import MidstreamError
+from midstream.core.errors import Fault, MidstreamError
 from midstream.core.types import Failure, Index, LogPosition, Score, TimestampMs
 from midstream.ranking.explain.explanation import SlateWhy
 
@@ -41,6 +41,8 @@ class Recorded:
     """``Outcome`` of each row, in the order in which they came."""
     erased: Index = field(default_factory=lambda: np.empty(0, dtype=np.int32))
     """The rows that were refused because their user was erased, ascending."""
+    faults: tuple[Fault, ...] = ()
+    """Why rows were refused, in their order; the Python API names them here."""
 
 
 @dataclass(frozen=True, slots=True)

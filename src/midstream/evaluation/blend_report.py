@@ -19,7 +19,14 @@ from midstream.evaluation.data.importing import DATA_SETTINGS, folded
 from midstream.evaluation.data.interactions import InteractionTable, Rows
 from midstream.evaluation.data.session_data import NextItemData, Split
 from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
-from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import (
+    Estimate,
+    PairedDifference,
+    Resampling,
+    difference,
+    estimate,
+    holm_fields,
+)
 from midstream.evaluation.protocols import LIST_LENGTH, put, questions_of
 from midstream.evaluation.replay import ReplayOptions, rows_asked, run_replay
 from midstream.evaluation.settings_file import PAGE, read_settings, write_settings
@@ -287,11 +294,7 @@ def _report(name: str, contest: Contest, fit: FittedBlend, test: _Part, *, valid
 def _corrected(parts: tuple[PartFigures, ...], best_part: str) -> tuple[PartFigures, ...]:
     """Return parts whose tests against the best one are corrected together, two of each."""
     others = [each for each in parts if each.name != best_part]
-    both = holm([*(each.hit_rate_difference for each in others), *(each.mrr_difference for each in others)])
-    tested = {
-        each.name: replace(each, hit_rate_difference=both[at], mrr_difference=both[len(others) + at])
-        for at, each in enumerate(others)
-    }
+    tested = {each.name: each for each in holm_fields(others, "hit_rate_difference", "mrr_difference")}
     return tuple(tested.get(each.name, each) for each in parts)
 
 

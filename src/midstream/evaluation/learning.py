@@ -14,7 +14,7 @@ import numpy as np
 from midstream.evaluation.data.importing import fitted, room_for
 from midstream.evaluation.data.interactions import InteractionTable
 from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
-from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, difference, estimate, holm_fields
 from midstream.evaluation.replay import Method, ReplayOptions, replay_ranks, rows_asked
 from midstream.state.fold import Fold
 
@@ -94,6 +94,7 @@ def run_learning(
             difference(places, reciprocal_rank(frozen, used.k), session, used.resampling),
         )
 
+    first, *others = (schedule(each, rank) for each, rank in ranks.items())
     return LearningReport(
         name,
         used.k,
@@ -103,14 +104,5 @@ def run_learning(
         half,
         len(asked),
         windows,
-        _corrected(tuple(schedule(each, rank) for each, rank in ranks.items())),
-    )
-
-
-def _corrected(schedules: tuple[Schedule, ...]) -> tuple[Schedule, ...]:
-    """Return schedules whose tests against the first one are corrected together."""
-    frozen, *others = schedules
-    both = holm([*(each.hit_rate_gain for each in others), *(each.mrr_gain for each in others)])
-    return frozen, *(
-        replace(each, hit_rate_gain=both[at], mrr_gain=both[len(others) + at]) for at, each in enumerate(others)
+        (first, *holm_fields(others, "hit_rate_gain", "mrr_gain")),
     )

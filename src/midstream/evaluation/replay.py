@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -20,7 +20,14 @@ from midstream.core.types import Index, LogPosition, Models, Moment, Query, Time
 from midstream.evaluation.data.importing import DATA_SETTINGS, fitted, room_for
 from midstream.evaluation.data.interactions import InteractionTable, Rows, events
 from midstream.evaluation.metrics.metrics import Ranks, hit, reciprocal_rank
-from midstream.evaluation.metrics.statistics import Estimate, PairedDifference, Resampling, difference, estimate, holm
+from midstream.evaluation.metrics.statistics import (
+    Estimate,
+    PairedDifference,
+    Resampling,
+    difference,
+    estimate,
+    holm_fields,
+)
 from midstream.evaluation.protocols import LIST_LENGTH, listed
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
@@ -146,6 +153,7 @@ def run_replay(
     ranks = asyncio.run(replay_ranks(rows, asked, methods, fold, used))
     session = np.unique(rows.session_id, return_inverse=True)[1][asked]
     first = next(iter(ranks.values()), np.empty(0, dtype=np.int32))
+    figures = [_figures(method, rank, first, session, used) for method, rank in ranks.items()]
     return ReplayReport(
         data=name,
         k=used.k,
@@ -156,16 +164,8 @@ def run_replay(
         questions=len(asked),
         sessions=len(np.unique(rows.session_id)),
         dropped=rows.dropped,
-        methods=_corrected(tuple(_figures(method, rank, first, session, used) for method, rank in ranks.items())),
+        methods=(*figures[:1], *holm_fields(figures[1:], "hit_rate_difference")),
         digest=fold.digest(),
-    )
-
-
-def _corrected(methods: tuple[MethodFigures, ...]) -> tuple[MethodFigures, ...]:
-    """Return methods whose tests against the first one are corrected together."""
-    less = holm([each.hit_rate_difference for each in methods[1:]])
-    return *methods[:1], *(
-        replace(each, hit_rate_difference=test) for each, test in zip(methods[1:], less, strict=True)
     )
 
 

@@ -20,7 +20,7 @@ from midstream.events.schema import event_at
 from midstream.events.served_body import ServedBody, decode_body
 from midstream.features.reserved import OUTCOME
 from midstream.feedback.rewards import reward
-from midstream.state.fold import LEAVES, Fold
+from midstream.state.fold import Fold
 from midstream.state.outcomes.outcome_fold import NEVER
 from midstream.state.outcomes.outcomes import Outcomes, Slates
 
@@ -58,9 +58,9 @@ def outcome_examples(fold: Fold, read: Callable[[], Batches], wanted: ExampleOpt
     Cost: one pass over the log, about 1 µs an event, and one over the wanted part of it.
     """
     wanted = replace(wanted, since=max(wanted.since, fold.log_position))  # a base knows slates that the log lost
-    fold.leave_out(LEAVES - {Outcomes})
+    fold.leave_out(fold.leaves - {Outcomes})
     left: list[Slates] = []
-    fold.leaving = left.append
+    fold.outcomes.leaving = left.append
     bodies = _Bodies(read())
     for first, batch in read():
         fold.apply(first, batch)

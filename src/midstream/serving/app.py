@@ -17,8 +17,8 @@ from starlette.routing import Route
 
 from midstream.core.errors import Fault, MidstreamError
 from midstream.core.nearest import nearest
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.listeners import Listener
-from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.admin.catalogue import add_catalogue_routes, bulk_routes
@@ -34,7 +34,7 @@ from midstream.serving.admin.rebuilds import add_rebuild_routes
 from midstream.serving.admin.similar import add_similar_route
 from midstream.serving.admin.users import add_people_routes
 from midstream.serving.events.bulk import Bulk
-from midstream.serving.events.ingest import Ingest
+from midstream.serving.events.ingest import Ingest, limits_of
 from midstream.serving.http.admission import Admission
 from midstream.serving.http.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.http.responses import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
@@ -215,7 +215,7 @@ def asgi(
     engine: "Engine",
     accept: Callable[[], Accept],
     options: ServerOptions | None = None,
-    dead_letters: DeadLetters | None = None,
+    service: IngestService | None = None,
     upkeep: Maintenance = NO_UPKEEP,
     elsewhere: OtherProcesses = ALONE,
 ) -> App:
@@ -225,13 +225,13 @@ def asgi(
         engine: Answers; whoever started it stops it, after the last request.
         accept: The terms on which events are taken now.
         options: Sizes and waits; the defaults when None.
-        dead_letters: Where rejected events are kept; nowhere when None.
+        service: Records events; one without dead letters when None.
         upkeep: What changes configuration and history while it runs.
         elsewhere: What other processes do.
     """
     chosen = options or ServerOptions()
     limits = body_limits(chosen)
-    ingest = Ingest(engine, accept, chosen, dead_letters)
+    ingest = Ingest(service or IngestService(engine, limits_of(chosen)), accept, engine.token, chosen.body_bytes_max)
     cold = FastAPI(
         title="midstream",
         version=version("midstream"),
@@ -248,7 +248,7 @@ def asgi(
     add_operation_routes(cold, engine, elsewhere.metrics_text)
     add_feature_routes(cold, engine, limits)
     add_setting_route(cold, engine, ingest, limits)
-    add_letter_routes(cold, engine, ingest, limits)
+    add_letter_routes(cold, ingest, limits)
     add_rebuild_routes(cold, upkeep.rebuilder, limits)
     add_erasure_routes(cold, engine, upkeep.eraser, limits)
     add_model_routes(cold, upkeep.champions, limits)

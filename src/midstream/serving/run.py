@@ -20,7 +20,7 @@ import uvicorn
 import uvloop
 
 from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
-from midstream.events.dead_letters.dead_letters import DeadLetters
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.wire import Accept
 from midstream.monitoring.facts import Fact, Facts
 from midstream.serving.app import ALONE, NO_UPKEEP, App, Maintenance, OtherProcesses, asgi
@@ -52,7 +52,8 @@ class OpenedEngine:
 
     engine: "Engine"
     accept: Callable[[], Accept]
-    dead_letters: DeadLetters | None = None
+    ingest: IngestService | None = None
+    """None = one without dead letters."""
     upkeep: Maintenance = NO_UPKEEP
     """What changes configuration and history while it runs."""
     company: "FollowerGroup | None" = None
@@ -109,7 +110,7 @@ async def serve_until_stopped(
     async with opening() as opened:
         company = opened.company
         elsewhere = ALONE if company is None else company.elsewhere
-        app = asgi(opened.engine, opened.accept, options, opened.dead_letters, opened.upkeep, elsewhere)
+        app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep, elsewhere)
         with (
             StopSignals(opened.engine.facts) as signals,
             _listening(options) as listener,

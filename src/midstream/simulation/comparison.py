@@ -16,8 +16,6 @@ from midstream.simulation.season import Season
 
 SEEDS_MIN = 2
 """One season says nothing about how much seasons differ."""
-_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-"""97.5 % quantiles of Student's t with 1, 2, … 15 degrees of freedom; with more, the last is a little too wide."""
 Rates = NDArray[np.float64]
 
 
@@ -90,8 +88,10 @@ def require_enough(seed_count: int) -> None:
 
 def interval(values: Rates) -> Interval:
     """Return mean and t interval of one value a seed, shape (seeds,); NaN where a value is."""
+    from scipy.special import stdtrit
+
     mean = float(values.mean())
-    half = _T_95[min(len(values) - 1, len(_T_95)) - 1] * float(values.std(ddof=1)) / float(np.sqrt(len(values)))
+    half = float(stdtrit(len(values) - 1, 0.975)) * float(values.std(ddof=1)) / float(np.sqrt(len(values)))
     return Interval(mean, mean - half, mean + half)
 
 

@@ -21,13 +21,15 @@ from prometheus_client import CollectorRegistry
 from midstream.app.config.schema import Config
 from midstream.app.opening import accept_of
 from midstream.app.wiring import plans
-from midstream.core.errors import Fault, Invalid, RequestInvalid
+from midstream.core.errors import Fault, Invalid
 from midstream.core.types import TimestampMs
 from midstream.engine.engine import Engine, EngineOptions
+from midstream.engine.ingest.admitted_batch import Parts
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.live import Host
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Ask
-from midstream.events.json.decode import decode_objects
+from midstream.events.json.decode import decode_objects, parts_of_objects
 from midstream.events.memory import MemoryLog
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
@@ -55,6 +57,7 @@ class EngineQuestion:
 class _InProcess:
     shop: SimulatedShop
     engine: Engine
+    ingest: IngestService
     accept: Accept
     question: EngineQuestion
     clock: list[int]
@@ -74,9 +77,7 @@ class _InProcess:
         """Record events; a shop never sends what is not well formed."""
         self.clock[0] = max(self.clock[0], _time_of(events[-1]))
         decoded = decode_objects(events, msgspec.structs.replace(self.accept, now_ms=self.clock[0]))
-        if decoded.rejected:
-            raise RequestInvalid(tuple(each.fault for each in decoded.rejected))
-        await self.engine.record(decoded.batch)
+        await self.ingest.record_all((self.ingest.admit(decoded, Parts(lambda: parts_of_objects(events))),))
 
 
 @asynccontextmanager
@@ -104,7 +105,7 @@ async def engine_in_process(
     engine = Engine(
         MemoryLog(), Fold(config.fold_settings()), found, host, metrics, EngineOptions(keeps_event_time=True)
     )
-    policy = _InProcess(shop, engine, accept_of(config), question, clock)
+    policy = _InProcess(shop, engine, IngestService(engine), accept_of(config), question, clock)
     await engine.start()
     try:
         await policy.learn(opening(shop))

@@ -1,12 +1,9 @@
 """The whole state: every table, folded from the log in one order, event by event.
 
 state = fold(log). However the log is cut into batches the tables come out the same, because each kernel
-treats one event after another and no table reads another one further on than the event it is at: event ids
-say what is folded, the vocabulary gives indices, sessions give numbers, then items, users, segments, pairs,
-session index, requests, outcomes, promotions and placements follow. Users and segments read items, so a batch in
-which the catalogue changes after other events is handed to them in parts. A merge of two users and an erasure change
-whose later events are, and a user who is deleted starts cold, so each is folded by itself, the events before and after
-it as batches of their own.
+treats one event after another and no table reads another one further on than the event it is at. The tables and their
+order stand in ``state.tables``, what they are handed in ``core.fold_step``, and where a batch is cut for them in
+``state.steps``.
 
 The digest covers the logical content of every table in index order: not capacities, not where an entry
 happens to lie.
@@ -14,88 +11,38 @@ happens to lie.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from types import MappingProxyType
-from typing import TypeAlias
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from midstream.core.kinds import Kind, Operation
-from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Models, Moment, Query
-from midstream.events.schema import texts_of
-from midstream.events.values import merged_id
+from midstream.core.fold_step import Fingerprints, FoldStep
+from midstream.core.types import EventBatch, Index, LogPosition, Models, Moment, Query
+from midstream.events.schema import build
 from midstream.state.cells.cells import Cells
 from midstream.state.cells.coverage import CountCoverage
 from midstream.state.control.placements import Placements
 from midstream.state.control.promotions import Promotions
-from midstream.state.ids.aliases import Aliases
 from midstream.state.ids.compacted_items import NOTHING, Dropped
-from midstream.state.ids.erased_users import Erasures, asked_at, blanked_hashes
-from midstream.state.ids.event_ids import EventAdmission, EventIds, Fingerprints
-from midstream.state.ids.vocabulary import Vocabulary, VocabularyCount
+from midstream.state.ids.event_ids import EventIds
+from midstream.state.ids.id_indexing import VocabularyCount
+from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
-from midstream.state.outcomes.outcomes import Leaving, Outcomes
+from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.outcomes.requests import Requests
 from midstream.state.pairs.covisitation import Pairs
 from midstream.state.segments.segments import Segments
 from midstream.state.sessions.session_index import SessionIndex
 from midstream.state.sessions.sessions import Sessions
 from midstream.state.settings import FoldSettings
+from midstream.state.steps import parts, steps
 from midstream.state.structures.hashing import id_hash
-from midstream.state.structures.kernel import frozen_columns, kernel
+from midstream.state.tables import TABLES, TablesAbove
 from midstream.state.users.users import Users
 
-Table: TypeAlias = (
-    EventIds
-    | Vocabulary
-    | Aliases
-    | Erasures
-    | Sessions
-    | Items
-    | Users
-    | Cells
-    | CountCoverage
-    | Segments
-    | Pairs
-    | SessionIndex
-    | Requests
-    | Outcomes
-    | Promotions
-    | Placements
-)
-LEAVES: frozenset[type] = frozenset((Segments, Pairs, SessionIndex, Requests, Outcomes))
-"""Tables that no other table reads."""
+_NO_EVENTS = build([])
 _PLACE = "fold.place"
-# As plain numbers: NumPy asks an enum's member for its array protocols at each comparison, which costs 1 µs.
-_NEW = int(EventAdmission.NEW)
-_CONFLICT = int(EventAdmission.CONFLICT)
-_CONFLICTS = int(VocabularyCount.CONFLICT)
-_ERASED = int(VocabularyCount.ERASED)
-_ITEM = int(Kind.ITEM)
-_USER = int(Kind.USER)
-_ERASE = int(Kind.ERASE)
-_MERGE = int(Operation.MERGE)
-_DELETE = int(Operation.DELETE)
-_BODY = 6
-_COLUMNS = (
-    "kind",
-    "operation",
-    "action",
-    "folded",
-    "user_index",
-    "user_hash",
-    "user_is_new",
-    "item_index",
-    "item_hash",
-    "session_hash",
-    "request_hash",
-    "event_time_ms",
-    "log_time_ms",
-    "value",
-    "quantity",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,49 +72,39 @@ class Fold:
         if dropped.name != settings.compaction:
             message = f"the compaction {dropped.name!r} came where the settings name {settings.compaction!r}"
             raise ValueError(message)
-        limits = settings.limits
         self.settings = settings
         self.dropped = dropped
         """The items that are passed by."""
-        self.event_ids = EventIds(limits.event_ids_max, settings.hash_key())
-        self.vocabulary = Vocabulary(settings, dropped)
-        self.sessions = Sessions(settings)
-        self.items = Items(settings, self.vocabulary)
-        self.users = Users(settings, self.items.category)
-        self.cells = Cells(settings, self.vocabulary, self.items)
-        self.counted = CountCoverage(settings)
-        self.segments = Segments(settings, self.vocabulary, self.items, self.users)
-        self.pairs = Pairs(settings, self.vocabulary)
-        self.session_index = SessionIndex(limits, self.vocabulary)
-        self.requests = Requests(settings)
-        self.outcomes = Outcomes(settings)
-        self.promotions = Promotions()
-        self.placements = Placements()
+        above = TablesAbove(settings, dropped)
+        self._named = {entry.name: above.add(entry) for entry in TABLES}
+        self.tables: Mapping[type, object] = MappingProxyType(above.tables)
+        """Each table by its type: what a ``Moment`` is given."""
+        self._left: frozenset[type] = frozenset()
+        self._order_tables()
+        self.event_ids = above.table(EventIds)
+        self.vocabulary = above.table(Vocabulary)
+        self.sessions = above.table(Sessions)
+        self.items = above.table(Items)
+        self.users = above.table(Users)
+        self.cells = above.table(Cells)
+        self.counted = above.table(CountCoverage)
+        self.segments = above.table(Segments)
+        self.pairs = above.table(Pairs)
+        self.session_index = above.table(SessionIndex)
+        self.requests = above.table(Requests)
+        self.outcomes = above.table(Outcomes)
+        self.promotions = above.table(Promotions)
+        self.placements = above.table(Placements)
         self._position = LogPosition(0)
         self._log_time_ms = 0
-        self._left: frozenset[type] = frozenset()
-        self.leaving: Leaving | None = None
-        """Is given each slate as it leaves ``outcomes``. No part of the state."""
-        self._named: dict[str, Table] = {
-            "event_ids": self.event_ids,
-            "vocabulary": self.vocabulary,
-            "aliases": self.vocabulary.aliases,
-            "erasures": self.vocabulary.erasures,
-            "sessions": self.sessions,
-            "items": self.items,
-            "users": self.users,
-            "cells": self.cells,
-            "counted": self.counted,
-            "segments": self.segments,
-            "pairs": self.pairs,
-            "session_index": self.session_index,
-            "requests": self.requests,
-            "outcomes": self.outcomes,
-            "promotions": self.promotions,
-            "placements": self.placements,
-        }
-        self.tables: Mapping[type, object] = MappingProxyType({type(table): table for table in self._named.values()})
-        """Each table by its type: what a ``Moment`` is given."""
+
+    def _order_tables(self) -> None:
+        """List the tables to fold: those above all that fold parts of a step, those, and those below."""
+        kept = [each for each in TABLES if type(self._named[each.name]) not in self._left]
+        start = next(place for place, each in enumerate(kept) if each.by_part)
+        self._before = tuple(self._named[each.name] for each in kept[:start])
+        self._by_part = tuple(self._named[each.name] for each in kept if each.by_part)
+        self._after = tuple(self._named[each.name] for each in kept[start:] if not each.by_part)
 
     @property
     def log_position(self) -> LogPosition:
@@ -179,21 +116,27 @@ class Fold:
         """Log time of the last event, 0 while there is none."""
         return self._log_time_ms
 
+    @property
+    def leaves(self) -> frozenset[type]:
+        """Tables that no other table reads."""
+        return frozenset(type(self._named[each.name]) for each in TABLES if each.is_leaf)
+
     def leave_out(self, tables: Collection[type]) -> None:
         """From here on fold without some tables that no other one reads: for who reads others alone, in less time.
 
         They are gone from ``tables``, and this fold is none to digest or to write down any more.
 
         Args:
-            tables: Of ``LEAVES``.
+            tables: Of ``leaves``.
 
         Raises:
             ValueError: Others read one of them.
         """
-        if others := frozenset(tables) - LEAVES:
+        if others := frozenset(tables) - self.leaves:
             message = f"other tables read {', '.join(sorted(each.__name__ for each in others))}"
             raise ValueError(message)
         self._left |= frozenset(tables)
+        self._order_tables()
         self.tables = MappingProxyType({kind: each for kind, each in self.tables.items() if kind not in self._left})
 
     def begin_with(self, position: LogPosition, count: int, batches: Iterable[EventBatch]) -> None:
@@ -239,75 +182,20 @@ class Fold:
             raise ValueError(message)
         if not len(batch):
             return
-        found = self.event_ids.admit(prints or self.event_ids.fingerprints(batch), batch.rows["log_time_ms"].copy())
-        for start, stop in edges(batch):
-            piece = EventBatch(batch.rows[start:stop], batch.text)
-            self._fold(LogPosition(first + start), piece, found[start:stop])
+        for step in steps(first, batch, prints):
+            self._run(step)
+            self._position = LogPosition(step.first + len(step.source))
+            self._log_time_ms = int(step.events.log_time_ms[-1])
 
-    def _fold(self, first: LogPosition, batch: EventBatch, found: NDArray[np.uint8]) -> None:
-        """Fold a merge or an erasure, or events none of which is one."""
-        indexed = self.vocabulary.index(first, batch, found == _NEW)
-        self.vocabulary.counts[_CONFLICTS] += np.count_nonzero(found == _CONFLICT)
-        numbered = self.sessions.number(indexed)
-        numbered_count = 0
-        for part in parts(indexed):
-            self.items.apply(part)
-            self.users.apply(part)
-            self.cells.apply(part, numbered.number[numbered_count : numbered_count + len(part)])
-            if Segments not in self._left:
-                self.segments.apply(part)
-            numbered_count += len(part)
-        if Pairs not in self._left:
-            self.pairs.apply(indexed, numbered.before)
-        if SessionIndex not in self._left:
-            self.session_index.apply(indexed, numbered.number, numbered.user)
-        if Requests not in self._left:
-            self.requests.apply(indexed)
-        if Outcomes not in self._left:
-            self.outcomes.apply(indexed, self.leaving)
-        self.promotions.apply(indexed)
-        self.placements.apply(indexed)
-        self.counted.apply(indexed)
-        self._position = LogPosition(first + len(batch))
-        self._log_time_ms = int(batch.rows["log_time_ms"][-1])
-        if indexed.operation[0] == _MERGE and indexed.kind[0] == _USER and indexed.folded[0]:
-            self._merge(indexed)
-        elif indexed.kind[0] == _ERASE and indexed.folded[0]:
-            self._erase(indexed)
-        elif indexed.operation[0] == _DELETE and indexed.kind[0] == _USER and indexed.folded[0]:
-            self.cells.forget(int(indexed.user_index[0]), int(indexed.user_hash[0]))
-            self.outcomes.start_cold(int(indexed.user_hash[0]))
-        self.vocabulary.erasures.expire(self._log_time_ms)
-
-    def _merge(self, merge: IndexedBatch) -> None:
-        """Let one user be another: the row, the open sessions, and all that comes under the id from here on."""
-        vocabulary = self.vocabulary
-        from_hash = id_hash(merged_id(texts_of(merge.source, 0)[_BODY]), vocabulary.id_key)
-        if vocabulary.erasures.refused(merge.source.rows, np.array([from_hash], dtype=np.uint64)):
-            vocabulary.counts[_ERASED] += 1
-            return
-        pair = vocabulary.aliases.merge(int(merge.user_hash[0]), from_hash)
-        if pair is None:
-            return
-        into, other = vocabulary.merge_users(*pair)
-        if other >= 0:
-            self.users.merge(into, other)
-            self.segments.merge(into, other)
-            vocabulary.release(other)
-        self.cells.merge(into, other, *pair)
-        self.outcomes.merge(*pair)
-        self.sessions.merge(*pair)
-
-    def _erase(self, erase: IndexedBatch) -> None:
-        """Forget a user under every id that stands for it; of a blanked erase only refuse what is late."""
-        vocabulary = self.vocabulary
-        position, log_time_ms = erase.first, int(erase.log_time_ms[0])
-        user_hash, body = int(erase.user_hash[0]), texts_of(erase.source, 0)[_BODY]
-        if not user_hash:
-            vocabulary.erasures.add(blanked_hashes(body), log_time_ms, position, log_time_ms, is_pending=False)
-            return
-        asked_ms = asked_at(body, log_time_ms)
-        vocabulary.erasures.add(self._forgotten(user_hash), log_time_ms, position, asked_ms, is_pending=True)
+    def _run(self, step: FoldStep) -> None:
+        """Hand a step to all tables."""
+        for table in self._before:
+            table.apply(step)
+        for part in parts(step):
+            for table in self._by_part:
+                table.apply(part)
+        for table in self._after:
+            table.apply(step)
 
     def forget(self, user_hashes: Iterable[int]) -> None:
         """Be without users, under every id that stands for them, as if their acts had been nobody's.
@@ -316,26 +204,9 @@ class Fold:
         which a user could be blanked; those after it are in the log.
         """
         for each in user_hashes:
-            self._forgotten(self.vocabulary.aliases.resolve(each))
+            change = self.vocabulary.forget(self.vocabulary.aliases.resolve(each))
+            self._run(FoldStep(self._position, _NO_EVENTS, change=change))
         self.vocabulary.erasures.carry_out(self._log_time_ms)
-
-    def _forgotten(self, user_hash: int) -> list[int]:
-        """Forget one user; return the hashes of all ids that stood for it, ascending."""
-        vocabulary = self.vocabulary
-        members = vocabulary.aliases.members(user_hash)
-        hashes = sorted((user_hash, *members.tolist()))
-        vocabulary.aliases.forget(user_hash)
-        slot = vocabulary.user_slot(user_hash)
-        if slot >= 0:
-            self.users.forget(slot)
-            self.segments.forget(slot)
-            vocabulary.release(slot)
-        for each in hashes:
-            self.cells.forget(slot, each)
-        self.sessions.forget(user_hash)
-        self.session_index.forget(np.array(hashes, dtype=np.uint64))
-        self.outcomes.forget(np.array(hashes, dtype=np.uint64))
-        return hashes
 
     def moment(self, query: Query, models: Models) -> Moment:
         """Return all that may be read to answer a query, at this log position. Valid until the next ``apply``.
@@ -381,7 +252,7 @@ class Fold:
 
     def sizes(self) -> dict[str, Size]:
         """Return the memory of each table, by name."""
-        return {name: self._size(table) for name, table in self._named.items()}
+        return {name: Size(table.bytes_now, table.bytes_max) for name, table in self._named.items()}
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return all of the state by ``table.name``. Large ones are views: copy or write them before ``apply``."""
@@ -413,13 +284,6 @@ class Fold:
                 digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
-    def _size(self, table: Table) -> Size:
-        if isinstance(table, Items):
-            documents_max = self.settings.limits.document_bytes_max
-            used = int(table.byte_count() * self.vocabulary.item_count / self.settings.limits.items_max)
-            return Size(used + table.document_bytes, table.byte_count() + documents_max)
-        return Size(table.bytes_now, table.bytes_max)
-
     def _each_table(self) -> Iterator[tuple[str, dict[str, NDArray[np.generic]]]]:
         """Yield the arrays of one table after another, in the order of their names, by full name."""
         if self._left:
@@ -437,50 +301,3 @@ class Fold:
             return np.empty(0, dtype=np.int32)
         found = self.vocabulary.item_indices(query.items)
         return found[found >= 0]
-
-
-def edges(batch: EventBatch) -> Iterator[tuple[int, int]]:
-    """Yield from where to before where events are folded together: each that ends a user by itself."""
-    rows, start = frozen_columns(batch)[0], 0
-    while start < len(rows):
-        stop = _next_change(rows, start)
-        if stop > start:
-            yield start, stop
-        if stop < len(rows):
-            yield stop, stop + 1
-        start = stop + 1
-
-
-@kernel
-def _next_change(rows: NDArray[np.void], start: int) -> int:
-    """Return the place of the next merge, deletion of a user or erasure, the number of rows when there is none."""
-    for i in range(start, len(rows)):
-        is_user = rows[i]["kind"] == _USER
-        if rows[i]["kind"] == _ERASE or (is_user and (rows[i]["operation"] in (_MERGE, _DELETE))):
-            return i
-    return len(rows)
-
-
-def parts(batch: IndexedBatch) -> Iterator[IndexedBatch]:
-    """Yield a batch in parts in which no item event follows an event of another kind.
-
-    So attributes as they stand after a part's item events are those that hold at all its other events.
-    """
-    if len(batch) == 1:
-        yield batch
-        return
-    is_item = batch.kind == _ITEM
-    cuts = np.flatnonzero(is_item[1:] & ~is_item[:-1]) + 1
-    if not len(cuts):
-        yield batch
-        return
-    edges = [0, *cuts.tolist(), len(batch)]
-    for start, stop in pairwise(edges):
-        yield part(batch, start, stop)
-
-
-def part(batch: IndexedBatch, start: int, stop: int) -> IndexedBatch:
-    """Return the events from ``start`` to before ``stop``; nothing is copied."""
-    columns = {name: getattr(batch, name)[start:stop] for name in _COLUMNS}
-    source = EventBatch(batch.source.rows[start:stop], batch.source.text)
-    return IndexedBatch(first=LogPosition(batch.first + start), source=source, **columns)

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import MidstreamError, ScoresUnavailable, SourceUnavailable
+from midstream.core.fold_step import FoldStep
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source, StateTable
 from midstream.core.types import (
     Candidates,
     FeatureFrame,
-    IndexedBatch,
     LogPosition,
     Mask,
     Models,
@@ -192,41 +192,56 @@ def _check_selection(selector: Selector, query: Query, features: FeatureFrame, s
     require(np.array_equal(before, score, equal_nan=True), "the scores are as before")
 
 
-def check_state_table(make: Callable[[], StateTable], batches: Sequence[IndexedBatch]) -> Arrays:
-    """Check a table over batches that follow each other; return the state at their end.
+def check_state_table(make: Callable[[], StateTable], steps: Sequence[FoldStep]) -> Arrays:
+    """Check a table over steps that follow each other; return the state at their end.
 
-    Promised: however the events are cut, the same arrays; ``restore`` gives the table whose arrays they are, which
-    goes on in the same way; ``arrays`` changes nothing.
+    Promised: however the events are cut, the same arrays, and a step without any changes nothing; ``restore`` gives the
+    table whose arrays they are, which goes on in the same way; ``arrays`` changes nothing; memory has its maximum.
+
+    Args:
+        make: Gives a fresh table each time.
+        steps: Events with their indices and sessions, in parts in which the catalogue stands still.
     """
     whole = make()
-    for batch in batches:
-        whole.apply(batch)
+    for step in steps:
+        whole.apply(_piece(step, 0, len(step.events)))
     expected = _copies(whole.arrays())
     _require_equal(whole.arrays(), expected, "reading the arrays changes nothing")
+    require(0 <= whole.bytes_now <= whole.bytes_max, f"of {whole.bytes_max} bytes {whole.bytes_now} are in use")
+    whole.apply(_piece(steps[-1], 0, 0))
+    _require_equal(whole.arrays(), expected, "a step without events changes nothing")
     for size in (1, 7):
         table = make()
-        for batch in batches:
-            for start in range(0, len(batch), size):
-                table.apply(_part(batch, start, min(start + size, len(batch))))
+        for step in steps:
+            for start in range(0, len(step.events), size):
+                table.apply(_piece(step, start, min(start + size, len(step.events))))
         _require_equal(table.arrays(), expected, f"batches of {size} give the same")
-    for middle in (0, len(batches) // 2, len(batches)):
+    for middle in (0, len(steps) // 2, len(steps)):
         first, second = make(), make()
-        for batch in batches[:middle]:
-            first.apply(batch)
+        for step in steps[:middle]:
+            first.apply(_piece(step, 0, len(step.events)))
         second.restore(_copies(first.arrays()))
         _require_equal(second.arrays(), _copies(first.arrays()), "what is restored is what was")
-        for batch in batches[middle:]:
-            second.apply(batch)
+        for step in steps[middle:]:
+            second.apply(_piece(step, 0, len(step.events)))
         _require_equal(second.arrays(), expected, "what is restored goes on in the same way")
     return expected
 
 
-def _part(batch: IndexedBatch, start: int, stop: int) -> IndexedBatch:
-    """Return the events from ``start`` to before ``stop``."""
+def _piece(step: FoldStep, start: int, stop: int) -> FoldStep:
+    """Return the step of the events from ``start`` to before ``stop``; the last one has the change."""
+    events = step.events
     columns: dict[str, Any] = {
-        name: getattr(batch, name)[start:stop] for name in batch.__dataclass_fields__ if name not in ("first", "source")
+        name: getattr(events, name)[start:stop]
+        for name in events.__dataclass_fields__
+        if name not in ("first", "source")
     }
-    return replace(batch, first=LogPosition(batch.first + start), source=cut(batch.source, start, stop), **columns)
+    first, source, is_last = LogPosition(events.first + start), cut(events.source, start, stop), stop == len(events)
+    change = step.change if is_last else None
+    piece = FoldStep(first, source, ends_user=step.ends_user and is_last, change=change)
+    piece.events = replace(events, first=first, source=source, **columns)
+    piece.sessions = step.sessions[start:stop]
+    return piece
 
 
 def _rows(candidates: Candidates, rows: NDArray[np.intp]) -> Candidates:

@@ -25,9 +25,10 @@ from midstream.events.values import merged_id
 from midstream.models.descriptions import Description, description_of
 from midstream.models.histories import Histories, Interactions
 from midstream.models.vocabulary import ItemVocabulary
-from midstream.state.fold import Fold, edges, parts
+from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import blanked_hashes
 from midstream.state.ids.event_ids import EventAdmission
+from midstream.state.steps import parts, step_of, steps
 from midstream.state.structures.hashing import id_hash
 
 Hidden: TypeAlias = Callable[[LogPosition, EventBatch], Mask]
@@ -161,10 +162,10 @@ class ActReader:
         is_new = found == int(EventAdmission.NEW)
         self._count("erased", np.count_nonzero(hidden & is_new & (batch.rows["kind"] == Kind.INTERACTION)))
         folded = is_new & ~hidden
-        for start, stop in edges(batch):
-            piece = EventBatch(batch.rows[start:stop], batch.text)
-            indexed = self._fold.vocabulary.index(LogPosition(first + start), piece, folded[start:stop])
-            late = folded[start:stop] & ~indexed.folded & (indexed.kind == Kind.INTERACTION)
+        for step in steps(first, batch):
+            is_folded = folded[step.first - first :][: len(step.source)]
+            indexed = self._fold.vocabulary.index(step.first, step.source, is_folded)
+            late = is_folded & ~indexed.folded & (indexed.kind == Kind.INTERACTION)
             self._count("erased", np.count_nonzero(late))
             self._take(indexed)
 
@@ -206,10 +207,11 @@ class ActReader:
 
     def _take(self, batch: IndexedBatch) -> None:
         """Take events of which at most the only one is a merge or an erasure."""
-        sessions = self._fold.sessions.number(batch).number
-        for part in parts(batch):
+        step = step_of(batch)
+        self._fold.sessions.apply(step)
+        for part in parts(step):
             self._fold.items.apply(part)
-        self._collect(batch, sessions)
+        self._collect(batch, step.sessions.number)
         for place in np.flatnonzero((batch.kind == Kind.USER) & batch.folded).tolist():
             self._change_user(batch, place)
         if batch.kind[0] == Kind.ERASE and batch.folded[0]:

@@ -120,8 +120,7 @@ def test_an_interrupted_import_goes_on(tmp_path, example, monkeypatch, after):
 def test_parts_with_much_text_go_one_after_another(tmp_path, example, monkeypatch):
     """Parts whose bytes do not fit beside others into what may wait for the log are recorded all the same."""
     monkeypatch.setattr(importing, "RECORD_ROWS", 10)
-    for module in (importing, writer):
-        monkeypatch.setattr(module, "QUEUE_BYTES_MAX", 1)
+    monkeypatch.setattr(writer, "QUEUE_BYTES_MAX", 1)
     assert import_file(tmp_path, CONFIG, example).recorded == 140
 
 

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import DiskFull
+from midstream.engine.ingest.dead_letter_retry import retry
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.wire import Accept
 from midstream.serving.admin import dead_letters as routes
 from midstream.serving.app import asgi
-from midstream.serving.events.dead_letter_retry import retry
-from midstream.serving.events.ingest import Ingest
-from midstream.serving.options import ServerOptions
 from tests.support.disks import ForgetfulDisk
 from tests.support.fakes.engine import FakeEngine
 
@@ -164,7 +163,8 @@ def test_a_letter_that_was_recorded_before_is_not_recorded_again(shop):
     assert shop.retry()["recorded"] == 2
     old = DeadLetters(PATH, ForgetfulDisk())
     old.add(before)
-    shop.client.app = asgi(shop.client.engine, shop.client.engine.accept, dead_letters=old)
+    engine = shop.client.engine
+    shop.client.app = asgi(engine, engine.accept, service=IngestService(engine, dead_letters=old))
     done = shop.retry()
     assert (done["recorded"], done["duplicates"]) == (0, 2)
     assert len(shop.recorded) == 2
@@ -175,22 +175,17 @@ def test_two_retries_at_once_record_once(shop):
     """Both find the letter; one event is in the log."""
     shop.send(WATCH, WATCH | {"event_id": "e"})
     shop.allow("watch")
-    ingest, metrics = routes_of(shop)
+    engine = shop.client.engine
+    service = IngestService(engine, dead_letters=shop.letters)
 
     async def both():
         wanted = shop.letters.read()
-        return await asyncio.gather(*(retry(ingest, shop.letters, wanted, (), metrics) for _ in range(2)))
+        return await asyncio.gather(*(retry(service, shop.letters, engine.accept, wanted, ()) for _ in range(2)))
 
     done = asyncio.run(both())
     assert sum(each.recorded for each in done) == 2
     assert sum(each.duplicates for each in done) == 2
     assert len(shop.recorded) == 2
-
-
-def routes_of(shop):
-    """Return an ingest over the shop's letters, and the metrics."""
-    ingest = Ingest(shop.client.engine, shop.client.engine.accept, ServerOptions(), shop.letters)
-    return ingest, shop.client.engine.metrics
 
 
 def test_an_order_s_refused_item_is_a_letter_of_its_own(make_client):

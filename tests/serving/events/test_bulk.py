@@ -13,10 +13,10 @@ import pytest
 
 from midstream.core.durations import Duration
 from midstream.core.errors import DiskFull, Overloaded
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.arrow.arrow import _Table
 from midstream.events.pieces import table_piece
 from midstream.serving.events.bulk import ARROW, REJECTIONS_MAX
-from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.decompression import RATIO_MAX
 from midstream.serving.http.pipe import PIPE_BYTES_MAX, Pipe
 from midstream.serving.options import ServerOptions
@@ -90,23 +90,23 @@ def test_what_is_refused_is_judged_and_named_beside_the_loop(make_client, make, 
     request_id = client.post("/v1/recommendations", {}).json()["request_id"]
     events = [{**each, "request_id": request_id if n % 3 else f"forged-{n}"} for n, each in enumerate(VIEWS[:300])]
     judged, loops = set(), set()
-    is_ours, settle = FakeEngine.request_id_is_ours, Ingest.settle
+    is_ours, settle = FakeEngine.request_id_is_ours, IngestService.record
 
     def looked_at(engine, given):
         judged.add(threading.get_ident())
         return is_ours(engine, given)
 
-    async def settled(ingest, taken, part, *rest, **options):
+    async def settled(ingest, admitted, *rest, **options):
         loops.add(threading.get_ident())
 
         def named(number):
             judged.add(threading.get_ident())
-            return part(number)
+            return admitted.part(number)
 
-        return await settle(ingest, taken, named, *rest, **options)
+        return await settle(ingest, admitted._replace(part=named), *rest, **options)
 
     monkeypatch.setattr(FakeEngine, "request_id_is_ours", looked_at)
-    monkeypatch.setattr(Ingest, "settle", settled)
+    monkeypatch.setattr(IngestService, "record", settled)
     monkeypatch.setattr("midstream.events.pieces.PIECE_EVENTS", 100)
     answer = send(client, make(events), content_type).json()
     assert len(judged) > 1, "a thread for the stream, another one for what the engine refuses"

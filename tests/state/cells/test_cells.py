@@ -23,10 +23,11 @@ from midstream.state.cells.layout import BUCKETS, GROUP_ROWS, HEADS, PLACE, REST
 from midstream.state.cells.read import BOUNDS, PLAN_ROWS, plan_at, read_block
 from midstream.state.cells.rows import _find_few, _find_rows, place_items
 from midstream.state.expressions.program import Cell, ScopeName, column, compile_columns
-from midstream.state.fold import Fold, part
+from midstream.state.fold import Fold
 from midstream.state.ids.user_slots import new_meta
 from midstream.state.sessions.sessions import Sessions
 from midstream.state.settings import StateLimits
+from midstream.state.steps import part
 from midstream.state.structures.decay import decay_weight, landmark_at, rebase_factor
 from midstream.state.structures.hash_table import table_size
 from tests.support.events import START_MS, cuts, event_batches, indexed, random_events, tiny_settings

@@ -95,7 +95,7 @@ def test_bounds_hold_and_what_is_said_now_stays(changes: list[tuple[str, str]]) 
             taken = table.takes(body)
             event = build([Event(Kind.CONTROL, body=encode_placement(body), log_time_ms=place)])
             fold = Fold(SETTINGS)
-            fold.placements = table
+            fold.placements.apply = table.apply  # type: ignore[method-assign]
             fold.begin_with(LogPosition(place + 1), 1, [event])
             refused += not taken
             now |= {name: content} if taken else {}

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.state.ids.event_ids import Fingerprints
+from midstream.core.fold_step import Fingerprints
 from midstream.state.ids.pending_ids import PendingIds
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut, event_at
+from midstream.state.ids.id_indexing import VocabularyCount
 from midstream.state.ids.item_slots import COLLIDES, ITEM_ID_BYTES_MAX, ITEM_META, take_item
-from midstream.state.ids.vocabulary import ITEM_ID_BYTES_MEAN, Vocabulary, VocabularyCount
+from midstream.state.ids.vocabulary import ITEM_ID_BYTES_MEAN, Vocabulary
 from midstream.state.settings import FoldSettings, StateLimits
 from tests.support.events import START_MS, cuts, event_batches, random_events
 from tests.support.ids import KEY, hash_of

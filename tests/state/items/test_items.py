@@ -19,6 +19,7 @@ from midstream.core.types import IndexedBatch, LogPosition
 from midstream.events.schema import Event, build
 from midstream.state.items.items import Items
 from midstream.state.settings import EventType, FoldSettings, StateLimits
+from midstream.state.steps import step_of
 from midstream.state.structures.decay import TABLE
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def batch_of(acts):
 def fold(table, acts, size):
     """Fold acts in batches of a size."""
     for start in range(0, len(acts), size):
-        table.apply(batch_of(acts[start : start + size]))
+        table.apply(step_of(batch_of(acts[start : start + size])))
     return table
 
 
@@ -274,7 +275,7 @@ def test_table_equals_its_plain_model_after_every_event(acts, unknown_items, lat
     """Counters, windows, availability, documents and hot lists are those of the plain model, to the bit."""
     table, plain = items_of(settings(unknown_items)), Plain(accepts=unknown_items == "accept")
     for act in acts:
-        table.apply(batch_of([act]))
+        table.apply(step_of(batch_of([act])))
         plain.apply(act)
         assert_same_hottest(table, plain)
     assert_same_reads(table, plain, plain.log_time + later)
@@ -305,7 +306,7 @@ def test_a_restored_table_goes_on_as_the_one_it_was_taken_from(others, before, a
         plain.apply(act)
     for act in after:
         for each in (table, restored):
-            each.apply(batch_of([act]))
+            each.apply(step_of(batch_of([act])))
         plain.apply(act)
         assert_same_hottest(restored, plain)
     assert arrays_of(restored) == arrays_of(table)
@@ -364,10 +365,10 @@ def test_an_unavailable_item_leaves_at_once_and_comes_back_with_its_heat():
     table = items_of(settings())
     views = [Act(START, START, item=item) for item in (0, 0, 0, 1, 1, 2)]
     hide = put(0, {"available": False})._replace(operation=Operation.PATCH)
-    table.apply(batch_of([*views, hide, Act(START, START, item=2)]))
+    table.apply(step_of(batch_of([*views, hide, Act(START, START, item=2)])))
     assert table.hottest(HALF_LIVES[0], 9)[0].tolist() == [1, 2]
     assert not table.available[0]
-    table.apply(batch_of([hide._replace(body={"available": True})]))
+    table.apply(step_of(batch_of([hide._replace(body={"available": True})])))
     items, scores = table.hottest(HALF_LIVES[0], 9)
     assert items[0] == 0
     assert scores[0] == pytest.approx(3.0, rel=1e-3)
@@ -382,9 +383,9 @@ def test_a_deletion_that_cannot_be_kept_still_hides():
         put(0, {"available": False}),
     ):
         table = items_of(small)
-        table.apply(batch_of([Act(START, START)]))
+        table.apply(step_of(batch_of([Act(START, START)])))
         assert table.available[0]
-        table.apply(batch_of([change]))
+        table.apply(step_of(batch_of([change])))
         assert not table.available[0]
         assert len(table.hottest(small.half_lives[0].ms, 9)[0]) == 0
 
@@ -392,7 +393,7 @@ def test_a_deletion_that_cannot_be_kept_still_hides():
 def test_attributes_that_cannot_be_kept_do_not_hide():
     """An item is served without the attributes for which there was no room."""
     table = items_of(FoldSettings(limits=StateLimits(items_max=ITEMS, document_bytes_max=0)))
-    table.apply(batch_of([put(0, {"price": 3})]))
+    table.apply(step_of(batch_of([put(0, {"price": 3})])))
     assert table.available[0]
     assert table.refused_documents_count == 1
 

@@ -14,6 +14,7 @@ from midstream.state.cells.fold import SENT_MAX
 from midstream.state.outcomes.outcome_fold import NEVER, _sooner, _worth
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.settings import FoldSettings, StateLimits
+from midstream.state.steps import step_of
 from tests.support.events import START_MS, indexed, served_body
 from tests.support.join import ReferenceJoin, slates_as_told
 
@@ -59,7 +60,7 @@ def test_positions_are_found_wherever_the_ring_begins_anew(slates):
             events.append(Event(Kind.INTERACTION, action="click", value=2.0, **shown))
     batch = build([each._replace(event_id=f"e{number}") for number, each in enumerate(events)])
     outcomes, twin, whole = Outcomes(SETTINGS), ReferenceJoin(SETTINGS), indexed(batch, SETTINGS)
-    outcomes.apply(whole)
+    outcomes.apply(step_of(whole))
     for place in range(len(batch)):
         twin.pass_time(int(whole.log_time_ms[place]))
         twin.add(event_at(batch, place), place, int(whole.event_time_ms[place]))

@@ -15,11 +15,12 @@ from midstream.core.types import LogPosition
 from midstream.engine.erasure.redaction import Blanker, find_erased
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.events.served_body import RECORD_VERSION, decode_body, encode_body
-from midstream.state.fold import Fold, part
+from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import Dropped
 from midstream.state.outcomes.outcomes import LEAVING_SLATES, Outcomes, Slates
 from midstream.state.outcomes.slate_groups import GROUPS_MAX, OTHER, SlateGroup, SlateGroups
 from midstream.state.settings import FoldSettings, StateLimits
+from midstream.state.steps import part, step_of
 from tests.support.events import START_MS, Stream, cuts, indexed, random_events, served_body, tiny_settings
 from tests.support.followed import LogShape
 from tests.support.ids import KEY, hash_of
@@ -130,7 +131,7 @@ def test_outcomes_are_those_of_dictionaries_however_the_log_is_cut(drawn, data):
     whole = indexed(batch, SETTINGS)
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
         piece = part(whole, start, stop)
-        outcomes.apply(piece)
+        outcomes.apply(step_of(piece))
         fold_plainly(twin, piece)
         check(outcomes, twin)
         fresh = Outcomes(SETTINGS)
@@ -149,11 +150,12 @@ def test_who_watches_slates_leave_sees_each_once_and_changes_nothing(drawn, data
     """In the order of the log, as they are when they leave; the state is that of one whom nobody watches."""
     batch = indexed(stamped(drawn), SETTINGS)
     watched, alone, twin, seen = Outcomes(SETTINGS), Outcomes(SETTINGS), ReferenceJoin(SETTINGS), []
-    alone.apply(batch)
+    alone.apply(step_of(batch))
+    watched.leaving = lambda some: seen.extend(plain(watched, some))
     fold_plainly(twin, batch)
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
         if stop > start:
-            watched.apply(part(batch, start, stop), lambda some: seen.extend(plain(watched, some)))
+            watched.apply(step_of(part(batch, start, stop)))
     assert seen == twin.left
     assert held(watched) == held(alone)
     same = watched.arrays(), alone.arrays()
@@ -171,7 +173,8 @@ def test_more_slates_leave_at_once_than_there_is_room_for():
     events.append(Event(Kind.TICK, log_time_ms=START_MS + 10**9))
     outcomes = Outcomes(settings)
     left: list[Slates] = []
-    outcomes.apply(indexed(build(events), settings), left.append)
+    outcomes.leaving = left.append
+    outcomes.apply(step_of(indexed(build(events), settings)))
     calls, seen = [len(some) for some in left], [each for some in left for each in some.slate["log_position"]]
     assert seen == list(range(count))
     assert len(outcomes) == 0
@@ -193,7 +196,7 @@ def test_a_long_stream_with_duplicates_late_and_shuffled_outcomes_agrees_too(sla
     settings = long_settings(outcome_slates_max=slates, outcome_items_max=items, outcomes_waiting_max=waiting)
     batch = indexed(random_events(20_000, 5, FEEDBACK), settings)
     outcomes, twin = Outcomes(settings), ReferenceJoin(settings)
-    outcomes.apply(batch)
+    outcomes.apply(step_of(batch))
     fold_plainly(twin, batch)
     check(outcomes, twin)
     assert all(outcomes.totals[name] > 0 for name in ("slate_unread", "outcome_joined", "outcome_elsewhere"))
@@ -384,11 +387,9 @@ def test_a_group_that_is_out_of_use_makes_room_for_a_new_one(parts):
     whole = indexed(build(events), msgspec.structs.replace(SETTINGS, limits=limits))
     outcomes = Outcomes(msgspec.structs.replace(SETTINGS, limits=limits))
     left: list[SlateGroup] = []
+    outcomes.leaving = lambda some: left.extend(outcomes.group(each) for each in some.slate["group"].tolist())
     for piece in np.array_split(np.arange(len(whole)), parts):
-        outcomes.apply(
-            part(whole, int(piece[0]), int(piece[-1]) + 1),
-            lambda some: left.extend(outcomes.group(each) for each in some.slate["group"].tolist()),
-        )
+        outcomes.apply(step_of(part(whole, int(piece[0]), int(piece[-1]) + 1)))
     sums = {each.group.plan: (each.slates, each.positions) for each in outcomes.counts()}
     assert "late" not in sums  # at that moment the oldest was plan-1, held to the millisecond
     assert sums["new"] == (1, 3)
@@ -411,7 +412,7 @@ def test_twenty_thousand_slates_with_late_and_repeated_outcomes_equal_the_plain_
     log = LogShape(20_000, late_slates_max=6_000)
     fold, twin = Fold(settings), ReferenceJoin(settings)
     known, left = set(), []
-    fold.leaving = lambda some: left.extend(plain(fold.outcomes, some))
+    fold.outcomes.leaving = lambda some: left.extend(plain(fold.outcomes, some))
     for batch in log.batches(777):
         fold.apply(fold.log_position, batch)
     for position, event in enumerate(log.events()):

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind
-from midstream.state.fold import part
 from midstream.state.outcomes.requests import Requests
 from midstream.state.settings import FoldSettings, StateLimits
+from midstream.state.steps import part, step_of
 from tests.support.events import Stream, cuts, event_batches, indexed, random_events
 
 
@@ -42,7 +42,7 @@ def test_requests_are_those_of_a_dictionary_however_the_log_is_cut(batch, reques
     whole = indexed(batch, settings)
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
         piece = part(whole, start, stop)
-        requests.apply(piece)
+        requests.apply(step_of(piece))
         fold(held, piece, requests_max)
         check(requests, held, whole)
         fresh = Requests(settings)
@@ -58,7 +58,7 @@ def test_a_long_stream_agrees_too(requests_max):
     batch = indexed(random_events(5_000, seed=9, stream=Stream(other_share=0.8)), settings)
     requests = Requests(settings)
     held: OrderedDict[int, int] = OrderedDict()
-    requests.apply(batch)
+    requests.apply(step_of(batch))
     fold(held, batch, requests_max)
     check(requests, held, batch)
     assert len(held) == requests_max
@@ -67,6 +67,7 @@ def test_a_long_stream_agrees_too(requests_max):
 def test_bytes_are_those_of_the_arrays():
     """What is said is what is reserved."""
     requests = Requests(FoldSettings(limits=StateLimits(requests_max=1_000)))
-    held = [each for each in vars(requests).values() if isinstance(each, np.ndarray)]
-    assert requests.bytes_max == sum(each.nbytes for each in held) - requests._meta.nbytes
+    ring = requests._ring
+    held = [each for each in (*ring.columns, *vars(ring).values()) if isinstance(each, np.ndarray)]
+    assert requests.bytes_max == sum(each.nbytes for each in held) - ring.meta.nbytes
     assert requests.bytes_now == 0

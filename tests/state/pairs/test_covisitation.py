@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.durations import Duration
-from midstream.state.fold import part
+from midstream.core.fold_step import SessionColumns
 from midstream.state.pairs.covisitation import Pairs, row_words
 from midstream.state.pairs.covisitation_query import SMOOTHING, PairQuery
 from midstream.state.sessions.sessions import Sessions
 from midstream.state.settings import FoldSettings, StateLimits
+from midstream.state.steps import part, step_of
 from midstream.state.structures.decay import TABLE
 from midstream.state.structures.exact_math import fading as of_engine
 from tests.support.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
@@ -136,11 +137,15 @@ def fold(pairs, events, size=1_000):
         for row, each in zip(before, earlier, strict=True):
             row[: len(each)] = each
         batch = SimpleNamespace(
+            first=0,
+            source=None,
             item_index=np.array(items, dtype=np.int32),
             event_time_ms=np.array(event_times, dtype=np.int64),
             log_time_ms=np.array(log_times, dtype=np.int64),
         )
-        pairs.apply(cast("IndexedBatch", batch), before)
+        nobody = np.zeros(len(items), dtype=np.int64)
+        sessions = SessionColumns(nobody, before, nobody.view(np.uint64))
+        pairs.apply(step_of(cast("IndexedBatch", batch), sessions))
     return pairs
 
 
@@ -268,7 +273,7 @@ def test_marks_that_run_out_begin_anew():
     """A query with the number of an earlier one does not take its marks for its own."""
     pairs = fold(new_pairs(), [(1, [0], START_MS, START_MS), (2, [0], START_MS, START_MS)])
     expected = pairs.score(PairQuery(), np.array([0], dtype=np.int32), START_MS)[0].tolist()
-    pairs._epoch = 2**31 - 2
+    pairs._epochs.last = 2**31 - 2
     for _ in range(2):
         assert pairs.score(PairQuery(), np.array([0], dtype=np.int32), START_MS)[0].tolist() == expected == [1, 2]
 

@@ -8,8 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.core.fold_step import SessionColumns
 from midstream.state.sessions.session_index import SessionIndex
 from midstream.state.settings import StateLimits
+from midstream.state.steps import step_of
 
 if TYPE_CHECKING:
     from midstream.core.types import IndexedBatch
@@ -60,9 +62,10 @@ def fold(index, events, size):
     """Fold (number, item) or (number, item, user) in batches of a size."""
     for start in range(0, len(events), size):
         number, item, *user = zip(*events[start : start + size], strict=True)
-        batch = cast("IndexedBatch", SimpleNamespace(item_index=np.array(item, dtype=np.int32)))
-        users = user[0] if user else [0] * len(item)
-        index.apply(batch, np.array(number, dtype=np.int64), np.array(users, dtype=np.uint64))
+        items = np.array(item, dtype=np.int32)
+        batch = cast("IndexedBatch", SimpleNamespace(first=0, source=None, item_index=items))
+        users = np.array(user[0] if user else [0] * len(item), dtype=np.uint64)
+        index.apply(step_of(batch, SessionColumns(np.array(number, dtype=np.int64), items[:, None], users)))
     return index
 
 

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.core.fold_step import SessionColumns
 from midstream.state.sessions.session_index import SessionIndex
 from midstream.state.sessions.session_query import PLACES, SessionQuery, weights_of
 from midstream.state.settings import StateLimits
+from midstream.state.steps import step_of
 from midstream.state.structures.exact_math import log2_of
 from midstream.state.structures.stamped_table import EPOCH_MAX
 from midstream.state.structures.top_k_keys import BINS, best_keys, key_of, place_of, value_of
@@ -51,8 +53,9 @@ def index_of(events, slots=5, row=3, entries=3):
         numbers.append(max(newest + step, 0))
         newest = max(newest, numbers[-1])
     items = np.array([item for _, item in events], dtype=np.int32)
-    batch = cast("IndexedBatch", SimpleNamespace(item_index=items))
-    index.apply(batch, np.array(numbers, dtype=np.int64), np.zeros(len(items), dtype=np.uint64))
+    batch = cast("IndexedBatch", SimpleNamespace(first=0, source=None, item_index=items))
+    sessions = SessionColumns(np.array(numbers, dtype=np.int64), items[:, None], np.zeros(len(items), dtype=np.uint64))
+    index.apply(step_of(batch, sessions))
     return index, dict(zip(range(max(newest - slots + 1, 0), newest + 1), held_sessions(index), strict=True))
 
 
@@ -168,10 +171,10 @@ def test_tables_are_cleared_when_query_numbers_run_out():
     index, sessions = index_of(HISTORY)
     query = SessionQuery()
     expected = plain_answer(query, sessions, 3, [0, 1], ())
-    index._epoch = EPOCH_MAX - 2
+    index._epochs.last = EPOCH_MAX - 2
     for _ in range(5):
         assert answer_of(index, query, [0, 1]) == expected
-    assert index._epoch == 3
+    assert index._epochs.last == 3
 
 
 VALUES = st.one_of(st.sampled_from((0.0, 1.0, 1.5)), st.floats(0.0, 1e30))

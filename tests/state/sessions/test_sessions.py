@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind
 from midstream.events.schema import Event, build
-from midstream.state.fold import part
 from midstream.state.sessions.sessions import Sessions
 from midstream.state.settings import FoldSettings, StateLimits
+from midstream.state.steps import part
 from tests.support.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
 from tests.support.ids import hash_of
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import TIME_SENT, Event, build, texts_of
-from midstream.state.fold import part
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import EventType, FoldSettings, StateLimits
+from midstream.state.steps import part, step_of
 from midstream.state.structures.decay import TABLE
 from midstream.state.users.affinities import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS
 from midstream.state.users.users import ACTIONS_MAX, SEEN_COUNT_MAX, Users, row_dtype
@@ -243,7 +243,7 @@ def test_rows_are_those_of_dictionaries_however_the_log_is_cut(batch, users_max,
     whole = indexed(batch, settings)
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
         piece = part(whole, start, stop)
-        users.apply(piece)
+        users.apply(step_of(piece))
         twin.apply(piece)
         if stop > start:
             check(users, twin, int(piece.log_time_ms[-1]))
@@ -260,7 +260,7 @@ def test_two_rows_become_one_as_dictionaries_do(batch, user_ring_max, data):
     whole = indexed(batch, settings)
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
         piece = part(whole, start, stop)
-        users.apply(piece)
+        users.apply(step_of(piece))
         twin.apply(piece)
         for row in twin.rows.values():
             row.profile = []
@@ -285,7 +285,7 @@ def test_of_equal_times_the_acts_of_who_is_merged_come_first():
         for number in (1, 2)
     ]
     users = users_of(settings)
-    users.apply(indexed(build(acts), settings))
+    users.apply(step_of(indexed(build(acts), settings)))
     users.merge(0, 1)
     assert users.recent(0).item_index.tolist() == [3, 0, 1]
     assert users.impressions(0).item_index.tolist() == [3, 0, 1]
@@ -301,7 +301,7 @@ def test_leanings_are_added_at_the_later_landmark():
     for into, other in ((0, 1), (1, 0)):
         users = users_of(settings)
         events = [old._replace(user_id="a", item_id="before"), old._replace(user_id="a"), before._replace(user_id="b")]
-        users.apply(indexed(build([*events, act._replace(user_id="b")]), settings))
+        users.apply(step_of(indexed(build([*events, act._replace(user_id="b")]), settings)))
         alone = dict(zip(*(each.tolist() for each in users.affinities(1, "category", late)), strict=True))
         users.merge(into, other)
         found = dict(zip(*(each.tolist() for each in users.affinities(into, "category", late)), strict=True))
@@ -315,7 +315,7 @@ def test_long_rows_become_one_too(step_ms):
     settings = settings_of(60, 7)
     batch = indexed(random_events(4_000, seed=22, stream=Stream(users=60, step_ms=step_ms)), settings)
     users, twin = users_of(settings), Twin(settings)
-    users.apply(batch)
+    users.apply(step_of(batch))
     twin.apply(batch)
     for row in twin.rows.values():
         row.profile = []
@@ -342,7 +342,7 @@ def test_a_long_stream_agrees_too(users_max, user_ring_max):
     batch = indexed(random_events(6_000, seed=21, stream=Stream(users=60, step_ms=30_000_000)), settings)
     users, twin = users_of(settings), Twin(settings)
     for start in range(0, 6_000, 700):
-        users.apply(part(batch, start, min(start + 700, 6_000)))
+        users.apply(step_of(part(batch, start, min(start + 700, 6_000))))
     twin.apply(batch)
     check(users, twin, int(batch.log_time_ms[-1]))
     assert len(np.unique(batch.log_time_ms // (32 * AFFINITY_HALF_LIFE_MS))) > 1
@@ -365,7 +365,7 @@ def test_a_deleted_user_starts_cold(size):
     def fold(wanted):
         for start in range(0, len(wanted), size):
             batch = build(wanted[start : start + size])
-            users.apply(vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_)))
+            users.apply(step_of(vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_))))
 
     fold(events)
     assert not users._rows[0].tobytes().strip(b"\0")
@@ -382,7 +382,7 @@ def test_a_deleted_user_is_forgotten_until_it_acts():
     gone = Event(Kind.USER, Operation.DELETE, user_id="ann", event_time_ms=5, log_time_ms=11)
     found = []
     for event in (view, gone, view._replace(log_time_ms=12)):
-        users.apply(vocabulary.index(LogPosition(0), build([event]), np.ones(1, dtype=np.bool_)))
+        users.apply(step_of(vocabulary.index(LogPosition(0), build([event]), np.ones(1, dtype=np.bool_))))
         found.append((users.is_forgotten(0), users.counts(0)["view"]))
     assert found == [(False, 1), (True, 0), (False, 1)]
 
@@ -392,7 +392,7 @@ def test_reading_changes_nothing(batch):
     """Not the row, and nothing else either."""
     settings = settings_of()
     users = users_of(settings)
-    users.apply(indexed(batch, settings))
+    users.apply(step_of(indexed(batch, settings)))
     before = {name: array.tobytes() for name, array in users.arrays().items()}
     for slot in range(3):
         users.recent(slot).item_index[:] = 99
@@ -410,7 +410,7 @@ def test_counts_of_impressions_stop_at_their_largest():
     batch = build([first, *[one] * (SEEN_COUNT_MAX + 2)])
     users = users_of(settings)
     folded = np.ones(len(batch), dtype=np.bool_)
-    users.apply(Vocabulary(settings).index(LogPosition(0), batch, folded))
+    users.apply(step_of(Vocabulary(settings).index(LogPosition(0), batch, folded)))
     assert users.impressions(0).count.tolist() == [SEEN_COUNT_MAX]
 
 

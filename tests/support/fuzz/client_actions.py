@@ -5,11 +5,18 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from midstream.core.errors import AppendFailed, MidstreamError, NotFound, Overloaded, RequestInvalid, TooLarge
+from midstream.core.errors import (
+    AppendFailed,
+    CommitTooSlow,
+    MidstreamError,
+    NotFound,
+    Overloaded,
+    RequestInvalid,
+    TooLarge,
+)
 from midstream.core.types import LogPosition
 from midstream.engine.tokens import parse_position
 from midstream.serving.events.ingest import EventsAnswer, Result
-from midstream.serving.http.problems import CommitTooSlow
 from tests.support.dice import Dice
 from tests.support.fuzz.conditions import STRICT_FILTER
 from tests.support.fuzz.ledger import Broken, ServedSlate

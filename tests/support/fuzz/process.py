@@ -19,6 +19,7 @@ from midstream.core.errors import DiskFull, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
+from midstream.engine.ingest.dead_letter_retry import Retried, retry
 from midstream.engine.instance import Instance
 from midstream.engine.pending_erasures import DAY_MS
 from midstream.engine.tokens import parse_position
@@ -26,7 +27,6 @@ from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept
 from midstream.serving.admin.catalogue import CatalogueSubject
-from midstream.serving.events.dead_letter_retry import Retried, retry
 from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.recommendations import Recommendations, recording
@@ -136,11 +136,12 @@ class Process:
         running = open_running(ground.folder, config, outside=outside, may_serve_before=True)
         self._running = running
         letters = self._letters = DeadLetters(self._data.dead_letters, self.disk, LETTERS_BYTES_MAX)
+        running.ingest.dead_letters = letters
         if running.eraser is not None:
             running.eraser.forgets["dead_letters"] = partial(self._forget_users, letters)
         await running.start()
         engine = running.engine
-        self._ingest = Ingest(engine, self._accept, ServerOptions(), letters)
+        self._ingest = Ingest(running.ingest, self._accept, engine.token, ServerOptions().body_bytes_max)
         self._recommendations = Recommendations(engine, recording(self._ingest))
 
     async def stop(self) -> None:
@@ -151,7 +152,6 @@ class Process:
             OSError: The disk.
         """
         await self.running.stop()
-        self.letters.close()
 
     @property
     def ingest(self) -> Ingest:
@@ -228,7 +228,9 @@ class Process:
         kept = self.letters.read()
         wanted = [dice.choice(kept)] if kept and dice.chance(0.5) else kept
         times = 2 if dice.chance(0.3) else 1
-        retries = (retry(self.ingest, self.letters, wanted, (), self.engine.metrics) for _ in range(times))
+        retries = (
+            retry(self.ingest.service, self.letters, lambda: self.ingest.accept, wanted, ()) for _ in range(times)
+        )
         told: list[Retried] = []
         for each in await asyncio.gather(*retries, return_exceptions=True):
             if isinstance(each, BaseException):

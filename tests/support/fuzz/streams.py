@@ -10,11 +10,12 @@ import msgspec
 
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
+from midstream.engine.ingest.admitted_batch import RecordedBatch
 from midstream.engine.types import Outcome
 from midstream.events.pieces import Piece, line_pieces
 from midstream.serving.admin.catalogue import CatalogueSubject, as_lines
 from midstream.serving.events.bulk import IN_FLIGHT_MAX
-from midstream.serving.events.ingest import Ingest, RecordedBatch, Result, counts_of
+from midstream.serving.events.ingest import Ingest, Result
 from tests.support.fuzz.ledger import Broken
 
 
@@ -72,8 +73,8 @@ async def stream(
     told = Streamed([], None)
 
     async def settle(piece: Piece) -> None:
-        taken = ingest.own_requests_only(piece.decoded, piece.part)
-        told.results.extend(_results(piece, await ingest.settle(taken, piece.part, turn)))
+        admitted = ingest.service.admit(piece.decoded, piece.part)
+        told.results.extend(_results(piece, await ingest.service.record(admitted, turn)))
 
     flights: deque[asyncio.Task[None]] = deque()
     failure: MidstreamError | None = None
@@ -95,12 +96,12 @@ async def stream(
 
 def _results(piece: Piece, settled: RecordedBatch) -> list[tuple[LogPosition, Result]]:
     """Return what became of each event of a piece, numbered as in the stream."""
-    taken, outcome = settled.taken, settled.outcome
+    taken, outcome = settled.admitted, settled.recorded.outcome
     names = dict.fromkeys(range(taken.event_count), "duplicate")
     names.update((each.index, "rejected") for each in taken.rejected)
     for of, name in ((Outcome.CONFLICT, "conflict"), (Outcome.RECORDED, "recorded")):
         names.update(dict.fromkeys(taken.event_index[outcome == of].tolist(), name))
-    counts = counts_of(taken, outcome)
+    counts = settled.counts()
     if sum(counts[:4]) != len(names) or counts.recorded != list(names.values()).count("recorded"):
         raise Broken(f"{len(names)} events of a piece came to {counts}")
-    return [(settled.log_position, Result(piece.first + index, name)) for index, name in sorted(names.items())]
+    return [(settled.recorded.log_position, Result(piece.first + index, name)) for index, name in sorted(names.items())]

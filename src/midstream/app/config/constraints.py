@@ -38,7 +38,7 @@ from midstream.serving.options import ServerOptions
 from midstream.state.expressions.program import Expression
 from midstream.state.segments.segments import CONTEXT, USER
 from midstream.state.settings import FoldSettings
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 from midstream.state.users.users import SEEN_COUNT_MAX
 
 SOURCES, FILTERS = "/docs/sources.md", "/docs/filters.md"

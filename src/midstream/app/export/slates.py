@@ -22,24 +22,26 @@ import msgspec
 
 from midstream.app.config.schema import Config
 from midstream.app.export.events import require_folder_of
-from midstream.app.export.offline import Unlogged
 from midstream.app.export.resume import Begun, MadeWith
 from midstream.app.export.writers import WRITERS, ExportedSlate
-from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.inspect.folder_view import LogView, answering_of, state_of
+from midstream.app.inspect.query_offline import served_at_rest
 from midstream.app.inspect.user_ids import known_users, listed_users, matches
 from midstream.app.opening import DATA_NAME, Outside, open_shop
 from midstream.app.server_address import server_of
 from midstream.app.server_refusals import refusal_of
 from midstream.core.errors import Fault, FolderLocked, Invalid, StoreUnavailable
+from midstream.engine.answer.query_mapping import answer_of
 from midstream.engine.folder import DataFolder
 from midstream.engine.models.standing_models import CHAMPION
 from midstream.engine.recommender import Recommender
 from midstream.engine.tokens import position_token
-from midstream.engine.types import AnswerItem
+from midstream.engine.types import AnswerItem, Ask
 from midstream.events.disk import RealDisk
 from midstream.events.segments.log_identity import read_identity
 from midstream.events.whole_file import OPEN_MODE, WholeFile
 from midstream.state.fold import Fold
+from midstream.state.structures.hashing import id_hash
 
 if TYPE_CHECKING:
     import httpx
@@ -238,18 +240,19 @@ def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[A
 
 
 class _FromLog:
-    """Slates of the state that the log gives; nothing is logged."""
+    """Slates of the state and the plan that the log gives; nothing is logged."""
 
     through = ""
 
     def __init__(self, folder: Path, config: Config, options: SlateOptions) -> None:
-        self._asked = Unlogged(folder, config, options.placement, options.n)
-        self._options = options
-        self.fold = self._asked.fold
+        view = answering_of(folder, config, LogView(folder), options.placement)
+        self.fold, self._plan, self._options = view.fold, view.plans[options.placement], options
 
     def slate(self, user_id: str) -> ExportedSlate:
-        """Answer for one user."""
-        found = self._asked.answer(user_id, self._options.fields)
+        """Answer for one user: the same each time, as what is left to chance follows from the user's id."""
+        ask = Ask(self._plan.name, user_id=user_id, n=self._options.n, fields=self._options.fields)
+        served = served_at_rest(self.fold, self._plan, ask, id_hash(user_id, self.fold.vocabulary.id_key) >> 1)
+        found = answer_of(served, ask, self.fold, "", read_your_writes=None)
         return ExportedSlate(user_id, found.placement, None, found.tier, _items(found.items))
 
     def is_logged(self, request_id: str) -> bool:

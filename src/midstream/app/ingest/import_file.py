@@ -21,7 +21,7 @@ from midstream.app.ingest.batches import RowTerms, read_parts
 from midstream.app.ingest.columns import ColumnOptions, unused_columns
 from midstream.app.ingest.ordering import PAGE, ImportPlan, RowSpill, parts, plan_of
 from midstream.app.ingest.readers import open_rows
-from midstream.app.ingest.refusals import Refusals, ServerRejection
+from midstream.app.ingest.refusals import Refusals, ServerRejection, admitted_rows
 from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.rejected_rows import RejectedRows
 from midstream.app.server_address import server_of
@@ -32,8 +32,8 @@ from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.import_runs import account_of, begin_run, close_run
+from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import batches
-from midstream.engine.ingest.writer import QUEUE_BYTES_MAX
 from midstream.engine.instance import Instance
 from midstream.engine.log_completeness import survey_folder
 from midstream.engine.log_opening import open_log
@@ -60,7 +60,9 @@ FAULTS_SHOWN = 5
 RECORD_ROWS = 5_000
 """Half a commit's maximum, so that the next part is ready while one is synced."""
 IN_FLIGHT_MAX = 4
-"""Parts on their way: 20,000 rows of the 100,000 that may wait for the log; fewer where their bytes would not fit."""
+"""Parts on their way: 20,000 rows of the 100,000 that may wait for the log; where their bytes do not fit, they wait."""
+COMMIT_S_MAX = 600.0
+"""Until a part is durable, and until the log has room for it: no disk is so slow."""
 SENT_ROWS = 20_000
 """Of one request to a server: 3 MB, answered in a fraction of a second."""
 SENT_BYTES = 4 << 20
@@ -101,7 +103,8 @@ class ImportSummary:
     rejected: int
     """No events."""
     rejected_kept: int
-    """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason."""
+    """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason; behind
+    them stands what the folder refused, but for erased users."""
     faults: tuple[FaultGroup, ...]
     """Kinds of rows that are no events, the most frequent first: the first row of each, and how many are like it."""
     faults_others: int
@@ -131,7 +134,6 @@ class _Read:
     """What of a file's rows is no event."""
 
     rejected: int = 0
-    kept: int = 0
     faults: FaultGroups = field(default_factory=FaultGroups)
     header: tuple[str, ...] = ()
 
@@ -145,6 +147,7 @@ class _Source:
     notify: Notify
     warn: Warn
     refusals: Refusals
+    rejected: RejectedRows
     starting_seconds: float = 0.0
 
 
@@ -179,16 +182,18 @@ def import_file(
     columns = columns or ColumnOptions()
     now_ms = Outside().clock()
     accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
-    source = _Source(path, RowTerms(columns, accept, now_ms), notify or _nobody, warn or _nobody, Refusals())
     data = DataFolder(folder / DATA_NAME)
     new_id = _new_log_id()
     log_key = _log_key(data, new_id)
     own_key = id_key_of(Outside().entropy(KEY_BYTES).hex())  # of ids, as long as the import lasts
     with RowSpill(data.root, path.name, own_key, log_key) as spill, RejectedRows(data) as rejected:
-        read = _read(source, rejected, spill)
+        terms = RowTerms(columns, accept, now_ms)
+        source = _Source(path, terms, notify or _nobody, warn or _nobody, Refusals(), rejected)
+        read = _read(source, spill)
         into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
         plan, counts, url = _taken(into, spill, source)
         rejected.put_in_place()
+        is_any_kept, kept_count = rejected.count > 0, max(0, rejected.kept_count - (rejected.count - read.rejected))
         rows, conflict_faults = len(spill) + read.rejected, _conflict_faults(spill, plan)
     return ImportSummary(
         file=path.name,
@@ -199,11 +204,11 @@ def import_file(
         refused=counts.get(Outcome.REFUSED, 0),
         refusals=source.refusals.groups,
         rejected=read.rejected,
-        rejected_kept=read.kept,
+        rejected_kept=kept_count,
         faults=tuple(read.faults.groups),
         faults_others=read.faults.others,
         conflict_faults=conflict_faults,
-        rejected_file=REJECTED_NAME if read.rejected else "",
+        rejected_file=REJECTED_NAME if is_any_kept else "",
         unused_columns=unused_columns(read.header, columns),
         log_time="event time" if plan.keeps_event_time else "now",
         late=plan.late_count,
@@ -249,7 +254,7 @@ def _conflict_faults(spill: RowSpill, plan: ImportPlan) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
-def _read(source: _Source, rejected: RejectedRows, spill: RowSpill) -> _Read:
+def _read(source: _Source, spill: RowSpill) -> _Read:
     """Read the whole file; what is no event goes to the rejected rows."""
     found = _Read()
     is_warned = False
@@ -264,9 +269,8 @@ def _read(source: _Source, rejected: RejectedRows, spill: RowSpill) -> _Read:
             if not is_warned and not len(spill) and found.rejected >= WARNED_ROWS:
                 is_warned = True
                 source.warn(found.faults.groups)
-            rejected.add([dead_letter(source.terms.now_ms, each.fault, each.raw) for each in refused])
+            source.rejected.add([dead_letter(source.terms.now_ms, each.fault, each.raw) for each in refused])
             source.notify("reading", min(opened.bytes_read(), total), total)
-    found.kept = rejected.kept_count
     return found
 
 
@@ -383,31 +387,30 @@ async def _record_run(
 
 async def _record(running: Instance, new: "Iterator[EventBatch]", total: int, source: _Source) -> Mapping[int, int]:
     """Record the new rows; return how many had each outcome."""
+    # What is rejected goes to the file of this import, not among the letters of live traffic.
+    ingest = IngestService(running.engine, IngestLimits(COMMIT_S_MAX))
+    turn = asyncio.Lock()
     counts: dict[int, int] = {}
-    done = bytes_count = 0
-    flights: deque[tuple[asyncio.Task[object], EventBatch]] = deque()
+    done = 0
+    flights: deque[tuple[asyncio.Task[None], EventBatch]] = deque()
 
     async def land() -> None:
-        nonlocal done, bytes_count
+        nonlocal done
         flight, batch = flights.popleft()
         await flight
         done += len(batch)
-        bytes_count -= _bytes_of(batch)
         source.notify("recording", done, total)
 
     async def record(batch: EventBatch) -> None:
-        recorded = await running.engine.record(batch)
-        source.refusals.add_refused(batch, recorded)
-        for outcome, count in zip(*np.unique(recorded.outcome, return_counts=True), strict=True):
+        settled = await ingest.record(admitted_rows(batch), turn)
+        source.refusals.add_refused(batch, settled.recorded)
+        source.rejected.add_refused(settled.admitted.rejected, source.terms.now_ms)
+        for outcome, count in zip(*np.unique(settled.recorded.outcome, return_counts=True), strict=True):
             counts[int(outcome)] = counts.get(int(outcome), 0) + int(count)
 
     try:
         for batch in new:
-            bytes_count += _bytes_of(batch)
-            while flights and bytes_count > QUEUE_BYTES_MAX:
-                await land()
             flights.append((asyncio.create_task(record(batch)), batch))
-            await asyncio.sleep(0)  # the engine takes it now, so parts reach the log in order
             if len(flights) == IN_FLIGHT_MAX:
                 await land()
         while flights:
@@ -415,10 +418,6 @@ async def _record(running: Instance, new: "Iterator[EventBatch]", total: int, so
     finally:  # of several that fail the first is told
         await asyncio.gather(*(flight for flight, _ in flights), return_exceptions=True)
     return counts
-
-
-def _bytes_of(batch: EventBatch) -> int:
-    return batch.rows.nbytes + len(batch.text)
 
 
 def _through_server(

@@ -10,10 +10,12 @@ from midstream.core.errors import Fault
 from midstream.core.fault_groups import FaultGroup, FaultGroups
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
+from midstream.engine.ingest.admitted_batch import ERASED_CAME, AdmittedBatch
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.faults import shown
+from midstream.events.json.decode import SingleEvent
+from midstream.events.json.encode import to_object
 from midstream.events.schema import event_at
-from midstream.serving.events.ingest import ERASED_CAME
 
 PAGE = "/docs/events.md"
 _ERASED = Fault("user_id", ERASED_CAME, "Events of a later time: for 24 h late copies are refused.", PAGE)
@@ -21,6 +23,15 @@ _RIGHT_ACT = 'An item of the catalogue: import that first, or set unknown_items 
 _RIGHT_ITEM = "As many items as there is room for: a larger items_max below [limits]."
 _PLACE = re.compile(r"^(?:/events/|row |line )\d+:? ?/?")
 """Which event of a request it was: that says nothing of the file."""
+
+
+def admitted_rows(batch: EventBatch) -> AdmittedBatch:
+    """Return rows of a file, each an event, as they are: request ids of an export are those of its served records."""
+
+    def row(at: int) -> SingleEvent:
+        return SingleEvent("", msgspec.json.encode(to_object(event_at(batch, at))), None)
+
+    return AdmittedBatch(batch, np.arange(len(batch), dtype=np.int32), (), len(batch), row)
 
 
 class ServerRejection(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from midstream.ranking.frame import read_or_stop
 from midstream.ranking.plan import Plan
 from midstream.retrieval.popular import Popular
 from midstream.state.fold import Fold, Size
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 
 EXAMPLES = 5
 """Items of which values are shown."""

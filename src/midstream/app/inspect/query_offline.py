@@ -66,9 +66,8 @@ def why_of(answered: OfflineAnswer, items: Sequence[str] = ()) -> SlateWhy:
 
 
 def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
-    """Answer one question from a state at rest. Runs an event loop of its own, so call it where none runs."""
-    query = query_of(ask, plan, "", _SEED, Outside().clock())
-    served = asyncio.run(recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S))
+    """Answer one question from a state at rest, with where each item stood in each source's list."""
+    served = served_at_rest(fold, plan, ask, _SEED)
     chosen = served.selection.chosen
     rows: list[list[int]] = served.candidates.source_rank[chosen].tolist()
     return OfflineAnswer(
@@ -78,6 +77,16 @@ def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
         scores=tuple(served.score[chosen].tolist()),
         ranks=tuple(tuple(None if rank < 0 else rank for rank in row) for row in rows),
         source_names=served.candidates.source_names,
-        recent_ids=tuple(fold.vocabulary.item_ids(fold.moment(query, plan.models).recent_item_index)),
+        recent_ids=tuple(fold.vocabulary.item_ids(fold.moment(served.query, plan.models).recent_item_index)),
         plan=plan,
     )
+
+
+def served_at_rest(fold: Fold, plan: Plan, ask: Ask, seed: int) -> Served:
+    """Run a plan on a state at rest. It has an event loop of its own, so call it where none runs.
+
+    Raises:
+        RequestInvalid: The filter, the context or the size cannot be used.
+    """
+    query = query_of(ask, plan, "", seed, Outside().clock())
+    return asyncio.run(recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S))

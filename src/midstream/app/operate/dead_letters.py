@@ -7,18 +7,17 @@ from pathlib import Path
 import msgspec
 
 from midstream.app.config.schema import Config
-from midstream.app.opening import DATA_NAME, Outside, open_running
+from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.server_address import server_of
 from midstream.app.server_refusals import reason_of
 from midstream.core.errors import FolderLocked, NotFound, StoreUnavailable
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
+from midstream.engine.ingest.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
 from midstream.engine.instance import Instance
-from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, read_letters
+from midstream.events.dead_letters.dead_letters import DeadLetter, read_letters
 from midstream.events.disk import RealDisk
 from midstream.events.wire import Limits
-from midstream.serving.events.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
-from midstream.serving.events.ingest import Ingest
 
 ANSWER_S_MAX = 60.0
 """A request of 1,000 letters of the usual size takes a second; of the largest size, 256 MB, some ten."""
@@ -68,25 +67,20 @@ def resend(folder: Path, config: Config, numbers: Sequence[int]) -> Retried:
         if url is None:
             raise
         return _through_server(url, wanted)
-    return asyncio.run(_with_engine(folder, running, wanted))
+    return asyncio.run(_with_engine(running, wanted))
 
 
-async def _with_engine(folder: Path, running: Instance, numbers: Sequence[int]) -> Retried:
+async def _with_engine(running: Instance, numbers: Sequence[int]) -> Retried:
     """Record the letters of these numbers with an engine that was opened for it."""
-    letters = DeadLetters(DataFolder(folder / DATA_NAME).dead_letters, RealDisk())
+    letters = running.ingest.dead_letters
+    if letters is None:
+        return Retried(0, 0, 0, 0, tuple(numbers))
     await running.start()
     try:
-        terms = running.service.accept
-        ingest = Ingest(
-            running.engine,
-            lambda: msgspec.structs.replace(terms, limits=Limits(), now_ms=Outside().clock()),
-            running.config.server,
-            letters,
-        )
-        return await retry(ingest, letters, *chosen(letters.read(), numbers), running.engine.metrics)
+        terms = msgspec.structs.replace(running.service.accept, limits=Limits(), now_ms=running.engine.clock())
+        return await retry(running.ingest, letters, lambda: terms, *chosen(letters.read(), numbers))
     finally:
         await running.stop()
-        letters.close()
 
 
 def _through_server(url: str, numbers: Sequence[int]) -> Retried:

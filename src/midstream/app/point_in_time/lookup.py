@@ -42,7 +42,7 @@ from midstream.features.parity import comparable
 from midstream.ranking.frame import read_or_stop
 from midstream.ranking.plan import FEATURES
 from midstream.ranking.record.served import ServedRecord
-from midstream.state.fold import LEAVES, Fold
+from midstream.state.fold import Fold
 from midstream.state.pairs.covisitation import Pairs
 from midstream.state.sessions.session_index import SessionIndex
 from midstream.state.settings import FoldSettings
@@ -173,7 +173,7 @@ class Past:
         def begun(position: LogPosition) -> tuple[Fold, Iterator[tuple[LogPosition, EventBatch]]]:
             fold = loaded_state(self._data, eras.at(position), reader, position).fold
             if not everything:
-                fold.leave_out(self._unread())
+                fold.leave_out(fold.leaves - self._read())
             return fold, told(fold.log_position)
 
         def told(begin: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
@@ -187,10 +187,10 @@ class Past:
             handover = Handover(eras.since, int(last.rows["log_time_ms"][0]), begun)
         return FoldCursor(*begun(before), handover)
 
-    def _unread(self) -> frozenset[type]:
-        """Return the tables that no declared feature reads."""
+    def _read(self) -> frozenset[type]:
+        """Return the tables that a declared feature reads, of those that no other table does."""
         kinds = {type(each) for each in self.config.features}
-        return LEAVES - {table for kind, table in _READS.items() if kind in kinds}
+        return frozenset(table for kind, table in _READS.items() if kind in kinds)
 
     def position_at(self, time_ms: int) -> LogPosition:
         """Return the number of events whose log time is before a time: a search of the log, some 30 reads of it."""

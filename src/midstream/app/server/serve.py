@@ -4,14 +4,12 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
 from midstream.app.config.schema import Config
-from midstream.app.letter_erasure import forget_in_pieces
 from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.server.leader import Followers
 from midstream.app.server_address import Address, publish, withdraw
@@ -22,8 +20,6 @@ from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance, Started
 from midstream.engine.snapshots import snapshots
-from midstream.events.dead_letters.dead_letters import DeadLetters
-from midstream.events.disk import RealDisk
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Limits
 from midstream.monitoring.fact_logger import log_fact
@@ -113,16 +109,13 @@ def _opening(
         running = open_running(folder, config, notify=notify, may_serve_before=True)
         began = running.engine.log.end
         limits = Limits()
-        letters = DeadLetters(data.dead_letters, RealDisk())
-        if running.eraser is not None:
-            running.eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
         await running.start()
         opened.append(running)
         try:
             yield OpenedEngine(
                 running.engine,
                 lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=running.engine.clock()),
-                letters,
+                running.ingest,
                 Maintenance(running.rebuilder, running.eraser, running.champions, running.explainer, running.placing),
                 _company(Followers(running, folder, options)) if options.followers else None,
             )
@@ -130,7 +123,6 @@ def _opening(
             withdraw(data.root)  # while the lock is held: after that it may be another server's
             asked = time.monotonic()
             await running.stop()
-            letters.close()
             on_stopped(stopped := _stopped(running, data, began))
             _log_stop(stopped, time.monotonic() - asked)
 

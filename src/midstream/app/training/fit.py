@@ -45,7 +45,7 @@ from midstream.models.histories import Interactions
 from midstream.models.kinds import ROW_KINDS, ItemKind, RowKind, is_told_items, item_kind
 from midstream.models.model import ItemModel, RowModel, Watch
 from midstream.models.rows.examples import Examples
-from midstream.state.sizes import sizes_max
+from midstream.state.tables import sizes_max
 from midstream.training.calibrating import calibrated
 from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
 from midstream.training.registry import LoadedVersion, Registry

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, Mask
 from midstream.engine.types import Outcome
 from midstream.events.schema import pick, texts_of
 from midstream.events.values import merged_id
 from midstream.state.fold import Fold
-from midstream.state.ids.event_ids import Fingerprints
 from midstream.state.ids.pending_ids import PendingIds
 from midstream.state.structures.hashing import id_hash
 

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import Overloaded
+from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.ingest.log_reader import Read, batches
 from midstream.events.schema import cut
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
-from midstream.state.ids.event_ids import Fingerprints
 
 TURN_EVENTS_MAX = 1_000
 TURN_S_MAX = 0.001

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from midstream.core.errors import AppendFailed, DiskFull, MidstreamError, Overloaded
+from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, TimestampMs
 from midstream.events.schema import TIME_SENT, build, concat
 from midstream.monitoring.facts import Fact, FieldValue
-from midstream.state.ids.event_ids import Fingerprints, fingerprints, joined
+from midstream.state.ids.event_ids import fingerprints, joined
 from midstream.state.structures.hashing import IdKey
 
 FRAME_EVENTS_MAX = 10_000

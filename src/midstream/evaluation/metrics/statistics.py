@@ -10,13 +10,18 @@ References:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.evaluation.metrics.metrics import Values
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Groups = NDArray[np.intp]
+Row = TypeVar("Row", bound="DataclassInstance")
 _DRAWN_MAX = 2_000_000
 """Group numbers drawn at once: 16 MB."""
 
@@ -129,6 +134,13 @@ def holm(differences: Sequence[PairedDifference]) -> tuple[PairedDifference, ...
         replace(each, p_value_corrected=p_value, tests_count=count)
         for each, p_value in zip(differences, corrected, strict=True)
     )
+
+
+def holm_fields(rows: Sequence[Row], *names: str) -> tuple[Row, ...]:
+    """Return dataclasses whose fields of these names, each a difference, are corrected together by ``holm``."""
+    tests = iter(holm([getattr(row, name) for name in names for row in rows]))
+    found = {name: [next(tests) for _ in rows] for name in names}
+    return tuple(replace(row, **{name: found[name][at] for name in names}) for at, row in enumerate(rows))
 
 
 def _sums(values: Values, groups: Groups) -> tuple[Values, Values]:

@@ -223,7 +223,8 @@ class DeadLetters:
         if forgetting.turns != self._turns:
             return False
         try:
-            rest = self.disk.read(self.path, forgetting.size, self._size - forgetting.size)
+            rest_bytes = self._size - forgetting.size  # where nothing was ever kept there is no file
+            rest = self.disk.read(self.path, forgetting.size, rest_bytes) if rest_bytes else b""
             size = forgetting.add_rest(rest, _Line(last=self._last))
             self.close()
             if forgetting.old_size is not None:
@@ -255,8 +256,9 @@ class DeadLetters:
         for told, _ in _lines(now[: self._size]):
             self._old_numbers.discard(told.number)
             self._note(told, self._numbers)
-        self._file = self.disk.open(self.path)
-        self.disk.truncate(self._file, self._size)
+        if len(now) > self._size:
+            self._file = self.disk.open(self.path)
+            self.disk.truncate(self._file, self._size)
 
     def _note(self, told: _Line, numbers: set[int]) -> None:
         """Note what a line says of the letters whose last line is in a file."""

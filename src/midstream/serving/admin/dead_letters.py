@@ -1,23 +1,19 @@
 """Dead letters over HTTP: what is there, one of them whole, and send them again."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.engine.ingest.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
-from midstream.serving.events.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
 from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json, query_fields, single
 from midstream.serving.http.problems import PAGE
 from midstream.serving.http.responses import NO_STORE, Reply, Scope, to_response
 from midstream.serving.openapi.document import Document, json_body, parameter, plain_operation, read_operation
-
-if TYPE_CHECKING:
-    from midstream.engine.engine import Engine
 
 LETTERS_PATH = "/v1/dead-letters"
 LIST_MAX = 1_000
@@ -59,14 +55,14 @@ class RetryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _retry_body = msgspec.json.Decoder(RetryBody)
 
 
-def add_letter_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
+def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
     """Add the routes of dead letters; where none are kept there are none."""
 
     @app.get(LETTERS_PATH, name="get dead letters", openapi_extra=plain_operation("A page of them.") | _LIST)
     async def get_letters(request: Request) -> Response:
         """Rejected events that are kept, the newest first, each with its reason and how it began."""
         limit, after = _page_asked(request.scope)
-        return _answer(await _page(ingest.dead_letters, limit, after))
+        return _answer(await _page(ingest.service.dead_letters, limit, after))
 
     # Before the route of one letter, whose path this one has too.
     @app.post(
@@ -80,7 +76,7 @@ def add_letter_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
         query_fields(request.scope, ())
         body = await read_body(request.scope, request.receive, limits)
         asked = decode_json(_retry_body, body, RetryBody.__struct_fields__)
-        return _answer(await _retried(asked, engine, ingest))
+        return _answer(await _retried(asked, ingest))
 
     @app.get(
         f"{LETTERS_PATH}/{{number}}",
@@ -91,7 +87,7 @@ def add_letter_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
         """One rejected event, whole."""
         query_fields(request.scope, ())
         number = str(request.path_params["number"])
-        return _answer(await _letter(ingest.dead_letters, number))
+        return _answer(await _letter(ingest.service.dead_letters, number))
 
 
 def _answer(view: object) -> Response:
@@ -150,14 +146,14 @@ async def _read(kept: DeadLetters) -> list[DeadLetter]:
     return await asyncio.to_thread(kept.read)
 
 
-async def _retried(asked: RetryBody, engine: "Engine", ingest: Ingest) -> Retried:
+async def _retried(asked: RetryBody, ingest: Ingest) -> Retried:
     """Send the letters that are asked for again, or raise ``RequestInvalid``."""
     if asked.all == bool(asked.numbers) or len(asked.numbers) > RETRY_MAX:
         came = f"{len(asked.numbers)} numbers and all = {str(asked.all).lower()} came."
         raise RequestInvalid((Fault("/numbers", came, f"1 to {RETRY_MAX} numbers, or all = true.", PAGE),))
-    kept = ingest.dead_letters
+    kept = ingest.service.dead_letters
     if kept is None:
         raise NotFound("No dead letters are kept here.")
     letters = await _read(kept)
     numbers = asked.numbers or [each.number for each in letters if each.number > asked.after][:RETRY_MAX]
-    return await retry(ingest, kept, *chosen(letters, numbers), engine.metrics)
+    return await retry(ingest.service, kept, lambda: ingest.accept, *chosen(letters, numbers))

@@ -13,24 +13,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from midstream.core.errors import Fault, MidstreamError, Overloaded
 from midstream.core.types import LogPosition
+from midstream.engine.ingest.admitted_batch import AdmittedBatch, RecordedBatch
 from midstream.events.arrow.messages import MessageBounds
 from midstream.events.json.decode import is_ndjson
 from midstream.events.pieces import Piece, arrow_pieces, line_pieces
 from midstream.events.wire import Accept
-from midstream.serving.events.ingest import (
-    AdmittedBatch,
-    Counts,
-    Ingest,
-    PartOf,
-    RecordedBatch,
-    Rejection,
-    counts_of,
-    rejection,
-)
+from midstream.serving.events.ingest import Ingest, Rejection, rejection
 from midstream.serving.http.decompression import Unpacking, encoding_of
 from midstream.serving.http.pipe import Pipe
 from midstream.serving.http.problems import PAGE, BodyTooSlow, Disconnected, MediaTypeUnsupported, problem_of
@@ -113,14 +104,14 @@ class _Tally:
 
     def add(self, piece: Piece, settled: RecordedBatch) -> None:
         """Count a piece."""
-        counts: Counts = counts_of(settled.taken, settled.outcome)
+        counts = settled.counts()
         self.recorded += counts.recorded
         self.duplicates += counts.duplicates
         self.conflicts += counts.conflicts
         self.rejected += counts.rejected
         self.without_dedupe += counts.without_dedupe
-        self.log_position = settled.log_position
-        for each in settled.taken.rejected[: REJECTIONS_MAX - len(self.rejections)]:
+        self.log_position = settled.recorded.log_position
+        for each in settled.admitted.rejected[: REJECTIONS_MAX - len(self.rejections)]:
             self.rejections.append(msgspec.structs.replace(rejection(each), index=piece.first + each.index))
 
 
@@ -217,8 +208,8 @@ class Bulk:
         failures: list[BaseException] = []
         try:
             for piece in pieces:
-                taken = self._ingest.own_requests_only(piece.decoded, piece.part)
-                settling = self._settle(taken, piece.part, tally.turn, how)
+                admitted = self._ingest.service.admit(piece.decoded, piece.part)
+                settling = self._settle(admitted, tally.turn, how)
                 flights.append((piece, asyncio.run_coroutine_threadsafe(settling, loop)))
                 if len(flights) >= IN_FLIGHT_MAX:
                     landed, flight = flights.popleft()
@@ -234,11 +225,11 @@ class Bulk:
         if failures:
             raise failures[0]
 
-    async def _settle(self, taken: AdmittedBatch, part: PartOf, turn: asyncio.Lock, how: BulkHow) -> RecordedBatch:
+    async def _settle(self, admitted: AdmittedBatch, turn: asyncio.Lock, how: BulkHow) -> RecordedBatch:
         """Record one piece; on the loop."""
         if how.dry_run:
-            return RecordedBatch(taken, np.zeros(len(taken.batch), np.uint8), self._engine.fold.log_position)
-        return await self._ingest.settle(taken, part, turn)
+            return RecordedBatch(admitted, self._ingest.service.unrecorded(admitted))
+        return await self._ingest.service.record(admitted, turn)
 
     def _answer(self, tally: _Tally, how: BulkHow, failure: MidstreamError | None) -> BulkAnswer:
         answer = BulkAnswer(

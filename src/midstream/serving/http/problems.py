@@ -16,6 +16,7 @@ import msgspec
 from midstream.core.errors import (
     AppendFailed,
     ArtifactInvalid,
+    CommitTooSlow,
     DiskFull,
     ErasureRunning,
     ErasuresFull,
@@ -45,10 +46,6 @@ FAULTS_MAX = 20
 
 class BodyTooSlow(MidstreamError):
     """The body did not arrive in time."""
-
-
-class CommitTooSlow(MidstreamError):
-    """The events were not durable and applied in time; they may be later."""
 
 
 class MediaTypeUnsupported(Invalid):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from midstream.core.errors import AppendFailed, NotFound, Overloaded
+from midstream.core.errors import AppendFailed, CommitTooSlow, NotFound, Overloaded
 from midstream.engine.types import Answer, Ask, Value
 from midstream.ranking.explain.explanation import SlateWhy
 from midstream.ranking.plan import SIMILAR
 from midstream.serving.events.ingest import EventsAnswer, Ingest
 from midstream.serving.http.parsing import decode_json, invalid_value, query_fields, single
-from midstream.serving.http.problems import CommitTooSlow, NameUnknown, Problem, problem_of
+from midstream.serving.http.problems import NameUnknown, Problem, problem_of
 from midstream.serving.http.responses import NO_STORE, Reply, Scope
 from midstream.serving.slates.request_fields import TOKEN_CHARS_MAX, Items, Size, SlateQuestion, Text, common
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import FoldStep
 from midstream.core.kinds import IMPRESSION, Kind
-from midstream.core.types import IndexedBatch, LogPosition
+from midstream.core.types import LogPosition
 from midstream.state.settings import FoldSettings
 
 _INTERACTION, _IMPRESSION = int(Kind.INTERACTION), int(Kind.IMPRESSION)
@@ -64,8 +65,11 @@ class CountCoverage:
         """Count from a log position on: what lies before stands for events that are gone."""
         self._since[_BEGIN] = position
 
-    def apply(self, batch: IndexedBatch) -> None:
-        """Fold a batch. Cost: 5 µs."""
+    def apply(self, step: FoldStep) -> None:
+        """Fold a step. Cost: 5 µs."""
+        batch = step.events
+        if not len(batch.kind):
+            return
         if self._since[_SINCE] == _NEVER and batch.first >= self._since[_BEGIN]:
             self._since[_SINCE] = batch.log_time_ms[0]
         if self._has_cells:

@@ -13,8 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.kinds import Kind
-from midstream.core.types import IndexedBatch
+from midstream.core.fold_step import FoldStep
 from midstream.events.schema import texts_of
 from midstream.state.control.import_runs import is_about_imports
 from midstream.state.control.placements import is_about_placements
@@ -25,7 +24,6 @@ PROMOTIONS_MAX = 192
 """64 models of three aliases each: more than any plan reads."""
 PROMOTION_BYTES = 600
 """Of a row, about: eight Python values and their tuple."""
-_CONTROL = int(Kind.CONTROL)
 _BODY = 6
 
 
@@ -96,9 +94,10 @@ class Promotions:
         """Return what an alias of a model stands for, None = nothing was ever said of it."""
         return self._rows.get((model, alias))
 
-    def apply(self, batch: IndexedBatch) -> None:
-        """Fold a batch. Nothing is about aliases in nearly every one, which then costs 2 µs."""
-        for index in np.flatnonzero((batch.kind == _CONTROL) & batch.folded).tolist():
+    def apply(self, step: FoldStep) -> None:
+        """Fold a step. Nothing is about aliases in nearly every one."""
+        batch = step.events
+        for index in step.controls():
             told = texts_of(batch.source, index)[_BODY]
             if is_about_placements(told) or is_about_imports(told):  # and so of another table, or of none
                 continue

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import FoldStep, UserForgotten, UserMerged
 from midstream.state.ids.user_slots import USER_ROW, new_meta, release_user, take_user, write_order
+from midstream.state.settings import FoldSettings
 from midstream.state.structures.hash_table import find, table_size
 from midstream.state.structures.kernel import kernel
 
@@ -18,6 +20,12 @@ _NONE = np.uint64(0)
 _PAGE_BYTES = 4_096
 ALIAS_BYTES = USER_ROW.itemsize + 8
 """Of an alias: its hash with its neighbours by age, and the hash it stands for."""
+
+
+def alias_bytes(settings: FoldSettings) -> int:
+    """Return the bytes of the table."""
+    aliases_max = settings.limits.aliases_max
+    return aliases_max * ALIAS_BYTES + 4 * table_size(aliases_max)
 
 
 class Aliases:
@@ -51,6 +59,16 @@ class Aliases:
         """Memory when every page has been touched."""
         return self._rows.nbytes + self._into.nbytes + self._table.nbytes
 
+    def apply(self, step: FoldStep) -> None:
+        """Follow the change of a step; whom its events are of was resolved as they got their indices."""
+        change = step.change
+        if change is None:
+            return
+        if isinstance(change, UserMerged):
+            self._stand_for(change.other_hash, change.into_hash)
+        elif isinstance(change, UserForgotten):
+            self.forget(change.user_hash)
+
     def resolve(self, user_hash: int) -> int:
         """Return the hash of the user that a hash stands for: itself unless it was merged."""
         slot = find(np.uint64(user_hash), self._rows["hash"], self._table) if user_hash else -1
@@ -68,20 +86,28 @@ class Aliases:
         return found
 
     def merge(self, into_hash: int, from_hash: int) -> tuple[int, int] | None:
-        """Make one hash an alias of another.
+        """Make one hash an alias of another; return what ``pair`` does. Cost: as ``members``."""
+        pair = self.pair(into_hash, from_hash)
+        if pair is not None:
+            self._stand_for(pair[1], pair[0])
+        return pair
 
-        Returns:
-            The hashes of the two users that become one, aliases resolved, the one that stays first; None when that
-            is void. Cost: as ``members``.
+    def pair(self, into_hash: int, from_hash: int) -> tuple[int, int] | None:
+        """Return the hashes of two users that are to be one, aliases resolved, the one that stays first.
+
+        None when that is void, and counted.
         """
         into, other = self.resolve(into_hash), self.resolve(from_hash)
         if not into or not other or into == other:
             self.void_count += 1
             return None
+        return into, other
+
+    def _stand_for(self, other: int, into: int) -> None:
+        """Make a user's hash, and each that stands for it, stand for another's."""
         self._into[self._slots_of(other)] = into
         slot, _ = take_user(np.uint64(other), self._rows, self._table, self._meta)
         self._into[slot] = into
-        return into, other
 
     def forget(self, user_hash: int) -> None:
         """Drop every alias of a user."""

@@ -16,9 +16,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import FoldStep, UserForgotten
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Mask
-from midstream.events.schema import TIME_SENT, text_lengths
+from midstream.events.schema import TIME_SENT, text_lengths, texts_of
+from midstream.state.settings import FoldSettings
 from midstream.state.structures.hashing import IdKey, hash_id
 from midstream.state.structures.kernel import frozen_columns, kernel
 
@@ -56,6 +58,11 @@ class _Blanked(msgspec.Struct, frozen=True):
     erased: tuple[str, ...]
 
 
+def erasure_bytes(settings: FoldSettings) -> int:
+    """Return the bytes of the table, about."""
+    return settings.limits.erased_max * ERASURE_BYTES
+
+
 class Erasures:
     """Erased ids, in the order of the log."""
 
@@ -87,6 +94,19 @@ class Erasures:
     def pending(self) -> Sequence[Erasure]:
         """Rows whose events in the log are not blanked yet, oldest first."""
         return [row for row in self._rows if row.is_pending]
+
+    def apply(self, step: FoldStep) -> None:
+        """Fold a step: an erasure is remembered, of a blanked one only what it refuses, and the oldest expire."""
+        events = step.events
+        if step.ends_user and events.kind[0] == _ERASE and events.folded[0]:
+            body, log_time_ms, position = texts_of(step.source, 0)[-1], int(events.log_time_ms[0]), step.first
+            if isinstance(step.change, UserForgotten):
+                hashes, asked_ms = step.change.hashes.tolist(), asked_at(body, log_time_ms)
+                self.add(hashes, log_time_ms, position, asked_ms, is_pending=True)
+            else:
+                self.add(blanked_hashes(body), log_time_ms, position, log_time_ms, is_pending=False)
+        if len(events.kind):
+            self.expire(int(events.log_time_ms[-1]))
 
     def add(
         self, hashes: Sequence[int], log_time_ms: int, position: LogPosition, asked_ms: int, *, is_pending: bool

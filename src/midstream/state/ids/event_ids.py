@@ -9,17 +9,19 @@ counted.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import Fingerprints, FoldStep
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.events.schema import TIME_SENT
 from midstream.events.siphash import Words, sip_begin, sip_text, sip_word
-from midstream.state.structures.hash_table import fill, remove, table_size
+from midstream.state.settings import FoldSettings
+from midstream.state.structures.hash_ring import HashRing, ring_bytes
+from midstream.state.structures.hash_table import remove
 from midstream.state.structures.hashing import IdKey
 from midstream.state.structures.kernel import frozen_columns, kernel, signed
 from midstream.state.structures.prefetch import AHEAD, FURTHER, prefetch
@@ -38,8 +40,6 @@ _ID_BYTES, _CONTENT_BYTES = 8, 40
 _SWEEP_SHARE = 16
 """Clearing an entry of the table costs about a sixteenth of deleting an id."""
 _BYTES_EACH = 20
-_PAGE_BYTES = 4_096
-_META = np.dtype([("head", "i8"), ("count", "i8")])
 
 
 class EventAdmission(IntEnum):
@@ -54,22 +54,6 @@ class EventAdmission(IntEnum):
 _NEW = int(EventAdmission.NEW)
 _DUPLICATE = int(EventAdmission.DUPLICATE)
 _CONFLICT = int(EventAdmission.CONFLICT)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fingerprints:
-    """What tells events apart. All columns (n,)."""
-
-    id_hash: NDArray[np.uint64]
-    """0 = cannot be told apart: neither an id nor a time was sent, so there is no dedupe."""
-    check: NDArray[np.uint32]
-    """32 more bits of the id."""
-    content: NDArray[np.uint32]
-    """Hash of everything else that was sent."""
-
-    def __getitem__(self, chosen: slice | NDArray[np.intp]) -> "Fingerprints":
-        """Return those of some of the events; of a slice nothing is copied."""
-        return Fingerprints(self.id_hash[chosen], self.check[chosen], self.content[chosen])
 
 
 def fingerprints(batch: EventBatch, key: IdKey) -> Fingerprints:
@@ -97,41 +81,46 @@ def joined(parts: Sequence[Fingerprints]) -> Fingerprints:
     )
 
 
+def event_id_bytes(settings: FoldSettings) -> int:
+    """Return the bytes of the table."""
+    return ring_bytes(settings.limits.event_ids_max, _BYTES_EACH)
+
+
 class EventIds:
     """The ids of the newest events; full, the oldest goes."""
 
     def __init__(self, event_ids_max: int, key: IdKey) -> None:
         """Reserve the maximum; pages are paid when touched."""
         self._key = key
-        self._ids_max = event_ids_max
-        self._id_hash = np.zeros(event_ids_max, dtype=np.uint64)
-        self._check = np.zeros(event_ids_max, dtype=np.uint32)
-        self._content = np.zeros(event_ids_max, dtype=np.uint32)
-        self._second = np.zeros(event_ids_max, dtype=np.uint32)
-        self._table = np.zeros(table_size(event_ids_max), dtype=np.int32)
-        self._meta = np.zeros(1, dtype=_META)
+        self._ring = HashRing(
+            event_ids_max, {"id_hash": np.uint64, "check": np.uint32, "content": np.uint32, "second": np.uint32}
+        )
 
     def __len__(self) -> int:
         """Return the number of ids that are remembered."""
-        return int(self._meta["count"][0])
+        return len(self._ring)
 
     @property
     def bytes_now(self) -> int:
         """Memory of what is remembered, about."""
-        # Ids fall anywhere in the table: each touches a page of its own until all are.
-        return len(self) * _BYTES_EACH + min(self._table.nbytes, len(self) * _PAGE_BYTES)
+        return self._ring.bytes_now
 
     @property
     def bytes_max(self) -> int:
         """Memory when every page has been touched."""
-        return self._ids_max * _BYTES_EACH + self._table.nbytes
+        return self._ring.bytes_max
 
     def span_ms(self, log_time_ms: int) -> int:
         """Return for how long back ids are remembered at a log time; 0 when there are none."""
         if not len(self):
             return 0
-        oldest = int(self._second[self._meta["head"][0]]) * _SECOND_MS
+        oldest = int(self._ring.columns[-1][self._ring.meta["head"][0]]) * _SECOND_MS
         return max(0, log_time_ms - oldest)
+
+    def apply(self, step: FoldStep) -> None:
+        """Fold a step: its admission."""
+        prints = step.prints or self.fingerprints(step.source)
+        step.admission = self.admit(prints, step.source.rows["log_time_ms"].copy())
 
     def fingerprints(self, batch: EventBatch) -> Fingerprints:
         """Return what tells the events of a batch apart, for ``find`` and ``admit``."""
@@ -143,37 +132,26 @@ class EventIds:
         Duplicates within the batch are not seen: only ``admit`` knows what goes before what.
         """
         found = np.empty(len(prints.id_hash), dtype=np.uint8)
-        ring = (self._id_hash, self._check, self._content)
-        _find(prints.id_hash, prints.check, prints.content, found, *ring, self._table)
+        ring = self._ring
+        ids, checks, contents, _ = ring.columns
+        _find(prints.id_hash, prints.check, prints.content, found, ids, checks, contents, ring.table)
         return found
 
     def admit(self, prints: Fingerprints, log_time_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the ``EventAdmission`` of each event, remember new ones, forget old ones, event by event."""
         found = np.empty(len(prints.id_hash), dtype=np.uint8)
-        ring = (self._id_hash, self._check, self._content, self._second)
-        _admit(prints.id_hash, prints.check, prints.content, log_time_ms, found, *ring, self._table, self._meta)
+        ring, of = self._ring, (prints.id_hash, prints.check, prints.content)
+        ids, checks, contents, seconds = ring.columns
+        _admit(*of, log_time_ms, found, ids, checks, contents, seconds, ring.table, ring.meta)
         return found
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what is remembered, oldest first: ``id_hash``, ``check``, ``content``, ``second``."""
-        held = (int(self._meta["head"][0]) + np.arange(len(self))) % self._ids_max
-        return {
-            "id_hash": self._id_hash[held],
-            "check": self._check[held],
-            "content": self._content[held],
-            "second": self._second[held],
-        }
+        return self._ring.arrays()
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become the table whose ``arrays`` these are."""
-        count = len(arrays["id_hash"])
-        self._id_hash[:count] = arrays["id_hash"]
-        self._check[:count] = arrays["check"]
-        self._content[:count] = arrays["content"]
-        self._second[:count] = arrays["second"]
-        self._meta["head"] = 0
-        self._meta["count"] = count
-        fill(self._id_hash, count, self._table)
+        self._ring.restore(arrays)
 
 
 @kernel

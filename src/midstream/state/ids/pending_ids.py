@@ -7,7 +7,8 @@ is known for one. Objects for each id cost as much as folding the event did; her
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.state.ids.event_ids import EventAdmission, Fingerprints
+from midstream.core.fold_step import Fingerprints
+from midstream.state.ids.event_ids import EventAdmission
 from midstream.state.structures.hash_table import fill, find, insert, remove, table_size
 from midstream.state.structures.kernel import kernel, signed
 

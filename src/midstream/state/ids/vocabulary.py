@@ -12,19 +12,22 @@ nor do late copies of an erased user's events. An id that was merged into anothe
 """
 
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import FoldStep, UserChange, UserForgotten, UserMerged, UserRestarted
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Mask
-from midstream.events.schema import TIME_SENT
+from midstream.events.schema import texts_of
+from midstream.events.values import merged_id
 from midstream.state.ids.aliases import Aliases
 from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.ids.erased_users import Erasures
 from midstream.state.ids.event_columns import read_columns
-from midstream.state.ids.item_slots import COLLIDES, ITEM_META, find_items, number_items, take_item
+from midstream.state.ids.event_ids import EventAdmission
+from midstream.state.ids.id_indexing import VocabularyCount, index_events
+from midstream.state.ids.item_slots import ITEM_META, find_items, number_items
 from midstream.state.ids.user_slots import (
     USER_ROW,
     merge_users,
@@ -32,70 +35,40 @@ from midstream.state.ids.user_slots import (
     read_free,
     read_order,
     release_user,
-    take_user,
-    touch,
     write_free,
     write_order,
 )
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.hash_table import fill, find, find_each, table_size
 from midstream.state.structures.hashing import id_hash
-from midstream.state.structures.kernel import frozen_columns, kernel, signed
-from midstream.state.structures.prefetch import AHEAD, FURTHER, NEAR, prefetch
+from midstream.state.structures.kernel import frozen_columns
 
-AHEAD_MS_MAX = 300_000
-"""An event further than this (5 min) ahead of log time is set to log time: clocks differ that much, not more."""
-LATE_MS_MAX = 86_400_000
-"""An event further than this (24 h) behind log time feeds decayed counters only."""
-BEHIND_MS_MAX = 300_000
-"""An event further than this behind log time is counted as late; that is all."""
 ITEM_ID_BYTES_MEAN = 128
 """Bytes reserved for each item id: 128 ASCII characters; when longer ones have used them up, items are refused."""
 _BYTES_EACH = 17
 """Of an item: hash, start, and whether it is in the catalogue."""
 _PAGE_BYTES = 4_096
-_INTERACTION = int(Kind.INTERACTION)
-_IMPRESSION = int(Kind.IMPRESSION)
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
 _DELETE = int(Operation.DELETE)
 _MERGE = int(Operation.MERGE)
+_ERASE = int(Kind.ERASE)
 _NONE = np.uint64(0)
-
-
-class VocabularyCount(IntEnum):
-    """What is counted of the events, each its place in ``Vocabulary.counts``."""
-
-    FUTURE = 0
-    """More than 5 min ahead of log time, set to it."""
-    LATE = 1
-    """More than 5 min behind log time, at most 24 h."""
-    TOO_LATE = 2
-    """More than 24 h behind log time."""
-    UNKNOWN_ACTION = 3
-    """Interactions whose action is not configured: kept in the log, not folded into anything."""
-    ITEM_REFUSED = 4
-    """Events whose item had no room, or is not in the catalogue where that is asked for."""
-    USER_EVICTED = 5
-    DUPLICATE = 6
-    """Events that were folded before, conflicts included."""
-    CONFLICT = 7
-    """Duplicates by id with other content."""
-    ERASED = 8
-    """Late copies of events of erased users: passed by."""
-    ITEM_COLLISION = 9
-    """Events that name another id than the item that has its hash: by chance one of a billion shops has such a pair."""
-
-
-_FUTURE = int(VocabularyCount.FUTURE)
-_LATE = int(VocabularyCount.LATE)
-_TOO_LATE = int(VocabularyCount.TOO_LATE)
-_UNKNOWN_ACTION = int(VocabularyCount.UNKNOWN_ACTION)
+_BODY = 6
+# As plain numbers: NumPy asks an enum's member for its array protocols at each comparison, which costs 1 µs.
+_NEW = int(EventAdmission.NEW)
+_CONFLICT = int(EventAdmission.CONFLICT)
+_CONFLICTS = int(VocabularyCount.CONFLICT)
 _ITEM_REFUSED = int(VocabularyCount.ITEM_REFUSED)
-_USER_EVICTED = int(VocabularyCount.USER_EVICTED)
 _DUPLICATES = int(VocabularyCount.DUPLICATE)
 _ERASED = int(VocabularyCount.ERASED)
-_ITEM_COLLISION = int(VocabularyCount.ITEM_COLLISION)
+
+
+def vocabulary_bytes(settings: FoldSettings) -> int:
+    """Return the bytes of the table."""
+    users_max, items_max = settings.limits.users_max, settings.limits.items_max
+    users = users_max * USER_ROW.itemsize + 4 * table_size(users_max)
+    return users + items_max * (_BYTES_EACH + ITEM_ID_BYTES_MEAN) + 8 + 4 * table_size(items_max)
 
 
 class Vocabulary:
@@ -168,6 +141,14 @@ class Vocabulary:
         held = (self._users, self._user_table, self._item_hash, self._item_start, self._in_catalogue)
         return sum(each.nbytes for each in held) + self._item_table.nbytes + self._item_text.nbytes
 
+    def apply(self, step: FoldStep) -> None:
+        """Fold a step: its events with indices, and what becomes of the user whom it ends."""
+        found = step.admission
+        step.events = self.index(step.first, step.source, found == _NEW)
+        self.counts[_CONFLICTS] += np.count_nonzero(found == _CONFLICT)
+        if step.ends_user and step.events.folded[0]:
+            step.change = self._change(step.events)
+
     def index(self, first: LogPosition, batch: EventBatch, folded: Mask) -> IndexedBatch:
         """Return the events with indices for ids, making users and items as they come.
 
@@ -194,7 +175,7 @@ class Vocabulary:
         folded = self._less_erased(batch, hashes[0], folded)
         self.aliases.resolve_all(hashes[0])
         self._pass_by_dropped(first, codes, hashes[1], action, folded)
-        _index(
+        index_events(
             rows,
             text,
             folded,
@@ -252,12 +233,37 @@ class Vocabulary:
         """Return the slot of the user of a hash, -1 when it has none."""
         return find(np.uint64(user_hash), self._users["hash"], self._user_table) if user_hash else -1
 
-    def merge_users(self, into_hash: int, from_hash: int) -> tuple[int, int]:
-        """Return the slots of a user, and of another who becomes this one; of that -1 when nothing is to be added.
+    def forget(self, user_hash: int) -> UserForgotten:
+        """Give up the slot of a user; return what all other tables need to be without it, under every id."""
+        hashes = np.array(sorted((user_hash, *self.aliases.members(user_hash).tolist())), dtype=np.uint64)
+        slot = self.user_slot(user_hash)
+        if slot >= 0:
+            self.release(slot)
+        return UserForgotten(slot, user_hash, hashes)
 
-        The other's slot is still its own: ``release`` it when its row has been added.
-        """
-        return merge_users(np.uint64(into_hash), np.uint64(from_hash), self._users, self._user_table, self._user_meta)
+    def _change(self, event: IndexedBatch) -> UserChange | None:
+        """Return what an event that ends a user makes of it, None = nothing: a blanked erasure, a void merge."""
+        user_hash = int(event.user_hash[0])
+        if event.kind[0] == _ERASE:
+            return self.forget(user_hash) if user_hash else None
+        if event.operation[0] == _MERGE:
+            return self._merge(event, user_hash)
+        return UserRestarted(int(event.user_index[0]), user_hash)
+
+    def _merge(self, event: IndexedBatch, into_hash: int) -> UserMerged | None:
+        """Give up the slot of the user that a merge names, None = it is void, or was erased: then it is counted."""
+        from_hash = id_hash(merged_id(texts_of(event.source, 0)[_BODY]), self.id_key)
+        if self.erasures.refused(event.source.rows, np.array([from_hash], dtype=np.uint64)):
+            self.counts[_ERASED] += 1
+            return None
+        pair = self.aliases.pair(into_hash, from_hash)
+        if pair is None:
+            return None
+        hashes = np.array(pair, dtype=np.uint64)
+        into, other = merge_users(hashes[0], hashes[1], self._users, self._user_table, self._user_meta)
+        if other >= 0:
+            self.release(other)
+        return UserMerged(into, other, *pair)
 
     def release(self, user_index: int) -> None:
         """Give the slot of a user up: it is the next to be taken."""
@@ -378,118 +384,3 @@ class Vocabulary:
             item_hash[passed_by] = _NONE
             wants = (action >= 0) | ((codes[0] == _ITEM) & (codes[1] != _DELETE))
             self.counts[_ITEM_REFUSED] += np.count_nonzero(passed_by & folded & wants)
-
-
-@kernel
-def _index(
-    rows: NDArray[np.void],
-    text: NDArray[np.uint8],
-    folded: Mask,
-    makes_items: bool,  # noqa: FBT001  # kernels take no keywords
-    hashes: NDArray[np.uint64],
-    action: NDArray[np.int16],
-    times: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    is_new: Mask,
-    users: NDArray[np.void],
-    user_table: NDArray[np.int32],
-    user_meta: NDArray[np.void],
-    item_hash: NDArray[np.uint64],
-    item_start: NDArray[np.int64],
-    in_catalogue: Mask,
-    item_text: NDArray[np.uint8],
-    item_table: NDArray[np.int32],
-    meta: NDArray[np.void],
-    counts: NDArray[np.int64],
-) -> None:
-    evicted_before = user_meta[0]["evicted"]
-    for i in range(len(rows)):
-        _look_ahead(i, hashes, users, user_table, item_hash, item_start, item_table)
-        row = rows[i]
-        kind = row["kind"]
-        indices[:, i] = -1
-        is_new[i] = False
-        times[0, i] = _event_time(row, folded[i], counts)
-        if not folded[i]:
-            counts[_DUPLICATES] += 1
-            continue
-        acts = action[i] >= 0
-        deletes = row["operation"] == _DELETE
-        if kind == _INTERACTION and not acts:
-            counts[_UNKNOWN_ACTION] += 1
-        if hashes[0, i] != _NONE:
-            if acts or (kind == _USER and not deletes and row["operation"] != _MERGE):
-                indices[0, i], is_new[i] = take_user(hashes[0, i], users, user_table, user_meta)
-            else:
-                indices[0, i] = find(hashes[0, i], users["hash"], user_table)
-                is_new[i] = kind == _USER and deletes and indices[0, i] >= 0
-                if kind == _IMPRESSION and indices[0, i] >= 0:
-                    touch(signed(indices[0, i]), users, user_meta)
-        if hashes[1, i] != _NONE:
-            start = signed(row["text_start"]) + signed(row["event_id_length"])
-            start += signed(row["action_length"]) + signed(row["user_id_length"])
-            index = take_item(
-                kind == _ITEM and not deletes,
-                acts and makes_items,
-                hashes[1, i],
-                text,
-                start,
-                signed(row["item_id_length"]),
-                item_hash,
-                item_start,
-                in_catalogue,
-                item_text,
-                item_table,
-                meta,
-            )
-            indices[1, i] = max(index, -1)
-            if index == COLLIDES:
-                hashes[1, i] = ~hashes[1, i]  # what goes by hash alone is not to take it for the other item
-            if index < 0 and (acts or (kind == _ITEM and not deletes)):
-                counts[_ITEM_COLLISION if index == COLLIDES else _ITEM_REFUSED] += 1
-    counts[_USER_EVICTED] += user_meta[0]["evicted"] - evicted_before
-
-
-@kernel
-def _look_ahead(
-    i: int,
-    hashes: NDArray[np.uint64],
-    users: NDArray[np.void],
-    user_table: NDArray[np.int32],
-    item_hash: NDArray[np.uint64],
-    item_start: NDArray[np.int64],
-    item_table: NDArray[np.int32],
-) -> None:
-    """Ask for what the events after one need: first the entries of the tables, then what those name."""
-    last = hashes.shape[1] - 1
-    user, item = hashes[0, min(i + FURTHER, last)], hashes[1, min(i + FURTHER, last)]
-    prefetch(user_table, signed(user) & (len(user_table) - 1), 0)
-    prefetch(item_table, signed(item) & (len(item_table) - 1), 0)
-    user, item = hashes[0, min(i + AHEAD, last)], hashes[1, min(i + AHEAD, last)]
-    place = signed(user_table[signed(user) & (len(user_table) - 1)]) - 1
-    prefetch(users, place, 0)
-    place = signed(item_table[signed(item) & (len(item_table) - 1)]) - 1
-    prefetch(item_hash, place, 0)
-    prefetch(item_start, place, 0)
-    place = signed(user_table[signed(hashes[0, min(i + NEAR, last)]) & (len(user_table) - 1)]) - 1
-    if place >= 0:
-        prefetch(users, signed(users[place]["older"]), 0)
-        prefetch(users, signed(users[place]["newer"]), 0)
-
-
-@kernel
-def _event_time(row: np.void, is_folded: bool, counts: NDArray[np.int64]) -> int:  # noqa: FBT001
-    """Return the event time by the rule of lateness, and count what was not on time."""
-    now = signed(row["log_time_ms"])
-    if (row["flags"] & TIME_SENT) == 0:
-        return now
-    time = signed(row["event_time_ms"])
-    if time > now + AHEAD_MS_MAX:
-        if is_folded:
-            counts[_FUTURE] += 1
-        return now
-    if is_folded and time < now - LATE_MS_MAX:
-        counts[_TOO_LATE] += 1
-    elif is_folded and time < now - BEHIND_MS_MAX:
-        counts[_LATE] += 1
-    return time

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, Mask
 from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
+from midstream.state.structures.hot_lists import rescale_heat
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import AHEAD, LINE_BYTES, prefetch
-from midstream.state.structures.top_list import build_list, drop_item, raise_item
+from midstream.state.structures.top_list import raise_item
 from midstream.state.structures.windows import Cells, count_in_windows
 
 _INTERACTION = int(Kind.INTERACTION)
@@ -54,9 +55,7 @@ def move_landmarks(
             factor = rebase_factor(clock[LANDMARKS_START + h], landmark, half_lives[h])
             clock[LANDMARKS_START + h] = landmark
             counters[:count, h] *= factor
-            heat[h, :count] *= factor
-            # Sums that were apart may now both be 0, so the order is found anew.
-            build_list(list_values[h], list_items[h], list_states[h], heat[h], available, count, item_hash)
+            rescale_heat(factor, count, heat[h], available, list_values[h], list_items[h], list_states[h], item_hash)
 
 
 @kernel
@@ -137,25 +136,6 @@ def _look_ahead(item: int, row: int, counters: Columns, windows: Cells, heat: Co
     for h in range(len(heat)):
         prefetch(heat[h], place, 0)
     prefetch(available, place, 0)
-
-
-@kernel
-def switch_item(
-    item: int,
-    count: int,
-    available: Mask,
-    heat: Columns,
-    list_values: Columns,
-    list_items: Index,
-    list_states: NDArray[np.int64],
-    item_hash: NDArray[np.uint64],
-) -> None:
-    """Bring every list in line with what ``available`` of one item has just become."""
-    for h in range(len(heat)):
-        if available[item]:
-            raise_item(list_values[h], list_items[h], list_states[h], item, 0.0, heat[h, item], item_hash)
-        elif drop_item(list_values[h], list_items[h], list_states[h], item, heat[h, item], item_hash):
-            build_list(list_values[h], list_items[h], list_states[h], heat[h], available, count, item_hash)
 
 
 @kernel

@@ -26,12 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
+from midstream.core.fold_step import FoldStep
 from midstream.core.kinds import IMPRESSION, Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
-from midstream.events.wire import AttributeKind, vector_length
+from midstream.events.wire import AttributeKind, plain_kind, vector_length
 from midstream.state.attributes.attributes import Attributes
 from midstream.state.attributes.documents import DOCUMENT_BYTES_MAX, Change, Documents
+from midstream.state.attributes.vectors import MARK_BYTES, NUMBER_BYTES
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.arrivals import Arrivals
 from midstream.state.items.item_fold import (
@@ -42,11 +44,10 @@ from midstream.state.items.item_fold import (
     UNSEEN,
     fold_events,
     read_decayed,
-    switch_item,
 )
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.decay import decay_weight
-from midstream.state.structures.top_list import LENGTH, build_list
+from midstream.state.structures.hot_lists import HotLists, switch_item
 from midstream.state.structures.windows import ROW_CELLS, count_window
 
 _ITEM = np.uint8(Kind.ITEM)
@@ -55,6 +56,20 @@ AVAILABLE = "available"
 VECTOR_NUMBER_BYTES = 26
 """Bytes of text of one number of a vector, at most: ``-1.2345678901234567e-308`` and a comma, rounded up. A document
 may be longer by those of all declared vectors, so that it holds them beside as much else as it would without."""
+
+
+def item_bytes(settings: FoldSettings) -> int:
+    """Return the bytes of the table."""
+    limits = settings.limits
+    lists, rows = len(settings.half_lives), len(settings.types) + 1
+    columns = {"number": 8, "boolean": 1, "category": 4, "tags": 4 * limits.item_tags_max, "vector": MARK_BYTES}
+    item = lists * rows * 8 + rows * ROW_CELLS * 4 + 2 + 8 + lists * 8
+    item += sum(columns[plain_kind(kind)] for kind in settings.attributes.values())
+    item += sum(vector_length(kind) * NUMBER_BYTES for kind in settings.attributes.values())
+    listed = lists * 2 * limits.hot_items_max * (8 + 4) + limits.new_items_max * (4 + 8)
+    coded = sum(kind in {"category", "tags"} for kind in settings.attributes.values())
+    listed += coded * limits.attribute_values_max * 8
+    return limits.items_max * item + listed + limits.document_bytes_max
 
 
 class Items:
@@ -66,10 +81,7 @@ class Items:
         half_lives = [each.ms for each in settings.half_lives]
         rows = len(actions) + 1
         lists = len(half_lives)
-        # Twice the longest answer: a list is built anew after as many removals at the earliest.
-        capacity = 2 * limits.hot_items_max
         self._vocabulary = vocabulary
-        self._hot_items_max = limits.hot_items_max
         self._accepts = settings.unknown_items == "accept"
         self._row = {name: row for row, name in enumerate((*actions, IMPRESSION))}
         self._list = {half_life: number for number, half_life in enumerate(half_lives)}
@@ -77,6 +89,7 @@ class Items:
         self._half_lives = np.array(half_lives, dtype=np.int64)
         vectors = sum(map(vector_length, settings.attributes.values()))
         self._documents = Documents(limits.document_bytes_max, DOCUMENT_BYTES_MAX + vectors * VECTOR_NUMBER_BYTES)
+        self._document_bytes_max = limits.document_bytes_max
         self._attributes = Attributes(settings.attributes, limits)
         self._arrivals = Arrivals(limits.new_items_max)
         self._clock = np.zeros(LANDMARKS_START + lists, dtype=np.int64)
@@ -85,17 +98,14 @@ class Items:
         self._status = np.zeros(limits.items_max, dtype=np.uint8)
         self._available = np.zeros(limits.items_max, dtype=np.bool_)
         self._arrived_ms = np.zeros(limits.items_max, dtype=np.int64)
-        self._heat = np.zeros((lists, limits.items_max), dtype=np.float64)
-        self._list_values = np.zeros((lists, capacity), dtype=np.float64)
-        self._list_items = np.zeros((lists, capacity), dtype=np.int32)
-        self._list_states = np.zeros((lists, 2), dtype=np.int64)
-        self._build_lists()
+        self._hot = HotLists(lists, limits.items_max, limits.hot_items_max)
 
-    def apply(self, batch: IndexedBatch) -> None:
-        """Fold a batch.
+    def apply(self, step: FoldStep) -> None:
+        """Fold a part of a step (``state.steps.parts``).
 
         Cost: about 0.4 µs an interaction in a large batch, 20 µs an item event.
         """
+        batch = step.events
         self._count(batch)
         changes = (batch.kind == _ITEM) & batch.folded & (batch.item_index >= 0)
         for event in np.flatnonzero(changes).tolist():
@@ -103,6 +113,7 @@ class Items:
 
     def _count(self, batch: IndexedBatch) -> None:
         """Fold interactions and impressions, and move the clock."""
+        hot = self._hot
         fold_events(
             batch.kind,
             batch.action,
@@ -118,10 +129,10 @@ class Items:
             self._windows,
             self._status,
             self._available,
-            self._heat,
-            self._list_values,
-            self._list_items,
-            self._list_states,
+            hot.heat,
+            hot.values,
+            hot.items,
+            hot.states,
             self._vocabulary.item_hash,
         )
 
@@ -145,29 +156,8 @@ class Items:
             available = False
         if self._available[index] != available:
             self._available[index] = available
-            switch_item(
-                index,
-                self.count,
-                self._available,
-                self._heat,
-                self._list_values,
-                self._list_items,
-                self._list_states,
-                self._vocabulary.item_hash,
-            )
-
-    def _build_lists(self) -> None:
-        """Build every hot list from heat and availability."""
-        for h in range(len(self._half_lives)):
-            build_list(
-                self._list_values[h],
-                self._list_items[h],
-                self._list_states[h],
-                self._heat[h],
-                self._available,
-                self.count,
-                self._vocabulary.item_hash,
-            )
+            lists = len(self._half_lives)
+            switch_item(index, lists, self.count, self._available, *self._hot.columns, self._vocabulary.item_hash)
 
     @property
     def count(self) -> int:
@@ -244,10 +234,8 @@ class Items:
             NotFound: No list is kept for that half-life.
         """
         h = self._list_number(half_life_ms)
-        length = max(min(limit, self._hot_items_max, int(self._list_states[h, LENGTH])), 0)
-        factor = decay_weight(int(self._clock[LANDMARKS_START + h]), int(self._clock[LOG_TIME]), half_life_ms)
-        score = (self._list_values[h, :length] * factor).astype(np.float32)
-        return self._list_items[h, :length].copy(), score
+        found = self._hot.hottest(h, limit)
+        return found, (self._hot.values[h, : len(found)] * self._factor(h)).astype(np.float32)
 
     def heat(self, half_life_ms: int, item_index: Index) -> NDArray[np.float64]:
         """Return the heat of items as of the log time of the last event, shape (n,).
@@ -256,9 +244,13 @@ class Items:
             NotFound: No sums are kept for that half-life.
         """
         h = self._list_number(half_life_ms)
-        factor = decay_weight(int(self._clock[LANDMARKS_START + h]), int(self._clock[LOG_TIME]), half_life_ms)
-        heat: NDArray[np.float64] = self._heat[h, item_index]
-        return heat * factor
+        heat: NDArray[np.float64] = self._hot.heat[h, item_index]
+        return heat * self._factor(h)
+
+    def _factor(self, h: int) -> float:
+        """Return what heat of a half-life is multiplied by to be that of the last event's log time."""
+        landmark = int(self._clock[LANDMARKS_START + h])
+        return decay_weight(landmark, int(self._clock[LOG_TIME]), int(self._half_lives[h]))
 
     def newest(self) -> tuple[Index, NDArray[np.int64]]:
         """Return the items that the catalogue named last, the newest first, and the log time of each.
@@ -273,9 +265,7 @@ class Items:
         The product is the heat as of the log time of the last event. A view of the state: copy or use it at once.
         """
         h = int(self._half_lives.argmax())
-        half_life_ms = int(self._half_lives[h])
-        factor = decay_weight(int(self._clock[LANDMARKS_START + h]), int(self._clock[LOG_TIME]), half_life_ms)
-        return self._heat[h], factor
+        return self._hot.heat[h], self._factor(h)
 
     def arrived_ms(self, item_index: Index) -> NDArray[np.int64]:
         """Return the log time at which the catalogue first named items, 0 = it never did, shape (n,)."""
@@ -396,7 +386,7 @@ class Items:
             "available": self._available[:count].copy(),
             "arrived_ms": self._arrived_ms[:count].copy(),
             "counters": self._counters[:count].copy(),
-            "heat": self._heat[:, :count].copy(),
+            "heat": self._hot.heat[:, :count].copy(),
             "window_row": touched.astype(np.uint32),
             "window_cells": cells[touched],
         }
@@ -410,32 +400,35 @@ class Items:
         before = self.count
         for zeroed in (self._status, self._available, self._arrived_ms, self._counters, self._windows):
             zeroed[:before] = 0
-        self._heat[:, :before] = 0.0
+        self._hot.heat[:, :before] = 0.0
         self._clock[:] = arrays["clock"]
         count = self.count
         self._status[:count] = arrays["status"]
         self._available[:count] = arrays["available"]
         self._arrived_ms[:count] = arrays["arrived_ms"]
         self._counters[:count] = arrays["counters"]
-        self._heat[:, :count] = arrays["heat"]
+        self._hot.heat[:, :count] = arrays["heat"]
         cells = self._windows[:count].reshape(-1, ROW_CELLS)
         cells[arrays["window_row"].astype(np.intp)] = arrays["window_cells"]
         self._attributes.restore(_part(arrays, "attributes."))
         self._documents.restore(_part(arrays, "documents."))
         self._arrivals.restore(_part(arrays, "arrivals."))
-        self._build_lists()
-
-    def byte_count(self) -> int:
-        """Return the bytes reserved for all but documents; pages that no item came to are not in memory."""
-        reserved = (self._counters, self._windows, self._status, self._available, self._arrived_ms, self._heat)
-        lists = (self._list_values, self._list_items)
-        kept = self._attributes.byte_count() + self._arrivals.byte_count()
-        return sum(each.nbytes for each in (*reserved, *lists)) + kept
+        self._hot.build(self._available, self.count, self._vocabulary.item_hash)
 
     @property
-    def document_bytes(self) -> int:
-        """Memory of the documents, which lie beside what ``byte_count`` says."""
-        return self._documents.bytes_used
+    def bytes_now(self) -> int:
+        """Memory of the items that are known and of all documents, about."""
+        return int(self._reserved() * self._vocabulary.item_count / len(self._status)) + self._documents.bytes_used
+
+    @property
+    def bytes_max(self) -> int:
+        """Memory when every page has been touched and no more document fits."""
+        return self._reserved() + self._document_bytes_max
+
+    def _reserved(self) -> int:
+        """Return the bytes reserved for all but documents; pages that no item came to are not in memory."""
+        reserved = (self._counters, self._windows, self._status, self._available, self._arrived_ms, self._hot)
+        return sum(each.nbytes for each in reserved) + self._attributes.byte_count() + self._arrivals.byte_count()
 
     def _row_number(self, action: str) -> int:
         """Return the row of an action, or raise ``NotFound``."""

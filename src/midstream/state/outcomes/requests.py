@@ -5,17 +5,22 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import FoldStep
 from midstream.core.kinds import Kind
-from midstream.core.types import IndexedBatch, LogPosition, Mask
+from midstream.core.types import LogPosition, Mask
 from midstream.state.settings import FoldSettings
-from midstream.state.structures.hash_table import fill, find, insert, remove, table_size
+from midstream.state.structures.hash_ring import HashRing, ring_bytes
+from midstream.state.structures.hash_table import find, insert, remove
 from midstream.state.structures.kernel import kernel
 
 _SERVED = int(Kind.SERVED)
 _NONE = np.uint64(0)
 _BYTES_EACH = 16
-_PAGE_BYTES = 4_096
-_META = np.dtype([("head", "i8"), ("count", "i8")])
+
+
+def request_bytes(settings: FoldSettings) -> int:
+    """Return the bytes of the table."""
+    return ring_bytes(settings.limits.requests_max, _BYTES_EACH)
 
 
 class Requests:
@@ -23,57 +28,41 @@ class Requests:
 
     def __init__(self, settings: FoldSettings) -> None:
         """Reserve the maximum; pages are paid when touched."""
-        requests_max = settings.limits.requests_max
-        self._hash = np.zeros(requests_max, dtype=np.uint64)
-        self._position = np.zeros(requests_max, dtype=np.int64)
-        self._table = np.zeros(table_size(requests_max), dtype=np.int32)
-        self._meta = np.zeros(1, dtype=_META)
+        self._ring = HashRing(settings.limits.requests_max, {"request_hash": np.uint64, "position": np.int64})
 
     def __len__(self) -> int:
         """Return the number of requests that can be found."""
-        return int(self._meta["count"][0])
+        return len(self._ring)
 
     @property
     def bytes_now(self) -> int:
         """Memory of what is in use, about."""
-        return len(self) * _BYTES_EACH + min(self._table.nbytes, len(self) * _PAGE_BYTES)
+        return self._ring.bytes_now
 
     @property
     def bytes_max(self) -> int:
         """Memory when every page has been touched."""
-        return len(self._hash) * _BYTES_EACH + self._table.nbytes
+        return self._ring.bytes_max
 
-    def apply(self, batch: IndexedBatch) -> None:
-        """Fold the served events of a batch."""
-        _fold(
-            batch.kind,
-            batch.folded,
-            batch.request_hash,
-            batch.first,
-            self._hash,
-            self._position,
-            self._table,
-            self._meta,
-        )
+    def apply(self, step: FoldStep) -> None:
+        """Fold the served events of a step."""
+        batch, ring = step.events, self._ring
+        hashes, positions = ring.columns
+        _fold(batch.kind, batch.folded, batch.request_hash, batch.first, hashes, positions, ring.table, ring.meta)
 
     def find(self, request_hash: int) -> LogPosition | None:
         """Return the log position before the served event of a request, so that reading from it begins there."""
-        place = find(np.uint64(request_hash), self._hash, self._table) if request_hash else -1
-        return None if place < 0 else LogPosition(int(self._position[place]))
+        hashes, positions = self._ring.columns
+        place = find(np.uint64(request_hash), hashes, self._ring.table) if request_hash else -1
+        return None if place < 0 else LogPosition(int(positions[place]))
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what can be found, oldest first: ``request_hash`` and ``position``."""
-        held = (int(self._meta["head"][0]) + np.arange(len(self))) % len(self._hash)
-        return {"request_hash": self._hash[held], "position": self._position[held]}
+        return self._ring.arrays()
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become the table whose ``arrays`` these are."""
-        count = len(arrays["request_hash"])
-        self._hash[:count] = arrays["request_hash"]
-        self._position[:count] = arrays["position"]
-        self._meta["head"] = 0
-        self._meta["count"] = count
-        fill(self._hash, count, self._table)
+        self._ring.restore(arrays)
 
 
 @kernel

@@ -27,7 +27,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Index, IndexedBatch, Score
+from midstream.core.fold_step import FoldStep
+from midstream.core.types import Index, Score
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.pairs.covisitation_query import (
     QUARTERS,
@@ -43,7 +44,7 @@ from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, 
 from midstream.state.structures.exact_math import fading
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import LINE_BYTES, prefetch
-from midstream.state.structures.stamped_table import EPOCH_MAX
+from midstream.state.structures.stamped_table import Epochs
 
 USED: Final = 0
 """Cell of the clock: 1 + the highest item index that has a neighbour."""
@@ -221,6 +222,12 @@ def unpack_rows(lengths: NDArray[np.uint8], items: Index, values: Weights, neigh
             read += 1
 
 
+def pair_bytes(settings: FoldSettings) -> int:
+    """Return the bytes of the table."""
+    row = min(settings.limits.pair_neighbours_max, PAIR_NEIGHBOURS_MAX)
+    return settings.limits.items_max * row_words(row) * 8
+
+
 class Pairs:
     """Neighbours of each item with their weights, by item index."""
 
@@ -239,21 +246,18 @@ class Pairs:
         self._weights = self._values[:, :row]
         self._shares = self._values[:, row]
         self._neighbours = self._numbers[:, 2 * (row + 1) : 2 * (row + 1) + row]
-        self._epoch = 0
         self._scratch: PairScratch = make_scratch(row)
+        self._epochs = Epochs(self._scratch.items)
 
-    def apply(self, batch: IndexedBatch, before: Index) -> None:
-        """Fold a batch.
-
-        Args:
-            batch: Of which items and times are read.
-            before: What ``Sessions.number`` gave for this batch.
+    def apply(self, step: FoldStep) -> None:
+        """Fold a step: of its events, items, times and what their sessions had before are read.
 
         Cost: 50 to 90 ns a pair and direction, by how many items are in the cache.
         """
+        batch = step.events
         fold_pairs(
             batch.item_index,
-            before,
+            step.sessions.before,
             batch.event_time_ms,
             batch.log_time_ms,
             self._half_life_ms,
@@ -295,7 +299,7 @@ class Pairs:
         answer_items = np.empty(query.limit, dtype=np.int32)
         answer_scores = np.empty(query.limit, dtype=np.float32)
         found = run_query(
-            self._next_epoch(),
+            self._epochs.next(),
             recent,
             hidden if query.allow_session_items else recent,
             weights_of(query),
@@ -354,11 +358,3 @@ class Pairs:
     def _factor(self, now_ms: int) -> float:
         """Return what a weight is multiplied by to be that of a time."""
         return decay_weight(int(self._clock[LANDMARK]), now_ms, self._half_life_ms)
-
-    def _next_epoch(self) -> int:
-        """Return the number of a new query. When numbers run out all marks go, so that none is taken for a new one."""
-        if self._epoch >= EPOCH_MAX:
-            self._scratch.items[:] = 0
-            self._epoch = 0
-        self._epoch += 1
-        return self._epoch

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from midstream.core.types import Index, Score
 from midstream.state.structures.exact_math import fading
+from midstream.state.structures.item_query import enter_distinct, leave_out_each, write_best
 from midstream.state.structures.kernel import kernel
-from midstream.state.structures.stamped_table import PLACE, STAMP, Table, cell_of, leave_out, table_bits, table_size
-from midstream.state.structures.top_k_keys import BINS, Keys, best_keys, key_of, place_of, value_of
+from midstream.state.structures.stamped_table import PLACE, STAMP, Table, cell_of, table_bits, table_size
+from midstream.state.structures.top_k_keys import BINS, Keys, key_of
 
 LAST_ITEMS_MAX: Final = 50
 ANSWER_MAX: Final = 1_000
@@ -120,15 +121,9 @@ def choose_last(recent: Index, count_max: int, shares: Values, asked: Index) -> 
         item = recent[position]
         if item < 0 or shares[item] < SHARE_MIN:
             continue
-        is_new = True
-        for place in range(count):
-            if asked[place] == item:
-                is_new = False
-        if is_new:
-            asked[count] = item
-            count += 1
-            if count == count_max:
-                break
+        count = enter_distinct(item, count, asked)
+        if count == count_max:
+            break
     return count
 
 
@@ -206,9 +201,7 @@ def run_query(
     if len(asked) == 0:
         return 0
     bits = table_bits(len(asked) * (neighbours.shape[1] + 1) + len(hidden))
-    for item in hidden:
-        if item >= 0:
-            leave_out(item, epoch, bits, scratch.items)
+    leave_out_each(hidden, epoch, bits, scratch.items)
     scored = scratch.numbers[_SCORED_START:]
     score = scratch.score
     count = add_up(
@@ -219,8 +212,4 @@ def run_query(
         share = shares[scored[place]] * factor + SMOOTHING
         keys[0, place] = key_of(score[place] / raised(float(share), quarters), place)
     bins = scratch.numbers[_BINS_START:_SCORED_START]
-    count = best_keys(keys[0], count, len(answer_items), scored, item_hash, bins, keys[1], keys[2])
-    for place in range(count):
-        answer_items[place] = scored[place_of(keys[1, place])]
-        answer_scores[place] = value_of(keys[1, place])
-    return count
+    return write_best(count, scored, item_hash, bins, keys, answer_items, answer_scores)

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, Mask
 from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
+from midstream.state.structures.hot_lists import rescale_heat, switch_item
 from midstream.state.structures.kernel import kernel, signed
-from midstream.state.structures.top_list import build_list, drop_item, raise_item
+from midstream.state.structures.top_list import raise_item
 
 _INTERACTION = int(Kind.INTERACTION)
 COUNT: Final = 0
@@ -42,8 +43,8 @@ def fold_segments(
     clock: NDArray[np.int64],
     user_code: NDArray[np.int16],
     eligible: Mask,
-    heat: Columns,
     totals: Columns,
+    heat: Columns,
     list_values: Columns,
     list_items: Index,
     list_states: NDArray[np.int64],
@@ -61,7 +62,7 @@ def fold_segments(
         if now > clock[LOG_TIME]:
             clock[LOG_TIME] = now
             _move_landmark(
-                half_life, values, clock, eligible, heat, totals, list_values, list_items, list_states, item_hash
+                half_life, values, clock, eligible, totals, heat, list_values, list_items, list_states, item_hash
             )
         if not folded[event]:
             continue
@@ -77,7 +78,7 @@ def fold_segments(
         clock[COUNT] = max(clock[COUNT], item + 1)
         if eligible[item] != available[item]:
             eligible[item] = available[item]
-            _switch_item(item, values, clock, eligible, heat, list_values, list_items, list_states, item_hash)
+            switch_item(item, values, clock[COUNT], eligible, heat, list_values, list_items, list_states, item_hash)
         if kind[event] != _INTERACTION or action[event] < 0 or weights[action[event]] <= 0.0:
             continue
         added = weights[action[event]] * decay_weight(event_time_ms[event], clock[LANDMARK], half_life)
@@ -106,49 +107,28 @@ def _move_landmark(
     values: int,
     clock: NDArray[np.int64],
     eligible: Mask,
-    heat: Columns,
     totals: Columns,
+    heat: Columns,
     list_values: Columns,
     list_items: Index,
     list_states: NDArray[np.int64],
     item_hash: NDArray[np.uint64],
 ) -> None:
-    """Move the landmark that log time has passed on to the next, and all sums with it.
-
-    Cost: about 1 ms a value for 200,000 items, once in 32 half-lives.
-    """
+    """Move the landmark that log time has passed on to the next, and all sums with it: once in 32 half-lives."""
     if clock[LOG_TIME] - clock[LANDMARK] < half_life * LANDMARK_HALF_LIVES:
         return
     landmark = landmark_at(clock[LOG_TIME], half_life)
     factor = rebase_factor(clock[LANDMARK], landmark, half_life)
     clock[LANDMARK] = landmark
-    count = clock[COUNT]
     totals *= factor
     for code in range(values):
-        heat[code, :count] *= factor
-        # Sums that were apart may now both be 0, so the order is found anew.
-        build_list(list_values[code], list_items[code], list_states[code], heat[code], eligible, count, item_hash)
-
-
-@kernel
-def _switch_item(
-    item: int,
-    values: int,
-    clock: NDArray[np.int64],
-    eligible: Mask,
-    heat: Columns,
-    list_values: Columns,
-    list_items: Index,
-    list_states: NDArray[np.int64],
-    item_hash: NDArray[np.uint64],
-) -> None:
-    """Bring every list in line with what ``eligible`` of one item has just become."""
-    count = clock[COUNT]
-    for code in range(values):
-        value = heat[code, item]
-        if value <= 0.0:
-            continue
-        if eligible[item]:
-            raise_item(list_values[code], list_items[code], list_states[code], item, 0.0, value, item_hash)
-        elif drop_item(list_values[code], list_items[code], list_states[code], item, value, item_hash):
-            build_list(list_values[code], list_items[code], list_states[code], heat[code], eligible, count, item_hash)
+        rescale_heat(
+            factor,
+            clock[COUNT],
+            heat[code],
+            eligible,
+            list_values[code],
+            list_items[code],
+            list_states[code],
+            item_hash,
+        )

@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from midstream.core.types import Index, Score
 from midstream.state.structures.exact_math import fading, log2_of
+from midstream.state.structures.item_query import enter_distinct, leave_out_each, write_best
 from midstream.state.structures.kernel import kernel
 from midstream.state.structures.stamped_table import PLACE, STAMP, Table, cell_of, leave_out, table_bits, table_size
-from midstream.state.structures.top_k_keys import BINS, Keys, best_keys, key_of, largest_key, place_of, value_of
+from midstream.state.structures.top_k_keys import BINS, Keys, key_of, largest_key
 
 LAST_ITEMS_MAX: Final = 50
 NEIGHBOURS_MAX: Final = 1_000
@@ -51,9 +52,9 @@ _LENGTHS_START: Final = _CHOSEN_START + NEIGHBOURS_MAX
 _BINS_START: Final = _LENGTHS_START + NEIGHBOURS_MAX
 _SCORED_START: Final = _BINS_START + BINS
 
-Values = NDArray[np.float64]
 POWERS: Final = {"1": 1.0, "1.5": 1.5, "2": 2.0}
 """Values of ``sharpness``. Others would need ``pow``, which differs between mathematical libraries."""
+Values = NDArray[np.float64]
 Decay = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
 
 
@@ -146,15 +147,9 @@ def choose_asked(recent: Index, heads: Index, last_items_max: int, asked: Index)
         item = recent[position]
         if item < 0 or heads[item, _COUNT] == 0:
             continue
-        is_new = True
-        for place in range(count):
-            if asked[place] == item:
-                is_new = False
-        if is_new:
-            asked[count] = item
-            count += 1
-            if count == last_items_max:
-                break
+        count = enter_distinct(item, count, asked)
+        if count == last_items_max:
+            break
     return count
 
 
@@ -335,9 +330,7 @@ def run_query(
         scratch.keys, chosen, chosen_lengths, scratch.rows,
     )  # fmt: skip
     bits = table_bits(chosen_lengths[:found].sum() + len(hidden))
-    for item in hidden:
-        if item >= 0:
-            leave_out(item, epoch, bits, scratch.items)
+    leave_out_each(hidden, epoch, bits, scratch.items)
     count = vote(
         found, asked, weights, power, scratch.touched, similarity, chosen, chosen_lengths, scratch.rows,
         epoch, bits, scratch.items, scored, score,
@@ -347,8 +340,4 @@ def run_query(
         rarity = sessions_log2 - log2_of(float(heads[scored[place], _COUNT]))
         keys[0, place] = key_of(score[place] * rarity, place)
     bins = scratch.numbers[_BINS_START:_SCORED_START]
-    count = best_keys(keys[0], count, len(answer_items), scored, item_hash, bins, keys[1], keys[2])
-    for place in range(count):
-        answer_items[place] = scored[place_of(keys[1, place])]
-        answer_scores[place] = value_of(keys[1, place])
-    return count
+    return write_best(count, scored, item_hash, bins, keys, answer_items, answer_scores)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import FoldStep, SessionColumns, UserChange, UserForgotten, UserMerged
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, IndexedBatch, Mask
-from midstream.state.ids.vocabulary import LATE_MS_MAX
 from midstream.state.sessions.session_slots import (
     SESSION,
     SESSION_BYTES,
@@ -36,24 +36,10 @@ from midstream.state.settings import PAIR_ITEMS_MAX, FoldSettings
 from midstream.state.structures.hash_table import find, table_size
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import AHEAD, FURTHER, NEAR, prefetch
+from midstream.state.structures.windows import LATE_MS_MAX
 
 _INTERACTION = int(Kind.INTERACTION)
 _NONE = np.uint64(0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Numbered:
-    """What each event of a batch goes on with."""
-
-    number: NDArray[np.int64]
-    """Number of the event's session, (n,), -1 for what belongs to none."""
-    before: Index
-    """Last distinct items of that session before the event, newest first, (n, pair_items_max), -1 = no more of them.
-
-    Distinct by their latest act; the event's own item is among them where the session had it before. Of the
-    ``session_items_max`` acts that are kept."""
-    user: NDArray[np.uint64]
-    """Hash of the user whom that session belongs to, (n,); 0 = none is known yet, or there is no session."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +49,13 @@ class Open:
     number: int
     item_index: Index
     """Its last items, oldest first; an item may be there more than once."""
+
+
+def session_bytes(settings: FoldSettings) -> int:
+    """Return the bytes of the table."""
+    limits = settings.limits
+    row = SESSION_BYTES + 4 * limits.session_items_max
+    return limits.sessions_max * row + 2 * 4 * table_size(limits.sessions_max)
 
 
 class Sessions:
@@ -113,7 +106,19 @@ class Sessions:
         """Memory when every page has been touched."""
         return self._sessions.nbytes + self._items.nbytes + self._table.nbytes + self._user_heads.nbytes
 
-    def number(self, batch: IndexedBatch) -> Numbered:
+    def apply(self, step: FoldStep) -> None:
+        """Fold a step: its sessions."""
+        step.sessions = self.number(step.events)
+        if step.change is not None:
+            self._follow(step.change)
+
+    def _follow(self, change: UserChange) -> None:
+        if isinstance(change, UserMerged):
+            self.merge(change.into_hash, change.other_hash)
+        elif isinstance(change, UserForgotten):
+            self.forget(change.user_hash)
+
+    def number(self, batch: IndexedBatch) -> SessionColumns:
         """Fold a batch; return which session each event goes on with, and what that had before."""
         found = np.empty(len(batch), dtype=np.int64)
         before = np.empty((len(batch), self._before_max), dtype=np.int32)
@@ -137,7 +142,7 @@ class Sessions:
             self._user_heads,
             self._meta,
         )
-        return Numbered(found, before, user)
+        return SessionColumns(found, before, user)
 
     def merge(self, into_hash: int, from_hash: int) -> None:
         """Let the open sessions of one user be another's; the one without an id goes on unless that user has one."""

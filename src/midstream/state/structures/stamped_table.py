@@ -20,6 +20,25 @@ _BITS_MIN: Final = 6
 Table = NDArray[np.int64]
 
 
+class Epochs:
+    """Numbers of queries over stamped tables."""
+
+    def __init__(self, *tables: Table) -> None:
+        """Begin with no query."""
+        self._tables = tables
+        self.last = 0
+        """Number of the last query, 0 = none yet."""
+
+    def next(self) -> int:
+        """Return the number of a new query. When numbers run out all marks go, so that none is taken for a new one."""
+        if self.last >= EPOCH_MAX:
+            for table in self._tables:
+                table[:] = 0
+            self.last = 0
+        self.last += 1
+        return self.last
+
+
 @kernel
 def table_bits(entries: int) -> int:
     """Return the bits of a table that stays at most half full."""

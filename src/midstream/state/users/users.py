@@ -16,14 +16,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import FoldStep, UserChange, UserForgotten, UserMerged
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
 from midstream.state.attributes.documents import Change, Documents
-from midstream.state.ids.vocabulary import LATE_MS_MAX
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.row_merge import add_row, ring_places, ring_times
+from midstream.state.structures.windows import LATE_MS_MAX
 from midstream.state.users.affinities import AFFINITIES_MAX, fold_affinities, merge_affinities, read_affinities
 from midstream.state.users.ring_query import newest_distinct
 
@@ -58,6 +59,14 @@ class SeenItems:
     """Impressions since the item entered this list."""
     event_time_ms: NDArray[np.int64]
     """Of the last impression, to the second."""
+
+
+def user_bytes(settings: FoldSettings) -> int:
+    """Return the bytes of the table."""
+    limits, categories = settings.limits, list(settings.attributes.values()).count("category")
+    row = 88 + 21 * limits.user_ring_max  # as in ``row_dtype``, which cannot be made of the largest rings
+    row += -row % _WORD_BYTES + categories * (8 + 8 * AFFINITIES_MAX)
+    return limits.users_max * row + limits.document_bytes_max
 
 
 class Users:
@@ -118,44 +127,31 @@ class Users:
         """Memory when every page has been touched and no more document fits."""
         return self._rows.nbytes + self._document_bytes_max
 
-    def apply(self, batch: IndexedBatch) -> None:
-        """Fold a batch. Cost: about 50 ns an interaction, 10 µs a user event."""
+    def apply(self, step: FoldStep) -> None:
+        """Fold a part of a step (``state.steps.parts``). Cost: about 50 ns an interaction, 10 µs a user event."""
+        batch = step.events
         document_events = _fold(
-            batch.kind,
-            batch.action,
-            batch.folded,
-            batch.user_index,
-            batch.user_is_new,
-            batch.item_index,
-            batch.event_time_ms,
-            batch.log_time_ms,
-            self._at,
-            self._bytes,
-            self._shorts,
-            self._ints,
-            self._longs,
+            batch.kind, batch.action, batch.folded, batch.user_index, batch.user_is_new, batch.item_index,
+            batch.event_time_ms, batch.log_time_ms, self._at, self._bytes, self._shorts, self._ints, self._longs,
             self._used,
-        )
+        )  # fmt: skip
         for at, name in zip(self._affinity_at, self._attributes, strict=True):
             fold_affinities(
-                batch.kind,
-                batch.action,
-                batch.folded,
-                batch.user_index,
-                batch.user_is_new,
-                batch.item_index,
-                batch.event_time_ms,
-                batch.log_time_ms,
-                self._weights,
-                self._category(name),
-                at,
-                self._ints,
-                self._floats,
-                self._longs,
-            )
+                batch.kind, batch.action, batch.folded, batch.user_index, batch.user_is_new, batch.item_index,
+                batch.event_time_ms, batch.log_time_ms, self._weights, self._category(name), at, self._ints,
+                self._floats, self._longs,
+            )  # fmt: skip
         self.profiles = []
         if document_events:
             self._fold_documents(batch)
+        if step.change is not None:
+            self._follow(step.change)
+
+    def _follow(self, change: UserChange) -> None:
+        if isinstance(change, UserMerged) and change.other >= 0:
+            self.merge(change.into, change.other)
+        elif isinstance(change, UserForgotten) and change.slot >= 0:
+            self.forget(change.slot)
 
     def merge(self, into_index: int, from_index: int) -> None:
         """Add what is known of one user to another, and forget the first. Cost: about 100 µs.

@@ -1,7 +1,6 @@
 """From rows to the events they are of: what is judged, named and counted, against plain loops."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from hypothesis import given
@@ -9,31 +8,25 @@ from hypothesis import strategies as st
 
 from midstream.core.errors import Fault
 from midstream.core.kinds import Kind
-from midstream.engine.types import Outcome
+from midstream.core.types import LogPosition
+from midstream.engine.ingest.admitted_batch import AdmittedBatch, RecordedBatch, admit, column
+from midstream.engine.types import Outcome, Recorded
 from midstream.events.json.decode import Decoded, Rejected, SingleEvent
 from midstream.events.schema import TEXTS, Event, build
-from midstream.serving.events.ingest import AdmittedBatch, Ingest, column, counts_of
-from midstream.serving.options import ServerOptions
-from tests.support.fakes.engine import FakeEngine
-
-if TYPE_CHECKING:
-    from midstream.engine.engine import Engine
 
 OUTCOMES = (Outcome.RECORDED, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.REFUSED)
 OWN, FORGED = "ours", ("forged-a", "forged-b")
 NAMES = st.sampled_from(["", "a", "é", "日本", "x" * 40])
 
 
-class Knowing(FakeEngine):
-    """Made one request id."""
-
-    def request_id_is_ours(self, request_id: str) -> bool:
-        return request_id == OWN
-
-
 def row(request_id="", **more):
     """One view."""
     return Event(Kind.INTERACTION, action="view", user_id="ann", item_id="mug", request_id=request_id, **more)
+
+
+def unnamed(number):
+    """Every event was named before."""
+    raise AssertionError(number)
 
 
 def fault(index):
@@ -54,14 +47,15 @@ def test_a_column_is_the_text_of_each_row(ids):
 @given(st.lists(st.tuples(st.sampled_from(["", OWN, *FORGED]), st.integers(1, 3)), max_size=6), st.booleans())
 def test_an_event_with_a_request_id_of_nobodys_goes_as_a_whole(events, has_fault):
     """With all of its rows, named once, in the order of the request among what was rejected before; the rest stays."""
-    ingest = Ingest(cast("Engine", Knowing()), FakeEngine().accept, ServerOptions(), None)
     numbers = [number + has_fault for number in range(len(events))]
     rows = [(number, each) for number, (each, count) in zip(numbers, events, strict=True) for _ in range(count)]
     batch = build([row(each, event_id=f"{at}") for at, (_, each) in enumerate(rows)])
     index = np.array([number for number, _ in rows], np.int32)
     before = (fault(0),) if has_fault else ()
-    taken = ingest.own_requests_only(
-        Decoded(batch, index, before, len(events) + has_fault), lambda number: SingleEvent(f"/{number}", b"raw", None)
+    taken = admit(
+        Decoded(batch, index, before, len(events) + has_fault),
+        lambda number: SingleEvent(f"/{number}", b"raw", None),
+        lambda request_id: request_id == OWN,
     )
     foreign = [number for number, (each, _) in zip(numbers, events, strict=True) if each in FORGED]
     kept = [at for at, (number, _) in enumerate(rows) if number not in foreign]
@@ -88,8 +82,9 @@ def test_every_event_has_one_fate(events, named, timed):
         [row(event_id="e" if named[at] else "", event_time_ms=1 if timed[at] else None) for at in range(len(rows))]
     )
     rejected = [n for n, outcomes in enumerate(events) if not {*outcomes} - {Outcome.REFUSED}]
-    taken = AdmittedBatch(batch, np.array([n for n, _ in rows], np.int32), tuple(map(fault, rejected)), len(events))
-    found = counts_of(taken, np.array([each for _, each in rows], np.uint8))
+    index = np.array([n for n, _ in rows], np.int32)
+    taken = AdmittedBatch(batch, index, tuple(map(fault, rejected)), len(events), unnamed)
+    found = RecordedBatch(taken, Recorded(LogPosition(0), np.array([each for _, each in rows], np.uint8))).counts()
 
     def fate(outcomes):
         known = (Outcome.RECORDED, "recorded"), (Outcome.CONFLICT, "conflicts"), (Outcome.DUPLICATE, "duplicates")

@@ -1,25 +1,21 @@
-"""Dead letters sent again: each is judged by itself on the terms of today, and what is recorded leaves the file."""
+"""Retry of dead letters: each is judged by itself on the terms of today, and what is recorded leaves the file."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from midstream.core.errors import Fault, Invalid
+from midstream.engine.ingest.admitted_batch import ERASED_CAME, PAGE
+from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter
 from midstream.events.dead_letters.resending import event_of
-from midstream.serving.events.ingest import ERASED_CAME, EventsAnswer, Ingest, IngestOptions, Rejection
-from midstream.serving.http.problems import PAGE
-
-if TYPE_CHECKING:
-    from midstream.monitoring.metrics import Metrics
+from midstream.events.wire import Accept
 
 RETRY_MAX = 1_000
 """Letters of one request: about 0.2 s of work where each is an event of the usual size."""
 AT_ONCE_MAX = 100
 """Letters on their way together, so that they share a sync; events of the largest size have 25 MB together."""
-_QUIETLY = IngestOptions(buries=False)
 _CONFLICT = Fault(
     "/event_id",
     "It was recorded before with other content; the first stays.",
@@ -54,7 +50,11 @@ def chosen(letters: Sequence[DeadLetter], numbers: Sequence[int]) -> tuple[list[
 
 
 async def retry(
-    ingest: Ingest, letters: DeadLetters, wanted: Sequence[DeadLetter], missing: tuple[int, ...], metrics: "Metrics"
+    ingest: IngestService,
+    letters: DeadLetters,
+    accept: Callable[[], Accept],
+    wanted: Sequence[DeadLetter],
+    missing: tuple[int, ...],
 ) -> Retried:
     """Send letters again, and take those that are in the log out of the file.
 
@@ -62,11 +62,11 @@ async def retry(
     and number (``events.dead_letters.resending``), and a letter leaves the file only after its event is durable.
 
     Args:
-        ingest: Judges and records.
+        ingest: Admits and records.
         letters: Has them.
+        accept: The terms on which events are taken now.
         wanted: Those to send.
         missing: Numbers to report that there is no letter of.
-        metrics: Counts what became of them.
 
     Raises:
         DiskFull: No room for events now; letters that were recorded before have left the file, the others are kept.
@@ -77,11 +77,13 @@ async def retry(
     counts = {"recorded": 0, "duplicate": 0, "refused": 0}
     for start in range(0, len(wanted), AT_ONCE_MAX):
         group = wanted[start : start + AT_ONCE_MAX]
-        outcomes = await asyncio.gather(*(_one(ingest, letters, each) for each in group), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(_one(ingest, letters, accept(), each) for each in group), return_exceptions=True
+        )
         for outcome in outcomes:
             if isinstance(outcome, str):
                 counts[outcome] += 1
-                metrics.count_retried(outcome, 1)
+                ingest.metrics.count_retried(outcome, 1)
         ingest.show_letters()
         for failure in outcomes:
             if isinstance(failure, BaseException):
@@ -90,39 +92,26 @@ async def retry(
     return Retried(len(wanted), counts["recorded"], counts["duplicate"], counts["refused"], missing, last)
 
 
-async def _one(ingest: Ingest, letters: DeadLetters, letter: DeadLetter) -> str:
+async def _one(ingest: IngestService, letters: DeadLetters, accept: Accept, letter: DeadLetter) -> str:
     """Send one letter again; return what became of it."""
     event = event_of(letter)
     if event is None:
         letters.refuse(letter, letter.reason)
         return "refused"
     try:
-        answer = await ingest.take(event, _QUIETLY)
+        settled = await ingest.record(await ingest.decode(event, accept), keeps_rejected=False)
     except Invalid as error:
         letters.refuse(letter, error.faults[0])
         return "refused"
-    if answer.recorded or answer.duplicates:
+    counts, rejected = settled.counts(), settled.admitted.rejected
+    if counts.recorded or counts.duplicates:
         # Of an order the items that were refused are letters of their own now.
-        items = (each for each in answer.rejected if each.came != ERASED_CAME)
-        ingest.keep([_of_item(event, each, letter) for each in items])
+        items = (each for each in rejected if each.fault.came != ERASED_CAME)
+        ingest.keep([dead_letter(letter.time_ms, each.fault, event, each.item) for each in items])
         letters.remove(letter.number)
-        return "recorded" if answer.recorded else "duplicate"
-    if any(each.came == ERASED_CAME for each in answer.rejected):
+        return "recorded" if counts.recorded else "duplicate"
+    if any(each.fault.came == ERASED_CAME for each in rejected):
         letters.remove(letter.number)  # what is of an erased user is kept nowhere
     else:
-        letters.refuse(letter, _reason(answer))
+        letters.refuse(letter, rejected[0].fault if rejected else _CONFLICT)
     return "refused"
-
-
-def _reason(answer: EventsAnswer) -> Fault:
-    return _fault(answer.rejected[0]) if answer.rejected else _CONFLICT
-
-
-def _of_item(event: bytes, rejection: Rejection, letter: DeadLetter) -> DeadLetter:
-    """Return the letter of one item of an order whose other items were recorded."""
-    item = int(rejection.pointer.removeprefix("/items/").partition("/")[0])
-    return dead_letter(letter.time_ms, _fault(rejection), event, item)
-
-
-def _fault(rejection: Rejection) -> Fault:
-    return Fault(rejection.pointer, rejection.came, rejection.right, rejection.page)

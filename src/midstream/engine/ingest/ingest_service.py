@@ -1,0 +1,278 @@
+"""Ingest service: the one way in for events of clients, with the same guarantees for every transport.
+
+HTTP, the Python API, ``midstream import``, the simulator and consumers of brokers decode what came (``events``) and
+hand it over here. Of each batch this service guarantees:
+
+- request ids that this engine did not make are rejected;
+- duplicates of applied and of pending events are recorded once, and answered when the first copy is durable;
+- what is returned is durable and applied; the wait for that has a maximum, and so has the wait for a full queue;
+- every event that is not recorded is named with its fault, counted, and kept as a dead letter, but for events of
+  erased users, which are kept nowhere.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from midstream.core.errors import CommitTooSlow, Overloaded, RequestInvalid
+from midstream.core.types import EventBatch, LogPosition, TimestampMs
+from midstream.engine.ingest.admitted_batch import (
+    AdmittedBatch,
+    PartOf,
+    Parts,
+    RecordedBatch,
+    admit,
+    refused_items,
+    refused_users,
+)
+from midstream.engine.types import Outcome, Recorded
+from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, field_of
+from midstream.events.json.decode import Decoded, Rejected, decode, parts_of
+from midstream.events.wire import Accept
+from midstream.monitoring.facts import Fact, Facts
+from midstream.monitoring.metrics import Metrics
+
+BULK_BYTES = 32_768
+"""From here on a body is decoded on the worker thread: about 0.6 ms of work, less than a turn may take."""
+NAMED_ROWS_MAX = 20
+"""Rows of a batch of which the refused ones are named on the loop: 20 µs each, more are named on the worker thread."""
+RETRY_S = 0.05
+"""Between two tries to record a batch while the log's queue is full."""
+
+
+class _State(Protocol):
+    @property
+    def log_position(self) -> LogPosition: ...
+
+
+class EventRecorder(Protocol):
+    """The engine as this service sees it."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counts events by outcome."""
+        ...
+
+    @property
+    def facts(self) -> Facts:
+        """What is to be in the log of the process."""
+        ...
+
+    @property
+    def fold(self) -> _State:
+        """The state in service."""
+        ...
+
+    def clock(self) -> TimestampMs:
+        """Return the wall clock."""
+        ...
+
+    def request_id_is_ours(self, request_id: str) -> bool:
+        """Return whether this engine made a request id. Any thread may call it."""
+        ...
+
+    async def record(self, batch: EventBatch) -> Recorded:
+        """Make events durable and apply them, each id once."""
+        ...
+
+
+class IngestLimits(NamedTuple):
+    """Maxima of waits and queues."""
+
+    commit_s_max: float = 10.0
+    """Until a batch is durable and applied, and until the log's queue has room for it."""
+    bulk_decodes_max: int = 64
+    """Large bodies that wait for the decoding thread."""
+
+
+class IngestService:
+    """Admits, records and acknowledges events of one engine. On the event loop's thread, but for ``admit``."""
+
+    def __init__(
+        self, engine: EventRecorder, limits: IngestLimits | None = None, dead_letters: DeadLetters | None = None
+    ) -> None:
+        """Record with ``engine``; what is rejected goes to ``dead_letters``, None = nowhere."""
+        self.dead_letters = dead_letters
+        self.metrics = engine.metrics
+        self._engine = engine
+        self._limits = limits or IngestLimits()
+        self._bulk_decodes = 0
+        # Starts its thread when it is first needed, and ends it when nobody holds this object any more.
+        self._thread = ThreadPoolExecutor(1, "midstream-decode")
+        self.show_letters()
+
+    def close(self) -> None:
+        """Release the file of dead letters."""
+        if self.dead_letters is not None:
+            self.dead_letters.close()
+
+    async def take(
+        self, body: bytes, accept: Accept, content_type: str = "", turn: asyncio.Lock | None = None
+    ) -> RecordedBatch:
+        """Record the events of a body; return when all that is acknowledged is durable and applied.
+
+        Args:
+            body: One event, a list, ``{"events": [...]}`` or NDJSON, as ``decode`` reads it.
+            accept: The terms on which events are taken.
+            content_type: Of the body, when it says more than the body itself.
+            turn: As ``record`` has it.
+
+        Raises:
+            RequestInvalid: The body as a whole cannot be read.
+            TooLarge: It holds more than one request may.
+            Overloaded: Too much is waiting already; nothing of it was kept.
+            MidstreamError: As ``record`` does.
+        """
+        return await self.record(await self.decode(body, accept, content_type), turn)
+
+    async def decode(self, body: bytes, accept: Accept, content_type: str = "") -> AdmittedBatch:
+        """Decode and admit the events of a body, a large one on the worker thread; nothing is recorded.
+
+        Raises:
+            RequestInvalid: The body as a whole cannot be read.
+            TooLarge: It holds more than one request may.
+            Overloaded: As many large bodies wait to be decoded as may.
+        """
+        if len(body) < BULK_BYTES:
+            return self._decode(body, accept, content_type)
+        if self._bulk_decodes >= self._limits.bulk_decodes_max:
+            self.metrics.count_overload("decode")
+            message = f"{self._limits.bulk_decodes_max} large bodies wait to be decoded already."
+            raise Overloaded(message)
+        self._bulk_decodes += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._decode, body, accept, content_type)
+        finally:
+            self._bulk_decodes -= 1
+
+    def _decode(self, body: bytes, accept: Accept, content_type: str) -> AdmittedBatch:
+        return self.admit(decode(body, accept, content_type), Parts(lambda: parts_of(body, accept, content_type)))
+
+    def admit(self, decoded: Decoded, part: PartOf) -> AdmittedBatch:
+        """Reject the events whose request id this engine did not make. Any thread may call it."""
+        return admit(decoded, part, self._engine.request_id_is_ours)
+
+    async def record(
+        self, admitted: AdmittedBatch, turn: asyncio.Lock | None = None, *, keeps_rejected: bool = True
+    ) -> RecordedBatch:
+        """Record what was admitted and keep the rest as dead letters; return when the former is durable and applied.
+
+        Args:
+            admitted: Decoded events.
+            turn: Of a stream whose batches keep their order: each waits here while the queues are full, for as long
+                as a commit may take. Without it a full queue is an error at once.
+            keeps_rejected: Keep what is rejected as dead letters; without it that is the caller's.
+
+        Raises:
+            DiskFull: No room for events now; nothing of the batch is kept.
+            AppendFailed: The log takes nothing more.
+            CommitTooSlow: The events may be durable later; sent again with their ids they count once.
+            Overloaded: Too much is waiting already; nothing of the batch is kept.
+        """
+        self._reject(admitted, keeps_rejected=keeps_rejected)
+        if not len(admitted.batch):
+            return RecordedBatch(admitted, self.unrecorded(admitted))
+        recorded = await self._durable(admitted.batch, turn)
+        if (recorded.outcome == Outcome.REFUSED).any():
+            unknown, users = await self._named(admitted, recorded)
+            self._keep_rejected(unknown if keeps_rejected else ())
+            # What is of an erased user is kept nowhere.
+            rejected = sorted((*admitted.rejected, *unknown, *users), key=lambda each: each.index)
+            admitted = admitted._replace(rejected=tuple(rejected))
+        return RecordedBatch(admitted, recorded)
+
+    async def record_all(self, batches: Sequence[AdmittedBatch]) -> list[RecordedBatch]:
+        """Record batches in their order when no event of them is rejected before; else none of them.
+
+        Raises:
+            RequestInvalid: An event cannot be used: every fault is named, and nothing was recorded.
+            MidstreamError: As ``record`` does; the batches before are recorded.
+        """
+        if any(each.rejected for each in batches):
+            for each in batches:
+                self._reject(each)
+            raise RequestInvalid(tuple(rejected.fault for each in batches for rejected in each.rejected))
+        turn = asyncio.Lock() if len(batches) > 1 else None
+        return [await self.record(each, turn) for each in batches]
+
+    def unrecorded(self, admitted: AdmittedBatch) -> Recorded:
+        """Return what would be acknowledged of a batch now, were all of it new: of an empty one, and of a dry run."""
+        return Recorded(self._engine.fold.log_position, np.zeros(len(admitted.batch), np.uint8))
+
+    async def _named(self, admitted: AdmittedBatch, recorded: Recorded) -> tuple[list[Rejected], list[Rejected]]:
+        """Return what the engine refused: rows whose item it does not know, and events of erased users."""
+
+        def named() -> tuple[list[Rejected], list[Rejected]]:
+            return refused_items(admitted, recorded), refused_users(admitted, recorded)
+
+        if len(admitted.batch) <= NAMED_ROWS_MAX:
+            return named()
+        # As many may wait for the thread as batches may wait for the log.
+        return await asyncio.get_running_loop().run_in_executor(self._thread, named)
+
+    def _reject(self, admitted: AdmittedBatch, *, keeps_rejected: bool = True) -> None:
+        """Count and keep what was rejected before the engine saw it; those that it refuses it counts itself."""
+        if admitted.rejected:
+            self.metrics.count_events("rejected", len(admitted.rejected))
+            self._keep_rejected(admitted.rejected if keeps_rejected else ())
+
+    def _keep_rejected(self, rejected: Sequence[Rejected]) -> None:
+        """Keep what was rejected where an operator finds it, and say in the log of the process how much it is."""
+        if rejected:
+            reasons = Counter(field_of(each.fault) for each in rejected)
+            self._engine.facts.note(Fact("events_rejected", "warning", reasons=reasons, count=len(rejected)))
+            now_ms = self._engine.clock()
+            self.keep([dead_letter(now_ms, each.fault, each.raw, each.item) for each in rejected])
+
+    def keep(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters, count them, and say how many there are now."""
+        kept = self.dead_letters
+        if kept is not None:
+            lost = kept.counts.lost
+            kept.add(letters)
+            lost = kept.counts.lost - lost
+            self.metrics.count_dead_letters(len(letters) - lost, lost)
+            self.show_letters()
+
+    def show_letters(self) -> None:
+        """Set the metrics of what is kept, after it changed."""
+        if self.dead_letters is not None:
+            counts = self.dead_letters.counts
+            self.metrics.set_dead_letters(counts.kept, counts.bytes_kept)
+
+    async def _durable(self, batch: EventBatch, turn: asyncio.Lock | None) -> Recorded:
+        if turn is None:
+            work: asyncio.Future[Recorded] = asyncio.ensure_future(self._engine.record(batch))
+        else:
+            async with turn:
+                work = await self._queued(batch)
+        done, _ = await asyncio.wait((work,), timeout=self._limits.commit_s_max)
+        if done:
+            return work.result()
+        work.add_done_callback(_retrieve)
+        self.metrics.count_overload("commit")
+        message = f"Not durable and applied after {self._limits.commit_s_max:g} s, perhaps later."
+        raise CommitTooSlow(message)
+
+    async def _queued(self, batch: EventBatch) -> asyncio.Future[Recorded]:
+        """Return the work that records a batch once the queues had room for it, or failed otherwise."""
+        until = asyncio.get_running_loop().time() + self._limits.commit_s_max
+        while True:
+            work = asyncio.ensure_future(self._engine.record(batch))
+            await asyncio.sleep(0)  # the engine takes it now, or says at once that it does not
+            if not work.done() or asyncio.get_running_loop().time() >= until:
+                return work
+            if not isinstance(work.exception(), Overloaded):
+                return work
+            await asyncio.sleep(RETRY_S)
+
+
+def _retrieve(work: asyncio.Future[Recorded]) -> None:
+    """Look at a result that nobody waits for: its failure was counted where it happened."""
+    if not work.cancelled():
+        work.exception()

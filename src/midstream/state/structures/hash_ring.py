@@ -1,0 +1,61 @@
+"""Ring of the newest rows with a hash table over it: a row is found by its 64-bit hash; full, the oldest row goes.
+
+Columns of a ring are parallel arrays, the first of them the hashes. The place of the oldest row and the number of rows
+stand in ``meta``, so that kernels move both.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from midstream.state.structures.hash_table import fill, table_size
+
+RING_META = np.dtype([("head", "i8"), ("count", "i8")])
+_PAGE_BYTES = 4_096
+
+
+def ring_bytes(rows_max: int, row_bytes: int) -> int:
+    """Return the bytes of a ring of rows of so many bytes."""
+    return rows_max * row_bytes + 4 * table_size(rows_max)
+
+
+class HashRing:
+    """Columns, the table over them, and where the rows in use are."""
+
+    def __init__(self, rows_max: int, columns: Mapping[str, DTypeLike]) -> None:
+        """Reserve the maximum; pages are paid when touched. The first column is the hashes."""
+        self._names = tuple(columns)
+        self.columns = tuple(np.zeros(rows_max, dtype=dtype) for dtype in columns.values())
+        self.table = np.zeros(table_size(rows_max), dtype=np.int32)
+        self.meta = np.zeros(1, dtype=RING_META)
+
+    def __len__(self) -> int:
+        """Return the number of rows in use."""
+        return int(self.meta["count"][0])
+
+    @property
+    def bytes_now(self) -> int:
+        """Memory of what is in use, about."""
+        # Hashes fall anywhere in the table: each touches a page of its own until all are.
+        row = sum(each.itemsize for each in self.columns)
+        return len(self) * row + min(self.table.nbytes, len(self) * _PAGE_BYTES)
+
+    @property
+    def bytes_max(self) -> int:
+        """Memory when every page has been touched."""
+        return sum(each.nbytes for each in self.columns) + self.table.nbytes
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return the rows in use by column, oldest first."""
+        held = (int(self.meta["head"][0]) + np.arange(len(self))) % len(self.columns[0])
+        return {name: column[held] for name, column in zip(self._names, self.columns, strict=True)}
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Become the ring whose ``arrays`` these are."""
+        count = len(arrays[self._names[0]])
+        for name, column in zip(self._names, self.columns, strict=True):
+            column[:count] = arrays[name]
+        self.meta["head"] = 0
+        self.meta["count"] = count
+        fill(self.columns[0], count, self.table)
