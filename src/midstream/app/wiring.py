@@ -124,7 +124,7 @@ def with_any(config: Config, found: Mapping[str, Plan]) -> dict[str, Plan]:
 
 
 def placements(config: Config) -> tuple[Placement, ...]:
-    """Return the placements of a configuration, and behind them the one that answers what is like one item."""
+    """Return the placements of a configuration, and behind them the built-in one of similar items."""
     if any(placement.name == SIMILAR for placement in config.placements):
         return config.placements
     return (*config.placements, Placement(name=SIMILAR, sources=(Similar(),)))
@@ -150,7 +150,7 @@ def plan(
     pins = tuple(
         _ruling(rule, names, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules) if isinstance(rule, Pin)
     )
-    # A pin says where an item stands, and nothing of how good it is.
+    # A pin places an item; its score is the scorer's alone.
     weights = dict.fromkeys((each.name for each in pins), 0.0) | placement.weights
     blend = Blend(weights=weights, rank_offset=placement.rank_offset)
     loading = partial(load, folder=folder, components=config.components)
@@ -252,7 +252,7 @@ def _sources(
 def _filters(
     placement: Placement, settings: FoldSettings, names: Names, where: str, own: Sequence[Filter]
 ) -> tuple[Filter, ...]:
-    """Return the filters, the cheap ones first and one's own last; the first that says no is the one that is named."""
+    """Return the filters, cheap ones first and custom ones last; an item is counted under the first that removes it."""
     found: list[Filter] = [Available(), Excluded()]
     if placement.repeats != "any":
         found.append(Repeats(allow=placement.repeats))

@@ -80,13 +80,13 @@ class Ask:
     about: str | None = None
     """An item that the answer is about: the last of ``items``, and not in the slate. It must be known."""
     item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
-    """What the caller says of items: id to field to number, such as its own score."""
+    """Numbers that the caller sends for items: id to field to number, such as its own score."""
     given: tuple[str, ...] | None = None
     """The caller's own items, which are brought in an order; None = the placement's sources propose."""
     explain: bool = False
     """Say with the answer why it is what it is."""
     reasons: str | None = None
-    """Language in which each item is to say why it is there; None = none is asked for."""
+    """Language of the reason of each item; None = no reasons."""
     cursor: str | bool = False
     """True = later requests may continue this slate; text = the cursor of the answer to continue."""
 
@@ -112,14 +112,14 @@ class FeatureRead:
     """What was known, all of it at one log position."""
 
     names: tuple[str, ...]
-    """Of the columns: as asked, all columns of a feature together."""
+    """Of the columns, in the order of the request, all columns of a feature together."""
     items: tuple[str, ...]
     values: Score
     """(items, names), float32. NaN = unknown, as everything is that is about an item nothing named."""
     log_position: str
     """Token of the log position of the state that was read."""
     read_your_writes: bool | None
-    """None = no ``min_log_position`` was asked for; False = the wait was over before it was applied."""
+    """None = the request had no ``min_log_position``; False = the wait was over before it was applied."""
     state_age_ms: int
     """Now less the log time of the last applied event."""
     ages_ms: Mapping[str, int | None]
@@ -163,7 +163,7 @@ class LiveColumn:
 
 @dataclass(frozen=True, slots=True)
 class FeatureView:
-    """One declared feature: what it is, who reads it, how complete, how fresh and how large it is."""
+    """One declared feature: its declaration, the placements that read it, completeness, freshness and size."""
 
     name: str
     kind: str
@@ -200,9 +200,9 @@ class AnswerItem(msgspec.Struct, frozen=True, gc=False):
     """NaN = the scorer gave it none, as a pinned item may have."""
     position: int
     fields: Mapping[str, object] | None
-    """None when no fields were asked for; an attribute that the item has not is left out."""
+    """None when the request had no fields; an attribute that the item has not is left out."""
     reason: str | None = None
-    """Why it is there, in the language that was asked for; None = nothing was asked, or there is no text for it."""
+    """The reason of the item, in the requested language; None = not requested, or there is no text for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class Removal:
 
     id: str
     filter: str
-    """Name of the first filter that said no; ``unknown`` = nothing named the item before."""
+    """Name of the first filter that removed it; ``unknown`` = no event named the item before."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -224,7 +224,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     applied_log_position: str
     """Token of the log position of the state that answered."""
     read_your_writes: bool | None
-    """None = no ``min_log_position`` was asked for; False = the deadline came before it was applied."""
+    """None = the request had no ``min_log_position``; False = the deadline came before it was applied."""
     state_age_ms: int
     """Now less the log time of the last applied event; how old the newest thing known is."""
     config_hash: str
@@ -232,16 +232,16 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     models: Mapping[str, str] = {}
     """Version of each model that the placement reads, by name."""
     cursor: str | None = None
-    """Continues the slate; None = it was not asked for, or nothing is left."""
+    """Continues the slate; None = not requested, or nothing is left."""
     removed: tuple[Removal, ...] = ()
     """Of the caller's own items those that are not ranked, in the caller's order; none where sources propose."""
     not_selected: int = 0
     """How many of the caller's own items may be served and are not in the slate, as it has fewer places or its rules or
     its scorer leave them out; 0 where sources propose."""
     explanation: SlateWhy | None = None
-    """None = it was not asked for, or ``unexplained`` says why it is not there."""
+    """None = not requested, or missing for the reason in ``unexplained``."""
     unexplained: Mapping[str, str] = {}
-    """Of what was asked for and is not there (``explanation``, ``reasons``), or of a source that failed at its
+    """Of what was requested and is missing (``explanation``, ``reasons``), or of a source that failed at its
     evidence for reasons: why."""
 
 
@@ -255,7 +255,7 @@ class SlateRefused:
 
 @dataclass(frozen=True, slots=True)
 class PageAnswer:
-    """The slates of a page, in the order in which they were asked for: no item is in two of them."""
+    """The slates of a page, in the order of the request: no item is in two of them."""
 
     page_id: str
     """Request id of the first slate; it stands in the record of each."""
@@ -307,21 +307,21 @@ class GuardedPart:
     placement: str
     part: str
     state: Literal["benched", "trying", "slow", "failing"]
-    """``benched``: left out; ``trying``: one request asks it again; ``slow``: it overran, and is asked on; ``failing``:
-    it fails, and is asked on, such as a filter, without which nothing may be served."""
+    """``benched``: left out; ``trying``: one request tries it again; ``slow``: it overran, and still runs; ``failing``:
+    it fails, and still runs, such as a filter, without which nothing may be served."""
     reason: str
     for_s: float
-    """Seconds until it is tried again, or until nothing is said of it any more."""
+    """Seconds until it is tried again, or until it leaves the list."""
 
 
 class Liveness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """That a process answers, and whose: so that nobody sends to one shop what is meant for another."""
+    """Identity of an answering process: a client compares it, so no request reaches the server of another shop."""
 
     status: str
     log: str = ""
     """Public name of the log, as ``LogIdentity.name``; empty = there is none in a folder."""
     pid: int = 0
-    """Of the process that has the folder open, also where another one of the server says so."""
+    """Of the process that has the folder open, in the answers of all processes of the server."""
 
 
 @dataclass(frozen=True, slots=True)
