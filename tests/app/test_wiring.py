@@ -164,6 +164,42 @@ def test_every_setting_of_a_placement_reaches_the_plan(tmp_path):
     assert plan.scorers[-1].weight("trending") == 0.0  # type: ignore[attr-defined]
 
 
+def test_filters_of_a_list_run_behind_the_short_ones_in_its_order(shop, tmp_path):
+    """Each is counted by its name; the same filter, short or listed, removes the same; the request's own comes last."""
+    begins = '[items.attributes]\nprice = "number"\n[[placements]]\n'
+    listed = """
+        filter = "item.price > 0"
+        filters = [
+            { kind = "expression", name = "few", where = "item.price < 9" },
+            { kind = "repeats", allow = "none" },
+            { kind = "acted", name = "seen_twice", exclude = { view = 2 } },
+        ]"""
+    for name, price in (("a", 0), ("b", 3), ("c", 20), ("d", 4), ("e", 5), ("f", 6)):
+        shop.put(name, price=price)
+    made = plans(parse_config(begins + listed))["default"]
+    names = ["available", "excluded", "filter", "few", "repeats", "seen_twice", "request_filter"]
+    assert [rule.name for rule in made.filters] == names
+    assert made.bounded == {*made.part_names}
+    served = answer(shop, begins + listed, tmp_path, user_id="bob")
+    assert {name: served.removed[name] for name in names[2:6]} == {"filter": 1, "few": 1, "repeats": 0, "seen_twice": 1}
+    assert slate(shop, served) == ["f", "d", "b"]
+    assert slate(shop, answer(shop, begins + listed, tmp_path, session_id="s1")) == ["d", "b"]
+    short = 'repeats = "none"\nfilter = "item.price > 0 and item.price < 9"\nexclude = { view = 2 }'
+    for asked in ({"user_id": "bob"}, {"session_id": "s1"}, {}):
+        one, other = (slate(shop, answer(shop, begins + each, tmp_path, **asked)) for each in (listed, short))
+        assert one == other
+    assert made.reads_served is False
+    lately = begins + 'filters = [{ kind = "served_lately", exclude = { served = 1 } }]'
+    assert plans(parse_config(lately))["default"].reads_served is True
+
+
+def test_two_filters_of_one_name_are_refused(tmp_path):
+    """A trace that names a filter must mean one."""
+    text = '[[placements]]\nexclude = { view = 2 }\nfilters = [{ kind = "acted", exclude = { purchase = "1d" } }]'
+    with pytest.raises(ConfigInvalid, match="Two parts are called acted"):
+        plans(parse_config(text), tmp_path)
+
+
 FEATURES = """
     [[features]]
     name = "views"

@@ -411,8 +411,8 @@ def steps():
     found: list[FoldStep] = []
     fold = Fold(tiny_settings())
     fold.items.apply = found.append  # type: ignore[assignment, method-assign]
-    log = random_events(400, seed=18, stream=Stream(people_share=0.05, feedback_share=0.1))
-    for start in range(0, 400, 40):
+    log = random_events(160, seed=62, stream=Stream(people_share=0.06, feedback_share=0.1))
+    for start in range(0, 160, 40):
         fold.apply(LogPosition(start), cut(log, start, start + 40))
     return found
 
@@ -451,7 +451,7 @@ def test_a_table_conforms_or_is_caught():
     """Cut anyhow, read any time, restored: the same."""
     given = steps()
     assert {type(each.change) for each in given} == {type(None), UserMerged, UserForgotten, UserRestarted}
-    assert check_state_table(Tally, given)["count"].sum() == 400
+    assert check_state_table(Tally, given)["count"].sum() == 160
     faults = ("counts batches", "counts steps without events", "reading writes", "restores nothing", "has no maximum")
     for wrong in faults:
         with pytest.raises(NotConforming):

@@ -2,15 +2,18 @@
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from midstream.core.protocols import EventLog
+from midstream.engine.log_readers import read_folder
 from midstream.events.disk import RealDisk
 from midstream.events.memory import MemoryLog
+from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segments import SegmentLog
-from midstream.testing.log_conformance import check_event_log
+from midstream.testing.log_conformance import check_event_log, check_log_reader
 from tests.support.disks import ForgetfulDisk
 
 LOG_ID = bytes(range(16))
@@ -63,3 +66,30 @@ def test_the_checks_notice_a_broken_log():
     for broken in (Uncut, Forgetful, Timeless, Endless):
         with pytest.raises((AssertionError, IndexError)):
             check_event_log(broken)
+
+
+def test_a_log_reader_keeps_its_promises(tmp_path):
+    """Beside the process that appends, on the real disk and on the forgetful one."""
+    for folder, disk in (tmp_path / "log", RealDisk()), (Path("/log"), ForgetfulDisk()):
+        log = SegmentLog(folder, disk, LOG_ID, segment_bytes=1_000)
+        check_log_reader(log, partial(read_folder, folder, disk))
+        log.close()
+
+
+def test_the_checks_notice_a_broken_reader(tmp_path):
+    """A reader that reads past what is durable, or never sees what came later, does not pass."""
+    disk = RealDisk()
+
+    class Eager(SegmentReader):
+        def read(self, after, limit, durable):
+            return super().read(after, limit, max(durable, 40))
+
+    class Stale(SegmentReader):
+        def read(self, after, limit, durable):
+            return super().read(after, limit, min(durable, 55))
+
+    for number, broken in enumerate((Eager, Stale)):
+        place = tmp_path / str(number) / "log"
+        log = SegmentLog(place, disk, LOG_ID, segment_bytes=1_000)
+        with pytest.raises((AssertionError, ValueError)):
+            check_log_reader(log, partial(broken, place, disk))

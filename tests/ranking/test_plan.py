@@ -1,6 +1,7 @@
 """Plans as values: what their parts declare, and what is left without some of them."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.popular import Popular
 from tests.support.rig import SMALL
+
+if TYPE_CHECKING:
+    from midstream.core.protocols import Scorer, Selector
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ def test_bounded_are_all_parts_but_those_that_declare_nothing():
         fetches=(("weather", asked),),
         sources=(Own("shelf"), *plan.sources),
         filters=(*plan.filters, Own("first")),
-        scorers=(Own("numbers"), Blend()),
-        selectors=(Own("selector"), TopK()),
+        scorers=(cast("Scorer", Own("numbers")), Blend()),
+        selectors=(cast("Selector", Own("selector")), TopK()),
     )
     assert {*own.part_names} - own.bounded == {"weather", "shelf", "first", "numbers", SELECTOR}
 

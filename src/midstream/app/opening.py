@@ -52,6 +52,7 @@ from midstream.engine.instance import Instance, Started
 from midstream.engine.listeners import Listener
 from midstream.engine.live import Host
 from midstream.engine.log_opening import open_log
+from midstream.engine.log_readers import FolderLog, open_reader
 from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
@@ -64,8 +65,7 @@ from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Liveness
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import Disk, RealDisk
-from midstream.events.segments.log_identity import LOG_ID_BYTES
-from midstream.events.segments.segment_reader import SegmentReader
+from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
 from midstream.monitoring.facts import Fact
@@ -194,12 +194,14 @@ def open_running(
     log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
     with ExitStack() as undo:
         undo.callback(log.close)
-        _tidy(data, log)
-        chosen = _chosen(folder, config, log, may_serve_before=may_serve_before)
+        reader = open_reader(data)
+        _tidy(data, log, reader.identity)
+        chosen = _chosen(folder, config, reader, log.end, may_serve_before=may_serve_before)
         fold = chosen.loaded.fold
         position = fold.log_position
         folded = catch_up(fold, log.read, log.end, notify)
-        service, wanted = chosen.with_placements(folder)
+        chosen = chosen.with_placements(folder)
+        service = chosen.service
         options = replace(
             options or EngineOptions(),
             baseline=baseline_of(config, folder),
@@ -211,11 +213,11 @@ def open_running(
             _remember(data, service, log)
         undo.pop_all()
     torn = "" if log.recovered is None else str(log.recovered)
-    instead = "" if wanted is None else wanted.config_hash
+    instead = "" if chosen.wanted is None else chosen.wanted.config_hash
     seconds = outside.monotonic() - began
     started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
     _note_start(engine, started)
-    return _assembled(folder, config, outside, started, _Answering(engine, service, wanted))
+    return _assembled(folder, config, outside, started, engine, chosen)
 
 
 def engine_of(
@@ -240,22 +242,15 @@ def champions_of(engine: Engine, data: DataFolder, config: Config) -> Champions:
     return champions
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Answering:
-    """An engine, what it serves, and what is to be put in its place."""
-
-    engine: Engine
-    service: Service
-    wanted: Service | None
-
-
-def _assembled(folder: Path, config: Config, outside: Outside, started: Started, answering: _Answering) -> Instance:
+def _assembled(
+    folder: Path, config: Config, outside: Outside, started: Started, engine: Engine, chosen: "_Chosen"
+) -> Instance:
     """Return an engine with all that goes on beside it; nothing of that is started."""
-    data, engine, service = DataFolder(folder / DATA_NAME), answering.engine, answering.service
-    each = config.snapshots
+    data, each = DataFolder(folder / DATA_NAME), config.snapshots
     snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
     snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
-    rebuilder = Rebuilder(engine, snapshotter, data, service, _beside(folder, data, each, engine), answering.wanted)
+    store = _beside(folder, data, each, engine)
+    rebuilder = Rebuilder(engine, snapshotter, data, chosen.service, store, chosen.wanted)
     sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)
     eraser = _eraser(engine, snapshotter, data, config, outside)
     engine.listeners.add(
@@ -318,13 +313,13 @@ def _ingest(engine: Engine, eraser: Eraser, data: DataFolder, config: Config, ou
     return IngestService(engine, limits, letters)
 
 
-def _tidy(data: DataFolder, log: SegmentLog) -> None:
+def _tidy(data: DataFolder, log: SegmentLog, identity: LogIdentity) -> None:
     """Put right what a process left that ended in the middle of something. Hold the lock of the folder."""
     close_run(data, log)
     remove_left(data)
     data.remove_outdated_logs()
     settle(data)
-    snapshots.remove_foreign(data.snapshots, SegmentReader(data.log, RealDisk()).identity)
+    snapshots.remove_foreign(data.snapshots, identity)
     withdraw(data.root)  # of a server that died: whoever holds the lock serves no HTTP until it says so
 
 
@@ -336,20 +331,20 @@ class _Chosen:
     loaded: snapshots.FoundSnapshot
     wanted: Service | None
 
-    def with_placements(self, folder: Path) -> tuple[Service, Service | None]:
-        """Return both with the placements that the state says were set."""
+    def with_placements(self, folder: Path) -> "_Chosen":
+        """Return it with the placements that the state says were set."""
         said = self.loaded.fold.placements.current
-        return changed(folder, self.service, said), None if self.wanted is None else changed(folder, self.wanted, said)
+        wanted = None if self.wanted is None else changed(folder, self.wanted, said)
+        return replace(self, service=changed(folder, self.service, said), wanted=wanted)
 
 
-def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: bool) -> _Chosen:
+def _chosen(folder: Path, config: Config, log: FolderLog, end: LogPosition, *, may_serve_before: bool) -> _Chosen:
     """Return the configuration to begin with: the wanted one, or the one before while the other's state is far away."""
     data = DataFolder(folder / DATA_NAME)
-    reader = SegmentReader(data.log, RealDisk())
     wanted = service_of(folder, config, settings_of(data, config))
-    loaded = loaded_state(data, wanted.settings, reader, log.end)
+    loaded = loaded_state(data, wanted.settings, log, end)
     chosen = _Chosen(wanted, loaded, None)
-    if not may_serve_before or log.end - loaded.fold.log_position <= FOLD_AT_START_EVENTS:
+    if not may_serve_before or end - loaded.fold.log_position <= FOLD_AT_START_EVENTS:
         return chosen
     before = remembered(data)
     if before is None or before.settings.version() == wanted.settings.version():
@@ -360,7 +355,7 @@ def _chosen(folder: Path, config: Config, log: SegmentLog, *, may_serve_before: 
         service = service_of(folder, before.config, before.settings)
     except ConfigInvalid:  # a component of one's own that is not there any more
         return chosen
-    older = loaded_state(data, before.settings, reader, log.end)
+    older = loaded_state(data, before.settings, log, end)
     return _Chosen(service, older, wanted) if older.fold.log_position > loaded.fold.log_position else chosen
 
 
@@ -422,9 +417,7 @@ def _remember(data: DataFolder, service: Service, log: EventLog) -> None:
     remember(data, service.file, service.settings, Span(begin, log.end), service.config)
 
 
-def loaded_state(
-    data: DataFolder, settings: FoldSettings, log: SegmentReader, end: LogPosition
-) -> snapshots.FoundSnapshot:
+def loaded_state(data: DataFolder, settings: FoldSettings, log: FolderLog, end: LogPosition) -> snapshots.FoundSnapshot:
     """Return the state from the newest good snapshot before a log position, that of the log's beginning without one.
 
     Raises:

@@ -15,7 +15,7 @@ from midstream.app.config.rule_constraints import PAGE as RULES
 from midstream.app.config.schema import Config, Placement
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.paths import step
-from midstream.core.protocols import Filter, Source
+from midstream.core.protocols import Source
 from midstream.core.traits import traits_of
 from midstream.core.types import Models
 from midstream.engine.types import ANY_PLACEMENT
@@ -24,12 +24,10 @@ from midstream.features.expressions.names import Names
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
 from midstream.ranking.caller_items import RESERVED
 from midstream.ranking.candidate_cutoff import CUT
-from midstream.ranking.filters.acted import Acted, Exclusion
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
-from midstream.ranking.filters.expression_filter import ExpressionFilter, RequestFilter
-from midstream.ranking.filters.repeats import Repeats
-from midstream.ranking.filters.served_lately import NAMES, ServedLately, served_rules
+from midstream.ranking.filters.expression_filter import RequestFilter
+from midstream.ranking.filters.options import FilterOptions, FilterScope
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.plan import FEATURES, MODELS_MAX, SELECTOR, SIMILAR, Plan, ReadsModels
 from midstream.ranking.reason_texts import reasons_of
@@ -156,8 +154,14 @@ def plan(
     loading = partial(load, folder=folder, components=config.components)
     scorers = [loading(each, "scorer", f"{where}.scorers[{n}]") for n, each in enumerate(placement.scorers)]
     selector = loading(placement.selector, "selector", f"{where}.selector")
-    own = [loading(each, "filter", f"{where}.filters[{n}]") for n, each in enumerate(placement.filters)]
-    filters = _filters(placement, settings, names, where, own)
+    parts = [(f"{where}.{place}", each) for place, each in placement.filter_parts()]
+    own = [
+        each.compiled(FilterScope(names, settings, place))
+        if isinstance(each, FilterOptions)
+        else loading(each, "filter", place)
+        for place, each in parts
+    ]
+    filters = (Available(), Excluded(), *own, RequestFilter(names))
     reading = [each for each in (*sources, *filters, *scorers, selector) if isinstance(each, ReadsModels)]
     made = Plan(
         name=placement.name,
@@ -247,22 +251,6 @@ def _sources(
         every.append(Editorial(items=placement.editorial))
     floor = tuple(each for each in every if isinstance(each, Popular | Editorial))
     return tuple(each for each in every if not isinstance(each, Popular | Editorial)), floor
-
-
-def _filters(
-    placement: Placement, settings: FoldSettings, names: Names, where: str, own: Sequence[Filter]
-) -> tuple[Filter, ...]:
-    """Return the filters, cheap ones first and custom ones last; an item is counted under the first that removes it."""
-    found: list[Filter] = [Available(), Excluded()]
-    if placement.repeats != "any":
-        found.append(Repeats(allow=placement.repeats))
-    if acts := [each for each in placement.exclude.items() if each[0] not in NAMES]:
-        found.append(Acted(exclusions=tuple(Exclusion.read(*each, settings) for each in acts)))
-    if served := served_rules(placement.exclude):
-        found.append(ServedLately(rules=served))
-    if placement.filter is not None:
-        found.append(ExpressionFilter(_condition(placement.filter, names, f"{where}.filter")))
-    return (*found, *own, RequestFilter(names))
 
 
 def _ruling(rule: S, names: Names, where: str) -> Ruling[S]:

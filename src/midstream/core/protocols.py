@@ -1,4 +1,4 @@
-"""Protocols of components: eight of them (a ninth needs a decision record), and three rules for all.
+"""Protocols of components: seven of them (a further one needs a decision record), and three rules for all.
 
 1. A component holds options, never state: it is a frozen value that the configuration decodes into, and
    everything else is an argument. So one object serves, reruns a logged request, backfills and trains.
@@ -76,6 +76,36 @@ class EventLog(Protocol):
         ...
 
 
+class LogReader(Protocol):
+    """A log, read beside the process that appends to it, by others. It changes nothing and takes no lock."""
+
+    @property
+    def generation(self) -> int:
+        """Number of times that history was rewritten, when this was opened."""
+        ...
+
+    @property
+    def begin(self) -> LogPosition:
+        """Oldest log position that can be read, as far as this reader has seen: 0 unless retention cut."""
+        ...
+
+    def read(self, after: LogPosition, limit: int, durable: LogPosition) -> Sequence[tuple[LogPosition, EventBatch]]:
+        """Return batches of the events at and after a position, as ``EventLog.read`` does.
+
+        Args:
+            after: Log position of the first event wanted, ``begin`` to ``durable``.
+            limit: About as many events are returned, at least 1.
+            durable: Before it all is durable, as the writer said. Nothing at or after it is returned, even when it is
+                there: a crash could take it back.
+
+        Raises:
+            LogDamaged: A checksum does not match; the text names the range of positions.
+            LogRewritten: Another writing of the log took its place.
+            EventsGone: ``after`` lies before ``begin``.
+        """
+        ...
+
+
 class StateTable(Protocol):
     """A bounded structure that is a pure fold of the log."""
 
@@ -106,18 +136,6 @@ class StateTable(Protocol):
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become the table whose ``arrays`` these are."""
-        ...
-
-
-class OnlineStore(Protocol):
-    """Packed user rows outside the process, one writer a shard. Only the scaled mode has one."""
-
-    async def read(self, user_ids: Sequence[str]) -> Sequence[bytes | None]:
-        """Return a row for each id, in order; ``None`` = never written. May raise ``StoreUnavailable``."""
-        ...
-
-    def write(self, shard: int, fence: LogPosition, rows: Mapping[str, bytes]) -> bool:
-        """Store rows as of ``fence``. Returns False and changes nothing when the shard is past it."""
         ...
 
 

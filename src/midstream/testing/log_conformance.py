@@ -1,4 +1,4 @@
-"""The promises of an ``EventLog`` that its type cannot state. Every implementation runs the same checks."""
+"""The promises of ``EventLog`` and ``LogReader`` that types cannot state. Every implementation runs the same checks."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from midstream.core.kinds import Kind, Operation
-from midstream.core.protocols import EventLog
+from midstream.core.protocols import EventLog, LogReader
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.schema import ROW, Event, build, concat, text_lengths
 
@@ -26,6 +26,38 @@ def check_event_log(make: Callable[[], EventLog]) -> None:
             check(log)
         finally:
             log.close()
+
+
+def check_log_reader(log: EventLog, make: Callable[[], LogReader]) -> None:
+    """Check that what ``make`` returns, a reader of ``log``, keeps every promise of a ``LogReader``.
+
+    Args:
+        log: New and empty.
+        make: Called when ``log`` has events.
+
+    Raises:
+        AssertionError: A promise is broken; the text says which.
+    """
+    expected = _fill(log)
+    reader, end = make(), len(expected)
+    _promise(reader.generation == log.generation, "a reader has the generation of its log")
+    _promise(reader.begin == 0, "a log of which nothing was cut begins at 0")
+    for durable in (0, 1, end // 2, end):
+        for after in range(0, durable + 1, 3):
+            for limit in (1, 13, end + 5):
+                pairs = reader.read(LogPosition(after), limit, LogPosition(durable))
+                found = events_in(pairs)
+                _promise(not pairs or pairs[0][0] == after, "a read begins exactly at after")
+                _promise(found == expected[after : after + len(found)], "a read gives the events at and after after")
+                _promise(after + len(found) <= durable, "nothing at or after the durable position is given")
+                _promise(len(found) >= min(limit, durable - after), "a read gives limit events where there are as many")
+    _promise(
+        _refuses(lambda: reader.read(LogPosition(2), 1, LogPosition(1))), "a position that is not durable is refused"
+    )
+    _promise(_refuses(lambda: reader.read(LogPosition(0), 0, LogPosition(1))), "a limit below 1 is refused")
+    batch = sample_batch(end, 2, log.last_log_time_ms)
+    more = events_in(reader.read(LogPosition(end), 2, log.append(batch)))
+    _promise(more == events_in([(LogPosition(0), batch)]), "what is appended later is read as well")
 
 
 def sample_batch(first: int, count: int, log_time_ms: int) -> EventBatch:

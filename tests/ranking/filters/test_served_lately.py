@@ -8,7 +8,7 @@ import pytest
 from midstream.core.kinds import Kind
 from midstream.core.types import Candidates
 from midstream.events.schema import Event
-from midstream.ranking.filters.served_lately import ServedLately, served_rules
+from midstream.ranking.filters.served_lately import ServedLately, ServedRule
 from tests.support.events import served_body
 from tests.support.frozen_shop import StillShop
 
@@ -36,7 +36,7 @@ class Shop(StillShop):
         """Return the items that are left for who asks."""
         every = np.arange(self.fold.vocabulary.item_count, dtype=np.int32)
         nothing = np.empty((len(every), 0), np.float32), np.empty((len(every), 0), np.int32)
-        keep = ServedLately(rules=served_rules(exclude)).keep(
+        keep = ServedLately(rules=tuple(ServedRule.read(*each) for each in exclude.items())).keep(
             self.moment(replace(self.query(), **asked)), Candidates(every, (), *nothing)
         )
         return "".join(self.ids(every[keep].tolist()))

@@ -7,7 +7,7 @@ own. Whatever else it says is refused before anything is imported or looked for 
 
 from collections.abc import Iterator
 
-from midstream.app.config.schema import PATH_BYTES_MAX, AnyScorer, AnySelector, AnySource, Config, Custom, Placement
+from midstream.app.config.schema import PATH_BYTES_MAX, AnyFilter, AnyScorer, AnySource, Config, Custom, Placement
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.core.paths import step
@@ -45,7 +45,7 @@ def unnamed_faults(file: Config, config: Config) -> Iterator[Fault]:
 
 def custom_parts(placement: Placement) -> Iterator[tuple[str, Custom]]:
     """Yield the components of one's own of a placement, with where in it each stands."""
-    lists: tuple[tuple[str, tuple[AnySource | AnyScorer | AnySelector, ...]], ...] = (
+    lists: tuple[tuple[str, tuple[AnySource | AnyFilter | AnyScorer, ...]], ...] = (
         ("sources", placement.sources),
         ("filters", placement.filters),
         ("scorers", placement.scorers),

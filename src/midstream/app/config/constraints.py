@@ -8,13 +8,13 @@ from keyword import iskeyword
 from midstream.app.config.bounds import PAGE, listed, within
 from midstream.app.config.component_constraints import component_faults
 from midstream.app.config.expressions import columns_in, text_faults
+from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
 from midstream.app.config.reason_constraints import reason_faults
 from midstream.app.config.schema import Config, Custom, Placement
 from midstream.app.config.scorer_constraints import scorer_faults
-from midstream.app.config.served_constraints import served_faults
 from midstream.app.config.slate_constraints import slate_faults
-from midstream.core.durations import Duration, format_duration, parse_duration_ms
+from midstream.core.durations import format_duration, parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.field_bounds import NAME, Between
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
@@ -23,8 +23,6 @@ from midstream.core.paths import step
 from midstream.engine.types import ANY_PLACEMENT
 from midstream.features.checking import feature_faults
 from midstream.features.readers.external import table_faults
-from midstream.ranking.filters.served_lately import NAMES as SERVED_NAMES
-from midstream.ranking.plan import FILTERS_MAX
 from midstream.ranking.scorers.blend import DEFAULT_WEIGHTS
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.item_model import ItemModelSource
@@ -39,7 +37,6 @@ from midstream.state.expressions.program import Expression
 from midstream.state.segments.segments import CONTEXT, USER
 from midstream.state.settings import FoldSettings
 from midstream.state.tables import sizes_max
-from midstream.state.users.users import SEEN_COUNT_MAX
 
 SOURCES, FILTERS = "/docs/sources.md", "/docs/filters.md"
 FEATURES = "/docs/features.md"
@@ -49,7 +46,6 @@ SEGMENT_BYTES_MIN = 1 << 20
 """1 MiB: with less there are more files than a folder is quickly read with."""
 KEEP_MAX = "36500d"
 """100 years."""
-WINDOW_MS_MAX = 365 * 86_400_000
 KEEP_MS_MAX = parse_duration_ms(KEEP_MAX)
 HALF_LIVES_MAX = 8
 """Each keeps counters of all items: 8 B an action and item."""
@@ -205,8 +201,7 @@ def _placements(config: Config, columns: Mapping[str, Expression]) -> Iterator[F
             yield Fault(f"{where}.slate_size", f"{placement.slate_size} came.", right, PAGE)
         yield from _sources(config, placement, where)
         yield from _weights(placement, where)
-        yield from _repeated(placement, where)
-        yield from _eligibility(config, placement, where)
+        yield from filter_faults(config, placement, where)
         yield from text_faults(config, placement, where, columns)
         yield from _read(config, placement, where)
         yield from scorer_faults(config, placement, where)
@@ -286,30 +281,6 @@ def _repeat(config: Config, source: RepeatItems, place: str) -> Iterator[Fault]:
             yield Fault(f"{place}.actions[{number}]", came, f"Some of: {listed(config.events.types)}", SOURCES)
 
 
-def _repeated(placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what would remove again all that a source ``repeat`` of the placement proposes."""
-    for source in placement.sources:
-        if not isinstance(source, RepeatItems):
-            continue
-        if placement.repeats != "any":
-            came = f'"{placement.repeats}" removes items of the session that the source {source.name} proposes.'
-            yield Fault(f"{where}.repeats", came, 'repeats = "any"', SOURCES)
-        for name in source.actions:
-            told = placement.exclude.get(name)
-            if isinstance(told, int) or (told is not None and _is_longer(told, source.min_gap)):
-                came = f"{told} removes what the source {source.name} proposes: items with a {name}."
-                right = f'An age of at most its min_gap, such as "{source.min_gap}", or nothing.'
-                yield Fault(f"{where}.exclude{step(name)}", came, right, SOURCES)
-
-
-def _is_longer(told: str, duration: Duration) -> bool:
-    """Return whether an age is above a duration; one that cannot be read has a fault of its own."""
-    try:
-        return parse_duration_ms(told) > duration.ms
-    except ValueError:
-        return False
-
-
 def _weights(placement: Placement, where: str) -> Iterator[Fault]:
     """Yield a fault for each weight of the blend that names no source."""
     known = {*DEFAULT_WEIGHTS, *(each.name for each in placement.sources if not isinstance(each, Custom))}
@@ -319,31 +290,3 @@ def _weights(placement: Placement, where: str) -> Iterator[Fault]:
         if name not in known:
             came = f'"{name}" is not a source of this placement.{nearest(name, known)}'
             yield Fault(f"{where}.weights{step(name)}", came, f"Sources: {', '.join(sorted(known))}", SOURCES)
-
-
-def _eligibility(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the filters and with what is excluded."""
-    if len(placement.filters) > FILTERS_MAX:
-        yield Fault(f"{where}.filters", f"{len(placement.filters)} came.", f"At most {FILTERS_MAX}.", FILTERS)
-    known = {*config.events.types, IMPRESSION, *SERVED_NAMES}
-    for name, told in placement.exclude.items():
-        place = f"{where}.exclude{step(name)}"
-        if name in SERVED_NAMES:
-            yield from served_faults(config, name, told, place)
-            continue
-        if name not in known:
-            came = f'"{name}" is not a configured interaction.{nearest(name, known)}'
-            yield Fault(place, came, f"Interactions: {', '.join(sorted(known))}", FILTERS)
-        # Of acts only those in the user's ring are counted, so a higher count would never be reached.
-        yield from _excluded(place, told, SEEN_COUNT_MAX if name == IMPRESSION else config.limits.user_ring_max)
-
-
-def _excluded(place: str, told: str | int, count_max: int) -> Iterator[Fault]:
-    """Yield a fault unless an exclusion is an age or a count."""
-    if isinstance(told, int):
-        yield from within(place, told, 1, count_max, FILTERS)
-        return
-    try:
-        yield from within(place, parse_duration_ms(told), 1_000, WINDOW_MS_MAX, FILTERS)
-    except ValueError as error:
-        yield Fault(place, f"{error}.", 'An age such as "30d", or a count such as 5.', FILTERS)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from zoneinfo import ZoneInfo, available_timezones
 
-from midstream.app.config.schema import Config, Placement
+from midstream.app.config.schema import Config, Placement, option_place
 from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION
 from midstream.core.nearest import nearest
@@ -13,6 +13,7 @@ from midstream.features.expressions.tree import PAGE
 from midstream.features.kinds.kinds import columns_by_name, columns_of
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
 from midstream.features.readers.external import Tables
+from midstream.ranking.filters.expression_filter import ExpressionOptions
 from midstream.ranking.rules.boost import Boost
 from midstream.ranking.rules.promote import Promote
 from midstream.state.expressions.program import Expression, column
@@ -55,8 +56,9 @@ def text_faults(config: Config, placement: Placement, where: str, columns: Mappi
 
 def _texts(placement: Placement) -> Iterator[tuple[str, str, Use]]:
     """Yield the conditions of a placement: where each stands, its text, and what it may name."""
-    if placement.filter is not None:
-        yield "filter", placement.filter, PLACEMENT
+    for place, part in placement.filter_parts():
+        if isinstance(part, ExpressionOptions):
+            yield option_place(place, "where"), part.where, PLACEMENT
     for number, rule in enumerate(placement.rules):
         if rule.when is not None:
             yield f"rules[{number}].when", rule.when, SEGMENT

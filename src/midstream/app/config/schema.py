@@ -4,6 +4,7 @@ An empty file is a working engine with one placement ``default``. Reading a file
 between values are ``app.config.constraints``; the file with every default and what it means is ``app.config.template``.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any, Literal
@@ -17,8 +18,12 @@ from midstream.events.segments.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
 from midstream.features.readers.external import Table
-from midstream.ranking.filters.repeats import Repeat
-from midstream.ranking.plan import CANDIDATES_MAX, SCORERS_MAX, SOURCES_MAX
+from midstream.ranking.filters.acted import ActedOptions
+from midstream.ranking.filters.expression_filter import ExpressionOptions
+from midstream.ranking.filters.repeats import Repeat, Repeats
+from midstream.ranking.filters.served_lately import NAMES as SERVED_NAMES
+from midstream.ranking.filters.served_lately import ServedOptions
+from midstream.ranking.plan import CANDIDATES_MAX, FILTERS_MAX, SCORERS_MAX, SOURCES_MAX
 from midstream.ranking.reason_texts import LANGUAGES_MAX
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
@@ -81,6 +86,7 @@ AnySource = (
     | AnyItemModelSource
     | Custom
 )
+AnyFilter = Repeats | ActedOptions | ServedOptions | ExpressionOptions | Custom
 AnyScorer = ModelScorer | Objectives | Custom
 AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | Custom
 
@@ -251,8 +257,9 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filter = "item.available and item.price <= context.budget" """
     timezone: str = "UTC"
     """Of now.hour and now.weekday in its texts, such as "Europe/Berlin"."""
-    filters: tuple[Custom, ...] = ()
-    """Filters of one's own: [{ kind = "custom", path = "components:InStock" }]"""
+    filters: Annotated[tuple[AnyFilter, ...], Length(0, FILTERS_MAX)] = ()
+    """More filters, each counted by its name: expression, acted, served_lately, repeats, custom, such as
+    filters = [{ kind = "expression", name = "in_stock", where = "item.stock > 0" }]"""
     exclude: dict[str, str | int] = {}
     """Not what the user has acted on already: { purchase = "30d", impression = 5 }: bought in the
     last 30 days, seen 5 times or more. Nor what was served: { served = "24h", served_anywhere = 3 }."""
@@ -287,6 +294,27 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The most that a request may ask for."""
     deadline: Annotated[Duration, Between("1ms", "1m")] = Duration("50ms")
     """Time for an answer; parts that would be late are left out and named."""
+
+    def filter_parts(self) -> Iterator[tuple[str, AnyFilter]]:
+        """Yield the place and the options of each filter; a short setting comes as the tagged part that it stands for.
+
+        A part of the kind ``repeats`` in the list stands in place of the default of the short setting.
+        """
+        replaced = "not_last" if any(isinstance(each, Repeats) for each in self.filters) else "any"
+        if self.repeats not in {"any", replaced}:
+            yield "repeats", Repeats(allow=self.repeats)
+        if acts := {name: told for name, told in self.exclude.items() if name not in SERVED_NAMES}:
+            yield "exclude", ActedOptions(acts)
+        if served := {name: told for name, told in self.exclude.items() if name in SERVED_NAMES}:
+            yield "exclude", ServedOptions(served)
+        if self.filter is not None:
+            yield "filter", ExpressionOptions(self.filter, "filter")
+        yield from ((f"filters[{number}]", each) for number, each in enumerate(self.filters))
+
+
+def option_place(place: str, option: str) -> str:
+    """Return the place of the option that says what a filter is about: a short setting is that option itself."""
+    return f"{place}.{option}" if place.endswith("]") else place
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):

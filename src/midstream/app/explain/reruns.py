@@ -30,10 +30,9 @@ from midstream.engine.answer.query_mapping import ids_of
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.log_readers import open_reader
 from midstream.engine.models.standing_models import models_of
-from midstream.events.disk import RealDisk
 from midstream.events.schema import event_at
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.served_body import ServedBody, decode_body
 from midstream.features.declarations import Declarations
 from midstream.ranking.explain.differences import FieldDifference, differences
@@ -94,7 +93,7 @@ class Reruns:
         """
         self._folder, self._notify = folder, notify
         self._data = DataFolder(folder / DATA_NAME)
-        self.log = SegmentReader(self._data.log, RealDisk())
+        self.log = open_reader(self._data)
         self._registry = Registry(self._data.models)
         self._configs: dict[str, tuple[Config, Declarations]] = {}
         self._models: dict[tuple[str, str], LoadedVersion] = {}

@@ -37,6 +37,7 @@ from midstream.engine.ingest.log_reader import batches
 from midstream.engine.instance import Instance
 from midstream.engine.log_completeness import survey_folder
 from midstream.engine.log_opening import open_log
+from midstream.engine.log_readers import open_reader
 from midstream.engine.types import Outcome
 from midstream.events.arrow.to_arrow import SCHEMA, to_table
 from midstream.events.dead_letters.dead_letters import dead_letter
@@ -45,7 +46,6 @@ from midstream.events.faults import shown
 from midstream.events.loose_arrow import pa
 from midstream.events.schema import build, event_at
 from midstream.events.segments.log_identity import LOG_ID_BYTES, identity_of, read_identity
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.siphash import KEY_BYTES, IdKey, id_key_of
 from midstream.events.wire import TRUSTED_FIELDS, Limits
 from midstream.state.control.import_runs import ImportRun
@@ -428,7 +428,7 @@ def _through_server(
 
     found = survey_folder(data, RealDisk())
     end = LogPosition(0 if found is None else found.end)
-    reader = SegmentReader(data.log, RealDisk())
+    reader = open_reader(data)
     now_ms = source.terms.now_ms
     # Log time is the server's: a history does not fold as it happened beside live traffic.
     logged = batches(lambda after, limit: reader.read(after, limit, end), reader.begin, end)

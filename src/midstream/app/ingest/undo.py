@@ -29,11 +29,11 @@ from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.ingest.import_runs import close_run, ended, import_runs, journal_of
 from midstream.engine.ingest.log_reader import batches, catch_up
 from midstream.engine.log_opening import open_log
+from midstream.engine.log_readers import open_reader, read_folder
 from midstream.engine.snapshots import base_state, compactions, snapshots
 from midstream.engine.snapshots.base_state import everything
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.segments.log_identity import LOG_ID_BYTES
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.state.control.import_runs import ImportRun
 from midstream.state.settings import FoldSettings
 
@@ -138,7 +138,7 @@ def undo_run(folder: Path, config: Config, name: str, notify: Notify = nobody) -
         notify("writing", 0, log.end)
         pace = Pace(notify, hurried=True)
         settings = _settings(data, config, run)
-        reader = SegmentReader(data.log, disk)
+        reader = open_reader(data, disk)
         erased = find_erased(lambda: everything(reader, log.end), settings.limits.event_ids_max, settings.hash_key())
         retraction = Retraction(data, disk, run, erased, Outside().clock())
         with _removed_on_error(new_log(data)):
@@ -208,7 +208,7 @@ def _settings(data: DataFolder, config: Config, run: ImportRun) -> FoldSettings:
 
 def _write_state(data: DataFolder, settings: FoldSettings, made: Retracted, pace: Pace) -> str:
     """Fold the new log, and lay its state into it as a snapshot; return the digest."""
-    reader = SegmentReader(new_log(data), RealDisk())
+    reader = read_folder(new_log(data))
     fold = base_state.beginning(settings, compactions.dropped_by(data, settings), reader, pace)
     catch_up(fold, lambda after, limit: reader.read(after, limit, made.end), made.end, pace.say)
     return snapshots.write(new_log(data) / SNAPSHOTS_NAME, fold, made.identity, pace).digest
@@ -249,6 +249,6 @@ def _clean(data: DataFolder, config: Config, settings: FoldSettings) -> None:
     """Put the snapshot where it belongs, and remove what the new log replaced."""
     settle(data)
     data.remove_outdated_logs()
-    identity = SegmentReader(data.log, RealDisk()).identity
+    identity = open_reader(data).identity
     snapshots.prune(data.snapshots, config.snapshots.keep, identity, {settings.version()})
     snapshots.remove_lost(data.snapshots)

@@ -16,13 +16,13 @@ from midstream.engine.erasure.redaction import Hidden
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches, catch_up
 from midstream.engine.log_completeness import survey_folder
+from midstream.engine.log_readers import FolderLog, open_reader
 from midstream.engine.models.standing_models import StandingModels, standing_models
 from midstream.engine.snapshots import compactions
 from midstream.engine.snapshots.base_state import beginning, everything
 from midstream.engine.types import ANY_PLACEMENT
 from midstream.events.disk import RealDisk
 from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.siphash import IdKey, id_key_of
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
@@ -47,12 +47,12 @@ class LogView:
         self.is_rewritten = False
         """Whether the log was rewritten while this was read, so that not all that was read is of one writing."""
         self.survey = survey_folder(data, RealDisk())
-        self.reader: SegmentReader | None = None
+        self.reader: FolderLog | None = None
         """None where there is no log."""
         if self.survey is not None:
             if self.survey.damage is not None:
                 raise self.survey.damage.error(data.log)
-            self.reader = SegmentReader(data.log, RealDisk())
+            self.reader = open_reader(data)
 
     @property
     def begin(self) -> LogPosition:
@@ -89,7 +89,7 @@ class LogView:
             self.is_rewritten = True
         return self.reader.read(after, limit, self.end)
 
-    def _rewritten(self, before: LogIdentity) -> SegmentReader:
+    def _rewritten(self, before: LogIdentity) -> FolderLog:
         """Return a reader of the log that took the place of another.
 
         Raises:
@@ -97,7 +97,7 @@ class LogView:
             LogRewritten: It is another log.
         """
         found = survey_folder(self._data, RealDisk())
-        reader = None if found is None else SegmentReader(self._data.log, RealDisk())
+        reader = None if found is None else open_reader(self._data)
         if found is None or reader is None or reader.identity.log_id != before.log_id or found.end < self.end:
             message = (
                 f"{self._data.log} is another log than the one that was read so far; read again from the beginning"

@@ -27,11 +27,11 @@ from midstream.app.operate.backup import (
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
+from midstream.engine.log_readers import open_reader
 from midstream.engine.snapshots import snapshots
 from midstream.events.disk import RealDisk
 from midstream.events.segments.log_identity import identity_of, write_identity
 from midstream.events.segments.log_repair import survey_log
-from midstream.events.segments.segment_reader import SegmentReader
 
 _WORK = ".restoring"
 GENERATIONS_MAX = 1 << 16
@@ -170,7 +170,7 @@ def _begin_generation(work: Path) -> None:
     The snapshots are of the same events, and go along; the log keeps its id.
     """
     data = DataFolder(work / DATA_NAME)
-    before = SegmentReader(data.log, RealDisk()).identity
+    before = open_reader(data).identity
     identity = identity_of(before.id_bytes, before.generation + 1 + randbelow(GENERATIONS_MAX))
     write_identity(data.log, RealDisk(), identity)
     snapshots.carry_over(data.snapshots, before, identity)

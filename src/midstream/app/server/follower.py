@@ -30,14 +30,13 @@ from midstream.engine.active_config import Service
 from midstream.engine.engine import Engine, EngineOptions
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.served_forwarder import Forwarding, lot_length
+from midstream.engine.log_readers import open_reader
 from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.rebuild.rebuilder import warm
 from midstream.engine.replication.follower_log import FollowedLog, Following
 from midstream.engine.replication.shared_board import Board, BoardRow
 from midstream.engine.types import Liveness
-from midstream.events.disk import RealDisk
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
@@ -220,7 +219,7 @@ def config_of(order: FollowerOrder) -> Config:
 
 def _open(data: DataFolder, service: Service, board: Board, options: EngineOptions, leader: int) -> Engine:
     """Return an engine whose state is that of the newest snapshot."""
-    reader = SegmentReader(data.log, RealDisk())
+    reader = open_reader(data)
     loaded = loaded_state(data, service.settings, reader, board.end)
     options = replace(options, liveness=Liveness("live", reader.identity.public_name, leader))
     return engine_of(FollowedLog(reader, board), loaded.fold, service, data, options, Outside())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from midstream.cli.answers.recommend import Filter, Items, Session, User
 from midstream.cli.console import (
     HERE,
     UNKNOWN,
@@ -182,17 +183,13 @@ def remove(
 def preview(
     name: Name,
     file: File,
-    user: Annotated[str | None, typer.Option(metavar="ID", help="User id.")] = None,
-    session: Annotated[str | None, typer.Option(metavar="ID", help="Session id.")] = None,
-    items: Annotated[
-        list[str] | None, typer.Option("--item", metavar="ID", help="Item of the basket or session; repeatable.")
-    ] = None,
+    user: User = None,
+    session: Session = None,
+    items: Items = None,
     n: Annotated[
         int | None, typer.Option("-n", "--n", metavar="N", help="Items of a slate; default: that of each placement.")
     ] = None,
-    item_filter: Annotated[
-        str | None, typer.Option("--filter", metavar="TEXT", help="Condition on items, such as item.price < 50.")
-    ] = None,
+    item_filter: Filter = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:

@@ -30,6 +30,11 @@ Why = Annotated[
     list[str] | None,
     typer.Option("--why", metavar="ID", help="Explain this item in full, in the slate or not; repeatable."),
 ]
+User = Annotated[str | None, typer.Option("--user", metavar="ID", help="User id.")]
+Session = Annotated[str | None, typer.Option("--session", metavar="ID", help="Session id.")]
+Filter = Annotated[
+    str | None, typer.Option("--filter", metavar="TEXT", help="Condition on items, such as item.price < 50.")
+]
 Items = Annotated[
     list[str] | None, typer.Option("--item", metavar="ID", help="Item of the basket or session; repeatable.")
 ]
@@ -46,15 +51,13 @@ Items = Annotated[
 )
 def command(
     placement: Annotated[str, typer.Argument(metavar="PLACEMENT", help="Name of the placement.")] = "default",
-    user: Annotated[str | None, typer.Option(metavar="ID", help="User id.")] = None,
-    session: Annotated[str | None, typer.Option(metavar="ID", help="Session id.")] = None,
+    user: User = None,
+    session: Session = None,
     items: Items = None,
     n: Annotated[
         int | None, typer.Option("-n", "--n", metavar="N", help="Items; default: slate_size of the placement.")
     ] = None,
-    item_filter: Annotated[
-        str | None, typer.Option("--filter", metavar="TEXT", help="Condition on items, such as item.price < 50.")
-    ] = None,
+    item_filter: Filter = None,
     explain: Annotated[bool, typer.Option("--explain", help="Explain each item in one line.")] = False,
     why: Why = None,
     folder: Folder = HERE,

@@ -318,10 +318,15 @@ def run_fit(fit: "Fit", folder: Path, options: "EvaluationOptions", *, as_json: 
         say(f"written into the placement {options.placement} of {CONFIG_NAME}")
 
 
-def print_blend(report: "BlendReport") -> None:
-    """Print each part, the blend before and the fitted one, on the test part."""
+def say_switches(report: "NextItemReport | ReplayReport | LearningReport | BlendReport") -> None:
+    """Say what decides which figures these can be compared with."""
     from midstream.evaluation.comparability import stated
 
+    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
+
+
+def print_blend(report: "BlendReport") -> None:
+    """Print each part, the blend before and the fitted one, on the test part."""
     best = report.fit.best
     rows = [
         (each.name, str(each.hit_rate), str(each.mrr), str(each.hit_rate_difference), str(each.mrr_difference))
@@ -331,7 +336,7 @@ def print_blend(report: "BlendReport") -> None:
     less = f"less {report.best_part}"
     columns = ("part", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} {less}", f"MRR@{report.k} {less}")
     out.print(table_of(columns, rows, title))
-    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
+    say_switches(report)
     weights = ", ".join(f"{name} = {weight:.4f}" for name, weight in best.weights.items())
     out.print(f"weights = {{ {weights} }}\nrank_offset = {best.rank_offset:g}", markup=False)
 
@@ -353,8 +358,6 @@ def run_replay(data: "InteractionData", folder: Path, options: "EvaluationOption
 
 def print_next_item(report: "NextItemReport") -> None:
     """Print figures with their intervals."""
-    from midstream.evaluation.comparability import stated
-
     rows = [
         (name, str(estimate))
         for name, estimate in (
@@ -367,13 +370,11 @@ def print_next_item(report: "NextItemReport") -> None:
     out.print(table_of(("figure", "mean (95 % interval)"), rows, title))
     if report.empty:
         say(f"{report.empty} questions got no answer")
-    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
+    say_switches(report)
 
 
 def print_replay(report: "ReplayReport") -> None:
     """Print each method's figures, as a whole and over time."""
-    from midstream.evaluation.comparability import stated
-
     rows = [
         (
             each.name,
@@ -385,13 +386,11 @@ def print_replay(report: "ReplayReport") -> None:
     ]
     title = f"{report.data}: {report.questions} of {report.rows} acts guessed before they were learned"
     out.print(table_of(("method", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} over time"), rows, title))
-    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
+    say_switches(report)
 
 
 def print_learning(report: "LearningReport") -> None:
     """Print what each way of learning reached, and what it gained over the frozen state."""
-    from midstream.evaluation.comparability import stated
-
     rows = [
         (
             each.name,
@@ -405,4 +404,4 @@ def print_learning(report: "LearningReport") -> None:
     title = f"{report.data}: {report.questions} questions from row {report.asked_from} of {report.rows} on"
     columns = ("the state", f"HR@{report.k}", f"MRR@{report.k}", f"HR@{report.k} less frozen", "HR by window")
     out.print(table_of(columns, rows, title))
-    say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
+    say_switches(report)

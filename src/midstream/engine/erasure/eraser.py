@@ -36,11 +36,11 @@ from midstream.engine.erasure.worker import RewriteOrder, RewriteReport, erased_
 from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.listeners import Concern
+from midstream.engine.log_readers import open_reader, read_folder
 from midstream.engine.pending_erasures import DAY_MS
 from midstream.engine.snapshots import compactions, snapshots
 from midstream.engine.snapshots.snapshotter import Snapshotter
 from midstream.events.disk import RealDisk
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segments import SegmentLog
 from midstream.monitoring.facts import Fact, FieldValue
 from midstream.state.fold import Fold
@@ -284,7 +284,7 @@ class Eraser:
             RewriteFailed: It cannot be read.
         """
         target = new_log(self._folder)
-        reader = SegmentReader(target, RealDisk())
+        reader = read_folder(target, RealDisk())
         settings = self._engine.fold.settings
         position = LogPosition(report.log_position)
         dropped = compactions.dropped_by(self._folder, settings)
@@ -306,8 +306,8 @@ class Eraser:
     def _bring(self, fold: Fold, erased: ErasedIds, upto: LogPosition) -> None:
         disk, target = RealDisk(), new_log(self._folder)
         with open_new(target, disk, self._options.segment_bytes) as log:
-            go_on(SegmentReader(self._folder.log, disk), log, erased, upto)
-        reader = SegmentReader(target, disk)
+            go_on(open_reader(self._folder, disk), log, erased, upto)
+        reader = read_folder(target, disk)
         catch_up(fold, lambda after, limit: reader.read(after, limit, upto), upto)
 
     async def _forget_beside(self, report: RewriteReport, erased: ErasedIds) -> Receipt:
@@ -345,7 +345,7 @@ class Eraser:
         disk = RealDisk()
         try:
             with open_new(new_log(self._folder), disk, self._options.segment_bytes) as fresh:
-                go_on(SegmentReader(self._folder.log, disk), fresh, erased, log.end)
+                go_on(open_reader(self._folder, disk), fresh, erased, log.end)
         except (MidstreamError, MemoryError) as error:  # of the new log: the one in use takes events as before
             message = f"the last events could not be brought over: {type(error).__name__}: {error}"
             raise RewriteFailed(message) from error
@@ -363,7 +363,7 @@ class Eraser:
         """Remove what the new log replaced."""
         settle(self._folder)
         self._folder.remove_outdated_logs()
-        identity = SegmentReader(self._folder.log, RealDisk()).identity
+        identity = open_reader(self._folder, RealDisk()).identity
         snapshots.prune(self._folder.snapshots, self._options.keep, identity)
         snapshots.remove_lost(self._folder.snapshots)
 

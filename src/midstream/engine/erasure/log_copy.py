@@ -15,6 +15,7 @@ import numpy as np
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Pace
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.log_readers import FolderLog, read_folder
 from midstream.events.disk import Disk
 from midstream.events.history.history import (
     DAY_MS,
@@ -26,7 +27,6 @@ from midstream.events.history.history import (
     write_history,
 )
 from midstream.events.schema import cut
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segments import SegmentLog
 
 COMMIT_EVENTS = 10_000
@@ -40,7 +40,7 @@ Change: TypeAlias = Callable[[LogPosition, EventBatch], EventBatch]
 class LogCopy:
     """One copy: of which log, where to, and what becomes of its events."""
 
-    old: SegmentReader
+    old: FolderLog
     target: Path
     disk: Disk
     change: Change
@@ -64,7 +64,7 @@ class LogCopy:
             if file.first < end:
                 written, log_time_ms = self._history_file(file, end, place)
                 files.append(written)
-        generation = SegmentReader(self.target, self.disk).identity.generation
+        generation = read_folder(self.target, self.disk).identity.generation
         # Nothing is left of the segments of before, so the first one that there is follows none.
         tail = LastTrimmed(-1, 0, end, old.log_id, generation, log_time_ms)
         history = History(old.log_id, old.begin, tuple(files), tail)

@@ -17,18 +17,19 @@ from pathlib import Path
 import msgspec
 
 from midstream.core.errors import AppendFailed
+from midstream.core.protocols import LogReader
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Pace
 from midstream.engine.erasure.log_copy import LogCopy, append_days, open_new, remove_lock
 from midstream.engine.erasure.redaction import Blanker, ErasedIds, find_erased
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.log_readers import FolderLog, open_reader, read_folder
 from midstream.engine.snapshots import compactions
 from midstream.engine.snapshots.base_state import beginning, everything, store_base
 from midstream.events.disk import Disk
 from midstream.events.file_modes import make_folder, open_file
 from midstream.events.segments.log_identity import LogIdentity, identity_of, write_identity
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segment_scan import make_first_segment
 from midstream.events.segments.segments import SegmentLog
 from midstream.state.settings import FoldSettings
@@ -75,7 +76,7 @@ class Rewrite:
     segment_bytes: int
     pace: Pace
     _blanker: Blanker = field(init=False)
-    _old: SegmentReader = field(init=False)
+    _old: FolderLog = field(init=False)
 
     @property
     def target(self) -> Path:
@@ -95,7 +96,7 @@ class Rewrite:
             OSError: The disk.
         """
         shutil.rmtree(self.target, ignore_errors=True)
-        self._old = SegmentReader(self.data.log, self.disk)
+        self._old = open_reader(self.data, self.disk)
         erased = find_erased(
             lambda: self._paced("looking", everything(self._old, upto), upto),
             settings.limits.event_ids_max,
@@ -128,7 +129,7 @@ class Rewrite:
         dropped = compactions.dropped_by(self.data, settings)
         fold = beginning(settings, dropped, self._old, self.pace)
         fold.forget(erased.hashes())
-        store_base(fold, SegmentReader(self.target, self.disk), events, self.pace)
+        store_base(fold, read_folder(self.target, self.disk), events, self.pace)
 
     def _paced(
         self, stage: str, every: Iterator[tuple[LogPosition, EventBatch]], total: int
@@ -155,7 +156,7 @@ def new_log(data: DataFolder) -> Path:
     return following.with_name(following.name + NEW_SUFFIX)
 
 
-def go_on(old: SegmentReader, log: SegmentLog, erased: ErasedIds, upto: LogPosition) -> None:
+def go_on(old: LogReader, log: SegmentLog, erased: ErasedIds, upto: LogPosition) -> None:
     """Append to a new log what came to the old one since, up to a log position.
 
     Raises:

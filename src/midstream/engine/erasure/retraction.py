@@ -27,11 +27,11 @@ from midstream.engine.erasure.log_rewrite import new_log
 from midstream.engine.erasure.redaction import ErasedIds
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.log_readers import FolderLog, open_reader
 from midstream.engine.snapshots.base_state import base_folder
 from midstream.events.disk import Disk
 from midstream.events.schema import Event, build, concat, event_at, pick
 from midstream.events.segments.log_identity import LogIdentity, identity_of, write_identity
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segment_scan import make_first_segment
 from midstream.state.control.import_runs import ImportRun, encode_import_run, import_run_of
 
@@ -79,7 +79,7 @@ class Retraction:
         """
         target = new_log(self.data)
         shutil.rmtree(target, ignore_errors=True)
-        old = SegmentReader(self.data.log, self.disk)
+        old = open_reader(self.data, self.disk)
         stop, kept = self._cut(old, upto)
         self.disk.make_folder(target)
         identity = identity_of(old.identity.id_bytes, old.identity.generation + 1)
@@ -145,7 +145,7 @@ class Retraction:
     def _account(self, told: ImportRun) -> bytes:
         return encode_import_run(msgspec.structs.replace(told, spans=(), undone_ms=self.undone_ms))
 
-    def _cut(self, old: SegmentReader, upto: LogPosition) -> tuple[LogPosition, Sequence[Event]]:
+    def _cut(self, old: FolderLog, upto: LogPosition) -> tuple[LogPosition, Sequence[Event]]:
         """Return where the new log ends, and the accounts that stand behind that.
 
         It ends with the old one where an event of others or an erasure of the run lies behind that, or where it would

@@ -18,11 +18,11 @@ from midstream.engine.erasure.log_rewrite import SNAPSHOTS_NAME, Made, Rewrite
 from midstream.engine.erasure.redaction import Erase, ErasedIds, Print
 from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.log_readers import read_folder
 from midstream.engine.snapshots import base_state, compactions, snapshots
 from midstream.engine.snapshots.worker import STEP_EVENTS
 from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.state.settings import decode_settings
 from midstream.state.structures.hashing import IdKey
 
@@ -83,7 +83,7 @@ def run(order: RewriteOrder, pace: Pace | None = None) -> RewriteReport:
 def _snapshot(order: RewriteOrder, data: DataFolder, rewrite: Rewrite, pace: Pace) -> str:
     """Fold the new log and write its state beside it: among the snapshots it would take the place of an old one."""
     settings = decode_settings(order.settings)
-    reader = SegmentReader(rewrite.target, RealDisk())
+    reader = read_folder(rewrite.target, RealDisk())
     fold = base_state.beginning(settings, compactions.dropped_by(data, settings), reader, pace)
     upto = LogPosition(order.log_position)
     for first, batch in batches(lambda after, limit: reader.read(after, limit, upto), fold.log_position, upto):

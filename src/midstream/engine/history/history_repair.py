@@ -14,6 +14,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Pace
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.log_readers import read_folder
 from midstream.engine.snapshots import base_state, snapshots
 from midstream.engine.snapshots.compactions import dropped_by
 from midstream.events.disk import RealDisk
@@ -22,7 +23,6 @@ from midstream.events.history.history_file import FileReader
 from midstream.events.history_repair import begin_after, flawed, known_history, move_aside
 from midstream.events.segments.log_identity import LogIdentity, identity_of, write_identity
 from midstream.events.segments.log_repair import known_identity
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segment_scan import survey_segments
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
@@ -110,7 +110,7 @@ def _events(folder: Path, history: History, identity: LogIdentity) -> Iterator[E
                 yield reader.read_group(number)
         except (LogDamaged, FileNotFoundError):
             continue
-    log = SegmentReader(folder, disk)
+    log = read_folder(folder, disk)
     end = LogPosition(survey_segments(folder, disk, identity, history).end)
     read = batches(lambda after, limit: log.read(after, limit, end), LogPosition(history.end), end)
     yield from (batch for _, batch in read)

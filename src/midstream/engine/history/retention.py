@@ -15,10 +15,10 @@ It depends on the log and the clock alone, so it holds across restarts and for a
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from midstream.core.protocols import LogReader
 from midstream.core.types import LogPosition
 from midstream.engine.health import AHEAD_MS_MAX
 from midstream.events.history.history import DAY_MS
-from midstream.events.segments.segment_reader import SegmentReader
 
 PAUSE_MS = 3_600_000
 """A longer time without an event may have been a leap of the clock. A leap of less cuts that much too early; and where
@@ -40,7 +40,7 @@ class Cut:
     """Why nothing may be cut now; empty = it may."""
 
 
-def cut_of(reader: SegmentReader, end: LogPosition, keep_ms: int, now_ms: int) -> Cut:
+def cut_of(reader: LogReader, end: LogPosition, keep_ms: int, now_ms: int) -> Cut:
     """Return what may be cut off a log.
 
     Args:

@@ -10,9 +10,9 @@ from midstream.engine import child_process
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.engine.history.worker import SealOrder, SealReport
+from midstream.engine.log_readers import open_reader
 from midstream.events.disk import RealDisk
 from midstream.events.history.history import DAY_MS
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segment_scan import history_of, segment_firsts
 from midstream.monitoring.facts import Fact
 from midstream.state.settings import encode_settings
@@ -49,7 +49,7 @@ class Sealer:
         self._turn = turn
         first_s = min(FIRST_MS_MAX, options.interval_ms) / 1_000
         self._service = engine.supervise("seal", self._look, options.interval_ms / 1_000, first_s=first_s)
-        reader = SegmentReader(folder.log, RealDisk())
+        reader = open_reader(folder)
         history = history_of(reader.folder, RealDisk(), reader.identity)
         self._begin = LogPosition(reader.begin)
         self._end = LogPosition(0 if history is None else history.end)

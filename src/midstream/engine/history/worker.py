@@ -15,9 +15,9 @@ from midstream.engine import child_process
 from midstream.engine.child_process import Pace
 from midstream.engine.folder import DataFolder, lock_history
 from midstream.engine.history.retention import Cut, cut_of
+from midstream.engine.log_readers import FolderLog, read_folder
 from midstream.engine.snapshots import base_state
 from midstream.events.disk import RealDisk
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.events.segments.segment_scan import history_of
 from midstream.state.settings import decode_settings
 
@@ -96,7 +96,7 @@ def _run(order: SealOrder, data: DataFolder, pace: Pace) -> SealReport:
         pace.say("sealing", written, -1)  # how much it will be is not known
 
     sealed = seal(folder, disk, position, order.hot_ms, rest)
-    reader = SegmentReader(folder, disk)
+    reader = read_folder(folder, disk)
     history = history_of(folder, disk, reader.identity)
     begin, nameless, found = reader.begin, 0, Cut(0, 0)
     if history is not None and order.keep_ms and position:
@@ -111,7 +111,7 @@ def _run(order: SealOrder, data: DataFolder, pace: Pace) -> SealReport:
     return SealReport(begin, *written_files, cut_events, nameless, found.refusal, found.held_ms)
 
 
-def _cut(order: SealOrder, data: DataFolder, reader: SegmentReader, begin: LogPosition, pace: Pace) -> int:
+def _cut(order: SealOrder, data: DataFolder, reader: FolderLog, begin: LogPosition, pace: Pace) -> int:
     """Write the base, and then let the log begin with it; return how many changes of users it could not say."""
     from midstream.events.sealing import retain
 

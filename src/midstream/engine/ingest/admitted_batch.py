@@ -19,7 +19,7 @@ from midstream.events.wire import PAGE as EVENTS_PAGE
 
 ERASED_CAME = "An event of a user who was erased, of a time before that."
 """What came, of a rejection that is kept nowhere."""
-PAGE = "docs/http.md"
+PAGE = "/docs/http.md"
 PartOf: TypeAlias = Callable[[int], SingleEvent]
 """Names one event of those that came."""
 _ITEM_ID = TEXTS.index("item_id")

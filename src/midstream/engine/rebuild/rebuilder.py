@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, RebuildFailed, RebuildRunning
+from midstream.core.protocols import LogReader
 from midstream.core.tracebacks import raised_of
 from midstream.core.types import LogPosition, Models
 from midstream.engine import child_process
@@ -23,14 +24,13 @@ from midstream.engine.answer.warmup import WarmupResult, warm_up
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.log_readers import open_reader
 from midstream.engine.snapshots import compactions, snapshots
 from midstream.engine.snapshots.retention import NONE, Hourly
 from midstream.engine.snapshots.snapshotter import CHILD, Snapshotter
 from midstream.engine.snapshots.worker import STEP_EVENTS, SnapshotOrder, SnapshotReport
 from midstream.engine.types import Change, RebuildState, RebuildView
-from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.monitoring.facts import MINUTE_S, Fact, FieldValue, Level
 from midstream.ranking.plan import Plan
 from midstream.state.control.placements import PlacementVersion
@@ -337,7 +337,7 @@ class Rebuilder:
             RebuildFailed: It cannot be read.
         """
         dropped = compactions.dropped_by(self._folder, settings)
-        identity = SegmentReader(self._folder.log, RealDisk()).identity
+        identity = open_reader(self._folder).identity
         loaded = snapshots.load_newest(self._folder.snapshots, settings, identity, position, dropped)
         if loaded.fold.log_position != position:
             message = f"the snapshot at {position} was refused: {'; '.join(loaded.refused)}"
@@ -346,7 +346,7 @@ class Rebuilder:
 
     async def _come_near(self, fold: Fold) -> None:
         """Fold what came meanwhile on a thread, until the owner's turns can do the rest."""
-        reader = SegmentReader(self._folder.log, RealDisk())
+        reader = open_reader(self._folder)
         for _ in range(ROUNDS_MAX):
             upto = self._engine.fold.log_position
             if upto - fold.log_position <= NEAR_EVENTS:
@@ -354,7 +354,7 @@ class Rebuilder:
             await asyncio.to_thread(self._fold_to, fold, reader, upto)
             self._say("catching_up", fold.log_position, self._engine.fold.log_position)
 
-    def _fold_to(self, fold: Fold, reader: SegmentReader, upto: LogPosition) -> None:
+    def _fold_to(self, fold: Fold, reader: LogReader, upto: LogPosition) -> None:
         began = fold.log_position
         for first, batch in batches(lambda after, limit: reader.read(after, limit, upto), began, upto):
             for start in range(0, len(batch), STEP_EVENTS):

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from midstream.core.errors import AppendFailed
+from midstream.core.protocols import LogReader
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.ingest.log_reader import READ_EVENTS
 from midstream.engine.replication.shared_board import Board
 from midstream.events.schema import concat
-from midstream.events.segments.segment_reader import SegmentReader
 
 AHEAD_EVENTS_MAX = 20_000
 """Events read and not applied yet, two reads of 2 MB: enough that folding never waits for the disk."""
@@ -24,7 +24,7 @@ PAUSE_S_MAX = 1.0
 class FollowedLog:
     """An ``EventLog`` that another process writes: it ends where that process says that all is durable."""
 
-    def __init__(self, reader: SegmentReader, board: Board) -> None:
+    def __init__(self, reader: LogReader, board: Board) -> None:
         """Read with ``reader`` up to what ``board`` says."""
         self._reader = reader
         self._board = board
@@ -32,7 +32,7 @@ class FollowedLog:
     @property
     def generation(self) -> int:
         """Number of times that history was rewritten, when this was opened."""
-        return self._reader.identity.generation
+        return self._reader.generation
 
     @property
     def end(self) -> LogPosition:

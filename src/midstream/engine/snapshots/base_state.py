@@ -22,12 +22,12 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Pace
 from midstream.engine.folder import BASE_NAME, DataFolder
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.log_readers import FolderLog
 from midstream.engine.snapshots import compactions, snapshots
 from midstream.events.disk import RealDisk
 from midstream.events.history.history import HistoryFile
 from midstream.events.schema import ROW, cut
 from midstream.events.segments.log_identity import LogIdentity, identity_of
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.restate import Restated, restated
@@ -58,7 +58,7 @@ class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def newest(
-    data: DataFolder, settings: FoldSettings, reader: SegmentReader, end: LogPosition, pace: Pace | None = None
+    data: DataFolder, settings: FoldSettings, reader: FolderLog, end: LogPosition, pace: Pace | None = None
 ) -> snapshots.FoundSnapshot:
     """Return the state from the newest good snapshot that the log goes on from, else from where the log begins.
 
@@ -80,7 +80,7 @@ def newest(
     return snapshots.FoundSnapshot(fold, found.refused)
 
 
-def beginning(settings: FoldSettings, dropped: Dropped, reader: SegmentReader, pace: Pace | None = None) -> Fold:
+def beginning(settings: FoldSettings, dropped: Dropped, reader: FolderLog, pace: Pace | None = None) -> Fold:
     """Return the fold that stands where the log begins: empty at 0, else what the base says.
 
     Raises:
@@ -96,7 +96,7 @@ def beginning(settings: FoldSettings, dropped: Dropped, reader: SegmentReader, p
     return found.fold or _from_documents(Fold(settings, dropped), place, base)
 
 
-def is_counted(settings: FoldSettings, reader: SegmentReader) -> bool:
+def is_counted(settings: FoldSettings, reader: FolderLog) -> bool:
     """Return whether a fold of these settings from where the log begins has counted what is gone.
 
     It has where nothing is gone, or where the base has a snapshot of it; else counts begin at the cut. No compaction.
@@ -110,7 +110,7 @@ def is_counted(settings: FoldSettings, reader: SegmentReader) -> bool:
     return snapshots.find_newest(place / _SNAPSHOTS, wanted).fold is not None
 
 
-def everything(reader: SegmentReader, before: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
+def everything(reader: FolderLog, before: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
     """Yield the events that stand for what is gone, and then those that are there, before a log position.
 
     Raises:
@@ -126,7 +126,7 @@ def everything(reader: SegmentReader, before: LogPosition) -> Iterator[tuple[Log
     yield from batches(lambda after, limit: reader.read(after, limit, before), reader.begin, before)
 
 
-def write_base(data: DataFolder, settings: FoldSettings, reader: SegmentReader, begin: LogPosition, pace: Pace) -> Base:
+def write_base(data: DataFolder, settings: FoldSettings, reader: FolderLog, begin: LogPosition, pace: Pace) -> Base:
     """Write the base for a log that is to begin at a position; it counts once the log does.
 
     Args:
@@ -149,7 +149,7 @@ def write_base(data: DataFolder, settings: FoldSettings, reader: SegmentReader, 
     return store_base(fold, reader, (batch for _, batch in everything(reader, begin)), pace)
 
 
-def store_base(fold: Fold, reader: SegmentReader, events: Iterable[EventBatch], pace: Pace) -> Base:
+def store_base(fold: Fold, reader: FolderLog, events: Iterable[EventBatch], pace: Pace) -> Base:
     """Write a fold as the base of a log that is to begin where it stands.
 
     Args:

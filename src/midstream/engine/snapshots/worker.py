@@ -18,12 +18,11 @@ from midstream.engine import child_process
 from midstream.engine.child_process import Pace
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.log_readers import FolderLog, open_reader
 from midstream.engine.snapshots import base_state, compactions, snapshots
 from midstream.engine.snapshots.parity_watch import ParityWatch
 from midstream.engine.snapshots.retention import NONE, Hourly
-from midstream.events.disk import RealDisk
 from midstream.events.schema import cut
-from midstream.events.segments.segment_reader import SegmentReader
 from midstream.state.fold import Fold
 from midstream.state.settings import decode_settings, encode_settings
 
@@ -81,7 +80,7 @@ def run(order: SnapshotOrder, pace: Pace | None = None) -> SnapshotReport:
     pace = pace or Pace(hurried=True)
     folder = DataFolder(Path(order.folder))
     settings = decode_settings(order.settings)
-    reader = SegmentReader(folder.log, RealDisk())
+    reader = open_reader(folder)
     position = LogPosition(order.log_position)
 
     def read(after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
@@ -123,7 +122,7 @@ def _paced(
 
 
 def _write(
-    order: SnapshotOrder, folder: DataFolder, fold: Fold, reader: SegmentReader, pace: Pace
+    order: SnapshotOrder, folder: DataFolder, fold: Fold, reader: FolderLog, pace: Pace
 ) -> snapshots.SnapshotManifest:
     manifest = snapshots.write(folder.snapshots, fold, reader.identity, pace)
     versions = {*order.versions, fold.settings.version()}

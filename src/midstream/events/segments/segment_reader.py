@@ -90,6 +90,11 @@ class SegmentReader:
         self._look_again()
 
     @property
+    def generation(self) -> int:
+        """Number of times that history was rewritten, when this was opened."""
+        return self.identity.generation
+
+    @property
     def begin(self) -> LogPosition:
         """Oldest log position that can be read, as far as this reader has seen: 0 unless retention cut."""
         return LogPosition(0 if self._history is None else self._history.history.begin)

@@ -6,10 +6,12 @@ import msgspec
 import numpy as np
 
 from midstream.core.durations import parse_duration_ms
+from midstream.core.field_bounds import Name
 from midstream.core.kinds import IMPRESSION
 from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.filters.among import among
+from midstream.ranking.filters.options import FilterScope
 from midstream.state.settings import FoldSettings
 from midstream.state.users.users import Users
 
@@ -36,7 +38,7 @@ class Exclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls(action, count=told)
 
 
-class Acted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="acted"):
+class Acted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Removes items on which the user acted, by kind of act.
 
     It sees what the user's row holds: the last 50 interactions and the last 50 items seen. Of someone unknown, or a
@@ -54,6 +56,17 @@ class Acted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
         users = moment.table(Users)
         found = [_items_of(users, moment, each) for each in self.exclusions]
         return ~among(candidates.item_index, np.concatenate(found))
+
+
+class ActedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="acted"):
+    """Acts after which an item is not recommended to its user again: each an age such as ``30d``, or a count."""
+
+    exclude: dict[str, str | int]
+    name: Name = "acted"
+
+    def compiled(self, scope: FilterScope) -> Acted:
+        """Return the filter over the numbers of the acts."""
+        return Acted(self.name, tuple(Exclusion.read(*each, scope.settings) for each in self.exclude.items()))
 
 
 def _items_of(users: Users, moment: Moment, exclusion: Exclusion) -> Index:

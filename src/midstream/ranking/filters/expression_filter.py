@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
+import msgspec
 import numpy as np
 
-from midstream.core.errors import Fault
+from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.field_bounds import Name
 from midstream.core.protocols import Filter
 from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import Candidates, Mask, Moment, Query
 from midstream.features.expressions.names import Names
-from midstream.features.language import REQUEST, Condition, condition
+from midstream.features.language import PLACEMENT, REQUEST, Condition, condition
+from midstream.ranking.filters.options import FilterScope
 
 TEXTS_MAX = 256
 """Request texts whose meaning is kept: a shop has some dozens, and each takes about 20 kB."""
@@ -29,6 +32,20 @@ class ExpressionFilter:
     def keep(self, moment: Moment, candidates: Candidates) -> Mask:
         """Return True where the condition holds; what is missing does not pass."""
         return self.condition.passes(moment, candidates.item_index)
+
+
+class ExpressionOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="expression"):
+    """A text of the language that an item must be known to be true of."""
+
+    where: str
+    name: Name = "expression"
+
+    def compiled(self, scope: FilterScope) -> ExpressionFilter:
+        """Return the filter over the text's meaning."""
+        found = condition(self.where, scope.names, scope.where, PLACEMENT)
+        if not isinstance(found, Condition):
+            raise ConfigInvalid(found)
+        return ExpressionFilter(found, self.name)
 
 
 @dataclass(frozen=True, slots=True)

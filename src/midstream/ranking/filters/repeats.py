@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 import msgspec
 import numpy as np
 
+from midstream.core.field_bounds import Name
 from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.filters.among import among
@@ -16,7 +17,7 @@ class Repeats(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """Removes items of the session: those that it has in view already."""
 
     traits: ClassVar[Traits] = BOUNDED
-    name: str = "repeats"
+    name: Name = "repeats"
     allow: Repeat = "not_last"
     """``not_last``: all but the item that the session acted on last and the request's own ``items`` (a basket), for
     neither needs to be offered; ``none``: no item of the session; ``any``: every item."""

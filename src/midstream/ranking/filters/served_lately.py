@@ -4,16 +4,17 @@ It reads the slates that the join of outcomes holds: those of the user, and thos
 was named. Served is not seen: it was in an answer, whether or not anybody looked.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar, Final
 
 import msgspec
 import numpy as np
 
 from midstream.core.durations import parse_duration_ms
+from midstream.core.field_bounds import Name
 from midstream.core.traits import Traits
 from midstream.core.types import Candidates, Index, Mask, Moment
 from midstream.ranking.filters.among import among
+from midstream.ranking.filters.options import FilterScope
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.outcomes.outcomes import NOTHING_SERVED, Outcomes, RecentPositions
 from midstream.state.outcomes.recipients import placement_hash, session_asker
@@ -45,7 +46,7 @@ class ServedRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls(name == ANYWHERE, count=told)
 
 
-class ServedLately(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="served_lately"):
+class ServedLately(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Removes items that were served to the same user, or the same session, lately or too often.
 
     A request that names neither was served nothing, so nothing is removed.
@@ -61,9 +62,15 @@ class ServedLately(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         return ~among(candidates.item_index, np.concatenate((np.empty(0, np.int32), *found)))
 
 
-def served_rules(exclude: Mapping[str, str | int]) -> tuple[ServedRule, ...]:
-    """Return what ``exclude`` of a placement says of served items."""
-    return tuple(ServedRule.read(name, told) for name, told in exclude.items() if name in NAMES)
+class ServedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="served_lately"):
+    """After what an item is not served again, under one of ``NAMES``: an age such as ``24h``, or a number of slates."""
+
+    exclude: dict[str, str | int]
+    name: Name = "served_lately"
+
+    def compiled(self, scope: FilterScope) -> ServedLately:
+        """Return the filter."""
+        return ServedLately(self.name, tuple(ServedRule.read(*each) for each in self.exclude.items()))
 
 
 def recent_of(moment: Moment, *, anywhere: bool = False) -> RecentPositions:
