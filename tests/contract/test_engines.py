@@ -2,10 +2,10 @@
 
 import asyncio
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from midstream.app.config.schema import Config
@@ -221,9 +221,9 @@ def test_what_is_like_one_item(make_engine):
         events = [VIEW._replace(event_id=name, item_id=name) for name in ("mug", "pot", "pan")]
         recorded = await engine.record(build(events))
         ask = Ask("similar", about="mug", min_log_position=engine.token(recorded.log_position))
-        found = [await engine.recommend(each) for each in (ask, replace(ask, exclude=("pot",)))]
+        found = [await engine.recommend(each) for each in (ask, structs.replace(ask, exclude=("pot",)))]
         with pytest.raises(ItemUnknown) as unknown:
-            await engine.recommend(replace(ask, about="mugg"))
+            await engine.recommend(structs.replace(ask, about="mugg"))
         return [sorted(item.id for item in each.items) for each in found], unknown.value.faults[0]
 
     slates, fault = run(make_engine, play)
@@ -243,9 +243,9 @@ def test_given_items_are_ranked_removed_or_counted(make_engine):
         recorded = await engine.record(three_items())
         token = engine.token(recorded.log_position)
         ask = Ask(given=("pan", "cup", "mug"), user_id="bob", min_log_position=token)
-        whole, one = await engine.recommend(ask), await engine.recommend(replace(ask, n=1))
+        whole, one = await engine.recommend(ask), await engine.recommend(structs.replace(ask, n=1))
         with pytest.raises(RequestInvalid) as twice:
-            await engine.recommend(replace(ask, given=("pan", "pan")))
+            await engine.recommend(structs.replace(ask, given=("pan", "pan")))
         return whole, one, twice.value.faults[0].where
 
     whole, one, where = run(make_engine, play)
@@ -283,7 +283,7 @@ def test_many_users_are_answered_each_by_itself(make_engine):
     async def play(engine):
         recorded = await engine.record(three_items())
         ask = Ask(min_log_position=engine.token(recorded.log_position))
-        many = await engine.recommend_many([replace(ask, user_id=each) for each in ("bob", "eve")])
+        many = await engine.recommend_many([structs.replace(ask, user_id=each) for each in ("bob", "eve")])
         for count in (0, 101):
             with pytest.raises(RequestInvalid):
                 await engine.recommend_many([ask] * count)

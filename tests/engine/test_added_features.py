@@ -12,7 +12,8 @@ from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.instance import Instance
-from midstream.engine.types import Ask, FeatureAsk
+from midstream.engine.requests.schema import FeatureAsk
+from midstream.engine.types import Ask
 from midstream.events.json.decode import decode_objects
 from midstream.state.fold import Fold
 from tests.support.fakes.rebuilds import (
@@ -56,7 +57,7 @@ async def record(running: Instance, first: int, count: int) -> None:
 async def values(running: Instance, *names: str) -> np.ndarray:
     """What is known of all items for one user."""
     items = tuple(f"i{number}" for number in range(11))
-    return (await running.engine.read_features(FeatureAsk("u2", items=items, features=names))).values
+    return (await running.engine.read_features(FeatureAsk(user_id="u2", items=items, features=names))).values
 
 
 def anew(running: Instance) -> Fold:

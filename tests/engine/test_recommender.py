@@ -278,7 +278,7 @@ def shop(tmp_path_factory):
         ({"exclude": "i2"}, "/exclude"),
         ({"exclude": 5}, "/exclude"),
         ({"exclude": [["i2"]]}, "/exclude/0"),
-        ({"exclude": ["i2"] * 10_001}, "/exclude"),
+        ({"exclude": ["i2"] * 1_001}, "/exclude"),
         ({"fields": "price"}, "/fields"),
         ({"filter": 5}, "/filter"),
         ({"filter": "item.colour == '\ud800'"}, "/filter"),
@@ -408,9 +408,9 @@ def test_a_table_is_recorded_like_its_rows(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "sent, where",
     [
-        ({"a": {"score": "high"}}, "/item_fields/a"),
-        ({"a": {"score": float("nan")}}, "/item_fields/a"),
-        ({"a": {"score": True}}, "/item_fields/a"),
+        ({"a": {"score": "high"}}, "/item_fields/a/score"),
+        ({"a": {"score": float("nan")}}, "/item_fields/a/score"),
+        ({"a": {"score": True}}, "/item_fields/a/score"),
         ({"a": 0.5}, "/item_fields/a"),
         ({"a": {f"f{number}": 1.0 for number in range(17)}}, "/item_fields/a"),
         ({3: {"score": 1.0}}, "/item_fields/3"),

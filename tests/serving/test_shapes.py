@@ -5,7 +5,7 @@ import pytest
 
 from midstream.core.errors import DiskFull
 from midstream.ranking.plan import SIMILAR
-from midstream.serving.slates.pages import PageBody, asks_of
+from midstream.serving.slates.pages import PageBody
 from tests.support.fakes.engine import FakeEngine, FakePlan
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}
@@ -76,7 +76,7 @@ def test_each_slate_of_a_page_has_its_own_question():
             {"placement": "similar", "fields": ["colour", "price"]},
         ],
     }
-    first, second = asks_of(msgspec.json.decode(msgspec.json.encode(body), type=PageBody))
+    first, second = msgspec.json.decode(msgspec.json.encode(body), type=PageBody).asks()
     assert (first.placement, first.n, first.filter) == ("default", 2, "item.price < 3")
     assert (first.fields, first.exclude) == (("price",), ("cup", "pan"))
     assert (second.placement, second.n, second.filter) == ("similar", None, None)
@@ -141,7 +141,7 @@ def test_every_shape_says_why(client, path, body, slates_of):
         (RANK, {"items": ["a"], "filter": "true"}, "/filter"),
         (RANK, {"items": ["a"], "deadline": "soon"}, "/deadline"),
         (RANK, {"items": ["a"], "min_log_position": "nonsense"}, "/min_log_position"),
-        (RANK, {"items": ["a"], "item_fields": {"a": {"score": "x"}}}, "/item_fields"),
+        (RANK, {"items": ["a"], "item_fields": {"a": {"score": "x"}}}, "/item_fields/a/score"),
         (PAGES, {}, "/placements"),
         (PAGES, {"placements": []}, "/placements"),
         (PAGES, {"placements": [{"placement": "default"}] * 17}, "/placements"),

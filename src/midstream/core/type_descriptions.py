@@ -3,9 +3,17 @@
 import types
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
+from midstream.core.durations import Duration
+
 TypeForm: TypeAlias = Any
 """What an annotation may be: a class, a choice, a parametrised type. Python 3.11 has no type for that."""
-_WORDS = {str: "A text.", int: "A whole number.", float: "A number.", bool: "true or false."}
+_WORDS = {
+    str: "A text.",
+    int: "A whole number.",
+    float: "A number.",
+    bool: "true or false.",
+    Duration: 'A duration such as "30m": a whole number and one of ms, s, m, h, d.',
+}
 _NUMBER_MAX = 1e9
 """From here on a number is easier to read as a power of ten."""
 
@@ -22,14 +30,14 @@ def wanted(kind: TypeForm) -> str:
     origin = origin_of(kind)
     if origin is Annotated:
         plain, bounds = get_args(kind)[:2]
-        return f"{wanted(plain).rstrip('.')}{bounds_text(bounds)}."
+        return f"{wanted(plain).partition(':')[0].rstrip('.')}{bounds_text(bounds)}."
     if origin is Literal:
         return f"One of: {', '.join(map(str, get_args(kind)))}."
     if origin in (types.UnionType, Union):
         first, *others = (wanted(each) for each in get_args(kind) if each is not types.NoneType)
         return " ".join([first, *(f"Or {each[0].lower()}{each[1:]}" for each in others)])
-    if origin is tuple:
-        return "A list."
+    if origin in (tuple, dict):
+        return "A list: [ … ]." if origin is tuple else "A table: { … }."
     if names := getattr(kind, "__struct_fields__", ()):
         return f"A table with {', '.join(names)}."
     return _WORDS.get(kind, "See the page.")

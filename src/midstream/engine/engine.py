@@ -30,11 +30,11 @@ from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame, 
 from midstream.engine.listeners import Listeners
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
+from midstream.engine.requests.schema import FeatureAsk
 from midstream.engine.types import (
     Answer,
     Ask,
     ErasureDue,
-    FeatureAsk,
     FeatureRead,
     FeatureView,
     Health,

@@ -9,7 +9,7 @@ from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import Clock, LogPosition, TimestampMs
 from midstream.engine.health import AHEAD_MS_MAX
-from midstream.engine.request_validation import ID_CHARS_MAX, PAGE
+from midstream.engine.requests.schema import ID_CHARS_MAX, PAGE
 from midstream.engine.types import ErasureDue
 from midstream.events.faults import shown
 from midstream.events.schema import Event

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
-from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack, cast
 
@@ -18,7 +17,8 @@ from midstream.engine.ingest.admitted_batch import AdmittedBatch, Parts
 from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import Said
 from midstream.engine.placements.views import PlacementDetail, PlacementView, Preview
-from midstream.engine.request_validation import ask_of, feature_ask_of, id_of, many_asks_of, page_asks_of, rank_ask_of
+from midstream.engine.requests.python_values import id_of, read_request, slots_of
+from midstream.engine.requests.schema import BatchBody, FeatureAsk, PageQuestion, RankQuestion, RecommendationQuestion
 from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded, Value
 from midstream.events.arrow.c_stream import DataFrameLike
 from midstream.events.faults import shown
@@ -217,9 +217,8 @@ class Recommender:
             NotFound: The placement is not configured.
             RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
         """
-        ask = ask_of("default" if placement is None else placement, request)
-        if placement is None and isinstance(ask.cursor, str):
-            ask = replace(ask, placement="")
+        asked = read_request(RecommendationQuestion, {} if placement is None else {"placement": placement}, request)
+        ask = asked.ask(asked.placement or ("" if asked.continues else "default"))
         return self._wait(lambda: self.running.engine.recommend(ask))
 
     def rank(self, items: Sequence[str], placement: str = "default", **request: Unpack[RankRequest]) -> Answer:
@@ -229,7 +228,7 @@ class Recommender:
             NotFound: The placement is not configured.
             RequestInvalid: A field has the wrong type, an item comes twice, or the filter or context cannot be used.
         """
-        ask = rank_ask_of(items, placement, request)
+        ask = read_request(RankQuestion, {"items": items, "placement": placement}, request).ask(placement)
         return self._wait(lambda: self.running.engine.recommend(ask))
 
     def page(self, placements: Sequence[str | Mapping[str, object]], **request: Unpack[SharedRequest]) -> PageAnswer:
@@ -247,7 +246,7 @@ class Recommender:
             MidstreamError: No slate can be made.
             RequestInvalid: A field has the wrong type.
         """
-        asks = page_asks_of(placements, request)
+        asks = read_request(PageQuestion, {"placements": slots_of(placements)}, request).asks()
         return self._wait(lambda: self.running.engine.page(asks))
 
     def recommend_many(
@@ -262,7 +261,7 @@ class Recommender:
             NotFound: The placement is not configured.
             RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
         """
-        asks = many_asks_of(users, placement, request)
+        asks = read_request(BatchBody, {"users": users, "placement": placement}, request).asks(placement)
         return self._wait(lambda: self.running.engine.recommend_many(asks))
 
     def similar(self, item_id: str, **request: Unpack[Request]) -> Answer:
@@ -272,7 +271,8 @@ class Recommender:
             ItemUnknown: Nothing is known of the item.
             RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
         """
-        ask = replace(ask_of(SIMILAR, request), about=id_of("item_id", item_id))
+        asked = read_request(RecommendationQuestion, {}, request)
+        ask = msgspec.structs.replace(asked.ask(SIMILAR), about=id_of("item_id", item_id))
         return self._wait(lambda: self.running.engine.recommend(ask))
 
     def features(self, items: Sequence[str], **request: Unpack[FeatureRequest]) -> FeatureRead:
@@ -283,7 +283,7 @@ class Recommender:
         Raises:
             RequestInvalid: A field has the wrong type, or a feature is not declared.
         """
-        ask = feature_ask_of({"items": items, **request})
+        ask = read_request(FeatureAsk, {"items": items}, request)
         return self._wait(lambda: self.running.engine.read_features(ask))
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
@@ -368,7 +368,7 @@ class Recommender:
             ConfigInvalid: It cannot be used; every fault is named.
             RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
         """
-        ask = ask_of(name, request)
+        ask = read_request(RecommendationQuestion, {}, request).ask(id_of("name", name))
         return self._wait(lambda: self.running.placing.preview(name, placement, ask))
 
     def _require_elsewhere(self) -> None:

@@ -58,9 +58,8 @@ class ErasureDue:
     """When every file is to be without the user at the latest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request for recommendations, as a caller makes it: without request id, time and seed."""
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """A question for one slate, whoever made it: checked, without request id, time and seed."""
 
     placement: str = "default"
     user_id: str | None = None
@@ -70,7 +69,7 @@ class Ask:
     items: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     filter: str | None = None
-    context: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    context: Mapping[str, Value] = {}
     fields: tuple[str, ...] = ()
     """Item attributes to return beside each item."""
     min_log_position: str | None = None
@@ -79,7 +78,7 @@ class Ask:
     """None = the placement's deadline."""
     about: str | None = None
     """An item that the answer is about: the last of ``items``, and not in the slate. It must be known."""
-    item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    item_fields: Mapping[str, Mapping[str, float]] = {}
     """Numbers that the caller sends for items: id to field to number, such as its own score."""
     given: tuple[str, ...] | None = None
     """The caller's own items, which are brought in an order; None = the placement's sources propose."""
@@ -89,22 +88,6 @@ class Ask:
     """Language of the reason of each item; None = no reasons."""
     cursor: str | bool = False
     """True = later requests may continue this slate; text = the cursor of the answer to continue."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureAsk:
-    """What a caller wants to know of items for one user and session."""
-
-    user_id: str | None = None
-    session_id: str | None = None
-    items: tuple[str, ...] = ()
-    """Whose features are read, in this order; one may come twice."""
-    item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
-    context: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    features: tuple[str, ...] = ()
-    """Names of declared features, all columns of each; none = all of them."""
-    min_log_position: str | None = None
-    """Token of an earlier answer: wait until that is applied."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,6 +19,7 @@ from midstream.core.errors import Fault, MidstreamError
 from midstream.core.nearest import nearest
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.listeners import Listener
+from midstream.engine.requests.schema import PAGE
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.admin.catalogue import add_catalogue_routes, bulk_routes
@@ -36,7 +37,7 @@ from midstream.serving.admin.users import add_people_routes
 from midstream.serving.events.bulk import Bulk
 from midstream.serving.events.ingest import Ingest, limits_of
 from midstream.serving.http.admission import Admission
-from midstream.serving.http.problems import PAGE, Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
+from midstream.serving.http.problems import Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.http.responses import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
 from midstream.serving.openapi.document import add_docs_page, add_hot_routes
 from midstream.serving.options import ServerOptions

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from midstream.core.errors import DOCUMENTATION_PATH, Fault, Invalid, RequestInvalid
+from midstream.engine.requests.schema import PAGE
 from midstream.events.json.decode import is_ndjson
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.http.hosts import Hosts, authority_name
 from midstream.serving.http.loop_delay import LoopArrivals
-from midstream.serving.http.problems import PAGE, CrossSite, MediaTypeUnsupported, Misdirected, problem_reply
+from midstream.serving.http.problems import CrossSite, MediaTypeUnsupported, Misdirected, problem_reply
 from midstream.serving.http.responses import JSON, Receive, Scope, Send, send_reply
 from midstream.serving.http.target import ABSOLUTE_TARGET
 from midstream.serving.openapi.docs_page import DOCS_PATH

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.config.custom_components import read_custom
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.app.opening import service_of
@@ -22,6 +21,7 @@ from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.replication.shared_board import Board, BoardRow
 from midstream.serving.options import ServerOptions
+from midstream.state.settings import read_duration
 from tests.support.rig import Rig
 
 
@@ -322,6 +322,6 @@ def test_a_follower_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch,
 def test_configuration_survives_the_way(text):
     """What a follower reads is what is in service, hash included: it stands in every answer."""
     config = parse_config(text)
-    found = msgspec.json.decode(encode_config(config), type=Config, dec_hook=read_custom)
+    found = msgspec.json.decode(encode_config(config), type=Config, dec_hook=read_duration)
     assert found == config
     assert found.config_hash == config.config_hash

@@ -1,7 +1,6 @@
 """A slate is continued by a cursor: at once, after other events, in order; nobody makes one up or uses another's."""
 
 import asyncio
-from dataclasses import replace as replaced
 
 import pytest
 from msgspec.structs import replace
@@ -113,7 +112,7 @@ def test_a_question_that_is_another_is_refused(change, where) -> None:
         same = await rig.engine.recommend(Ask("default", user_id="ann", n=4, cursor=cursor_of(first)))
         assert len(same.items) == 4
         with pytest.raises(RequestInvalid) as caught:
-            await rig.engine.recommend(replaced(Ask("", cursor=cursor_of(first)), **change))
+            await rig.engine.recommend(replace(Ask("", cursor=cursor_of(first)), **change))
         (fault,) = caught.value.faults
         assert (fault.where, fault.page) == (where, "/docs/http.md")
 

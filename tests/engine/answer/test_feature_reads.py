@@ -13,7 +13,8 @@ from midstream.app.wiring import plans
 from midstream.core.errors import FeatureFailed, RequestInvalid
 from midstream.core.types import Candidates, EventBatch, LogPosition, Models, Query
 from midstream.engine.answer.feature_reads import LIVE_COLUMNS_MAX, complete_since, with_live
-from midstream.engine.types import Ask, FeatureAsk, FeatureView, LiveColumn
+from midstream.engine.requests.schema import FeatureAsk
+from midstream.engine.types import Ask, FeatureView, LiveColumn
 from midstream.features.readers.request_inputs import ContextValue
 from midstream.ranking.selectors.sampling import LOGGED, is_sampled
 from midstream.state.fold import Fold
@@ -65,7 +66,7 @@ def test_what_is_read_is_what_a_placement_reads():
     async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(*EVENTS))
         read = await rig.engine.read_features(
-            FeatureAsk("ann", items=("b", "nobody", "a"), features=("carts", "views"))
+            FeatureAsk(user_id="ann", items=("b", "nobody", "a"), features=("carts", "views"))
         )
         assert read.names == ("carts", "views_1h", "views_6h")
         assert read.items == ("b", "nobody", "a")
@@ -73,7 +74,7 @@ def test_what_is_read_is_what_a_placement_reads():
         expected = [[1, 1, 1], [1, np.nan, np.nan], [1, 2, 2]]
         np.testing.assert_array_equal(read.values, np.array(expected, np.float32))
         assert (read.log_position, read.read_your_writes) == (rig.engine.token(LogPosition(4)), None)
-        everything = await rig.engine.read_features(FeatureAsk("ann", items=("a",)))
+        everything = await rig.engine.read_features(FeatureAsk(user_id="ann", items=("a",)))
         assert everything.names == ("views_1h", "views_6h", "carts", "mine")
         plan = rig.engine.plans["home"]
         query = Query("", "home", "ann", None, 1, rig.engine.clock(), 0)
@@ -81,7 +82,7 @@ def test_what_is_read_is_what_a_placement_reads():
         rows = Candidates(item, (), np.empty((1, 0), np.float32), np.empty((1, 0), np.int32))
         block = plan.features[0].read(rig.engine.fold.moment(query, Models({})), rows)
         assert block[0].tolist() == everything.values[0, [3, 0, 1]].tolist()
-        nothing = await rig.engine.read_features(FeatureAsk())
+        nothing = await rig.engine.read_features(FeatureAsk(items=()))
         assert nothing.values.shape == (0, 4)
 
     rig().run(work)
@@ -128,7 +129,7 @@ def test_the_names_that_there_are_are_told_once():
 
     async def work(rig: Rig) -> None:
         with pytest.raises(RequestInvalid) as caught:
-            await rig.engine.read_features(FeatureAsk(features=("vews", "views", "viewz")))
+            await rig.engine.read_features(FeatureAsk(items=(), features=("vews", "views", "viewz")))
         first, second = caught.value.faults
         assert "views" in first.right
         assert (second.where, second.right) == ("/features/2", "As for /features/0.")

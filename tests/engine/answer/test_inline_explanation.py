@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from midstream.core.errors import RequestInvalid
-from midstream.engine.request_validation import ask_of
+from midstream.engine.requests.python_values import read_request
+from midstream.engine.requests.schema import RecommendationQuestion
 from midstream.engine.types import Ask
 from midstream.ranking.reason_texts import DEFAULTS
 from tests.support.rig import Rig, view
@@ -86,9 +87,11 @@ def test_a_state_that_moved_on_explains_nothing():
 
 def test_a_python_caller_asks_with_truths_and_texts():
     """Anything else is refused, by name."""
-    assert ask_of("default", {"explain": True, "reasons": "en"}) == Ask(explain=True, reasons="en")
+    assert read_request(RecommendationQuestion, {}, {"explain": True, "reasons": "en"}).ask("default") == Ask(
+        explain=True, reasons="en"
+    )
     with pytest.raises(RequestInvalid) as refused:
-        ask_of("default", {"explain": "yes", "reasons": 7})
+        read_request(RecommendationQuestion, {}, {"explain": "yes", "reasons": 7})
     assert [fault.where for fault in refused.value.faults] == ["/explain", "/reasons"]
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from midstream.core.errors import ConfigInvalid, Fault, Overloaded, PlacementChanged, RebuildRunning, RequestInvalid
 from midstream.core.paths import step, steps
+from midstream.engine.requests.faults import json_pointer, path_of
 from midstream.serving.app import asgi
-from midstream.serving.http.parsing import json_pointer, path_of
 
 PUT = {"placement": {"slate_size": 3}, "author": "ann"}
 FAULT = Fault("$.weights.x", '"x" is not a source of this placement.', "Sources: popular", "/docs/sources.md")

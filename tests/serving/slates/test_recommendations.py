@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.core.errors import DiskFull, RequestInvalid
+from midstream.core.errors import DiskFull
+from midstream.engine.requests.schema import Deadline, read_deadline
 from midstream.engine.types import Answer, AnswerItem
 from midstream.features.expressions.tree import TEXT_CHARACTERS_MAX
 from midstream.serving.slates.recommendations import context_value, only_placement, slate_of
-from midstream.serving.slates.request_fields import deadline_ms
 from tests.support.fakes.engine import FakeEngine, FakePlan
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def test_fields_are_returned_beside_each_item(client):
         ({"n": 1.5}, "/n"),
         ({"items": ["a", 5]}, "/items/1"),
         ({"items": ["a"] * 201}, "/items"),
-        ({"context": {"a": None}}, "/context"),
+        ({"context": {"a": None}}, "/context/a"),
         ({"explain": 1.5}, "/explain"),
         ({"n": True}, "/n"),
         ({"deadline": "soon"}, "/deadline"),
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_pointed_at(client, body, pointer):
         ("user_id=", "user_id"),
         ("events=[]", "events"),
         ("user_id=%ff", "query string"),
-        ("deadline=0ms", "/deadline"),
+        ("deadline=0ms", "deadline"),
     ],
 )
 def test_what_is_wrong_in_a_query_string_is_named(client, query, pointer):
@@ -177,14 +177,14 @@ def test_scores_keep_the_digits_of_a_float32(scores):
 @given(st.integers(1, 10_000))
 def test_deadline_is_a_duration(ms):
     """Every whole number of milliseconds up to 10 s is taken as it is written."""
-    assert deadline_ms(f"{ms}ms") == ms
+    assert read_deadline(Deadline, f"{ms}ms") == ms
 
 
 @given(st.sampled_from(["", "ms", "-5ms", "10001ms", "11s", "1m", "5", "0ms"]))
 def test_deadline_beyond_its_bounds_is_refused(text):
     """Nothing else is."""
-    with pytest.raises(RequestInvalid):
-        deadline_ms(text)
+    with pytest.raises(ValueError, match="from 1ms to 10s"):
+        read_deadline(Deadline, text)
 
 
 @given(st.text(max_size=30))

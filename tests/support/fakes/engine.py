@@ -8,7 +8,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import msgspec
@@ -24,7 +24,7 @@ from midstream.engine.erasure.eraser import RewriteView
 from midstream.engine.explain.explainer import ExplainOrder, Job
 from midstream.engine.listeners import Listeners
 from midstream.engine.pending_erasures import DAY_MS, erase_event
-from midstream.engine.request_validation import PAGE_PLACEMENTS_MAX, USERS_MAX
+from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.types import (
     Answer,
@@ -32,7 +32,6 @@ from midstream.engine.types import (
     Ask,
     Change,
     ErasureDue,
-    FeatureAsk,
     FeatureRead,
     FeatureView,
     Health,
@@ -202,7 +201,7 @@ class FakeEngine:
         taken: list[str] = []
         for ask in asks:
             try:
-                answer = await self.recommend(replace(ask, exclude=(*ask.exclude, *taken)))
+                answer = await self.recommend(msgspec.structs.replace(ask, exclude=(*ask.exclude, *taken)))
             except MidstreamError as error:
                 slates.append(SlateRefused(ask.placement, error))
                 continue

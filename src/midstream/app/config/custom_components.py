@@ -21,10 +21,10 @@ import msgspec
 import xxhash
 
 from midstream.app.config.schema import Custom
-from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.nearest import nearest
 from midstream.ranking.boundary import Account, boundary, sentence, told_of
+from midstream.state.settings import read_duration
 
 Component: TypeAlias = Any
 """Of one of the four kinds; that it keeps their promises is checked by running it, not by its type."""
@@ -94,19 +94,11 @@ def component_type(path: str, where: str, folder: Path) -> type[Component]:
     return kind
 
 
-def read_custom(kind: type, value: object) -> object:
-    """Decode the types that msgspec does not know: the ``dec_hook`` of every configuration."""
-    if kind is Duration and isinstance(value, str):
-        return Duration(value)
-    message = f'expected a duration such as "30m", got {value!r}'
-    raise ValueError(message)
-
-
 def _decoded(options: Mapping[str, Any], path: str, kind: type[Component], where: str) -> Component:
     """Return a component made of the options, which are data: nothing of them is imported, opened or called."""
     raised: list[BaseException] = []
     with boundary(path, Account(errors=raised)):
-        return msgspec.convert(options, kind, dec_hook=read_custom)
+        return msgspec.convert(options, kind, dec_hook=read_duration)
     (error,) = raised
     came = sentence(str(error) if isinstance(error, msgspec.ValidationError) else f"{path} raised {told_of(error)}")
     right = f"What the fields of {path} say."

@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import msgspec
 
-from midstream.app.config.custom_components import read_custom
 from midstream.app.config.schema import Config, Placement
 from midstream.events.file_modes import make_folder
 from midstream.events.whole_file import write_whole
+from midstream.state.settings import read_duration
 
 T = TypeVar("T", Config, Placement)
 PARTS_NAME = "parts"
@@ -97,7 +97,7 @@ def _write_part(folder: Path, part: Config | Placement) -> str:
 
 def _part(folder: Path, digits: str, kind: type[T]) -> T:
     content = (folder / PARTS_NAME / f"{digits}.json").read_bytes() if _is_hash(digits) else b""
-    return msgspec.json.decode(content, type=kind, dec_hook=read_custom)
+    return msgspec.json.decode(content, type=kind, dec_hook=read_duration)
 
 
 def _listed(path: Path) -> _Listed:

@@ -19,15 +19,15 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union
 import msgspec
 
 from midstream.app.config.constraints import relation_faults
-from midstream.app.config.custom_components import read_custom
 from midstream.app.config.schema import Config, Placement
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.field_bounds import FieldBound, without_bounds
 from midstream.core.nearest import nearest
 from midstream.core.paths import step, steps
-from midstream.core.type_descriptions import TypeForm, bounds_text, origin_of
+from midstream.core.type_descriptions import TypeForm, origin_of, wanted
 from midstream.events.wire import VECTOR_LENGTH_MAX, AttributeKind
+from midstream.state.settings import read_duration
 
 T = TypeVar("T")
 Told: TypeAlias = Any
@@ -35,16 +35,7 @@ Told: TypeAlias = Any
 FILE_NAME = "midstream.toml"
 FILE_BYTES_MAX = 1_048_576
 """1 MiB: 1,000 placements of 1 kB."""
-_DURATION = 'A duration such as "30m": a whole number and one of ms, s, m, h, d.'
-_WORDS: Mapping[object, str] = {
-    str: "A text.",
-    int: "A whole number.",
-    float: "A number.",
-    bool: "true or false.",
-    Duration: _DURATION,
-    str | None: "A text.",
-    str | int: 'A duration such as "30d", or a whole number.',
-}
+_DURATION_OR_NUMBER = 'A duration such as "30d", or a whole number.'
 _ATTRIBUTE_KINDS = ("number", "category", "tags", "boolean", "vector:8")
 _PAGES = {
     "pairs": "sources",
@@ -215,7 +206,7 @@ def _read(told: Told, kind: type[T], where: str) -> tuple[tuple[Fault, ...], tup
             _replaced(told, places, [each.one for each in out]),
             _replaced(told, places, [each.other for each in out]),
         ]
-    return faults, tuple(msgspec.convert(each, kind, dec_hook=read_custom) for each in wholes)
+    return faults, tuple(msgspec.convert(each, kind, dec_hook=read_duration) for each in wholes)
 
 
 def _replaced(told: Told, places: Sequence[Sequence[str | int]], values: Sequence[float | str]) -> Told:
@@ -362,7 +353,7 @@ def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
         yield Fault(where, f"{_show(value)} came.", "A number below 10^308.", _page(where))
         return
     try:
-        msgspec.convert(value, kind, dec_hook=read_custom)
+        msgspec.convert(value, kind, dec_hook=read_duration)
     except msgspec.ValidationError:
         if (others := _DURATIONS if _is_duration(kind) else _inside(value, kind)) is not None:
             yield Replaced(where, f"{_show(value)} came.", _words(kind), _page(where), *others)
@@ -409,16 +400,7 @@ def _words(kind: TypeForm) -> str:
     kind, _ = without_bounds(kind)
     if kind == AttributeKind:
         return f"One of: {', '.join(_ATTRIBUTE_KINDS)}; a vector has 1 to {VECTOR_LENGTH_MAX} numbers."
-    if origin_of(kind) is Annotated:
-        plain, bounds = get_args(kind)
-        return f"{_words(plain).rstrip('.')}{bounds_text(bounds)}."
-    if origin_of(kind) is Literal:
-        return f"One of: {', '.join(get_args(kind))}."
-    if origin_of(kind) is tuple:
-        return "A list: [ … ]."
-    if origin_of(kind) is dict:
-        return "A table: { … }."
-    return _WORDS.get(kind, "See the page.")
+    return _DURATION_OR_NUMBER if kind == str | int else wanted(kind)
 
 
 def _show(value: Told) -> str:

@@ -31,10 +31,11 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import PAGE, KnownPlacements, Said
 from midstream.engine.placements.views import PlacementDetail
+from midstream.engine.requests.faults import invalid_value, path_of
+from midstream.engine.requests.schema import read_deadline
 from midstream.engine.tokens import position_token
-from midstream.serving.http.parsing import invalid_value, path_of
 from midstream.serving.slates.bodies import PlacementList, PreviewSlates
-from midstream.serving.slates.recommendations import RecommendationBody, ask_of, slate_of
+from midstream.serving.slates.recommendations import RecommendationBody, slate_of
 
 if TYPE_CHECKING:
     import httpx
@@ -89,7 +90,7 @@ def question_of(
     """
     told = {"user_id": user, "session_id": session, "items": tuple(items), "n": n, "filter": item_filter}
     try:
-        return msgspec.convert(told, RecommendationBody)
+        return msgspec.convert(told, RecommendationBody, dec_hook=read_deadline)
     except msgspec.ValidationError as error:
         raise invalid_value(error, told) from error
 
@@ -172,7 +173,7 @@ def preview_placement(
         return msgspec.json.decode(sent, type=PreviewSlates)
 
     async def work(running: Instance) -> PreviewSlates:
-        found = await running.placing.preview(name, told, ask_of(question, name))
+        found = await running.placing.preview(name, told, question.ask(name))
         today = None if found.today is None else slate_of(found.today, None)
         return PreviewSlates(slate_of(found.answer, None), today)
 

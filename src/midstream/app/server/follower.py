@@ -20,7 +20,6 @@ import msgspec
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from midstream.app.config.custom_components import read_custom
 from midstream.app.config.schema import Config
 from midstream.app.drift_watch import baseline_of
 from midstream.app.opening import DATA_NAME, Outside, champions_of, engine_of, loaded_state, service_of
@@ -49,7 +48,7 @@ from midstream.serving.cluster.unix_server import served_at
 from midstream.serving.http.connection_sharing import Share
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import serve_share
-from midstream.state.settings import decode_settings
+from midstream.state.settings import decode_settings, read_duration
 
 BEHIND_EVENTS_MAX = 10_000
 """A follower that has more events than this to fold takes no connections: 30 ms of folding."""
@@ -171,7 +170,7 @@ async def follow() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin.buffer)
     order = msgspec.json.decode(await orders.readline(), type=FollowerOrder)
     end_with(order.leader)
-    options = msgspec.json.decode(order.options, type=ServerOptions, dec_hook=read_custom)
+    options = msgspec.json.decode(order.options, type=ServerOptions, dec_hook=read_duration)
     with logging_to(sys.stderr, LogOptions(options.log_level, options.log_format, f"follower-{order.number}")):
         await _follow(order, options, orders)
 
@@ -215,7 +214,7 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
 
 def config_of(order: FollowerOrder) -> Config:
     """Return the configuration that an order is about."""
-    return msgspec.json.decode(order.config, type=Config, dec_hook=read_custom)
+    return msgspec.json.decode(order.config, type=Config, dec_hook=read_duration)
 
 
 def _open(data: DataFolder, service: Service, board: Board, options: EngineOptions, leader: int) -> Engine:

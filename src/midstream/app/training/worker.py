@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from midstream.app.config.custom_components import read_custom
 from midstream.app.config.schema import Config
 from midstream.app.training.fit import Fitting, Trained, fit_and_publish, model_named
 from midstream.core.errors import FitStopped
 from midstream.engine import child_process
 from midstream.models.model import Watch
+from midstream.state.settings import read_duration
 
 SHARES = 1_000
 """Of progress, which is told in whole numbers."""
@@ -40,7 +40,7 @@ class TrainingOrder(child_process.WorkOrder, frozen=True):
 
 def decode_config(text: str) -> Config:
     """Return the configuration that was written as JSON."""
-    return msgspec.json.decode(text, type=Config, dec_hook=read_custom)
+    return msgspec.json.decode(text, type=Config, dec_hook=read_duration)
 
 
 def watch_of(time_ms_max: int, parent: int) -> Watch:

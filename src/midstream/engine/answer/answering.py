@@ -23,9 +23,9 @@ from midstream.engine.answer.query_mapping import answer_of, ids_of, note, query
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.live import LiveState
-from midstream.engine.request_validation import PAGE_PLACEMENTS_MAX, USERS_MAX
+from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk
 from midstream.engine.tokens import parse_position
-from midstream.engine.types import Answer, Ask, FeatureAsk, FeatureRead, PageAnswer, SlateRefused
+from midstream.engine.types import Answer, Ask, FeatureRead, PageAnswer, SlateRefused
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
@@ -106,7 +106,7 @@ class Answering:
         found: list[Answer | MidstreamError] = []
         for ask in asks:
             try:
-                answer = await self.recommend(replace(ask, min_log_position=None))
+                answer = await self.recommend(structs.replace(ask, min_log_position=None))
                 known = read_your_writes if answer.read_your_writes is None else answer.read_your_writes
                 found.append(structs.replace(answer, read_your_writes=known))
             except MidstreamError as error:
@@ -196,7 +196,7 @@ class Answering:
         record = self._continued(cursor, token)
         require_same(ask, live.plan(ask.placement) if ask.placement else None, record)
         then = record.query
-        asker = replace(ask, placement=then.placement, user_id=then.user_id, session_id=then.session_id)
+        asker = structs.replace(ask, placement=then.placement, user_id=then.user_id, session_id=then.session_id)
         if not await self._knows_what_was_served((asker,), until):
             read_your_writes = False
         record = self._continued(cursor, token)  # its user may have been erased meanwhile

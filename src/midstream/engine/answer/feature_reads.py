@@ -10,7 +10,8 @@ import numpy as np
 from midstream.core.errors import Fault, FeatureFailed, RequestInvalid
 from midstream.core.nearest import nearest
 from midstream.core.types import Candidates, Models, Query, TimestampMs
-from midstream.engine.types import FeatureAsk, FeatureRead, FeatureView, LiveColumn, TableView
+from midstream.engine.requests.schema import FEATURE_ITEMS_MAX, FeatureAsk
+from midstream.engine.types import FeatureRead, FeatureView, LiveColumn, TableView
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.kinds.kinds import AnyFeature, scope_of
 from midstream.features.readers.external import External, ExternalTable
@@ -22,7 +23,6 @@ from midstream.state.cells.layout import BUCKETS
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
 
-ITEMS_MAX = 1_000
 """Items of one read: 256 columns of them are read in about 2 ms, a turn of the event loop."""
 LIVE_COLUMNS_MAX = 8
 """Columns of a view that are looked at among served items: 15 ms, on the thread that answers."""
@@ -72,8 +72,8 @@ def require_readable(declarations: Declarations, ask: FeatureAsk) -> None:
     """
     faults: list[Fault] = []
     known, unknown = declarations.names, list[int]()
-    if len(ask.items) > ITEMS_MAX:
-        faults.append(Fault("/items", f"{len(ask.items)} items came.", f"At most {ITEMS_MAX}.", PAGE))
+    if len(ask.items) > FEATURE_ITEMS_MAX:
+        faults.append(Fault("/items", f"{len(ask.items)} items came.", f"At most {FEATURE_ITEMS_MAX}.", PAGE))
     for number, name in enumerate(ask.features):
         if name not in known:
             came = f'"{name[:64]}" is not a declared feature.{nearest(name, known)}'

@@ -6,7 +6,7 @@ from msgspec import structs
 
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.types import Served
-from midstream.engine.request_validation import EXPLAIN_ITEMS_MAX
+from midstream.engine.requests.schema import EXPLAIN_ITEMS_MAX
 from midstream.engine.types import Answer, Ask
 from midstream.ranking.boundary import Account
 from midstream.ranking.explain.explanation import by_part, explain, with_parts

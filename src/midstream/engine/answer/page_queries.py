@@ -8,7 +8,7 @@ from midstream.core.types import Query
 from midstream.engine.answer.inline_explanation import require_why
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.live import LiveState
-from midstream.engine.request_validation import PAGE_ITEMS_MAX
+from midstream.engine.requests.schema import PAGE_ITEMS_MAX
 from midstream.engine.types import Ask, SlateRefused
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.plan import Plan

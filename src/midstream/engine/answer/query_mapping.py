@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import Fault, ItemUnknown, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import Query, Served, TimestampMs
-from midstream.engine.request_validation import RANK_ITEMS_MAX
+from midstream.engine.requests.schema import RANK_ITEMS_MAX
 from midstream.engine.types import Answer, AnswerItem, Ask, Outcome, Removal
 from midstream.events.faults import shown
 from midstream.events.schema import Event

@@ -17,7 +17,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Failure, LogPosition, Query, TimestampMs
 from midstream.engine.answer.lookups import item_view, user_view
 from midstream.engine.circuit_breaker import overruns
-from midstream.engine.request_validation import ID_CHARS_MAX
+from midstream.engine.requests.schema import ID_CHARS_MAX
 from midstream.events.json.decode import decode
 from midstream.events.json.plain import PLAIN_BYTES_MIN
 from midstream.events.schema import Event, build, pick

@@ -10,11 +10,11 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault, NotFound, RequestInvalid, TooLarge
+from midstream.engine.requests.schema import PAGE
 from midstream.serving.events.bulk import Bulk, BulkHow
 from midstream.serving.events.ingest import Ingest, Rejection
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import UNREADABLE, decode_json, query_fields, single
-from midstream.serving.http.problems import PAGE
 from midstream.serving.http.responses import NO_STORE, Handler, Reply, to_response
 from midstream.serving.openapi.document import bulk_operation, change_operation, read_operation
 from midstream.serving.slates.hot_routes import events_reply, how_of, post_bulk
@@ -78,7 +78,7 @@ def _add_routes(
         event: dict[str, object] = {"type": noun.kind, noun.id_field: path_id(request, noun), "operation": operation}
         if operation != "delete":
             body = await read_body(request.scope, request.receive, limits)
-            event["attributes"] = decode_json(_attributes, body, ())
+            event["attributes"] = decode_json(_attributes, body)
         return await changed(ingest, event | sent_fields(query), _own_fault)
 
     @app.put(path, name=f"put {noun.kind}", openapi_extra=change_operation(noun.kind, noun.id_field, body=True))

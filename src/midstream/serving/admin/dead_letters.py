@@ -7,11 +7,11 @@ from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault, NotFound, RequestInvalid
 from midstream.engine.ingest.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
+from midstream.engine.requests.schema import PAGE
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
 from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json, query_fields, single
-from midstream.serving.http.problems import PAGE
 from midstream.serving.http.responses import NO_STORE, Reply, Scope, to_response
 from midstream.serving.openapi.document import Document, json_body, parameter, plain_operation, read_operation
 
@@ -75,7 +75,7 @@ def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
         """Send letters again, on the terms of today."""
         query_fields(request.scope, ())
         body = await read_body(request.scope, request.receive, limits)
-        asked = decode_json(_retry_body, body, RetryBody.__struct_fields__)
+        asked = decode_json(_retry_body, body)
         return _answer(await _retried(asked, ingest))
 
     @app.get(

@@ -8,9 +8,9 @@ from fastapi import FastAPI, Request, Response
 
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.engine.requests.schema import PAGE
 from midstream.serving.admin.catalogue import decoded
 from midstream.serving.http.parsing import query_fields, single
-from midstream.serving.http.problems import PAGE
 from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import Document, parameter, read_operation, ref, responses
 from midstream.serving.slates.bodies import JobView

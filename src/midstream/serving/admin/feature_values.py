@@ -54,7 +54,7 @@ def add_setting_route(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
         name = decoded(str(request.path_params["name"]), "name")
         setting = setting_of(engine, name)
         body = await read_body(request.scope, request.receive, limits)
-        values = decode_json(_body, body, ("values",)).values
+        values = decode_json(_body, body).values
         if len(values) > ingest.accept.limits.events_max:
             right = f"At most {ingest.accept.limits.events_max} a request."
             raise TooLarge((Fault("/values", f"{len(values)} came.", right, PAGE),))

@@ -1,21 +1,19 @@
 """Declared features over HTTP: what there is, what is known of one, and the values for a caller's items."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
-from midstream.engine.answer.feature_reads import ITEMS_MAX
-from midstream.engine.types import FeatureAsk
+from midstream.engine.requests.schema import FeatureAsk
 from midstream.serving.admin.catalogue import decoded
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json, query_fields
 from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import feature_read_operation, plain_operation, read_operation
-from midstream.serving.slates.request_fields import Context, ItemFields, Name, Text, Token
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -23,20 +21,6 @@ if TYPE_CHECKING:
 
 FEATURES_PATH = "/v1/features"
 READ_PATH = f"{FEATURES_PATH}/read"
-FEATURES_MAX = 64
-"""As many as may be declared."""
-
-
-class FeatureReadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``POST /v1/features/read`` takes."""
-
-    items: Annotated[tuple[Text, ...], msgspec.Meta(max_length=ITEMS_MAX)]
-    user_id: Text | None = None
-    session_id: Text | None = None
-    item_fields: ItemFields = {}
-    context: Context = {}
-    features: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FEATURES_MAX)] = ()
-    min_log_position: Token | None = None
 
 
 class ItemValues(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +44,7 @@ class FeatureReadAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     read_your_writes: bool | None = None
 
 
-_body = msgspec.json.Decoder(FeatureReadBody)
+_body = msgspec.json.Decoder(FeatureAsk)
 
 
 def add_feature_routes(app: FastAPI, engine: "Engine", limits: BodyLimits) -> None:
@@ -78,8 +62,8 @@ def add_feature_routes(app: FastAPI, engine: "Engine", limits: BodyLimits) -> No
         """The values of features for a user, a session and up to 1,000 items, at one log position."""
         query_fields(request.scope, ())
         body = await read_body(request.scope, request.receive, limits)
-        asked = decode_json(_body, body, FeatureReadBody.__struct_fields__)
-        return _answer(answer_of(await engine.read_features(FeatureAsk(**msgspec.structs.asdict(asked)))))
+        asked = decode_json(_body, body)
+        return _answer(answer_of(await engine.read_features(asked)))
 
     @app.get(f"{FEATURES_PATH}/{{name}}", name="get feature", openapi_extra=read_operation("feature", "name"))
     async def get_feature(request: Request) -> Response:

@@ -106,7 +106,7 @@ def _body(content: bytes, kind: type[Body]) -> Body:
     Raises:
         RequestInvalid: It is something else.
     """
-    return decode_json(msgspec.json.Decoder(kind), content or b"{}", kind.__struct_fields__)
+    return decode_json(msgspec.json.Decoder(kind), content or b"{}")
 
 
 def _answer(found: object) -> Response:

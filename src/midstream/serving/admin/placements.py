@@ -11,9 +11,10 @@ from fastapi import FastAPI, Request, Response
 from midstream.core.errors import ConfigInvalid, Fault, Invalid, NotFound, PlacementChanged, RequestInvalid
 from midstream.engine.placements.placing import PAGE, Said
 from midstream.engine.placements.views import placement_views
+from midstream.engine.requests.faults import json_pointer
 from midstream.serving.admin.catalogue import decoded
 from midstream.serving.http.body_reader import BodyLimits, read_body
-from midstream.serving.http.parsing import decode_any, decode_json, json_pointer, query_fields, single
+from midstream.serving.http.parsing import decode_any, decode_json, query_fields, single
 from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import (
     Document,
@@ -25,7 +26,7 @@ from midstream.serving.openapi.document import (
     responses,
 )
 from midstream.serving.slates.bodies import PlacementList, PreviewBody, PreviewSlates, PutBody
-from midstream.serving.slates.recommendations import RecommendationBody, ask_of, slate_of
+from midstream.serving.slates.recommendations import RecommendationBody, slate_of
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -67,7 +68,7 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         """Set a placement; it is in force when this answers, also after a restart, until it is given back."""
         query_fields(request.scope, ())
         body = await read_body(request.scope, request.receive, limits)
-        told = decode_json(_put, body, PutBody.__struct_fields__)
+        told = decode_json(_put, body)
         said = Said(told.author, told.note, told.if_version)
         document = decode_any(told.placement, "/placement")
         with _pointed(_within_body(document)):
@@ -86,12 +87,12 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         """Answer a question with a placement that is not set, beside today's answer; nothing is logged or kept."""
         query_fields(request.scope, ())
         body = await read_body(request.scope, request.receive, limits)
-        told = decode_json(_preview, body, PreviewBody.__struct_fields__)
+        told = decode_json(_preview, body)
         name = _name(request)
         _require_plain(told.question)
         document = decode_any(told.placement, "/placement")
         with _pointed(_within_body(document)):
-            found = await _known(placing).preview(name, document, ask_of(told.question, name))
+            found = await _known(placing).preview(name, document, told.question.ask(name))
         today = None if found.today is None else slate_of(found.today, None)
         return _answer(PreviewSlates(slate_of(found.answer, None), today))
 

@@ -51,7 +51,7 @@ def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
     async def merge(request: Request) -> Response:
         """Make another user this one: what is known of both is known of this one, now and later."""
         query = query_fields(request.scope, CHANGE_QUERY)
-        body = decode_json(_merge_body, await read_body(request.scope, request.receive, limits), ("user_id",))
+        body = decode_json(_merge_body, await read_body(request.scope, request.receive, limits))
         event: dict[str, object] = {"type": "user", "user_id": path_id(request, USER), "operation": "merge"}
         event |= {"attributes": {"from": body.user_id}, **sent_fields(query)}
         return await changed(ingest, event, _own_fault)

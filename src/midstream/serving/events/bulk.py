@@ -17,6 +17,7 @@ import msgspec
 from midstream.core.errors import Fault, MidstreamError, Overloaded
 from midstream.core.types import LogPosition
 from midstream.engine.ingest.admitted_batch import AdmittedBatch, RecordedBatch
+from midstream.engine.requests.schema import PAGE
 from midstream.events.arrow.messages import MessageBounds
 from midstream.events.json.decode import is_ndjson
 from midstream.events.pieces import Piece, arrow_pieces, line_pieces
@@ -24,7 +25,7 @@ from midstream.events.wire import Accept
 from midstream.serving.events.ingest import Ingest, Rejection, rejection
 from midstream.serving.http.decompression import Unpacking, encoding_of
 from midstream.serving.http.pipe import Pipe
-from midstream.serving.http.problems import PAGE, BodyTooSlow, Disconnected, MediaTypeUnsupported, problem_of
+from midstream.serving.http.problems import BodyTooSlow, Disconnected, MediaTypeUnsupported, problem_of
 from midstream.serving.http.responses import Receive, Scope
 from midstream.serving.options import ServerOptions
 

@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import dataclass
 
 from midstream.core.errors import Fault, TooLarge
+from midstream.engine.requests.schema import PAGE
 from midstream.serving.http.decompression import encoding_of, unpacked
-from midstream.serving.http.problems import PAGE, BodyTooSlow, Disconnected
+from midstream.serving.http.problems import BodyTooSlow, Disconnected
 from midstream.serving.http.responses import Message, Receive, Scope
 
 WHOLE = "midstream.whole"

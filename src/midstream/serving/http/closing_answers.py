@@ -9,7 +9,8 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from midstream.core.errors import Fault
-from midstream.serving.http.problems import PAGE, PROBLEM_JSON, Problem, fault_body
+from midstream.engine.requests.schema import PAGE
+from midstream.serving.http.problems import PROBLEM_JSON, Problem, fault_body
 from midstream.serving.http.responses import Receive, Reply, Scope, Send, send_reply
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
-from midstream.serving.http.problems import PAGE, MediaTypeUnsupported
+from midstream.engine.requests.schema import PAGE
+from midstream.serving.http.problems import MediaTypeUnsupported
 from midstream.serving.http.responses import Scope
 
 if TYPE_CHECKING:

@@ -32,16 +32,13 @@ from midstream.core.errors import (
     Overloaded,
     PlacementChanged,
     RebuildRunning,
-    RequestInvalid,
     TooLarge,
 )
-from midstream.core.nearest import nearest
+from midstream.engine.requests.faults import FAULTS_MAX, NameUnknown
+from midstream.engine.requests.schema import PAGE
 from midstream.serving.http.responses import Reply
 
-PAGE = "/docs/http.md"
 PROBLEM_JSON = b"application/problem+json"
-FAULTS_MAX = 20
-"""Faults written into one document; an events answer lists each event's own, up to 500."""
 
 
 class BodyTooSlow(MidstreamError):
@@ -93,17 +90,6 @@ class MethodNotAllowed(MidstreamError):
         """Keep what would be allowed, in order."""
         self.allowed = tuple(sorted(allowed))
         super().__init__(f"{method} came; this path takes {', '.join(self.allowed)}.")
-
-
-class NameUnknown(RequestInvalid):
-    """A name came that is none of those that are allowed."""
-
-    def __init__(self, where: str, what: str, name: str, allowed: Iterable[str]) -> None:
-        """Say which name at ``where``, that it is no ``what``, and which would be right."""
-        self.allowed = tuple(sorted(allowed))
-        came = f'"{name[:64]}" is not a {what}.{nearest(name, self.allowed)}'
-        right = f"One of: {', '.join(self.allowed)}." if self.allowed else "Nothing: there is none."
-        super().__init__((Fault(where, came, right, PAGE),))
 
 
 class FaultBody(msgspec.Struct, frozen=True):

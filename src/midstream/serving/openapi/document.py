@@ -10,15 +10,16 @@ from fastapi.responses import HTMLResponse, Response
 from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
 from midstream.engine.placements.views import PlacementDetail
+from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
 from midstream.ranking.explain.explained import Explained
 from midstream.serving.events.bulk import ARROW, BulkAnswer
 from midstream.serving.events.ingest import EventsAnswer
 from midstream.serving.http.admission import FREE
-from midstream.serving.http.problems import PAGE, Problem, RouteUnknown
+from midstream.serving.http.problems import Problem, RouteUnknown
 from midstream.serving.openapi.docs_page import DOCS_HEADERS, DOCS_PATH, docs_page
 from midstream.serving.openapi.reference_pages import reference_page, reference_pages
-from midstream.serving.slates.batch import Batch, BatchBody
+from midstream.serving.slates.batch import Batch
 from midstream.serving.slates.bodies import NOT_PREVIEWED, JobView, PlacementList, PreviewSlates
 from midstream.serving.slates.hot_routes import (
     BATCH_PATH,
@@ -337,10 +338,15 @@ def _encoded_schemas() -> bytes:
     asked = (RecommendationBody, RankBody, PageBody)
     hot = (*asked, BatchBody, Slate, Page, Batch, EventsAnswer, BulkAnswer, Problem, WireEvent)
     types = (*hot, PlacementList, PlacementDetail, PreviewSlates, Explained, JobView)
-    found: Document = msgspec.json.schema_components(types, ref_template=_REF)[1]
+    found: Document = msgspec.json.schema_components(types, schema_hook=_deadline, ref_template=_REF)[1]
     for each in asked:
         found[each.__name__]["properties"]["events"] = _EVENTS
     return msgspec.json.encode(found)
+
+
+def _deadline(_kind: type) -> Document:
+    """Return the schema of the one type that msgspec does not know."""
+    return {"type": "string", "minLength": 1, "maxLength": 64}
 
 
 def _how() -> list[Document]:

@@ -4,29 +4,20 @@ The users are answered one after another, and between two of them every other re
 nobody's time but its own.
 """
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from midstream.core.errors import MidstreamError, NotFound
-from midstream.engine.request_validation import USERS_MAX
-from midstream.engine.types import Answer, Ask
+from midstream.engine.requests.schema import BatchBody, read_deadline
+from midstream.engine.types import Answer
 from midstream.serving.http.parsing import decode_json
 from midstream.serving.http.problems import Problem, problem_of
 from midstream.serving.http.responses import NO_STORE, Reply
 from midstream.serving.slates.recommendations import Slate, only_placement, placement_unknown, slate_of
-from midstream.serving.slates.request_fields import Size, SlateQuestion, Text, common
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
-
-
-class BatchBody(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What ``POST /v1/recommendations/batch`` takes."""
-
-    users: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=USERS_MAX)]
-    n: Size | None = None
 
 
 class UserSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -43,7 +34,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     answers: list[UserSlate]
 
 
-_decoder = msgspec.json.Decoder(BatchBody)
+_decoder = msgspec.json.Decoder(BatchBody, dec_hook=read_deadline)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -61,18 +52,12 @@ class Batches:
             RequestInvalid: The body or something it names cannot be used.
             Overloaded: Too many requests wait for a log position.
         """
-        question = decode_json(_decoder, body, BatchBody.__struct_fields__)
-        ask = Ask(
-            **common(question),
-            placement=question.placement or only_placement(self._engine),
-            n=question.n,
-            filter=question.filter,
-            fields=question.fields,
-        )
+        question = decode_json(_decoder, body)
+        placement = question.placement or only_placement(self._engine)
         try:
-            answers = await self._engine.recommend_many([replace(ask, user_id=each) for each in question.users])
+            answers = await self._engine.recommend_many(question.asks(placement))
         except NotFound as error:
-            raise placement_unknown(self._engine, ask.placement) from error
+            raise placement_unknown(self._engine, placement) from error
         found = [_told(*each) for each in zip(question.users, answers, strict=True)]
         return Reply(200, _encode(Batch(found)), headers=NO_STORE)
 

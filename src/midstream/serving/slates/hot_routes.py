@@ -8,11 +8,13 @@ from http import HTTPStatus
 
 import msgspec
 
+from midstream.engine.requests.faults import NameUnknown
+from midstream.engine.requests.schema import PAGE
 from midstream.serving.events.bulk import Bulk, BulkHow
 from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import flag, query_fields, single
-from midstream.serving.http.problems import PAGE, PROBLEM_JSON, NameUnknown
+from midstream.serving.http.problems import PROBLEM_JSON
 from midstream.serving.http.responses import NO_STORE, Handler, Receive, Reply, Scope
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.recommendations import Recommendations

@@ -1,51 +1,26 @@
 """``POST /v1/pages``: several placements in one answer, no item in two of them."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from midstream.core.errors import MidstreamError, NotFound
-from midstream.engine.request_validation import PAGE_PLACEMENTS_MAX
-from midstream.engine.types import Answer, Ask, SlateRefused
+from midstream.engine.requests.schema import PageQuestion, read_deadline
+from midstream.engine.types import Answer, SlateRefused
 from midstream.serving.events.ingest import EventsAnswer
 from midstream.serving.http.parsing import decode_json
 from midstream.serving.http.problems import Problem, problem_of
 from midstream.serving.http.responses import NO_STORE, Reply
 from midstream.serving.slates.recommendations import Record, Slate, placement_unknown, recorded, slate_of
-from midstream.serving.slates.request_fields import (
-    Condition,
-    Exclude,
-    Fields,
-    Items,
-    Name,
-    Question,
-    Size,
-    Text,
-    common,
-)
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
 
 
-class PlacementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One slate of a page, and what it has for itself."""
-
-    placement: Name
-    n: Size | None = None
-    filter: Condition | None = None
-    exclude: Exclude = ()
-    fields: Fields = ()
-
-
-class PageBody(Question, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+class PageBody(PageQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """What ``POST /v1/pages`` takes: placements by falling priority, and what they share."""
 
-    placements: Annotated[tuple[PlacementBody, ...], msgspec.Meta(min_length=1, max_length=PAGE_PLACEMENTS_MAX)]
-    user_id: Text | None = None
-    session_id: Text | None = None
-    items: Items = ()
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -68,7 +43,7 @@ class Page(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Instead: why they are not acknowledged. The slates were made without them."""
 
 
-_decoder = msgspec.json.Decoder(PageBody)
+_decoder = msgspec.json.Decoder(PageBody, dec_hook=read_deadline)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -87,8 +62,8 @@ class Pages:
             RequestInvalid: The body cannot be used, or no slate can be made: what is wrong with the first.
             Overloaded: Too many requests wait for a log position.
         """
-        engine, question = self._engine, decode_json(_decoder, body, PageBody.__struct_fields__)
-        asks = asks_of(question)
+        engine, question = self._engine, decode_json(_decoder, body)
+        asks = question.asks()
         try:
             position, told = await recorded(self._record, question.events, lambda: engine.check_page(asks))
             if position is not None:
@@ -112,23 +87,3 @@ class Pages:
         if isinstance(error, NotFound):
             error = placement_unknown(self._engine, each.placement, f"/placements/{place}/placement")
         return PageSlate(each.placement, problem=problem_of(error))
-
-
-def asks_of(question: PageBody) -> tuple[Ask, ...]:
-    """Return the question of each slate.
-
-    Raises:
-        RequestInvalid: The deadline is no duration, or out of bounds.
-    """
-    shared = Ask(**common(question), user_id=question.user_id, session_id=question.session_id, items=question.items)
-    return tuple(
-        replace(
-            shared,
-            placement=each.placement,
-            n=each.n,
-            filter=each.filter,
-            exclude=(*question.exclude, *each.exclude),
-            fields=each.fields,
-        )
-        for each in question.placements
-    )

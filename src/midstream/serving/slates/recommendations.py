@@ -6,35 +6,31 @@ for are left out, and scores are cut to the seven digits that a float32 holds.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from midstream.core.errors import AppendFailed, CommitTooSlow, NotFound, Overloaded
+from midstream.engine.requests.faults import NameUnknown, invalid_value
+from midstream.engine.requests.schema import RecommendationQuestion, read_deadline
 from midstream.engine.types import Answer, Ask, Value
 from midstream.ranking.explain.explanation import SlateWhy
 from midstream.ranking.plan import SIMILAR
 from midstream.serving.events.ingest import EventsAnswer, Ingest
-from midstream.serving.http.parsing import decode_json, invalid_value, query_fields, single
-from midstream.serving.http.problems import NameUnknown, Problem, problem_of
+from midstream.serving.http.parsing import decode_json, query_fields, single
+from midstream.serving.http.problems import Problem, problem_of
 from midstream.serving.http.responses import NO_STORE, Reply, Scope
-from midstream.serving.slates.request_fields import TOKEN_CHARS_MAX, Items, Size, SlateQuestion, Text, common
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
 
 
-class RecommendationBody(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+class RecommendationBody(RecommendationQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """What ``POST /v1/recommendations`` takes."""
 
-    user_id: Text | None = None
-    session_id: Text | None = None
-    n: Size | None = None
-    items: Items = ()
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    cursor: Annotated[str, msgspec.Meta(min_length=1, max_length=TOKEN_CHARS_MAX)] | bool = False
 
 
 class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -101,7 +97,7 @@ _LISTS = frozenset({"items", "exclude", "fields"})
 _CONTEXT = "context."
 # Twenty digits are enough for any number a person types, and keep the float finite.
 _NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,20})?")
-_decoder = msgspec.json.Decoder(RecommendationBody)
+_decoder = msgspec.json.Decoder(RecommendationBody, dec_hook=read_deadline)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -124,7 +120,7 @@ class Recommendations:
             RequestInvalid: The body or something it names cannot be used.
             Overloaded: Too many requests wait for a log position.
         """
-        return await self._answer(decode_json(_decoder, body, BODY_FIELDS))
+        return await self._answer(decode_json(_decoder, body))
 
     async def from_query(self, scope: Scope) -> Reply:
         """Answer ``GET``: the fields of the body as query fields, lists repeated, context as ``context.name``."""
@@ -139,7 +135,7 @@ class Recommendations:
             Overloaded: Too many requests wait for a log position.
         """
         question = question_of(query_fields(scope, SIMILAR_FIELDS, _CONTEXT))
-        ask = replace(self._ask(question), placement=SIMILAR, about=item_id)
+        ask = replace(question.ask(SIMILAR), about=item_id)
         answer = await self._engine.recommend(ask)
         return Reply(200, _encode(slate_of(answer, None)), headers=NO_STORE)
 
@@ -147,13 +143,7 @@ class Recommendations:
         return await answered(self._engine, self._record, self._ask(question), question.events)
 
     def _ask(self, question: RecommendationBody) -> Ask:
-        named = question.placement or ("" if isinstance(cursor_of(question), str) else only_placement(self._engine))
-        return ask_of(question, named)
-
-
-def cursor_of(question: RecommendationBody) -> str | bool:
-    """Return the cursor of a question; a query string says ``true`` as text."""
-    return question.cursor == "true" if question.cursor in ("true", "false") else question.cursor
+        return question.ask(question.placement or ("" if question.continues else only_placement(self._engine)))
 
 
 async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType) -> Reply:
@@ -206,25 +196,6 @@ def placement_unknown(engine: "Engine", name: str, where: str = "/placement") ->
     return NameUnknown(where, "placement", name, engine.plans)
 
 
-def ask_of(question: RecommendationBody, placement: str) -> Ask:
-    """Return what is asked of a placement; events and the placement that the question names are the caller's.
-
-    Raises:
-        RequestInvalid: The deadline is none.
-    """
-    return Ask(
-        **common(question),
-        placement=placement,
-        user_id=question.user_id,
-        session_id=question.session_id,
-        n=question.n,
-        items=question.items,
-        filter=question.filter,
-        fields=question.fields,
-        cursor=cursor_of(question),
-    )
-
-
 def recording(ingest: Ingest) -> Record:
     """Return what records in this process. When events cannot be kept the question is answered all the same."""
 
@@ -253,7 +224,7 @@ def question_of(query: dict[str, list[str]]) -> RecommendationBody:
     if context:
         values["context"] = context
     try:
-        return msgspec.convert(values, RecommendationBody, strict=False)
+        return msgspec.convert(values, RecommendationBody, strict=False, dec_hook=read_deadline)
     except msgspec.ValidationError as error:
         raise invalid_value(error, values) from error
 

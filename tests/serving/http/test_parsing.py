@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import RequestInvalid
-from midstream.serving.http.body_faults import COLLECTED_BYTES_MAX
-from midstream.serving.http.parsing import decode_json
-from midstream.serving.http.problems import FAULTS_MAX
+from midstream.engine.requests.faults import FAULTS_MAX
+from midstream.engine.requests.schema import read_deadline
+from midstream.serving.http.parsing import COLLECTED_BYTES_MAX, decode_json
 from midstream.serving.slates.pages import PageBody
 from midstream.serving.slates.recommendations import RecommendationBody
 
@@ -28,7 +28,7 @@ SLOTS = {
 def faults_of(kind, body):
     """Return the pointers of what is wrong with a body."""
     with pytest.raises(RequestInvalid) as raised:
-        decode_json(msgspec.json.Decoder(kind), json.dumps(body).encode(), kind.__struct_fields__)
+        decode_json(msgspec.json.Decoder(kind, dec_hook=read_deadline), json.dumps(body).encode())
     assert str(raised.value).count("midstream docs http") == len(raised.value.faults)
     return [each.where for each in raised.value.faults]
 

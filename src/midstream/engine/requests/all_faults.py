@@ -1,45 +1,37 @@
-"""All that is wrong with a body: a decoder ends at the first fault, so that is cut out and the rest decoded again.
+"""All faults of a request: msgspec ends at the first one, so that is cut out and the rest is read again.
 
-Each turn removes something, and only short bodies have more than one: what is wrong costs no more than what is right.
+Each turn removes something, and only short bodies are collected: what is wrong costs no more than what is right.
 """
 
-from collections.abc import Callable
 from typing import cast
 
-import msgspec
-
 from midstream.core.errors import Fault
+from midstream.engine.requests.faults import FAULTS_MAX, Find, named
 
-COLLECTED_BYTES_MAX = 16_384
-"""16 KiB: decoded again in 50 µs, so all of it takes 2 ms. Of a longer body the first fault is told."""
 TURNS_MAX = 40
 """Twice as many as faults are told: each may leave a place behind that lacks what was cut."""
-Find = Callable[[bytes], "Fault | None"]
 
 
-def all_faults(body: bytes, first: Fault, find: Find, count_max: int) -> tuple[Fault, ...]:
-    """Return the faults of a body, in the order in which a decoder comes upon them.
+def all_faults(document: object, first: Fault, find: Find) -> tuple[Fault, ...]:
+    """Return the faults of a document, in the order in which it is read, at most ``FAULTS_MAX``.
 
     Args:
-        body: JSON that can be read.
+        document: What came, as plain values; it is taken apart.
         first: Its first one; ``where`` is a JSON Pointer.
-        find: Returns the first fault of another body; None = it is right, or nothing can be said of it.
-        count_max: Of faults.
+        find: Returns the first fault of another document.
     """
-    found = [first]
-    if len(body) > COLLECTED_BYTES_MAX:
-        return tuple(found)
-    try:
-        rest = _Rest(msgspec.json.decode(body))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return tuple(found)
+    found: list[Fault] = []
+    rest = _Rest(document)
     fault: Fault | None = first
     for _ in range(TURNS_MAX):
-        if fault is None or len(found) >= count_max or not rest.cut(fault.where):
+        if fault is None or len(found) >= FAULTS_MAX:
             break
-        fault = find(msgspec.json.encode(rest.document))
-        if fault is not None and not rest.is_cut(place := rest.original(fault.where)):
+        fault = named(rest.document, fault, find)
+        if not rest.is_cut(place := rest.original(fault.where)):
             found.append(Fault(place, fault.came, fault.right, fault.page))
+        if not rest.cut(fault.where):
+            break
+        fault = find(rest.document)
     return tuple(found)
 
 
