@@ -1,4 +1,4 @@
-"""Protocols of components: seven of them (a further one needs a decision record), and three rules for all.
+"""Protocols of components: eight of them (a further one needs a decision record), and three rules for all.
 
 1. A component holds options, never state: it is a frozen value that the configuration decodes into, and
    everything else is an argument. So one object serves, reruns a logged request, backfills and trains.
