@@ -14,7 +14,7 @@ from midstream.app.opening import DATA_NAME, config_of
 from midstream.core.errors import NotFound
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
-from midstream.engine.child_process import Ended
+from midstream.engine.child_process import Ended, WorkOrder
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest import log_reader
 from midstream.engine.instance import Instance
@@ -181,7 +181,7 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
 
     died = asyncio.Event()
 
-    async def dies(_module: str, order: bytes, *_: object) -> Ended:
+    async def dies(_module: str, order: WorkOrder, *_: object, **__: object) -> Ended:
         writes = 0
         real = snapshots.write
 
@@ -194,8 +194,9 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
 
         with monkeypatch.context() as patch:
             patch.setattr(snapshots, "write", write_once)
+            assert isinstance(order, worker.SnapshotOrder)
             with pytest.raises(KeyboardInterrupt):
-                worker.run(msgspec.json.decode(order, type=worker.SnapshotOrder))
+                worker.run(order)
         died.set()
         return await asyncio.Future()
 
@@ -206,7 +207,7 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
     assert gap(run_folder(folder, until_it_died, may_serve_before=True)) == "30m"
     reports: list[bytes] = []
 
-    async def goes_on(module: str, order: bytes, *_: object) -> Ended:
+    async def goes_on(module: str, order: WorkOrder, *_: object, **__: object) -> Ended:
         done = await run_in_process(module, order)
         reports.append(done.line)
         return done
@@ -225,7 +226,7 @@ def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypa
 def test_a_change_of_mind_needs_no_rebuild(folder: Path) -> None:
     """When the file says again what serves, the next start has nothing to do; a third one is rebuilt from the first."""
 
-    async def never(_module: str, _order: bytes, *_: object) -> Ended:
+    async def never(_module: str, _order: WorkOrder, *_: object, **__: object) -> Ended:
         return await asyncio.Future()
 
     with pytest.MonkeyPatch.context() as patch:

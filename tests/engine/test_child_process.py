@@ -164,10 +164,9 @@ def test_a_child_that_somebody_waits_for_keeps_the_rank_of_its_server(
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(order)))
     monkeypatch.setattr(child_process, "tell_bugs", lambda: None)
     monkeypatch.setattr(child_process, "begin", lambda: done.append("steps back"))
-    monkeypatch.setattr(part, "Pace", lambda _notify, *, hurried: hurried)
-    monkeypatch.setattr(part, "run", lambda _order, hurried: done.append(hurried))
+    monkeypatch.setattr(child_process, "Pace", lambda _notify, *, hurried: hurried)
     monkeypatch.setattr(child_process, "report", done.append)
-    part.main()
+    child_process.main(order_type(part), lambda _order, pace: done.append(pace))
     assert done == [*([] if hurried else ["steps back"]), hurried, b"null"]
 
 
@@ -185,10 +184,10 @@ def test_a_child_ends_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 Said = list[tuple[str, int, int]]
 CHILD = """
-import sys, time
+import json, sys, time
 from midstream.core.errors import Fault, Invalid
 from midstream.engine import child_process as child
-order = sys.stdin.read()
+order = json.load(sys.stdin)["folder"]
 child.say_progress("folding", 1, 2)
 if order == "hang":
     time.sleep(60)
@@ -214,7 +213,9 @@ def ended(
     (tmp_path / "told_child.py").write_text(CHILD)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
     said: Said = []
-    return asyncio.run(child_process.run("told_child", order.encode(), lambda *each: said.append(each), stall_s)), said
+    asked = child_process.WorkOrder(folder=order)
+    work = child_process.run("told_child", asked, lambda *each: said.append(each), stall_s=stall_s)
+    return asyncio.run(work), said
 
 
 @pytest.mark.parametrize(

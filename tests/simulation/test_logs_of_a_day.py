@@ -260,7 +260,7 @@ async def fail_a_snapshot(day: Day) -> None:
     await day.open.snapshotter.write(compare=False)
 
 
-async def _killed(*_: object) -> Ended:
+async def _killed(*_: object, **__: object) -> Ended:
     return Ended(b"", "its process ended with status -9; standard error says why")
 
 

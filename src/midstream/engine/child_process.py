@@ -19,11 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Self, TypeAlias
+from typing import NoReturn, Self, TypeAlias, TypeVar
 
 import msgspec
 
-from midstream.core.errors import Fault, Invalid
+from midstream.core.errors import Fault, Invalid, MidstreamError
 from midstream.core.tracebacks import raised_of
 from midstream.events.file_modes import open_file
 
@@ -53,6 +53,19 @@ _PROGRESS = b"progress "
 _FAILED = b"failed "
 _FAULTS = b"faults "
 
+
+class _Urgency(msgspec.Struct, frozen=True, kw_only=True):
+    hurried: bool = False
+    """Somebody waits for it: it keeps the server's rank and never rests."""
+
+
+class WorkOrder(_Urgency, frozen=True):
+    """A child's work, as JSON on its standard input."""
+
+    folder: str
+
+
+AnyOrder = TypeVar("AnyOrder", bound=WorkOrder)
 Notify: TypeAlias = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
@@ -263,15 +276,52 @@ class Ended:
     """What was invalid, where that is why."""
 
 
-async def run(module: str, order: bytes, notify: Notify = nobody, stall_s: float | None = None) -> Ended:
+def main(kind: type[AnyOrder], work: Callable[[AnyOrder, Pace], object], *, logs_bugs: bool = True) -> None:
+    """Run the child's side of a process: read the order, do the work, report what it returns.
+
+    Args:
+        kind: The order on standard input.
+        work: Does it at a pace; what it returns is reported as JSON.
+        logs_bugs: Standard error is the server's log, so a bug is reported by its type and calls alone; else Python
+            writes it there.
+    """
+    if logs_bugs:
+        tell_bugs()
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=kind)
+    if not order.hurried:
+        begin()
+    try:
+        done = work(order, Pace(say_progress, hurried=order.hurried))
+    except (MidstreamError, OSError, MemoryError) as error:
+        fail(error)
+    report(msgspec.json.encode(done))
+
+
+async def run(
+    module: str,
+    order: WorkOrder,
+    notify: Notify = nobody,
+    *,
+    stall_s: float = STALL_S_MAX,
+    time_s_max: float | None = None,
+) -> Ended:
     """Run a child of this package until its end; cancelled, end it.
 
     Args:
         module: Dotted name; run with ``-m``.
         order: Goes to its standard input.
         notify: Told of its progress, on the running event loop.
-        stall_s: It is killed when it says nothing for so long; None = ``STALL_S_MAX``.
+        stall_s: It is killed when it says nothing for so long.
+        time_s_max: It is killed after so long; None = whatever it takes.
     """
+    try:
+        async with asyncio.timeout(time_s_max):
+            return await _run(module, msgspec.json.encode(order), notify, stall_s)
+    except TimeoutError:
+        return Ended(b"", f"its process took longer than {time_s_max:g} s and was ended")
+
+
+async def _run(module: str, order: bytes, notify: Notify, stall_s: float) -> Ended:
     # -P: nothing of the current folder is imported.
     command = (sys.executable, "-P", "-m", module)
     pipe = asyncio.subprocess.PIPE
@@ -280,7 +330,7 @@ async def run(module: str, order: bytes, notify: Notify = nobody, stall_s: float
     except OSError as error:  # no memory or no process to be had now
         return Ended(b"", f"no process could be started: {error}")
     try:
-        return await _followed(process, order, notify, STALL_S_MAX if stall_s is None else stall_s)
+        return await _followed(process, order, notify, stall_s)
     finally:
         if process.returncode is None:
             process.kill()

@@ -381,7 +381,7 @@ def test_a_training_that_is_ended_leaves_nothing(place: Path) -> None:
     """No version, no part of one, and no process."""
     config = config_of(place)
     order = TrainingOrder(
-        str(place), msgspec.json.encode(config, enc_hook=str).decode(), "liked", 1, "", "", beside_server=False
+        str(place), msgspec.json.encode(config, enc_hook=str).decode(), "liked", 1, "", "", hurried=True
     )
     left = place / "data" / "models" / "liked" / ".writing-0001-999999999"
     left.mkdir(parents=True)

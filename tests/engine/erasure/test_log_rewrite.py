@@ -214,7 +214,6 @@ def test_what_came_after_a_rewrite_of_who_was_erased_goes_with_the_next(shop, mo
     """Late copies that were logged all the same; also when the erase is too old then to refuse anything."""
 
     async def on_a_thread(_module, order, *_):
-        order = msgspec.json.decode(order, type=worker.RewriteOrder)
         return Ended(msgspec.json.encode(await asyncio.to_thread(worker.run, order)), "")
 
     monkeypatch.setattr(child_process, "run", on_a_thread)

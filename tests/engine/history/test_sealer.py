@@ -14,7 +14,7 @@ from midstream.app.operate.seal import seal_folder
 from midstream.core.durations import Duration
 from midstream.core.types import TimestampMs
 from midstream.engine import child_process
-from midstream.engine.child_process import Ended
+from midstream.engine.child_process import Ended, WorkOrder
 from midstream.engine.folder import DataFolder
 from midstream.engine.history import sealer, worker
 from midstream.engine.log_opening import open_log
@@ -119,8 +119,9 @@ def test_health_names_what_a_wrong_clock_keeps_from_being_cut(tmp_path: Path, mo
     right_ms = int(EVENTS.rows["log_time_ms"][-1])
     now_ms = right_ms
 
-    async def in_process(_module: str, order: bytes, *_: object) -> Ended:
-        return Ended(msgspec.json.encode(worker.run(msgspec.json.decode(order, type=worker.SealOrder))), "")
+    async def in_process(_module: str, order: WorkOrder, *_: object, **__: object) -> Ended:
+        assert isinstance(order, worker.SealOrder)
+        return Ended(msgspec.json.encode(worker.run(order)), "")
 
     monkeypatch.setattr(child_process, "run", in_process)
 

@@ -14,7 +14,7 @@ from midstream.core.errors import ConfigInvalid, RebuildRunning, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
-from midstream.engine.child_process import Ended
+from midstream.engine.child_process import Ended, WorkOrder
 from midstream.engine.instance import Instance
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.worker import SnapshotOrder
@@ -279,7 +279,7 @@ def test_whatever_ends_a_rebuild_leaves_the_old_state(
     """A killed child, a full disk, a damaged snapshot, a bug: it serves on, says why, and the next order works."""
     write_config(tmp_path)
 
-    async def failing(module: str, order: bytes, *_: object) -> Ended:
+    async def failing(module: str, order: WorkOrder, *_: object, **__: object) -> Ended:
         if how == "child":
             return Ended(b"", "its process ended with status -9")
         if how == "disk":
@@ -375,7 +375,7 @@ def test_a_snapshot_of_the_old_state_is_not_taken_for_one_of_the_new(
     write_config(tmp_path)
     go_on = asyncio.Event()
 
-    async def slow(module: str, order: bytes, *_: object) -> Ended:
+    async def slow(module: str, order: WorkOrder, *_: object, **__: object) -> Ended:
         await go_on.wait()
         return await run_in_process(module, order)
 
@@ -403,9 +403,10 @@ def test_what_comes_meanwhile_is_folded_beside(tmp_path: Path, monkeypatch: pyte
     write_config(tmp_path)
     monkeypatch.setattr("midstream.engine.rebuild.rebuilder.NEAR_EVENTS", 10)
 
-    async def late(module: str, order: bytes, *_: object) -> Ended:
+    async def late(module: str, order: WorkOrder, *_: object, **__: object) -> Ended:
         done = await run_in_process(module, order)
-        assert msgspec.json.decode(order, type=SnapshotOrder).log_position == 300
+        assert isinstance(order, SnapshotOrder)
+        assert order.log_position == 300
         for number in range(20):
             await running_now.engine.record(Rig().batch(view("i1", f"n{number}", event_id=f"m{number}")))
         return done

@@ -10,13 +10,12 @@ import msgspec
 
 from midstream.app.opening import config_of, open_running
 from midstream.core.types import LogPosition
-from midstream.engine.child_process import Ended, Notify, Pace, nobody
+from midstream.engine.child_process import Ended, Notify, Pace, WorkOrder, nobody
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.instance import Instance
 from midstream.engine.types import RebuildView
 from midstream.state.fold import Fold
 from tests.support.patience import PATIENCE_S
-from tests.support.worker_orders import order_type
 
 SMALL_LIMITS = """
 [limits]
@@ -73,7 +72,7 @@ def digest_anew(running: Instance) -> str:
     return fold.digest()
 
 
-async def run_in_process(module: str, order: bytes, notify: Notify = nobody, _stall_s: float | None = None) -> Ended:
+async def run_in_process(module: str, order: WorkOrder, notify: Notify = nobody, **_limits: float | None) -> Ended:
     """Do what the child of a module does, on a thread: the stand-in for ``child.run``, fifty times as fast."""
     loop = asyncio.get_running_loop()
     part: Any = import_module(module)
@@ -82,8 +81,6 @@ async def run_in_process(module: str, order: bytes, notify: Notify = nobody, _st
         loop.call_soon_threadsafe(notify, stage, done, total)
 
     def work() -> bytes:
-        return msgspec.json.encode(
-            part.run(msgspec.json.decode(order, type=order_type(part)), Pace(tell, hurried=True))
-        )
+        return msgspec.json.encode(part.run(order, Pace(tell, hurried=True)))
 
     return Ended(await asyncio.to_thread(work), "")

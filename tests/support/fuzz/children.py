@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 
 from midstream.core.errors import MidstreamError
-from midstream.engine.child_process import Ended, Notify, Pace, nobody
+from midstream.engine.child_process import Ended, Notify, Pace, WorkOrder, nobody
 from tests.support.dice import Dice
-from tests.support.worker_orders import order_type
 
 DELAY_S_MAX = 1.0
 """However long a child of the real engine takes: here time enough for everything else to happen meanwhile."""
@@ -22,13 +21,12 @@ class Children:
         """Draw from ``dice`` how long each takes."""
         self._dice = dice
 
-    async def run(self, module: str, order: bytes, notify: Notify = nobody, _stall_s: float | None = None) -> Ended:
+    async def run(self, module: str, order: WorkOrder, notify: Notify = nobody, **_limits: float | None) -> Ended:
         """Do what the child of ``module`` is for; a cancellation comes before it, as a kill may."""
         part: Any = import_module(module)
-        told = msgspec.json.decode(order, type=order_type(part))
         await asyncio.sleep(self._dice.between(0.001, DELAY_S_MAX))
         try:
-            report = part.run(told, Pace(notify, hurried=True))
+            report = part.run(order, Pace(notify, hurried=True))
         except (MidstreamError, OSError) as error:
             return Ended(b"", f"{type(error).__name__}: {error}")
         return Ended(msgspec.json.encode(report), "")

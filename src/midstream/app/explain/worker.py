@@ -3,35 +3,25 @@
 It runs beside the server and behind it in rank, and changes nothing.
 """
 
-import sys
 from pathlib import Path
 
-import msgspec
-
 from midstream.app.explain.explain import explain_at
-from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
+from midstream.engine.child_process import Pace
 from midstream.engine.explain.explainer import ExplainOrder
+from midstream.ranking.explain.explained import Explained
 
 
-def main() -> None:
-    """Read the order, do it, report."""
-    child_process.tell_bugs()
-    child_process.begin()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=ExplainOrder)
-    pace = child_process.Pace(child_process.say_progress)
+def run(order: ExplainOrder, pace: Pace) -> Explained:
+    """Explain the request that was ordered; see ``explain_at``."""
 
     def told(stage: str, done: int, total: int) -> None:
         pace.say(stage, done, total)
         pace.rest()
 
-    try:
-        found = explain_at(Path(order.folder), LogPosition(order.position), order.request_id, order.items, told)
-    except (MidstreamError, OSError, MemoryError) as error:
-        child_process.fail(error)
-    child_process.report(msgspec.json.encode(found))
+    return explain_at(Path(order.folder), LogPosition(order.position), order.request_id, order.items, told)
 
 
 if __name__ == "__main__":
-    main()
+    child_process.main(ExplainOrder, run)

@@ -58,7 +58,7 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody, star
         made_ms=Outside().clock(),
         start=version,
         champion=_champion_of(folder, config, name),
-        beside_server=read_address(data.root) is not None,
+        hurried=read_address(data.root) is None,
     )
     registry.clean()
     fields: dict[str, FieldValue] = {"model": name, "kind": model.kind}
@@ -118,7 +118,7 @@ async def _run(order: TrainingOrder, time_s_max: float, notify: Notify) -> Ended
     wait_s = time_s_max + GRACE_S
     try:
         async with asyncio.timeout(wait_s):
-            return await child_process.run(CHILD, msgspec.json.encode(order), told, stall_s=2 * wait_s)
+            return await child_process.run(CHILD, order, told, stall_s=2 * wait_s)
     except TimeoutError:
         text = f"time_max of {time_s_max:g} s is over, and the step under way did not end; it was ended"
         return Ended(b"", text, is_told=True)

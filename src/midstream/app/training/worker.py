@@ -8,15 +8,14 @@ fit; a step that takes longer than all of it is ended by who waits.
 import os
 import resource
 import signal
-import sys
 import time
 from pathlib import Path
 
 import msgspec
 
 from midstream.app.config.schema import Config
-from midstream.app.training.fit import Fitting, fit_and_publish, model_named
-from midstream.core.errors import FitStopped, MidstreamError
+from midstream.app.training.fit import Fitting, Trained, fit_and_publish, model_named
+from midstream.core.errors import FitStopped
 from midstream.engine import child_process
 from midstream.models.model import Watch
 from midstream.state.settings import read_duration
@@ -26,10 +25,9 @@ SHARES = 1_000
 _PAGE = resource.getpagesize()
 
 
-class TrainingOrder(msgspec.Struct, frozen=True):
-    """What is asked of the process, as JSON on its standard input."""
+class TrainingOrder(child_process.WorkOrder, frozen=True):
+    """A training; it is hurried where no server has the folder open."""
 
-    folder: str
     config: str
     """The effective configuration, as JSON."""
     name: str
@@ -38,8 +36,6 @@ class TrainingOrder(msgspec.Struct, frozen=True):
     """The version that is gone on from; empty = none."""
     champion: str
     """The version in service; empty = none, or it is not known."""
-    beside_server: bool
-    """Stand behind the server in rank, which has the folder open."""
 
 
 def decode_config(text: str) -> Config:
@@ -71,25 +67,25 @@ def limit_memory(byte_count: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
-def main() -> None:
-    """Read the order, do it, report."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who waits ends this process
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=TrainingOrder)
-    if order.beside_server:
-        child_process.begin()
+def run(order: TrainingOrder, _pace: child_process.Pace) -> Trained:
+    """Fit the model that was ordered, and publish it.
+
+    Raises:
+        FitStopped: It needed more memory than it may have, or its time is over.
+        MidstreamError: It cannot be fitted or published.
+        OSError: The disk.
+    """
     config = decode_config(order.config)
     model = model_named(config, order.name)
+    watch = watch_of(model.time_max.ms, os.getppid())
+    fitting = Fitting(Path(order.folder), config, order.name, order.made_ms, order.start, order.champion)
     try:
-        watch = watch_of(model.time_max.ms, os.getppid())
-        fitting = Fitting(Path(order.folder), config, order.name, order.made_ms, order.start, order.champion)
-        done = fit_and_publish(fitting, watch, limit_memory)
-    except MemoryError:
+        return fit_and_publish(fitting, watch, limit_memory)
+    except MemoryError as error:
         message = f"more memory was needed than memory_bytes_max of {model.memory_bytes_max:,}; nothing was published"
-        child_process.fail(FitStopped(message))
-    except (MidstreamError, OSError) as error:
-        child_process.fail(error)
-    child_process.report(msgspec.json.encode(done))
+        raise FitStopped(message) from error
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who waits ends this process
+    child_process.main(TrainingOrder, run, logs_bugs=False)

@@ -271,7 +271,7 @@ class Eraser:
             segment_bytes=self._options.segment_bytes,
             hurried=hurried,
         )
-        ended = await child_process.run(CHILD, msgspec.json.encode(order), self._say)
+        ended = await child_process.run(CHILD, order, self._say)
         if not ended.line:
             raise RewriteFailed(ended.reason)
         # On a thread: it may have as many bytes as a child may report.

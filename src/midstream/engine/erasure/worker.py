@@ -4,13 +4,11 @@ It runs behind the server in rank, which goes on appending to the old log; what 
 the server brings over itself before it commits. Nothing that this process writes counts before that.
 """
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Pace
@@ -27,17 +25,14 @@ from midstream.state.settings import decode_settings
 from midstream.state.structures.hashing import IdKey
 
 
-class RewriteOrder(msgspec.Struct, frozen=True):
+class RewriteOrder(child_process.WorkOrder, frozen=True):
     """What is asked of the child, as JSON on its standard input."""
 
-    folder: str
     log_position: int
     """Before it all is durable."""
     settings: str
     """``FoldSettings`` of the version in service, as ``encode_settings`` writes it."""
     segment_bytes: int
-    hurried: bool = False
-    """Somebody waits for it."""
 
 
 class RewriteReport(msgspec.Struct, frozen=True):
@@ -122,18 +117,5 @@ def erased_of(report: RewriteReport, key: IdKey) -> ErasedIds:
     return ErasedIds(key, ids, refused, report.groups, report.sessions, report.prints, report.end_log_time_ms)
 
 
-def main() -> None:
-    """Read the order, write the log, report."""
-    child_process.tell_bugs()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=RewriteOrder)
-    if not order.hurried:
-        child_process.begin()
-    try:
-        done = run(order, Pace(child_process.say_progress, hurried=order.hurried))
-    except (MidstreamError, OSError, MemoryError) as error:
-        child_process.fail(error)
-    child_process.report(msgspec.json.encode(done))
-
-
 if __name__ == "__main__":
-    main()
+    child_process.main(RewriteOrder, run)

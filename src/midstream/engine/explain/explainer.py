@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-import msgspec
-
 from midstream.core.errors import ExplanationFailed, MidstreamError, Overloaded
 from midstream.engine import child_process
 from midstream.engine.answer.lookups import require_asker, served_body
 from midstream.engine.engine import Engine
 
-Run: TypeAlias = Callable[[str, bytes, child_process.Notify], Awaitable[child_process.Ended]]
+Run: TypeAlias = Callable[[str, child_process.WorkOrder, child_process.Notify], Awaitable[child_process.Ended]]
 CHILD = "midstream.app.explain.worker"
 ITEMS_MAX = 20
 """Items asked about beside those of the slate: a page of what somebody misses."""
@@ -34,10 +32,9 @@ REASON_CHARACTERS_MAX = 300
 """Of what was raised: it goes into a problem document."""
 
 
-class ExplainOrder(msgspec.Struct, frozen=True):
-    """What is asked of the child, as JSON on its standard input."""
+class ExplainOrder(child_process.WorkOrder, frozen=True):
+    """The request to be explained."""
 
-    folder: str
     position: int
     """Log position of the served event."""
     request_id: str
@@ -146,7 +143,7 @@ class Explainer:
 
         try:
             async with asyncio.timeout(JOB_S_MAX):
-                ended = await self._run(CHILD, msgspec.json.encode(job.order), notify)
+                ended = await self._run(CHILD, job.order, notify)
         except TimeoutError as error:
             message = f"it was not made within {JOB_S_MAX:g} s; `midstream explain` takes what it takes"
             raise ExplanationFailed(message) from error

@@ -118,12 +118,8 @@ class Sealer:
         settings = encode_settings(self._engine.fold.settings)
         options = self._options
         root, now_ms = str(self._folder.root), self._engine.clock()
-        order = SealOrder(root, position, options.hot_ms, options.keep_ms, settings, now_ms, hurried)
-        try:
-            async with asyncio.timeout(CHILD_S_MAX):
-                return await child_process.run(CHILD, msgspec.json.encode(order))
-        except TimeoutError:
-            return child_process.Ended(b"", f"its process took longer than {CHILD_S_MAX} s and was ended")
+        order = SealOrder(root, position, options.hot_ms, options.keep_ms, settings, now_ms, hurried=hurried)
+        return await child_process.run(CHILD, order, time_s_max=CHILD_S_MAX)
 
     async def _look(self) -> None:
         if self._may_be_due():

@@ -4,12 +4,10 @@ It runs behind the server in rank, which goes on appending and reading. Before h
 the state at the cut is written as the base that the log begins with from then on.
 """
 
-import sys
 from pathlib import Path
 
 import msgspec
 
-from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Pace
@@ -22,10 +20,9 @@ from midstream.events.segments.segment_scan import history_of
 from midstream.state.settings import decode_settings
 
 
-class SealOrder(msgspec.Struct, frozen=True):
+class SealOrder(child_process.WorkOrder, frozen=True):
     """What is asked of the child, as JSON on its standard input."""
 
-    folder: str
     log_position: int
     """Before it all is durable."""
     hot_ms: int
@@ -36,8 +33,6 @@ class SealOrder(msgspec.Struct, frozen=True):
     """``FoldSettings`` of the version in service, as ``encode_settings`` writes it."""
     now_ms: int
     """Wall clock: nothing is cut that is not too old by it."""
-    hurried: bool = False
-    """Somebody waits for it."""
 
 
 class SealReport(msgspec.Struct, frozen=True):
@@ -120,18 +115,5 @@ def _cut(order: SealOrder, data: DataFolder, reader: FolderLog, begin: LogPositi
     return base.nameless
 
 
-def main() -> None:
-    """Read the order, do it, report."""
-    child_process.tell_bugs()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=SealOrder)
-    if not order.hurried:
-        child_process.begin()
-    try:
-        done = run(order, Pace(child_process.say_progress, hurried=order.hurried))
-    except (MidstreamError, OSError, MemoryError) as error:
-        child_process.fail(error)
-    child_process.report(msgspec.json.encode(done))
-
-
 if __name__ == "__main__":
-    main()
+    child_process.main(SealOrder, run)

@@ -322,7 +322,7 @@ class Rebuilder:
             compacts=compact,
             hourly=self._beside.hourly,
         )
-        ended = await child_process.run(CHILD, msgspec.json.encode(order), self._say)
+        ended = await child_process.run(CHILD, order, self._say)
         if not ended.line:
             raise RebuildFailed(ended.reason)
         report = msgspec.json.decode(ended.line, type=SnapshotReport)

@@ -165,15 +165,14 @@ class Snapshotter:
 
     async def _child(self, position: LogPosition, settings: FoldSettings, *, hurried: bool) -> child_process.Ended:
         """Run the child to its end."""
-        keep, beside = self._options.keep, self.versions_beside
-        told = encode_settings(settings)
-        compared = watched(self._engine.plans)
-        hourly = self._options.hourly
         order = SnapshotOrder(
-            str(self._folder.root), position, told, keep, beside, hurried, hourly=hourly, watched=compared
+            str(self._folder.root),
+            position,
+            encode_settings(settings),
+            self._options.keep,
+            self.versions_beside,
+            hourly=self._options.hourly,
+            watched=watched(self._engine.plans),
+            hurried=hurried,
         )
-        try:
-            async with asyncio.timeout(CHILD_S_MAX):
-                return await child_process.run(CHILD, msgspec.json.encode(order))
-        except TimeoutError:
-            return child_process.Ended(b"", f"its process took longer than {CHILD_S_MAX:g} s and was ended")
+        return await child_process.run(CHILD, order, time_s_max=CHILD_S_MAX)

@@ -5,14 +5,12 @@ restored from the snapshot before and folded from the log, so the digest that it
 tests both. Given other settings than those in service it is a rebuild: the same way, from further back.
 """
 
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from midstream.core.errors import MidstreamError
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Pace
@@ -32,18 +30,15 @@ CHECKPOINT_S = 600.0
 """Between two snapshots on the way: what an interrupted rebuild has to do again."""
 
 
-class SnapshotOrder(msgspec.Struct, frozen=True):
+class SnapshotOrder(child_process.WorkOrder, frozen=True):
     """What the server asks of the child, as JSON on its standard input."""
 
-    folder: str
     log_position: int
     settings: str
     """``FoldSettings`` as ``encode_settings`` writes it."""
     keep: int
     versions: tuple[str, ...] = ()
     """Other fold versions in use: their snapshots stay."""
-    hurried: bool = False
-    """A stop waits for it."""
     compacts: bool = False
     """First choose which of the candidates in the folder are dropped, and drop them."""
     hourly: Hourly = NONE
@@ -130,18 +125,5 @@ def _write(
     return manifest
 
 
-def main() -> None:
-    """Read the order, write the snapshot, report."""
-    child_process.tell_bugs()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=SnapshotOrder)
-    if not order.hurried:
-        child_process.begin()
-    try:
-        done = run(order, Pace(child_process.say_progress, hurried=order.hurried))
-    except (MidstreamError, OSError, MemoryError) as error:
-        child_process.fail(error)
-    child_process.report(msgspec.json.encode(done))
-
-
 if __name__ == "__main__":
-    main()
+    child_process.main(SnapshotOrder, run)
