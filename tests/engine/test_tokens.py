@@ -33,6 +33,15 @@ def test_the_future_is_refused_and_another_generation_is_unknown() -> None:
         parse_position(position_token(2, 10), 2, 9)
 
 
+def test_no_request_id_begins_as_an_option_does() -> None:
+    """So it can stand behind any command as it is."""
+    random = iter(range(256))
+    ids = RequestIds(b"a" * 32, lambda count: bytes((next(random),)) + bytes(count - 1))
+    made = [ids.make()[0] for _ in range(256)]
+    assert not any(each.startswith("-") for each in made)
+    assert all(map(ids.are_ours, made))
+
+
 @given(st.binary(min_size=16, max_size=16), st.integers(0, 191))
 def test_a_request_id_cannot_be_made_up(random: bytes, bit: int) -> None:
     """An id is known by its own key alone, and no flipped bit of it is."""

@@ -15,6 +15,8 @@ from midstream.core.types import LogPosition
 _POSITION = Struct(">IQ")
 _RANDOM_BYTES = 16
 _TAG_BYTES = 8
+_DASH = 62
+"""The first six bits of what is written as ``-``."""
 _FORM = re.compile(r"[A-Za-z0-9_-]{32}")
 """Of a request id: random part and tag are 24 bytes, so no padding ends it."""
 _SEALED = b"sealed"
@@ -62,7 +64,10 @@ def has_form(request_id: str) -> bool:
 
 
 class RequestIds:
-    """Makes and knows request ids: 128 random bits and a 64-bit keyed tag, 32 characters of URL-safe text."""
+    """Makes and knows request ids: 128 random bits and a 64-bit keyed tag, 32 characters of URL-safe text.
+
+    None begins with ``-``, which a command would take for an option.
+    """
 
     def __init__(self, key: bytes, entropy: Callable[[int], bytes]) -> None:
         """Use ``key`` (32 bytes, secret) for tags and ``entropy`` for the random part."""
@@ -72,6 +77,8 @@ class RequestIds:
     def make(self) -> tuple[str, int]:
         """Return a new request id and a seed of 63 bits that goes with it."""
         random = self._entropy(_RANDOM_BYTES)
+        if random[0] >> 2 == _DASH:
+            random = bytes((random[0] ^ 0x80,)) + random[1:]
         seed = int.from_bytes(random[:8], "little") >> 1
         return urlsafe_b64encode(random + self._tag(random)).decode(), seed
 
