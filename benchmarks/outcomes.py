@@ -2,7 +2,7 @@
 
 First a log of slates of five to ten items, with 1.5 outcomes each, 30 % of all events a second time, late, shuffled and
 early ones: the table's final outcomes of every slate, as they leave or as they are held at the end, against those of
-``testing.join``. Then the rate of the whole fold with one served record of ten items in five events, with
+``tests.support.join``. Then the rate of the whole fold with one served record of ten items in five events, with
 the join, with its decoding alone, and without. About four minutes at full size.
 """
 

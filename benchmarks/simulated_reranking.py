@@ -1,8 +1,9 @@
 """Rankers in a simulated shop: what people look at, foretold by a placement's candidates in two orders.
 
 One season of a seeded shop is run with the engine as it is by itself (the blend), and what people looked at becomes a
-set of acts with a catalogue, judged as ``midstream evaluate reranking`` judges others: learned from earlier questions,
-options chosen in between, the last third asked once. People see what the blend shows, and find some without it.
+set of acts with a catalogue, judged as ``benchmarks.quality`` judges others by reranking: learned from earlier
+questions, options chosen in between, the last third asked once. People see what the blend shows, and find some
+without it.
 """
 
 import argparse

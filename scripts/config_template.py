@@ -7,6 +7,7 @@ Of a docstring the first paragraph is taken; what follows a blank line is for th
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -17,7 +18,7 @@ from midstream.app.config.template import TEMPLATE
 
 HEAD = """\
 # midstream: the configuration. Every setting is here with its default; a line that is left out means the same.
-# A length of time is a whole number and one of ms, s, m, h, d. docs/configuration.md explains each part.
+# A length of time is a whole number and one of ms, s, m, h, d. `midstream docs configuration` explains each part.
 """
 GROUPED_FROM = 10_000
 """Numbers from here on are written in groups of three digits."""
@@ -47,7 +48,8 @@ def docs_of(struct: type) -> dict[str, str]:
 
 
 def _first_paragraph(docstring: str) -> str:
-    return inspect.cleandoc(docstring).partition("\n\n")[0].rstrip().replace("``", "`")
+    text = inspect.cleandoc(docstring).partition("\n\n")[0].rstrip().replace("``", "`")
+    return re.sub(r"docs/([a-z/-]+)\.md", r"midstream docs \1", text)
 
 
 def _part(words: Mapping[str, str], key: str, told: Told, parent: object, path: str) -> Iterator[str]:

@@ -1260,7 +1260,7 @@ BUGS = (
         (
             Edit(
                 "engine/erasure/eraser.py",
-                "            go_on(SegmentReader(self._folder.log, disk), fresh, erased, log.end)\n",
+                "            go_on(open_reader(self._folder, disk), fresh, erased, log.end)\n",
                 "            _ = fresh, erased\n",
             ),
         ),

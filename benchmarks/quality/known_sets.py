@@ -16,7 +16,7 @@ from midstream.evaluation.full_ranking import ItemData
 
 SETTINGS_FOLDER = CHECKOUT / "tests" / "quality" / "settings"
 """Options that were chosen on the validation parts."""
-PAGE = "docs/quality.md"
+PAGE = "/docs/quality.md"
 
 
 def session_set(name: str) -> NextItemData:

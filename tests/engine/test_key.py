@@ -18,7 +18,7 @@ def test_what_is_no_key_is_refused(tmp_path: Path, size: int) -> None:
     open_running(tmp_path, Config()).engine.log.close()
     path = tmp_path / DATA_NAME / "key"
     path.write_bytes(bytes(size))
-    with pytest.raises(Invalid, match=f"{size} bytes.*\n.*remove it.*\n.*data.md"):
+    with pytest.raises(Invalid, match=f"{size} bytes.*\n.*remove it.*\n.*docs data"):
         open_running(tmp_path, Config())
     assert examine(tmp_path, Config()).facts["key"] == "bad"
     assert any("cut short" in problem for problem in examine(tmp_path, Config()).problems)

@@ -1,7 +1,7 @@
 """Random slates under random rules, each answered by the whole request path in a small shop that stands still.
 
 What is drawn is plain: a ``Shape`` says how many rules of each kind there are, the seed what they say. ``slate_of``
-answers it, ``testing.slate_rules`` says in plain Python what is wrong with the answer.
+answers it, ``tests.support.slate_rules`` says in plain Python what is wrong with the answer.
 """
 
 import math

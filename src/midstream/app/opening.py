@@ -33,7 +33,7 @@ from midstream.app.rejected_rows import remove_left
 from midstream.app.server_address import withdraw
 from midstream.app.steady_clock import SteadyClock
 from midstream.app.wiring import plans, with_any
-from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.errors import ConfigInvalid, Fault, Invalid
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, LogPosition
 from midstream.engine.active_config import Service
@@ -211,13 +211,14 @@ def open_running(
         keep_config(data, service.config)
         if position or not log.end:
             _remember(data, service, log)
+        torn = "" if log.recovered is None else str(log.recovered)
+        instead = "" if chosen.wanted is None else chosen.wanted.config_hash
+        seconds = outside.monotonic() - began
+        started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
+        _note_start(engine, started)
+        running = _assembled(folder, config, outside, started, engine, chosen)
         undo.pop_all()
-    torn = "" if log.recovered is None else str(log.recovered)
-    instead = "" if chosen.wanted is None else chosen.wanted.config_hash
-    seconds = outside.monotonic() - began
-    started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
-    _note_start(engine, started)
-    return _assembled(folder, config, outside, started, engine, chosen)
+    return running
 
 
 def engine_of(
@@ -305,9 +306,24 @@ def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: 
     return eraser
 
 
+def _dead_letters(data: DataFolder, outside: Outside) -> DeadLetters:
+    """Return the dead letters of the folder.
+
+    Raises:
+        Invalid: Their file cannot be read.
+    """
+    try:
+        return DeadLetters(data.dead_letters, outside.disk)
+    except OSError as error:
+        right = "A file that this user may read and write, or none."
+        raise Invalid(
+            (Fault(str(data.dead_letters), f"It cannot be read: {error}.", right, "/docs/data.md"),)
+        ) from error
+
+
 def _ingest(engine: Engine, eraser: Eraser, data: DataFolder, config: Config, outside: Outside) -> IngestService:
     """Return what takes events of clients, with the dead letters of the folder, from which erased users go."""
-    letters = DeadLetters(data.dead_letters, outside.disk)
+    letters = _dead_letters(data, outside)
     eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
     limits = IngestLimits(config.server.commit_wait_max.ms / 1_000, config.server.bulk_decodes_max)
     return IngestService(engine, limits, letters)

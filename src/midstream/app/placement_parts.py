@@ -55,7 +55,7 @@ def draft(folder: Path, service: Service, name: str, told: Told, models: Models)
 def _places(placement: Placement, made: Plan) -> dict[str, str]:
     """Return pointers to the components of one's own in the lists of a placement, by name.
 
-    Wiring keeps their order. Where a path names a built-in part, which is none of them, there is no telling them apart.
+    Wiring keeps their order.
     """
     found: dict[str, str] = {}
     for kind, told, wired in (
@@ -64,7 +64,7 @@ def _places(placement: Placement, made: Plan) -> dict[str, str]:
         ("scorers", placement.scorers, made.scorers),
     ):
         at = [f"$.{kind}[{number}]" for number, each in enumerate(told) if isinstance(each, Custom)]
-        own = [each.name for each in wired if each.name not in made.bounded]
+        own = [each.name for each in wired if each.name in made.own]
         if len(at) == len(own):
             found |= dict(zip(own, at, strict=True))
     return found

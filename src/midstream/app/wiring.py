@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import msgspec
 
@@ -12,7 +12,7 @@ from midstream.app.config.custom_components import component_type, load
 from midstream.app.config.expressions import names_of
 from midstream.app.config.reader import FILE_NAME, named
 from midstream.app.config.rule_constraints import PAGE as RULES
-from midstream.app.config.schema import Config, Placement
+from midstream.app.config.schema import AnyScorer, AnySource, Config, Custom, Placement
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.paths import step
 from midstream.core.protocols import Source
@@ -58,6 +58,7 @@ _OF_PARTS = frozenset(
         "availability",
         "acted",
         "served_lately",
+        "expression",
         "filter",
         "repeats",
         "diversity",
@@ -155,13 +156,17 @@ def plan(
     scorers = [loading(each, "scorer", f"{where}.scorers[{n}]") for n, each in enumerate(placement.scorers)]
     selector = loading(placement.selector, "selector", f"{where}.selector")
     parts = [(f"{where}.{place}", each) for place, each in placement.filter_parts()]
-    own = [
+    chosen = [
         each.compiled(FilterScope(names, settings, place))
         if isinstance(each, FilterOptions)
         else loading(each, "filter", place)
         for place, each in parts
     ]
-    filters = (Available(), Excluded(), *own, RequestFilter(names))
+    filters = (Available(), Excluded(), *chosen, RequestFilter(names))
+    own = {each.name for each in sources if type(each) not in get_args(AnySource)}
+    own |= {each.name for each in scorers if type(each) not in get_args(AnyScorer)}
+    own |= {each.name for each, (_, told) in zip(chosen, parts, strict=True) if isinstance(told, Custom)}
+    own |= {SELECTOR} if isinstance(placement.selector, Custom) else set()
     reading = [each for each in (*sources, *filters, *scorers, selector) if isinstance(each, ReadsModels)]
     made = Plan(
         name=placement.name,
@@ -180,6 +185,7 @@ def plan(
         else None,
         pins=Pins(pins) if pins else None,
         model_names=_model_names(reading, where),
+        own=frozenset(own),
         slate_size=placement.slate_size,
         slate_size_max=placement.slate_size_max,
         candidates_max=placement.candidates_max,

@@ -242,7 +242,7 @@ class Trace:
     position: int
     """Where the item stands, or what could not be should have been; -1 = not in the slate."""
     what: str
-    """One word of ``ranking.traces.WORDS``."""
+    """One word of ``ranking.rules.rules.WORDS``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

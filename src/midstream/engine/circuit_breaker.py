@@ -269,7 +269,7 @@ def overruns(plan: Plan, served: Served) -> Iterator[Failure]:
     """Yield each component of one's own that held the thread for longer than it may, by the clock."""
     budget_s = GuardOptions().budget_s(plan)
     for part, took_s in served.took_s.items():
-        if took_s > budget_s and part not in plan.bounded:
+        if took_s > budget_s and part in plan.own:
             yield Failure(part, _told(took_s, budget_s))
 
 

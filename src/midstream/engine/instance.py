@@ -86,6 +86,7 @@ class Instance:
         """Begin to take turns and to write snapshots on the running event loop; let go of the folder if that fails."""
         with ExitStack() as undo:
             undo.callback(self.engine.log.close)
+            undo.callback(self.ingest.close)
             await self.engine.start()
             if self.snapshotter is not None:
                 self.snapshotter.start()
@@ -105,8 +106,8 @@ class Instance:
             if self.snapshotter is not None:
                 await self.snapshotter.stop()
         finally:
-            self.engine.log.close()
             self.ingest.close()
+            self.engine.log.close()
             if self.operational_log is not None:
                 self.operational_log.write_all()
 

@@ -49,7 +49,7 @@ class Listeners:
         self.add(*listeners)
 
     def add(self, *listeners: Listener) -> None:
-        """Call these too, after all others; one takes the place of another of its name, which is called no more."""
+        """Call these too, after all others; one of a name that is there takes that one's place in the order."""
         by_name = {each.name: each for each in self._each} | {each.name: each for each in listeners}
         self._each = tuple(by_name.values())
 

@@ -17,6 +17,7 @@ from midstream.engine.ingest.admitted_batch import AdmittedBatch, Parts
 from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import Said
 from midstream.engine.placements.views import PlacementDetail, PlacementView, Preview
+from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.requests.python_values import id_of, read_request, slots_of
 from midstream.engine.requests.schema import BatchBody, FeatureAsk, PageQuestion, RankQuestion, RecommendationQuestion
 from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded, Value
@@ -221,14 +222,15 @@ class Recommender:
         ask = asked.ask(asked.placement or ("" if asked.continues else "default"))
         return self._wait(lambda: self.running.engine.recommend(ask))
 
-    def rank(self, items: Sequence[str], placement: str = "default", **request: Unpack[RankRequest]) -> Answer:
+    def rank(self, items: Sequence[str], placement: str | None = "default", **request: Unpack[RankRequest]) -> Answer:
         """Bring up to 1,000 items of the caller in an order; those that may not be served are named in ``removed``.
 
         Raises:
             NotFound: The placement is not configured.
             RequestInvalid: A field has the wrong type, an item comes twice, or the filter or context cannot be used.
         """
-        ask = read_request(RankQuestion, {"items": items, "placement": placement}, request).ask(placement)
+        name = "default" if placement is None else placement
+        ask = read_request(RankQuestion, {"items": items, "placement": name}, request).ask(name)
         return self._wait(lambda: self.running.engine.recommend(ask))
 
     def page(self, placements: Sequence[str | Mapping[str, object]], **request: Unpack[SharedRequest]) -> PageAnswer:
@@ -250,7 +252,7 @@ class Recommender:
         return self._wait(lambda: self.running.engine.page(asks))
 
     def recommend_many(
-        self, users: Sequence[str], placement: str = "default", **request: Unpack[ManyRequest]
+        self, users: Sequence[str], placement: str | None = "default", **request: Unpack[ManyRequest]
     ) -> tuple[Answer | MidstreamError, ...]:
         """Answer the same question for up to 100 users, such as for a newsletter, each with a slate of its own.
 
@@ -261,7 +263,8 @@ class Recommender:
             NotFound: The placement is not configured.
             RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
         """
-        asks = read_request(BatchBody, {"users": users, "placement": placement}, request).asks(placement)
+        name = "default" if placement is None else placement
+        asks = read_request(BatchBody, {"users": users, "placement": name}, request).asks(name)
         return self._wait(lambda: self.running.engine.recommend_many(asks))
 
     def similar(self, item_id: str, **request: Unpack[Request]) -> Answer:
@@ -272,6 +275,8 @@ class Recommender:
             RequestInvalid: A field has the wrong type, or the filter, the context or the size cannot be used.
         """
         asked = read_request(RecommendationQuestion, {}, request)
+        if asked.placement is not None:
+            raise NameUnknown("/placement", "field of this request", "placement", Request.__annotations__)
         ask = msgspec.structs.replace(asked.ask(SIMILAR), about=id_of("item_id", item_id))
         return self._wait(lambda: self.running.engine.recommend(ask))
 

@@ -31,9 +31,15 @@ def propose(run: PlanRun, asked: SourceCache | None = None) -> dict[str, Proposa
     item_count = run.moment.table(Vocabulary).item_count
     proposals: dict[str, Proposal] = {}
     for number, source in enumerate((*plan.sources, *plan.floor)):
-        known = None if asked is None else asked.get(source)
-        if known is not None:
-            proposals[source.name] = known
+        shared = asked if traits_of(source).pure else None
+        known: list[Proposal | None] = []
+        if shared is not None:
+            with boundary(source.name, account):
+                known.append(shared.get(source))
+            if not known:
+                continue
+        if known and (proposal := known[0]) is not None:
+            proposals[source.name] = proposal
             continue
         # The floor is asked whatever the time: it is what is left to answer with.
         if number < len(plan.sources) and account.remaining_s() <= 0:
@@ -41,8 +47,8 @@ def propose(run: PlanRun, asked: SourceCache | None = None) -> dict[str, Proposa
             continue
         with boundary(source.name, account):
             proposals[source.name] = checked(source.retrieve(run.moment), item_count)
-            if asked is not None and traits_of(source).pure:
-                asked.put(source, proposals[source.name])
+            if shared is not None:
+                shared.put(source, proposals[source.name])
     return proposals
 
 

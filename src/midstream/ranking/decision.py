@@ -52,17 +52,21 @@ class Decision:
         for scorer in plan.scorers:
             if isinstance(scorer, ModelScorer | Objectives) and not plan.models.by_name.keys() & scorer.model_names:
                 continue
-            is_instant = not traits_of(scorer).waits
+            traits = traits_of(scorer)
+            is_instant = not traits.waits
             wait_s_max = account.remaining_s() - (0.0 if is_instant else share_s(plan))
             if scorer is not last and wait_s_max <= 0:
                 account.late(scorer.name)
                 continue
-            begin = partial(scorer.score, self.query, features if is_instant else lent_frame(features), plan.models)
+            frame = features if traits.bounded else lent_frame(features)
+            begin = partial(scorer.score, self.query, frame, plan.models)
             with boundary(scorer.name, account, waits=not is_instant):
                 if is_instant:
-                    return scorer.name, _usable(await begin(), features)
-                numbers = await awaited(scorer.name, begin, wait_s_max, share_s(plan), account)
-                return scorer.name, _usable(numbers, features).copy()  # whoever wrote it may keep it
+                    numbers = await begin()
+                else:
+                    numbers = await awaited(scorer.name, begin, wait_s_max, share_s(plan), account)
+                score = _usable(numbers, features)
+                return scorer.name, score if traits.bounded else score.copy()  # a component may keep what it returned
         message = f"none of {', '.join(scorer.name for scorer in plan.scorers)} gave scores"
         raise ScoresUnavailable(message)
 

@@ -164,6 +164,8 @@ class Plan:
     """Of the state that it reads."""
     log_features: float = 0.0
     """Share of requests whose features are kept in the served record, 0 to 1."""
+    own: frozenset[str] = frozenset()
+    """Names of the components of one's own: they are tried before a placement is set, whatever they declare."""
     model_names: tuple[str, ...] = ()
     """Models that its parts read; ``models`` has those of them that are loaded."""
     reasons: Reasons = NO_REASONS

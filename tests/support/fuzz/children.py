@@ -15,7 +15,7 @@ DELAY_S_MAX = 1.0
 
 
 class Children:
-    """Stands in for ``engine.child.run``."""
+    """Stands in for ``engine.child_process.run``."""
 
     def __init__(self, dice: Dice) -> None:
         """Draw from ``dice`` how long each takes."""

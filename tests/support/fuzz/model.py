@@ -1,6 +1,6 @@
 """Expected state after some events, in plain Python: counted events, items on sale, known users.
 
-What came of slates is said by ``testing.join``, which is told the same events.
+What came of slates is said by ``tests.support.join``, which is told the same events.
 
 It shares no code with the fold. It knows no maximum of items and none of documents, and a run stays below those.
 """

@@ -1,21 +1,23 @@
-"""One setting of a configuration file changed in place: comments, order and spelling of all else stay as they are.
+"""One setting of a configuration file changed in place: its comments, order and spelling stay as they are.
 
 What is written is read again first. Unless it says exactly what the file said before with that one change, nothing is
-written.
+written: a file that is laid out in a way that is not understood here is left to its owner.
 """
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from midstream.app.config.reader import Told, parse_config
+from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config, Placement
-from midstream.core.errors import Fault, Invalid
+from midstream.core.errors import ConfigInvalid, Fault, Invalid
 from midstream.events.whole_file import WholeFile
 
+_HEADER = re.compile(r"^\s*\[\[?(?P<path>[^\]]+)\]\]?\s*(#.*)?$")
 _PAGE = "/docs/quality.md"
 
 
@@ -31,24 +33,19 @@ def with_blend(text: str, placement: str, weights: Mapping[str, float], rank_off
     Raises:
         Invalid: The file is laid out in a way in which the setting cannot be placed for certain.
     """
-    import tomlkit  # 0.03 s where a file is edited
-
     before = parse_config(text)
-    wanted = _changed(before, placement, weights, rank_offset)
-    number = [each.name for each in before.placements].index(placement)
-    document = tomlkit.parse(text)
-    if "placements" not in document:  # the default one is written out
-        document["placements"] = tomlkit.aot()
-        document["placements"].append(tomlkit.table())
-    table: Told = document["placements"][number]
-    blend: Told = tomlkit.inline_table()
-    blend.update(wanted.placements[number].weights)
-    table["weights"], table["rank_offset"] = blend, wanted.placements[number].rank_offset
-    changed = document.as_string()
-    if parse_config(changed) != wanted:
+    lines = text.splitlines()
+    written = ", ".join(f"{_key(name)} = {weight:.4f}" for name, weight in weights.items())
+    settings = {"weights": f"weights = {{ {written} }}", "rank_offset": f"rank_offset = {rank_offset:g}"}
+    changed = "\n".join(_placed(lines, _number(before, placement), settings)) + "\n"
+    wanted = _changed(before, placement, dict(weights), rank_offset)
+    try:
+        is_right = parse_config(changed) == wanted
+    except ConfigInvalid:
+        is_right = False
+    if not is_right:
         came = "The place of weights and rank_offset could not be told from its text."
-        settings = f"weights = {blend.as_string()}; rank_offset = {rank_offset:g}"
-        right = f"Write yourself, into the placement {placement}: {settings}"
+        right = f"Write yourself, into the placement {placement}: {'; '.join(settings.values())}"
         raise Invalid((Fault("midstream.toml", came, right, _PAGE),))
     return changed
 
@@ -64,7 +61,7 @@ def write_blend(path: Path, placement: str, weights: Mapping[str, float], rank_o
     text = path.read_bytes().decode()
     changed = with_blend(text, placement, weights, rank_offset)
     if "\r\n" in text:
-        changed = changed.replace("\r\n", "\n").replace("\n", "\r\n")
+        changed = changed.replace("\n", "\r\n")
     target = path.resolve()  # behind a link, which stays
     mode = stat.S_IMODE(target.stat().st_mode)
     with WholeFile(target, mode) as file:
@@ -72,7 +69,11 @@ def write_blend(path: Path, placement: str, weights: Mapping[str, float], rank_o
         file.write(changed.encode())
 
 
-def _changed(config: Config, placement: str, weights: Mapping[str, float], rank_offset: float) -> Config:
+def _number(config: Config, placement: str) -> int:
+    return [each.name for each in config.placements].index(placement)
+
+
+def _changed(config: Config, placement: str, weights: dict[str, float], rank_offset: float) -> Config:
     """Return the configuration as it should read afterwards."""
 
     def of(each: Placement) -> Placement:
@@ -82,3 +83,31 @@ def _changed(config: Config, placement: str, weights: Mapping[str, float], rank_
         return msgspec.structs.replace(each, weights=rounded, rank_offset=float(f"{rank_offset:g}"))
 
     return msgspec.structs.replace(config, placements=tuple(of(each) for each in config.placements))
+
+
+def _placed(lines: list[str], number: int, settings: Mapping[str, str]) -> list[str]:
+    """Return the lines with the settings in the table of the placement of that number."""
+    starts = [row for row, line in enumerate(lines) if _path(line) == "placements"]
+    if number >= len(starts):  # the file states no placement: the default one is written out
+        return [*lines, "", "[[placements]]", *settings.values()]
+    begin = starts[number]
+    end = next((row for row in range(begin + 1, len(lines)) if _path(lines[row])), len(lines))
+    body = list(lines[begin + 1 : end])
+    for key, line in settings.items():
+        rows = [row for row, each in enumerate(body) if re.match(rf"\s*{key}\s*=", each)]
+        if rows:
+            body[rows[0]] = line
+        else:
+            body.insert(0, line)
+    return [*lines[: begin + 1], *body, *lines[end:]]
+
+
+def _path(line: str) -> str:
+    """Return the path in a table's header, empty for any other line."""
+    found = _HEADER.match(line)
+    return "" if found is None else found["path"].strip()
+
+
+def _key(name: str) -> str:
+    """Return a name as a TOML key."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else msgspec.json.encode(name).decode()

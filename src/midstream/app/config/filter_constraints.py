@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from midstream.app.config.bounds import within
-from midstream.app.config.schema import AnyFilter, Config, Placement, option_place
+from midstream.app.config.schema import AnyFilter, Config, Custom, Placement, option_place
 from midstream.app.config.served_constraints import FILTERS, served_faults
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
@@ -22,10 +22,17 @@ WINDOW_MS_MAX = 365 * 86_400_000
 
 def filter_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the filters of a placement; its texts are looked at by ``app.config.expressions``."""
+    names: set[str] = set()
     for place, part in placement.filter_parts():
+        name = "" if isinstance(part, Custom) else part.name
+        if name in names:
+            yield Fault(
+                f"{where}.{option_place(place, 'name')}", f'"{name}" is there already.', "A name of its own.", FILTERS
+            )
+        names |= {name} - {""}
         if isinstance(part, ActedOptions):
-            names = {*config.events.types, IMPRESSION, *(() if place.endswith("]") else NAMES)}
-            yield from _acts(config, part.exclude, names, f"{where}.{option_place(place, 'exclude')}")
+            known = {*config.events.types, IMPRESSION, *(() if place.endswith("]") else NAMES)}
+            yield from _acts(config, part.exclude, known, f"{where}.{option_place(place, 'exclude')}")
         elif isinstance(part, ServedOptions):
             yield from _served(config, part.exclude, f"{where}.{option_place(place, 'exclude')}")
         yield from _of_sources(placement, part, f"{where}.{place}")
@@ -37,7 +44,8 @@ def _acts(config: Config, exclude: Mapping[str, str | int], known: set[str], whe
         place = f"{where}{step(name)}"
         if name not in known:
             came = f'"{name}" is not a configured interaction.{nearest(name, known)}'
-            yield Fault(place, came, f"Interactions: {', '.join(sorted(known))}", FILTERS)
+            right = f"Interactions: {', '.join(sorted(known))}"
+            yield Fault(place, came, f'{right}; for slates kind = "served_lately"' if name in NAMES else right, FILTERS)
         # Of acts only those in the user's ring are counted, so a higher count would never be reached.
         yield from _excluded(place, told, SEEN_COUNT_MAX if name == IMPRESSION else config.limits.user_ring_max)
 
@@ -71,7 +79,8 @@ def _of_sources(placement: Placement, part: AnyFilter, where: str) -> Iterator[F
             continue
         if isinstance(part, Repeats) and part.allow != "any":
             came = f'"{part.allow}" removes items of the session that the source {source.name} proposes.'
-            yield Fault(option_place(where, "allow"), came, 'repeats = "any"', SOURCES)
+            place = option_place(where, "allow")
+            yield Fault(place, came, f'{place.rpartition(".")[2]} = "any"', SOURCES)
         exclude = part.exclude if isinstance(part, ActedOptions) else {}
         for name in source.actions:
             told = exclude.get(name)

@@ -46,6 +46,8 @@ _PAGES = {
     "models": "models",
     "tables": "features",
     "sources": "sources",
+    "components": "sources",
+    "candidates_max": "models",
     "weights": "sources",
     "rank_offset": "sources",
     "editorial": "sources",

@@ -230,8 +230,8 @@ def interactions_of(file: str, options: EvaluationOptions) -> InteractionData:
 def _path(file: str) -> Path:
     path = Path(file)
     if not path.is_file():
-        message = f"{file!r} is no file"
-        raise NotFound(message)
+        right = "A CSV, TSV or Parquet file. Public sets by name are read in a checkout: python -m benchmarks.quality."
+        raise Invalid((Fault("FILE", f'There is no file "{file}".', right, "/docs/evaluation.md"),))
     return path
 
 

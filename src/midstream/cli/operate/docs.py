@@ -36,7 +36,7 @@ def command(page: PageName = "") -> None:
 
     Errors name the page that explains them. Without PAGE the pages are listed, each with its title.
     """
-    out.print(page_text(page) if page else page_list(), markup=False)
+    out.print(page_text(page).rstrip("\n") if page else page_list(), markup=False)
 
 
 def page_list() -> str:

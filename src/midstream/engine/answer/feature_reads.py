@@ -23,7 +23,6 @@ from midstream.state.cells.layout import BUCKETS
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
 
-"""Items of one read: 256 columns of them are read in about 2 ms, a turn of the event loop."""
 LIVE_COLUMNS_MAX = 8
 """Columns of a view that are looked at among served items: 15 ms, on the thread that answers."""
 WAIT_S_MAX = 0.05

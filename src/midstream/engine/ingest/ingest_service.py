@@ -101,12 +101,14 @@ class IngestService:
         self._engine = engine
         self._limits = limits or IngestLimits()
         self._bulk_decodes = 0
+        self._is_closed = False
         # Starts its thread when it is first needed, and ends it when nobody holds this object any more.
         self._thread = ThreadPoolExecutor(1, "midstream-decode")
         self.show_letters()
 
     def close(self) -> None:
-        """Release the file of dead letters."""
+        """Release the file of dead letters for good: letters that come later are counted as lost."""
+        self._is_closed = True
         if self.dead_letters is not None:
             self.dead_letters.close()
 
@@ -174,10 +176,15 @@ class IngestService:
             CommitTooSlow: The events may be durable later; sent again with their ids they count once.
             Overloaded: Too much is waiting already; nothing of the batch is kept.
         """
-        self._reject(admitted, keeps_rejected=keeps_rejected)
         if not len(admitted.batch):
+            self._reject(admitted, keeps_rejected=keeps_rejected)
             return RecordedBatch(admitted, self.unrecorded(admitted))
-        recorded = await self._durable(admitted.batch, turn)
+        try:
+            recorded = await self._durable(admitted.batch, turn)
+        except CommitTooSlow:
+            self._reject(admitted, keeps_rejected=keeps_rejected)
+            raise
+        self._reject(admitted, keeps_rejected=keeps_rejected)  # of a batch that failed all comes again
         if (recorded.outcome == Outcome.REFUSED).any():
             unknown, users = await self._named(admitted, recorded)
             self._keep_rejected(unknown if keeps_rejected else ())
@@ -232,7 +239,9 @@ class IngestService:
     def keep(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters, count them, and say how many there are now."""
         kept = self.dead_letters
-        if kept is not None:
+        if self._is_closed:
+            self.metrics.count_dead_letters(0, len(letters))
+        elif kept is not None:
             lost = kept.counts.lost
             kept.add(letters)
             lost = kept.counts.lost - lost

@@ -23,7 +23,7 @@ may have been over before it was asked, used up by one that is named or by what 
 
 def plans_to_try(plan: Plan) -> tuple[Plan, ...]:
     """Return a plan, and it again for each further scorer: each is asked, and not only the first that answers."""
-    further = (each for each in plan.scorers[1:-1] if each.name not in plan.bounded)
+    further = (each for each in plan.scorers[1:-1] if each.name in plan.own)
     return (plan, *(replace(plan, scorers=(each, plan.scorers[-1])) for each in further))
 
 
@@ -40,7 +40,7 @@ def require_kept(plan: Plan, trial: WarmupResult, places: Mapping[str, str]) -> 
     """
     found: dict[str, Fault] = {}
     for each in trial.failures:
-        if each.component in plan.bounded or each.reason.startswith(_MAY_BE):
+        if each.component not in plan.own or each.reason.startswith(_MAY_BE):
             continue
         where, kind = _place_of(plan, each.component)
         came = sentence(f"{each.component} failed when it was tried: {each.reason}")

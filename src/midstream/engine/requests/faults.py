@@ -119,6 +119,7 @@ def named(document: object, fault: Fault, find: Find) -> Fault:
     where, came, right = fault.where, fault.came, fault.right
     while (key := _wrong_key(document, where, fault, find)) is not None:
         value = cast("dict[object, object]", value_at(document, where))[key]
+        document = _with(document, where.split("/")[1:], {key: value})
         where = f"{where}/{escaped(str(key))}"
         if isinstance(key, Unwritable):
             came, right = f"The name {shown(key.value)} came.", key.right

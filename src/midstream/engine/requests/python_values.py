@@ -15,7 +15,7 @@ import numpy as np
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.engine.requests.all_faults import all_faults
 from midstream.engine.requests.faults import NameUnknown, Unwritable, escaped, first_fault
-from midstream.engine.requests.schema import FeatureAsk, Question, read_deadline_ms
+from midstream.engine.requests.schema import PAGE, FeatureAsk, Question, read_deadline_ms
 
 T = TypeVar("T", bound=Question | FeatureAsk)
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
@@ -43,7 +43,7 @@ def read_request(kind: type[T], required: Mapping[str, object], request: Mapping
     for name in sent:
         if name not in names:
             raise NameUnknown(f"/{escaped(name)}", "field of this request", name, names)
-    document = {"deadline" if name == "deadline_ms" else name: plain(each, name) for name, each in sent.items()}
+    document = {"deadline" if name == "deadline_ms" else name: _field(each, name) for name, each in sent.items()}
     try:
         return msgspec.convert(document, kind, dec_hook=read_deadline_ms)
     except msgspec.ValidationError as error:
@@ -67,7 +67,7 @@ def id_of(name: str, sent: object) -> str:
     Raises:
         RequestInvalid: It is no text, or none that can be written.
     """
-    document = {name: plain(sent, name)}
+    document = {name: _field(sent, name)}
     try:
         return msgspec.convert(document, dict[str, Id])[name]
     except msgspec.ValidationError as error:
@@ -83,6 +83,18 @@ def slots_of(placements: object) -> object:
     return [cast("object", each) if isinstance(each, Mapping) else {"placement": each} for each in slots]
 
 
+def _field(value: object, name: str) -> object:
+    """Return the value of a field as JSON could have it.
+
+    Raises:
+        RequestInvalid: It is nested deeper than Python follows, or is part of itself.
+    """
+    try:
+        return plain(value, name)
+    except RecursionError:
+        raise RequestInvalid((Fault(f"/{name}", "It is nested too deep.", "What its field says.", PAGE),)) from None
+
+
 def plain(value: object, name: str = "") -> object:
     """Return a value as JSON could have it, or what stands for one that it could not."""
     value = _listed(value, name)
@@ -93,9 +105,9 @@ def plain(value: object, name: str = "") -> object:
         case bool() | None:
             found = value
         case int():
-            found = value if _INT64_MIN <= value <= _INT64_MAX else Unwritable(value, _NUMBER)
+            found = int(value) if _INT64_MIN <= value <= _INT64_MAX else Unwritable(value, _NUMBER)
         case float():
-            found = value if isfinite(value) else Unwritable(value, _NUMBER)
+            found = float(value) if isfinite(value) else Unwritable(value, _NUMBER)
         case list() | tuple():
             found = [plain(each) for each in cast("Sequence[object]", value)]
         case Mapping():

@@ -1,1 +1,1 @@
-"""Files of public data sets come in, interactions in time order go to the protocols."""
+"""Files of interactions come in, tables in time order go to the protocols."""

@@ -139,4 +139,5 @@ def kolmogorov_tail(distance: float) -> float:
     if distance < _CERTAIN:
         return 1.0
     k = np.arange(1.0, 41.0)
-    return float((np.where(k % 2.0 == 1.0, 2.0, -2.0) * np.exp(-2.0 * (k * distance) ** 2)).sum())
+    tail = (np.where(k % 2.0 == 1.0, 2.0, -2.0) * np.exp(-2.0 * (k * distance) ** 2)).sum()
+    return min(1.0, float(tail))  # rounding

@@ -113,7 +113,7 @@ def add_docs_page(app: FastAPI) -> None:
         if text is None:
             came = f'"{name[:60]}" is no page.{nearest(name, reference_pages())}'
             raise RouteUnknown((Fault("path", came, f"A page that {DOCS_PATH} lists.", PAGE),))
-        return Response(text, media_type="text/plain", headers=DOCS_HEADERS | {"x-content-type-options": "nosniff"})
+        return Response(text, media_type="text/plain", headers=DOCS_HEADERS)
 
 
 def read_operation(what: str, id_field: str) -> Document:

@@ -4,9 +4,9 @@ Cells of one scope share a row. Rows of items and users lie where the vocabulary
 of the value; those of sessions and pairs are found by their key, and when all are taken the one that was counted
 longest ago makes room. Reading changes nothing, not even that order.
 
-What a cell counts is said in ``state.program.Cell``, how it is folded in ``state.cells.fold``. A session is one between
-two silences, as everywhere: acts that open no session, impressions among them, count for none. Of an item with several
-values of an attribute the rows of all of them are read as if they were one.
+``state.expressions.program.Cell`` says what a cell counts, ``state.cells.fold`` how it is folded. A session is one
+between two silences, as everywhere: acts that open no session, impressions among them, count for none. Of an item with
+several values of an attribute the rows of all of them are read as if they were one.
 """
 
 from collections.abc import Collection, Mapping, Sequence
