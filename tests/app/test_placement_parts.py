@@ -230,6 +230,7 @@ def test_a_bad_one_is_refused_and_changes_nothing(folder: Path, number: int) -> 
 COMPONENTS = """
 import asyncio, sys, time, msgspec, numpy as np
 from midstream.core.errors import ScoresUnavailable, SourceUnavailable
+from midstream.core.traits import BOUNDED
 from midstream.core.types import Proposal, Selection
 
 CALLS = []
@@ -261,6 +262,9 @@ class Filter(msgspec.Struct, frozen=True):
     def keep(self, moment, candidates):
         return np.ones(len(candidates), np.float32)
 
+class BoundedSource(Source, frozen=True):
+    traits = BOUNDED
+
 class Scorer(msgspec.Struct, frozen=True):
     how: str
     name: str = "ranker"
@@ -285,12 +289,18 @@ def custom(kind: str, **options: str) -> dict[str, Any]:
 def write_components(folder: Path) -> None:
     """Write the code, and a file that names it."""
     (folder / "components.py").write_text(COMPONENTS)
-    kinds = ("Source", "Filter", "Scorer", "Selector")
+    kinds = ("Source", "BoundedSource", "Filter", "Scorer", "Selector")
     write(folder, more="[components]\n" + "".join(f'{kind.lower()} = "components:{kind}"\n' for kind in kinds))
 
 
 LYING: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"sources": [custom("Source", how="raises")]}, "$.sources[0]", "shelf failed when it was tried: KeyError"),
+    ({"sources": [custom("BoundedSource", how="raises")]}, "$.sources[0]", "shelf failed when it was tried: KeyError"),
+    (
+        {"sources": [custom("BoundedSource", how=""), custom("Source", how="raises", name="other")]},
+        "$.sources[1]",
+        "other failed when it was tried",
+    ),
     ({"sources": [custom("Source", how="leaves")]}, "$.sources[0]", "SystemExit: 3"),
     (
         {"sources": [custom("Source", how="cancelled")]},

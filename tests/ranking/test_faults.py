@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from midstream.core.traits import BOUNDED
+from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import (
     Candidates,
     FeatureFrame,
@@ -355,14 +355,21 @@ class Writing:
         return TopK().select(query, features, score)
 
 
+class WritingAtOnce(Writing):
+    """The same, which says that it never waits, and not that its work is bounded."""
+
+    traits = Traits(waits=False)
+
+
+@pytest.mark.parametrize("kind", [Writing, WritingAtOnce])
 @pytest.mark.parametrize("part", ["filter", "scorer", "selector"])
-def test_what_a_part_of_ones_own_is_given_it_cannot_change(world, part):
+def test_what_a_part_of_ones_own_is_given_it_cannot_change(world, part, kind):
     """It has failed where it tries; whose columns they are sees them as they were, and nobody is served instead.
 
     Nothing passes a filter that failed; without the scorer and the selector the answer is what a rerun makes of it.
     """
     world.shop.put("i0", available=False)
-    own = Writing([part])
+    own = kind([part])
     plan = replace(plan_of(world), scorers=(own, Blend()), selectors=(own, TopK()))
     plan = replace(plan, filters=(Available(), replace(own, name="permitted")))
     served, _ = world.answer(plan)

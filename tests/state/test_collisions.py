@@ -110,7 +110,7 @@ def test_many_ids_made_to_have_one_hash_lie_as_random_ones_do():
         tables = (
             (vocabulary.item_hash, vocabulary._item_table),
             (vocabulary.arrays()["user_hash"], vocabulary._user_table),
-            (seen, fold.event_ids._table),
+            (seen, fold.event_ids._ring.table),
         )
         sums.append([sum(probes(hashes, table, hashes)) for hashes, table in tables])
     for of_made, of_chosen in zip(*sums, strict=True):

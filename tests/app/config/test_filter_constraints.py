@@ -41,6 +41,13 @@ def faults_of(text: str) -> dict[str, str]:
         ('filters = [{ kind = "expressions", where = "item.stock > 0" }]', "filters[0].kind", 'Nearest: "expression"'),
         ("filters = [" + '{ kind = "repeats" },' * 9 + "]", "filters", "At most 8"),
         (
+            'filters = [{ kind = "acted", exclude.view = 1 }, { kind = "acted", exclude.click = 1 }]',
+            "filters[1].name",
+            "already",
+        ),
+        ('exclude.view = 1\nfilters = [{ kind = "acted", exclude.click = 1 }]', "filters[0].name", "already"),
+        ('filters = [{ kind = "acted", exclude.served = 3 }]', "filters[0].exclude.served", "served_lately"),
+        (
             'sources = [{ kind = "repeat" }]\nfilters = [{ kind = "repeats", allow = "none" }]',
             "filters[0].allow",
             "removes items of the session",

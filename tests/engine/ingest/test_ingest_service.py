@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest import mock
 
 import httpx
 import msgspec
@@ -245,6 +246,31 @@ def test_a_consumer_acknowledges_what_is_durable_and_takes_a_redelivery_once() -
     events = [event_at(batch, row) for batch in batches for row in range(len(batch))]
     assert [each.event_id for each in events if each.item_id] == ["0", "1", "2", "3", "5", "6", "7"]
     assert [each.reason.where for each in third.letters.read()] == ["line 2: /type"]
+
+
+def test_a_batch_that_fails_leaves_no_letters(tmp_path: Path) -> None:
+    """It comes again as a whole; and a service that was closed keeps none either."""
+    rig = Rig()
+    letters = DeadLetters(tmp_path / "letters.ndjson", RealDisk())
+    body = msgspec.json.encode([view("mug"), {"type": "nothing"}])
+
+    async def full(_batch: object) -> Any:
+        raise DiskFull
+
+    async def work(rig: Rig) -> None:
+        service = IngestService(rig.engine, dead_letters=letters)
+        with mock.patch.object(type(rig.engine), "record", lambda _engine, batch: full(batch)):
+            for _ in range(3):
+                with pytest.raises(DiskFull):
+                    await service.take(body, accept_of(SMALL, Limits()))
+        assert list(letters.read()) == []
+        await service.take(body, accept_of(SMALL, Limits()))
+        assert len(list(letters.read())) == 1
+        service.close()
+        service.keep([next(iter(letters.read()))])
+        assert len(list(letters.read())) == 1
+
+    rig.run(work)
 
 
 def test_a_wait_for_the_log_has_an_end() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from midstream.core.errors import RequestInvalid
 from midstream.engine import recommender
 from midstream.engine.requests.faults import NameUnknown
-from midstream.engine.requests.python_values import plain, read_request
+from midstream.engine.requests.python_values import id_of, plain, read_request
 from midstream.engine.requests.schema import (
     BatchBody,
     FeatureAsk,
@@ -89,6 +89,23 @@ def test_a_field_that_there_is_not_is_named() -> None:
     assert "deadline_ms" in fault.right
     with pytest.raises(NameUnknown):
         read_request(RecommendationQuestion, {}, {"deadline": "50ms"})
+
+
+def test_a_value_without_an_end_is_a_fault() -> None:
+    """A list that holds itself, or is nested deeper than Python follows; a number of a type of its own is a number."""
+
+    class Price(float):
+        """As units make them."""
+
+    endless: list[object] = []
+    endless.append(endless)
+    for read in (
+        lambda: read_request(RecommendationQuestion, {}, {"context": {"a": endless}}),
+        lambda: id_of("a", endless),
+    ):
+        with pytest.raises(RequestInvalid, match="nested too deep"):
+            read()
+    assert read_request(RecommendationQuestion, {}, {"context": {"a": Price(1.5)}}).context == {"a": 1.5}
 
 
 def test_a_deadline_is_milliseconds() -> None:

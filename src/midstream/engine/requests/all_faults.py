@@ -11,8 +11,8 @@ from midstream.engine.requests.faults import FAULTS_MAX, Find, named
 TURNS_MAX = 40
 """Twice as many as faults are told: each may leave a place behind that lacks what was cut."""
 NAMED_MAX = 4
-"""Faults of which the entry of an object is looked for: of a body of 15 kB each costs 0.8 ms on the thread that answers.
-Others point at the object."""
+"""Faults of which the entry of an object is looked for; others point at the object. Of a body of 15 kB each costs .8 ms
+on the thread that answers."""
 
 
 def all_faults(document: object, first: Fault, find: Find) -> tuple[Fault, ...]:
