@@ -15,7 +15,7 @@ from midstream.app.config.rule_constraints import PAGE as RULES
 from midstream.app.config.schema import AnyScorer, AnySource, Config, Custom, Placement
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.paths import step
-from midstream.core.protocols import Source
+from midstream.core.protocols import Scorer, Source
 from midstream.core.traits import traits_of
 from midstream.core.types import Models
 from midstream.engine.types import ANY_PLACEMENT
@@ -163,10 +163,7 @@ def plan(
         for place, each in parts
     ]
     filters = (Available(), Excluded(), *chosen, RequestFilter(names))
-    own = {each.name for each in sources if type(each) not in get_args(AnySource)}
-    own |= {each.name for each in scorers if type(each) not in get_args(AnyScorer)}
-    own |= {each.name for each, (_, told) in zip(chosen, parts, strict=True) if isinstance(told, Custom)}
-    own |= {SELECTOR} if isinstance(placement.selector, Custom) else set()
+    own = [each.name for each, (_, told) in zip(chosen, parts, strict=True) if isinstance(told, Custom)]
     reading = [each for each in (*sources, *filters, *scorers, selector) if isinstance(each, ReadsModels)]
     made = Plan(
         name=placement.name,
@@ -185,7 +182,7 @@ def plan(
         else None,
         pins=Pins(pins) if pins else None,
         model_names=_model_names(reading, where),
-        own=frozenset(own),
+        own=frozenset((*own, *_own_names(placement, sources, scorers))),
         slate_size=placement.slate_size,
         slate_size_max=placement.slate_size_max,
         candidates_max=placement.candidates_max,
@@ -201,6 +198,14 @@ def plan(
     _require_rule_names(made, placement, where)
     _require_inputs(made, where)
     return made.serving(models)
+
+
+def _own_names(placement: Placement, sources: Sequence[Source], scorers: Sequence[Scorer]) -> Iterator[str]:
+    """Yield the names of the sources, the scorers and the selector of one's own."""
+    yield from (each.name for each in sources if type(each) not in get_args(AnySource))
+    yield from (each.name for each in scorers if type(each) not in get_args(AnyScorer))
+    if isinstance(placement.selector, Custom):
+        yield SELECTOR
 
 
 def _model_names(parts: Sequence[ReadsModels], where: str) -> tuple[str, ...]:
