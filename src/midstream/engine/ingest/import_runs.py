@@ -20,6 +20,9 @@ from midstream.events.segments.segments import SegmentLog
 from midstream.events.whole_file import write_whole
 from midstream.state.control.import_runs import ImportRun, encode_import_run, import_run_of
 
+_TAIL_EVENTS = 10
+"""Behind the account of a run come a tick or two at most before the process ends."""
+
 
 def begin_run(data: DataFolder, run: ImportRun) -> None:
     """Write the journal of a run before it records its first row; its one span has no end yet.
@@ -51,7 +54,10 @@ def close_run(data: DataFolder, log: SegmentLog) -> ImportRun | None:
         AppendFailed: The log could not be made durable.
     """
     run = journal_of(data.import_journal)
-    if run is not None:
+    told = None if run is None else _told_account(run, log)
+    if told is not None:
+        run = told
+    elif run is not None:
         run = ended(run, log.end)
         if run.spans and run.log == log.public_name:
             try:
@@ -60,6 +66,13 @@ def close_run(data: DataFolder, log: SegmentLog) -> ImportRun | None:
                 run = None
     data.import_journal.unlink(missing_ok=True)
     return run
+
+
+def _told_account(run: ImportRun, log: SegmentLog) -> ImportRun | None:
+    """Return the account at the end of the log: a kill came after it was written and before the journal was removed."""
+    begin = LogPosition(max(log.begin, log.end - _TAIL_EVENTS))
+    accounts = import_runs(log.read(begin, _TAIL_EVENTS), log.public_name)
+    return accounts.get(run.run)
 
 
 def ended(run: ImportRun, end: int) -> ImportRun:
