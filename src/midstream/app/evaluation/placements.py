@@ -230,8 +230,8 @@ def interactions_of(file: str, options: EvaluationOptions) -> InteractionData:
 def _path(file: str) -> Path:
     path = Path(file)
     if not path.is_file():
-        right = "A CSV, TSV or Parquet file. Public sets by name are read in a checkout: python -m benchmarks.quality."
-        raise Invalid((Fault("FILE", f'There is no file "{file}".', right, "/docs/evaluation.md"),))
+        message = f"{file!r} is no file; public sets by name are read in a checkout, by python -m benchmarks.quality"
+        raise NotFound(message)
     return path
 
 
