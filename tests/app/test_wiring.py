@@ -196,7 +196,7 @@ def test_filters_of_a_list_run_behind_the_short_ones_in_its_order(shop, tmp_path
 def test_two_filters_of_one_name_are_refused(tmp_path):
     """A trace that names a filter must mean one."""
     text = '[[placements]]\nexclude = { view = 2 }\nfilters = [{ kind = "acted", exclude = { purchase = "1d" } }]'
-    with pytest.raises(ConfigInvalid, match="Two parts are called acted"):
+    with pytest.raises(ConfigInvalid, match=r"filters\[0\].name\n.*acted. is there already"):
         plans(parse_config(text), tmp_path)
 
 

@@ -78,7 +78,7 @@ class RequestIds:
         """Return a new request id and a seed of 63 bits that goes with it."""
         random = self._entropy(_RANDOM_BYTES)
         if random[0] >> 2 == _DASH:
-            random = bytes((random[0] ^ 0x80,)) + random[1:]
+            random = bytes(0xFF ^ each for each in random)
         seed = int.from_bytes(random[:8], "little") >> 1
         return urlsafe_b64encode(random + self._tag(random)).decode(), seed
 
