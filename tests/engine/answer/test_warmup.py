@@ -74,7 +74,8 @@ def tried(loop: VirtualLoop, source: Spending, scorers: tuple[Waiting, ...] = ()
     config = Config()
     settings = config.fold_settings()
     made = wiring.plan(config, config.placements[0], settings, Models({}))
-    plan = replace(made, sources=(source,), scorers=(*scorers, made.scorers[-1]))
+    own = frozenset((source.name, *(each.name for each in scorers)))
+    plan = replace(made, sources=(source,), scorers=(*scorers, made.scorers[-1]), own=own)
     return loop.run_until_complete(warm_up(settings, (plan,) * copies, loop.time))
 
 
