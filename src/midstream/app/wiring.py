@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -24,6 +25,8 @@ from midstream.features.expressions.names import Names
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
 from midstream.ranking.caller_items import RESERVED
 from midstream.ranking.candidate_cutoff import CUT
+from midstream.ranking.fetched_columns import DeclaredFetch
+from midstream.ranking.fetching import filters_after
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import RequestFilter
@@ -165,10 +168,11 @@ def plan(
     filters = (Available(), Excluded(), *chosen, RequestFilter(names))
     own = [each.name for each, (_, told) in zip(chosen, parts, strict=True) if isinstance(told, Custom)]
     reading = [each for each in (*sources, *filters, *scorers, selector) if isinstance(each, ReadsModels)]
+    fetches = _fetches(config, placement, folder)
     made = Plan(
         name=placement.name,
         config_hash=config.config_hash,
-        fetches=(),
+        fetches=fetches,
         sources=sources,
         floor=floor,
         fill=Catalogue(),
@@ -191,6 +195,7 @@ def plan(
         log_features=placement.log_features,
         reasons=reasons_of(config.reasons, {each.name: _kind(each) for each in (*sources, *floor)}),
         declared=declared,
+        after_fetch=frozenset(filters_after(fetches, filters, own)),
         reads_served=any(traits_of(each).reads_served for each in filters)
         or any(cap.within is not None for cap in placement.caps),
     )
@@ -198,6 +203,28 @@ def plan(
     _require_rule_names(made, placement, where)
     _require_inputs(made, where)
     return made.serving(models)
+
+
+def _fetches(config: Config, placement: Placement, folder: Path) -> tuple[DeclaredFetch, ...]:
+    """Return the fetches that a placement lists, in its order."""
+    places = {each.name: (number, each) for number, each in enumerate(config.fetches)}
+    found: list[DeclaredFetch] = []
+    for number, told in (places[name] for name in placement.fetches):
+        component = load(told.component, "fetch", f"$.fetches[{number}].component", folder, config.components)
+        # The module of a component of one's own names its content: after an edit other code answers.
+        content = msgspec.json.encode((told, type(component).__module__), enc_hook=str, order="deterministic")
+        found.append(
+            DeclaredFetch(
+                name=told.name,
+                of=told.of,
+                columns=told.columns,
+                component=component,
+                age_ms_max=told.age_max.ms,
+                timeout_s=told.timeout.ms / 1_000,
+                key=sha256(content).hexdigest(),
+            )
+        )
+    return tuple(found)
 
 
 def _own_names(placement: Placement, sources: Sequence[Source], scorers: Sequence[Scorer]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Protocols of components: eight of them (a further one needs a decision record), and three rules for all.
+"""Protocols of components: nine of them (a further one needs a decision record), and three rules for all.
 
 1. A component holds options, never state: it is a frozen value that the configuration decodes into, and
    everything else is an argument. So one object serves, reruns a logged request, backfills and trains.
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from midstream.core.fold_step import FoldStep
 from midstream.core.types import (
     Candidates,
+    Column,
     EventBatch,
     FeatureFrame,
     LogPosition,
@@ -136,6 +137,18 @@ class StateTable(Protocol):
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Become the table whose ``arrays`` these are."""
+        ...
+
+
+class Fetch(Protocol):
+    """Asks an outside system for columns of users or of items, before the state is read."""
+
+    async def fetch(self, ids: Sequence[str]) -> Mapping[str, Column]:
+        """Return each declared column by its name, with one value an id in the order of the ids; None or NaN = unknown.
+
+        Args:
+            ids: Distinct, at least one: of items up to ``ranking.fetched_columns.IDS_MAX``, of users the one who asks.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ An index column is int32 with -1 for "none"; a score or feature is float32 with 
 milliseconds since 1970-01-01 UTC.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NewType, TypeAlias, TypeVar
 
@@ -18,6 +18,8 @@ LogPosition = NewType("LogPosition", int)
 Index: TypeAlias = NDArray[np.int32]
 Score: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
+Column: TypeAlias = Sequence[str | float | bool | None] | NDArray[np.generic]
+"""Values from outside, one a row; None or NaN = unknown."""
 T = TypeVar("T")
 
 
@@ -91,10 +93,10 @@ class Query:
     filter: str | None = None
     """Filter text of this request, in addition to the placement's."""
     context: Mapping[str, str | float | bool] = field(default_factory=dict[str, str | float | bool])
-    fetched: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Answers of outside systems, asked before the state is read; logged, so a rerun asks no one."""
+    """What the caller says of the request, and what fetches found of the user where the caller says nothing."""
     item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
-    """What the caller says of items: id to field to number, such as its own score. Features may read it."""
+    """What the caller says of items: id to field to number, such as its own score; and what fetches found of them where
+    the caller says nothing. Features may read it."""
     given: tuple[str, ...] = ()
     """The caller's own items, distinct, in the caller's order: the only candidates. Empty = what sources propose."""
     taken: tuple[str, ...] = ()
@@ -274,6 +276,19 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fetched:
+    """Columns of outside systems as they are in the query of one request: less what the caller sent itself."""
+
+    context: Mapping[str, str | float | bool] = field(default_factory=dict[str, str | float | bool])
+    """Of the user."""
+    item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    """Of items, by id; one of which nothing is known is not among them."""
+
+
+NOTHING_FETCHED = Fetched()
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Served:
     """What was answered, and all that is needed to answer it again."""
@@ -313,8 +328,8 @@ class Served:
     """What the rules of the slate moved, dropped or could not do, in the order of the rules."""
     order: Order | None = None
     """What comes after the slate; None = nobody asked for it."""
+    fetched: Fetched = NOTHING_FETCHED
+    """What of the query is from outside systems: the record keeps it, so that a rerun asks no one."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]
-Fetch: TypeAlias = Callable[[Query], Awaitable[Mapping[str, float]]]
-"""Asks an outside system before the state is read."""

@@ -297,7 +297,7 @@ def _parts(plan: Plan) -> Mapping[str, object]:
     """Return what stands behind each name of ``Plan.part_names``."""
     slate = {PINS: plan.pins, ARRANGEMENT: plan.arrangement}
     return {
-        **dict(plan.fetches),
+        **{fetch.name: fetch for fetch in plan.fetches},
         **{source.name: source for source in (*plan.sources, *plan.floor, plan.fill)},
         **{rule.name: rule for rule in plan.filters},
         **{scorer.name: scorer for scorer in plan.scorers},
@@ -310,7 +310,7 @@ def _parts(plan: Plan) -> Mapping[str, object]:
 def benchable(plan: Plan) -> Iterable[str]:
     """Yield the names of the parts of a plan that it can answer without."""
     kept = {plan.fill.name, *(source.name for source in plan.floor)}
-    yield from (name for name, _ in plan.fetches)
+    yield from (fetch.name for fetch in plan.fetches)
     yield from (source.name for source in plan.sources if source.name not in kept)
     yield from map(block_name, range(len(plan.features)))
     yield from (scorer.name for scorer in plan.scorers[:-1])

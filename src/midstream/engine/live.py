@@ -17,6 +17,7 @@ from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import ANY_PLACEMENT
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
+from midstream.ranking.fetch_cache import FetchCache
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
 
@@ -54,6 +55,8 @@ class LiveState:
     """What the features of newly served items are like."""
     models: Models = field(default_factory=lambda: Models({}))
     """The models in service, of which each plan has those that it reads."""
+    fetched: FetchCache = field(default_factory=FetchCache)
+    """What outside systems said lately."""
 
     def swap(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
         """Put another state and its plans in service, as ``Engine.swap`` does.

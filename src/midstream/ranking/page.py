@@ -5,7 +5,6 @@ know yet what the ones before it will take, so it gathers as many candidates mor
 ``spare``. What they took is in its query, so each slate can be answered again by itself.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,8 @@ import numpy as np
 
 from midstream.core.types import Failure, Index, Moment, Query, Served
 from midstream.ranking.boundary import Account
-from midstream.ranking.pipeline import PlanRequest
+from midstream.ranking.fetch_cache import FetchCache
+from midstream.ranking.pipeline import PlanRequest, with_fetched
 from midstream.ranking.plan import Plan
 from midstream.ranking.source_cache import SourceCache
 
@@ -26,6 +26,7 @@ async def recommend_page(
     ids_of: Callable[[Index], Sequence[str]],
     remaining_s: Callable[[], float],
     left_out: Callable[[Plan], tuple[Failure, ...]] = lambda _: (),
+    cache: FetchCache | None = None,
 ) -> list[Served]:
     """Answer queries of one user, session, context and moment.
 
@@ -35,6 +36,7 @@ async def recommend_page(
         ids_of: Gives the ids of items.
         remaining_s: Seconds to the deadline of them all.
         left_out: Says for a plan who is benched.
+        cache: Of fetched columns; None = no outside system is asked.
 
     Returns:
         The slates in the order of the slots.
@@ -44,8 +46,8 @@ async def recommend_page(
         PlanRequest.of(plan, replace(query, spare=spare), Account(left_out(plan), remaining_s))
         for (plan, query), spare in zip(slots, before, strict=False)
     ]
-    if any(each.plan.fetches for each in requests):
-        requests = await asyncio.gather(*(each.fetched() for each in requests))
+    if cache is not None and any(each.plan.fetches for each in requests):
+        requests = await with_fetched(requests, observe, cache)
     asked = SourceCache()
     gathered = [each.gathered(partial(observe, each.whole), asked) for each in requests]
     slates: list[Served] = []

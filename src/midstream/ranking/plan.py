@@ -8,12 +8,13 @@ import numpy as np
 
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
 from midstream.core.traits import BOUNDED, Traits, traits_of
-from midstream.core.types import Candidates, Failure, Fetch, Mask, Models, Moment, Proposal, Score
+from midstream.core.types import Candidates, Failure, Mask, Models, Moment, Proposal, Score
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.degraded_block import less
 from midstream.features.kinds.kinds import columns_of
 from midstream.features.language import Condition
+from midstream.ranking.fetched_columns import DeclaredFetch
 from midstream.ranking.reason_texts import NO_REASONS, Reasons
 from midstream.ranking.rules.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.rules.pin import PINS, Pins
@@ -40,7 +41,7 @@ FILTERS_MAX = 8
 SCORERS_MAX = 8
 """Of a placement, beside the blend: each that fails takes its time from the deadline."""
 FETCHES_MAX = 8
-"""Outside systems that a plan asks, one after another."""
+"""Outside systems that a plan asks: those of the user at once, then those of items at once."""
 FLOOR_MAX = 2
 """Popular and editorial."""
 BUILT_IN_FILTERS_MAX = 7
@@ -137,7 +138,7 @@ class Plan:
     name: str
     """The placement's."""
     config_hash: str
-    fetches: tuple[tuple[str, Fetch], ...]
+    fetches: tuple[DeclaredFetch, ...]
     sources: tuple[Source, ...]
     floor: tuple[Source, ...]
     """Popular, editorial: run in every request, so the last resort is always warm and always tested."""
@@ -172,6 +173,8 @@ class Plan:
     """Texts that say to people why an item is in the slate."""
     declared: Declarations = NONE
     """Every declared feature of the configuration, of which ``features`` reads some; the same in all of its plans."""
+    after_fetch: frozenset[str] = frozenset()
+    """Names of the filters that read, or may read, columns that are fetched of items."""
     reads_served: bool = False
     """It goes by what was served before: an answer waits for the records of those that the same asker was given."""
 
@@ -184,14 +187,14 @@ class Plan:
         blocks = map(block_name, range(len(self.features)))
         pins = () if self.pins is None else (PINS,)
         rules = () if self.arrangement is None else (ARRANGEMENT,)
-        return (*(name for name, _ in self.fetches), *sources, *pins, *filters, *blocks, *rules, *scorers, SELECTOR)
+        return (*(each.name for each in self.fetches), *sources, *pins, *filters, *blocks, *rules, *scorers, SELECTOR)
 
     @property
     def bounded(self) -> frozenset[str]:
         """Names of the parts that are bounded by work and never wait: all but components of one's own."""
         sources = (*self.sources, *self.floor, self.fill)
         parts: tuple[Source | Filter | Scorer, ...] = (*sources, *self.filters, *self.scorers)
-        unbounded = {part.name for part in parts if not traits_of(part).bounded} | {name for name, _ in self.fetches}
+        unbounded = {part.name for part in parts if not traits_of(part).bounded} | {each.name for each in self.fetches}
         if not traits_of(self.selectors[0]).bounded:
             unbounded.add(SELECTOR)
         return frozenset(self.part_names) - unbounded
@@ -220,7 +223,7 @@ class Plan:
         """
         return replace(
             self,
-            fetches=tuple((name, fetch) for name, fetch in self.fetches if name not in names),
+            fetches=tuple(each for each in self.fetches if each.name not in names),
             sources=tuple(source for source in self.sources if source.name not in names),
             floor=tuple(source for source in self.floor if source.name not in names),
             fill=Nothing(self.fill.name) if self.fill.name in names else self.fill,

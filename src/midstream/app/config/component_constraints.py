@@ -16,10 +16,9 @@ PAGE = "/docs/sources.md"
 
 
 def component_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with each component of one's own that a placement uses."""
-    for number, placement in enumerate(config.placements):
-        for where, part in custom_parts(placement):
-            yield from _named_faults(config, part, f"$.placements[{number}].{where}")
+    """Yield what is wrong with each component of one's own that a placement or a fetch uses."""
+    for where, part in _every_part(config):
+        yield from _named_faults(config, part, where)
 
 
 def unnamed_faults(file: Config, config: Config) -> Iterator[Fault]:
@@ -29,18 +28,24 @@ def unnamed_faults(file: Config, config: Config) -> Iterator[Fault]:
         file: What ``midstream.toml`` says now.
         config: Of which placements, or all of it, came from elsewhere.
     """
-    known = {*file.components.values(), *(part.path for each in file.placements for _, part in custom_parts(each))}
-    for number, placement in enumerate(config.placements):
-        for where, part in custom_parts(placement):
-            if part.path and part.path not in known:
-                listed = ", ".join(sorted(file.components)) or "none yet"
-                came = f"{part.path[:PATH_BYTES_MAX]!r} is not named in midstream.toml, so it is not imported."
-                right = f"A name of its [components] ({listed}), or a path that a placement in it has."
-                yield Fault(f"$.placements[{number}].{where}.path", came, right, PAGE)
+    known = {*file.components.values(), *(part.path for _, part in _every_part(file))}
+    for where, part in _every_part(config):
+        if part.path and part.path not in known:
+            listed = ", ".join(sorted(file.components)) or "none yet"
+            came = f"{part.path[:PATH_BYTES_MAX]!r} is not named in midstream.toml, so it is not imported."
+            right = f"A name of its [components] ({listed}), or a path that a placement in it has."
+            yield Fault(f"{where}.path", came, right, PAGE)
     for name, path in config.components.items():
         if path not in known:
             came = f"{path[:PATH_BYTES_MAX]!r} is not named in midstream.toml any more, so it is not imported."
             yield Fault(f"$.components{step(name)}", came, "A component that midstream.toml names.", PAGE)
+
+
+def _every_part(config: Config) -> Iterator[tuple[str, Custom]]:
+    """Yield the components of one's own of a configuration, with where in it each stands."""
+    for number, placement in enumerate(config.placements):
+        yield from ((f"$.placements[{number}].{where}", part) for where, part in custom_parts(placement))
+    yield from ((f"$.fetches[{number}].component", each.component) for number, each in enumerate(config.fetches))
 
 
 def custom_parts(placement: Placement) -> Iterator[tuple[str, Custom]]:

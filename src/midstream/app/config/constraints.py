@@ -8,6 +8,7 @@ from keyword import iskeyword
 from midstream.app.config.bounds import PAGE, listed, within
 from midstream.app.config.component_constraints import component_faults
 from midstream.app.config.expressions import columns_in, text_faults
+from midstream.app.config.fetch_constraints import fetch_faults, listed_fetch_faults
 from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
 from midstream.app.config.reason_constraints import reason_faults
@@ -61,6 +62,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _events(config)
     yield from _attributes(config)
     yield from component_faults(config)
+    yield from fetch_faults(config)
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)
     yield from replay_faults(config, columns)
@@ -203,6 +205,7 @@ def _placements(config: Config, columns: Mapping[str, Expression]) -> Iterator[F
         yield from _weights(placement, where)
         yield from filter_faults(config, placement, where)
         yield from text_faults(config, placement, where, columns)
+        yield from listed_fetch_faults(config, placement, where)
         yield from _read(config, placement, where)
         yield from scorer_faults(config, placement, where)
         yield from slate_faults(config, placement, where)

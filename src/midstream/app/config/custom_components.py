@@ -27,13 +27,14 @@ from midstream.ranking.boundary import Account, boundary, sentence, told_of
 from midstream.state.settings import read_duration
 
 Component: TypeAlias = Any
-"""Of one of the four kinds; that it keeps their promises is checked by running it, not by its type."""
+"""Of one of the five kinds; that it keeps their promises is checked by running it, not by its type."""
 PAGE = "/docs/sources.md"
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "source": ("name", "retrieve"),
     "filter": ("name", "keep"),
     "scorer": ("name", "score"),
     "selector": ("select",),
+    "fetch": ("fetch",),
 }
 """What a component of each kind must have; ``midstream check`` then runs it."""
 

@@ -10,13 +10,17 @@ from midstream.core.nearest import nearest
 from midstream.features.declarations import Declarations
 from midstream.features.expressions.names import Names
 from midstream.features.expressions.tree import PAGE
+from midstream.features.expressions.values import Kind
 from midstream.features.kinds.kinds import columns_by_name, columns_of
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
 from midstream.features.readers.external import Tables
+from midstream.ranking.fetched_columns import ColumnKind
 from midstream.ranking.filters.expression_filter import ExpressionOptions
 from midstream.ranking.rules.boost import Boost
 from midstream.ranking.rules.promote import Promote
 from midstream.state.expressions.program import Expression, column
+
+_KINDS: Mapping[ColumnKind, Kind] = {"number": "number", "boolean": "boolean", "category": "text"}
 
 
 def names_of(config: Config, placement: Placement, declared: Declarations) -> Names:
@@ -74,6 +78,12 @@ def _names(config: Config, placement: Placement, columns: Mapping[str, Expressio
         config.half_lives(),
         tables,
         placement.timezone,
+        {
+            name: _KINDS[kind]
+            for each in config.fetches
+            if each.of == "user" and each.name in placement.fetches
+            for name, kind in each.columns.items()
+        },
     )
 
 

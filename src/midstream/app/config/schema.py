@@ -18,12 +18,13 @@ from midstream.events.segments.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
 from midstream.features.readers.external import Table
+from midstream.ranking.fetched_columns import COLUMNS_MAX, ColumnKind, FetchScope
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.expression_filter import ExpressionOptions
 from midstream.ranking.filters.repeats import Repeat, Repeats
 from midstream.ranking.filters.served_lately import NAMES as SERVED_NAMES
 from midstream.ranking.filters.served_lately import ServedOptions
-from midstream.ranking.plan import CANDIDATES_MAX, FILTERS_MAX, SCORERS_MAX, SOURCES_MAX
+from midstream.ranking.plan import CANDIDATES_MAX, FETCHES_MAX, FILTERS_MAX, SCORERS_MAX, SOURCES_MAX
 from midstream.ranking.reason_texts import LANGUAGES_MAX
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
@@ -53,6 +54,8 @@ TYPES_MAX = 16
 ATTRIBUTES_MAX = 64
 MODELS_MAX = 32
 """Each has arrays in the memory of every process that answers."""
+FETCH_TABLES_MAX = 32
+"""Outside systems of one shop; a placement asks up to eight."""
 COMPONENTS_MAX = 256
 """As many files as nobody looks through by hand."""
 PATH_BYTES_MAX = 512
@@ -234,6 +237,17 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes_max: Annotated[int, msgspec.Meta(ge=64 << 20, le=1 << 44)] = 4 << 30
 
 
+class Fetch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[fetches]]``: columns of users or items that an outside system has, and how it is asked for them."""
+
+    name: Name
+    of: FetchScope
+    component: Custom
+    columns: Annotated[dict[Name, ColumnKind], Length(1, COLUMNS_MAX)]
+    age_max: Annotated[Duration, Between("0s", "1d")] = Duration("10s")
+    timeout: Annotated[Duration, Between("1ms", "10s")] = Duration("20ms")
+
+
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[placements]]``: where a slate goes, and what fills it."""
 
@@ -267,6 +281,8 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Items of the asking session: not_last (all but the last one and a basket's), none or any."""
     editorial: Annotated[tuple[str, ...], Length(0, EDITORIAL_MAX)] = ()
     """Items that the shop puts forward, the most wanted first."""
+    fetches: Annotated[tuple[str, ...], Length(0, FETCHES_MAX)] = ()
+    """Columns of outside systems that it needs, by the names of [[fetches]]: ["stock"] (docs/fetches.md)."""
     features: tuple[str, ...] = ()
     """Features that its scorers read, by name: ["item_purchase_rate"]."""
     log_features: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
@@ -372,6 +388,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     [[tables]]
     name = "quality"
     path = "quality.parquet" """
+    fetches: Annotated[tuple[Fetch, ...], Length(0, FETCH_TABLES_MAX)] = ()
+    """Outside systems that are asked for columns of the user or of items while a request is answered: stock, prices,
+    profiles (docs/fetches.md). Such as:
+    [[fetches]]
+    name = "stock"
+    of = "item"
+    component = { kind = "custom", path = "components:Stock" }
+    columns = { stock = "number" }
+    age_max = "10s"
+    timeout = "20ms" """
     models: Annotated[tuple[Model, ...], Length(0, MODELS_MAX)] = ()
     """What is fitted on the log by ``midstream train NAME`` and answers once a version is promoted (docs/models.md).
     Such as:

@@ -114,6 +114,7 @@ class Reruns:
         record = decode_served(body)
         logged = decode_body(body)
         try:
+            _require_whole(record)
             self._require_events(record.log_position)
             config, declared = self._config(record.config_hash)
             settings = self._settings(config, record.fold_version)
@@ -223,6 +224,11 @@ class Reruns:
 
     def _read(self, durable: LogPosition, after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
         return self.log.read(after, limit, durable)
+
+
+def _require_whole(record: ServedRecord) -> None:
+    if not record.rerunnable:
+        raise Gone("rerunnable", "false", "outside systems said more of the candidates than the record has room for")
 
 
 def _placement(config: Config, name: str) -> Placement:

@@ -40,6 +40,7 @@ from midstream.engine.types import AnswerItem, Ask
 from midstream.events.disk import RealDisk
 from midstream.events.segments.log_identity import read_identity
 from midstream.events.whole_file import OPEN_MODE, WholeFile
+from midstream.ranking.fetch_cache import FetchCache
 from midstream.state.fold import Fold
 from midstream.state.structures.hashing import id_hash
 
@@ -247,11 +248,13 @@ class _FromLog:
     def __init__(self, folder: Path, config: Config, options: SlateOptions) -> None:
         view = answering_of(folder, config, LogView(folder), options.placement)
         self.fold, self._plan, self._options = view.fold, view.plans[options.placement], options
+        self._fetched = FetchCache()
 
     def slate(self, user_id: str) -> ExportedSlate:
         """Answer for one user: the same each time, as what is left to chance follows from the user's id."""
         ask = Ask(self._plan.name, user_id=user_id, n=self._options.n, fields=self._options.fields)
-        served = served_at_rest(self.fold, self._plan, ask, id_hash(user_id, self.fold.vocabulary.id_key) >> 1)
+        seed = id_hash(user_id, self.fold.vocabulary.id_key) >> 1
+        served = served_at_rest(self.fold, self._plan, ask, seed, self._fetched)
         found = answer_of(served, ask, self.fold, "", read_your_writes=None)
         return ExportedSlate(user_id, found.placement, None, found.tier, _items(found.items))
 

@@ -17,6 +17,7 @@ from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.types import Ask
 from midstream.ranking.explain.explanation import SlateWhy
 from midstream.ranking.explain.why_not import explain_with
+from midstream.ranking.fetch_cache import FetchCache
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
@@ -67,7 +68,7 @@ def why_of(answered: OfflineAnswer, items: Sequence[str] = ()) -> SlateWhy:
 
 def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
     """Answer one question from a state at rest, with where each item stood in each source's list."""
-    served = served_at_rest(fold, plan, ask, _SEED)
+    served = served_at_rest(fold, plan, ask, _SEED, FetchCache())
     chosen = served.selection.chosen
     rows: list[list[int]] = served.candidates.source_rank[chosen].tolist()
     return OfflineAnswer(
@@ -82,11 +83,13 @@ def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
     )
 
 
-def served_at_rest(fold: Fold, plan: Plan, ask: Ask, seed: int) -> Served:
+def served_at_rest(fold: Fold, plan: Plan, ask: Ask, seed: int, cache: FetchCache) -> Served:
     """Run a plan on a state at rest. It has an event loop of its own, so call it where none runs.
 
     Raises:
         RequestInvalid: The filter, the context or the size cannot be used.
     """
     query = query_of(ask, plan, "", seed, Outside().clock())
-    return asyncio.run(recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S))
+    return asyncio.run(
+        recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S, cache=cache)
+    )

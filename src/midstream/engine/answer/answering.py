@@ -78,7 +78,9 @@ class Answering:
         self._folding.note_answer()
         observe = partial(fold.moment, models=plan.models)
         worked_s = self._worked_s()
-        served = await recommend(plan, observe, query, lambda: until - monotonic(), live.guards.left_out(plan))
+        served = await recommend(
+            plan, observe, query, lambda: until - monotonic(), live.guards.left_out(plan), live.fetched
+        )
         live.guards.note(plan, served, self._worked_s() - worked_s)
         answer = self._told(served, ask, fold, read_your_writes=read_your_writes)
         return await with_why(answer, ask, served, plan, fold)
@@ -140,6 +142,7 @@ class Answering:
             fold.vocabulary.item_ids,
             lambda: until - self._live.host.monotonic(),
             self._live.guards.left_out,
+            self._live.fetched,
         )
         worked_s = self._worked_s() - worked_s
         slates: dict[int, Answer | SlateRefused] = dict(slots.refused)

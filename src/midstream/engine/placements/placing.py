@@ -250,7 +250,9 @@ class Placing:
         require_known(ask, fold)
         query = query_of(ask, plan, "", seed, now_ms)
         observe = partial(fold.moment, models=plan.models)
-        served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.benched(plan))
+        served = await recommend(
+            plan, observe, query, lambda: until - monotonic(), engine.guards.benched(plan), engine.live.fetched
+        )
         return answer_of(served, ask, fold, engine.token(served.log_position), read_your_writes=None)
 
     async def _change(self, body: PlacementControl | None, made: Service) -> None:

@@ -66,6 +66,8 @@ class Names:
     """Content of the tables that columns read; needed where a text is to be evaluated."""
     timezone: str = "UTC"
     """Of ``now``: a name of the tz database."""
+    context: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
+    """Kinds of the names of the context that are declared; of others the text says it."""
 
 
 class NameResolver:
@@ -119,6 +121,8 @@ class NameResolver:
         if scope == "now":
             return self._clock(node, name)
         place: Place = "user" if scope == "user" else "request"
+        if place == "request" and name in self._names.context:
+            self._kinds.setdefault((place, name), self._names.context[name])
         return self._told(place, name, self._kinds.get((place, name), "open"))
 
     def call(self, node: ast.Call, name: str) -> Value | None:

@@ -1,12 +1,13 @@
-"""One request again: the same function, on the state of then, less what failed then."""
+"""One request again: the same steps, on the state of then, less what failed then."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from midstream.core.errors import NotFound
+from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.types import Moment, Query, Served
-from midstream.ranking.pipeline import recommend
+from midstream.ranking.boundary import Account
+from midstream.ranking.filters.expression_filter import request_faults
+from midstream.ranking.pipeline import PlanRequest
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.continuation import read_on
 from midstream.ranking.record.served import ServedRecord
@@ -26,13 +27,18 @@ async def rerun(
         continued: Of a record that continues a slate (``query.continues``): the record of that slate.
 
     Raises:
-        NotFound: The record continues a slate, and that one's is not given.
+        NotFound: The record continues a slate, and that one's is not given; or it does not hold all that was fetched.
         RequestInvalid: The plan's filters cannot use the record's query: it is another plan.
     """
-    alone = replace(plan, fetches=())
+    if not record.rerunnable:
+        message = "what outside systems said took more than the record has for it, so the answer would be another one"
+        raise NotFound(message)
     if record.query.continues:
         if continued is None:
             message = f"the slate {record.query.continues} that this one continues is not kept any more"
             raise NotFound(message)
         return read_on(plan, observe, record.query, continued, record.failures).served
-    return await recommend(alone, observe, record.query, lambda: math.inf, record.failures)
+    if faults := request_faults(plan.filters, record.query, plan.conditions):
+        raise RequestInvalid(faults)
+    request = PlanRequest.of(plan, record.query, Account(record.failures))
+    return await replace(request, fetched=record.fetched).gathered(observe).decided()

@@ -108,6 +108,7 @@ def read_on(
         tier="reduced" if run.account.failures else record.tier,
         fold_version=plan.fold_version,
         models=record.models,
+        fetched=record.fetched,
     )
     return ReadOn(served, turn)
 

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
 from midstream.core.types import (
+    NOTHING_FETCHED,
     Candidates,
     Failure,
     FeatureFrame,
+    Fetched,
     LogPosition,
     Order,
     Query,
@@ -39,6 +41,7 @@ from midstream.ranking.plan import (
     SOURCES_MAX,
     lost_columns,
 )
+from midstream.ranking.record.fetched_fields import own_fields, pack_fetched, unpack_fetched, with_fetched
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import PINS
 from midstream.ranking.rules.traces import NO_TRACES, PackedTraces, ServedTrace, unpack_traces
@@ -107,6 +110,10 @@ class ServedRecord:
     """All that proposed something, in the order in which an item's are."""
     order: tuple[tuple[ServedItem, ...], ...] = ()
     """The slates that come after this one, for requests that continue it; none = nobody asked for them."""
+    fetched: Fetched = NOTHING_FETCHED
+    """What of the query is from outside systems."""
+    rerunnable: bool = True
+    """False = of what was fetched only that of the slate's items is kept, so a rerun would be another answer."""
 
 
 def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces = NO_TRACES) -> bytes:
@@ -119,7 +126,8 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
 
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
-        exclude list, filter text, items to rank), the items of a page's earlier slates, 25 bytes an item that comes
+        exclude list, filter text, items to rank), what outside
+        systems said, up to ``FETCHED_BYTES_MAX``, the items of a page's earlier slates, 25 bytes an item that comes
         after the slate, 40 bytes a model that the plan reads, what rules did to items that are not in the slate, and 4
         bytes an item and feature where their values are kept. Cost: about 20 µs.
     """
@@ -128,6 +136,7 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
     scores, propensities, bits = _packed(served, chosen, served.selection.propensity)
     later, lengths = _later(served.order, served)
     logged = served.features if served.logs_features else None
+    outside = pack_fetched(served.fetched, item_ids)
     body = ServedBody(
         version=RECORD_VERSION,
         log_position=served.log_position,
@@ -142,7 +151,7 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         exclude=query.exclude,
         filter=query.filter,
         context=dict(query.context),
-        fetched=dict(query.fetched),
+        fetched=outside.columns,
         config_hash=served.config_hash,
         fold_version=served.fold_version,
         scorer=served.scorer,
@@ -157,7 +166,7 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         scores=scores,
         propensities=propensities,
         source_bits=bits,
-        item_fields={item_id: dict(fields) for item_id, fields in query.item_fields.items()},
+        item_fields=own_fields(query.item_fields, served.fetched),
         feature_names=() if logged is None else logged.names,
         feature_values=b"" if logged is None else _bytes(logged.values[chosen]),
         models=dict(served.models),
@@ -177,6 +186,9 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         continues=query.continues,
         turn=query.turn,
         first_position=query.first_position,
+        fetched_ids=outside.ids,
+        fetched_context=tuple(served.fetched.context),
+        rerunnable=outside.is_whole,
     )
     return encode_body(body)
 
@@ -303,8 +315,9 @@ def decode_served(body: bytes) -> ServedRecord:
     except ValueError as error:
         message = f"no served record: {error}"
         raise NotFound(message) from error
+    fetched = unpack_fetched(told)
     return ServedRecord(
-        query=_query(told),
+        query=_query(told, fetched),
         log_position=LogPosition(told.log_position),
         items=_items(told.ids, told.scores, told.propensities, told.source_bits, told.source_names),
         scorer=told.scorer,
@@ -321,6 +334,8 @@ def decode_served(body: bytes) -> ServedRecord:
         traces=unpack_traces(told),
         source_names=told.source_names,
         order=_order(told),
+        fetched=fetched,
+        rerunnable=told.rerunnable,
     )
 
 
@@ -345,7 +360,7 @@ def _features(told: ServedBody) -> LoggedFeatures | None:
     return LoggedFeatures(told.feature_names, values.reshape(len(told.ids), len(told.feature_names)))
 
 
-def _query(told: ServedBody) -> Query:
+def _query(told: ServedBody, fetched: Fetched) -> Query:
     """Return the query as it was asked."""
     return Query(
         request_id=told.request_id,
@@ -359,8 +374,7 @@ def _query(told: ServedBody) -> Query:
         exclude=told.exclude,
         filter=told.filter,
         context=told.context,
-        fetched=told.fetched,
-        item_fields=told.item_fields,
+        item_fields=with_fetched(told.item_fields, fetched),
         given=told.given,
         taken=told.taken,
         spare=told.spare,
