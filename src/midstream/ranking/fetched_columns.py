@@ -6,7 +6,7 @@ one.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -86,7 +86,7 @@ def _values(name: str, kind: ColumnKind, column: object, count: int, *, is_item:
     if len(told) != count or (isinstance(column, np.ndarray) and column.ndim != 1):
         message = f"{name}: {len(told)} values came where {count} are right"
         raise ShapeMismatch(message)
-    read = {"number": _number, "boolean": _boolean, "category": _category}[kind]
+    read = _READS[kind]
     found = [None if each is None else read(name, each) for each in told]
     return [float(each) if isinstance(each, bool) else each for each in found] if is_item else found
 
@@ -119,6 +119,13 @@ def _category(name: str, value: object) -> str | None:
         message = f"{name}: a text of {len(value.encode()):,} bytes came where at most {TEXT_BYTES_MAX} are right"
         raise ShapeMismatch(message)
     return str(value)
+
+
+_READS: Mapping[ColumnKind, Callable[[str, object], FetchedValue | None]] = {
+    "number": _number,
+    "boolean": _boolean,
+    "category": _category,
+}
 
 
 def _other(name: str, value: object, right: str) -> ShapeMismatch:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from midstream.core.protocols import Filter
 from midstream.core.types import NOTHING_FETCHED, Fetched, Moment, Query
@@ -179,7 +179,7 @@ def _with_items(query: Query, fetched: Fetched, ids: Sequence[str], rows: Sequen
     fields: dict[str, Mapping[str, float]] = {}
     for each in rows:
         for item in ids:
-            if row := each.get(item):
+            if row := cast("Mapping[str, float]", each.get(item)):  # of items: no texts
                 fields[item] = {**fields[item], **row} if item in fields else row
     said = query.item_fields
     for item in said.keys() & fields.keys():

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 when there are warnings, too.")]
+_FETCHED_ITEMS = 50
+"""As many as a slate may be made of, in a small shop."""
 _SEED = 20
 _ITEM_COUNT, _ACT_COUNT = 40, 300
 _SHOWN_MAX = 5
@@ -203,7 +205,7 @@ def _check_plan(plan: "Plan", fold: "Fold", models: "Sequence[ModelStanding]") -
     A part that lacks a model has no problem of its own: what is said of the model holds for it.
     """
     waiting = _lacking_models(plan, frozenset(each.name for each in models if not each.version))
-    problems: dict[str, str] = {}
+    problems = _check_fetches(plan, fold)
     for moment in _moments(plan, fold):
         failures = _check_moment(plan, moment)
         for part in (*plan.part_names, *failures):  # a feature of a block is no part of its own
@@ -240,6 +242,19 @@ def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
         for user, session, items in ((None, None, ()), (None, "check", basket), ("nobody", None, basket[:1]))
     ]
     return [fold.moment(query, plan.models) for query in queries]
+
+
+def _check_fetches(plan: "Plan", fold: "Fold") -> dict[str, str]:
+    """Return the problem of each fetch that has one: a stranger is asked for, or the first items that are known."""
+    from midstream.ranking.boundary import Account, boundary
+    from midstream.testing import conformance
+
+    account = Account()
+    items = [fold.vocabulary.item_id(index) for index in range(min(_FETCHED_ITEMS, fold.vocabulary.item_count))]
+    for each in plan.fetches:
+        with boundary(each.name, account):
+            conformance.check_fetch(each, items if each.of == "item" else ("nobody",))
+    return {failure.component: failure.reason for failure in account.failures}
 
 
 def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
