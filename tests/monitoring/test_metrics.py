@@ -69,6 +69,7 @@ def test_every_method_reaches_the_text():
     metrics.set_state_age(1.5)
     metrics.set_log_time_ahead(7.0)
     metrics.set_dedupe_span(3600.0)
+    metrics.set_fetch_cache(21, 2.5)
     metrics.set_table_bytes("items", 100, 200)
     metrics.observe_answer("home", "full", 5)
     metrics.count_failure("session_knn")
@@ -96,6 +97,8 @@ def test_every_method_reaches_the_text():
         "midstream_state_age_seconds": 1.5,
         "midstream_log_time_ahead_seconds": 7.0,
         "midstream_dedupe_span_seconds": 3600,
+        "midstream_fetch_cache_rows": 21,
+        "midstream_fetch_cache_age_seconds": 2.5,
         "midstream_table_bytes items": 100,
         "midstream_table_bytes_max items": 200,
         "midstream_answers_total home full": 1,

@@ -17,6 +17,8 @@ def set_gauges(live: LiveState, health: Health, ages: ErasureAges, waiting: int)
     metrics.set_fold_counts(fold.counts())
     metrics.set_outcomes(outcome_sums(fold))
     metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
+    asked_ms = live.fetched.oldest_ms()
+    metrics.set_fetch_cache(len(live.fetched), 0.0 if asked_ms is None else max(0, now_ms - asked_ms) / 1_000)
     metrics.set_erasures(len(ages.due(fold)), ages.longest_ms(fold) / 1_000)
     live.feature_values.refresh(metrics)
     for table, size in fold.sizes().items():

@@ -134,6 +134,8 @@ class Metrics:
             "log_time_ahead_seconds", "Log time less the clock, 0 as it should be: above it the clock stood wrong."
         )
         self._dedupe_span = self._gauge("dedupe_span_seconds", "Log time over which ids are remembered.")
+        self._fetched_rows = self._gauge("fetch_cache_rows", "Rows of outside systems that are kept.")
+        self._fetched_age = self._gauge("fetch_cache_age_seconds", "Age of the oldest of them, 0 without any.")
         self._erasures = self._gauge("erasures_pending", "Erasures for which the log is still to be rewritten.")
         self._erasure_age = self._gauge("erasure_pending_age_seconds", "Age of the oldest of them, 0 without any.")
         self._table_bytes = self._gauge("table_bytes", "Memory in use by table.", "table")
@@ -303,6 +305,11 @@ class Metrics:
     def set_dedupe_span(self, seconds: float) -> None:
         """Set the log time over which event ids are remembered now."""
         self._dedupe_span.set(seconds)
+
+    def set_fetch_cache(self, rows: int, age_seconds: float) -> None:
+        """Set how many rows of outside systems are kept, and the age of the oldest."""
+        self._fetched_rows.set(rows)
+        self._fetched_age.set(age_seconds)
 
     def observe_rewrite(self, *, good: bool, seconds: float) -> None:
         """Note one rewrite of the log, and how long it took."""
