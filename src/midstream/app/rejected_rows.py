@@ -18,7 +18,6 @@ from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, 
 from midstream.events.disk import RealDisk
 from midstream.events.json.decode import Rejected
 
-
 REFUSED_NAMED_MAX = 1_000
 """Refused rows of an import that are kept, the first ones: 40 ms. All are counted, by reason."""
 
