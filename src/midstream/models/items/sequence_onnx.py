@@ -11,7 +11,6 @@ that arrives with a version is never run: a file of 300 bytes can ask for 2^60 s
 Reference: ONNX operators, opset 18 (LayerNormalization).
 """
 
-import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -126,7 +125,6 @@ def network_of(model: SequenceModel) -> bytes:
         raise ExtraMissing(message) from error
     ages, factors = model.weights.ages.shape
     lengths = ({0: torch.export.Dim("m", min=1, max=ages)},) if ages > 1 else None
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that other packages are not there
     try:
         program = torch.onnx.export(
             _network(torch, model),
