@@ -168,11 +168,10 @@ def plan(
     filters = (Available(), Excluded(), *chosen, RequestFilter(names))
     own = [each.name for each, (_, told) in zip(chosen, parts, strict=True) if isinstance(told, Custom)]
     reading = [each for each in (*sources, *filters, *scorers, selector) if isinstance(each, ReadsModels)]
-    fetches = _fetches(config, placement, folder)
     made = Plan(
         name=placement.name,
         config_hash=config.config_hash,
-        fetches=fetches,
+        fetches=(fetches := _fetches(config, placement, folder)),
         sources=sources,
         floor=floor,
         fill=Catalogue(),

@@ -11,12 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from midstream.monitoring.outcome_totals import OutcomeSums, OutcomeTotals
-from midstream.monitoring.series import Series, sums_of
+from midstream.monitoring.series import Series, Totals, sums_of
 
 EventOutcome = Literal["recorded", "duplicate", "conflict", "refused", "rejected"]
 EVENT_OUTCOMES: tuple[EventOutcome, ...] = ("recorded", "duplicate", "conflict", "refused", "rejected")
@@ -44,28 +41,6 @@ _RULES_MAX = 8 * _PLACEMENTS_MAX
 _PARTS_MAX = 4 * _PLACEMENTS_MAX
 """Of which it is counted that they failed, overran or are benched: four of each placement. Three metrics of 0.8 kB a
 series: 20 MB."""
-
-
-class Totals(Collector):
-    """Counters whose sums are kept elsewhere, such as in the state, and survive a restart with it."""
-
-    def __init__(self, name: str, documentation: str, label: str) -> None:
-        """Start without any series."""
-        self._name = name
-        self._documentation = documentation
-        self._label = label
-        self._total: dict[str, int] = {}
-
-    def set(self, totals: Mapping[str, int]) -> None:
-        """Replace the sums of the named series."""
-        self._total.update(totals)
-
-    def collect(self) -> Iterable[Metric]:
-        """Return one family with a sample a series, ordered by name."""
-        family = CounterMetricFamily(self._name, self._documentation, labels=[self._label])
-        for name, total in sorted(self._total.items()):
-            family.add_metric([name], total)
-        return [family]
 
 
 class Metrics:

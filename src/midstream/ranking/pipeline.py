@@ -1,4 +1,4 @@
-"""The request path, top to bottom: fetch, gather, decide. Fetching waits and sees no state but a peek of its own."""
+"""Request pipeline, top to bottom: fetch, gather, decide."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,12 +42,12 @@ from midstream.state.ids.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanRequest:
-    """A query, what answers it, and the account of the answer."""
+    """Query, plan and account of one answer."""
 
     whole: Plan
-    """What answers the placement."""
+    """The placement's plan."""
     plan: Plan
-    """The same less what is known to fail."""
+    """The plan without the components that are left out."""
     query: Query
     """Complete with time and seed."""
     account: Account
@@ -56,15 +56,15 @@ class PlanRequest:
 
     @classmethod
     def of(cls, plan: Plan, query: Query, account: Account) -> Self:
-        """Return a request to a plan less what the account begins with."""
+        """Return a request to a plan without the components with which the account begins."""
         return cls(plan, plan.less(account.failures), query, account)
 
     def gathered(self, observe: Callable[[Query], Moment], asked: SourceCache | None = None) -> "Gathered":
-        """Read all that the query needs; nothing is awaited, so all of it is state at one log position.
+        """Read everything that the query needs, without waiting, so that all state is of one log position.
 
         Args:
-            observe: Gives the state at rest.
-            asked: What sources said to equal questions at the same moment, and gets what they say to this one.
+            observe: Returns the state at rest.
+            asked: Cache of the sources' proposals to equal queries at the same moment; None = no cache.
         """
         plan, query, account = self.plan, self.query, self.account
         moment = observe(query)
@@ -91,12 +91,12 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
-    """What was read to answer one request, all of it at one log position: from here on no state is needed."""
+    """Inputs of the decision, all of one log position: no state is needed after this step."""
 
     request: PlanRequest
     log_position: LogPosition
     candidates: Candidates
-    """Those that the filters left."""
+    """Those that passed the filters."""
     features: FeatureFrame
     facts: CandidateFacts | None
     taken: Index
@@ -148,12 +148,12 @@ async def recommend(
     """Answer one query.
 
     Args:
-        plan: What answers this placement.
-        observe: Gives the state at rest: of now, or rebuilt at the logged position.
+        plan: Plan of this placement.
+        observe: Returns the state at rest: the current one, or one rebuilt at the logged position.
         query: Complete with time and seed.
         remaining_s: Seconds to the deadline on the monotonic clock.
-        failed: Left out from the start: who is benched.
-        cache: Of fetched columns; None = no outside system is asked, as for a moment of the past.
+        failed: Components left out from the start: those that the circuit breaker skips.
+        cache: Cache of fetched columns; None = no outside system is called, as for a moment of the past.
 
     Returns:
         The slate with its trace: retrieved = removed + not selected + served. Unless there is no eligible item, or a
@@ -178,7 +178,7 @@ async def with_fetched(requests: Sequence[PlanRequest], observe: Observe, cache:
 
 
 def facts_of(run: PlanRun, candidates: Candidates, pinned: Pinned) -> CandidateFacts | None:
-    """Return what the rules of the slate need of the candidates; None = there are none, or it cannot be read."""
+    """Return the columns for the slate rules; None = there are no rules, or they cannot be read."""
     rules = run.plan.arrangement
     if rules is not None:
         with boundary(ARRANGEMENT, run.account):

@@ -237,7 +237,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes_max: Annotated[int, msgspec.Meta(ge=64 << 20, le=1 << 44)] = 4 << 30
 
 
-class Fetch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FetchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[fetches]]``: columns of users or items that an outside system has, and how it is asked for them."""
 
     name: Name
@@ -388,7 +388,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     [[tables]]
     name = "quality"
     path = "quality.parquet" """
-    fetches: Annotated[tuple[Fetch, ...], Length(0, FETCH_TABLES_MAX)] = ()
+    fetches: Annotated[tuple[FetchTable, ...], Length(0, FETCH_TABLES_MAX)] = ()
     """Outside systems that are asked for columns of the user or of items while a request is answered: stock, prices,
     profiles (docs/fetches.md). Such as:
     [[fetches]]
