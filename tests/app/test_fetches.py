@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import midstream
 from midstream.app.config.reader import parse_config
 from midstream.app.explain.explain import explain_request
 from midstream.app.opening import config_to_read, open_shop
@@ -87,6 +88,9 @@ def test_the_example_of_the_page_serves_what_is_in_stock(warehouse):
     assert (told.identical, told.differences) == (True, ())
     assert told.why is not None
     assert [(each.id, each.outcome) for each in told.why.asked] == [("desk", "removed")]
+    rows = midstream.features_of_served(warehouse.folder, features=["stock"]).to_pylist()
+    stock = {row["item_id"]: row["stock"] for row in rows if row["request_id"] == ann}
+    assert stock == {"lamp": 2.0, "chair": 11.0}
     assert len(warehouse.asked()) == 1
     question = question_of(record, 0, has_positions=True)
     assert question.query.item_fields["chair"] == {"stock": 11.0, "position": float(question.items.index("chair"))}

@@ -419,7 +419,7 @@ def test_more_than_a_record_has_room_for_keeps_the_slate_s_own_and_says_so():
         record = decode_served(world.body(served))
         first = world.ids(served)[0]
         assert record.query.item_fields[first]["stock"] == int(first[1:]) + 0.1
-        with pytest.raises(NotFound, match="more than the record has for it"):
+        with pytest.raises(NotFound, match="more bytes than a record has for them"):
             world.again(plan_of(of_items(outside)), served)
 
 

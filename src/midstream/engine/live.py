@@ -56,7 +56,7 @@ class LiveState:
     models: Models = field(default_factory=lambda: Models({}))
     """The models in service, of which each plan has those that it reads."""
     fetched: FetchCache = field(default_factory=FetchCache)
-    """What outside systems said lately."""
+    """Columns of outside systems."""
 
     def swap(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
         """Put another state and its plans in service, as ``Engine.swap`` does.

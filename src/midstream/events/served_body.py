@@ -33,9 +33,9 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     filter: str | None
     context: dict[str, Value]
     fetched: dict[str, bytes]
-    """Columns that outside systems gave of ``fetched_ids``, by name: a number each, little-endian, NaN = unknown, or
-    sent by the caller; float32 where those hold each number exactly, else float64. What they gave of the user is among
-    ``context``. Empty before version 8."""
+    """Fetched columns of the items ``fetched_ids``, by name: a number each, little-endian, NaN = unknown, or sent by
+    the caller; float32 where those hold each number exactly, else float64. Those of the user are among ``context``.
+    Empty before version 8."""
     config_hash: str
     fold_version: str
     scorer: str
@@ -86,9 +86,9 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     first_position: int = 0
     fetched_ids: tuple[str, ...] = ()
     fetched_context: tuple[str, ...] = ()
-    """Names of ``context`` that outside systems gave."""
+    """Names of ``context`` that were fetched."""
     rerunnable: bool = True
-    """False = what outside systems gave is more than a record has room for, so it holds the slate's items alone."""
+    """False = the fetched columns exceed the bytes of a record, which has those of the slate's items alone."""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

@@ -1,7 +1,6 @@
-"""Cache of fetched columns: bounded, each row with the time at which it was asked for.
+"""Cache of fetched columns: bounded, each row with the time of its request; the oldest row is evicted first.
 
-It belongs to the engine, never to a component: components hold options alone. One a process, so followers have their
-own. The row that was asked for longest ago goes first.
+The engine owns it, never a component: components hold options alone. Each process has one, followers too.
 """
 
 from collections import OrderedDict
@@ -14,10 +13,10 @@ ROWS_MAX = 100_000
 
 
 class FetchCache:
-    """Rows by fetch and id. Time is an argument: one that is asked about with an earlier time is not believed."""
+    """Rows by fetch and id. Time is an argument; a row from a later time than the current one is not used."""
 
     def __init__(self, rows_max: int = ROWS_MAX) -> None:
-        """Know nothing; keep at most ``rows_max`` rows."""
+        """Start empty; keep at most ``rows_max`` rows."""
         self._rows: OrderedDict[tuple[str, str], tuple[int, FetchedRow]] = OrderedDict()
         self._rows_max = rows_max
 
@@ -37,7 +36,7 @@ class FetchCache:
         return found
 
     def put(self, fetch: DeclaredFetch, rows: Mapping[str, FetchedRow], now_ms: int) -> None:
-        """Keep rows that were asked for at a time; none of a fetch that is asked each time."""
+        """Keep rows of a request at a time; none of a fetch without an age."""
         if not fetch.age_ms_max:
             return
         for each, row in rows.items():
@@ -47,5 +46,5 @@ class FetchCache:
             self._rows.popitem(last=False)
 
     def oldest_ms(self) -> int | None:
-        """Return the time at which the oldest row was asked for; None = there is none."""
+        """Return the time of the oldest row's request; None = the cache is empty."""
         return next((asked_ms for asked_ms, _ in self._rows.values()), None)

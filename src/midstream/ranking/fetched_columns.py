@@ -1,15 +1,14 @@
-"""Declared fetches of a plan, and the check of the columns that their components return.
+"""Declared fetches of a plan, and validation of the columns that their components return.
 
-A component holds options and is asked with ids alone. What it may return is declared: columns by name, each of one
-kind, one value an id. Whatever else comes is a failure of the whole call, as half of an answer would look like a full
-one.
+A component holds options, and ids are its only argument. Its result is declared: columns by name, each of one kind, one
+value an id. Any other result is a failure of the whole call, since a part of a result would look like all of it.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -23,16 +22,16 @@ FetchedRow: TypeAlias = Mapping[str, FetchedValue]
 """The known columns of one user or item. Those of an item are numbers, a truth among them 1 or 0."""
 
 IDS_MAX = 1_000
-"""Items in one call: as many as a caller may give to be ranked, and twice as many as are scored."""
+"""Items in one call: as many as a caller may send to be ranked, and twice as many as are scored."""
 COLUMNS_MAX = 8
-"""Of one fetch: 500 items of one column take 6 kB of the 8 that a served record has for them."""
+"""Columns of one fetch: 500 items of one column take 8 kB, which is all that a served record has for them."""
 TEXT_BYTES_MAX = 64
 """Of a category, UTF-8: 100,000 cached rows of 8 such columns are 160 MB at worst."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredFetch:
-    """What a plan asks of one outside system."""
+    """One outside system of a plan: its component, its columns, and bounds of age and time."""
 
     name: str
     """Stable name in answers, served records and metrics."""
@@ -40,22 +39,22 @@ class DeclaredFetch:
     columns: Mapping[str, ColumnKind]
     component: Fetch
     age_ms_max: int
-    """How old a value may be that is not asked again; 0 = it is asked each time."""
+    """Age up to which a cached value is used; 0 = the component is called each time."""
     timeout_s: float
     key: str
-    """Names all that decides what an id's columns are: rows of equal keys are those of one fetch."""
+    """Hash of everything that decides the columns of an id: fetches with equal keys share calls and cached rows."""
 
 
 def rows_of(fetch: DeclaredFetch, ids: Sequence[str], came: object) -> dict[str, FetchedRow]:
-    """Return what is known of each id, or raise for an answer that is not what was declared.
+    """Return the known columns of each id, or raise for a result that is not as declared.
 
     Args:
         fetch: Declares the columns.
-        ids: Those that were asked for.
-        came: What the component returned.
+        ids: The argument of the call.
+        came: The result of the component.
 
     Returns:
-        A row for each id; one of which nothing is known is empty. Cost: about 1 µs an id.
+        A row for each id; that of an unknown id is empty. Cost: about 1 µs an id.
 
     Raises:
         ShapeMismatch: Columns are missing or not declared, longer or shorter, or hold a value of another kind.
@@ -63,7 +62,7 @@ def rows_of(fetch: DeclaredFetch, ids: Sequence[str], came: object) -> dict[str,
     if not isinstance(came, Mapping):
         message = f"{type(came).__name__} came where columns by name are right"
         raise ShapeMismatch(message)
-    columns: Mapping[str, object] = came
+    columns = cast("Mapping[str, object]", came)
     if columns.keys() != fetch.columns.keys():
         came_names, right = (", ".join(sorted(map(str, each))) for each in (columns, fetch.columns))
         message = f"columns {came_names or 'none'} came where {right} are right"
@@ -77,22 +76,33 @@ def rows_of(fetch: DeclaredFetch, ids: Sequence[str], came: object) -> dict[str,
     }
 
 
+_COLUMN_TYPES = (list, tuple, np.ndarray)
+
+
 def _values(name: str, kind: ColumnKind, column: object, count: int, *, is_item: bool) -> list[FetchedValue | None]:
     """Return the values of one column, None = unknown."""
-    if not isinstance(column, list | tuple | np.ndarray) or isinstance(column, np.ma.MaskedArray):
+    if type(column) not in _COLUMN_TYPES:  # a masked array has other values below its mask
         message = f"{name}: {type(column).__name__} came where a list or an array is right"
         raise ShapeMismatch(message)
-    told: list[object] = column.tolist() if isinstance(column, np.ndarray) else list(column)
-    if len(told) != count or (isinstance(column, np.ndarray) and column.ndim != 1):
-        message = f"{name}: {len(told)} values came where {count} are right"
+    array: Any = column
+    shape = array.shape if isinstance(column, np.ndarray) else (len(array),)
+    if shape != (count,):
+        message = f"{name}: values of shape {shape} came where ({count},) is right"
         raise ShapeMismatch(message)
+    told: Sequence[object] = array.tolist() if isinstance(column, np.ndarray) else array
     read = _READS[kind]
     found = [None if each is None else read(name, each) for each in told]
     return [float(each) if isinstance(each, bool) else each for each in found] if is_item else found
 
 
+def _plain(value: object) -> object:
+    """Return the Python value of a NumPy scalar."""
+    scalar: Any = value
+    return scalar.item() if isinstance(value, np.generic) else value
+
+
 def _number(name: str, value: object) -> float | None:
-    plain = value.item() if isinstance(value, np.generic) else value
+    plain = _plain(value)
     if isinstance(plain, bool) or not isinstance(plain, int | float):
         raise _other(name, value, "a number")
     number = float(plain)
@@ -102,7 +112,7 @@ def _number(name: str, value: object) -> float | None:
 
 
 def _boolean(name: str, value: object) -> bool | None:
-    plain = value.item() if isinstance(value, np.generic) else value
+    plain = _plain(value)
     if isinstance(plain, float) and math.isnan(plain):
         return None
     if not isinstance(plain, bool):

@@ -1,9 +1,9 @@
-"""Fetching of columns before the one read of state: from the cache, and what it lacks from outside systems.
+"""Fetching of columns before the one read of state: from the cache, and missing rows from outside systems.
 
-First the columns of the asking user, then those of items. A caller's own items are known; those that sources will
-propose are found by a *peek*: the shortlist of now, made by the same function as the answer's, less the filters that
-read fetched columns. Nothing of the peek is served: the answer reads all of its state anew, at one log position. An
-item that came in between has no columns, which is visible as missing. Requests of a page share each question.
+The columns of the user come first, then those of items. The ids of a caller's own items are known; those of other
+requests come from a *peek*: the shortlist at the current position, by the same function as the answer's, without the
+filters that read fetched columns. The peek serves nothing: the answer reads all of its state anew, at one log position.
+An item that appears only there has no columns, which are NaN. The requests of a page share each call.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ Rows: TypeAlias = Mapping[str, FetchedRow]
 
 
 def filters_after(fetches: Sequence[DeclaredFetch], filters: Sequence[Filter], own: Collection[str]) -> Iterator[str]:
-    """Yield the names of the filters that a peek goes without, as they read fetched columns of items or may do so.
+    """Yield the names of the filters that a peek leaves out, because they read fetched columns of items or may do so.
 
     Args:
         fetches: Of a plan.
         filters: Of the plan.
-        own: Names of those of one's own: nobody knows what they read.
+        own: Names of the custom filters: what they read is unknown.
     """
     columns = {name for each in fetches if each.of == "item" for name in each.columns}
     for each in filters if columns else ():
@@ -50,7 +50,7 @@ def filters_after(fetches: Sequence[DeclaredFetch], filters: Sequence[Filter], o
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FetchRequest:
-    """A query, the plan whose fetches it needs, and the account of its answer."""
+    """A query, its plan with the fetches, and the account of its answer."""
 
     plan: Plan
     query: Query
@@ -60,12 +60,12 @@ class FetchRequest:
 async def fetched_for(
     requests: Sequence[FetchRequest], observe: Observe, cache: FetchCache
 ) -> list[tuple[Query, Fetched]]:
-    """Return the queries with what is known outside, and what of each is from there.
+    """Return the queries with fetched columns, and the fetched part of each.
 
     Args:
         requests: Of one user and one time: the slates of a page, or a single one.
-        observe: Gives the state at rest.
-        cache: Has what is young enough, and gets what is asked.
+        observe: Returns the state at rest.
+        cache: Has the rows that are young enough, and gets the new ones.
     """
     users = [() if each.query.user_id is None else (each.query.user_id,) for each in requests]
     of_users = await _asked(requests, users, "user", cache)
@@ -80,9 +80,9 @@ async def fetched_for(
 
 
 def peeked(request: FetchRequest, observe: Observe) -> tuple[str, ...]:
-    """Return the ids of the items whose columns may be needed; none where no fetch is of items.
+    """Return the ids of the items whose columns may be needed; none without a fetch of items.
 
-    Where a filter reads fetched columns, which takes an unknown number of items away, up to ``IDS_MAX`` are looked for.
+    A filter that reads fetched columns removes an unknown number of items: with one, up to ``IDS_MAX`` are looked for.
     """
     plan, query = request.plan, request.query
     if not any(each.of == "item" for each in plan.fetches):
@@ -98,8 +98,8 @@ def peeked(request: FetchRequest, observe: Observe) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Question:
-    """One fetch, and all ids that requests need of it."""
+class _Call:
+    """One fetch, and all ids that the requests need of it."""
 
     fetch: DeclaredFetch
     ids: dict[str, None]
@@ -109,39 +109,39 @@ class _Question:
 async def _asked(
     requests: Sequence[FetchRequest], ids: Sequence[Sequence[str]], of: FetchScope, cache: FetchCache
 ) -> list[list[Rows]]:
-    """Return for each request the rows of each of its fetches of one scope; equal fetches are asked once for all."""
-    questions: dict[str, _Question] = {}
+    """Return for each request the rows of each of its fetches of one scope; equal fetches are called once."""
+    calls: dict[str, _Call] = {}
     for request, own in zip(requests, ids, strict=True):
         for fetch in request.plan.fetches:
             if fetch.of == of and own:
-                question = questions.setdefault(fetch.key, _Question(fetch, {}, []))
-                question.ids.update(dict.fromkeys(own))
-                question.requests.append(request)
+                call = calls.setdefault(fetch.key, _Call(fetch, {}, []))
+                call.ids.update(dict.fromkeys(own))
+                call.requests.append(request)
     rows: dict[str, Rows] = {}
-    open_questions: list[tuple[_Question, list[str], dict[str, FetchedRow]]] = []
-    for key, each in questions.items():
+    open_calls: list[tuple[_Call, list[str], dict[str, FetchedRow]]] = []
+    for key, each in calls.items():
         known = cache.known(each.fetch, each.ids, each.requests[0].query.now_ms)
         rows[key] = known
         if missing := [item for item in each.ids if item not in known]:
-            open_questions.append((each, missing, known))
-    if open_questions:
-        await asyncio.gather(*(_ask(*each, cache) for each in open_questions))
+            open_calls.append((each, missing, known))
+    if open_calls:
+        await asyncio.gather(*(_ask(*each, cache) for each in open_calls))
     return [
         [rows[fetch.key] for fetch in request.plan.fetches if fetch.of == of and fetch.key in rows]
         for request in requests
     ]
 
 
-async def _ask(question: _Question, missing: Sequence[str], found: dict[str, FetchedRow], cache: FetchCache) -> None:
-    """Ask for what is missing, within half of the time that is left, and put it into ``found`` and the cache."""
-    fetch, requests = question.fetch, question.requests
+async def _ask(call: _Call, missing: Sequence[str], found: dict[str, FetchedRow], cache: FetchCache) -> None:
+    """Fetch missing rows, within half of the remaining time, and put them into ``found`` and the cache."""
+    fetch, requests = call.fetch, call.requests
     own = requests[0].account.aside()
     left_s, came = own.remaining_s(), dict[str, FetchedRow]()
     if left_s <= 0:
         own.late(fetch.name)
     else:
         wait_s_max, fair_s = min(left_s / 2, fetch.timeout_s), min(fetch.timeout_s, share_s(requests[0].plan))
-        with boundary(fetch.name, own, waits=True):  # the other half is left to answer without it
+        with boundary(fetch.name, own, waits=True):  # the other half is for the answer without it
             await awaited(fetch.name, partial(_all_of, fetch, missing, came), wait_s_max, fair_s, own)
     found.update(came)
     cache.put(fetch, came, requests[0].query.now_ms)
@@ -152,7 +152,7 @@ async def _ask(question: _Question, missing: Sequence[str], found: dict[str, Fet
 
 
 async def _all_of(fetch: DeclaredFetch, ids: Sequence[str], came: dict[str, FetchedRow]) -> None:
-    """Ask in calls of at most ``IDS_MAX`` ids, so that what came before a failure is of use."""
+    """Fetch in calls of at most ``IDS_MAX`` ids; the rows of those before a failure stay in ``came``."""
     for start in range(0, len(ids), IDS_MAX):
         asked = tuple(ids[start : start + IDS_MAX])
         answer = fetch.component.fetch(asked)
@@ -161,7 +161,7 @@ async def _all_of(fetch: DeclaredFetch, ids: Sequence[str], came: dict[str, Fetc
 
 
 def _with_user(query: Query, rows: Sequence[Rows]) -> tuple[Query, Fetched]:
-    """Return the query with the user's columns in its context, where the caller said nothing."""
+    """Return the query with the user's columns in its context, where the caller sent no value."""
     context = {
         name: value
         for each in rows
@@ -175,7 +175,7 @@ def _with_user(query: Query, rows: Sequence[Rows]) -> tuple[Query, Fetched]:
 
 
 def _with_items(query: Query, fetched: Fetched, ids: Sequence[str], rows: Sequence[Rows]) -> tuple[Query, Fetched]:
-    """Return the query with the columns of its items among their fields, where the caller said nothing."""
+    """Return the query with the columns of its items among their fields, where the caller sent no value."""
     fields: dict[str, Mapping[str, float]] = {}
     for each in rows:
         for item in ids:

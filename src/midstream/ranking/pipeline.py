@@ -52,7 +52,7 @@ class PlanRequest:
     """Complete with time and seed."""
     account: Account
     fetched: Fetched = NOTHING_FETCHED
-    """What of the query is from outside systems."""
+    """Fetched part of the query."""
 
     @classmethod
     def of(cls, plan: Plan, query: Query, account: Account) -> Self:
@@ -171,7 +171,7 @@ async def recommend(
 
 
 async def with_fetched(requests: Sequence[PlanRequest], observe: Observe, cache: FetchCache) -> list[PlanRequest]:
-    """Return requests of one user and time with the columns of outside systems."""
+    """Return requests of one user and time with fetched columns."""
     wanted = [FetchRequest(each.plan, each.query, each.account) for each in requests]
     found = await fetched_for(wanted, observe, cache)
     return [replace(each, query=query, fetched=fetched) for each, (query, fetched) in zip(requests, found, strict=True)]

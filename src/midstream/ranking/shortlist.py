@@ -1,6 +1,6 @@
 """Shortlist of one request: sources, filters, catalogue and cut, in this order, at one moment.
 
-The answer is made of it; and a *peek* at it says which items' columns have to be fetched before (``ranking.fetching``).
+The answer is made from it, and so is the *peek* that gives the ids of items for fetches (``ranking.fetching``).
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from midstream.state.ids.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shortlist:
-    """The candidates that go on to features and scorers, and the counts of what led to them."""
+    """Candidates for features and scorers, and the counts of the steps before."""
 
     candidates: Candidates
     """Those that the filters left."""
@@ -38,11 +38,11 @@ class Shortlist:
 
 
 def shortlist(run: PlanRun, asked: SourceCache | None = None) -> Shortlist:
-    """Return what a plan makes of the state at a moment, up to the cut.
+    """Return the candidates of a plan at a moment, after the cut.
 
     Args:
-        run: Its plan is asked; what fails is in its account.
-        asked: What sources said to equal questions at the same moment, and gets what they say to this one.
+        run: Of the plan; its account gets the failures.
+        asked: Cache of the sources' proposals to equal queries at the same moment; None = no cache.
     """
     plan, moment, query = run.plan, run.moment, run.moment.query
     proposals = propose(run, asked)

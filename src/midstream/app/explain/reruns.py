@@ -228,7 +228,9 @@ class Reruns:
 
 def _require_whole(record: ServedRecord) -> None:
     if not record.rerunnable:
-        raise Gone("rerunnable", "false", "outside systems said more of the candidates than the record has room for")
+        raise Gone(
+            "rerunnable", "false", "the fetched columns of the candidates took more bytes than a record has for them"
+        )
 
 
 def _placement(config: Config, name: str) -> Placement:

@@ -31,7 +31,7 @@ async def rerun(
         RequestInvalid: The plan's filters cannot use the record's query: it is another plan.
     """
     if not record.rerunnable:
-        message = "what outside systems said took more than the record has for it, so the answer would be another one"
+        message = "the fetched columns took more bytes than a record has for them, so a rerun would give another answer"
         raise NotFound(message)
     if record.query.continues:
         if continued is None:

@@ -1,4 +1,4 @@
-"""Fetched columns in the served record: packed by column, and only the slate's own where all of them are too many.
+"""Fetched columns in the served record: packed by column, and reduced to the slate's items where they exceed a maximum.
 
 A rerun needs the columns of each candidate, since every score decides the slate; training needs those of the slate.
 """
@@ -13,29 +13,29 @@ from midstream.core.types import Fetched
 from midstream.events.served_body import ServedBody
 
 FETCHED_BYTES_MAX = 8_192
-"""Of what outside systems gave, in one record: 500 items with ids of 10 bytes and one column, or 300 with two."""
+"""Bytes of fetched columns in one record: 500 items with ids of 10 bytes and one column of float32, 350 with two."""
 _PAIR_BYTES = 2
 """Of MessagePack, before a text or a run of bytes of this size, about."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedFields:
-    """The fields of a served body that are about what was fetched of items."""
+    """Fields of a served body for the fetched columns of items."""
 
     columns: dict[str, bytes]
     ids: tuple[str, ...]
     is_whole: bool
-    """All of it, so the request can be answered again."""
+    """Every fetched item is kept, so the request can be rerun."""
 
 
 _NOTHING = PackedFields({}, (), is_whole=True)
 
 
 def pack_fetched(fetched: Fetched, slate: Sequence[str]) -> PackedFields:
-    """Return what was fetched of items as it is kept.
+    """Return the fetched columns of items as they are kept.
 
     Args:
-        fetched: What of the query is from outside.
+        fetched: The fetched part of the query.
         slate: Ids of the items of the slate and of what comes after it, which are kept in any case.
     """
     fields = fetched.item_fields
@@ -53,7 +53,7 @@ def pack_fetched(fetched: Fetched, slate: Sequence[str]) -> PackedFields:
 
 
 def unpack_fetched(told: ServedBody) -> Fetched:
-    """Return what of a record's query was from outside."""
+    """Return the fetched part of a record's query."""
     columns = {name: _numbers(column, len(told.fetched_ids)) for name, column in told.fetched.items()}
     rows = zip(*columns.values(), strict=True) if columns else ()
     return Fetched(
@@ -68,7 +68,7 @@ def unpack_fetched(told: ServedBody) -> Fetched:
 
 
 def own_fields(item_fields: Mapping[str, Mapping[str, float]], fetched: Fetched) -> dict[str, dict[str, float]]:
-    """Return what the caller itself sent of items."""
+    """Return the fields of items that the caller itself sent."""
     outside = fetched.item_fields
     if not outside:
         return {item: dict(fields) for item, fields in item_fields.items()}
@@ -80,7 +80,7 @@ def own_fields(item_fields: Mapping[str, Mapping[str, float]], fetched: Fetched)
 
 
 def with_fetched(own: Mapping[str, Mapping[str, float]], fetched: Fetched) -> Mapping[str, Mapping[str, float]]:
-    """Return the fields of items of a query: what the caller sent, and what was fetched."""
+    """Return the fields of items of a query: those that the caller sent, and the fetched ones."""
     outside = fetched.item_fields
     return (
         {**outside, **{item: {**outside.get(item, {}), **fields} for item, fields in own.items()}} if outside else own
