@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from midstream.core.types import Fetched
+from midstream.core.types import NOTHING_FETCHED, Fetched
 from midstream.events.served_body import ServedBody
 
 FETCHED_BYTES_MAX = 8_192
@@ -54,17 +54,15 @@ def pack_fetched(fetched: Fetched, slate: Sequence[str]) -> PackedFields:
 
 def unpack_fetched(told: ServedBody) -> Fetched:
     """Return the fetched part of a record's query."""
+    if not told.fetched and not told.fetched_context:
+        return NOTHING_FETCHED
     columns = {name: _numbers(column, len(told.fetched_ids)) for name, column in told.fetched.items()}
-    rows = zip(*columns.values(), strict=True) if columns else ()
-    return Fetched(
-        {name: told.context[name] for name in told.fetched_context if name in told.context},
-        {
-            item: {name: value for name, value in zip(columns, row, strict=True) if not math.isnan(value)}
-            for item, row in zip(told.fetched_ids, rows, strict=True)
-        }
-        if columns
-        else {},
-    )
+    rows = zip(*columns.values(), strict=True)
+    items = {
+        item: {name: value for name, value in zip(columns, row, strict=True) if not math.isnan(value)}
+        for item, row in zip(told.fetched_ids, rows, strict=bool(columns))
+    }
+    return Fetched({name: told.context[name] for name in told.fetched_context if name in told.context}, items)
 
 
 def own_fields(item_fields: Mapping[str, Mapping[str, float]], fetched: Fetched) -> dict[str, dict[str, float]]:
