@@ -160,7 +160,12 @@ class IngestService:
         return admit(decoded, part, self._engine.request_id_is_ours)
 
     async def record(
-        self, admitted: AdmittedBatch, turn: asyncio.Lock | None = None, *, keeps_rejected: bool = True
+        self,
+        admitted: AdmittedBatch,
+        turn: asyncio.Lock | None = None,
+        *,
+        keeps_rejected: bool = True,
+        named_max: int | None = None,
     ) -> RecordedBatch:
         """Record admitted events and keep the others as dead letters; return when they are durable and applied.
 
@@ -169,6 +174,8 @@ class IngestService:
             turn: Of a stream whose batches keep their order: each waits here while the queues are full, for as long as
                 a commit may take. Without it a full queue is an error at once.
             keeps_rejected: Keep rejected events as dead letters; otherwise the caller does.
+            named_max: Maximum of the engine's refused rows that are named, the first ones; None = all, as outcomes by
+                event need it.
 
         Raises:
             DiskFull: No room for events now; nothing of the batch is kept.
@@ -186,7 +193,7 @@ class IngestService:
             raise
         self._reject(admitted, keeps_rejected=keeps_rejected)  # of a batch that failed all comes again
         if (recorded.outcome == Outcome.REFUSED).any():
-            unknown, users = await self._named(admitted, recorded)
+            unknown, users = await self._named(admitted, recorded, named_max)
             self._keep_rejected(unknown if keeps_rejected else ())
             # What is of an erased user is kept nowhere.
             rejected = sorted((*admitted.rejected, *unknown, *users), key=lambda each: each.index)
@@ -211,11 +218,13 @@ class IngestService:
         """Return the acknowledgement of a batch as if all of it were new: for an empty one, and a dry run."""
         return Recorded(self._engine.fold.log_position, np.zeros(len(admitted.batch), np.uint8))
 
-    async def _named(self, admitted: AdmittedBatch, recorded: Recorded) -> tuple[list[Rejected], list[Rejected]]:
+    async def _named(
+        self, admitted: AdmittedBatch, recorded: Recorded, rows_max: int | None
+    ) -> tuple[list[Rejected], list[Rejected]]:
         """Return the engine's refusals: rows with an unknown item, and events of erased users."""
 
         def named() -> tuple[list[Rejected], list[Rejected]]:
-            return refused_items(admitted, recorded), refused_users(admitted, recorded)
+            return refused_items(admitted, recorded, rows_max), refused_users(admitted, recorded, rows_max)
 
         if len(admitted.batch) <= NAMED_ROWS_MAX:
             return named()
