@@ -8,7 +8,6 @@ after it was guessed. All are asked the same, and each question tells what its s
 import asyncio
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 
 from midstream.evaluation.data.importing import fitted, room_for
@@ -48,11 +47,6 @@ class LearningReport:
     windows: int
     schedules: tuple[Schedule, ...]
     """Frozen, rolling, test then learn."""
-
-    def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
 
 
 def run_learning(
