@@ -141,13 +141,13 @@ class StateTable(Protocol):
 
 
 class Fetch(Protocol):
-    """Asks an outside system for columns of users or of items, before the state is read."""
+    """Columns of users or of items from an outside system, fetched before the state is read."""
 
     async def fetch(self, ids: Sequence[str]) -> Mapping[str, Column]:
         """Return each declared column by its name, with one value an id in the order of the ids; None or NaN = unknown.
 
         Args:
-            ids: Distinct, at least one: of items up to ``ranking.fetched_columns.IDS_MAX``, of users the one who asks.
+            ids: Distinct: 1 to 1,000 of items, or one of a user.
         """
         ...
 

@@ -19,7 +19,7 @@ Index: TypeAlias = NDArray[np.int32]
 Score: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
 Column: TypeAlias = Sequence[str | float | bool | None] | NDArray[np.generic]
-"""Values from outside, one a row; None or NaN = unknown."""
+"""Values of an outside system, one a row; None or NaN = unknown."""
 T = TypeVar("T")
 
 
@@ -278,12 +278,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fetched:
-    """Columns of outside systems as they are in the query of one request: less what the caller sent itself."""
+    """Columns of outside systems in the query of one request, without the values that the caller itself sent."""
 
     context: Mapping[str, str | float | bool] = field(default_factory=dict[str, str | float | bool])
     """Of the user."""
     item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
-    """Of items, by id; one of which nothing is known is not among them."""
+    """Of items, by id; an item without a known column is not among them."""
 
 
 NOTHING_FETCHED = Fetched()
@@ -329,7 +329,7 @@ class Served:
     order: Order | None = None
     """What comes after the slate; None = nobody asked for it."""
     fetched: Fetched = NOTHING_FETCHED
-    """What of the query is from outside systems: the record keeps it, so that a rerun asks no one."""
+    """Fetched part of the query: the record keeps it, so that a rerun calls no outside system."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]
