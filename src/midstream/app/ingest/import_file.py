@@ -47,6 +47,7 @@ from midstream.events.faults import shown
 from midstream.events.loose_arrow import pa
 from midstream.events.schema import build, event_at
 from midstream.events.segments.log_identity import LOG_ID_BYTES, identity_of, read_identity
+from midstream.events.segments.segments import SegmentLog
 from midstream.events.siphash import KEY_BYTES, IdKey, id_key_of
 from midstream.events.wire import TRUSTED_FIELDS, Limits
 from midstream.state.control.import_runs import ImportRun
@@ -327,8 +328,12 @@ def _into_folder(into: _Into, spill: RowSpill, source: _Source) -> tuple[ImportP
         if len(plan.order) == 0:
             return plan, {}
         closing.pop_all()  # it stays open and locked: nobody records rows of this file meanwhile
+
+    def opened(*_: object) -> SegmentLog:
+        return log
+
     options = EngineOptions(keeps_event_time=plan.keeps_event_time, logs_served=False)
-    running = open_running(into.folder, into.config, options, Outside(log=lambda *_: log))
+    running = open_running(into.folder, into.config, options, Outside(log=opened))
     counts = {**into.run.counts, "known": plan.known_count, "conflicts": len(plan.conflicts)}
     run = msgspec.structs.replace(into.run, log=log.public_name, counts=counts)
     new = parts(spill, plan, RECORD_ROWS)
