@@ -1,4 +1,4 @@
-"""Requests to the server that has a folder open, and what it refuses as errors and texts of this process."""
+"""Requests to the server that has a folder open, and its refusals (problem documents) as errors of this process."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -69,7 +69,7 @@ def answers(send: "Callable[[], httpx.Response]", url: str, note: str = "") -> "
 
 
 def refusal_of(answer: "httpx.Response", url: str) -> MidstreamError:
-    """Return the error that a refusal is here: the faults of what was sent, or that ``url`` cannot do it."""
+    """Return the error of a refusal: the faults of the request, or that ``url`` cannot do it."""
     problem = problem_of(answer)
     if problem is not None and problem.errors:
         kind = _KINDS.get(problem.type, RequestInvalid)
