@@ -39,7 +39,7 @@ def fault_of(text: str) -> tuple[str, str, str, str]:
         (
             "options = { powr = 2.0 }",
             "options.powr",
-            'no such option. Nearest: "power".',
+            'is not an option. Nearest: "power".',
             "power, noise, seed",
         ),
         ('options = { power = "x" }', "options.power", '"x" came.', "A number"),
