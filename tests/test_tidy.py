@@ -55,8 +55,8 @@ COUNTERS = {"logging", "structlog", "prometheus_client"}
 # fmt: off
 EXTRAS = {
     "cassandra", "confluent_kafka", "feast", "hopsworks", "hsfs", "implicit", "kafka", "lightgbm",
-    "onnx", "onnxruntime", "optuna", "psycopg", "pulsar", "pyspark", "redis", "sklearn", "surprise", "tensorflow",
-    "torch",
+    "onnx", "onnxruntime", "onnxscript", "optuna", "psycopg", "pulsar", "pyspark", "redis", "sklearn", "surprise",
+    "tensorflow", "torch",
 }
 # fmt: on
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

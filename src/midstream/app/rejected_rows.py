@@ -18,6 +18,9 @@ from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, 
 from midstream.events.disk import RealDisk
 from midstream.events.json.decode import Rejected
 
+REFUSED_NAMED_MAX = 1_000
+"""Refused rows of an import that are kept, the first ones: 40 ms. All are counted, by reason."""
+
 
 class RejectedRows:
     """Rejected rows of one import. Use it in a ``with`` block; what is not put in its place goes at the end."""
@@ -30,7 +33,9 @@ class RejectedRows:
         _remove(self._path)  # of one that was killed and had the same number
         self._letters: DeadLetters | None = None
         self.count = 0
-        """Rows that were added."""
+        """Rows that were rejected or refused, but for those of erased users."""
+        self.refused_kept = 0
+        """Of those, refused ones that are kept."""
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -49,6 +54,11 @@ class RejectedRows:
         """How many are kept, the last ones."""
         return 0 if self._letters is None else self._letters.counts.kept
 
+    @property
+    def refused_room(self) -> int:
+        """How many refused rows are kept beside those that are."""
+        return REFUSED_NAMED_MAX - self.refused_kept
+
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep some more."""
         if letters:
@@ -56,10 +66,18 @@ class RejectedRows:
             self._letters.add(letters)
             self.count += len(letters)
 
-    def add_refused(self, refused: Sequence[Rejected], now_ms: TimestampMs) -> None:
-        """Keep rows that were refused, but for those of erased users."""
-        kept = [each for each in refused if each.fault.came != ERASED_CAME]
+    def add_refused(self, refused: Sequence[Rejected], count: int, now_ms: TimestampMs) -> None:
+        """Keep the first rows that were refused, but for those of erased users.
+
+        Args:
+            refused: Those that were named.
+            count: How many there were, but for those of erased users.
+            now_ms: The clock.
+        """
+        kept = [each for each in refused if each.fault.came != ERASED_CAME][: self.refused_room]
         self.add([dead_letter(now_ms, each.fault, each.raw) for each in kept])
+        self.refused_kept += len(kept)
+        self.count += count - len(kept)
 
     def put_in_place(self) -> None:
         """Put them in the place of those of the import before, all of which go: nobody asks about these any more.

@@ -1,8 +1,8 @@
-"""Several placements answered together: no item twice, all state read at one log position, equal sources asked once.
+"""Page of several placements: no item twice, all state read at one log position, equal source queries run once.
 
-All slates are gathered first, which waits for nothing; then they are chosen, in order of priority. A slate does not
-know yet what the ones before it will take, so it gathers as many candidates more as they may have at most: its
-``spare``. What they took is in its query, so each slate can be answered again by itself.
+All slates are gathered first, without waiting; then they are chosen, in order of priority. The items that earlier
+slates will take are unknown while a slate gathers, so it gathers as many additional candidates as they have at most:
+its ``spare``. The taken items are in its query, so each slate can be rerun by itself.
 """
 
 import asyncio
@@ -30,11 +30,12 @@ async def recommend_page(
     """Answer queries of one user, session, context and moment.
 
     Args:
-        slots: What answers each, and its query, by falling priority; filters and context of each were checked.
-        observe: Gives the state at rest for a plan and a query; the same state each time, as it is read without a wait.
-        ids_of: Gives the ids of items.
+        slots: Plan and query of each slate, by falling priority; filters and context of each were checked.
+        observe: Returns the state at rest for a plan and a query; the same state each time, as it is read without a
+            wait.
+        ids_of: Returns the ids of items.
         remaining_s: Seconds to the deadline of them all.
-        left_out: Says for a plan who is benched.
+        left_out: Returns the components of a plan that the circuit breaker skips.
 
     Returns:
         The slates in the order of the slots.

@@ -1,4 +1,4 @@
-"""The request path, top to bottom: fetch, gather, decide."""
+"""Request pipeline, top to bottom: fetch, gather, decide."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,23 +42,23 @@ from midstream.state.ids.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanRequest:
-    """A query, what answers it, and the account of the answer."""
+    """Query, plan and account of one answer."""
 
     whole: Plan
-    """What answers the placement."""
+    """The placement's plan."""
     plan: Plan
-    """The same less what is known to fail."""
+    """The plan without the components that are left out."""
     query: Query
     """Complete with time and seed."""
     account: Account
 
     @classmethod
     def of(cls, plan: Plan, query: Query, account: Account) -> Self:
-        """Return a request to a plan less what the account begins with."""
+        """Return a request to a plan without the components with which the account begins."""
         return cls(plan, plan.less(account.failures), query, account)
 
     async def fetched(self) -> Self:
-        """Return the request with what outside systems say, if any are asked; so a rerun asks no one."""
+        """Return the request with the results of outside systems; a rerun has them and calls no system."""
         query, account, fair_s = self.query, self.account, share_s(self.plan)
         for name, fetch in self.plan.fetches:
             left_s = account.remaining_s()
@@ -71,11 +71,11 @@ class PlanRequest:
         return self if query is self.query else replace(self, query=query)
 
     def gathered(self, observe: Callable[[Query], Moment], asked: SourceCache | None = None) -> "Gathered":
-        """Read all that the query needs; nothing is awaited, so all of it is state at one log position.
+        """Read everything that the query needs, without waiting, so that all state is of one log position.
 
         Args:
-            observe: Gives the state at rest.
-            asked: What sources said to equal questions at the same moment, and gets what they say to this one.
+            observe: Returns the state at rest.
+            asked: Cache of the sources' proposals to equal queries at the same moment; None = no cache.
         """
         plan, query, account = self.plan, self.query, self.account
         moment = observe(query)
@@ -130,12 +130,12 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
-    """What was read to answer one request, all of it at one log position: from here on no state is needed."""
+    """Inputs of the decision, all of one log position: no state is needed after this step."""
 
     request: PlanRequest
     log_position: LogPosition
     candidates: Candidates
-    """Those that the filters left."""
+    """Those that passed the filters."""
     features: FeatureFrame
     facts: CandidateFacts | None
     taken: Index
@@ -185,11 +185,12 @@ async def recommend(
     """Answer one query.
 
     Args:
-        plan: What answers this placement.
-        observe: Gives the state at rest: of now, or rebuilt at the logged position.
+        plan: Plan of this placement.
+        observe: Returns the state at rest: the current one, or one rebuilt at the logged position.
         query: Complete with time and seed.
         remaining_s: Seconds to the deadline on the monotonic clock; infinite in a rerun.
-        failed: Left out from the start: who is benched, and in a rerun what failed then: so the answer is the same.
+        failed: Components left out from the start: those that the circuit breaker skips, and in a rerun those that
+            failed in the logged answer, so that the answer is the same.
 
     Returns:
         The slate with its trace: retrieved = removed + not selected + served. Unless there is no eligible item, or a
@@ -205,7 +206,7 @@ async def recommend(
 
 
 def facts_of(run: PlanRun, candidates: Candidates, pinned: Pinned) -> CandidateFacts | None:
-    """Return what the rules of the slate need of the candidates; None = there are none, or it cannot be read."""
+    """Return the columns for the slate rules; None = there are no rules, or they cannot be read."""
     rules = run.plan.arrangement
     if rules is not None:
         with boundary(ARRANGEMENT, run.account):

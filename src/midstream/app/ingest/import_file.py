@@ -193,7 +193,7 @@ def import_file(
         into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
         plan, counts, url = _taken(into, spill, source)
         rejected.put_in_place()
-        is_any_kept, kept_count = rejected.count > 0, max(0, rejected.kept_count - (rejected.count - read.rejected))
+        is_any_kept, kept_count = rejected.kept_count > 0, max(0, rejected.kept_count - rejected.refused_kept)
         rows, conflict_faults = len(spill) + read.rejected, _conflict_faults(spill, plan)
     return ImportSummary(
         file=path.name,
@@ -402,10 +402,12 @@ async def _record(running: Instance, new: "Iterator[EventBatch]", total: int, so
         source.notify("recording", done, total)
 
     async def record(batch: EventBatch) -> None:
-        settled = await ingest.record(admitted_rows(batch), turn)
-        source.refusals.add_refused(batch, settled.recorded)
-        source.rejected.add_refused(settled.admitted.rejected, source.terms.now_ms)
-        for outcome, count in zip(*np.unique(settled.recorded.outcome, return_counts=True), strict=True):
+        room = source.rejected.refused_room
+        admitted, recorded = await ingest.record(admitted_rows(batch), turn, named_max=room)
+        source.refusals.add_refused(batch, recorded)
+        refused_count = np.count_nonzero(recorded.outcome == Outcome.REFUSED) - len(recorded.erased)
+        source.rejected.add_refused(admitted.rejected, int(refused_count), source.terms.now_ms)
+        for outcome, count in zip(*np.unique(recorded.outcome, return_counts=True), strict=True):
             counts[int(outcome)] = counts.get(int(outcome), 0) + int(count)
 
     try:

@@ -148,10 +148,10 @@ def _foreign_request(index: int, request_id: str, part: SingleEvent) -> Rejected
     return Rejected(index, Fault(f"{part.prefix}/request_id", came, right, PAGE), part.raw)
 
 
-def refused_users(admitted: AdmittedBatch, recorded: Recorded) -> list[Rejected]:
-    """Return a rejection for each event that is a late copy of an erased user's."""
+def refused_users(admitted: AdmittedBatch, recorded: Recorded, events_max: int | None = None) -> list[Rejected]:
+    """Return a rejection for each event that is a late copy of an erased user's, or for the first ones."""
     right = "Events of a later time are a new start; for 24 h late copies are refused."
-    numbers = np.unique(admitted.event_index[recorded.erased]).tolist()
+    numbers = np.unique(admitted.event_index[recorded.erased])[:events_max].tolist()
     events = [(index, admitted.part(index)) for index in numbers]
     return [
         Rejected(index, Fault(f"{event.prefix}/user_id", ERASED_CAME, right, EVENTS_PAGE), event.raw)
@@ -159,15 +159,18 @@ def refused_users(admitted: AdmittedBatch, recorded: Recorded) -> list[Rejected]
     ]
 
 
-def refused_items(admitted: AdmittedBatch, recorded: Recorded) -> list[Rejected]:
-    """Return a rejection for each row whose item the engine refused."""
+def refused_items(admitted: AdmittedBatch, recorded: Recorded, rows_max: int | None = None) -> list[Rejected]:
+    """Return a rejection for each row whose item the engine refused, or for the first ones. Cost: 37 µs a row."""
+    refused = np.setdiff1d(np.flatnonzero(recorded.outcome == Outcome.REFUSED), recorded.erased)[:rows_max]
+    if not len(refused):
+        return []
     items = column(admitted.batch, _ITEM_ID)
     numbers, first, count = np.unique(admitted.event_index, return_index=True, return_counts=True)
     began = dict(zip(numbers.tolist(), first.tolist(), strict=True))
     rows = dict(zip(numbers.tolist(), count.tolist(), strict=True))
     right = "An item of the catalogue; PUT /v1/items/{id} adds one, as long as there is room."
     found: list[Rejected] = []
-    for row in np.setdiff1d(np.flatnonzero(recorded.outcome == Outcome.REFUSED), recorded.erased).tolist():
+    for row in refused.tolist():
         index = int(admitted.event_index[row])
         item = row - began[index] if rows[index] > 1 else -1
         path = f"/items/{item}/item_id" if rows[index] > 1 else "/item_id"

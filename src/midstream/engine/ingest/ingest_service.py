@@ -160,7 +160,12 @@ class IngestService:
         return admit(decoded, part, self._engine.request_id_is_ours)
 
     async def record(
-        self, admitted: AdmittedBatch, turn: asyncio.Lock | None = None, *, keeps_rejected: bool = True
+        self,
+        admitted: AdmittedBatch,
+        turn: asyncio.Lock | None = None,
+        *,
+        keeps_rejected: bool = True,
+        named_max: int | None = None,
     ) -> RecordedBatch:
         """Record what was admitted and keep the rest as dead letters; return when the former is durable and applied.
 
@@ -169,6 +174,8 @@ class IngestService:
             turn: Of a stream whose batches keep their order: each waits here while the queues are full, for as long
                 as a commit may take. Without it a full queue is an error at once.
             keeps_rejected: Keep what is rejected as dead letters; without it that is the caller's.
+            named_max: So many rows at most of those that the engine refuses are named, the first ones; None = all, as
+                outcomes by event need it.
 
         Raises:
             DiskFull: No room for events now; nothing of the batch is kept.
@@ -186,7 +193,7 @@ class IngestService:
             raise
         self._reject(admitted, keeps_rejected=keeps_rejected)  # of a batch that failed all comes again
         if (recorded.outcome == Outcome.REFUSED).any():
-            unknown, users = await self._named(admitted, recorded)
+            unknown, users = await self._named(admitted, recorded, named_max)
             self._keep_rejected(unknown if keeps_rejected else ())
             # What is of an erased user is kept nowhere.
             rejected = sorted((*admitted.rejected, *unknown, *users), key=lambda each: each.index)
@@ -211,11 +218,13 @@ class IngestService:
         """Return what would be acknowledged of a batch now, were all of it new: of an empty one, and of a dry run."""
         return Recorded(self._engine.fold.log_position, np.zeros(len(admitted.batch), np.uint8))
 
-    async def _named(self, admitted: AdmittedBatch, recorded: Recorded) -> tuple[list[Rejected], list[Rejected]]:
+    async def _named(
+        self, admitted: AdmittedBatch, recorded: Recorded, rows_max: int | None
+    ) -> tuple[list[Rejected], list[Rejected]]:
         """Return what the engine refused: rows whose item it does not know, and events of erased users."""
 
         def named() -> tuple[list[Rejected], list[Rejected]]:
-            return refused_items(admitted, recorded), refused_users(admitted, recorded)
+            return refused_items(admitted, recorded, rows_max), refused_users(admitted, recorded, rows_max)
 
         if len(admitted.batch) <= NAMED_ROWS_MAX:
             return named()

@@ -1,4 +1,4 @@
-"""One request again: the same function, on the state of then, less what failed then."""
+"""Rerun of a logged request: the same pipeline, on the state of its log position, without failed components."""
 
 import math
 from collections.abc import Callable
@@ -17,16 +17,16 @@ async def rerun(
 ) -> Served:
     """Answer a logged request again; equal plan, state and record give an equal slate, with its full trace.
 
-    Outside systems are not asked again, whether they answered (the query holds it) or not.
+    Outside systems are not called again: their results, or their failure, are in the query.
 
     Args:
         plan: Of the record's ``config_hash``.
         observe: The state at the record's log position, of its ``fold_version``.
-        record: What was served then.
-        continued: Of a record that continues a slate (``query.continues``): the record of that slate.
+        record: The logged record.
+        continued: For a record that continues a slate (``query.continues``): the record of that slate.
 
     Raises:
-        NotFound: The record continues a slate, and that one's is not given.
+        NotFound: The record continues a slate whose record is not given.
         RequestInvalid: The plan's filters cannot use the record's query: it is another plan.
     """
     alone = replace(plan, fetches=())

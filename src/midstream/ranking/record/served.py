@@ -1,4 +1,4 @@
-"""The served record: what the log keeps of an answer, enough to show it, to learn from it and to answer it again.
+"""Served record: content of the log for one answer, enough to show it, to train on it and to rerun it.
 
 Its wire form is ``events.served_body``. The full trace (candidates that were not chosen) is not kept: a rerun computes
 it.
@@ -72,7 +72,7 @@ class ServedItem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoggedFeatures:
-    """What the features of the plan were of each item of the slate, bit by bit as they were read."""
+    """Feature values of each item of the slate, bit by bit as they were read."""
 
     names: tuple[str, ...]
     values: Score
@@ -81,7 +81,7 @@ class LoggedFeatures:
 
 @dataclass(frozen=True, slots=True)
 class ServedRecord:
-    """What was served, and all that is needed to serve it again on the state of its log position."""
+    """A served answer, with all inputs of a rerun on the state of its log position."""
 
     query: Query
     log_position: LogPosition
@@ -95,33 +95,33 @@ class ServedRecord:
     retrieved_count: int
     removed: Mapping[str, int]
     candidate_count: int
-    """Candidates left after the filters; those that are not among ``items`` were not selected."""
+    """Candidates that passed the filters; those that are not among ``items`` were not selected."""
     failures: tuple[Failure, ...]
     features: LoggedFeatures | None = None
-    """None = the request is not among those whose values are kept (``log_features`` of the placement)."""
+    """None = the request's values are not kept (``log_features`` of the placement)."""
     models: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Version of each model that the plan read, by name: a rerun reads the same."""
+    """Version of each model of the plan, by name: a rerun reads the same."""
     traces: tuple[ServedTrace, ...] = ()
-    """What the rules of the slate moved, dropped or could not do."""
+    """Actions of the slate rules: items moved or dropped, and rules that could not hold."""
     source_names: tuple[str, ...] = ()
     """All that proposed something, in the order in which an item's are."""
     order: tuple[tuple[ServedItem, ...], ...] = ()
-    """The slates that come after this one, for requests that continue it; none = nobody asked for them."""
+    """The slates after this one, for requests that continue it; none = the request did not ask for them."""
 
 
 def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces = NO_TRACES) -> bytes:
     """Return the body of a served event.
 
     Args:
-        served: What was answered.
-        item_ids: Of the slate, in its order, then of what comes after it.
-        traces: What its rules did (``pack_traces``).
+        served: The answer.
+        item_ids: Of the slate, in its order, then of the continuation order.
+        traces: Of its rules (``pack_traces``).
 
     Returns:
-        At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
-        exclude list, filter text, items to rank), the items of a page's earlier slates, 25 bytes an item that comes
-        after the slate, 40 bytes a model that the plan reads, what rules did to items that are not in the slate, and 4
-        bytes an item and feature where their values are kept. Cost: about 20 µs.
+        At most 1.5 kB at 20 items with ids of up to 32 characters, and further bytes for the content of the request
+        (context, exclude list, filter text, items to rank), the items of a page's earlier slates, 25 bytes an item of
+        the continuation order, 40 bytes a model, rule actions on items outside of the slate, and 4 bytes an item and
+        feature where their values are kept. Cost: about 20 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     count = len(chosen)
@@ -188,7 +188,7 @@ _NO_ORDER: _Packed = (b"", b"", ())
 
 
 def _packed(served: Served, rows: NDArray[np.intp], propensity: Score) -> _Packed:
-    """Return scores, propensities (nothing where each is 1) and bits of the sources of some rows, as they are kept."""
+    """Return scores, propensities (empty where all are 1) and source bits of some rows, as they are stored."""
     chances = _bytes(propensity)
     if chances == _CERTAIN * len(propensity):
         chances = b""
@@ -196,7 +196,7 @@ def _packed(served: Served, rows: NDArray[np.intp], propensity: Score) -> _Packe
 
 
 def _later(order: Order | None, served: Served) -> tuple[_Packed, tuple[int, ...]]:
-    """Return what comes after the slate as it is kept, and the lengths of its slates."""
+    """Return the continuation order as it is stored, and the lengths of its slates."""
     return (_NO_ORDER, ()) if order is None else (_packed(served, order.chosen, order.propensity), order.lengths)
 
 
@@ -206,7 +206,7 @@ def _bytes(values: Score) -> bytes:
 
 
 def _bits(candidates: Candidates, rows: NDArray[np.intp]) -> tuple[int, ...]:
-    """Return a number for each row: the bits of the sources that proposed it."""
+    """Return a number for each row, with a bit for each source that proposed it."""
     by_source = candidates.source_rank.T.take(rows, axis=1) >= 0
     eights = np.packbits(by_source, axis=0, bitorder="little")
     if len(eights) == 1:
@@ -241,8 +241,8 @@ STAYS = frozenset(
         "first_position",
     )
 )
-"""Fields of a served record that a blanked one has as they were: names of the configuration and of the catalogue, the
-slate, and numbers that are the same whoever asks. Any other field is empty in it, also one that is added later."""
+"""Fields that a redacted record keeps: names of the configuration and of the catalogue, the slate, and numbers that
+do not depend on the user. All other fields are empty in it, also fields that are added later."""
 _NOBODY = ServedBody(
     version=RECORD_VERSION,
     log_position=0,
@@ -277,11 +277,11 @@ _NOBODY = ServedBody(
 
 
 def blank_served(body: bytes) -> bytes:
-    """Return a body without who asked and with what; slate, scores, propensities and counts stay.
+    """Return a redacted body, without user and request; slate, scores, propensities and counts are kept.
 
-    It is made of what may stay. Which parts failed is known of it, and not why: a reason is the text of an exception,
-    which may say anything. It names no request any more, so it is not shown as one. A body of another version becomes
-    empty.
+    Only ``STAYS`` is copied. The names of failed components are kept and their reasons are not: the text of an
+    exception may contain anything. The record has no request id any more, so it is not shown as a request. A body of
+    another version becomes empty.
     """
     try:
         told = decode_body(body)
@@ -293,7 +293,7 @@ def blank_served(body: bytes) -> bytes:
 
 
 def decode_served(body: bytes) -> ServedRecord:
-    """Return what the body of a served event says.
+    """Return the record of a served event's body.
 
     Raises:
         NotFound: It is no record of this version.
@@ -346,7 +346,7 @@ def _features(told: ServedBody) -> LoggedFeatures | None:
 
 
 def _query(told: ServedBody) -> Query:
-    """Return the query as it was asked."""
+    """Return the query of the record."""
     return Query(
         request_id=told.request_id,
         placement=told.placement,
