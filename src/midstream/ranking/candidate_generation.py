@@ -32,23 +32,21 @@ def propose(run: PlanRun, asked: SourceCache | None = None) -> dict[str, Proposa
     proposals: dict[str, Proposal] = {}
     for number, source in enumerate((*plan.sources, *plan.floor)):
         shared = asked if traits_of(source).pure else None
-        known: list[Proposal | None] = []
-        if shared is not None:
-            with boundary(source.name, account):
-                known.append(shared.get(source))
-            if not known:
-                continue
-        if known and (proposal := known[0]) is not None:
-            proposals[source.name] = proposal
-            continue
         # The floor is asked whatever the time: it is what is left to answer with.
-        if number < len(plan.sources) and account.remaining_s() <= 0:
+        is_late = number < len(plan.sources) and account.remaining_s() <= 0
+        if is_late and shared is None:
             account.late(source.name)
             continue
-        with boundary(source.name, account):
-            proposals[source.name] = checked(source.retrieve(run.moment), item_count)
-            if shared is not None:
-                shared.put(source, proposals[source.name])
+        with boundary(source.name, account):  # also around the cache, as a type of one's own compares as it pleases
+            proposal = None if shared is None else shared.get(source)
+            if proposal is None and is_late:
+                account.late(source.name)
+                continue
+            if proposal is None:
+                proposal = checked(source.retrieve(run.moment), item_count)
+                if shared is not None:
+                    shared.put(source, proposal)
+            proposals[source.name] = proposal
     return proposals
 
 

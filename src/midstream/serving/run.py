@@ -10,11 +10,11 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import FrameType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self, TypeAlias, cast
 
 import uvicorn
 import uvloop
@@ -22,6 +22,7 @@ import uvloop
 from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.wire import Accept
+from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, Facts
 from midstream.serving.app import ALONE, NO_UPKEEP, App, Maintenance, OtherProcesses, asgi
 from midstream.serving.http.connection_admission import place_limits
@@ -70,16 +71,24 @@ class FollowerGroup:
     """Brings them to the port on entering and ends them on leaving; gives this process's part in it."""
 
 
+class StopAtStart(KeyboardInterrupt):
+    """A signal asked to stop while the start was under way: no failure of a component that is at work then."""
+
+
+Opening: TypeAlias = "Callable[[StopSignals], AbstractAsyncContextManager[OpenedEngine]]"
+"""Starts an engine on entering and stops it on leaving; what takes long before is done in ``StopSignals.at_start``."""
+
+
 def serve(
-    opening: Callable[[], AbstractAsyncContextManager[OpenedEngine]],
+    opening: Opening,
     options: ServerOptions,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until a signal asks to stop, then stop gracefully.
+    """Serve until a signal asks to stop, then stop gracefully; one that comes at the start ends that.
 
     Args:
-        opening: Starts an engine on entering and stops it on leaving. It is entered before the port is bound, so
-            whoever gets a connection gets an answer, and left after the last answer was sent.
+        opening: Is entered before the port is bound, so whoever gets a connection gets an answer, and left after the
+            last answer was sent.
         options: Where and how to serve.
         on_ready: Called with the URL once requests are taken.
 
@@ -99,7 +108,7 @@ def serve(
 
 
 async def serve_until_stopped(
-    opening: Callable[[], AbstractAsyncContextManager[OpenedEngine]],
+    opening: Opening,
     options: ServerOptions,
     on_ready: Callable[[str], None],
 ) -> None:
@@ -107,27 +116,34 @@ async def serve_until_stopped(
     require_safe_address(options)
     if faults := tuple(host_faults(options, "--allow-host", "allow_origins")):
         raise ConfigInvalid(faults)
-    async with opening() as opened:
-        company = opened.company
-        elsewhere = ALONE if company is None else company.elsewhere
-        app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep, elsewhere)
-        with (
-            StopSignals(opened.engine.facts) as signals,
-            _listening(options) as listener,
-            _hangup_rereads(opened.upkeep.rebuilder),
-        ):
-            on_ready(_url_of(*listener.getsockname()[:2]))
-            if company is None:
-                await signals.ending(uvicorn.Server(_uvicorn_config(app, options))).serve([listener])
-                return
-            async with company.joining(app, listener) as share:
-                await signals.ending(SharingServer(_uvicorn_config(app, options), share)).serve()
+    with StopSignals() as signals, suppress(StopAtStart):
+        async with opening(signals) as opened:
+            await _serve_opened(opened, options, signals, on_ready)
+
+
+async def _serve_opened(
+    opened: OpenedEngine, options: ServerOptions, signals: "StopSignals", on_ready: Callable[[str], None]
+) -> None:
+    company = opened.company
+    elsewhere = ALONE if company is None else company.elsewhere
+    app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep, elsewhere)
+    with (
+        signals.noted(opened.engine.facts.note),
+        _listening(options) as listener,
+        _hangup_rereads(opened.upkeep.rebuilder),
+    ):
+        on_ready(_url_of(*listener.getsockname()[:2]))
+        if company is None:
+            await signals.ending(uvicorn.Server(_uvicorn_config(app, options))).serve([listener])
+            return
+        async with company.joining(app, listener) as share:
+            await signals.ending(SharingServer(_uvicorn_config(app, options), share)).serve()
 
 
 async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:
     """Serve one process's part of a port until a signal asks to stop, or the share's tick fails."""
     settle()
-    with StopSignals(facts) as signals:
+    with StopSignals() as signals, signals.noted(facts.note):
         await signals.ending(SharingServer(_uvicorn_config(app, options), share)).serve()
 
 
@@ -210,17 +226,18 @@ def _hangup_rereads(rebuilder: "Rebuilder | None") -> Generator[None]:
 
 
 class StopSignals:
-    """SIGINT and SIGTERM from the moment an engine is open: each ends the server gracefully, whenever it comes.
+    """SIGINT and SIGTERM from before an engine is opened: each ends the server gracefully, whenever it comes.
 
     uvicorn hears signals only while it serves, and raises them again once it has stopped. One that comes before that,
     while an address is announced or followers start, has the server stop as soon as it begins; one that is raised
-    again is swallowed, as a stop that was asked for is no failure. Outside the main thread no signal is heard.
+    again is swallowed, as a stop that was asked for is no failure. A start that folds a long log is ended where it
+    stands, as nothing is served yet that would have to end first. Outside the main thread no signal is heard.
     """
 
-    def __init__(self, facts: Facts) -> None:
-        """Note in ``facts`` which signal came."""
-        self._facts = facts
+    def __init__(self) -> None:
+        """Have no server yet."""
         self._server: uvicorn.Server | None = None
+        self._is_at_start = False
         self._came: list[int] = []
         self._before: dict[signal.Signals, object] = {}
 
@@ -231,11 +248,33 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave signals to whom they belonged, and note those that came: a handler might interrupt another note."""
-        for number in dict.fromkeys(self._came):
-            self._facts.note(Fact("stop_asked", fields={"signal": signal.Signals(number).name}))
+        """Leave signals to whom they belonged."""
         for each, handler in self._before.items():
             signal.signal(each, cast("Callable[[int, FrameType | None], object]", handler))
+
+    @contextmanager
+    def at_start(self) -> Generator[None]:
+        """End what is in the block by a signal: it writes nothing that a crash at that point would not leave whole.
+
+        Raises:
+            StopAtStart: A signal came.
+        """
+        self._is_at_start = True
+        try:
+            yield
+        except StopAtStart:
+            self._note(log_fact)
+            raise
+        finally:
+            self._is_at_start = False
+
+    @contextmanager
+    def noted(self, note: Callable[[Fact], None]) -> Generator[None]:
+        """Note the signals that came behind the block: a handler might interrupt another note."""
+        try:
+            yield
+        finally:
+            self._note(note)
 
     def ending(self, server: uvicorn.Server) -> uvicorn.Server:
         """Return the server, which the next signal ends; at once when one came already."""
@@ -244,7 +283,14 @@ class StopSignals:
             server.should_exit = True
         return server
 
+    def _note(self, note: Callable[[Fact], None]) -> None:
+        for number in dict.fromkeys(self._came):
+            note(Fact("stop_asked", fields={"signal": signal.Signals(number).name}))
+
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         self._came.append(number)
         if self._server is not None:
             self._server.should_exit = True
+        if self._is_at_start:
+            self._is_at_start = False  # a second one interrupts nothing that the first one lets go of
+            raise StopAtStart

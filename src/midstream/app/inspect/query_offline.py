@@ -12,9 +12,10 @@ from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, answering_of
 from midstream.app.inspect.model_standing import model_standings
 from midstream.app.opening import Outside
-from midstream.core.types import Served
+from midstream.core.types import Moment, Served
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.types import Ask
+from midstream.events.faults import shown
 from midstream.ranking.explain.explanation import SlateWhy
 from midstream.ranking.explain.why_not import explain_with
 from midstream.ranking.pipeline import recommend
@@ -43,6 +44,8 @@ class OfflineAnswer:
     plan: Plan
     concerns: tuple[str, ...] = ()
     """What of the models of the placement does not answer, and why."""
+    unknown: tuple[str, ...] = ()
+    """What is not known of the user and the session that were named; empty = nothing is missing."""
 
 
 def ask_folder(folder: Path, config: Config, ask: Ask) -> OfflineAnswer:
@@ -59,6 +62,16 @@ def ask_folder(folder: Path, config: Config, ask: Ask) -> OfflineAnswer:
     return replace(ask_fold(view.fold, view.plans[ask.placement], ask), concerns=concerns)
 
 
+def unknown_of(moment: Moment) -> tuple[str, ...]:
+    """Return in words whether the user and the session that a query names are not known at its moment."""
+    query, found = moment.query, list[str]()
+    if query.user_id is not None and moment.user_index < 0:
+        found.append(f"nothing is known of user {shown(query.user_id)}")
+    if query.session_id is not None and moment.session_number < 0:
+        found.append(f"no session {shown(query.session_id)} is open: it has ended, or no event names it")
+    return tuple(found)
+
+
 def why_of(answered: OfflineAnswer, items: Sequence[str] = ()) -> SlateWhy:
     """Return why an answer is what it is, and all of some items; the state must stand where it stood then."""
     served, plan = answered.served, answered.plan
@@ -70,6 +83,7 @@ def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
     served = served_at_rest(fold, plan, ask, _SEED)
     chosen = served.selection.chosen
     rows: list[list[int]] = served.candidates.source_rank[chosen].tolist()
+    moment = fold.moment(served.query, plan.models)
     return OfflineAnswer(
         served=served,
         fold=fold,
@@ -77,8 +91,9 @@ def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
         scores=tuple(served.score[chosen].tolist()),
         ranks=tuple(tuple(None if rank < 0 else rank for rank in row) for row in rows),
         source_names=served.candidates.source_names,
-        recent_ids=tuple(fold.vocabulary.item_ids(fold.moment(served.query, plan.models).recent_item_index)),
+        recent_ids=tuple(fold.vocabulary.item_ids(moment.recent_item_index)),
         plan=plan,
+        unknown=unknown_of(moment),
     )
 
 

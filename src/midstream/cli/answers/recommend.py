@@ -78,7 +78,7 @@ def command(
         with options_named():
             answered = ask_folder(folder, config, ask)
         told = why_of(answered, why or ()) if explain or why else None
-    for concern in answered.concerns:
+    for concern in (*answered.concerns, *answered.unknown):
         say(f"warning: {concern}")
     print_json(as_object(answered, told)) if as_json else print_answer(answered, told)
 
@@ -110,6 +110,7 @@ def as_object(answered: "OfflineAnswer", why: "SlateWhy | None") -> dict[str, ob
         "tier": served.tier,
         "models": served.models,
         "concerns": answered.concerns,
+        "unknown": answered.unknown,
     }
     if why is not None:
         found |= {

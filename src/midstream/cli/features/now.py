@@ -62,12 +62,16 @@ def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     cls=CommandHelp,
     epilog="""
     midstream features show price --item lamp-012 --item rug-009
+    midstream features show clicks --session s14-3
     """,
 )
 def show_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the feature.")],
     user: Annotated[
         str | None, typer.Option(metavar="ID", help="User of the values; default: the user of the last event.")
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option(metavar="ID", help="Session of the values; default: the open one of the user.")
     ] = None,
     items: Annotated[
         list[str] | None,
@@ -81,7 +85,7 @@ def show_command(
     from midstream.app.opening import config_to_read
 
     with err.status(_READING):
-        shown = show_feature(folder, config_to_read(folder), name, user, items or ())
+        shown = show_feature(folder, config_to_read(folder), name, items or (), user=user, session=session)
     print_json(shown) if as_json else print_shown(shown)
 
 
@@ -142,7 +146,16 @@ def print_shown(shown: "ShownFeature") -> None:
     }
     print_facts(facts, as_json=False)
     out.print(table_of(*_values_of(shown, out.width)))
-    say(f"for the user {shown.user}" if shown.user is not None else "for nobody: no user is known")
+    say(_asked_for(shown))
+    for concern in shown.unknown:
+        say(f"warning: {concern}")
+
+
+def _asked_for(shown: "ShownFeature") -> str:
+    """Return whose values they are."""
+    named = {"user": shown.user, "session": shown.session}
+    told = " and ".join(f"the {noun} {each}" for noun, each in named.items() if each is not None)
+    return f"for {told}" if told else "for nobody: no user is known"
 
 
 def _values_of(shown: "ShownFeature", width: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
