@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.field_bounds import Length
-from midstream.core.type_faults import Reading, shown_value, type_faults
+from midstream.core.type_faults import TypeReading, shown_value, type_faults
 
 
 class Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="cap"):
@@ -46,8 +46,8 @@ class Slate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int = 1
 
 
-QUICK = Reading(msgspec.convert, "a setting")
-THOROUGH = Reading(partial(msgspec.convert, strict=True), "a setting", is_bounded=True, kinds={"rules": "rule"})
+QUICK = TypeReading(msgspec.convert, "a setting")
+THOROUGH = TypeReading(partial(msgspec.convert, strict=True), "a setting", is_bounded=True, kinds={"rules": "rule"})
 LEAVES = st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(["", "a", "cap", "new"]) | st.floats(0, 1)
 KEYS = st.sampled_from(["", "kind", "most", "weights", "places", "note", "rules", "pin", "size", "sizes"])
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4))

@@ -38,7 +38,7 @@ def shown_value(value: Told) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TypeReading:
     """How values are read, and the words in which faults are told."""
 
     convert: Callable[[Told, TypeForm], object]
@@ -67,7 +67,7 @@ class TypeFault:
     """Fields that there are, of one that is unknown."""
 
 
-def type_faults(value: Told, kind: TypeForm, reading: Reading, path: Steps = ()) -> Iterator[TypeFault]:
+def type_faults(value: Told, kind: TypeForm, reading: TypeReading, path: Steps = ()) -> Iterator[TypeFault]:
     """Yield everything that is wrong with a value, in its order; fields that are missing come behind those that came.
 
     Args:
@@ -99,7 +99,7 @@ def type_faults(value: Told, kind: TypeForm, reading: Reading, path: Steps = ())
             yield TypeFault(path, "bound", came, each.right, value, kind)
 
 
-def _error(value: Told, kind: TypeForm, reading: Reading) -> str:
+def _error(value: Told, kind: TypeForm, reading: TypeReading) -> str:
     """Return what is wrong with a value in the words of ``msgspec``; empty = nothing is."""
     if _is_too_large(value):
         return "It is too large."
@@ -127,7 +127,7 @@ def _whole_fault(value: Told, kind: TypeForm, error: str, path: Steps) -> TypeFa
     return TypeFault(path, "value", came, right, value, kind)
 
 
-def _part_faults(value: Told, kind: TypeForm, reading: Reading, path: Steps) -> Iterator[TypeFault]:
+def _part_faults(value: Told, kind: TypeForm, reading: TypeReading, path: Steps) -> Iterator[TypeFault]:
     """Yield what is wrong with the parts of a value; a list that is longer than it may be is not looked into."""
     choice = choice_of(kind)
     structs = [each for each in choice if is_struct(each)]
@@ -147,7 +147,7 @@ def _part_faults(value: Told, kind: TypeForm, reading: Reading, path: Steps) -> 
 
 
 def _tagged_faults(
-    value: Told, structs: Sequence[type[msgspec.Struct]], reading: Reading, path: Steps
+    value: Told, structs: Sequence[type[msgspec.Struct]], reading: TypeReading, path: Steps
 ) -> Iterator[TypeFault]:
     """Yield the faults of a table whose ``kind`` says which struct it is."""
     by_kind = {str(each.__struct_config__.tag): each for each in structs}
@@ -169,7 +169,7 @@ def _tagged_faults(
 
 
 def _field_faults(
-    value: Mapping[str, Told], struct: type[msgspec.Struct], reading: Reading, path: Steps
+    value: Mapping[str, Told], struct: type[msgspec.Struct], reading: TypeReading, path: Steps
 ) -> Iterator[TypeFault]:
     """Yield the faults of a table: fields that it has not, those of each value, and fields that it lacks."""
     fields = msgspec.structs.fields(struct)

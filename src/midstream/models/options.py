@@ -7,10 +7,10 @@ import msgspec
 
 from midstream.core.errors import Fault, Invalid
 from midstream.core.paths import path_text
-from midstream.core.type_faults import Reading, type_faults
+from midstream.core.type_faults import TypeReading, type_faults
 
 PAGE = "/docs/evaluation.md"
-_READING = Reading(partial(msgspec.convert, strict=False), "an option", is_bounded=True)
+_READING = TypeReading(partial(msgspec.convert, strict=False), "an option", is_bounded=True)
 
 
 def decoded(kind: type[msgspec.Struct], options: Mapping[str, object]) -> msgspec.Struct:

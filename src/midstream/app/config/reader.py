@@ -25,7 +25,7 @@ from midstream.core.field_bounds import Told, without_bounds
 from midstream.core.nearest import nearest
 from midstream.core.paths import path_text, steps
 from midstream.core.type_descriptions import TypeForm, origin_of
-from midstream.core.type_faults import Reading, Steps, TypeFault, choice_of, is_struct, shown_value, type_faults
+from midstream.core.type_faults import Steps, TypeFault, TypeReading, choice_of, is_struct, shown_value, type_faults
 from midstream.events.wire import VECTOR_LENGTH_MAX, AttributeKind
 from midstream.state.settings import read_duration
 
@@ -77,7 +77,7 @@ _NOUNS = {
     "rules": "rule",
 }
 """Of the components of a placement, whose ``kind`` says which struct they are."""
-_READING = Reading(partial(msgspec.convert, dec_hook=read_duration), "a setting", is_bounded=True, kinds=_NOUNS)
+_READING = TypeReading(partial(msgspec.convert, dec_hook=read_duration), "a setting", is_bounded=True, kinds=_NOUNS)
 
 
 @dataclass(frozen=True, slots=True)

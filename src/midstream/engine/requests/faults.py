@@ -11,7 +11,7 @@ import msgspec
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.nearest import nearest
 from midstream.core.paths import step, steps
-from midstream.core.type_faults import Reading, TypeFault, shown_value, type_faults
+from midstream.core.type_faults import TypeFault, TypeReading, shown_value, type_faults
 from midstream.engine.requests.schema import PAGE
 from midstream.events.faults import shown
 
@@ -50,13 +50,13 @@ class Unwritable:
         return ascii(self.value)[:SHOWN_MAX]
 
 
-def reading(hook: Hook | None = None, *, strict: bool = True) -> Reading:
+def reading(hook: Hook | None = None, *, strict: bool = True) -> TypeReading:
     """Return how requests are read: by a hook for what msgspec does not know, with numbers as text unless strict."""
-    return Reading(partial(msgspec.convert, dec_hook=hook, strict=strict), f"a {_FIELD}")
+    return TypeReading(partial(msgspec.convert, dec_hook=hook, strict=strict), f"a {_FIELD}")
 
 
 def refusal_of(
-    error: msgspec.ValidationError, document: object, kind: object, read: Reading, faults_max: int = FAULTS_MAX
+    error: msgspec.ValidationError, document: object, kind: object, read: TypeReading, faults_max: int = FAULTS_MAX
 ) -> RequestInvalid:
     """Return the refusal of a document with its faults in their order, each at its JSON Pointer.
 
@@ -81,7 +81,7 @@ def _name_unknown(found: TypeFault) -> NameUnknown:
 
 
 def field_refusal(
-    error: msgspec.ValidationError, fields: Mapping[str, object], kind: object, read: Reading
+    error: msgspec.ValidationError, fields: Mapping[str, object], kind: object, read: TypeReading
 ) -> RequestInvalid:
     """Return the refusal of fields of a query string or of a command for the first that has a fault, shown whole."""
     first = refusal_of(error, fields, kind, read, 1).faults[0]
@@ -99,7 +99,7 @@ def _fault(found: TypeFault) -> Fault:
     return Fault(_pointer(found.path), found.came, right, PAGE)
 
 
-def _unread(error: msgspec.ValidationError, kind: object, read: Reading) -> Fault:
+def _unread(error: msgspec.ValidationError, kind: object, read: TypeReading) -> Fault:
     """Return the fault of a document that cannot be read to its end, of which msgspec says where the first one is."""
     text, _, path = str(error).partition(" - at `")
     path = path.rstrip("`")
