@@ -68,7 +68,7 @@ class TypeFault:
 
 
 def type_faults(value: Told, kind: TypeForm, reading: TypeReading, path: Steps = ()) -> Iterator[TypeFault]:
-    """Yield everything that is wrong with a value, in its order; fields that are missing come behind those that came.
+    """Yield the faults of a value in its order; missing fields come behind those that came.
 
     Args:
         value: What came, as plain values.
@@ -100,7 +100,7 @@ def type_faults(value: Told, kind: TypeForm, reading: TypeReading, path: Steps =
 
 
 def _error(value: Told, kind: TypeForm, reading: TypeReading) -> str:
-    """Return what is wrong with a value in the words of ``msgspec``; empty = nothing is."""
+    """Return the message of ``msgspec`` for a value; empty = it is right."""
     if _is_too_large(value):
         return "It is too large."
     try:
@@ -128,7 +128,7 @@ def _whole_fault(value: Told, kind: TypeForm, error: str, path: Steps) -> TypeFa
 
 
 def _part_faults(value: Told, kind: TypeForm, reading: TypeReading, path: Steps) -> Iterator[TypeFault]:
-    """Yield what is wrong with the parts of a value; a list that is longer than it may be is not looked into."""
+    """Yield the faults of the parts of a value; a list beyond its length is not looked into."""
     choice = choice_of(kind)
     structs = [each for each in choice if is_struct(each)]
     if any(each.__struct_config__.tag_field for each in structs):

@@ -1,4 +1,4 @@
-"""Checks that many relations of a configuration share: names, lengths of time, numbers within what others say."""
+"""Common checks of relations: known names, distinct names, durations, numbers within bounds of other settings."""
 
 from collections.abc import Generator, Iterable, Iterator
 

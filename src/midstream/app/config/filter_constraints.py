@@ -1,4 +1,4 @@
-"""Constraints of filters: names of acts, ages and counts, and what would take away what a source proposes."""
+"""Constraints of filters: names of acts, ages and counts, and exclusions that would remove a source's proposals."""
 
 from collections.abc import Iterator, Mapping
 
@@ -20,7 +20,7 @@ WINDOW_MS_MAX = 365 * 86_400_000
 
 
 def filter_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the filters of a placement; its texts are looked at by ``app.config.expressions``."""
+    """Yield the faults of a placement's filters; ``app.config.expressions`` checks its texts."""
     parts = list(placement.filter_parts())
     named = [
         (f"{where}.{option_place(place, 'name')}", each.name) for place, each in parts if not isinstance(each, Custom)
@@ -36,7 +36,7 @@ def filter_faults(config: Config, placement: Placement, where: str) -> Iterator[
 
 
 def _acts(config: Config, exclude: Mapping[str, str | int], names: set[str], where: str) -> Iterator[Fault]:
-    """Yield what is wrong with acts that exclude."""
+    """Yield the faults of exclusions by acts."""
     for name, told in exclude.items():
         place = f"{where}{step(name)}"
         right = 'For slates kind = "served_lately"; interactions' if name in NAMES else "Interactions"
@@ -46,7 +46,7 @@ def _acts(config: Config, exclude: Mapping[str, str | int], names: set[str], whe
 
 
 def _served(config: Config, exclude: Mapping[str, str | int], where: str) -> Iterator[Fault]:
-    """Yield what is wrong with served slates that exclude."""
+    """Yield the faults of exclusions by served slates."""
     for name, told in exclude.items():
         place = f"{where}{step(name)}"
         yield from known(place, name, NAMES, "a kind of slates that are looked at", "One of", FILTERS)
@@ -65,7 +65,7 @@ def _excluded(place: str, told: str | int, count_max: int) -> Iterator[Fault]:
 
 
 def _served_lately(config: Config, name: str, told: str | int, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with an exclusion of what was served.
+    """Yield the faults of an exclusion by served slates.
 
     Args:
         config: Says how long slates are held, and which interactions there are.
@@ -83,7 +83,7 @@ def _served_lately(config: Config, name: str, told: str | int, place: str) -> It
 
 
 def age_faults(config: Config, told: str, place: str, right: str) -> Iterator[Fault]:
-    """Yield what is wrong with a time over which served items count.
+    """Yield the faults of a duration over which served items count.
 
     Args:
         config: Says how long slates are held.

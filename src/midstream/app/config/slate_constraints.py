@@ -1,4 +1,4 @@
-"""Constraints of a placement's scorers, selector, caps and diversity: whatever they read is configured."""
+"""Constraints of a placement's scorers, selector, caps and diversity: the columns that they read must be configured."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ _CAPPED = ("category", "tags")
 
 
 def scorer_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with what a placement asks for scores; whether models fit is looked at when they are loaded.
+    """Yield the faults of a placement's scorers; whether models fit is checked when they are loaded.
 
     Args:
         config: All of it.
@@ -38,7 +38,7 @@ def scorer_faults(config: Config, placement: Placement, where: str) -> Iterator[
 
 
 def _terms(config: Config, placement: Placement, scorer: Objectives, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the terms of a sum."""
+    """Yield the faults of the terms of a sum."""
     terms = [(f"{where}.objectives[{number}]", each) for number, each in enumerate(scorer.objectives)]
     yield from distinct(((f"{place}.model", each.model) for place, each in terms), "Each model once.", MODELS)
     for place, each in terms:
@@ -57,7 +57,7 @@ def _column(config: Config, placement: Placement, name: str, where: str, page: s
 
 
 def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the selector of a placement, its caps, its diversity and its rules."""
+    """Yield the faults of a placement's selector, caps, diversity and rules."""
     yield from _selector(config, placement, f"{where}.selector")
     names = [(cap.attribute, cap.within) for cap in placement.caps]
     for number, (name, within) in enumerate(names):
@@ -83,7 +83,7 @@ def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[F
 
 
 def _selector(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the columns that a selector reads, and with its prior."""
+    """Yield the faults of a selector's columns, and of its prior."""
     selector = placement.selector
     if not isinstance(selector, TopK | Custom) and selector.keep >= selector.pool:
         came = f"{selector.keep} places are kept of a pool of {selector.pool}: nothing is left to draw."
@@ -98,7 +98,7 @@ def _selector(config: Config, placement: Placement, where: str) -> Iterator[Faul
 
 
 def _attribute(config: Config, name: str, place: str, *, is_vector_right: bool) -> Iterator[Fault]:
-    """Yield what is wrong with an attribute by whose values items are alike."""
+    """Yield the faults of an attribute used for similarity."""
     kinds = config.items.attributes
     right = {each for each, kind in kinds.items() if kind in _CAPPED or (is_vector_right and kind.startswith("vector"))}
     if name not in right:
