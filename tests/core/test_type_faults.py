@@ -72,7 +72,7 @@ def test_there_is_a_fault_where_msgspec_refuses(document: dict[str, object]) -> 
     [
         ({"size": "1"}, [("size", '"1" came.', "A whole number.")]),
         ({"size": 10**400}, [("size", f"{'1' + 56 * '0'}... came.", "A number below 10^308.")]),
-        ({"sise": 1}, [("sise", '"sise" is not a setting. Nearest: "size".', "One of: rules, pin, size.")]),
+        ({"sizes": 1}, [("sizes", '"sizes" is not a setting. Nearest: "size".', "One of: rules, pin, size.")]),
         ({"pin": 3}, [("pin", "3 came.", "A table with places, note.")]),
         ({"pin": {"places": [1, 1]}}, [("pin", "A place stands twice.", "Values that go together.")]),
         (
