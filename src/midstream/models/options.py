@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -9,11 +10,12 @@ from midstream.core.errors import Fault, Invalid
 from midstream.core.paths import path_text
 from midstream.core.type_faults import TypeReading, type_faults
 
+Options = TypeVar("Options", bound=msgspec.Struct)
 PAGE = "/docs/evaluation.md"
 _READING = TypeReading(partial(msgspec.convert, strict=False), "an option", is_bounded=True)
 
 
-def decoded(kind: type[msgspec.Struct], options: Mapping[str, object]) -> msgspec.Struct:
+def decoded(kind: type[Options], options: Mapping[str, object]) -> Options:
     """Return options of a type, those that are not named at their defaults; numbers may come as text.
 
     Raises:

@@ -25,7 +25,7 @@ _FIELD = "field of this request"
 
 
 class NameUnknown(RequestInvalid):
-    """A name came that is none of those that are allowed."""
+    """A name that is not allowed."""
 
     def __init__(self, where: str, what: str, name: str, allowed: Iterable[str]) -> None:
         """Say which name at ``where``, that it is no ``what``, and which would be right."""
@@ -36,7 +36,7 @@ class NameUnknown(RequestInvalid):
 
 
 class Unwritable:
-    """Stands for a value of a Python caller that no JSON could have: no type takes it."""
+    """Placeholder for a value of a Python caller that JSON cannot have: no type accepts it."""
 
     __slots__ = ("right", "value")
 
