@@ -1,12 +1,13 @@
-"""BPR: factors of items such that a user's product is higher with what they acted on than with what others did.
+"""BPR: factors of items such that a user's product is higher with the user's items than with those of others.
 
-A library fits them (implicit, extra ``train``): for a user x, an item i they acted on and one j drawn as often as it
-was acted on, it climbs Σ ln σ(x·(y_i − y_j) + b_i − b_j) − λ/2 |x|². Only the items are kept. Of whoever asks the same
-sum is made large with the items as they are: ln σ(z) is never below ln ½ + z/2 − z²/8, which touches it at 0, and what
-that bound is on average over all j needs their mean and covariance alone. So the x at which the bound is highest is one
-system of d equations, and at least as good as x = 0: exact arithmetic, no steps, no chance, the last click counted.
+A library fits them (implicit, extra ``train``): for a user x, an item i of the user and another one j drawn by its
+number of acts, it maximizes Σ ln σ(x·(y_i − y_j) + b_i − b_j) − λ/2 |x|². Only the items are kept. For the user of a
+request the same sum is maximized with fixed items: ln σ(z) is never below ln ½ + z/2 − z²/8, which equals it at 0, and
+the average of that bound over all j needs their mean and covariance alone. So the x with the highest bound is the
+solution of d equations, and at least as good as x = 0: exact arithmetic, no steps, no randomness, the last click
+included.
 
-What acts weigh is not read, neither by the library nor here.
+Weights of acts are not read, neither by the library nor here.
 
 Reference: S. Rendle, C. Freudenthaler, Z. Gantner, L. Schmidt-Thieme, "BPR: Bayesian Personalized Ranking from Implicit
 Feedback", UAI 2009; D. Böhning, B. G. Lindsay, "Monotonicity of quadratic-approximation algorithms", Annals of the

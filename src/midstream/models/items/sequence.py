@@ -1,16 +1,16 @@
 """Sequential model: a transformer over the last items of a history, as arrays and NumPy alone.
 
-Each item of the history is its vector plus one for its age (0 = the last item). Blocks follow, each of attention, in
-which an item looks at itself and at those before it, and a feed-forward network, both added to what they were given:
+Each item of the history is its vector plus one for its age (0 = the last item). Blocks follow, each of causal attention
+and a feed-forward network, both added to their input:
 
     x = x + Attention(Norm(x)),    x = x + ReLU(Norm(x) W + b) V + c,    user = Norm(x of the last item)
 
-and the score of an item is the product of its vector with the user's. Only the last item has to come through the last
-block. Nobody is in the model: whoever asks is read at that moment, up to the last click. Order is read, weights of acts
-are not.
+and the score of an item is the product of its vector with the user's. Only the last item has to pass the last block.
+The model holds no user: the history is read at request time, up to the last click. Order is read, weights of acts are
+not.
 
-A history is computed by itself, in the same steps whoever is asked with it, so it gets the same bits. Training is
-elsewhere (``sasrec``); answering needs NumPy and the kernels of ``top_k``.
+A history is computed by itself, in the same steps in any batch, so it gets the same bits. Training is elsewhere
+(``sasrec``); scoring needs NumPy and the kernels of ``top_k``.
 
 Reference: W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, section III (blocks, shared
 item vectors, normalisation before each part).

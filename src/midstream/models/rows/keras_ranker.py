@@ -1,4 +1,4 @@
-"""A network of dense layers that ranks rows: fitted by Keras, run by NumPy.
+"""Dense network that ranks rows: fitted by Keras, scored by NumPy.
 
 Each feature is told to it twice: as the value, standardised and within five deviations, 0 where it is unknown, and as
 whether it is unknown. ReLU follows each layer but the last, whose one number is the log-odds of a click. Products are
