@@ -37,7 +37,7 @@ from midstream.models.kernels.bf16_index import Halves
 from midstream.models.kernels.simd_dot import LANES
 from midstream.models.kernels.top_k import inner_products
 from midstream.models.kernels.top_k_kernels import frozen
-from midstream.models.model import QUIET, Arrays, Watch
+from midstream.models.model import QUIET, Arrays, Watch, checked
 from midstream.models.vocabulary import ItemVocabulary
 
 if TYPE_CHECKING:
@@ -182,17 +182,13 @@ class AlsModel:
         except (KeyError, msgspec.MsgspecError) as error:
             message = f"these are no factors of ALS: {error}"
             raise ArtifactInvalid(message) from error
-        shapes = [each.shape for each in (factors, gram, often)]
-        right = [(len(vocabulary), options.factors), (options.factors,), (len(vocabulary),)]
-        if shapes != right or [each.dtype.str for each in (factors, gram, often)] != ["<f4", "<f8", "<f4"]:
-            message = f"these are no factors of {len(vocabulary)} items, {options.factors} each"
-            raise ArtifactInvalid(message)
+        n, d = len(vocabulary), options.factors
+        right = {"item_factors": ("<f4", (n, d)), "gram": ("<f8", (d,)), "item_weights": ("<f4", (n,))}
+        checked(arrays, "ALS", {f"als.{name}": each for name, each in right.items()})
         values = (factors.astype(np.float32, copy=False), gram.astype(np.float64, copy=False))
         weights = often.astype(np.float32, copy=False)
-        finite = all(np.isfinite(each).all() for each in (*values, weights))
-        if not finite or (values[1] < 0).any() or (weights <= 0).any():
-            message = "a factor of ALS is no number, or its Gram matrix or a weight of an item is none"
-            raise ArtifactInvalid(message)
+        if (values[1] < 0).any() or (weights <= 0).any():
+            raise ArtifactInvalid("the Gram matrix of ALS or the weight of an item is none")
         return cls(vocabulary, options, *values, weights)
 
 

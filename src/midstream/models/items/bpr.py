@@ -26,7 +26,7 @@ from midstream.core.types import Index, Score
 from midstream.models.histories import Histories, Interactions
 from midstream.models.kernels.bf16_index import Halves
 from midstream.models.kernels.top_k import inner_products
-from midstream.models.model import QUIET, Arrays, Watch
+from midstream.models.model import QUIET, Arrays, Watch, checked
 from midstream.models.vocabulary import ItemVocabulary
 
 
@@ -106,17 +106,8 @@ class Bpr:
             ArtifactInvalid: They are no factors of these items.
         """
         width = arrays["mean"].shape[0] if "mean" in arrays and arrays["mean"].ndim == 1 else 0
-        right = {
-            "item_factors": ("<f4", (len(vocabulary), width)),
-            "mean": ("<f8", (width,)),
-            "spread": ("<f8", (width, width)),
-            "regularization": ("<f8", (1,)),
-        }
-        for name, told in right.items():
-            each = arrays.get(name)
-            if each is None or (each.dtype.str, each.shape) != told or not np.isfinite(each).all():
-                message = f"{name} of BPR is missing, or not {told} and finite"
-                raise ArtifactInvalid(message)
+        wanted = {"item_factors": ("<f4", (len(vocabulary), width)), "mean": ("<f8", (width,))}
+        checked(arrays, "BPR", {**wanted, "spread": ("<f8", (width, width)), "regularization": ("<f8", (1,))})
         mean, spread, ridge = (arrays[name].astype(np.float64) for name in ("mean", "spread", "regularization"))
         if not width or ridge[0] <= 0.0:
             raise ArtifactInvalid("BPR has no factors, or nothing holds them")

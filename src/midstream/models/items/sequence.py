@@ -27,7 +27,7 @@ from midstream.core.types import Index, Score
 from midstream.models.histories import Histories
 from midstream.models.kernels.bf16_index import Halves
 from midstream.models.kernels.top_k import inner_products
-from midstream.models.model import Arrays
+from midstream.models.model import Arrays, checked
 from midstream.models.vocabulary import ItemVocabulary
 
 Real32: TypeAlias = NDArray[np.float32]
@@ -154,13 +154,7 @@ class SequenceModel:
             raise ArtifactInvalid("a sequence model has one number of heads, and a first layer for each block")
         blocks, factors, hidden = found["inner"].shape
         right = shapes(len(vocabulary), len(found["ages"]), blocks, factors, hidden)
-        for name, array in found.items():
-            if array.dtype.str != "<f4" or array.shape != right[name]:
-                message = f"sequence.{name} is {array.dtype.str} {array.shape} where <f4 {right[name]} is right"
-                raise ArtifactInvalid(message)
-            if not np.isfinite(array).all():
-                message = f"sequence.{name} holds NaN or infinity"
-                raise ArtifactInvalid(message)
+        checked(arrays, "a sequence model", {f"sequence.{name}": ("<f4", right[name]) for name in NAMES})
         count = int(heads[0])
         if min(blocks, factors, hidden, len(found["ages"])) < 1 or count < 1 or factors % count:
             message = f"{count} heads do not divide {factors} numbers, or a sequence model is empty"
