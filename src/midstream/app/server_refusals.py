@@ -1,4 +1,4 @@
-"""Problem documents of a server that refused a request, as errors and texts of this process."""
+"""Refusals of a server (problem documents) as errors and texts of this process."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ _SHOWN_CHARACTERS = 300
 
 
 def refusal_of(answer: "httpx.Response", url: str) -> MidstreamError:
-    """Return the error that a refusal is here: the faults of what was sent, or that ``url`` cannot do it."""
+    """Return the error of a refusal: the faults of the request, or that ``url`` cannot do it."""
     problem = problem_of(answer)
     if problem is not None and problem.errors:
         kind = _KINDS.get(problem.type, RequestInvalid)

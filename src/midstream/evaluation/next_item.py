@@ -1,4 +1,4 @@
-"""One data set through the next-item protocol: settings chosen, written down, and only then the test."""
+"""Evaluation of a source by the next-item protocol: settings are chosen and written before the test part is read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,10 +48,10 @@ class NextItemOptions:
     search: SearchLimits = field(default_factory=SearchLimits)
     resampling: Resampling = field(default_factory=Resampling)
     advance: Callable[[str], None] | None = None
-    """Told what is being done, for a progress line."""
+    """Called with the current step, for a progress line."""
 
     def say(self, text: str) -> None:
-        """Tell what is being done."""
+        """Report progress."""
         if self.advance is not None:
             self.advance(text)
 
@@ -66,11 +66,11 @@ class NextItemReport:
     repeat: bool
     """The last item may be recommended."""
     last_only: bool
-    """Each session was asked for its last act alone."""
+    """Only the last act of each session was a question."""
     unseen: bool
     """Nothing that the session had had before was recommended."""
     validation_learned: bool
-    """What settings were chosen on was learned before the test."""
+    """The validation part was learned before the test."""
     learned: int
     """Rows learned."""
     questions: int
@@ -89,7 +89,7 @@ class NextItemReport:
     fold_version: str
 
     def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
+        """Return the report as JSON values."""
         found: dict[str, object] = msgspec.to_builtins(self)
         return found
 
@@ -112,7 +112,7 @@ def choose(data: NextItemData, source: Source, settings_path: Path, options: Nex
     """Choose options on the validation part and write them to a file.
 
     Returns:
-        What was written, read back.
+        The content of the file, read back.
     """
     used = options or NextItemOptions()
     used.say(f"{data.name}: choosing settings on the validation part")
@@ -145,14 +145,14 @@ def answer_exam(
     """Choose settings on the validation part, write them to ``settings_path``, then answer the test part with them.
 
     Args:
-        data: Where the parts come from, and whether the last item may be recommended again.
-        source: What is evaluated, with the options to start from. It must be able to propose ``k`` + 1 items.
-        settings_path: Written before the test part is read. When the file is there, its choice is used as it is.
+        data: Has the parts, and decides whether the last item may be recommended again.
+        source: The evaluated source, with the options to start from. It must be able to propose ``k`` + 1 items.
+        settings_path: Written before the test part is read. If the file exists, its choice is used as it is.
         options: List length, fold settings, values to try, resampling.
 
     Raises:
         NotFound: A file of the data set is missing.
-        Invalid: The grid or the settings file names what the source does not have.
+        Invalid: The grid or the settings file names an option that the source does not have.
     """
     used = options or NextItemOptions()
     choice = (

@@ -1,4 +1,4 @@
-"""Kinds of models, by the name that a command or a manifest has for them."""
+"""Kinds of models, by the name in commands and manifests."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -78,15 +78,15 @@ class ItemKind:
     """The options are of the type above."""
     restore: Callable[[ItemVocabulary, Arrays], ItemModel]
     space: Space = field(default_factory=dict[str, "Range | tuple[Value, ...]"])
-    """What a search for settings tries; empty = nothing."""
+    """Options of a search; empty = none."""
     files: Callable[[ItemModel], Mapping[str, bytes]] = _no_files
     """What is written of a model beside its arrays, by file name, for programs elsewhere: nothing here reads it."""
     reads_items: bool = False
-    """Whether it is told what each item is, those that nobody acted on included."""
+    """Whether its fit reads the content of each item, also of those without acts."""
     figures: Callable[[ItemModel], Mapping[str, float]] = _no_figures
-    """What a fit found that stands among a version's metrics."""
+    """Figures of a fit that are among a version's metrics."""
     faults: Callable[[msgspec.Struct], tuple[Fault, ...]] = _no_faults
-    """What is wrong with options that no single one of them can say."""
+    """Faults of options in combination."""
     go_on: Callable[[ItemModel, Interactions, msgspec.Struct, Watch], ItemModel] | None = None
     """Fits on all the data, beginning with what an earlier version had found; None = it is always fitted anew.
 
@@ -249,7 +249,7 @@ class RowKind:
     Raises ``Invalid`` where the two do not go together.
     """
     figures: Callable[[RowModel], Mapping[str, float]] = _no_row_figures
-    """What a fit found that stands among a version's metrics."""
+    """Figures of a fit that are among a version's metrics."""
 
     def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
         """Return the options that are named, all others at their defaults; raises as ``ItemKind.decoded``."""
@@ -419,7 +419,7 @@ def item_kind(name: str) -> ItemKind:
 
 
 def is_told_items(name: str, options: Mapping[str, object]) -> bool:
-    """Return whether a kind with some options, which are right, is told what each item is; no row model is."""
+    """Return whether a kind with some options, which are valid, reads the content of items; no row model does."""
     if name not in ITEM_KINDS:
         return False
     kind = ITEM_KINDS[name]

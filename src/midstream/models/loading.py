@@ -1,4 +1,4 @@
-"""From a verified artifact to a model that answers: which reader belongs to which kind, and what is checked of each."""
+"""Loading of a verified artifact as a model: the reader of each kind, and its checks."""
 
 from collections.abc import Callable, Collection, Mapping
 

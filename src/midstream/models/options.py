@@ -1,4 +1,4 @@
-"""Options of a kind of model from what a file or a command says: each fault at its option, with what may be there."""
+"""Options of a kind of model from a file or a command: each fault at its option, with the accepted values."""
 
 import re
 import types

@@ -230,7 +230,7 @@ class Metrics:
         self._folded.set(totals)
 
     def set_outcomes(self, sums: Iterable[OutcomeSums]) -> None:
-        """Set what came of the slates, by placement, plan and tier."""
+        """Set the outcome sums of slates, by placement, plan and tier."""
         self._outcomes.set(sums)
 
     def count_dead_letters(self, written: int, lost: int = 0) -> None:
@@ -279,7 +279,7 @@ class Metrics:
     # Log and state
 
     def observe_commit(self, events: int, sync_seconds: float) -> None:
-        """Note one durable write: how many events shared it and how long it took."""
+        """Record one durable write: the number of events and its duration."""
         self._commit_events.observe(events)
         self._sync_seconds.observe(sync_seconds)
 
@@ -341,7 +341,7 @@ class Metrics:
         self._waits.observe(seconds)
 
     def count_refusal(self, reason: str) -> None:
-        """Count a request that was told to come again: ``late``, ``queue`` or ``quota``."""
+        """Count a refused request: ``late``, ``queue`` or ``quota``."""
         self._refusals.labels(reason).inc()
 
     def count_foreign_request(self, header: str) -> None:
@@ -349,11 +349,11 @@ class Metrics:
         self._foreign_requests.labels(header).inc()
 
     def count_connection(self, reason: str) -> None:
-        """Count what a client did to its connection; ``reason`` is one of a few fixed words, such as ``malformed``."""
+        """Count an event of a client's connection; ``reason`` is one of a few fixed words, such as ``malformed``."""
         self._connection_faults.labels(reason).inc()
 
     def set_answers(self, running: int, waiting: int) -> None:
-        """Set how many answers are being made, and how many questions wait for that."""
+        """Set the number of answers in progress, and of queued requests."""
         self._answers_running.set(running)
         self._answers_waiting.set(waiting)
 
@@ -363,7 +363,7 @@ class Metrics:
         self._of_items.of(placement).observe(items)
 
     def count_rule(self, placement: str, rule: str, count: int) -> None:
-        """Count what a rule did in a slate, or could not do."""
+        """Count an action of a slate rule."""
         self._of_rules.of(placement, rule).inc(count)
 
     def count_failure(self, part: str) -> None:
@@ -379,21 +379,21 @@ class Metrics:
         self._of_benched.of(placement, part).set(is_benched)
 
     def observe_feature_read(self, placement: str, seconds: float) -> None:
-        """Note what reading the features of a request took."""
+        """Record the duration of reading a request's features."""
         self._of_reads.of(placement).observe(seconds)
 
     def set_feature(self, name: str, *, null_ratio: float, mean: float) -> None:
-        """Set what one column of features is like among the newest served items; NaN = there is nothing to say."""
+        """Set the statistics of one column of features among the newest served items; NaN = undefined."""
         self._feature_nulls.labels(name).set(null_ratio)
         self._feature_mean.labels(name).set(mean)
 
     def set_drift(self, name: str, *, psi: float, ks: float) -> None:
-        """Set how far one column of features is from the baseline; NaN = one of both has no values."""
+        """Set the drift of one column of features from the baseline; NaN = undefined."""
         self._feature_psi.labels(name).set(psi)
         self._feature_ks.labels(name).set(ks)
 
     def remove_feature(self, name: str) -> None:
-        """Say nothing of a column of features any more."""
+        """Remove the series of a column of features."""
         for gauge in (self._feature_nulls, self._feature_mean, self._feature_psi, self._feature_ks):
             gauge.remove(name)
 
@@ -428,7 +428,7 @@ class Metrics:
         self._background_errors.labels(service).inc()
 
     def set_background(self, service: str, *, is_running: bool) -> None:
-        """Set whether a background service goes on."""
+        """Set whether a background service runs."""
         self._background_running.labels(service).set(is_running)
 
     def set_history(self, begin: int, end: int) -> None:
@@ -437,7 +437,7 @@ class Metrics:
         self._history_end.set(end)
 
     def set_health(self, *, ready: bool, accepts_events: bool) -> None:
-        """Set what the engine can do now."""
+        """Set the abilities of the engine."""
         self._ready.set(ready)
         self._accepts_events.set(accepts_events)
 
@@ -455,7 +455,7 @@ class Metrics:
         self._passed_on.inc()
 
     def set_versions(self, version: str, config_hash: str, fold_version: str) -> None:
-        """Set what is running."""
+        """Set the versions of program and state."""
         self._version = version
         self.set_configuration(config_hash, fold_version)
 

@@ -1,4 +1,4 @@
-"""Acts that a fit keeps apart of what it is given, to choose something by what no part of it has learned.
+"""Held-out acts of a fit, for choosing options on data that no part of the model has learned.
 
 Reference: a validation part of the training data, as in Hastie, Tibshirani and Friedman, "The Elements of Statistical
 Learning", 2009, section 7.2.
@@ -13,22 +13,23 @@ from numpy.typing import NDArray
 from midstream.models.histories import Histories, Interactions
 
 Manner = Literal["last", "random"]
-"""Which acts of each history are kept apart: its newest, as a log goes on, or any, where the order says nothing."""
+"""Choice of the held-out acts of each history: the newest, as in time, or random ones, where the order has no
+meaning."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOutActs:
-    """Histories to choose by, none of whose wanted acts was learned."""
+    """Histories of the choice, none of whose relevant acts was learned."""
 
     asked: Histories
-    """What is known of each; these items are not recommended."""
+    """Known acts of each; these items are not recommended."""
     wanted: Histories
-    """What each acted on next, as many histories; items that are asked with are not among them."""
+    """Next acts of each, as many histories; items of ``asked`` are not among them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOut:
-    """What is kept apart, and how."""
+    """Options of the held-out acts."""
 
     share: float
     """Of each history of two acts and more, rounded, at least one; more than 0, less than 1."""

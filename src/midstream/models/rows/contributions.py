@@ -1,8 +1,7 @@
 """Contributions of each input to the score of a row model, where they are exact.
 
-Trees are taken apart by Shapley values (``tree_shap``), linear models by their own terms: the weight of the bin that a
-value falls into and that of the value itself. Of any other kind of model nothing is said: a number that does not add
-up to the score explains nothing.
+Trees have Shapley values (``tree_shap``), linear models their own terms: the weight of a value's bin and that of the
+value itself. Other kinds of models have none: numbers that do not add up to the score explain nothing.
 """
 
 from dataclasses import dataclass
@@ -23,24 +22,24 @@ Link = Literal["sum", "logistic"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contributions:
-    """A base and what each input adds to it in each row."""
+    """A base and the contribution of each input in each row."""
 
     names: tuple[str, ...]
     values: Real
     """(n, names)."""
     base: float
-    """What is said of a row of which nothing is known (trees: the mean of the fitted rows; linear: the bias)."""
+    """Score of a row without values (trees: the mean of the fitted rows; linear: the bias)."""
     link: Link = "sum"
     """``sum``: base and values add up to the score; ``logistic``: to x, and the score is 1 / (1 + exp(−scale · x))."""
     scale: float = 1.0
 
 
 def contributions(model: RowModel, values: Score) -> Contributions | None:
-    """Return what the inputs of a model add to its scores of some rows; None = its scores are no sum of such parts.
+    """Return the contributions of a model's inputs to some rows' scores; None = it has no exact ones.
 
     Args:
         model: Any row model.
-        values: Of its inputs, (n, inputs), NaN = unknown. Cost of trees: 0.1 s for 20 rows of 300.
+        values: Of its inputs, (n, inputs), NaN = missing. Cost of trees: 0.1 s for 20 rows of 300.
     """
     if isinstance(model, Trees):
         base, parts = shapley_values(model, values)
