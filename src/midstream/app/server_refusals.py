@@ -1,6 +1,8 @@
-"""Refusals of a server (problem documents) as errors and texts of this process."""
+"""Requests to the server that has a folder open, and its refusals (problem documents) as errors of this process."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +13,7 @@ from midstream.core.errors import (
     ItemUnknown,
     MidstreamError,
     ModelUnfit,
+    Overloaded,
     PlacementChanged,
     RequestInvalid,
     StoreUnavailable,
@@ -28,6 +31,41 @@ _KINDS: Mapping[str, type[Invalid]] = {
 """Of a refusal with faults, what it is here: the request was right, and what it met there was not as it was thought."""
 _SHOWN_CHARACTERS = 300
 """Of an answer that is no problem document, such as that of a proxy."""
+TRIES_MAX = 60
+"""A minute of a server that has no room."""
+
+
+@contextmanager
+def server_client(url: str, answer_s_max: float = 60.0, note: str = "") -> "Generator[httpx.Client]":
+    """Open a client of the server that has the folder open.
+
+    Raises:
+        StoreUnavailable: It does not answer; the text ends with ``note``.
+    """
+    import httpx
+
+    try:
+        with httpx.Client(base_url=url, timeout=answer_s_max) as client:
+            yield client
+    except httpx.TransportError as error:
+        message = f"{url} has the folder open and does not answer: {error}{note}"
+        raise StoreUnavailable(message) from error
+
+
+def answers(send: "Callable[[], httpx.Response]", url: str, note: str = "") -> "Iterator[httpx.Response]":
+    """Yield each answer to a request that is sent again while the server is overloaded; the last one is another.
+
+    Raises:
+        Overloaded: It was so ``TRIES_MAX`` times; the text ends with ``note``.
+    """
+    for _ in range(TRIES_MAX):
+        answer = send()
+        yield answer
+        if answer.status_code not in (429, 503):
+            return
+        time.sleep(float(answer.headers.get("retry-after", "1")))
+    message = f"{url} was overloaded {TRIES_MAX} times{note}"
+    raise Overloaded(message)
 
 
 def refusal_of(answer: "httpx.Response", url: str) -> MidstreamError:

@@ -101,11 +101,6 @@ class BlendReport:
     parts: tuple[PartFigures, ...]
     """Each source, then ``blend before`` and ``blend``."""
 
-    def builtins(self) -> dict[str, object]:
-        """Return the report as JSON values."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
-
 
 Judge = Callable[[Moment, int, int], None]
 """Takes a question: its moment, the right item's index, and that of the item acted on last; -1 = none."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -144,11 +143,6 @@ class RankingReport:
         """Return the choices of protocol that decide comparability, in words."""
         said = stated(last_item_allowed=self.last_item_allowed, validation_learned=self.validation_learned)
         return f"removed: {self.removed}; {said}"
-
-    def builtins(self) -> dict[str, object]:
-        """Return the report as JSON values."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
 
 
 def judge(name: str, fit: Fit, data: ItemData, tasks: Sequence[Task], options: RankingOptions | None = None) -> Judged:

@@ -8,7 +8,6 @@ prediction. All answer the same questions, and each question includes its sessio
 import asyncio
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 
 from midstream.evaluation.data.importing import fitted, room_for
@@ -48,11 +47,6 @@ class LearningReport:
     windows: int
     schedules: tuple[Schedule, ...]
     """Frozen, rolling, test then learn."""
-
-    def builtins(self) -> dict[str, object]:
-        """Return the report as JSON values."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
 
 
 def run_learning(

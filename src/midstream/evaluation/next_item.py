@@ -11,12 +11,12 @@ from midstream.core.protocols import Source
 from midstream.core.types import Index
 from midstream.evaluation.data.importing import DATA_SETTINGS, folded
 from midstream.evaluation.data.session_data import NextItemData, Split
+from midstream.evaluation.metrics.list_metrics import RelevantItems, hits_of, precision, recall
 from midstream.evaluation.metrics.metrics import (
     Values,
     coverage,
     discounted_gain,
     hit,
-    precision_and_recall,
     rank_of,
     reciprocal_rank,
 )
@@ -87,11 +87,6 @@ class NextItemReport:
     """Questions to which the source proposed nothing."""
     choice: Choice
     fold_version: str
-
-    def builtins(self) -> dict[str, object]:
-        """Return the report as JSON values."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +170,8 @@ def report_of(run: AnsweredExam) -> NextItemReport:
     def sure(values: Values) -> Estimate:
         return estimate(values, groups, run.options.resampling)
 
-    precision, recall = precision_and_recall(lists, exam.later)
+    right = RelevantItems.of([each.tolist() for each in exam.later])
+    hits = hits_of(lists, right)
     return NextItemReport(
         data=run.data.name,
         source=run.source,
@@ -190,8 +186,8 @@ def report_of(run: AnsweredExam) -> NextItemReport:
         hit_rate=sure(hit(rank, k)),
         mrr=sure(reciprocal_rank(rank, k)),
         ndcg=sure(discounted_gain(rank, k)),
-        precision=sure(precision),
-        recall=sure(recall),
+        precision=sure(precision(hits, right.counts, k)),
+        recall=sure(recall(hits, right.counts, k)),
         coverage=coverage(lists, len(np.unique(run.split.learned.item_id))),
         empty=int((lists < 0).all(axis=1).sum()),
         choice=run.choice,

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
 
 from midstream.core.protocols import Source
@@ -126,11 +125,6 @@ class ReplayReport:
     methods: tuple[MethodFigures, ...]
     digest: str
     """Of the state at the end."""
-
-    def builtins(self) -> dict[str, object]:
-        """Return the report as JSON values."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
 
 
 def run_replay(

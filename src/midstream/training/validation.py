@@ -1,6 +1,6 @@
 """Validation of a fit on acts newer than its training data: every item ranked, none sampled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -69,7 +69,7 @@ def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories,
             asked.append(own)
             right.append(new)
             owners.append(int(later[number]))
-    return _joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
+    return Histories.joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
 
 
 def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, RelevantItems, NDArray[np.uint64]]:
@@ -97,15 +97,7 @@ def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories
             asked.append(Histories(item[before], weight[before], np.array([0, number - before.start], dtype=np.int64)))
             right.append([int(item[number])])
             owners.append(int(owner[number]))
-    return _joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
-
-
-def _joined(parts: Sequence[Histories]) -> Histories:
-    """Return histories of one each, one after another."""
-    start = np.concatenate([[0], np.cumsum([len(each.row) for each in parts])]).astype(np.int64)
-    row = np.concatenate([np.empty(0, np.int32), *(each.row for each in parts)])
-    weight = np.concatenate([np.empty(0, np.float32), *(each.weight for each in parts)])
-    return Histories(row, weight, start)
+    return Histories.joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
 
 
 def row_validation_of(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -79,14 +79,15 @@ def model_source_faults(config: Config, source: ItemModelSource, place: str) -> 
             yield Fault(f"{place}.kind", came, f'kind = "{other}" answers with it.', SOURCES)
 
 
-def options_of(model: Model, kind: ItemKind | RowKind) -> msgspec.Struct:
+def options_of(model: Model, kind: ItemKind[Any] | RowKind[Any]) -> msgspec.Struct:
     """Return the options of a fit, with the seed of the model where the kind has one and the options name none.
 
     Raises:
         Invalid: The kind does not accept them.
     """
     seed = {"seed": model.seed} if "seed" in kind.options.__struct_fields__ else {}
-    return kind.decoded({**seed, **model.options})
+    found: msgspec.Struct = kind.decoded({**seed, **model.options})
+    return found
 
 
 def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:

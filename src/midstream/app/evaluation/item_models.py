@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -79,11 +80,6 @@ class JudgedModels:
     """Of each model, all of them."""
     differences: dict[str, PairedDifference]
 
-    def builtins(self) -> dict[str, object]:
-        """Return the reports as JSON values."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
-
 
 def judge_models(
     data: ItemData, kind_name: str, options: JudgingOptions, tell: Callable[[str], None], tested: ItemData | None = None
@@ -132,11 +128,11 @@ def judge_models(
     )
 
 
-def _fit(kind: ItemKind, settings: msgspec.Struct) -> Callable[[Interactions], ItemModel]:
+def _fit(kind: ItemKind[Any], settings: msgspec.Struct) -> Callable[[Interactions], ItemModel]:
     return lambda learned: kind.fit(learned, settings, QUIET)
 
 
-def _named(kind: ItemKind, options: Mapping[str, str]) -> dict[str, object]:
+def _named(kind: ItemKind[Any], options: Mapping[str, str]) -> dict[str, object]:
     """Return options that came as text, those of several values cut at their commas."""
     defaults = kind.decoded({})
     return {
@@ -165,7 +161,7 @@ def _with_parts(
 
 
 def chosen_options(
-    data: ItemData, name: str, kind: ItemKind, options: JudgingOptions, tell: Callable[[str], None]
+    data: ItemData, name: str, kind: ItemKind[Any], options: JudgingOptions, tell: Callable[[str], None]
 ) -> dict[str, Value]:
     """Return the options of the settings file of a kind; on request they are searched and written before.
 

@@ -77,11 +77,6 @@ class RankerReport:
     ndcg_difference: PairedDifference | None
     """Of the requests, drawn by user, else by session; None = there is one ranker, or nothing to rank."""
 
-    def builtins(self) -> dict[str, object]:
-        """Return the report as JSON values."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
-
 
 def judge_rankers(path: Path, kind_name: str, options: RankerOptions, folder: Path) -> RankerReport:
     """Fit a kind of ranker on the earlier requests of a file and evaluate it on the later ones.
@@ -120,7 +115,7 @@ def judge_rankers(path: Path, kind_name: str, options: RankerOptions, folder: Pa
 
 
 def _judged(
-    name: str, model: RowModel, told: tuple[RowKind, msgspec.Struct], later: Examples, *, is_sampled: bool
+    name: str, model: RowModel, told: tuple[RowKind[Any], msgspec.Struct], later: Examples, *, is_sampled: bool
 ) -> JudgedRanker:
     kind, settings = told
     is_probability = kind.is_probability(settings)
@@ -143,7 +138,7 @@ def difference_of(models: Sequence[RowModel], later: Examples) -> PairedDifferen
     return difference(ours[known], theirs[known], owner[known], Resampling())
 
 
-def _row_kind(name: str) -> RowKind:
+def _row_kind(name: str) -> RowKind[Any]:
     if name not in ROW_KINDS:
         came = f"{name!r} is no kind of ranker.{nearest(name, ROW_KINDS)}"
         raise Invalid((Fault("kind", came, "one of " + ", ".join(ROW_KINDS), PAGE),))

@@ -9,7 +9,7 @@ import msgspec
 from midstream.app.config.schema import Config
 from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import reason_of
+from midstream.app.server_refusals import reason_of, server_client
 from midstream.core.errors import FolderLocked, NotFound, StoreUnavailable
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
@@ -85,20 +85,14 @@ async def _with_engine(running: Instance, numbers: Sequence[int]) -> Retried:
 
 def _through_server(url: str, numbers: Sequence[int]) -> Retried:
     """Have the server that has the folder open send them, as many at a time as it takes."""
-    import httpx
-
     done: list[Retried] = []
-    try:
-        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
-            for part in _parts(numbers):
-                answer = client.post(_PATH, json={"numbers": part})
-                if not answer.is_success:
-                    message = f"{url} answered {answer.status_code}: {reason_of(answer)}. Run it again to go on"
-                    raise StoreUnavailable(message)
-                done.append(msgspec.json.decode(answer.content, type=Retried))
-    except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}. Run it again to go on"
-        raise StoreUnavailable(message) from error
+    with server_client(url, ANSWER_S_MAX, ". Run it again to go on") as client:
+        for part in _parts(numbers):
+            answer = client.post(_PATH, json={"numbers": part})
+            if not answer.is_success:
+                message = f"{url} answered {answer.status_code}: {reason_of(answer)}. Run it again to go on"
+                raise StoreUnavailable(message)
+            done.append(msgspec.json.decode(answer.content, type=Retried))
     return Retried(
         sum(each.tried for each in done),
         sum(each.recorded for each in done),

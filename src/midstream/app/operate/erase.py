@@ -15,7 +15,7 @@ import msgspec
 from midstream.app.config.schema import Config
 from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import reason_of
+from midstream.app.server_refusals import reason_of, server_client
 from midstream.core.errors import ErasuresFull, FolderLocked, RewriteFailed, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
@@ -106,7 +106,7 @@ def _through_server(url: str, user_ids: Sequence[str], *, now: bool) -> Sequence
     import httpx
 
     found: list[ErasedUser] = []
-    with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
+    with server_client(url, ANSWER_S_MAX) as client:
         for user_id in user_ids:
             try:
                 answer = client.delete(f"/v1/users/{quote(user_id, safe='')}")
@@ -138,23 +138,17 @@ class _Erasures(msgspec.Struct, frozen=True):
 
 def _run_there(client: "httpx.Client") -> None:
     """Have a server write its log anew, and wait until that is done."""
-    import httpx
-
-    try:
+    answer = client.post("/v1/erasures/run")
+    while answer.status_code == HTTPStatus.CONFLICT:  # one that was begun before the last of these were erased
+        time.sleep(_POLL_S)
         answer = client.post("/v1/erasures/run")
-        while answer.status_code == HTTPStatus.CONFLICT:  # one that was begun before the last of these were erased
-            time.sleep(_POLL_S)
-            answer = client.post("/v1/erasures/run")
-        while answer.is_success:
-            rewrite = msgspec.json.decode(answer.content, type=_Erasures).rewrite
-            if rewrite.state == "done":
-                return
-            if rewrite.state == "failed":
-                raise RewriteFailed(rewrite.reason)
-            time.sleep(_POLL_S)
-            answer = client.get("/v1/erasures")
-    except httpx.TransportError as error:
-        message = f"{client.base_url} has the folder open and does not answer: {error}"
-        raise StoreUnavailable(message) from error
+    while answer.is_success:
+        rewrite = msgspec.json.decode(answer.content, type=_Erasures).rewrite
+        if rewrite.state == "done":
+            return
+        if rewrite.state == "failed":
+            raise RewriteFailed(rewrite.reason)
+        time.sleep(_POLL_S)
+        answer = client.get("/v1/erasures")
     message = f"{client.base_url} answered {answer.status_code}: {reason_of(answer)}"
     raise StoreUnavailable(message)

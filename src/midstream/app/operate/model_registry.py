@@ -15,7 +15,7 @@ from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import DATA_NAME, config_of, open_running
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import reason_of
+from midstream.app.server_refusals import reason_of, server_client
 from midstream.core.errors import Fault, FolderLocked, ModelUnfit, NotFound, StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
@@ -212,14 +212,8 @@ def _asked(folder: Path, ask: "Callable[[httpx.Client], httpx.Response]") -> byt
     url = server_of(DataFolder(folder / DATA_NAME))
     if not url:
         return None
-    import httpx
-
-    try:
-        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
-            answer = ask(client)
-    except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}"
-        raise StoreUnavailable(message) from error
+    with server_client(url, ANSWER_S_MAX) as client:
+        answer = ask(client)
     if not answer.is_success:
         _raise_unfit(answer)
         message = f"{url} answered {answer.status_code}: {reason_of(answer)}"

@@ -16,7 +16,7 @@ from midstream.app.inspect.folder_view import LogView, served_of
 from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.placement_parts import placement_parts
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import problem_of, refusal_of
+from midstream.app.server_refusals import problem_of, refusal_of, server_client
 from midstream.core.errors import (
     ConfigInvalid,
     Fault,
@@ -218,14 +218,8 @@ def _asked(folder: Path, method: str, path: str, **sent: Any) -> bytes | None:  
     url = server_of(DataFolder(folder / DATA_NAME))
     if not url:
         return None
-    import httpx
-
-    try:
-        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
-            answer = client.request(method, f"/v1/placements{path}", **sent)
-    except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}"
-        raise StoreUnavailable(message) from error
+    with server_client(url, ANSWER_S_MAX) as client:
+        answer = client.request(method, f"/v1/placements{path}", **sent)
     if not answer.is_success:
         _raise(answer, url, sent.get("json", {}).get("placement"))
     return answer.content

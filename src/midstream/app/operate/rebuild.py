@@ -14,6 +14,7 @@ from midstream.app.config_history import Span, remember, settings_of
 from midstream.app.inspect.folder_view import LogView, beginning_of, state_from_the_beginning, state_of
 from midstream.app.opening import DATA_NAME
 from midstream.app.server_address import server_of
+from midstream.app.server_refusals import server_client
 from midstream.core.errors import ConfigInvalid, Fault, LogRewritten, RebuildFailed, RebuildRunning, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Notify, nobody
@@ -126,22 +127,16 @@ def rebuild_beside(folder: Path, notify: Notify = nobody, *, compact: bool = Fal
         RebuildRunning: One is running already.
         RebuildFailed: It failed; the earlier state stays in service.
     """
-    import httpx
-
     url = server_of(DataFolder(folder / DATA_NAME))
     if url is None:
         message = "the folder is open in a process that serves no HTTP; end that process first"
         raise StoreUnavailable(message)
-    try:
-        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
-            view = _view(client.post("/v1/rebuild", params={"compact": "true"} if compact else {}))
-            while view.change == "state" and view.state not in {"done", "failed"}:
-                notify(view.state.replace("_", " "), int(view.progress * _PER_MILLE), _PER_MILLE)
-                time.sleep(_POLL_S)
-                view = _view(client.get("/v1/rebuild"))
-    except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}"
-        raise StoreUnavailable(message) from error
+    with server_client(url, ANSWER_S_MAX) as client:
+        view = _view(client.post("/v1/rebuild", params={"compact": "true"} if compact else {}))
+        while view.change == "state" and view.state not in {"done", "failed"}:
+            notify(view.state.replace("_", " "), int(view.progress * _PER_MILLE), _PER_MILLE)
+            time.sleep(_POLL_S)
+            view = _view(client.get("/v1/rebuild"))
     if view.state == "failed":
         raise RebuildFailed(view.reason)
     return view

@@ -5,7 +5,7 @@ difference has an interval from a paired bootstrap over users or sessions: the q
 questions, or if the champion cannot answer them, the comparison has the reason.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -169,9 +169,7 @@ def compare_items(
 def _translated(histories: Histories, rows: Index) -> Histories:
     """Return histories by the rows of another vocabulary, without acts on what that has not."""
     row = rows[histories.row] if len(histories.row) else histories.row
-    kept = row >= 0
-    start = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)[histories.start]
-    return Histories(row[kept], histories.weight[kept], start)
+    return replace(histories, row=row).where(row >= 0)
 
 
 def _compared(

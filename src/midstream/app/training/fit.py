@@ -11,7 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -188,7 +188,7 @@ def _fit_items(
 
 
 def _fit_item(
-    kind: ItemKind, data: Interactions, options: msgspec.Struct, watch: Watch, parent: ItemModel | None
+    kind: ItemKind[Any], data: Interactions, options: msgspec.Struct, watch: Watch, parent: ItemModel | None
 ) -> ItemModel:
     """Return what is fitted, beginning with a parent where there is one."""
     if parent is None or kind.go_on is None:
@@ -235,7 +235,9 @@ def _fit_rows(
     return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out), beside
 
 
-def _fit_row(kind: RowKind, rows: Examples, options: msgspec.Struct, watch: Watch, parent: RowModel | None) -> RowModel:
+def _fit_row(
+    kind: RowKind[Any], rows: Examples, options: msgspec.Struct, watch: Watch, parent: RowModel | None
+) -> RowModel:
     """Return what is fitted, after all that a parent has learned where there is one."""
     if parent is None or kind.go_on is None:
         return kind.fit(rows, options, watch)

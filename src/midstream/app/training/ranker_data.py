@@ -227,7 +227,8 @@ class Newest:
 
     def examples(self) -> Examples:
         """Return the requests that find room, in order."""
-        every = (_nothing(self._features), *self._held)
+        none = np.empty(0, dtype=np.float32)
+        every = (Examples.of_rows(self._features, none.reshape(0, len(self._features)), none), *self._held)
         sizes = np.concatenate([each.request_sizes for each in every])
         whole = Examples(
             self._features,
@@ -367,17 +368,3 @@ def _columns(
     columns: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]], count: int
 ) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
     return np.stack(columns, axis=1) if columns else np.empty((count, 0), dtype=np.float32)
-
-
-def _nothing(features: tuple[str, ...]) -> Examples:
-    none = np.empty(0, dtype=np.float32)
-    return Examples(
-        features,
-        np.empty((0, len(features)), dtype=np.float32),
-        np.zeros(1, dtype=np.int64),
-        none,
-        time_ms=np.empty(0, dtype=np.int64),
-        weight=none,
-        position=np.empty(0, dtype=np.int32),
-        propensity=none,
-    )

@@ -301,7 +301,7 @@ def print_models(report: "JudgedModels") -> None:
 def show(report: "Report", print_report: "Callable[[Report], None]", *, as_json: bool) -> None:
     """Print a report, for people or as JSON."""
     if as_json:
-        print_json(report.builtins())
+        print_json(report)
     else:
         print_report(report)
 

@@ -93,20 +93,18 @@ def time_task(interactions: InteractionTable, low: float, high: float, *, remove
     item = np.where(ids[place] == rows.item_id[cut:end], place, -1)
     everyone = _grouped(who[:cut], learned, rows.time_ms[:cut], int(who.max()) + 1)
     asked = np.unique(who[cut:end])
-    before = [everyone.part(each, each + 1) for each in asked.tolist()]
     later = _later(who[cut:end], rows.item_id[cut:end].tolist(), item.tolist())
     barred = {"seen": slice(None), "last": slice(-1, None), "nothing": slice(0, 0)}[removed]
-    seen = [set(each.row[barred].tolist()) for each in before]
+    seen = [set(everyone.part(each, each + 1).row[barred].tolist()) for each in asked.tolist()]
     wanted = [
         [at for at in later[each] if at < 0 or at not in known]
         for each, known in zip(asked.tolist(), seen, strict=True)
     ]
     kept = np.array([len(each) > 0 for each in wanted])
-    histories = _joined([each for each, is_kept in zip(before, kept, strict=True) if is_kept])
     active = np.flatnonzero(np.diff(everyone.start) > 0)
     return Task(
-        Learned(ItemVocabulary.of(ids.tolist()), _joined([everyone.part(each, each + 1) for each in active.tolist()])),
-        histories,
+        Learned(ItemVocabulary.of(ids.tolist()), everyone.take(active)),
+        everyone.take(asked[kept]),
         RelevantItems.of([each for each in wanted if each]),
         asked[kept],
     )
@@ -125,15 +123,3 @@ def _grouped(who: NDArray[np.intp], item: NDArray[np.intp], time_ms: NDArray[np.
     order = np.argsort(who, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(who, minlength=count))]).astype(np.int64)
     return Histories(item[order].astype(np.int32), np.ones(len(item), dtype=np.float32), start, time_ms[order])
-
-
-def _joined(parts: Sequence[Histories]) -> Histories:
-    """Return histories one after another."""
-    start = np.concatenate([[0], np.cumsum([len(each.row) for each in parts])]).astype(np.int64)
-    times = [each.time_ms for each in parts if each.time_ms is not None]
-    return Histories(
-        np.concatenate([np.empty(0, np.int32), *(each.row for each in parts)]),
-        np.concatenate([np.empty(0, np.float32), *(each.weight for each in parts)]),
-        start,
-        np.concatenate([np.empty(0, np.int64), *times]),
-    )

@@ -38,7 +38,8 @@ class RelevantItems:
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> "RelevantItems":
         """Return the relevant items of each list; a repeated one counts once."""
-        each = [[item for at, item in enumerate(row) if item < 0 or item not in row[:at]] for row in rows]
+        # Each unknown item is one of its own.
+        each = [{~at if item < 0 else item: item for at, item in enumerate(row)}.values() for row in rows]
         start = np.cumsum([0, *(len(row) for row in each)], dtype=np.int64)
         return cls(np.array([item for row in each for item in row], dtype=np.int32), start)
 

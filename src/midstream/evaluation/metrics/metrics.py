@@ -5,8 +5,6 @@ first, padded with -1. All metrics here are of lists ranked over everything that
 of it.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,26 +46,3 @@ def coverage(lists: Index, item_count: int) -> float:
     if item_count == 0:
         return float("nan")
     return len(np.unique(lists[lists >= 0])) / item_count
-
-
-def precision_and_recall(lists: Index, wanted: Sequence[Index]) -> tuple[Values, Values]:
-    """Return Precision@k and Recall@k of each list when every later item of the session is relevant, (n,).
-
-    Args:
-        lists: Item indices, shape (n, k), padded with -1. Precision divides by k whatever the list's length.
-        wanted: Relevant items of each list, any number, repeated ones count once; each -1 is an unknown item, never
-            found.
-
-    Returns:
-        Both columns; recall is NaN without relevant items.
-    """
-    precision = np.zeros(len(lists))
-    recall = np.full(len(lists), np.nan)
-    for row, (line, right) in enumerate(zip(lists, wanted, strict=True)):
-        unknown = int(np.count_nonzero(right < 0))
-        known = set(right[right >= 0].tolist())
-        found = len(known.intersection(line[line >= 0].tolist()))
-        precision[row] = found / max(lists.shape[1], 1)
-        if len(right):
-            recall[row] = found / (len(known) + unknown)
-    return precision, recall

@@ -50,7 +50,7 @@ def hold_out(data: Interactions, how: HeldOut) -> tuple[Interactions, HeldOutAct
     counts = np.diff(histories.start)
     wanted = np.where(counts > 1, np.clip(np.round(counts * how.share), 1, np.maximum(counts - 1, 1)), 0)
     is_held = _places(histories, how) >= np.repeat(counts - wanted, counts)
-    kept, held = _only(histories, ~is_held), _only(histories, is_held)
+    kept, held = histories.where(~is_held), histories.where(is_held)
     asked: list[int] = []
     new: list[NDArray[np.int32]] = []
     for number in np.flatnonzero(wanted).tolist():
@@ -60,7 +60,8 @@ def hold_out(data: Interactions, how: HeldOut) -> tuple[Interactions, HeldOutAct
             new.append(rows)
     step = max(1, -(-len(asked) // how.histories_max))
     chosen = Histories.of([each.tolist() for each in new[::step]])
-    return Interactions(data.vocabulary, kept, data.described), HeldOutActs(_taken(kept, asked[::step]), chosen)
+    trial = HeldOutActs(kept.take(np.array(asked[::step], dtype=np.intp)), chosen)
+    return Interactions(data.vocabulary, kept, data.described), trial
 
 
 def _places(histories: Histories, how: HeldOut) -> NDArray[np.int64]:
@@ -73,20 +74,3 @@ def _places(histories: Histories, how: HeldOut) -> NDArray[np.int64]:
     found = np.empty(len(own), dtype=np.int64)
     found[np.lexsort((drawn, np.repeat(np.arange(len(counts)), counts)))] = own
     return found
-
-
-def _only(histories: Histories, which: NDArray[np.bool_]) -> Histories:
-    """Return the acts that are marked, each in its history."""
-    start = np.concatenate([[0], np.cumsum(which)])[histories.start].astype(np.int64)
-    times = None if histories.time_ms is None else histories.time_ms[which]
-    return Histories(histories.row[which], histories.weight[which], start, times)
-
-
-def _taken(histories: Histories, numbers: list[int]) -> Histories:
-    """Return some histories, one after another."""
-    which = np.zeros(len(histories), dtype=np.bool_)
-    which[numbers] = True
-    counts = np.diff(histories.start)
-    marked = _only(histories, np.repeat(which, counts))
-    start = np.concatenate([[0], np.cumsum(counts[which])]).astype(np.int64)
-    return Histories(marked.row, marked.weight, start, marked.time_ms)

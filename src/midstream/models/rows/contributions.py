@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from midstream.core.types import Score
 from midstream.models.model import RowModel
-from midstream.models.rows.ftrl import FAR, Ftrl
-from midstream.models.rows.logistic_regression import LogisticRegression
+from midstream.models.rows.ftrl import Ftrl
+from midstream.models.rows.logistic_regression import LogisticRegression, parts_of
 from midstream.models.rows.tree_shap import Real, shapley_values
 from midstream.models.rows.trees import Trees
 
@@ -55,17 +55,6 @@ def linear_parts(
     values: Score, edges: Score, standard: tuple[NDArray[np.float64], NDArray[np.float64]], weights: Real
 ) -> Real:
     """Return what ``predict_rows`` adds up for each input but the bias, (n, inputs)."""
-    mean, scale = standard
-    width = edges.shape[1] + 3
-    found = np.empty(values.shape)
-    for column in range(values.shape[1]):
-        told = values[:, column].astype(np.float64)
-        known = ~np.isnan(told)
-        own = weights[column * width : (column + 1) * width]
-        part = np.full(len(told), width - 2)
-        part[known] = np.searchsorted(edges[column], values[known, column])
-        found[:, column] = own[part]
-        if scale[column] > 0:
-            away = np.clip((told[known] - mean[column]) * scale[column], -FAR, FAR)
-            found[known, column] += own[-1] * away
+    parts = parts_of(values, edges, *standard)
+    found: Real = (parts.data * weights[parts.indices]).reshape(*values.shape, 2).sum(axis=2)
     return found
