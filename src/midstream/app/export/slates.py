@@ -29,7 +29,7 @@ from midstream.app.inspect.query_offline import served_at_rest
 from midstream.app.inspect.user_ids import known_users, listed_users, matches
 from midstream.app.opening import DATA_NAME, Outside, open_shop
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import refusal_of
+from midstream.app.server_refusals import refusal_of, server_client
 from midstream.core.errors import Fault, FolderLocked, Invalid, StoreUnavailable
 from midstream.engine.answer.query_mapping import answer_of
 from midstream.engine.folder import DataFolder
@@ -231,9 +231,7 @@ def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[A
             url = server_of(DataFolder(folder / DATA_NAME))
             if not url:
                 raise
-            import httpx
-
-            client = stack.enter_context(httpx.Client(base_url=url, timeout=60.0))
+            client = stack.enter_context(server_client(url, 60.0))
             yield _FromServer(client, state_of(folder, config, LogView(folder)).fold, options)
         else:
             yield _FromShop(shop, options)
@@ -320,21 +318,12 @@ class _FromServer:
     def _answered(self, send: "Callable[[httpx.Client], httpx.Response]") -> "httpx.Response":
         """Return what the server answers once it has room."""
         for _ in range(_TRIES_MAX):
-            answer = self._sent(send)
+            answer = send(self._client)
             if answer.status_code not in (429, 503):
                 return answer
             time.sleep(float(answer.headers.get("retry-after", "1")))
         message = f"{self.through} was overloaded {_TRIES_MAX} times"
         raise StoreUnavailable(message)
-
-    def _sent(self, send: "Callable[[httpx.Client], httpx.Response]") -> "httpx.Response":
-        import httpx
-
-        try:
-            return send(self._client)
-        except httpx.TransportError as error:
-            message = f"{self.through} has the folder open and does not answer: {error}"
-            raise StoreUnavailable(message) from error
 
 
 def _items(items: Sequence[AnswerItem]) -> list[dict[str, Any]]:
