@@ -85,7 +85,7 @@ class RequestOrigin:
 
     def _note(self, scope: Scope, error: Invalid) -> None:
         """Count a refusal; it has had its turn, and nobody who comes next waits for it."""
-        self.metrics.count_foreign_request(error.faults[0].where)
+        self.metrics.foreign_requests.labels(error.faults[0].where).inc()
         self.arrivals.begin(scope)
         self.arrivals.refuse()
 
