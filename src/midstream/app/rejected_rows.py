@@ -1,6 +1,6 @@
-"""Dead letters of an import: rows that are no events, in a file of its own until the folder or a server took the rest.
+"""Rejected rows of an import, in a file of its own until the import is complete.
 
-An import that is refused or broken off leaves those of the one before as they were.
+An import that is refused or interrupted leaves those of the one before as they were.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""HTTP client of a server that has a folder open: what it refuses, and that it does not answer, as errors of here."""
+"""HTTP client of the server that has a folder open; its refusals (problem documents) are errors of this process."""
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -85,7 +85,7 @@ def faults_of(problem: Problem) -> tuple[Fault, ...]:
 
 
 def refusal_of(answer: "httpx.Response", url: str) -> MidstreamError:
-    """Return the error that a refusal is here: the faults of what was sent, or that ``url`` cannot do it."""
+    """Return the error of a refusal: the faults of the request, or that ``url`` cannot do it."""
     problem = problem_of(answer)
     if problem is not None and problem.errors:
         kind = _KINDS.get(problem.type, RequestInvalid)

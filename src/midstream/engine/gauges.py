@@ -1,4 +1,4 @@
-"""Sets the gauges that are read when metrics are asked for."""
+"""Gauges of an engine, set when metrics are scraped."""
 
 from midstream.engine.answer.lookups import outcome_sums
 from midstream.engine.live import LiveState
@@ -7,7 +7,7 @@ from midstream.engine.types import Health
 
 
 def set_gauges(live: LiveState, health: Health, ages: ErasureAges, waiting: int) -> None:
-    """Set what metrics say of an engine as it is now; ``waiting`` = requests that wait for a log position."""
+    """Set the gauges of an engine; ``waiting`` = requests that wait for a log position."""
     fold, metrics, now_ms = live.fold, live.metrics, live.clock()
     metrics.set_positions(health.log_position, health.applied_log_position)
     metrics.set_queues(health.queued_events, waiting)

@@ -1,9 +1,9 @@
-"""Options of a kind of model from what a file or a command says: each fault at its option, with what may be there."""
+"""Options of a kind of model from a file or a command: each fault at its option, with the accepted values."""
 
 import re
 import types
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeAlias, TypeGuard, Union, get_args
+from typing import Annotated, Any, TypeAlias, TypeGuard, TypeVar, Union, get_args
 
 import msgspec
 
@@ -14,12 +14,13 @@ from midstream.core.type_descriptions import TypeForm, origin_of, wanted
 Told: TypeAlias = Any
 """A value as a file or a command gives it."""
 PAGE = "/docs/evaluation.md"
+Options = TypeVar("Options", bound=msgspec.Struct)
 _SHOWN_CHARACTERS = 60
 _PATH = re.compile(r" - at `\$(.*)`\Z")
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
-def decoded(kind: type[msgspec.Struct], options: Mapping[str, object]) -> msgspec.Struct:
+def decoded(kind: type[Options], options: Mapping[str, object]) -> Options:
     """Return options of a type, those that are not named at their defaults; numbers may come as text.
 
     Raises:

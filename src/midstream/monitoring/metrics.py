@@ -260,7 +260,7 @@ class Metrics:
     # Log and state
 
     def observe_commit(self, events: int, sync_seconds: float) -> None:
-        """Note one durable write: how many events shared it and how long it took."""
+        """Record one durable write: the number of events and its duration."""
         self._commit_events.observe(events)
         self._sync_seconds.observe(sync_seconds)
 
@@ -302,11 +302,11 @@ class Metrics:
         found[1].inc()
 
     def count_connection(self, reason: str) -> None:
-        """Count what a client did to its connection; ``reason`` is one of a few fixed words, such as ``malformed``."""
+        """Count an event of a client's connection; ``reason`` is one of a few fixed words, such as ``malformed``."""
         self._connection_faults.labels(reason).inc()
 
     def set_answers(self, running: int, waiting: int) -> None:
-        """Set how many answers are being made, and how many questions wait for that."""
+        """Set the number of answers in progress, and of queued requests."""
         self._answers_running.set(running)
         self._answers_waiting.set(waiting)
 
@@ -316,17 +316,17 @@ class Metrics:
         self._of_items.of(placement).observe(items)
 
     def set_feature(self, name: str, *, null_ratio: float, mean: float) -> None:
-        """Set what one column of features is like among the newest served items; NaN = there is nothing to say."""
+        """Set the statistics of one column of features among the newest served items; NaN = undefined."""
         self._feature_nulls.labels(name).set(null_ratio)
         self._feature_mean.labels(name).set(mean)
 
     def set_drift(self, name: str, *, psi: float, ks: float) -> None:
-        """Set how far one column of features is from the baseline; NaN = one of both has no values."""
+        """Set the drift of one column of features from the baseline; NaN = undefined."""
         self._feature_psi.labels(name).set(psi)
         self._feature_ks.labels(name).set(ks)
 
     def remove_feature(self, name: str) -> None:
-        """Say nothing of a column of features any more."""
+        """Remove the series of a column of features."""
         for gauge in (self._feature_nulls, self._feature_mean, self._feature_psi, self._feature_ks):
             gauge.remove(name)
 
@@ -358,7 +358,7 @@ class Metrics:
         self._history_end.set(end)
 
     def set_health(self, *, ready: bool, accepts_events: bool) -> None:
-        """Set what the engine can do now."""
+        """Set the abilities of the engine."""
         self._ready.set(ready)
         self._accepts_events.set(accepts_events)
 
@@ -368,7 +368,7 @@ class Metrics:
         self._follower_behind.labels(number).set(behind_events)
 
     def set_versions(self, version: str, config_hash: str, fold_version: str) -> None:
-        """Set what is running."""
+        """Set the versions of program and state."""
         self._version = version
         self.set_configuration(config_hash, fold_version)
 

@@ -1,4 +1,4 @@
-"""Runs the app: uvicorn on uvloop and httptools, with bounds on connections, and a stop that loses nothing.
+"""Server runner: uvicorn on uvloop and httptools, with bounds on connections, and a graceful stop.
 
 Reference: measured on one core, uvicorn takes 28 µs of CPU a request where granian takes 47 to 68.
 """
@@ -41,32 +41,32 @@ if TYPE_CHECKING:
 SWITCH_S = 0.0002
 """How long the log thread waits for a busy loop to let go of the interpreter, twice a commit; 5 ms is Python's own."""
 SEND_BYTES = 262_144
-"""What the kernel keeps of a connection's unread answers, twice: as much as a body has, where it would take up to 4 MiB
-by itself. Every accepted connection has it from the listener."""
+"""Kernel buffer of a connection's unread answers, twice: as much as a body has, where the default would be up to 4
+MiB. Every accepted connection has it from the listener."""
 GC_ALLOCATIONS = 20_000
 """New containers between two looks for cycles: a request makes about 100 and leaves none, so one look in 200."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedEngine:
-    """A started engine and what serving needs beside it."""
+    """A started engine and the services that serving needs."""
 
     engine: "Engine"
     accept: Callable[[], Accept]
     ingest: IngestService | None = None
     """None = one without dead letters."""
     upkeep: Maintenance = NO_UPKEEP
-    """What changes configuration and history while it runs."""
+    """Services that change configuration and history while it runs."""
     company: "FollowerGroup | None" = None
     """Other processes that serve the same port; None = there are none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FollowerGroup:
-    """The other processes of a server, as the one that owns the log sees them."""
+    """The other processes of a server, in the process that owns the log."""
 
     elsewhere: OtherProcesses
-    """What they do of this one's work."""
+    """Functions of the other processes."""
     joining: Callable[[App, socket.socket], AbstractAsyncContextManager[Share]]
     """Brings them to the port on entering and ends them on leaving; gives this process's part in it."""
 
@@ -84,17 +84,16 @@ def serve(
     options: ServerOptions,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until a signal asks to stop, then stop gracefully; one that comes at the start ends that.
+    """Serve until a signal requests a stop, then stop gracefully; a signal during the start ends that.
 
     Args:
-        opening: Is entered before the port is bound, so whoever gets a connection gets an answer, and left after the
-            last answer was sent.
-        options: Where and how to serve.
-        on_ready: Called with the URL once requests are taken.
+        opening: Starts an engine on entering and stops it on leaving. It is entered before the port is bound, so every
+            connection gets an answer, and left after the last answer was sent.
+        options: Address, sizes, waits.
+        on_ready: Called with the URL once requests are accepted.
 
     Raises:
-        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is none that
-            was meant.
+        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is invalid.
         AddressUnavailable: The address cannot be bound.
     """
     require_safe_address(options)
@@ -141,21 +140,21 @@ async def _serve_opened(
 
 
 async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:
-    """Serve one process's part of a port until a signal asks to stop, or the share's tick fails."""
+    """Serve one process's part of a port until a signal requests a stop, or the share's tick fails."""
     settle()
     with StopSignals() as signals, signals.noted(facts.note):
         await signals.ending(SharingServer(_uvicorn_config(app, options), share)).serve()
 
 
 def _url_of(host: str, port: int) -> str:
-    """Return where this machine finds a server; one that listens at all addresses (0.0.0.0, ::) at loopback."""
+    """Return the URL of a server for this machine; one that listens at all addresses (0.0.0.0, ::) has loopback."""
     if ip_address(host.partition("%")[0]).is_unspecified:
         host = "::1" if ":" in host else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
-    """Return how a port is served: whatever answers there, a web page of elsewhere does not reach it."""
+    """Return the configuration of a port: every app behind it is protected against cross-site requests."""
     guarded = RequestOrigin(app, options)
     return uvicorn.Config(
         guarded,
@@ -173,7 +172,7 @@ def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
 
 
 def settle() -> None:
-    """Leave what the start has made to the end of the process (looking through it again takes 0.1 s), switch sooner."""
+    """Freeze the objects of the start for the garbage collector (a pass takes 0.1 s), and shorten thread switches."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS)
@@ -206,7 +205,7 @@ def _bound(options: ServerOptions) -> socket.socket:
 
 @contextmanager
 def _hangup_rereads(rebuilder: "Rebuilder | None") -> Generator[None]:
-    """On SIGHUP read the configuration again, as ``POST /v1/rebuild`` does; health says what came of it."""
+    """On SIGHUP read the configuration again, as ``POST /v1/rebuild`` does; the result is in health."""
     if rebuilder is None or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -228,10 +227,10 @@ def _hangup_rereads(rebuilder: "Rebuilder | None") -> Generator[None]:
 class StopSignals:
     """SIGINT and SIGTERM from before an engine is opened: each ends the server gracefully, whenever it comes.
 
-    uvicorn hears signals only while it serves, and raises them again once it has stopped. One that comes before that,
-    while an address is announced or followers start, has the server stop as soon as it begins; one that is raised
-    again is swallowed, as a stop that was asked for is no failure. A start that folds a long log is ended where it
-    stands, as nothing is served yet that would have to end first. Outside the main thread no signal is heard.
+    uvicorn handles signals only while it serves, and raises them again once it has stopped. One that comes before that,
+    while an address is announced or followers start, stops the server as soon as it begins; one that is raised again is
+    swallowed, as a requested stop is no failure. A start that folds a long log is ended at once, as nothing is served
+    yet that would have to end first. Outside the main thread no signal is handled.
     """
 
     def __init__(self) -> None:
@@ -248,7 +247,7 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave signals to whom they belonged."""
+        """Restore the previous handlers."""
         for each, handler in self._before.items():
             signal.signal(each, cast("Callable[[int, FrameType | None], object]", handler))
 

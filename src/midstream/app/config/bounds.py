@@ -1,4 +1,4 @@
-"""Checks that many relations of a configuration share: a number within what another setting says, names in order."""
+"""Common checks of relations: a number within a bound that another setting defines, names in order."""
 
 from collections.abc import Iterable, Iterator
 

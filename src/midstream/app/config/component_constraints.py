@@ -1,8 +1,8 @@
-"""Allow list of code: components of one's own are those that ``midstream.toml`` names, whoever asks for one.
+"""Allow list of code: custom components are those that ``midstream.toml`` names.
 
-A placement that came over HTTP, out of the log or with a configuration of before is data from outside. It may use what
-the file of now names in ``[components]``, or a path that one of the file's own placements has, with options of its
-own. Whatever else it says is refused before anything is imported or looked for on the disk.
+A placement from HTTP, from the log or from an earlier configuration is data from outside. It may use the names in
+``[components]`` of the current file, or a path that one of the file's own placements has, with other options. Any other
+path is refused before anything is imported or searched on the disk.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ PAGE = "/docs/sources.md"
 
 
 def component_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with each component of one's own that a placement uses."""
+    """Yield the faults of a placement's custom components."""
     for number, placement in enumerate(config.placements):
         for where, part in custom_parts(placement):
             yield from _named_faults(config, part, f"$.placements[{number}].{where}")
@@ -26,8 +26,8 @@ def unnamed_faults(file: Config, config: Config) -> Iterator[Fault]:
     """Yield the paths of a configuration that the file does not name.
 
     Args:
-        file: What ``midstream.toml`` says now.
-        config: Of which placements, or all of it, came from elsewhere.
+        file: Configuration of the current ``midstream.toml``.
+        config: Has placements from elsewhere, or is from elsewhere as a whole.
     """
     known = {*file.components.values(), *(part.path for each in file.placements for _, part in custom_parts(each))}
     for number, placement in enumerate(config.placements):
@@ -44,7 +44,7 @@ def unnamed_faults(file: Config, config: Config) -> Iterator[Fault]:
 
 
 def custom_parts(placement: Placement) -> Iterator[tuple[str, Custom]]:
-    """Yield the components of one's own of a placement, with where in it each stands."""
+    """Yield the custom components of a placement, with the place of each."""
     lists: tuple[tuple[str, tuple[AnySource | AnyFilter | AnyScorer, ...]], ...] = (
         ("sources", placement.sources),
         ("filters", placement.filters),

@@ -52,7 +52,7 @@ HALF_LIVES_MAX = 8
 
 
 def relation_faults(config: Config) -> Iterator[Fault]:
-    """Yield everything that is wrong with a configuration whose single values are right."""
+    """Yield the faults of a configuration whose single values are valid."""
     yield from _sections(config)
     features = tuple(feature_faults(config.features, config.items.attributes, config.events.types))
     yield from features
@@ -69,16 +69,16 @@ def relation_faults(config: Config) -> Iterator[Fault]:
 
 
 def _connections(server: ServerOptions) -> Iterator[Fault]:
-    """Yield what there is more of than there are connections."""
+    """Yield settings that need more connections than there are."""
     most = server.connections_max
     yield from within("$.server.connections_per_client_max", server.connections_per_client_max, 0, most)
     yield from within("$.server.connections_reserved", server.connections_reserved, 0, most - 1)
 
 
 def _sections(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong in the sections with a value each.
+    """Yield the faults of sections with a value each.
 
-    Two bounds of fields stand here, which simulations lower to meet a long history in seconds.
+    Two bounds of fields are here, because simulations lower them to reach a long history in seconds.
     """
     yield from within("$.log.segment_bytes_max", config.log.segment_bytes_max, SEGMENT_BYTES_MIN, 1 << 30)
     yield from _history(config)
@@ -106,7 +106,7 @@ def _segment(segment: str) -> Iterator[Fault]:
 
 
 def _history(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with how long events are kept."""
+    """Yield the faults of retention."""
     hot, bound = config.history.hot, Between(format_duration(HOT_MS_MIN), KEEP_MAX)
     if came := bound.excess(str(hot)):
         yield Fault("$.history.hot", came, bound.right, "/docs/data.md")
@@ -123,7 +123,7 @@ def _history(config: Config) -> Iterator[Fault]:
 
 
 def _limits(config: Config, *, has_size: bool) -> Iterator[Fault]:
-    """Yield what is wrong with the maxima, whose sum is not known while it is not what features need."""
+    """Yield the faults of maxima; their sum is checked only if the features are valid."""
     limits = config.limits
     if has_size:
         yield from _memory(config)
@@ -162,7 +162,7 @@ def _gib(count: int) -> str:
 
 
 def _events(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with the configured interactions."""
+    """Yield the faults of the configured interactions."""
     types = config.events.types
     for name in types:
         if name.lower() in RESERVED_TYPES:  # as an import reads the types of a file
@@ -176,7 +176,7 @@ def _events(config: Config) -> Iterator[Fault]:
 
 
 def _attributes(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with the declared attributes."""
+    """Yield the faults of the declared attributes."""
     for name in config.items.attributes:
         where = f"$.items.attributes{step(name)}"
         if name == "available":
@@ -187,7 +187,7 @@ def _attributes(config: Config) -> Iterator[Fault]:
 
 
 def _placements(config: Config, columns: Mapping[str, Expression]) -> Iterator[Fault]:
-    """Yield what is wrong with the placements, whose texts may name columns."""
+    """Yield the faults of the placements, whose texts may name columns."""
     names: set[str] = set()
     for number, placement in enumerate(config.placements):
         where = f"$.placements[{number}]"
@@ -209,7 +209,7 @@ def _placements(config: Config, columns: Mapping[str, Expression]) -> Iterator[F
 
 
 def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the features that a placement reads."""
+    """Yield the faults of the features that a placement reads."""
     known = {each.name for each in config.features}
     for number, name in enumerate(placement.features):
         place = f"{where}.features[{number}]"
@@ -225,7 +225,7 @@ def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
 
 
 def _sources(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the sources of a placement."""
+    """Yield the faults of a placement's sources."""
     names: set[str] = set()
     for number, source in enumerate(placement.sources):
         place = f"{where}.sources[{number}]"
@@ -238,7 +238,7 @@ def _sources(config: Config, placement: Placement, where: str) -> Iterator[Fault
 
 
 def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with the options of one source, beside what state is kept."""
+    """Yield the faults of one source's options in relation to the state."""
     limits = config.limits
     match source:
         case Popular() | Trending():
@@ -261,7 +261,7 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
 
 
 def _by_segment(config: Config, source: Trending, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with the options of ``trending`` that are about segments."""
+    """Yield the faults of ``trending`` with segments."""
     if not config.trending.segment:
         came, right = "There is no [trending] segment.", 'segment = "user.country" or "context.device", say.'
         yield Fault(f"{place}.by_segment", came, right, SOURCES)
@@ -272,7 +272,7 @@ def _by_segment(config: Config, source: Trending, place: str) -> Iterator[Fault]
 
 
 def _repeat(config: Config, source: RepeatItems, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with the options of one ``repeat``."""
+    """Yield the faults of one ``repeat``."""
     if not source.actions:
         yield Fault(f"{place}.actions", "No action came.", f"Some of: {listed(config.events.types)}", SOURCES)
     for number, name in enumerate(source.actions):

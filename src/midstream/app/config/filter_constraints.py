@@ -1,4 +1,4 @@
-"""Constraints of filters: names of acts, ages and counts, and what would take away what a source proposes."""
+"""Constraints of filters: names of acts, ages and counts, and exclusions that would remove a source's proposals."""
 
 from collections.abc import Iterator, Mapping
 
@@ -21,7 +21,7 @@ WINDOW_MS_MAX = 365 * 86_400_000
 
 
 def filter_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the filters of a placement; its texts are looked at by ``app.config.expressions``."""
+    """Yield the faults of a placement's filters; ``app.config.expressions`` checks its texts."""
     names: set[str] = set()
     for place, part in placement.filter_parts():
         name = "" if isinstance(part, Custom) else part.name
@@ -39,7 +39,7 @@ def filter_faults(config: Config, placement: Placement, where: str) -> Iterator[
 
 
 def _acts(config: Config, exclude: Mapping[str, str | int], known: set[str], where: str) -> Iterator[Fault]:
-    """Yield what is wrong with acts that exclude."""
+    """Yield the faults of exclusions by acts."""
     for name, told in exclude.items():
         place = f"{where}{step(name)}"
         if name not in known:
@@ -51,7 +51,7 @@ def _acts(config: Config, exclude: Mapping[str, str | int], known: set[str], whe
 
 
 def _served(config: Config, exclude: Mapping[str, str | int], where: str) -> Iterator[Fault]:
-    """Yield what is wrong with served slates that exclude."""
+    """Yield the faults of exclusions by served slates."""
     for name, told in exclude.items():
         place = f"{where}{step(name)}"
         if name in NAMES:

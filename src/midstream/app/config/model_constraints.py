@@ -1,8 +1,8 @@
-"""Constraints of ``[[models]]``, and of the sources that answer with a model."""
+"""Constraints of ``[[models]]``, and of the sources that use a model."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -39,15 +39,15 @@ def model_faults(config: Config) -> Iterator[Fault]:
 
 
 def replay_faults(config: Config, columns: Mapping[str, Expression]) -> Iterator[Fault]:
-    """Yield a fault for each feature that would tell a ranker from a replay what was on screen before an act.
+    """Yield a fault for each feature that leaks the screen before an act into a ranker's replay.
 
-    A replay reads features right before each act, after the impressions that led to it: what is acted on was seen just
-    then, so such a feature foresees acts in training. In service these impressions are yet to come, and it says another
-    thing.
+    A replay reads features right before each act, after the impressions that led to it: the item of the act was seen
+    just then, so such a feature predicts acts in training. In service these impressions are still to come, and the
+    feature has another meaning.
 
     Args:
         config: All of it.
-        columns: What the columns of its features are made of; constants where these have faults.
+        columns: Expressions of the columns of its features; constants where these have faults.
     """
     by_name = {each.name: each for each in config.features}
     reads = {each.name: each.features for each in config.placements}
@@ -61,7 +61,7 @@ def replay_faults(config: Config, columns: Mapping[str, Expression]) -> Iterator
 
 
 def model_source_faults(config: Config, source: ItemModelSource, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with a source that answers with a model."""
+    """Yield the faults of a source that uses a model."""
     ring = config.limits.user_ring_max
     yield from within(f"{place}.history_items_max", source.history_items_max, 1, max(ring, 1), SOURCES)
     yield from _weights(config, source.actions, f"{place}.actions", SOURCES)
@@ -79,14 +79,15 @@ def model_source_faults(config: Config, source: ItemModelSource, place: str) -> 
             yield Fault(f"{place}.kind", came, f'kind = "{other}" answers with it.', SOURCES)
 
 
-def options_of(model: Model, kind: ItemKind | RowKind) -> msgspec.Struct:
+def options_of(model: Model, kind: ItemKind[Any] | RowKind[Any]) -> msgspec.Struct:
     """Return the options of a fit, with the seed of the model where the kind has one and the options name none.
 
     Raises:
-        Invalid: They are not what the kind takes.
+        Invalid: The kind does not accept them.
     """
     seed = {"seed": model.seed} if "seed" in kind.options.__struct_fields__ else {}
-    return kind.decoded({**seed, **model.options})
+    found: msgspec.Struct = kind.decoded({**seed, **model.options})
+    return found
 
 
 def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
@@ -109,7 +110,7 @@ def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
 
 
 def _unread(model: Model, where: str, learns_from: Literal["acts", "rows"]) -> Iterator[Fault]:
-    """Yield a fault for each setting that a model of the kind does not read and that is not as it is by itself."""
+    """Yield a fault for each non-default setting that a model of the kind does not read."""
     plain = Model(model.name, model.kind)
     for name in ("placement", "examples", "first_attributes") if learns_from == "acts" else ("histories", "acts_max"):
         told = getattr(model, name)
@@ -120,7 +121,7 @@ def _unread(model: Model, where: str, learns_from: Literal["acts", "rows"]) -> I
 
 
 def _debiasing(model: Model, options: msgspec.Struct, where: str) -> Iterator[Fault]:
-    """Yield a fault where a bias shall be left out that the examples do not tell of, or by what leaves none out."""
+    """Yield a fault for a debiasing without the data that it needs, or without an effect."""
     debias = getattr(options, "debias", "none")
     if debias != "none" and model.examples == "replay":
         came = f'"{debias}" came with examples = "replay": nobody was shown these rows at a place, or by chance.'
@@ -146,7 +147,7 @@ def _ranked(config: Config, model: Model, where: str) -> Iterator[Fault]:
 
 
 def _range(model: Model, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the part of the log."""
+    """Yield the faults of the part of the log."""
     if model.last and (model.since != "" or model.until != ""):
         yield Fault(f"{where}.last", f"{model.last} came beside since or until.", "One or the other.", PAGE)
     if model.last:
@@ -164,7 +165,7 @@ def _range(model: Model, where: str) -> Iterator[Fault]:
 
 
 def _is_empty(since: str | int, until: str | int) -> bool:
-    """Say whether a range ends before it begins; a time and a log position are not compared."""
+    """Return whether a range ends before it begins; a time and a log position are not compared."""
     first, stop = (None if each == "" else moment_of(each) for each in (since, until))
     if isinstance(first, datetime) and isinstance(stop, datetime):
         begin, end = (each if each.tzinfo else each.replace(tzinfo=UTC) for each in (first, stop))
@@ -183,7 +184,7 @@ def moment_of(told: str | int) -> int | datetime | None:
 
 
 def _actions(config: Config, model: Model, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with what acts weigh; one at least must speak for an item."""
+    """Yield the faults of weights of acts; one at least must be above 0."""
     yield from _weights(config, model.actions, f"{where}.actions", PAGE)
     if not model.actions and not any(each.weight > 0.0 for each in config.events.types.values()):
         yield Fault(f"{where}.actions", "No configured type has a weight above 0.", "{ view = 1.0 }, say.", PAGE)

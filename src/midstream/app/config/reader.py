@@ -1,8 +1,7 @@
-"""A configuration file to a ``Config``: every fault found is reported, not the first one.
+"""Reader of a configuration file: reports every fault, not the first one.
 
-The file is walked beside the types: each table is a struct, each value is decoded on its own. Where all of it can be
-decoded, but for numbers that are out of bounds and for durations, ``app.config.constraints`` checks what no single
-value can say.
+The file is walked along the types: each table is a struct, each value is decoded on its own. If everything can be
+decoded, except for numbers out of bounds and durations, ``app.config.constraints`` checks relations of values.
 """
 
 import tomllib
@@ -66,7 +65,7 @@ _PAGES = {
 """Pages of the settings of a placement and of other parts of the file."""
 _SHOWN_CHARACTERS = 60
 _DURATIONS = ("6h", "7d")
-"""In the place of one that is none: every state keeps a list of both, so that neither is a half-life too many."""
+"""Replacements of an invalid duration: every state keeps a list of both, so that neither is a half-life too many."""
 _NUMBER_BITS_MAX = 1_023
 """Of a whole number: no setting is beyond what a float can be, and Python does not write much longer ones."""
 _HOMES_MAX = 2
@@ -85,12 +84,12 @@ _NOUNS = {
 
 @dataclass(frozen=True, slots=True)
 class Kept(Fault):
-    """A value beyond a bound of its field: it can be read, so what else is wrong is looked for with it there."""
+    """A value beyond a bound of its field: it can be decoded, so further faults are searched with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replaced(Kept):
-    """A number that is too small or too large, or no duration: what else is wrong is looked for with others there."""
+    """A number out of range, or an invalid duration: further faults are searched with replacements."""
 
     one: float | str
     """In its place: of a number the nearest that is right."""
@@ -99,10 +98,10 @@ class Replaced(Kept):
 
 
 def read_config(path: Path) -> Config:
-    """Return what a file says. A file that is not there says nothing: what that means is the caller's to decide.
+    """Return the configuration of a file. The caller decides the meaning of a missing one.
 
     Raises:
-        ConfigInvalid: All faults that were found; or the file is not there, or is a link that leads to nothing.
+        ConfigInvalid: All faults that were found; or the file does not exist, or is a broken link.
     """
     if not path.exists():
         came = "It is a link, and what it leads to is not there." if path.is_symlink() else "It is not there."
@@ -115,7 +114,7 @@ def read_config(path: Path) -> Config:
 
 
 def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
-    """Return what the content of a file says.
+    """Return the configuration of a file's content.
 
     Args:
         content: TOML.
@@ -133,7 +132,7 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
 
 
 def told_config(told: Told, name: str = FILE_NAME) -> Config:
-    """Return the configuration that tables say, as TOML or JSON gives them.
+    """Return the configuration of tables, as TOML or JSON gives them.
 
     Raises:
         ConfigInvalid: All faults that were found, each pointer with the ``name`` of the file before it.
@@ -147,7 +146,7 @@ def told_config(told: Told, name: str = FILE_NAME) -> Config:
 
 
 def parse_placement(told: Told, where: str) -> Placement:
-    """Return the placement that a table says; what it says of the rest of a configuration is not looked at.
+    """Return the placement of a table; the rest of a configuration is not checked.
 
     Args:
         told: As JSON or TOML gives it.
@@ -163,18 +162,18 @@ def parse_placement(told: Told, where: str) -> Placement:
 
 
 def placement_readings(told: Told, where: str) -> tuple[tuple[Fault, ...], tuple[Placement, ...]]:
-    """Return what is wrong with single values of a placement, and readings of it by which to look for what else is.
+    """Return the faults of a placement's single values, and placements for the search of further ones.
 
     Args:
         told: As JSON or TOML gives it.
-        where: Pointer to it, as ``parse_placement`` takes it.
+        where: Pointer to it, as in ``parse_placement``.
 
     Returns:
-        The numbers that are out of bounds, and what is no duration; and the placement. Where there is such a value it
-        is there twice, each time with another in its place: ``with_relations`` tells what is wrong whatever they are.
+        Numbers out of bounds and invalid durations; and the placement. With such a value it is there twice, each time
+        with another replacement: ``with_relations`` returns the faults that both have.
 
     Raises:
-        ConfigInvalid: All faults that were found, where something else is wrong.
+        ConfigInvalid: All faults that were found, where something else is invalid.
     """
     faults, found = _read(told, Placement, where)
     if not found:
@@ -183,11 +182,11 @@ def placement_readings(told: Told, where: str) -> tuple[tuple[Fault, ...], tuple
 
 
 def with_relations(faults: Sequence[Fault], relations: Sequence[Sequence[Fault]]) -> tuple[Fault, ...]:
-    """Return what is wrong with single values, then what no single value can say.
+    """Return the faults of single values, then those of relations.
 
     Args:
         faults: Of single values.
-        relations: Of each reading: what is wrong in one of them alone is the doing of a value that nobody wrote.
+        relations: Of each reading: a fault in one of them alone is caused by a replacement.
     """
     known = {each.where for each in faults}
     first, *others = relations
@@ -237,7 +236,7 @@ def is_list(value: Told) -> TypeGuard[list[Told]]:
 
 
 def _walk(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
-    """Yield everything that is wrong with a value and with what is inside it."""
+    """Yield the faults of a value and of its content."""
     plain, bounds = without_bounds(kind)
     if bounds:
         found = tuple(_walk(value, plain, where))

@@ -13,7 +13,7 @@ RIGHT = "Text with places such as {evidence.title} or {item.brand}: attributes o
 
 
 def reason_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with the texts that say why."""
+    """Yield the faults of reasons' texts."""
     every = [each for placement in config.placements for each in placement.sources]
     sources = {*DEFAULTS["en"], *(each.name for each in every if not isinstance(each, Custom))}
     # One of one's own is called as it likes, which is known once it is loaded.

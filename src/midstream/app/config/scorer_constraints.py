@@ -15,12 +15,12 @@ WEIGHT_MAX = 1_000_000
 
 
 def scorer_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with what a placement asks for scores; whether models fit is looked at when they are loaded.
+    """Yield the faults of a placement's scorers; models are checked when they are loaded.
 
     Args:
         config: All of it.
         placement: One of its placements.
-        where: Points at the placement.
+        where: Pointer to the placement.
     """
     names: set[str] = set()
     for number, scorer in enumerate(placement.scorers):
@@ -35,7 +35,7 @@ def scorer_faults(config: Config, placement: Placement, where: str) -> Iterator[
 
 
 def _terms(config: Config, placement: Placement, scorer: Objectives, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the terms of a sum."""
+    """Yield the faults of the terms of a sum."""
     read = [each for each in config.features if each.name in placement.features]
     columns = {name for names in columns_of(read).values() for name in names}
     for number, each in enumerate(scorer.objectives):

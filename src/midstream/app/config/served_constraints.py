@@ -13,13 +13,13 @@ AGE_MS_MIN = 1_000
 
 
 def served_faults(config: Config, name: str, told: str | int, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with an exclusion of what was served.
+    """Yield the faults of an exclusion of served items.
 
     Args:
-        config: Says how long slates are held, and which interactions there are.
+        config: Has the time for which slates are held, and the interactions.
         name: ``served`` or ``served_anywhere``.
         told: An age, or a number of times.
-        place: Where it stands.
+        place: Pointer to it.
     """
     if name in config.events.types:
         came = f'"{name}" is an interaction of [events.types] as well.'
@@ -31,13 +31,13 @@ def served_faults(config: Config, name: str, told: str | int, place: str) -> Ite
 
 
 def age_faults(config: Config, told: str, place: str, right: str) -> Iterator[Fault]:
-    """Yield what is wrong with a time over which served items count.
+    """Yield the faults of a time over which served items count.
 
     Args:
-        config: Says how long slates are held.
+        config: Has the time for which slates are held.
         told: The time, as text.
-        place: Where it stands.
-        right: What would be right, where it is no time.
+        place: Pointer to it.
+        right: Description of valid values, where it is no time.
     """
     window = config.feedback.window
     try:

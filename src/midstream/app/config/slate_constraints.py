@@ -1,4 +1,4 @@
-"""Constraints of a placement's selectors and rules: whatever they read is configured."""
+"""Constraints of a placement's selectors and rules: the columns and attributes that they read must be configured."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ _CAPPED = ("category", "tags")
 
 
 def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the selector of a placement, its caps, its diversity and its rules."""
+    """Yield the faults of a placement's selector, caps, diversity and rules."""
     yield from _selector(config, placement, f"{where}.selector")
     names = [(cap.attribute, cap.within) for cap in placement.caps]
     for number, (name, within) in enumerate(names):
@@ -44,7 +44,7 @@ def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[F
 
 
 def _selector(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the columns that a selector reads, and with its prior."""
+    """Yield the faults of a selector's columns, and of its prior."""
     selector = placement.selector
     if not isinstance(selector, TopK | Custom) and selector.keep >= selector.pool:
         came = f"{selector.keep} places are kept of a pool of {selector.pool}: nothing is left to draw."
@@ -64,7 +64,7 @@ def _selector(config: Config, placement: Placement, where: str) -> Iterator[Faul
 
 
 def _attribute(config: Config, name: str, place: str, *, is_vector_right: bool) -> Iterator[Fault]:
-    """Yield what is wrong with an attribute by whose values items are alike."""
+    """Yield the faults of an attribute used for similarity."""
     kinds = config.items.attributes
     right = {each for each, kind in kinds.items() if kind in _CAPPED or (is_vector_right and kind.startswith("vector"))}
     if name not in right:

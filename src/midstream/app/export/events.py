@@ -1,7 +1,7 @@
-"""The log to a file or into a program: every event exactly once, in order, streaming.
+"""Export of the log to a file or a program: every event exactly once, in order, streaming.
 
-NDJSON holds each event as ``POST /v1/events`` takes it, with its log time. CSV, Parquet and Arrow have a column for
-each field; objects stand in them as JSON. A file of ours is imported from again, whose cells are escaped if it is CSV.
+NDJSON has each event in the form of ``POST /v1/events``, with its log time. CSV, Parquet and Arrow have a column for
+each field, with objects as JSON. The files can be imported again; cells of CSV are escaped for that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ Moment: TypeAlias = str | datetime | int | None
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What is exported, and how."""
+    """Selection of events, and format."""
 
     format: str = "ndjson"
     """One of ``FORMATS``."""
@@ -58,22 +58,22 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class ExportSummary:
-    """What was written."""
+    """Result of an export."""
 
     events: int
     left_out: int
-    """Events of kinds or times that were not asked for."""
+    """Events of other kinds or times."""
     duplicates: int
-    """Copies that stand in the log a second time, as after a crash; the state passes them by, and so does an export."""
+    """Copies that are in the log a second time, as after a crash; state and export skip them."""
     log_times_set: int = 0
-    """Events whose log time was ahead of the clock; it is written as the time that was sent, or of the event before."""
+    """Events whose log time was ahead of the clock; they get the time that was sent, or that of the event before."""
 
 
 def moment_ms(moment: Moment, now_ms: int, name: str) -> int | None:
     """Return a point of log time in milliseconds since 1970.
 
     Raises:
-        RequestInvalid: It is none; ``name`` says which option.
+        RequestInvalid: It is none; ``name`` is the option.
     """
     if moment is None or isinstance(moment, int):
         return moment
@@ -87,7 +87,7 @@ def moment_ms(moment: Moment, now_ms: int, name: str) -> int | None:
 
 
 class _Selection:
-    """The events of a log that are wanted, each once."""
+    """The selected events of a log, each once."""
 
     def __init__(self, log: LogView, config: Config, options: ExportOptions) -> None:
         self._log = log
@@ -127,14 +127,14 @@ def export_events(
 ) -> ExportSummary:
     """Write the events of a folder's log, also while a server has it open.
 
-    Log times ahead of the clock are written as ``BelievedTimes`` has them, so that an import takes all of them.
+    Log times ahead of the clock are corrected by ``BelievedTimes``, so that an import accepts all of them.
 
     Args:
         folder: Holds ``data``.
         config: Of that folder.
-        target: A file, which appears under its name when it is whole; or where bytes go.
+        target: A file, which appears under its name when it is complete; or a stream of bytes.
         options: Format, kinds, times.
-        notify: Told how many events were read, of how many.
+        notify: Receives the number of events read, and of all.
 
     Raises:
         Invalid: There is no such format or kind.

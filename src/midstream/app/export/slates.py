@@ -1,11 +1,10 @@
-"""A slate for each of many users, to a file: for e-mails and whatever else is made ahead of a visit.
+"""Export of a slate for each of many users to a file: for e-mails and other uses ahead of a visit.
 
-By default each slate is logged as served, since whoever gets the e-mail sees it: what is clicked is joined by its
-``request_id``, exploration learns from it, and ``exclude.served`` knows of it. Through the server that has the folder
-open, if there is one. Unlogged, slates come from the log alone and leave nothing.
+By default each slate is logged as served, since the recipient sees it: clicks are joined by its ``request_id``,
+exploration learns from it, and ``exclude.served`` counts it. The server that has the folder open makes them, if there
+is one. Unlogged slates come from the log alone and leave no trace.
 
-All slates of a file are made first (``slates_begun``), so that one that was broken off goes on where it was, in any
-format.
+All slates of a file are made first (``slates_begun``), so that an interrupted export continues, in any format.
 """
 
 import time
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     import httpx
 
 DEADLINE_MS = 10_000
-"""Of one slate: nobody waits in front of a page."""
+"""Of one slate: no visitor waits for it."""
 _TRIES_MAX = 60
 """A minute of a server that has no room."""
 _PAGE = "/docs/cli.md"
@@ -61,7 +60,7 @@ class SlateOptions:
     n: int | None = None
     """Items of a slate; None = the placement's."""
     fields: tuple[str, ...] = ()
-    """Item attributes beside each item."""
+    """Item attributes with each item."""
     users: tuple[str, ...] = ()
     """These users; none, and no file of them = all that are known."""
     users_file: Path | None = None
@@ -71,12 +70,12 @@ class SlateOptions:
     is_logged: bool = True
     """Each slate is logged as served."""
     anew: bool = False
-    """Whatever an export to the same file had made that was broken off is made again."""
+    """Discard the slates of an interrupted export to the same file."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlateSummary:
-    """What was written."""
+    """Result of an export of slates."""
 
     users: int
     """Users with a slate."""
@@ -89,17 +88,17 @@ class SlateSummary:
     log_position: str = ""
     """Where the state stood when this began."""
     kept: int = 0
-    """Users among all whose slates an export that was broken off had made."""
+    """Users whose slates an interrupted export had made."""
     kept_log_position: str = ""
     """Where the state stood when that one began; empty = there was none."""
 
 
 class AnswerSource(Protocol):
-    """Who answers for one user after another."""
+    """Answers for one user after another."""
 
     @property
     def fold(self) -> Fold:
-        """The state, for what is known of users."""
+        """The state, for the list of users."""
         ...
 
     @property

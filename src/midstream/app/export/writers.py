@@ -1,4 +1,4 @@
-"""Slates of users as files: a line for each user in NDJSON, a row for each item in CSV and Parquet."""
+"""File writers of slates: a line for each user in NDJSON, a row for each item in CSV and Parquet."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Protocol

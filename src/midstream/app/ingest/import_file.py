@@ -1,7 +1,7 @@
-"""Import of a file into the log: every row once, however often it is run and wherever an earlier run was interrupted.
+"""Import of a file into the log: every row once, however often it runs and wherever an earlier run was interrupted.
 
-A row without an event id gets one of its own content, and what the log holds already is left out. So there is no second
-record of how far an import came. A folder that a server has open is written to through that server.
+A row without an event id gets one of its own content, and rows in the log already are left out. So no separate record
+of progress is needed. If a server has the folder open, the import goes through it.
 """
 
 import asyncio
@@ -79,15 +79,16 @@ _LIMITS = Limits(events_max=100_000, body_bytes_max=1 << 30, rows_max=_PIECE_ROW
 """Of one piece of a file: 10,000 rows of a table with 100 items each."""
 _SENT_FIELDS = [name for name in SCHEMA.names if name not in TRUSTED_FIELDS]
 WARNED_ROWS = 1_000
-"""So many rows of which none is an event, and it is said at once: a wrong option would be seen minutes later else."""
+"""Number of rows without a single event after which a warning is printed at once, since a wrong option would be
+noticed minutes later."""
 Notify = Callable[[str, int, int], None]
-"""Told what is being done, how far, of how much."""
+"""Receives the stage, the amount done, and the total."""
 Warn = Callable[[Sequence[FaultGroup]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSummary:
-    """What became of a file: rows = recorded + known + conflicts + refused + rejected, each item of an order a row."""
+    """Result of an import: rows = recorded + known + conflicts + refused + rejected, each item of an order a row."""
 
     file: str
     rows: int
@@ -99,16 +100,16 @@ class ImportSummary:
     refused: int
     """Well formed, and not taken: of unknown items or of an erased user, without room, or none that a client sends."""
     refusals: tuple[FaultGroup, ...]
-    """Why, the most frequent reason first; a server names the first ones of each request."""
+    """Reasons, the most frequent first; a server names the first ones of each request."""
     rejected: int
     """No events."""
     rejected_kept: int
     """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason; behind
     them stands what the folder refused, but for erased users."""
     faults: tuple[FaultGroup, ...]
-    """Kinds of rows that are no events, the most frequent first: the first row of each, and how many are like it."""
+    """Kinds of invalid rows, the most frequent first: the first row of each, and their number."""
     faults_others: int
-    """Rows that are no events, of further kinds than are told apart."""
+    """Invalid rows of further kinds."""
     conflict_faults: tuple[Fault, ...]
     """The first ones of other content."""
     rejected_file: str
@@ -117,11 +118,11 @@ class ImportSummary:
     """``event time`` or ``now``."""
     late: int
     known_untimed: int
-    """Acts without a time that are known: nothing but their content tells them apart."""
+    """Known acts without a time: only their content identifies them."""
     late_items: int
     """Items that were acted on before, and that rows without a time described only now."""
     run: str
-    """Name by which this run is taken back; empty when nothing was recorded, or a server did it."""
+    """Name for undoing this run; empty when nothing was recorded, or a server did it."""
     through: str
     """URL of the server that took them, empty when the folder was open here."""
     seconds: float
@@ -162,21 +163,21 @@ def import_file(
     """Record all rows of a file.
 
     Args:
-        folder: Its data takes them.
+        folder: Of the data.
         config: Of that folder.
         path: CSV, TSV, NDJSON, Parquet or Arrow.
-        columns: How its columns become fields of events.
+        columns: Mapping of its columns to fields of events.
         notify: For a progress bar.
-        warn: Called once while the file is read, when none of the first 1,000 rows is an event, with what is wrong.
+        warn: Called once while the file is read, with the fault, when none of the first 1,000 rows is an event.
 
     Returns:
-        What became of the rows. Durable and applied on return.
+        Outcomes of the rows. Durable and applied on return.
 
     Raises:
         Invalid: The options do not fit the file; nothing was recorded.
         TooLarge: More rows than one import may have; nothing was recorded.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
-        AppendFailed: The log could not be made durable; run it again to go on.
+        AppendFailed: The log could not be made durable; run it again to continue.
     """
     began = time.monotonic()
     columns = columns or ColumnOptions()

@@ -1,12 +1,12 @@
-"""Spill and order of an import: rows on disk as they were read, and in memory what says which are new, and their order.
+"""Spill and sort of an import: rows on disk as they were read, and in memory their keys and order.
 
-A row with a time and without an id is told from others by its content, as the fold does it; one without either gets an
-id of its content (``events.content_ids``), and so does the second of two equal rows. So a row is known by what it
-becomes: in another file, in another order, and not under another mapping.
-Changes of items and users without a time are known by whether they still stand (``import_documents``).
+A row with a time and without an id is identified by its content, as in the fold. A row without either gets an id of its
+content (``events.content_ids``), and so does the second of two equal rows. So a row is identified by its event: in
+another file, in another order, and not under another mapping. Changes of items and users without a time are known if
+they still hold (``import_documents``).
 
-A row takes about 70 bytes of memory at its highest: time, hashes, place, and two orders of them. Its events lie in
-files without a name, which go when the process does, whatever ends it.
+A row takes about 70 bytes of memory at most: time, hashes, place, and two orders of them. Its events are in unnamed
+files, which the system removes with the process.
 """
 
 import mmap

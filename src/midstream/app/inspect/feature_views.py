@@ -26,7 +26,7 @@ from midstream.state.tables import sizes_max
 EXAMPLES = 5
 """Items of which values are shown."""
 LAST_SEEN = "the one seen last"
-"""Stands for the user of the examples when none was named: the state knows users by hashes alone."""
+"""Placeholder for the user of the examples when none is named: the state has hashes of users alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class Sized:
 
 
 def list_features(folder: Path, config: Config) -> Sequence[FeatureView]:
-    """Return what is known of each feature, in the order of the declarations.
+    """Return the status of each feature, in the order of the declarations.
 
     Raises:
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A custom component cannot be loaded.
         LogDamaged: The log cannot be trusted.
     """
     return views_of(*_served(folder, config), Outside().clock())
@@ -94,9 +94,9 @@ def show_feature(
         folder: Holds the log.
         config: Declares the feature.
         name: Of the feature.
-        items: Whose values; none = of those that are acted on most.
-        user: Whose values; None = without a session of the user who was seen last, with one nobody's.
-        session: Of which values; None = of the user's, if one is open.
+        items: Of the values; none = those with the most acts.
+        user: Of the values; None = without a session the user who was seen last, with one no user.
+        session: Of the values; None = the user's, if one is open.
 
     Raises:
         NotFound: No feature has that name.

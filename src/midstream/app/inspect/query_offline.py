@@ -1,6 +1,6 @@
-"""One question to a folder, answered from its log alone: beside a running server, recording nothing.
+"""Offline query of a folder: answers from its log alone, beside a running server, recording nothing.
 
-The same pipeline, plan and state as the server's; only the deadline is longer, since kernels may have to be compiled.
+It has the pipeline, plan and state of the server; only the deadline is longer, since kernels may have to be compiled.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OfflineAnswer:
-    """What was answered, with all that led to it."""
+    """Answer with its trace."""
 
     served: Served
     fold: Fold
@@ -37,24 +37,24 @@ class OfflineAnswer:
     """The slate, best first."""
     scores: tuple[float, ...]
     ranks: tuple[tuple[int | None, ...], ...]
-    """Of each item its place in each source's list, from 0, in the order of ``source_names``; None = not in it."""
+    """Rank of each item in each source's list, from 0, in the order of ``source_names``; None = not in it."""
     source_names: tuple[str, ...]
     recent_ids: tuple[str, ...]
     """Items of the session that was answered, oldest first."""
     plan: Plan
     concerns: tuple[str, ...] = ()
-    """What of the models of the placement does not answer, and why."""
+    """Models of the placement that are not in service, and why."""
     unknown: tuple[str, ...] = ()
     """What is not known of the user and the session that were named; empty = nothing is missing."""
 
 
 def ask_folder(folder: Path, config: Config, ask: Ask) -> OfflineAnswer:
-    """Answer one question from a folder's log.
+    """Answer one request from a folder's log.
 
     Raises:
         NotFound: The placement is not configured.
         RequestInvalid: The filter, the context or the size cannot be used.
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A custom component cannot be loaded.
         LogDamaged: The log cannot be trusted.
     """
     view = answering_of(folder, config, LogView(folder), ask.placement)
@@ -73,13 +73,13 @@ def unknown_of(moment: Moment) -> tuple[str, ...]:
 
 
 def why_of(answered: OfflineAnswer, items: Sequence[str] = ()) -> SlateWhy:
-    """Return why an answer is what it is, and all of some items; the state must stand where it stood then."""
+    """Return the explanation of an answer and of some items; the state must be at the answer's position."""
     served, plan = answered.served, answered.plan
     return explain_with(served, plan, answered.fold.moment(served.query, plan.models), items)
 
 
 def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
-    """Answer one question from a state at rest, with where each item stood in each source's list."""
+    """Answer one request from a state at rest, with the rank of each item in each source's list."""
     served = served_at_rest(fold, plan, ask, _SEED)
     chosen = served.selection.chosen
     rows: list[list[int]] = served.candidates.source_rank[chosen].tolist()

@@ -1,4 +1,4 @@
-"""The dead letters of a folder: read beside whoever has it open, and sent again by whoever may record."""
+"""Dead letters of a folder: read beside a running server, and retried through it or by an engine of this process."""
 
 import asyncio
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Erasing users of a folder: with an engine of our own, or through the server that has the folder open."""
+"""Erasure of a folder's users: by an engine of this process, or through the server that has the folder open."""
 
 import asyncio
 import time
@@ -32,11 +32,11 @@ ANSWER_S_MAX = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ErasedUser:
-    """A user who is forgotten."""
+    """An erased user."""
 
     user_id: str
     ids_count: int
-    """Ids that were erased: the user's own and those that were merged into it."""
+    """Number of erased ids: the user's own and those that were merged into it."""
     erase_by: str
     """When every file is to be without the user at the latest, ISO 8601."""
 

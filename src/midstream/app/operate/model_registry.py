@@ -1,4 +1,4 @@
-"""The models of a folder: read beside a server, changed through it where it has the folder open, else by ourselves."""
+"""Models of a folder: read beside a server, changed through it where it has the folder open, else in this process."""
 
 import asyncio
 import os
@@ -95,12 +95,12 @@ def compare_versions(folder: Path, name: str, versions: Sequence[str]) -> Mappin
 
 
 def promote(folder: Path, config: Config, name: str, version: str = "", alias: str = "champion") -> ModelView:
-    """Let an alias of a model stand for a version; through the server that has the folder open, if there is one.
+    """Assign an alias of a model to a version, through the server that has the folder open, if there is one.
 
     Raises:
-        NotFound: No such version is there.
+        NotFound: There is no such version.
         ArtifactInvalid: It is refused.
-        ModelUnfit: It is refused because a placement that names it does not have what it reads.
+        ModelUnfit: It is refused because a placement that names it lacks its inputs.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
         StoreUnavailable: The server that has it open refused or did not answer.
     """
@@ -112,7 +112,7 @@ def promote(folder: Path, config: Config, name: str, version: str = "", alias: s
 
 
 def rollback(folder: Path, config: Config, name: str, alias: str = "champion") -> ModelView:
-    """Let an alias of a model stand for what it stood for before; raises as ``promote`` does."""
+    """Assign an alias of a model to its previous version; raises as ``promote`` does."""
 
     async def work(running: Instance) -> None:
         await running.champions.rollback(name, alias)

@@ -1,4 +1,4 @@
-"""The placements of a folder: through the server that has it open, else read from the log and changed by ourselves."""
+"""Placements of a folder: through the server that has it open, else read from the log and changed in this process."""
 
 import asyncio
 import sys
@@ -53,7 +53,7 @@ _PLACEMENT = "/placement"
 
 
 def read_file(path: str) -> Any:  # noqa: ANN401  what TOML or JSON says
-    """Return what a file says of a placement: TOML, or JSON where it begins with a brace.
+    """Return the placement of a file: TOML, or JSON where it begins with a brace.
 
     Args:
         path: ``-`` = standard input.
@@ -98,12 +98,12 @@ def question_of(
 
 
 def list_placements(folder: Path, config: Config) -> PlacementList:
-    """Return every placement, what answers it and where it comes from.
+    """Return every placement with its components and its origin.
 
     Cost: without a server that of the newest snapshot and the log after it.
 
     Raises:
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A custom component cannot be loaded.
         LogDamaged: The log cannot be trusted.
         StoreUnavailable: A server has the folder open and does not answer.
     """

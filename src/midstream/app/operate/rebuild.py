@@ -1,4 +1,4 @@
-"""The state anew from the log: as a proof that it is what the log says, and as a snapshot to start from."""
+"""Rebuild and verification of the state from the log."""
 
 import time
 from collections.abc import Iterator
@@ -119,13 +119,13 @@ def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: b
 
 
 def rebuild_beside(folder: Path, notify: Notify = nobody, *, compact: bool = False) -> RebuildView:
-    """Have the server that has the folder open read ``midstream.toml`` again; wait until that is in service.
+    """Have the server that has the folder open read ``midstream.toml`` again; wait until it is in service.
 
     Raises:
         StoreUnavailable: No server answers.
         ConfigInvalid: The file cannot be used.
-        RebuildRunning: One is under way already.
-        RebuildFailed: It failed; the state of before goes on serving.
+        RebuildRunning: One is running already.
+        RebuildFailed: It failed; the earlier state stays in service.
     """
     url = server_of(DataFolder(folder / DATA_NAME))
     if url is None:

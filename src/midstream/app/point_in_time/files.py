@@ -1,4 +1,4 @@
-"""Tables of answers to files: Parquet, Arrow or CSV, whole or not at all, written beside the reading."""
+"""File writers of answers: Parquet, Arrow or CSV, whole or not at all, written while the answers are computed."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A data folder behind HTTP: opened before the port is bound, closed after the last answer was sent."""
+"""Server of a data folder: opened before the port is bound, closed after the last answer was sent."""
 
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -31,21 +31,21 @@ from midstream.serving.run import FollowerGroup, OpenedEngine, StopSignals, serv
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a server that takes requests can say of itself."""
+    """State of a server that accepts requests."""
 
     url: str
     log_position: LogPosition
     started: Started
     placements: tuple[str, ...]
     item_id: str | None
-    """An item that may be asked about, None = none is known."""
+    """A known item for an example request, None = there is none."""
     config: Config
     """In service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What a server left behind."""
+    """State after a stop."""
 
     log_position: LogPosition
     recorded: int
@@ -69,19 +69,18 @@ class _Course:
 def serve_folder(
     folder: Path, config: Config, options: ServerOptions, on_ready: Callable[[Ready], None], notify: Notify = nobody
 ) -> Stopped | None:
-    """Serve a folder until a signal asks to stop; return what was left behind, None where that came at the start.
+    """Serve a folder until a signal requests a stop; return the state after it, None if it came at the start.
 
     Args:
-        folder: Its data is served; made if it is not there.
+        folder: Its data is served; made if it does not exist.
         config: Of that folder.
-        options: Where and how to serve.
-        on_ready: Called once requests are taken.
-        notify: Told how far the fold is that goes before.
+        options: Address, sizes, waits.
+        on_ready: Called once requests are accepted.
+        notify: Receives the progress of the fold before.
 
     Raises:
         FolderLocked: Another process has the folder open.
-        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is none that
-            was meant.
+        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is invalid.
         AddressUnavailable: The address cannot be bound.
     """
     log_fact(Fact("starting", fields={"version": version("midstream"), "folder": str(folder.resolve())}))

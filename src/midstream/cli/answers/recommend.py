@@ -1,4 +1,4 @@
-"""``midstream recommend``: one slate, and on demand why."""
+"""``midstream recommend``: one slate, optionally with its explanation."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ _OPTIONS = {
     "/items": "--item",
     "/placement": "PLACEMENT",
 }
-"""Of the command, by the field of a request that each fills."""
+"""Option of the command for each field of a request."""
 Why = Annotated[
     list[str] | None,
     typer.Option("--why", metavar="ID", help="Explain this item in full, in the slate or not; repeatable."),
@@ -85,7 +85,7 @@ def command(
 
 @contextmanager
 def options_named() -> Generator[None]:
-    """Say faults of a question by the options of the command.
+    """Name faults of a request by the options of the command.
 
     Raises:
         RequestInvalid: Whenever the block does.
@@ -128,7 +128,7 @@ def as_object(answered: "OfflineAnswer", why: "SlateWhy | None") -> dict[str, ob
 
 
 def print_answer(answered: "OfflineAnswer", why: "SlateWhy | None") -> None:
-    """Print a slate as a table, or where it was explained as lines that say why, and below them what led to it."""
+    """Print a slate as a table, or with its explanation as lines, and below them the inputs."""
     if not answered.item_ids:
         say("no item may be served; what the log has of items shows: midstream size")
     if why is not None:
@@ -145,11 +145,11 @@ def print_answer(answered: "OfflineAnswer", why: "SlateWhy | None") -> None:
 
 
 def _sources(answered: "OfflineAnswer", position: int) -> dict[str, int]:
-    """Return the place of an item in the list of each source that proposed it, from 0."""
+    """Return the rank of an item in each source that proposed it, from 0."""
     pairs = zip(answered.source_names, answered.ranks[position], strict=True)
     return {name: rank for name, rank in pairs if rank is not None}
 
 
 def _places(sources: Mapping[str, int]) -> str:
-    """Return the sources of an item as text, each with the item's place in its list, from 1."""
+    """Return the sources of an item as text, each with the item's rank, from 1."""
     return ", ".join(f"{name} {rank + 1}" for name, rank in sources.items())

@@ -1,4 +1,4 @@
-"""``midstream serve``: a folder behind HTTP until Ctrl-C."""
+"""``midstream serve``: HTTP server of a folder until Ctrl-C."""
 
 import shlex
 import sys

@@ -1,4 +1,4 @@
-"""``midstream features list``, ``show`` and ``size``: what is declared, what it is now, what memory it takes."""
+"""``midstream features list``, ``show`` and ``size``: declarations, current values and memory."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,7 +107,7 @@ def size_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
 
 def print_views(views: "Sequence[FeatureView]") -> None:
-    """Print what is known of features as a table, a line each."""
+    """Print the status of features as a table, a line each."""
     if not views:
         say(_NONE)
         return
@@ -131,7 +131,7 @@ def print_sized(sized: "Sized", *, as_json: bool) -> None:
 
 
 def print_shown(shown: "ShownFeature") -> None:
-    """Print what is known of a feature, and its values as a table."""
+    """Print the status of a feature, and its values as a table."""
     view = shown.feature
     facts = {
         "feature": view.name,
@@ -169,12 +169,12 @@ def _values_of(shown: "ShownFeature", width: int) -> tuple[tuple[str, ...], list
 
 
 def _counted_text(view: "FeatureView") -> str:
-    """Return when a feature counted its last event, which means nothing for one that has no cells."""
+    """Return the time of a feature's last counted event, empty for one without cells."""
     return age_text(view.age_ms) if view.bytes_max and view.table is None else UNKNOWN
 
 
 def _table_facts(table: "TableView | None") -> dict[str, str]:
-    """Return what is known of a table from outside, nothing of other features."""
+    """Return the facts of an external table, empty for other features."""
     if table is None:
         return {}
     newest = "none" if table.newest is None else time_text(table.newest)

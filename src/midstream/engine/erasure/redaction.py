@@ -42,12 +42,12 @@ from midstream.state.structures.hashing import IdKey, id_hash
 
 Batches: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
 Read: TypeAlias = Callable[[], Batches]
-"""Gives the whole log in order, anew with each call."""
+"""Returns the whole log in order, anew with each call."""
 STAYS = (
     *("kind", "operation", "action", "item_id", "request_id"),
     *("event_time_ms", "value", "quantity", "position", "log_time_ms"),
 )
-"""Fields of an event that it keeps when it becomes nobody's: how it counts for an item and a slate, and when it was."""
+"""Fields that a redacted event keeps: its counts for an item and a slate, and its times."""
 NEUTRAL = "erased:"
 """Begins the event ids that stand for others; the first position at which a blanked event had the same follows."""
 _USER_TEXT, _SESSION_TEXT = 2, 4
@@ -64,7 +64,7 @@ class Erase:
 
 
 class Print(NamedTuple):
-    """Where blanked events that are copies of each other lie."""
+    """Place of blanked events that are copies of each other."""
 
     position: int
     """Of the first."""
@@ -74,7 +74,7 @@ class Print(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ErasedIds:
-    """Who is to be blanked where."""
+    """Erased ids, and the positions up to which each is blanked."""
 
     key: IdKey
     """Of ids."""
@@ -190,7 +190,7 @@ def _has_erase(batches: Batches) -> bool:
 
 
 class Hidden:
-    """Says which events are of users who were erased, while the log still names them."""
+    """Predicate of events of erased users, while the log still has their ids."""
 
     def __init__(self, read: Read, event_ids_max: int, key: IdKey) -> None:
         """Look through a log. Cost: as ``find_erased``, less a pass.
@@ -217,7 +217,7 @@ class Hidden:
 
 
 class _Fate(Enum):
-    """What is to be done with an event."""
+    """Treatment of an event."""
 
     KEEP = auto()
     TICK = auto()
@@ -229,7 +229,7 @@ class _Fate(Enum):
 
 
 class _Fates:
-    """Decides what becomes of events."""
+    """Decides the treatment of events."""
 
     def __init__(self, erased: ErasedIds) -> None:
         self.erased = erased

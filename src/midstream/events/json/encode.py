@@ -1,7 +1,7 @@
-"""Events as the JSON objects that ``decode`` takes: what an export writes.
+"""Encoding of events as the JSON objects that ``decode`` reads, for exports.
 
 Decoding an export gives the same rows again, byte for byte: each row is written as an event of its own, with the
-``event_id#n`` that a row of an order has, and with its log time where that is asked for.
+``event_id#n`` of a row of an order, and optionally with its log time.
 """
 
 from base64 import b64encode
@@ -29,11 +29,11 @@ BODY_FIELDS = {
 
 
 def to_object(event: Event, *, log_time: bool = False) -> dict[str, object]:
-    """Return an event as a JSON object of the fields in docs/events.md; what was not sent is left out.
+    """Return an event as a JSON object of the fields in docs/events.md; missing fields are left out.
 
     Args:
         event: Any event of the log.
-        log_time: Whether its log time goes with it. Only a trusted caller may send that back.
+        log_time: Include the log time. Only a trusted caller may send that back.
     """
     kind = Kind(event.kind)
     found: dict[str, object] = {"type": event.action if kind is Kind.INTERACTION else kind.name.lower()}

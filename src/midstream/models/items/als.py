@@ -77,7 +77,7 @@ class AlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     regularization_exponent: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     """ν: 1 = in proportion to the acts of a row, 0 = the same for each row, as the first paper had it."""
     unobserved_weight: Unobserved = 0.01
-    """w: what "nothing was done" weighs, where an act weighs 1."""
+    """w: weight of a pair without an act, where an act has weight 1."""
     confidence: Confidence = "log"
     """Of the weights of a user's acts on an item: their ``sum``, log2(1 + sum) (1 for one act that weighs 1), or 1."""
     item_power: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
@@ -97,13 +97,13 @@ class AlsModel:
 
     vocabulary: ItemVocabulary
     options: AlsOptions
-    """What it was fitted with: a user is solved for with the same weights."""
+    """Options of the fit: a user is solved for with the same weights."""
     item_factors: NDArray[np.float32]
     """(n, d), turned so that the columns are at right angles."""
     gram: NDArray[np.float64]
     """Diagonal of the Gram matrix of the factors, descending, (d,): all else in it is 0 but for rounding."""
     item_weights: NDArray[np.float32]
-    """What an act on each item weighs by the item's popularity, above 0, 1 for an average act, (n,)."""
+    """Weight of an act on each item by the item's popularity, above 0, 1 for an average act, (n,)."""
     _halves: Halves = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -203,14 +203,14 @@ def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET, begin
     iterations × (acts × d × 4 + (users + items) × d²); memory of 4 d bytes for each user and item, three times.
 
     Args:
-        data: Whose items are those of the answer; a user's acts on one item are added up.
-        options: How.
-        watch: Told after each block of rows, asked whether to stop.
-        begin: A model of as many factors, whose items are begun with; others begin at random, and nothing else of it
-            is read. So a model of yesterday needs fewer iterations today.
+        data: Its items are those of the answer; a user's acts on one item are added up.
+        options: Of the fit.
+        watch: Called after each block of rows; may stop the fit.
+        begin: A model of as many factors, whose items are the start; others begin at random, and nothing else of it is
+            read. So an earlier model reduces the iterations.
 
     Raises:
-        FitStopped: ``watch`` said so.
+        FitStopped: ``watch`` stopped it.
         ShapeMismatch: ``begin`` has another number of factors.
     """
     from scipy.sparse import csr_matrix

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ItemKnnOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is alike."""
+    """Options of the similarity."""
 
     neighbours_max: Annotated[int, Meta(ge=1)] = 100
     """Items most like it that are kept of each: what an act may cost at request time, and 8 bytes each of memory."""

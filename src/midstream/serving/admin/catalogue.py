@@ -1,4 +1,4 @@
-"""Items and users: each change is an event like any other, each read is what the state knows now."""
+"""Routes of items and users: a change is an event like any other, a read returns the current state."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _lines = msgspec.json.Decoder(msgspec.Raw)
 
 @dataclass(frozen=True, slots=True)
 class CatalogueSubject:
-    """What a group of routes is about."""
+    """Subject of a group of routes: items or users."""
 
     kind: str
     """Its events' ``type``."""
@@ -108,10 +108,10 @@ def _add_routes(
 
 
 async def changed(ingest: Ingest, event: Mapping[str, object], fault_of: Callable[[Rejection], Fault]) -> Response:
-    """Record one event and answer with what became of it.
+    """Record one event and answer with its outcome.
 
     Raises:
-        RequestInvalid: It cannot be taken; ``fault_of`` says where in the request, which is no event.
+        RequestInvalid: It is invalid; ``fault_of`` returns the pointer into the request, which is no event.
     """
     answer = await ingest.take(msgspec.json.encode(event))
     if answer.rejected:
@@ -134,7 +134,7 @@ def path_id(request: Request, noun: CatalogueSubject) -> str:
 
 
 def decoded(sent: str, where: str) -> str:
-    """Return the text that a step of a path stands for.
+    """Return the decoded text of a path segment.
 
     Raises:
         RequestInvalid: Its percent signs do not decode to UTF-8.
@@ -202,6 +202,6 @@ def _sent(time: str) -> int | str:
 
 
 def _own_fault(rejection: Rejection) -> Fault:
-    """Point into what this route takes: its body is what an event calls its attributes."""
+    """Map a pointer to this route's body, which is an event's ``attributes``."""
     where = rejection.pointer.removeprefix("/attributes")
     return Fault(where, rejection.came, rejection.right, rejection.page)

@@ -1,4 +1,4 @@
-"""Dead letters over HTTP: what is there, one of them whole, and send them again."""
+"""Routes of dead letters: list, detail, retry."""
 
 import asyncio
 
@@ -147,7 +147,7 @@ async def _read(kept: DeadLetters) -> list[DeadLetter]:
 
 
 async def _retried(asked: RetryBody, ingest: Ingest) -> Retried:
-    """Send the letters that are asked for again, or raise ``RequestInvalid``."""
+    """Send the requested letters again, or raise ``RequestInvalid``."""
     if asked.all == bool(asked.numbers) or len(asked.numbers) > RETRY_MAX:
         came = f"{len(asked.numbers)} numbers and all = {str(asked.all).lower()} came."
         raise RequestInvalid((Fault("/numbers", came, f"1 to {RETRY_MAX} numbers, or all = true.", PAGE),))

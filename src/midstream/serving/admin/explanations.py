@@ -1,4 +1,4 @@
-"""Routes of explanations: a process beside the server makes one, and the request waits for it for a while."""
+"""Routes of explanations: a child process makes one, and the request waits for it up to a maximum."""
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from midstream.engine.explain.explainer import Explainer, Job
 
 WAIT_MS = 2_000
-"""Without ``wait``: what the start of a process and a small shop take."""
+"""Default of ``wait``: the start of a process and a small shop."""
 WAIT_MS_MAX = 30_000
-"""A proxy ends a request after a minute; who waits longer asks again where ``Location`` says."""
+"""A proxy ends a request after a minute; a client that waits longer polls the address in ``Location``."""
 _PATH = "/v1/requests/{request_id}/explanation"
 _QUERY: Document = {
     "responses": {
@@ -41,7 +41,7 @@ _QUERY: Document = {
 
 
 def add_explanation_routes(app: FastAPI, explainer: "Explainer | None") -> None:
-    """Add the route of explanations; without an explainer it says that there is none."""
+    """Add the route of explanations; without an explainer it answers that there is none."""
 
     @app.get(_PATH, name="get explanation", openapi_extra=read_operation("request", "request_id") | _QUERY)
     async def get_explanation(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Declared features over HTTP: what there is, what is known of one, and the values for a caller's items."""
+"""Routes of declared features: list, detail, and the values for a caller's items."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ class ItemValues(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeatureReadAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was known, all of it at one log position."""
+    """Feature values, all of one log position."""
 
     features: tuple[str, ...]
     """Names of the columns."""
@@ -77,7 +77,7 @@ def add_feature_routes(app: FastAPI, engine: "Engine", limits: BodyLimits) -> No
 
 
 def answer_of(read: "FeatureRead") -> FeatureReadAnswer:
-    """Return the wire form of what was read."""
+    """Return the wire form of a feature read."""
     items = [ItemValues(item_id, row) for item_id, row in zip(read.items, read.values.tolist(), strict=True)]
     return FeatureReadAnswer(
         read.names, items, read.log_position, read.state_age_ms, read.ages_ms, read.read_your_writes

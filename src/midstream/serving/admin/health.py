@@ -63,7 +63,7 @@ def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsTe
 
 
 def listed(value: object) -> object:
-    """Return an array as lists, for what writes JSON; NaN becomes null there.
+    """Return an array as lists, for JSON encoders; NaN becomes null there.
 
     Raises:
         TypeError: It is no array.

@@ -1,4 +1,4 @@
-"""Models over HTTP: which versions there are, which answer, and putting another in service."""
+"""Routes of models: versions, aliases, promotion and rollback."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -21,7 +21,7 @@ MODELS_PATH = "/v1/models"
 
 
 class PromoteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is to stand for what."""
+    """Alias and version of a promotion."""
 
     version: str = ""
     """The version, its number or its first digits; empty = the newest."""
@@ -35,7 +35,7 @@ class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def add_model_routes(app: FastAPI, champions: "Champions | None", limits: BodyLimits) -> None:
-    """Add the routes of models; without champions they say that there are none."""
+    """Add the routes of models; without champions they answer that there are none."""
 
     @app.get(MODELS_PATH, name="get models", openapi_extra=plain_operation("Every model and its versions.", 404))
     async def get_models(request: Request) -> Response:
@@ -101,7 +101,7 @@ def _name(request: Request) -> str:
 
 
 def _body(content: bytes, kind: type[Body]) -> Body:
-    """Return what was sent; an empty body is one without fields.
+    """Return the body; an empty body is one without fields.
 
     Raises:
         RequestInvalid: It is something else.

@@ -1,4 +1,4 @@
-"""Placements over HTTP: what answers each, what was said of it when, setting one, giving it back, trying one out."""
+"""Routes of placements: components, versions, set, remove, preview."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -99,7 +99,7 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
 
 @contextmanager
 def _pointed(where: Callable[[str], str]) -> Generator[None]:
-    """Let what is wrong with a placement or a question point into the request that brought it."""
+    """Map pointers to a placement or request to the body that contains it."""
     try:
         yield
     except ConfigInvalid as error:
@@ -115,9 +115,9 @@ def _moved(error: Invalid, where: Callable[[str], str]) -> tuple[Fault, ...]:
 
 
 def _within_body(document: object) -> Callable[[str], str]:
-    """Return what makes JSON Pointers into a body that has a placement in it, and perhaps a question.
+    """Return a function that maps JSON Pointers to a body with a placement, and optionally a request.
 
-    The file's places stay the file's, and a name that the placement does not repeat is the step of the path.
+    Pointers into the file stay, and the name of a placement is the step of the path.
     """
     has_name = isinstance(document, dict) and "name" in document
 
@@ -165,10 +165,10 @@ def _version(text: str | None) -> int | None:
 
 
 def _require_plain(question: RecommendationBody) -> None:
-    """Refuse a question that says what a preview does not take.
+    """Refuse a request with fields that a preview does not support.
 
     Raises:
-        RequestInvalid: It brings events, names a placement or a log position, asks why, or is to be continued.
+        RequestInvalid: It has events, a placement, a log position, an explanation or a cursor.
     """
     told = {
         "events": question.events is not msgspec.UNSET,

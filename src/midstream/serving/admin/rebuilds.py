@@ -1,4 +1,4 @@
-"""The way from one configuration to another, over HTTP: order it, and see how far it is."""
+"""Routes of rebuilds: start one, and read its progress."""
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ _COMPACT: Document = {
 
 
 def add_rebuild_routes(app: FastAPI, rebuilder: "Rebuilder | None", limits: BodyLimits) -> None:
-    """Add the routes of rebuilds; without a rebuilder they say that there is none."""
+    """Add the routes of rebuilds; without a rebuilder they answer that there is none."""
 
     @app.post(
         REBUILD_PATH,

@@ -1,4 +1,4 @@
-"""``GET /v1/items/{item_id}/similar``: items like one item, answered by the placement ``similar``."""
+"""``GET /v1/items/{item_id}/similar``: items similar to one item, answered by the placement ``similar``."""
 
 from fastapi import FastAPI, Request, Response
 

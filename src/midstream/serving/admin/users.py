@@ -23,20 +23,20 @@ _PATH = f"/v1/{USER.plural}/{{{USER.id_field}}}"
 
 
 class MergeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who becomes the user of the path."""
+    """Id that is merged into the user of the path."""
 
     user_id: str
 
 
 class ErasureView(msgspec.Struct, frozen=True):
-    """An erasure: done for all that is asked, and due in every file."""
+    """An erasure: in effect for all requests, and pending in files."""
 
     log_position: str
     """Token of the position after the erase."""
     erased_at: str
     """Log time, ISO 8601."""
     ids_count: int
-    """Ids that were erased: the user's own and those that were merged into it."""
+    """Number of erased ids: the user's own and those that were merged into it."""
     erase_by: str
     """When every file is to be without the user at the latest, ISO 8601."""
 
@@ -45,7 +45,7 @@ _merge_body = msgspec.json.Decoder(MergeBody)
 
 
 def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
-    """Add the routes that change who a user is."""
+    """Add the routes of merges and erasures."""
 
     @app.post(f"{_PATH}/merge", name="merge users", openapi_extra=merge_operation(USER.id_field))
     async def merge(request: Request) -> Response:
@@ -80,6 +80,6 @@ def _iso(time_ms: int) -> str:
 
 
 def _own_fault(rejection: Rejection) -> Fault:
-    """Point into what this route takes: the other id is the body's one field."""
+    """Map a pointer to this route's body: the other id is its one field."""
     where = rejection.pointer.replace("/attributes/from", "/user_id")
     return Fault(where, rejection.came, rejection.right, rejection.page)

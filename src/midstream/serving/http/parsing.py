@@ -1,4 +1,4 @@
-"""Turns bytes and query strings into typed values, and what is wrong with them into faults with a pointer."""
+"""Parsing of bodies and query strings to typed values; errors become faults with a pointer."""
 
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -12,13 +12,13 @@ from midstream.engine.requests.schema import PAGE
 from midstream.serving.http.responses import Scope
 
 QUERY_BYTES_MAX = 8_192
-"""What proxies let through."""
+"""Limit of common proxies."""
 QUERY_FIELDS_MAX = 1_000
 """A field takes at least eight bytes of the 8,192, its name and value included."""
 COLLECTED_BYTES_MAX = 16_384
-"""16 KiB: decoded again in 50 µs, so all of it takes 2 ms. Of a longer body the first fault is told."""
+"""16 KiB: decoded again in 50 µs, so all faults take 2 ms. Of a longer body the first fault is reported."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding raises on bytes that are no JSON, on other JSON than was asked for, on nesting too deep."""
+"""Exceptions of decoding: invalid JSON, another type, too deep nesting."""
 
 T = TypeVar("T")
 
@@ -27,8 +27,8 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Return the typed value of a JSON body.
 
     Args:
-        decoder: Of the type that the body must have.
-        body: What came.
+        decoder: Of the body's type.
+        body: The bytes.
 
     Raises:
         RequestInvalid: The body is not JSON or not of that type; each fault points to its place.
@@ -65,10 +65,10 @@ def _refusal(error: msgspec.ValidationError, decoder: msgspec.json.Decoder[T], b
 
 
 def decode_any(raw: msgspec.Raw, pointer: str) -> Any:  # noqa: ANN401  any JSON
-    """Return what a part of a body says, which was passed over when the body was decoded.
+    """Return the value of a part that was skipped when the body was decoded.
 
     Raises:
-        RequestInvalid: It is no JSON that can be read: texts and numbers are looked at only here.
+        RequestInvalid: It is no valid JSON: texts and numbers are checked only here.
     """
     try:
         return msgspec.json.decode(raw)
@@ -99,11 +99,11 @@ def query_fields(scope: Scope, allowed: tuple[str, ...], open_prefix: str | None
 
     Args:
         scope: Of the request.
-        allowed: Names that may come.
-        open_prefix: Names that begin with it may come as well.
+        allowed: Allowed names.
+        open_prefix: Names with this prefix are allowed as well.
 
     Raises:
-        NameUnknown: Another name came.
+        NameUnknown: Another name.
         RequestInvalid: Not UTF-8 once its percent signs are decoded.
         TooLarge: Longer than ``QUERY_BYTES_MAX``.
     """
@@ -141,10 +141,10 @@ def single(fields: dict[str, list[str]], name: str) -> str | None:
 
 
 def flag(fields: dict[str, list[str]], name: str) -> bool:
-    """Return whether a field says ``true``; False when it did not come.
+    """Return whether a field is ``true``; False when it is missing.
 
     Raises:
-        RequestInvalid: It says anything but ``true`` or ``false``.
+        RequestInvalid: It is neither ``true`` nor ``false``.
     """
     value = single(fields, name)
     if value not in {None, "true", "false"}:
