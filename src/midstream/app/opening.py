@@ -93,6 +93,8 @@ class Outside:
     entropy: Callable[[int], bytes] = os.urandom
     disk: Disk = field(default_factory=RealDisk)
     """Makes the file calls of the log."""
+    log: Callable[[DataFolder, bytes, int, Disk], SegmentLog] = open_log
+    """Opens the log; an import hands over the one that it has open."""
     writer: Callable[..., LogWriter] = LogWriter
     worked_s: Callable[[], float] = time.thread_time
 
@@ -191,7 +193,7 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
+    log = outside.log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
     with ExitStack() as undo:
         undo.callback(log.close)
         reader = open_reader(data)

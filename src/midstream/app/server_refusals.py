@@ -1,6 +1,7 @@
-"""HTTP client of the server that has a folder open; its refusals (problem documents) are errors of this process."""
+"""Requests to the server that has a folder open, and its refusals (problem documents) as errors of this process."""
 
-from collections.abc import Callable, Generator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from midstream.core.errors import (
     ItemUnknown,
     MidstreamError,
     ModelUnfit,
+    Overloaded,
     PlacementChanged,
     RequestInvalid,
     StoreUnavailable,
@@ -29,19 +31,18 @@ _KINDS: Mapping[str, type[Invalid]] = {
 """Of a refusal with faults, what it is here: the request was right, and what it met there was not as it was thought."""
 _SHOWN_CHARACTERS = 300
 """Of an answer that is no problem document, such as that of a proxy."""
+TRIES_MAX = 60
+"""A minute of a server that has no room."""
 
 
 @contextmanager
-def server_client(url: str, answer_s_max: float, note: Callable[[], str] = str) -> "Generator[httpx.Client]":
-    """Open an HTTP client for a server that has a folder open.
-
-    Args:
-        url: Of the server.
-        answer_s_max: Longest wait for an answer.
-        note: Sentence behind the error, such as how much was done before.
+def server_client(
+    url: str, answer_s_max: float = 60.0, note: str | Callable[[], str] = ""
+) -> "Generator[httpx.Client]":
+    """Open a client of the server that has the folder open.
 
     Raises:
-        StoreUnavailable: The server does not answer.
+        StoreUnavailable: It does not answer; the text ends with ``note``, such as how much was done before.
     """
     import httpx
 
@@ -49,8 +50,24 @@ def server_client(url: str, answer_s_max: float, note: Callable[[], str] = str) 
         with httpx.Client(base_url=url, timeout=answer_s_max) as client:
             yield client
     except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}{note()}"
+        message = f"{url} has the folder open and does not answer: {error}{note if isinstance(note, str) else note()}"
         raise StoreUnavailable(message) from error
+
+
+def answers(send: "Callable[[], httpx.Response]", url: str, note: str = "") -> "Iterator[httpx.Response]":
+    """Yield each answer to a request that is sent again while the server is overloaded; the last one is another.
+
+    Raises:
+        Overloaded: It was so ``TRIES_MAX`` times; the text ends with ``note``.
+    """
+    for _ in range(TRIES_MAX):
+        answer = send()
+        yield answer
+        if answer.status_code not in (429, 503):
+            return
+        time.sleep(float(answer.headers.get("retry-after", "1")))
+    message = f"{url} was overloaded {TRIES_MAX} times{note}"
+    raise Overloaded(message)
 
 
 def server_answer(

@@ -137,13 +137,6 @@ class FoldCursor:
             if stop < len(self._times):
                 return
 
-    def to_end(self) -> None:
-        """Fold all events that are left."""
-        if self._handover is not None:
-            self._hand_over(self._handover, self._handover.position)
-        while self._has_more():
-            self._fold(len(self._times))
-
     def _has_more(self) -> bool:
         """Return whether an event is left, and have it at hand."""
         while self._batch is None or self.fold.log_position - self._first >= len(self._batch):

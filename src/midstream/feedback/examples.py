@@ -9,7 +9,6 @@ Slates of erased users give examples as all do: no example has a user.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -67,23 +66,6 @@ def outcome_examples(fold: Fold, read: Callable[[], Batches], wanted: ExampleOpt
         yield from _examples(left, fold.outcomes, bodies, wanted)
         left.clear()
     yield from _examples(fold.outcomes.held(), fold.outcomes, bodies, wanted)
-
-
-def write_examples(path: Path, examples: Iterable["pa.RecordBatch"], schema: "pa.Schema") -> int:
-    """Write examples to an Arrow IPC file as they come; return the number of rows.
-
-    Raises:
-        OSError: The disk.
-    """
-    import pyarrow as pa  # 0.4 s and 40 MB where it is used
-
-    count = 0
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as opened:
-        writer: Any = opened  # a part of whose types is not said
-        for each in examples:
-            writer.write_batch(each)
-            count += each.num_rows
-    return count
 
 
 def example_schema(actions: Iterable[str]) -> "pa.Schema":

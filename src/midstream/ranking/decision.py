@@ -19,8 +19,6 @@ from midstream.ranking.plan import SELECTOR, Plan
 from midstream.ranking.record.order import order_after
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.rules import CandidateFacts
-from midstream.ranking.scorers.model_scorer import ModelScorer
-from midstream.ranking.scorers.objectives import Objectives
 from midstream.ranking.selectors.selecting import Choosing
 from midstream.ranking.timeout import awaited
 
@@ -49,7 +47,8 @@ class Decision:
         plan, features, account = self.plan, self.features, self.account
         last = plan.scorers[-1]
         for scorer in plan.scorers:
-            if isinstance(scorer, ModelScorer | Objectives) and not plan.models.by_name.keys() & scorer.model_names:
+            named: tuple[str, ...] = getattr(scorer, "model_names", ())  # as ``ReadsModels`` has them
+            if named and not plan.models.by_name.keys() & named:
                 continue
             traits = traits_of(scorer)
             is_instant = not traits.waits

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from midstream.app.config.schema import Config
-from midstream.app.ingest.believed_times import BelievedTimes
+from midstream.app.export.believed_times import BelievedTimes
 from midstream.app.ingest.csv_cells import CsvTable
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import Outside, config_to_read
@@ -25,7 +26,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.events.arrow.to_arrow import SCHEMA, to_table
 from midstream.events.json.encode import encode_lines
-from midstream.events.loose_arrow import Batch, pa
+from midstream.events.loose_arrow import pa
 from midstream.events.schema import pick
 from midstream.events.whole_file import OPEN_MODE, WholeFile
 from midstream.state.ids.event_ids import EventAdmission, EventIds
@@ -166,11 +167,6 @@ def open_selected(folder: str | Path, since: Moment, until: Moment, kinds: Seque
     return pa.RecordBatchReader.from_batches(SCHEMA, (to_table(batch) for batch in found.batches()))
 
 
-class _Writer(Protocol):
-    def write(self, batch: EventBatch) -> None: ...
-    def close(self) -> None: ...
-
-
 def _require_known(options: ExportOptions) -> None:
     faults: list[Fault] = []
     if options.format not in FORMATS:
@@ -201,16 +197,6 @@ def require_folder_of(path: Path) -> None:
         raise Invalid((Fault(str(path), f"There is no folder {folder}.", "A file in a folder that is there.", _PAGE),))
 
 
-def _writer_of(name: str, file: BinaryIO) -> _Writer:
-    writers: dict[str, Callable[[BinaryIO], _Writer]] = {
-        "ndjson": _Lines,
-        "csv": _Csv,
-        "parquet": _parquet,
-        "arrow": _arrow,
-    }
-    return writers[name](file)
-
-
 class _Lines:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -222,33 +208,11 @@ class _Lines:
         self._file.flush()
 
 
-class _Csv:
-    def __init__(self, file: BinaryIO) -> None:
-        self._csv = CsvTable(file, SCHEMA)
-
-    def write(self, batch: EventBatch) -> None:
-        self._csv.write_batch(to_table(batch))
-
-    def close(self) -> None:
-        self._csv.close()
-
-
-def _parquet(file: BinaryIO) -> _Writer:
-    writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
-    return _Grouped(writer.write_table, writer.close)
-
-
-def _arrow(file: BinaryIO) -> _Writer:
-    writer = pa.ipc.new_stream(file, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd"))
-    return _Grouped(writer.write_table, writer.close)
-
-
-class _Grouped:
+class _Tables:
     """Gathers batches to groups of ``GROUP_ROWS``, each written as one table."""
 
-    def __init__(self, put: Callable[[Batch], None], end: Callable[[], None]) -> None:
-        self._put = put
-        self._end = end
+    def __init__(self, writer: Any) -> None:  # noqa: ANN401  of pyarrow, or one of its kind
+        self._writer = writer
         self._batches: list[Any] = []
         self._rows = 0
 
@@ -260,9 +224,20 @@ class _Grouped:
 
     def close(self) -> None:
         self._flush()
-        self._end()
+        self._writer.close()
 
     def _flush(self) -> None:
         if self._batches:
-            self._put(pa.Table.from_batches(self._batches).combine_chunks())
+            self._writer.write_table(pa.Table.from_batches(self._batches).combine_chunks())
         self._batches, self._rows = [], 0
+
+
+def _writer_of(name: str, file: BinaryIO) -> _Lines | _Tables:
+    if name == "ndjson":
+        return _Lines(file)
+    writers: dict[str, Callable[[BinaryIO, Any], Any]] = {
+        "csv": CsvTable,
+        "parquet": partial(pq.ParquetWriter, compression="zstd"),
+        "arrow": partial(pa.ipc.new_stream, options=pa.ipc.IpcWriteOptions(compression="zstd")),
+    }
+    return _Tables(writers[name](file, SCHEMA))

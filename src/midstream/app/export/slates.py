@@ -7,7 +7,6 @@ is one. Unlogged slates come from the log alone and leave no trace.
 All slates of a file are made first (``slates_begun``), so that an interrupted export continues, in any format.
 """
 
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,8 +27,8 @@ from midstream.app.inspect.query_offline import served_at_rest
 from midstream.app.inspect.user_ids import known_users, listed_users, matches
 from midstream.app.opening import DATA_NAME, Outside, open_shop
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import refusal_of, server_client
-from midstream.core.errors import Fault, FolderLocked, Invalid, StoreUnavailable
+from midstream.app.server_refusals import answers, refusal_of, server_client
+from midstream.core.errors import Fault, FolderLocked, Invalid
 from midstream.engine.answer.query_mapping import answer_of
 from midstream.engine.folder import DataFolder
 from midstream.engine.models.standing_models import CHAMPION
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
 
 DEADLINE_MS = 10_000
 """Of one slate: no visitor waits for it."""
-_TRIES_MAX = 60
-"""A minute of a server that has no room."""
 _PAGE = "/docs/cli.md"
 
 
@@ -138,6 +135,7 @@ def export_slates(
         RequestInvalid: The size cannot be used.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
         StoreUnavailable: The server does not answer.
+        Overloaded: It had no room for a minute.
 
     Cost: that of an answer a user, and what one row group takes: memory does not grow with the users but by 60 bytes
     for each id, and 100 more where it goes to a file.
@@ -230,7 +228,7 @@ def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[A
             url = server_of(DataFolder(folder / DATA_NAME))
             if not url:
                 raise
-            client = stack.enter_context(server_client(url, 60.0))
+            client = stack.enter_context(server_client(url))
             yield _FromServer(client, state_of(folder, config, LogView(folder)).fold, options)
         else:
             yield _FromShop(shop, options)
@@ -302,27 +300,22 @@ class _FromServer:
     def is_logged(self, request_id: str) -> bool:
         """Ask the server whether it knows of it, again while it is overloaded: only a 404 says that it does not."""
         address = f"/v1/requests/{quote(request_id, safe='')}"
-        answer = self._answered(lambda client: client.get(address))
+        answer = self._answered(lambda: self._client.get(address))
         if answer.is_success or answer.status_code == HTTPStatus.NOT_FOUND:
             return answer.is_success
         raise refusal_of(answer, self.through)
 
     def _posted(self, body: Mapping[str, object]) -> dict[str, Any]:
-        answer = self._answered(lambda client: client.post("/v1/recommendations", json=body))
+        answer = self._answered(lambda: self._client.post("/v1/recommendations", json=body))
         if not answer.is_success:
             raise refusal_of(answer, self.through)
         found: dict[str, Any] = answer.json()
         return found
 
-    def _answered(self, send: "Callable[[httpx.Client], httpx.Response]") -> "httpx.Response":
+    def _answered(self, send: "Callable[[], httpx.Response]") -> "httpx.Response":
         """Return what the server answers once it has room."""
-        for _ in range(_TRIES_MAX):
-            answer = send(self._client)
-            if answer.status_code not in (429, 503):
-                return answer
-            time.sleep(float(answer.headers.get("retry-after", "1")))
-        message = f"{self.through} was overloaded {_TRIES_MAX} times"
-        raise StoreUnavailable(message)
+        *_, answer = answers(send, self.through)
+        return answer
 
 
 def _items(items: Sequence[AnswerItem]) -> list[dict[str, Any]]:

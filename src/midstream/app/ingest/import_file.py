@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +26,8 @@ from midstream.app.ingest.refusals import Refusals, ServerRejection, admitted_ro
 from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.rejected_rows import RejectedRows
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import reason_of
-from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavailable
+from midstream.app.server_refusals import answers, reason_of, server_client
+from midstream.core.errors import Fault, FolderLocked, StoreUnavailable
 from midstream.core.fault_groups import FaultGroup, FaultGroups
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.engine import EngineOptions
@@ -46,6 +47,7 @@ from midstream.events.faults import shown
 from midstream.events.loose_arrow import pa
 from midstream.events.schema import build, event_at
 from midstream.events.segments.log_identity import LOG_ID_BYTES, identity_of, read_identity
+from midstream.events.segments.segments import SegmentLog
 from midstream.events.siphash import KEY_BYTES, IdKey, id_key_of
 from midstream.events.wire import TRUSTED_FIELDS, Limits
 from midstream.state.control.import_runs import ImportRun
@@ -67,8 +69,7 @@ SENT_ROWS = 20_000
 """Of one request to a server: 3 MB, answered in a fraction of a second."""
 SENT_BYTES = 4 << 20
 """Of one request, which is one record batch: a quarter of what a server takes by default."""
-_NOTHING_TAKEN = 422
-_TRIES_MAX = 60
+_NOTHING_TAKEN, _OVERLOADED = 422, 429
 _AGAIN = "Run the import again to go on"
 _NAME_BYTES = 2
 _FILE_CHARS, _TOLD_MAX = 256, 64
@@ -318,45 +319,26 @@ def _into_folder(into: _Into, spill: RowSpill, source: _Source) -> tuple[ImportP
     """Record what is new with an engine of our own."""
     data = DataFolder(into.folder / DATA_NAME)
     log = open_log(data, into.new_id, into.config.log.segment_bytes_max)
-    try:
+    with ExitStack() as closing:
+        closing.callback(log.close)
         if not np.array_equal(id_key_of(identity_of(bytes.fromhex(log.log_id), 0).id_key), spill.log_key):
             message = f"{data.log}: another log was made while the file was read. {_AGAIN}"
             raise StoreUnavailable(message)
         close_run(data, log)
         plan = plan_of(spill, batches(log.read, log.begin, log.end), log.last_log_time_ms, source.terms.now_ms)
-        planned = (log.public_name, log.end)
-        run = msgspec.structs.replace(into.run, log=log.public_name)
-    finally:
-        log.close()
-    if len(plan.order) == 0:
-        return plan, {}
-    running = _opened_as(planned, into, EngineOptions(keeps_event_time=plan.keeps_event_time, logs_served=False))
-    known = {"known": plan.known_count, "conflicts": len(plan.conflicts)}
-    run = msgspec.structs.replace(run, counts={**run.counts, **known})
+        if len(plan.order) == 0:
+            return plan, {}
+        closing.pop_all()  # it stays open and locked: nobody records rows of this file meanwhile
+
+    def opened(*_: object) -> SegmentLog:
+        return log
+
+    options = EngineOptions(keeps_event_time=plan.keeps_event_time, logs_served=False)
+    running = open_running(into.folder, into.config, options, Outside(log=opened))
+    counts = {**into.run.counts, "known": plan.known_count, "conflicts": len(plan.conflicts)}
+    run = msgspec.structs.replace(into.run, log=log.public_name, counts=counts)
     new = parts(spill, plan, RECORD_ROWS)
     return plan, asyncio.run(_record_run(running, data, run, (new, len(plan.order)), source))
-
-
-def _opened_as(planned: tuple[str, LogPosition], into: _Into, options: EngineOptions) -> Instance:
-    """Open a folder whose log is the planned one and ends there: what came since may be rows of this file.
-
-    Raises:
-        StoreUnavailable: Another process recorded something since, or has the folder open.
-    """
-    try:
-        running = open_running(into.folder, into.config, options)
-    except FolderLocked as error:
-        message = f"{error}, since this import looked at what its log holds. {_AGAIN}"
-        raise StoreUnavailable(message) from error
-    log = running.engine.log
-    if (running.engine.liveness.log, log.end) != planned:
-        log.close()
-        came = (
-            f"its log ended at position {planned[1]} when this import looked what it holds, and ends at {log.end} now"
-        )
-        message = f"{into.folder / DATA_NAME}: {came}. {_AGAIN}"
-        raise StoreUnavailable(message)
-    return running
 
 
 async def _record_run(
@@ -427,8 +409,6 @@ def _through_server(
     data: DataFolder, url: str, spill: RowSpill, source: _Source, message_bytes_max: int
 ) -> tuple[ImportPlan, Mapping[int, int]]:
     """Record what is new through the server that has the folder open, which takes messages of so many bytes."""
-    import httpx
-
     found = survey_folder(data, RealDisk())
     end = LogPosition(0 if found is None else found.end)
     reader = open_reader(data)
@@ -439,7 +419,7 @@ def _through_server(
     plan = replace(plan, keeps_event_time=False)
     counts: dict[int, int] = {}
     done = 0
-    with httpx.Client(base_url=url, timeout=60.0) as client:
+    with server_client(url, note=f". {_AGAIN}") as client:
         for batch in parts(spill, plan, SENT_ROWS, min(SENT_BYTES, message_bytes_max // 2)):
             for outcome, count in _sent(client, batch, source.refusals).items():
                 counts[outcome] = counts.get(outcome, 0) + count
@@ -465,35 +445,21 @@ def _sent(client: "httpx.Client", batch: EventBatch, refusals: Refusals) -> dict
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_batch(table)
     body = sink.getvalue().to_pybytes()
-    before = 0
-    for _ in range(_TRIES_MAX):
-        answer = _post(client, body)
+    headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    url = str(client.base_url)
+    before, found = 0, _Answer()
+    for answer in answers(lambda: client.post("/v1/events/bulk", content=body, headers=headers), url, f". {_AGAIN}"):
+        before += found.recorded  # it broke in the middle: sent again they are duplicates
         found = _Answer()
         if answer.is_success or answer.status_code in (_NOTHING_TAKEN, 503):
             found = msgspec.json.decode(answer.content, type=_Answer)
-        if answer.is_success or answer.status_code == _NOTHING_TAKEN:
-            refusals.add_answer(found.rejections)
-            return {
-                Outcome.RECORDED: found.recorded + before,
-                Outcome.DUPLICATE: found.duplicates - before,
-                Outcome.CONFLICT: found.conflicts,
-                Outcome.REFUSED: found.rejected,
-            }
-        if answer.status_code not in (429, 503):
-            message = f"{client.base_url} answered {answer.status_code}: {reason_of(answer)}. {_AGAIN}"
+        elif answer.status_code != _OVERLOADED:
+            message = f"{url} answered {answer.status_code}: {reason_of(answer)}. {_AGAIN}"
             raise StoreUnavailable(message)
-        before += found.recorded  # it broke in the middle: sent again they are duplicates
-        time.sleep(float(answer.headers.get("retry-after", "1")))
-    message = f"{client.base_url} was overloaded {_TRIES_MAX} times. {_AGAIN}"
-    raise Overloaded(message)
-
-
-def _post(client: "httpx.Client", body: bytes) -> "httpx.Response":
-    import httpx
-
-    headers = {"content-type": "application/vnd.apache.arrow.stream"}
-    try:
-        return client.post("/v1/events/bulk", content=body, headers=headers)
-    except httpx.TransportError as error:
-        message = f"{client.base_url} has the folder open and does not answer: {error}. {_AGAIN}"
-        raise StoreUnavailable(message) from error
+    refusals.add_answer(found.rejections)
+    return {
+        Outcome.RECORDED: found.recorded + before,
+        Outcome.DUPLICATE: found.duplicates - before,
+        Outcome.CONFLICT: found.conflicts,
+        Outcome.REFUSED: found.rejected,
+    }

@@ -84,7 +84,7 @@ async def _with_engine(running: Instance, numbers: Sequence[int]) -> Retried:
 def _through_server(url: str, numbers: Sequence[int]) -> Retried:
     """Have the server that has the folder open send them, as many at a time as it takes."""
     done: list[Retried] = []
-    with server_client(url, ANSWER_S_MAX, lambda: _AGAIN) as client:
+    with server_client(url, ANSWER_S_MAX, _AGAIN) as client:
         for part in _parts(numbers):
             answer = client.post(_PATH, json={"numbers": part})
             if not answer.is_success:

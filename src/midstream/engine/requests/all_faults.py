@@ -1,6 +1,6 @@
-"""All faults of a request: msgspec ends at the first one, so that is cut out and the rest is read again.
+"""All faults of a request: msgspec stops at the first one, so that value is cut out and the rest is decoded again.
 
-Each turn removes something. HTTP collects those of short bodies alone, since each turn reads the rest again.
+Each turn removes something. HTTP collects the faults of short bodies alone, since each turn decodes the rest again.
 """
 
 from typing import cast
@@ -16,11 +16,11 @@ on the thread that answers."""
 
 
 def all_faults(document: object, first: Fault, find: Find) -> tuple[Fault, ...]:
-    """Return the faults of a document, in the order in which it is read, at most ``FAULTS_MAX``.
+    """Return the faults of a document, in the order of decoding, at most ``FAULTS_MAX``.
 
     Args:
-        document: What came, as plain values; it is taken apart.
-        first: Its first one; ``where`` is a JSON Pointer.
+        document: The request as plain values; it is modified.
+        first: Its first fault; ``where`` is a JSON Pointer.
         find: Returns the first fault of another document.
     """
     found: list[Fault] = []

@@ -1,6 +1,6 @@
-"""Faults of a request in words, from what msgspec says of the first one: where, what came, what would be right.
+"""Faults of a request in four parts, from msgspec's message about the first one.
 
-A place in an object whose keys msgspec does not name is found again by trying parts of the object.
+A place in an object whose keys msgspec does not name is found again by decoding parts of the object.
 """
 
 import re
@@ -19,7 +19,7 @@ from midstream.events.faults import shown
 SHOWN_MAX = 60
 """Characters of a wrong value that are shown back."""
 FAULTS_MAX = 20
-"""Told of one request."""
+"""Reported faults of one request."""
 _PARTS = re.compile(r"(.*?)(?: - at `(?:key` in `)?\$([^`]*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
@@ -41,7 +41,7 @@ _KINDS_SAID = {
     "array": "a list",
     "object": "an object",
 }
-"""What msgspec calls a value that came, in words of JSON."""
+"""msgspec's names of JSON types, and those of JSON."""
 OUT_OF_RANGE = "A number came that is out of range."
 _KINDS: tuple[tuple[type[inspect.Type] | tuple[type[inspect.Type], ...], str], ...] = (
     (inspect.StrType, "Text."),
@@ -52,11 +52,11 @@ _KINDS: tuple[tuple[type[inspect.Type] | tuple[type[inspect.Type], ...], str], .
     ((inspect.DictType, inspect.StructType), "An object."),
 )
 Find = Callable[[object], "Fault | None"]
-"""Returns the first fault of a document; None = it is right, or nothing can be said of it."""
+"""Returns the first fault of a document; None = it is valid, or unknown."""
 
 
 class NameUnknown(RequestInvalid):
-    """A name came that is none of those that are allowed."""
+    """A name that is not allowed."""
 
     def __init__(self, where: str, what: str, name: str, allowed: Iterable[str]) -> None:
         """Say which name at ``where``, that it is no ``what``, and which would be right."""
@@ -67,7 +67,7 @@ class NameUnknown(RequestInvalid):
 
 
 class Unwritable:
-    """Stands for a value of a Python caller that no JSON could have: no type takes it."""
+    """Placeholder for a value of a Python caller that JSON cannot have: no type accepts it."""
 
     __slots__ = ("right", "value")
 
@@ -82,12 +82,12 @@ class Unwritable:
 
 
 def first_fault(error: msgspec.ValidationError, document: object, kind: object) -> RequestInvalid:
-    """Return the refusal of a document for what msgspec found first.
+    """Return the refusal of a document by msgspec's first error.
 
     Args:
-        error: What it says.
-        document: What came, as plain values; ``...`` = it cannot be read as a whole.
-        kind: The type that it should have.
+        error: msgspec's message.
+        document: The request as plain values; ``...`` = it cannot be decoded as a whole.
+        kind: Its type.
     """
     text, pointer = _message_and_pointer(str(error))
     if text == "Number out of range":

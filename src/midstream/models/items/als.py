@@ -1,14 +1,14 @@
-"""Implicit ALS: factors of items from who acted on what, and of a user, at request time, from what was done last.
+"""Implicit ALS: matrix factorization of users and items; a user's factors are solved for at request time.
 
-A user u and an item i have factors x and y. They are such that x·y is near 1 where u acted on i, the nearer the more
-the acts weigh, and near 0 elsewhere: the sum
+A user u and an item i have factors x and y, such that x·y is near 1 where u acted on i, the nearer the larger the
+weight of the acts, and near 0 elsewhere. The loss
 
     Σ over acts c (x·y − 1)² + w Σ over all pairs (x·y)² + λ Σ_u (n_u + w items)^ν |x|² + λ Σ_i (n_i + w users)^ν |y|²
 
-is made small by solving for the users with the items as they are, then for the items, and so on. Only the items are
-kept. Whoever asks is solved for at that moment, so a model of yesterday answers the last click, and knows nobody.
+is minimized by solving for the users with fixed items, then for the items, and so on. Only the items are kept. The user
+of a request is solved for at that moment, so an older model uses the last click, and holds no user.
 
-A library fits the same loss with matrices of d × d for each row. Here the factors of both sides are turned together
+A library fits the same loss with matrices of d × d for each row. Here the factors of both sides are rotated together
 before each half, so that the Gram matrix of one is diagonal: no score changes, and a row costs its own entries alone
 (``als_kernels``). Two threads take turns at blocks of rows; rows do not read each other, so the result is the same.
 
@@ -37,7 +37,7 @@ from midstream.models.kernels.bf16_index import Halves
 from midstream.models.kernels.simd_dot import LANES
 from midstream.models.kernels.top_k import inner_products
 from midstream.models.kernels.top_k_kernels import frozen
-from midstream.models.model import QUIET, Arrays, Watch
+from midstream.models.model import QUIET, Arrays, Watch, checked
 from midstream.models.vocabulary import ItemVocabulary
 
 if TYPE_CHECKING:
@@ -182,17 +182,13 @@ class AlsModel:
         except (KeyError, msgspec.MsgspecError) as error:
             message = f"these are no factors of ALS: {error}"
             raise ArtifactInvalid(message) from error
-        shapes = [each.shape for each in (factors, gram, often)]
-        right = [(len(vocabulary), options.factors), (options.factors,), (len(vocabulary),)]
-        if shapes != right or [each.dtype.str for each in (factors, gram, often)] != ["<f4", "<f8", "<f4"]:
-            message = f"these are no factors of {len(vocabulary)} items, {options.factors} each"
-            raise ArtifactInvalid(message)
+        n, d = len(vocabulary), options.factors
+        right = {"item_factors": ("<f4", (n, d)), "gram": ("<f8", (d,)), "item_weights": ("<f4", (n,))}
+        checked(arrays, "ALS", {f"als.{name}": each for name, each in right.items()})
         values = (factors.astype(np.float32, copy=False), gram.astype(np.float64, copy=False))
         weights = often.astype(np.float32, copy=False)
-        finite = all(np.isfinite(each).all() for each in (*values, weights))
-        if not finite or (values[1] < 0).any() or (weights <= 0).any():
-            message = "a factor of ALS is no number, or its Gram matrix or a weight of an item is none"
-            raise ArtifactInvalid(message)
+        if (values[1] < 0).any() or (weights <= 0).any():
+            raise ArtifactInvalid("the Gram matrix of ALS or the weight of an item is none")
         return cls(vocabulary, options, *values, weights)
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Index, Score
 from midstream.models.histories import Histories, Interactions
-from midstream.models.model import QUIET, Arrays, Watch, best_of
+from midstream.models.model import QUIET, Arrays, Watch, best_of, checked
 from midstream.models.vocabulary import ItemVocabulary
 
 
@@ -69,8 +68,5 @@ def restore(vocabulary: ItemVocabulary, arrays: Arrays) -> PopularModel:
     Raises:
         ArtifactInvalid: They are not those of such a model over this vocabulary.
     """
-    score = arrays.get("score")
-    if score is None or score.dtype != np.float32 or score.shape != (len(vocabulary),):
-        message = f"a popular model has one float32 score for each of {len(vocabulary)} items"
-        raise ArtifactInvalid(message)
-    return PopularModel(vocabulary, score.astype(np.float32))
+    checked(arrays, "a popular model", {"score": ("<f4", (len(vocabulary),))})
+    return PopularModel(vocabulary, arrays["score"].astype(np.float32))

@@ -1,4 +1,4 @@
-"""Training of sequence models by PyTorch (SASRec): the next item is guessed from all before it, at every place at once.
+"""Training of sequence models by PyTorch (SASRec): predicts the next item at every position of a history at once.
 
 The loss is the softmax over all items, not one yes against one drawn no: in published runs on one split that alone
 takes NDCG@10 from 0.13 to 0.18 (ML-1M). In a catalogue above ``exact_items_max`` the sum over all items is estimated

@@ -1,4 +1,4 @@
-"""One HTTP connection: uvicorn's protocol with a maximum and a time-out for whatever a client sends or leaves unread.
+"""HTTP connection: uvicorn's protocol with a maximum and a time-out for all that a client sends or leaves unread.
 
 Invariants, whatever the parser is at:
 
