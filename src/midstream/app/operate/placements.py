@@ -33,7 +33,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import PAGE, KnownPlacements, Said
 from midstream.engine.placements.views import PlacementDetail
-from midstream.engine.requests.faults import invalid_value, path_of
+from midstream.engine.requests.faults import field_refusal, path_of, reading
 from midstream.engine.requests.schema import read_deadline
 from midstream.engine.tokens import position_token
 from midstream.serving.slates.bodies import PlacementList, PreviewSlates
@@ -94,7 +94,7 @@ def question_of(
     try:
         return msgspec.convert(told, RecommendationBody, dec_hook=read_deadline)
     except msgspec.ValidationError as error:
-        raise invalid_value(error, told) from error
+        raise field_refusal(error, told, RecommendationBody, reading(read_deadline)) from error
 
 
 def list_placements(folder: Path, config: Config) -> PlacementList:
