@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from midstream.app.config.effective import changes_of, content_of, drafted, with_changes, within_placement
-from midstream.app.config.reader import Told
 from midstream.app.config.schema import Config, Custom, Placement
 from midstream.app.config_history import keep_config
 from midstream.app.wiring import placements, plan, with_any
 from midstream.core.errors import ConfigInvalid
+from midstream.core.field_bounds import Told
 from midstream.core.types import Models
 from midstream.engine.active_config import Service
 from midstream.engine.folder import DataFolder

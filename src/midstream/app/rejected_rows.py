@@ -17,6 +17,7 @@ from midstream.engine.ingest.admitted_batch import ERASED_CAME
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, files_of
 from midstream.events.disk import RealDisk
 from midstream.events.json.decode import Rejected
+from midstream.events.process_ids import is_running
 
 REFUSED_NAMED_MAX = 1_000
 """Refused rows of an import that are kept, the first ones: 40 ms. All are counted, by reason."""
@@ -107,19 +108,8 @@ def remove_left(data: DataFolder) -> None:
     """Remove rejected rows that imports left whose process is gone."""
     for path in data.root.glob(f"{data.import_rejected.stem}.*.ndjson*"):
         number = path.name.split(".")[1]
-        if number.isdecimal() and not _is_alive(int(number)):
+        if number.isdecimal() and not is_running(int(number)):
             path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    """Return whether a process of a number runs."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _remove(path: Path) -> None:

@@ -16,6 +16,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.types import Liveness
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import open_file
+from midstream.events.process_ids import is_running
 from midstream.events.segments.log_identity import read_identity
 
 PAGE = "/docs/cli.md"
@@ -76,7 +77,7 @@ def server_of(data: DataFolder) -> str | None:
     came = _said_at(address.url, wanted)
     if not came:
         return address.url
-    if not _is_running(address.pid):
+    if not is_running(address.pid):
         return None
     right = (
         f"The server of {data.root.parent}: log {wanted.log}, process {wanted.pid}. If that one is gone, remove "
@@ -111,14 +112,3 @@ def _name_of(data: DataFolder) -> str:
     except LogDamaged:
         return ""
     return "" if identity is None else identity.public_name
-
-
-def _is_running(pid: int) -> bool:
-    """Return whether a process is there."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

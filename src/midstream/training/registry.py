@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, MidstreamError, NotFound
+from midstream.events.process_ids import is_running
 from midstream.models.artifact.artifact import (
     MANIFEST,
     NAME,
@@ -239,7 +240,8 @@ class Registry:
             return
         written = (left for name in self.folder.iterdir() for left in leftovers(name))
         for left in (*written, *self.folder.glob(f"{ARRIVING}*")):
-            if not _is_running(left.name.rpartition("-")[2]):
+            pid = left.name.rpartition("-")[2]
+            if not (pid.isdecimal() and is_running(int(pid))):
                 shutil.rmtree(left, ignore_errors=True)
 
     def _of(self, name: str) -> Path:
@@ -251,17 +253,6 @@ class Registry:
             message = f"no version {version!r} of a model {name!r} is there"
             raise NotFound(message)
         return self._of(name) / version
-
-
-def _is_running(pid: str) -> bool:
-    """Return whether a process is there."""
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, OverflowError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _named(manifest: Manifest, name: str, folder: Path) -> Manifest:

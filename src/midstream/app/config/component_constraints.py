@@ -7,9 +7,9 @@ path is refused before anything is imported or searched on the disk.
 
 from collections.abc import Iterator
 
+from midstream.app.config.bounds import known
 from midstream.app.config.schema import PATH_BYTES_MAX, AnyFilter, AnyScorer, AnySource, Config, Custom, Placement
 from midstream.core.errors import Fault
-from midstream.core.nearest import nearest
 from midstream.core.paths import step
 
 PAGE = "/docs/sources.md"
@@ -63,6 +63,6 @@ def _named_faults(config: Config, part: Custom, where: str) -> Iterator[Fault]:
         came = "It has both a path and a name." if part.path else "It has neither a path nor a name."
         right = f'path = "components:Shelf", or the name of one of [components]: {names}.'
         yield Fault(f"{where}.path", came, right, PAGE)
-    elif part.name and part.name not in config.components:
-        came = f'"{part.name}" is not in [components] of midstream.toml.{nearest(part.name, config.components)}'
-        yield Fault(f"{where}.name", came, f"Components: {names}", PAGE)
+    elif part.name:
+        what = "in [components] of midstream.toml"
+        yield from known(f"{where}.name", part.name, config.components, what, "Components", PAGE)

@@ -15,10 +15,12 @@ import msgspec
 
 from midstream.app.config.component_constraints import unnamed_faults
 from midstream.app.config.constraints import SOURCES, relation_faults
-from midstream.app.config.reader import FILE_NAME, Told, is_table, placement_readings, with_relations
+from midstream.app.config.reader import FILE_NAME, placement_readings, with_relations
 from midstream.app.config.schema import Config, Placement
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.field_bounds import Told
+from midstream.core.type_faults import is_table
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.trending import Trending
 

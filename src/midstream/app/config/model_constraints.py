@@ -6,11 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from midstream.app.config.bounds import listed, within
+from midstream.app.config.bounds import distinct, duration_ms, known, within
 from midstream.app.config.schema import Config, Model
-from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid
-from midstream.core.nearest import nearest
 from midstream.core.paths import step
 from midstream.features.kinds.kinds import impression_features
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
@@ -24,15 +22,12 @@ _TIMES = 'A log position, or a time such as "2026-01-31" or "2026-01-31T12:00:00
 
 def model_faults(config: Config) -> Iterator[Fault]:
     """Yield everything that is wrong with the models of a configuration."""
-    names: set[str] = set()
+    yield from distinct((f"$.models[{n}].name", each.name) for n, each in enumerate(config.models))
     for number, model in enumerate(config.models):
         where = f"$.models[{number}]"
         if not NAME_CHARACTERS.issuperset(model.name) or not model.name[:1].isalpha():
             right = "Small letters, digits and _, a letter first: it names a folder."
             yield Fault(f"{where}.name", f'"{model.name}" came.', right, PAGE)
-        elif model.name in names:
-            yield Fault(f"{where}.name", f'"{model.name}" is there already.', "A name of its own.", PAGE)
-        names.add(model.name)
         yield from _kind(config, model, where)
         yield from _range(model, where)
         yield from _actions(config, model, where)
@@ -66,11 +61,8 @@ def model_source_faults(config: Config, source: ItemModelSource, place: str) -> 
     yield from within(f"{place}.history_items_max", source.history_items_max, 1, max(ring, 1), SOURCES)
     yield from _weights(config, source.actions, f"{place}.actions", SOURCES)
     by_name = {each.name: each for each in config.models}
-    model = by_name.get(source.model)
-    if model is None:
-        came = f'"{source.model}" is not a model.{nearest(source.model, by_name)}'
-        right = f"Models: {listed(by_name)}" if by_name else "The name of one of [[models]]; there is none."
-        yield Fault(f"{place}.model", came, right, SOURCES)
+    yield from known(f"{place}.model", source.model, by_name, "a model", "One of [[models]]", SOURCES)
+    if (model := by_name.get(source.model)) is None:
         return
     kind = str(type(source).__struct_config__.tag)
     for other, kinds in SERVES.items():
@@ -93,10 +85,8 @@ def options_of(model: Model, kind: ItemKind[Any] | RowKind[Any]) -> msgspec.Stru
 def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
     """Yield a fault unless the kind is known and its options are right."""
     found = ITEM_KINDS.get(model.kind) or ROW_KINDS.get(model.kind)
+    yield from known(f"{where}.kind", model.kind, (*ITEM_KINDS, *ROW_KINDS), "a kind of model", "Kinds", PAGE)
     if found is None:
-        kinds = {*ITEM_KINDS, *ROW_KINDS}
-        came = f'"{model.kind}" is not a kind of model.{nearest(model.kind, kinds)}'
-        yield Fault(f"{where}.kind", came, f"Kinds: {listed(kinds)}", PAGE)
         return
     if isinstance(found, RowKind):
         yield from _ranked(config, model, where)
@@ -138,10 +128,9 @@ def _ranked(config: Config, model: Model, where: str) -> Iterator[Fault]:
     """Yield a fault unless a ranker learns from a placement that has features to learn from."""
     by_name = {each.name: each for each in config.placements}
     placement = by_name.get(model.placement)
-    if placement is None:
-        came = f'"{model.placement}" is not a placement.{nearest(model.placement, by_name)}'
-        yield Fault(f"{where}.placement", came, f"A ranker learns from one of: {listed(by_name)}", PAGE)
-    elif not placement.features:
+    right = "A ranker learns from one of"
+    yield from known(f"{where}.placement", model.placement, by_name, "a placement", right, PAGE)
+    if placement is not None and not placement.features:
         came = f'The placement "{model.placement}" reads no features.'
         yield Fault(f"{where}.placement", came, 'features = ["..."] of the placement: what it ranks by.', PAGE)
 
@@ -151,10 +140,7 @@ def _range(model: Model, where: str) -> Iterator[Fault]:
     if model.last and (model.since != "" or model.until != ""):
         yield Fault(f"{where}.last", f"{model.last} came beside since or until.", "One or the other.", PAGE)
     if model.last:
-        try:
-            parse_duration_ms(model.last)
-        except ValueError as error:
-            yield Fault(f"{where}.last", f"{error}.", 'A length of time such as "30d", or "" for all.', PAGE)
+        yield from duration_ms(f"{where}.last", model.last, 'A length of time such as "30d", or "" for all.', PAGE)
     for name in ("since", "until"):
         told = getattr(model, name)
         if told != "" and moment_of(told) is None:
@@ -192,6 +178,5 @@ def _actions(config: Config, model: Model, where: str) -> Iterator[Fault]:
 
 def _weights(config: Config, actions: dict[str, float], where: str, page: str) -> Iterator[Fault]:
     for name in actions:
-        if name not in config.events.types:
-            came = f'"{name}" is not a configured interaction.{nearest(name, config.events.types)}'
-            yield Fault(f"{where}{step(name)}", came, f"Some of: {listed(config.events.types)}", page)
+        what = "a configured interaction"
+        yield from known(f"{where}{step(name)}", name, config.events.types, what, "Some of", page)

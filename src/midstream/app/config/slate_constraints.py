@@ -1,20 +1,59 @@
-"""Constraints of a placement's selectors and rules: the columns and attributes that they read must be configured."""
+"""Constraints of a placement's scorers, selector, caps and diversity: the columns that they read must be configured."""
 
 from collections.abc import Iterator
 
-from midstream.app.config.bounds import listed
+from midstream.app.config.bounds import distinct, known, listed
+from midstream.app.config.filter_constraints import age_faults
 from midstream.app.config.rule_constraints import PAGE as RULES
 from midstream.app.config.rule_constraints import rule_faults
 from midstream.app.config.schema import Config, Custom, Placement
-from midstream.app.config.served_constraints import age_faults
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.features.kinds.kinds import columns_of
+from midstream.ranking.scorers.objectives import Objectives
 from midstream.ranking.selectors.thompson import Thompson
 from midstream.ranking.selectors.top_k import TopK
 
-PAGE = "/docs/selectors.md"
+PAGE, MODELS = "/docs/selectors.md", "/docs/models.md"
+WEIGHT_MAX = 1_000_000
+"""Of an objective, above or below 0."""
 _CAPPED = ("category", "tags")
+
+
+def scorer_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield the faults of a placement's scorers; whether models fit is checked when they are loaded.
+
+    Args:
+        config: All of it.
+        placement: One of its placements.
+        where: Points at the placement.
+    """
+    every = [
+        (f"{where}.scorers[{n}]", each) for n, each in enumerate(placement.scorers) if not isinstance(each, Custom)
+    ]
+    yield from distinct(((f"{place}.name", each.name) for place, each in every), "Each name once.", MODELS)
+    for place, scorer in every:
+        if isinstance(scorer, Objectives):
+            yield from _terms(config, placement, scorer, place)
+
+
+def _terms(config: Config, placement: Placement, scorer: Objectives, where: str) -> Iterator[Fault]:
+    """Yield the faults of the terms of a sum."""
+    terms = [(f"{where}.objectives[{number}]", each) for number, each in enumerate(scorer.objectives)]
+    yield from distinct(((f"{place}.model", each.model) for place, each in terms), "Each model once.", MODELS)
+    for place, each in terms:
+        if not 0 < abs(each.weight) <= WEIGHT_MAX:
+            right = f"Another number than 0, at most {WEIGHT_MAX:,} above or below it: it weighs a term of a sum."
+            yield Fault(f"{place}.weight", f"{each.weight} came.", right, MODELS)
+        if each.value:
+            yield from _column(config, placement, each.value, f"{place}.value", MODELS)
+
+
+def _column(config: Config, placement: Placement, name: str, where: str, page: str) -> Iterator[Fault]:
+    """Yield a fault unless a name is a column of the features that a placement reads."""
+    read = [each for each in config.features if each.name in placement.features]
+    columns = [column for names in columns_of(read).values() for column in names]
+    yield from known(where, name, columns, "a column of the features of the placement", "Columns of features", page)
 
 
 def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
@@ -51,13 +90,8 @@ def _selector(config: Config, placement: Placement, where: str) -> Iterator[Faul
         yield Fault(f"{where}.keep", came, f"Less than pool, {selector.pool}.", PAGE)
     if not isinstance(selector, Thompson):
         return
-    read = [each for each in config.features if each.name in placement.features]
-    known = {name for names in columns_of(read).values() for name in names}
     for setting, name in (("acts", selector.acts), ("impressions", selector.impressions)):
-        if name not in known:
-            came = f'"{name}" is no column of the features of the placement.{nearest(name, known)}'
-            right = f"Columns: {listed(known)}" if known else "A column of one of features; the placement has none."
-            yield Fault(f"{where}.{setting}", came, right, PAGE)
+        yield from _column(config, placement, name, f"{where}.{setting}", PAGE)
     if selector.prior_acts > selector.prior_impressions - 1:
         came = f"{selector.prior_acts} acts of {selector.prior_impressions} impressions came."
         yield Fault(f"{where}.prior_acts", came, "Less than prior_impressions, by 1 at least.", PAGE)

@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 import pyarrow.compute
 
-from midstream.app.config.reader import is_table
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import CONFIG_NAME
 from midstream.core.field_bounds import NAME_BYTES_MAX
 from midstream.core.kinds import IMPRESSION, Kind
+from midstream.core.type_faults import is_table
 from midstream.core.types import EventBatch
 from midstream.events.arrow.to_arrow import to_table
 from midstream.events.schema import TEXTS, pick, texts_of

@@ -10,8 +10,8 @@ from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.engine.answer.feature_reads import declared_by
 from midstream.events.faults import shown
 from midstream.features.feature_values import PAGE, Setting, refusal, settings_of
-from midstream.serving.admin.catalogue import decoded
 from midstream.serving.admin.features import FEATURES_PATH
+from midstream.serving.admin.route_io import path_value
 from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions, Rejection, Result
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json
@@ -51,8 +51,7 @@ def add_setting_route(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
     async def post_feature(request: Request) -> Response:
         """Set values of a feature that is an attribute of items or a field of profiles; the newest time wins."""
         how = how_of(request.scope)
-        name = decoded(str(request.path_params["name"]), "name")
-        setting = setting_of(engine, name)
+        setting = setting_of(engine, path_value(request, "name"))
         body = await read_body(request.scope, request.receive, limits)
         values = decode_json(_body, body).values
         if len(values) > ingest.accept.limits.events_max:

@@ -8,11 +8,11 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault
-from midstream.serving.admin.catalogue import CHANGE_QUERY, USER, changed, path_id, sent_fields
+from midstream.serving.admin.catalogue import CHANGE_QUERY, USER, changed, sent_fields
+from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.events.ingest import Ingest, Rejection
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json, query_fields
-from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import erase_operation, merge_operation
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
         """Make another user this one: what is known of both is known of this one, now and later."""
         query = query_fields(request.scope, CHANGE_QUERY)
         body = decode_json(_merge_body, await read_body(request.scope, request.receive, limits))
-        event: dict[str, object] = {"type": "user", "user_id": path_id(request, USER), "operation": "merge"}
+        event: dict[str, object] = {"type": "user", "user_id": path_value(request, USER.id_field), "operation": "merge"}
         event |= {"attributes": {"from": body.user_id}, **sent_fields(query)}
         return await changed(ingest, event, _own_fault)
 
@@ -60,8 +60,8 @@ def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
     async def erase(request: Request) -> Response:
         """Forget the user, under every id that was merged into it: gone at once, and in days from every file."""
         query_fields(request.scope, ())
-        due = await engine.erase(path_id(request, USER))
-        return to_response(Reply(202, msgspec.json.encode(view_of(engine, due)), headers=NO_STORE))
+        due = await engine.erase(path_value(request, USER.id_field))
+        return json_response(view_of(engine, due), 202)
 
 
 def views(engine: "Engine", due: Sequence["ErasureDue"]) -> list[ErasureView]:

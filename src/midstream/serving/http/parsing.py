@@ -1,13 +1,14 @@
 """Parsing of bodies and query strings to typed values; errors become faults with a pointer."""
 
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
-from midstream.engine.requests.all_faults import all_faults
-from midstream.engine.requests.faults import OUT_OF_RANGE, SHOWN_MAX, NameUnknown, first_fault, json_of
+from midstream.core.type_faults import shown_value
+from midstream.engine.requests.faults import FAULTS_MAX, OUT_OF_RANGE, SHOWN_MAX, NameUnknown, reading, refusal_of
 from midstream.engine.requests.schema import PAGE
 from midstream.serving.http.responses import Scope
 
@@ -16,7 +17,7 @@ QUERY_BYTES_MAX = 8_192
 QUERY_FIELDS_MAX = 1_000
 """A field takes at least eight bytes of the 8,192, its name and value included."""
 COLLECTED_BYTES_MAX = 16_384
-"""16 KiB: decoded again in 50 µs, so all faults take 2 ms. Of a longer body the first fault is reported."""
+"""16 KiB, all faults of which are found in 2 ms. Of a longer body the first fault is reported."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Exceptions of decoding: invalid JSON, another type, too deep nesting."""
 
@@ -44,24 +45,11 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 def _refusal(error: msgspec.ValidationError, decoder: msgspec.json.Decoder[T], body: bytes) -> RequestInvalid:
     """Return the refusal of a body of another type, with all of its faults where it is short."""
-    try:
-        document: object = msgspec.json.decode(body)
-    except UNREADABLE:
-        return first_fault(error, ..., decoder.type)
-    refusal = first_fault(error, document, decoder.type)
-
-    def find(part: object) -> Fault | None:
-        try:
-            decoder.decode(msgspec.json.encode(part))
-        except msgspec.ValidationError as wrong:
-            return first_fault(wrong, part, decoder.type).faults[0]
-        except UNREADABLE:
-            return None
-        return None
-
-    if len(body) <= COLLECTED_BYTES_MAX:
-        refusal.tell(all_faults(document, refusal.faults[0], find))
-    return refusal
+    document: object = ...
+    with suppress(*UNREADABLE):
+        document = msgspec.json.decode(body)
+    faults_max = FAULTS_MAX if len(body) <= COLLECTED_BYTES_MAX else 1
+    return refusal_of(error, document, decoder.type, reading(decoder.dec_hook), faults_max)
 
 
 def decode_any(raw: msgspec.Raw, pointer: str) -> Any:  # noqa: ANN401  any JSON
@@ -148,5 +136,5 @@ def flag(fields: dict[str, list[str]], name: str) -> bool:
     """
     value = single(fields, name)
     if value not in {None, "true", "false"}:
-        raise _invalid(name, f"{json_of(value)} came.", "true or false.")
+        raise _invalid(name, f"{shown_value(value)} came.", "true or false.")
     return value == "true"

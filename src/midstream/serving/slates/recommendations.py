@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from midstream.core.errors import AppendFailed, CommitTooSlow, NotFound, Overloaded
-from midstream.engine.requests.faults import NameUnknown, invalid_value
+from midstream.engine.requests.faults import NameUnknown, field_refusal, reading
 from midstream.engine.requests.schema import RecommendationQuestion, read_deadline
 from midstream.engine.types import Answer, Ask, Value
 from midstream.ranking.explain.explanation import SlateWhy
@@ -225,7 +225,7 @@ def question_of(query: dict[str, list[str]]) -> RecommendationBody:
     try:
         return msgspec.convert(values, RecommendationBody, strict=False, dec_hook=read_deadline)
     except msgspec.ValidationError as error:
-        raise invalid_value(error, values) from error
+        raise field_refusal(error, values, RecommendationBody, reading(read_deadline, strict=False)) from error
 
 
 def context_value(text: str) -> Value:
