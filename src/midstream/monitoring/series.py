@@ -1,14 +1,10 @@
 """Bounded label sets of one metric: placements set while a server runs would add new ones without end."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
 from prometheus_client import Counter
-from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
@@ -36,28 +32,6 @@ class Series(Generic[M]):
             self._metric.remove(*oldest)
         found = self._of[labels] = self._metric.labels(*labels)
         return found
-
-
-class Totals(Collector):
-    """Counters whose sums are kept elsewhere, such as in the state, and survive a restart with it."""
-
-    def __init__(self, name: str, documentation: str, label: str) -> None:
-        """Start without any series."""
-        self._name = name
-        self._documentation = documentation
-        self._label = label
-        self._total: dict[str, int] = {}
-
-    def set(self, totals: Mapping[str, int]) -> None:
-        """Replace the sums of the named series."""
-        self._total.update(totals)
-
-    def collect(self) -> Iterable[Metric]:
-        """Return one family with a sample a series, ordered by name."""
-        family = CounterMetricFamily(self._name, self._documentation, labels=[self._label])
-        for name, total in sorted(self._total.items()):
-            family.add_metric([name], total)
-        return [family]
 
 
 def sums_of(counter: Counter) -> dict[str, int]:
