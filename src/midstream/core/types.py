@@ -95,8 +95,8 @@ class Query:
     context: Mapping[str, str | float | bool] = field(default_factory=dict[str, str | float | bool])
     """Values of the request, and fetched columns of the user where the caller sent no value."""
     item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
-    """Numbers of the request about items: id to field to number, such as the caller's own score, and fetched columns where
-    the caller sent no value. Features read them."""
+    """Numbers of the request about items: id to field to number, such as the caller's own score; and fetched columns
+    where the caller sent no value. Features read them."""
     given: tuple[str, ...] = ()
     """Items of the request, distinct, in its order: the only candidates. Empty = the sources propose the candidates."""
     taken: tuple[str, ...] = ()
