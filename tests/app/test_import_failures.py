@@ -98,6 +98,7 @@ def test_nobody_records_between_the_look_at_the_log_and_the_recording(tmp_path, 
         raise DiskFull("no room")
 
     def late(*arguments):
+        patched.setattr(importing, "open_running", opened)
         with pytest.raises(FolderLocked):
             import_file(tmp_path, CONFIG, path, VIEWS)
         patched.setattr("midstream.app.opening.keep_config", full)

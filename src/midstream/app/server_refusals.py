@@ -36,11 +36,13 @@ TRIES_MAX = 60
 
 
 @contextmanager
-def server_client(url: str, answer_s_max: float = 60.0, note: str = "") -> "Generator[httpx.Client]":
+def server_client(
+    url: str, answer_s_max: float = 60.0, note: str | Callable[[], str] = ""
+) -> "Generator[httpx.Client]":
     """Open a client of the server that has the folder open.
 
     Raises:
-        StoreUnavailable: It does not answer; the text ends with ``note``.
+        StoreUnavailable: It does not answer; the text ends with ``note``, such as how much was done before.
     """
     import httpx
 
@@ -48,7 +50,7 @@ def server_client(url: str, answer_s_max: float = 60.0, note: str = "") -> "Gene
         with httpx.Client(base_url=url, timeout=answer_s_max) as client:
             yield client
     except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}{note}"
+        message = f"{url} has the folder open and does not answer: {error}{note if isinstance(note, str) else note()}"
         raise StoreUnavailable(message) from error
 
 
@@ -68,13 +70,44 @@ def answers(send: "Callable[[], httpx.Response]", url: str, note: str = "") -> "
     raise Overloaded(message)
 
 
+def server_answer(
+    url: str | None,
+    answer_s_max: float,
+    ask: "Callable[[httpx.Client], httpx.Response]",
+    refusal: "Callable[[httpx.Response, str], MidstreamError]",
+) -> bytes | None:
+    """Return the answer of the server that has a folder open; None = ``url`` is None, as there is no server.
+
+    Raises:
+        MidstreamError: What ``refusal`` makes of an answer that is no success.
+        StoreUnavailable: The server does not answer.
+    """
+    if not url:
+        return None
+    with server_client(url, answer_s_max) as client:
+        answer = ask(client)
+    if not answer.is_success:
+        raise refusal(answer, url)
+    return answer.content
+
+
+def unavailable(answer: "httpx.Response", url: str, note: str = "") -> StoreUnavailable:
+    """Return the error of a server that answers and does not do it; ``note`` is a sentence behind it."""
+    return StoreUnavailable(f"{url} answered {answer.status_code}: {reason_of(answer)}{note}")
+
+
+def faults_of(problem: Problem) -> tuple[Fault, ...]:
+    """Return the faults of a problem document."""
+    return tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors)
+
+
 def refusal_of(answer: "httpx.Response", url: str) -> MidstreamError:
     """Return the error of a refusal: the faults of the request, or that ``url`` cannot do it."""
     problem = problem_of(answer)
     if problem is not None and problem.errors:
         kind = _KINDS.get(problem.type, RequestInvalid)
-        return kind(tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors))
-    return StoreUnavailable(f"{url} answered {answer.status_code}: {reason_of(answer)}")
+        return kind(faults_of(problem))
+    return unavailable(answer, url)
 
 
 def reason_of(answer: "httpx.Response") -> str:

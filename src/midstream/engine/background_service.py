@@ -70,7 +70,7 @@ class BackgroundService:
         self._is_stopping = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"midstream-{self.name}")
         self._task.add_done_callback(self._ended)
-        self._metrics.set_background(self.name, is_running=True)
+        self._metrics.background_running.labels(self.name).set(True)
 
     async def stop(self) -> None:
         """End it, in the middle of a round too."""
@@ -112,7 +112,7 @@ class BackgroundService:
         self.errors += 1
         self.errors_sum += 1
         self.raised = raised
-        self._metrics.count_background_error(self.name)
+        self._metrics.background_errors.labels(self.name).inc()
         reason = f"{type(error).__name__}: {error}"
         self._concerns[self._concern] = (
             f"{self.name} in the background failed, {self.errors} times one after another, "
@@ -124,7 +124,7 @@ class BackgroundService:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Record an unrequested end."""
-        self._metrics.set_background(self.name, is_running=False)
+        self._metrics.background_running.labels(self.name).set(False)
         if self._is_stopping:
             return
         error = None if task.cancelled() else task.exception()

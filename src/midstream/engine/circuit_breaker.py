@@ -157,7 +157,7 @@ class CircuitBreaker:
         for part, took_s in served.took_s.items():
             is_slow = (min(took_s, worked_s) if part in bounded else took_s) > budget_s
             if is_slow:
-                self._metrics.count_overrun(part)
+                self._metrics.overruns.of(part).inc()
             watched = self._watched.get((plan.name, part))
             if watched is None:
                 if not is_slow and part not in reasons:
@@ -219,21 +219,21 @@ class CircuitBreaker:
         if is_slow or (reason and watched.state == "trying") or watched.history.bit_count() >= options.failures_max:
             watched.state, watched.reason = "benched", reason
             watched.until, watched.tries_until, watched.history = now + options.bench_s, 0.0, 0
-            self._metrics.set_benched(placement, part, is_benched=True)
+            self._metrics.benched.of(placement, part).set(True)
             failure = RaisedFailure(part, reason, answer.raised)
             told: dict[str, FieldValue] = {"reason": reason if is_slow else shown_reason(failure)}
             told["for_s"] = options.bench_s
             self._note_part("part_benched", placement, part, SLOW if is_slow else _kind(failure), told, failure)
         elif watched.state == "trying":
             watched.state, watched.history = None, 0
-            self._metrics.set_benched(placement, part, is_benched=False)
+            self._metrics.benched.of(placement, part).set(False)
             self._note_part("part_back", placement, part)
 
     def forget(self, kept: Container[tuple[str, str]] = ()) -> None:
         """Close all circuits but those that are named by placement and component."""
         for key in [each for each in self._watched if each not in kept]:
             if self._watched.pop(key).state in {"benched", "trying"}:
-                self._metrics.set_benched(*key, is_benched=False)
+                self._metrics.benched.of(*key).set(False)
 
     def swapped(self, before: Iterable[Plan], after: Iterable[Plan]) -> None:
         """Close the circuits of components that other plans have changed, or that have another model."""

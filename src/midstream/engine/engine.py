@@ -441,7 +441,9 @@ class Engine:
             self._folding.add(written.first, written.batch, written.tickets(), written.prints)
             self._tell_commit()
             return
-        self.metrics.count_append_failure("disk_full" if isinstance(written.error, DiskFull) else "append_failed")
+        self.metrics.append_failures.labels(
+            "disk_full" if isinstance(written.error, DiskFull) else "append_failed"
+        ).inc()
         for entry in written.entries:
             if entry.ticket is not None and not entry.ticket.done():
                 entry.ticket.set_exception(written.error)

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from midstream.core.errors import AppendFailed
 from midstream.core.types import LogPosition
@@ -81,6 +81,15 @@ class Instance:
     def config(self) -> Configuration:
         """The configuration in service now."""
         return self.service.config
+
+    async def __aenter__(self) -> Self:
+        """Start; see ``start``."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop; see ``stop``."""
+        await self.stop()
 
     async def start(self) -> None:
         """Begin to take turns and to write snapshots on the running event loop; let go of the folder if that fails."""

@@ -85,7 +85,7 @@ class RequestOrigin:
 
     def _note(self, scope: Scope, error: Invalid) -> None:
         """Count a refusal, and end its turn in the queue."""
-        self.metrics.count_foreign_request(error.faults[0].where)
+        self.metrics.foreign_requests.labels(error.faults[0].where).inc()
         self.arrivals.begin(scope)
         self.arrivals.refuse()
 

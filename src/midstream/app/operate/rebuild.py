@@ -14,8 +14,8 @@ from midstream.app.config_history import Span, remember, settings_of
 from midstream.app.inspect.folder_view import LogView, beginning_of, state_from_the_beginning, state_of
 from midstream.app.opening import DATA_NAME
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import server_client
-from midstream.core.errors import ConfigInvalid, Fault, LogRewritten, RebuildFailed, RebuildRunning, StoreUnavailable
+from midstream.app.server_refusals import faults_of, problem_of, server_client, unavailable
+from midstream.core.errors import ConfigInvalid, LogRewritten, RebuildFailed, RebuildRunning, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
@@ -146,29 +146,12 @@ def _view(answer: "httpx.Response") -> RebuildView:
     """Return what the server says, or raise what it refuses as what it is here."""
     if answer.is_success:
         return msgspec.json.decode(answer.content, type=RebuildView)
-    problem = msgspec.json.decode(answer.content, type=_Problem)
-    if answer.status_code == HTTPStatus.CONFLICT:
+    problem = problem_of(answer)
+    if problem is not None and answer.status_code == HTTPStatus.CONFLICT:
         raise RebuildRunning(problem.detail)
-    if problem.errors:
-        raise ConfigInvalid(tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors))
-    message = f"the server answered {answer.status_code}: {problem.detail}"
-    raise StoreUnavailable(message)
-
-
-class _Fault(msgspec.Struct, frozen=True):
-    """A fault as a problem document has it."""
-
-    pointer: str
-    came: str
-    right: str
-    page: str
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    """What of a problem document is told here."""
-
-    detail: str
-    errors: tuple[_Fault, ...] = ()
+    if problem is not None and problem.errors:
+        raise ConfigInvalid(faults_of(problem))
+    raise unavailable(answer, "the server")
 
 
 def _compacted(folder: Path, config: Config, log: LogView, notify: Notify) -> FoldSettings:

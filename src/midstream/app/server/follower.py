@@ -235,7 +235,7 @@ def _forwarding(inside: Passage) -> Forwarding:
             return False  # the leader may have it: the same record twice is one
         refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
         if refused:  # and would be again
-            metrics.count_served_lost(lot_length(lot))
+            metrics.served_lost.inc(lot_length(lot))
         return refused or status == HTTPStatus.NO_CONTENT
 
     return Forwarding(send, metrics)

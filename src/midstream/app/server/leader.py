@@ -270,7 +270,7 @@ class Followers:
             if said is None:
                 continue
             self._restarts[number] += 1
-            self._engine.metrics.count_follower_restart(number)
+            self._engine.metrics.follower_restarts.labels(number).inc()
             self._engine.concerns[_concern(number)] = f"follower {number} {said} and is started again"
             delay_s = RESTART_S_MIN if loop.time() - began > LIVED_S else delay_s
             self._ended.add(number)

@@ -50,7 +50,7 @@ def read_of(
             names, values = block.names, read_or_stop(block, moment, _rows(fold, ask), declarations)
         except FeatureFailed as error:
             for part in error.parts:
-                metrics.count_failure(part)
+                metrics.failures.of(part).inc()
             raise
     age_ms = max(0, now_ms - fold.log_time_ms) if fold.log_time_ms else 0
     chosen = tuple(dict.fromkeys(ask.features)) or declarations.names

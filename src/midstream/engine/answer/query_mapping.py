@@ -177,14 +177,14 @@ def note(served: Served, placement: str, metrics: Metrics, values: FeatureValues
     chosen = served.selection.chosen
     metrics.observe_answer(placement, served.tier, len(chosen))
     for failure in served.failures:
-        metrics.count_failure(failure.component)
+        metrics.failures.of(failure.component).inc()
     counts: dict[str, int] = {}
     for each in served.traces:  # a Counter takes 5 µs to look at what it is given
         counts[each.rule] = counts.get(each.rule, 0) + 1
     for rule, count in counts.items():
-        metrics.count_rule(placement, rule, count)
+        metrics.rules.of(placement, rule).inc(count)
     if served.features is not None:
-        metrics.observe_feature_read(placement, served.feature_read_s)
+        metrics.feature_reads.of(placement).observe(served.feature_read_s)
     if served.features is not None and is_sampled(served.query.seed, WATCHED_SHARE, WATCHED):
         values.add(served.features.names, served.features.values[chosen])
 

@@ -83,7 +83,7 @@ async def retry(
         for outcome in outcomes:
             if isinstance(outcome, str):
                 counts[outcome] += 1
-                ingest.metrics.count_retried(outcome, 1)
+                ingest.metrics.dead_letters_retried.labels(outcome).inc()
         ingest.show_letters()
         for failure in outcomes:
             if isinstance(failure, BaseException):

@@ -189,7 +189,7 @@ class FoldScheduler:
             self._step_cost = STEP_COST if self._answers > answers else STEP_COST_ALONE
             self._turn(began + TURN_S_MAX)
             ended = self._monotonic()
-            self._metrics.observe_fold_turn(ended - began)
+            self._metrics.turn_seconds.observe(ended - began)
             if not self._durable:
                 self._work.clear()
                 self._idle.set()

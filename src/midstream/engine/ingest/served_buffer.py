@@ -165,7 +165,7 @@ class ServedBuffer:
         gone = {event_at(lot.batch, row).request_id for lot in lots for row in range(len(lot.batch))}
         lots.clear()
         self._lost += len(gone)
-        self._metrics.count_served_lost(len(gone))
+        self._metrics.served_lost.inc(len(gone))
         self.on_lost(gone)
         self._concerns[CONCERN] = (
             f"{self._lost} served records were lost since the start, as the log took no more: their slates cannot be "

@@ -190,7 +190,7 @@ class Champions:
             self._require_unread(out)
         await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
         if loaded is not None:
-            self._engine.metrics.count_model_swap(name)
+            self._engine.metrics.model_swaps.labels(name).inc()
             await asyncio.to_thread(self._serve(loaded).clear)
         fields = {"model": name, "version": version, "alias": alias}
         self._engine.facts.note(Fact(event, fields=fields, key=f"{name} {version} {alias}"))
@@ -260,7 +260,7 @@ class Champions:
 
     def _refuse(self, name: str, version: str, alias: str, error: BaseException) -> None:
         """Count a refusal; only that of a champion is a concern, since other aliases serve no request."""
-        self._engine.metrics.count_model_refusal(name)
+        self._engine.metrics.model_refusals.labels(name).inc()
         fields = {"model": name, "version": version, "alias": alias}
         raised, told = raised_of(error), str(error)
         self._engine.facts.note(Fact("model_refused", "error", fields, f"{name} {version}", raised=raised, detail=told))

@@ -279,7 +279,7 @@ class Rebuilder:
         self._serve(wanted)
         self._view = replace(self._view, state="done", progress=1.0)
         self._set_concern()
-        self._engine.metrics.count_rebuild("done")
+        self._engine.metrics.rebuilds.labels("done").inc()
         seconds = round(self._engine.host.monotonic() - self._began_s, 1)
         self._note("rebuild_swapped", {"log_position": self._engine.fold.log_position, "seconds": seconds})
         if await self.remember():  # else the next start begins with the compaction of before
@@ -390,7 +390,7 @@ class Rebuilder:
             return
         self._view = replace(self._view, state="failed", reason=f"{type(error).__name__}: {error}")
         self._set_concern()
-        self._engine.metrics.count_rebuild("failed")
+        self._engine.metrics.rebuilds.labels("failed").inc()
         self._note("rebuild_failed", {}, error)
         if not isinstance(error, (MidstreamError, OSError, MemoryError)):
             context = {"message": "a rebuild ended by a bug", "exception": error, "task": task}

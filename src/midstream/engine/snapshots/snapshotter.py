@@ -123,7 +123,7 @@ class Snapshotter:
         if expected is not None and expected != report.digest:
             self.mismatch = f"the snapshot at {position} has digest {report.digest}, the live state {expected}"
             self._engine.concerns["snapshot"] = f"{self.mismatch}; it was set aside"
-            self._metrics.count_snapshot_mismatch()
+            self._metrics.snapshot_mismatches.inc()
             snapshots.set_aside(self._folder.snapshots, position, fold.settings.version())
             return report
         fields = {"log_position": position, "folded": report.folded, "seconds": round(seconds, 1)}

@@ -71,7 +71,7 @@ class FollowedApp:
 
         try:
             await self._flush()
-            self.metrics.count_passed_on()
+            self.metrics.passed_on.inc()
             with suppress(Disconnected):  # the leader counts it: its connection ends as the client's did
                 await self._leader.pass_on(scope, receive, noting)
         except MidstreamError as error:

@@ -133,7 +133,7 @@ class Admission:
             return refusal
         if route not in ANSWERING:
             return None
-        self._metrics.observe_wait(wait.loop_s)
+        self._metrics.waits.observe(wait.loop_s)
         if self._running < self._running_max:
             self._running += 1
             return None
@@ -198,7 +198,7 @@ class Admission:
         lacks_s = quotas.take(caller, self._clock())
         if not lacks_s:
             return None
-        self._metrics.count_refusal("quota")
+        self._metrics.refusals.labels("quota").inc()
         return problem_reply(QuotaSpent(math.ceil(lacks_s) + self._below(_RETRY_S)))
 
     def _caller(self, scope: Scope) -> bytes | str | None:
@@ -216,7 +216,7 @@ class Admission:
         return str(client[0])
 
     def _refuse(self, reason: str) -> Reply:
-        self._metrics.count_refusal(reason)
+        self._metrics.refusals.labels(reason).inc()
         self._refused += 1
         if not self._is_told:
             self._is_told = True
