@@ -1,5 +1,7 @@
 """Fetches through a folder, as docs/fetches.md has them: served, recorded, explained without the system, trained on."""
 
+import io
+import json
 import re
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import pytest
 import midstream
 from midstream.app.config.reader import parse_config
 from midstream.app.explain.explain import explain_request
+from midstream.app.export.slates import SlateOptions, export_slates
 from midstream.app.opening import config_to_read, open_shop
 from midstream.app.point_in_time.served_requests import question_of
+from midstream.cli.operate.check import check_folder
 from midstream.core.errors import ConfigInvalid
 from midstream.ranking.record.served import ServedRecord
 
@@ -105,6 +109,45 @@ def test_a_system_that_is_down_is_named(warehouse):
     assert (answer.tier, [each.id for each in answer.items]) == ("reduced", [])
     assert [each.component for each in answer.failures] == ["warehouse"]
     assert answer.failures[0].reason == "ConnectionError: the warehouse is down"
+
+
+KEPT = """
+import asyncio
+
+LOOPS = []  # of {use}
+
+
+class Kept(Stock):
+    async def fetch(self, ids):
+        LOOPS.append(asyncio.get_running_loop())
+        if LOOPS[0] is not LOOPS[-1]:
+            raise RuntimeError("Event loop is closed")
+        return await super().fetch(ids)
+"""
+
+
+def checked(folder: Path) -> list[str]:
+    """Return the problems of a check."""
+    return [each.problem for each in check_folder(folder).findings if each.problem]
+
+
+def exported(folder: Path) -> list[str]:
+    """Return the tiers of slates that nobody logs, but for the full one."""
+    file = io.BytesIO()
+    options = SlateOptions("home", users=("ann", "eve"), is_logged=False)
+    export_slates(folder, config_to_read(folder), file, options)
+    return [each["tier"] for each in map(json.loads, file.getvalue().splitlines()) if each["tier"] != "full"]
+
+
+@pytest.mark.parametrize("use", [checked, exported])
+def test_a_component_may_keep_a_client_across_calls(tmp_path, use):
+    """All calls of a check, and of an export, are of one event loop."""
+    (tmp_path / "components.py").write_text(block("python") + KEPT.format(use=use.__name__))
+    text = block("toml").replace("components:Stock", "components:Kept").replace('"10s"', '"0s"')
+    (tmp_path / "midstream.toml").write_text(text.replace('"20ms"', '"10s"') + LIMITS)
+    with open_shop(tmp_path, config_to_read(tmp_path)) as shop:
+        shop.record([{"type": "view", "user_id": "bob", "item_id": each} for each in ("lamp", "chair")])
+    assert use(tmp_path) == []
 
 
 def faults(text: str) -> list[tuple[str, str]]:

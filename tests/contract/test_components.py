@@ -1,8 +1,9 @@
 """Every source, filter, scorer and selector runs the same checks; a component that breaks a promise is caught."""
 
+import asyncio
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from midstream.core.errors import ShapeMismatch
 from midstream.core.fold_step import FoldStep, UserForgotten, UserMerged, UserRestarted
 from midstream.core.types import (
     Candidates,
+    Column,
     FeatureFrame,
     LogPosition,
     Mask,
@@ -520,6 +522,47 @@ def test_a_fetch_that_breaks_a_promise_is_caught(act):
     """Another length, another column, another kind, an order of its own, no columns, an error for a stranger."""
     with pytest.raises((NotConforming, ShapeMismatch, KeyError)):
         check_fetch(fetch_of(act), ("a", "b"))
+
+
+class Client:
+    """A client that belongs to the event loop of its first call, as a pool of connections does."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    async def fetch(self, ids: Sequence[str]) -> Mapping[str, Column]:
+        self.loop = self.loop or asyncio.get_running_loop()
+        if self.loop is not asyncio.get_running_loop():
+            message = "Event loop is closed"
+            raise RuntimeError(message)
+        return {"size": [1.0] * len(ids)}
+
+
+def test_a_client_may_be_kept_for_the_next_call():
+    """All calls of one check are of one event loop, and so are those of several checks that share it."""
+    client = Client()
+    declared = DeclaredFetch("mine", "item", {"size": "number"}, client, 0, 1.0, "")
+    assert check_fetch(declared, ("a",))["a"] == {"size": 1.0}
+    client.loop = None
+    with asyncio.Runner() as runner:
+        check_fetch(declared, ("a",), runner)
+        check_fetch(replace(declared, of="user"), ("a",), runner)
+
+
+def test_a_fetch_that_does_not_answer_is_caught_within_its_timeout():
+    """A connection may take the first try; who is late twice is named, and holds nobody up."""
+    waits = iter((9.0, 0.0, 0.0, 9.0, 9.0))
+
+    async def late(ids: Sequence[str]) -> Mapping[str, Column]:
+        await asyncio.sleep(next(waits))
+        return {"size": [1.0] * len(ids)}
+
+    slow = AnyFetch(lambda _: None)
+    slow.fetch = late  # type: ignore[method-assign]
+    declared = DeclaredFetch("mine", "item", {"size": "number"}, slow, 0, 0.01, "")
+    assert check_fetch(declared, ("a",))["a"] == {"size": 1.0}
+    with pytest.raises(NotConforming, match="within its timeout of 10 ms"):
+        check_fetch(declared, ("a",))
 
 
 def test_a_fetch_that_is_no_coroutine_is_caught():

@@ -1,5 +1,7 @@
 """What a component returned is held to what was declared; anything else fails the call as a whole."""
 
+from enum import Enum
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,22 @@ def test_a_truth_of_an_item_is_a_number_and_of_a_user_a_truth():
     user = rows_of(fetch("user", vip="boolean", tier="category"), ("ann",), {"vip": np.array([True]), "tier": ["gold"]})
     assert user == {"ann": {"vip": True, "tier": "gold"}}
     assert user["ann"]["vip"] is True
+
+
+class Tier(str, Enum):  # noqa: UP042  the older way, whose str() is the name of the member
+    """Texts of an enum."""
+
+    GOLD = "gold"
+    LONG = "x" * (TEXT_BYTES_MAX + 1)
+
+
+def test_a_text_of_a_subclass_is_its_text():
+    """Not the name of the member, which no filter would name; and its own length counts."""
+    row = rows_of(fetch("user", tier="category"), ("ann",), {"tier": [Tier.GOLD]})["ann"]
+    assert row == {"tier": "gold"}
+    assert type(row["tier"]) is str
+    with pytest.raises(ShapeMismatch, match="65 bytes"):
+        rows_of(fetch("user", tier="category"), ("ann",), {"tier": [Tier.LONG]})
 
 
 def test_a_row_cannot_be_written_to():

@@ -1,6 +1,8 @@
 """Fetching: columns of outside systems in the query, from the cache or in one call, and the same answer again."""
 
 import asyncio
+import string
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -8,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from midstream.core.errors import NotFound
 from midstream.core.types import Column, Fetched, Models, Moment, Proposal, Query, Served, TimestampMs
-from midstream.events.served_body import decode_body
+from midstream.events.served_body import decode_body, encode_body
 from midstream.features.declared import block_of
 from midstream.features.expressions.names import Names
 from midstream.features.kinds.kinds import columns_by_name
@@ -28,7 +31,7 @@ from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.continuation import query_on, read_on
-from midstream.ranking.record.fetched_fields import FETCHED_BYTES_MAX, pack_fetched, unpack_fetched
+from midstream.ranking.record.fetched_fields import FETCHED_BYTES_MAX, pack_fetched, unpack_fetched, unpack_ids
 from midstream.ranking.record.served import decode_served, encode_served
 from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
@@ -227,7 +230,7 @@ def test_the_caller_s_own_values_win(world):
     assert served.query.item_fields["i2"] == {"stock": 2.0, "price_now": 2.5}
     body, record = decode_body(world.body(served)), decode_served(world.body(served))
     assert (body.item_fields, body.fetched_context) == (said, ("member",))
-    assert "i3" not in body.fetched_ids
+    assert "i3" not in unpack_ids(body.fetched_ids)
     assert record.query == served.query
     assert record.fetched.item_fields["i2"] == {"stock": 2.0}
 
@@ -332,10 +335,10 @@ def test_a_peek_is_the_shortlist_less_the_filters_that_read_what_is_fetched(worl
     reads = plan_of(of_items(outside), filters=(rule_of("stock > 0", "sold"), rule_of("item.price < 15", "cheap")))
     assert reads.after_fetch == {"sold"}
     request = FetchRequest(reads, world.query(slate_size=3), Account())
-    assert set(peeked(request, lambda _, query: world.observe(query))) == {f"i{number}" for number in range(15)}
+    assert set(peeked(request, lambda _, query: world.observe(query)).item_ids) == {f"i{n}" for n in range(15)}
     plain = plan_of(of_items(outside))
     request = FetchRequest(plain, world.query(slate_size=3), Account())
-    assert set(peeked(request, lambda _, query: world.observe(query))) == {f"i{number}" for number in range(4)}
+    assert set(peeked(request, lambda _, query: world.observe(query)).item_ids) == {f"i{n}" for n in range(4)}
     assert set(filters_after(plain.fetches, plain.filters, ("available",))) == {"available"}
     assert not set(filters_after((of_user(outside),), reads.filters, ("available",)))
 
@@ -397,10 +400,12 @@ def test_a_slate_that_continues_another_goes_by_what_was_fetched_for_it(world):
     record = decode_served(world.body(served))
     strict = plan_of(of_items(Outside(gone)), filters=(rule_of("stock >= 20"),))
     query = query_on(record, replace(world.query(), request_id="r-2"), 1, 4)
-    found = read_on(strict, world.observe, query, record).served
-    assert found.query.item_fields == served.query.item_fields
-    assert found.fetched is record.fetched
+    found_on = read_on(strict, world.observe, query, record)
+    found = found_on.served
+    behind = {item.id: {"stock": float(item.id[1:])} for slate in record.order[: found_on.turn - 1] for item in slate}
+    assert found.query.item_fields == found.fetched.item_fields == behind
     later = decode_served(world.body(found))
+    assert later.rerunnable
     again = asyncio.run(rerun(strict, world.observe, later, record))
     assert world.body(again) == world.body(found)
     assert all(int(each[1:]) >= 20 for each in world.ids(found))
@@ -408,19 +413,21 @@ def test_a_slate_that_continues_another_goes_by_what_was_fetched_for_it(world):
 
 def test_more_than_a_record_has_room_for_keeps_the_slate_s_own_and_says_so():
     """Training has what it needs; a rerun would be another answer, and is refused by name."""
-    with closing(World(900)) as world:
-        tenths = lambda ids: [int(each[1:]) + 0.1 for each in ids]  # noqa: E731  a column of one test
-        outside = Outside(lambda ids: {"stock": tenths(ids), "price_now": tenths(ids)})
-        both = of_items(outside, columns={"stock": "number", "price_now": "number"})
-        served = world.answer(plan_of(both, filters=(rule_of("stock >= 0"),)))
+    chance = np.random.default_rng(7)
+    names = ("stock", *(f"column_{number}" for number in range(20)))
+    outside = Outside(lambda ids: {name: chance.random(len(ids)) for name in names})
+    many = of_items(outside, columns=dict.fromkeys(names, "number"))
+    with closing(World(700)) as world:
+        plan = plan_of(many, filters=(rule_of("stock >= 0"),), own=frozenset({"counting"}))
+        served = world.answer(plan)
         body = decode_body(world.body(served))
         assert not body.rerunnable
-        assert set(body.fetched_ids) == set(world.ids(served))
+        assert set(unpack_ids(body.fetched_ids)) == set(world.ids(served))
         record = decode_served(world.body(served))
         first = world.ids(served)[0]
-        assert record.query.item_fields[first]["stock"] == int(first[1:]) + 0.1
+        assert record.query.item_fields[first] == served.query.item_fields[first]
         with pytest.raises(NotFound, match="more bytes than a record has for them"):
-            world.again(plan_of(of_items(outside)), served)
+            world.again(plan, served)
 
 
 def test_columns_come_back_bit_by_bit_and_take_four_bytes_where_that_is_exact():
@@ -428,7 +435,7 @@ def test_columns_come_back_bit_by_bit_and_take_four_bytes_where_that_is_exact():
     fields = {f"i{number}": {"stock": float(number), "price": number / 10} for number in range(50)}
     fields["i7"] = {"price": 1e300}
     packed = pack_fetched(Fetched({"tier": "gold"}, fields), ())
-    assert (len(packed.columns["stock"]), len(packed.columns["price"])) == (200, 400)
+    assert [len(zlib.decompress(packed.columns[name])) for name in ("stock", "price")] == [200, 400]
     assert packed.is_whole
     plain = plan_of()
     with closing(World()) as world:
@@ -440,19 +447,99 @@ def test_columns_come_back_bit_by_bit_and_take_four_bytes_where_that_is_exact():
         assert decode_served(world.body(served)).query == served.query
 
 
-def test_what_is_kept_of_outside_systems_stays_within_its_bytes():
-    """Whatever is kept in full takes no more than is stated, ids and names with it."""
-    for count in (300, 500, 520, 600):
-        fields = {f"item-{number:05d}": {"stock": float(number)} for number in range(count)}
-        packed = pack_fetched(Fetched({"tier": "gold" * 10}, fields), tuple(fields)[:20])
-        size = sum(len(each) + 1 for each in packed.ids) + sum(len(each) for each in packed.columns.values())
-        assert size <= FETCHED_BYTES_MAX
-        assert len(packed.ids) == (count if packed.is_whole else 20)
-        assert packed.is_whole == (count <= 500)
+def random_rows(count: int, columns: int) -> dict[str, dict[str, float]]:
+    """Return columns that do not compress, of items with ids of 36 random letters and digits."""
+    chance, letters = np.random.default_rng(7), np.array(list(string.ascii_letters + string.digits))
+    ids = ["".join(letters[row]) for row in chance.integers(0, len(letters), (count, 36))]
+    return {item: {f"column_{number}": float(chance.random()) for number in range(columns)} for item in ids}
+
+
+@pytest.mark.parametrize("count, columns, is_whole", [(1_000, 1, True), (1_000, 8, True), (1_300, 8, False)])
+def test_what_is_kept_of_outside_systems_stays_within_its_bytes(count, columns, is_whole):
+    """1,000 items of eight columns are kept in full, ids and names with them, whatever they are."""
+    fields = random_rows(count, columns)
+    packed = pack_fetched(Fetched({"tier": "gold" * 10}, fields), tuple(fields)[:20])
+    assert sum(map(len, (packed.ids, *packed.columns, *packed.columns.values()))) < FETCHED_BYTES_MAX
+    assert packed.is_whole == is_whole
+    assert unpack_ids(packed.ids) == list(fields)[: count if is_whole else 20]
+
+
+def test_a_slate_that_is_all_that_was_read_is_whole_and_within_the_bytes_too():
+    """A slate of 600 items is kept as all of it; of one that is too large the first items stay."""
+    fields = random_rows(600, 2)
+    assert pack_fetched(Fetched({}, fields), tuple(fields)).is_whole
+    fields = random_rows(600, 60)
+    packed = pack_fetched(Fetched({}, fields), tuple(fields))
+    assert not packed.is_whole
+    assert packed.size <= FETCHED_BYTES_MAX
+    assert unpack_ids(packed.ids) == list(fields)[:150]
+
+
+def test_the_record_keeps_the_rows_that_the_answer_examined_and_no_others():
+    """The peek asks about 1,000 items and the answer examines a few: a rerun has what it needs, of these alone."""
+    with closing(World(1_200)) as world:
+        plan = plan_of(of_items(Outside(stock_of)), filters=(rule_of("stock >= 3"),))
+        said = {"i1199": {"price_now": 2.5}}
+        served = world.answer(plan, item_fields=said)
+        kept = decode_served(world.body(served))
+        assert len(served.selection.chosen) == 8
+        assert 8 < len(kept.fetched.item_fields) < 20
+        assert kept.rerunnable
+        assert kept.query == served.query
+        assert decode_body(world.body(served)).item_fields == said
+        assert world.body(world.again(plan, served)) == world.body(served)
+
+
+def test_a_custom_part_may_read_any_row_so_all_are_kept():
+    """Of 1,000 items: a rerun has each of them."""
+    with closing(World(1_200)) as world:
+        plan = plan_of(of_items(Outside(stock_of)), filters=(rule_of("stock >= 3"),), own=frozenset({"counting"}))
+        served = world.answer(plan)
+        kept = decode_served(world.body(served))
+        assert kept.rerunnable
+        assert len(kept.fetched.item_fields) == 900  # nothing is known of ids that end in 7
+        assert world.body(world.again(plan, served)) == world.body(served)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"no zlib", zlib.compress(b"\xff"), zlib.compress(b"\x91\xa1a")])
+def test_columns_that_are_none_are_no_record(damaged):
+    """Damaged bytes are an expected error, as those of any other part of a record."""
+    with closing(World()) as world:
+        body = decode_body(world.body(world.answer(plan_of(of_items(Outside(stock_of))))))
+    with pytest.raises(NotFound):
+        decode_served(encode_body(structs.replace(body, fetched_ids=damaged)))
+
+
+def test_a_peek_looks_for_1000_items_and_a_slate_that_they_leave_short_is_named():
+    """The catalogue has more, which nobody asked about: the answer says so, and so does its rerun."""
+    with closing(World(1_300)) as world:
+        outside = Outside(stock_of)
+        plan = plan_of(of_items(outside), filters=(rule_of("stock < 2 or stock >= 1298"),))
+        served = world.answer(plan)
+        (asked,) = outside.asked
+        assert len(asked) == IDS_MAX
+        assert 2 <= len(served.selection.chosen) < 8
+        found = (
+            f"{len(served.selection.chosen)} of 1,000 items passed, and the rest of the catalogue was not asked about"
+        )
+        assert (served.tier, failures(served)) == ("reduced", {"fetches": found})
+        again = world.again(plan, served)
+        assert (again.failures, world.body(again)) == (served.failures, world.body(served))
+        full = world.answer(plan_of(of_items(outside), filters=(rule_of("stock >= 3"),)))
+        assert (full.tier, failures(full)) == ("full", {})
+
+
+def test_a_short_slate_has_no_second_name_where_another_reason_is_there(world):
+    """The catalogue was asked about to the last item, or the system is down."""
+    few = world.answer(plan_of(of_items(Outside(stock_of)), filters=(rule_of("stock < 2"),)))
+    assert (few.tier, failures(few), len(few.selection.chosen)) == ("full", {}, 2)
+    with closing(World(1_300)) as large:
+        down = large.answer(plan_of(of_items(Outside(gone)), filters=(rule_of("stock < 2"),)))
+    assert list(failures(down)) == ["stock"]
 
 
 def test_a_record_without_fetches_has_nothing_of_them():
     """The usual record pays three bytes."""
     with closing(World()) as world:
         body = decode_body(world.body(world.answer(plan_of())))
-    assert (body.fetched, body.fetched_ids, body.fetched_context, body.rerunnable) == ({}, (), (), True)
+    assert (body.fetched, body.fetched_ids, body.fetched_context, body.rerunnable) == ({}, b"", (), True)

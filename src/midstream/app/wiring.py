@@ -26,7 +26,7 @@ from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, cond
 from midstream.ranking.caller_items import RESERVED
 from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.fetched_columns import DeclaredFetch
-from midstream.ranking.fetching import filters_after
+from midstream.ranking.fetching import FETCHES, filters_after
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import RequestFilter
@@ -66,6 +66,7 @@ _OF_PARTS = frozenset(
         "repeats",
         "diversity",
         FEATURES,
+        FETCHES,
         PINS,
         ARRANGEMENT,
         SELECTOR,

@@ -33,9 +33,9 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     filter: str | None
     context: dict[str, Value]
     fetched: dict[str, bytes]
-    """Fetched columns of the items ``fetched_ids``, by name: a number each, little-endian, NaN = unknown, or sent by
-    the caller; float32 where those hold each number exactly, else float64. Those of the user are among ``context``.
-    Empty before version 8."""
+    """Fetched columns of the items ``fetched_ids``, by name, each compressed with zlib: a number each, little-endian,
+    NaN = unknown, or sent by the caller; float32 where those hold each number exactly, else float64. Those of the user
+    are among ``context``. Empty before version 8."""
     config_hash: str
     fold_version: str
     scorer: str
@@ -84,11 +84,12 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     """Request id of the slate whose order this one reads on in."""
     turn: int = 0
     first_position: int = 0
-    fetched_ids: tuple[str, ...] = ()
+    fetched_ids: bytes = b""
+    """A MessagePack array of texts, compressed with zlib; empty = no item."""
     fetched_context: tuple[str, ...] = ()
     """Names of ``context`` that were fetched."""
     rerunnable: bool = True
-    """False = the fetched columns exceed the bytes of a record, which has those of the slate's items alone."""
+    """False = the fetched columns exceed the bytes of a record, which has those of items of the slate alone."""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

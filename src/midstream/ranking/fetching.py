@@ -10,15 +10,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
+
+import numpy as np
 
 from midstream.core.protocols import Filter
-from midstream.core.types import NOTHING_FETCHED, Fetched, Moment, Query
+from midstream.core.types import NOTHING_FETCHED, Failure, Fetched, Index, Moment, Query
 from midstream.features.readers.request_inputs import ItemFieldReader
 from midstream.ranking.boundary import Account, boundary
+from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.decision import share_s
 from midstream.ranking.fetch_cache import FetchCache
 from midstream.ranking.fetched_columns import IDS_MAX, DeclaredFetch, FetchedRow, FetchScope, rows_of
+from midstream.ranking.filters.among import among
 from midstream.ranking.filters.expression_filter import ExpressionFilter
 from midstream.ranking.frame import of_type
 from midstream.ranking.plan import Plan
@@ -27,6 +31,8 @@ from midstream.ranking.shortlist import shortlist
 from midstream.ranking.timeout import awaited
 from midstream.state.ids.vocabulary import Vocabulary
 
+FETCHES: Final = "fetches"
+"""Failure name where a filter left a slate short, and only ``IDS_MAX`` items of more were asked about."""
 Observe: TypeAlias = Callable[[Plan, Query], Moment]
 Rows: TypeAlias = Mapping[str, FetchedRow]
 
@@ -57,10 +63,27 @@ class FetchRequest:
     account: Account
 
 
-async def fetched_for(
-    requests: Sequence[FetchRequest], observe: Observe, cache: FetchCache
-) -> list[tuple[Query, Fetched]]:
-    """Return the queries with fetched columns, and the fetched part of each.
+@dataclass(frozen=True, slots=True, eq=False)
+class Peeked:
+    """Items whose columns a request may need."""
+
+    item_ids: tuple[str, ...] = ()
+    is_bounded: bool = False
+    """There are more, which are not asked about: ``IDS_MAX`` is reached."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FetchedQuery:
+    """A query with fetched columns."""
+
+    query: Query
+    fetched: Fetched
+    is_bounded: bool
+    """As of ``Peeked``."""
+
+
+async def fetched_for(requests: Sequence[FetchRequest], observe: Observe, cache: FetchCache) -> list[FetchedQuery]:
+    """Return the queries with fetched columns.
 
     Args:
         requests: Of one user and one time: the slates of a page, or a single one.
@@ -72,29 +95,64 @@ async def fetched_for(
     told = [_with_user(each.query, rows) for each, rows in zip(requests, of_users, strict=True)]
     requests = [replace(each, query=query) for each, (query, _) in zip(requests, told, strict=True)]
     items = [peeked(each, observe) for each in requests]
-    of_items = await _asked(requests, items, "item", cache)
+    of_items = await _asked(requests, [each.item_ids for each in items], "item", cache)
     return [
-        _with_items(each.query, fetched, ids, rows)
-        for each, (_, fetched), ids, rows in zip(requests, told, items, of_items, strict=True)
+        FetchedQuery(*_with_items(each.query, fetched, peek.item_ids, rows), peek.is_bounded)
+        for each, (_, fetched), peek, rows in zip(requests, told, items, of_items, strict=True)
     ]
 
 
-def peeked(request: FetchRequest, observe: Observe) -> tuple[str, ...]:
-    """Return the ids of the items whose columns may be needed; none without a fetch of items.
+def peeked(request: FetchRequest, observe: Observe) -> Peeked:
+    """Return the items whose columns may be needed; none without a fetch of items.
 
-    A filter that reads fetched columns removes an unknown number of items: with one, up to ``IDS_MAX`` are looked for.
+    A filter that reads fetched columns removes an unknown number of items: with one, the peek looks for ``IDS_MAX``
+    items, or for as many as are scored if these are more.
     """
     plan, query = request.plan, request.query
     if not any(each.of == "item" for each in plan.fetches):
-        return ()
+        return Peeked()
     if query.given:
-        return query.given
+        return Peeked(query.given)
+    count_max = None
     if plan.after_fetch:
         plan = replace(plan, filters=tuple(each for each in plan.filters if each.name not in plan.after_fetch))
-        query = replace(query, spare=max(query.spare, IDS_MAX - plan.candidates_max))
+        count_max = max(IDS_MAX, plan.candidates_max + query.spare)
     moment = observe(plan, query)
-    found = shortlist(PlanRun(plan, moment, request.account.aside()))
-    return tuple(moment.table(Vocabulary).item_ids(found.candidates.item_index))
+    found = shortlist(PlanRun(plan, moment, request.account.aside()), count_max=count_max)
+    item_ids = tuple(moment.table(Vocabulary).item_ids(found.candidates.item_index))
+    return Peeked(item_ids, count_max is not None and CUT in found.removed)
+
+
+def only_read(
+    query: Query, fetched: Fetched, examined: Sequence[Index], vocabulary: Vocabulary
+) -> tuple[Query, Fetched]:
+    """Return a query and its fetched part without the rows of items that the answer did not examine.
+
+    Args:
+        query: Of the answer.
+        fetched: Its fetched part.
+        examined: Every item whose columns may have decided something.
+        vocabulary: At the moment of the answer.
+    """
+    rows = fetched.item_fields
+    read = among(vocabulary.item_indices(tuple(rows)), np.concatenate(examined)) if rows else None
+    if read is None or read.all():
+        return query, fetched
+    kept = {item: row for (item, row), is_read in zip(rows.items(), read.tolist(), strict=True) if is_read}
+    fields = {
+        item: row if item in kept or item not in rows else {n: row[n] for n in row if n not in rows[item]}
+        for item, row in query.item_fields.items()
+    }
+    fields = {item: row for item, row in fields.items() if row}
+    return replace(query, item_fields=fields), replace(fetched, item_fields=kept)
+
+
+def shortage(plan: Plan, passed: int, failures: Sequence[Failure]) -> Iterator[Failure]:
+    """Yield the failure of a short slate with a bounded peek; none where a failed fetch or filter is the reason."""
+    reasons = {*(each.name for each in plan.fetches), *(each.name for each in plan.filters)}
+    if not any(each.component in reasons for each in failures):
+        reason = f"{passed} of {IDS_MAX:,} items passed, and the rest of the catalogue was not asked about"
+        yield Failure(FETCHES, reason)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ from midstream.ranking.caller_items import PAGE
 from midstream.ranking.candidate_generation import NO_CANDIDATES
 from midstream.ranking.decision import Decision
 from midstream.ranking.fetch_cache import FetchCache
-from midstream.ranking.fetching import FetchRequest, Observe, fetched_for
+from midstream.ranking.fetching import FetchRequest, Observe, fetched_for, only_read, shortage
 from midstream.ranking.filters.among import among
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.frame import FeatureReader, declared_of, take
@@ -53,6 +53,8 @@ class PlanRequest:
     account: Account
     fetched: Fetched = NOTHING_FETCHED
     """Fetched part of the query."""
+    is_bounded: bool = False
+    """Outside systems were asked about ``IDS_MAX`` items, and there are more."""
 
     @classmethod
     def of(cls, plan: Plan, query: Query, account: Account) -> Self:
@@ -74,8 +76,12 @@ class PlanRequest:
         until_read_s = account.remaining_s()
         features = FeatureReader(moment, account, plan.declared).frame(plan.features, candidates)
         read_s = until_read_s - account.remaining_s()  # of two infinities: NaN
+        request = self
+        if self.fetched.item_fields and not query.given and not plan.own:  # a custom part may read any row of its query
+            query, fetched = only_read(query, self.fetched, found.examined, moment.table(Vocabulary))
+            request = replace(self, query=query, fetched=fetched)
         return Gathered(
-            request=self,
+            request=request,
             log_position=moment.log_position,
             candidates=candidates,
             features=features,
@@ -124,6 +130,8 @@ class Gathered:
         decision = Decision(plan, query, features, facts, account)
         scorer, score = await decision.scored()
         selection, order = decision.slates(score)
+        if self.request.is_bounded and len(candidates) < query.slate_size:
+            account.failures.extend(shortage(plan, len(candidates), account.failures))
         tier = tier_of(self.request.whole, self.retrieved, account.failures)
         own = declared_of(features, len(candidates.source_names)) if plan.features else None
         logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
@@ -174,7 +182,10 @@ async def with_fetched(requests: Sequence[PlanRequest], observe: Observe, cache:
     """Return requests of one user and time with fetched columns."""
     wanted = [FetchRequest(each.plan, each.query, each.account) for each in requests]
     found = await fetched_for(wanted, observe, cache)
-    return [replace(each, query=query, fetched=fetched) for each, (query, fetched) in zip(requests, found, strict=True)]
+    return [
+        replace(each, query=got.query, fetched=got.fetched, is_bounded=got.is_bounded)
+        for each, got in zip(requests, found, strict=True)
+    ]
 
 
 def facts_of(run: PlanRun, candidates: Candidates, pinned: Pinned) -> CandidateFacts | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Candidates
+from midstream.core.types import Candidates, Index
 from midstream.ranking.apply_filters import sift
 from midstream.ranking.caller_items import GIVEN, UNKNOWN, only_given, said_of, verdict_of
 from midstream.ranking.candidate_cutoff import cut
@@ -35,16 +35,23 @@ class Shortlist:
     removed: Mapping[str, int]
     verdict: NDArray[np.intp] | None
     """As in ``Served``."""
+    examined: tuple[Index, ...]
+    """Every item whose columns may have decided something: what was proposed, and what filling looked at."""
 
 
-def shortlist(run: PlanRun, asked: SourceCache | None = None) -> Shortlist:
+def shortlist(run: PlanRun, asked: SourceCache | None = None, count_max: int | None = None) -> Shortlist:
     """Return the candidates of a plan at a moment, after the cut.
 
     Args:
         run: Of the plan; its account gets the failures.
         asked: Cache of the sources' proposals to equal queries at the same moment; None = no cache.
+        count_max: Of a peek: number of candidates that it looks for, and to which they are cut. The cut is among the
+            removals only where there are more. None = as many as the query and the plan need.
     """
     plan, moment, query = run.plan, run.moment, run.moment.query
+    rows_max, spare = query.rows_max, query.spare + len(query.given)  # what the caller gave is scored to the last item
+    if count_max is not None:
+        rows_max, spare = count_max + 1, count_max - plan.candidates_max
     proposals = propose(run, asked)
     pinned = pinned_of(run)
     if query.given:
@@ -63,16 +70,16 @@ def shortlist(run: PlanRun, asked: SourceCache | None = None) -> Shortlist:
         verdict = verdict_of(moment, verdicts)
     proposed, candidates = candidates, take(candidates, verdicts.kept)
     is_closed = verdicts.is_closed or any(isinstance(rule, Closed) for rule in plan.filters)
-    if len(candidates) < query.rows_max and not is_closed and not query.given:
+    examined: tuple[Index, ...] = (proposed.item_index,)
+    if len(candidates) < rows_max and not is_closed and not query.given:
         every = np.concatenate([pinned.item_index, *(each.item_index for each in proposals.values())])
-        filled = fill(run, candidates, every)
+        filled = fill(run, candidates, every, rows_max)
         if filled is None:
             candidates, removed = closed(run, proposed)
         else:
-            candidates, more, refused = filled
-            retrieved[plan.fill.name] = more
-            retrieved_count += more
-            removed = {name: count + refused.get(name, 0) for name, count in removed.items()}
-    # What the caller gave is scored to the last item.
-    candidates, beyond = cut(plan, candidates, pinned.among(candidates.item_index), query.spare + len(query.given))
-    return Shortlist(candidates, pinned, retrieved, retrieved_count, removed | beyond, verdict)
+            candidates, examined = filled.candidates, (*examined, filled.examined)
+            retrieved[plan.fill.name] = len(filled.examined)
+            retrieved_count += len(filled.examined)
+            removed = {name: count + filled.removed.get(name, 0) for name, count in removed.items()}
+    candidates, beyond = cut(plan, candidates, pinned.among(candidates.item_index), spare)
+    return Shortlist(candidates, pinned, retrieved, retrieved_count, removed | beyond, verdict, examined)

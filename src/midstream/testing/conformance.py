@@ -6,6 +6,7 @@ of one's own. Each check raises ``NotConforming`` with what was promised and wha
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -126,16 +127,35 @@ def check_feature(block: Feature, moment: Moment, candidates: Candidates) -> Sco
     return kept
 
 
-def check_scorer(scorer: Scorer, query: Query, features: FeatureFrame, models: Models) -> Score | None:
+def check_scorer(
+    scorer: Scorer, query: Query, features: FeatureFrame, models: Models, runner: asyncio.Runner | None = None
+) -> Score | None:
     """Check a scorer on some candidates; return its scores, None = it is unavailable.
 
     Promised: one float32 a row, no infinity; the same question gives the same answer; the features are as before.
-    Runs an event loop of its own, so call it where none runs.
+
+    Args:
+        scorer: The component.
+        query: Of the request.
+        features: Of the candidates.
+        models: That it reads.
+        runner: Event loop of all checks, as a component may keep a client for the next call; None = one of its own.
+            Call it where none runs.
     """
+    with _running(runner) as loop:
+        return _scored(scorer, query, features, models, loop)
+
+
+def _running(runner: asyncio.Runner | None) -> AbstractContextManager[asyncio.Runner]:
+    """Return a given event loop, which stays open, or one of its own."""
+    return asyncio.Runner() if runner is None else nullcontext(runner)
+
+
+def _scored(scorer: Scorer, query: Query, features: FeatureFrame, models: Models, loop: asyncio.Runner) -> Score | None:
     _require_name(scorer)
     before = features.values.copy()
     try:
-        score = asyncio.run(_awaited(scorer, query, features, models))
+        score = loop.run(_awaited(scorer, query, features, models))
     except ScoresUnavailable:
         return None
     _require_type(score, np.ndarray)
@@ -144,10 +164,10 @@ def check_scorer(scorer: Scorer, query: Query, features: FeatureFrame, models: M
         score.dtype == np.float32 and score.shape == shape, f"float32 of shape {shape}, not {score.dtype} {score.shape}"
     )
     require(not bool(np.isinf(score).any()), "a number or NaN, not infinity")
-    again = asyncio.run(_awaited(scorer, query, features, models))
+    again = loop.run(_awaited(scorer, query, features, models))
     require(np.array_equal(score, again, equal_nan=True), "the same question gives the same answer")
     none = FeatureFrame(features.names, features.values[:0])
-    require(asyncio.run(_awaited(scorer, query, none, models)).shape == (0,), "no candidates, no scores")
+    require(loop.run(_awaited(scorer, query, none, models)).shape == (0,), "no candidates, no scores")
     require(np.array_equal(before, features.values, equal_nan=True), "the features are as before")
     return score
 
@@ -193,33 +213,50 @@ def _check_selection(selector: Selector, query: Query, features: FeatureFrame, s
     require(np.array_equal(before, score, equal_nan=True), "the scores are as before")
 
 
-def check_fetch(fetch: DeclaredFetch, ids: Sequence[str]) -> dict[str, FetchedRow]:
+def check_fetch(
+    fetch: DeclaredFetch, ids: Sequence[str], runner: asyncio.Runner | None = None
+) -> dict[str, FetchedRow]:
     """Check a declared fetch with some ids; return what is known of each.
 
     Promised: each declared column and no other, of its kind, one value an id in the order of the ids; an id that the
-    system does not know is unknown, and not an error. Runs an event loop of its own, so call it where none runs.
+    system does not know is unknown, and not an error; the result comes within the fetch's timeout.
 
     What an outside system says may change between two calls, so the order is wrong only if it is in each of three.
+
+    Args:
+        fetch: The component, and what is declared of it.
+        ids: Of users or items.
+        runner: Event loop of all checks, as a component may keep a client for the next call; None = one of its own.
+            Call it where none runs.
     """
     unknown = "midstream-check-unknown"
     asked = tuple(dict.fromkeys((*ids, unknown)))[:IDS_MAX]
-    if fetch.of == "user":
-        return {each: _fetched(fetch, (each,))[each] for each in asked}
-    for _ in range(3):
-        found = _fetched(fetch, asked)
-        if found == _fetched(fetch, asked[::-1]):
-            return found
+    with _running(runner) as loop:
+        if fetch.of == "user":
+            return {each: _fetched(fetch, (each,), loop)[each] for each in asked}
+        for _ in range(3):
+            found = _fetched(fetch, asked, loop)
+            if found == _fetched(fetch, asked[::-1], loop):
+                return found
     raise NotConforming("promised: values stand in the order of the ids, not in one of their own")
 
 
-def _fetched(fetch: DeclaredFetch, ids: tuple[str, ...]) -> dict[str, FetchedRow]:
-    """Return the rows of one call from within an event loop."""
+def _fetched(fetch: DeclaredFetch, ids: tuple[str, ...], loop: asyncio.Runner) -> dict[str, FetchedRow]:
+    """Return the rows of one call from within an event loop. A late call, which may connect first, has a second try."""
 
     async def ask() -> object:
         _require_type(came := fetch.component.fetch(ids), Awaitable)
-        return await came
+        return await asyncio.wait_for(came, fetch.timeout_s)
 
-    return rows_of(fetch, ids, asyncio.run(ask()))
+    try:
+        result = loop.run(ask())
+    except TimeoutError:
+        try:
+            result = loop.run(ask())
+        except TimeoutError as error:
+            message = f"promised: an answer within its timeout of {fetch.timeout_s * 1_000:.0f} ms, and none came"
+            raise NotConforming(message) from error
+    return rows_of(fetch, ids, result)
 
 
 def check_state_table(make: Callable[[], StateTable], steps: Sequence[FoldStep]) -> Arrays:

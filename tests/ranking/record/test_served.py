@@ -215,7 +215,7 @@ CLASSES = {
     "continues": ("str", "blanked"),
     "turn": ("int", "stays"),
     "first_position": ("int", "stays"),
-    "fetched_ids": ("tuple[str, ...]", "blanked"),
+    "fetched_ids": ("bytes", "blanked"),
     "fetched_context": ("tuple[str, ...]", "blanked"),
     "rerunnable": ("bool", "blanked"),
 }

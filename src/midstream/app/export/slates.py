@@ -7,6 +7,7 @@ is one. Unlogged slates come from the log alone and leave no trace.
 All slates of a file are made first (``slates_begun``), so that an interrupted export continues, in any format.
 """
 
+import asyncio
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -220,7 +221,8 @@ def _users(folder: Path, fold: Fold, options: SlateOptions) -> list[str]:
 def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[AnswerSource]:
     """Give who answers: this process with the log alone or with the folder open, or the server that has it open."""
     if not options.is_logged:
-        yield _FromLog(folder, config, options)
+        with asyncio.Runner() as runner:
+            yield _FromLog(folder, config, options, runner)
         return
     with ExitStack() as stack:
         try:
@@ -240,16 +242,16 @@ class _FromLog:
 
     through = ""
 
-    def __init__(self, folder: Path, config: Config, options: SlateOptions) -> None:
+    def __init__(self, folder: Path, config: Config, options: SlateOptions, runner: asyncio.Runner) -> None:
         view = answering_of(folder, config, LogView(folder), options.placement)
         self.fold, self._plan, self._options = view.fold, view.plans[options.placement], options
-        self._fetched = FetchCache()
+        self._fetched, self._runner = FetchCache(), runner
 
     def slate(self, user_id: str) -> ExportedSlate:
         """Answer for one user: the same each time, as what is left to chance follows from the user's id."""
         ask = Ask(self._plan.name, user_id=user_id, n=self._options.n, fields=self._options.fields)
         seed = id_hash(user_id, self.fold.vocabulary.id_key) >> 1
-        served = served_at_rest(self.fold, self._plan, ask, seed, self._fetched)
+        served = served_at_rest(self.fold, self._plan, ask, seed, self._fetched, self._runner)
         found = answer_of(served, ask, self.fold, "", read_your_writes=None)
         return ExportedSlate(user_id, found.placement, None, found.tier, _items(found.items))
 

@@ -60,7 +60,8 @@ def ask_folder(folder: Path, config: Config, ask: Ask) -> OfflineAnswer:
     """
     view = answering_of(folder, config, LogView(folder), ask.placement)
     concerns = tuple(each.concern for each in model_standings(view) if each.concern)
-    return replace(ask_fold(view.fold, view.plans[ask.placement], ask), concerns=concerns)
+    with asyncio.Runner() as runner:
+        return replace(ask_fold(view.fold, view.plans[ask.placement], ask, runner), concerns=concerns)
 
 
 def unknown_of(moment: Moment) -> tuple[str, ...]:
@@ -79,9 +80,9 @@ def why_of(answered: OfflineAnswer, items: Sequence[str] = ()) -> SlateWhy:
     return explain_with(served, plan, answered.fold.moment(served.query, plan.models), items)
 
 
-def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
+def ask_fold(fold: Fold, plan: Plan, ask: Ask, runner: asyncio.Runner) -> OfflineAnswer:
     """Answer one request from a state at rest, with the rank of each item in each source's list."""
-    served = served_at_rest(fold, plan, ask, _SEED, FetchCache())
+    served = served_at_rest(fold, plan, ask, _SEED, FetchCache(), runner)
     chosen = served.selection.chosen
     rows: list[list[int]] = served.candidates.source_rank[chosen].tolist()
     moment = fold.moment(served.query, plan.models)
@@ -98,13 +99,21 @@ def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
     )
 
 
-def served_at_rest(fold: Fold, plan: Plan, ask: Ask, seed: int, cache: FetchCache) -> Served:
-    """Run a plan on a state at rest. It has an event loop of its own, so call it where none runs.
+def served_at_rest(fold: Fold, plan: Plan, ask: Ask, seed: int, cache: FetchCache, runner: asyncio.Runner) -> Served:
+    """Run a plan on a state at rest.
+
+    Args:
+        fold: The state.
+        plan: Of the placement.
+        ask: The request.
+        seed: Of chance.
+        cache: Of fetched columns.
+        runner: Event loop of all answers, as a component may keep a client for the next one. Call it where none runs.
 
     Raises:
         RequestInvalid: The filter, the context or the size cannot be used.
     """
     query = query_of(ask, plan, "", seed, Outside().clock())
-    return asyncio.run(
+    return runner.run(
         recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S, cache=cache)
     )

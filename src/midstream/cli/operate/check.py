@@ -11,6 +11,7 @@ from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, sa
 from midstream.cli.help import CommandHelp
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping, Sequence
 
     from midstream.app.inspect.model_standing import ModelStanding
@@ -105,6 +106,8 @@ def check_folder(folder: Path) -> Checked:
     Raises:
         ConfigInvalid: The configuration cannot be used; every fault is named.
     """
+    import asyncio
+
     from midstream.app.drift_watch import baseline_of
     from midstream.app.inspect.folder_view import LogView, answering_of
     from midstream.app.inspect.model_standing import model_standings
@@ -122,9 +125,10 @@ def check_folder(folder: Path) -> Checked:
         fold, state = _example_fold(fold), "a simulated shop, because the folder has no items yet"
     else:
         findings += [finding for plan in found for finding in _check_items(plan, fold)]
-    for plan in found:
-        own = [each for each in standings if each.placement == plan.name]
-        findings += [*_check_plan(plan, fold, own), *map(_of_model, own)]
+    with asyncio.Runner() as runner:  # one event loop for all, as a component may keep a client for its next call
+        for plan in found:
+            own = [each for each in standings if each.placement == plan.name]
+            findings += [*_check_plan(plan, fold, own, runner), *map(_of_model, own)]
     findings += _check_unread(found, fold)
     models = {plan.name: dict(plan.models.versions) for plan in found if plan.model_names}
     return Checked(findings, state, models)
@@ -199,21 +203,23 @@ def _example_fold(empty: "Fold") -> "Fold":
     return empty
 
 
-def _check_plan(plan: "Plan", fold: "Fold", models: "Sequence[ModelStanding]") -> Iterator[Finding]:
+def _check_plan(
+    plan: "Plan", fold: "Fold", models: "Sequence[ModelStanding]", runner: "asyncio.Runner"
+) -> Iterator[Finding]:
     """Yield the result of each component of a plan, over moments of several kinds; its first problem counts.
 
     A component that lacks a model has no problem of its own: the result of the model covers it.
     """
     waiting = _lacking_models(plan, frozenset(each.name for each in models if not each.version))
-    problems = _check_fetches(plan, fold)
+    problems = _check_fetches(plan, fold, runner)
     for moment in _moments(plan, fold):
-        failures = _check_moment(plan, moment)
+        failures = _check_moment(plan, moment, runner)
         for part in (*plan.part_names, *failures):  # a feature of a block is no part of its own
             problems[part] = problems.get(part) or ("" if part in waiting else failures.get(part, ""))
     for part, problem in problems.items():
         if part != plan.fill.name:
             yield Finding(plan.name, part, problem, waiting.get(part, ""))
-    yield _dry_query(plan, fold, frozenset(waiting))
+    yield _dry_query(plan, fold, frozenset(waiting), runner)
 
 
 def _lacking_models(plan: "Plan", names: frozenset[str]) -> "Mapping[str, str]":
@@ -244,7 +250,7 @@ def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
     return [fold.moment(query, plan.models) for query in queries]
 
 
-def _check_fetches(plan: "Plan", fold: "Fold") -> dict[str, str]:
+def _check_fetches(plan: "Plan", fold: "Fold", runner: "asyncio.Runner") -> dict[str, str]:
     """Return the problem of each fetch that has one: a stranger is asked for, or the first items that are known."""
     from midstream.ranking.boundary import Account, boundary
     from midstream.testing import conformance
@@ -253,11 +259,11 @@ def _check_fetches(plan: "Plan", fold: "Fold") -> dict[str, str]:
     items = [fold.vocabulary.item_id(index) for index in range(min(_FETCHED_ITEMS, fold.vocabulary.item_count))]
     for each in plan.fetches:
         with boundary(each.name, account):
-            conformance.check_fetch(each, items if each.of == "item" else ("nobody",))
+            conformance.check_fetch(each, items if each.of == "item" else ("nobody",), runner)
     return {failure.component: failure.reason for failure in account.failures}
 
 
-def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
+def _check_moment(plan: "Plan", moment: "Moment", runner: "asyncio.Runner") -> dict[str, str]:
     """Return the problem of each component at one moment; a custom one may raise anything."""
     from midstream.ranking.boundary import Account, boundary
     from midstream.ranking.frame import FeatureReader, merge
@@ -283,7 +289,7 @@ def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
     for scorer in plan.scorers:
         score = None
         with boundary(scorer.name, account):
-            score = conformance.check_scorer(scorer, moment.query, features, plan.models)
+            score = conformance.check_scorer(scorer, moment.query, features, plan.models, runner)
         for selector in plan.selectors:
             if score is None:
                 break
@@ -292,12 +298,12 @@ def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
     return {failure.component: failure.reason for failure in account.failures}
 
 
-def _dry_query(plan: "Plan", fold: "Fold", waiting: frozenset[str]) -> Finding:
+def _dry_query(plan: "Plan", fold: "Fold", waiting: frozenset[str], runner: "asyncio.Runner") -> Finding:
     """Request one slate of a placement; return the fault of the answer, and the missing components."""
     from midstream.app.inspect.query_offline import ask_fold
     from midstream.engine.types import Ask
 
-    served = ask_fold(fold, plan, Ask(plan.name)).served
+    served = ask_fold(fold, plan, Ask(plan.name), runner).served
     failed = [f"{each.component} failed: {each.reason}" for each in served.failures if each.component not in waiting]
     if not len(served.selection.chosen):
         failed.append(f"no item was served; removed: {dict(served.removed)}")

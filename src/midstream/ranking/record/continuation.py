@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from midstream.core.errors import RequestInvalid
-from midstream.core.types import Candidates, Failure, Moment, Query, Selection, Served
+from midstream.core.types import Candidates, Failure, Index, Moment, Query, Selection, Served
 from midstream.ranking.apply_filters import sift
 from midstream.ranking.boundary import Account
 from midstream.ranking.caller_items import CURSOR, UNKNOWN
+from midstream.ranking.fetching import only_read
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.frame import take
 from midstream.ranking.plan import Closed, Plan
@@ -77,12 +78,14 @@ def read_on(
     names = record.source_names
     candidates, turn = _rows(moment, (), names), query.turn
     items: list[ServedItem] = []
+    examined: list[Index] = [candidates.item_index]
     retrieved, removed = 0, {UNKNOWN: 0, **{rule.name: 0 for rule in run.plan.filters}}
     while turn <= len(record.order) and not items:
         slate = record.order[turn - 1]
         rows = _rows(moment, slate, names)
         there = rows.item_index >= 0
         known_rows = take(rows, there)
+        examined.append(known_rows.item_index)
         verdicts = sift(run, known_rows)
         retrieved += len(slate)
         removed[UNKNOWN] += len(slate) - len(known_rows)
@@ -93,6 +96,9 @@ def read_on(
         candidates = take(known_rows, verdicts.kept)
         items = [slate[place] for place in np.flatnonzero(there)[verdicts.kept].tolist()]
         turn += 1
+    fetched = record.fetched
+    if fetched.item_fields and not plan.own:
+        query, fetched = only_read(query, fetched, examined, moment.table(Vocabulary))
     served = Served(
         query=query,
         log_position=moment.log_position,
@@ -108,7 +114,7 @@ def read_on(
         tier="reduced" if run.account.failures else record.tier,
         fold_version=plan.fold_version,
         models=record.models,
-        fetched=record.fetched,
+        fetched=fetched,
     )
     return ReadOn(served, turn)
 

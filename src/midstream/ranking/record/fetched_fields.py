@@ -1,21 +1,26 @@
-"""Fetched columns in the served record: packed by column, and reduced to the slate's items where they exceed a maximum.
+"""Fetched columns in the served record: compressed, and reduced to the slate's items where they exceed a maximum.
 
-A rerun needs the columns of each candidate, since every score decides the slate; training needs those of the slate.
+A rerun needs the columns of each examined item, since every score decides the slate; training needs those of the slate.
+Ids and columns are compressed with a Huffman code alone: ids of chance have no repetitions to look for, and the search
+takes ten times as long.
 """
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from midstream.core.types import NOTHING_FETCHED, Fetched
 from midstream.events.served_body import ServedBody
 
-FETCHED_BYTES_MAX = 8_192
-"""Bytes of fetched columns in one record: 500 items with ids of 10 bytes and one column of float32, 350 with two."""
-_PAIR_BYTES = 2
-"""Of MessagePack, before a text or a run of bytes of this size, about."""
+FETCHED_BYTES_MAX = 98_304
+"""Bytes of fetched columns in one record. 1,000 ids of 36 random letters and digits take 28.7 kB, and 8 columns of
+float64 that do not compress 8 kB each: 92.7 kB. Usual ids and one column of small numbers take 9 to 30 kB."""
+_PAIR_BYTES = 5
+"""Of MessagePack, before a text or a run of bytes, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +28,17 @@ class PackedFields:
     """Fields of a served body for the fetched columns of items."""
 
     columns: dict[str, bytes]
-    ids: tuple[str, ...]
+    ids: bytes
     is_whole: bool
     """Every fetched item is kept, so the request can be rerun."""
 
+    @property
+    def size(self) -> int:
+        """Bytes in the body, at most."""
+        return _PAIR_BYTES + len(self.ids) + sum(_size(name) + len(each) for name, each in self.columns.items())
 
-_NOTHING = PackedFields({}, (), is_whole=True)
+
+_NOTHING = PackedFields({}, b"", is_whole=True)
 
 
 def pack_fetched(fetched: Fetched, slate: Sequence[str]) -> PackedFields:
@@ -36,7 +46,8 @@ def pack_fetched(fetched: Fetched, slate: Sequence[str]) -> PackedFields:
 
     Args:
         fetched: The fetched part of the query.
-        slate: Ids of the items of the slate and of what comes after it, which are kept in any case.
+        slate: Ids of the items of the slate and of what comes after it. Where not all are kept these are, or as many of
+            the first as there is room for.
     """
     fields = fetched.item_fields
     if not fields and not fetched.context:
@@ -45,24 +56,38 @@ def pack_fetched(fetched: Fetched, slate: Sequence[str]) -> PackedFields:
     context = sum(
         _size(name) + _size(value if isinstance(value, str) else "") + 9 for name, value in fetched.context.items()
     )
-    items = sum(map(_size, packed.ids)) + sum(_size(name) + len(column) + 3 for name, column in packed.columns.items())
-    if context + items <= FETCHED_BYTES_MAX:
-        return packed
-    kept = _packed({item: fields[item] for item in slate if item in fields})
-    return PackedFields(kept.columns, kept.ids, is_whole=False)
+    kept, items = len(fields), [item for item in dict.fromkeys(slate) if item in fields]
+    while kept and context + packed.size > FETCHED_BYTES_MAX:
+        kept = min(len(items), kept // 2)
+        packed = _packed({item: fields[item] for item in items[:kept]})
+    return replace(packed, is_whole=kept == len(fields))
 
 
 def unpack_fetched(told: ServedBody) -> Fetched:
-    """Return the fetched part of a record's query."""
+    """Return the fetched part of a record's query.
+
+    Raises:
+        ValueError: Its bytes are no columns.
+    """
     if not told.fetched and not told.fetched_context:
         return NOTHING_FETCHED
-    columns = {name: _numbers(column, len(told.fetched_ids)) for name, column in told.fetched.items()}
+    ids = unpack_ids(told.fetched_ids)
+    columns = {name: _numbers(_expanded(column), len(ids)) for name, column in told.fetched.items()}
     rows = zip(*columns.values(), strict=True)
     items = {
         item: {name: value for name, value in zip(columns, row, strict=True) if not math.isnan(value)}
-        for item, row in zip(told.fetched_ids, rows, strict=bool(columns))
+        for item, row in zip(ids, rows, strict=bool(columns))
     }
     return Fetched({name: told.context[name] for name in told.fetched_context if name in told.context}, items)
+
+
+def unpack_ids(packed: bytes) -> list[str]:
+    """Return the ids of the items of a record's columns.
+
+    Raises:
+        ValueError: The bytes are no ids.
+    """
+    return msgspec.msgpack.decode(_expanded(packed), type=list[str]) if packed else []
 
 
 def own_fields(item_fields: Mapping[str, Mapping[str, float]], fetched: Fetched) -> dict[str, dict[str, float]]:
@@ -87,8 +112,21 @@ def with_fetched(own: Mapping[str, Mapping[str, float]], fetched: Fetched) -> Ma
 
 def _packed(fields: Mapping[str, Mapping[str, float]]) -> PackedFields:
     names = sorted({name for row in fields.values() for name in row})
-    columns = {name: _bytes(np.array([row.get(name, np.nan) for row in fields.values()])) for name in names}
-    return PackedFields(columns, tuple(fields), is_whole=True)
+    columns = {name: _small(_bytes(np.array([row.get(name, np.nan) for row in fields.values()]))) for name in names}
+    return PackedFields(columns, _small(msgspec.msgpack.encode(list(fields))) if fields else b"", is_whole=True)
+
+
+def _small(content: bytes) -> bytes:
+    """Return compressed bytes. Cost: 0.3 ms for 36 kB, of 1,000 ids."""
+    packer = zlib.compressobj(level=1, strategy=zlib.Z_HUFFMAN_ONLY)
+    return packer.compress(content) + packer.flush()
+
+
+def _expanded(packed: bytes) -> bytes:
+    try:
+        return zlib.decompress(packed)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
 
 
 def _bytes(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> bytes:

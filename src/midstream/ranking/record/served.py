@@ -29,6 +29,7 @@ from midstream.core.types import (
 )
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 from midstream.features.declarations import Declarations
+from midstream.ranking.fetching import FETCHES
 from midstream.ranking.frame import FAILED_FEATURES_MAX
 from midstream.ranking.plan import (
     BUILT_IN_FILTERS_MAX,
@@ -55,7 +56,7 @@ FAILURES_MAX = (
     + FILTERS_MAX
     + FAILED_FEATURES_MAX
     + SCORERS_MAX
-    + len((ARRANGEMENT, SELECTOR))
+    + len((ARRANGEMENT, FETCHES, SELECTOR))
 )
 """As many parts as can fail in one answer, so none is left out. More features than those are one block; without the
 blend there is no answer."""
@@ -113,7 +114,7 @@ class ServedRecord:
     fetched: Fetched = NOTHING_FETCHED
     """Columns of the query that are from outside systems."""
     rerunnable: bool = True
-    """False = only the fetched columns of the slate's items are kept, so a rerun would give another answer."""
+    """False = only fetched columns of the slate's items are kept, so a rerun would give another answer."""
 
 
 def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces = NO_TRACES) -> bytes:
@@ -304,10 +305,10 @@ def decode_served(body: bytes) -> ServedRecord:
     """
     try:
         told = decode_body(body)
+        fetched = unpack_fetched(told)
     except ValueError as error:
         message = f"no served record: {error}"
         raise NotFound(message) from error
-    fetched = unpack_fetched(told)
     return ServedRecord(
         query=_query(told, fetched),
         log_position=LogPosition(told.log_position),
