@@ -132,11 +132,13 @@ def checked(folder: Path) -> list[str]:
 
 
 def exported(folder: Path) -> list[str]:
-    """Return the tiers of slates that nobody logs, but for the full one."""
+    """Return the tiers of three slates that nobody logs, but for the full one."""
     file = io.BytesIO()
-    options = SlateOptions("home", users=("ann", "eve"), is_logged=False)
+    options = SlateOptions("home", users=("ann", "bob", "eve"), is_logged=False)
     export_slates(folder, config_to_read(folder), file, options)
-    return [each["tier"] for each in map(json.loads, file.getvalue().splitlines()) if each["tier"] != "full"]
+    tiers = [json.loads(each)["tier"] for each in file.getvalue().splitlines()]
+    assert len(tiers) == 3
+    return [each for each in tiers if each != "full"]
 
 
 @pytest.mark.parametrize("use", [checked, exported])
@@ -146,7 +148,8 @@ def test_a_component_may_keep_a_client_across_calls(tmp_path, use):
     text = block("toml").replace("components:Stock", "components:Kept").replace('"10s"', '"0s"')
     (tmp_path / "midstream.toml").write_text(text.replace('"20ms"', '"10s"') + LIMITS)
     with open_shop(tmp_path, config_to_read(tmp_path)) as shop:
-        shop.record([{"type": "view", "user_id": "bob", "item_id": each} for each in ("lamp", "chair")])
+        for user in ("ann", "bob", "eve"):
+            shop.record([{"type": "view", "user_id": user, "item_id": each} for each in ("chair", "sofa")])
     assert use(tmp_path) == []
 
 
