@@ -323,7 +323,7 @@ def _kind(source: Source) -> str:
 
 def _require_names(made: Plan, where: str) -> None:
     """Refuse two parts of one name: a failure, a rerun and a metric name a part, and must mean one."""
-    names = (*made.part_names, *RESERVED, CUT)
+    names = (*made.part_names, *RESERVED, CUT, *((FETCHES,) if made.fetches else ()))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         came = f"Two parts are called {', '.join(twice)}."
