@@ -46,6 +46,12 @@ class Backwards(msgspec.Struct, frozen=True):
     async def score(self, query, features, models):
         return np.arange(len(features.values), dtype=np.float32)
 
+class OneText(msgspec.Struct, frozen=True):
+    name: str = "one_text"
+    model_names: str = "ranker"
+    async def score(self, query, features, models):
+        return np.arange(len(features.values), dtype=np.float32)
+
 class One(msgspec.Struct, frozen=True):
     def select(self, query, features, score):
         return Selection(np.array([score.argmax()]), np.full(1, 0.5, np.float32))
@@ -298,6 +304,14 @@ def test_components_of_one_s_own(shop, folder):
     assert served.removed["first"] > 0
     assert served.selection.propensity.tolist() == [0.5]
     assert sys.path == path
+
+
+def test_names_of_models_are_no_single_text(folder):
+    """It would be taken letter by letter, and the scorer be skipped for good without a failure."""
+    text = '[[placements]]\nname = "default"\nscorers = [{ kind = "custom", path = "components:OneText" }]\n'
+    with pytest.raises(ConfigInvalid) as refused:
+        plans(parse_config(text), folder)
+    assert [each.came for each in refused.value.faults] == ["`model_names` of OneText is the text 'ranker'."]
 
 
 def test_all_parts_but_those_of_one_s_own_are_bounded_by_work(folder):

@@ -92,6 +92,13 @@ def test_there_is_a_fault_where_msgspec_refuses(document: dict[str, object]) -> 
         ),
         ({"rules": [{"kind": "mew"}]}, [("rules 0 kind", '"mew" is not a rule. Nearest: "new".', "Rules: cap, new")]),
         ({"rules": 3 * [{"kind": "new"}]}, [("rules", "3 rules came.", "At most 2 rules.")]),
+        (
+            {"rules": [{"kind": "new"}, {"kind": "mew"}, {"kind": "new"}]},
+            [
+                ("rules 1 kind", '"mew" is not a rule. Nearest: "new".', "Rules: cap, new"),
+                ("rules", "3 rules came.", "At most 2 rules."),
+            ],
+        ),
     ],
 )
 def test_each_kind_of_fault(document: dict[str, object], told: list[tuple[str, str, str]]) -> None:

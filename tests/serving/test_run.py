@@ -15,7 +15,7 @@ from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.facts import Facts
 from midstream.serving.options import ServerOptions
-from midstream.serving.run import OpenedEngine, StopSignals, serve_until_stopped
+from midstream.serving.run import OpenedEngine, StopAtStart, StopSignals, serve_until_stopped
 from tests.support.fakes.engine import FakeEngine
 
 if TYPE_CHECKING:
@@ -72,6 +72,18 @@ def test_a_stop_that_is_asked_for_before_and_after_there_is_a_server() -> None:
             assert server.should_exit
             assert not facts.due(all_of_them=True)
         assert len(facts.due(all_of_them=True)) == 1
+
+
+def test_a_stop_that_came_before_the_start_ends_it() -> None:
+    """What takes long is not begun, and a stop outside of it is kept for the server."""
+    begun: list[bool] = []
+    with StopSignals() as signals:
+        with signals.at_start():
+            begun.append(True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopAtStart), signals.at_start():
+            begun.append(False)
+    assert begun == [True]
 
 
 def test_outside_the_main_thread_no_signal_is_taken() -> None:

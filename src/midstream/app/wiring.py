@@ -239,8 +239,13 @@ def _model_names(parts: Sequence[ReadsModels], where: str) -> tuple[str, ...]:
     """Return the models that some parts read, by name.
 
     Raises:
-        ConfigInvalid: They are more than an answer names.
+        ConfigInvalid: They are more than an answer names, or a component has one text instead of names.
     """
+    for part in parts:
+        if isinstance(part.model_names, str):
+            came = f"`model_names` of {type(part).__name__} is the text {part.model_names!r}."
+            right = "A tuple of names, each of a model that the component reads."
+            raise ConfigInvalid((Fault(where, came, right, "/docs/sources.md"),))
     names = sorted({name for part in parts for name in part.model_names})
     if len(names) > MODELS_MAX:
         came = f"Its parts read {len(names)} models."

@@ -89,12 +89,11 @@ def type_faults(value: Told, kind: TypeForm, reading: TypeReading, path: Steps =
     for fault in _part_faults(value, plain, reading, path):
         found = True
         yield fault
-    if found:
-        return
-    if error := _error(value, plain, reading):
+    if not found and (error := _error(value, plain, reading)):
         yield _whole_fault(value, plain, error, path)
         return
-    for each in bounds:
+    # A value that is wrong has no bounds to keep; a list or a table with wrong parts still has its length.
+    for each in bounds if not found or (reading.is_bounded and (is_table(value) or is_list(value))) else ():
         if came := each.excess(value):
             yield TypeFault(path, "bound", came, each.right, value, kind)
 

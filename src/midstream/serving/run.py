@@ -258,14 +258,19 @@ class StopSignals:
         Raises:
             StopAtStart: A signal came.
         """
-        self._is_at_start = True
         try:
+            self._begin_start()
             yield
         except StopAtStart:
             self._note(log_fact)
             raise
         finally:
             self._is_at_start = False
+
+    def _begin_start(self) -> None:
+        self._is_at_start = True
+        if self._came:
+            raise StopAtStart
 
     @contextmanager
     def noted(self, note: Callable[[Fact], None]) -> Generator[None]:

@@ -142,6 +142,20 @@ def test_a_number_out_of_bounds_hides_nothing():
         assert wheres.count(where) == 1, (where, wheres)
 
 
+def test_sources_of_a_placement_are_named_once():
+    """Where a weight names none of them, though a source is there by default and in the file."""
+    text = """
+        [[placements]]
+        sources = [{ kind = "covisitation" }, { kind = "trending" }]
+        weights = { trendign = 1.0 }
+        """
+    (fault,) = faults_of(text).values()
+    (right,) = (line for line in fault.splitlines() if "Sources: " in line)
+    names = right.strip().removeprefix("Sources: ").removesuffix(".").split(", ")
+    assert len(names) == len(set(names))
+    assert {"covisitation", "trending"} <= set(names)
+
+
 def test_all_faults_are_reported_together():
     """Each wrong value anywhere in the file is named at once."""
     found = faults_of(

@@ -88,6 +88,16 @@ events = st.one_of(
 )
 
 
+def test_a_quantity_keeps_its_sign():
+    """Zero and minus zero in one batch are two quantities, in each order."""
+    for signs in ((0.0, -0.0), (-0.0, 0.0)):
+        batch = build(
+            [Event(int(Kind.INTERACTION), action="view", user_id="u", item_id="a", quantity=each) for each in signs]
+        )
+        again = decode(encode_lines(batch), TRUSTED).batch
+        assert again.rows.tobytes() == batch.rows.tobytes()
+
+
 @given(st.lists(events, max_size=6))
 def test_import_of_an_export_gives_the_same_rows(sent):
     """Every kind, every body, ids in any script, log times: the same bytes come back."""

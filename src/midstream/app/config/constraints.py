@@ -267,10 +267,10 @@ def _repeat(config: Config, source: RepeatItems, place: str) -> Iterator[Fault]:
 
 def _weights(placement: Placement, where: str) -> Iterator[Fault]:
     """Yield a fault for each weight of the blend that names no source."""
-    names = [*DEFAULT_WEIGHTS]
+    names = {*DEFAULT_WEIGHTS}
     for each in placement.sources:
         if isinstance(each, Custom):
             return
-        names.append(each.name)
+        names.add(each.name)
     for name in placement.weights:
         yield from known(f"{where}.weights{step(name)}", name, names, "a source of this placement", "Sources", SOURCES)

@@ -62,8 +62,8 @@ class Stopped:
 class _Course:
     """What became of a server: one instance, once it is open, and what that left behind."""
 
-    opened: list[Instance] = field(default_factory=list)
-    stopped: list[Stopped] = field(default_factory=list)
+    opened: list[Instance] = field(default_factory=list[Instance])
+    stopped: list[Stopped] = field(default_factory=list[Stopped])
 
 
 def serve_folder(

@@ -105,8 +105,9 @@ def _plain_lines(batch: EventBatch, *, log_time: bool) -> Iterator[_Line]:
     kinds: list[int] = rows["kind"].tolist()
     raw = [msgspec.Raw(body) if body else None for body in bodies]
     values, quantities = rows["value"], rows["quantity"]
-    distinct, code = np.unique(quantities, return_inverse=True)
-    short = np.array([_short_float32(each) for each in distinct.tolist()])[code]
+    # By their bits: -0.0 is another quantity than 0.0, and an import is to give the same row again.
+    bits, code = np.unique(np.ascontiguousarray(quantities).view(np.int32), return_inverse=True)
+    short = np.array([_short_float32(each) for each in bits.view(np.float32).tolist()])[code]
     return map(
         _Line,
         [_KIND_NAMES.get(kind, action) for kind, action in zip(kinds, actions, strict=True)],

@@ -28,6 +28,8 @@ FILE = "network.onnx"
 """Of a version."""
 TOLERANCE = 1e-4
 """Of the largest number of a user."""
+_FAILURES = (RuntimeError, MemoryError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError)
+"""Of the exporter: a network that cannot be written is left out of a version, which answers by its arrays."""
 OPSET = 18
 """Of the operators that PyTorch's exporter writes by itself, without a conversion."""
 LENGTHS = (1, 2, 7, 50)
@@ -120,7 +122,11 @@ def network_of(model: SequenceModel) -> bytes:
     try:
         import onnx  # type: ignore[import-not-found,unused-ignore]  # pyright: ignore[reportMissingImports]  # noqa: F401
         import onnxscript  # type: ignore[import-not-found,unused-ignore]  # pyright: ignore[reportMissingImports]  # noqa: F401
-    except ImportError as error:
+    except (
+        ImportError,
+        TypeError,
+        AttributeError,
+    ) as error:  # also where they do not go with the protobuf that is there
         message = "networks are written by onnx and onnxscript: install midstream[torch]"
         raise ExtraMissing(message) from error
     ages, factors = model.weights.ages.shape
@@ -136,7 +142,7 @@ def network_of(model: SequenceModel) -> bytes:
             opset_version=OPSET,
             dynamic_shapes=lengths,
         )
-    except (RuntimeError, MemoryError) as error:  # the exporter's own errors are among them
+    except _FAILURES as error:
         message = f"the network cannot be written: {error}"
         raise ArtifactInvalid(message) from error
     written: bytes = program.model_proto.SerializeToString()
