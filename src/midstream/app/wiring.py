@@ -26,13 +26,13 @@ from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, cond
 from midstream.ranking.caller_items import RESERVED
 from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.fetched_columns import DeclaredFetch
-from midstream.ranking.fetching import FETCHES, filters_after
+from midstream.ranking.fetching import filters_after
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import RequestFilter
 from midstream.ranking.filters.options import FilterOptions, FilterScope
 from midstream.ranking.model_gate import unfit
-from midstream.ranking.plan import FEATURES, MODELS_MAX, SELECTOR, SIMILAR, Plan, ReadsModels
+from midstream.ranking.plan import FEATURES, FETCHES, MODELS_MAX, SELECTOR, SIMILAR, Plan, ReadsModels
 from midstream.ranking.reason_texts import reasons_of
 from midstream.ranking.rules.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.rules.boost import Boost

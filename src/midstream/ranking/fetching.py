@@ -10,29 +10,24 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias, cast
-
-import numpy as np
+from typing import TypeAlias, cast
 
 from midstream.core.protocols import Filter
-from midstream.core.types import NOTHING_FETCHED, Failure, Fetched, Index, Moment, Query
+from midstream.core.types import NOTHING_FETCHED, Failure, Fetched, Moment, Query
 from midstream.features.readers.request_inputs import ItemFieldReader
 from midstream.ranking.boundary import Account, boundary
 from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.decision import share_s
 from midstream.ranking.fetch_cache import FetchCache
 from midstream.ranking.fetched_columns import IDS_MAX, DeclaredFetch, FetchedRow, FetchScope, rows_of
-from midstream.ranking.filters.among import among
 from midstream.ranking.filters.expression_filter import ExpressionFilter
 from midstream.ranking.frame import of_type
-from midstream.ranking.plan import Plan
+from midstream.ranking.plan import FETCHES, Plan
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.shortlist import shortlist
 from midstream.ranking.timeout import awaited
 from midstream.state.ids.vocabulary import Vocabulary
 
-FETCHES: Final = "fetches"
-"""Failure name where a filter left a slate short, and only ``IDS_MAX`` items of more were asked about."""
 Observe: TypeAlias = Callable[[Plan, Query], Moment]
 Rows: TypeAlias = Mapping[str, FetchedRow]
 
@@ -121,30 +116,6 @@ def peeked(request: FetchRequest, observe: Observe) -> Peeked:
     found = shortlist(PlanRun(plan, moment, request.account.aside()), count_max=count_max)
     item_ids = tuple(moment.table(Vocabulary).item_ids(found.candidates.item_index))
     return Peeked(item_ids, count_max is not None and CUT in found.removed)
-
-
-def only_read(
-    query: Query, fetched: Fetched, examined: Sequence[Index], vocabulary: Vocabulary
-) -> tuple[Query, Fetched]:
-    """Return a query and its fetched part without the rows of items that the answer did not examine.
-
-    Args:
-        query: Of the answer.
-        fetched: Its fetched part.
-        examined: Every item whose columns may have decided something.
-        vocabulary: At the moment of the answer.
-    """
-    rows = fetched.item_fields
-    read = among(vocabulary.item_indices(tuple(rows)), np.concatenate(examined)) if rows else None
-    if read is None or read.all():
-        return query, fetched
-    kept = {item: row for (item, row), is_read in zip(rows.items(), read.tolist(), strict=True) if is_read}
-    fields = {
-        item: row if item in kept or item not in rows else {n: row[n] for n in row if n not in rows[item]}
-        for item, row in query.item_fields.items()
-    }
-    fields = {item: row for item, row in fields.items() if row}
-    return replace(query, item_fields=fields), replace(fetched, item_fields=kept)
 
 
 def shortage(plan: Plan, passed: int, failures: Sequence[Failure]) -> Iterator[Failure]:

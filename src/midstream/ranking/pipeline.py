@@ -25,12 +25,13 @@ from midstream.ranking.caller_items import PAGE
 from midstream.ranking.candidate_generation import NO_CANDIDATES
 from midstream.ranking.decision import Decision
 from midstream.ranking.fetch_cache import FetchCache
-from midstream.ranking.fetching import FetchRequest, Observe, fetched_for, only_read, shortage
+from midstream.ranking.fetching import FetchRequest, Observe, fetched_for, shortage
 from midstream.ranking.filters.among import among
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.frame import FeatureReader, declared_of, take
 from midstream.ranking.plan import Plan, tier_of
 from midstream.ranking.plan_run import PlanRun
+from midstream.ranking.record.fetched_fields import only_read
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import Pinned
 from midstream.ranking.rules.rules import CandidateFacts

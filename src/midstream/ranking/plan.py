@@ -22,6 +22,8 @@ from midstream.ranking.rules.pin import PINS, Pins
 SELECTOR = "selector"
 """Name of a failed selector in answers and served records; the Protocol gives it none of its own."""
 
+FETCHES = "fetches"
+"""Failure name where a filter left a slate short, and more items than were asked about are in the catalogue."""
 FEATURES = "features"
 """Name of the failed block of declared features; a block of another kind has its number behind it. A feature that
 failed alone has its own name behind that: ``features.quality``."""

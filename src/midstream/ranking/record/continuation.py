@@ -10,11 +10,11 @@ from midstream.core.types import Candidates, Failure, Index, Moment, Query, Sele
 from midstream.ranking.apply_filters import sift
 from midstream.ranking.boundary import Account
 from midstream.ranking.caller_items import CURSOR, UNKNOWN
-from midstream.ranking.fetching import only_read
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.frame import take
 from midstream.ranking.plan import Closed, Plan
 from midstream.ranking.plan_run import PlanRun
+from midstream.ranking.record.fetched_fields import only_read
 from midstream.ranking.record.served import ServedItem, ServedRecord
 from midstream.state.ids.vocabulary import Vocabulary
 

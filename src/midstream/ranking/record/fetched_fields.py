@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from midstream.core.types import NOTHING_FETCHED, Fetched
+from midstream.core.types import NOTHING_FETCHED, Fetched, Index, Query
 from midstream.events.served_body import ServedBody
+from midstream.ranking.filters.among import among
+from midstream.state.ids.vocabulary import Vocabulary
 
 FETCHED_BYTES_MAX = 98_304
 """Bytes of fetched columns in one record. 1,000 ids of 36 random letters and digits take 28.7 kB, and 8 columns of
@@ -88,6 +90,30 @@ def unpack_ids(packed: bytes) -> list[str]:
         ValueError: The bytes are no ids.
     """
     return msgspec.msgpack.decode(_expanded(packed), type=list[str]) if packed else []
+
+
+def only_read(
+    query: Query, fetched: Fetched, examined: Sequence[Index], vocabulary: Vocabulary
+) -> tuple[Query, Fetched]:
+    """Return a query and its fetched part without the rows of items that the answer did not examine.
+
+    Args:
+        query: Of the answer.
+        fetched: Its fetched part.
+        examined: Every item whose columns may have decided something.
+        vocabulary: At the moment of the answer.
+    """
+    rows = fetched.item_fields
+    read = among(vocabulary.item_indices(tuple(rows)), np.concatenate(examined)) if rows else None
+    if read is None or read.all():
+        return query, fetched
+    kept = {item: row for (item, row), is_read in zip(rows.items(), read.tolist(), strict=True) if is_read}
+    fields = {
+        item: row if item in kept or item not in rows else {n: row[n] for n in row if n not in rows[item]}
+        for item, row in query.item_fields.items()
+    }
+    fields = {item: row for item, row in fields.items() if row}
+    return replace(query, item_fields=fields), replace(fetched, item_fields=kept)
 
 
 def own_fields(item_fields: Mapping[str, Mapping[str, float]], fetched: Fetched) -> dict[str, dict[str, float]]:

@@ -29,11 +29,11 @@ from midstream.core.types import (
 )
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 from midstream.features.declarations import Declarations
-from midstream.ranking.fetching import FETCHES
 from midstream.ranking.frame import FAILED_FEATURES_MAX
 from midstream.ranking.plan import (
     BUILT_IN_FILTERS_MAX,
     FEATURES,
+    FETCHES,
     FETCHES_MAX,
     FILTERS_MAX,
     FLOOR_MAX,
