@@ -220,6 +220,18 @@ def test_a_text_that_reads_a_column_as_another_kind_is_told_at_load():
     parse_config(home.replace("> 3", "== true") + 'fetches = ["crm"]\n')
 
 
+def test_a_fetch_is_not_called_as_the_failure_of_all(tmp_path):
+    """A short slate names ``fetches``, and that must mean one part."""
+    (tmp_path / "components.py").write_text(block("python"))
+    text = FETCH.replace('"stock"\nof', '"fetches"\nof') + LIMITS + HOME + 'fetches = ["fetches"]\n'
+    (tmp_path / "midstream.toml").write_text(text)
+    with (
+        pytest.raises(ConfigInvalid, match="Two parts are called fetches"),
+        open_shop(tmp_path, config_to_read(tmp_path)),
+    ):
+        pass
+
+
 def test_a_component_without_the_method_is_refused(tmp_path):
     """What a fetch has is told with the path that names it."""
     (tmp_path / "components.py").write_text(

@@ -18,7 +18,7 @@ from midstream.core.types import Served
 from midstream.ranking.fetched_columns import DeclaredFetch
 from midstream.ranking.frame import FAILED_FEATURES_MAX
 from midstream.ranking.pipeline import recommend
-from midstream.ranking.plan import FETCHES_MAX, block_name
+from midstream.ranking.plan import FETCHES, FETCHES_MAX, block_name
 from midstream.ranking.record.served import FAILURES_MAX
 from midstream.testing.conformance import check_feature, check_source
 from tests.support.frozen_shop import SMALL, StillShop
@@ -406,10 +406,10 @@ class Elsewhere:
 
 
 def test_a_served_record_names_whatever_can_fail(folder):
-    """Of the largest placement each part but the blend, without which there is no answer, and features one by one."""
+    """Each part of the largest placement but the blend, without which there is none, features one by one, a bound."""
     fetches = tuple(DeclaredFetch(f"fetch{n}", "user", {}, Elsewhere(), 0, 1.0, "") for n in range(FETCHES_MAX))
     plan = replace(plans(parse_config(full()), folder)["default"], fetches=fetches)
-    parts = {*plan.part_names} - {plan.scorers[-1].name, block_name(0)}
+    parts = {*plan.part_names, FETCHES} - {plan.scorers[-1].name, block_name(0)}
     assert len(parts) + FAILED_FEATURES_MAX == FAILURES_MAX
 
 
@@ -424,6 +424,7 @@ def test_a_served_record_names_whatever_can_fail(folder):
             "unknown",
             "cursor",
             "arrangement",
+            "fetches",
             "selector",
             "pins",
             "blend",
