@@ -539,7 +539,7 @@ def test_a_short_slate_has_no_second_name_where_another_reason_is_there(world):
 
 
 def test_a_record_without_fetches_has_nothing_of_them():
-    """The usual record pays three bytes."""
+    """The usual record pays four bytes."""
     with closing(World()) as world:
         body = decode_body(world.body(world.answer(plan_of())))
     assert (body.fetched, body.fetched_ids, body.fetched_context, body.rerunnable) == ({}, b"", (), True)
