@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 from msgspec import structs
@@ -22,6 +23,7 @@ from midstream.features.kinds.request import ItemField
 from midstream.features.language import Condition, condition
 from midstream.ranking.boundary import Account
 from midstream.ranking.explain.rerun import rerun
+from midstream.ranking.explain.why_not import explain_with
 from midstream.ranking.fetch_cache import FetchCache
 from midstream.ranking.fetched_columns import IDS_MAX, DeclaredFetch
 from midstream.ranking.fetching import FetchRequest, filters_after, peeked
@@ -94,6 +96,16 @@ def rule_of(text: str, name: str = "filter") -> ExpressionFilter:
     found = condition(text, NAMES, "")
     assert isinstance(found, Condition)
     return ExpressionFilter(found, name)
+
+
+@dataclass(frozen=True)
+class FewItems:
+    """A filter of the shop's own: three of 1,300 items."""
+
+    name: str = "few"
+
+    def keep(self, moment, candidates):
+        return candidates.item_index % 434 == 0
 
 
 @dataclass
@@ -501,7 +513,17 @@ def test_a_custom_part_may_read_any_row_so_all_are_kept():
         assert world.body(world.again(plan, served)) == world.body(served)
 
 
-@pytest.mark.parametrize("damaged", [b"", b"no zlib", zlib.compress(b"\xff"), zlib.compress(b"\x91\xa1a")])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"no zlib",
+        zlib.compress(b"\xff"),
+        zlib.compress(b"\x91\xa1a"),
+        zlib.compress(b"\x90") + b"more",
+        zlib.compress(msgspec.msgpack.encode(["a" * (2 << 20)])),
+    ],
+)
 def test_columns_that_are_none_are_no_record(damaged):
     """Damaged bytes are an expected error, as those of any other part of a record."""
     with closing(World()) as world:
@@ -519,9 +541,8 @@ def test_a_peek_looks_for_1000_items_and_a_slate_that_they_leave_short_is_named(
         (asked,) = outside.asked
         assert len(asked) == IDS_MAX
         assert 2 <= len(served.selection.chosen) < 8
-        found = (
-            f"{len(served.selection.chosen)} of 1,000 items passed, and the rest of the catalogue was not asked about"
-        )
+        count = len(served.selection.chosen)
+        found = f"{count} items passed of those that were asked about, which are not the whole catalogue"
         assert (served.tier, failures(served)) == ("reduced", {"fetches": found})
         again = world.again(plan, served)
         assert (again.failures, world.body(again)) == (served.failures, world.body(served))
@@ -536,6 +557,31 @@ def test_a_short_slate_has_no_second_name_where_another_reason_is_there(world):
     with closing(World(1_300)) as large:
         down = large.answer(plan_of(of_items(Outside(gone)), filters=(rule_of("stock < 2"),)))
     assert list(failures(down)) == ["stock"]
+
+
+def test_a_slate_that_another_filter_leaves_short_is_whole():
+    """One of the shop's own that reads no column: the rest of the catalogue was looked at, by what is known."""
+    with closing(World(1_300)) as world:
+        few = FewItems()
+        plan = plan_of(of_items(Outside(stock_of)), filters=(few,), own=frozenset({few.name}))
+        plan = replace(plan, after_fetch=frozenset({few.name}))
+        served = world.answer(plan)
+        assert len(served.selection.chosen) == 3
+        assert (served.tier, failures(served)) == ("full", {})
+
+
+def test_why_an_item_is_out_names_no_filter_whose_columns_were_not_kept():
+    """Of an item that the answer did not examine the columns are gone: the reason is that no source proposed it."""
+    with closing(World(1_200)) as world:
+        plan = plan_of(of_items(Outside(stock_of)), filters=(rule_of("stock >= 0"),))
+        served = world.answer(plan)
+        (far,) = explain_with(served, plan, world.observe(served.query), ["i1100"]).asked
+        assert "i1100" not in served.fetched.item_fields
+        assert (far.outcome, far.removed) == ("not_proposed", ())
+        poor = plan_of(of_items(Outside(stock_of)), filters=(rule_of("stock >= 3"),))
+        served = world.answer(poor)
+        (near,) = explain_with(served, poor, world.observe(served.query), ["i1"]).asked
+        assert near.outcome == "removed"
 
 
 def test_a_record_without_fetches_has_nothing_of_them():

@@ -118,11 +118,15 @@ def peeked(request: FetchRequest, observe: Observe) -> Peeked:
     return Peeked(item_ids, count_max is not None and CUT in found.removed)
 
 
-def shortage(plan: Plan, passed: int, failures: Sequence[Failure]) -> Iterator[Failure]:
-    """Yield the failure of a short slate with a bounded peek; none where a failed fetch or filter is the reason."""
+def shortage(plan: Plan, passed: int, removed: Mapping[str, int], failures: Sequence[Failure]) -> Iterator[Failure]:
+    """Yield the failure of a short slate with a bounded peek.
+
+    None where a failed fetch or filter is the reason, or where no text that reads a fetched column removed an item.
+    """
     reasons = {*(each.name for each in plan.fetches), *(each.name for each in plan.filters)}
-    if not any(each.component in reasons for each in failures):
-        reason = f"{passed} of {IDS_MAX:,} items passed, and the rest of the catalogue was not asked about"
+    by_columns = any(removed.get(name) for name in plan.after_fetch - plan.own)
+    if by_columns and not any(each.component in reasons for each in failures):
+        reason = f"{passed} items passed of those that were asked about, which are not the whole catalogue"
         yield Failure(FETCHES, reason)
 
 

@@ -132,7 +132,7 @@ class Gathered:
         scorer, score = await decision.scored()
         selection, order = decision.slates(score)
         if self.request.is_bounded and len(candidates) < query.slate_size:
-            account.failures.extend(shortage(plan, len(candidates), account.failures))
+            account.failures.extend(shortage(plan, len(candidates), removed, account.failures))
         tier = tier_of(self.request.whole, self.retrieved, account.failures)
         own = declared_of(features, len(candidates.source_names)) if plan.features else None
         logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)

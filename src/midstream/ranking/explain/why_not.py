@@ -117,6 +117,9 @@ def _left_out(asked: WhyNotQuestion, item_id: str, index: int) -> ItemWhy:
     removed, unasked = removals(asked, index)
     places = np.flatnonzero(asked.proposed.item_index == index)
     (said,) = proposed_by(asked, asked.proposed, places) if len(places) else ((),)
+    if not said and item_id not in asked.served.fetched.item_fields:
+        # Columns of an item that the answer did not examine are not kept: no filter that reads them can be run again.
+        removed = tuple(each for each in removed if each.filter not in asked.run.plan.after_fetch)
     if not asked.run.moment.table(Items).exists(index):
         outcome, because = "deleted", "it was deleted from the catalogue by then"
     elif removed:

@@ -21,6 +21,8 @@ from midstream.state.ids.vocabulary import Vocabulary
 FETCHED_BYTES_MAX = 98_304
 """Bytes of fetched columns in one record. 1,000 ids of 36 random letters and digits take 28.7 kB, and 8 columns of
 float64 that do not compress 8 kB each: 92.7 kB. Usual ids and one column of small numbers take 9 to 30 kB."""
+IDS_BYTES_MAX = 1 << 20
+"""Bytes of the ids before they are compressed: 1,500 ids of 128 characters of four bytes take 0.8 MB."""
 _PAIR_BYTES = 5
 """Of MessagePack, before a text or a run of bytes, at most."""
 
@@ -74,7 +76,7 @@ def unpack_fetched(told: ServedBody) -> Fetched:
     if not told.fetched and not told.fetched_context:
         return NOTHING_FETCHED
     ids = unpack_ids(told.fetched_ids)
-    columns = {name: _numbers(_expanded(column), len(ids)) for name, column in told.fetched.items()}
+    columns = {name: _numbers(_expanded(column, 8 * len(ids)), len(ids)) for name, column in told.fetched.items()}
     rows = zip(*columns.values(), strict=True)
     items = {
         item: {name: value for name, value in zip(columns, row, strict=True) if not math.isnan(value)}
@@ -89,7 +91,7 @@ def unpack_ids(packed: bytes) -> list[str]:
     Raises:
         ValueError: The bytes are no ids.
     """
-    return msgspec.msgpack.decode(_expanded(packed), type=list[str]) if packed else []
+    return msgspec.msgpack.decode(_expanded(packed, IDS_BYTES_MAX), type=list[str]) if packed else []
 
 
 def only_read(
@@ -148,11 +150,17 @@ def _small(content: bytes) -> bytes:
     return packer.compress(content) + packer.flush()
 
 
-def _expanded(packed: bytes) -> bytes:
+def _expanded(packed: bytes, bytes_max: int) -> bytes:
+    """Return what was compressed, at most ``bytes_max``; raise ``ValueError`` where it is more, cut off or followed."""
+    unpacker = zlib.decompressobj()
     try:
-        return zlib.decompress(packed)
+        content = unpacker.decompress(packed, bytes_max + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from error
+    if len(content) > bytes_max or not unpacker.eof or unpacker.unused_data:
+        message = f"{len(packed)} bytes are no compressed content of at most {bytes_max}"
+        raise ValueError(message)
+    return content
 
 
 def _bytes(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> bytes:
