@@ -120,7 +120,7 @@ class Counting:
         return Proposal(np.array([9, 5, 0], np.int32), np.array([3, 2, 1], np.float32))
 
 
-def plan_of(*fetches: DeclaredFetch, filters: Sequence[ExpressionFilter] = (), **changes: Any) -> Plan:
+def plan_of(*fetches: DeclaredFetch, filters: "Sequence[Filter]" = (), **changes: Any) -> Plan:
     """Return a plan of real parts that reads the stock."""
     every: tuple[Filter, ...] = (Available(), *filters, RequestFilter(NAMES))
     made = Plan(
@@ -530,6 +530,15 @@ def test_columns_that_are_none_are_no_record(damaged):
         body = decode_body(world.body(world.answer(plan_of(of_items(Outside(stock_of))))))
     with pytest.raises(NotFound):
         decode_served(encode_body(structs.replace(body, fetched_ids=damaged)))
+
+
+@pytest.mark.parametrize(
+    "packed", [zlib.compress(b"\x90") + b"more", zlib.compress(msgspec.msgpack.encode(["a" * (2 << 20)]))]
+)
+def test_ids_expand_to_no_more_than_a_record_may_have(packed):
+    """A few bytes would else become gigabytes; what follows the content is no part of it."""
+    with pytest.raises(ValueError, match="no compressed content"):
+        unpack_ids(packed)
 
 
 def test_a_peek_looks_for_1000_items_and_a_slate_that_they_leave_short_is_named():
