@@ -22,7 +22,7 @@ def test_a_position_comes_back(generation: int, position: int) -> None:
 @given(st.text(max_size=40))
 @example("0" * 16)
 def test_other_texts_are_refused(text: str) -> None:
-    """What is no token is refused by name, never by another exception; twelve bytes may be one of another generation."""
+    """What is no token is refused by name, never by another exception; twelve bytes may be one elsewhere."""
     try:
         assert parse_position(text, 2**31, -1) is None
     except RequestInvalid as error:
