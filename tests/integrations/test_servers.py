@@ -112,7 +112,7 @@ CLIENTS: dict[str, Callable[[str, Sequence[bytes]], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", CLIENTS)
 def test_a_server_keeps_what_it_acknowledged(servers, name):
     """Killed at once and started again it has all of it, at the same address; ended it leaves no process."""
     began = time.monotonic()
@@ -135,3 +135,17 @@ def test_a_server_keeps_what_it_acknowledged(servers, name):
         f"{name} {SYSTEMS[name].package.version}: ready after {started_s:.1f} s, {memory_mb:.0f} MB, again after"
         f" {again_s:.1f} s, stopped in {time.monotonic() - began:.1f} s"
     )
+
+
+def test_a_pooler_lends_a_session_to_a_transaction(pgbouncer):
+    """So more clients than sessions are served, each by one that others had before; no statement is prepared."""
+    host, _, port = pgbouncer.address.partition(":")
+    connect = library("psycopg").connect
+    clients = [
+        connect(host=host, port=port, dbname="postgres", user="postgres", prepare_threshold=None, autocommit=True)
+        for _ in range(6)
+    ]
+    sessions = {client.execute("SELECT pg_backend_pid() + %s", (0,)).fetchone() for client in clients * 10}
+    assert 1 <= len(sessions) <= 2
+    for each in clients:
+        each.close()

@@ -5,8 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
+from tests.support.services.cache import cache_folder
 from tests.support.services.faults import ServiceFault
-from tests.support.services.locks import cache_folder
 from tests.support.services.server import Server
 from tests.support.services.system import System
 from tests.support.services.systems import SYSTEMS

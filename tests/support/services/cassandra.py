@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.support.services.java import find_java, memory_options
+from tests.support.services.java import find_java, java_options
 from tests.support.services.maven import MavenPackage
 from tests.support.services.replies import Line, NotReady, connected
 from tests.support.services.system import Package, Site
@@ -75,6 +75,8 @@ class Cassandra:
     port_names: Sequence[str] = ("client", "storage")
     stop_signal: signal.Signals = signal.SIGTERM
     heap_mb: int = 1_024
+    is_brief: bool = False
+    """Whether it starts sooner and then does less in a second."""
 
     def prepare(self, site: Site) -> None:
         """Write its configuration."""
@@ -92,7 +94,7 @@ class Cassandra:
         }
         return [
             find_java((11, 17), "11 or 17"),
-            *memory_options(self.heap_mb),
+            *java_options(self.heap_mb, is_brief=self.is_brief),
             *(word for each in _EXPORTED for word in ("--add-exports", f"{each}=ALL-UNNAMED")),
             *(word for each in _OPENED for word in ("--add-opens", f"{each}=ALL-UNNAMED")),
             f"-javaagent:{agent}",

