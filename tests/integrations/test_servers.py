@@ -4,7 +4,9 @@ So what adapters are tested with is the system itself, and a kill in a test of t
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,37 +19,48 @@ pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]
 NAME = "kept"
 VALUES = [f"value {at}".encode() for at in range(200)]
 WAIT_S = 120
+LOOPBACK = "0100007F"
 
 
-def kafka(address: str, values: Sequence[bytes]) -> list[bytes]:
-    """Produce with an idempotent producer; read from the beginning of the partition."""
+def write_kafka(address, then):
+    """Produce with an idempotent producer."""
     confluent, admin = library("confluent_kafka"), library("confluent_kafka.admin")
-    server = {"bootstrap.servers": address}
-    if values:
-        operator = admin.AdminClient(server)
-        operator.create_topics([admin.NewTopic(NAME, 1, 1)], operation_timeout=WAIT_S)[NAME].result(WAIT_S)
-        producer = confluent.Producer({**server, "enable.idempotence": True})
-        for each in values:
-            producer.produce(NAME, each)
-        assert producer.flush(WAIT_S) == 0
-    consumer = confluent.Consumer({**server, "group.id": NAME, "auto.offset.reset": "error"})
+    operator = admin.AdminClient({"bootstrap.servers": address})
+    operator.create_topics([admin.NewTopic(NAME, 1, 1)], operation_timeout=WAIT_S)[NAME].result(WAIT_S)
+    producer = confluent.Producer({"bootstrap.servers": address, "enable.idempotence": True})
+    for each in VALUES:
+        producer.produce(NAME, each)
+    assert producer.flush(WAIT_S) == 0
+    then()
+
+
+def read_kafka(address):
+    """Read a partition from its beginning."""
+    confluent = library("confluent_kafka")
+    consumer = confluent.Consumer(
+        {"bootstrap.servers": address, "group.id": NAME, "auto.offset.reset": "error", "enable.partition.eof": True}
+    )
     consumer.assign([confluent.TopicPartition(NAME, 0, 0)])
-    messages = consumer.consume(len(VALUES), WAIT_S)
+    *messages, end = consumer.consume(len(VALUES) + 1, WAIT_S)
     consumer.close()
-    assert not [each.error() for each in messages if each.error()]
+    assert end.error().code() == confluent.KafkaError._PARTITION_EOF
     return [each.value() for each in messages]
 
 
-def pulsar(address: str, values: Sequence[bytes]) -> list[bytes]:
-    """Send one by one; read with a reader from the earliest message."""
+def write_pulsar(address, then):
+    """Send one by one."""
+    client = library("pulsar").Client(f"pulsar://{address}", operation_timeout_seconds=WAIT_S)
+    producer = client.create_producer(NAME)
+    for each in VALUES:
+        producer.send(each)
+    then()
+
+
+def read_pulsar(address):
+    """Read from the earliest message to the last."""
     module = library("pulsar")
     client = module.Client(f"pulsar://{address}", operation_timeout_seconds=WAIT_S)
-    topic = f"persistent://public/default/{NAME}"
-    if values:
-        producer = client.create_producer(topic)
-        for each in values:
-            producer.send(each)
-    reader = client.create_reader(topic, module.MessageId.earliest)
+    reader = client.create_reader(NAME, module.MessageId.earliest)
     found = []
     while reader.has_message_available():
         found.append(reader.read_next(WAIT_S * 1_000).data())
@@ -55,78 +68,122 @@ def pulsar(address: str, values: Sequence[bytes]) -> list[bytes]:
     return found
 
 
-def cassandra(address: str, values: Sequence[bytes]) -> list[bytes]:
-    """Insert with a prepared statement; read a partition."""
-    cluster_module = library("cassandra.cluster")
+@contextmanager
+def cassandra_session(address):
+    """A session of Cassandra's driver that knows one node."""
+    driver, policies = library("cassandra.cluster"), library("cassandra.policies")
     host, _, port = address.partition(":")
-    profile = cluster_module.ExecutionProfile(
-        load_balancing_policy=library("cassandra.policies").WhiteListRoundRobinPolicy([host]), request_timeout=WAIT_S
-    )
-    cluster = cluster_module.Cluster(
-        [host],
-        int(port),
-        protocol_version=4,
-        connect_timeout=WAIT_S,
-        execution_profiles={cluster_module.EXEC_PROFILE_DEFAULT: profile},
-    )
-    session = cluster.connect()
-    if values:
+    policy = policies.WhiteListRoundRobinPolicy([host])
+    profile = driver.ExecutionProfile(load_balancing_policy=policy, request_timeout=WAIT_S)
+    profiles = {driver.EXEC_PROFILE_DEFAULT: profile}
+    cluster = driver.Cluster([host], int(port), protocol_version=4, connect_timeout=WAIT_S, execution_profiles=profiles)
+    try:
+        yield cluster.connect()
+    finally:
+        cluster.shutdown()
+
+
+def write_cassandra(address, then):
+    """Insert one by one with a prepared statement."""
+    with cassandra_session(address) as session:
         session.execute("CREATE KEYSPACE kept WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
         session.execute("CREATE TABLE kept.rows (part int, at int, value blob, PRIMARY KEY (part, at))")
         insert = session.prepare("INSERT INTO kept.rows (part, at, value) VALUES (0, ?, ?)")
-        for at, each in enumerate(values):
+        for at, each in enumerate(VALUES):
             session.execute(insert, (at, each))
-    rows = session.execute("SELECT value FROM kept.rows WHERE part = 0")
-    found = [bytes(each.value) for each in rows]
-    cluster.shutdown()
-    return found
+        then()
 
 
-def redis(address: str, values: Sequence[bytes]) -> list[bytes]:
-    """Push to a list; read it whole."""
+def read_cassandra(address):
+    """Read a partition in order."""
+    with cassandra_session(address) as session:
+        return [bytes(each.value) for each in session.execute("SELECT value FROM kept.rows WHERE part = 0")]
+
+
+def redis_client(address):
     host, _, port = address.partition(":")
-    with library("redis").Redis(host, int(port), socket_timeout=WAIT_S) as client:
-        if values:
-            client.rpush(NAME, *values)
-        return list(client.lrange(NAME, 0, -1))
+    return library("redis").Redis(host, int(port), socket_timeout=WAIT_S)
 
 
-def postgresql(address: str, values: Sequence[bytes]) -> list[bytes]:
-    """Insert in one transaction; read in order."""
+def write_redis(address, then):
+    """Push to a list one by one."""
+    with redis_client(address) as client:
+        for each in VALUES:
+            client.rpush(NAME, each)
+        then()
+
+
+def read_redis(address):
+    """Read the list whole."""
+    with redis_client(address) as client:
+        return client.lrange(NAME, 0, -1)
+
+
+def postgresql_session(address):
     host, _, port = address.partition(":")
-    with library("psycopg").connect(host=host, port=port, user="postgres", dbname="postgres") as session:
-        if values:
-            session.execute("CREATE TABLE kept (at serial PRIMARY KEY, value bytea)")
-            session.cursor().executemany("INSERT INTO kept (value) VALUES (%s)", [(each,) for each in values])
-            session.commit()
+    return library("psycopg").connect(host=host, port=port, user="postgres", dbname="postgres", autocommit=True)
+
+
+def write_postgresql(address, then):
+    """Insert one by one."""
+    with postgresql_session(address) as session:
+        session.execute("CREATE TABLE kept (at serial PRIMARY KEY, value bytea)")
+        for each in VALUES:
+            session.execute("INSERT INTO kept (value) VALUES (%s)", (each,))
+        then()
+
+
+def read_postgresql(address):
+    """Read in order."""
+    with postgresql_session(address) as session:
         return [bytes(value) for (value,) in session.execute("SELECT value FROM kept ORDER BY at")]
 
 
-CLIENTS: dict[str, Callable[[str, Sequence[bytes]], Any]] = {
-    "kafka": kafka,
-    "pulsar": pulsar,
-    "cassandra": cassandra,
-    "redis": redis,
-    "valkey": redis,
-    "postgresql": postgresql,
+CLIENTS: dict[str, tuple[Callable[[str, Callable[[], None]], None], Callable[[str], Any]]] = {
+    "kafka": (write_kafka, read_kafka),
+    "pulsar": (write_pulsar, read_pulsar),
+    "cassandra": (write_cassandra, read_cassandra),
+    "redis": (write_redis, read_redis),
+    "valkey": (write_redis, read_redis),
+    "postgresql": (write_postgresql, read_postgresql),
 }
+
+
+def listening(process):
+    """Return the addresses on which a process waits for connections, as the kernel writes them."""
+    sockets = set()
+    for each in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed in between
+            sockets.add(str(each.readlink()))
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/{process.pid}/net/{table}").read_text("ascii").splitlines()[1:]
+    ]
+    return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
 
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_server_keeps_what_it_acknowledged(servers, name):
-    """Killed at once and started again it has all of it, at the same address; ended it leaves no process."""
+    """Killed behind the last answer and started again it has all, at the same address; ended it leaves no process.
+
+    It listens on loopback alone.
+    """
+    write, read = CLIENTS[name]
     began = time.monotonic()
     server = servers(name)
     started_s, address = time.monotonic() - began, server.address
-    assert CLIENTS[name](address, VALUES) == VALUES
-    memory_mb = server.status().process.memory_bytes() / 1e6
-    server.kill()
+    process = server.status().process
+    memory_mb, addresses = process.memory_bytes() / 1e6, listening(process)
+    assert len(addresses) == len(server.ports)
+    assert {each[-8:] for each in addresses} == {LOOPBACK}
+    write(address, server.kill)
     assert server.status().state == "stopped"
     began = time.monotonic()
     server.up()
     again_s = time.monotonic() - began
     assert server.address == address
-    assert CLIENTS[name](address, ()) == VALUES
+    assert read(address) == VALUES
     members = family(server.status().process)
     began = time.monotonic()
     assert server.down()
@@ -139,12 +196,9 @@ def test_a_server_keeps_what_it_acknowledged(servers, name):
 
 def test_a_pooler_lends_a_session_to_a_transaction(pgbouncer):
     """So more clients than sessions are served, each by one that others had before; no statement is prepared."""
-    host, _, port = pgbouncer.address.partition(":")
-    connect = library("psycopg").connect
-    clients = [
-        connect(host=host, port=port, dbname="postgres", user="postgres", prepare_threshold=None, autocommit=True)
-        for _ in range(6)
-    ]
+    clients = [postgresql_session(pgbouncer.address) for _ in range(6)]
+    for each in clients:
+        each.prepare_threshold = None
     sessions = {client.execute("SELECT pg_backend_pid() + %s", (0,)).fetchone() for client in clients * 10}
     assert 1 <= len(sessions) <= 2
     for each in clients:

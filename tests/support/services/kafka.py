@@ -35,10 +35,12 @@ class Kafka:
     heap_mb: int = 512
     is_brief: bool = False
     """Whether it starts sooner and then does less in a second."""
+    session_ms: int = 9_000
+    """Until a broker that was killed is taken for dead: one that starts again is let in only then."""
 
     def prepare(self, site: Site) -> None:
         """Write its properties; give a new folder the id of a cluster."""
-        properties = site.write("server.properties", _properties(site))
+        properties = site.write("server.properties", _properties(site, self.session_ms))
         if (site.data / "meta.properties").exists():
             return
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode("ascii")
@@ -82,7 +84,7 @@ def _java(site: Site, heap_mb: int, *, is_brief: bool) -> list[str]:
     return [java, *java_options(heap_mb, is_brief=is_brief), "-cp", f"{site.package}/lib/*"]
 
 
-def _properties(site: Site) -> str:
+def _properties(site: Site, session_ms: int) -> str:
     listener = f"PLAINTEXT://{site.host}:{site.ports['client']}"
     controller = f"{site.host}:{site.ports['controller']}"
     return f"""\
@@ -94,6 +96,8 @@ advertised.listeners={listener}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs={site.data}
+broker.session.timeout.ms={session_ms}
+broker.heartbeat.interval.ms={session_ms // 6}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 offsets.topic.replication.factor=1

@@ -15,6 +15,9 @@ SYSTEMS: Mapping[str, System] = {
 }
 BRIEF: Mapping[str, System] = {
     **SYSTEMS,
-    **{each.name: each for each in (Kafka(is_brief=True), Pulsar(is_brief=True), Cassandra(is_brief=True))},
+    **{
+        each.name: each
+        for each in (Kafka(is_brief=True, session_ms=3_000), Pulsar(is_brief=True), Cassandra(is_brief=True))
+    },
 }
 """The same for tests of what they do, which start them more than they use them."""
