@@ -18,6 +18,7 @@ import pytest
 from tests.support.libraries import library, missing
 from tests.support.patience import wait_until
 from tests.support.services import locks
+from tests.support.services.debian import DebianPackage
 from tests.support.services.faults import ServiceFault, Unavailable
 from tests.support.services.java import find_java
 from tests.support.services.locks import Artifact, sha256_of
@@ -230,7 +231,7 @@ def test_a_package_is_fetched_once_and_only_with_the_hash_of_its_lock(mvn):
         package.find()
     with pytest.raises(Unavailable, match=rf"has the SHA-256 {sha256_of(mvn / 'served')}, but its lock says 0000"):
         package.fetch()
-    assert not list((mvn / "cache" / "packages").iterdir())
+    assert [each.name for each in (mvn / "cache" / "packages").iterdir()] == ["b.lock"]
     locks.write_lock("b", [Artifact("org.a:b:jar:1.0", sha256_of(mvn / "served"))])
     folder = package.fetch()
     assert package.fetch() == package.find() == folder
@@ -241,6 +242,29 @@ def test_a_package_is_fetched_once_and_only_with_the_hash_of_its_lock(mvn):
         package.find()
     package.fetch()
     assert (mvn / "calls").read_text() == "xxx"
+
+
+def test_a_package_of_debian_is_unpacked_on_a_machine_that_is_new(mvn):
+    """One that knows no package yet asks for the list of its release first."""
+    known = mvn / "known"
+    (mvn / "programs" / "apt-get").write_text(
+        f"""#!/bin/sh
+        if [ "$1" = update ]; then touch {known}; exit; fi
+        if [ -e {known} ]; then echo "$3 $4" >all.deb; else echo "no package $3" >&2; exit 100; fi
+        """
+    )
+    (mvn / "programs" / "dpkg-deb").write_text('#!/bin/sh\ncp "$2" "$3/program"\n')
+    (mvn / "programs" / "apt-get").chmod(0o755)
+    (mvn / "programs" / "dpkg-deb").chmod(0o755)
+    package = DebianPackage("pooler", ("pooler", "library"))
+    if os.geteuid() != 0:
+        with pytest.raises(Unavailable, match="no package pooler"):
+            package.fetch()
+        known.touch()
+    folder = package.fetch()
+    assert known.exists()
+    assert (folder / "program").read_text() == "pooler library\n"
+    assert not list(folder.glob("*.deb"))
 
 
 def test_maven_chooses_nothing():

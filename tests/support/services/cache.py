@@ -1,5 +1,6 @@
 """The folder of fetched packages, outside the project: each is there whole and by its key of today, or not at all."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Generator
@@ -34,24 +35,28 @@ def find(name: str, key: str) -> Path:
 def fetch(name: str, key: str, bring: Callable[[Path], None]) -> Path:
     """Return the folder of a package; where it is missing, ``bring`` fills an empty one, which then takes its place.
 
-    A fetch that was interrupted leaves nothing that is taken for a package.
+    A fetch that was interrupted leaves nothing that is taken for a package; a second one at the same time waits.
     """
-    try:
-        return find(name, key)
-    except Unavailable:
-        folder = _folder(name)
-    with _empty(folder.with_name(f"{name}.{os.getpid()}")) as made:
-        bring(made)
-        (made / _STAMP).write_text(key, "ascii")
-        shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
+    folder = _folder(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{name}.lock").open("w") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        try:
+            return find(name, key)
+        except Unavailable:
+            shutil.rmtree(folder, ignore_errors=True)
+        with _empty(folder.with_name(f"{name}.part")) as made:
+            bring(made)
+            (made / _STAMP).write_text(key, "ascii")
+            made.rename(folder)
     return folder
 
 
 @contextmanager
 def _empty(folder: Path) -> Generator[Path]:
     """Give an empty folder, of which nothing stays unless it was moved."""
-    folder.mkdir(parents=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     try:
         yield folder
     finally:
