@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from tests.support.libraries import library, missing
-from tests.support.patience import wait_until
-from tests.support.services import locks
+from tests.support.patience import PATIENCE_S, wait_until
+from tests.support.services import locks, replies
+from tests.support.services import server as server_module
 from tests.support.services.debian import DebianPackage
 from tests.support.services.faults import ServiceFault, Unavailable
 from tests.support.services.java import find_java
@@ -159,6 +160,23 @@ def test_a_server_that_was_killed_is_found_at_the_same_address(server, monkeypat
     with socket.create_server((host, int(port))):
         server.up()
         assert server.address != address
+
+
+def test_a_frozen_server_answers_when_it_is_thawed(server, monkeypatch):
+    """By whom it is started for the next test too, and it is ended like any other."""
+    monkeypatch.setattr(replies, "ASK_S_MAX", 0.2)
+    server.up()
+    process = running(server)
+    server.freeze()
+    assert server.status().state == "does not answer"
+    server.thaw()
+    wait_until(lambda: server.status().state == "ready")
+    server.freeze()
+    server.up()
+    assert running(server) == process
+    server.freeze()
+    monkeypatch.setattr(server_module, "STOP_S_MAX", PATIENCE_S)
+    assert server.down()
 
 
 def test_a_server_that_ends_at_its_start_says_why(server):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.support.services.faults import ServiceFault
-from tests.support.services.processes import Process, end, process_of
+from tests.support.services.processes import Process, end, family, process_of
 from tests.support.services.replies import NotReady
 from tests.support.services.system import Site, System
 
@@ -30,7 +30,7 @@ _PORTS = range(20_000, 32_000)
 its port, and be connected with itself."""
 _PORT_STEP = 61
 """Between the first ports that processes of neighbouring ids try."""
-State = Literal["ready", "starting", "stopped", "ended by itself"]
+State = Literal["ready", "does not answer", "stopped", "ended by itself"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Server:
             ServiceFault: It ended, or does not answer in time.
         """
         with self._alone():
+            self.thaw()
             process = self._process() or self._start()
             until = time.monotonic() + READY_S_MAX
             while (fault := self._ask()) is not None:
@@ -90,7 +91,7 @@ class Server:
                 time.sleep(_POLL_S)
 
     def down(self) -> bool:
-        """End it in order, and what does not end in time with force; its data stays.
+        """End it in order, also one that is frozen, and what does not end in time with force; its data stays.
 
         Returns:
             Whether it ran.
@@ -101,11 +102,19 @@ class Server:
         """End it as a crash does: nothing is written any more."""
         self._end(signal.SIGKILL, STOP_S_MAX)
 
+    def freeze(self) -> None:
+        """Stop it from running, as a machine without time does: connections stay open, and nothing answers."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it run on."""
+        self._send(signal.SIGCONT)
+
     def status(self) -> Status:
         """Look at it."""
         process = self._process()
         if process is not None:
-            return Status("starting" if self._ask() else "ready", process, self.ports)
+            return Status("does not answer" if self._ask() else "ready", process, self.ports)
         return Status("ended by itself" if self._pid_file.exists() else "stopped", None, self.ports)
 
     @property
@@ -156,12 +165,18 @@ class Server:
         self._pid_file.write_text(f"{process.pid} {process.started}\n", "ascii")
         return process
 
+    def _send(self, number: signal.Signals) -> None:
+        if process := self._process():
+            for each in family(process):
+                each.send(number)
+
     def _end(self, number: signal.Signals, wait_s: float) -> bool:
         if not self.folder.exists():
             return False
         with self._alone():
             process = self._process()
             if process is not None:
+                self.thaw()
                 end(process, number, wait_s)
             self._forget()
         return process is not None
