@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from midstream.app.config.reader import Told, is_list, is_table
 from midstream.app.config.schema import Config
 from midstream.app.config.template import TEMPLATE
+from midstream.core.field_bounds import Told
+from midstream.core.type_faults import is_list, is_table
 
 HEAD = """\
 # midstream: the configuration. Every setting is here with its default; a line that is left out means the same.

@@ -55,8 +55,8 @@ COUNTERS = {"logging", "structlog", "prometheus_client"}
 # fmt: off
 EXTRAS = {
     "cassandra", "confluent_kafka", "feast", "hopsworks", "hsfs", "implicit", "kafka", "lightgbm",
-    "onnx", "onnxruntime", "optuna", "psycopg", "pulsar", "pyspark", "redis", "sklearn", "surprise", "tensorflow",
-    "torch",
+    "onnx", "onnxruntime", "onnxscript", "optuna", "psycopg", "pulsar", "pyspark", "redis", "sklearn", "surprise",
+    "tensorflow", "torch",
 }
 # fmt: on
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -604,3 +604,26 @@ def test_a_module_says_first_what_it_is(tmp_path: Path):
     (tmp_path / "inline.py").write_text('"""Why, with the answer."""\n')
     (tmp_path / "fold_scheduler.py").write_text('"""Scheduler of folds."""\n')
     assert riddles(tmp_path) == ["inline.py", "turns.py"]
+
+
+SPOKEN = re.compile(
+    r"\b(?:whoever|(?:is|are|was|were)\s+told|says?\s+of|asks?\s+(?:nobody|no\s+one)|nobody\s+asks"
+    r"|what\s+(?:came|comes)\s+of|of\s+one's\s+own)\b",
+    re.IGNORECASE,
+)
+"""Data flows and components are named instead: outcomes, custom components, reads, returns."""
+
+
+def spoken(root: Path) -> list[str]:
+    """Phrases of pages that let parts speak, each with its page; records of decisions are as they were written."""
+    pages = [root / "README.md", *(root / "docs").glob("*.md"), *(root / "docs" / "tasks").glob("*.md")]
+    return sorted(f"{page.name}: {found}" for page in pages for found in SPOKEN.findall(page.read_text("utf-8")))
+
+
+def test_pages_name_parts_instead_of_letting_them_speak(tmp_path: Path):
+    """Plain technical English, over line ends too."""
+    assert spoken(ROOT) == []
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("A source is\ntold the moment. Whoever asks no one says it; tools tell it.\n")
+    (tmp_path / "docs" / "a.md").write_text("A filter reads the moment of one item. It says that nothing came.\n")
+    assert spoken(tmp_path) == ["README.md: Whoever", "README.md: asks no one", "README.md: is\ntold"]

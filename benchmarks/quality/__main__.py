@@ -83,7 +83,7 @@ def next_item_command(
         run = answer_known(name, source, settings, say_step)
     report, beside = report_of(run), comparisons_of(published_lists(name, known_folder(name)), run)
     if as_json:
-        print_json({**report.builtins(), "comparisons": msgspec.to_builtins(beside)})
+        print_json({**msgspec.to_builtins(report), "comparisons": msgspec.to_builtins(beside)})
     else:
         print_next_item(report)
         print_published(beside)
@@ -165,7 +165,7 @@ def reranking_command(
     options = ShopBenchmark(folder, placement, parse_pairs(option or (), "--option"), share)
     with working("reading") as say_step:
         report = evaluate_reranking(name, kind, options, say_step)
-    print_json(report.builtins()) if as_json else print_reranking(report)
+    print_json(report) if as_json else print_reranking(report)
 
 
 @app.command("diversity")
@@ -183,7 +183,7 @@ def diversity_command(
     options = ShopBenchmark(folder, placement, parse_pairs(option or (), "--option"), share)
     with working("reading") as say_step:
         report = evaluate_diversity(name, ranker, attribute, options, say_step)
-    print_json(report.builtins()) if as_json else print_diversity(report)
+    print_json(report) if as_json else print_diversity(report)
 
 
 def answer_known(name: str, source_name: str, settings: Path | None, tell: Callable[[str], None]) -> AnsweredExam:

@@ -8,7 +8,6 @@ the share of common values of an attribute.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -70,11 +69,6 @@ class DiversityReport:
     k: int
     questions: int
     points: tuple[CurvePoint, ...]
-
-    def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
 
 
 def diversity_curve(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -150,7 +151,7 @@ def fits_of(kind_name: str, options: ShopBenchmark) -> tuple[tuple[dict[str, obj
     return tuple((dict(each), _fit(kind, kind.decoded(each))) for each in tried)
 
 
-def _fit(kind: RowKind, settings: msgspec.Struct) -> Fit:
+def _fit(kind: RowKind[Any], settings: msgspec.Struct) -> Fit:
     return lambda examples: kind.fit(examples, settings, QUIET)
 
 

@@ -276,11 +276,6 @@ class RerankingReport:
     methods: tuple[RankedBy, ...]
     """The blend of the placement, one fitted on the part that is learned, and the ranker."""
 
-    def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
-
 
 def judge_reranking(
     shop: ShopData,

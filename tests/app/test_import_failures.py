@@ -14,7 +14,7 @@ from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import open_running
 from midstream.app.rejected_rows import RejectedRows
 from midstream.cli.faults import faults_of
-from midstream.core.errors import DiskFull, FolderLocked, StoreUnavailable
+from midstream.core.errors import DiskFull, FolderLocked
 from midstream.core.kinds import Kind
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
@@ -90,23 +90,25 @@ def test_rejected_rows_that_a_killed_import_left_go(tmp_path):
         assert not left.exists()
 
 
-@pytest.mark.parametrize("is_open", [False, True])
-def test_what_another_import_recorded_meanwhile_is_not_recorded_twice(tmp_path, monkeypatch, is_open):
-    """Between the look at the log and its opening another one came: it is told, and run again all is known."""
+def test_nobody_records_between_the_look_at_the_log_and_the_recording(tmp_path, monkeypatch):
+    """The folder is locked from one to the other; what fails in between lets go of it, and run again all goes in."""
     path, opened = acts(tmp_path), open_running
 
+    def full(*_):
+        raise DiskFull("no room")
+
     def late(*arguments):
-        monkeypatch.setattr(importing, "open_running", opened)
-        if is_open:
-            raise FolderLocked("in use by process 7")
-        import_file(tmp_path, CONFIG, path, VIEWS)
+        patched.setattr(importing, "open_running", opened)
+        with pytest.raises(FolderLocked):
+            import_file(tmp_path, CONFIG, path, VIEWS)
+        patched.setattr("midstream.app.opening.keep_config", full)
         return opened(*arguments)
 
-    monkeypatch.setattr(importing, "open_running", late)
-    with pytest.raises(StoreUnavailable, match="Run the import again to go on"):
-        import_file(tmp_path, CONFIG, path, VIEWS)
-    last = import_file(tmp_path, CONFIG, path, VIEWS)
-    assert (last.recorded, last.known) == ((12, 0) if is_open else (0, 12))
+    with monkeypatch.context() as patched:
+        patched.setattr(importing, "open_running", late)
+        with pytest.raises(DiskFull):
+            import_file(tmp_path, CONFIG, path, VIEWS)
+    assert [import_file(tmp_path, CONFIG, path, VIEWS).recorded for _ in range(2)] == [12, 0]
     assert count_of(tmp_path) == 12
 
 

@@ -72,7 +72,7 @@ def by_model(shop: Recommender, source: str, user: str) -> tuple[dict[str, str],
 def test_a_model_of_yesterday_answers_the_last_click(tmp_path: Path, source: str, kind: str) -> None:
     """Untrained it proposes nothing and fails nothing; promoted it is named; a new click changes it untrained."""
     if kind in {"sasrec", "two_tower"}:
-        for each in ("torch", "onnx"):
+        for each in ("torch", "onnx", "onnxscript"):
             pytest.importorskip(each, reason='needs the extra "torch": pip install "midstream[torch]"')
     (tmp_path / "midstream.toml").write_text(toml(source, kind))
     with open_shop(tmp_path) as shop:

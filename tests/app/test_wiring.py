@@ -14,7 +14,8 @@ from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.app.wiring import fold, plans
 from midstream.core.errors import ConfigInvalid
-from midstream.core.types import Query, Served
+from midstream.core.types import Served
+from midstream.ranking.fetched_columns import DeclaredFetch
 from midstream.ranking.frame import FAILED_FEATURES_MAX
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import FETCHES_MAX, block_name
@@ -383,14 +384,16 @@ rules = [{{ kind = "pin", name = "first", items = ["i1"], positions = [0] }}]
 """
 
 
-async def elsewhere(query: Query) -> dict[str, float]:
-    """Say something of a question."""
-    return {query.request_id: 1.0}
+class Elsewhere:
+    """A system outside."""
+
+    async def fetch(self, ids):
+        return {each: [1.0] for each in ids}
 
 
 def test_a_served_record_names_whatever_can_fail(folder):
     """Of the largest placement each part but the blend, without which there is no answer, and features one by one."""
-    fetches = tuple((f"fetch{n}", elsewhere) for n in range(FETCHES_MAX))
+    fetches = tuple(DeclaredFetch(f"fetch{n}", "user", {}, Elsewhere(), 0, 1.0, "") for n in range(FETCHES_MAX))
     plan = replace(plans(parse_config(full()), folder)["default"], fetches=fetches)
     parts = {*plan.part_names} - {plan.scorers[-1].name, block_name(0)}
     assert len(parts) + FAILED_FEATURES_MAX == FAILURES_MAX

@@ -188,6 +188,7 @@ def test_features_are_listed_shown_and_sized(featured, run):
     assert found["values"][0][0] >= 1
     nobody = json.loads(run("features", "show", "mine", "--user", "zoe?", "--json", "-f", featured)[1])
     assert nobody["values"] == [[None]] * 5
+    assert nobody["unknown"] == ['nothing is known of user "zoe?"']
     for command in (("list",), ("size",), ("show", "views")):
         status, out, _ = run("features", *command, "-f", featured)
         assert (status, "views" in out, "None" in out, " = [], " in out) == (0, True, False, False)
@@ -328,6 +329,28 @@ def test_recommend_answers_and_explains(shop, run):
     status, _, err = run("recommend", "shelv", "-f", shop)
     assert status == 1
     assert 'Nearest: "shelf"' in err
+
+
+def test_a_user_and_a_session_that_are_not_known_are_told(shop, run):
+    """By ``recommend`` and ``features show``, on standard error and with ``--json``; one that is open is not."""
+    path = shop / "midstream.toml"
+    seen = '[[features]]\nname = "seen"\nkind = "count"\nscope = "session"\nactions = ["view"]\n'
+    path.write_text(path.read_text().replace("[[placements]]", f"{seen}[[placements]]", 1))
+    began = json.loads((shop / "example.ndjson").read_text().splitlines()[40])["session_id"]
+    (shop / "new.ndjson").write_text('{"type": "view", "session_id": "open-1", "item_id": "a"}\n' * 2)
+    assert run("import", shop / "new.ndjson", "-f", shop)[0] == 0
+    for command in (("recommend",), ("features", "show", "seen")):
+        ended = run(*command, "--session", began, "--user", "zoe", "-f", shop)[2]
+        assert f'warning: no session "{began}" is open: it has ended, or no event names it' in ended
+        assert 'warning: nothing is known of user "zoe"' in ended
+        status, out, err = run(*command, "--session", "open-1", "--user", "u14", "--json", "-f", shop)
+        assert (status, json.loads(out)["unknown"], "warning: no" in err) == (0, [], False)
+    values = [
+        json.loads(run("features", "show", "seen", "--session", each, "--json", "-f", shop)[1])["values"][0]
+        for each in ("open-1", began)
+    ]
+    assert values == [[2.0], [None]]
+    assert "for the session open-1" in run("features", "show", "seen", "--session", "open-1", "-f", shop)[2]
 
 
 def test_reading_commands_record_nothing(shop, run):

@@ -2,10 +2,11 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.core.durations import Duration
+from midstream.core.errors import ShapeMismatch
 from midstream.core.fold_step import FoldStep, UserForgotten, UserMerged, UserRestarted
 from midstream.core.types import (
     Candidates,
@@ -32,6 +34,7 @@ from midstream.features.declared import declared
 from midstream.features.expressions.names import Names
 from midstream.features.language import Condition, condition
 from midstream.ranking.boundary import Account
+from midstream.ranking.fetched_columns import DeclaredFetch, FetchScope
 from midstream.ranking.filters.acted import Acted, Exclusion
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
@@ -57,6 +60,7 @@ from midstream.state.tables import TABLES, TablesAbove
 from midstream.testing.conformance import (
     NotConforming,
     check_feature,
+    check_fetch,
     check_filter,
     check_scorer,
     check_selector,
@@ -462,3 +466,65 @@ def test_a_table_conforms_or_is_caught():
 def test_each_table_of_the_fold_conforms(name):
     """All of the order, each on those above it."""
     assert any(each.size for each in check_state_table(partial(Standing, name), steps()).values())
+
+
+@dataclass
+class AnyFetch:
+    """A fetch that does what it is told."""
+
+    act: Callable[[Sequence[str]], object]
+
+    async def fetch(self, ids: Sequence[str]) -> Any:
+        return self.act(ids)
+
+
+def fetch_of(act: Callable[[Sequence[str]], object], of: FetchScope = "item") -> DeclaredFetch:
+    """Return a declared fetch of one column."""
+    return DeclaredFetch("mine", of, {"size": "number"}, AnyFetch(act), 0, 1.0, "")
+
+
+@pytest.mark.parametrize("of", ["item", "user"])
+def test_a_fetch_conforms(of):
+    """Each id has its value, whatever the order, and a stranger has none."""
+    sizes: dict[str, float] = {"a": 1.0, "b": 2.0}
+    assert check_fetch(fetch_of(lambda ids: {"size": [sizes.get(each) for each in ids]}, of), ("a", "b", "a")) == {
+        "a": {"size": 1.0},
+        "b": {"size": 2.0},
+        "midstream-check-unknown": {},
+    }
+
+
+def test_a_system_that_moves_between_two_calls_conforms():
+    """What it says may change; only an order that is wrong each time is one."""
+    moves = iter((0.0, 1.0, 2.0, 2.0))
+
+    def moving(ids: Sequence[str]) -> object:
+        move = next(moves)
+        return {"size": [move] * len(ids)}
+
+    assert check_fetch(fetch_of(moving), ("a", "b"))["a"] == {"size": 2.0}
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda _: {"size": [1.0]},
+        lambda ids: {"size": [1.0] * len(ids), "more": [1.0] * len(ids)},
+        lambda ids: {"size": list(ids)},
+        lambda ids: {"size": list(range(len(ids)))},
+        lambda ids: [1.0] * len(ids),
+        lambda ids: {"size": [float({"a": 1, "b": 2}[each]) for each in ids]},
+    ],
+)
+def test_a_fetch_that_breaks_a_promise_is_caught(act):
+    """Another length, another column, another kind, an order of its own, no columns, an error for a stranger."""
+    with pytest.raises((NotConforming, ShapeMismatch, KeyError)):
+        check_fetch(fetch_of(act), ("a", "b"))
+
+
+def test_a_fetch_that_is_no_coroutine_is_caught():
+    """It would hold everybody up."""
+    plain = AnyFetch(lambda _: None)
+    plain.fetch = lambda ids: {"size": [1.0] * len(ids)}  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(NotConforming, match="Awaitable"):
+        check_fetch(DeclaredFetch("mine", "item", {"size": "number"}, plain, 0, 1.0, ""), ("a",))

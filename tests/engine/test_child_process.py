@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import os
+import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -15,12 +17,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.app.config.schema import Config
+from midstream.app.explain import worker as explain_child
+from midstream.app.training import worker as training_child
 from midstream.core.errors import Fault
 from midstream.engine import child_process
 from midstream.engine.child_process import PIECE_BYTES, Pace, PacedFile
 from midstream.engine.erasure import worker as rewrite_child
+from midstream.engine.folder import DataFolder
 from midstream.engine.history import worker as seal_child
+from midstream.engine.log_opening import open_log
 from midstream.engine.snapshots import worker as snapshot_child
+from midstream.state.settings import encode_settings
 from tests.support.patience import PATIENCE_S
 from tests.support.worker_orders import order_type
 
@@ -170,6 +178,56 @@ def test_a_child_that_somebody_waits_for_keeps_the_rank_of_its_server(
     assert done == [*([] if hurried else ["steps back"]), hurried, b"null"]
 
 
+WORKERS = (rewrite_child, seal_child, snapshot_child, explain_child, training_child)
+UNREADABLE = {"settings": "{}", "config": "{}", "name": "none", "request_id": "r-1"}
+"""Texts of orders with which no worker does anything, as there is nothing in the folder."""
+
+
+def run_main(worker: ModuleType, monkeypatch: pytest.MonkeyPatch, **fields: object) -> None:
+    """Run a worker as its process does, from the order on standard input on."""
+    empty = {int: 0, str: "", tuple[str, ...]: ()}
+    needed = {
+        each.name: UNREADABLE.get(each.name, empty.get(each.type))
+        for each in msgspec.structs.fields(order_type(worker))
+        if each.required
+    }
+    order = msgspec.json.encode({**needed, "hurried": True, **fields})
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(order)))
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        runpy.run_module(worker.__name__, run_name="__main__")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("worker", WORKERS)
+def test_each_worker_reads_its_order_and_tells_why_it_failed(
+    worker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In one line of its standard output, and with status 1."""
+    with pytest.raises(SystemExit) as left:
+        run_main(worker, monkeypatch, folder=str(tmp_path / "none"))
+    (line,) = capfd.readouterr().out.splitlines()
+    assert left.value.code == 1
+    assert line.startswith(("failed ", "faults ")), line
+    assert "a bug" not in line
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+def test_a_worker_reports_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As the last line of its standard output, which whoever ordered it decodes."""
+    data = DataFolder(tmp_path / "data")
+    open_log(data, bytes(16), 1 << 20).close()
+    settings = encode_settings(Config().fold_settings())
+    run_main(seal_child, monkeypatch, folder=str(data.root), hot_ms=1, settings=settings)
+    report = msgspec.json.decode(capfd.readouterr().out.splitlines()[-1], type=seal_child.SealReport)
+    assert (report.begin, report.end, report.files, report.cut_events) == (0, 0, 0, 0)
+
+
 def test_a_child_ends_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """When another process is its parent now, nobody waits for what it makes."""
     clock = Time(monkeypatch)
@@ -207,14 +265,20 @@ child.report(order.encode())
 
 
 def ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, stall_s: float = PATIENCE_S
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    order: str,
+    stall_s: float = PATIENCE_S,
+    time_s_max: float | None = None,
 ) -> tuple[child_process.Ended, Said]:
     """Run a child that does as it is told; return how it ended and what it said on the way."""
     (tmp_path / "told_child.py").write_text(CHILD)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
     said: Said = []
     asked = child_process.WorkOrder(folder=order)
-    work = child_process.run("told_child", asked, lambda *each: said.append(each), stall_s=stall_s)
+    work = child_process.run(
+        "told_child", asked, lambda *each: said.append(each), stall_s=stall_s, time_s_max=time_s_max
+    )
     return asyncio.run(work), said
 
 
@@ -293,3 +357,18 @@ def test_a_silent_child_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """It is killed, and the reason says so."""
     found, _ = ended(tmp_path, monkeypatch, "hang", 3)
     assert "said nothing for 3 s" in found.reason
+
+
+def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A living one is killed and waited for, however often it says how far it is; the reason says so."""
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def noted(*command: str, **options: object) -> asyncio.subprocess.Process:
+        started.append(await start(*command, **options))  # type: ignore[arg-type]
+        return started[0]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    found, _ = ended(tmp_path, monkeypatch, "hang", time_s_max=0.2)
+    assert (found.line, found.reason) == (b"", "its process took longer than 0.2 s and was ended")
+    assert [process.returncode for process in started] == [-signal.SIGKILL]

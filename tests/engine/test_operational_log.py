@@ -82,12 +82,12 @@ def test_what_has_facts_of_its_own_is_not_said_twice(watched: Watched, name: str
 @pytest.mark.parametrize(
     "count, event, level, reasons",
     [
-        (lambda each: each.count_refusal("late"), "requests_refused", "warning", {"late": 3}),
+        (lambda each: each.refusals.labels("late").inc(), "requests_refused", "warning", {"late": 3}),
         (lambda each: each.count_overload("bulk"), "queue_full", "warning", {"bulk": 3}),
-        (lambda each: each.count_served_lost(1), "served_records_lost", "error", {}),
+        (lambda each: each.served_lost.inc(1), "served_records_lost", "error", {}),
         (lambda each: each.count_dead_letters(0, 1), "dead_letters_lost", "error", {}),
         (lambda each: each.count_connection("malformed"), "connections_faulty", "info", {"malformed": 3}),
-        (lambda each: each.count_foreign_request("origin"), "foreign_requests", "info", {"origin": 3}),
+        (lambda each: each.foreign_requests.labels("origin").inc(), "foreign_requests", "info", {"origin": 3}),
     ],
 )
 def test_what_was_lost_is_a_number_by_reason(

@@ -1,5 +1,8 @@
 """Vocabularies and histories: rows are found by hash, parts are views, damage is refused."""
 
+import random
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -93,3 +96,31 @@ def test_a_fit_tells_and_stops() -> None:
     assert told == [("factors", 0.25)]
     with pytest.raises(FitStopped, match="50%"):
         Watch(stopped=lambda: True).step("factors", 0.5)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=6), st.randoms(use_true_random=False))
+def test_parts_of_histories_are_those_of_lists(rows: list[list[int]], dice: random.Random) -> None:
+    """Marked acts stay in their histories, some histories keep their acts, and parts joined are the whole again."""
+    acts = Histories.of(rows)
+    acts = replace(acts, time_ms=np.arange(len(acts.row), dtype=np.int64) * 7)
+    kept = [[dice.random() < 0.5 for _ in row] for row in rows]
+    marked = acts.where(np.array([each for row in kept for each in row], dtype=np.bool_))
+    pairs = [list(zip(row, marks, strict=True)) for row, marks in zip(rows, kept, strict=True)]
+    assert told_of(marked) == [[item for item, is_kept in row if is_kept] for row in pairs]
+    chosen = [number for number in range(len(rows)) if dice.random() < 0.5]
+    taken = acts.take(np.array(chosen, dtype=np.intp))
+    assert told_of(taken) == [rows[number] for number in chosen]
+    assert taken.time_ms is not None
+    assert taken.time_ms.tolist() == [at * 7 for at, who in enumerate(owners(rows)) if who in chosen]
+    assert told_of(Histories.joined([acts.part(number, number + 1) for number in chosen])) == told_of(taken)
+    assert told_of(Histories.joined([acts, taken])) == [*rows, *told_of(taken)]
+
+
+def told_of(histories: Histories) -> list[list[int]]:
+    """Return the items of each history."""
+    return [histories.part(number, number + 1).row.tolist() for number in range(len(histories))]
+
+
+def owners(rows: list[list[int]]) -> list[int]:
+    """Return the history of each act."""
+    return [number for number, row in enumerate(rows) for _ in row]

@@ -42,9 +42,9 @@ def test_every_sample_is_there_once_with_its_process():
     for number, process in enumerate(("leader", "follower-1", "follower-2")):
         metrics = Metrics(CollectorRegistry())
         metrics.observe_request('/a{b="c"} d', 200, number)
-        metrics.count_failure("part")
+        metrics.failures.of("part").inc()
         if number:
-            metrics.count_passed_on()
+            metrics.passed_on.inc()
         texts[process] = metrics.text()
     text = merged(texts)
     expected = {

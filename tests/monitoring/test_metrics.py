@@ -35,8 +35,8 @@ def test_two_engines_do_not_share_a_number():
 def test_fold_counts_are_sums_kept_elsewhere():
     """A sum that is set twice is the last one, not both together: a restart goes on where it was."""
     metrics = Metrics(CollectorRegistry())
-    metrics.set_fold_counts({"late": 4, "future": 1})
-    metrics.set_fold_counts({"late": 7})
+    metrics.fold_counts.set({"late": 4, "future": 1})
+    metrics.fold_counts.set({"late": 7})
     values = read(metrics)
     assert values["midstream_fold_counts_total", (("reason", "late"),)] == 7
     assert values["midstream_fold_counts_total", (("reason", "future"),)] == 1
@@ -60,21 +60,23 @@ def test_every_method_reaches_the_text():
     metrics = Metrics(CollectorRegistry())
     before = read(metrics)
     metrics.count_dead_letters(3, lost=2)
-    metrics.count_append_failure("disk_full")
+    metrics.append_failures.labels("disk_full").inc()
     metrics.count_overload("events")
     metrics.set_queues(events=11, waiters=12)
     metrics.observe_commit(events=13, sync_seconds=0.002)
-    metrics.observe_fold_turn(0.0005)
+    metrics.turn_seconds.observe(0.0005)
     metrics.set_positions(log_position=20, applied_log_position=19)
-    metrics.set_state_age(1.5)
-    metrics.set_log_time_ahead(7.0)
-    metrics.set_dedupe_span(3600.0)
+    metrics.state_age.set(1.5)
+    metrics.log_time_ahead.set(7.0)
+    metrics.dedupe_span.set(3600.0)
+    metrics.fetch_cache_rows.set(21)
+    metrics.fetch_cache_age.set(2.5)
     metrics.set_table_bytes("items", 100, 200)
     metrics.observe_answer("home", "full", 5)
-    metrics.count_failure("session_knn")
+    metrics.failures.of("session_knn").inc()
     metrics.observe_snapshot(good=True, seconds=4.0)
     metrics.observe_snapshot(good=False, seconds=6.0)
-    metrics.count_snapshot_mismatch()
+    metrics.snapshot_mismatches.inc()
     metrics.count_parity(9, 2)
     metrics.set_snapshot(age_seconds=60.0, log_position=18)
     metrics.set_health(ready=True, accepts_events=False)
@@ -96,6 +98,8 @@ def test_every_method_reaches_the_text():
         "midstream_state_age_seconds": 1.5,
         "midstream_log_time_ahead_seconds": 7.0,
         "midstream_dedupe_span_seconds": 3600,
+        "midstream_fetch_cache_rows": 21,
+        "midstream_fetch_cache_age_seconds": 2.5,
         "midstream_table_bytes items": 100,
         "midstream_table_bytes_max items": 200,
         "midstream_answers_total home full": 1,
@@ -133,8 +137,8 @@ def test_series_of_placements_are_bounded(monkeypatch, name):
     metrics = Metrics(CollectorRegistry())
     for each in ("p0", *(f"p{number}" for number in range(4)), "p0", *(f"p{number}" for number in range(4, 7))):
         metrics.observe_answer(each, "full", 5)
-        metrics.count_rule(each, "cap", 1)
-        metrics.observe_feature_read(each, 0.001)
+        metrics.rules.of(each, "cap").inc(1)
+        metrics.feature_reads.of(each).observe(0.001)
     found = {dict(labels)["placement"]: n for (each, labels), n in read(metrics).items() if each == f"midstream_{name}"}
     assert found == {"p0": 3, "p4": 1, "p5": 1, "p6": 1}
 
@@ -147,8 +151,8 @@ def test_series_of_parts_are_bounded(monkeypatch, name, last):
     monkeypatch.setattr("midstream.monitoring.metrics._PARTS_MAX", 4)
     metrics = Metrics(CollectorRegistry())
     for each in ("p0", *(f"p{number}" for number in range(4)), "p0", *(f"p{number}" for number in range(4, 7))):
-        metrics.count_failure(each)
-        metrics.count_overrun(each)
-        metrics.set_benched("home", each, is_benched=True)
+        metrics.failures.of(each).inc()
+        metrics.overruns.of(each).inc()
+        metrics.benched.of("home", each).set(True)
     found = {dict(labels)["part"]: n for (each, labels), n in read(metrics).items() if each == f"midstream_{name}"}
     assert found == {"p0": last, "p4": 1, "p5": 1, "p6": 1}

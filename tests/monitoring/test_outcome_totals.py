@@ -26,7 +26,7 @@ def test_sums_are_replaced_and_plans_that_begin_alike_are_one():
         OutcomeSums("cart", "ffffffffffffffff", "floor", 1, 5, 0, {"click": 0, "view": 1}),
     ]
     for _ in range(2):
-        metrics.set_outcomes(sums)
+        metrics.outcomes.set(sums)
     assert values_of(metrics) == {
         ("midstream_outcome_slates_total", "home", "01234567", "full"): 4,
         ("midstream_outcome_slates_total", "cart", "ffffffff", "floor"): 1,

@@ -5,7 +5,7 @@ not depend on the machine.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from midstream.core.traits import BOUNDED, Traits
 from midstream.core.types import (
     Candidates,
+    Column,
     FeatureFrame,
     Index,
     Mask,
@@ -36,6 +37,8 @@ from midstream.monitoring.metrics import Metrics
 from midstream.ranking.boundary import LATE
 from midstream.ranking.caller_items import said_of
 from midstream.ranking.explain.rerun import rerun
+from midstream.ranking.fetch_cache import FetchCache
+from midstream.ranking.fetched_columns import DeclaredFetch
 from midstream.ranking.filters.available import Available
 from midstream.ranking.frame import merge
 from midstream.ranking.pipeline import recommend
@@ -114,10 +117,10 @@ class World:
 
         async def ask() -> tuple[Served, float]:
             began = self.loop.time()
-            query = replace(self.shop.query(None), slate_size=15)
+            query = replace(self.shop.query(), user_id="stranger", slate_size=15)
             left_out = self.guards.left_out(plan)
             served = await recommend(
-                plan, self.shop.moment, query, lambda: began + deadline_s - self.loop.time(), left_out
+                plan, self.shop.moment, query, lambda: began + deadline_s - self.loop.time(), left_out, FetchCache()
             )
             self.guards.note(plan, served)
             return served, self.loop.time() - began
@@ -233,6 +236,16 @@ class FaultyFilter:
 
 
 @dataclass(frozen=True)
+class FaultyFetch:
+    world: World
+    fault: Fault
+
+    async def fetch(self, ids: Sequence[str]) -> Mapping[str, Column]:
+        lies = await self.world.wait(self.fault)
+        return {"mood": [None, 1.0] if lies else [1.0]}
+
+
+@dataclass(frozen=True)
 class FaultySelector:
     world: World
     fault: Fault
@@ -263,15 +276,11 @@ IN_PROCESS = ("shelf", "features", "ranker", SELECTOR)
 def plan_of(world: World, faults: Mapping[str, Fault] | None = None, *, waits: bool = False) -> Plan:
     """A plan of which each part has its fault; ``waits`` = the scorer is asked as one that may."""
     fault = dict.fromkeys(PARTS, OK) | dict(faults or {})
-
-    async def fetch(_query: Query) -> Mapping[str, float]:
-        await world.wait(fault["fetch"])
-        return {"weather": 1.0}
-
+    fetch = FaultyFetch(world, fault["fetch"])
     return Plan(
         name="default",
         config_hash="c0ffee",
-        fetches=(("fetch", fetch),),
+        fetches=(DeclaredFetch("fetch", "user", {"mood": "number"}, fetch, 0, 0.04, "fetch"),),
         sources=(FaultySource(world, fault["shelf"]),),
         floor=(POPULAR,),
         fill=Catalogue(),
@@ -293,6 +302,7 @@ LIES = {
     "shelf": ("duplicates", "out of range", "negative", "masked", "wrong length", "wrong dtype", "NaN", "infinite"),
     "features": ("NaN", "infinite", "wrong length", "wrong dtype"),
     "ranker": ("NaN", "infinite", "wrong length", "wrong dtype", "masked", "too large"),
+    "fetch": ("wrong length",),
     SELECTOR: (
         "duplicates",
         "nothing",
@@ -569,7 +579,8 @@ def test_a_request_of_which_the_caller_is_gone_ends(world, part):
 
     async def ask() -> asyncio.Task[Served]:
         until = world.loop.time() + DEADLINE_S
-        answer = recommend(plan, world.shop.moment, world.shop.query(None), lambda: until - world.loop.time())
+        query, cache = replace(world.shop.query(), user_id="stranger"), FetchCache()
+        answer = recommend(plan, world.shop.moment, query, lambda: until - world.loop.time(), cache=cache)
         task = asyncio.ensure_future(answer)
         await asyncio.sleep(0.01)
         task.cancel()
@@ -817,7 +828,7 @@ def test_a_rerun_asks_no_outside_system(world):
     for fault in (Fault(is_on=False), Fault(error=ValueError("down"))):
         plan = plan_of(world, {"fetch": fault}, waits=True)
         served, _ = world.answer(plan)
-        assert dict(served.query.fetched) == ({} if fault.is_on else {"weather": 1.0})
+        assert dict(served.query.context) == ({} if fault.is_on else {"mood": 1.0})
         assert fault.calls == 1
         world.require_same_again(plan, served)
         assert fault.calls == 1

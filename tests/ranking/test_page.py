@@ -155,6 +155,31 @@ def test_equal_sources_are_asked_once_for_all_slates():
     assert counted.asked == {"counted": 5}, "a component of one's own may read anything of a query"
 
 
+class Unlike(Pure):
+    """One that cannot be compared."""
+
+    traits = PROPOSES
+
+    def __eq__(self, other: object) -> bool:
+        message = "no two are alike"
+        raise ValueError(message)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_source_that_cannot_be_compared_fails_alone():
+    """Where a page asks whether it was asked before: that slate goes without it, and all others are as they were."""
+    plans = [plan_of([each, Fixed("shelf", (7, 8))]) for each in (Unlike(), Unlike(), Pure())]
+    page = page_of([(plan, query(n, 1)) for n, plan in enumerate(plans)])
+    assert [{each.component: each.reason for each in served.failures} for served in page] == [
+        {},
+        {"counted": "ValueError: no two are alike"},
+        {},
+    ]
+    assert [served.retrieved.get("counted") for served in page] == [3, None, 3]
+    assert [served.retrieved["shelf"] for served in page] == [2, 2, 2]
+
+
 def test_all_slates_see_one_log_position_whatever_is_awaited():
     """A scorer waits while events come in: later slates were read before."""
     shop = shop_of(6)

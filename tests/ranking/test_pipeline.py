@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -585,33 +585,6 @@ def test_an_unusable_filter_is_the_caller_s_error(changes, where):
     with pytest.raises(RequestInvalid) as caught:
         answer(SHOP, plan_of(filters=(ExpressionFilter(rule),)), **changes)
     assert [each.where for each in caught.value.faults] == [where]
-
-
-@dataclass
-class Outside:
-    """An outside system."""
-
-    answers: dict[str, float]
-    wait_s: float = 0.0
-    asked: list[str] = field(default_factory=list)
-
-    async def __call__(self, query: Query) -> dict[str, float]:
-        self.asked.append(query.request_id)
-        await asyncio.sleep(self.wait_s)
-        return self.answers
-
-
-def test_a_rerun_asks_no_outside_system():
-    """What was fetched travels in the record."""
-    weather, slow = Outside({"rain": 0.25}), Outside({"wind": 1.0}, wait_s=60.0)
-    plan = replace(plan_of([Fixed("good", (5, 6))]), fetches=(("weather", weather), ("slow", slow)))
-    served = answer(SHOP, plan, remaining_s=0.05)
-    assert served.query.fetched == {"rain": 0.25}
-    assert [failure.component for failure in served.failures] == ["slow"]
-    record = decode_served(encode_served(served, slate(SHOP, served)))
-    again = asyncio.run(rerun(plan, SHOP.moment, record))
-    assert replace_arrays(again) == replace_arrays(served)
-    assert len(weather.asked) == len(slow.asked) == 1
 
 
 def test_rules_that_cannot_be_read_are_named_and_left_out():

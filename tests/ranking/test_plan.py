@@ -7,6 +7,7 @@ import numpy as np
 
 from midstream.app.wiring import plans
 from midstream.core.types import Proposal
+from midstream.ranking.fetched_columns import DeclaredFetch
 from midstream.ranking.plan import SELECTOR, Closed, Nothing
 from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
@@ -29,10 +30,8 @@ class Own:
     def keep(self, moment, candidates):
         return np.ones(len(candidates), np.bool_)
 
-
-async def asked(_query):
-    """A system outside."""
-    return {}
+    async def fetch(self, ids):
+        return {}
 
 
 def test_bounded_are_all_parts_but_those_that_declare_nothing():
@@ -41,7 +40,7 @@ def test_bounded_are_all_parts_but_those_that_declare_nothing():
     assert plan.bounded == {*plan.part_names}
     own = replace(
         plan,
-        fetches=(("weather", asked),),
+        fetches=(DeclaredFetch("weather", "user", {}, Own("weather"), 0, 1.0, ""),),
         sources=(Own("shelf"), *plan.sources),
         filters=(*plan.filters, Own("first")),
         scorers=(cast("Scorer", Own("numbers")), Blend()),

@@ -33,7 +33,7 @@ class SlowEngine(FakeEngine):
 
 
 @asynccontextmanager
-async def opening():
+async def opening(_signals):
     """Make an engine; say how many events it had in the end."""
     engine = SlowEngine() if "--slow" in sys.argv else FakeEngine()
     for each in sys.argv:

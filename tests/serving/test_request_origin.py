@@ -363,7 +363,7 @@ def test_allowed_host_is_a_name(name):
     (fault,) = host_faults(ServerOptions(allow_hosts=("shop.example", name)), "--allow-host", "")
     assert fault.where == "--allow-host[1]"
 
-    def opening():
+    def opening(_signals):
         raise AssertionError
 
     with pytest.raises(ConfigInvalid, match="--allow-host"):

@@ -32,7 +32,7 @@ def test_a_stop_that_is_asked_for_while_the_address_is_announced(tmp_path: Path,
     engine = FakeEngine()
     before = [signal.getsignal(each) for each in STOPS]
 
-    def opening() -> AbstractAsyncContextManager[OpenedEngine]:
+    def opening(_signals: StopSignals) -> AbstractAsyncContextManager[OpenedEngine]:
         @asynccontextmanager
         async def opened() -> AsyncGenerator[OpenedEngine]:
             seen.append("open")
@@ -63,7 +63,7 @@ def test_a_stop_that_is_asked_for_before_and_after_there_is_a_server() -> None:
     facts = Facts(lambda: 0.0)
     for comes_early in (True, False):
         server = _Server()
-        with StopSignals(facts) as signals:
+        with StopSignals() as signals, signals.noted(facts.note):
             if comes_early:
                 os.kill(os.getpid(), signal.SIGTERM)
             signals.ending(cast("object", server))  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def test_outside_the_main_thread_no_signal_is_taken() -> None:
     """A server in a thread leaves the handlers of its process alone."""
 
     def enter() -> object:
-        with StopSignals(Facts(lambda: 0.0)):
+        with StopSignals():
             return signal.getsignal(signal.SIGTERM)
 
     async def beside() -> object:

@@ -286,7 +286,7 @@ async def refuse_requests(day: Day) -> None:
     """More is asked than can be answered in time, for two hours."""
     for _ in range(120):
         for _ in range(50):
-            day.open.engine.metrics.count_refusal("late")
+            day.open.engine.metrics.refusals.labels("late").inc()
         day.now_ms += MINUTE_MS
         await day.look()
 

@@ -1,1 +1,1 @@
-"""Comes from a configuration file, goes to cli: what runs, with which options, in what order."""
+"""A configuration file comes in, the wired components, in their order and with their options, go to cli and serving."""

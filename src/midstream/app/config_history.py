@@ -1,12 +1,12 @@
-"""Configurations kept beside the data: a start can go on with the one that served, a rerun finds that of a record.
+"""History of configurations beside the data: for a start with the last one, and for reruns of logged requests.
 
-``config/<hash>.json`` is a configuration with every default (``config_parts`` says how); ``config/serving.json`` names
-the file's whose state has a snapshot. What cannot be read, because it was written by another release or is damaged,
-counts as not there: then a start folds the log anew.
+``config/<hash>.json`` is a configuration with every default (format: ``config_parts``); ``config/serving.json`` names
+the file's whose state has a snapshot. A file that cannot be read, because another release wrote it or it is damaged,
+counts as missing: then a start folds the log anew.
 
-Served records carry the hash of the effective configuration, the file's with the placements that were set through the
-API. It is written before the first answer under it, and stays until the log begins behind the last record that may
-name it, at most ``KEPT_MAX`` of them beside what is in service; then those go that were left first.
+Served records have the hash of the effective configuration, the file's with the placements that were set through the
+API. It is written before its first answer, and stays until the log begins behind the last record that may name it. At
+most ``KEPT_MAX`` are kept beside the one in service; then those that went out of service first are removed.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from midstream.state.settings import FoldSettings
 
 _SERVING = "serving.json"
 KEPT_MAX = 1_000
-"""Three changes a day for a year; 3 MB of lists of 50 placements, and what was changed."""
+"""Three changes a day for a year; 3 MB of lists of 50 placements, and their changes."""
 LATE_EVENTS_MAX = 100_000
 """As many events may wait for the log: an answer that was begun under a configuration is recorded before them."""
 SECTIONS_AT_START = ("users", "log", "history", "snapshots", "server", "registry", "monitoring")
@@ -70,14 +70,14 @@ def keep_config(data: DataFolder, config: Config) -> None:
 def remember(
     data: DataFolder, config: Config, settings: FoldSettings, span: Span, effective: Config | None = None
 ) -> None:
-    """Write down what is in service: first the configurations, then the pointer, each whole or not at all.
+    """Write the configuration in service: first the configurations, then the pointer, each whole or not at all.
 
     Args:
-        data: Where to.
+        data: The folder.
         config: The file's.
         settings: Of the state, of which there is a snapshot.
         span: Of the log: configurations that none of its records can name are removed.
-        effective: What serves; None = the file's as it is.
+        effective: The one in service; None = the file's as it is.
 
     Raises:
         OSError: The disk.
@@ -102,12 +102,12 @@ def remember(
 
 
 def is_remembered(data: DataFolder) -> bool:
-    """Return whether something was in service, also where nobody can read any more what it was."""
+    """Return whether a configuration was in service before, also if it cannot be read any more."""
     return (data.configurations / _SERVING).exists()
 
 
 def remembered(data: DataFolder) -> Remembered | None:
-    """Return what was in service last; None when that is not known, or not to be read by this release."""
+    """Return the last configuration in service; None when it is not known, or unreadable for this release."""
     pointer = _pointer(data)
     if pointer is None:
         return None
@@ -129,13 +129,13 @@ def config_named(data: DataFolder, config_hash: str) -> Config:
 
 
 def settings_of(data: DataFolder, config: Config) -> FoldSettings:
-    """Return what decides the state in this folder: the configuration, the log's key and the compaction in service."""
+    """Return the settings of the state in this folder: configuration, key of the log and compaction in service."""
     pointer = _pointer(data)
     return _compacted(data, config, "" if pointer is None else pointer.compaction)
 
 
 def differs_at_start(running: Config, wanted: Config) -> tuple[str, ...]:
-    """Return the sections of a configuration that differ from what runs and take effect at the next start."""
+    """Return the changed sections of a configuration that take effect at the next start."""
     return tuple(f"[{name}]" for name in SECTIONS_AT_START if getattr(running, name) != getattr(wanted, name))
 
 

@@ -14,14 +14,14 @@ LEAP = "clock_leap"
 
 
 def baseline_of(config: Config, folder: Path) -> FeatureStatistics | None:
-    """Return what features are compared with, None = nothing is configured.
+    """Return the baseline of features, None = none is configured.
 
     Args:
         config: Names the file.
         folder: Of the configuration file: a relative path begins there.
 
     Raises:
-        ConfigInvalid: The file is not there or holds something else.
+        ConfigInvalid: The file does not exist or has other content.
     """
     if not config.monitoring.baseline:
         return None

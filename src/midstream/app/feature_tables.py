@@ -1,4 +1,4 @@
-"""Files of ``[[tables]]`` into memory: each whole, once for each plan that is made, with the hash of what was read."""
+"""Loader of ``[[tables]]``: each file as a whole, once for each new plan, with the hash of its bytes."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Letters that name erased users are dropped beside the log, in pieces, while events and requests go on."""
+"""Erasure of dead letters that name erased users, in pieces, while events and requests continue."""
 
 import asyncio
 from collections.abc import Sequence

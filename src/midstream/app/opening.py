@@ -1,4 +1,4 @@
-"""Opens a data folder: the log, the newest good snapshot, the rest of the log, the engine that goes on from there."""
+"""Opening of a data folder: log, newest good snapshot, replay of the rest, and a started engine."""
 
 import os
 import time
@@ -93,12 +93,14 @@ class Outside:
     entropy: Callable[[int], bytes] = os.urandom
     disk: Disk = field(default_factory=RealDisk)
     """Makes the file calls of the log."""
+    log: Callable[[DataFolder, bytes, int, Disk], SegmentLog] = open_log
+    """Opens the log; an import hands over the one that it has open."""
     writer: Callable[..., LogWriter] = LogWriter
     worked_s: Callable[[], float] = time.thread_time
 
 
 def wall_ms() -> int:
-    """Return what the machine says that the time is, in milliseconds since 1970."""
+    """Return the machine's time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
@@ -107,11 +109,11 @@ def _since_boot_s() -> float:
 
 
 def config_of(folder: Path) -> Config:
-    """Return the configuration of a folder: what its file says; without one the default, unless another one served.
+    """Return the configuration of a folder's file; without a file the default, unless another one served before.
 
     Raises:
-        ConfigInvalid: Every fault found is named. So is a file that is not there where ``data`` says that another
-            configuration than the default served last, and a link that leads to nothing, wherever it stands.
+        ConfigInvalid: Every fault found is named. So is a missing file where ``data`` shows that another configuration
+            than the default served last, and a broken link.
     """
     path = folder / CONFIG_NAME
     if os.path.lexists(path):
@@ -128,9 +130,9 @@ def config_of(folder: Path) -> Config:
 
 
 def config_to_read(folder: Path) -> Config:
-    """Return the configuration by which to look at what is there: of a folder without a file, what served last.
+    """Return the configuration for reading a folder: without a file, the one that served last.
 
-    A program that embeds the engine may have brought it. Whatever starts an engine takes ``config_of``.
+    A program that embeds the engine may have brought it. To start an engine use ``config_of``.
 
     Raises:
         ConfigInvalid: Every fault found is named.
@@ -140,16 +142,16 @@ def config_to_read(folder: Path) -> Config:
 
 
 def config_again(folder: Path, serving: Config) -> Config:
-    """Return the configuration of a folder that is in service, read again.
+    """Return the configuration of a folder in service, read again.
 
-    A deployment may take the file away, or empty it, before it writes it: neither says that the default is meant.
+    A deployment may remove the file, or empty it, before it writes it: neither means the default.
 
     Args:
         folder: Of the file.
-        serving: What the file said, or the program that embeds the engine, when it was last asked.
+        serving: Configuration of the file at the last read, or of the program that embeds the engine.
 
     Raises:
-        ConfigInvalid: Every fault found is named; or the file is not there or empty, and ``serving`` is no default.
+        ConfigInvalid: Every fault found is named; or the file is missing or empty, and ``serving`` is no default.
     """
     path = folder / CONFIG_NAME
     is_empty = path.exists() and path.stat().st_size == 0
@@ -169,7 +171,7 @@ def open_running(
     *,
     may_serve_before: bool = False,
 ) -> Instance:
-    """Open the data in ``folder`` and bring its state to the log's end; ``start`` what is returned.
+    """Open the data in ``folder`` and bring its state to the log's end; ``start`` the result.
 
     Cost: the newest snapshot's bytes, then about 2 µs for each event after it.
 
@@ -178,20 +180,20 @@ def open_running(
         config: To be put in service.
         options: Of the engine.
         outside: Time and randomness.
-        notify: Told how far the fold is.
-        may_serve_before: When ``config`` needs another state than there is a snapshot of, begin with the configuration
-            that was in service before, if that is known and near, and put this one in its place once its state is
-            rebuilt. Without it that is done here, before anything is answered.
+        notify: Receives the progress of the fold.
+        may_serve_before: If ``config`` needs another state than that of a snapshot, begin with the configuration that
+            was in service before, if it is known and its snapshot near, and swap once the new state is rebuilt. Without
+            it the rebuild is done here, before the first answer.
 
     Raises:
         FolderLocked: Another process has it open.
         LogDamaged: The log cannot be trusted; nothing was changed.
-        ConfigInvalid: A component of one's own cannot be loaded, or there is no memory for the state.
+        ConfigInvalid: A custom component cannot be loaded, or there is no memory for the state.
     """
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    log = open_log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
+    log = outside.log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
     with ExitStack() as undo:
         undo.callback(log.close)
         reader = open_reader(data)
@@ -224,7 +226,7 @@ def open_running(
 def engine_of(
     log: EventLog, fold: Fold, service: Service, data: DataFolder, options: EngineOptions, outside: Outside
 ) -> Engine:
-    """Return what answers, of a process that has the folder open and of one that follows it."""
+    """Return the engine of a process that has the folder open, or of a follower."""
     ids = RequestIds(data.key(outside.entropy), outside.entropy)
     host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
     metrics = Metrics(CollectorRegistry()) if options.forwarding is None else options.forwarding.metrics
@@ -234,7 +236,7 @@ def engine_of(
 
 
 def champions_of(engine: Engine, data: DataFolder, config: Config) -> Champions:
-    """Return the models in service, none yet: of each process that answers."""
+    """Return the models in service, none yet, for an answering process."""
     registry = Registry(data.models, config.registry.version_bytes_max)
     champions = Champions(engine, registry, config.registry.versions_kept)
     engine.listeners.add(
@@ -246,7 +248,7 @@ def champions_of(engine: Engine, data: DataFolder, config: Config) -> Champions:
 def _assembled(
     folder: Path, config: Config, outside: Outside, started: Started, engine: Engine, chosen: "_Chosen"
 ) -> Instance:
-    """Return an engine with all that goes on beside it; nothing of that is started."""
+    """Return an engine with its background services, none of them started."""
     data, each = DataFolder(folder / DATA_NAME), config.snapshots
     snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
     snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
@@ -280,7 +282,7 @@ def _assembled(
 
 
 def _note_start(engine: Engine, started: Started) -> None:
-    """Have in the log of the process what a start found and did."""
+    """Log the result of a start."""
     if started.torn_tail:
         engine.facts.note(Fact("torn_tail_dropped", "warning", {"what": started.torn_tail}))
     for number, reason in enumerate(started.refused_snapshots):
@@ -298,7 +300,7 @@ def _note_start(engine: Engine, started: Started) -> None:
 
 
 def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: Config, outside: Outside) -> Eraser:
-    """Return what carries erasures out, in the log and in what names users beside it."""
+    """Return the eraser of the log and of files beside it."""
     days_max = config.users.erase_days_max
     options = EraserOptions(config.log.segment_bytes_max, outside.entropy, config.snapshots.keep, days_max)
     eraser = Eraser(engine, snapshotter, data, options)
@@ -322,7 +324,7 @@ def _dead_letters(data: DataFolder, outside: Outside) -> DeadLetters:
 
 
 def _ingest(engine: Engine, eraser: Eraser, data: DataFolder, config: Config, outside: Outside) -> IngestService:
-    """Return what takes events of clients, with the dead letters of the folder, from which erased users go."""
+    """Return the ingest service, with the folder's dead letters."""
     letters = _dead_letters(data, outside)
     eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
     limits = IngestLimits(config.server.commit_wait_max.ms / 1_000, config.server.bulk_decodes_max)
@@ -330,7 +332,7 @@ def _ingest(engine: Engine, eraser: Eraser, data: DataFolder, config: Config, ou
 
 
 def _tidy(data: DataFolder, log: SegmentLog, identity: LogIdentity) -> None:
-    """Put right what a process left that ended in the middle of something. Hold the lock of the folder."""
+    """Finish or undo the interrupted work of an earlier process. Hold the lock of the folder."""
     close_run(data, log)
     remove_left(data)
     data.remove_outdated_logs()
@@ -393,10 +395,10 @@ def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engi
 
 
 def service_of(folder: Path, config: Config, settings: FoldSettings) -> Service:
-    """Return a configuration made ready to serve.
+    """Return a configuration with its plans.
 
     Raises:
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A custom component cannot be loaded.
     """
     made = Service(
         config,
@@ -410,15 +412,15 @@ def service_of(folder: Path, config: Config, settings: FoldSettings) -> Service:
 
 
 def changed(folder: Path, service: Service, said: Sequence[PlacementVersion]) -> Service:
-    """Return what a file leads to with the placements that were set through the API in their place.
+    """Return a file's configuration with the placements that were set through the API, and its plans.
 
     Args:
         folder: Of the file.
         service: Of the file alone.
-        said: What is said now of each placement; empty contents leave it to the file.
+        said: Current content of each set placement; an empty one means the file's.
 
     Raises:
-        ConfigInvalid: A component of one's own cannot be loaded any more.
+        ConfigInvalid: A custom component cannot be loaded any more.
     """
     contents = [(each.name, each.content) for each in said if each.content]
     if not contents:
@@ -428,7 +430,7 @@ def changed(folder: Path, service: Service, said: Sequence[PlacementVersion]) ->
 
 
 def _remember(data: DataFolder, service: Service, log: EventLog) -> None:
-    """Write down what is in service, and keep the configurations that records of the log may name."""
+    """Store the configuration in service, and keep those that records of the log may name."""
     begin = log.begin if isinstance(log, SegmentLog) else LogPosition(0)
     remember(data, service.file, service.settings, Span(begin, log.end), service.config)
 
@@ -448,10 +450,10 @@ def loaded_state(data: DataFolder, settings: FoldSettings, log: FolderLog, end: 
 
 
 def open_shop(folder: str | Path, config: Config | None = None) -> Recommender:
-    """Open a folder for a program that embeds the engine; use what is returned in a ``with`` block.
+    """Open a folder for a program that embeds the engine; use the result in a ``with`` block.
 
     Args:
-        folder: Holds ``midstream.toml`` (without one, every default) and ``data``; made if it is not there.
+        folder: Holds ``midstream.toml`` (without one, every default) and ``data``; made if it does not exist.
         config: Instead of the file.
 
     Raises:

@@ -1,14 +1,14 @@
-"""Placements that are set while a folder is open: from what was told to plans, and back to what the file says."""
+"""Placements that are set while a folder is open: from their text to plans, and back to the file's."""
 
 from dataclasses import replace
 from pathlib import Path
 
 from midstream.app.config.effective import changes_of, content_of, drafted, with_changes, within_placement
-from midstream.app.config.reader import Told
 from midstream.app.config.schema import Config, Custom, Placement
 from midstream.app.config_history import keep_config
 from midstream.app.wiring import placements, plan, with_any
 from midstream.core.errors import ConfigInvalid
+from midstream.core.field_bounds import Told
 from midstream.core.types import Models
 from midstream.engine.active_config import Service
 from midstream.engine.folder import DataFolder
@@ -19,7 +19,7 @@ _NONE = Models({})
 
 
 def placement_parts(folder: Path, data: DataFolder) -> PlacementParts:
-    """Return what is done with the placements of a folder."""
+    """Return the operations on a folder's placements."""
     return PlacementParts(
         draft=lambda service, name, told, models: draft(folder, service, name, told, models),
         without=lambda service, name: without(folder, service, name),
@@ -30,14 +30,14 @@ def placement_parts(folder: Path, data: DataFolder) -> PlacementParts:
 
 
 def draft(folder: Path, service: Service, name: str, told: Told, models: Models) -> Drafted:
-    """Return a placement of a name, wired beside all others of what is in service.
+    """Return a placement of a name, wired beside all others in service.
 
     Args:
-        folder: Components of one's own are looked for there.
-        service: What is in service.
+        folder: Of custom components.
+        service: Configuration and plans in service.
         name: Of the placement.
-        told: As JSON or TOML gives it.
-        models: Those in service, which are to find what they read.
+        told: Its content, as JSON or TOML gives it.
+        models: Those in service, whose inputs are checked.
 
     Raises:
         ConfigInvalid: It cannot be used; every fault is named, with pointers into ``told``.
@@ -71,10 +71,10 @@ def _places(placement: Placement, made: Plan) -> dict[str, str]:
 
 
 def without(folder: Path, service: Service, name: str) -> Service:
-    """Return what would be in service if a placement were the file's again, or were not at all.
+    """Return configuration and plans with a placement as in the file, or without it.
 
     Raises:
-        ConfigInvalid: A component of one's own that the file names cannot be loaded any more.
+        ConfigInvalid: A custom component that the file names cannot be loaded any more.
     """
     changes = {each: placement for each, placement in changes_of(service.file, service.config).items() if each != name}
     return _with(folder, service, with_changes(service.file, changes), _NONE, name)

@@ -1,6 +1,6 @@
-"""Dead letters of an import: rows that are no events, in a file of its own until the folder or a server took the rest.
+"""Rejected rows of an import, in a file of its own until the import is complete.
 
-An import that is refused or broken off leaves those of the one before as they were.
+An import that is refused or interrupted leaves those of the one before as they were.
 """
 
 import os
@@ -17,6 +17,10 @@ from midstream.engine.ingest.admitted_batch import ERASED_CAME
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, files_of
 from midstream.events.disk import RealDisk
 from midstream.events.json.decode import Rejected
+from midstream.events.process_ids import is_running
+
+REFUSED_NAMED_MAX = 1_000
+"""Refused rows of an import that are kept, the first ones: 40 ms. All are counted, by reason."""
 
 
 class RejectedRows:
@@ -30,7 +34,9 @@ class RejectedRows:
         _remove(self._path)  # of one that was killed and had the same number
         self._letters: DeadLetters | None = None
         self.count = 0
-        """Rows that were added."""
+        """Rows that were rejected or refused, but for those of erased users."""
+        self.refused_kept = 0
+        """Of those, refused ones that are kept."""
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -49,6 +55,11 @@ class RejectedRows:
         """How many are kept, the last ones."""
         return 0 if self._letters is None else self._letters.counts.kept
 
+    @property
+    def refused_room(self) -> int:
+        """How many refused rows are kept beside those that are."""
+        return REFUSED_NAMED_MAX - self.refused_kept
+
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep some more."""
         if letters:
@@ -56,10 +67,18 @@ class RejectedRows:
             self._letters.add(letters)
             self.count += len(letters)
 
-    def add_refused(self, refused: Sequence[Rejected], now_ms: TimestampMs) -> None:
-        """Keep rows that were refused, but for those of erased users."""
-        kept = [each for each in refused if each.fault.came != ERASED_CAME]
+    def add_refused(self, refused: Sequence[Rejected], count: int, now_ms: TimestampMs) -> None:
+        """Keep the first rows that were refused, but for those of erased users.
+
+        Args:
+            refused: Those that were named.
+            count: How many there were, but for those of erased users.
+            now_ms: The clock.
+        """
+        kept = [each for each in refused if each.fault.came != ERASED_CAME][: self.refused_room]
         self.add([dead_letter(now_ms, each.fault, each.raw) for each in kept])
+        self.refused_kept += len(kept)
+        self.count += count - len(kept)
 
     def put_in_place(self) -> None:
         """Put them in the place of those of the import before, all of which go: nobody asks about these any more.
@@ -89,19 +108,8 @@ def remove_left(data: DataFolder) -> None:
     """Remove rejected rows that imports left whose process is gone."""
     for path in data.root.glob(f"{data.import_rejected.stem}.*.ndjson*"):
         number = path.name.split(".")[1]
-        if number.isdecimal() and not _is_alive(int(number)):
+        if number.isdecimal() and not is_running(int(number)):
             path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    """Return whether a process of a number runs."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _remove(path: Path) -> None:

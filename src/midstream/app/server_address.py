@@ -1,8 +1,8 @@
 """Address file of a data folder's server: a small file beside the lock, while the server runs.
 
-So ``midstream import`` in another terminal finds the server that has the folder open and sends through it. Only who
-holds the folder's lock writes it or takes it away. A server that was killed leaves it behind, and then the address may
-be another's: so whoever listens there is asked for the name of its log and its process before anything is sent.
+With it ``midstream import`` in another terminal finds the server that has the folder open and sends through it. Only
+the holder of the folder's lock writes or removes it. A killed server leaves it behind, and then the address may be
+another server's. So the name of the log and the process are compared with those at the address before anything is sent.
 """
 
 import os
@@ -16,18 +16,19 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.types import Liveness
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import open_file
+from midstream.events.process_ids import is_running
 from midstream.events.segments.log_identity import read_identity
 
 PAGE = "/docs/cli.md"
 ANSWER_S_MAX = 60.0
-"""As long as what is asked next is waited for: a server that is overloaded answers this as fast as it can."""
+"""As long as for the request that follows: an overloaded server answers this as fast as it can."""
 _NAME = "server.url"
 _CHARS_MAX = 1_000
 _LINES = 3
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where a server listens, and how to tell that it is the one."""
+    """Address of a server, and the identity to compare."""
 
     url: str
     log: str
@@ -62,12 +63,12 @@ def withdraw(data: Path) -> None:
 
 
 def server_of(data: DataFolder) -> str | None:
-    """Return the URL of the server that has a folder open, as it says itself; None = there is no such server.
+    """Return the URL of the server that has a folder open, after comparing its identity; None = there is none.
 
-    Every command that sends through a server asks this first.
+    Every command that sends through a server calls this first.
 
     Raises:
-        ServerMismatch: Another answers at the address, or nobody, although its process is there. Nothing was sent.
+        ServerMismatch: Another server answers at the address, or none, although its process exists. Nothing was sent.
     """
     address = read_address(data.root)
     if address is None:
@@ -76,7 +77,7 @@ def server_of(data: DataFolder) -> str | None:
     came = _said_at(address.url, wanted)
     if not came:
         return address.url
-    if not _is_running(address.pid):
+    if not is_running(address.pid):
         return None
     right = (
         f"The server of {data.root.parent}: log {wanted.log}, process {wanted.pid}. If that one is gone, remove "
@@ -111,14 +112,3 @@ def _name_of(data: DataFolder) -> str:
     except LogDamaged:
         return ""
     return "" if identity is None else identity.public_name
-
-
-def _is_running(pid: int) -> bool:
-    """Return whether a process is there."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

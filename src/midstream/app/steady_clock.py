@@ -1,10 +1,10 @@
-"""A wall clock that no leap forward moves at once: what a server takes for the time.
+"""Steady wall clock of a server: ignores a leap forward until it has lasted for an hour.
 
-Log time never goes back, so one event under a clock that stands in the future for a moment closes every session, takes
-every event id out of the window in which copies are known, and makes all that follows late until the clock has caught
-up. A running process knows better: a clock that went by seconds a moment ago cannot be a year further now. So a leap
-forward is believed when it has stood for an hour; until then time goes on from before it. A clock that goes back needs
-no such care. A start believes what it finds: nobody can tell a wrong clock from a long stop.
+Log time never goes back. So one event under a clock that is in the future for a moment closes every session, moves the
+dedupe window past every event id, and makes all later events late until the clock has caught up. A running process can
+detect that: a clock that advanced by seconds a moment ago cannot be a year ahead now. So a leap forward is believed
+when it has lasted for an hour; until then time continues from before it. A clock that goes back needs no such care. A
+start believes the clock: a wrong clock cannot be told from a long stop.
 """
 
 import threading
@@ -20,17 +20,17 @@ STANDS_S = 3_600.0
 
 
 class SteadyClock:
-    """Milliseconds since 1970, as a clock and the time since the start agree on. Any thread may ask it."""
+    """Milliseconds since 1970, by the wall clock and the time since the start. Any thread may read it."""
 
     def __init__(
         self, wall_ms: Callable[[], int], since_start_s: Callable[[], float], stands_s: float = STANDS_S
     ) -> None:
-        """Begin with what the clock shows.
+        """Begin with the wall clock.
 
         Args:
-            wall_ms: What the machine says that the time is.
-            since_start_s: Never goes back, and goes on while the machine sleeps.
-            stands_s: How long a leap forward stands before it is believed.
+            wall_ms: Returns the machine's time.
+            since_start_s: Never goes back, and continues while the machine sleeps.
+            stands_s: Time for which a leap forward must last before it is believed.
         """
         self._wall_ms = wall_ms
         self._since_start_s = since_start_s

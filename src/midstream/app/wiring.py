@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -24,6 +25,8 @@ from midstream.features.expressions.names import Names
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
 from midstream.ranking.caller_items import RESERVED
 from midstream.ranking.candidate_cutoff import CUT
+from midstream.ranking.fetched_columns import DeclaredFetch
+from midstream.ranking.fetching import filters_after
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import RequestFilter
@@ -80,17 +83,17 @@ def fold(config: Config) -> Fold:
 def plans(
     config: Config, folder: Path = HERE, models: Models | None = None, settings: FoldSettings | None = None
 ) -> dict[str, Plan]:
-    """Return what answers each placement, by name, ``similar`` among them whether it is configured or not.
+    """Return the plan of each placement, by name, ``similar`` among them whether it is configured or not.
 
     Args:
         config: Of ``app.config.reader``: its relations hold.
-        folder: Of the configuration file: components of one's own are looked for there.
+        folder: Of the configuration file: custom components are searched there.
         models: The loaded artifacts.
-        settings: Of the state that is read; None = of one without a log, such as an evaluation's.
+        settings: Of the state; None = of one without a log, such as an evaluation's.
 
     Raises:
-        ConfigInvalid: A component of one's own cannot be loaded, or a loaded model reads what its placement does not
-            have; those of all placements are named.
+        ConfigInvalid: A custom component cannot be loaded, or a loaded model reads inputs that its placement lacks;
+            those of all placements are named.
     """
     settings = settings or config.fold_settings()
     declared = declarations(config, settings, folder)
@@ -107,7 +110,7 @@ def plans(
 
 
 def _component_faults(config: Config, folder: Path) -> Iterator[Fault]:
-    """Yield what is wrong with each of ``[components]``, whether a placement uses it yet or not."""
+    """Yield the faults of each of ``[components]``, whether a placement uses it yet or not."""
     for name, path in config.components.items():
         try:
             component_type(path, f"$.components{step(name)}", folder)
@@ -137,9 +140,9 @@ def plan(
     folder: Path = HERE,
     declared: Declarations | None = None,
 ) -> Plan:
-    """Return what answers a placement. To change a rule, a model or an experiment, call it again.
+    """Return the plan of a placement. To change a rule, a model or an experiment, call it again.
 
-    Plans that are given the same ``declared`` share what is compiled of it.
+    Plans with the same ``declared`` share its compiled parts.
     """
     declared = declared or declarations(config, settings, folder)
     where = f"$.placements[{placements(config).index(placement)}]"
@@ -168,7 +171,7 @@ def plan(
     made = Plan(
         name=placement.name,
         config_hash=config.config_hash,
-        fetches=(),
+        fetches=(fetches := _fetches(config, placement, folder)),
         sources=sources,
         floor=floor,
         fill=Catalogue(),
@@ -191,6 +194,7 @@ def plan(
         log_features=placement.log_features,
         reasons=reasons_of(config.reasons, {each.name: _kind(each) for each in (*sources, *floor)}),
         declared=declared,
+        after_fetch=frozenset(filters_after(fetches, filters, own)),
         reads_served=any(traits_of(each).reads_served for each in filters)
         or any(cap.within is not None for cap in placement.caps),
     )
@@ -200,8 +204,30 @@ def plan(
     return made.serving(models)
 
 
+def _fetches(config: Config, placement: Placement, folder: Path) -> tuple[DeclaredFetch, ...]:
+    """Return the fetches that a placement lists, in its order."""
+    places = {each.name: (number, each) for number, each in enumerate(config.fetches)}
+    found: list[DeclaredFetch] = []
+    for number, told in (places[name] for name in placement.fetches):
+        component = load(told.component, "fetch", f"$.fetches[{number}].component", folder, config.components)
+        # The module of a component of one's own names its content: after an edit other code answers.
+        content = msgspec.json.encode((told, type(component).__module__), enc_hook=str, order="deterministic")
+        found.append(
+            DeclaredFetch(
+                name=told.name,
+                of=told.of,
+                columns=told.columns,
+                component=component,
+                age_ms_max=told.age_max.ms,
+                timeout_s=told.timeout.ms / 1_000,
+                key=sha256(content).hexdigest(),
+            )
+        )
+    return tuple(found)
+
+
 def _own_names(placement: Placement, sources: Sequence[Source], scorers: Sequence[Scorer]) -> Iterator[str]:
-    """Yield the names of the sources, the scorers and the selector of one's own."""
+    """Yield the names of the custom sources, scorers and selector."""
     yield from (each.name for each in sources if type(each) not in get_args(AnySource))
     yield from (each.name for each in scorers if type(each) not in get_args(AnyScorer))
     if isinstance(placement.selector, Custom):
@@ -222,13 +248,13 @@ def _model_names(parts: Sequence[ReadsModels], where: str) -> tuple[str, ...]:
 
 
 def declarations(config: Config, settings: FoldSettings, folder: Path = HERE, name: str = FILE_NAME) -> Declarations:
-    """Return what can be read of features, whichever placements read it.
+    """Return the features of a configuration, for all placements and readers.
 
     Args:
         config: Of ``app.config.reader``: its relations hold.
-        settings: Of the state beside which tables are read: rows of both meet in the hashes of ids.
+        settings: Of the state beside which tables are read: rows of both are joined by the hashes of ids.
         folder: Of the configuration file: paths of tables begin there.
-        name: Of the configuration file, with which what is wrong with it begins.
+        name: Of the configuration file, the prefix of pointers in faults.
 
     Raises:
         ConfigInvalid: A table cannot be read; all faults are named.
@@ -276,7 +302,7 @@ def _ruling(rule: S, names: Names, where: str) -> Ruling[S]:
 
 
 def _condition(text: str, names: Names, where: str, use: Use = PLACEMENT) -> Condition:
-    """Return what a condition means.
+    """Return a compiled condition.
 
     Raises:
         ConfigInvalid: It cannot be read.
@@ -288,7 +314,7 @@ def _condition(text: str, names: Names, where: str, use: Use = PLACEMENT) -> Con
 
 
 def _kind(source: Source) -> str:
-    """Return the kind of a source; one of one's own is called by its name."""
+    """Return the kind of a source; a custom one has its name."""
     struct = type(source)
     tag = struct.__struct_config__.tag if issubclass(struct, msgspec.Struct) else None
     return source.name if tag is None else str(tag)
@@ -320,6 +346,6 @@ def _require_rule_names(made: Plan, placement: Placement, where: str) -> None:
 
 
 def _require_inputs(made: Plan, where: str) -> None:
-    """Refuse a loaded model that reads what the placement does not have: it would never answer."""
+    """Refuse a loaded model whose inputs the placement lacks: it would never answer."""
     if faults := unfit(made, made.models, lambda number: f"{where}.scorers[{number}]"):
         raise ConfigInvalid(faults)

@@ -1,1 +1,1 @@
-"""Words come from a terminal, one call goes to ``app`` or ``simulation``, what came of it is printed."""
+"""Command lines come from a terminal, one call goes to ``app`` or ``simulation``, its result is printed."""

@@ -1,8 +1,7 @@
-"""The program: its commands, and how a failure leaves it.
+"""Command-line program: its commands, and the exit status of failures.
 
-Exit status 0: done. 1: an expected failure. 2: wrong use, or a configuration that cannot be used. 130: Ctrl-C. A
-failure is printed by ``cli.faults``: where, what came, what would be right, page. Anything else that is raised is a bug
-and ends with its traceback.
+Exit status 0: done. 1: an expected failure. 2: wrong use, or an invalid configuration. 130: Ctrl-C. ``cli.faults``
+prints a failure: where, what came, what would be right, page. Any other exception is a bug and ends with its traceback.
 """
 
 import gc

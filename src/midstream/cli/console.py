@@ -1,8 +1,8 @@
-"""Console of all commands: options that several have, tables, numbers and the way they are printed.
+"""Console of all commands: common options, tables, numbers and their format.
 
-Results go to standard output, words about them to standard error, so that a pipe gets results alone. Where standard
-output is no terminal rich leaves colours out. Rich is imported when something is printed: help pages need none of it,
-and it takes a sixth of their time.
+Results go to standard output, notes to standard error, so that a pipe gets results alone. Where standard output is no
+terminal rich omits colours. Rich is imported when something is printed: help pages do not need it, and it takes a sixth
+of their time.
 """
 
 import math
@@ -32,7 +32,7 @@ class LazyConsole:
 
     @cached_property
     def rich(self) -> "Console":
-        """The console itself, for what draws into it by itself."""
+        """The console itself, for libraries that draw into it."""
         from rich.console import Console
 
         return Console(stderr=self._is_error, soft_wrap=True, highlight=False, emoji=False)
@@ -48,11 +48,11 @@ class LazyConsole:
         return self.rich.width
 
     def print(self, content: object, *, markup: bool = True, end: str = "\n") -> None:
-        """Print text, a table, or what else rich draws; ``markup`` = words in brackets are styles."""
+        """Print text, a table, or another object of rich; ``markup`` = words in brackets are styles."""
         self.rich.print(content, markup=markup, end=end)
 
     def status(self, text: str) -> "Status":
-        """Show in a terminal what is under way, while the block runs."""
+        """Show a step in a terminal, while the block runs."""
         return self.rich.status(text)
 
 
@@ -93,13 +93,13 @@ def say(text: str) -> None:
 
 
 def say_left_out(left_out: Mapping[str, int]) -> None:
-    """Say what a result lacks: a line for each reason, with how much."""
+    """Print what a result lacks: a line for each reason, with its count."""
     for why, count in left_out.items():
         say(f"{count} left out: {why.replace('_', ' ')}")
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> "Table":
-    """Return a table; numbers stand right, text is printed as it is, on more lines where it does not fit in one."""
+    """Return a table; numbers are aligned right, text is printed unchanged, wrapped where it does not fit."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -158,11 +158,11 @@ class _Terminated(KeyboardInterrupt):
 
 @contextmanager
 def ended_by_sigterm() -> Generator[None]:
-    """Let SIGTERM end what is in the block as an error does, so that parts of files are removed.
+    """Let SIGTERM end the block as an error does, so that partial files are removed.
 
     Raises:
-        SystemExit: Behind the block, when the signal came. In it that is a ``KeyboardInterrupt``, for which no
-            component of one's own is blamed.
+        SystemExit: Behind the block, when the signal came. In it that is a ``KeyboardInterrupt``, for which no custom
+            component is blamed.
     """
 
     def end(_number: int, _frame: object) -> NoReturn:

@@ -1,8 +1,7 @@
-"""The one way in which a command says what is wrong: where, what came, what would be right, which page says more.
+"""Error printer of all commands: where, what came, what would be right, page.
 
-Whatever ends a command comes through here: faults of a file or a request, a refusal of the engine, what the machine
-refuses, wrong use of the program. Each says what to do, and ends with the exit status that
-``midstream docs cli`` lists.
+Every failure of a command is printed here: faults of a file or a request, a refusal of the engine, errors of the
+system, wrong use of the program. Each has its remedy, and the exit status that ``midstream docs cli`` lists.
 """
 
 import re
@@ -44,7 +43,7 @@ from midstream.core.fault_groups import FaultGroup, FaultGroups
 from midstream.core.nearest import nearest
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
-"""Whatever is wrong with how the program was called. Typer exports its subclass alone."""
+"""Errors of the parser for wrong use. Typer exports its subclass alone."""
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses; 130 is that of a process that Ctrl-C ended (128 and the number of the signal)."""
 _NO_COMMAND = re.compile(r"No such command '([^']*)'")
@@ -52,7 +51,7 @@ _WORDS = {
     "Input should be a valid integer": "is no whole number.",
     "Input should be a valid number": "is no number.",
 }
-"""How the parser begins, and what is said instead."""
+"""Beginnings of the parser's messages, and their replacements."""
 _HELP_ASKED = "NoArgsIsHelpError"
 """The parser's error for a program or group without a command; its text is the help."""
 PAGE = "/docs/cli.md"
@@ -60,7 +59,7 @@ PAGE = "/docs/cli.md"
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What to do about an expected failure, and where more is said."""
+    """Remedy of an expected failure, and a page."""
 
     right: str
     page: str
@@ -91,7 +90,7 @@ _REMEDIES: Mapping[type[MidstreamError], Remedy] = {
 
 
 def fault_text(fault: Fault, count: int = 1, noun: str = "rows") -> str:
-    """Return a fault in four labelled lines; ``count`` = how many rows, or what else ``noun`` says, are like it.
+    """Return a fault in four labelled lines; ``count`` = number of rows, or of another ``noun``, with the same fault.
 
     Example:
         >>> print(fault_text(Fault("--port", "99999 is no port.", "0 to 65,535.", "/docs/http.md")))
@@ -121,7 +120,7 @@ def say_faults(faults: Iterable[Fault]) -> None:
 
 
 def say_groups(groups: FaultGroups, noun: str = "rows") -> None:
-    """Print the kinds of faults of many rows, each once with how many there are, the most frequent first."""
+    """Print the kinds of faults of many rows, each once with its number, the most frequent first."""
     say(groups_text(groups.groups, noun))
     if groups.others:
         say(f"\nand {groups.others:,} of further kinds")
@@ -133,7 +132,7 @@ def groups_text(groups: Iterable[FaultGroup], noun: str = "rows") -> str:
 
 
 def say_error(error: Exception, command: str) -> None:
-    """Print what ended a command, such as ``midstream serve``; where none was named, what there is."""
+    """Print the error that ended a command; without a command the list of commands."""
     if type(error).__name__ == _HELP_ASKED:
         say(str(error))
         return
@@ -141,7 +140,7 @@ def say_error(error: Exception, command: str) -> None:
 
 
 def faults_of(error: Exception, command: str = "midstream") -> tuple[Fault, ...]:
-    """Return what is wrong in four parts, whatever ended a command: our errors, the machine's, wrong use."""
+    """Return the four parts of an error: of midstream, of the system, or of wrong use."""
     if isinstance(error, Invalid):
         return error.faults
     if isinstance(error, MidstreamError):
@@ -168,7 +167,7 @@ class _Context(Protocol):
 
 
 class _UsageError(Protocol):
-    """What is known of an error of the parser's, whose types Typer keeps to itself."""
+    """Fields of a parser's error, whose type Typer does not export."""
 
     ctx: _Context | None
     message: str
@@ -176,7 +175,7 @@ class _UsageError(Protocol):
 
 
 def _usage_fault(error: _UsageError, called: str) -> Fault:
-    """Return what is wrong with how the program was called, from an error of the parser's."""
+    """Return the fault of wrong use, from an error of the parser."""
     context = error.ctx
     path = called if context is None else context.command_path
     command = path.split()[1:2]
@@ -206,28 +205,28 @@ def _hint(error: _UsageError) -> str:
 
 
 def _said(error: _UsageError) -> str:
-    """Return what the parser says of a value, in the words of the rest of the program."""
+    """Return the parser's message about a value, in the words of the rest of the program."""
     found = next((said for begin, said in _WORDS.items() if error.message.startswith(begin)), None)
     return _sentence(error.message or "It is missing.") if found is None else f"{_value_of(error)} {found}"
 
 
 def _value_of(error: _UsageError) -> str:
-    """Return the text that the parser could not read, where it says so."""
+    """Return the text that the parser could not read, if its message has it."""
     told: Callable[[], Sequence[Mapping[str, object]]] | None = getattr(error.__cause__, "errors", None)
     return "It" if told is None else str(told()[0].get("input", "It"))
 
 
 def _machine_fault(error: OSError, command: str) -> Fault:
-    """Return what the machine refused, of which file."""
+    """Return the fault of a system error, with its file."""
     came = error.strerror or str(error)
     right = "A file or folder that is there and may be read and written, with room on its disk."
     return Fault(str(error.filename or command), _sentence(came), right, PAGE)
 
 
 def status_of(error: Exception) -> int:
-    """Return the exit status that an error leaves: 2 for wrong use and wrong configuration, else 1.
+    """Return the exit status of an error: 2 for wrong use and an invalid configuration, else 1.
 
-    Wrong use is also a question that cannot be answered, whoever found it: this process, or a server that was asked.
+    Wrong use includes a request that cannot be answered, by this process or by a server.
     """
     if isinstance(error, (ConfigInvalid, RequestInvalid, USAGE_ERROR)):
         return WRONG_USE

@@ -1,8 +1,7 @@
 """Help pages of the program: commands listed by topic, and examples below the options of each command.
 
-``TOPICS`` is the one table of the order in which a newcomer meets the commands. The epilog of a command holds its
-examples: command lines as they are typed, each with at most one indented line that says what it does. A test parses
-every one of them.
+``TOPICS`` is the one table of the order of commands. The epilog of a command has its examples: command lines, each with
+at most one indented line that describes it. A test parses every one of them.
 """
 
 from collections.abc import Sequence
@@ -57,7 +56,7 @@ class CommandHelp(TyperCommand):
         return [piece.strip("{}") for piece in super().collect_usage_pieces(cast("typer.Context", ctx))]
 
     def format_options(self, ctx: object, formatter: _Page) -> None:
-        """Write what each argument and each option means."""
+        """Write the description of each argument and option."""
         context = cast("typer.Context", ctx)
         for title in ("Arguments", "Options"):
             records = [

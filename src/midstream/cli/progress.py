@@ -1,7 +1,7 @@
 """Progress of a command on standard error: a bar in a terminal, plain lines at a bounded rate elsewhere.
 
-A line says what is under way, how much of it is done, how long it has taken and about how long it will take. The first
-one comes after ten seconds, so a short command prints none; a step that reports nothing for minutes is still said.
+A line has the step, the share that is done, the time so far and an estimate of the rest. The first one comes after ten
+seconds, so a short command prints none; a step without progress for minutes is printed as well.
 """
 
 import threading
@@ -24,10 +24,10 @@ _SHARE_MIN = 0.02
 
 
 class Bar(Protocol):
-    """What a command moves."""
+    """Progress bar of a command."""
 
     def add_task(self, description: str, *, total: float | None = None) -> "TaskID":
-        """Begin, of so much; None = how much it is, is not known."""
+        """Begin a step of this size; None = unknown."""
         ...
 
     def update(
@@ -38,11 +38,11 @@ class Bar(Protocol):
         completed: float | None = None,
         total: float | None = None,
     ) -> None:
-        """Say how far it is."""
+        """Set the amount done."""
         ...
 
     def advance(self, task_id: "TaskID", advance: float = 1) -> None:
-        """Say how much more is done."""
+        """Add to the amount done."""
         ...
 
     def stop(self) -> None:
@@ -52,17 +52,17 @@ class Bar(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is under way, and since when, in seconds."""
+    """The current step, and its start in seconds."""
 
     name: str
     began_s: float
     begun_with: float = 0.0
-    """Done when it was first told of."""
+    """Amount done at the first update."""
     done: float = 0.0
     total: float | None = None
 
     def told(self, now_s: float, name: str | None, done: float | None, total: float | None) -> "Step":
-        """Return what is known after an update; one that counts something else, or from less, begins anew."""
+        """Return the step after an update; a new one where the unit changes or the amount falls."""
         name, done, total = (
             self.name if name is None else name,
             self.done if done is None else done,
@@ -73,7 +73,7 @@ class Step:
         return replace(self, name=name, done=done)
 
     def left_s(self, now_s: float) -> float | None:
-        """Return about how long it will still take; None = that cannot be said yet."""
+        """Return an estimate of the remaining time; None = too early."""
         if not self.total or self.total < 0 or self.done - self.begun_with < _SHARE_MIN * self.total:
             return None
         return (now_s - self.began_s) * (self.total - self.done) / (self.done - self.begun_with)
@@ -107,7 +107,7 @@ def span_text(seconds: float) -> str:
 
 @dataclass(eq=False)
 class Lines:
-    """Lines instead of a bar: a thread prints the newest state each ``LINE_S``, whatever the command is at."""
+    """Lines instead of a bar: a thread prints the newest state every ``LINE_S``, whatever the command does."""
 
     write: Callable[[str], None] = say
     wait_s: float = LINE_S
@@ -147,13 +147,13 @@ class Lines:
         completed: float | None = None,
         total: float | None = None,
     ) -> None:
-        """Keep what is told for the next line."""
+        """Keep the amount for the next line."""
         now_s = self.monotonic()
         step = self._step or Step(description or "", now_s)
         self._step = step.told(now_s, description, completed, total)
 
     def advance(self, task_id: "TaskID", advance: float = 1) -> None:
-        """Keep how much more is done."""
+        """Add to the amount for the next line."""
         self.update(task_id, completed=advance + (0.0 if self._step is None else self._step.done))
 
     def _print(self) -> None:
@@ -197,7 +197,7 @@ def _bar() -> "Progress":
 
 @contextmanager
 def working(what: str) -> Generator[Callable[[str], None]]:
-    """Show that something is under way of which no one knows how much it is; yield what says the next step."""
+    """Show a step of unknown size; yield a function that begins the next step."""
     if err.is_terminal:
         with err.status(what) as status:
             yield status.update
@@ -208,6 +208,6 @@ def working(what: str) -> Generator[Callable[[str], None]]:
 
 
 def notify_of(bar: Bar) -> Callable[[str, int, int], None]:
-    """Return what moves a bar: told of a stage, how much of it is done, and of how much."""
+    """Return a function that moves a bar: stage, amount done, total."""
     task = bar.add_task("starting", total=None)
     return lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)

@@ -1,7 +1,7 @@
-"""Every expected failure, on one screen.
+"""Expected errors: subclasses of ``MidstreamError``, on one screen.
 
-Each says where, what came, what would be right, and on which page to read more. Anything else that is raised is a
-bug and ends the task loudly.
+Each names where the error is, what came, what would be right, and the page to read. Any other exception is a bug and
+ends the task loudly.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ DOCUMENTATION_PATH = "/docs/"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with what a caller sent or wrote, in four parts."""
+    """One fault in what a caller sent or wrote, in four parts."""
 
     where: str
     """A pointer into what came: ``$.placements[0].filter``, ``/events/3/item_id``, ``line 17``."""
@@ -39,7 +39,7 @@ def docs_command(page: str) -> str:
 
 
 class MidstreamError(Exception):
-    """Something the caller can act on; anything else is a bug and ends the task."""
+    """Expected error, on which the caller can act; any other exception is a bug and ends the task."""
 
 
 class SourceUnavailable(MidstreamError):
@@ -51,15 +51,15 @@ class ModelUnavailable(MidstreamError):
 
 
 class ArtifactInvalid(MidstreamError):
-    """Files of a model that are damaged, or not what their manifest says; the version in service stays."""
+    """Files of a model are damaged or do not match their manifest; the version in service stays."""
 
 
 class ArtifactTooLarge(ArtifactInvalid):
-    """A version of a model with more bytes than may be; nothing was read of it, and the version in service stays."""
+    """A version of a model exceeds the maximum of bytes; none of it was read, and the version in service stays."""
 
 
 class FitStopped(MidstreamError):
-    """A training was asked to stop, or came to the end of its time or memory; nothing was published."""
+    """A training was cancelled, or reached its limit of time or memory; nothing was published."""
 
 
 class ExtraMissing(MidstreamError):
@@ -79,19 +79,19 @@ class LogDamaged(MidstreamError):
 
 
 class LogIncomplete(LogDamaged):
-    """The log is gone, or ends before what other files of the data folder say was durable."""
+    """The log is missing, or ends before the durable position that other files of the data folder record."""
 
 
 class LogRewritten(MidstreamError):
-    """Another writing of the log took the place of the one that was being read; read again from the beginning."""
+    """The log was rewritten while it was read; the reader has to begin again."""
 
 
 class LogUnreadable(MidstreamError):
-    """The log is sound, and written by a version of the program whose events this one does not read."""
+    """The log is sound, but a version of the program wrote it whose events this version does not read."""
 
 
 class EventsGone(MidstreamError):
-    """Events from before the oldest that retention kept are asked for."""
+    """The requested events are older than the oldest event that retention kept."""
 
 
 class AppendFailed(MidstreamError):
@@ -115,15 +115,15 @@ class SnapshotInvalid(MidstreamError):
 
 
 class RebuildFailed(MidstreamError):
-    """Another state could not be made or loaded; the one in service stays."""
+    """A new state could not be built or loaded; the state in service stays."""
 
 
 class RewriteFailed(MidstreamError):
-    """The log could not be written anew; the one in use stays."""
+    """The log could not be rewritten; the log in use stays."""
 
 
 class ExplanationFailed(MidstreamError):
-    """A logged request could not be run again to its end; nothing depends on it."""
+    """The rerun of a logged request did not finish; nothing else depends on it."""
 
 
 class ErasureRunning(MidstreamError):
@@ -143,7 +143,7 @@ class ShapeMismatch(MidstreamError):
 
 
 class FeatureFailed(MidstreamError):
-    """A feature cannot be read, and what was asked for is nothing without it; what was raised there is the cause."""
+    """A feature cannot be read, and the result depends on it; ``__cause__`` is the original exception."""
 
     def __init__(self, message: str, parts: tuple[str, ...] = ()) -> None:
         """Keep the names of the parts that failed, as they stand in answers and metrics."""
@@ -152,11 +152,11 @@ class FeatureFailed(MidstreamError):
 
 
 class NotFound(MidstreamError):
-    """Nothing of that name or id is known."""
+    """The name or id is unknown."""
 
 
 class Invalid(MidstreamError):
-    """What came cannot be used; every fault found is named."""
+    """Input that cannot be used, with every fault that was found."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         """Keep the faults; the text is all of them, one after another."""
@@ -164,7 +164,7 @@ class Invalid(MidstreamError):
         self.tell(faults)
 
     def tell(self, faults: tuple[Fault, ...]) -> None:
-        """Say these faults, once more of them are known."""
+        """Replace the faults, after more of them are known."""
         self.args = ("\n".join(str(fault) for fault in faults),)
         self.faults = faults
 
@@ -174,7 +174,7 @@ class ItemUnknown(Invalid, NotFound):
 
 
 class ModelUnfit(Invalid, ArtifactInvalid):
-    """A sound version of a model that a placement which names it could not use; the version in service stays."""
+    """A sound version of a model does not fit a placement that names the model; the version in service stays."""
 
 
 class ConfigInvalid(Invalid):
@@ -182,15 +182,15 @@ class ConfigInvalid(Invalid):
 
 
 class AddressUnavailable(Invalid):
-    """A server cannot listen where it is to: the port is another's, or the address is not of this machine."""
+    """A server cannot listen at its address: another process has the port, or the address is not of this machine."""
 
 
 class ServerMismatch(Invalid, StoreUnavailable):
-    """Who answers at a server's address is not that server, or nobody answers although its process is there."""
+    """Another server answers at the address, or no server answers although its process is running."""
 
 
 class PlacementChanged(Invalid):
-    """Somebody changed the placement after the version that the caller looked at; nothing was changed now."""
+    """The placement changed after the version that the caller read; this change was not applied."""
 
 
 class RequestInvalid(Invalid):
@@ -198,7 +198,7 @@ class RequestInvalid(Invalid):
 
 
 class TooLarge(Invalid):
-    """More was sent than one request may hold."""
+    """A request exceeds a maximum size."""
 
 
 class Overloaded(MidstreamError):
@@ -206,7 +206,7 @@ class Overloaded(MidstreamError):
 
 
 class ErasuresFull(Overloaded):
-    """As many erased ids as may wait for the log to be rewritten; the caller may try again when it was."""
+    """The maximum number of erased ids waits for a rewrite of the log; the caller may try again after it."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         """Keep the seconds until there is room."""

@@ -12,7 +12,7 @@ from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.type_descriptions import TypeForm, origin_of
 
 Told: TypeAlias = Any
-"""A value as TOML or JSON gives it."""
+"""A value as TOML, JSON or Python gives it."""
 NAME_BYTES_MAX = 64
 """Of UTF-8. Every row repeats its interaction's name, and has one byte for the length, so 255 would be the end."""
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 
 _PLAIN = re.compile(r'[^.\[\]"\\]+')
 _STEP = re.compile(r'\.([^.\[\]]+)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]')
@@ -16,6 +17,16 @@ def step(key: str) -> str:
     """
     is_plain = _PLAIN.fullmatch(key) and key.isprintable()
     return f".{key}" if is_plain else f"[{json.dumps(key, ensure_ascii=False)}]"
+
+
+def path_text(path: Iterable[str | int], begin: str = "$") -> str:
+    """Return the path of keys and places, in order.
+
+    Example:
+        >>> path_text(("placements", 0, "weights", "a.b"))
+        '$.placements[0].weights["a.b"]'
+    """
+    return begin + "".join(f"[{each}]" if isinstance(each, int) else step(each) for each in path)
 
 
 def steps(path: str) -> list[str | int]:

@@ -1,10 +1,10 @@
-"""Protocols of components: eight of them (a further one needs a decision record), and three rules for all.
+"""Protocols of components: nine of them (a further one needs a decision record), and three rules for all.
 
 1. A component holds options, never state: it is a frozen value that the configuration decodes into, and
    everything else is an argument. So one object serves, reruns a logged request, backfills and trains.
 2. What reads state is a plain ``def`` and takes a ``Moment``. What may wait is ``async def`` and never
    sees one. So a request reads all of its state at exactly one log position, and needs no lock for it.
-3. Columns in, columns out, same length, same order. The pipeline checks it, whoever wrote the component.
+3. Columns in, columns out, same length, same order. The pipeline checks this of every component.
 
 Each has its ``check_<name>`` in ``midstream.testing.conformance``: the promises that a type cannot state.
 """
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from midstream.core.fold_step import FoldStep
 from midstream.core.types import (
     Candidates,
+    Column,
     EventBatch,
     FeatureFrame,
     LogPosition,
@@ -77,7 +78,7 @@ class EventLog(Protocol):
 
 
 class LogReader(Protocol):
-    """A log, read beside the process that appends to it, by others. It changes nothing and takes no lock."""
+    """Read access to a log beside the process that appends to it. A reader changes nothing and takes no lock."""
 
     @property
     def generation(self) -> int:
@@ -95,12 +96,12 @@ class LogReader(Protocol):
         Args:
             after: Log position of the first event wanted, ``begin`` to ``durable``.
             limit: About as many events are returned, at least 1.
-            durable: Before it all is durable, as the writer said. Nothing at or after it is returned, even when it is
-                there: a crash could take it back.
+            durable: Log position before which all events are durable, as the writer published it. No event at or after
+                it is returned, even when the file holds it: a crash could take it back.
 
         Raises:
             LogDamaged: A checksum does not match; the text names the range of positions.
-            LogRewritten: Another writing of the log took its place.
+            LogRewritten: The log was rewritten.
             EventsGone: ``after`` lies before ``begin``.
         """
         ...
@@ -111,19 +112,19 @@ class StateTable(Protocol):
 
     @property
     def bytes_now(self) -> int:
-        """Memory of what is in use, about."""
+        """Bytes in use, approximately."""
         ...
 
     @property
     def bytes_max(self) -> int:
-        """Memory when all that is reserved is in use."""
+        """Bytes when all that is reserved is in use."""
         ...
 
     def apply(self, step: FoldStep) -> None:
         """Fold the events of a step, then follow its change of a user. A step may have no event and a change.
 
-        No I/O, clock, randomness or set order. However the log is cut, the same bits. A table that others read fills
-        in what it finds of the events.
+        The result has the same bits however the log is cut into steps; so there is no I/O, clock, randomness or set
+        order. A table that other tables read writes its results into the step.
         """
         ...
 
@@ -135,12 +136,24 @@ class StateTable(Protocol):
         ...
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are."""
+        """Replace the content of the table by what ``arrays`` returned."""
+        ...
+
+
+class Fetch(Protocol):
+    """Columns of users or of items from an outside system, fetched before the state is read."""
+
+    async def fetch(self, ids: Sequence[str]) -> Mapping[str, Column]:
+        """Return each declared column by its name, with one value an id in the order of the ids; None or NaN = unknown.
+
+        Args:
+            ids: Distinct: 1 to 1,000 of items, or one of a user.
+        """
         ...
 
 
 class Source(Protocol):
-    """Proposes items."""
+    """Generator of candidates: proposes items for a query."""
 
     @property
     def name(self) -> str:
@@ -153,7 +166,7 @@ class Source(Protocol):
 
 
 class Filter(Protocol):
-    """Says yes or no. When it fails nothing passes: eligibility fails closed."""
+    """Eligibility check of candidates. When a filter fails no candidate passes: eligibility fails closed."""
 
     @property
     def name(self) -> str:
@@ -166,7 +179,7 @@ class Filter(Protocol):
 
 
 class Feature(Protocol):
-    """Reads a block of columns. All declared features together are one such block."""
+    """Block of feature columns. All declared features together are one block."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -179,7 +192,7 @@ class Feature(Protocol):
 
 
 class Scorer(Protocol):
-    """Gives a number. Several make a ladder: the next answers when one is late or broken."""
+    """Number for each candidate. Several scorers form a ladder: when one is late or fails, the next one answers."""
 
     @property
     def name(self) -> str:
@@ -187,12 +200,12 @@ class Scorer(Protocol):
         ...
 
     async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
-        """Return a number a row, higher is better, NaN = cannot; or raise ``ScoresUnavailable``."""
+        """Return one number a row, higher is better, NaN = no score; or raise ``ScoresUnavailable``."""
         ...
 
 
 class Selector(Protocol):
-    """Chooses and orders. All its randomness comes from ``query.seed``."""
+    """Choice and order of the slate. All its randomness comes from ``query.seed``."""
 
     def select(self, query: Query, features: FeatureFrame, score: Score) -> Selection:
         """Return at most ``query.slate_size`` distinct rows with a finite score, best first."""

@@ -14,6 +14,8 @@ _WORDS = {
     bool: "true or false.",
     Duration: 'A duration such as "30m": a whole number and one of ms, s, m, h, d.',
 }
+UNDESCRIBED = "See the page."
+"""Of a type that has no words here, such as one that a hook reads."""
 _NUMBER_MAX = 1e9
 """From here on a number is easier to read as a power of ten."""
 
@@ -36,11 +38,11 @@ def wanted(kind: TypeForm) -> str:
     if origin in (types.UnionType, Union):
         first, *others = (wanted(each) for each in get_args(kind) if each is not types.NoneType)
         return " ".join([first, *(f"Or {each[0].lower()}{each[1:]}" for each in others)])
-    if origin in (tuple, dict):
-        return "A list: [ … ]." if origin is tuple else "A table: { … }."
-    if names := getattr(kind, "__struct_fields__", ()):
+    if origin in (tuple, list, dict):
+        return "A table: { … }." if origin is dict else "A list: [ … ]."
+    if names := getattr(kind, "__struct_encode_fields__", ()):
         return f"A table with {', '.join(names)}."
-    return _WORDS.get(kind, "See the page.")
+    return _WORDS.get(kind, UNDESCRIBED)
 
 
 def origin_of(kind: TypeForm) -> TypeForm:
@@ -65,10 +67,14 @@ def bounds_text(bounds: object) -> str:
     }
     for name, words in names.items():
         end: float | None = getattr(bounds, name, None)
-        if end is not None:
-            # "above 0 to 1" leaves open what the second number is.
-            is_second = name == "le" and bool(said) and said[-1].startswith(" above")
-            said.append((", at most {}" if is_second else f" {words}").format(number_text(end)))
+        if end is None:
+            continue
+        text = f" {words}"
+        if name == "le" and said and said[-1].startswith(" above"):
+            text = ", at most {}"  # "above 0 to 1" leaves open what the second number is
+        elif name == "max_length" and not said:
+            text = " of length up to {}"
+        said.append(text.format(number_text(end)))
     return "".join(said)
 
 

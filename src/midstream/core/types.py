@@ -4,7 +4,7 @@ An index column is int32 with -1 for "none"; a score or feature is float32 with 
 milliseconds since 1970-01-01 UTC.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NewType, TypeAlias, TypeVar
 
@@ -18,12 +18,14 @@ LogPosition = NewType("LogPosition", int)
 Index: TypeAlias = NDArray[np.int32]
 Score: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
+Column: TypeAlias = Sequence[str | float | bool | None] | NDArray[np.generic]
+"""Values of an outside system, one a row; None or NaN = unknown."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EventBatch:
-    """Events as they travel and rest, ids as text: the same bytes in memory, in the log and in a broker message."""
+    """Events in their stored form, ids as text: the same bytes in memory, in the log and in a broker message."""
 
     rows: NDArray[np.void]
     """Fixed-size rows, shape (n,), of ``events.schema.ROW``: kind, times, value, and where each text lies."""
@@ -37,7 +39,7 @@ class EventBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IndexedBatch:
-    """The same events in the same order, ids as indices: what tables fold. All columns (n,)."""
+    """Events of an ``EventBatch`` in the same order, ids as indices, for tables to fold. All columns (n,)."""
 
     first: LogPosition
     """Position before the first event: event i has position ``first + i``."""
@@ -53,7 +55,7 @@ class IndexedBatch:
     user_hash: NDArray[np.uint64]
     """64-bit hash of the user id, 0 = no user."""
     user_is_new: Mask
-    """The user's slot starts cold at this event: it is new, was an evicted user's, or its user is deleted."""
+    """The user's slot starts cold at this event: it is new, it was an evicted user's, or its user is deleted."""
     item_index: Index
     item_hash: NDArray[np.uint64]
     session_hash: NDArray[np.uint64]
@@ -67,7 +69,7 @@ class IndexedBatch:
     """NaN = not sent."""
     quantity: NDArray[np.float32]
     source: EventBatch
-    """Where the texts are, for the few events whose bodies are folded (items, users, served)."""
+    """Batch with the texts, for the few events whose bodies are folded (items, users, served)."""
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -91,43 +93,43 @@ class Query:
     filter: str | None = None
     """Filter text of this request, in addition to the placement's."""
     context: Mapping[str, str | float | bool] = field(default_factory=dict[str, str | float | bool])
-    fetched: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Answers of outside systems, asked before the state is read; logged, so a rerun asks no one."""
+    """Values of the request, and fetched columns of the user where the caller sent no value."""
     item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
-    """What the caller says of items: id to field to number, such as its own score. Features may read it."""
+    """Numbers of the request about items: id to field to number, such as the caller's own score; and fetched columns
+    where the caller sent no value. Features read them."""
     given: tuple[str, ...] = ()
-    """The caller's own items, distinct, in the caller's order: the only candidates. Empty = what sources propose."""
+    """Items of the request, distinct, in its order: the only candidates. Empty = the sources propose the candidates."""
     taken: tuple[str, ...] = ()
-    """Items that stand in slates of the same page already."""
+    """Items in earlier slates of the same page."""
     spare: int = 0
-    """Candidates beyond the slate that are looked for, so that it is full whichever of them were taken: as many as the
-    page's earlier slates may have."""
+    """Number of candidates beyond the slate, at most the items of the page's earlier slates: the slate is full although
+    those items are left out."""
     page_id: str = ""
-    """Request id of the first slate of the page, the same in all of its slates; empty = it is no page's."""
+    """Request id of the first slate of the page, the same in all of its slates; empty = the slate is of no page."""
     order_max: int = 0
-    """Rows that are put in order, the slate's own first, for requests that continue it; 0 = the slate's alone."""
+    """Number of rows to put in order, those of the slate first, for requests that continue it; 0 = only the slate's."""
     continues: str = ""
-    """Request id of the slate whose order this one reads on in; empty = it is asked for anew."""
+    """Request id of the slate whose order this slate continues; empty = a new order is made."""
     turn: int = 0
-    """Which of the slates after that one is read first, from 1 on; 0 = it continues none."""
+    """Number of the slate to read first, counted from 1 behind the continued slate; 0 = the slate continues none."""
     first_position: int = 0
-    """Position of its first item: the number of items that were served before it of the same order."""
+    """Position of the slate's first item: the number of items of the same order that were served before."""
 
     @property
     def rows_max(self) -> int:
-        """Rows that are wanted of the candidates."""
+        """Number of candidate rows to put in order, spare ones included."""
         return max(self.slate_size, self.order_max) + self.spare
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What turns a model's scores into probabilities: a straight line in log-odds."""
+    """Map from scores of a model to probabilities: a straight line in log-odds."""
 
     slope: float
     """0 or more, so no order changes."""
     offset: float
     is_probability: bool
-    """Whether the line is over the log-odds of the score, which is a probability already, or over the score."""
+    """True: the score is a probability, and the line is over its log-odds. False: the line is over the score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Models:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     """Version of each, by name, such as ``0007-3fa9c2d41b22``."""
     calibrations: Mapping[str, Calibration] = field(default_factory=dict[str, Calibration])
-    """What makes probabilities of its scores, by name; of those that have one."""
+    """Calibration of the scores, by name, of each model that has one."""
 
     def get(self, name: str, kind: type[T]) -> T:
         """Return the artifact ``name``, or raise ``ModelUnavailable``."""
@@ -148,7 +150,7 @@ class Models:
         return model
 
     def only(self, names: Collection[str]) -> "Models":
-        """Return those of some names, as far as they are loaded."""
+        """Return the artifacts of these names that are loaded."""
         return Models(
             {name: each for name, each in self.by_name.items() if name in names},
             {name: each for name, each in self.versions.items() if name in names},
@@ -158,15 +160,15 @@ class Models:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """All that a component may read to answer one query: state at rest at one log position.
+    """Readable state for one query, at one log position.
 
-    Valid until the next event is applied. Keep nothing of it; copy what you return.
+    A moment is valid until the next event is applied. A component keeps no reference to it and copies what it returns.
     """
 
     query: Query
     log_position: LogPosition
     user_index: int
-    """-1 = no user, or one that is not known."""
+    """-1 = no user, or an unknown one."""
     user_hash: int
     """64-bit hash of the user id, 0 = no user."""
     session_hash: int
@@ -176,9 +178,9 @@ class Moment:
     tables: Mapping[type, object]
     models: Models
     session_number: int = -1
-    """Number of the asking session among all sessions; -1 = it has no act in the log."""
+    """Number of the asking session among all sessions; -1 = the log holds no act of it."""
     sent_item_index: Index = field(default_factory=lambda: np.empty(0, dtype=np.int32))
-    """The request's own items that are known, oldest first."""
+    """Known items among ``query.items``, oldest first."""
 
     def table(self, kind: type[T]) -> T:
         """Return the table of type ``kind``, or raise ``TableMissing``."""
@@ -190,7 +192,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposal:
-    """What one source proposes: distinct items, best first, with its own score for each."""
+    """Items that one source proposes: distinct, best first, each with the source's score."""
 
     item_index: Index
     score: Score
@@ -198,7 +200,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Distinct items under consideration, and what each source said of each."""
+    """Distinct items under consideration, with score and rank of each from each source."""
 
     item_index: Index
     source_names: tuple[str, ...]
@@ -233,14 +235,14 @@ class FeatureFrame:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one rule of the slate did to one item, or could not do at one position."""
+    """Effect of one rule of the slate on one item, or a position that the rule could not fill."""
 
     rule: str
-    """Name of the rule; ``caps.<attribute>`` and ``diversity`` are those of the settings."""
+    """Name of the rule. Rules made of settings are named ``caps.<attribute>`` and ``diversity``."""
     item_index: int
-    """-1 = no item: it is about a position, or about an item that nobody knows."""
+    """-1 = no item: the trace is about a position, or about an unknown item."""
     position: int
-    """Where the item stands, or what could not be should have been; -1 = not in the slate."""
+    """Position of the item, or the position that could not be filled; -1 = not in the slate."""
     what: str
     """One word of ``ranking.rules.rules.WORDS``."""
 
@@ -252,31 +254,44 @@ class Selection:
     chosen: NDArray[np.intp]
     propensity: Score
     traces: tuple[Trace, ...] = ()
-    """What the rules of the slate did; a selector by itself has none."""
+    """Effects of the rules of the slate; a selector leaves them empty."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """The rows that come after those of a slate, in the order in which requests that continue it are to have them."""
+    """Rows behind those of a slate, in the order in which continuing requests return them."""
 
     chosen: NDArray[np.intp]
     propensity: Score
-    """Each given those before."""
+    """Of each row, conditional on the rows before it."""
     lengths: tuple[int, ...]
-    """Of the slates that they are: each was chosen by the rules as one."""
+    """Sizes of the slates that the rows form. The rules hold for each slate by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A component that did not answer, and why."""
+    """A component that did not answer, with the reason."""
 
     component: str
     reason: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fetched:
+    """Columns of outside systems in the query of one request, without the values that the caller itself sent."""
+
+    context: Mapping[str, str | float | bool] = field(default_factory=dict[str, str | float | bool])
+    """Of the user."""
+    item_fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    """Of items, by id; an item without a known column is not among them."""
+
+
+NOTHING_FETCHED = Fetched()
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Served:
-    """What was answered, and all that is needed to answer it again."""
+    """Answer to a query, with all that a rerun needs."""
 
     query: Query
     log_position: LogPosition
@@ -297,24 +312,24 @@ class Served:
     fold_version: str = ""
     """Hash of the kernels and of every setting that changes the fold; a rerun needs a state of this version."""
     features: FeatureFrame | None = None
-    """What the plan's features are of each candidate, in the order of these; None = the plan has none."""
+    """Features of each candidate, in the order of the candidates; None = the plan has no features."""
     logs_features: bool = False
-    """Whether those of the chosen go into the served record. The seed decides, so a rerun decides the same."""
+    """Whether features of the chosen rows go into the served record. The seed decides, so a rerun decides the same."""
     feature_read_s: float = float("nan")
-    """What reading them took, by the clock of the deadline, in seconds; no part of the answer. NaN in a rerun."""
+    """Seconds that reading the features took, by the clock of the deadline; no part of the answer. NaN in a rerun."""
     models: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Version of each model that the plan reads, by name; one that has no champion is not among them."""
+    """Version of each model that the plan reads, by name; models without a champion are left out."""
     verdict: NDArray[np.intp] | None = None
-    """Of each given item the place in ``removed`` of what removed it, -1 = nothing did; None = none were given."""
+    """Place in ``removed`` of the filter that removed each given item, -1 = it was kept; None = no items were given."""
     took_s: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Seconds of the thread that each part took, by name, of those that were asked and had time; no part of the answer.
-    Of a part that waits the longest that it held the thread without giving way. NaN in a rerun."""
+    """Seconds of thread time by part, of each part that was called before the deadline; no part of the answer. Of an
+    ``async`` part: the longest stretch between two awaits. NaN in a rerun."""
     traces: tuple[Trace, ...] = ()
-    """What the rules of the slate moved, dropped or could not do, in the order of the rules."""
+    """Items that the rules moved or dropped and positions that they could not fill, in the order of the rules."""
     order: Order | None = None
-    """What comes after the slate; None = nobody asked for it."""
+    """Rows behind the slate; None = the query has no ``order_max``."""
+    fetched: Fetched = NOTHING_FETCHED
+    """Fetched part of the query: the record keeps it, so that a rerun calls no outside system."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]
-Fetch: TypeAlias = Callable[[Query], Awaitable[Mapping[str, float]]]
-"""Asks an outside system before the state is read."""

@@ -24,7 +24,7 @@ class Service:
     accept: Accept
     """The terms on which events are taken; ``now_ms`` is 0, limits are those of a program that embeds the engine."""
     file: Configuration
-    """What the file says, without the placements that were set through the API."""
+    """Configuration of the file, without the placements that were set through the API."""
     aside: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict[str, tuple[Fault, ...]])
     """Placements that were set and do not hold beside the file, and why."""
 

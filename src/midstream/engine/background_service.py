@@ -1,9 +1,9 @@
-"""Supervised background loops: one guard for all that goes on beside events and requests.
+"""Supervised background loops: error handling and back-off for all periodic work beside events and requests.
 
-A loop that ends of one error ends for good, and nothing says so: events are sealed no more, snapshots get older,
-erasures are never due. So each round is watched here: an error is named in health and counted, the next round comes
-after a wait that doubles up to a minute, and a good round takes the concern away. What nobody expects is told to the
-event loop as well. Work that has one end, such as a rewrite, is no service: it keeps its own outcome.
+Without supervision a loop would end at its first error without notice: segments would not be sealed any more, snapshots
+would get old. So an error of a round is shown in health and counted, the next round comes after a wait that doubles up
+to a minute, and a good round clears the concern. Unexpected errors also go to the event loop's handler. Work with one
+end, such as a rewrite, is no service: it keeps its own outcome.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from midstream.core.tracebacks import Raised, raised_of
 from midstream.monitoring.metrics import Metrics
 
 BACK_OFF_S_MIN = 1.0
-"""After the first error: what is short, such as descriptors, often is there again when some requests have ended."""
+"""Wait after the first error: a shortage, such as of descriptors, often ends when some requests have ended."""
 BACK_OFF_S_MAX = 60.0
 """A loop that waits longer by itself is tried again sooner than it would come round."""
 DOUBLINGS_MAX = 6
@@ -39,9 +39,9 @@ class BackgroundService:
 
         Args:
             name: Stable, ``snake_case``: label of its metrics and, behind ``midstream-``, the name of its task.
-            one_round: Does what is due now.
+            one_round: Does the work that is due.
             pause_s: Between the end of a round and the next.
-            concerns: Where an error is named, as health shows it.
+            concerns: Gets the name of an error, for health.
             metrics: Counts errors.
             first_s: Before the first round; None = ``pause_s``.
         """
@@ -62,7 +62,7 @@ class BackgroundService:
 
     @property
     def is_running(self) -> bool:
-        """Whether it goes on."""
+        """Whether its loop runs."""
         return self._task is not None and not self._task.done()
 
     def start(self) -> None:
@@ -70,7 +70,7 @@ class BackgroundService:
         self._is_stopping = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"midstream-{self.name}")
         self._task.add_done_callback(self._ended)
-        self._metrics.set_background(self.name, is_running=True)
+        self._metrics.background_running.labels(self.name).set(True)
 
     async def stop(self) -> None:
         """End it, in the middle of a round too."""
@@ -80,7 +80,7 @@ class BackgroundService:
             await asyncio.wait((self._task,))
 
     def health(self) -> str:
-        """Return what is wrong with it, empty as it should be."""
+        """Return its error, empty = healthy."""
         return self._concerns.get(self._concern, "")
 
     @property
@@ -106,13 +106,13 @@ class BackgroundService:
             self._concerns.pop(self._concern, None)
 
     def _note(self, error: BaseException, wait_s: float) -> None:
-        """Say what a round ended by; to the event loop once, until it is something else or was well between."""
+        """Record the error of a round; it goes to the event loop once, until it changes or a round succeeds."""
         raised = raised_of(error)
         is_new = self.errors == 0 or raised != self.raised
         self.errors += 1
         self.errors_sum += 1
         self.raised = raised
-        self._metrics.count_background_error(self.name)
+        self._metrics.background_errors.labels(self.name).inc()
         reason = f"{type(error).__name__}: {error}"
         self._concerns[self._concern] = (
             f"{self.name} in the background failed, {self.errors} times one after another, "
@@ -123,8 +123,8 @@ class BackgroundService:
             asyncio.get_running_loop().call_exception_handler(context)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Notice an end that nobody asked for."""
-        self._metrics.set_background(self.name, is_running=False)
+        """Record an unrequested end."""
+        self._metrics.background_running.labels(self.name).set(False)
         if self._is_stopping:
             return
         error = None if task.cancelled() else task.exception()

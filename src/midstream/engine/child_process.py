@@ -1,11 +1,11 @@
-"""Child processes beside the server: behind it in rank, paced, gone when the server is.
+"""Child processes beside the server: low priority, paced I/O, ended with the server.
 
-A child takes little from the server by its rank, and never nothing: on a machine whose cores are all taken a process
-of the lowest rank (``SCHED_IDLE``) gets a three-hundredth of a core, so that an erasure that is due never ends, and
-one that was killed takes minutes to be gone. What is left are the things that have no rank: the disk, where a gigabyte
-of unwritten pages makes the log's next sync wait for it, and the memory that all cores share. So a child writes past
-the page cache, in pieces and at a bounded rate, and rests between pieces of work while others are busy. It says how
-far it is on its standard output, a line each, and reports there at its end.
+A child with a low priority takes little from the server, but never nothing: on a machine whose cores are all busy a
+process of the lowest priority (``SCHED_IDLE``) gets a three-hundredth of a core, so that a due erasure never ends, and
+a killed child takes minutes to exit. Two resources have no priority: the disk, where a gigabyte of unwritten pages
+delays the log's next sync, and the memory bandwidth that all cores share. So a child writes past the page cache, in
+pieces and at a bounded rate, and rests between pieces of work while others are busy. It writes its progress to its
+standard output, a line each, and its report at the end.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ SAY_S = 0.25
 REST_S_MAX = 0.1
 """However long a piece of work was."""
 STALL_S_MAX = 600
-"""A child that says nothing for so long hangs: reading, writing or digesting 3 GiB takes a minute each at its rate."""
+"""A child without progress for so long hangs: reading, writing or digesting 3 GiB takes a minute each at its rate."""
 LINE_BYTES_MAX = 1 << 28
 """Of a report: that of a rewrite has each erased id and session and a day's events of them, 64 bytes each or so; four
 million are as much."""
@@ -56,7 +56,7 @@ _FAULTS = b"faults "
 
 class _Urgency(msgspec.Struct, frozen=True, kw_only=True):
     hurried: bool = False
-    """Somebody waits for it: it keeps the server's rank and never rests."""
+    """A caller waits for it: it keeps the server's priority and never rests."""
 
 
 class WorkOrder(_Urgency, frozen=True):
@@ -67,15 +67,15 @@ class WorkOrder(_Urgency, frozen=True):
 
 AnyOrder = TypeVar("AnyOrder", bound=WorkOrder)
 Notify: TypeAlias = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much."""
+"""Receives the stage, the amount done, and the total."""
 
 
 def nobody(_stage: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
+    """Ignore progress."""
 
 
 class Pace:
-    """How fast a child goes. One that is hurried, because a stop waits for it, never rests."""
+    """Speed of a child. A hurried one, because a stop waits for it, never rests."""
 
     def __init__(self, notify: Notify = nobody, *, hurried: bool = False) -> None:
         """Begin to work now."""
@@ -89,19 +89,20 @@ class Pace:
         self._due = 0.0
 
     def say(self, stage: str, done: int, total: int) -> None:
-        """Say how far the work is, a few times a second at most; the end of a stage is always said."""
+        """Report progress, a few times a second at most; the end of a stage is always reported."""
         now = time.monotonic()
         if done == total or now - self._said >= SAY_S:
             self._said = now
             self._notify(stage, done, total)
 
     def rest(self) -> None:
-        """Called after each small piece of work: pause as long as it worked while others are busy.
+        """Pause after a small piece of work, as long as it took while others are busy.
 
-        Time in which others had the core is no work: on a machine that is full such a child would hardly go on.
+        Time in which others had the core does not count as work: on a fully loaded machine such a child would hardly
+        advance.
 
         Raises:
-            SystemExit: The server is gone, so nobody waits for what is made here.
+            SystemExit: The server is gone, so the result is not needed.
         """
         worked = time.process_time() - self._since
         if worked < PIECE_S:
@@ -113,7 +114,7 @@ class Pace:
         self._since = time.process_time()
 
     def wrote(self, byte_count: int) -> None:
-        """Called after each piece that was written: pause until the rate is kept."""
+        """Pause after a piece that was written until the rate is kept."""
         if self._is_hurried:
             return
         now = time.monotonic()
@@ -207,7 +208,7 @@ class PacedFile:
 
 
 def busy_seconds() -> float:
-    """Return the time that the cores of this machine have worked since it began; 0 where nobody counts it."""
+    """Return the busy time of this machine's cores since its start; 0 where it is not available."""
     try:
         first = Path("/proc/stat").read_bytes().partition(b"\n")[0].split()[1:]
     except OSError:
@@ -217,7 +218,7 @@ def busy_seconds() -> float:
 
 
 def begin() -> None:
-    """Take a rank behind the server's: the first call of a child that nobody waits for."""
+    """Lower the priority below the server's: the first call of a child that no caller waits for."""
     if os.sched_getscheduler(0) == os.SCHED_IDLE:  # as the server itself: nobody may leave that without a privilege
         return
     os.nice(NICENESS)  # behind a server that is behind others too, unless that is the last in rank
@@ -225,19 +226,19 @@ def begin() -> None:
 
 
 def say_progress(stage: str, done: int, total: int) -> None:
-    """Tell the server how far the work is: the ``Notify`` of a child."""
+    """Report progress to the server: the ``Notify`` of a child."""
     sys.stdout.buffer.write(b"%s%s %d %d\n" % (_PROGRESS, stage.encode(), done, total))
     sys.stdout.buffer.flush()
 
 
 def report(line: bytes) -> None:
-    """Tell the server what was done: the last line of a child that did it."""
+    """Send the result to the server: the last line of a successful child."""
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
 
 
 def fail(error: BaseException) -> NoReturn:
-    """Tell the server why it was not done, in one line, and end; what is invalid is told with all its faults."""
+    """Send the reason of a failure to the server, in one line, and exit; an ``Invalid`` with all its faults."""
     if isinstance(error, Invalid):
         report(_FAULTS + msgspec.json.encode(error.faults))
     else:
@@ -246,9 +247,9 @@ def fail(error: BaseException) -> NoReturn:
 
 
 def tell_bugs() -> None:
-    """Have what nobody expects told to the server by its type and its calls: the first call of a server's child.
+    """Report unexpected exceptions by type and stack alone: the first call of a server's child.
 
-    Standard error, where Python would write it with what it says, is the server's log.
+    Standard error, where Python would write the exception's text, is the server's log.
     """
     sys.excepthook = _tell_bug
 
@@ -267,23 +268,23 @@ class Ended:
     """How a child ended."""
 
     line: bytes
-    """What it reported; empty when it did not do its work."""
+    """Its report; empty when it failed."""
     reason: str
     """Why not, in words; empty when it did."""
     is_told: bool = False
-    """The child said why not; else it could not."""
+    """The child reported the reason; otherwise it could not."""
     faults: tuple[Fault, ...] = ()
-    """What was invalid, where that is why."""
+    """The faults of an ``Invalid``."""
 
 
 def main(kind: type[AnyOrder], work: Callable[[AnyOrder, Pace], object], *, logs_bugs: bool = True) -> None:
-    """Run the child's side of a process: read the order, do the work, report what it returns.
+    """Run the child's side of a process: read the order, do the work, report its result.
 
     Args:
         kind: The order on standard input.
-        work: Does it at a pace; what it returns is reported as JSON.
-        logs_bugs: Standard error is the server's log, so a bug is reported by its type and calls alone; else Python
-            writes it there.
+        work: Does it at a pace; its result is reported as JSON.
+        logs_bugs: Standard error is the server's log, so a bug is reported by its type and stack alone; otherwise
+            Python writes it there.
     """
     if logs_bugs:
         tell_bugs()
@@ -310,9 +311,9 @@ async def run(
     Args:
         module: Dotted name; run with ``-m``.
         order: Goes to its standard input.
-        notify: Told of its progress, on the running event loop.
-        stall_s: It is killed when it says nothing for so long.
-        time_s_max: It is killed after so long; None = whatever it takes.
+        notify: Receives its progress, on the running event loop.
+        stall_s: It is killed after so long without output.
+        time_s_max: It is killed after so long; None = no limit.
     """
     limit = asyncio.timeout(time_s_max)
     try:
@@ -369,7 +370,7 @@ async def _followed(process: asyncio.subprocess.Process, order: bytes, notify: N
 
 
 def _invalid(line: bytes) -> Ended:
-    """Return the end of a child that told of faults."""
+    """Return the end of a child that reported faults."""
     try:
         faults = msgspec.json.decode(line, type=tuple[Fault, ...])
     except msgspec.MsgspecError as error:
@@ -386,7 +387,7 @@ async def _sent(process: asyncio.subprocess.Process, order: bytes) -> bytes:
 
 
 class _Unreadable(Exception):
-    """A child said something that no child should."""
+    """Output of a child that is no valid message."""
 
 
 def _progress(line: bytes) -> tuple[str, int, int]:

@@ -1,23 +1,23 @@
 """Circuit breaker for plan components that overrun their budget or keep failing.
 
-One thread answers everybody. A part that computes cannot be interrupted, so one that took too long once may cost
-every request its time: it is benched after the first time. A part that waits is cut off, which costs one request; it is
-benched, as one that raises is, when enough of its last answers failed. After a while one request asks it again: if that
-goes well it is back.
+One thread answers all requests. A component that computes cannot be interrupted, so one that took too long once may
+cost every request its time: its circuit opens after the first time. A component that waits is cancelled, which costs
+one request; its circuit opens, as that of one that raises does, when enough of its last answers failed. After a while
+one request tries it again: if that succeeds the circuit closes.
 
-What took too long may have been the machine: a neighbour that has the processor, a virtual machine that stands still. A
-built-in part never waits, so it overran only if the processor worked for that long on the answer. Of a part of one's
-own nobody knows whether it waited, which holds everybody up as well: it is judged by the clock.
+An overrun may be the machine's: a neighbour that has the processor, a virtual machine that stands still. A built-in
+component never waits, so it overran only if the processor worked for that long on the answer. Of a custom component it
+is not known whether it waited, which blocks all requests as well: it is measured by the clock.
 
-Whoever changes a placement, or puts a model in service, gives another chance to what that changed: a part of one
-placement that is benched stays so while another one is set. Another state gives it to all.
+A change of a placement, or of a model in service, closes the circuits of what it changed: a component of one placement
+stays skipped while another placement is set. Another state closes all.
 
-Never benched are what answers in any case (the floor, the catalogue, the blend, the last selector), since nothing would
-be left; and what says what may be served and where (filters, rules of the slate): without its yes nothing may pass, so
-a bench would empty every slate, and a slow filter is asked on. Of those it is told that they were slow, or failed.
+Two groups are never skipped. The fallbacks (the floor, the catalogue, the blend, the last selector) are all that is
+left. Filters and slate rules decide what may be served and where: without them nothing may pass, so skipping one would
+empty every slate. Their overruns and failures are only reported.
 
-The state is here and not in components or plans. Who is benched is an argument of a request and stands in its served
-record as a failure, so that a rerun leaves the same out.
+The state is here and not in components or plans. The skipped components are an argument of a request and failures in
+its served record, so that a rerun leaves out the same.
 
 Reference: Nygard, Release It!, 2nd edition, 2018, "Circuit Breaker".
 """
@@ -41,14 +41,14 @@ from midstream.ranking.rules.pin import PINS
 TRACEBACK_S = 600.0
 """Between two lines of the log about one part, one type of error and its traceback."""
 BENCHED = "benched"
-"""Reason of the failure of a part that was not asked."""
+"""Failure reason of a skipped component."""
 SLOW = "slow"
-"""What benches for overruns share, whatever the milliseconds were."""
+"""Common reason of overruns, without the milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
-    """When a part is benched, and for how long."""
+    """Thresholds and times of the circuit breaker."""
 
     share_max: float = 0.5
     """Of the placement's deadline that one part may hold the thread: all others have to do with the rest."""
@@ -65,12 +65,12 @@ class GuardOptions:
 
 @dataclass(slots=True)
 class _Watched:
-    """What is remembered of a part."""
+    """Circuit of a component."""
 
     history: int = 0
     """Its last answers as bits, newest lowest: 1 = failed."""
     until: float = 0.0
-    """Benched, or called slow or failing, until then; 0 = none of it."""
+    """Open, or reported as slow or failing, until then; 0 = closed."""
     tries_until: float = 0.0
     """A request tries it; when nothing came of that by then another one may."""
     state: Literal["benched", "trying", "slow", "failing"] | None = None
@@ -89,7 +89,7 @@ class _Judged:
 
 
 class CircuitBreaker:
-    """Remembers of each part how its last answers went. At most one entry a part of the plans in service."""
+    """Circuits of all components, by their last answers. At most one entry a component of the plans in service."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class CircuitBreaker:
         options: GuardOptions | None = None,
         facts: Facts | None = None,
     ) -> None:
-        """Begin with nobody benched; ``monotonic`` gives seconds that never go back, ``facts`` go into the log."""
+        """Begin with all circuits closed; ``monotonic`` gives seconds that never go back, ``facts`` go into the log."""
         self._monotonic = monotonic
         self._facts = facts or Facts(monotonic)
         self._metrics = metrics
@@ -106,9 +106,9 @@ class CircuitBreaker:
         self._watched: dict[tuple[str, str], _Watched] = {}
 
     def left_out(self, plan: Plan) -> tuple[Failure, ...]:
-        """Return a failure for each part that a request is not to ask, in the order of the parts' names.
+        """Return a failure for each component that a request has to skip, in the order of their names.
 
-        The request after the time of a bench asks the part: it is to be handed to ``note``.
+        The first request after the time of an open circuit tries the component; its answer must go to ``note``.
         """
         if not self._watched:
             return ()
@@ -120,7 +120,7 @@ class CircuitBreaker:
         )
 
     def benched(self, plan: Plan) -> tuple[Failure, ...]:
-        """Return a failure for each part of a plan that answers go without; nobody tries one because of it."""
+        """Return a failure for each skipped component of a plan; does not start a trial."""
         names = frozenset(plan.part_names)
         return tuple(
             Failure(part, BENCHED)
@@ -138,12 +138,12 @@ class CircuitBreaker:
         return True
 
     def note(self, plan: Plan, served: Served, worked_s: float = math.inf) -> None:
-        """Look at how the parts of an answer did. Cost: 1 µs where nothing is wrong.
+        """Record times and failures of an answer's components. Cost: 1 µs where nothing is wrong.
 
         Args:
-            plan: What answered.
+            plan: Of the answer.
             served: The answer.
-            worked_s: At most so long the processor worked on it: a part that never waits did not overrun by more.
+            worked_s: Processor time of the answer: a component that never waits did not overrun by more.
         """
         budget_s = self._options.budget_s(plan)
         if not self._watched and not served.failures and max(served.took_s.values(), default=0.0) <= budget_s:
@@ -157,7 +157,7 @@ class CircuitBreaker:
         for part, took_s in served.took_s.items():
             is_slow = (min(took_s, worked_s) if part in bounded else took_s) > budget_s
             if is_slow:
-                self._metrics.count_overrun(part)
+                self._metrics.overruns.of(part).inc()
             watched = self._watched.get((plan.name, part))
             if watched is None:
                 if not is_slow and part not in reasons:
@@ -185,7 +185,7 @@ class CircuitBreaker:
                 watched.tries_until = 0.0
 
     def _note_failures(self, placement: str, failures: Iterable[Failure]) -> None:
-        """Have it in the log of the process who failed, and where; not that a part is benched, which has its line."""
+        """Log failed components and the place of the error; an open circuit has a line of its own."""
         for each in failures:
             if each.reason != BENCHED:
                 self._note_part(
@@ -219,31 +219,31 @@ class CircuitBreaker:
         if is_slow or (reason and watched.state == "trying") or watched.history.bit_count() >= options.failures_max:
             watched.state, watched.reason = "benched", reason
             watched.until, watched.tries_until, watched.history = now + options.bench_s, 0.0, 0
-            self._metrics.set_benched(placement, part, is_benched=True)
+            self._metrics.benched.of(placement, part).set(True)
             failure = RaisedFailure(part, reason, answer.raised)
             told: dict[str, FieldValue] = {"reason": reason if is_slow else shown_reason(failure)}
             told["for_s"] = options.bench_s
             self._note_part("part_benched", placement, part, SLOW if is_slow else _kind(failure), told, failure)
         elif watched.state == "trying":
             watched.state, watched.history = None, 0
-            self._metrics.set_benched(placement, part, is_benched=False)
+            self._metrics.benched.of(placement, part).set(False)
             self._note_part("part_back", placement, part)
 
     def forget(self, kept: Container[tuple[str, str]] = ()) -> None:
-        """Give every part another chance but those that are named by placement and part."""
+        """Close all circuits but those that are named by placement and component."""
         for key in [each for each in self._watched if each not in kept]:
             if self._watched.pop(key).state in {"benched", "trying"}:
-                self._metrics.set_benched(*key, is_benched=False)
+                self._metrics.benched.of(*key).set(False)
 
     def swapped(self, before: Iterable[Plan], after: Iterable[Plan]) -> None:
-        """Give another chance to each part that other plans have changed, or another model in it: to no other part."""
+        """Close the circuits of components that other plans have changed, or that have another model."""
         if self._watched:
             known = {plan.name: plan for plan in before}
             pairs = ((known[plan.name], plan) for plan in after if plan.name in known)
             self.forget({(plan.name, part) for old, plan in pairs for part in unchanged(old, plan)})
 
     def views(self) -> tuple[GuardedPart, ...]:
-        """Return what is not as it should be, by placement and part."""
+        """Return components that are slow, failing or skipped, by placement and component."""
         now = self._monotonic()
         return tuple(
             GuardedPart(placement, part, watched.state, watched.reason, max(0.0, round(watched.until - now, 1)))
@@ -253,20 +253,20 @@ class CircuitBreaker:
 
 
 def shown_reason(failure: Failure) -> str:
-    """Return the reason of a failure without what a component says: in its place the type of what it raised."""
+    """Return the reason of a failure with the type of the exception instead of its text."""
     if (raised := raised_by(failure)) is not None:
         return raised.kind
     return failure.reason.partition(": ")[0]
 
 
 def _kind(failure: Failure) -> str:
-    """Return what failures for the same reason share: the type and place of what was raised, else the shown reason."""
+    """Return the key of equal failures: type and place of the exception, else the shown reason."""
     raised = raised_by(failure)
     return shown_reason(failure) if raised is None else str(raised)
 
 
 def overruns(plan: Plan, served: Served) -> Iterator[Failure]:
-    """Yield each component of one's own that held the thread for longer than it may, by the clock."""
+    """Yield each custom component that held the thread for longer than allowed, by the clock."""
     budget_s = GuardOptions().budget_s(plan)
     for part, took_s in served.took_s.items():
         if took_s > budget_s and part in plan.own:
@@ -294,10 +294,10 @@ def unchanged(before: Plan, after: Plan) -> Iterator[str]:
 
 
 def _parts(plan: Plan) -> Mapping[str, object]:
-    """Return what stands behind each name of ``Plan.part_names``."""
+    """Return the component of each name in ``Plan.part_names``."""
     slate = {PINS: plan.pins, ARRANGEMENT: plan.arrangement}
     return {
-        **dict(plan.fetches),
+        **{fetch.name: fetch for fetch in plan.fetches},
         **{source.name: source for source in (*plan.sources, *plan.floor, plan.fill)},
         **{rule.name: rule for rule in plan.filters},
         **{scorer.name: scorer for scorer in plan.scorers},
@@ -310,7 +310,7 @@ def _parts(plan: Plan) -> Mapping[str, object]:
 def benchable(plan: Plan) -> Iterable[str]:
     """Yield the names of the parts of a plan that it can answer without."""
     kept = {plan.fill.name, *(source.name for source in plan.floor)}
-    yield from (name for name, _ in plan.fetches)
+    yield from (fetch.name for fetch in plan.fetches)
     yield from (source.name for source in plan.sources if source.name not in kept)
     yield from map(block_name, range(len(plan.features)))
     yield from (scorer.name for scorer in plan.scorers[:-1])

@@ -57,7 +57,7 @@ BEHIND_EVENTS_MAX = 100_000
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What differs between a server, an import and a replay."""
+    """Options that differ between a server, an import and a replay."""
 
     keeps_event_time: bool = False
     """Log time = event time: an import into an empty log, or a replay that brings its own clock."""
@@ -70,9 +70,9 @@ class EngineOptions:
     forwarding: Forwarding | None = None
     """Set in a process that follows another: served records go to that one, and nothing else is taken."""
     baseline: FeatureStatistics | None = None
-    """What features were like in training: what is served now is compared with it; None = it is only kept."""
+    """Feature statistics of the training, which served features are compared with; None = statistics are only kept."""
     liveness: Liveness = field(default_factory=lambda: Liveness("live"))
-    """What strangers are told of whose engine this is."""
+    """Identity for ``GET /health/live``: the public name of the log and the process id."""
 
 
 class Engine:
@@ -87,7 +87,7 @@ class Engine:
         metrics: Metrics,
         options: EngineOptions | None = None,
     ) -> None:
-        """Take a fold that stands at the log's end."""
+        """Take a fold whose position is the log's end."""
         self._options = options = options or EngineOptions()
         self.metrics = metrics
         self.host = host
@@ -131,31 +131,31 @@ class Engine:
 
     @property
     def fold(self) -> Fold:
-        """The state. Read it only between awaits, and keep neither it nor what it gives: another may take its place."""
+        """The state. Read it only between awaits, and keep no reference to it: it may be swapped."""
         return self.live.fold
 
     @property
     def plans(self) -> Mapping[str, Plan]:
-        """What answers each placement, by name."""
+        """Plan of each placement, by name."""
         return self.live.plans
 
     @property
     def liveness(self) -> Liveness:
-        """What strangers are told of whose engine this is."""
+        """Identity for ``GET /health/live``: the public name of the log and the process id."""
         return self._options.liveness
 
     def swap(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
         """Put another state and its plans in service, between two turns.
 
-        Answers that are being made keep the state that they began with; it is folded into no more, and gone when the
-        last of them is.
+        Answers in progress keep the state that they began with; no event is folded into it any more, and it is freed
+        after the last of them.
 
         Args:
             fold: May be the one in service, when only plans change.
-            plans: Of the fold version of ``fold``. Each is given the models in service that it reads.
+            plans: Of the fold version of ``fold``. Each gets the models in service that it reads.
 
         Raises:
-            ValueError: The state does not stand where the one in service does.
+            ValueError: The state's position is not that of the one in service.
         """
         self.live.swap(fold, plans)
         self._folding.fold = fold
@@ -181,19 +181,19 @@ class Engine:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the folding for good, None as it should be."""
+        """Error that ended the folding for good, None = healthy."""
         return self._folding.failure
 
     async def replace_log(self, replace: Callable[[EventLog], EventLog]) -> None:
-        """Go on in another log that has the same events at the same positions, in another writing.
+        """Continue in another log that has the same events at the same positions, encoded anew.
 
         Args:
-            replace: Called on the log thread between two frames with the log as it is; returns the other one, open for
-                appending, which ends where this one does.
+            replace: Called on the log thread between two frames with the current log; returns the other one, open for
+                appending, with the same end.
 
         Raises:
             Overloaded: The engine is stopping.
-            MidstreamError: What ``replace`` raises, and ``OSError``; the log stays.
+            MidstreamError: From ``replace``, and ``OSError``; the log stays.
         """
         if not isinstance(self._writer, LogWriter):
             message = "a process that follows another has no log of its own"
@@ -216,7 +216,7 @@ class Engine:
     def supervise(
         self, name: str, one_round: Round, pause_s: float, *, first_s: float | None = None
     ) -> BackgroundService:
-        """Return a loop beside this engine that is not started, whose errors are told by health and metrics."""
+        """Return a background loop that is not started, whose errors go to health and metrics."""
         service = BackgroundService(name, one_round, pause_s, self.concerns, self.metrics, first_s=first_s)
         self.services.append(service)
         return service
@@ -246,14 +246,14 @@ class Engine:
         """Make events durable and apply them, each id once; return when both are done.
 
         Args:
-            batch: What ``events.json.decode`` made; log times are stamped on the way.
+            batch: From ``events.json.decode``; log times are stamped on the way.
 
         Returns:
             The outcome of each row. A duplicate's answer waits until its first copy is durable and applied.
 
         Raises:
             DiskFull: No room; nothing of the batch is kept, and it may be sent again.
-            AppendFailed: The log takes nothing more until the process is started anew; the batch may be durable.
+            AppendFailed: The log accepts no event until the process is restarted; the batch may be durable.
             Overloaded: Too many events wait; nothing of the batch is kept.
         """
         if self._folding.failure is not None:
@@ -285,14 +285,14 @@ class Engine:
         return Recorded(self.live.fold.log_position, admitted.outcome, admitted.erased)
 
     async def erase(self, user_id: str) -> ErasureDue:
-        """Forget a user, under every id that was merged into this one, for all that is asked from here on.
+        """Erase a user, under every id that was merged into this one, for all later requests.
 
-        The log still has the user's events: they are due to be rewritten by the time that is returned.
+        The log still has the user's events; the result is the time by which it is rewritten.
 
         Raises:
-            RequestInvalid: No id looks like that.
-            ErasuresFull: As many erasures wait for the log to be rewritten as may.
-            AppendFailed: As ``record`` does, and so does every other error.
+            RequestInvalid: The id is invalid.
+            ErasuresFull: The maximum of erasures waits for the log to be rewritten.
+            AppendFailed: As ``record``, and so are all other errors.
         """
         erase = build((erase_event(user_id, self.clock()),))
         try:
@@ -310,7 +310,7 @@ class Engine:
         return self.erasure_ages.due(self.fold)
 
     def record_served(self, lot: EventBatch) -> None:
-        """Append what another process served, without waiting for it: as what this one did."""
+        """Append a served record of another process, without waiting for it."""
         self._outbox.add_lot(lot)
 
     def flush_served(self) -> None:
@@ -322,20 +322,20 @@ class Engine:
         self._folding.add(first, batch, ())
 
     async def reached(self, position: LogPosition, timeout_s: float) -> bool:
-        """Wait until the state stands at a log position; return False when the time is over before.
+        """Wait for a log position; return False when the time is over before.
 
         Raises:
-            Overloaded: As many wait as may.
+            Overloaded: The maximum of requests waits.
         """
         return await self._folding.reached(position, timeout_s)
 
     async def recommend(self, ask: Ask) -> Answer:
-        """Answer with a slate, and append what was served without waiting for it.
+        """Answer with a slate, and append its served record without waiting for it.
 
         Raises:
             NotFound: The placement is not configured.
             RequestInvalid: The filter, the context, the size or the token cannot be used.
-            ItemUnknown: It is about an item that nothing named by then.
+            ItemUnknown: No event has named its item yet.
             Overloaded: Too many requests wait for a log position.
         """
         return await self._answering.recommend(ask)
@@ -349,11 +349,11 @@ class Engine:
         return await self._answering.page(asks)
 
     def check_page(self, asks: Sequence[Ask]) -> None:
-        """Refuse what ``page`` would refuse as a whole."""
+        """Refuse a page that ``page`` would refuse as a whole."""
         self._answering.check_page(asks)
 
     def check(self, ask: Ask) -> None:
-        """Refuse what ``recommend`` would refuse: to be asked before events that come with a question are recorded.
+        """Refuse a request that ``recommend`` would refuse; call it before its events are recorded.
 
         Raises:
             NotFound: The placement is not configured.
@@ -362,7 +362,7 @@ class Engine:
         self._answering.check(ask)
 
     def plan(self, placement: str) -> Plan:
-        """Return what answers a placement.
+        """Return the plan of a placement.
 
         Raises:
             NotFound: There is no such placement.
@@ -378,46 +378,46 @@ class Engine:
         return self.host.request_ids.are_ours(request_id)
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
-        """Return what is known of an item, None = nothing."""
+        """Return the state of an item, None = unknown."""
         return item_view(self.fold, item_id, self.clock())
 
     def user(self, user_id: str) -> Mapping[str, object] | None:
-        """Return what is known of a user, None = nothing."""
+        """Return the state of a user, None = unknown."""
         return user_view(self.fold, user_id, self.clock())
 
     def served(self, request_id: str) -> ServedRecord | None:
-        """Return what was served under a request id, None = unknown or no longer kept."""
+        """Return the served record of a request id, None = unknown or no longer kept."""
         return served_record(self.fold, self.log, request_id)
 
     async def read_features(self, ask: FeatureAsk) -> FeatureRead:
-        """Return what is known of items for a user and a session, all of it at one log position.
+        """Return feature values of items for a user and a session, all of one log position.
 
         Raises:
             RequestInvalid: A feature is not declared, there are too many items, or the token cannot be used.
             Overloaded: Too many requests wait for a log position.
-            FeatureFailed: One of the features cannot be read; counted as a part that failed.
+            FeatureFailed: One of the features cannot be read; counted as a failed component.
         """
         return await self._answering.read_features(ask)
 
     def features(self) -> Sequence[FeatureView]:
-        """Return what is known of each declared feature, in the order of the file."""
+        """Return the status of each declared feature, in the order of the file."""
         return views_of(self.fold, self.plans, self.clock())
 
     def feature(self, name: str) -> FeatureView | None:
-        """Return what is known of one declared feature, None = it is not declared."""
+        """Return the status of one declared feature, None = it is not declared."""
         return with_live(view_of(self.fold, self.plans, name, self.clock()), self.live.feature_values)
 
     def health(self) -> Health:
-        """Return what the engine can do now, and why not more."""
+        """Return the abilities of the engine now, and the reasons for restrictions."""
         ingest = IngestView(self._folding.failure, self._refusal, self._writer.queued_events)
         return health_of(self.live, self.listeners, self.concerns_now(), ingest)
 
     def concerns_now(self) -> Mapping[str, str]:
-        """Return what an operator should look at, by what it is about: what was named, and what is seen now."""
+        """Return concerns for an operator, by topic: recorded ones, and those found now."""
         return concerns_of(self.live, self.listeners, self.concerns)
 
     def refresh_metrics(self) -> None:
-        """Set the gauges that are read when metrics are asked for."""
+        """Set the gauges that are read when metrics are scraped."""
         set_gauges(self.live, self.health(), self.erasure_ages, self._folding.waiting)
         self.listeners.set_gauges()
 
@@ -441,13 +441,15 @@ class Engine:
             self._folding.add(written.first, written.batch, written.tickets(), written.prints)
             self._tell_commit()
             return
-        self.metrics.count_append_failure("disk_full" if isinstance(written.error, DiskFull) else "append_failed")
+        self.metrics.append_failures.labels(
+            "disk_full" if isinstance(written.error, DiskFull) else "append_failed"
+        ).inc()
         for entry in written.entries:
             if entry.ticket is not None and not entry.ticket.done():
                 entry.ticket.set_exception(written.error)
 
     def _tell_commit(self) -> None:
-        """Tell everyone of a commit, whatever one of them raises; that goes to the event loop, and health says so."""
+        """Call all listeners of a commit; an exception of one goes to the event loop and to health."""
         self.concerns["commit"] = (
             "what goes on beside the engine was not told of a commit; the log of the process says why"
         )

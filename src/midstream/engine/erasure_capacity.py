@@ -1,13 +1,12 @@
-"""Places for erasures that wait for the log to be rewritten, with a quota of their own for ids that nobody has.
+"""Capacity for pending erasures, with a separate quota for unknown ids.
 
-The state remembers ``erased_max`` erased ids: for as long as they wait it hides what the log still has of them. An id
-that the state has no row of may be anything that somebody made up; it may as well be a user whose row went for want of
-room and whose events the log still has, so it is erased like any other. Such ids may take half of the places at most,
-and the other half is there for users that are known. An id takes one place, however often it is erased, and with it
-each id that was merged into it.
+The state keeps ``erased_max`` erased ids: it hides their events until the log is rewritten. An id without a row in the
+state may be made up; it may also be of a user whose row was evicted and whose events the log still has, so it is erased
+like any other. Such ids may take half of the places at most; the other half is for known users. An id takes one place,
+however often it is erased, and so does each id that was merged into it.
 
-When the places of either kind run out, the log is rewritten before that is due, which frees all of them; until then one
-erase more is sent away and told when to come again.
+When the places of either kind run out, the log is rewritten early, which frees all of them; until then an erase is
+refused with a time for its retry.
 """
 
 from math import ceil
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from midstream.state.fold import Fold
 
 CROWDED_SHARE = 0.9
-"""Of the places of unknown ids, taken by whomever: then a rewrite is wanted. The rest, 500 of 10,000, are for what
-comes while it is made: minutes, at some a second."""
+"""Share of the unknown ids' places from which a rewrite is requested. The rest, 500 of 10,000, are for erasures
+during the rewrite: minutes, at some a second."""
 UNTOLD_WAIT_S = 24 * 3_600
 """Where nothing rewrites the log, such as one in memory: late copies are refused, and remembered, for a day."""
 
@@ -36,7 +35,7 @@ def _untold() -> float:
 
 
 class ErasurePlaces:
-    """Says which erase finds a place, and asks for a rewrite when places run out."""
+    """Admission of erasures, which requests a rewrite when places run out."""
 
     def __init__(self) -> None:
         """Begin without anything that rewrites the log."""
@@ -46,11 +45,11 @@ class ErasurePlaces:
         """Says in how many seconds places are free again."""
 
     def take(self, fold: "Fold", user_id: str) -> None:
-        """Let an erase pass that has a place.
+        """Admit an erase that has a place.
 
         Args:
             fold: The state before it.
-            user_id: Who is to be erased.
+            user_id: The user to be erased.
 
         Raises:
             ErasuresFull: There is none for an id of this kind.
@@ -71,5 +70,5 @@ class ErasurePlaces:
 
 
 def unknown_max(erased_max: int) -> int:
-    """Return how many places ids may take that the state does not know."""
+    """Return the number of places for ids without a row in the state."""
     return (erased_max + 1) // 2

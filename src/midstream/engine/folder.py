@@ -17,7 +17,7 @@ from midstream.events.whole_file import WholeFile
 
 KEY_BYTES = 32
 BASE_NAME = "base"
-"""Folder in that of a log: what stands for events that are gone."""
+"""Folder inside that of a log: the base, which replaces events that were cut."""
 _KEY_NAME = "key"
 _LOG_NAME = "log"
 _BEYOND_ALL = 1 << 63
@@ -32,17 +32,17 @@ class DataFolder:
 
     @property
     def log(self) -> Path:
-        """Segments, history and the base that stands for what was before: the folder with the highest generation."""
+        """Segments, history and base: the folder with the highest generation."""
         return max(self._logs(), key=_generation, default=self.root / _LOG_NAME)
 
     @property
     def lock(self) -> Path:
-        """Says which process has the lock of ``root``, and so is the one that may write to any of this."""
+        """File with the process that has the lock of ``root``, which alone may write to these files."""
         return lock_path(self.root / _LOG_NAME)
 
     @property
     def history_lock(self) -> Path:
-        """Says which process seals, cuts or rewrites history, with the lock of ``log``; maybe beside a server."""
+        """File with the process that seals, cuts or rewrites history, maybe beside a server."""
         return self.root / "history.lock"
 
     def next_log(self) -> Path:
@@ -65,7 +65,7 @@ class DataFolder:
 
     @property
     def compactions(self) -> Path:
-        """The items that compactions dropped, a file each."""
+        """Items dropped by compactions, a file each."""
         return self.root / "compactions"
 
     @property
@@ -80,12 +80,12 @@ class DataFolder:
 
     @property
     def sockets(self) -> Path:
-        """Where the processes of one server reach each other, while it runs."""
+        """Sockets between the processes of one server, while it runs."""
         return self.root / "sockets"
 
     @property
     def receipts(self) -> Path:
-        """What each rewrite of the log did."""
+        """Result of each rewrite of the log."""
         return self.root / "receipts"
 
     @property
@@ -107,7 +107,7 @@ class DataFolder:
         """Return the secret that tags request ids, made with ``entropy`` at the first start, readable by its owner.
 
         Raises:
-            Invalid: The file is not a key: with a part of it, or with nothing, anybody could make request ids.
+            Invalid: The file is no key: with a part of it, or with nothing, anybody could make request ids.
         """
         path = self.root / _KEY_NAME
         if not path.exists():
@@ -119,7 +119,7 @@ class DataFolder:
         return path.read_bytes()
 
     def key_flaw(self) -> Fault | None:
-        """Return what is wrong with the file of the secret, None = nothing, or there is none yet."""
+        """Return the fault of the key file, None = none, or there is no file yet."""
         path = self.root / _KEY_NAME
         size = path.stat().st_size if path.exists() else KEY_BYTES
         is_file = path.is_file() or not path.exists()

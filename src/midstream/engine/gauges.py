@@ -1,4 +1,4 @@
-"""Sets the gauges that are read when metrics are asked for."""
+"""Gauges of an engine, set when metrics are scraped."""
 
 from midstream.engine.answer.lookups import outcome_sums
 from midstream.engine.live import LiveState
@@ -7,16 +7,19 @@ from midstream.engine.types import Health
 
 
 def set_gauges(live: LiveState, health: Health, ages: ErasureAges, waiting: int) -> None:
-    """Set what metrics say of an engine as it is now; ``waiting`` = requests that wait for a log position."""
+    """Set the gauges of an engine; ``waiting`` = requests that wait for a log position."""
     fold, metrics, now_ms = live.fold, live.metrics, live.clock()
     metrics.set_positions(health.log_position, health.applied_log_position)
     metrics.set_queues(health.queued_events, waiting)
     metrics.set_health(ready=health.ready, accepts_events=health.accepts_events)
-    metrics.set_state_age(max(0, now_ms - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
-    metrics.set_log_time_ahead(max(0, live.log.last_log_time_ms - now_ms) / 1_000)
-    metrics.set_fold_counts(fold.counts())
-    metrics.set_outcomes(outcome_sums(fold))
-    metrics.set_dedupe_span(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
+    metrics.state_age.set(max(0, now_ms - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
+    metrics.log_time_ahead.set(max(0, live.log.last_log_time_ms - now_ms) / 1_000)
+    metrics.fold_counts.set(fold.counts())
+    metrics.outcomes.set(outcome_sums(fold))
+    metrics.dedupe_span.set(fold.event_ids.span_ms(fold.log_time_ms) / 1_000)
+    asked_ms = live.fetched.oldest_ms()
+    metrics.fetch_cache_rows.set(len(live.fetched))
+    metrics.fetch_cache_age.set(0.0 if asked_ms is None else max(0, now_ms - asked_ms) / 1_000)
     metrics.set_erasures(len(ages.due(fold)), ages.longest_ms(fold) / 1_000)
     live.feature_values.refresh(metrics)
     for table, size in fold.sizes().items():

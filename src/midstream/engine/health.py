@@ -1,4 +1,4 @@
-"""Health of an engine: what it can do now, and what an operator should look at."""
+"""Health of an engine: its abilities now, and concerns for an operator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class IngestView:
     """How the way of events into the state is."""
 
     failure: BaseException | None = None
-    """What ended the folding for good, None as it should be."""
+    """Error that ended the folding for good, None = healthy."""
     refusal: AppendFailed | None = None
     """Why the log took no event, None as it should be."""
     queued_events: int = 0
@@ -25,13 +25,13 @@ class IngestView:
 
 
 def health_of(live: LiveState, listeners: Listeners, concerns: Mapping[str, str], ingest: IngestView) -> Health:
-    """Return what an engine can do now, and why not more; nothing is changed by it.
+    """Return the abilities of an engine now, and the reasons for restrictions; changes nothing.
 
     Args:
-        live: What is in service.
-        listeners: They say how followers are.
-        concerns: What ``concerns_of`` returns.
-        ingest: How the way of events into the state is.
+        live: State and plans in service.
+        listeners: Have the states of followers.
+        concerns: From ``concerns_of``.
+        ingest: State of the ingest path.
     """
     reason = ""
     if ingest.failure is not None:
@@ -51,13 +51,13 @@ def health_of(live: LiveState, listeners: Listeners, concerns: Mapping[str, str]
 
 
 def concerns_of(live: LiveState, listeners: Listeners, concerns: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the concerns that were named, and what is as it is seen now: by listeners and of the clock."""
+    """Return recorded concerns, and those found now: by listeners and of the clock."""
     ahead = clock_concern(live.log.last_log_time_ms - live.clock())
     return {**concerns, **listeners.concerns(), **({"clock": ahead} if ahead else {})}
 
 
 def clock_concern(ahead_ms: int) -> str:
-    """Say what a clock that stood wrong does; empty where log time is not ahead of it by much.
+    """Return the effect of a clock that was wrong; empty where log time is not far ahead of it.
 
     Log time never goes back, so only the clock can catch up.
     """

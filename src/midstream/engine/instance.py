@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from midstream.core.errors import AppendFailed
 from midstream.core.types import LogPosition
@@ -22,7 +22,7 @@ from midstream.events.segments.segments import SegmentLog
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a start found and did."""
+    """Result of a start."""
 
     snapshot_position: LogPosition
     """Log position of the snapshot that was restored; 0 = none, the fold began at the beginning."""
@@ -30,12 +30,12 @@ class Started:
     """Events folded from the log after it."""
     refused_snapshots: tuple[str, ...]
     torn_tail: str
-    """What an interrupted write had left at the log's end and was dropped; empty = nothing."""
+    """Remains of an interrupted write at the log's end, which were dropped; empty = none."""
     seconds: float
     config_hash: str = ""
     """Of the configuration that serves."""
     instead_of: str = ""
-    """Of the one that is asked for and waits for its state; empty when that is the one that serves."""
+    """Fold version of the configured state, which is still being built; empty when it serves."""
 
 
 class EngineService(Protocol):
@@ -45,7 +45,7 @@ class EngineService(Protocol):
         """Begin on the running event loop."""
 
     async def stop(self) -> None:
-        """End what is under way; the next start goes on with it."""
+        """End running work; the next start continues it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,19 +68,28 @@ class Instance:
     explainer: Explainer | None = None
     """As the snapshotter."""
     operational_log: OperationalLog | None = None
-    """What of it is written into the log of the process."""
+    """Observer that writes the operational log."""
     services: tuple[EngineService, ...] = ()
-    """In the order of their start; the last one that started is stopped first."""
+    """In the order of their start; they stop in the reverse order."""
 
     @property
     def service(self) -> Service:
-        """What is in service now, to be taken anew at each use."""
+        """Configuration and plans in service; read it anew at each use."""
         return self.rebuilder.service
 
     @property
     def config(self) -> Configuration:
         """The configuration in service now."""
         return self.service.config
+
+    async def __aenter__(self) -> Self:
+        """Start; see ``start``."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop; see ``stop``."""
+        await self.stop()
 
     async def start(self) -> None:
         """Begin to take turns and to write snapshots on the running event loop; let go of the folder if that fails."""
@@ -95,7 +104,7 @@ class Instance:
             undo.pop_all()
 
     async def stop(self) -> None:
-        """Acknowledge what was taken, write the last snapshot, let go of the log and the folder."""
+        """Acknowledge accepted events, write the last snapshot, release the log and the folder."""
         try:
             for service in reversed(self.services):
                 await service.stop()

@@ -1,7 +1,7 @@
-"""Listeners of an engine: each part beside it by name, with what is called of it and when.
+"""Listeners of an engine: callbacks of other services by name, registered where they are wired.
 
-A part is added once with all that it hears of, where parts are wired. So one statement there says who listens to what,
-and the engine knows none of them. They are called in the order in which they were added.
+A service is added once with all its callbacks, so one statement shows what it listens to, and the engine depends on
+none of them. They are called in the order in which they were added.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,7 +13,7 @@ from midstream.engine.types import FollowerView
 
 
 class Concern(NamedTuple):
-    """What an operator should look at, as a listener sees it now."""
+    """Concern for an operator that a listener finds now."""
 
     name: str
     said: str
@@ -22,7 +22,7 @@ class Concern(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """One part beside an engine. What is None is not called."""
+    """Callbacks of one service. None is not called."""
 
     name: str
     """Its own: of one name an engine has the newest alone."""
@@ -33,11 +33,11 @@ class Listener:
     snapshot_written: Callable[[], Awaitable[object]] | None = None
     """Called after each snapshot of the state in service."""
     gauges: Callable[[], None] | None = None
-    """Called when metrics are asked for: sets its gauges."""
+    """Called when metrics are scraped: sets its gauges."""
     concern: Callable[[], Concern] | None = None
-    """Called when health is asked for: returns what it sees then."""
+    """Called when health is read: returns its concern."""
     followers: Callable[[], tuple[FollowerView, ...]] | None = None
-    """Called when health is asked for: returns how the processes are that follow this one."""
+    """Called when health is read: returns the states of follower processes."""
 
 
 class Listeners:
@@ -54,20 +54,20 @@ class Listeners:
         self._each = tuple(by_name.values())
 
     def tell_commit(self) -> None:
-        """Call everyone, whatever one of them raises; that is raised when all were called."""
+        """Call every listener, also after an exception of one; raise it when all were called."""
         with ExitStack() as everyone:
             for each in reversed(self._each):
                 if each.committed is not None:
                     everyone.callback(each.committed)
 
     def tell_swap(self) -> None:
-        """Say that something else was put in service."""
+        """Call the listeners of a swap of state or plans."""
         for each in self._each:
             if each.swapped is not None:
                 each.swapped()
 
     async def tell_snapshot(self) -> None:
-        """Say that a snapshot of the state in service was written."""
+        """Call the listeners of a snapshot."""
         for each in self._each:
             if each.snapshot_written is not None:
                 await each.snapshot_written()
@@ -79,7 +79,7 @@ class Listeners:
                 each.gauges()
 
     def concerns(self) -> Mapping[str, str]:
-        """Return what is seen now that an operator should look at, by what it is about."""
+        """Return the concerns found now, by topic."""
         seen = [each.concern() for each in self._each if each.concern is not None]
         return {each.name: each.said for each in seen if each.said}
 

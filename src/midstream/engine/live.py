@@ -1,7 +1,7 @@
-"""Live state of an engine: log, state, plans and models in service, beside the clocks and ids of its host.
+"""Live state of an engine: log, state, plans and models in service, with the clocks and ids of its host.
 
-It is all that an answer reads. Answers, pages, gauges and health take it instead of the engine, which puts other values
-in service between two turns. One thread owns it, and a state and its plans change together: what reads both without an
+It is all that an answer reads. Answers, pages, gauges and health take it instead of the engine, which swaps its values
+between two turns. One thread owns it, and a state and its plans change together: code that reads both without an
 ``await`` between reads a pair.
 """
 
@@ -17,49 +17,52 @@ from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import ANY_PLACEMENT
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
+from midstream.ranking.fetch_cache import FetchCache
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the engine takes from outside, so that it can be simulated and run again: time and randomness."""
+    """Inputs from outside, so that the engine can be simulated and rerun: time and randomness."""
 
     clock: Clock
     """Wall clock, milliseconds."""
     monotonic: Callable[[], float]
     """Seconds that never go back."""
     request_ids: RequestIds
-    """Makes request ids and seeds; knows its own."""
+    """Makes and verifies request ids; makes seeds."""
     writer: Callable[..., LogWriter] = LogWriter
-    """Makes what stands in front of the log: a thread, or in a simulation turns of the loop."""
+    """Makes the writer of the log: a thread, or in a simulation turns of the loop."""
     worked_s: Callable[[], float] | None = None
     """Seconds that the processor worked for this thread; None = as long as time went by."""
 
 
 @dataclass(slots=True, eq=False)
 class LiveState:
-    """What is in service, and what counts and guards it."""
+    """State, plans and models in service, with metrics and circuit breaker."""
 
     log: EventLog
     fold: Fold
-    """The state. Read it only between awaits, and keep neither it nor what it gives: another may take its place."""
+    """The state. Read it only between awaits, and keep no reference to it: it may be swapped."""
     plans: Mapping[str, Plan]
-    """What answers each placement, by name."""
+    """Plan of each placement, by name."""
     host: Host
     metrics: Metrics
     guards: CircuitBreaker
     """Which parts of plans are left out for a while."""
     feature_values: FeatureValues
-    """What the features of newly served items are like."""
+    """Feature values of newly served items."""
     models: Models = field(default_factory=lambda: Models({}))
-    """The models in service, of which each plan has those that it reads."""
+    """The models in service; each plan has those that it reads."""
+    fetched: FetchCache = field(default_factory=FetchCache)
+    """Columns of outside systems."""
 
     def swap(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
         """Put another state and its plans in service, as ``Engine.swap`` does.
 
         Raises:
-            ValueError: The state does not stand where the one in service does.
+            ValueError: The state's position is not that of the one in service.
         """
         if fold.log_position != self.fold.log_position:
             message = f"a state at {fold.log_position} came, the one in service stands at {self.fold.log_position}"
@@ -73,7 +76,7 @@ class LiveState:
         self.feature_values.clear()
 
     def plan(self, placement: str) -> Plan:
-        """Return what answers a placement.
+        """Return the plan of a placement.
 
         Raises:
             NotFound: There is no such placement.

@@ -1,8 +1,8 @@
-"""The survey of a data folder's log against all that was made of it, for whoever opens or reads a folder.
+"""Completeness check of a data folder's log against snapshots, receipts and configurations made of it.
 
-Snapshots and receipts name the log, its generation and the position that they were made at; a configuration is kept
-once a folder was opened. Positions hold within a generation: a repair that gives up events begins another, and from
-then on what was made before vouches for nothing.
+Snapshots and receipts have the log's name, its generation and their position; a configuration is kept once a folder was
+opened. Positions hold within a generation: a repair that gives up events begins another one, and files from before are
+no evidence any more.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,20 +32,20 @@ from midstream.events.segments.segment_scan import Survey, make_first_segment, s
 
 @dataclass(frozen=True, slots=True)
 class LossAccepted:
-    """What an operator gave up: events that were durable once and are in no file of the folder."""
+    """Accepted loss: events that were durable once and are in no file of the folder."""
 
     end: int
-    """Log position that the log ends at, and goes on from."""
+    """Log position at which the log ends and continues."""
     missing: str
-    """What was not there."""
+    """Missing parts."""
 
 
 def known_end(data: DataFolder, disk: Disk) -> KnownEnd:
-    """Return how far the log of a data folder must reach; to be asked for before the log is looked at.
+    """Return the position that the log of a data folder must reach; call it before the log is read.
 
     Raises:
-        LogIncomplete: There is no log where there was one, or another, or an older writing of it.
-        LogDamaged: The identity of the log is not as it was written.
+        LogIncomplete: The log is missing, or is another one, or an older generation of it.
+        LogDamaged: The identity of the log is damaged.
     """
     identity = read_identity(data.log, disk)
     if identity is None:
@@ -74,14 +74,14 @@ def survey_folder(data: DataFolder, disk: Disk, *, thorough: bool = False) -> Su
     Args:
         data: The folder.
         disk: Makes the file calls of the log.
-        thorough: Check every byte of history too; else that each file is there in its size.
+        thorough: Check every byte of history too; else that each file exists in its size.
 
     Returns:
-        What there is, up to the first damage.
+        Contents of the log, up to the first damage.
 
     Raises:
-        LogIncomplete: The log is gone, or ends before what other files say was durable.
-        LogDamaged: Its identity is missing or not as it was written, or its history is not.
+        LogIncomplete: The log is gone, or ends before a position that other files prove durable.
+        LogDamaged: Its identity is missing or damaged, or its history is.
         LogUnreadable: It is of another schema version.
     """
     for _ in range(LOOKS_MAX - 1):
@@ -108,18 +108,18 @@ def _survey(data: DataFolder, log: Path, disk: Disk, *, thorough: bool) -> Surve
 
 
 def accept_loss(data: DataFolder, disk: Disk, entropy: Callable[[int], bytes]) -> LossAccepted | None:
-    """Let a log that lost its end, or all of it, go on from where it ends, as an operator asked for.
+    """Continue a log that lost its end, or all of it, where it ends, by an operator's decision.
 
-    The generation is raised first, above all that was made of what is missing: so a log position from before is not
-    taken for one of now, and whenever this is interrupted it can be begun again. Hold the lock of the folder.
+    The generation is raised first, above that of every file made of the missing events: so an earlier log position is
+    not taken for a new one, and an interruption can be repeated. Hold the lock of the folder.
 
     Args:
         data: The folder. Damage within the log was repaired before.
         disk: Makes the file calls of the log.
-        entropy: Makes the id of a log of which nothing is left.
+        entropy: Makes the id of a log that is completely lost.
 
     Returns:
-        What was given up; None = nothing was missing, and nothing was changed.
+        The accepted loss; None = nothing was missing, and nothing was changed.
     """
     try:
         survey_folder(data, disk)
@@ -142,7 +142,7 @@ def accept_loss(data: DataFolder, disk: Disk, entropy: Callable[[int], bytes]) -
 
 
 def _receipts(data: DataFolder) -> Iterator[Receipt]:
-    """Yield the receipts that can be read: one that cannot keeps nobody from opening a sound log."""
+    """Yield the readable receipts: an unreadable one does not prevent opening an undamaged log."""
     for path in data.receipts.glob("*.json"):
         try:
             yield msgspec.json.decode(path.read_bytes(), type=Receipt)
@@ -151,7 +151,7 @@ def _receipts(data: DataFolder) -> Iterator[Receipt]:
 
 
 def is_absent(data: DataFolder, disk: Disk) -> bool:
-    """Return whether no log was ever made here, or one whose making was interrupted before it was one."""
+    """Return whether no log was ever made here, or its creation was interrupted."""
     log = data.log
     if IDENTITY_NAME in disk.list_folder(log) or disk.list_folder(history_folder(log)):
         return False
@@ -160,7 +160,7 @@ def is_absent(data: DataFolder, disk: Disk) -> bool:
 
 
 def _require_unused(data: DataFolder, disk: Disk) -> None:
-    """Raise where there is no log beside what is made of one."""
+    """Raise if there are files made of a log, and no log."""
     if not is_absent(data, disk):
         return  # what is left of it says more
     traces = [data.snapshots / name for name, _ in snapshots.manifests(data.snapshots)]

@@ -1,4 +1,4 @@
-"""The opening of a data folder's log for writing: its lock, then what it must reach, then the log itself."""
+"""Opening of a data folder's log for writing: its lock, its completeness, then the log."""
 
 import time
 from contextlib import ExitStack
@@ -18,17 +18,17 @@ def open_log(data: DataFolder, new_id: bytes, segment_bytes: int, disk: Disk | N
     """Take the lock of a data folder and open its log; closing the log releases both.
 
     Args:
-        data: Made if it is not there.
-        new_id: 16 random bytes that name the log if there is none yet.
+        data: Made if it does not exist.
+        new_id: 16 random bytes that identify a new log.
         segment_bytes: A commit that would make a segment larger than this begins the next one.
         disk: Makes the file calls of the log; None = the real one.
 
     Raises:
         FolderLocked: Another process has it open, or rewrites its history.
-        LogIncomplete: The log is gone, or ends before what other files of the folder say was durable.
+        LogIncomplete: The log is gone, or ends before a position that other files of the folder prove durable.
         LogDamaged: The log cannot be trusted; nothing was changed.
         LogUnreadable: It is of another schema version.
-        AppendFailed: What was found could not be made durable.
+        AppendFailed: The log's end could not be made durable.
         OSError: A file could not be opened or read.
     """
     disk = disk or RealDisk()

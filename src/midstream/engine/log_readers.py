@@ -1,8 +1,7 @@
-"""Readers of a log beside the process that appends to it: the one place that says from where its events are read.
+"""Factory of log readers beside the process that appends: the one place that chooses the reader's class.
 
-Children, exports, followers, evaluations and whatever else reads a log without having it open ask here, and name no
-class. A log whose events lie elsewhere, such as a topic of a broker, brings a reader of its own in a file of its own
-and a line here.
+Children, exports, followers, evaluations and other readers of a log open it here, and name no class. A log elsewhere,
+such as a topic of a broker, brings a reader of its own in a file of its own and a line here.
 """
 
 from pathlib import Path
@@ -16,7 +15,7 @@ from midstream.events.segments.segment_reader import SegmentReader
 
 
 class FolderLog(LogReader, Protocol):
-    """A log with a folder of its own: there lies the base that stands for events that are gone."""
+    """A log with a folder of its own, which holds the base."""
 
     @property
     def folder(self) -> Path:
@@ -33,11 +32,11 @@ def open_reader(data: DataFolder, disk: Disk | None = None) -> FolderLog:
     """Return a reader of the log of a data folder; it takes no lock and changes nothing.
 
     Args:
-        data: Whose log is read: the writing with the highest generation, as it is now.
+        data: Folder of the log: its highest generation is read.
         disk: Makes the file calls; None = the real one.
 
     Raises:
-        LogDamaged: There is no log, or its identity or the manifest of its history is not as it was written.
+        LogDamaged: There is no log, or its identity or the manifest of its history is damaged.
     """
     return read_folder(data.log, disk)
 

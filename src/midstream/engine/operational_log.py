@@ -1,12 +1,12 @@
-"""The operational log of an engine: once a second it looks at health, counters and facts, and writes what is new.
+"""Operational log of an engine: compares health, counters and facts once a second, and writes changes.
 
-What is wrong with a running engine stands in its health already, as concerns, refusals and the states of followers. So
-one observer compares them with what they were, and nothing else has to log: a concern that begins and one that is over
-are a line each, and so is what was refused, by its sums. What leaves no trace there is noted as a fact where it
-happens. All of it goes through the same limits (``monitoring.facts``), and into the logger ``midstream``.
+Problems of a running engine are in its health already, as concerns, refusals and the states of followers. So one
+observer compares them with their last state, and nothing else has to log: the begin and the end of a concern are a line
+each, and so are refusals, by their sums. Events without a trace there are noted as facts where they happen. All lines
+go through the same limits (``monitoring.facts``), and into the logger ``midstream``.
 
-Concerns are words of the engine. Those whose text may have been said by a component, or by a library, are written by
-their name; their text is there at ``debug``.
+The text of a concern is the engine's own. Where a component or a library may have written it, only the name of the
+concern is logged; its text is there at ``debug``.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +19,12 @@ from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import HOUR_S, MINUTE_S, Fact, FieldValue, Level
 
 LOOK_S = 1.0
-"""Between two looks, 0.07 ms each."""
+"""Interval of comparisons, 0.07 ms each."""
 BACKGROUND = "background-"
 OF_THEIR_OWN = ("rebuild", "erasure", "file")
-"""Concerns whose begin and end are facts, with more in them."""
+"""Concerns whose begin and end are facts with more fields."""
 UNSPOKEN = ("feature_parity", "placements", "models")
-"""Concerns whose text has words of components, of placements that callers set, or of models."""
+"""Concerns whose text may come from components, from placements of callers, or from models."""
 _LOSSES: Mapping[str, tuple[Level, float]] = {
     "requests_refused": ("warning", MINUTE_S),
     "queue_full": ("warning", MINUTE_S),
@@ -33,7 +33,7 @@ _LOSSES: Mapping[str, tuple[Level, float]] = {
     "connections_faulty": ("info", HOUR_S),
     "foreign_requests": ("info", HOUR_S),
 }
-"""Kinds of ``Metrics.losses``: how loud, and how often at most. What clients alone bring about is once an hour."""
+"""Level and minimum interval of each kind of ``Metrics.losses``. Those that clients alone cause are once an hour."""
 
 
 def _background_fact(service: BackgroundService, more: int) -> Fact:
@@ -44,10 +44,10 @@ def _background_fact(service: BackgroundService, more: int) -> Fact:
 
 
 class OperationalLog:
-    """What an engine has to say to those who operate it. On the event loop of the engine."""
+    """Observer that writes the operational log. Runs on the event loop of the engine."""
 
     def __init__(self, engine: Engine, write: Callable[[Fact], None] = log_fact) -> None:
-        """Look at ``engine`` once it is started; ``write`` gets each line."""
+        """Observe ``engine`` once it is started; ``write`` gets each line."""
         self._engine = engine
         self._write = write
         self._service = engine.supervise("log", self._round, LOOK_S, first_s=0.0)
@@ -64,11 +64,11 @@ class OperationalLog:
         self._service.start()
 
     async def stop(self) -> None:
-        """Look no more by itself; ``write_all`` still writes what comes."""
+        """End the observation; ``write_all`` still writes later facts."""
         await self._service.stop()
 
     def write_all(self) -> None:
-        """Write what waits, whatever its period."""
+        """Write all pending lines, whatever their period."""
         for fact in self._engine.facts.due(all_of_them=True):
             self._write(fact)
 
@@ -76,7 +76,7 @@ class OperationalLog:
         self.look()
 
     def look(self) -> None:
-        """Note what is new, and write what is due."""
+        """Note changes, and write the lines that are due."""
         health = self._engine.health()
         self._look_at_concerns()
         self._look_at_services()
@@ -89,7 +89,7 @@ class OperationalLog:
         self._engine.facts.note(fact)
 
     def _look_at_concerns(self) -> None:
-        """Note each concern that begins, and that it is over; what has a fact of its own is left out."""
+        """Note begin and end of each concern; those with a fact of their own are left out."""
         now = self._engine.host.monotonic()
         told = {name: text for name, text in self._engine.concerns_now().items() if name not in OF_THEIR_OWN}
         for name in told.keys() - self._concerns.keys():
@@ -103,7 +103,7 @@ class OperationalLog:
             self._note(Fact("concern_over", "info", {"about": name, "seconds": round(now - since, 1)}, name))
 
     def _look_at_services(self) -> None:
-        """Note what ended a round of something in the background, or all of it."""
+        """Note errors of rounds of background services, and services that ended."""
         for service in self._engine.services:
             more = service.errors_sum - self._errors.get(service.name, 0)
             self._errors[service.name] = service.errors_sum

@@ -1,4 +1,4 @@
-"""Pending erasures: users who are gone from the state, and by when they must be gone from every file."""
+"""Pending erasures: users who are gone from the state, and the deadline of their removal from every file."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ DAY_MS = 86_400_000
 
 
 def require_user_id(user_id: str) -> None:
-    """Refuse to erase what cannot be the id of a user.
+    """Refuse an invalid id of a user.
 
     Raises:
-        RequestInvalid: No id looks like that.
+        RequestInvalid: The id is invalid.
     """
     if not 0 < len(user_id) <= ID_CHARS_MAX or NOT_IN_IDS.search(user_id):
         right = f"Text of 1 to {ID_CHARS_MAX} characters, none of them a control character."
@@ -34,31 +34,31 @@ def require_user_id(user_id: str) -> None:
 
 
 def erase_event(user_id: str, asked_ms: int) -> Event:
-    """Return the event that erases a user, which is asked for at a time of the clock.
+    """Return the event that erases a user, with the time of the request on the clock.
 
     Raises:
-        RequestInvalid: No id looks like that.
+        RequestInvalid: The id is invalid.
     """
     require_user_id(user_id)
     return Event(Kind.ERASE, user_id=user_id, body=asked_body(asked_ms))
 
 
 class ErasureAges:
-    """How long erasures have waited, whatever the clock did meanwhile.
+    """Ages of pending erasures, correct whatever the clock did meanwhile.
 
-    Log time does not say so: a clock that stood in the future once leaves it there, and every erase after that has a
-    log time that the clock reaches in a year. So the event of an erase says when it was asked for on the clock, and an
-    erase is as old as the clock or the time that this process has known of it says, whichever is more. One that an
-    earlier process left, asked for at a time that is still to come, is of unknown age and due at once.
+    Log time is not enough: a clock that was in the future once leaves it there, and every later erase has a log time
+    that the clock reaches in a year. So the event of an erase has the time of the request on the clock, and its age is
+    the larger of that by the clock and the time for which this process has known it. An erase of an earlier process
+    with a time in the future has an unknown age and is due at once.
     """
 
     def __init__(self, clock: Clock, monotonic: Callable[[], float], days_max: int, fold: Fold) -> None:
-        """Begin with those that a state has pending.
+        """Begin with the pending ones of a state.
 
         Args:
             clock: Wall clock.
             monotonic: Seconds that never go back.
-            days_max: Within which an erasure is to be carried out.
+            days_max: Deadline of an erasure.
             fold: As it is before anything is recorded.
         """
         self._clock = clock
@@ -84,9 +84,9 @@ class ErasureAges:
         return found
 
     def longest_ms(self, fold: Fold) -> int:
-        """Return how long the one has waited at least that waits longest, 0 = none waits.
+        """Return the lower bound of the oldest pending erasure's age, 0 = none is pending.
 
-        Health asks it each time, so the clocks are read once for all. Cost: 0.5 µs for each that waits.
+        Health reads it each time, so the clocks are read once for all. Cost: 0.5 µs for each pending one.
         """
         now = self._now()
         times = {row.position: row.asked_ms for row in fold.vocabulary.erasures.pending}
@@ -103,7 +103,7 @@ class ErasureAges:
             self._asked = {position: self._asked[position] for position in positions}
 
     def _asked_ms(self, position: int, said_ms: int, now: "_Now") -> int:
-        """Return when an erase was asked for, at the latest, on the clock as it stands now."""
+        """Return the latest possible time of the request for an erase, on the current clock."""
         asked = self._asked.get(position) or self._note(position, min(said_ms, now.clock_ms), now.at_s)
         return min(asked.asked_ms, now.clock_ms - int((now.at_s - asked.known_at) * 1_000))
 
@@ -112,7 +112,7 @@ class ErasureAges:
 
 
 class _Now(NamedTuple):
-    """What the clocks say."""
+    """Readings of the clocks."""
 
     clock_ms: int
     at_s: float
@@ -121,7 +121,7 @@ class _Now(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """When one erase was asked for."""
+    """Time of the request for one erase."""
 
     asked_ms: int
     """On the wall clock."""
@@ -137,5 +137,5 @@ def last_erasure(due: Sequence[ErasureDue], fold: Fold, user_id: str) -> Erasure
 
 
 def erasure_fact(due: ErasureDue) -> Fact:
-    """Return that somebody is to be forgotten: where that stands in the log, and never who it is."""
+    """Return the fact of a pending erasure: its log position, and never its user."""
     return Fact("erasure_requested", fields={"log_position": due.log_position, "ids": due.ids_count})

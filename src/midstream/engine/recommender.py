@@ -1,4 +1,4 @@
-"""The Python API without HTTP: the same engine, on an event loop of its own in a thread of its own."""
+"""Python API without HTTP: the same engine, on an event loop in a thread of its own."""
 
 import asyncio
 import threading
@@ -30,11 +30,11 @@ from midstream.ranking.plan import SIMILAR
 T = TypeVar("T")
 _NOT_OPEN = "the shop is not open: use it inside a with block"
 END_S_MAX = 10.0
-"""How long what still runs has to let go when a shop is closed: a child that is killed is gone in a moment."""
+"""Time for running tasks to end when a shop is closed: a killed child is gone in a moment."""
 
 
 class _Question(TypedDict, total=False):
-    """What every question may be asked with, as in ``Ask``."""
+    """Common fields of requests, as in ``Ask``."""
 
     exclude: Sequence[str]
     context: Mapping[str, Value]
@@ -45,7 +45,7 @@ class _Question(TypedDict, total=False):
 
 
 class ManyRequest(_Question, total=False):
-    """What several users may be recommended with, as in ``Ask``."""
+    """Fields of a request for several users, as in ``Ask``."""
 
     n: int | None
     filter: str | None
@@ -53,7 +53,7 @@ class ManyRequest(_Question, total=False):
 
 
 class RankRequest(ManyRequest, total=False):
-    """What items may be ranked with, as in ``Ask``; ``basket`` is what a recommendation has as ``items``."""
+    """Fields of a ranking, as in ``Ask``; ``basket`` is ``items`` of a recommendation."""
 
     user_id: str | None
     session_id: str | None
@@ -61,7 +61,7 @@ class RankRequest(ManyRequest, total=False):
 
 
 class Request(ManyRequest, total=False):
-    """What a recommendation may be asked with, as in ``Ask``."""
+    """Fields of a recommendation, as in ``Ask``."""
 
     user_id: str | None
     session_id: str | None
@@ -70,7 +70,7 @@ class Request(ManyRequest, total=False):
 
 
 class SharedRequest(_Question, total=False):
-    """What the slates of a page have in common, as in ``Ask``."""
+    """Common fields of the slates of a page, as in ``Ask``."""
 
     user_id: str | None
     session_id: str | None
@@ -78,7 +78,7 @@ class SharedRequest(_Question, total=False):
 
 
 class FeatureRequest(TypedDict, total=False):
-    """What features may be read with, as in ``FeatureAsk``."""
+    """Fields of a feature read, as in ``FeatureAsk``."""
 
     user_id: str | None
     session_id: str | None
@@ -94,7 +94,7 @@ class Recommender:
     """
 
     def __init__(self, running: Instance, accept: Callable[[], Accept]) -> None:
-        """Serve from ``running``; ``accept`` says what events may look like now."""
+        """Serve from ``running``; ``accept`` returns the current settings of decoding."""
         self.running = running
         self._accept = accept
         self._loop = asyncio.new_event_loop()
@@ -122,7 +122,7 @@ class Recommender:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop gracefully: what was recorded is durable, the state is in a snapshot."""
+        """Stop gracefully: recorded events are durable, the state is in a snapshot."""
         self.close()
 
     def close(self) -> None:
@@ -161,17 +161,17 @@ class Recommender:
             self.running.engine.log.close()
 
     def record(self, events: Mapping[str, object] | Sequence[Mapping[str, object]] | DataFrameLike) -> Recorded:
-        """Record an event or several, of the same form as ``POST /v1/events`` takes; durable and applied on return.
+        """Record an event or several, of the same form as ``POST /v1/events``; durable and applied on return.
 
         Args:
-            events: A dict, a list of dicts, or a table of any length with the columns of docs/events.md: of pyarrow,
-                or a frame of pandas or Polars. A table goes in by parts, so what is refused by the log half way (a full
+            events: A dict, a list of dicts, or a table of any length with the columns of docs/events.md: of pyarrow, or
+                a frame of pandas or Polars. A table is recorded in parts, so a failure of the log half way (a full
                 disk) leaves the first ones recorded.
 
         Raises:
-            RequestInvalid: An event cannot be used; every fault is named and kept with the dead letters, and nothing
-                was recorded.
-            TooLarge: More came than one commit may hold; nothing was recorded.
+            RequestInvalid: An event is invalid; every fault is named and kept with the dead letters, and nothing was
+                recorded.
+            TooLarge: It exceeds the limit of one commit; nothing was recorded.
             AppendFailed: The log could not be made durable.
             CommitTooSlow: It was not durable in time, ``commit_wait_max`` below ``[server]``; it may be later.
             Overloaded: Too many events wait; the parts of a table wait for room as long as a commit may take.
@@ -208,7 +208,7 @@ class Recommender:
         )
 
     def recommend(self, placement: str | None = None, **request: Unpack[Request]) -> Answer:
-        """Answer with a slate that has seen everything recorded before.
+        """Answer with a slate from a state that has everything recorded before.
 
         Args:
             placement: None = ``default``; with a ``cursor`` the placement of the slate that it continues.
@@ -223,11 +223,11 @@ class Recommender:
         return self._wait(lambda: self.running.engine.recommend(ask))
 
     def rank(self, items: Sequence[str], placement: str | None = "default", **request: Unpack[RankRequest]) -> Answer:
-        """Bring up to 1,000 items of the caller in an order; those that may not be served are named in ``removed``.
+        """Rank up to 1,000 items of the caller; those that may not be served are named in ``removed``.
 
         Raises:
             NotFound: The placement is not configured.
-            RequestInvalid: A field has the wrong type, an item comes twice, or the filter or context cannot be used.
+            RequestInvalid: A field has the wrong type, an item is repeated, or the filter or context cannot be used.
         """
         name = "default" if placement is None else placement
         ask = read_request(RankQuestion, {"items": items, "placement": name}, request).ask(name)
@@ -237,12 +237,12 @@ class Recommender:
         """Answer with a slate for each of up to 16 placements, by falling priority, no item in two of them.
 
         Args:
-            placements: Names, or dicts of ``placement`` and what the slate has for itself: ``n``, ``filter``,
-                ``exclude`` and ``fields``.
-            request: What all slates share.
+            placements: Names, or dicts of ``placement`` and the slate's own ``n``, ``filter``, ``exclude`` and
+                ``fields``.
+            request: Common fields of all slates.
 
         Returns:
-            The slates in the same order; one that could not be made says why in its place.
+            The slates in the same order; an error in the place of one that could not be made.
 
         Raises:
             MidstreamError: No slate can be made.
@@ -254,10 +254,10 @@ class Recommender:
     def recommend_many(
         self, users: Sequence[str], placement: str | None = "default", **request: Unpack[ManyRequest]
     ) -> tuple[Answer | MidstreamError, ...]:
-        """Answer the same question for up to 100 users, such as for a newsletter, each with a slate of its own.
+        """Answer the same request for up to 100 users, such as for a newsletter, each with a slate of its own.
 
         Returns:
-            The answers in the order of the users; one that could not be given says why in its place.
+            The answers in the order of the users; an error in the place of one that could not be given.
 
         Raises:
             NotFound: The placement is not configured.
@@ -281,9 +281,9 @@ class Recommender:
         return self._wait(lambda: self.running.engine.recommend(ask))
 
     def features(self, items: Sequence[str], **request: Unpack[FeatureRequest]) -> FeatureRead:
-        """Return what is known of items for a user and a session: ``names`` and ``values`` (items, names), float32.
+        """Return feature values of items for a user and a session: ``names``, and ``values`` (items, names), float32.
 
-        It has seen everything recorded before; NaN = unknown.
+        The state has everything recorded before; NaN = missing.
 
         Raises:
             RequestInvalid: A field has the wrong type, or a feature is not declared.
@@ -292,7 +292,7 @@ class Recommender:
         return self._wait(lambda: self.running.engine.read_features(ask))
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
-        """Return what is known of an item, None = nothing.
+        """Return the state of an item, None = unknown.
 
         Raises:
             RequestInvalid: It is no text.
@@ -301,7 +301,7 @@ class Recommender:
         return self._call(lambda: self.running.engine.item(asked))
 
     def user(self, user_id: str) -> Mapping[str, object] | None:
-        """Return what is known of a user, None = nothing.
+        """Return the state of a user, None = unknown.
 
         Raises:
             RequestInvalid: It is no text.
@@ -310,7 +310,7 @@ class Recommender:
         return self._call(lambda: self.running.engine.user(asked))
 
     def erase(self, user_id: str) -> ErasureDue:
-        """Forget a user, under every id that was merged into this one; what is still to be done says the answer.
+        """Erase a user, under every id that was merged into this one; the answer has the remaining steps.
 
         Raises:
             RequestInvalid: It is no text, or too long to be an id.
@@ -321,7 +321,7 @@ class Recommender:
         return self._wait(lambda: self.running.engine.erase(asked))
 
     def placements(self) -> Sequence[PlacementView]:
-        """Return what answers each placement, by name, and where it comes from."""
+        """Return the components of each placement, by name, and its origin."""
         return self._call(self.running.placing.views)
 
     def placement(self, name: str) -> PlacementDetail:
@@ -335,20 +335,20 @@ class Recommender:
     def set_placement(
         self, name: str, placement: Mapping[str, object], *, author: str, note: str = "", if_version: int | None = None
     ) -> PlacementDetail:
-        """Set a placement; the next question is answered by it, also after a restart, until it is given back.
+        """Set a placement; it answers from the next request on, also after a restart, until it is removed.
 
         Args:
-            name: Of one of the file's, which it then covers, or another.
+            name: Of one of the file's, which it then overrides, or another.
             placement: Of the form of a table of ``[[placements]]``.
-            author: Who sets it.
-            note: Why.
-            if_version: The newest version that the caller knows, 0 = none; another one refuses the change.
+            author: Author of the change.
+            note: Reason of the change.
+            if_version: The newest version known to the author, 0 = none; another one refuses the change.
 
         Raises:
-            ConfigInvalid: It cannot be used; every fault is named, and nothing was changed. So with all that follow.
-            PlacementChanged: Somebody else changed it since.
-            RebuildRunning: Another configuration is on its way.
-            Overloaded: As many placements are kept as may be.
+            ConfigInvalid: It is invalid; every fault is named, and nothing was changed. So with all that follow.
+            PlacementChanged: Another author changed it since.
+            RebuildRunning: A change of the configuration is running.
+            Overloaded: The maximum of placements is kept.
             AppendFailed: The log could not be made durable.
         """
         said = Said(author, note, if_version)
@@ -424,7 +424,7 @@ async def _cancel_others() -> None:
 
 
 def _listed(events: object) -> Sequence[Mapping[str, object]]:
-    """Return one event or several as several; what is in the list is judged one by one."""
+    """Return one event or several as a list; its elements are validated one by one."""
     if isinstance(events, Mapping):
         return [cast("Mapping[str, object]", events)]
     if isinstance(events, str | bytes) or not isinstance(events, Sequence):

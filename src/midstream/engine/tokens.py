@@ -20,27 +20,27 @@ _DASH = 62
 _FORM = re.compile(r"[A-Za-z0-9_-]{32}")
 """Of a request id: random part and tag are 24 bytes, so no padding ends it."""
 _SEALED = b"sealed"
-"""A forger needs 2^63 tries on average, each of them a request."""
+"""A forger needs 2^63 attempts on average, each of them a request."""
 
 
 def position_token(generation: int, position: int) -> str:
-    """Return the text of a log position: 16 characters that say nothing to a caller."""
+    """Return the opaque text of a log position: 16 characters."""
     return urlsafe_b64encode(_POSITION.pack(generation, position)).decode()
 
 
 def parse_position(token: str, generation: int, end: int) -> LogPosition | None:
-    """Return the log position of a token that this log gave out, None when it is of another generation.
+    """Return the log position of a token of this log, None when it is of another generation.
 
-    Then nothing is known of the events that it names: the log was rewritten, repaired or restored from a backup since.
-    Whoever hands it back made no mistake, so that is no error.
+    The log was rewritten, repaired or restored from a backup since, so nothing is known of those events. That is no
+    error of the caller.
 
     Args:
-        token: What ``position_token`` made.
-        generation: Of the log now.
-        end: Position after the last durable or queued event; nothing beyond it was ever given out.
+        token: From ``position_token``.
+        generation: Of the current log.
+        end: Position after the last durable or queued event; no token is beyond it.
 
     Raises:
-        RequestInvalid: Not such a text, or of the future.
+        RequestInvalid: No such text, or a position in the future.
     """
     try:
         found, position = _POSITION.unpack(urlsafe_b64decode(token.encode()))
@@ -59,12 +59,12 @@ def _bad_token(token: str, why: str) -> RequestInvalid:
 
 
 def has_form(request_id: str) -> bool:
-    """Return whether a text looks like a request id of any engine: it need not know the key, and proves nothing."""
+    """Return whether a text has the form of a request id of any engine; without the key this proves nothing."""
     return _FORM.fullmatch(request_id) is not None
 
 
 class RequestIds:
-    """Makes and knows request ids: 128 random bits and a 64-bit keyed tag, 32 characters of URL-safe text.
+    """Makes and verifies request ids: 128 random bits and a 64-bit keyed tag, 32 characters of URL-safe text.
 
     None begins with ``-``, which a command would take for an option.
     """
@@ -94,7 +94,7 @@ class RequestIds:
         return is_exact and hmac.compare_digest(tag, self._tag(random))
 
     def sealed(self, content: bytes) -> str:
-        """Return bytes as URL-safe text that nobody else can make; a request id is none of them, nor the other way."""
+        """Return bytes as URL-safe text with a keyed tag; request ids and sealed texts never verify as each other."""
         return urlsafe_b64encode(content + self._tag(content, _SEALED)).decode()
 
     def unsealed(self, text: str) -> bytes | None:

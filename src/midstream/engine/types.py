@@ -19,7 +19,7 @@ ANY_PLACEMENT = "*"
 
 
 class Outcome(IntEnum):
-    """What became of one event that was well formed."""
+    """Outcome of a well-formed event."""
 
     RECORDED = 0
     DUPLICATE = 1
@@ -27,8 +27,8 @@ class Outcome(IntEnum):
     CONFLICT = 2
     """An event of this id with other content was recorded before; the first one stays."""
     REFUSED = 3
-    """Its item is unknown, and the configuration says ``unknown_items = "reject"``; or the catalogue is full; or it is
-    a late copy of an event of a user who was erased."""
+    """Its item is unknown, and the configuration has ``unknown_items = "reject"``; or the catalogue is full; or it
+    is a late copy of an event of an erased user."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,9 +36,9 @@ class Recorded:
     """The acknowledgement: everything named here is durable and applied."""
 
     log_position: LogPosition
-    """A recommendation that asks for at least this position sees all of it."""
+    """A recommendation with this ``min_log_position`` or a later one sees all of it."""
     outcome: NDArray[np.uint8]
-    """``Outcome`` of each row, in the order in which they came."""
+    """``Outcome`` of each row, in the order of arrival."""
     erased: Index = field(default_factory=lambda: np.empty(0, dtype=np.int32))
     """The rows that were refused because their user was erased, ascending."""
     faults: tuple[Fault, ...] = ()
@@ -59,7 +59,7 @@ class ErasureDue:
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
-    """A question for one slate, whoever made it: checked, without request id, time and seed."""
+    """Request for one slate, over HTTP or from Python: checked, without request id, time and seed."""
 
     placement: str = "default"
     user_id: str | None = None
@@ -71,7 +71,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     filter: str | None = None
     context: Mapping[str, Value] = {}
     fields: tuple[str, ...] = ()
-    """Item attributes to return beside each item."""
+    """Item attributes to return with each item."""
     min_log_position: str | None = None
     """Token of an earlier answer: wait until that is applied."""
     deadline_ms: int | None = None
@@ -83,7 +83,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     given: tuple[str, ...] | None = None
     """The caller's own items, which are brought in an order; None = the placement's sources propose."""
     explain: bool = False
-    """Say with the answer why it is what it is."""
+    """Return the explanation with the answer."""
     reasons: str | None = None
     """Language of the reason of each item; None = no reasons."""
     cursor: str | bool = False
@@ -92,7 +92,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureRead:
-    """What was known, all of it at one log position."""
+    """Feature values, all of one log position."""
 
     names: tuple[str, ...]
     """Of the columns, in the order of the request, all columns of a feature together."""
@@ -111,7 +111,7 @@ class FeatureRead:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """What a feature's table from outside holds."""
+    """Contents of a feature's table from outside."""
 
     name: str
     sha256: str
@@ -126,7 +126,7 @@ class TableView:
 
 @dataclass(frozen=True, slots=True)
 class LiveColumn:
-    """What one column is like among the newest items that were served. None = there is no value to say it of."""
+    """Statistics of one column among the newest served items. None = there is no value."""
 
     known: int
     """Items with a value."""
@@ -151,7 +151,7 @@ class FeatureView:
     name: str
     kind: str
     scope: str
-    """Whose number it is; empty = it follows from other features."""
+    """Key of its aggregates; empty = it is computed from other features."""
     columns: tuple[str, ...]
     used_by: tuple[str, ...]
     """Placements that read it."""
@@ -162,11 +162,11 @@ class FeatureView:
     age_ms: int | None
     """Now less that."""
     complete_since: TimestampMs | None
-    """Log time of the first event that could be counted: everything from then on is in it, nothing from before. None =
-    it misses nothing, since history was never cut, or its window is shorter than what was kept, or it counts nothing.
-    """
+    """Log time of the first event that could be counted: everything from then on is in it, nothing from before. None
+    = it misses nothing, since history was never cut, or its window is shorter than the kept history, or it counts
+    nothing."""
     bytes_now: int
-    """Memory of what it counts, about, or of the table that it reads. What several have is in each of them."""
+    """Memory of its aggregates, about, or of the table that it reads. A shared aggregate is in each of its features."""
     bytes_max: int
     """The same at the maxima of ``[limits]`` or of the table."""
     table: TableView | None = None
@@ -176,7 +176,7 @@ class FeatureView:
 
 
 class AnswerItem(msgspec.Struct, frozen=True, gc=False):
-    """One item of a slate. No dataclass: made by the twenty, a tenth of what these cost."""
+    """One item of a slate. No dataclass: created twenty at a time, at a tenth of the cost of dataclasses."""
 
     id: str
     score: float
@@ -198,7 +198,7 @@ class Removal:
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A slate with what a caller needs to know of it. As its items no dataclass: those set each field by its name."""
+    """A slate with its metadata. No dataclass, as its items: dataclasses set each field by its name."""
 
     request_id: str
     placement: str
@@ -217,15 +217,15 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     cursor: str | None = None
     """Continues the slate; None = not requested, or nothing is left."""
     removed: tuple[Removal, ...] = ()
-    """Of the caller's own items those that are not ranked, in the caller's order; none where sources propose."""
+    """Removed ones of the caller's own items, in the caller's order; none where sources propose."""
     not_selected: int = 0
-    """How many of the caller's own items may be served and are not in the slate, as it has fewer places or its rules or
-    its scorer leave them out; 0 where sources propose."""
+    """Number of the caller's own items that may be served and are not in the slate, because of its length, its rules
+    or its scorer; 0 where sources propose."""
     explanation: SlateWhy | None = None
     """None = not requested, or missing for the reason in ``unexplained``."""
     unexplained: Mapping[str, str] = {}
-    """Of what was requested and is missing (``explanation``, ``reasons``), or of a source that failed at its
-    evidence for reasons: why."""
+    """Reason of each missing part of the request (``explanation``, ``reasons``), or of a source whose evidence for
+    reasons failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ class PageAnswer:
     """The slates of a page, in the order of the request: no item is in two of them."""
 
     page_id: str
-    """Request id of the first slate; it stands in the record of each."""
+    """Request id of the first slate; the record of each has it."""
     slates: tuple[Answer | SlateRefused, ...]
 
 
@@ -251,11 +251,11 @@ Change = Literal["nothing", "plans", "state"]
 
 @dataclass(frozen=True, slots=True)
 class RebuildView:
-    """How far the way from one configuration to another is."""
+    """Progress of a change of the configuration."""
 
     state: RebuildState = "idle"
     change: Change = "nothing"
-    """What the last order changed: nothing, plans alone (at once), or the state (by a rebuild)."""
+    """Kind of the last change: nothing, plans alone (at once), or the state (by a rebuild)."""
     progress: float = 0.0
     """Share of the events that the new state has, 0 to 1."""
     fold_version: str = ""
@@ -265,7 +265,7 @@ class RebuildView:
     """Of the state that is being made, or was last; empty = none since the start."""
     to_config_hash: str = ""
     at_start: tuple[str, ...] = ()
-    """Sections of the file that differ from what runs and are read at a start only."""
+    """Changed sections of the file that are read at a start only."""
     reason: str = ""
     """Why the last rebuild failed; empty while none did."""
 
@@ -278,9 +278,9 @@ class FollowerView:
     state: str
     """``starting``, ``serving``, ``behind`` (it takes no connections until it has caught up) or ``ended``."""
     behind_events: int
-    """Durable events that its state has not; of one that is starting, all since its snapshot."""
+    """Durable events that its state lacks; of one that is starting, all since its snapshot."""
     restarts: int
-    """How often it was started again after it had ended by itself."""
+    """Number of restarts after it ended by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +290,8 @@ class GuardedPart:
     placement: str
     part: str
     state: Literal["benched", "trying", "slow", "failing"]
-    """``benched``: left out; ``trying``: one request tries it again; ``slow``: it overran, and still runs; ``failing``:
-    it fails, and still runs, such as a filter, without which nothing may be served."""
+    """``benched``: skipped; ``trying``: one request tries it again; ``slow``: it overran, and still runs;
+    ``failing``: it fails, and still runs, such as a filter, without which nothing may be served."""
     reason: str
     for_s: float
     """Seconds until it is tried again, or until it leaves the list."""
@@ -309,7 +309,7 @@ class Liveness(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the engine can do now."""
+    """Abilities of the engine now."""
 
     ready: bool
     accepts_events: bool

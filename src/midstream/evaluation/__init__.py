@@ -1,1 +1,1 @@
-"""Comes from state, retrieval and ranking, asked as a request asks them; goes to training's gates as figures."""
+"""State, sources and plans come in and answer queries as in service; figures go out to training's gates and cli."""

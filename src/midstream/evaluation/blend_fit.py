@@ -1,8 +1,8 @@
-"""Weights of a blend fitted on a validation part: how much a place in each source's list is worth.
+"""Fit of a blend's weights and rank offset on a validation part, by coordinate search.
 
-Every weight is moved up and down by factors, one source after another, together with the offset of the places, each at
-the best of the others found so far, until a round changes nothing. The sum of all weights is 1, and none is above 0.9:
-a blend that has become one of its parts would not notice when that part fails.
+Every weight is multiplied and divided by factors, one source after another, together with the rank offset, each at the
+best of the others found so far, until a round changes nothing. The sum of all weights is 1, and none is above 0.9: a
+blend of nearly one source would fail with it without notice.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from midstream.ranking.scorers.blend import Blend
 
 WEIGHT_MAX = 0.9
 WEIGHT_MIN = 0.001
-"""A source that proposes is worth something: what it alone proposes comes before what only fills up."""
+"""Minimum weight of a source: its own proposals rank before items that only fill up."""
 FACTORS = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 OFFSETS = (1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 TRIALS_MAX = 400
@@ -28,7 +28,7 @@ TRIALS_MAX = 400
 
 @dataclass(frozen=True, slots=True)
 class BlendTrial:
-    """One blend and what it reached on the validation part."""
+    """One blend and its figures on the validation part."""
 
     weights: dict[str, float]
     """By source; they sum to 1."""
@@ -43,23 +43,23 @@ class BlendTrial:
 
     @property
     def blend(self) -> Blend:
-        """The scorer that it stands for."""
+        """Its scorer."""
         return Blend(weights=self.weights, rank_offset=self.rank_offset)
 
 
 @dataclass(frozen=True, slots=True)
 class FittedBlend:
-    """What was chosen, where, and what it was compared with: the content of a settings file."""
+    """Chosen blend with its data and baselines: the content of a settings file."""
 
     data: str
     fitted_on: str
     questions: int
     k: int
     sources: Mapping[str, object]
-    """Name of each source to the options that it had: with others the weights mean nothing."""
+    """Options of each source, by its name: with other options the weights mean nothing."""
     best: BlendTrial
     before: BlendTrial
-    """What the placement had."""
+    """Figures of the placement's blend before."""
     alone: Mapping[str, tuple[float, float]]
     """HR@k and MRR@k of each source by itself, on the same questions."""
     trials: int
@@ -68,12 +68,12 @@ class FittedBlend:
 def fit_blend(
     ballots: Ballots, before: Blend, advance: Callable[[BlendTrial], None] | None = None
 ) -> tuple[BlendTrial, BlendTrial, int]:
-    """Return the best blend found, what ``before`` reaches, and how many were tried.
+    """Return the best blend found, the figures of ``before``, and the number of trials.
 
     Args:
         ballots: Of the validation part.
-        before: Where the search begins.
-        advance: Told each trial.
+        before: Start of the search.
+        advance: Called with each trial.
 
     Raises:
         Invalid: No question, or no source.

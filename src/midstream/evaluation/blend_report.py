@@ -1,7 +1,7 @@
-"""A placement's blend on one data set: fitted on the validation part, then judged beside its parts on the test part.
+"""Evaluation of a placement's blend: fitted on the validation part, then compared with its sources on the test part.
 
-What sources propose is kept for ``QUESTIONS_MAX`` questions while a blend is fitted and for ``LOT_QUESTIONS_MAX`` while
-it is judged, however large the data set is: of every other question the places of the right item alone.
+Proposals are kept for ``QUESTIONS_MAX`` questions while a blend is fitted and for ``LOT_QUESTIONS_MAX`` while it is
+evaluated, however large the data set is; of all other questions only the ranks of the right item are kept.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,35 +37,35 @@ from midstream.state.settings import FoldSettings
 QUESTIONS_MAX = 20_000
 """Of a validation part, evenly taken: 20,000 x 300 candidates x 4 sources are 100 MB."""
 LOT_QUESTIONS_MAX = 1_000
-"""Of a test part, judged together: 5 MB, and a pass over all of them costs no more for each than one over many."""
+"""Questions of a test part that are evaluated together: 5 MB, at the same cost a question as a larger batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """What takes part, and how it is judged."""
+    """Sources of a blend and options of its evaluation."""
 
     sources: Sequence[Source]
     before: Blend = field(default_factory=Blend)
-    """Where the search begins, and what the fitted blend is compared with."""
+    """Start of the search and baseline of the fitted blend."""
     fold: FoldSettings = DATA_SETTINGS
     repeat: bool = False
-    """The last item may be recommended again; a known data set says itself."""
+    """The last item may be recommended again; a known data set decides this itself."""
     validation_share: float = 1 / 3
     """Of a data set in time order: the first rows."""
     resampling: Resampling = field(default_factory=lambda: Resampling(resamples=1_000))
     tell: Callable[[str], None] | None = None
 
     def say(self, text: str) -> None:
-        """Tell what is being done."""
+        """Report progress."""
         if self.tell is not None:
             self.tell(text)
 
     def box(self) -> BallotBox:
-        """Return what asks the sources, with nothing in it."""
+        """Return a recorder of the sources' proposals, empty."""
         return BallotBox(self.sources, self.repeat)
 
     def options(self) -> dict[str, object]:
-        """Return each source's options by its name, as JSON has them."""
+        """Return each source's options by its name, as JSON values."""
         found: dict[str, object] = {
             source.name: msgspec.json.decode(msgspec.json.encode(source, enc_hook=str)) for source in self.sources
         }
@@ -93,18 +93,13 @@ class BlendReport:
     repeat: bool
     """The last item may be recommended."""
     validation_learned: bool
-    """What the weights were fitted on is learned before the test."""
+    """The validation part is learned before the test."""
     questions: int
     """Of the test part."""
     best_part: str
     fit: FittedBlend
     parts: tuple[PartFigures, ...]
     """Each source, then ``blend before`` and ``blend``."""
-
-    def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
 
 
 Judge = Callable[[Moment, int, int], None]
@@ -113,17 +108,17 @@ Judge = Callable[[Moment, int, int], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """A part of a data set: its questions are counted before any is asked."""
+    """A part of a data set: its questions are counted before any is answered."""
 
     session: Rows
     """Of each question, (n,)."""
     ask: Callable[[Rows, Judge], None]
-    """Asks the questions of these numbers, ascending."""
+    """Answers the questions of these numbers, ascending."""
 
 
 @dataclass(slots=True, eq=False)
 class _Places:
-    """Where sources and blends have the right items, lot by lot; what they proposed is dropped with each lot."""
+    """Ranks of the right items in sources and blends, batch by batch; proposals are dropped with each batch."""
 
     contest: Contest
     blends: Mapping[str, Blend]
@@ -140,7 +135,7 @@ class _Places:
             self._count()
 
     def ranks(self) -> dict[str, Ranks]:
-        """Return the places of all questions so far, by source and then by blend; each (n,)."""
+        """Return the ranks of all questions so far, by source and then by blend; each (n,)."""
         self._count()
         return {name: np.concatenate([lot[name] for lot in self._lots]) for name in self._lots[0]}
 
@@ -151,12 +146,12 @@ class _Places:
 
 
 def fit_next_item(data: NextItemData, contest: Contest, settings_path: Path) -> BlendReport:
-    """Fit on the validation part of a next-item set, then judge on its test part.
+    """Fit on the validation part of a next-item set, then evaluate on its test part.
 
     Args:
-        data: Says whether the last item may be recommended.
-        contest: Sources and how they are judged.
-        settings_path: Written before the test part is read. When the file is there, its weights are used as they are.
+        data: Decides whether the last item may be recommended.
+        contest: Sources and options.
+        settings_path: Written before the test part is read. If the file exists, its weights are used as they are.
 
     Raises:
         NotFound: A file of the data set is missing.
@@ -220,10 +215,10 @@ def fit_replay(name: str, rows: InteractionTable, contest: Contest, settings_pat
 
 
 def _fit(name: str, contest: Contest, path: Path, validation: Callable[[], _Part]) -> FittedBlend:
-    """Return what is on file, or else fit it and write it there.
+    """Return the weights on file, or fit them and write the file.
 
     Raises:
-        Invalid: What is on file was fitted with other sources or options; or there is nothing to fit.
+        Invalid: Those on file were fitted with other sources or options; or there is nothing to fit.
     """
     if not path.is_file():
         contest.say(f"{name}: asking every source about the validation part")

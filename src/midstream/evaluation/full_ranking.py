@@ -1,15 +1,14 @@
-"""Item models judged by full ranking: every item of the vocabulary is ranked for every history, none is sampled.
+"""Full-ranking evaluation of item models: every item of the vocabulary is ranked for every history, none is sampled.
 
-A ``Task`` is what a model learns, what it is asked, and what is right; protocols (``item_data``) make them. ``judge``
-fits and ranks, ``report_of`` says what the lists are worth, for all questions, for new users and for tail items, and
-``compare`` whether one model is better than another.
+A ``Task`` has train data, queries and relevant items; protocols (``item_data``) make them. ``judge`` fits and ranks,
+``report_of`` computes the metrics of the lists, for all questions, for new users and for tail items, and ``compare``
+tests the difference of two models.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -32,20 +31,20 @@ from midstream.models.kernels.top_n import top_n
 from midstream.models.model import ItemModel, best_of
 
 Removed = Literal["seen", "last", "nothing"]
-"""What may not be recommended: every item of the history, its last one, or nothing is removed."""
+"""Items that may not be recommended: every item of the history, its last one, or none."""
 Fit = Callable[[Interactions], ItemModel]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What is learned, asked and right. Items are rows of the vocabulary of what is learned."""
+    """Train data, queries and relevant items. Items are rows of the vocabulary of the train data."""
 
     learned: Interactions
     asked: Histories
     wanted: RelevantItems
-    """Row for row with what is asked."""
+    """Relevant items, row for row with the queries."""
     owner: NDArray[np.intp]
-    """Whose each question is, (n,): those of one user are not independent."""
+    """User or session of each question, (n,): those of one user are not independent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +54,12 @@ class ItemData:
     name: str
     protocol: str
     choosing: Callable[[], Sequence[Task]]
-    """Settings may be chosen on this; of several tasks each is a window of time."""
+    """Tasks for choosing settings; of several each is a window of time."""
     reporting: Callable[[], Sequence[Task]]
     """Read once, after the settings are written down."""
     removed: Removed
     validation_learned: bool
-    """What settings were chosen on is learned before the test."""
+    """The validation part is learned before the test."""
     attributes: Callable[[], csr_matrix] | None = None
     """Which item has which attribute, (items, attributes), for the diversity of lists."""
 
@@ -81,7 +80,7 @@ class RankingOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """The lists of one model for all questions of a data set, one task after another, and what is needed to judge."""
+    """Lists of one model for all questions of a data set, one task after another, and the inputs of metrics."""
 
     data: ItemData
     model: str
@@ -97,13 +96,13 @@ class Judged:
 
     @property
     def owner(self) -> NDArray[np.intp]:
-        """Whose each question is."""
+        """User or session of each question."""
         return np.concatenate([each.owner for each in self.tasks])
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Accuracy for a part of the questions, or with only some of the right items asked for."""
+    """Accuracy over a part of the questions, or over a part of the relevant items."""
 
     name: str
     questions: int
@@ -126,9 +125,9 @@ class RankingReport:
     items: int
     questions: int
     without_history: int
-    """Questions of whom nothing is known: every model's list is that of the most popular items."""
+    """Questions with an empty history: every model's list is that of the most popular items."""
     unknown: int
-    """Right items that the model does not know; each counts as missed."""
+    """Relevant items that are not in the vocabulary; each counts as missed."""
     metrics: dict[str, Estimate]
     """``recall@20`` and the like."""
     coverage: float
@@ -141,26 +140,21 @@ class RankingReport:
 
     @property
     def switches(self) -> str:
-        """Return in words what decides which figures these can be compared with."""
+        """Return the choices of protocol that decide comparability, in words."""
         said = stated(last_item_allowed=self.last_item_allowed, validation_learned=self.validation_learned)
         return f"removed: {self.removed}; {said}"
 
-    def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
-
 
 def judge(name: str, fit: Fit, data: ItemData, tasks: Sequence[Task], options: RankingOptions | None = None) -> Judged:
-    """Fit a model on what each task learns, and rank all items for each of its questions.
+    """Fit a model on the train data of each task, and rank all items for each of its questions.
 
-    Where nothing is known of who is asked about, no item model says anything, and the engine answers with what is
-    popular: so does every model here, and no order of rows decides.
+    An item model has no answer for an empty history, and the engine answers with popular items: so does every model
+    here, and the order of rows decides nothing.
 
     Args:
         name: Of the model, for the report.
         fit: Called once a task.
-        data: Says what may not be recommended.
+        data: Has the items that may not be recommended.
         tasks: ``data.choosing()`` or ``data.reporting()``.
         options: Length of the lists.
 
@@ -172,7 +166,7 @@ def judge(name: str, fit: Fit, data: ItemData, tasks: Sequence[Task], options: R
 
 
 def _lists(model: ItemModel, task: Task, removed: Removed, k: int) -> Index:
-    """Return the best of a model for each question, and what is popular where nobody is known, (questions, k)."""
+    """Return a model's list for each question, and popular items for an empty history, (questions, k)."""
     found = top_n(model, task.asked, k, removed_of(task.asked, removed))
     popular = best_of(acted(task).astype(np.float32), k)
     found[np.diff(task.asked.start) == 0] = np.pad(popular, (0, k - len(popular)), constant_values=-1)
@@ -193,14 +187,14 @@ def removed_of(asked: Histories, removed: Removed) -> Histories | None:
 
 
 def worth_of(judged: Judged, metric: str, k: int | None = None) -> Values:
-    """Return what each list is worth by one metric of ``ACCURACY``, (questions,); NaN where nothing is right."""
+    """Return each list's value of one metric of ``ACCURACY``, (questions,); NaN without relevant items."""
     cut = judged.options.k if k is None else k
     hits, right = _hits(judged, [each.wanted for each in judged.tasks])
     return ACCURACY[metric](hits, right, cut)
 
 
 def report_of(judged: Judged) -> RankingReport:
-    """Return what the lists are worth.
+    """Return the metrics of the lists.
 
     Cost: a bootstrap a metric and segment.
     """
@@ -238,7 +232,7 @@ def report_of(judged: Judged) -> RankingReport:
 def compare(first: Judged, second: Judged) -> dict[str, PairedDifference]:
     """Return first less second for each metric of accuracy, over the same questions, with the paired tests.
 
-    Questions to which nothing is right are left out. The tests of all metrics are corrected together.
+    Questions without relevant items are left out. The tests of all metrics are corrected together.
     """
     found: dict[str, PairedDifference] = {}
     for name in ACCURACY:
@@ -251,7 +245,7 @@ def compare(first: Judged, second: Judged) -> dict[str, PairedDifference]:
 
 
 def acted(task: Task) -> NDArray[np.int64]:
-    """Return how many histories learned hold each item, (items,)."""
+    """Return the number of histories with each item in the train data, (items,)."""
     return np.bincount(
         task.learned.histories.matrix(len(task.learned.vocabulary)).indices, minlength=len(task.learned.vocabulary)
     )
@@ -267,7 +261,7 @@ def is_tail(task: Task, share: float) -> NDArray[np.bool_]:
 
 
 def _hits(judged: Judged, wanted: Sequence[RelevantItems]) -> tuple[Hits, NDArray[np.int64]]:
-    """Return the hits of all questions and how many items are right for each."""
+    """Return the hits of all questions and the number of relevant items of each."""
     parts = zip(_by_task(judged), wanted, strict=True)
     hits = np.concatenate([hits_of(lists, right) for (_, lists), right in parts])
     return hits, np.concatenate([each.counts for each in wanted])
@@ -292,7 +286,7 @@ def _variety(judged: Judged) -> dict[str, Values]:
 
 
 def _segments(judged: Judged) -> tuple[Segment, ...]:
-    """Return accuracy for new users and others, and with tail items, other known and unknown ones asked for alone."""
+    """Return accuracy for new users and others, and over tail, other known and unknown items alone."""
     options, tasks = judged.options, judged.tasks
     acts = np.concatenate([np.diff(each.asked.start) for each in tasks])
     everything = [each.wanted for each in tasks]
@@ -330,6 +324,6 @@ def _segment(judged: Judged, name: str, wanted: Sequence[RelevantItems], of: NDA
 
 
 def _mean(values: Values) -> float:
-    """Return the mean of what is known, NaN when nothing is."""
+    """Return the mean without NaN, NaN when all are."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")

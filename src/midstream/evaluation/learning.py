@@ -1,14 +1,13 @@
 """Value of online learning: one method with a frozen state, with periodic updates, and with every update.
 
-The second half of the acts is asked about, in windows of equally many questions. *Frozen*: the state knows the first
-half alone. *Rolling*: it learns at the begin of each window all that came before. *Test then learn*: it learns each act
-after it was guessed. All are asked the same, and each question tells what its session has had so far.
+The questions are the second half of the acts, in windows of equally many. *Frozen*: the state has the first half alone.
+*Rolling*: it learns all earlier acts at the start of each window. *Test then learn*: it learns each act after its
+prediction. All answer the same questions, and each question includes its session so far.
 """
 
 import asyncio
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 
 from midstream.evaluation.data.importing import fitted, room_for
@@ -21,7 +20,7 @@ from midstream.state.fold import Fold
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What one way of learning reached."""
+    """Figures of one way of learning."""
 
     name: str
     hit_rate: Estimate
@@ -49,23 +48,18 @@ class LearningReport:
     schedules: tuple[Schedule, ...]
     """Frozen, rolling, test then learn."""
 
-    def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
-
 
 def run_learning(
     name: str, rows: InteractionTable, method: Method, windows: int = 5, options: ReplayOptions | None = None
 ) -> LearningReport:
-    """Ask a method about the second half of a data set, three times.
+    """Predict the second half of a data set with one method, three times.
 
     Args:
         name: Of the data set, for the report.
         rows: By time, with sessions.
-        method: What is asked.
-        windows: Into how many the second half is cut.
-        options: List length, fold settings, how many rows, resampling; when is learned is set here.
+        method: The method.
+        windows: Number of windows of the second half.
+        options: List length, fold settings, number of rows, resampling; the times of learning are set here.
 
     Cost: three replays.
     """

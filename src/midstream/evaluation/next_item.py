@@ -1,4 +1,4 @@
-"""One data set through the next-item protocol: settings chosen, written down, and only then the test."""
+"""Evaluation of a source by the next-item protocol: settings are chosen and written before the test part is read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from midstream.core.protocols import Source
 from midstream.core.types import Index
 from midstream.evaluation.data.importing import DATA_SETTINGS, folded
 from midstream.evaluation.data.session_data import NextItemData, Split
+from midstream.evaluation.metrics.list_metrics import RelevantItems, hits_of, precision, recall
 from midstream.evaluation.metrics.metrics import (
     Values,
     coverage,
     discounted_gain,
     hit,
-    precision_and_recall,
     rank_of,
     reciprocal_rank,
 )
@@ -48,10 +48,10 @@ class NextItemOptions:
     search: SearchLimits = field(default_factory=SearchLimits)
     resampling: Resampling = field(default_factory=Resampling)
     advance: Callable[[str], None] | None = None
-    """Told what is being done, for a progress line."""
+    """Called with the current step, for a progress line."""
 
     def say(self, text: str) -> None:
-        """Tell what is being done."""
+        """Report progress."""
         if self.advance is not None:
             self.advance(text)
 
@@ -66,11 +66,11 @@ class NextItemReport:
     repeat: bool
     """The last item may be recommended."""
     last_only: bool
-    """Each session was asked for its last act alone."""
+    """Only the last act of each session was a question."""
     unseen: bool
     """Nothing that the session had had before was recommended."""
     validation_learned: bool
-    """What settings were chosen on was learned before the test."""
+    """The validation part was learned before the test."""
     learned: int
     """Rows learned."""
     questions: int
@@ -87,11 +87,6 @@ class NextItemReport:
     """Questions to which the source proposed nothing."""
     choice: Choice
     fold_version: str
-
-    def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +107,7 @@ def choose(data: NextItemData, source: Source, settings_path: Path, options: Nex
     """Choose options on the validation part and write them to a file.
 
     Returns:
-        What was written, read back.
+        The content of the file, read back.
     """
     used = options or NextItemOptions()
     used.say(f"{data.name}: choosing settings on the validation part")
@@ -145,14 +140,14 @@ def answer_exam(
     """Choose settings on the validation part, write them to ``settings_path``, then answer the test part with them.
 
     Args:
-        data: Where the parts come from, and whether the last item may be recommended again.
-        source: What is evaluated, with the options to start from. It must be able to propose ``k`` + 1 items.
-        settings_path: Written before the test part is read. When the file is there, its choice is used as it is.
+        data: Has the parts, and decides whether the last item may be recommended again.
+        source: The evaluated source, with the options to start from. It must be able to propose ``k`` + 1 items.
+        settings_path: Written before the test part is read. If the file exists, its choice is used as it is.
         options: List length, fold settings, values to try, resampling.
 
     Raises:
         NotFound: A file of the data set is missing.
-        Invalid: The grid or the settings file names what the source does not have.
+        Invalid: The grid or the settings file names an option that the source does not have.
     """
     used = options or NextItemOptions()
     choice = (
@@ -175,7 +170,8 @@ def report_of(run: AnsweredExam) -> NextItemReport:
     def sure(values: Values) -> Estimate:
         return estimate(values, groups, run.options.resampling)
 
-    precision, recall = precision_and_recall(lists, exam.later)
+    right = RelevantItems.of([each.tolist() for each in exam.later])
+    hits = hits_of(lists, right)
     return NextItemReport(
         data=run.data.name,
         source=run.source,
@@ -190,8 +186,8 @@ def report_of(run: AnsweredExam) -> NextItemReport:
         hit_rate=sure(hit(rank, k)),
         mrr=sure(reciprocal_rank(rank, k)),
         ndcg=sure(discounted_gain(rank, k)),
-        precision=sure(precision),
-        recall=sure(recall),
+        precision=sure(precision(hits, right.counts, k)),
+        recall=sure(recall(hits, right.counts, k)),
         coverage=coverage(lists, len(np.unique(run.split.learned.item_id))),
         empty=int((lists < 0).all(axis=1).sum()),
         choice=run.choice,

@@ -1,9 +1,9 @@
-"""The next-item protocol: for a session of n acts, n - 1 questions, each about the very next item, over the catalogue.
+"""Next-item protocol: a session of n acts gives n - 1 questions, each about the very next item, over the catalogue.
 
-*Leave-one-out* asks each session for its last act alone, and recommends nothing that it has had before.
+*Leave-one-out* has one question a session, about its last act, and recommends no item of the history.
 
-The engine is asked as a request asks it: a ``Moment`` of the folded state, the session's items so far in the query, a
-source's ``retrieve``. Nothing of a session that is asked about is in the state.
+Questions are queries as in service: a ``Moment`` of the folded state, the session's items so far in the query, a
+source's ``retrieve``. The state holds no event of a test session.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -73,11 +73,11 @@ def query_of(questions: Questions, number: int, given_max: int) -> Query:
 
 
 def put(questions: Questions, fold: Fold, numbers: Iterable[int]) -> Iterator[tuple[Moment, int, int]]:
-    """Yield the questions of these numbers, put to a state one after another, so that none has to be kept.
+    """Yield the questions of these numbers as moments of a state, one after another, so that none has to be kept.
 
     Returns:
-        Of each the moment, valid while nothing more is folded; the index of the right item, -1 = not known to the
-        state; the index of the item acted on last.
+        Of each the moment, valid until the next event is folded; the index of the right item, -1 = unknown to the
+        state; the index of the last item.
     """
     item_index = fold.vocabulary.item_indices(questions.rows.item_id.tolist())
     given_max = fold.settings.limits.session_items_max
@@ -94,7 +94,7 @@ class Exam:
     moments: Sequence[Moment]
     """Valid while nothing more is folded."""
     wanted: Index
-    """-1 = an item that the state does not know: nobody can find it."""
+    """-1 = an item that is unknown to the state: it cannot be found."""
     later: Sequence[Index]
     """Every later item of the session."""
     last: Index
@@ -107,7 +107,7 @@ class Exam:
     repeat: bool
     """The last item may be recommended."""
     seen: Sequence[Index] | None = None
-    """Every item given with each question, none of which may be recommended; None = the others may."""
+    """Items of each question's history, none of which may be recommended; None = they may be."""
 
     def __len__(self) -> int:
         """Return the number of questions."""
@@ -117,14 +117,14 @@ class Exam:
 def exam_of(
     fold: Fold, asked: InteractionTable, *, repeat: bool, last_only: bool = False, unseen: bool = False
 ) -> Exam:
-    """Return the questions of a data set put to a state.
+    """Return the questions of a data set for a state.
 
     Args:
         fold: The state.
-        asked: Sessions that are asked about.
+        asked: Sessions of the questions.
         repeat: The last item may be recommended.
-        last_only: Only the last act of each session is asked for.
-        unseen: No item that the session has had before may be recommended.
+        last_only: Only the last act of each session is a question.
+        unseen: No item of the session's history may be recommended.
 
     Cost: one ``Moment`` a question.
     """
@@ -151,10 +151,10 @@ def exam_of(
 
 
 def answers(source: Source, exam: Exam, k: int = LIST_LENGTH) -> Index:
-    """Return a source's lists, shape (n, k), filled up with -1.
+    """Return a source's lists, shape (n, k), padded with -1.
 
-    What may not be recommended, the last item or all that were given, is taken out, and the next ones move up: a
-    source must propose so many more than are asked for.
+    Items that may not be recommended, the last one or the history, are removed, and the next ones move up: a source
+    must propose that many more.
 
     Raises:
         SourceUnavailable: The source cannot propose.

@@ -1,7 +1,7 @@
-"""Test, then learn: each act of a data set is first guessed, then folded, in the order of time.
+"""Prequential evaluation (test, then learn): each act of a data set is first predicted, then folded, in time order.
 
-So every method is judged on acts that it could not know, by a state that knows all acts before: the way a live engine
-is judged. All methods answer the same questions from the same state.
+So every method is evaluated on unseen acts, with a state that has all acts before, as in a live engine. All methods
+answer the same questions from the same state.
 
 Reference: J. Vinagre, A. M. Jorge, J. Gama, "Evaluation of recommender systems in streaming environments", 2014.
 """
@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
 
 from midstream.core.protocols import Source
@@ -35,14 +34,14 @@ from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
 Method = Callable[[Fold, Query], Awaitable[Index]]
-"""Items for a query, best first; one more than asked for, as the last act's item may be taken out."""
+"""Returns items for a query, best first; one more than the list, as the last act's item may be removed."""
 _NO_MODELS = Models({})
 _ADVANCE_ROWS = 1_000
 """Rows between two reports of progress."""
 
 
 def asking_source(source: Source) -> Method:
-    """Return the method that asks one source alone."""
+    """Return the method of one source alone."""
 
     async def ask(fold: Fold, query: Query) -> Index:
         return source.retrieve(fold.moment(query, _NO_MODELS)).item_index
@@ -51,11 +50,11 @@ def asking_source(source: Source) -> Method:
 
 
 def asking_plan(plan: Plan, failures: Counter[str]) -> Method:
-    """Return the method that asks everything that answers a placement: sources, filters, scorers, selector.
+    """Return the method of a whole plan: sources, filters, scorers, selector.
 
     Args:
-        plan: What is asked.
-        failures: Counts the answers that a part was missing from, by the part's name.
+        plan: The plan.
+        failures: Counts the answers without a component, by the component's name.
     """
 
     async def ask(fold: Fold, query: Query) -> Index:
@@ -77,25 +76,25 @@ class ReplayOptions:
     rows_max: int | None = None
     """Only so many rows, from the beginning."""
     first: int = 0
-    """Log position of the first row: what lies before it, such as a catalogue, is in the state already."""
+    """Log position of the first row: events before it, such as a catalogue, are in the state already."""
     asked_from: int = 0
     """Number of the first row that may be guessed, from 0; those before it are only learned, as when settings were
     chosen on them."""
     learned_at: tuple[int, ...] | None = None
-    """Numbers of rows, ascending: only there the state learns all rows before, and in between each question sends along
-    what its session has had since. None = each act is learned after it was guessed. One number = frozen from there."""
+    """Numbers of rows, ascending: only there the state learns all rows before, and each question in between has its
+    session's later acts as items. None = each act is learned after its prediction. One number = frozen from there."""
     parts: int = 10
-    """Into how many parts of equally many questions the figures over time are cut."""
+    """Number of parts, of equally many questions, of the figures over time."""
     resampling: Resampling = field(default_factory=lambda: Resampling(resamples=1_000))
     advance: Callable[[int], None] | None = None
-    """Told the number of rows replayed since it was last told."""
+    """Called with the number of rows replayed since the last call."""
     observe: Callable[[Moment, int, int, int], None] | None = None
-    """Told each question as it is asked: the state, the row, the right item's index, the last act's; -1 = none."""
+    """Called with each question: the state, the row, the right item's index, the last act's; -1 = none."""
 
 
 @dataclass(frozen=True, slots=True)
 class MethodFigures:
-    """What one method reached."""
+    """Figures of one method."""
 
     name: str
     hit_rate: Estimate
@@ -127,22 +126,17 @@ class ReplayReport:
     digest: str
     """Of the state at the end."""
 
-    def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
-
 
 def run_replay(
     name: str, interactions: InteractionTable, methods: Mapping[str, Method], options: ReplayOptions | None = None
 ) -> ReplayReport:
-    """Replay a data set: before each act but the first of its session every method is asked, then the act is folded.
+    """Replay a data set: every method predicts each act but the first of its session, then the act is folded.
 
     Args:
         name: Of the data set, for the report.
         interactions: By time, with sessions.
-        methods: By name; the first is what the others are compared with.
-        options: List length, fold settings, how much, resampling.
+        methods: By name; the first is the baseline of the comparisons.
+        options: List length, fold settings, number of rows, resampling.
 
     Cost: a fold of one row and one answer a method for each question.
     """
@@ -170,7 +164,7 @@ def run_replay(
 
 
 def rows_asked(rows: InteractionTable, asked_from: int) -> Rows:
-    """Return the numbers of the rows that are guessed: from one row on, all but the first of each session."""
+    """Return the numbers of the predicted rows: from one row on, all but the first of each session."""
     is_asked = np.ones(len(rows), dtype=np.bool_)
     is_asked[np.unique(rows.session_id, return_index=True)[1]] = False
     is_asked[:asked_from] = False
@@ -231,7 +225,7 @@ def _since(before: Sequence[int], row: int, folded: int, most: int) -> list[int]
 
 
 def _query(rows: InteractionTable, row: int, sent: Sequence[int], options: ReplayOptions) -> Query:
-    """Return the question about one row, asked at its time, with the items of some rows sent along."""
+    """Return the query for one row, at its time, with some rows' items as the request's items."""
     return Query(
         request_id="",
         placement="",

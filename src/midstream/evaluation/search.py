@@ -1,7 +1,7 @@
-"""Settings chosen on a validation part, and the file that says so before any test is read.
+"""Search for settings on a validation part, written to a file before any test is read.
 
 Options are tried one after another, each at the best of the others found so far, until a round changes nothing: with
-few options that hardly depend on each other this finds what a full grid finds, in a small part of its trials.
+few and nearly independent options this finds the result of a full grid in a small part of its trials.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,10 +39,10 @@ COVISITATION_GRID: Grid = {
 
 @dataclass(frozen=True, slots=True)
 class SearchTrial:
-    """One set of options and what it reached on the validation part."""
+    """One set of options and its figures on the validation part."""
 
     options: dict[str, Value]
-    """Every option of the grid, so that a change of defaults does not change what a file means."""
+    """Every option of the grid, so that a change of defaults does not change a file's meaning."""
     hit_rate: float
     mrr: float
 
@@ -54,7 +54,7 @@ class SearchTrial:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen, where, and all that was tried: the content of a settings file."""
+    """Chosen options with all trials: the content of a settings file."""
 
     data: str
     chosen_on: str
@@ -81,14 +81,14 @@ def search(
     limits: SearchLimits | None = None,
     advance: Callable[[SearchTrial], None] | None = None,
 ) -> tuple[SearchTrial, ...]:
-    """Return everything that was tried, in order; the first trial is the source as it is.
+    """Return all trials, in order; the first one is the source as it is.
 
     Args:
         source: A frozen msgspec type whose options the grid names.
         exam: The validation part's questions.
         grid: Values to try for each option, in the order in which the options are tried.
         limits: When to stop.
-        advance: Told each trial.
+        advance: Called with each trial.
 
     Raises:
         Invalid: The grid names an option that the source does not have; each is named.

@@ -1,4 +1,4 @@
-"""The file in which settings that were chosen on a validation part lie, before any test is read."""
+"""Settings file: options chosen on a validation part, written before any test is read."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -16,11 +16,11 @@ def write_settings(path: Path, settings: object) -> None:
     """Write a settings file, whole or not at all; the folder is made.
 
     Args:
-        path: Of the file; what is there is replaced.
+        path: Of the file; an existing one is replaced.
         settings: A dataclass or a msgspec type.
 
     Raises:
-        OSError: The disk; what was there is there still.
+        OSError: The disk; an existing file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with WholeFile(path, OPEN_MODE) as file:

@@ -1,7 +1,7 @@
-"""Recorded proposals of several sources for many questions: any blend of them is judged without asking again.
+"""Recorded proposals of several sources for many questions, so that any blend is evaluated without running them again.
 
-Asking a source takes a hundred times as long as weighing its answer. So every question is put to every source once,
-and a blend is then one pass over the places: the sum that ``ranking.scorers.blend`` makes, for all questions at once.
+Running a source takes a hundred times as long as weighting its proposals. So every source answers every question once,
+and a blend is then one pass over the ranks: the sum of ``ranking.scorers.blend``, for all questions at once.
 """
 
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ class Ballots:
     names: tuple[str, ...]
     """Of the sources."""
     rank: Score
-    """Place of each candidate in each source's list, 0 = its best, NaN = not proposed; shape (rows, sources)."""
+    """Rank of each candidate in each source's list, 0 = its best, NaN = not proposed; shape (rows, sources)."""
     start: Offsets
-    """First row of each question, and behind them the number of rows; shape (n + 1,)."""
+    """First row of each question, followed by the number of rows; shape (n + 1,)."""
     wanted: Offsets
     """Row of the right item, -1 = no source proposed it; shape (n,)."""
 
@@ -38,14 +38,14 @@ class Ballots:
         return len(self.wanted)
 
     def places(self, blend: Blend) -> Ranks:
-        """Return the place of each right item in the blend's order, from 0; -1 = not among the candidates.
+        """Return the rank of each right item in the blend's order, from 0; -1 = not among the candidates.
 
-        Equal sums stand in the order of the candidates, as ``TopK`` leaves them. Cost: about 10 ns a row and source.
+        Equal sums keep the order of the candidates, as in ``TopK``. Cost: about 10 ns a row and source.
         """
         return places_of(blend.sum_of(self.names, self.rank.T), self.start, self.wanted)
 
     def places_in(self, name: str) -> Ranks:
-        """Return the place of each right item in one source's own list, from 0; -1 = it did not propose it."""
+        """Return the rank of each right item in one source's own list, from 0; -1 = it did not propose it."""
         rank = self.rank[:, self.names.index(name)]
         question = np.repeat(np.arange(len(self)), np.diff(self.start))
         right = np.full(len(self), np.nan, dtype=np.float32)
@@ -57,14 +57,14 @@ class Ballots:
 
 
 def places_of(score: Score, start: Offsets, wanted: Offsets) -> Ranks:
-    """Return the place of each right item in the order of some scores, from 0; -1 = not among the candidates.
+    """Return the rank of each right item in the order of some scores, from 0; -1 = not among the candidates.
 
-    Equal scores stand in the order of the candidates, as ``TopK`` leaves them.
+    Equal scores keep the order of the candidates, as in ``TopK``.
 
     Args:
         score: Of the candidates of all questions, end to end, (rows,); no NaN.
-        start: First row of each question, and behind them the number of rows, (n + 1,).
-        wanted: Row of the right item, -1 = it is none of the candidates, (n,).
+        start: First row of each question, followed by the number of rows, (n + 1,).
+        wanted: Row of the right item, -1 = it is no candidate, (n,).
     """
     found = np.full(len(wanted), -1, dtype=np.int32)
     asked = np.flatnonzero(wanted >= 0)
@@ -84,7 +84,7 @@ def places_of(score: Score, start: Offsets, wanted: Offsets) -> Ranks:
 
 @dataclass(slots=True, eq=False)
 class BallotBox:
-    """Asks the sources, question by question."""
+    """Recorder of the sources' proposals, question by question."""
 
     sources: Sequence[Source]
     repeat: bool = False

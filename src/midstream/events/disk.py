@@ -1,8 +1,8 @@
-"""The file calls that storage makes, behind one small interface, so that a test can stand in for the disk.
+"""Disk interface: the file calls of storage, so that a test can replace the disk.
 
-Three disks exist: this folder's real one, and in ``tests.support.disks`` one that forgets what was not synced and
-one that fails. What is promised after a crash rests on the calls made here and on nothing else: contents are durable
-after ``sync``, names (a created, renamed or removed file) after ``sync_folder``.
+There are three disks: the real one here, and in ``tests.support.disks`` one that forgets unsynced data and one that
+fails. All promises after a crash rest on these calls alone: contents are durable after ``sync``, names (a created,
+renamed or removed file) after ``sync_folder``.
 """
 
 import errno
@@ -23,7 +23,7 @@ _NO_FOLDER_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENO
 
 
 class Disk(Protocol):
-    """What storage asks of a file system. An open file is an integer; every call may raise ``OSError``."""
+    """File-system calls of storage. An open file is an integer; every call may raise ``OSError``."""
 
     def make_folder(self, folder: Path) -> None:
         """Create a folder and those above it where they are missing, and make their names durable."""
@@ -78,9 +78,9 @@ class Disk(Protocol):
         ...
 
     def is_at(self, file: int, path: Path) -> bool:
-        """Return whether a path still leads to an open file: it was neither removed nor replaced, nor a folder of it.
+        """Return whether a path still leads to an open file: neither it nor a folder of it was removed or replaced.
 
-        Links and mounts on the way make no difference: it is asked for the file, not for its name.
+        Links and mounts on the way make no difference: the file is compared, not its name.
         """
         ...
 

@@ -1,7 +1,7 @@
-"""Faults of an event in words: where each is, what came, what would be right.
+"""Faults of an event: place, value, accepted values.
 
-msgspec says in its own words why it refused. Here the place is found again in the event read loosely, so that every
-reason is said in the same four parts, shows what came, and names the nearest field that exists. Only what failed pays.
+msgspec reports its own message. Here the place is found again in the event, decoded without a type, so that every fault
+has the same four parts, shows the value, and names the nearest field. Only a rejected event costs this.
 """
 
 import json
@@ -54,11 +54,11 @@ _OTHER_NAMES = {
     "properties": "attributes",
     "metadata": "context",
 }
-"""What other systems call the same, where the spelling alone would not lead there."""
+"""Names of the same fields in other systems, where the spelling alone would not find them."""
 
 
 def shown(value: object) -> str:
-    """Return a value as one short line of ASCII: what an error may repeat of what came."""
+    """Return a value as one short line of ASCII, for errors."""
     match value:
         case dict():
             words = f"an object of {len(cast('dict[object, object]', value))} fields"
@@ -105,9 +105,9 @@ def fault_of(refused: Refused, prefix: str, loose: object) -> Fault:
     """Return the fault of an event.
 
     Args:
-        refused: What broke a rule.
-        prefix: Where the event is in what was sent, such as ``/events/3`` or ``line 4: ``.
-        loose: The event as untyped JSON, to show what came.
+        refused: The rejection.
+        prefix: Place of the event in the body, such as ``/events/3`` or ``line 4: ``.
+        loose: The event as untyped JSON, for the value.
     """
     pointer = "".join(f"/{_escaped(str(part))}" for part in refused.path)
     return Fault(
@@ -119,12 +119,12 @@ def fault_of(refused: Refused, prefix: str, loose: object) -> Fault:
 
 
 def find_refusal(loose: object, failure: Exception, accept: Accept) -> Refused:
-    """Return why an event that msgspec refused cannot be taken.
+    """Return why msgspec refused an event.
 
     Args:
         loose: The event as untyped JSON.
-        failure: What msgspec raised: said as it is where nothing better is found.
-        accept: The terms that it did not meet.
+        failure: msgspec's exception: used unchanged if no other fault is found.
+        accept: Settings of decoding.
     """
     if not isinstance(loose, dict):
         right = 'An object, such as {"type": "view", "user_id": "ann", "item_id": "lamp"}.'
@@ -141,7 +141,7 @@ def find_refusal(loose: object, failure: Exception, accept: Accept) -> Refused:
 def _field_refusal(
     fields: Mapping[str, object], kind: type[WireEvent | WireItem], path: tuple[str | int, ...], accept: Accept
 ) -> Refused | None:
-    """Return what is wrong with the names or the plain values of an event's or an item's fields."""
+    """Return the fault of the names or plain values of an event's or an item's fields."""
     required, names = ("type", EVENT_FIELDS) if kind is WireEvent else ("item_id", ITEM_FIELDS)
     offered = names if accept.trusted else tuple(name for name in names if name not in TRUSTED_FIELDS)
     for name in fields:
@@ -189,7 +189,7 @@ def _context_refusal(context: dict[str, object], accept: Accept) -> Refused | No
 
 
 def _text_refusal(event: dict[str, object]) -> Refused | None:
-    """Return which field holds text that is not UTF-8, or a number that JSON does not know."""
+    """Return the field of a text that is not UTF-8, or of a number that JSON does not have."""
     for name, value in event.items():
         try:
             text = json.dumps(value, ensure_ascii=False, default=repr)
@@ -211,7 +211,7 @@ def _holds_no_number(value: object) -> bool:
 
 
 def _came(loose: object, path: tuple[str | int, ...]) -> str:
-    """Return what is at a path, shortened."""
+    """Return the value at a path, shortened."""
     for part in path:
         if isinstance(loose, dict) and part in loose:
             loose = cast("dict[str | int, object]", loose)[part]

@@ -1,8 +1,8 @@
-"""Access modes of the files of a data folder: one rule, by a file's name, for all that make any.
+"""Access modes of the files of a data folder: one rule, by a file's name.
 
-Secrets, and what people sent as it came, are their owner's alone. The rest, which is personal data in forms of our
-own, may be read by a group that the operator chooses, for backups; strangers read nothing. The umask may take more
-away. What an older release, or a hand, left open to more is closed when it is opened to be written again.
+Secrets and raw data of senders are readable by their owner alone. The rest, which is personal data in forms of our own,
+may be read by a group that the operator chooses, for backups; others read nothing. The umask may remove more. A file
+with wider permissions is narrowed when it is opened for writing.
 """
 
 import os

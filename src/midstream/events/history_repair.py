@@ -1,4 +1,4 @@
-"""Makes the manifest of history again from the files, and takes files out of history that cannot be trusted.
+"""Repair of history: rebuilds the manifest from the files, and removes damaged files from history.
 
 A file that was moved aside keeps its bytes under a name that ends in ``.damaged``: nothing removes it.
 """
@@ -65,7 +65,7 @@ def flawed(folder: Path, disk: Disk, history: History) -> list[HistoryFile]:
 
 
 def move_aside(folder: Path, disk: Disk, names: Sequence[str], generation: int) -> list[Path]:
-    """Give files of history a name under which they count for nothing and stay; return those that were there."""
+    """Rename files of history so that they are ignored and kept; return those that existed."""
     place = history_folder(folder)
     found = set(disk.list_folder(place)) & set(names)
     moved: list[Path] = []

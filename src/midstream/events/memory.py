@@ -1,4 +1,4 @@
-"""An event log in memory: for tests, trials and simulation. What the process forgets is gone."""
+"""In-memory event log for tests, trials and simulation; its events end with the process."""
 
 from bisect import bisect_right
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""A stream of events in pieces: as many as are decoded, recorded and answered for at a time, whatever its length.
+"""Pieces of an event stream of any length: decoded, recorded and answered one at a time.
 
-Memory is that of one piece. A piece knows where in the stream it is, so faults name lines and rows of the whole.
+Memory is that of one piece. A piece has its place in the stream, so faults name lines and rows of the whole.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,11 +55,11 @@ def line_pieces(source: ByteSource, accept: Accept, rewrite: Callable[[bytes], b
 
     Args:
         source: Of the stream.
-        accept: The terms on which events are taken; what one piece may hold is ``PIECE_LIMITS``.
+        accept: Settings of decoding; the maximum of one piece is ``PIECE_LIMITS``.
         rewrite: Applied to each piece before it is decoded; keeps the number of lines.
 
     Raises:
-        TooLarge: A line, or what a piece becomes, is larger than may be.
+        TooLarge: A line, or the rows of a piece, exceed the maximum.
     """
     accept = msgspec.structs.replace(accept, limits=PIECE_LIMITS)
     first = lines = 0

@@ -1,7 +1,7 @@
-"""From one wire event to rows: which fields go together, what each may hold, and the row itself.
+"""Conversion of one wire event to rows: allowed combinations of fields, bounds, and the packed row.
 
-Rows are packed straight into their bytes and the texts of an event are joined once, so that an event of ASCII text
-costs about 2 µs. An event is taken whole or not at all: an order whose last line is wrong leaves no row.
+Rows are packed directly into their bytes and the texts of an event are joined once, so that an event of ASCII text
+costs about 2 µs. An event is accepted as a whole or not at all: an order with an invalid last line leaves no row.
 """
 
 import struct

@@ -1,8 +1,8 @@
-"""Turns old segments into history, removes what history holds, and cuts history where its time is over.
+"""Sealing: converts old segments to history, removes them, and cuts history by retention.
 
-Each step is synced before the next one begins: files of history, read back and compared with what was in the log; the
-manifest that names them; only then the segments go. Interrupted anywhere, the log has the same content, and the next
-sealing removes what is left of this one. The last segment is never sealed: it is the writer's.
+Each step is synced before the next one begins: files of history, read back and compared with the log; the manifest that
+names them; only then the segments are removed. After any interruption the log has the same content, and the next
+sealing removes the remains of this one. The last segment is never sealed: it is the writer's.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ _READ_EVENTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What a sealing did."""
+    """Result of a sealing."""
 
     begin: int
     """Oldest log position that can be read."""
@@ -90,14 +90,14 @@ def kept_from(history: History, before_ms: int) -> int:
 
 
 def retain(folder: Path, disk: Disk, begin: int) -> History | None:
-    """Let the log begin at a position of its history, and remove the files that lie wholly before; return what is left.
+    """Cut the log to begin at a position of its history, and remove the files before it; return the other ones.
 
-    Whoever calls this has written a base for that position first: what lies before is lost with this.
+    The caller has written a base for that position first: the events before are lost with this.
 
     Raises:
-        LogDamaged: The history is not as it was written.
+        LogDamaged: The history is damaged.
         OSError: The disk.
-        ValueError: The position lies beyond the history.
+        ValueError: The position is beyond the history.
     """
     identity = SegmentReader(folder, disk).identity
     history = history_of(folder, disk, identity)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 7
+RECORD_VERSION = 8
 Value: TypeAlias = str | float | bool
 
 
@@ -32,7 +32,10 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     exclude: tuple[str, ...]
     filter: str | None
     context: dict[str, Value]
-    fetched: dict[str, float]
+    fetched: dict[str, bytes]
+    """Fetched columns of the items ``fetched_ids``, by name: a number each, little-endian, NaN = unknown, or sent by
+    the caller; float32 where those hold each number exactly, else float64. Those of the user are among ``context``.
+    Empty before version 8."""
     config_hash: str
     fold_version: str
     scorer: str
@@ -81,6 +84,11 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     """Request id of the slate whose order this one reads on in."""
     turn: int = 0
     first_position: int = 0
+    fetched_ids: tuple[str, ...] = ()
+    fetched_context: tuple[str, ...] = ()
+    """Names of ``context`` that were fetched."""
+    rerunnable: bool = True
+    """False = the fetched columns exceed the bytes of a record, which has those of the slate's items alone."""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

@@ -1,4 +1,4 @@
-"""A file that gets its name when it is whole and durable: whoever finds it finds all of it, whenever that ended."""
+"""Atomic file: gets its name when it is complete and durable, so a reader never finds a part of it."""
 
 import os
 from contextlib import AbstractContextManager
@@ -13,7 +13,7 @@ OPEN_MODE = 0o666
 
 
 class WholeFile(AbstractContextManager[BinaryIO]):
-    """What is written in a ``with`` block; when that fails, what had the name before has it still."""
+    """A file written in a ``with`` block; if that fails, the old file of the name stays."""
 
     def __init__(self, path: Path, mode: int | None = None) -> None:
         """Write to a file beside ``path``, in the same folder.
@@ -28,7 +28,7 @@ class WholeFile(AbstractContextManager[BinaryIO]):
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> BinaryIO:
-        """Begin anew; what one that was killed has left is gone."""
+        """Begin anew; remains of a killed writer are removed."""
         self._part.unlink(missing_ok=True)
         self._file = os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode), "wb")
         return self._file

@@ -1,11 +1,11 @@
-"""Features as they were: what a question reads of the state at its own place in the log.
+"""Point-in-time features: values as of a log position, for training and for comparison with served values.
 
 As of means log position. A question at a log position sees all events before it, and nothing at or after it, whatever
-the events' own times are; a question by time sees all events whose log time is before that time, so an event of the
-same millisecond is not seen. The events are cut exactly there and folded by the code that serves, and the columns are
-read by the block that serves: so what is read is what a request at that place read, to the bit.
+the events' own times are. A question by time sees all events whose log time is before that time, so an event of the
+same millisecond is not seen. The code that serves folds the events up to there, and the block that serves reads the
+columns: so the values equal those of a request at that position, to the bit.
 
-Questions come in the order of the log and each event is folded once, so a pass costs one fold of what lies before the
+Questions come in the order of the log and each event is folded once, so a pass costs one fold of the events before the
 last question, and one read for each.
 """
 
@@ -28,34 +28,34 @@ Times: TypeAlias = NDArray[np.int64]
 TAKEN_EVENTS = 10_000
 """Commits of few events are folded together up to about so many: one of a single event costs as much as 50 together."""
 NO_TIME = TimestampMs(-1)
-"""Of a question that says no time: it is asked at the log time of the newest event that it sees."""
+"""Time of a question without one: the log time of the newest event that it sees."""
 
 
 class OutOfOrder(ValueError):
-    """A question lies before one that was answered."""
+    """A question is before one that was answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class PointInTimeQuestion:
-    """Whose features are wanted, and as of when."""
+    """Request for features, with its log position or time."""
 
     query: Query
-    """With the time at which it is asked, or ``NO_TIME``."""
+    """With its time, or ``NO_TIME``."""
     items: tuple[str, ...]
     """Ids of the candidates, in the order of their positions."""
     log_position: LogPosition | None = None
     """It sees the events before; None = those whose log time is before the query's time."""
     row: int = 0
-    """Number that tells this question from others."""
+    """Number of the question."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointInTimeAnswer:
-    """What one question read."""
+    """Values of one question."""
 
     question: PointInTimeQuestion
     query: Query
-    """The question's, with the time at which it was asked."""
+    """The question's, with the time of the read."""
     log_position: LogPosition
     """Number of events that were seen."""
     item_index: Index
@@ -80,12 +80,12 @@ class FoldCursor:
     """A fold that is led through the events, from one place to a later one."""
 
     def __init__(self, fold: Fold, events: Events, handover: Handover | None = None) -> None:
-        """Begin where the fold stands.
+        """Begin at the position of the fold.
 
         Args:
             fold: It is changed.
             events: From the fold's position on.
-            handover: Where another fold takes its place, which is changed as well; None = nowhere.
+            handover: Position at which another fold replaces it, which is changed as well; None = no other.
         """
         self._handover = handover
         self._stand(fold, events)
@@ -137,13 +137,6 @@ class FoldCursor:
             if stop < len(self._times):
                 return
 
-    def to_end(self) -> None:
-        """Fold all events that are left."""
-        if self._handover is not None:
-            self._hand_over(self._handover, self._handover.position)
-        while self._has_more():
-            self._fold(len(self._times))
-
     def _has_more(self) -> bool:
         """Return whether an event is left, and have it at hand."""
         while self._batch is None or self.fold.log_position - self._first >= len(self._batch):
@@ -182,14 +175,14 @@ def as_of(
     """Yield the answer to each question, in their order.
 
     Args:
-        cursor: Stands at or before the first question.
-        questions: In the order of the log: none lies before another that came earlier.
-        read: The block's; it may keep nothing of the moment that it is given.
-        models: What the block may read besides.
+        cursor: At or before the first question.
+        questions: In the order of the log: none is before an earlier one.
+        read: The block's; it may keep no reference to its moment.
+        models: Models that the block may read.
 
     Raises:
-        OutOfOrder: A question lies before one that was answered, or before where the fold began.
-        ValueError: A question's log position lies after the last event.
+        OutOfOrder: A question is before one that was answered, or before the start of the fold.
+        ValueError: A question's log position is after the last event.
     """
     loaded = models or Models({})
     for question in questions:
@@ -201,7 +194,7 @@ def as_of(
 
 
 def lead(cursor: FoldCursor, question: PointInTimeQuestion) -> None:
-    """Bring the fold to where a question is asked."""
+    """Bring the fold to the position of a question."""
     if question.log_position is None:
         cursor.to_time(question.query.now_ms)
     else:
@@ -209,7 +202,7 @@ def lead(cursor: FoldCursor, question: PointInTimeQuestion) -> None:
 
 
 def moment_of(fold: Fold, question: PointInTimeQuestion, models: Models) -> Moment:
-    """Return what a question may read of the state that stands where it is asked."""
+    """Return the moment of a question on the state at its position."""
     query = question.query
     if query.now_ms == NO_TIME:
         query = replace(query, now_ms=TimestampMs(fold.log_time_ms))

@@ -35,7 +35,7 @@ _BY_VALUE = ("attribute", "user_attribute")
 
 @dataclass(frozen=True, slots=True)
 class DeclarableNames:
-    """What declarations may name."""
+    """Names that declarations may use."""
 
     attributes: Mapping[str, AttributeKind]
     types: Mapping[str, EventType]
@@ -44,7 +44,7 @@ class DeclarableNames:
 def feature_faults(
     features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind], types: Mapping[str, EventType]
 ) -> Iterator[Fault]:
-    """Yield everything that is wrong with declarations whose single values are right.
+    """Yield the faults of declarations whose single values are valid.
 
     Args:
         features: In the order of the file, which pointers count by.

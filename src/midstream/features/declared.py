@@ -1,4 +1,4 @@
-"""All declared features of a plan as one block of columns: cells and inputs are read, then one kernel computes all."""
+"""Declared features of a plan as one block of columns: reads cells and inputs, then one kernel computes all columns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ _NO_TABLES: Tables = MappingProxyType({})
 TOGETHER: Final = -1
 """In the place of a reader's number: all ``ItemFieldReader``, which are filled in one call."""
 Attempt: TypeAlias = Callable[[int, Callable[[], None]], bool]
-"""Calls what fills the columns of the reader of a number (its place in ``readers``, or ``TOGETHER``), and returns
-whether it did. What returns False has dealt with what was raised: the columns are then NaN."""
+"""Calls the reader of a number (its place in ``readers``, or ``TOGETHER``), and returns whether it filled its
+columns. If it returns False it has handled the exception: the columns are then NaN."""
 
 
 def at_once(_reader: int, fill: Callable[[], None]) -> bool:
-    """Let through whatever a reader raises: an ``Attempt``."""
+    """Propagate any exception of a reader: an ``Attempt``."""
     fill()
     return True
 
@@ -56,12 +56,12 @@ class DeclaredFeatures:
         return self.program.names
 
     def read(self, moment: Moment, candidates: Candidates, attempt: Attempt = at_once) -> Score:
-        """Return values (n, len(names)) as of the question's time; NaN = nothing is known.
+        """Return values (n, len(names)) as of the query's time; NaN = missing.
 
         Args:
-            moment: The state, and the question.
+            moment: The state, and the query.
             candidates: The rows, n of them.
-            attempt: Around each reader. Where one did not fill its columns, what is computed of them says nothing.
+            attempt: Around each reader. Columns that use a failed reader are undefined.
         """
         inputs = self._inputs(moment, candidates, attempt)
         return moment.table(Cells).columns(self.program, _keys(moment, candidates), inputs, moment.query.now_ms)
@@ -88,7 +88,7 @@ class DeclaredFeatures:
         return inputs
 
     def _fill(self, inputs: Columns, moment: Moment, candidates: Candidates, attempt: Attempt) -> None:
-        """Let each reader fill its columns; those of one that did not are NaN."""
+        """Let each reader fill its columns; those of a failed one are NaN."""
         start = 0
         fields: dict[int, tuple[ItemFieldReader, Columns]] = {}
         for number, reader in enumerate(self.readers):
@@ -116,7 +116,7 @@ def declared(
     """Return the block that reads features.
 
     Args:
-        features: Whose columns are read, in this order. Free of faults (``features.checking``).
+        features: In the order of their columns. Free of faults (``features.checking``).
         attributes: Declared item attributes, which features may read.
         among: Further features that expressions may name.
         tables: Content of the tables that they read.
@@ -128,7 +128,7 @@ def block_of(columns: Mapping[str, Expression], tables: Tables = _NO_TABLES) -> 
     """Return the block that reads columns by their names.
 
     Args:
-        columns: What each is made of.
+        columns: Expression of each.
         tables: Content of the tables that they read.
     """
     return _block(compile_columns(columns), tables)
@@ -141,5 +141,5 @@ def _block(program: Program, tables: Tables) -> DeclaredFeatures:
 
 
 def _keys(moment: Moment, candidates: Candidates) -> CellOwners:
-    """Return whose cells are read."""
+    """Return the keys of the cells."""
     return CellOwners(candidates.item_index, moment.user_index, moment.user_hash, moment.session_number)

@@ -1,7 +1,8 @@
-"""A block of declared features taken apart: what each column needs, and the block less the columns that cannot be read.
+"""Degraded block of declared features: the readers that each column needs, and the block without failed columns.
 
-A reader that raises says nothing of the columns that it does not fill. So what needs the reader is NaN, also where an
-expression would have made a number of what is missing: nobody knows whether it was. A rerun reads the block without.
+A reader that raises leaves its columns undefined. So every column that needs the reader is NaN, also where an
+expression would replace a missing value by a number: it is unknown whether the value is missing. A rerun reads the
+block without these columns.
 """
 
 from collections.abc import Collection
@@ -16,7 +17,7 @@ from midstream.state.expressions.program import Columns, Expression, Input, Prog
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """Stands for a reader whose columns nobody needs: a ``Reader``."""
+    """Replacement of a reader whose columns are not needed: a ``Reader``."""
 
     rows: int
     """Number of columns."""
@@ -60,7 +61,7 @@ def needed_readers(program: Program) -> tuple[frozenset[int], ...]:
 
 
 def less(block: DeclaredFeatures, lost: Collection[str]) -> Less:
-    """Return what reads a block less some columns; a reader that only those need is not asked."""
+    """Return a block without some columns; a reader that only those need does not run."""
     columns = frozenset(lost)
     needed = needed_readers(block.program)
     asked = frozenset[int]().union(

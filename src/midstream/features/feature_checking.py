@@ -1,4 +1,4 @@
-"""Constraints between expressions of features: no circles, and a bound on their size."""
+"""Constraints between expressions of features: no circular references, and a bound on their size."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -45,7 +45,7 @@ def expression_faults(features: Sequence[AnyFeature], attributes: Mapping[str, A
 
 
 def _together(texts: Mapping[str, Text], wheres: Mapping[str, str], sizes: dict[str, int]) -> Iterator[Fault]:
-    """Yield a fault for each text that is too large with what it names, or is made of itself."""
+    """Yield a fault for each text that is too large with the expressions that it names, or refers to itself."""
     todo = dict(texts)
     while ready := [name for name in todo if not _needed(todo, name)]:
         for name in ready:

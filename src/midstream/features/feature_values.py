@@ -1,7 +1,7 @@
-"""Values of features set from outside: each is a change of the attribute or profile field that the feature reads.
+"""Feature values set from outside: each is a change of the attribute or profile field that the feature reads.
 
 So a set value is an event like any other: in the log, durable, exact as of any moment, erased with its user; the newest
-event time wins. What is computed has no field, and says what to do instead.
+event time wins. A computed feature has no field; its error names the alternatives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class Setting:
     """Where the values of a feature are kept."""
 
     noun: Noun
-    """What has them: an item's attributes or a user's profile."""
+    """Owner of the value: an item's attributes or a user's profile."""
     attribute: str
     form: Form
     """Of one value."""
@@ -49,13 +49,13 @@ class Setting:
 
 
 def settings_of(features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind]) -> dict[str, Setting]:
-    """Return where values are kept, by the name of each feature that can be set."""
+    """Return the field of each feature that can be set, by its name."""
     found = {each.name: _setting(each, attributes) for each in features}
     return {name: each for name, each in found.items() if each is not None}
 
 
 def refusal(feature: AnyFeature, settable: Sequence[str]) -> Fault:
-    """Return why a feature cannot be set, and what to do."""
+    """Return the error of a feature that cannot be set, with the alternatives."""
     kind = str(type(feature).__struct_config__.tag)
     others = f" Of the declared features these can be set: {', '.join(settable)}." if settable else ""
     return Fault(

@@ -1,12 +1,12 @@
-"""The one language of filters, boosts, promotions, segments, request filters and features.
+"""Expression language of filters, boosts, promotions, segments, request filters and features.
 
-A text is parsed, given kinds and bounded once; what it means is one column of ``state.expressions.program``, read by
-the block that reads declared features. So a text may name whatever a feature can be made of, and one evaluator answers
+A text is parsed, type-checked and bounded once. Its meaning is one column of ``state.expressions.program``, read by the
+block that reads declared features. So a text may name everything that a feature can read, and one evaluator is used
 live, in a rerun and as of a past moment.
 
-A *condition* passes where it is known to be true: a comparison with something missing is unknown, and ``and``, ``or``,
-``not`` follow Kleene (``features.expressions.values``). A *number* is NaN where anything in it is missing, but for
-``if_nan``. A *segment* is a condition that is not of items, answered once a request.
+A *condition* passes where it is known to be true: a comparison with a missing operand is unknown, and ``and``, ``or``,
+``not`` follow Kleene (``features.expressions.values``). A *number* is NaN where any operand is missing, except in
+``if_nan``. A *segment* is a condition on the request, evaluated once a request.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ half as far at most, and Python allows 1,000 calls in one another."""
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a text may name, and what it may cost."""
+    """Names that a text may use, and its maximum cost."""
 
     scopes: frozenset[Scope]
     cost_us_max: float
@@ -53,12 +53,14 @@ class Use:
 
 
 PLACEMENT: Final = Use(frozenset((ITEM, COUNTS, CONTEXT, USER, NOW, COLUMNS)), 4_000.0)
-"""Of a placement's filters and rules, whose author sees what they cost: the dearest feature, or a dozen of others."""
+"""Of a placement's filters and rules, whose author accepts their cost: the most expensive feature, or a dozen
+others."""
 SEGMENT: Final = Use(frozenset((CONTEXT, USER, NOW, COLUMNS)), 1_000.0)
 """Of conditions on the request as a whole: they name no item, nor a column of items."""
 REQUEST: Final = Use(frozenset((ITEM, CONTEXT, NOW)), 600.0)
-"""Of a request's own filter, whose author may be a visitor: only what the catalogue and the request itself say, so that
-nobody asks for profiles and sales by what comes back. 64 values are 21 tags looked for, the dearest test, at 20 µs."""
+"""Of a request's own filter, whose author may be a visitor: only the catalogue and the request itself, so that a
+visitor cannot find out profiles and sales from the answers. 64 values are 21 tests for a tag, the most expensive
+test, at 20 µs."""
 
 _ONE: Final[Index] = np.array([-1], dtype=np.int32)
 
@@ -75,10 +77,10 @@ class Condition:
     is_of_items: bool
     """Whether the answer can differ from item to item."""
     names: Names = field(compare=False, repr=False)
-    """What it was read with: a part of it can be read by itself."""
+    """Names with which it was compiled, so that a part of it can be compiled by itself."""
 
     def faults(self, context: Mapping[str, object]) -> tuple[Fault, ...]:
-        """Return what is wrong with the context of a request; a name that was not sent is not wrong, but unknown."""
+        """Return the faults of a request's context; a missing name is no fault, but unknown."""
         return _context_faults(self.text, self.context, context)
 
     def passes(self, moment: Moment, item_index: Index) -> Mask:
@@ -86,13 +88,13 @@ class Condition:
 
         Args:
             moment: The state, and the request, whose context must be free of ``faults``.
-            item_index: The candidates, shape (n,); of -1, an item that is not known, nothing is known.
+            item_index: The candidates, shape (n,); all values of -1, an unknown item, are missing.
 
         Returns:
             Shape (n,). About 10 µs and 5 µs a comparison at 500 candidates.
 
         Raises:
-            Exception: Whatever a reader raises. Whoever asks lets nothing pass then.
+            Exception: As raised by a reader. The caller lets no item pass then.
         """
         if not self.is_of_items:
             return np.full(len(item_index), self.holds(moment))
@@ -116,28 +118,28 @@ class NumberExpression:
     steps: ProgramTables = field(compare=False, repr=False)
 
     def faults(self, context: Mapping[str, object]) -> tuple[Fault, ...]:
-        """Return what is wrong with the context of a request; a name that was not sent is not wrong, but unknown."""
+        """Return the faults of a request's context; a missing name is no fault, but unknown."""
         return _context_faults(self.text, self.context, context)
 
     def values(self, moment: Moment, item_index: Index) -> Columns:
-        """Return the number of each item as float64, shape (n,); NaN = something in it is not known.
+        """Return the number of each item as float64, shape (n,); NaN = an operand is missing.
 
         Args:
             moment: The state, and the request.
-            item_index: The candidates, shape (n,); -1 = not known.
+            item_index: The candidates, shape (n,); -1 = unknown.
         """
         found: Columns = self.block.numbers(self.steps, moment, _candidates(item_index))[:, 0]
         return found
 
 
 def condition(text: str, names: Names, where: str, use: Use = PLACEMENT) -> Condition | tuple[Fault, ...]:
-    """Return the condition that a text means, or everything that is wrong with it.
+    """Return the compiled condition of a text, or all of its faults.
 
     Args:
         text: Such as ``item.available and item.price <= context.budget``.
-        names: What there is to be named.
+        names: All names.
         where: Pointer to the text, for the faults.
-        use: What it may name and cost.
+        use: Allowed names and cost.
 
     Cost: about 0.5 ms. Callers keep the result.
     """
@@ -149,24 +151,24 @@ def condition(text: str, names: Names, where: str, use: Use = PLACEMENT) -> Cond
 
 
 def segment(text: str, names: Names, where: str) -> Condition | tuple[Fault, ...]:
-    """Return the condition on the request as a whole that a text means, or everything that is wrong with it.
+    """Return the compiled condition of a text on the request as a whole, or all of its faults.
 
     Args:
         text: Such as ``context.device == "phone" and now.hour >= 18``.
-        names: What there is to be named; columns that are of items may not.
+        names: All names; columns about items are not allowed.
         where: Pointer to the text, for the faults.
     """
     return condition(text, names, where, SEGMENT)
 
 
 def number(text: str, names: Names, where: str, use: Use = PLACEMENT) -> NumberExpression | tuple[Fault, ...]:
-    """Return the number that a text means, or everything that is wrong with it.
+    """Return the compiled number of a text, or all of its faults.
 
     Args:
         text: Such as ``1 + item.margin / 10``.
-        names: What there is to be named.
+        names: All names.
         where: Pointer to the text, for the faults.
-        use: What it may name and cost.
+        use: Allowed names and cost.
     """
     found = _read(text, names, where, use, is_number=True)
     if isinstance(found, tuple):
@@ -195,7 +197,7 @@ def _read(text: str, names: Names, where: str, use: Use, *, is_number: bool) -> 
 
 
 def _column_faults(text: Text, names: Names, where: str, use: Use) -> list[Fault]:
-    """Return a fault for each column of a feature that may not stand here, whatever its name."""
+    """Return a fault for each column of a feature that is not allowed here."""
     found: list[Fault] = []
     for name in text.columns:
         column: Expression = names.columns[name]
@@ -209,7 +211,7 @@ def _column_faults(text: Text, names: Names, where: str, use: Use) -> list[Fault
 
 
 def _context_faults(text: str, kinds: Mapping[str, Kind], context: Mapping[str, object]) -> tuple[Fault, ...]:
-    """Return a fault for each value of a context that is of another kind than a text reads it as."""
+    """Return a fault for each value of a context of another kind than the text reads."""
     return tuple(
         Fault(
             f"/context/{name}",

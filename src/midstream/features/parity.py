@@ -1,7 +1,7 @@
-"""Parity of features: values kept with served slates against values computed from the log as of the same moment.
+"""Parity of features: values kept with served slates against values computed from the log as of the same position.
 
-Both are made by the same code from the same log, so they are equal to the bit; where they are not, the state that
-served was not the one that training sees.
+Both are computed by the same code from the same log, so they are equal to the bit; a difference means that the served
+state was not the one that training reads.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Unequal:
 
 @dataclass(slots=True)
 class ColumnParity:
-    """What came of one column."""
+    """Result of one column."""
 
     name: str
     compared: int = 0
@@ -68,11 +68,11 @@ class Parity:
         """Compare one slate.
 
         Args:
-            request_id: Whose it is.
+            request_id: Of the slate.
             items: Ids, (n,).
             names: Of the columns.
             logged: Values that the request read, (n, columns).
-            as_of: Values that the log gives, of the same shape.
+            as_of: Values computed from the log, of the same shape.
         """
         self.slates += 1
         is_bad = unequal(logged, as_of, self._tolerance)
@@ -108,11 +108,11 @@ def unequal(logged: Score, as_of: Score, tolerance: float) -> Mask:
 def comparable(declared: Declarations, *, tables: bool = True) -> tuple[str, ...]:
     """Return the features that can be read again for the items of a slate alone.
 
-    Some depend on the candidates that were not chosen, which nobody keeps.
+    Others depend on the candidates that were not chosen, which are not kept.
 
     Args:
         declared: All features.
-        tables: Whether the tables of elsewhere are at hand.
+        tables: Whether the external tables are available.
     """
     unknown = (ItemDifference,) if tables else (ItemDifference, TableColumns)
     return tuple(

@@ -1,7 +1,7 @@
-"""Names that no column of a feature has: those of the other columns beside which features are written."""
+"""Reserved names of feature columns: those of the other columns in files of features."""
 
 OUTCOME = "outcome_"
-"""Before the name of an interaction: the column of examples that says whether it came."""
+"""Prefix of an interaction: the column of examples with its outcome."""
 READ = "read"
 """A path of the server."""
 _OF_QUESTIONS = ("row", "position", "item_id", "log_position", "time", "user_id", "session_id")

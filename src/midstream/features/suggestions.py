@@ -1,6 +1,6 @@
-"""First declarations of features for a shop, from figures of its log and catalogue: each with the reason for it.
+"""Suggested declarations of features for a shop, from figures of its log and catalogue, each with a reason.
 
-What there is too little of to say anything is not proposed. Equal figures give equal declarations, in the same order.
+A feature with too few events is not proposed. Equal figures give equal declarations, in the same order.
 """
 
 import re
@@ -49,7 +49,7 @@ VALUE_CHARACTERS_MAX = 60
 VECTOR_COLUMNS_MAX = 32
 """Numbers of a vector up to which each has a column."""
 ITEMS_A_VALUE_MIN = 2
-"""Items a value on average: of a title or a number of an article each has its own."""
+"""Items a value on average: in a title or an article number each item has its own."""
 KEYS_MAX = 20_000
 """Distinct values of an attribute up to which users lean to some of them."""
 TYPES_MAX = 4
@@ -57,7 +57,7 @@ TYPES_MAX = 4
 ATTRIBUTES_MAX = 12
 """Attributes that have features of their own: those that most items have."""
 COLUMNS_MAX = 120
-"""About half of what may be declared: room for what a person knows."""
+"""About half of the maximum: room for declarations by hand."""
 FEATURES_MAX = 48
 _AGENT, _REFERRER = "user_agent", ("referrer", "referer")
 _NOT_A_NAME = re.compile(r"[^a-z0-9]+")
@@ -92,7 +92,7 @@ class AttributeLook:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was found in a log and a catalogue."""
+    """Figures of a log and a catalogue."""
 
     types: Mapping[str, TypeLook]
     """Interactions that are configured, and ``impression``."""
@@ -117,7 +117,7 @@ class Suggestion:
 
 
 def suggestions(look: Look) -> list[Suggestion]:
-    """Return what could be declared, the most general first; at most ``COLUMNS_MAX`` columns, each name once."""
+    """Return declarations, the most general first; at most ``COLUMNS_MAX`` columns, each name once."""
     parts = (_items(look), _rates(look), _users(look), _attributes(look), _sessions(look), _requests(look))
     found: list[Suggestion] = []
     taken: set[str] = set()

@@ -1,1 +1,1 @@
-"""Outcomes of slates, from ``state``, become examples and rewards, for ``training`` and ``evaluation``."""
+"""Outcomes of slates come from ``state``, examples and rewards go to ``training`` and ``evaluation``."""

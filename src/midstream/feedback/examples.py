@@ -1,15 +1,14 @@
-"""Examples from a log: each position of each slate with how it was served and what came of it in the end.
+"""Training examples from a log: each position of each slate with how it was served and its final outcomes.
 
-One pass over the log through a fold without what nobody needs for it, so an example is what the live table says of the
-slate when it leaves, late outcomes included. Slates come in the order in which they were served; a second reader, which
-follows behind at those that leave, gives ids and propensities. So memory is that of the table, however long the log.
+One pass over the log through a minimal fold, so an example is the row of the live outcome table when its slate expires,
+late outcomes included. Slates come in the order in which they were served; a second reader, which follows behind at the
+expiring ones, reads ids and propensities. So memory is that of the table, however long the log.
 
-Slates of erased users give examples as all do: none says whose it was.
+Slates of erased users give examples as all do: no example has a user.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -32,14 +31,14 @@ Batches: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
 
 @dataclass(frozen=True, slots=True)
 class ExampleOptions:
-    """Which slates, and what they are worth."""
+    """Selection of slates, and rewards."""
 
     since: LogPosition
     """Slates that were appended at this log position or later; those from before the log begins give no example ..."""
     before: LogPosition
     """... and before this one. Outcomes count up to the end of the log."""
     rewards: Mapping[str, float]
-    """Of each action that is worth anything; the others are worth 0."""
+    """Reward of each action; others have 0."""
 
 
 def outcome_examples(fold: Fold, read: Callable[[], Batches], wanted: ExampleOptions) -> Iterator["pa.RecordBatch"]:
@@ -51,11 +50,11 @@ def outcome_examples(fold: Fold, read: Callable[[], Batches], wanted: ExampleOpt
     never), ``reward``.
 
     Args:
-        fold: Stands where the log begins; it is used up.
-        read: Gives all events from there on, and can be called twice.
-        wanted: Which slates.
+        fold: At the beginning of the log; it is used up.
+        read: Returns all events from there on, and can be called twice.
+        wanted: Selection of slates.
 
-    Cost: one pass over the log, about 1 µs an event, and one over the wanted part of it.
+    Cost: one pass over the log, about 1 µs an event, and one over the selected part of it.
     """
     wanted = replace(wanted, since=max(wanted.since, fold.log_position))  # a base knows slates that the log lost
     fold.leave_out(fold.leaves - {Outcomes})
@@ -67,23 +66,6 @@ def outcome_examples(fold: Fold, read: Callable[[], Batches], wanted: ExampleOpt
         yield from _examples(left, fold.outcomes, bodies, wanted)
         left.clear()
     yield from _examples(fold.outcomes.held(), fold.outcomes, bodies, wanted)
-
-
-def write_examples(path: Path, examples: Iterable["pa.RecordBatch"], schema: "pa.Schema") -> int:
-    """Write examples to an Arrow IPC file as they come; return the number of rows.
-
-    Raises:
-        OSError: The disk.
-    """
-    import pyarrow as pa  # 0.4 s and 40 MB where it is used
-
-    count = 0
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as opened:
-        writer: Any = opened  # a part of whose types is not said
-        for each in examples:
-            writer.write_batch(each)
-            count += each.num_rows
-    return count
 
 
 def example_schema(actions: Iterable[str]) -> "pa.Schema":
@@ -108,7 +90,7 @@ def example_schema(actions: Iterable[str]) -> "pa.Schema":
 
 
 def _outcome_of(action: str) -> str:
-    """Return the column that says whether something came."""
+    """Return the name of an outcome's column."""
     return action if action == IMPRESSION else f"{OUTCOME}{action}"
 
 
@@ -124,7 +106,7 @@ class _Bodies:
         """Return the request id and the body of the served event at a position.
 
         Raises:
-            ValueError: It lies before what was read, or before what can be read.
+            ValueError: It is before an earlier read, or before the beginning.
         """
         while self._batch is None or position >= self._first + len(self._batch):
             self._first, self._batch = next(self._batches)
@@ -138,7 +120,7 @@ class _Bodies:
 def _examples(
     slates: Iterable[Slates], outcomes: Outcomes, bodies: _Bodies, wanted: ExampleOptions
 ) -> Iterator["pa.RecordBatch"]:
-    """Yield a batch for each lot of slates in which any is wanted."""
+    """Yield a batch for each lot of slates with a selected one."""
     for some in slates:
         at = some.slate["log_position"]
         chosen = np.flatnonzero((at >= wanted.since) & (at < wanted.before))

@@ -1,4 +1,4 @@
-"""Reward of a slate position: the sum of the rewards of the actions that came on it, each once."""
+"""Reward of a slate position: the sum of the rewards of its actions, each once."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from midstream.state.settings import EventType
 
 
 def rewards_of(configured: Mapping[str, float], types: Mapping[str, EventType]) -> Mapping[str, float]:
-    """Return the reward of each action: as configured, those not named being worth nothing; else the types' weights.
+    """Return the reward of each action: as configured, 0 for others; by default the types' weights.
 
     Args:
         configured: ``[feedback] reward``: names of interactions and ``impression``; empty = not configured.

@@ -1,8 +1,7 @@
-"""Models that an MLflow registry holds (``models:/name@alias``), copied to a folder; whoever calls verifies them.
+"""Models of an MLflow registry (``models:/name@alias``), copied to a folder; the caller verifies them.
 
-What is to be copied is listed first, so neither more files nor more bytes than were allowed reach the disk; a registry
-that does not say how large a file is, is not copied from. No model is loaded and nothing of it is run: MLflow's own
-formats hold pickles.
+The files are listed first, so neither more files nor more bytes than allowed reach the disk; a registry that does not
+report the size of a file is refused. No model is loaded and nothing of it is run: MLflow's own formats hold pickles.
 
 Reference: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.artifacts.html
 """

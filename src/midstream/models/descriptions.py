@@ -23,9 +23,6 @@ class Description:
     """Title, description: words are taken from it, and the encoder is given it."""
 
 
-NOTHING = Description()
-
-
 def description_of(document: Mapping[str, object], kinds: Mapping[str, str]) -> Description:
     """Return what an item is.
 

@@ -1,13 +1,13 @@
 """Histories: the training and query form of item models, users' acts on items in order."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Index
+from midstream.core.types import Index, Mask
 from midstream.models.descriptions import Description
 from midstream.models.vocabulary import ItemVocabulary
 
@@ -56,6 +56,26 @@ class Histories:
         first, last = int(self.start[begin]), int(self.start[end])
         times = None if self.time_ms is None else self.time_ms[first:last]
         return Histories(self.row[first:last], self.weight[first:last], self.start[begin : end + 1] - first, times)
+
+    def where(self, kept: Mask) -> "Histories":
+        """Return the acts that are marked, (acts,), each in its history."""
+        start = np.concatenate([[0], np.cumsum(kept)])[self.start].astype(np.int64)
+        times = None if self.time_ms is None else self.time_ms[kept]
+        return Histories(self.row[kept], self.weight[kept], start, times)
+
+    def take(self, numbers: NDArray[np.intp]) -> "Histories":
+        """Return some histories, by number, rising."""
+        counts = np.diff(self.start)
+        found = self.where(np.isin(np.repeat(np.arange(len(self)), counts), numbers))
+        start = np.concatenate([[0], np.cumsum(counts[numbers])]).astype(np.int64)
+        return replace(found, start=start)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Histories"]) -> "Histories":
+        """Return histories one after another, without times."""
+        start = np.cumsum([0, *(size for each in parts for size in np.diff(each.start).tolist())], dtype=np.int64)
+        row = np.concatenate([np.empty(0, np.int32), *(each.row for each in parts)])
+        return cls(row, np.concatenate([np.empty(0, np.float32), *(each.weight for each in parts)]), start)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

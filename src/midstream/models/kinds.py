@@ -1,7 +1,8 @@
-"""Kinds of models, by the name that a command or a manifest has for them."""
+"""Kinds of models, by the name in commands and manifests."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -57,6 +58,9 @@ Space = Mapping[str, Range | tuple[Value, ...]]
 """Of each option the numbers, or the values, that are worth trying."""
 
 
+Told = TypeVar("Told", bound=msgspec.Struct)
+
+
 def _no_files(_model: ItemModel) -> Mapping[str, bytes]:
     return {}
 
@@ -70,30 +74,29 @@ def _no_faults(_options: msgspec.Struct) -> tuple[Fault, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemKind:
+class ItemKind(Generic[Told]):
     """One kind of item model: options, how it is fitted, how it is read again."""
 
-    options: type[msgspec.Struct]
-    fit: Callable[[Interactions, msgspec.Struct, Watch], ItemModel]
-    """The options are of the type above."""
+    options: type[Told]
+    fit: Callable[[Interactions, Told, Watch], ItemModel]
     restore: Callable[[ItemVocabulary, Arrays], ItemModel]
     space: Space = field(default_factory=dict[str, "Range | tuple[Value, ...]"])
-    """What a search for settings tries; empty = nothing."""
+    """Options of a search; empty = none."""
     files: Callable[[ItemModel], Mapping[str, bytes]] = _no_files
     """What is written of a model beside its arrays, by file name, for programs elsewhere: nothing here reads it."""
     reads_items: bool = False
-    """Whether it is told what each item is, those that nobody acted on included."""
+    """Whether its fit reads the content of each item, also of those without acts."""
     figures: Callable[[ItemModel], Mapping[str, float]] = _no_figures
-    """What a fit found that stands among a version's metrics."""
-    faults: Callable[[msgspec.Struct], tuple[Fault, ...]] = _no_faults
-    """What is wrong with options that no single one of them can say."""
-    go_on: Callable[[ItemModel, Interactions, msgspec.Struct, Watch], ItemModel] | None = None
+    """Figures of a fit that are among a version's metrics."""
+    faults: Callable[[Told], tuple[Fault, ...]] = _no_faults
+    """Faults of options in combination."""
+    go_on: Callable[[ItemModel, Interactions, Told, Watch], ItemModel] | None = None
     """Fits on all the data, beginning with what an earlier version had found; None = it is always fitted anew.
 
     Raises ``Invalid`` where the two do not go together.
     """
 
-    def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
+    def decoded(self, options: Mapping[str, object]) -> Told:
         """Return the options that are named, all others at their defaults; numbers may come as text.
 
         Raises:
@@ -105,24 +108,11 @@ class ItemKind:
         return found
 
 
-def _fit_popular(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return popular.fit(interactions, msgspec.convert(options, popular.PopularOptions, from_attributes=True), watch)
-
-
-def _fit_als(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return fit_als(interactions, msgspec.convert(options, AlsOptions, from_attributes=True), watch)
-
-
-def _fit_bpr(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return fit_bpr(interactions, msgspec.convert(options, BprOptions, from_attributes=True), watch)
-
-
-def _go_on_als(model: ItemModel, interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    told = msgspec.convert(options, AlsOptions, from_attributes=True)
-    if not isinstance(model, AlsModel) or model.options.factors != told.factors:
+def _go_on_als(model: ItemModel, interactions: Interactions, options: AlsOptions, watch: Watch) -> ItemModel:
+    if not isinstance(model, AlsModel) or model.options.factors != options.factors:
         there = model.options.factors if isinstance(model, AlsModel) else "no"
-        raise _apart(f"The version has {there} factors, and options.factors is {told.factors}.")
-    return fit_als(interactions, told, watch, model)
+        raise _apart(f"The version has {there} factors, and options.factors is {options.factors}.")
+    return fit_als(interactions, options, watch, model)
 
 
 def _apart(came: str) -> Invalid:
@@ -130,40 +120,15 @@ def _apart(came: str) -> Invalid:
     return Invalid((Fault("--from", came, right, "/docs/models.md"),))
 
 
-def _fit_ease(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return fit_ease(interactions, msgspec.convert(options, EaseOptions, from_attributes=True), watch)
-
-
-def _fit_content(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
+def _fit_content(interactions: Interactions, options: ContentOptions, watch: Watch) -> ItemModel:
     if not interactions.described:
         right = "Data that say what items are, such as a log with items in its catalogue."
         raise Invalid((Fault("model", "content came, and these data have acts alone.", right, _MODELS_PAGE),))
-    told = msgspec.convert(options, ContentOptions, from_attributes=True)
-    return fit_content(interactions.vocabulary, interactions.described, told, watch)
+    return fit_content(interactions.vocabulary, interactions.described, options, watch)
 
 
-def _fit_graph_filter(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return fit_graph_filter(interactions, msgspec.convert(options, GraphFilterOptions, from_attributes=True), watch)
-
-
-def _fit_item_knn(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return fit_item_knn(interactions, msgspec.convert(options, ItemKnnOptions, from_attributes=True), watch)
-
-
-def _fit_rp3beta(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return fit_rp3beta(interactions, msgspec.convert(options, Rp3betaOptions, from_attributes=True), watch)
-
-
-def _fit_sasrec(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return fit_sasrec(interactions, msgspec.convert(options, SasrecOptions, from_attributes=True), watch)
-
-
-def _fit_svd(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return fit_ratings(interactions, msgspec.convert(options, SvdOptions, from_attributes=True), watch)[0]
-
-
-def _fit_two_tower(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    return fit_two_tower(interactions, msgspec.convert(options, TwoTowerOptions, from_attributes=True), watch)
+def _fit_svd(interactions: Interactions, options: SvdOptions, watch: Watch) -> ItemModel:
+    return fit_ratings(interactions, options, watch)[0]
 
 
 def _sasrec_files(model: ItemModel) -> Mapping[str, bytes]:
@@ -201,9 +166,9 @@ def _part_faults(parts: tuple[BlendPart, ...]) -> Iterator[Fault]:
         yield Fault("options.parts", "all weights are 0.", "One other than 0.", _MODELS_PAGE)
 
 
-def _fit_blend(interactions: Interactions, options: msgspec.Struct, watch: Watch) -> ItemModel:
-    told = msgspec.convert(options, ItemBlendOptions, from_attributes=True)
-    return fit_item_blend(interactions, [_part_fit(each, told.seed) for each in blend_parts(told)], told, watch)
+def _fit_blend(interactions: Interactions, options: ItemBlendOptions, watch: Watch) -> ItemModel:
+    parts = [_part_fit(each, options.seed) for each in blend_parts(options)]
+    return fit_item_blend(interactions, parts, options, watch)
 
 
 def _part_fit(part: BlendPart, seed: int) -> PartFit:
@@ -230,28 +195,27 @@ def _no_row_figures(_model: RowModel) -> Mapping[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class RowKind:
+class RowKind(Generic[Told]):
     """One kind of row model: options, how it is fitted, how it is read again."""
 
-    options: type[msgspec.Struct]
-    fit: Callable[[Examples, msgspec.Struct, Watch], RowModel]
-    """The options are of the type above."""
+    options: type[Told]
+    fit: Callable[[Examples, Told, Watch], RowModel]
     restore: Callable[[Arrays], RowModel]
-    is_probability: Callable[[msgspec.Struct], bool]
+    is_probability: Callable[[Told], bool]
     """Whether with these options its scores are probabilities, and no numbers that only order."""
     row_bytes: tuple[int, int]
     """What a fit takes at most for each row, beside the rows themselves: bytes for each feature, and bytes more."""
     not_finite: frozenset[str] = frozenset()
     """Names of arrays in which NaN or infinity means something."""
-    go_on: Callable[[RowModel, Examples, msgspec.Struct, Watch], RowModel] | None = None
+    go_on: Callable[[RowModel, Examples, Told, Watch], RowModel] | None = None
     """Learns further rows after all that an earlier version has learned; None = it is always fitted anew.
 
     Raises ``Invalid`` where the two do not go together.
     """
     figures: Callable[[RowModel], Mapping[str, float]] = _no_row_figures
-    """What a fit found that stands among a version's metrics."""
+    """Figures of a fit that are among a version's metrics."""
 
-    def decoded(self, options: Mapping[str, object]) -> msgspec.Struct:
+    def decoded(self, options: Mapping[str, object]) -> Told:
         """Return the options that are named, all others at their defaults; raises as ``ItemKind.decoded``."""
         return decoded(self.options, options)
 
@@ -261,40 +225,16 @@ class RowKind:
         return max(1, byte_count // (each * features + more))
 
 
-def _fit_trees(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
-    return fit_lambdamart(examples, msgspec.convert(options, LambdaMartOptions, from_attributes=True), watch)
-
-
-def _fit_ftrl(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
-    return fit_ftrl(examples, msgspec.convert(options, FtrlOptions, from_attributes=True), watch)
-
-
-def _go_on_ftrl(model: RowModel, examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
-    told = msgspec.convert(options, FtrlOptions, from_attributes=True)
+def _go_on_ftrl(model: RowModel, examples: Examples, options: FtrlOptions, watch: Watch) -> RowModel:
     if not isinstance(model, Ftrl) or model.inputs != examples.names:
         raise _apart(f"The version reads {', '.join(model.inputs)}, and the placement {', '.join(examples.names)}.")
-    names = [each for each in FtrlOptions.__struct_fields__ if getattr(model.options, each) != getattr(told, each)]
+    names = [each for each in FtrlOptions.__struct_fields__ if getattr(model.options, each) != getattr(options, each)]
     if names:
         was = ", ".join(f"{each} = {getattr(model.options, each)}" for each in names)
         raise _apart(f"The version was fitted with {was}.")
-    for _ in range(told.passes):
+    for _ in range(options.passes):
         model = model.learn(examples, watch)
     return model
-
-
-def _fit_gradient_boosting(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
-    return fit_gradient_boosting(
-        examples, msgspec.convert(options, GradientBoostingOptions, from_attributes=True), watch
-    )
-
-
-def _fit_keras(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
-    return fit_keras_ranker(examples, msgspec.convert(options, KerasRankerOptions, from_attributes=True), watch)
-
-
-def _fit_logistic_regression(examples: Examples, options: msgspec.Struct, watch: Watch) -> RowModel:
-    told = msgspec.convert(options, LogisticRegressionOptions, from_attributes=True)
-    return fit_logistic_regression(examples, told, watch)
 
 
 def _solver_figures(model: RowModel) -> Mapping[str, float]:
@@ -307,30 +247,30 @@ def _always(_options: msgspec.Struct) -> bool:
     return True
 
 
-def _if_binary(options: msgspec.Struct) -> bool:
-    return getattr(options, "objective", "") == "binary"
+def _if_binary(options: LambdaMartOptions) -> bool:
+    return options.objective == "binary"
 
 
 _EDGES, _THRESHOLD = frozenset({"edges"}), frozenset({"threshold"})
 # Bytes of a row, measured at 4 and 40 features and rounded up: vectors alone of ftrl (65); gradient_boosting 530 at 40
 # (copies without NaN); logistic_regression two entries of 12 bytes a feature, and vectors (148 and 1,012); trees copies
 # that the library makes (118 and 840). Of keras counted: values and what is unknown, in float64 and then in float32.
-ROW_KINDS: Mapping[str, RowKind] = {
-    "ftrl": RowKind(FtrlOptions, _fit_ftrl, Ftrl.restore, _always, (1, 80), _EDGES, _go_on_ftrl),
+ROW_KINDS: Mapping[str, RowKind[Any]] = {
+    "ftrl": RowKind(FtrlOptions, fit_ftrl, Ftrl.restore, _always, (1, 80), _EDGES, _go_on_ftrl),
     "gradient_boosting": RowKind(
-        GradientBoostingOptions, _fit_gradient_boosting, Trees.restore, _always, (14, 128), _THRESHOLD
+        GradientBoostingOptions, fit_gradient_boosting, Trees.restore, _always, (14, 128), _THRESHOLD
     ),
-    "keras": RowKind(KerasRankerOptions, _fit_keras, KerasRanker.restore, _always, (36, 64)),
+    "keras": RowKind(KerasRankerOptions, fit_keras_ranker, KerasRanker.restore, _always, (36, 64)),
     "logistic_regression": RowKind(
         LogisticRegressionOptions,
-        _fit_logistic_regression,
+        fit_logistic_regression,
         LogisticRegression.restore,
         _always,
         (24, 128),
         _EDGES,
         figures=_solver_figures,
     ),
-    "trees": RowKind(LambdaMartOptions, _fit_trees, Trees.restore, _if_binary, (20, 96), _THRESHOLD),
+    "trees": RowKind(LambdaMartOptions, fit_lambdamart, Trees.restore, _if_binary, (20, 96), _THRESHOLD),
 }
 """Name → kind."""
 
@@ -389,24 +329,24 @@ _SVD_SPACE: Space = {
     "epochs": Range(10, 80, log=True, whole=True),
 }
 _CONTENT_SPACE: Space = {"items_min": Range(1, 10, whole=True), "item_terms_max": (20, 50, 200)}
-ITEM_KINDS: Mapping[str, ItemKind] = {
-    "als": ItemKind(AlsOptions, _fit_als, AlsModel.restore, _ALS_SPACE, go_on=_go_on_als),
-    "bpr": ItemKind(BprOptions, _fit_bpr, Bpr.restore, _BPR_SPACE),
+ITEM_KINDS: Mapping[str, ItemKind[Any]] = {
+    "als": ItemKind(AlsOptions, fit_als, AlsModel.restore, _ALS_SPACE, go_on=_go_on_als),
+    "bpr": ItemKind(BprOptions, fit_bpr, Bpr.restore, _BPR_SPACE),
     "blend": ItemKind(ItemBlendOptions, _fit_blend, _read_blend, figures=_blend_figures, faults=_blend_faults),
     "content": ItemKind(ContentOptions, _fit_content, ContentModel.read, _CONTENT_SPACE, reads_items=True),
-    "ease": ItemKind(EaseOptions, _fit_ease, ItemToItem.read, _EASE_SPACE),
-    "graph_filter": ItemKind(GraphFilterOptions, _fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
-    "item_knn": ItemKind(ItemKnnOptions, _fit_item_knn, ItemToItem.read, _ITEM_KNN_SPACE),
-    "popular": ItemKind(popular.PopularOptions, _fit_popular, popular.restore, {"once": (True, False)}),
-    "rp3beta": ItemKind(Rp3betaOptions, _fit_rp3beta, ItemToItem.read, _RP3BETA_SPACE),
-    "sasrec": ItemKind(SasrecOptions, _fit_sasrec, SequenceModel.restore, _SASREC_SPACE, _sasrec_files),
+    "ease": ItemKind(EaseOptions, fit_ease, ItemToItem.read, _EASE_SPACE),
+    "graph_filter": ItemKind(GraphFilterOptions, fit_graph_filter, ItemToItem.read, _GRAPH_FILTER_SPACE),
+    "item_knn": ItemKind(ItemKnnOptions, fit_item_knn, ItemToItem.read, _ITEM_KNN_SPACE),
+    "popular": ItemKind(popular.PopularOptions, popular.fit, popular.restore, {"once": (True, False)}),
+    "rp3beta": ItemKind(Rp3betaOptions, fit_rp3beta, ItemToItem.read, _RP3BETA_SPACE),
+    "sasrec": ItemKind(SasrecOptions, fit_sasrec, SequenceModel.restore, _SASREC_SPACE, _sasrec_files),
     "svd": ItemKind(SvdOptions, _fit_svd, Svd.restore, _SVD_SPACE),
-    "two_tower": ItemKind(TwoTowerOptions, _fit_two_tower, TwoTowerModel.restore, _TWO_TOWER_SPACE),
+    "two_tower": ItemKind(TwoTowerOptions, fit_two_tower, TwoTowerModel.restore, _TWO_TOWER_SPACE),
 }
 """Name → kind."""
 
 
-def item_kind(name: str) -> ItemKind:
+def item_kind(name: str) -> ItemKind[Any]:
     """Return the kind of that name.
 
     Raises:
@@ -419,7 +359,7 @@ def item_kind(name: str) -> ItemKind:
 
 
 def is_told_items(name: str, options: Mapping[str, object]) -> bool:
-    """Return whether a kind with some options, which are right, is told what each item is; no row model is."""
+    """Return whether a kind with some options, which are valid, reads the content of items; no row model does."""
     if name not in ITEM_KINDS:
         return False
     kind = ITEM_KINDS[name]

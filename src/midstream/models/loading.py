@@ -1,6 +1,7 @@
-"""From a verified artifact to a model that answers: which reader belongs to which kind, and what is checked of each."""
+"""Loading of a verified artifact as a model: the reader of each kind, and its checks."""
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def _item_model(artifact: Artifact) -> ItemModel:
     return model
 
 
-def _row_model(artifact: Artifact, kind: RowKind) -> RowModel:
+def _row_model(artifact: Artifact, kind: RowKind[Any]) -> RowModel:
     model = kind.restore(artifact.arrays)
     if model.inputs != artifact.manifest.inputs:
         raise ArtifactInvalid("its inputs are not those of the manifest")

@@ -15,12 +15,25 @@ from typing import Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import FitStopped
+from midstream.core.errors import ArtifactInvalid, FitStopped
 from midstream.core.types import Index, Score
 from midstream.models.histories import Histories
 from midstream.models.vocabulary import ItemVocabulary
 
 Arrays = Mapping[str, NDArray[np.generic]]
+
+
+def checked(arrays: Arrays, what: str, wanted: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Refuse arrays of which one is not there, or not of its type (``<f4``) and shape, or holds NaN or infinity.
+
+    Raises:
+        ArtifactInvalid: One is so.
+    """
+    for name, (kind, shape) in wanted.items():
+        found = arrays.get(name)
+        if found is None or (found.dtype.str, found.shape) != (kind, shape) or not np.isfinite(found).all():
+            message = f"{name} of {what} is missing, not {kind} {shape}, or no number"
+            raise ArtifactInvalid(message)
 
 
 class ItemModel(Protocol):

@@ -1,8 +1,7 @@
-"""Settings of a model searched by a library that learns from what was tried where to try next.
+"""Hyperparameter search by a library that proposes the next trial from the earlier ones (TPE).
 
-What was tried lies in a file of lines that only grows: a search that ended, or was ended, goes on where it stopped. The
-function that is asked must look at validation data alone; this module knows none. Searches for different things share
-no trial, in one file too: each has a name.
+Trials are in a file of lines that only grows, so an interrupted search continues. The objective must use validation
+data alone; this module reads none. Searches for different questions share no trial, in one file too: each has a name.
 
 Reference: J. Bergstra, R. Bardenet, Y. Bengio, B. Kégl, "Algorithms for Hyper-Parameter Optimization", NIPS 2011 (TPE).
 """
@@ -39,7 +38,7 @@ class SearchBudget:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One set of options and what it was worth."""
+    """One set of options and its value."""
 
     options: Options
     worth: float
@@ -108,10 +107,10 @@ def search_space(
 
 
 def best_tried(tried: tuple[Tried, ...]) -> Tried:
-    """Return what is worth most, the earliest of equal ones.
+    """Return the trial of the highest value, the earliest of equal ones.
 
     Raises:
-        Invalid: No trial has a worth.
+        Invalid: No trial has a value.
     """
     if not tried:
         right = "More time, or a space whose options have an answer."
@@ -120,7 +119,7 @@ def best_tried(tried: tuple[Tried, ...]) -> Tried:
 
 
 def study_of(question: str, space: Space) -> str:
-    """Return the name of a search: a hash of what is searched for and of the space."""
+    """Return the name of a search: a hash of its question and its space."""
     text = question + "\n" + "\n".join(f"{name}={space[name]!r}" for name in sorted(space))
     return f"settings-{sha256(text.encode()).hexdigest()[:16]}"
 

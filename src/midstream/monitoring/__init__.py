@@ -1,1 +1,1 @@
-"""Plain numbers come from ``engine`` and ``serving``, metrics and health go to the operator."""
+"""Numbers come from ``engine`` and ``serving``, metrics, logs and health go to the operator."""

@@ -1,7 +1,7 @@
-"""The metrics of several processes as one text: each sample with the label ``process``.
+"""Merge of several processes' metrics into one text: each sample gets the label ``process``.
 
-Prometheus wants the samples of one metric together, and one description of it, so the texts are merged metric by
-metric. Nothing is added up: what is a sum, and what is a maximum, is a query's to say.
+Prometheus requires the samples of one metric together, with one description, so the texts are merged metric by metric.
+Nothing is aggregated: a query decides between sum and maximum.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ _OF_THE_LEADER = tuple(
         ),
     )
 )
-"""Beginnings of the names of what the process that owns the log does alone, in others they would say 0 for ever; and of
-sums over the log, which are the same in all."""
+"""Prefixes of metrics of the process that owns the log alone, which would stay 0 in others; and of sums over the
+log, which are equal in all."""
 
 
 def merged(texts: Mapping[str, bytes]) -> bytes:

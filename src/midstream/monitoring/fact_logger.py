@@ -1,7 +1,7 @@
-"""Facts into the standard library's logger ``midstream``, which a program that embeds the engine configures, or not.
+"""Facts in the standard library's logger ``midstream``, which a program that embeds the engine may configure.
 
-As a library does, this module configures nothing: a fact is a record with its event and fields as a text, and as
-attributes for formatters that write structure. Where nobody listens it goes nowhere.
+As a library should, this module configures nothing: a fact is a record with its event and fields as a text, and as
+attributes for structured formatters. Without a handler it is dropped.
 
 Reference: Python's logging HOWTO, "Configuring Logging for a Library".
 """
@@ -18,7 +18,7 @@ logging.getLogger(NAME).addHandler(logging.NullHandler())
 
 
 def log_fact(fact: Fact) -> None:
-    """Write one line about a fact, if anybody listens to its level."""
+    """Log a fact, if its level is enabled."""
     logger = logging.getLogger(NAME)
     level = _LEVELS[fact.level]
     if logger.isEnabledFor(level):
@@ -26,7 +26,7 @@ def log_fact(fact: Fact) -> None:
 
 
 def fields_of(fact: Fact, *, with_detail: bool) -> dict[str, object]:
-    """Return the fields of a line in their order; ``with_detail`` adds what may hold texts of callers."""
+    """Return the fields of a line in their order; ``with_detail`` adds those with texts of callers."""
     found: dict[str, object] = dict(fact.fields)
     if fact.count > 1:
         found["count"] = fact.count

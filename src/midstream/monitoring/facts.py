@@ -1,11 +1,11 @@
-"""Notable facts of a running engine on their way to its log: bounded, rate-limited, with a count of what was held back.
+"""Rate-limited facts of a running engine for its log: bounded, with a count of suppressed ones.
 
-Facts of one event and one key are one line a period, however often they come: the first of them at the next look, and
-what came until the period is over as one more line with their number. So a flood of one fault costs a few lines, and
-nothing disappears. Noting a fact costs some 5 µs and waits for nothing; the log is written elsewhere.
+Facts of one event and one key are one line a period, however often they occur: the first of them at the next look, and
+one more line with the number of the others at the end of the period. So a flood of one fault costs a few lines, and
+nothing disappears. Noting a fact costs some 5 µs and waits for nothing; another thread writes the log.
 
-A fact has fields that hold numbers and configured names, and ``detail``, which may hold what a caller sent, what a
-component said or a user's id, and is written at the level ``debug`` alone.
+A fact has fields with numbers and configured names, and ``detail``, which may have data of a caller, the text of a
+component or a user's id, and is written at the level ``debug`` alone.
 
 Reference: the Linux kernel's ``printk_ratelimit`` (a burst an interval, then how many were suppressed).
 """
@@ -22,7 +22,7 @@ LogFormat = Literal["auto", "text", "json"]
 FieldValue: TypeAlias = str | int | float | bool
 MINUTE_S = 60.0
 HOUR_S = 3_600.0
-"""Beyond it no period grows: what goes on for a day costs 30 lines."""
+"""Maximum of a period: a fault that lasts a day costs 30 lines."""
 KINDS_MAX = 500
 """Events and keys held at once: 100 parts that fail in five ways; what is beyond them is counted together."""
 REASONS_MAX = 20
@@ -50,12 +50,12 @@ class Fact:
     detail: str = ""
     """May hold texts of callers, components and users: written at ``debug`` alone."""
     count: int = 1
-    """How many facts the line stands for."""
+    """Number of facts in the line."""
 
 
 @dataclass(slots=True)
 class _Held:
-    """What is to be said of one event and key."""
+    """Pending facts of one event and key."""
 
     quiet_until: float
     fact: Fact | None = None
@@ -103,7 +103,7 @@ class Facts:
         held.add(fact)
 
     def due(self, *, all_of_them: bool = False) -> list[Fact]:
-        """Return what is to be written now, in the order in which it came, and keep quiet about it for its period."""
+        """Return the facts to write now, in the order of their occurrence, and begin their periods."""
         now = self._monotonic()
         self._forget(HOUR_S if len(self._held) < KINDS_MAX else 0.0)  # here, as looking through them costs 50 µs
         found: list[Fact] = []

@@ -1,7 +1,7 @@
-"""The newest values of features that live requests served, in bounded memory: what they are like, and their drift.
+"""Newest values of served features, in bounded memory: their statistics and drift.
 
-What is kept is what training data has: rows of items that were served. Requests that read other features have rows of
-their own; a column's values are the newest of all of them.
+The rows are those of training data: served items. Requests that read other features have rows of their own; a column's
+values are the newest of all of them.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ ROWS_MAX = 10_000
 COLUMNS_MAX = 256
 """As many as a configuration may have: 10 MB."""
 COLUMNS_A_LOOK = 4
-"""Compared each time that metrics are asked for: 8 ms, so that no request waits long."""
+"""Columns compared at each scrape of the metrics: 8 ms, so that no request waits long."""
 WATCHED_SHARE = 1 / 16
 """Of the requests; of 100 a second with 20 items each, 10,000 rows are of the last 80 s."""
 NEW_SHARE_MAX = 1 / 50
@@ -28,7 +28,7 @@ class FeatureValues:
     """The newest values of each column, the oldest overwritten."""
 
     def __init__(self, baseline: FeatureStatistics | None = None, rows_max: int = ROWS_MAX) -> None:
-        """Start without rows; ``baseline`` is what they are compared with."""
+        """Begin without rows; ``baseline`` is the reference of the drift."""
         self._baseline = baseline
         # Memory that was never written is not taken.
         self._values = np.empty((COLUMNS_MAX, rows_max), dtype=np.float32)
@@ -71,7 +71,7 @@ class FeatureValues:
         return tuple(self._places)
 
     def column(self, name: str) -> ColumnStatistics | None:
-        """Return what the kept values of one column are like; None = it was not read. Cost: 2 ms at 10,000."""
+        """Return the statistics of one column's kept values; None = it was not read. Cost: 2 ms at 10,000."""
         if name not in self._places:
             return None
         if name not in self._columns or not self._is_made(name, self._columns[name][0]):
@@ -80,7 +80,7 @@ class FeatureValues:
         return self._columns[name][1]
 
     def drift(self, name: str) -> Drift | None:
-        """Return how far one column is from the baseline; None = it was not read. Cost: 2 ms at 10,000."""
+        """Return the drift of one column from the baseline; None = it was not read. Cost: 2 ms at 10,000."""
         if name not in self._places:
             return None
         if name not in self._drifts or not self._is_made(name, self._drifts[name][0]):

@@ -15,12 +15,11 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from midstream.monitoring.outcome_totals import OutcomeSums, OutcomeTotals
+from midstream.monitoring.outcome_totals import OutcomeTotals
 from midstream.monitoring.series import Series, sums_of
 
 EventOutcome = Literal["recorded", "duplicate", "conflict", "refused", "rejected"]
 EVENT_OUTCOMES: tuple[EventOutcome, ...] = ("recorded", "duplicate", "conflict", "refused", "rejected")
-AppendFailure = Literal["disk_full", "append_failed"]
 
 # From 0.1 ms (an answer without work takes about 0.03 ms) to 10 s (the time-out of a body).
 _REQUEST_SECONDS = (
@@ -69,7 +68,9 @@ class Totals(Collector):
 
 
 class Metrics:
-    """All metrics of one engine. Every method takes plain numbers and costs 1 to 4 µs.
+    """All metrics of one engine. A metric that moves alone is an attribute; a method moves several, or keeps a promise.
+
+    Each costs 1 to 4 µs.
 
     Example:
         >>> metrics = Metrics(CollectorRegistry())
@@ -91,11 +92,11 @@ class Metrics:
         self._of_requests: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
         self._of_answers = Series(self._answers, _TIERS * _PLACEMENTS_MAX)
         self._of_items = Series(self._slate_items, _PLACEMENTS_MAX)
-        self._of_rules = Series(self._rule_actions, _RULES_MAX)
-        self._of_reads = Series(self._feature_read_seconds, _PLACEMENTS_MAX)
-        self._of_failures = Series(self._failures, _PARTS_MAX)
-        self._of_overruns = Series(self._overruns, _PARTS_MAX)
-        self._of_benched = Series(self._benched, _PARTS_MAX)
+        self.rules = Series(self._rule_actions, _RULES_MAX)
+        self.feature_reads = Series(self._feature_read_seconds, _PLACEMENTS_MAX)
+        self.failures = Series(self._failures, _PARTS_MAX)
+        self.overruns = Series(self._overruns, _PARTS_MAX)
+        self.benched = Series(self._benched, _PARTS_MAX)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"midstream_{name}", documentation, labels, registry=self.registry)
@@ -108,32 +109,34 @@ class Metrics:
 
     def _describe_events(self) -> None:
         self._events = self._counter("events", "Events by what became of them.", "outcome")
-        self._folded = Totals("midstream_fold_counts", "Events the fold treated specially.", "reason")
-        self.registry.register(self._folded)
-        self._outcomes = OutcomeTotals()
-        self.registry.register(self._outcomes)
+        self.fold_counts = Totals("midstream_fold_counts", "Events the fold treated specially.", "reason")
+        self.registry.register(self.fold_counts)
+        self.outcomes = OutcomeTotals()
+        self.registry.register(self.outcomes)
         self._dead_letters = self._counter("dead_letters", "Rejected events kept in the dead-letter file.")
         self._dead_letters_lost = self._counter("dead_letters_lost", "Rejected events it had no room for.")
         self._dead_letters_kept = self._gauge("dead_letters_kept", "Dead letters in the files now.")
         self._dead_letters_bytes = self._gauge("dead_letters_bytes", "Size of their files.")
-        self._dead_letters_retried = self._counter("dead_letters_retried", "Dead letters sent again.", "outcome")
-        self._append_failures = self._counter("append_failures", "Commits not made durable.", "cause")
+        self.dead_letters_retried = self._counter("dead_letters_retried", "Dead letters sent again.", "outcome")
+        self.append_failures = self._counter("append_failures", "Commits not made durable.", "cause")
         self._overloads = self._counter("overloads", "Requests refused by a full queue.", "queue")
-        self._served_lost = self._counter("served_lost", "Served records that never reached the log.")
+        self.served_lost = self._counter("served_lost", "Served records that never reached the log.")
         self._queued_events = self._gauge("queued_events", "Events waiting for the log.")
         self._waiters = self._gauge("log_position_waiters", "Requests waiting for a log position.")
 
     def _describe_state(self) -> None:
         self._sync_seconds = self._histogram("sync_seconds", "Time of one durable write.", _SYNC_SECONDS)
         self._commit_events = self._histogram("commit_events", "Events of one durable write.", _COMMIT_EVENTS)
-        self._turn_seconds = self._histogram("fold_turn_seconds", "Time of one folding turn.", _TURN_SECONDS)
+        self.turn_seconds = self._histogram("fold_turn_seconds", "Time of one folding turn.", _TURN_SECONDS)
         self._log_position = self._gauge("log_position", "Number of durable events.")
         self._applied_position = self._gauge("applied_log_position", "Number of events folded.")
-        self._state_age = self._gauge("state_age_seconds", "Now less the log time of the last folded event.")
-        self._log_time_ahead = self._gauge(
+        self.state_age = self._gauge("state_age_seconds", "Now less the log time of the last folded event.")
+        self.log_time_ahead = self._gauge(
             "log_time_ahead_seconds", "Log time less the clock, 0 as it should be: above it the clock stood wrong."
         )
-        self._dedupe_span = self._gauge("dedupe_span_seconds", "Log time over which ids are remembered.")
+        self.dedupe_span = self._gauge("dedupe_span_seconds", "Log time over which ids are remembered.")
+        self.fetch_cache_rows = self._gauge("fetch_cache_rows", "Rows of outside systems that are kept.")
+        self.fetch_cache_age = self._gauge("fetch_cache_age_seconds", "Age of the oldest of them, 0 without any.")
         self._erasures = self._gauge("erasures_pending", "Erasures for which the log is still to be rewritten.")
         self._erasure_age = self._gauge("erasure_pending_age_seconds", "Age of the oldest of them, 0 without any.")
         self._table_bytes = self._gauge("table_bytes", "Memory in use by table.", "table")
@@ -147,9 +150,9 @@ class Metrics:
             "route",
         )
         self._requests = self._counter("requests", "Answered requests.", "route", "status")
-        self._waits = self._histogram("wait_seconds", "From a question's head to its turn.", _REQUEST_SECONDS)
-        self._refusals = self._counter("refusals", "Requests that were told to come again.", "reason")
-        self._foreign_requests = self._counter(
+        self.waits = self._histogram("wait_seconds", "From a question's head to its turn.", _REQUEST_SECONDS)
+        self.refusals = self._counter("refusals", "Requests that were told to come again.", "reason")
+        self.foreign_requests = self._counter(
             "foreign_requests", "Requests that a web page of elsewhere may have sent, refused by this header.", "header"
         )
         self._connection_faults = self._counter(
@@ -183,15 +186,15 @@ class Metrics:
             "feature_parity_compared", "Served values of features compared with those of the log."
         )
         self._parity_mismatched = self._counter("feature_parity_mismatched", "Those of them that differ.")
-        self._snapshot_mismatches = self._counter(
+        self.snapshot_mismatches = self._counter(
             "snapshot_mismatches", "Snapshots whose digest was not that of the live state."
         )
         self._snapshot_seconds = self._gauge("snapshot_seconds", "Time that the last snapshot took.")
         self._snapshot_age = self._gauge("snapshot_age_seconds", "Age of the newest good snapshot.")
         self._snapshot_position = self._gauge("snapshot_log_position", "Its log position.")
-        self._rebuilds = self._counter("rebuilds", "Rebuilds of the state by outcome.", "outcome")
-        self._model_swaps = self._counter("model_swaps", "Versions of a model that were put in service.", "model")
-        self._model_refusals = self._counter("model_refusals", "Versions of a model that were refused.", "model")
+        self.rebuilds = self._counter("rebuilds", "Rebuilds of the state by outcome.", "outcome")
+        self.model_swaps = self._counter("model_swaps", "Versions of a model that were put in service.", "model")
+        self.model_refusals = self._counter("model_refusals", "Versions of a model that were refused.", "model")
         self._model_versions = self._gauge("model_version", "1 for the version in service.", "model", "version")
         self._rebuild_progress = self._gauge("rebuild_progress", "Share of the events that the new state has.")
         self._outdated = self._gauge(
@@ -199,8 +202,8 @@ class Metrics:
         )
         self._deleted_items = self._gauge("deleted_items", "Deleted items that hold a slot; a compaction frees them.")
         self._items = self._gauge("items", "Slots of items in use.")
-        self._background_errors = self._counter("background_errors", "Rounds that ended by an error.", "service")
-        self._background_running = self._gauge("background_running", "1 while it goes on.", "service")
+        self.background_errors = self._counter("background_errors", "Rounds that ended by an error.", "service")
+        self.background_running = self._gauge("background_running", "1 while it goes on.", "service")
         self._seals = self._counter("seals", "Tries to make history of old segments, by outcome.", "outcome")
         self._seal_seconds = self._gauge("seal_seconds", "Time that the last one took.")
         self._history_begin = self._gauge("history_begin_log_position", "Log position of the first event kept.")
@@ -211,8 +214,8 @@ class Metrics:
         self._accepts_events = self._gauge("accepts_events", "1 while events can be made durable.")
         self._follower_serves = self._gauge("follower_serves", "1 while a follower takes requests.", "follower")
         self._follower_behind = self._gauge("follower_behind_events", "Durable events it has not folded.", "follower")
-        self._follower_restarts = self._counter("follower_restarts", "Ends of a follower by itself.", "follower")
-        self._passed_on = self._counter("passed_on", "Requests that a follower passed on to the leader.")
+        self.follower_restarts = self._counter("follower_restarts", "Ends of a follower by itself.", "follower")
+        self.passed_on = self._counter("passed_on", "Requests that a follower passed on to the leader.")
         self._versions = Info("midstream_versions", "What is running.", registry=self.registry)
 
     def text(self) -> bytes:
@@ -225,14 +228,6 @@ class Metrics:
         """Count events that were recorded, or were not."""
         self._events.labels(outcome).inc(count)
 
-    def set_fold_counts(self, totals: Mapping[str, int]) -> None:
-        """Set the sums the state keeps: reason (``late``, ``future``, ...) to number so far."""
-        self._folded.set(totals)
-
-    def set_outcomes(self, sums: Iterable[OutcomeSums]) -> None:
-        """Set what came of the slates, by placement, plan and tier."""
-        self._outcomes.set(sums)
-
     def count_dead_letters(self, written: int, lost: int = 0) -> None:
         """Count rejected events that were kept in the dead-letter file, and those it had no room for."""
         self._dead_letters.inc(written)
@@ -243,21 +238,9 @@ class Metrics:
         self._dead_letters_kept.set(kept)
         self._dead_letters_bytes.set(bytes_kept)
 
-    def count_retried(self, outcome: str, count: int) -> None:
-        """Count dead letters that were sent again and recorded, known already (``duplicate``) or ``refused`` again."""
-        self._dead_letters_retried.labels(outcome).inc(count)
-
-    def count_append_failure(self, cause: AppendFailure) -> None:
-        """Count a commit that was not made durable."""
-        self._append_failures.labels(cause).inc()
-
     def count_overload(self, queue: str) -> None:
         """Count a request refused because ``queue`` (a fixed word, such as ``events``) was at its maximum."""
         self._overloads.labels(queue).inc()
-
-    def count_served_lost(self, count: int) -> None:
-        """Count served records that were given up: the log took no more, and as many waited for it as may."""
-        self._served_lost.inc(count)
 
     def set_queues(self, events: int, waiters: int) -> None:
         """Set the number of events waiting for the log, and of requests waiting for a log position."""
@@ -267,42 +250,26 @@ class Metrics:
     def losses(self) -> Mapping[str, Mapping[str, int]]:
         """Return what was refused, given up or cut off since the start, by kind and by label. Cost: 20 µs."""
         counters = {
-            "requests_refused": self._refusals,
+            "requests_refused": self.refusals,
             "queue_full": self._overloads,
-            "served_records_lost": self._served_lost,
+            "served_records_lost": self.served_lost,
             "dead_letters_lost": self._dead_letters_lost,
             "connections_faulty": self._connection_faults,
-            "foreign_requests": self._foreign_requests,
+            "foreign_requests": self.foreign_requests,
         }
         return {name: sums_of(counter) for name, counter in counters.items()}
 
     # Log and state
 
     def observe_commit(self, events: int, sync_seconds: float) -> None:
-        """Note one durable write: how many events shared it and how long it took."""
+        """Record one durable write: the number of events and its duration."""
         self._commit_events.observe(events)
         self._sync_seconds.observe(sync_seconds)
-
-    def observe_fold_turn(self, seconds: float) -> None:
-        """Note the time of one folding turn."""
-        self._turn_seconds.observe(seconds)
 
     def set_positions(self, log_position: int, applied_log_position: int) -> None:
         """Set how many events are durable and how many are folded."""
         self._log_position.set(log_position)
         self._applied_position.set(applied_log_position)
-
-    def set_state_age(self, seconds: float) -> None:
-        """Set now less the log time of the last folded event."""
-        self._state_age.set(seconds)
-
-    def set_log_time_ahead(self, seconds: float) -> None:
-        """Set how far log time is ahead of the clock."""
-        self._log_time_ahead.set(seconds)
-
-    def set_dedupe_span(self, seconds: float) -> None:
-        """Set the log time over which event ids are remembered now."""
-        self._dedupe_span.set(seconds)
 
     def observe_rewrite(self, *, good: bool, seconds: float) -> None:
         """Note one rewrite of the log, and how long it took."""
@@ -336,24 +303,12 @@ class Metrics:
             self._of_requests[route, status] = found
         found[1].inc()
 
-    def observe_wait(self, seconds: float) -> None:
-        """Note how long a question waited for its turn in the event loop, which reads many at once."""
-        self._waits.observe(seconds)
-
-    def count_refusal(self, reason: str) -> None:
-        """Count a request that was told to come again: ``late``, ``queue`` or ``quota``."""
-        self._refusals.labels(reason).inc()
-
-    def count_foreign_request(self, header: str) -> None:
-        """Count a request that was refused before any route, by the header that spoke against it."""
-        self._foreign_requests.labels(header).inc()
-
     def count_connection(self, reason: str) -> None:
-        """Count what a client did to its connection; ``reason`` is one of a few fixed words, such as ``malformed``."""
+        """Count an event of a client's connection; ``reason`` is one of a few fixed words, such as ``malformed``."""
         self._connection_faults.labels(reason).inc()
 
     def set_answers(self, running: int, waiting: int) -> None:
-        """Set how many answers are being made, and how many questions wait for that."""
+        """Set the number of answers in progress, and of queued requests."""
         self._answers_running.set(running)
         self._answers_waiting.set(waiting)
 
@@ -362,38 +317,18 @@ class Metrics:
         self._of_answers.of(placement, tier).inc()
         self._of_items.of(placement).observe(items)
 
-    def count_rule(self, placement: str, rule: str, count: int) -> None:
-        """Count what a rule did in a slate, or could not do."""
-        self._of_rules.of(placement, rule).inc(count)
-
-    def count_failure(self, part: str) -> None:
-        """Count a part of a plan (a configured component's name) that did not answer."""
-        self._of_failures.of(part).inc()
-
-    def count_overrun(self, part: str) -> None:
-        """Count a part of a plan that took more of the time than it may."""
-        self._of_overruns.of(part).inc()
-
-    def set_benched(self, placement: str, part: str, *, is_benched: bool) -> None:
-        """Set whether a part of a plan is left out."""
-        self._of_benched.of(placement, part).set(is_benched)
-
-    def observe_feature_read(self, placement: str, seconds: float) -> None:
-        """Note what reading the features of a request took."""
-        self._of_reads.of(placement).observe(seconds)
-
     def set_feature(self, name: str, *, null_ratio: float, mean: float) -> None:
-        """Set what one column of features is like among the newest served items; NaN = there is nothing to say."""
+        """Set the statistics of one column of features among the newest served items; NaN = undefined."""
         self._feature_nulls.labels(name).set(null_ratio)
         self._feature_mean.labels(name).set(mean)
 
     def set_drift(self, name: str, *, psi: float, ks: float) -> None:
-        """Set how far one column of features is from the baseline; NaN = one of both has no values."""
+        """Set the drift of one column of features from the baseline; NaN = undefined."""
         self._feature_psi.labels(name).set(psi)
         self._feature_ks.labels(name).set(ks)
 
     def remove_feature(self, name: str) -> None:
-        """Say nothing of a column of features any more."""
+        """Remove the series of a column of features."""
         for gauge in (self._feature_nulls, self._feature_mean, self._feature_psi, self._feature_ks):
             gauge.remove(name)
 
@@ -409,10 +344,6 @@ class Metrics:
         self._parity_compared.inc(compared)
         self._parity_mismatched.inc(mismatched)
 
-    def count_snapshot_mismatch(self) -> None:
-        """Count a snapshot whose digest was not that of the live state: the fold is not pure."""
-        self._snapshot_mismatches.inc()
-
     def set_snapshot(self, age_seconds: float, log_position: int) -> None:
         """Set age and log position of the newest good snapshot."""
         self._snapshot_age.set(age_seconds)
@@ -423,21 +354,13 @@ class Metrics:
         self._seals.labels("sealed" if good else "failed").inc()
         self._seal_seconds.set(seconds)
 
-    def count_background_error(self, service: str) -> None:
-        """Count a round of a background service that ended by an error."""
-        self._background_errors.labels(service).inc()
-
-    def set_background(self, service: str, *, is_running: bool) -> None:
-        """Set whether a background service goes on."""
-        self._background_running.labels(service).set(is_running)
-
     def set_history(self, begin: int, end: int) -> None:
         """Set the log positions of the first event that is kept, and at which the segments begin."""
         self._history_begin.set(begin)
         self._history_end.set(end)
 
     def set_health(self, *, ready: bool, accepts_events: bool) -> None:
-        """Set what the engine can do now."""
+        """Set the abilities of the engine."""
         self._ready.set(ready)
         self._accepts_events.set(accepts_events)
 
@@ -446,16 +369,8 @@ class Metrics:
         self._follower_serves.labels(number).set(serves)
         self._follower_behind.labels(number).set(behind_events)
 
-    def count_follower_restart(self, number: int) -> None:
-        """Count a follower that ended without having been asked to."""
-        self._follower_restarts.labels(number).inc()
-
-    def count_passed_on(self) -> None:
-        """Count a request that went on to the leader."""
-        self._passed_on.inc()
-
     def set_versions(self, version: str, config_hash: str, fold_version: str) -> None:
-        """Set what is running."""
+        """Set the versions of program and state."""
         self._version = version
         self.set_configuration(config_hash, fold_version)
 
@@ -464,18 +379,6 @@ class Metrics:
         self._versions.info({"version": self._version, "config_hash": config_hash, "fold_version": fold_version})
 
     # Rebuilds
-
-    def count_rebuild(self, outcome: str) -> None:
-        """Count a rebuild that is over: ``done`` or ``failed``."""
-        self._rebuilds.labels(outcome).inc()
-
-    def count_model_swap(self, model: str) -> None:
-        """Count a version of a model of the registry that was put in service."""
-        self._model_swaps.labels(model).inc()
-
-    def count_model_refusal(self, model: str) -> None:
-        """Count a version of a model of the registry that was damaged, or is not what it says."""
-        self._model_refusals.labels(model).inc()
 
     def set_models(self, versions: Mapping[str, str]) -> None:
         """Set which version of each model is in service, by name; nothing is said of others any more."""

@@ -1,7 +1,7 @@
-"""Outcome counters by placement, plan and tier, from the sums that the state keeps.
+"""Outcome counters by placement, plan and tier, from the sums in the state.
 
-Label values are names of the configuration, the first eight digits of its hash, and three tiers; the state bounds how
-many of these there are. Two plans whose hashes begin alike are one series.
+Label values are names of the configuration, the first eight digits of its hash, and three tiers; the state bounds their
+number. Two plans whose hashes begin alike are one series.
 """
 
 from collections import Counter

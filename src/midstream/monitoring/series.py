@@ -1,4 +1,4 @@
-"""The series of one metric by their labels, at most so many: what is set while it runs brings ever new ones."""
+"""Bounded label sets of one metric: placements set while a server runs would add new ones without end."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar

@@ -1,4 +1,4 @@
-"""Filters over candidates: for each candidate the first filter that says no."""
+"""Application of filters: finds the first filter that removes each candidate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from midstream.ranking.plan_run import PlanRun
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
-    """What the filters said of each candidate."""
+    """First removing filter of each candidate."""
 
     names: tuple[str, ...]
     """Of the filters, in the order in which they ran."""
     removed_by: NDArray[np.intp]
-    """Number of the first filter that said no, ``len(names)`` = all said yes, shape (n,)."""
+    """Index of the first filter that removed the candidate, ``len(names)`` = it passed, shape (n,)."""
     is_closed: bool
     """A filter failed, so nothing passes."""
 
@@ -33,18 +33,17 @@ class Verdicts:
         return cast("Mask", self.removed_by == len(self.names))
 
     def removed(self, upto: int | None = None) -> Mapping[str, int]:
-        """Return how many each filter removed, of the first ``upto`` candidates."""
+        """Return the number of removals by filter, over the first ``upto`` candidates."""
         counts = np.bincount(self.removed_by[:upto], minlength=len(self.names) + 1)
         return dict(zip(self.names, counts.tolist(), strict=False))
 
 
 def sift(run: PlanRun, candidates: Candidates, filters: tuple[Filter, ...] | None = None) -> Verdicts:
-    """Ask every filter about every candidate; the first no counts.
+    """Apply every filter to every candidate; the first removal counts.
 
-    Each filter sees all candidates, so the answer for an item never depends on the filters before it, and the
-    columns are copied once, not once a filter. A filter that fails, or answers with another shape, keeps nothing. One
-    that is not bounded cannot write to the candidates: what it put there would have passed the filters before it as
-    another item.
+    Each filter sees all candidates, so its result for an item never depends on the filters before it, and the columns
+    are copied once instead of once a filter. A filter that fails, or returns another shape, removes all candidates. A
+    filter that is not bounded gets read-only columns: a write could replace a candidate that earlier filters checked.
 
     Args:
         run: Its plan's filters, in the order in which they are named.

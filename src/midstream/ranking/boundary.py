@@ -1,4 +1,4 @@
-"""The boundary around a component on the request path, and the account of one request: failures and times taken."""
+"""Error boundary around a component on the request path, and the request's account of failures and times."""
 
 import math
 from asyncio import CancelledError
@@ -10,26 +10,24 @@ from midstream.core.tracebacks import Raised, raised_of
 from midstream.core.types import Failure
 
 ENDS = (KeyboardInterrupt,)
-"""What ends a program from outside, whatever runs then. ``SystemExit`` is none of them, since a component that calls
-``sys.exit`` has failed: a signal that is to end a program raises a ``KeyboardInterrupt``.
-"""
+"""Exceptions that end the program from outside. ``SystemExit`` is not among them: a component that calls ``sys.exit``
+has failed. A signal that is to end the program raises ``KeyboardInterrupt``."""
 ENDS_WAITING = (KeyboardInterrupt, CancelledError, GeneratorExit)
-"""What ends a task from outside while it waits. In a part that does not wait they are its own, such as those of a task
-that it shares with others and that one of these cut off.
-"""
+"""Exceptions that end a task from outside while it waits. In a component that does not wait they count as its own, such
+as the cancellation of a task that it shares with others."""
 LATE = "the time was over before it could begin"
-"""Reason of the failure of a part that was not asked any more."""
+"""Failure reason of a component that was skipped because the time was over."""
 REASON_CHARACTERS_MAX = 120
 """Of a failure's text: it goes into the served record, which is to stay below 1.5 kB."""
 
 
 def told_of(error: BaseException) -> str:
-    """Return the reason of a failure: of what type the error is, and what it says, cut to what a record may hold."""
+    """Return the reason of a failure: type and text of the exception, cut to the length that a record allows."""
     return f"{type(error).__name__}: {error}"[:REASON_CHARACTERS_MAX]
 
 
 def sentence(text: str) -> str:
-    """Return a text that a sentence may follow: with a full stop, also behind an error that says nothing."""
+    """Return a text that ends with a full stop, also for an exception without a text."""
     text = text.rstrip(" :")
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
@@ -48,17 +46,17 @@ class RaisedFailure(Failure):
 
 
 def raised_by(failure: Failure) -> Raised | None:
-    """Return what a component raised that failed; None = it did not raise."""
+    """Return the exception of a failed component; None = it did not raise."""
     return failure.raised if isinstance(failure, RaisedFailure) else None
 
 
 def unlimited() -> float:
-    """Return the seconds that are left where nobody waits: without a deadline nothing is timed."""
+    """Return the remaining seconds where no caller waits: without a deadline nothing is timed."""
     return math.inf
 
 
 class Account:
-    """What happened in one request: which parts failed, in order, and what each took of the time."""
+    """Account of one request: failed components, in order, and the time that each took."""
 
     __slots__ = ("errors", "failures", "remaining_s", "took_s")
 
@@ -68,13 +66,13 @@ class Account:
         remaining_s: Callable[[], float] = unlimited,
         errors: list[BaseException] | None = None,
     ) -> None:
-        """Begin with what is left out from the start.
+        """Begin with the components that are left out from the start.
 
         Args:
-            failures: Of the parts that are not asked.
-            remaining_s: Seconds to the deadline; what a part took is the difference of two calls.
-            errors: Gets what was raised, with its traceback, for a caller who raises in turn; it holds all frames, so
-                nobody keeps it who goes on. None = it is not kept.
+            failures: Of the components that are skipped.
+            remaining_s: Seconds to the deadline; the time of a component is the difference of two calls.
+            errors: Collects exceptions with their tracebacks, for a caller that raises in turn. It holds all their
+                frames, so a caller that continues must not keep it. None = exceptions are not kept.
         """
         self.failures = list(failures)
         self.remaining_s = remaining_s
@@ -83,7 +81,7 @@ class Account:
         """Seconds by the name of the part; of one that was asked twice those of both."""
 
     def late(self, component: str) -> None:
-        """Note a part that is not asked, as the time is over."""
+        """Record a component that is skipped because the time is over."""
         self.failures.append(Failure(component, LATE))
 
     def aside(self) -> "Account":
@@ -94,23 +92,23 @@ class Account:
 
 
 class boundary:  # noqa: N801  reads as a statement: with boundary(name, account)
-    """Turns whatever a component raises into a named failure: the one place that catches ``Exception``.
+    """Error boundary: turns an exception of a component into a named failure; the one place that catches ``Exception``.
 
-    ``SystemExit`` and what else is no ``Exception``, such as the panic of a library in Rust, counts as raised by the
-    component; only ``ENDS`` go through, and where something is awaited ``ENDS_WAITING``. A class, because a generator
-    costs 1 µs more, ten times a request.
+    ``SystemExit`` and other exceptions outside ``Exception``, such as a panic of a Rust library, count as raised by the
+    component. Only ``ENDS`` pass through, and where something is awaited ``ENDS_WAITING``. It is a class, because a
+    generator costs 1 µs more, ten times a request.
     """
 
     __slots__ = ("_account", "_began", "_component", "_ends", "_is_timed")
 
     def __init__(self, component: str, account: Account, *, waits: bool = False) -> None:
-        """Name the component; what it raises is a failure of the account, answered without, logged and counted.
+        """Name the component; its exception becomes a failure of the account, which is logged and counted.
 
         Args:
             component: Its name.
-            account: Of the request: gets the failure, and what the component took.
-            waits: Something is awaited in the block. What it took then says nothing of the component, and whoever asks
-                may be gone meanwhile, which ends the block from outside.
+            account: Of the request: gets the failure and the time of the component.
+            waits: Something is awaited in the block. Then the time does not measure the component, and the caller may
+                disconnect meanwhile, which ends the block from outside.
         """
         self._component = component
         self._account = account

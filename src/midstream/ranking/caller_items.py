@@ -1,7 +1,7 @@
-"""The caller's own items as the only candidates, and items that a page has already.
+"""Reranking of the caller's own items: the only candidates, without items that the page has already.
 
-Sources propose all the same, and what they say of a given item is known of it: its place among all that they proposed,
-so what an item is worth does not depend on which others were given.
+Sources propose as usual, and their ranks and scores of a given item become its columns. Its rank is that among all
+proposals, so the score of an item does not depend on the other given items.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from midstream.state.ids.vocabulary import Vocabulary
 GIVEN: Final = "given"
 """Name of the source that the caller is."""
 UNKNOWN: Final = "unknown"
-"""What removes given items that nothing named before."""
+"""Removal name of given items that no event named."""
 PAGE: Final = "page"
-"""What removes items that stand in an earlier slate of the page."""
+"""Removal name of items that an earlier slate of the page has."""
 CURSOR: Final = "cursor"
 """Name of the source that the order of an earlier slate is."""
 RESERVED: Final = (GIVEN, UNKNOWN, PAGE, CURSOR)
@@ -28,11 +28,11 @@ RESERVED: Final = (GIVEN, UNKNOWN, PAGE, CURSOR)
 
 
 def only_given(moment: Moment, proposals: Mapping[str, Proposal]) -> Candidates:
-    """Return those given items that are known, in the caller's order, with what each source says of them.
+    """Return the known given items, in the caller's order, with the columns of each source.
 
     Args:
         moment: Its query names them.
-        proposals: By source, ``checked``; what else they propose is left out.
+        proposals: By source, ``checked``; other items of them are left out.
     """
     vocabulary = moment.table(Vocabulary)
     item_index = vocabulary.item_indices(moment.query.given)
@@ -46,16 +46,16 @@ def only_given(moment: Moment, proposals: Mapping[str, Proposal]) -> Candidates:
 
 
 def said_of(candidates: Candidates) -> dict[str, int]:
-    """Return of how many candidates each source says something."""
+    """Return the number of candidates that each source proposed."""
     return dict(zip(candidates.source_names, (candidates.source_rank >= 0).sum(axis=0).tolist(), strict=True))
 
 
 def verdict_of(moment: Moment, verdicts: Verdicts) -> NDArray[np.intp]:
-    """Return what removed each given item: -1 = nothing did, 0 = it is unknown, 1 = the first filter, and so on.
+    """Return the removal of each given item: -1 = none, 0 = the item is unknown, 1 = the first filter, and so on.
 
     Args:
         moment: Its query names them.
-        verdicts: Of those that are known, in the same order.
+        verdicts: Of the known items, in the same order.
     """
     known = moment.table(Vocabulary).item_indices(moment.query.given) >= 0
     found = np.zeros(len(known), dtype=np.intp)

@@ -1,8 +1,8 @@
-"""The cut: of the candidates that passed the filters the best by the blend go on to features and scorers.
+"""Candidate cutoff: only the best candidates by the blend go on to features and scorers.
 
-Features and models cost by the row (40 columns of 500 rows 0.24 ms, 300 trees as much), the blend hardly anything: what
-it puts last of many is not looked at again. What is cut is counted as a removal under the name ``cut``, so nothing
-disappears; a rerun cuts the same, since ranks, weights and the maximum are those of the plan and the state.
+Features and models cost by the row (40 columns of 500 rows 0.24 ms, 300 trees as much), the blend hardly anything. Cut
+candidates are counted as removals under the name ``cut``, so nothing disappears. A rerun cuts the same, since ranks,
+weights and the maximum are those of the plan and the state.
 """
 
 from typing import Final
@@ -15,24 +15,24 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.scorers.blend import Blend
 
 CUT: Final = "cut"
-"""Name of it among the counts of what was removed."""
+"""Name of the cutoff among the counts of removals."""
 
 
 def cut(
     plan: Plan, candidates: Candidates, keep: Mask | None = None, spare: int = 0
 ) -> tuple[Candidates, dict[str, int]]:
-    """Return the best candidates by the blend, in the order in which they came, and how many were cut, by its name.
+    """Return the best candidates by the blend, in their old order, and the number of cut ones by its name.
 
     Args:
-        plan: At most its ``candidates_max`` go on, by the weights of its blend; of equal sums those proposed first.
-        candidates: What the filters left.
-        keep: True for those that go on whatever their sum, such as items that a rule pins, shape (n,). They count among
-            ``candidates_max``, and all go on where they are more.
-        spare: As many more go on, since earlier slates of a page may take so many.
+        plan: Its ``candidates_max`` is the maximum, by the weights of its blend; equal sums keep the order of proposal.
+        candidates: Those that passed the filters.
+        keep: True for candidates that stay whatever their sum, such as items that a rule pins, shape (n,). They count
+            among ``candidates_max``, and all of them stay if they are more.
+        spare: Number of additional candidates, since earlier slates of a page may take so many.
 
     Returns:
-        The candidates, and nothing by the name where nothing was cut. Cost: none where they are not more than go on,
-        else 40 µs for 1,000 of three sources.
+        The candidates, and no count where nothing was cut. Cost: none where there are at most that many, else 40 µs for
+        1,000 of three sources.
     """
     most = plan.candidates_max + spare
     if len(candidates) <= most:

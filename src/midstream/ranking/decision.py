@@ -1,6 +1,6 @@
-"""Decision over gathered candidates: ladders of scorers and selectors, of which the first that answers properly counts.
+"""Decision over gathered candidates: fallback ladders of scorers and selectors; the first valid result counts.
 
-A part that fails is named in the account, and the next one of its ladder is asked; the last ones cannot fail.
+A component that fails is in the account, and the next one of its ladder runs; the last ones cannot fail.
 """
 
 from dataclasses import dataclass, replace
@@ -19,38 +19,36 @@ from midstream.ranking.plan import SELECTOR, Plan
 from midstream.ranking.record.order import order_after
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.rules import CandidateFacts
-from midstream.ranking.scorers.model_scorer import ModelScorer
-from midstream.ranking.scorers.objectives import Objectives
 from midstream.ranking.selectors.selecting import Choosing
 from midstream.ranking.timeout import awaited
 
 SHARE = 0.1
-"""Of the placement's deadline, whatever deadline the caller asked for."""
+"""Of the placement's deadline, whatever deadline the request has."""
 _NONE_CHOSEN: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
-    """What decides which candidates make a slate: no state is read."""
+    """Scorers, selector and rules that turn candidates into a slate; reads no state."""
 
     plan: Plan
     query: Query
     features: FeatureFrame
     facts: CandidateFacts | None
-    """What the rules of the slate need of the candidates; None = there are none, or it could not be read."""
+    """Columns of the candidates for the slate rules; None = there are no rules, or they could not be read."""
     account: Account
 
     async def scored(self) -> tuple[str, Score]:
-        """Return the name and the scores of the first scorer that answers in time.
+        """Return the name and the scores of the first scorer that returns valid scores in time.
 
-        A scorer that can give no candidate a number has failed; the last one is asked whatever the time. One of whose
-        models none is in service is passed over, which is no failure: the shop is new, and the next one answers in
-        full.
+        A scorer without a single number has failed. The last scorer runs whatever the time. A scorer whose models have
+        no version in service is skipped without a failure: the shop is new, and the answer of the next one is full.
         """
         plan, features, account = self.plan, self.features, self.account
         last = plan.scorers[-1]
         for scorer in plan.scorers:
-            if isinstance(scorer, ModelScorer | Objectives) and not plan.models.by_name.keys() & scorer.model_names:
+            named: tuple[str, ...] = getattr(scorer, "model_names", ())  # as ``ReadsModels`` has them
+            if named and not plan.models.by_name.keys() & named:
                 continue
             traits = traits_of(scorer)
             is_instant = not traits.waits
@@ -71,9 +69,9 @@ class Decision:
         raise ScoresUnavailable(message)
 
     def slates(self, score: Score) -> tuple[Selection, Order | None]:
-        """Return the slate and, where the query asks for it, what comes after it: all of them by the same parts.
+        """Return the slate and, where the query asks for it, the slates after it, all by the same components.
 
-        A part that fails at one of them is left out of all, since a rerun goes without it from the first one on.
+        A component that fails at one of them is left out of all, since a rerun leaves it out from the first one on.
         """
         failures = self.account.failures
         before = len(failures)
@@ -108,10 +106,10 @@ class Decision:
         return last.select(self.query, self.features, score)
 
     def _chosen_by(self, selector: Selector, score: Score) -> Selection:
-        """Return the proper choice of a selector; by the rules of the slate where these were read.
+        """Return the valid choice of a selector; by the slate rules where these were read.
 
         Raises:
-            ShapeMismatch: One of one's own chooses nothing of what has a score, or what it returns is no selection.
+            ShapeMismatch: A custom selector chooses nothing although rows have scores, or returns no valid selection.
         """
         facts = self.facts
         pinned = frozenset[int]() if facts is None else frozenset(row for row, _ in facts.pins.values())
@@ -125,15 +123,16 @@ class Decision:
 
 
 def share_s(plan: Plan) -> float:
-    """Return the least that a step should have of the time, in seconds.
+    """Return the minimum time of a step, in seconds.
 
-    A part that waits and had less is not to blame, and one that waits leaves as much for the choice and the answer.
+    A component that waits and had less time is not counted as slow, and it leaves as much for the selection and the
+    response.
     """
     return SHARE * plan.deadline_ms / 1_000
 
 
 def _own_choice(selector: Selector, query: Query, features: FeatureFrame, score: Score) -> Selection:
-    """Return the choice of a selector of one's own, which cannot write to what it is given, and without traces."""
+    """Return the choice of a custom selector, without traces; its arguments are read-only."""
     made = selector.select(query, lent_frame(features), lent(score))
     of_type(made, Selection, "a Selection")
     of_array(made.chosen, "an array of rows")
@@ -144,11 +143,11 @@ def _own_choice(selector: Selector, query: Query, features: FeatureFrame, score:
 
 
 def _usable(score: Score, features: FeatureFrame) -> Score:
-    """Return scores, one a row, of which one at least is a number, as float32, which is what the record keeps.
+    """Return the scores as float32, one a row, at least one of them a number.
 
     Raises:
-        ShapeMismatch: They are more or fewer, or of another type.
-        ScoresUnavailable: None is a number.
+        ShapeMismatch: Another length or type.
+        ScoresUnavailable: No score is a number.
     """
     of_array(score, "an array of scores")
     features.row_for_row(score)

@@ -1,4 +1,4 @@
-"""Columns of the candidates: proposals merged, and what is known of each candidate side by side."""
+"""Columns of the candidates: merged proposals of the sources, and blocks of features."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from midstream.ranking.plan import FEATURES, block_name, feature_name, lost_colu
 FAILED_FEATURES_MAX = 8
 """Named one by one: with their reasons they add 1 kB at most to a served record. Where more fail, their block did."""
 _NAMES_MAX = 1_024
-"""Sets of columns whose names are kept: one of each plan, and one more for each set of sources that failed together."""
+"""Cached sets of column names: one of each plan, and one more for each set of sources that failed together."""
 _PLAIN: Final = (np.ndarray, np.memmap)
 T = TypeVar("T", bound=np.generic)
 _UNSIGNED = np.dtype(np.uint32)
@@ -33,10 +33,10 @@ _room = threading.local()
 
 
 def of_type(came: object, kind: type, right: str) -> None:
-    """Refuse what a component gave that is of another type, such as the ``None`` of a function without ``return``.
+    """Refuse a component's result of another type, such as the ``None`` of a function without ``return``.
 
     Raises:
-        ShapeMismatch: It is; the text says what came and what would be ``right``.
+        ShapeMismatch: Of another type; the text has the type and what would be ``right``.
     """
     if not isinstance(came, kind):
         message = f"{'None' if came is None else type(came).__name__} came where {right} is right"
@@ -44,10 +44,10 @@ def of_type(came: object, kind: type, right: str) -> None:
 
 
 def of_array(came: object, right: str) -> None:
-    """Refuse what a component gave that is no plain array: one with a mask says of what it hides another thing.
+    """Refuse a component's result that is no plain array: a masked array hides values.
 
     Raises:
-        ShapeMismatch: It is none.
+        ShapeMismatch: It is no plain array.
     """
     of_type(came, np.ndarray, right)
     if type(came) not in _PLAIN:
@@ -56,9 +56,9 @@ def of_array(came: object, right: str) -> None:
 
 
 def lent(values: NDArray[T]) -> NDArray[T]:
-    """Return a view of an array that cannot be written to, for a component of one's own: others read it after it.
+    """Return a read-only view of an array, for a custom component: other components read the array after it.
 
-    Our own get the array itself: of a read-only one further forms of the kernels would be compiled.
+    Built-in components get the array itself: a read-only one would need further compiled forms of the kernels.
     """
     found = values.view()
     found.flags.writeable = False
@@ -66,18 +66,18 @@ def lent(values: NDArray[T]) -> NDArray[T]:
 
 
 def lent_candidates(candidates: Candidates) -> Candidates:
-    """Return candidates whose columns cannot be written to. Cost: 1 µs."""
+    """Return candidates with read-only columns. Cost: 1 µs."""
     columns = (lent(candidates.source_score), lent(candidates.source_rank))
     return Candidates(lent(candidates.item_index), candidates.source_names, *columns)
 
 
 def lent_frame(features: FeatureFrame) -> FeatureFrame:
-    """Return a frame whose values cannot be written to."""
+    """Return a frame with read-only values."""
     return FeatureFrame(features.names, lent(features.values))
 
 
 def checked(proposal: Proposal, item_count: int) -> Proposal:
-    """Return a proposal whose columns go together and whose items exist, whoever wrote the source.
+    """Return a proposal after checking that its columns have one length and its items exist.
 
     Raises:
         ShapeMismatch: They do not; the source then counts as failed.
@@ -138,10 +138,10 @@ def take(candidates: Candidates, keep: Mask) -> Candidates:
 
 
 def _scratch(item_count: int) -> Index:
-    """Return room for a number an item, with whatever was left there; each thread has its own.
+    """Return an uninitialized buffer with a number for each item, one for each thread.
 
-    It is no state: a cell is read only after it was written for the same request. Made anew for each request it would
-    cost a page fault an item.
+    It is no state: a cell is read only after it was written for the same request. A new buffer a request would cost a
+    page fault an item.
     """
     cells: Index | None = getattr(_room, "cells", None)
     if cells is None or len(cells) < item_count:
@@ -166,15 +166,15 @@ def extend(candidates: Candidates, name: str, item_index: Index, first_rank: int
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureReader:
-    """Reads blocks of features at one moment; what fails is named in the account, and NaN."""
+    """Reader of feature blocks at one moment; a failure is in the account, and its columns are NaN."""
 
     moment: Moment
     account: Account
     declared: Declarations = NONE
-    """The features that columns are of, by whose names a failure is told."""
+    """Declared features of the columns; failures carry their names."""
 
     def frame(self, blocks: tuple[Feature, ...], candidates: Candidates) -> FeatureFrame:
-        """Return what scorers read: ``score.<source>``, ``rank.<source>``, then the columns of each block.
+        """Return the columns of the scorers: ``score.<source>``, ``rank.<source>``, then those of each block.
 
         A rank is 0 for the source's best and NaN where it did not propose the item.
         """
@@ -194,11 +194,11 @@ class FeatureReader:
     def block(self, block: Feature, candidates: Candidates, name: str = FEATURES) -> Score:
         """Return the columns of a block, (n, len(names)), read once.
 
-        Of a block of declared features, whatever raises in a reader costs the features that need the reader, each
-        named, and nothing else. A failure of any other kind, or of more features than a record names, costs the block.
+        In a block of declared features, an exception of a reader costs the features that need the reader, each named,
+        and no others. A failure of any other kind, or of more features than a record names, costs the block.
 
         Args:
-            block: What is read.
+            block: The block.
             candidates: The rows.
             name: The block's.
         """
@@ -223,10 +223,10 @@ class FeatureReader:
 
 
 def ranks_of(candidates: Candidates) -> Score:
-    """Return the rank that each source gives each candidate, 0 = its best, NaN = not proposed, (sources, n).
+    """Return the rank of each candidate in each source, 0 = its best, NaN = not proposed, (sources, n).
 
-    By bits: to assign under a mask without a pattern, as this one is, takes twice as long. As unsigned the bits of what
-    is below 0 are above those of NaN, and those of any other number below.
+    Computed by bits: an assignment under a mask without a pattern takes twice as long. As unsigned integers the bits of
+    negative numbers are above those of NaN, and those of any other number below.
     """
     found: Score = candidates.source_rank.T.astype(np.float32)
     bits = found.view(_UNSIGNED)
@@ -236,13 +236,13 @@ def ranks_of(candidates: Candidates) -> Score:
 
 @lru_cache(maxsize=_NAMES_MAX)
 def _names(sources: tuple[str, ...], blocks: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-    """Return the names of all columns; the same object each time, so that who looks them up need not compare them."""
+    """Return the names of all columns; the same object each time, so that caches by identity work."""
     of_sources = (*(f"score.{name}" for name in sources), *(f"rank.{name}" for name in sources))
     return sum(blocks, of_sources)
 
 
 class _Attempts:
-    """Keeps what each reader raised, and lets the others go on: an ``Attempt``."""
+    """Collects the exception of each reader and continues with the others: an ``Attempt``."""
 
     __slots__ = ("_boundary", "_caught", "raised")
 
@@ -269,7 +269,7 @@ def _failed_features(
 ) -> list[Failure]:
     """Return a failure for each feature that needs a reader that raised, in the order of the readers.
 
-    None where the readers that are filled together raised and each of them alone did not: nobody knows which it was.
+    None where readers that are filled together raised and each of them alone did not: the failing one is unknown.
     """
     name, owner = called[0], owners(called[1])
     together = {number for number, reader in enumerate(block.readers) if isinstance(reader, ItemFieldReader)}
@@ -287,10 +287,10 @@ def _failed_features(
 
 
 def read_or_stop(block: Feature, moment: Moment, candidates: Candidates, declared: Declarations = NONE) -> Score:
-    """Return the columns of a block where no answer is waited for: then nothing is put in the place of what failed.
+    """Return the columns of a block outside of an answer: a failure raises instead of giving NaN.
 
     Raises:
-        FeatureFailed: It names each feature, and the log position; the cause is what was raised, or a group of that.
+        FeatureFailed: It has the name of each feature and the log position; the cause is the exception, or a group.
     """
     errors: list[BaseException] = []
     account = Account(errors=errors)
@@ -320,6 +320,6 @@ def _whole(values: Score, shape: tuple[int, int]) -> Score:
 
 
 def declared_of(features: FeatureFrame, source_count: int) -> FeatureFrame:
-    """Return the columns of a frame that come from blocks of features, without those that sources gave."""
+    """Return the columns of a frame from blocks of features, without those of the sources."""
     first = 2 * source_count
     return FeatureFrame(features.names[first:], features.values[:, first:])

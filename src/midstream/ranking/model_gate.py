@@ -1,6 +1,6 @@
-"""Says what keeps the loaded models of a plan from ranking there: asked before anything puts them in service.
+"""Model gate: refuses loaded models that cannot rank in a plan, before they are put in service.
 
-A ranker that reads a column which its placement does not have would fail at every request, so it is refused where a
+A ranker that reads a column which its placement does not have would fail at every request. So it is refused where a
 plan is made and where a version is promoted or found at a start, with the same words.
 """
 
@@ -18,13 +18,13 @@ PAGE = "/docs/models.md"
 
 
 def unfit(plan: Plan, models: Models, where: Callable[[int], str]) -> tuple[Fault, ...]:
-    """Return what the scorers of a plan cannot use of some models, none = they can be put in service.
+    """Return the faults of models that the scorers of a plan cannot use; none = they can be put in service.
 
-    A model that is not among them is no fault: the next scorer answers until it is.
+    A missing model is no fault: the next scorer answers until it exists.
 
     Args:
-        plan: Whose scorers name models.
-        models: By name; those that no scorer of the plan names are passed over.
+        plan: Its scorers name models.
+        models: By name; those that no scorer of the plan names are skipped.
         where: Returns a pointer to a scorer, by its place in the ladder.
     """
     sources = tuple(each.name for each in (*plan.sources, *plan.floor, plan.fill))
@@ -50,7 +50,7 @@ def unfit(plan: Plan, models: Models, where: Callable[[int], str]) -> tuple[Faul
 
 
 def _asked(plan: Plan, where: Callable[[int], str]) -> Iterator[tuple[str, str, bool]]:
-    """Yield each model that the scorers of a plan ask, what points at its name, and whether it is part of a sum."""
+    """Yield each model that the scorers of a plan read, a pointer to its name, and whether it is part of a sum."""
     for number, scorer in enumerate(plan.scorers):
         if isinstance(scorer, ModelScorer):
             yield scorer.name, f"{where(number)}.name", False

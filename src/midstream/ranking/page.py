@@ -1,11 +1,10 @@
-"""Several placements answered together: no item twice, all state read at one log position, equal sources asked once.
+"""Page of several placements: no item twice, all state read at one log position, equal source queries run once.
 
-All slates are gathered first, which waits for nothing; then they are chosen, in order of priority. A slate does not
-know yet what the ones before it will take, so it gathers as many candidates more as they may have at most: its
-``spare``. What they took is in its query, so each slate can be answered again by itself.
+All slates are gathered first, without waiting; then they are chosen, in order of priority. The items that earlier
+slates will take are unknown while a slate gathers, so it gathers as many additional candidates as they have at most:
+its ``spare``. The taken items are in its query, so each slate can be rerun by itself.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,8 @@ import numpy as np
 
 from midstream.core.types import Failure, Index, Moment, Query, Served
 from midstream.ranking.boundary import Account
-from midstream.ranking.pipeline import PlanRequest
+from midstream.ranking.fetch_cache import FetchCache
+from midstream.ranking.pipeline import PlanRequest, with_fetched
 from midstream.ranking.plan import Plan
 from midstream.ranking.source_cache import SourceCache
 
@@ -26,15 +26,18 @@ async def recommend_page(
     ids_of: Callable[[Index], Sequence[str]],
     remaining_s: Callable[[], float],
     left_out: Callable[[Plan], tuple[Failure, ...]] = lambda _: (),
+    cache: FetchCache | None = None,
 ) -> list[Served]:
     """Answer queries of one user, session, context and moment.
 
     Args:
-        slots: What answers each, and its query, by falling priority; filters and context of each were checked.
-        observe: Gives the state at rest for a plan and a query; the same state each time, as it is read without a wait.
-        ids_of: Gives the ids of items.
+        slots: Plan and query of each slate, by falling priority; filters and context of each were checked.
+        observe: Returns the state at rest for a plan and a query; the same state each time, as it is read without a
+            wait.
+        ids_of: Returns the ids of items.
         remaining_s: Seconds to the deadline of them all.
-        left_out: Says for a plan who is benched.
+        left_out: Returns the components of a plan that the circuit breaker skips.
+        cache: Cache of fetched columns; None = no outside system is called.
 
     Returns:
         The slates in the order of the slots.
@@ -44,8 +47,8 @@ async def recommend_page(
         PlanRequest.of(plan, replace(query, spare=spare), Account(left_out(plan), remaining_s))
         for (plan, query), spare in zip(slots, before, strict=False)
     ]
-    if any(each.plan.fetches for each in requests):
-        requests = await asyncio.gather(*(each.fetched() for each in requests))
+    if cache is not None and any(each.plan.fetches for each in requests):
+        requests = await with_fetched(requests, observe, cache)
     asked = SourceCache()
     gathered = [each.gathered(partial(observe, each.whole), asked) for each in requests]
     slates: list[Served] = []

@@ -1,4 +1,4 @@
-"""Pinned items among the candidates: what no source proposed comes from its rule, and goes through every filter."""
+"""Pinned items as candidates: those that no source proposed are added, and go through every filter."""
 
 from midstream.core.types import Candidates
 from midstream.ranking.boundary import boundary
@@ -8,7 +8,7 @@ from midstream.ranking.rules.pin import NO_PINS, PINS, Pinned
 
 
 def pinned_of(run: PlanRun) -> Pinned:
-    """Return what shall stand where; nothing where there are no pins, or they cannot be read."""
+    """Return the pinned items of a request; none where there are no pins, or they cannot be read."""
     pins = run.plan.pins
     if pins is not None:
         with boundary(PINS, run.account):
@@ -17,12 +17,12 @@ def pinned_of(run: PlanRun) -> Pinned:
 
 
 def with_pins(pinned: Pinned, candidates: Candidates, retrieved: dict[str, int]) -> Candidates:
-    """Return the candidates with the pinned items behind them that no source proposed.
+    """Return the candidates, followed by the pinned items that no source proposed.
 
     Args:
-        pinned: What shall stand where.
-        candidates: What the sources proposed.
-        retrieved: Gets how many items each rule added, by its name.
+        pinned: Pinned items and their positions.
+        candidates: The proposals of the sources.
+        retrieved: Gets the number of items that each rule added, by its name.
     """
     for rule, item_index in pinned.unproposed(candidates.item_index):
         candidates = extend(candidates, rule, item_index, 0)

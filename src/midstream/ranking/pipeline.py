@@ -1,8 +1,7 @@
-"""The request path, top to bottom: fetch, gather, decide."""
+"""Request pipeline, top to bottom: fetch, gather, decide."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Self
 
 import numpy as np
@@ -10,106 +9,68 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import RequestInvalid
 from midstream.core.types import (
+    NOTHING_FETCHED,
     Candidates,
     Failure,
     FeatureFrame,
+    Fetched,
     Index,
     LogPosition,
     Moment,
     Query,
     Served,
 )
-from midstream.ranking.apply_filters import sift
 from midstream.ranking.boundary import Account, boundary
-from midstream.ranking.caller_items import GIVEN, PAGE, UNKNOWN, only_given, said_of, verdict_of
-from midstream.ranking.candidate_cutoff import cut
-from midstream.ranking.candidate_generation import NO_CANDIDATES, closed, fill, propose
-from midstream.ranking.decision import Decision, share_s
+from midstream.ranking.caller_items import PAGE
+from midstream.ranking.candidate_generation import NO_CANDIDATES
+from midstream.ranking.decision import Decision
+from midstream.ranking.fetch_cache import FetchCache
+from midstream.ranking.fetching import FetchRequest, Observe, fetched_for
 from midstream.ranking.filters.among import among
 from midstream.ranking.filters.expression_filter import request_faults
-from midstream.ranking.frame import FeatureReader, declared_of, merge, take
-from midstream.ranking.pinned_candidates import pinned_of, with_pins
-from midstream.ranking.plan import Closed, Plan, tier_of
+from midstream.ranking.frame import FeatureReader, declared_of, take
+from midstream.ranking.plan import Plan, tier_of
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import Pinned
 from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.sampling import LOGGED, is_sampled
+from midstream.ranking.shortlist import shortlist
 from midstream.ranking.source_cache import SourceCache
-from midstream.ranking.timeout import awaited
 from midstream.state.ids.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanRequest:
-    """A query, what answers it, and the account of the answer."""
+    """Query, plan and account of one answer."""
 
     whole: Plan
-    """What answers the placement."""
+    """The placement's plan."""
     plan: Plan
-    """The same less what is known to fail."""
+    """The plan without the components that are left out."""
     query: Query
     """Complete with time and seed."""
     account: Account
+    fetched: Fetched = NOTHING_FETCHED
+    """Fetched part of the query."""
 
     @classmethod
     def of(cls, plan: Plan, query: Query, account: Account) -> Self:
-        """Return a request to a plan less what the account begins with."""
+        """Return a request to a plan without the components with which the account begins."""
         return cls(plan, plan.less(account.failures), query, account)
 
-    async def fetched(self) -> Self:
-        """Return the request with what outside systems say, if any are asked; so a rerun asks no one."""
-        query, account, fair_s = self.query, self.account, share_s(self.plan)
-        for name, fetch in self.plan.fetches:
-            left_s = account.remaining_s()
-            if left_s <= 0:
-                account.late(name)
-                continue
-            with boundary(name, account, waits=True):  # half the time is left to answer without it
-                found = await awaited(name, partial(fetch, query), left_s / 2, fair_s, account)
-                query = replace(query, fetched={**query.fetched, **found})
-        return self if query is self.query else replace(self, query=query)
-
     def gathered(self, observe: Callable[[Query], Moment], asked: SourceCache | None = None) -> "Gathered":
-        """Read all that the query needs; nothing is awaited, so all of it is state at one log position.
+        """Read everything that the query needs, without waiting, so that all state is of one log position.
 
         Args:
-            observe: Gives the state at rest.
-            asked: What sources said to equal questions at the same moment, and gets what they say to this one.
+            observe: Returns the state at rest.
+            asked: Cache of the sources' proposals to equal queries at the same moment; None = no cache.
         """
         plan, query, account = self.plan, self.query, self.account
         moment = observe(query)
         run = PlanRun(plan, moment, account)
-        proposals = propose(run, asked)
-        pinned = pinned_of(run)
-        if query.given:
-            candidates = only_given(moment, proposals)
-            retrieved, retrieved_count = said_of(candidates), len(query.given)
-        else:
-            candidates = merge(proposals, moment.table(Vocabulary).item_count)
-            retrieved = said_of(candidates)
-            candidates = with_pins(pinned, candidates, retrieved)
-            retrieved_count = len(candidates)
-        verdicts = sift(run, candidates)
-        removed, verdict = dict(verdicts.removed()), None
-        if query.given:
-            retrieved[GIVEN] = retrieved_count
-            removed = {UNKNOWN: retrieved_count - len(candidates), **removed}
-            verdict = verdict_of(moment, verdicts)
-        proposed, candidates = candidates, take(candidates, verdicts.kept)
-        is_closed = verdicts.is_closed or any(isinstance(rule, Closed) for rule in plan.filters)
-        if len(candidates) < query.rows_max and not is_closed and not query.given:
-            every = np.concatenate([pinned.item_index, *(each.item_index for each in proposals.values())])
-            filled = fill(run, candidates, every)
-            if filled is None:
-                candidates, removed = closed(run, proposed)
-            else:
-                candidates, more, refused = filled
-                retrieved[plan.fill.name] = more
-                retrieved_count += more
-                removed = {name: count + refused.get(name, 0) for name, count in removed.items()}
-        # What the caller gave is scored to the last item.
-        candidates, beyond = cut(plan, candidates, pinned.among(candidates.item_index), query.spare + len(query.given))
+        found = shortlist(run, asked)
+        candidates = found.candidates
         until_read_s = account.remaining_s()
         features = FeatureReader(moment, account, plan.declared).frame(plan.features, candidates)
         read_s = until_read_s - account.remaining_s()  # of two infinities: NaN
@@ -118,24 +79,24 @@ class PlanRequest:
             log_position=moment.log_position,
             candidates=candidates,
             features=features,
-            facts=facts_of(run, candidates, pinned),
+            facts=facts_of(run, candidates, found.pinned),
             taken=moment.table(Vocabulary).item_indices(query.taken) if query.taken else NO_CANDIDATES.item_index,
-            retrieved=retrieved,
-            retrieved_count=retrieved_count,
-            removed=removed | beyond,
-            verdict=verdict,
+            retrieved=found.retrieved,
+            retrieved_count=found.retrieved_count,
+            removed=found.removed,
+            verdict=found.verdict,
             read_s=read_s,
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
-    """What was read to answer one request, all of it at one log position: from here on no state is needed."""
+    """Inputs of the decision, all of one log position: no state is needed after this step."""
 
     request: PlanRequest
     log_position: LogPosition
     candidates: Candidates
-    """Those that the filters left."""
+    """Those that passed the filters."""
     features: FeatureFrame
     facts: CandidateFacts | None
     taken: Index
@@ -172,6 +133,7 @@ class Gathered:
             failures=tuple(account.failures), config_hash=plan.config_hash, tier=tier, fold_version=plan.fold_version,
             features=own, logs_features=logs, feature_read_s=self.read_s, models=plan.models.versions,
             verdict=self.verdict, took_s=account.took_s, traces=selection.traces, order=order,
+            fetched=self.request.fetched,
         )  # fmt: skip
 
 
@@ -181,15 +143,17 @@ async def recommend(
     query: Query,
     remaining_s: Callable[[], float],
     failed: tuple[Failure, ...] = (),
+    cache: FetchCache | None = None,
 ) -> Served:
     """Answer one query.
 
     Args:
-        plan: What answers this placement.
-        observe: Gives the state at rest: of now, or rebuilt at the logged position.
+        plan: Plan of this placement.
+        observe: Returns the state at rest: the current one, or one rebuilt at the logged position.
         query: Complete with time and seed.
-        remaining_s: Seconds to the deadline on the monotonic clock; infinite in a rerun.
-        failed: Left out from the start: who is benched, and in a rerun what failed then: so the answer is the same.
+        remaining_s: Seconds to the deadline on the monotonic clock.
+        failed: Components left out from the start: those that the circuit breaker skips.
+        cache: Cache of fetched columns; None = no outside system is called, as for a moment of the past.
 
     Returns:
         The slate with its trace: retrieved = removed + not selected + served. Unless there is no eligible item, or a
@@ -200,12 +164,21 @@ async def recommend(
     """
     if faults := request_faults(plan.filters, query, plan.conditions):
         raise RequestInvalid(faults)
-    request = await PlanRequest.of(plan, query, Account(failed, remaining_s)).fetched()
+    request = PlanRequest.of(plan, query, Account(failed, remaining_s))
+    if cache is not None and plan.fetches:
+        (request,) = await with_fetched((request,), lambda _, asked: observe(asked), cache)
     return await request.gathered(observe).decided()
 
 
+async def with_fetched(requests: Sequence[PlanRequest], observe: Observe, cache: FetchCache) -> list[PlanRequest]:
+    """Return requests of one user and time with fetched columns."""
+    wanted = [FetchRequest(each.plan, each.query, each.account) for each in requests]
+    found = await fetched_for(wanted, observe, cache)
+    return [replace(each, query=query, fetched=fetched) for each, (query, fetched) in zip(requests, found, strict=True)]
+
+
 def facts_of(run: PlanRun, candidates: Candidates, pinned: Pinned) -> CandidateFacts | None:
-    """Return what the rules of the slate need of the candidates; None = there are none, or it cannot be read."""
+    """Return the columns for the slate rules; None = there are no rules, or they cannot be read."""
     rules = run.plan.arrangement
     if rules is not None:
         with boundary(ARRANGEMENT, run.account):

@@ -1,4 +1,4 @@
-"""Plan of a placement: one immutable value. Any change makes a new one and swaps one reference."""
+"""Plan of a placement: an immutable value. A change makes a new plan and swaps one reference."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +8,13 @@ import numpy as np
 
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
 from midstream.core.traits import BOUNDED, Traits, traits_of
-from midstream.core.types import Candidates, Failure, Fetch, Mask, Models, Moment, Proposal, Score
+from midstream.core.types import Candidates, Failure, Mask, Models, Moment, Proposal, Score
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.degraded_block import less
 from midstream.features.kinds.kinds import columns_of
 from midstream.features.language import Condition
+from midstream.ranking.fetched_columns import DeclaredFetch
 from midstream.ranking.reason_texts import NO_REASONS, Reasons
 from midstream.ranking.rules.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.rules.pin import PINS, Pins
@@ -26,7 +27,7 @@ FEATURES = "features"
 failed alone has its own name behind that: ``features.quality``."""
 
 SIMILAR = "similar"
-"""Placement that answers what is like one item; there is one whether it is configured or not."""
+"""Placement of item-to-item requests; it exists whether it is configured or not."""
 
 
 CANDIDATES_MAX = 500
@@ -34,27 +35,27 @@ CANDIDATES_MAX = 500
 0.5 ms, a hundredth of the default deadline."""
 
 SOURCES_MAX = 8
-"""Of a placement, popular among them: each adds about 30 µs, and a bit to the record of each item."""
+"""Sources of a placement, with popular: each adds about 30 µs, and a bit to the record of each item."""
 FILTERS_MAX = 8
-"""Of one's own in a placement."""
+"""Custom filters of a placement."""
 SCORERS_MAX = 8
-"""Of a placement, beside the blend: each that fails takes its time from the deadline."""
+"""Scorers of a placement, without the blend: each that fails takes its time from the deadline."""
 FETCHES_MAX = 8
-"""Outside systems that a plan asks, one after another."""
+"""Fetches of a plan: those of the user are called at once, then those of items."""
 FLOOR_MAX = 2
 """Popular and editorial."""
 BUILT_IN_FILTERS_MAX = 7
-"""Availability, excluded, repeats, acts, what was served, the placement's condition and the request's."""
+"""Availability, excluded, repeats, acts, served, the placement's condition and the request's."""
 
 MODELS_MAX = 8
-"""Models that the parts of one plan read: each answer and each served record names their versions, 40 bytes each."""
+"""Models that the components of one plan read: each answer and each served record has their versions, 40 bytes each."""
 
 
 @runtime_checkable
 class ReadsModels(Protocol):
-    """What a part of a plan is that reads models: it says which, so that answers can name their versions.
+    """Protocol of components that read models: they name them, so that answers can name their versions.
 
-    A part that asks for a model that it has not named is told that there is none.
+    A component that reads a model without naming it gets no model.
     """
 
     @property
@@ -65,7 +66,7 @@ class ReadsModels(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Stands for a filter that failed: nothing passes, because nobody can say what may."""
+    """Replacement of a failed filter (fail closed): no candidate passes."""
 
     traits: ClassVar[Traits] = BOUNDED
     name: str
@@ -77,7 +78,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """Stands for a catalogue that failed: nothing is found behind the candidates."""
+    """Replacement of a failed catalogue: no item fills the slate."""
 
     traits: ClassVar[Traits] = BOUNDED
     name: str
@@ -89,7 +90,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """Stands for a block of features that failed: its columns are there, and nothing is known."""
+    """Replacement of a failed block of features: its columns are NaN."""
 
     names: tuple[str, ...]
 
@@ -109,7 +110,7 @@ def feature_name(block: str, feature: str) -> str:
 
 
 def owners(declared: Declarations) -> dict[str, str]:
-    """Return the name of the feature that each column is of, by the name of the column."""
+    """Return the name of the feature of each column, by the name of the column."""
     return {column: name for name, columns in columns_of(declared.features).items() for column in columns}
 
 
@@ -119,8 +120,8 @@ def lost_columns(
     """Return the columns of a block that are NaN because their features failed.
 
     Args:
-        components: Names of what failed.
-        columns: All columns of the block; one that is of no declared feature is its own.
+        components: Names of the failed components.
+        columns: All columns of the block; a column of no declared feature is its own feature.
         declared: Every declared feature.
         block: The block's name.
     """
@@ -137,12 +138,12 @@ class Plan:
     name: str
     """The placement's."""
     config_hash: str
-    fetches: tuple[tuple[str, Fetch], ...]
+    fetches: tuple[DeclaredFetch, ...]
     sources: tuple[Source, ...]
     floor: tuple[Source, ...]
     """Popular, editorial: run in every request, so the last resort is always warm and always tested."""
     fill: Source
-    """Everything that may be asked for, best guess first: read on when the filters leave less than a slate."""
+    """Every item that may be requested, the best guess first; read when the filters leave less than a slate."""
     filters: tuple[Filter, ...]
     features: tuple[Feature, ...]
     scorers: tuple[Scorer, ...]
@@ -151,47 +152,50 @@ class Plan:
     """A ladder, best first; the last one takes the highest scores."""
     models: Models
     arrangement: Arrangement | None = None
-    """What the slate as a whole shall be like; None = each place goes to the selector as it is."""
+    """Slate rules; None = the selector fills each position by itself."""
     pins: Pins | None = None
     """Items that have positions; they are read with the sources, and ``arrangement`` puts them there."""
     slate_size: int = 20
-    """Of a request that does not say."""
+    """Of a request without a size."""
     slate_size_max: int = 100
     deadline_ms: int = 50
     candidates_max: int = CANDIDATES_MAX
-    """Of what the filters left, the best so many by the blend are scored."""
+    """Number of candidates that are scored: the best by the blend of those that pass the filters."""
     fold_version: str = ""
     """Of the state that it reads."""
     log_features: float = 0.0
     """Share of requests whose features are kept in the served record, 0 to 1."""
     own: frozenset[str] = frozenset()
-    """Names of the components of one's own: they are tried before a placement is set, whatever they declare."""
+    """Names of the custom components: they are tested before a placement is set, whatever they declare."""
     model_names: tuple[str, ...] = ()
     """Models that its parts read; ``models`` has those of them that are loaded."""
     reasons: Reasons = NO_REASONS
-    """Texts that say to people why an item is in the slate."""
+    """Texts of reasons for visitors."""
     declared: Declarations = NONE
     """Every declared feature of the configuration, of which ``features`` reads some; the same in all of its plans."""
+    after_fetch: frozenset[str] = frozenset()
+    """Names of the filters that read, or may read, columns that are fetched of items."""
     reads_served: bool = False
-    """It goes by what was served before: an answer waits for the records of those that the same asker was given."""
+    """A component reads served slates: an answer waits for the records of earlier answers to the same user or
+    session."""
 
     @property
     def part_names(self) -> tuple[str, ...]:
-        """Names of all parts that may stand in a failure, in the order in which they run."""
+        """Names of all components that a failure may have, in the order in which they run."""
         sources = (source.name for source in (*self.sources, *self.floor, self.fill))
         filters = (rule.name for rule in self.filters)
         scorers = (scorer.name for scorer in self.scorers)
         blocks = map(block_name, range(len(self.features)))
         pins = () if self.pins is None else (PINS,)
         rules = () if self.arrangement is None else (ARRANGEMENT,)
-        return (*(name for name, _ in self.fetches), *sources, *pins, *filters, *blocks, *rules, *scorers, SELECTOR)
+        return (*(each.name for each in self.fetches), *sources, *pins, *filters, *blocks, *rules, *scorers, SELECTOR)
 
     @property
     def bounded(self) -> frozenset[str]:
-        """Names of the parts that are bounded by work and never wait: all but components of one's own."""
+        """Names of the components that are bounded by work and never wait: all but custom ones."""
         sources = (*self.sources, *self.floor, self.fill)
         parts: tuple[Source | Filter | Scorer, ...] = (*sources, *self.filters, *self.scorers)
-        unbounded = {part.name for part in parts if not traits_of(part).bounded} | {name for name, _ in self.fetches}
+        unbounded = {part.name for part in parts if not traits_of(part).bounded} | {each.name for each in self.fetches}
         if not traits_of(self.selectors[0]).bounded:
             unbounded.add(SELECTOR)
         return frozenset(self.part_names) - unbounded
@@ -213,14 +217,14 @@ class Plan:
         return self.without(frozenset(failure.component for failure in failures)) if failures else self
 
     def without(self, names: frozenset[str]) -> "Plan":
-        """Return the plan less what failed: with it and the state of then, the slate comes out the same.
+        """Return the plan without failed components: with it and the same state, a rerun gives the same slate.
 
-        A filter that failed is not left out but lets nothing pass, a catalogue proposes nothing, and a block of
-        features that failed, or a feature that did alone, is NaN.
+        A failed filter is replaced by one that lets nothing pass, a catalogue by an empty one, and a block of features,
+        or a feature that failed alone, by NaN.
         """
         return replace(
             self,
-            fetches=tuple((name, fetch) for name, fetch in self.fetches if name not in names),
+            fetches=tuple(each for each in self.fetches if each.name not in names),
             sources=tuple(source for source in self.sources if source.name not in names),
             floor=tuple(source for source in self.floor if source.name not in names),
             fill=Nothing(self.fill.name) if self.fill.name in names else self.fill,
@@ -236,7 +240,7 @@ class Plan:
 
 
 def _known(block: Feature, name: str, failed: frozenset[str], declared: Declarations) -> Feature:
-    """Return what reads a block less what failed of it."""
+    """Return a block without its failed features."""
     if name in failed:
         return Unread(block.names)
     lost = lost_columns(failed, block.names, declared, name)

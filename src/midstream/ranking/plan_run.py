@@ -1,4 +1,4 @@
-"""One run of a plan: its parts, the moment that they read, and the account of what they fail at and take."""
+"""Run of a plan: its components, the moment that they read, and the account of failures and times."""
 
 from dataclasses import dataclass, replace
 
@@ -9,12 +9,12 @@ from midstream.ranking.plan import Plan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanRun:
-    """What each step that reads state is given: it asks parts of the plan at the moment, within the account."""
+    """Argument of each step that reads state: the plan, the moment and the account."""
 
     plan: Plan
     moment: Moment
     account: Account
 
     def known(self) -> "PlanRun":
-        """Return the run that goes on without the parts that failed so far."""
+        """Return the run without the components that failed so far."""
         return replace(self, plan=self.plan.less(self.account.failures))

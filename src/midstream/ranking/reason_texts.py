@@ -1,4 +1,4 @@
-"""Templates of reasons: what they may name, the texts there are, and which of them a placement's sources have."""
+"""Templates of reasons: allowed names, built-in texts, and the texts of a placement's sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,19 +51,19 @@ class Template:
     """A text with places for attributes."""
 
     parts: tuple[tuple[str, str, str], ...]
-    """Text, then whose attribute follows (``item``, ``evidence``, empty = none), and which."""
+    """Text, then the owner of the attribute that follows (``item``, ``evidence``, empty = none), and its name."""
 
     @property
     def fields(self) -> frozenset[tuple[str, str]]:
-        """Whose attributes it names, and which."""
+        """Owner and name of each attribute in it."""
         return frozenset((owner, name) for _, owner, name in self.parts if owner)
 
 
 def template_of(text: str) -> Template:
-    """Return what a text says.
+    """Return the parsed template of a text.
 
     Raises:
-        ValueError: It is too long, or what stands in braces is no attribute.
+        ValueError: It is too long, or braces have no attribute.
 
     Example:
         >>> template_of("because you viewed {evidence.title}").parts
@@ -92,11 +92,11 @@ class Reasons:
     texts: Mapping[str, Mapping[str, Template]]
     """By language and name of the source."""
     plain: Mapping[str, Mapping[str, str]]
-    """Texts that name no attribute, likewise: what stands in."""
+    """Texts that name no attribute, likewise: the fallback."""
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Languages that may be asked for."""
+        """Languages that a request may name."""
         return tuple(sorted({*self.texts, *self.plain}))
 
 
@@ -107,11 +107,11 @@ def reasons_of(configured: Mapping[str, Mapping[str, str]], kinds: Mapping[str, 
     """Return the texts for the sources of a placement.
 
     Args:
-        configured: ``[reasons]``: by language, and kind or name of a source; over the texts there are.
+        configured: ``[reasons]``: by language, and kind or name of a source; they override built-in texts.
         kinds: Kind of each source, by its name.
 
     Raises:
-        ValueError: A text is none.
+        ValueError: A text is invalid.
     """
     languages = {*DEFAULTS, *configured}
     texts: dict[str, dict[str, Template]] = {}

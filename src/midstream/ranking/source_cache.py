@@ -1,4 +1,4 @@
-"""Source cache of one page: equal questions to a source are asked once for all of its slates."""
+"""Source cache of one page: equal queries to a source run once for all of its slates."""
 
 from midstream.core.protocols import Source
 from midstream.core.types import Proposal
@@ -8,18 +8,18 @@ class SourceCache:
     """Answers of sources to queries that differ in placement, size, filter, exclusions and seed alone."""
 
     def __init__(self) -> None:
-        """Know no answer."""
+        """Begin empty."""
         self._answers: list[tuple[Source, Proposal]] = []
 
     def get(self, source: Source) -> Proposal | None:
-        """Return what a source of the same type with equal options said; None = none was asked.
+        """Return the proposal of a source of the same type with equal options; None = there is none.
 
-        Cost: 0.1 µs a source that was. Types of one's own compare as they please: call it within a boundary.
+        Cost: 0.1 µs a source in the cache. Custom types may define their own equality: call it within a boundary.
         """
         return next(
             (answer for known, answer in self._answers if type(known) is type(source) and known == source), None
         )
 
     def put(self, source: Source, answer: Proposal) -> None:
-        """Keep what a source said."""
+        """Keep the proposal of a source."""
         self._answers.append((source, answer))

@@ -1,10 +1,10 @@
-"""Waits for a part that may wait, no longer than it may, and notes how long it kept the thread to itself.
+"""Timeout of a component that waits, with a measurement of how long it held the thread.
 
-A part that waits is cut off at its time; one that computes cannot be, as all requests share one thread. So beside the
-waiting it is measured how long it held the thread between two waits: that is what it cost everyone.
+A component that waits is cancelled at its time. One that computes cannot be, as all requests share one thread. So the
+time between two of its waits is measured as well: that is its cost for all requests.
 
-The work is a task of its own: cancelling it and going on takes no longer when it clings to its end, such as a client
-that closes its connection first.
+The work is a task of its own: cancelling it and continuing takes no longer when the task delays its end, such as a
+client that closes its connection first.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class TimedAwaitable(Generator[Any, Any, T]):
     """An awaitable, and the longest that it held the thread without giving way."""
 
     def __init__(self, begin: Callable[[], Awaitable[T]], remaining_s: Callable[[], float]) -> None:
-        """Run what ``begin`` gives; ``remaining_s`` is the clock, which counts down."""
+        """Run the result of ``begin``; ``remaining_s`` is the clock, which counts down."""
         self._begin = begin
         self._remaining_s = remaining_s
         self.longest_s = 0.0
@@ -58,21 +58,20 @@ async def _begun(begin: Callable[[], Awaitable[T]]) -> T:
 async def awaited(
     name: str, begin: Callable[[], Awaitable[T]], wait_s_max: float, fair_s: float, account: Account
 ) -> T:
-    """Return what a part gives.
+    """Return the result of a component.
 
     Args:
-        name: The part's.
+        name: The component's.
         begin: Calls it.
-        wait_s_max: It is cut off after this.
-        fair_s: What it should have had of the time: one that had less and was cut off is not to blame, so nothing is
-            noted of it.
+        wait_s_max: It is cancelled after this.
+        fair_s: Its fair share of the time: a component that had less and was cancelled is not counted as slow.
         account: Gets the longest time that it held the thread.
 
     Raises:
-        TimeoutError: It was cut off.
-        RuntimeError: It was cancelled or closed and nobody here did so, such as by what else waits for what it shares.
-        CancelledError: Whoever asks is gone.
-        BaseException: What the part raises.
+        TimeoutError: It was cancelled at its time.
+        RuntimeError: It was cancelled or closed from elsewhere, such as by a task that waits for the same result.
+        CancelledError: The request was cancelled.
+        BaseException: As the component raises it.
     """
     held = TimedAwaitable(begin, account.remaining_s)
     found: list[T] = []
@@ -101,12 +100,12 @@ async def awaited(
 
 
 async def _run(name: str, held: TimedAwaitable[T], found: list[T], own: Account) -> None:
-    """Keep what comes of the work, a value or what was raised: a task that ends in ``SystemExit`` ends its loop."""
+    """Keep the result of the work, a value or an exception: a task that ends in ``SystemExit`` would end its loop."""
     with boundary(name, own):
         found.append(await held)
 
 
 def _look_away(task: asyncio.Future[Any]) -> None:
-    """Nobody waits for it any more; what it raised on its way out is nobody's."""
+    """Consume the late exception of a task that no request waits for any more."""
     if not task.cancelled():
         task.exception()

@@ -1,1 +1,1 @@
-"""Comes from state and features, goes to ranking: the sources, each of which proposes items."""
+"""State and features come in, proposals of items go out to ranking: one source a file."""

@@ -1,4 +1,4 @@
-"""Everything that may be asked for: what fills a slate when the other sources' items are used up."""
+"""Catalogue source: fills a slate from all servable items when the other sources' items do not suffice."""
 
 from typing import ClassVar
 
@@ -14,8 +14,8 @@ from midstream.state.items.items import Items
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="catalogue"):
     """All servable items: the popular list first, as far as one is kept, then the newest first.
 
-    It is asked only when the filters leave less than a slate, so that there is an answer while there is an eligible
-    item: before the first interaction, and behind a filter that few items pass.
+    It runs only when the filters leave less than a slate, so that there is an answer while there is an eligible item:
+    before the first interaction, and with a filter that few items pass.
     """
 
     traits: ClassVar[Traits] = PROPOSES

@@ -23,18 +23,18 @@ class Covisitation(
 ):
     """Neighbours of the last items of the session, the later ones counting more.
 
-    Without any items of the session the last ones of the user stand in; without those, nothing is proposed. Its options
-    are those of the query, so that each stands in one place; which items may come again is the placement's ``repeats``
-    alone.
+    Without items of the session the user's last items replace it; without those, nothing is proposed. Its options are
+    those of the query, so that each is defined once. Whether items may be repeated is decided by the placement's
+    ``repeats`` alone.
     """
 
     traits: ClassVar[Traits] = PROPOSES
     name: Name = "covisitation"
-    """Stands in answers, metrics and weights."""
+    """Used in answers, metrics and weights."""
     exclude_last_item: bool = False
     """Whether the latest item of the session is left out although the others may come back."""
     history_items_max: Annotated[int, msgspec.Meta(ge=0)] = 5
-    """Last items of the user that stand in for a session that has none yet; 0 = none."""
+    """Last items of the user that replace a session without items; 0 = none."""
 
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the neighbours, the best first. Cost: about 10 µs."""
@@ -44,7 +44,7 @@ class Covisitation(
         return Proposal(*moment.table(Pairs).score(self, recent, moment.query.now_ms))
 
     def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
-        """Return which of the last items led to each: their parts add up to the score. Cost: 10 µs an item asked."""
+        """Return the share of each last item in each score: the shares add up to the score. Cost: 10 µs an item."""
         recent = last_items(moment, self.history_items_max)
         query = msgspec.structs.replace(self, limit=ANSWER_MAX, allow_session_items=True, exclude_last_item=False)
         table, weights = moment.table(Pairs), weights_of(self)

@@ -1,4 +1,4 @@
-"""Editorial source: items that the shop puts forward itself."""
+"""Editorial source: a fixed list of items."""
 
 from typing import Annotated, ClassVar
 

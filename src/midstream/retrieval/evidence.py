@@ -1,8 +1,7 @@
-"""Evidence of a proposal: the asker's own items that led to it, or how much others act on it.
+"""Evidence of a proposal: the user's own items that led to it, or the counts of the source.
 
-Evidence is an optional second method of a source, asked when somebody wants an explanation and never to answer. It is
-read from the same moment as the proposal, and says of each item at most three others, with the share of what was said
-that each is good for.
+Evidence is an optional second method of a source. It is called for an explanation and never for an answer. It reads the
+same moment as the proposal, and returns for each item at most three others with their shares.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from midstream.core.types import Index, Moment, Score
 
 LED_MAX = 3
-"""Items named as leading to one: more are no reason that anybody reads."""
+"""Maximum of items that led to one: more would not be read."""
 Real: TypeAlias = NDArray[np.float64]
 
 
@@ -25,17 +24,17 @@ class Led:
 
     item_index: int
     share: float
-    """Of all that speaks for the proposed item here, above 0 and at most 1."""
+    """Share of this item in the proposed item's score, above 0 and at most 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a source goes by in one proposal."""
+    """Evidence of one proposed item."""
 
     led: tuple[Led, ...] = ()
-    """The strongest first; none = the source does not go by what the asker did."""
+    """The strongest first; none = the source does not use the user's history."""
     facts: Mapping[str, str | float] = field(default_factory=dict[str, str | float])
-    """What it counts instead, by name: a heat and its half-life, a time, a number of acts."""
+    """Counts of the source instead, by name: a heat and its half-life, a time, a number of acts."""
 
 
 NOTHING = Evidence()
@@ -43,10 +42,10 @@ NOTHING = Evidence()
 
 @runtime_checkable
 class SaysWhy(Protocol):
-    """What a source is that can say it."""
+    """Protocol of sources with evidence."""
 
     def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
-        """Return why each of some items is proposed at this moment, in their order."""
+        """Return the evidence of each of some items at this moment, in their order."""
         ...
 
 
@@ -54,8 +53,8 @@ def strongest(items: Index, said: Real) -> tuple[Evidence, ...]:
     """Return for each proposed item those that led to it.
 
     Args:
-        items: The asker's, (m,); one that is there twice counts as one.
-        said: What each of them said of each proposed item, (m, n); what is not above 0 did not speak for it.
+        items: The user's, (m,); a repeated item counts once.
+        said: Part of each of them in the score of each proposed item, (m, n); values of 0 and below do not count.
     """
     distinct, place = np.unique(items, return_inverse=True)
     sums = np.zeros((len(distinct), said.shape[1]))
@@ -70,7 +69,7 @@ def strongest(items: Index, said: Real) -> tuple[Evidence, ...]:
 
 
 def scores_in(proposed: tuple[Index, Score], item_index: Index) -> Real:
-    """Return the score that each of some items has in an answer, 0 where it is not in it, (n,)."""
+    """Return the score of each of some items in a proposal, 0 where it is missing, (n,)."""
     by_item = dict(zip(proposed[0].tolist(), proposed[1].tolist(), strict=True))
     return np.array([by_item.get(item, 0.0) for item in item_index.tolist()], dtype=np.float64)
 

@@ -1,12 +1,12 @@
-"""Model source: a fitted item model of any kind, asked about the user's acts up to the last click.
+"""Model source: proposes items by a fitted item model of any kind, from the user's history up to the last click.
 
-The model is of its training's time, the history it is asked about is of now: the user's last acts, the asking session
-and the request's own items, so it answers a click that came after it was trained, of a user it has never seen. A
-model's rows and the state's indices meet in the 64-bit hash of the id, in both directions: what one of them does not
-know is left out, and no answer depends on the order in which items came.
+The model is as old as its training; the history is current: the user's last acts, the session and the request's own
+items. So a click after the training counts, and so does a user that the training did not have. A model's rows and the
+state's indices are joined by the 64-bit hash of the id: unknown items of either side are left out, and no answer
+depends on the order in which items came.
 
-The kinds differ in what is fitted (``models``), not in how they answer, so they share all of this; each has a name of
-its own, which stands in answers and metrics, and takes the models that ``SERVES`` names.
+The kinds differ in their fit (``models``), not in their answers, so they share this module. Each has a name of its own,
+for answers and metrics, and takes the models that ``SERVES`` names.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,30 +33,30 @@ from midstream.state.settings import WEIGHT_MAX
 from midstream.state.users.recent_items import NO_ITEMS, last_acts
 
 HISTORY_ITEMS_MAX = 50
-"""Acts of a history: what is kept of each user, and of each session."""
+"""Acts of a history: the number kept of each user, and of each session."""
 ASKED_AGAIN_MIN = 1_000
-"""Items that a model is asked for where too few can be served; then ``ASKED_TIMES`` as many."""
+"""Items of the second query of a model, where too few of the first can be served; then ``ASKED_TIMES`` as many."""
 NEW_ITEMS_MAX = 500
-"""Newest items of the catalogue that a model of content does not know and yet proposes: about as many as a day brings
-to a shop of 200,000 that has each for a year. Where more come, trainings have to be nearer to each other."""
+"""Newest items of the catalogue that a content model proposes although they came after its training: about a day's
+new items of a shop of 200,000 that keeps each for a year. Where more come, trainings have to be more frequent."""
 ASKED_TIMES = 4
 ASKED_MAX = 64_000
-"""The most that it is asked for: 1,000, 4,000, 16,000, 64,000 after the limit, so five times at most. A shop whose
-64,000 best items are gone needs a newer model; other sources answer meanwhile."""
+"""Maximum of a query: 1,000, 4,000, 16,000, 64,000 after the limit, so five queries at most. A shop that cannot
+serve the 64,000 best items needs a newer model; other sources answer meanwhile."""
 
 LIMIT_MAX = 10_000
 """Items that one source proposes: five times what any scorer ranks in time."""
 ActionWeights = dict[str, Annotated[float, msgspec.Meta(gt=0, le=WEIGHT_MAX)]]
-"""By action; what counts nothing is left out."""
+"""By action; acts of weight 0 are left out."""
 Best = Callable[[int], tuple[Index, NDArray[np.float32]]]
 """The k best rows of a model for one history, and their scores."""
 
 
 class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The items that a model scores highest for the history of who asks.
+    """Items with the highest scores of a model for the user's history.
 
-    A model of which no version was published yet proposes nothing, and that is no failure: the shop is new, and the
-    other sources answer in full.
+    A model without a published version proposes nothing, which is no failure: the shop is new, and the answer of the
+    other sources is full.
     """
 
     model: str
@@ -64,21 +64,21 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     name: Name = "model"
     limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = 100
     history_items_max: Annotated[int, msgspec.Meta(ge=1)] = HISTORY_ITEMS_MAX
-    """Last acts that the model is asked about."""
+    """Number of last acts in the model's input."""
     allow_history_items: bool = False
-    """Whether items of the history may be proposed; ``repeats`` says what may be served."""
+    """Whether items of the history may be proposed; ``repeats`` decides what may be served."""
     actions: ActionWeights = {}
-    """What acts of the user weigh; empty = what they weighed in the training."""
+    """Weights of the user's acts; empty = those of the training."""
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """The one model that it asks."""
+        """The model that it reads."""
         return (self.model,)
 
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the items, best first; none without a history. Cost: that of the model's ``best``, and about 50 µs.
 
-        Where too few of the best can be served the model is asked for more, up to ``ASKED_MAX``, five times at most.
+        Where too few of the best can be served the model is queried for more, up to ``ASKED_MAX``, five times at most.
 
         Raises:
             SourceUnavailable: The model of that name is of a kind that does not score items.
@@ -99,7 +99,7 @@ class ItemModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return self._best(model.vocabulary, one.row, lambda k: model.best(one, k), moment)
 
     def why(self, moment: Moment, item_index: Index) -> tuple[Evidence, ...]:
-        """Return which acts of the history led to each item, where the model can be taken apart by acts."""
+        """Return the share of each act of the history in each item's score, where the model is a sum over acts."""
         model = moment.models.by_name.get(self.model)
         nothing = (NOTHING,) * len(item_index)
         if model is None or not is_item_model(model):
@@ -150,7 +150,7 @@ class Ease(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="
 
 
 class Graph(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="graph", kw_only=True):
-    """A filter on the graph of who acted on what."""
+    """A filter on the graph of users and items."""
 
     traits: ClassVar[Traits] = PROPOSES
     name: Name = "graph"
@@ -166,10 +166,10 @@ class Sequence(
 
 
 class Content(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="content", kw_only=True):
-    """Items whose attributes and texts are like those of the history.
+    """Items whose attributes and texts are similar to those of the history.
 
-    Among them are the newest of the catalogue that came after the training: what is said of them is read at that
-    moment, so one of them is proposed as soon as its item event is folded.
+    Among them are the newest of the catalogue that came after the training: their attributes are read at that moment,
+    so an item is proposed as soon as its item event is folded.
     """
 
     traits: ClassVar[Traits] = PROPOSES
@@ -178,7 +178,7 @@ class Content(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_fiel
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the items, best first; none without a history.
 
-        Cost: as of any item model, and 0.3 ms for 500 new items that were asked about before.
+        Cost: as of any item model, and 0.3 ms for 500 new items with cached vectors.
 
         Raises:
             SourceUnavailable: As of any.
@@ -219,7 +219,7 @@ class TwoTower(
 
 
 class Hybrid(ItemModelSource, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="hybrid", kw_only=True):
-    """A blend of models: the weighted sum of what several of them say of the same history."""
+    """A blend of models: the weighted sum of several models' scores of the same history."""
 
     traits: ClassVar[Traits] = PROPOSES
     name: Name = "hybrid"
@@ -235,7 +235,7 @@ SERVES: Mapping[str, tuple[str, ...]] = {
     "two_tower": ("two_tower",),
     "hybrid": ("blend",),
 }
-"""Kinds of models that each kind of source answers with; a kind of model that is in no list answers with any."""
+"""Kinds of models for each kind of source; a kind of model that is in no list works with any."""
 _NOTHING = Proposal(NO_ITEMS, np.empty(0, dtype=np.float32))
 
 
@@ -253,7 +253,7 @@ def _where(keep: NDArray[np.bool_], item: Index, score: NDArray[np.float32]) -> 
 
 
 def _vectors(model: ContentModel, items: Items, item_index: Index) -> list[Vector]:
-    """Return the vectors of items that a model does not know, of what is said of them now."""
+    """Return the vectors of items that are not in the model, from their current attributes."""
     declared, indices = items.declared, item_index.tolist()
     return model.vectors_of(
         [items.document_text(index) for index in indices],

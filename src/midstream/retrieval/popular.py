@@ -1,4 +1,4 @@
-"""Popularity source: items that most people act on over a long time."""
+"""Popularity source: items with the most acts over a long time."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -21,11 +21,11 @@ class Popular(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
     traits: ClassVar[Traits] = PROPOSES
     name: Name = "popular"
-    """Stands in answers, metrics and weights."""
+    """Used in answers, metrics and weights."""
     limit: int = 50
     """Items proposed at most."""
     half_life: HalfLife = Duration("7d")
-    """An act counts half as much after this. Each half-life in use keeps a list of its own."""
+    """The weight of an act halves with each. Each half-life in use keeps a list of its own."""
 
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the hottest items, the hottest first; none before the first interaction."""

@@ -1,4 +1,4 @@
-"""Source of new catalogue items, which no other source can know because hardly anyone has seen them yet."""
+"""Source of new catalogue items with few impressions, which other sources cannot propose yet."""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
@@ -54,7 +54,7 @@ class RecentItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
         return Proposal(item_index, score.astype(np.float32))
 
     def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
-        """Return how old each item is and how often it was seen in the last 30 days."""
+        """Return the age of each item and its impressions in the last 30 days."""
         items, now_ms = moment.table(Items), moment.query.now_ms
         age = np.maximum(now_ms - items.arrived_ms(item_index), 0).tolist()
         seen = items.window_count(IMPRESSION, _MONTH_MS, now_ms, item_index).tolist()

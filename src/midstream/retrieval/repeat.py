@@ -1,12 +1,12 @@
-"""Repeat-consumption source: items that the user may want once more, to buy or to watch again.
+"""Repeat-consumption source: items that the user may buy or watch again.
 
-An item's score is how often and how lately the user acted on it, each act counting half as much after ``half_life``:
-among what one person repeats, frequency says more than anything else, and next to it recency. An item that would come
-back much sooner than it used to is held back: its score grows from the last act on and is whole when a share ``early``
-of the mean interval between its acts has passed. Of an item with one act no interval is known.
+An item's score is the decayed count of the user's acts on it, each halving with ``half_life``: among one person's
+repeats frequency predicts best, and recency next. An item before its usual interval is lowered: its score grows from
+the last act on and is whole when a share ``early`` of the mean interval between its acts has passed. An item with one
+act has no interval.
 
 On the validation parts of two shops (gifts, groceries) a larger share, and the rates of a Poisson process with the mean
-interval in them that Bhagat et al. propose, found less than the plain decayed count, which ``early = 0`` gives.
+interval that Bhagat et al. propose, had lower recall than the plain decayed count, which ``early = 0`` gives.
 
 Reference: H. Hu, X. He, J. Gao, Z. Zhang, "Modeling Personalized Item Frequency Information for Next-basket
 Recommendation", SIGIR 2020. R. Bhagat, S. Muralidharan, A. Lobzhanidze, S. Vishwanath, "Buy It Again: Modeling Repeat
@@ -38,10 +38,10 @@ LIMIT_MAX = 1_000
 
 
 class RepeatItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="repeat"):
-    """Items that the user acted on before, those that were acted on often and lately first.
+    """Items with earlier acts of the user, the most frequent and most recent first.
 
-    It sees what the user's row holds, the last ``user_ring_max`` interactions of any kind. The placement must have
-    ``repeats = "any"``, or what the session has in view would be removed again.
+    It reads the user's row, the last ``user_ring_max`` interactions of any kind. The placement must have ``repeats =
+    "any"``, or the session's items would be removed again.
     """
 
     traits: ClassVar[Traits] = PROPOSES
@@ -70,7 +70,7 @@ class RepeatItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
         return Proposal(item_index[order], score[order].astype(np.float32))
 
     def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
-        """Return how often the user acted on each item, and when last."""
+        """Return the number of the user's acts on each item, and the time of the last one."""
         if moment.user_index < 0:
             return (NOTHING,) * len(item_index)
         users = moment.table(Users)
@@ -88,11 +88,11 @@ class RepeatItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
         return found
 
     def score(self, item_index: Index, time_ms: NDArray[np.int64], now_ms: int) -> tuple[Index, Numbers]:
-        """Return the distinct items whose last act lies ``min_gap`` back, rising, and the score of each.
+        """Return the distinct items whose last act is at least ``min_gap`` ago, rising, and the score of each.
 
         Args:
             item_index: Item of each act, shape (n,), in any order.
-            time_ms: When it was, shape (n,). An act ahead of ``now_ms`` counts as one of now.
+            time_ms: Time of each act, shape (n,). A time after ``now_ms`` counts as ``now_ms``.
             now_ms: The moment from which ages are counted.
         """
         time_ms = np.minimum(time_ms, now_ms)

@@ -22,20 +22,20 @@ from midstream.state.users.recent_items import NO_ITEMS, last_items, own_session
 class SessionKnn(
     SessionQuery, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="session_knn", kw_only=True
 ):
-    """Items of the sessions most similar to the asking one.
+    """Items of the sessions most similar to the request's session.
 
-    Without any items of the session the last ones of the user stand in; without those, nothing is proposed. Its options
-    are those of the query, so that each stands in one place; which items may come again is the placement's ``repeats``
-    alone.
+    Without items of the session the user's last items replace it; without those, nothing is proposed. Its options are
+    those of the query, so that each is defined once. Whether items may be repeated is decided by the placement's
+    ``repeats`` alone.
     """
 
     traits: ClassVar[Traits] = PROPOSES
     name: Name = "session_knn"
-    """Stands in answers, metrics and weights."""
+    """Used in answers, metrics and weights."""
     exclude_last_item: bool = False
     """Whether the latest item of the session is left out although the others may come back."""
     history_items_max: Annotated[int, msgspec.Meta(ge=0)] = 5
-    """Last items of the user that stand in for a session that has none yet; 0 = none."""
+    """Last items of the user that replace a session without items; 0 = none."""
 
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the items of the neighbours, the best first."""
@@ -45,9 +45,9 @@ class SessionKnn(
         return Proposal(*moment.table(SessionIndex).score(self, recent, own_sessions(moment)))
 
     def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
-        """Return which of the last items led to each: what a session of that item alone would be told, as it counts.
+        """Return the share of each last item: the score of a session of that item alone, with its weight.
 
-        Votes of sessions that share several items go by the latest, so parts do not add up. Cost: a query an item.
+        Votes of sessions that share several items use the latest one, so shares do not add up. Cost: a query an item.
         """
         recent = last_items(moment, self.history_items_max)
         query = msgspec.structs.replace(self, limit=ANSWER_MAX, allow_session_items=True, exclude_last_item=False)

@@ -1,8 +1,8 @@
-"""Items like one item: acted on in the same sessions, and while that says little, of the same attributes.
+"""Item-to-item source: items acted on in the same sessions, and where that evidence is small, with the same attributes.
 
 A new item has no pairs, but it has a category and tags from the moment the catalogue names it. The share of an item
-(the sum of its pair weights) says how much its pairs can be trusted: with share s they count s / (s + ``evidence``),
-and its attributes the rest. So a new item goes by attributes alone, and an old one by what visitors do.
+(the sum of its pair weights) is the evidence of its pairs: with share s they count s / (s + ``evidence``), and its
+attributes the rest. So a new item uses attributes alone, and an old one the acts of visitors.
 """
 
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ EVIDENCE_MIN = 0.001
 
 
 class Similar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="similar"):
-    """Items like the one that is asked about: the last of the request's own ``items``, or else the session's last."""
+    """Items similar to one item: the last of the request's own ``items``, or else the session's last."""
 
     traits: ClassVar[Traits] = PROPOSES
     name: Name = "similar"
     limit: Annotated[int, msgspec.Meta(ge=1, le=ANSWER_MAX)] = 50
     popularity: Power = "0.5"
-    """Power of a neighbour's own share that its pair weight is divided by: 0 = what is seen most beside the item, 1 =
-    what is seen beside it rather than beside others."""
+    """Power of a neighbour's own share by which its pair weight is divided: 0 = frequent neighbours, 1 = neighbours
+    that are specific to the item."""
     pairs_min: Annotated[int, msgspec.Meta(ge=0, le=ANSWER_MAX)] = 20
     """With fewer pairs than this, or a share below ``evidence``, attributes are looked at too."""
     evidence: Annotated[float, msgspec.Meta(ge=EVIDENCE_MIN, le=WEIGHT_MAX)] = 10.0

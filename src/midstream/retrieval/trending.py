@@ -1,12 +1,12 @@
-"""Trending source: items that most people act on now, on demand only those of the asking user's segment.
+"""Trending source: items with the most recent acts, optionally those of the user's segment.
 
-In a segment an item's share of the heat is estimated from its own heat there and, as if the segment had
-``segment_prior`` of heat more, from the item's share of the whole shop's heat:
+In a segment an item's share of the heat is a smoothed estimate: its own heat there, and ``segment_prior`` of heat with
+the item's share of the whole shop's heat:
 
     share = (heat in the segment + prior * heat / total heat) / (total heat of the segment + prior)
 
 So a segment with little heat answers as the whole shop does, one with as much as the prior half from its own, and one
-with a lot almost from its own alone. Who is in no known segment gets the whole shop's list. The score is the share
+with a lot almost from its own alone. A user without a known segment gets the whole shop's list. The score is the share
 times the whole shop's heat, so that both are on one scale.
 
 Reference: C. Zhai, J. Lafferty, "A Study of Smoothing Methods for Language Models Applied to Information Retrieval",
@@ -30,21 +30,21 @@ from midstream.state.segments.segments import Segments
 from midstream.state.settings import WEIGHT_MAX
 
 _READ_TIMES = 4
-"""Items read of each list, in limits: an item further down in both has so little heat that it is not missed."""
+"""Items read of each list, in limits: the heat of an item further down in both is negligible."""
 
 
 class Trending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="trending"):
-    """Items that most people act on now: the highest sum of action weights, which halve after each ``half_life``."""
+    """Items with the highest sum of action weights, which halve with each ``half_life``."""
 
     traits: ClassVar[Traits] = PROPOSES
     name: Name = "trending"
-    """Stands in answers, metrics and weights."""
+    """Used in answers, metrics and weights."""
     limit: int = 50
     """Items proposed at most."""
     half_life: HalfLife = Duration("6h")
-    """An act counts half as much after this. Each half-life in use keeps a list of its own."""
+    """The weight of an act halves with each. Each half-life in use keeps a list of its own."""
     by_segment: bool = False
-    """Answer for the segment of the asking user or of the request's context (``[trending] segment``)."""
+    """Use the segment of the user or of the request's context (``[trending] segment``)."""
     segment_prior: Annotated[float, msgspec.Meta(ge=1, le=WEIGHT_MAX)] = 100.0
     """Heat that the whole shop's list counts for in a segment: that of 100 views just now."""
 
@@ -71,7 +71,7 @@ class Trending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         return Proposal(found[order], score[order])
 
     def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
-        """Return the heat of each item, its half-life, and where it goes by a segment the heat there."""
+        """Return the heat of each item, its half-life, and with segments the heat there."""
         heat = moment.table(Items).heat(self.half_life.ms, item_index).tolist()
         facts: list[dict[str, str | float]] = [{"heat": each, "half_life": str(self.half_life)} for each in heat]
         if self.by_segment:

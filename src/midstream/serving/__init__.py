@@ -1,1 +1,1 @@
-"""Requests come from clients over HTTP, batches and questions go to ``engine``, its answers go back."""
+"""HTTP requests of clients come in, batches and queries go to ``engine``, its answers go back."""

@@ -1,6 +1,6 @@
-"""One ASGI app: the hot routes answer for themselves, FastAPI answers the rest, and every answer is measured.
+"""ASGI app: dispatches to the hot routes first and to FastAPI for the rest, and measures every answer.
 
-What FastAPI's middleware would do (errors, limits, metrics) happens here, because it does not see the hot routes.
+Errors, limits and metrics, which FastAPI's middleware would handle, are here, because it does not see the hot routes.
 """
 
 import re
@@ -56,15 +56,15 @@ if TYPE_CHECKING:
     from midstream.engine.rebuild.rebuilder import Rebuilder
 
 UNKNOWN_ROUTE = "unknown"
-"""Label of requests whose path is no route's: paths that callers make up must not become time series."""
+"""Metric label of requests with an unknown path: paths that callers make up must not become time series."""
 CLIENT_GONE = 499
-"""Status under which a request is counted that nobody waits for any more; no client sees it."""
+"""Status in metrics of a request whose client disconnected; no client sees it."""
 UNEXPECTED = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A path of the app and what may be done with it."""
+    """A path of the app and its methods."""
 
     template: str
     pattern: re.Pattern[str]
@@ -77,7 +77,7 @@ class App:
     def __init__(
         self, hot: Mapping[str, Mapping[str, Handler]], cold: FastAPI, metrics: Metrics, admission: Admission
     ) -> None:
-        """Dispatch to ``hot`` first, then to ``cold``; ``admission`` says who is answered now."""
+        """Dispatch to ``hot`` first, then to ``cold``; ``admission`` admits requests."""
         self._hot = hot
         self._cold = cold
         self._paths = _paths(hot, cold)
@@ -126,7 +126,7 @@ class App:
     async def _answer_inside(
         self, how: tuple[Handler | None, Path | None], scope: Scope, receive: Receive, send: Send
     ) -> int:
-        """Answer what was let in; return the status."""
+        """Answer an admitted request; return the status."""
         handler, path = how
         if handler is None:
             return await self._answer_cold(path, scope, receive, send)
@@ -139,7 +139,7 @@ class App:
         return next((each for each in self._paths if each.pattern.match(sent)), None)
 
     async def _answer_cold(self, path: Path | None, scope: Scope, receive: Receive, send: Send) -> int:
-        """Answer what is not hot; return the status."""
+        """Answer a request of FastAPI; return the status."""
         method: str = scope["method"]
         reply: Reply | None = None
         if path is None:
@@ -175,7 +175,7 @@ class App:
         return RouteUnknown((Fault("path", came, "A path of /docs, or of /openapi.json for programs.", PAGE),))
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """The engine is started before the app is made, and stopped by whoever made it."""
+        """The engine is started before the app is made, and stopped by its owner."""
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -184,7 +184,7 @@ class App:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OtherProcesses:
-    """What of an app's work other processes of the same server do; nothing, while it is the only one."""
+    """Functions of the other processes of the same server; no-ops for a single process."""
 
     record: Record | None = None
     """Records the events that come with a question."""
@@ -194,7 +194,7 @@ class OtherProcesses:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Maintenance:
-    """What changes configuration and history while a server runs."""
+    """Services that change configuration and history while a server runs."""
 
     rebuilder: "Rebuilder | None" = None
     """None = the configuration is never read again."""
@@ -223,12 +223,12 @@ def asgi(
     """Return the ASGI app of a started engine.
 
     Args:
-        engine: Answers; whoever started it stops it, after the last request.
-        accept: The terms on which events are taken now.
+        engine: Answers; its owner stops it, after the last request.
+        accept: Returns the current settings of decoding.
         options: Sizes and waits; the defaults when None.
         service: Records events; one without dead letters when None.
-        upkeep: What changes configuration and history while it runs.
-        elsewhere: What other processes do.
+        upkeep: Services that change configuration and history.
+        elsewhere: Functions of other processes.
     """
     chosen = options or ServerOptions()
     limits = body_limits(chosen)

@@ -25,7 +25,7 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[server]`` part of the configuration. Every wait and every size has its maximum here."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback needs insecure = true while no key is asked for."""
+    """Address to listen on. Anything but loopback needs insecure = true while there are no API keys."""
     port: Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)] = 8765
     """0 = any free port."""
     followers: Annotated[int, msgspec.Meta(ge=0, le=PROCESSES_MAX - 1)] = 0
@@ -35,9 +35,9 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     privileged: bool = False
     """Listen on a port below 1,024, such as 80."""
     allow_hosts: tuple[str, ...] = ()
-    """Further names under which the server may be asked, such as that of a proxy in front of it."""
+    """Further host names that requests may have, such as that of a proxy in front of the server."""
     allow_origins: tuple[str, ...] = ()
-    """Origins of pages that may ask, such as https://shop.example (docs/http.md)."""
+    """Origins of pages that may send requests, such as https://shop.example (docs/http.md)."""
     body_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1 << 24)] = 262_144
     """Largest body of a request: 256 KiB are 500 events of 500 bytes. Nothing is read beyond it."""
     body_wait_max: Wait = Duration("10s")
@@ -59,19 +59,19 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answers_waiting_max: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100
     """Questions that wait for a place among those: 5,000 a second x 15 ms. Further ones are refused."""
     answer_wait_max: Annotated[Duration, Between("1ms", "1m")] = Duration("15ms")
-    """A question that waited so long for its turn is refused while more come than can be answered.
+    """A request that waited so long for its turn is refused while more arrive than can be answered.
 
-    Three tenths of a deadline of 50 ms: what comes meanwhile waits as long again, unseen, and refusals take their time
-    as well.
+    Three tenths of a deadline of 50 ms: later requests wait as long again, unseen, and refusals take their time as
+    well.
     """
     quota_per_second: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 0.0
     """Requests a second that one caller may send; 0 = no quota."""
     quota_burst: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     """Requests at once that one caller may send; 0 = those of a second."""
     quota_header: str = ""
-    """Header that tells callers apart, set by what stands in front; empty, or where it is missing, their address."""
+    """Header that identifies callers, set by a proxy in front; empty, or where it is missing, their address."""
     quota_callers_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
-    """Callers that are remembered, 200 bytes each; the one that was not seen for longest begins anew."""
+    """Callers with a quota, 200 bytes each; the least recently seen one begins anew."""
     bulk_decodes_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
     """Large bodies that wait for the one decoding thread: 64 x about 5 ms = 0.3 s of work."""
     bulk_streams_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
@@ -94,18 +94,18 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def require_safe_address(options: ServerOptions) -> None:
-    """Refuse an address that others can reach while no key is asked for, and a port that nobody meant.
+    """Refuse an address that others can reach while there are no API keys, and a port of a known service.
 
     Raises:
-        ConfigInvalid: The host is not loopback and ``insecure`` was not said, or the port is none, or one of known
-            services and ``privileged`` was not said; all of it is named.
+        ConfigInvalid: The host is not loopback without ``insecure``, or the port is invalid, or one of known services
+            without ``privileged``; all faults are named.
     """
     if faults := tuple(address_faults(options)):
         raise ConfigInvalid(faults)
 
 
 def address_faults(options: ServerOptions) -> Iterator[Fault]:
-    """Yield what is wrong with where a server is to listen, as the options of the command are called."""
+    """Yield the faults of the address to listen on, with the names of the command's options."""
     if not (options.insecure or is_loopback(options.host)):
         came = f'"{options.host}" can be reached from outside, and no key protects the server.'
         right = "127.0.0.1, ::1 or localhost; or --insecure, when something in front of it keeps strangers out."
@@ -119,7 +119,7 @@ def address_faults(options: ServerOptions) -> Iterator[Fault]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches what listens there."""
+    """Return whether an address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:

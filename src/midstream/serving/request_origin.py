@@ -1,9 +1,9 @@
-"""Gate against web pages: a browser may not use this server for a page that is not the server's own.
+"""Gate against cross-site requests: refuses requests that a browser sends for a page of another site.
 
-Without keys, whoever reaches the port may do all, and a browser reaches it for any page its user has open. Three things
-tell such a request, and each is looked at before any route is: the name it was sent to (a page whose name was made to
-point here, DNS rebinding, can only send its own), the site it was sent for (``Origin``, ``Sec-Fetch-Site``), and the
-type of its body (a page sends only three types without asking first, and nobody answers when it asks).
+Without keys, any client that reaches the port may do everything, and a browser reaches it for any page its user has
+open. Three parts of a request reveal that, and each is checked before any route: the host name (a page whose name was
+made to point here, DNS rebinding, can only send its own), the site it was sent for (``Origin``, ``Sec-Fetch-Site``),
+and the type of its body (a page sends only three types without a preflight, and no preflight is answered).
 
 Reference: Jackson, Barth, Bortz, Shao and Boneh, Protecting browsers from DNS rebinding attacks, CCS 2007 (checking
 ``Host``); Barth, Jackson and Mitchell, Robust defenses for cross-site request forgery, CCS 2008 (``Origin``); West,
@@ -28,11 +28,11 @@ from midstream.serving.options import ServerOptions
 ANSWER_HEADERS = (("cross-origin-resource-policy", "same-origin"), ("x-content-type-options", "nosniff"))
 """Of every answer of a port: no page of another origin may take it in as an image, a script or a style."""
 OWN_SITE = frozenset((b"same-origin", b"none"))
-"""What ``Sec-Fetch-Site`` says of this server's own pages, and of an address that somebody typed."""
+"""Values of ``Sec-Fetch-Site`` for this server's own pages, and for a typed address."""
 TYPES = frozenset((JSON, b"application/merge-patch+json", b"application/vnd.apache.arrow.stream"))
-"""Of bodies, beside those of NDJSON. Browsers send none of them for another origin without asking first."""
+"""Of bodies, beside those of NDJSON. Browsers send none of them to another origin without a preflight."""
 KNOWN_MAX = 64
-"""Values of ``Host`` that were found right, by which all others are: one for each name and port in use."""
+"""Cached valid values of ``Host``: one for each name and port in use."""
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _ONCE = frozenset((b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"content-type"))
 _RIGHT_SITE = (
@@ -55,14 +55,14 @@ class Measured(Protocol):
 
 
 class RequestOrigin:
-    """The ASGI app of a port: refuses what a page of another site may have sent, gives the rest to another app.
+    """ASGI app of a port: refuses cross-site requests, passes the rest to another app.
 
-    What processes of one server send each other over unix sockets does not come through here: no browser reaches them,
-    and what is passed on was let in by the process that took it.
+    Requests between processes of one server over unix sockets do not pass it: no browser reaches them, and a proxied
+    request was admitted by the process that received it.
     """
 
     def __init__(self, app: Measured, options: ServerOptions) -> None:
-        """Stand in front of ``app``; ``options`` say which names are the server's."""
+        """Front of ``app``; ``options`` have the names of the server."""
         self._app = app
         self.metrics = app.metrics
         self.arrivals = app.arrivals
@@ -84,8 +84,8 @@ class RequestOrigin:
         await self._app(scope, receive, send)
 
     def _note(self, scope: Scope, error: Invalid) -> None:
-        """Count a refusal; it has had its turn, and nobody who comes next waits for it."""
-        self.metrics.count_foreign_request(error.faults[0].where)
+        """Count a refusal, and end its turn in the queue."""
+        self.metrics.foreign_requests.labels(error.faults[0].where).inc()
         self.arrivals.begin(scope)
         self.arrivals.refuse()
 
@@ -93,10 +93,10 @@ class RequestOrigin:
         """Refuse by the headers alone. Cost: 1 µs.
 
         Raises:
-            RequestInvalid: The host is not said once and clearly.
+            RequestInvalid: The host is missing or ambiguous.
             Misdirected: The host is not one of this server's names.
             CrossSite: A browser sends it for a page of another origin.
-            MediaTypeUnsupported: The body's type is one that pages send without asking first, or is not said.
+            MediaTypeUnsupported: The body's type is one that pages send without a preflight, or is missing.
         """
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         sent = dict(headers)
@@ -151,7 +151,7 @@ def _opens_docs(scope: Scope, sent: Mapping[bytes, bytes]) -> bool:
 
 
 def _require_type(sent: Mapping[bytes, bytes]) -> None:
-    """Refuse a body whose type a page could send; what has neither a body nor a type is left to ``Origin``."""
+    """Refuse a body whose type a page could send; a request with neither body nor type is left to ``Origin``."""
     value = sent.get(b"content-type")
     if value is None:
         if b"transfer-encoding" in sent or sent.get(b"content-length", b"0") != b"0":
@@ -164,7 +164,7 @@ def _require_type(sent: Mapping[bytes, bytes]) -> None:
 
 
 def _require_once(headers: list[tuple[bytes, bytes]]) -> None:
-    """Refuse two headers of a name that is looked at: who reads the first and who reads the last would differ."""
+    """Refuse a repeated header that is checked: readers of the first and of the last value would differ."""
     seen = [name for name, _ in headers if name in _ONCE]
     for name in seen:
         if seen.count(name) > 1:

@@ -1,1 +1,1 @@
-"""Comes from a seed, goes to tests, ``init``, ``simulate`` and the demo: a shop, who visits it, what they do."""
+"""A seed comes in, a shop, its visitors and their acts go to tests, ``init``, ``simulate`` and the demo."""

@@ -1,11 +1,11 @@
-"""People who are shown slates: who comes when, what they look at on a page, and what they click.
+"""Audience of a simulated shop: visits, examination of slates and clicks (position-based model, cascade stop).
 
-Everything that a person draws depends on the seed, the person, the visit and the page alone, never on what was shown
-before or on anybody else: the same page of the same visit brings the same luck whatever policy filled it. So worlds
-with different policies are comparable, page by page (common random numbers).
+All draws depend on the seed, the person, the visit and the page alone, never on earlier slates or on other persons: the
+same page of the same visit has the same random numbers whatever policy filled it. So worlds with different policies are
+comparable, page by page (common random numbers).
 
-A person looks at position k of a slate with probability 1 / (k + 1)^bias, whatever stands there, and clicks the first
-item looked at that attracts enough (position-based examination, cascade stop).
+A person looks at position k of a slate with probability 1 / (k + 1)^bias, whatever item it has, and clicks the first
+item with enough attraction.
 
 Reference: N. Craswell, O. Zoeter, M. Taylor, B. Ramsey, "An experimental comparison of click position-bias models",
 WSDM 2008, sections 2.2 and 2.3.
@@ -49,19 +49,19 @@ BUSY = (
     0.7,
     0.4,
 )
-"""How many come in each hour of the day (UTC), the busiest being 1."""
+"""Visits in each hour of the day (UTC), relative to the busiest."""
 TRIES_MAX = 200
 """Of finding an hour for a visit: with a mean of 0.55 the chance of more is 0.45^200."""
 _SHARPNESS = 7.0
 _MIDDLE = 0.6
 """Cosine of wish and product at which half of the people who could click do."""
 _CLICK_MAX = 0.5
-"""Chance that somebody clicks what could not fit better."""
+"""Probability of a click on a perfect match."""
 _ORGANIC = 0.45
 """Chance that somebody who clicked nothing finds a product without help: by the menu, by searching."""
 _ORGANIC_SHARPNESS = 5.0
 _PULL = 0.35
-"""How far what was looked at pulls the wish of the moment towards it."""
+"""Strength with which viewed items pull the momentary preference."""
 _CART, _PURCHASE = 0.12, 0.4
 PAGES_MAX = 40
 """Of a visit of a person; robots stay for as many."""
@@ -71,13 +71,13 @@ _ROBOT_PAGE_MS = 1_500
 
 @dataclass(frozen=True, slots=True)
 class AudienceOptions:
-    """Who comes, and how they behave."""
+    """Size and behaviour of the audience."""
 
     person_count: int = 400
     robot_share: float = 0.03
-    """Of all who come: crawlers that walk through the catalogue, and clickers that always take the first item."""
+    """Share of robots: crawlers of the catalogue, and clickers that always take the first item."""
     signal: float = 1.0
-    """How much taste and appeal decide; 0 = nothing fits anybody better than anything else."""
+    """Influence of taste and appeal; 0 = all items suit all users equally."""
     position_bias: float = 1.0
     """Exponent of the fall of attention with the position; 0 = every position is looked at."""
     pages_mean: float = 6.0
@@ -101,7 +101,7 @@ class VisitedPage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reaction:
-    """What a person did on a page."""
+    """Acts of a person on a page."""
 
     looked_at: Mask
     """For each position of the slate."""
@@ -110,14 +110,14 @@ class Reaction:
     viewed: int
     """Product looked at next, clicked or found; -1 = none."""
     acts: tuple[str, ...]
-    """What was done with it: ``view``, perhaps ``cart``, perhaps ``purchase``."""
+    """Acts on the clicked item: ``view``, perhaps ``cart``, perhaps ``purchase``."""
     next_ms: int | None
     """Time of the next page, None = the visit is over."""
 
 
 @dataclass(slots=True, eq=False)
 class Person:
-    """One who comes again and again. Made by ``audience``."""
+    """A returning visitor. Made by ``audience``."""
 
     visitor: Visitor
     options: AudienceOptions

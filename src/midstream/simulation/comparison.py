@@ -1,8 +1,8 @@
-"""The same worlds with different policies, seed by seed: click rates, and how far their differences can be trusted.
+"""Comparison of policies in the same worlds, seed by seed: click rates and intervals.
 
-A season is one observation: its pages are not independent, since what a policy learned from one person it shows to
-the next. Intervals are therefore over seeds (Student's t), and a difference is taken inside each seed, where both
-policies met the same people with the same luck.
+A season is one observation: its pages are not independent, since a policy shows to one person what it learned from
+another. Intervals are therefore over seeds (Student's t), and a difference is taken inside each seed, where both
+policies have the same people and random numbers.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class PolicyFigures:
-    """What one policy reached."""
+    """Figures of one policy."""
 
     policy: str
     click_rate: Interval
@@ -53,8 +53,8 @@ def compare(seasons: Sequence[Sequence[Season]]) -> tuple[PolicyFigures, ...]:
     """Compare policies over the same seeds.
 
     Args:
-        seasons: One sequence a policy, each with the same seeds in the same order; the first is what others are
-            compared with, the last what they could reach.
+        seasons: One sequence a policy, each with the same seeds in the same order; the first is the baseline, the last
+            the upper bound.
 
     Raises:
         Invalid: Fewer than two seeds.

@@ -1,4 +1,4 @@
-"""One keep-alive connection that asks and tells: as little as a client needs, so that what is measured is the server.
+"""Minimal HTTP client with one keep-alive connection, so that a measurement is that of the server.
 
 A general HTTP client takes longer for a request than the engine does.
 """

@@ -1,8 +1,8 @@
 """The engine as a policy: in this process on a log in memory, or a server over HTTP.
 
 In process the world's clock is the engine's: a season of weeks takes half a minute, and sessions, windows and decays
-come out as they would live. A server has its own clock, so over HTTP events carry no time and everything happens now;
-and it is there before a season and after it, so each season has people and items of its own there.
+are as in a live shop. A server has its own clock, so over HTTP events have no time and everything happens now. It
+exists before a season and after it, so each season has people and items of its own there.
 """
 
 import itertools

@@ -1,6 +1,6 @@
-"""Policies that fill the pages of a simulated shop: the engine, and three that bound how good it can be.
+"""Policies that fill the pages of a simulated shop: the engine, two baselines and an oracle.
 
-A policy sees of a page what a shop knows: who asks, in which session, when. Only the oracle reads what is hidden.
+A policy sees the data of a real shop: user, session, time. Only the oracle reads hidden preferences.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ async def _nothing(_events: Events) -> None:
 
 
 def random_policy(seed: int, slate_size: int) -> Policy:
-    """Return the policy that shows anything: what every other one must beat."""
+    """Return the policy of random items: the lower bound."""
 
     async def fill(page: VisitedPage) -> FilledPage:
         key = (seed, POLICY_STREAM, page.person.number, page.person.visitor.visit_count, page.number)
@@ -49,7 +49,7 @@ def random_policy(seed: int, slate_size: int) -> Policy:
 
 
 def oracle_policy(slate_size: int) -> Policy:
-    """Return the policy that knows what everybody wishes at every moment: what none can beat."""
+    """Return the policy that reads every preference: the upper bound."""
 
     async def fill(page: VisitedPage) -> FilledPage:
         return FilledPage(np.argsort(-page.attraction[: page.on_sale], kind="stable")[:slate_size])
@@ -80,6 +80,6 @@ class _Counted:
 
 
 def popularity_policy(shop: SimulatedShop, slate_size: int) -> Policy:
-    """Return the policy that shows everybody what was viewed most often."""
+    """Return the policy of the most viewed items, the same for all."""
     counted = _Counted(shop, slate_size)
     return Policy("popularity", counted.fill, counted.learn)

@@ -1,7 +1,7 @@
-"""One world with one policy: who came, what was shown, what was clicked, in the order of time.
+"""Season: one world with one policy, page by page in the order of time.
 
-Visits run side by side, page by page. What is done on a page is told to the policy before the next page is filled,
-whoever is in front of it: the policy may know all that happened, as an engine does that folds every event at once.
+Visits run in parallel, page by page. The policy learns the acts on a page before it fills the next page of any visitor,
+as an engine does that folds every event at once.
 """
 
 import heapq
@@ -31,7 +31,7 @@ class SeasonOptions:
     launch_count: int = 100
     """Come during the season, evenly spread."""
     warm_up: float = 0.3
-    """Share of the days that is not measured: what can learn has learned something then."""
+    """Share of the days that is not measured, for learning."""
     audience: AudienceOptions = field(default_factory=AudienceOptions)
 
     @property

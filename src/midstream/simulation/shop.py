@@ -1,7 +1,7 @@
-"""Catalogue of a simulated shop: products near the middle of their category, and new ones as time goes by.
+"""Catalogue of a simulated shop: products near the middle of their category, and new ones over time.
 
-Where a product lies in the space of tastes is explained by what the catalogue says of it in part only: its category,
-then a little by its price and by the words of its title. The rest is hidden, as in life: only acts can tell it.
+The attributes of the catalogue explain a product's place in the space of tastes only in part: its category, then a
+little by its price and by the words of its title. The rest is hidden: only acts reveal it.
 """
 
 from dataclasses import dataclass

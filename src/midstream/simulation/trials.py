@@ -1,4 +1,4 @@
-"""All policies over all seeds, one season after another."""
+"""Trials: all policies over all seeds, one season after another."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager

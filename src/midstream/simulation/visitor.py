@@ -1,6 +1,6 @@
 """Visitors of a simulated shop: each has a hidden taste that drifts, and acts by it.
 
-Each visitor draws from a random stream of their own, so what one does never depends on how many others there are.
+Each visitor has a random stream of their own, so the acts of one never depend on the number of others.
 """
 
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What one visitor does in one session."""
+    """Acts of one visitor in one session."""
 
     session_id: str
     user_id: str | None

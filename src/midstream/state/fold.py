@@ -56,7 +56,7 @@ class Size:
 
 
 class Fold:
-    """All tables at one log position. One thread owns it; whoever reads does so between two ``apply``."""
+    """All tables at one log position. One thread owns the fold; it is read between two calls of ``apply``."""
 
     def __init__(self, settings: FoldSettings, dropped: Dropped = NOTHING) -> None:
         """Reserve every table at its maximum; pages are paid when touched.
@@ -262,7 +262,7 @@ class Fold:
         return found
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the state whose ``arrays`` these are, of the same settings."""
+        """Replace the state by what ``arrays`` returned, of the same settings."""
         for name, table in self._named.items():
             prefix = f"{name}."
             table.restore({key.removeprefix(prefix): each for key, each in arrays.items() if key.startswith(prefix)})

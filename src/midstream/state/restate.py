@@ -20,7 +20,7 @@ from midstream.state.structures.hashing import id_hash
 
 
 class Restated(NamedTuple):
-    """What is known, as events."""
+    """Known content of the state, as events."""
 
     events: EventBatch
     nameless: int

@@ -11,7 +11,7 @@ from midstream.state.expressions.program import Cell
 from midstream.state.structures.hashing import NO_KEY, IdKey, id_key_of
 
 KERNEL_VERSION = 17
-"""Raised by whoever changes what any table holds after the same events."""
+"""A change of what any table holds after the same events raises this number."""
 
 INDEX_ITEMS_MAX: Final = 255
 """Of a session in the session index: they are counted in a byte."""
@@ -29,7 +29,7 @@ UnknownItems = Literal["accept", "hold", "reject"]
 
 
 class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one interaction is worth."""
+    """Weight of one interaction."""
 
     weight: Annotated[float, msgspec.Meta(ge=-WEIGHT_MAX, le=WEIGHT_MAX)] = 1.0
     """Added to trending and popular; below 0 an act against the item, which opens no session and no list."""
@@ -94,7 +94,7 @@ class StateLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that decides what the state is after the same events."""
+    """All settings that decide the state after the same events."""
 
     types: dict[str, EventType] = msgspec.field(
         default_factory=lambda: {

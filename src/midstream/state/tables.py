@@ -36,7 +36,7 @@ class TablesAbove:
     """The tables above the one that is built next, by type."""
 
     def __init__(self, settings: FoldSettings, dropped: Dropped) -> None:
-        """Begin with none.
+        """Start without tables.
 
         Args:
             settings: Decide what the state is after the same events.

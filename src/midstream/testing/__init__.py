@@ -1,1 +1,1 @@
-"""An implementation of a Protocol comes in, a failure names the promise that it does not keep."""
+"""An implementation of a Protocol comes in, a failure goes out with the promise that it violates."""

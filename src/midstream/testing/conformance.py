@@ -28,6 +28,7 @@ from midstream.core.types import (
     Selection,
 )
 from midstream.events.schema import cut
+from midstream.ranking.fetched_columns import IDS_MAX, DeclaredFetch, FetchedRow, rows_of
 from midstream.state.ids.vocabulary import Vocabulary
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -190,6 +191,35 @@ def _check_selection(selector: Selector, query: Query, features: FeatureFrame, s
     same = np.array_equal(again.chosen, chosen) and np.array_equal(again.propensity, propensity)
     require(same, "the same seed gives the same choice")
     require(np.array_equal(before, score, equal_nan=True), "the scores are as before")
+
+
+def check_fetch(fetch: DeclaredFetch, ids: Sequence[str]) -> dict[str, FetchedRow]:
+    """Check a declared fetch with some ids; return what is known of each.
+
+    Promised: each declared column and no other, of its kind, one value an id in the order of the ids; an id that the
+    system does not know is unknown, and not an error. Runs an event loop of its own, so call it where none runs.
+
+    What an outside system says may change between two calls, so the order is wrong only if it is in each of three.
+    """
+    unknown = "midstream-check-unknown"
+    asked = tuple(dict.fromkeys((*ids, unknown)))[:IDS_MAX]
+    if fetch.of == "user":
+        return {each: _fetched(fetch, (each,))[each] for each in asked}
+    for _ in range(3):
+        found = _fetched(fetch, asked)
+        if found == _fetched(fetch, asked[::-1]):
+            return found
+    raise NotConforming("promised: values stand in the order of the ids, not in one of their own")
+
+
+def _fetched(fetch: DeclaredFetch, ids: tuple[str, ...]) -> dict[str, FetchedRow]:
+    """Return the rows of one call from within an event loop."""
+
+    async def ask() -> object:
+        _require_type(came := fetch.component.fetch(ids), Awaitable)
+        return await came
+
+    return rows_of(fetch, ids, asyncio.run(ask()))
 
 
 def check_state_table(make: Callable[[], StateTable], steps: Sequence[FoldStep]) -> Arrays:

@@ -1,1 +1,1 @@
-"""Logged events and data sets become fitted models, judged and published in the registry, for the engine to serve."""
+"""Logged events and data sets come in, fitted models are evaluated and published in the registry, for the engine."""

@@ -1,8 +1,8 @@
-"""A calibration for a ranker that is published, and what it is worth, both from rows that the ranker was judged by.
+"""Calibration of a published ranker, and its quality, both from the rows of its validation.
 
-The line is fitted on all of them. What it is worth is asked of another line: one fitted on their earlier half, judged
-on the later one, so that no row says how true its own probability is. The model that is published has learned these
-rows too; the line is that of its twin, which had not, since of rows that were learned every model is too sure.
+The line is fitted on all of these rows. Its quality is that of another line, fitted on their earlier half and evaluated
+on the later one, so that no row evaluates its own probability. The published model was fitted on these rows too; the
+line is that of its twin, which was not, since every model is overconfident on its training rows.
 """
 
 from collections.abc import Mapping
@@ -22,22 +22,22 @@ LATER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """A line, and how true what it says is."""
+    """A calibration line, and its quality."""
 
     calibration: Calibration | None
     """None = all rows came out the same, or there are none."""
     metrics: Mapping[str, float | None]
-    """``calibrated.ECE`` and ``calibrated.log_loss`` of the later half; None = it says nothing."""
+    """``calibrated.ECE`` and ``calibrated.log_loss`` of the later half; None = undefined."""
     bins: tuple[Bin, ...]
-    """Of the later half; none where nothing is said."""
+    """Of the later half; empty where undefined."""
 
 
 def calibrated(model: RowModel, later: Examples, *, is_probability: bool) -> Calibrated:
-    """Return the calibration of a model by rows that it has not learned.
+    """Return the calibration of a model by rows that are not in its training.
 
     Args:
         model: Fitted on earlier rows.
-        later: What it is judged by.
+        later: Rows of its validation.
         is_probability: Whether its scores are probabilities already.
     """
     if not len(later):

@@ -1,13 +1,11 @@
-"""The acts of a log, as item models learn from them: one pass, in bounded memory, each event as the fold takes it.
+"""Training data of item models: the acts of a log, in one pass with bounded memory, as the fold takes them.
 
-Copies, items for which there was no room, which item is deleted and which ids are one user is decided by the same
-tables as in the state (event ids, vocabulary, items, sessions), so a training sees the acts that the state has seen.
-The tables are those of the state's compaction too: what it freed has room for new items here as well.
-What holds at the end of the log is what counts: acts of an id that was merged are those of the user that it belongs
-to, acts from before a user was deleted are nobody's, as are those of erased users, and deleted items are left out.
+Copies, items without room, deleted items and merged ids are decided by the same tables as in the state (event ids,
+vocabulary, items, sessions), so a training has the acts of the state. The tables are those of the state's compaction
+too: freed slots have room for new items here as well. The end of the log decides: acts of a merged id belong to its
+user; acts from before a user was deleted, and those of erased users, have no owner; deleted items are left out.
 
-Memory: 44 bytes an act while they are read, as much again while they are put in order; the newest ``acts_max`` are
-kept.
+Memory: 44 bytes an act while they are read, as much again while they are sorted; the newest ``acts_max`` are kept.
 """
 
 from collections import deque
@@ -32,7 +30,7 @@ from midstream.state.steps import parts, step_of, steps
 from midstream.state.structures.hashing import id_hash
 
 Hidden: TypeAlias = Callable[[LogPosition, EventBatch], Mask]
-"""Which events of a batch are of users who were erased."""
+"""Returns which events of a batch are of erased users."""
 ACT_BYTES = 128
 """Of an act, at most, while acts are put in order."""
 ACTS_MAX = 20_000_000
@@ -62,7 +60,7 @@ class ActOptions:
     until_ms: int | None = None
     """Log time before which."""
     is_described: bool = False
-    """Whether the catalogue's items are there too that nobody acted on, and what each item is."""
+    """Whether catalogue items without acts are included, with the content of each item."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +68,7 @@ class Acts:
     """Acts in log order. All columns (n,)."""
 
     owner: NDArray[np.uint64]
-    """Whose: the hash of a user, of a session without one, or the number of a session."""
+    """Owner of each act: the hash of a user, of a session without one, or the number of a session."""
     item: Index
     """Row in the vocabulary."""
     weight: NDArray[np.float32]
@@ -86,7 +84,7 @@ class Acts:
     left_out: Mapping[str, int]
     """Acts that weigh something and are not here, by why."""
     described: Sequence[Description] = ()
-    """What each item is at the end of the log, by row; empty unless ``is_described``."""
+    """Content of each item at the end of the log, by row; empty unless ``is_described``."""
 
     def __len__(self) -> int:
         """Return the number of acts."""
@@ -106,12 +104,12 @@ class Acts:
     def histories(
         self, history_acts_max: int, first: int = 0, stop: int | None = None
     ) -> tuple[Histories, NDArray[np.uint64]]:
-        """Return the acts between two log positions as histories, and whose each is, ascending; none is empty.
+        """Return the acts between two log positions as histories, and the owner of each, ascending; none is empty.
 
         Args:
             history_acts_max: Newest acts of each.
-            first: Log position from which on.
-            stop: Before which; None = the end.
+            first: First log position.
+            stop: Position after the last; None = the end.
         """
         end = len(self) if stop is None else int(np.searchsorted(self.position, stop))
         chosen = slice(int(np.searchsorted(self.position, first)), end)
@@ -127,7 +125,7 @@ class Acts:
         return found, whose
 
     def interactions(self, history_acts_max: int, stop: int | None = None) -> Interactions:
-        """Return what a model is fitted on: the acts before a log position, with the vocabulary of all of them."""
+        """Return the training data of a model: the acts before a log position, with the vocabulary of all of them."""
         return Interactions(self.vocabulary, self.histories(history_acts_max, stop=stop)[0], self.described)
 
 
@@ -135,13 +133,13 @@ class ActReader:
     """Reads a log batch by batch, from where it begins."""
 
     def __init__(self, fold: Fold, options: ActOptions, hidden: Hidden) -> None:
-        """Begin with the state that a log begins with.
+        """Begin with the state at the beginning of a log.
 
         Args:
-            fold: Of that beginning. Its event ids, vocabulary, items and sessions fold what comes; it is none to answer
-                with any more.
-            options: Which acts.
-            hidden: Says which events are nobody's any more.
+            fold: Of that beginning. Its event ids, vocabulary, items and sessions fold the events; it cannot answer any
+                more.
+            options: Selection of acts.
+            hidden: Returns the events of erased users.
         """
         self._fold = fold
         self._options = options
@@ -219,7 +217,7 @@ class ActReader:
         self._fold.vocabulary.erasures.expire(int(batch.log_time_ms[-1]))
 
     def _erase(self, batch: IndexedBatch) -> None:
-        """Forget a user; of an erase that was carried out, of which hashes are left, only refuse what is late."""
+        """Erase a user; a carried-out erase, with hashes alone, only refuses late copies."""
         vocabulary, user_hash = self._fold.vocabulary, int(batch.user_hash[0])
         if not user_hash:
             hashes = blanked_hashes(texts_of(batch.source, 0)[_BODY])
@@ -333,11 +331,11 @@ def _joined(held: Sequence[_Part]) -> _Part:
 
 @dataclass(slots=True)
 class _Users:
-    """Which hashes are one user at the end, and from where on the acts of each are that user's."""
+    """Final user of each hash, and the log position from which its acts count."""
 
     into: dict[int, int] = field(default_factory=dict[int, int])
     cleared: dict[int, int] = field(default_factory=dict[int, int])
-    """Hash under which acts were read to the log position before which they are nobody's."""
+    """Hash of an id to the log position before which its acts have no owner."""
 
     def merge(self, into_hash: int, other_hash: int) -> None:
         """Let all acts of one be another's."""
@@ -347,23 +345,23 @@ class _Users:
         self.into.pop(into_hash, None)
 
     def forget(self, user_hash: int) -> None:
-        """Let every id that stands for a user be one of its own again, and their acts until now nobody's."""
+        """Separate all ids of a user, and drop the owner of their acts until now."""
         for each in [one for one, user in self.into.items() if user == user_hash]:
             del self.into[each]
 
     def clear(self, user_hash: int, position: int) -> None:
-        """Let the acts of a user before a log position be nobody's."""
+        """Drop the owner of a user's acts before a log position."""
         for each in (user_hash, *(one for one, user in self.into.items() if user == user_hash)):
             self.cleared[each] = position
 
     def settled(self, owner: NDArray[np.uint64], position: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Return the user of each act, 0 = nobody. Cost: a search an act."""
+        """Return the user of each act, 0 = none. Cost: a search an act."""
         gone = position < _looked_up(self.cleared, owner, np.zeros(len(owner), dtype=np.int64))
         return np.where(gone, np.uint64(0), _looked_up(self.into, owner, owner))
 
 
 def _looked_up(told: Mapping[int, int], keys: NDArray[np.uint64], otherwise: NDArray[Number]) -> NDArray[Number]:
-    """Return what is told of each key, and of others what stands in their place."""
+    """Return the value of each key, and of missing ones the default."""
     if not told:
         return otherwise
     known = np.array(sorted(told), dtype=np.uint64)

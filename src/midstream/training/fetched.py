@@ -1,9 +1,8 @@
-"""A version out of a folder that another registry of models gave: found, copied, and verified as any that arrives.
+"""Import of a version from a folder of another model registry: found, copied, and verified as any import.
 
-Three things may be in such a folder: a tar that ``export_version`` wrote; the folder of a version, by its name, which
-is what its manifest is verified by, whatever else lies in it or beside it; or a model that LightGBM wrote as text,
-which becomes a version of the kind ``trees``. Nothing else is read: no pickle, no link, no file that a manifest does
-not name.
+Three things may be in such a folder: a tar of ``export_version``; the folder of a version, whose manifest is verified
+by its name, whatever other files there are; or a text model of LightGBM, which becomes a version of the kind ``trees``.
+Nothing else is read: no pickle, no link, no file that a manifest does not name.
 """
 
 import os
@@ -21,28 +20,28 @@ from midstream.training.packing import import_version, require_number, require_r
 from midstream.training.registry import Registry
 
 FILES_MAX = 2_000
-"""Of a folder that is looked through: twice what a version has."""
+"""Files of the folder: twice those of a version."""
 _TREES = b"tree\n"
-"""Begins what LightGBM writes."""
+"""First line of LightGBM's files."""
 
 
 def import_folder(
     registry: Registry, folder: Path, name: str = "", inputs: Sequence[str] = (), source: str = ""
 ) -> tuple[str, str]:
-    """Take in the one version that a folder holds; return the model's name and the version.
+    """Import the one version in a folder; return the model's name and the version.
 
     Args:
-        registry: Where it goes.
-        folder: What was fetched; left as it is.
-        name: Of the model it becomes a version of; empty = the one that the version has.
-        inputs: Of a model of LightGBM's, the features that it reads, in its order; none = as its text names them.
-        source: Where it came from; kept in the options of what has no manifest of ours.
+        registry: The target.
+        folder: The source; left as it is.
+        name: New name of the model; empty = the version's own.
+        inputs: Of a LightGBM model, its features, in its order; none = the names in its text.
+        source: Origin; kept in the options of a version without a manifest.
 
     Raises:
-        ArtifactTooLarge: It has more bytes than may be; nothing stays.
-        ArtifactInvalid: There is no version in it, or more than one; it is damaged or does not answer its golden
-            questions; a model of LightGBM's cannot be kept exactly, or no name was given for it. Nothing stays.
-        OSError: The disk; nothing stays.
+        ArtifactTooLarge: It exceeds the maximum of bytes; nothing remains.
+        ArtifactInvalid: There is no version in it, or more than one; it is damaged or fails its golden questions; a
+            LightGBM model cannot be kept exactly, or has no name. Nothing remains.
+        OSError: The disk; nothing remains.
     """
     there = list(islice(folder.rglob("*"), FILES_MAX + 1))
     if len(there) > FILES_MAX:

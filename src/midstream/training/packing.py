@@ -1,9 +1,9 @@
-"""A version as one file, to be carried elsewhere: a tar of its folder, verified again where it arrives.
+"""Export and import of versions as tar files, verified again at the import.
 
-The names in it are ``<name>/<version>/<file>``, the manifest first, and nothing else is taken from one: no absolute
-path, no link, no folder, no sparse file, no file that the manifest does not name, none of another length than it says.
-So nothing is written that was not counted before against what the disk has free. What arrives is read and asked its
-golden questions in a temporary folder before it has a name.
+The names in it are ``<name>/<version>/<file>``, the manifest first, and nothing else is accepted: no absolute path, no
+link, no folder, no sparse file, no file that the manifest does not name, none of another length. So all bytes are
+compared with the free space before they are written. An imported version is read and answers its golden questions in a
+temporary folder before it gets its name.
 """
 
 import errno
@@ -35,12 +35,12 @@ from midstream.models.loading import load
 from midstream.training.registry import ARRIVING, Registry
 
 IMPORTED_NUMBER_MAX = 99_999_999
-"""Leaves nine hundred million numbers to what is fitted after an import: one a second for 28 years."""
+"""Leaves nine hundred million numbers to fits after an import: one a second for 28 years."""
 FREE_BYTES_MIN = 1 << 28
-"""Of the disk, after an import: some minutes of log, in which somebody is told that it is getting full."""
+"""Of the disk, after an import: some minutes of log, in which an operator sees the warning."""
 _PARTS = 3
 _PIECE_BYTES = 1 << 20
-"""The most that is read at once, so that an entry that says it has a name of a gigabyte takes no memory."""
+"""Maximum of one read, so that an entry with a name of a gigabyte takes no memory."""
 _DISORDER = (
     tarfile.TarError,
     EOFError,
@@ -50,7 +50,7 @@ _DISORDER = (
     ArithmeticError,
     RecursionError,
 )
-"""What the standard library raises of a tar that is none, of names that are no text, and of wrong maps of holes."""
+"""Exceptions of the standard library for invalid tars, names and sparse maps."""
 
 
 class _Bounded:
@@ -68,12 +68,12 @@ class _Bounded:
 
 
 def export_version(registry: Registry, name: str, version: str, target: Path) -> None:
-    """Write a version, every byte of which was verified, as a tar file; equal versions give equal bytes.
+    """Write a version, after verifying every byte, as a tar file; equal versions give equal bytes.
 
     Raises:
-        NotFound: It is not there.
+        NotFound: It does not exist.
         ArtifactInvalid: It is damaged.
-        FileExistsError: The target is there already. ``OSError`` as the disk says.
+        FileExistsError: The target exists already. ``OSError`` as the disk raises it.
     """
     manifest = registry.read(name, version).manifest
     with target.open("xb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -87,37 +87,37 @@ def export_version(registry: Registry, name: str, version: str, target: Path) ->
 
 
 def import_version(registry: Registry, source: Path, name: str = "") -> tuple[str, str]:
-    """Take in a version from a tar file; return the model's name and the version.
+    """Import a version from a tar file; return the model's name and the version.
 
-    A version that is there already stays as it is; one that is damaged is replaced by what arrived.
+    An existing version stays as it is; a damaged one is replaced.
 
     Args:
-        registry: Where it goes.
-        source: What ``export_version`` wrote.
-        name: Of the model it becomes a version of, as ``take_in`` says; empty = the one it has.
+        registry: The target.
+        source: From ``export_version``.
+        name: New name of the model, as in ``take_in``; empty = the version's own.
 
     Raises:
-        ArtifactTooLarge: Its manifest names more bytes than may be; nothing stays.
-        ArtifactInvalid: It is no version, a damaged one, or does not answer its golden questions; nothing stays.
-        ExtraMissing: A library that reads its kind is not installed; nothing stays.
-        OSError: The disk, also where it would leave less than ``FREE_BYTES_MIN`` free; nothing stays.
+        ArtifactTooLarge: Its manifest names more bytes than allowed; nothing remains.
+        ArtifactInvalid: It is no version, is damaged, or fails its golden questions; nothing remains.
+        ExtraMissing: A library that reads its kind is not installed; nothing remains.
+        OSError: The disk, also where it would leave less than ``FREE_BYTES_MIN`` free; nothing remains.
     """
     return take_in(registry, lambda target: _unpack(registry, source, target), name)
 
 
 def take_in(registry: Registry, fill: Callable[[Path], tuple[str, str]], name: str = "") -> tuple[str, str]:
-    """Take in a version that arrives; return the model's name and the version.
+    """Verify and publish an imported version; return the model's name and the version.
 
     Args:
-        registry: Where it goes.
+        registry: The target.
         fill: Writes ``<name>/<version>/`` with its files into a folder, and returns the two.
-        name: Of the model it becomes a version of, where that is another than it says of itself: then it is published
-            anew, with the next number, unless a version of the same files is there.
+        name: New name of the model, if it differs from the version's own: then it is published anew, with the next
+            number, unless a version of the same files exists.
 
     Raises:
-        MidstreamError: As ``fill`` raises; ``ArtifactInvalid`` where it is damaged or does not answer its golden
-            questions; nothing stays.
-        OSError: The disk; nothing stays.
+        MidstreamError: As ``fill`` raises; ``ArtifactInvalid`` where it is damaged or fails its golden questions;
+            nothing remains.
+        OSError: The disk; nothing remains.
     """
     registry.clean()
     temporary = registry.folder / f"{ARRIVING}{os.getpid()}"
@@ -152,10 +152,10 @@ def require_room(folder: Path, wanted: int, what: str) -> None:
 
 
 def require_number(version: str, manifest: Manifest) -> None:
-    """Refuse a version from elsewhere whose number is so high that few could follow it.
+    """Refuse a version from elsewhere whose number leaves room for few others.
 
     Raises:
-        ArtifactInvalid: It is.
+        ArtifactInvalid: It does.
     """
     if manifest.number > IMPORTED_NUMBER_MAX:
         message = f"{version} has a number above {IMPORTED_NUMBER_MAX}: few could follow it"
@@ -163,7 +163,7 @@ def require_number(version: str, manifest: Manifest) -> None:
 
 
 def _renamed(registry: Registry, artifact: Artifact, name: str) -> str:
-    """Publish what arrived as a version of another model, unless its files are those of one that is there."""
+    """Publish an imported version under another model's name, unless a version of the same files exists."""
     manifest = artifact.manifest
     for version in registry.versions(name):
         with suppress(ArtifactInvalid):
@@ -176,7 +176,7 @@ def _renamed(registry: Registry, artifact: Artifact, name: str) -> str:
 
 
 def _is_there(registry: Registry, name: str, version: str) -> bool:
-    """Return whether a version is there whole; one that is damaged is moved away from its name."""
+    """Return whether an undamaged version exists; a damaged one is renamed."""
     if version not in registry.versions(name):
         return False
     try:
@@ -216,7 +216,7 @@ def _unpack(registry: Registry, source: Path, target: Path) -> tuple[str, str]:
 def _begun(
     source: Path, tar: tarfile.TarFile, entries: Iterator[tarfile.TarInfo], target: Path
 ) -> tuple[str, str, Manifest]:
-    """Write the manifest of a tar; return the model's name, the version, and what it says."""
+    """Write the manifest of a tar; return the model's name, the version, and the manifest."""
     entry = next(entries, None)
     if entry is None:
         message = f"{source.name}: nothing is in it"
@@ -239,7 +239,7 @@ def _begun(
 
 
 def _is_plain(entry: tarfile.TarInfo) -> bool:
-    """Return whether an entry is a file whose bytes all stand in the tar: no link, no folder, no sparse file."""
+    """Return whether an entry is a file with all of its bytes in the tar: no link, no folder, no sparse file."""
     return entry.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not entry.issparse()
 
 

@@ -1,7 +1,7 @@
-"""The registry: immutable versions of models in one folder, ``<name>/<version>/``, and nothing about which one serves.
+"""Model registry: immutable versions in one folder, ``<name>/<version>/``, without the state of which one serves.
 
-A version is published once and never changed; what is in the folder is all there is, so there is no index that could
-say otherwise. Which version is champion, challenger or shadow is no file either: that is an event in the log.
+A version is published once and never changed. The folder is the only record, so no index can contradict it. The aliases
+champion, challenger and shadow are events of the log, not files.
 """
 
 import os
@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, MidstreamError, NotFound
+from midstream.events.process_ids import is_running
 from midstream.models.artifact.artifact import (
     MANIFEST,
     NAME,
@@ -36,14 +37,14 @@ VERSION_BYTES_MAX = 2 << 30
 three times as much while a model of this size is promoted. 200,000 items with 500 weights each, the largest there is by
 default, are 0.8 GB."""
 VERSIONS_KEPT = 32
-"""Newest versions of a model that stay: of a month in which one is fitted each day."""
+"""Newest versions of a model that are kept: a month of daily fits."""
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 """Of a version, as people type it."""
 NUMBER_DIGITS = 4
-"""Of a version's number, as it is written: so many decimal digits or fewer are never the beginning of a hash. Who
-mistypes a number must not get another version."""
+"""Decimal digits of a version's number: so many or fewer are never the beginning of a hash, so a mistyped number
+selects no other version."""
 ARRIVING = ".arriving-"
-"""Begins the name of what an import unpacks into; the number of its process follows."""
+"""Prefix of the temporary folder of an import; the number of its process follows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +55,7 @@ class LoadedVersion:
     version: str
     manifest: Manifest
     manifest_hash: str
-    """As of ``Registry.manifest_hash``, so that what is loaded can be promoted when its folder is gone."""
+    """As of ``Registry.manifest_hash``, so that a loaded version can be promoted when its folder is gone."""
     model: ItemModel | RowModel
 
 
@@ -68,17 +69,17 @@ class Registry:
     """Of all files of a version: more is neither written, taken in nor loaded."""
 
     def publish(self, draft: Draft, content: ArtifactContent) -> str:
-        """Write a new version, read it again and ask it its golden questions; return its name.
+        """Write a new version, read it again and compare its golden answers; return its name.
 
         Args:
-            draft: What is said of it.
+            draft: Metadata.
             content: Of ``models.artifact.golden``: arrays, vocabulary and golden answers.
 
         Raises:
-            ArtifactTooLarge: It has more bytes than may be; nothing was written.
-            ArtifactInvalid: It cannot be written, or what was written does not answer as it should; nothing stays.
-            ExtraMissing: What reads its kind is not installed; nothing stays.
-            OSError: The disk; nothing stays.
+            ArtifactTooLarge: It exceeds the maximum of bytes; nothing was written.
+            ArtifactInvalid: It cannot be written, or fails its golden questions; nothing remains.
+            ExtraMissing: A library that reads its kind is not installed; nothing remains.
+            OSError: The disk; nothing remains.
         """
         size = sum(each.nbytes for each in content.arrays.values()) + sum(map(len, content.files.values()))
         self.require_size(draft.name, size)
@@ -130,10 +131,10 @@ class Registry:
         return meant[0]
 
     def manifest(self, name: str, version: str) -> Manifest:
-        """Return what a version says of itself, verified by its name.
+        """Return the manifest of a version, verified by its name.
 
         Raises:
-            NotFound: It is not there.
+            NotFound: It does not exist.
             ArtifactInvalid: It is damaged, or of another model.
         """
         folder = self._there(name, version)
@@ -152,7 +153,7 @@ class Registry:
             raise NotFound(message) from error
 
     def manifests(self, name: str) -> Sequence[Manifest | ArtifactInvalid]:
-        """Return what each version says of itself, as ``versions`` orders them, or why it cannot be read."""
+        """Return the manifest of each version, in the order of ``versions``, or why it cannot be read."""
         found: list[Manifest | ArtifactInvalid] = []
         for version in self.versions(name):
             try:
@@ -162,10 +163,10 @@ class Registry:
         return found
 
     def require_size(self, what: str, size: int) -> None:
-        """Refuse a version of more bytes than may be.
+        """Refuse a version that exceeds the maximum of bytes.
 
         Args:
-            what: Which it is, for the message.
+            what: Its name, for the message.
             size: Bytes of all its files.
 
         Raises:
@@ -191,12 +192,12 @@ class Registry:
         return artifact
 
     def load(self, name: str, version: str) -> LoadedVersion:
-        """Return a version that has answered its golden questions. Cost: as ``read``, and that of its kind.
+        """Return a version that passed its golden questions. Cost: as ``read``, and that of its kind.
 
         Raises:
-            NotFound: It is not there.
+            NotFound: It does not exist.
             ArtifactTooLarge: As ``read``.
-            ArtifactInvalid: It is damaged, or not what it says.
+            ArtifactInvalid: It is damaged, or differs from its manifest.
             ExtraMissing: A library that reads its kind is not installed.
         """
         manifest_hash = self.manifest_hash(name, version)
@@ -204,24 +205,24 @@ class Registry:
         return LoadedVersion(name, version, artifact.manifest, manifest_hash, load(artifact))
 
     def remove(self, name: str, version: str) -> None:
-        """Remove a version, for good. Nothing asks whether it serves.
+        """Remove a version, for good, without checking whether it is in service.
 
         Raises:
-            NotFound: It is not there.
+            NotFound: It does not exist.
         """
         shutil.rmtree(self._there(name, version))
 
     def prune(self, newest: int, kept: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Remove versions but the newest of each model and those that are named; return them as model and version.
+        """Remove all versions but the newest of each model and the named ones; return them as model and version.
 
-        A folder leaves its name first, so that nobody reads half a version; ``clean`` removes what is interrupted.
+        A folder is renamed first, so that no reader gets half a version; ``clean`` removes interrupted removals.
 
         Args:
-            newest: How many of each model stay, by number.
-            kept: Which others stay, as model and version.
+            newest: Number of versions of each model to keep.
+            kept: Other versions to keep, as model and version.
 
         Raises:
-            OSError: The disk; what was not removed yet is there.
+            OSError: The disk; the remaining ones still exist.
         """
         removed: list[tuple[str, str]] = []
         for name in self.names():
@@ -234,12 +235,13 @@ class Registry:
         return removed
 
     def clean(self) -> None:
-        """Remove what writers and imports left that were interrupted; what a process that is there writes stays."""
+        """Remove remains of interrupted writers and imports; folders of running processes stay."""
         if not self.folder.is_dir():
             return
         written = (left for name in self.folder.iterdir() for left in leftovers(name))
         for left in (*written, *self.folder.glob(f"{ARRIVING}*")):
-            if not _is_running(left.name.rpartition("-")[2]):
+            pid = left.name.rpartition("-")[2]
+            if not (pid.isdecimal() and is_running(int(pid))):
                 shutil.rmtree(left, ignore_errors=True)
 
     def _of(self, name: str) -> Path:
@@ -251,17 +253,6 @@ class Registry:
             message = f"no version {version!r} of a model {name!r} is there"
             raise NotFound(message)
         return self._of(name) / version
-
-
-def _is_running(pid: str) -> bool:
-    """Return whether a process is there."""
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, OverflowError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _named(manifest: Manifest, name: str, folder: Path) -> Manifest:

@@ -1,6 +1,6 @@
-"""Validation of a fit on acts that are newer than all that it learned: every item ranked, none sampled."""
+"""Validation of a fit on acts newer than its training data: every item ranked, none sampled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +17,7 @@ from midstream.training.datasets import Acts
 
 K = 20
 QUESTIONS_MAX = 10_000
-"""Histories asked, evenly spread over all: figures of so many differ by 1 % of the metric's spread."""
+"""Questions, evenly spread over all histories: the standard error is 1 % of the metric's spread."""
 ROW_K = 10
 METRICS = ("HR", "recall", "NDCG", "MRR")
 
@@ -27,10 +27,10 @@ def validation_of(
 ) -> Mapping[str, float | None]:
     """Return the metrics of a fit on the acts before a log position, for those from there on.
 
-    Asked is each history that has acts on both sides; right are the items that come after and that it had not before,
-    which may not be recommended. Hardly a session has acts on both sides: of histories of sessions asked is what came
-    before each act from there on, and right is the item of that act. ``popular.…`` are those of the most popular items,
-    for the same questions.
+    A question is a history with acts on both sides. Relevant are the later items that are not in the history; items of
+    the history may not be recommended. Few sessions have acts on both sides: with histories of sessions a question is
+    each later act, with the acts before it. ``popular.…`` are the metrics of the most popular items, for the same
+    questions.
 
     Args:
         model: Fitted on the acts before ``first``.
@@ -54,7 +54,7 @@ def validation_of(
 
 
 def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, RelevantItems, NDArray[np.uint64]]:
-    """Return what is asked, the new items that are right for each, at least one, and whose each history is."""
+    """Return the histories of the questions, the relevant new items of each, at least one, and its owner."""
     before, whose = acts.histories(history_acts_max, stop=first)
     after, later = acts.histories(history_acts_max, first=first)
     place = np.minimum(np.searchsorted(whose, later), max(len(whose) - 1, 0))
@@ -69,18 +69,18 @@ def questions(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories,
             asked.append(own)
             right.append(new)
             owners.append(int(later[number]))
-    return _joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
+    return Histories.joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
 
 
 def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories, RelevantItems, NDArray[np.uint64]]:
-    """Return what a session had before each of its acts from a log position on, the item of that act, and the session.
+    """Return a session's history before each of its acts from a log position on, the item of the act, and the session.
 
-    What the session had before may not be recommended, so acts on that ask nothing.
+    Items of the history may not be recommended, so acts on those are no question.
 
     Args:
         acts: Of sessions.
-        first: Log position of the first act that is asked for.
-        history_acts_max: Newest acts that a question tells.
+        first: Log position of the first question.
+        history_acts_max: Newest acts of a question.
     """
     order = np.argsort(acts.owner, kind="stable")
     owner, item, weight = acts.owner[order], acts.item[order], acts.weight[order]
@@ -97,38 +97,29 @@ def next_items(acts: Acts, first: int, history_acts_max: int) -> tuple[Histories
             asked.append(Histories(item[before], weight[before], np.array([0, number - before.start], dtype=np.int64)))
             right.append([int(item[number])])
             owners.append(int(owner[number]))
-    return _joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
-
-
-def _joined(parts: Sequence[Histories]) -> Histories:
-    """Return histories of one each, one after another."""
-    start = np.concatenate([[0], np.cumsum([len(each.row) for each in parts])]).astype(np.int64)
-    row = np.concatenate([np.empty(0, np.int32), *(each.row for each in parts)])
-    weight = np.concatenate([np.empty(0, np.float32), *(each.weight for each in parts)])
-    return Histories(row, weight, start)
+    return Histories.joined(asked), RelevantItems.of(right), np.array(owners, dtype=np.uint64)
 
 
 def row_validation_of(
     model: RowModel, later: Examples, *, is_probability: bool = False, is_sampled: bool = False
 ) -> Mapping[str, float | None]:
-    """Return how well a model orders and tells apart rows that are later than all that it was fitted on.
+    """Return metrics of a ranker on rows later than its training data: ranking, discrimination, calibration.
 
-    ``NDCG@10`` is the mean over the requests with a row of worth above 0, gains being what rows were worth;
-    ``served.NDCG@10`` is that of the order in which they were served, where that is known, and of candidates of a
-    replay ``blend.NDCG@10`` that of the sources' blend, which answers without a model. Rows of equal scores are in
-    no order: counted is the mean over all of theirs. ``AUC`` is the probability that a row worth more than 0 scores
-    above one that was not, over all rows. ``log_loss`` and ``ECE``, the mean distance of predicted and observed over
-    ten bins of equal width, say whether probabilities are true, each row by its weight.
+    ``NDCG@10`` is the mean over the requests with a row of worth above 0, with the worth as gain. ``served.NDCG@10`` is
+    that of the served order, where it is known, and for candidates of a replay ``blend.NDCG@10`` that of the sources'
+    blend, without a model. Rows of equal scores have no order: the value is the mean over all of theirs. ``AUC`` is the
+    probability that a row worth more than 0 scores above one that is not, over all rows. ``log_loss`` and ``ECE``, the
+    mean distance of predicted and observed over ten bins of equal width, measure calibration, each row by its weight.
 
     Args:
         model: Fitted on earlier rows.
-        later: What it is asked about.
+        later: Rows of the validation.
         is_probability: Whether scores are probabilities; else ``log_loss`` and ``ECE`` are None.
         is_sampled: Whether the rows are some of the candidates: ``sampled.NDCG@10`` and so on, since figures over all
             candidates are lower and may order models in another way.
 
     Returns:
-        Metric to value, ``requests`` and ``rows`` among them; None = there is nothing to tell apart.
+        Metric to value, ``requests`` and ``rows`` among them; None = undefined.
     """
     score = model.score(later.values) if len(later) else np.empty(0, dtype=np.float32)
     is_known = bool((later.position >= 0).all()) and len(later) > 0
@@ -155,9 +146,10 @@ def _ndcg(rows: Examples, score: NDArray[np.float32]) -> float | None:
 
 
 def ndcg_values(rows: Examples, score: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the NDCG@10 of each request, the mean over all orders of equal scores; NaN where nothing is of worth.
+    """Return the NDCG@10 of each request, the mean over all orders of equal scores; NaN without a row of worth.
 
-    In such an order each row of a tie is as likely at each of its places, so each place gains the mean of the tie.
+    In such an order each row of a tie is as likely at each of its positions, so each position gains the mean of the
+    tie.
 
     Reference: F. McSherry, M. Najork, "Computing information retrieval performance measures efficiently in the presence
     of tied scores", ECIR 2008.

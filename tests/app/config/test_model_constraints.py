@@ -39,7 +39,7 @@ def fault_of(text: str) -> tuple[str, str, str, str]:
         (
             "options = { powr = 2.0 }",
             "options.powr",
-            'no such option. Nearest: "power".',
+            'is not an option. Nearest: "power".',
             "power, noise, seed",
         ),
         ('options = { power = "x" }', "options.power", '"x" came.', "A number"),
@@ -85,9 +85,9 @@ def test_a_source_names_a_model_that_is_there(kind: str) -> None:
     assert fault_of(text)[:3] == (
         "$.placements[0].sources[0].model",
         '"tast" is not a model.',
-        "The name of one of [[models]]; there is none.",
+        "One of [[models]]: there is none.",
     )
-    assert fault_of(ONE + text)[1:3] == ('"tast" is not a model. Nearest: "taste".', "Models: taste")
+    assert fault_of(ONE + text)[1:3] == ('"tast" is not a model. Nearest: "taste".', "One of [[models]]: taste.")
     assert len(parse_config(ONE + text.replace("tast", "taste")).models) == 1
     assert fault_of(text.replace(', model = "tast"', ""))[1] == "It is missing."
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,7 +78,7 @@ def test_two_rankers_are_compared_on_the_same_requests(folder: Path) -> None:
     first, second = (each.metrics["NDCG@10"] for each in report.rankers)
     assert report.ndcg_difference is not None
     assert report.ndcg_difference.mean == pytest.approx((first or 0.0) - (second or 0.0))
-    assert set(report.builtins()["rankers"][0]) == {"kind", "options", "metrics", "reliability", "calibrated"}  # type: ignore[index]
+    assert set(msgspec.to_builtins(report)["rankers"][0]) == {"kind", "options", "metrics", "reliability", "calibrated"}
 
 
 def by_column(at: int) -> Any:

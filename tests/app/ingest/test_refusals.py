@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from midstream.app.config.schema import Config, ItemsSection
-from midstream.app.ingest.import_file import import_file
+from midstream.app.ingest.import_file import IN_FLIGHT_MAX, import_file
 from midstream.app.ingest.refusals import Refusals, ServerRejection
 from midstream.cli.data.import_file import print_summary
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.engine.types import Recorded
+from midstream.events.json.encode import to_object
 from midstream.events.schema import Event, build
 
 
@@ -55,3 +56,25 @@ def test_an_import_says_that_items_are_unknown(tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "3 refused:\nwhere: item_id (first of 3 rows like it)\n" in said
     assert "no reason" not in said
+
+
+def test_only_the_first_refused_rows_are_named_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With several parts on their way; of all others the count and the reason are told, and that they are not kept."""
+    monkeypatch.setattr("midstream.app.rejected_rows.REFUSED_NAMED_MAX", 4)
+    monkeypatch.setattr("midstream.app.ingest.import_file.RECORD_ROWS", 3)
+    named: list[str] = []
+
+    def told(event: Event) -> dict[str, object]:
+        named.append(event.item_id)
+        return to_object(event)
+
+    monkeypatch.setattr("midstream.app.ingest.refusals.to_object", told)
+    path = tmp_path / "a.csv"
+    path.write_text("type,user_id,item_id\nnothing,ann,i\n" + "".join(f"view,ann,i{n}\n" for n in range(60)))
+    found = import_file(tmp_path, Config(items=ItemsSection(unknown_items="reject")), path)
+    assert found.refused == sum(each.count for each in found.refusals) == 60
+    assert (found.rejected, found.rejected_kept) == (1, 1)
+    assert 4 <= len(named) <= 4 * IN_FLIGHT_MAX
+    *letters, last = (tmp_path / "data" / found.rejected_file).read_text().splitlines()
+    assert len(letters) == 5
+    assert json.loads(last) == {"rejected_rows": 61, "kept": 5, "not_kept": 56}

@@ -1,4 +1,4 @@
-"""The entry of an object that is wrong is found without its key being named."""
+"""The entry of an object that is wrong is found, and what is wrong as a whole stays where it is."""
 
 import msgspec
 import pytest
@@ -6,17 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import Fault
-from midstream.engine.requests.faults import first_fault, named, value_at
+from midstream.engine.requests.faults import reading, refusal_of
 from midstream.engine.requests.schema import RecommendationQuestion, read_deadline
 
 
-def find(document: object) -> Fault | None:
-    """Return the first fault of a question."""
-    try:
+def faults_of(document: object) -> tuple[Fault, ...]:
+    """Return what is wrong with a question."""
+    with pytest.raises(msgspec.ValidationError) as raised:
         msgspec.convert(document, RecommendationQuestion, dec_hook=read_deadline)
-    except msgspec.ValidationError as error:
-        return first_fault(error, document, RecommendationQuestion).faults[0]
-    return None
+    return refusal_of(raised.value, document, RecommendationQuestion, reading(read_deadline)).faults
 
 
 @given(st.integers(1, 60), st.data())
@@ -24,19 +22,21 @@ def test_the_wrong_entry_of_many_is_found(count: int, data: st.DataObject) -> No
     """Wherever it stands among those that are right."""
     wrong = data.draw(st.integers(0, count - 1))
     document = {"context": {f"k{number}": None if number == wrong else number for number in range(count)}}
-    fault = find(document)
-    assert fault is not None
-    assert fault.where == "/context"
-    told = named(document, fault, find)
-    assert (told.where, told.right, told.came) == (f"/context/k{wrong}", fault.right, f'{{"k{wrong}":null}} came.')
-    assert value_at(document, told.where) is None
+    right = "A text. Or a number. Or true or false."
+    assert faults_of(document) == (Fault(f"/context/k{wrong}", "null came.", right, "/docs/http.md"),)
 
 
 @pytest.mark.parametrize(
-    "document", [{"context": 5}, {"context": {f"k{number}": 1 for number in range(65)}}, {"n": 0}, {"user": 1}]
+    "document, where, right",
+    [
+        ({"context": 5}, "/context", "An object of length up to 64."),
+        ({"context": {f"k{number}": None for number in range(65)}}, "/context", "An object of length up to 64."),
+        ({"n": 0}, "/n", "A whole number from 1 to 100."),
+        ({"user": 1}, "/user", "One of: context, cursor, deadline"),
+        ({"deadline": "soon"}, "/deadline", "A whole number and ms or s, such as 50ms, from 1ms to 10s."),
+    ],
 )
-def test_what_is_wrong_as_a_whole_stays_where_it_is(document: dict[str, object]) -> None:
-    """A wrong type, too many entries, and what is no entry."""
-    fault = find(document)
-    assert fault is not None
-    assert named(document, fault, find) == fault
+def test_what_is_wrong_as_a_whole_stays_where_it_is(document: dict[str, object], where: str, right: str) -> None:
+    """A wrong type, too many entries, which are not looked into, what is no entry, and what a hook refuses."""
+    (fault,) = faults_of(document)
+    assert (fault.where, fault.right[: len(right)]) == (where, right)

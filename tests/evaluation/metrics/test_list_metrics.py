@@ -111,3 +111,11 @@ def test_variety_is_what_was_computed_by_hand():
     # Jaccard 1/3, 0, 1/2; and one of an empty set, which is 0.
     assert attribute_diversity(lists, attributes) == pytest.approx([1 - (5 / 6) / 3, 1.0, math.nan], nan_ok=True)
     assert np.isnan(attribute_diversity(lists[:, :1], attributes)).all()
+
+
+def test_each_unknown_item_is_one_that_should_have_been_found():
+    """Of four right ones of which the model knows one, which was found: a quarter."""
+    right = RelevantItems.of([[-1, -1, -1, 7, 7]])
+    hits = hits_of(np.array([[7, 3, -1, -1]], dtype=np.int32), right)
+    assert ACCURACY["precision"](hits, right.counts, 4).tolist() == [0.25]
+    assert ACCURACY["recall"](hits, right.counts, 4).tolist() == [0.25]

@@ -10,7 +10,6 @@ from midstream.evaluation.metrics.metrics import (
     coverage,
     discounted_gain,
     hit,
-    precision_and_recall,
     rank_of,
     reciprocal_rank,
 )
@@ -77,30 +76,3 @@ def test_coverage_counts_each_item_once(case):
     distinct = {item for line in lists.tolist() for item in line if item >= 0}
     assert coverage(lists, 9) == len(distinct) / 9
     assert math.isnan(coverage(lists, 0))
-
-
-@given(answered(), st.data())
-def test_precision_and_recall_equal_sets(case, data):
-    """Precision divides by the length asked for, recall by the distinct right items; none right is NaN.
-
-    Each unknown right item is one of its own.
-    """
-    lists, _ = case
-    wanted = [np.array(data.draw(st.lists(st.integers(-1, 8), max_size=4)), dtype=np.int32) for _ in range(len(lists))]
-    precision, recall = precision_and_recall(lists, wanted)
-    for row, (line, right) in enumerate(zip(lists.tolist(), wanted, strict=True)):
-        common = {item for item in line if item >= 0} & set(right.tolist())
-        assert precision[row] == len(common) / K
-        if len(right):
-            unknown = right.tolist().count(-1)
-            assert recall[row] == len(common) / (len(set(right.tolist()) - {-1}) + unknown)
-        else:
-            assert math.isnan(recall[row])
-
-
-def test_each_unknown_item_is_one_that_should_have_been_found():
-    """Of four right ones of which the state knows one, which was found: a quarter."""
-    precision, recall = precision_and_recall(
-        np.array([[7, 3, -1, -1]], dtype=np.int32), [np.array([-1, -1, -1, 7], dtype=np.int32)]
-    )
-    assert (precision[0], recall[0]) == (0.25, 0.25)

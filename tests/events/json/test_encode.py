@@ -100,7 +100,7 @@ def test_import_of_an_export_gives_the_same_rows(sent):
 
 @given(st.lists(events, max_size=8), st.booleans())
 def test_a_line_is_its_object(sent, log_time):
-    """Written by a kernel or not, byte for byte: escapes, every float, numbers of 64 bits."""
+    """Made column by column or by itself, byte for byte: escapes, every float, numbers of 64 bits."""
     batch = build(sent)
     objects = (to_object(event_at(batch, at), log_time=log_time) for at in range(len(batch)))
     assert encode_lines(batch, log_time=log_time) == b"".join(msgspec.json.encode(each) + b"\n" for each in objects)

@@ -29,7 +29,6 @@ queries = st.builds(
     exclude=st.lists(ids, max_size=3).map(tuple),
     filter=st.none() | st.text(max_size=20),
     context=st.dictionaries(ids, values, max_size=3),
-    fetched=st.dictionaries(ids, st.floats(allow_nan=False), max_size=3),
     item_fields=st.dictionaries(ids, st.dictionaries(ids, st.floats(allow_nan=False), max_size=2), max_size=3),
     given=st.lists(ids, max_size=3).map(tuple),
     taken=st.lists(ids, max_size=3).map(tuple),
@@ -181,7 +180,7 @@ CLASSES = {
     "exclude": ("tuple[str, ...]", "blanked"),
     "filter": ("str | None", "blanked"),
     "context": ("dict[str, str | float | bool]", "blanked"),
-    "fetched": ("dict[str, float]", "blanked"),
+    "fetched": ("dict[str, bytes]", "blanked"),
     "config_hash": ("str", "stays"),
     "fold_version": ("str", "stays"),
     "scorer": ("str", "stays"),
@@ -216,6 +215,9 @@ CLASSES = {
     "continues": ("str", "blanked"),
     "turn": ("int", "stays"),
     "first_position": ("int", "stays"),
+    "fetched_ids": ("tuple[str, ...]", "blanked"),
+    "fetched_context": ("tuple[str, ...]", "blanked"),
+    "rerunnable": ("bool", "blanked"),
 }
 """What becomes of each field of a served record, with its whole type: whoever adds a field, or something within one,
 says here whether it may tell of a person."""
@@ -235,7 +237,8 @@ def filled(kind, text, number):
         "tuple[tuple[str, str], ...]": (("crm", f"LookupError: no row of {text}"), ("ages", str(number))),
         "dict[str, int]": {text: number},
         "dict[str, str]": {text: text},
-        "dict[str, float]": {text: float(number)},
+        "dict[str, bytes]": {text: text.encode()},
+        "bool": False,
         "dict[str, str | float | bool]": {text: text, "age": float(number)},
         "dict[str, dict[str, float]]": {text: {text: float(number)}},
     }

@@ -131,6 +131,28 @@ def test_without_the_model_the_blend_answers():
     assert (name, "gone" in noted.failures[0].reason) == ("blend", True)
 
 
+@dataclass(frozen=True)
+class Own:
+    """A scorer of one's own that names the models that it reads."""
+
+    model_names: tuple[str, ...]
+    name: str = "own"
+
+    async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
+        """Return 7 for each row."""
+        return np.full(len(features.values), 7, dtype=np.float32)
+
+
+@pytest.mark.parametrize("names, answers", [(("gone",), "blend"), (("gone", "there"), "own"), ((), "own")])
+def test_who_names_models_is_passed_over_while_none_is_there(names, answers):
+    """Whichever class it is of; who names none is asked."""
+    made = plans(parse_config(""))["default"]
+    plan = replace(made, scorers=(Own(names), *made.scorers), models=Models({"there": object()}))
+    noted = account()
+    name, _ = asyncio.run(Decision(plan, QUERY, FeatureFrame((), np.ones((2, 0), np.float32)), None, noted).scored())
+    assert (name, noted.failures) == (answers, [])
+
+
 def test_it_reads_what_the_pipeline_gives():
     """Columns of sources, of the floor, of what fills up and of features may all be read, and decide the slate."""
     inputs = tuple(

@@ -139,10 +139,10 @@ def test_a_feature_that_cannot_be_read_is_no_reason_to_ask_again(client, monkeyp
 @pytest.mark.parametrize(
     "path, body, pointer, right",
     [
-        ("/v1/features/read", {}, "/items", "A list."),
-        ("/v1/features/price", {}, "/values", "A list."),
-        ("/v1/features/price", {"values": [{"id": "a", "value": 1}, {"value": 1}]}, "/values/1/id", "Text."),
-        ("/v1/users/ann/merge", {}, "/user_id", "Text."),
+        ("/v1/features/read", {}, "/items", "A list of length up to 1,000."),
+        ("/v1/features/price", {}, "/values", "A list: [ … ]."),
+        ("/v1/features/price", {"values": [{"id": "a", "value": 1}, {"value": 1}]}, "/values/1/id", "A text."),
+        ("/v1/users/ann/merge", {}, "/user_id", "A text."),
     ],
 )
 def test_what_is_missing_is_pointed_at(client, path, body, pointer, right):

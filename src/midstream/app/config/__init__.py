@@ -1,1 +1,1 @@
-"""The text of midstream.toml comes in, one checked ``Config`` goes to everything that is wired."""
+"""The text of midstream.toml comes in, one checked ``Config`` goes to the wiring."""

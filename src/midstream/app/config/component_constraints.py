@@ -1,50 +1,55 @@
-"""Allow list of code: components of one's own are those that ``midstream.toml`` names, whoever asks for one.
+"""Allow list of code: custom components are those that ``midstream.toml`` names.
 
-A placement that came over HTTP, out of the log or with a configuration of before is data from outside. It may use what
-the file of now names in ``[components]``, or a path that one of the file's own placements has, with options of its
-own. Whatever else it says is refused before anything is imported or looked for on the disk.
+A placement from HTTP, from the log or from an earlier configuration is data from outside. It may use the names in
+``[components]`` of the current file, or a path that one of the file's own placements has, with other options. Any other
+path is refused before anything is imported or searched on the disk.
 """
 
 from collections.abc import Iterator
 
+from midstream.app.config.bounds import known
 from midstream.app.config.schema import PATH_BYTES_MAX, AnyFilter, AnyScorer, AnySource, Config, Custom, Placement
 from midstream.core.errors import Fault
-from midstream.core.nearest import nearest
 from midstream.core.paths import step
 
 PAGE = "/docs/sources.md"
 
 
 def component_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with each component of one's own that a placement uses."""
-    for number, placement in enumerate(config.placements):
-        for where, part in custom_parts(placement):
-            yield from _named_faults(config, part, f"$.placements[{number}].{where}")
+    """Yield the faults of the custom components of placements and fetches."""
+    for where, part in _every_part(config):
+        yield from _named_faults(config, part, where)
 
 
 def unnamed_faults(file: Config, config: Config) -> Iterator[Fault]:
     """Yield the paths of a configuration that the file does not name.
 
     Args:
-        file: What ``midstream.toml`` says now.
-        config: Of which placements, or all of it, came from elsewhere.
+        file: Configuration of the current ``midstream.toml``.
+        config: Has placements from elsewhere, or is from elsewhere as a whole.
     """
-    known = {*file.components.values(), *(part.path for each in file.placements for _, part in custom_parts(each))}
-    for number, placement in enumerate(config.placements):
-        for where, part in custom_parts(placement):
-            if part.path and part.path not in known:
-                listed = ", ".join(sorted(file.components)) or "none yet"
-                came = f"{part.path[:PATH_BYTES_MAX]!r} is not named in midstream.toml, so it is not imported."
-                right = f"A name of its [components] ({listed}), or a path that a placement in it has."
-                yield Fault(f"$.placements[{number}].{where}.path", came, right, PAGE)
+    known = {*file.components.values(), *(part.path for _, part in _every_part(file))}
+    for where, part in _every_part(config):
+        if part.path and part.path not in known:
+            listed = ", ".join(sorted(file.components)) or "none yet"
+            came = f"{part.path[:PATH_BYTES_MAX]!r} is not named in midstream.toml, so it is not imported."
+            right = f"A name of its [components] ({listed}), or a path that a placement in it has."
+            yield Fault(f"{where}.path", came, right, PAGE)
     for name, path in config.components.items():
         if path not in known:
             came = f"{path[:PATH_BYTES_MAX]!r} is not named in midstream.toml any more, so it is not imported."
             yield Fault(f"$.components{step(name)}", came, "A component that midstream.toml names.", PAGE)
 
 
+def _every_part(config: Config) -> Iterator[tuple[str, Custom]]:
+    """Yield the custom components of a configuration, with the place of each."""
+    for number, placement in enumerate(config.placements):
+        yield from ((f"$.placements[{number}].{where}", part) for where, part in custom_parts(placement))
+    yield from ((f"$.fetches[{number}].component", each.component) for number, each in enumerate(config.fetches))
+
+
 def custom_parts(placement: Placement) -> Iterator[tuple[str, Custom]]:
-    """Yield the components of one's own of a placement, with where in it each stands."""
+    """Yield the custom components of a placement, with the place of each."""
     lists: tuple[tuple[str, tuple[AnySource | AnyFilter | AnyScorer, ...]], ...] = (
         ("sources", placement.sources),
         ("filters", placement.filters),
@@ -63,6 +68,6 @@ def _named_faults(config: Config, part: Custom, where: str) -> Iterator[Fault]:
         came = "It has both a path and a name." if part.path else "It has neither a path nor a name."
         right = f'path = "components:Shelf", or the name of one of [components]: {names}.'
         yield Fault(f"{where}.path", came, right, PAGE)
-    elif part.name and part.name not in config.components:
-        came = f'"{part.name}" is not in [components] of midstream.toml.{nearest(part.name, config.components)}'
-        yield Fault(f"{where}.name", came, f"Components: {names}", PAGE)
+    elif part.name:
+        what = "in [components] of midstream.toml"
+        yield from known(f"{where}.name", part.name, config.components, what, "Components", PAGE)

@@ -5,20 +5,19 @@ import re
 from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 
-from midstream.app.config.bounds import PAGE, listed, within
+from midstream.app.config.bounds import PAGE, distinct, duration_ms, known, listed, within
 from midstream.app.config.component_constraints import component_faults
 from midstream.app.config.expressions import columns_in, text_faults
+from midstream.app.config.fetch_constraints import fetch_faults, listed_fetch_faults
 from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
 from midstream.app.config.reason_constraints import reason_faults
 from midstream.app.config.schema import Config, Custom, Placement
-from midstream.app.config.scorer_constraints import scorer_faults
-from midstream.app.config.slate_constraints import slate_faults
+from midstream.app.config.slate_constraints import scorer_faults, slate_faults
 from midstream.core.durations import format_duration, parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.field_bounds import NAME, Between
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
-from midstream.core.nearest import nearest
 from midstream.core.paths import step
 from midstream.engine.types import ANY_PLACEMENT
 from midstream.features.checking import feature_faults
@@ -52,7 +51,7 @@ HALF_LIVES_MAX = 8
 
 
 def relation_faults(config: Config) -> Iterator[Fault]:
-    """Yield everything that is wrong with a configuration whose single values are right."""
+    """Yield the faults of a configuration whose single values are valid."""
     yield from _sections(config)
     features = tuple(feature_faults(config.features, config.items.attributes, config.events.types))
     yield from features
@@ -61,6 +60,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _events(config)
     yield from _attributes(config)
     yield from component_faults(config)
+    yield from fetch_faults(config)
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)
     yield from replay_faults(config, columns)
@@ -69,16 +69,16 @@ def relation_faults(config: Config) -> Iterator[Fault]:
 
 
 def _connections(server: ServerOptions) -> Iterator[Fault]:
-    """Yield what there is more of than there are connections."""
+    """Yield settings that need more connections than there are."""
     most = server.connections_max
     yield from within("$.server.connections_per_client_max", server.connections_per_client_max, 0, most)
     yield from within("$.server.connections_reserved", server.connections_reserved, 0, most - 1)
 
 
 def _sections(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong in the sections with a value each.
+    """Yield the faults of sections with a value each.
 
-    Two bounds of fields stand here, which simulations lower to meet a long history in seconds.
+    Two bounds of fields are here, because simulations lower them to reach a long history in seconds.
     """
     yield from within("$.log.segment_bytes_max", config.log.segment_bytes_max, SEGMENT_BYTES_MIN, 1 << 30)
     yield from _history(config)
@@ -106,33 +106,28 @@ def _segment(segment: str) -> Iterator[Fault]:
 
 
 def _history(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with how long events are kept."""
+    """Yield the faults of retention."""
     hot, bound = config.history.hot, Between(format_duration(HOT_MS_MIN), KEEP_MAX)
     if came := bound.excess(str(hot)):
         yield Fault("$.history.hot", came, bound.right, "/docs/data.md")
-    try:
-        keep_ms = config.history.keep_ms
-    except ValueError as error:
-        yield Fault(
-            "$.history.keep", f"{error}.", 'A length of time such as "365d", or "" to keep all.', "/docs/data.md"
-        )
+    if not (keep := config.history.keep):
         return
-    if config.history.keep and not hot.ms <= keep_ms <= KEEP_MS_MAX:
+    right = 'A length of time such as "365d", or "" to keep all.'
+    keep_ms = yield from duration_ms("$.history.keep", keep, right, "/docs/data.md")
+    if keep_ms is not None and not hot.ms <= keep_ms <= KEEP_MS_MAX:
         right = f'At least hot, {hot}, and at most 36500d; "" keeps all.'
-        yield Fault("$.history.keep", f"{config.history.keep} came.", right, "/docs/data.md")
+        yield Fault("$.history.keep", f"{keep} came.", right, "/docs/data.md")
 
 
 def _limits(config: Config, *, has_size: bool) -> Iterator[Fault]:
-    """Yield what is wrong with the maxima, whose sum is not known while it is not what features need."""
+    """Yield the faults of maxima; their sum is checked only if the features are valid."""
     limits = config.limits
     if has_size:
         yield from _memory(config)
-    if limits.click_items_max > limits.items_max:
-        came = f"{limits.click_items_max} is more than items_max, {limits.items_max}."
-        yield Fault("$.limits.click_items_max", came, "At most items_max: they are a part of it.", PAGE)
-    if limits.hot_items_max > limits.items_max:
-        came = f"{limits.hot_items_max} is more than items_max, {limits.items_max}."
-        yield Fault("$.limits.hot_items_max", came, "At most items_max: a list holds an item once.", PAGE)
+    for name, why in (("click_items_max", "they are a part of it"), ("hot_items_max", "a list holds an item once")):
+        if (told := getattr(limits, name)) > limits.items_max:
+            came = f"{told} is more than items_max, {limits.items_max}."
+            yield Fault(f"$.limits.{name}", came, f"At most items_max: {why}.", PAGE)
 
 
 def _memory(config: Config) -> Iterator[Fault]:
@@ -162,21 +157,19 @@ def _gib(count: int) -> str:
 
 
 def _events(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with the configured interactions."""
+    """Yield the faults of the configured interactions."""
     types = config.events.types
     for name in types:
         if name.lower() in RESERVED_TYPES:  # as an import reads the types of a file
             came = f'"{name}" is the name of another kind of event.'
             yield Fault(f"$.events.types{step(name)}", came, "Another name.", PAGE)
-    known = (*sorted(types), IMPRESSION)
     for name in config.feedback.reward:
-        if name not in known:
-            where, right = f"$.feedback.reward{step(name)}", f"One of {', '.join(known)}."
-            yield Fault(where, f'"{name}" is no action.', right, "/docs/feedback.md")
+        where, names = f"$.feedback.reward{step(name)}", (*types, IMPRESSION)
+        yield from known(where, name, names, "an action", "One of", "/docs/feedback.md")
 
 
 def _attributes(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with the declared attributes."""
+    """Yield the faults of the declared attributes."""
     for name in config.items.attributes:
         where = f"$.items.attributes{step(name)}"
         if name == "available":
@@ -187,15 +180,12 @@ def _attributes(config: Config) -> Iterator[Fault]:
 
 
 def _placements(config: Config, columns: Mapping[str, Expression]) -> Iterator[Fault]:
-    """Yield what is wrong with the placements, whose texts may name columns."""
-    names: set[str] = set()
+    """Yield the faults of the placements, whose texts may name columns."""
+    yield from distinct((f"$.placements[{number}].name", each.name) for number, each in enumerate(config.placements))
     for number, placement in enumerate(config.placements):
         where = f"$.placements[{number}]"
         if placement.name == ANY_PLACEMENT:
             yield Fault(f"{where}.name", f'"{ANY_PLACEMENT}" came, which is any name.', "A name of its own.", PAGE)
-        if placement.name in names:
-            yield Fault(f"{where}.name", f'"{placement.name}" is there already.', "A name of its own.", PAGE)
-        names.add(placement.name)
         if placement.slate_size > placement.slate_size_max:
             right = f"From 1 to slate_size_max, {placement.slate_size_max}."
             yield Fault(f"{where}.slate_size", f"{placement.slate_size} came.", right, PAGE)
@@ -203,42 +193,37 @@ def _placements(config: Config, columns: Mapping[str, Expression]) -> Iterator[F
         yield from _weights(placement, where)
         yield from filter_faults(config, placement, where)
         yield from text_faults(config, placement, where, columns)
+        yield from listed_fetch_faults(config, placement, where)
         yield from _read(config, placement, where)
         yield from scorer_faults(config, placement, where)
         yield from slate_faults(config, placement, where)
 
 
 def _read(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the features that a placement reads."""
-    known = {each.name for each in config.features}
-    for number, name in enumerate(placement.features):
-        place = f"{where}.features[{number}]"
-        if name not in known:
-            came = f'"{name}" is not a declared feature.{nearest(name, known)}'
-            right = f"Features: {listed(known)}" if known else "The name of one of [[features]]; there is none."
-            yield Fault(place, came, right, FEATURES)
-        elif name in placement.features[:number]:
-            yield Fault(place, f'"{name}" is there already.', "Each once.", FEATURES)
+    """Yield the faults of the features that a placement reads."""
+    names = [each.name for each in config.features]
+    read = [(f"{where}.features[{number}]", name) for number, name in enumerate(placement.features)]
+    for place, name in read:
+        yield from known(place, name, names, "a declared feature", "One of [[features]]", FEATURES)
+    yield from distinct(read, "Each once.", FEATURES)
     if placement.log_features > 0 and not placement.features:
         came = f"{placement.log_features} came, and the placement reads no features."
         yield Fault(f"{where}.log_features", came, 'features = ["..."] beside it, or 0.', FEATURES)
 
 
 def _sources(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the sources of a placement."""
-    names: set[str] = set()
-    for number, source in enumerate(placement.sources):
-        place = f"{where}.sources[{number}]"
-        if isinstance(source, Custom):
-            continue  # its name and bounds are its own; wiring looks at them
-        if source.name in names or source.name == "catalogue":
-            yield Fault(f"{place}.name", f'"{source.name}" is there already.', "A name of its own.", SOURCES)
-        names.add(source.name)
+    """Yield the faults of a placement's sources."""
+    # The name and bounds of one's own are its own; wiring looks at them.
+    every = [
+        (f"{where}.sources[{n}]", each) for n, each in enumerate(placement.sources) if not isinstance(each, Custom)
+    ]
+    yield from distinct(((f"{place}.name", each.name) for place, each in every), page=SOURCES, taken=("catalogue",))
+    for place, source in every:
         yield from _source(config, source, place)
 
 
 def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with the options of one source, beside what state is kept."""
+    """Yield the faults of one source's options in relation to the state."""
     limits = config.limits
     match source:
         case Popular() | Trending():
@@ -261,7 +246,7 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
 
 
 def _by_segment(config: Config, source: Trending, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with the options of ``trending`` that are about segments."""
+    """Yield the faults of ``trending`` with segments."""
     if not config.trending.segment:
         came, right = "There is no [trending] segment.", 'segment = "user.country" or "context.device", say.'
         yield Fault(f"{place}.by_segment", came, right, SOURCES)
@@ -272,21 +257,20 @@ def _by_segment(config: Config, source: Trending, place: str) -> Iterator[Fault]
 
 
 def _repeat(config: Config, source: RepeatItems, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with the options of one ``repeat``."""
+    """Yield the faults of one ``repeat``."""
     if not source.actions:
         yield Fault(f"{place}.actions", "No action came.", f"Some of: {listed(config.events.types)}", SOURCES)
     for number, name in enumerate(source.actions):
-        if name not in config.events.types:
-            came = f'"{name}" is not a configured interaction.{nearest(name, config.events.types)}'
-            yield Fault(f"{place}.actions[{number}]", came, f"Some of: {listed(config.events.types)}", SOURCES)
+        where = f"{place}.actions[{number}]"
+        yield from known(where, name, config.events.types, "a configured interaction", "Some of", SOURCES)
 
 
 def _weights(placement: Placement, where: str) -> Iterator[Fault]:
     """Yield a fault for each weight of the blend that names no source."""
-    known = {*DEFAULT_WEIGHTS, *(each.name for each in placement.sources if not isinstance(each, Custom))}
-    if any(isinstance(each, Custom) for each in placement.sources):
-        return
+    names = [*DEFAULT_WEIGHTS]
+    for each in placement.sources:
+        if isinstance(each, Custom):
+            return
+        names.append(each.name)
     for name in placement.weights:
-        if name not in known:
-            came = f'"{name}" is not a source of this placement.{nearest(name, known)}'
-            yield Fault(f"{where}.weights{step(name)}", came, f"Sources: {', '.join(sorted(known))}", SOURCES)
+        yield from known(f"{where}.weights{step(name)}", name, names, "a source of this placement", "Sources", SOURCES)

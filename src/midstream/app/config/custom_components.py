@@ -1,9 +1,8 @@
-"""Components of one's own, by dotted path, from the folder of the configuration file or from what is installed.
+"""Loader of custom components, by dotted path, from the folder of the configuration file or from installed packages.
 
-The module of a path is a dotted Python name. Its file lies in the folder, where every link that leads to it has been
-followed, or it is a package that was installed there: never a path of the file system, never the standard library. What
-may be loaded at all is what the configuration file names (``app.config.component_constraints``): that is looked at
-before.
+The module of a path is a dotted Python name. Its file is in the folder, after following every link, or it is an
+installed package: never a path of the file system, never the standard library. ``app.config.component_constraints``
+checks before whether the configuration file names it.
 """
 
 import importlib
@@ -27,15 +26,16 @@ from midstream.ranking.boundary import Account, boundary, sentence, told_of
 from midstream.state.settings import read_duration
 
 Component: TypeAlias = Any
-"""Of one of the four kinds; that it keeps their promises is checked by running it, not by its type."""
+"""Of one of the five kinds; that it keeps their promises is checked by running it, not by its type."""
 PAGE = "/docs/sources.md"
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "source": ("name", "retrieve"),
     "filter": ("name", "keep"),
     "scorer": ("name", "score"),
     "selector": ("select",),
+    "fetch": ("fetch",),
 }
-"""What a component of each kind must have; ``midstream check`` then runs it."""
+"""Required methods of each kind of component; ``midstream check`` then runs it."""
 
 
 def load(
@@ -128,7 +128,7 @@ def _module(name: str, where: str, folder: Path) -> ModuleType:
 
 
 def _require_dotted(name: str, where: str) -> None:
-    """Refuse what is no dotted Python name, such as a path of the file system."""
+    """Refuse a path that is no dotted Python name, such as a file's."""
     if not all(part.isidentifier() for part in name.split(".")):
         came = f"{name!r} is no name of a module."
         right = 'Python names with dots between them, such as "components" or "shop.shelves", and no path of a file.'
@@ -156,7 +156,7 @@ def _beside(name: str, where: str, folder: Path) -> Path | None:
 
 
 def _require_installed(name: str, where: str, folder: Path) -> None:
-    """Refuse what no one installs to be a component: the standard library, and modules that are not for others."""
+    """Refuse modules that are no components: the standard library, and private modules."""
     first = name.partition(".")[0]
     if first in sys.stdlib_module_names or any(part.startswith("_") for part in name.split(".")):
         came = f"{name!r} is of the standard library, or not for others to import."

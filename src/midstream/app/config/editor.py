@@ -1,7 +1,7 @@
-"""One setting of a configuration file changed in place: its comments, order and spelling stay as they are.
+"""Edit of one setting of a configuration file in place: comments, order and spelling stay.
 
-What is written is read again first. Unless it says exactly what the file said before with that one change, nothing is
-written: a file that is laid out in a way that is not understood here is left to its owner.
+The new text is parsed before it is written. Unless it differs from the old one by that one change alone, nothing is
+written: a file with an unsupported layout is left to its owner.
 """
 
 import os

@@ -1,9 +1,9 @@
-"""The effective configuration: what the file says, with the placements that were set through the API in their place.
+"""Effective configuration: the file's, with set placements instead of those of their name.
 
-A placement that was set while the server runs replaces the file's of that name, or is added, until it is given back.
-The state is decided by the file alone: snapshots are found by the version of their settings, and which placements
-were set is only known once one is loaded. So a placement that needs another state is refused, and the effective
-configuration declares every half-life that the file leads to, whether a placement in force still uses it or not.
+A set placement replaces the file's of that name, or is added, until it is removed. The file alone decides the state:
+snapshots are found by the version of their settings, and the set placements are only known once one is loaded. So a
+placement that needs another state is refused, and the effective configuration declares every half-life of the file,
+whether a placement in force uses it or not.
 """
 
 import re
@@ -15,10 +15,12 @@ import msgspec
 
 from midstream.app.config.component_constraints import unnamed_faults
 from midstream.app.config.constraints import SOURCES, relation_faults
-from midstream.app.config.reader import FILE_NAME, Told, is_table, placement_readings, with_relations
+from midstream.app.config.reader import FILE_NAME, placement_readings, with_relations
 from midstream.app.config.schema import Config, Placement
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.field_bounds import Told
+from midstream.core.type_faults import is_table
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.trending import Trending
 
@@ -29,19 +31,19 @@ _PLACE = re.compile(r"\$\.placements\[(\d+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Effective(Generic[T]):
-    """What came of a file and of what was said of placements."""
+    """Result of combining a file with set placements."""
 
     config: Config
     made: T
-    """Of ``config``, such as what serves."""
+    """Result of ``make`` for ``config``, such as plans."""
     aside: Mapping[str, tuple[Fault, ...]]
     """Placements that were set and do not hold beside this file, and why; the file's of that name is in force."""
 
 
 def with_changes(file: Config, changes: Mapping[str, Placement]) -> Config:
-    """Return the configuration with placements in the place of those of their name; the same one if none is another.
+    """Return the configuration with some placements replaced by name; the same object if none differs.
 
-    Those that the file does not have stand behind the others, by name.
+    New ones are behind the others, by name.
     """
     known = {each.name: each for each in file.placements}
     if all(known.get(name) == each for name, each in changes.items()):
@@ -59,13 +61,13 @@ def changes_of(file: Config, config: Config) -> dict[str, Placement]:
 
 
 def drafted(file: Config, config: Config, name: str, told: Told) -> Placement:
-    """Return a placement that may be set, held to all that one of the file is.
+    """Return a placement that may be set, checked like one of the file.
 
     Args:
         file: The file's configuration.
-        config: The effective one, in which it is to stand.
+        config: The effective one, to which it is added.
         name: Of the placement; ``told`` may repeat it.
-        told: As JSON or TOML gives it.
+        told: Its content, as JSON or TOML gives it.
 
     Raises:
         ConfigInvalid: Every fault is named, with pointers into ``told``.
@@ -79,7 +81,7 @@ def drafted(file: Config, config: Config, name: str, told: Told) -> Placement:
 
 
 def read_placement(name: str, told: Told) -> Placement:
-    """Return what a table says of one placement, by itself.
+    """Return the placement of one table, by itself.
 
     Raises:
         ConfigInvalid: Every fault is named, with pointers into ``told``.
@@ -156,15 +158,15 @@ def _within(faults: Sequence[Fault], config: Config, name: str) -> tuple[Fault, 
 
 
 def effective(file: Config, said: Iterable[tuple[str, str]], make: Callable[[Config], T]) -> Effective[T]:
-    """Return the effective configuration and what is made of it.
+    """Return the effective configuration and the result of ``make`` for it.
 
-    A placement that does not hold beside this file (an attribute that its filter reads is gone, say) is set aside, so
-    that a file which was changed in the meantime keeps nothing from starting.
+    A placement that does not fit this file (an attribute of its filter was removed, for instance) is disabled, so that
+    a changed file never prevents a start.
 
     Args:
         file: The file's configuration, whose relations hold.
-        said: Name and content of each placement that was set, such as the table of placements has them now.
-        make: Makes something of a configuration, or raises ``ConfigInvalid``.
+        said: Name and content of each set placement, from the table of placements.
+        make: Makes a result of a configuration, or raises ``ConfigInvalid``.
 
     Raises:
         ConfigInvalid: Nothing can be made of the file alone.
@@ -191,10 +193,10 @@ def effective(file: Config, said: Iterable[tuple[str, str]], make: Callable[[Con
 
 
 def _decoded(content: str) -> Told:
-    """Return what a text out of the log says.
+    """Return the content of a text from the log.
 
     Raises:
-        ConfigInvalid: It is no JSON, or nested deeper than is read: whoever wrote that event was no server.
+        ConfigInvalid: It is no JSON, or nested too deeply: no server wrote that event.
     """
     try:
         return msgspec.json.decode(content)

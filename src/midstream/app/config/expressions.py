@@ -10,26 +10,30 @@ from midstream.core.nearest import nearest
 from midstream.features.declarations import Declarations
 from midstream.features.expressions.names import Names
 from midstream.features.expressions.tree import PAGE
+from midstream.features.expressions.values import Kind
 from midstream.features.kinds.kinds import columns_by_name, columns_of
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
 from midstream.features.readers.external import Tables
+from midstream.ranking.fetched_columns import ColumnKind
 from midstream.ranking.filters.expression_filter import ExpressionOptions
 from midstream.ranking.rules.boost import Boost
 from midstream.ranking.rules.promote import Promote
 from midstream.state.expressions.program import Expression, column
 
+_KINDS: Mapping[ColumnKind, Kind] = {"number": "number", "boolean": "boolean", "category": "text"}
+
 
 def names_of(config: Config, placement: Placement, declared: Declarations) -> Names:
-    """Return what the texts of a placement may name, ready to be evaluated."""
+    """Return the names that the texts of a placement may use, ready to be evaluated."""
     tables = {each.name: each for each in declared.tables}
     return _names(config, placement, declared.columns(), tables)
 
 
 def columns_in(config: Config, *, is_sound: bool) -> Mapping[str, Expression]:
-    """Return the columns that texts may name, to check these against.
+    """Return the columns that texts may name, for the check of these.
 
     Args:
-        config: Whose features.
+        config: Has the features.
         is_sound: These have no fault; otherwise only the names of their columns are known.
     """
     if is_sound:
@@ -38,11 +42,11 @@ def columns_in(config: Config, *, is_sound: bool) -> Mapping[str, Expression]:
 
 
 def text_faults(config: Config, placement: Placement, where: str, columns: Mapping[str, Expression]) -> Iterator[Fault]:
-    """Yield what is wrong with the time zone and the texts of a placement: its filter, and those of its rules.
+    """Yield the faults of the time zone and the texts of a placement: its filter, and those of its rules.
 
     Args:
         config: All of it.
-        placement: The one that is looked at.
+        placement: The placement.
         where: Pointer to it.
         columns: Of ``columns_in``.
     """
@@ -55,7 +59,7 @@ def text_faults(config: Config, placement: Placement, where: str, columns: Mappi
 
 
 def _texts(placement: Placement) -> Iterator[tuple[str, str, Use]]:
-    """Yield the conditions of a placement: where each stands, its text, and what it may name."""
+    """Yield the conditions of a placement: pointer, text, and allowed names."""
     for place, part in placement.filter_parts():
         if isinstance(part, ExpressionOptions):
             yield option_place(place, "where"), part.where, PLACEMENT
@@ -74,6 +78,12 @@ def _names(config: Config, placement: Placement, columns: Mapping[str, Expressio
         config.half_lives(),
         tables,
         placement.timezone,
+        {
+            name: _KINDS[kind]
+            for each in config.fetches
+            if each.of == "user" and each.name in placement.fetches
+            for name, kind in each.columns.items()
+        },
     )
 
 

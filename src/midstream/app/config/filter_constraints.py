@@ -1,64 +1,57 @@
-"""Constraints of filters: names of acts, ages and counts, and what would take away what a source proposes."""
+"""Constraints of filters: names of acts, ages and counts, and exclusions that would remove a source's proposals."""
 
 from collections.abc import Iterator, Mapping
 
-from midstream.app.config.bounds import within
+from midstream.app.config.bounds import distinct, duration_ms, known, within
 from midstream.app.config.schema import AnyFilter, Config, Custom, Placement, option_place
-from midstream.app.config.served_constraints import FILTERS, served_faults
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION
-from midstream.core.nearest import nearest
 from midstream.core.paths import step
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.repeats import Repeats
-from midstream.ranking.filters.served_lately import NAMES, ServedOptions
+from midstream.ranking.filters.served_lately import NAMES, TIMES_MAX, ServedOptions
 from midstream.retrieval.repeat import RepeatItems
 from midstream.state.users.users import SEEN_COUNT_MAX
 
-SOURCES = "/docs/sources.md"
+FILTERS, SOURCES = "/docs/filters.md", "/docs/sources.md"
+AGE_MS_MIN = 1_000
 WINDOW_MS_MAX = 365 * 86_400_000
 
 
 def filter_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the filters of a placement; its texts are looked at by ``app.config.expressions``."""
-    names: set[str] = set()
-    for place, part in placement.filter_parts():
-        name = "" if isinstance(part, Custom) else part.name
-        if name in names:
-            yield Fault(
-                f"{where}.{option_place(place, 'name')}", f'"{name}" is there already.', "A name of its own.", FILTERS
-            )
-        names |= {name} - {""}
+    """Yield the faults of a placement's filters; ``app.config.expressions`` checks its texts."""
+    parts = list(placement.filter_parts())
+    named = [
+        (f"{where}.{option_place(place, 'name')}", each.name) for place, each in parts if not isinstance(each, Custom)
+    ]
+    yield from distinct(named, page=FILTERS)
+    for place, part in parts:
         if isinstance(part, ActedOptions):
-            known = {*config.events.types, IMPRESSION, *(() if place.endswith("]") else NAMES)}
-            yield from _acts(config, part.exclude, known, f"{where}.{option_place(place, 'exclude')}")
+            names = {*config.events.types, IMPRESSION, *(() if place.endswith("]") else NAMES)}
+            yield from _acts(config, part.exclude, names, f"{where}.{option_place(place, 'exclude')}")
         elif isinstance(part, ServedOptions):
             yield from _served(config, part.exclude, f"{where}.{option_place(place, 'exclude')}")
         yield from _of_sources(placement, part, f"{where}.{place}")
 
 
-def _acts(config: Config, exclude: Mapping[str, str | int], known: set[str], where: str) -> Iterator[Fault]:
-    """Yield what is wrong with acts that exclude."""
+def _acts(config: Config, exclude: Mapping[str, str | int], names: set[str], where: str) -> Iterator[Fault]:
+    """Yield the faults of exclusions by acts."""
     for name, told in exclude.items():
         place = f"{where}{step(name)}"
-        if name not in known:
-            came = f'"{name}" is not a configured interaction.{nearest(name, known)}'
-            right = f"Interactions: {', '.join(sorted(known))}"
-            yield Fault(place, came, f'{right}; for slates kind = "served_lately"' if name in NAMES else right, FILTERS)
+        right = 'For slates kind = "served_lately"; interactions' if name in NAMES else "Interactions"
+        yield from known(place, name, names, "a configured interaction", right, FILTERS)
         # Of acts only those in the user's ring are counted, so a higher count would never be reached.
         yield from _excluded(place, told, SEEN_COUNT_MAX if name == IMPRESSION else config.limits.user_ring_max)
 
 
 def _served(config: Config, exclude: Mapping[str, str | int], where: str) -> Iterator[Fault]:
-    """Yield what is wrong with served slates that exclude."""
+    """Yield the faults of exclusions by served slates."""
     for name, told in exclude.items():
         place = f"{where}{step(name)}"
+        yield from known(place, name, NAMES, "a kind of slates that are looked at", "One of", FILTERS)
         if name in NAMES:
-            yield from served_faults(config, name, told, place)
-        else:
-            came = f'"{name}" is none of the slates that are looked at.{nearest(name, NAMES)}'
-            yield Fault(place, came, f"One of {', '.join(sorted(NAMES))}.", FILTERS)
+            yield from _served_lately(config, name, told, place)
 
 
 def _excluded(place: str, told: str | int, count_max: int) -> Iterator[Fault]:
@@ -66,10 +59,43 @@ def _excluded(place: str, told: str | int, count_max: int) -> Iterator[Fault]:
     if isinstance(told, int):
         yield from within(place, told, 1, count_max, FILTERS)
         return
-    try:
-        yield from within(place, parse_duration_ms(told), 1_000, WINDOW_MS_MAX, FILTERS)
-    except ValueError as error:
-        yield Fault(place, f"{error}.", 'An age such as "30d", or a count such as 5.', FILTERS)
+    age_ms = yield from duration_ms(place, told, 'An age such as "30d", or a count such as 5.', FILTERS)
+    if age_ms is not None:
+        yield from within(place, age_ms, AGE_MS_MIN, WINDOW_MS_MAX, FILTERS)
+
+
+def _served_lately(config: Config, name: str, told: str | int, place: str) -> Iterator[Fault]:
+    """Yield the faults of an exclusion by served slates.
+
+    Args:
+        config: Says how long slates are held, and which interactions there are.
+        name: ``served`` or ``served_anywhere``.
+        told: An age, or a number of times.
+        place: Where it stands.
+    """
+    if name in config.events.types:
+        came = f'"{name}" is an interaction of [events.types] as well.'
+        yield Fault(place, came, "Another name for the interaction: here it says what was served.", FILTERS)
+    if isinstance(told, int):
+        yield from within(place, told, 1, TIMES_MAX, FILTERS)
+    else:
+        yield from age_faults(config, told, place, 'An age such as "24h", or a number of times such as 3.')
+
+
+def age_faults(config: Config, told: str, place: str, right: str) -> Iterator[Fault]:
+    """Yield the faults of a duration over which served items count.
+
+    Args:
+        config: Says how long slates are held.
+        told: The time, as text.
+        place: Where it stands.
+        right: What would be right, where it is no time.
+    """
+    window = config.feedback.window
+    age_ms = yield from duration_ms(place, told, right, FILTERS)
+    if age_ms is not None and not AGE_MS_MIN <= age_ms <= window.ms:
+        may = f'From "1s" to [feedback] window, "{window}": so long is it known what was served.'
+        yield Fault(place, f'"{told}" came.', may, FILTERS)
 
 
 def _of_sources(placement: Placement, part: AnyFilter, where: str) -> Iterator[Fault]:

@@ -1,16 +1,14 @@
-"""Constraints of ``[[models]]``, and of the sources that answer with a model."""
+"""Constraints of ``[[models]]``, and of the sources that use a model."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from midstream.app.config.bounds import listed, within
+from midstream.app.config.bounds import distinct, duration_ms, known, within
 from midstream.app.config.schema import Config, Model
-from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid
-from midstream.core.nearest import nearest
 from midstream.core.paths import step
 from midstream.features.kinds.kinds import impression_features
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
@@ -24,30 +22,27 @@ _TIMES = 'A log position, or a time such as "2026-01-31" or "2026-01-31T12:00:00
 
 def model_faults(config: Config) -> Iterator[Fault]:
     """Yield everything that is wrong with the models of a configuration."""
-    names: set[str] = set()
+    yield from distinct((f"$.models[{n}].name", each.name) for n, each in enumerate(config.models))
     for number, model in enumerate(config.models):
         where = f"$.models[{number}]"
         if not NAME_CHARACTERS.issuperset(model.name) or not model.name[:1].isalpha():
             right = "Small letters, digits and _, a letter first: it names a folder."
             yield Fault(f"{where}.name", f'"{model.name}" came.', right, PAGE)
-        elif model.name in names:
-            yield Fault(f"{where}.name", f'"{model.name}" is there already.', "A name of its own.", PAGE)
-        names.add(model.name)
         yield from _kind(config, model, where)
         yield from _range(model, where)
         yield from _actions(config, model, where)
 
 
 def replay_faults(config: Config, columns: Mapping[str, Expression]) -> Iterator[Fault]:
-    """Yield a fault for each feature that would tell a ranker from a replay what was on screen before an act.
+    """Yield a fault for each feature that leaks the screen before an act into a ranker's replay.
 
-    A replay reads features right before each act, after the impressions that led to it: what is acted on was seen just
-    then, so such a feature foresees acts in training. In service these impressions are yet to come, and it says another
-    thing.
+    A replay reads features right before each act, after the impressions that led to it: the item of the act was seen
+    just then, so such a feature predicts acts in training. In service these impressions are still to come, and the
+    feature has another meaning.
 
     Args:
         config: All of it.
-        columns: What the columns of its features are made of; constants where these have faults.
+        columns: Expressions of the columns of its features; constants where these have faults.
     """
     by_name = {each.name: each for each in config.features}
     reads = {each.name: each.features for each in config.placements}
@@ -61,16 +56,13 @@ def replay_faults(config: Config, columns: Mapping[str, Expression]) -> Iterator
 
 
 def model_source_faults(config: Config, source: ItemModelSource, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with a source that answers with a model."""
+    """Yield the faults of a source that uses a model."""
     ring = config.limits.user_ring_max
     yield from within(f"{place}.history_items_max", source.history_items_max, 1, max(ring, 1), SOURCES)
     yield from _weights(config, source.actions, f"{place}.actions", SOURCES)
     by_name = {each.name: each for each in config.models}
-    model = by_name.get(source.model)
-    if model is None:
-        came = f'"{source.model}" is not a model.{nearest(source.model, by_name)}'
-        right = f"Models: {listed(by_name)}" if by_name else "The name of one of [[models]]; there is none."
-        yield Fault(f"{place}.model", came, right, SOURCES)
+    yield from known(f"{place}.model", source.model, by_name, "a model", "One of [[models]]", SOURCES)
+    if (model := by_name.get(source.model)) is None:
         return
     kind = str(type(source).__struct_config__.tag)
     for other, kinds in SERVES.items():
@@ -79,23 +71,22 @@ def model_source_faults(config: Config, source: ItemModelSource, place: str) -> 
             yield Fault(f"{place}.kind", came, f'kind = "{other}" answers with it.', SOURCES)
 
 
-def options_of(model: Model, kind: ItemKind | RowKind) -> msgspec.Struct:
+def options_of(model: Model, kind: ItemKind[Any] | RowKind[Any]) -> msgspec.Struct:
     """Return the options of a fit, with the seed of the model where the kind has one and the options name none.
 
     Raises:
-        Invalid: They are not what the kind takes.
+        Invalid: The kind does not accept them.
     """
     seed = {"seed": model.seed} if "seed" in kind.options.__struct_fields__ else {}
-    return kind.decoded({**seed, **model.options})
+    found: msgspec.Struct = kind.decoded({**seed, **model.options})
+    return found
 
 
 def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
     """Yield a fault unless the kind is known and its options are right."""
     found = ITEM_KINDS.get(model.kind) or ROW_KINDS.get(model.kind)
+    yield from known(f"{where}.kind", model.kind, (*ITEM_KINDS, *ROW_KINDS), "a kind of model", "Kinds", PAGE)
     if found is None:
-        kinds = {*ITEM_KINDS, *ROW_KINDS}
-        came = f'"{model.kind}" is not a kind of model.{nearest(model.kind, kinds)}'
-        yield Fault(f"{where}.kind", came, f"Kinds: {listed(kinds)}", PAGE)
         return
     if isinstance(found, RowKind):
         yield from _ranked(config, model, where)
@@ -109,7 +100,7 @@ def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
 
 
 def _unread(model: Model, where: str, learns_from: Literal["acts", "rows"]) -> Iterator[Fault]:
-    """Yield a fault for each setting that a model of the kind does not read and that is not as it is by itself."""
+    """Yield a fault for each non-default setting that a model of the kind does not read."""
     plain = Model(model.name, model.kind)
     for name in ("placement", "examples", "first_attributes") if learns_from == "acts" else ("histories", "acts_max"):
         told = getattr(model, name)
@@ -120,7 +111,7 @@ def _unread(model: Model, where: str, learns_from: Literal["acts", "rows"]) -> I
 
 
 def _debiasing(model: Model, options: msgspec.Struct, where: str) -> Iterator[Fault]:
-    """Yield a fault where a bias shall be left out that the examples do not tell of, or by what leaves none out."""
+    """Yield a fault for a debiasing without the data that it needs, or without an effect."""
     debias = getattr(options, "debias", "none")
     if debias != "none" and model.examples == "replay":
         came = f'"{debias}" came with examples = "replay": nobody was shown these rows at a place, or by chance.'
@@ -137,23 +128,19 @@ def _ranked(config: Config, model: Model, where: str) -> Iterator[Fault]:
     """Yield a fault unless a ranker learns from a placement that has features to learn from."""
     by_name = {each.name: each for each in config.placements}
     placement = by_name.get(model.placement)
-    if placement is None:
-        came = f'"{model.placement}" is not a placement.{nearest(model.placement, by_name)}'
-        yield Fault(f"{where}.placement", came, f"A ranker learns from one of: {listed(by_name)}", PAGE)
-    elif not placement.features:
+    right = "A ranker learns from one of"
+    yield from known(f"{where}.placement", model.placement, by_name, "a placement", right, PAGE)
+    if placement is not None and not placement.features:
         came = f'The placement "{model.placement}" reads no features.'
         yield Fault(f"{where}.placement", came, 'features = ["..."] of the placement: what it ranks by.', PAGE)
 
 
 def _range(model: Model, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the part of the log."""
+    """Yield the faults of the part of the log."""
     if model.last and (model.since != "" or model.until != ""):
         yield Fault(f"{where}.last", f"{model.last} came beside since or until.", "One or the other.", PAGE)
     if model.last:
-        try:
-            parse_duration_ms(model.last)
-        except ValueError as error:
-            yield Fault(f"{where}.last", f"{error}.", 'A length of time such as "30d", or "" for all.', PAGE)
+        yield from duration_ms(f"{where}.last", model.last, 'A length of time such as "30d", or "" for all.', PAGE)
     for name in ("since", "until"):
         told = getattr(model, name)
         if told != "" and moment_of(told) is None:
@@ -164,7 +151,7 @@ def _range(model: Model, where: str) -> Iterator[Fault]:
 
 
 def _is_empty(since: str | int, until: str | int) -> bool:
-    """Say whether a range ends before it begins; a time and a log position are not compared."""
+    """Return whether a range ends before it begins; a time and a log position are not compared."""
     first, stop = (None if each == "" else moment_of(each) for each in (since, until))
     if isinstance(first, datetime) and isinstance(stop, datetime):
         begin, end = (each if each.tzinfo else each.replace(tzinfo=UTC) for each in (first, stop))
@@ -183,7 +170,7 @@ def moment_of(told: str | int) -> int | datetime | None:
 
 
 def _actions(config: Config, model: Model, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with what acts weigh; one at least must speak for an item."""
+    """Yield the faults of weights of acts; one at least must be above 0."""
     yield from _weights(config, model.actions, f"{where}.actions", PAGE)
     if not model.actions and not any(each.weight > 0.0 for each in config.events.types.values()):
         yield Fault(f"{where}.actions", "No configured type has a weight above 0.", "{ view = 1.0 }, say.", PAGE)
@@ -191,6 +178,5 @@ def _actions(config: Config, model: Model, where: str) -> Iterator[Fault]:
 
 def _weights(config: Config, actions: dict[str, float], where: str, page: str) -> Iterator[Fault]:
     for name in actions:
-        if name not in config.events.types:
-            came = f'"{name}" is not a configured interaction.{nearest(name, config.events.types)}'
-            yield Fault(f"{where}{step(name)}", came, f"Some of: {listed(config.events.types)}", page)
+        what = "a configured interaction"
+        yield from known(f"{where}{step(name)}", name, config.events.types, what, "Some of", page)

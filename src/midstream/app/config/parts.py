@@ -1,9 +1,10 @@
-"""Configurations by content: each version of a placement once, and a configuration as the list of its parts.
+"""Content-addressed store of configurations: each version of a placement once, and a configuration as a list of parts.
 
 ``<hash>.json`` is a configuration: the hashes of its placements, in order, and of the rest of it, whose texts are in
 ``parts/<hash>.json``. So a change of one placement among many costs that placement and a line for each of the others,
-however many configurations are kept. A part goes when no configuration names it any more. Parts are written before what
-names them, and removed after it: what a crash leaves behind are parts too many, which the next removal takes along.
+however many configurations are kept. A part is removed when no configuration names it any more. Parts are written
+before the configurations that name them, and removed after them: a crash leaves surplus parts, which the next removal
+removes.
 """
 
 import re
@@ -35,7 +36,7 @@ class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """Write down a configuration, whole or not at all; one that is there stays as it is.
+    """Write a configuration, whole or not at all; an existing one stays as it is.
 
     Raises:
         OSError: The disk.
@@ -51,7 +52,7 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def read_config_of(folder: Path, config_hash: str) -> Config | None:
-    """Return the configuration of a hash; None = it is not there whole, or is not what its name says."""
+    """Return the configuration of a hash; None = it is incomplete, or does not match its name."""
     try:
         listed = _listed(folder / f"{config_hash}.json")
         placements = tuple(_part(folder, each, Placement) for each in listed.placements)

@@ -1,20 +1,18 @@
-"""A configuration file to a ``Config``: every fault found is reported, not the first one.
+"""Reader of a configuration file: reports every fault, not the first one.
 
-The file is walked beside the types: each table is a struct, each value is decoded on its own. Where all of it can be
-decoded, but for numbers that are out of bounds and for durations, ``app.config.constraints`` checks what no single
-value can say.
+The file is walked along the types: each table is a struct, each value is decoded on its own. If everything can be
+decoded, except for numbers out of bounds and durations, ``app.config.constraints`` checks relations of values.
 """
 
 import tomllib
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cache, reduce
-from math import isfinite
+from functools import cache, partial, reduce
 from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -22,16 +20,15 @@ from midstream.app.config.constraints import relation_faults
 from midstream.app.config.schema import Config, Placement
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
-from midstream.core.field_bounds import FieldBound, without_bounds
+from midstream.core.field_bounds import Told, without_bounds
 from midstream.core.nearest import nearest
-from midstream.core.paths import step, steps
-from midstream.core.type_descriptions import TypeForm, origin_of, wanted
+from midstream.core.paths import path_text, steps
+from midstream.core.type_descriptions import TypeForm, origin_of
+from midstream.core.type_faults import Steps, TypeFault, TypeReading, choice_of, is_struct, shown_value, type_faults
 from midstream.events.wire import VECTOR_LENGTH_MAX, AttributeKind
 from midstream.state.settings import read_duration
 
 T = TypeVar("T")
-Told: TypeAlias = Any
-"""A value as TOML gives it."""
 FILE_NAME = "midstream.toml"
 FILE_BYTES_MAX = 1_048_576
 """1 MiB: 1,000 placements of 1 kB."""
@@ -64,11 +61,8 @@ _PAGES = {
     "rules": "rules",
 }
 """Pages of the settings of a placement and of other parts of the file."""
-_SHOWN_CHARACTERS = 60
 _DURATIONS = ("6h", "7d")
-"""In the place of one that is none: every state keeps a list of both, so that neither is a half-life too many."""
-_NUMBER_BITS_MAX = 1_023
-"""Of a whole number: no setting is beyond what a float can be, and Python does not write much longer ones."""
+"""Replacements of an invalid duration: every state keeps a list of both, so that neither is a half-life too many."""
 _HOMES_MAX = 2
 """Tables that are named as those where a setting belongs: one that many have says nothing."""
 _FAR = 1_000
@@ -81,16 +75,18 @@ _NOUNS = {
     "selector": "selector",
     "rules": "rule",
 }
+"""Of the components of a placement, whose ``kind`` says which struct they are."""
+_READING = TypeReading(partial(msgspec.convert, dec_hook=read_duration), "a setting", is_bounded=True, kinds=_NOUNS)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept(Fault):
-    """A value beyond a bound of its field: it can be read, so what else is wrong is looked for with it there."""
+    """A value beyond a bound of its field: it can be decoded, so further faults are searched with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replaced(Kept):
-    """A number that is too small or too large, or no duration: what else is wrong is looked for with others there."""
+    """A number out of range, or an invalid duration: further faults are searched with replacements."""
 
     one: float | str
     """In its place: of a number the nearest that is right."""
@@ -99,10 +95,10 @@ class Replaced(Kept):
 
 
 def read_config(path: Path) -> Config:
-    """Return what a file says. A file that is not there says nothing: what that means is the caller's to decide.
+    """Return the configuration of a file. The caller decides the meaning of a missing one.
 
     Raises:
-        ConfigInvalid: All faults that were found; or the file is not there, or is a link that leads to nothing.
+        ConfigInvalid: All faults that were found; or the file does not exist, or is a broken link.
     """
     if not path.exists():
         came = "It is a link, and what it leads to is not there." if path.is_symlink() else "It is not there."
@@ -115,7 +111,7 @@ def read_config(path: Path) -> Config:
 
 
 def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
-    """Return what the content of a file says.
+    """Return the configuration of a file's content.
 
     Args:
         content: TOML.
@@ -133,7 +129,7 @@ def parse_config(content: bytes | str, name: str = FILE_NAME) -> Config:
 
 
 def told_config(told: Told, name: str = FILE_NAME) -> Config:
-    """Return the configuration that tables say, as TOML or JSON gives them.
+    """Return the configuration of tables, as TOML or JSON gives them.
 
     Raises:
         ConfigInvalid: All faults that were found, each pointer with the ``name`` of the file before it.
@@ -147,7 +143,7 @@ def told_config(told: Told, name: str = FILE_NAME) -> Config:
 
 
 def parse_placement(told: Told, where: str) -> Placement:
-    """Return the placement that a table says; what it says of the rest of a configuration is not looked at.
+    """Return the placement of a table; the rest of a configuration is not checked.
 
     Args:
         told: As JSON or TOML gives it.
@@ -163,18 +159,18 @@ def parse_placement(told: Told, where: str) -> Placement:
 
 
 def placement_readings(told: Told, where: str) -> tuple[tuple[Fault, ...], tuple[Placement, ...]]:
-    """Return what is wrong with single values of a placement, and readings of it by which to look for what else is.
+    """Return the faults of a placement's single values, and placements for the search of further ones.
 
     Args:
         told: As JSON or TOML gives it.
-        where: Pointer to it, as ``parse_placement`` takes it.
+        where: Pointer to it, as in ``parse_placement``.
 
     Returns:
-        The numbers that are out of bounds, and what is no duration; and the placement. Where there is such a value it
-        is there twice, each time with another in its place: ``with_relations`` tells what is wrong whatever they are.
+        Numbers out of bounds and invalid durations; and the placement. With such a value it is there twice, each time
+        with another replacement: ``with_relations`` returns the faults that both have.
 
     Raises:
-        ConfigInvalid: All faults that were found, where something else is wrong.
+        ConfigInvalid: All faults that were found, where something else is invalid.
     """
     faults, found = _read(told, Placement, where)
     if not found:
@@ -183,11 +179,11 @@ def placement_readings(told: Told, where: str) -> tuple[tuple[Fault, ...], tuple
 
 
 def with_relations(faults: Sequence[Fault], relations: Sequence[Sequence[Fault]]) -> tuple[Fault, ...]:
-    """Return what is wrong with single values, then what no single value can say.
+    """Return the faults of single values, then those of relations.
 
     Args:
         faults: Of single values.
-        relations: Of each reading: what is wrong in one of them alone is the doing of a value that nobody wrote.
+        relations: Of each reading: a fault in one of them alone is caused by a replacement.
     """
     known = {each.where for each in faults}
     first, *others = relations
@@ -197,24 +193,24 @@ def with_relations(faults: Sequence[Fault], relations: Sequence[Sequence[Fault]]
 
 def _read(told: Told, kind: type[T], where: str) -> tuple[tuple[Fault, ...], tuple[T, ...]]:
     """Return the faults of single values and what is told: twice if these can be replaced, not at all if not."""
-    faults = tuple(_walk(told, kind, where))
-    out = [each for each in faults if isinstance(each, Replaced)]
+    located = tuple(_faults(told, kind, where))
+    faults = tuple(each for _, each in located)
+    out = [(path, each) for path, each in located if isinstance(each, Replaced)]
     if not all(isinstance(each, Kept) for each in faults):
         return faults, ()
     wholes = [told]
     if out:
-        places = [steps(each.where.removeprefix(where)) for each in out]
         wholes = [
-            _replaced(told, places, [each.one for each in out]),
-            _replaced(told, places, [each.other for each in out]),
+            _replaced(told, ((path, each.one) for path, each in out)),
+            _replaced(told, ((path, each.other) for path, each in out)),
         ]
     return faults, tuple(msgspec.convert(each, kind, dec_hook=read_duration) for each in wholes)
 
 
-def _replaced(told: Told, places: Sequence[Sequence[str | int]], values: Sequence[float | str]) -> Told:
+def _replaced(told: Told, values: Iterable[tuple[Steps, float | str]]) -> Told:
     """Return what is told with other values at some places."""
     whole = deepcopy(told)
-    for (*path, last), value in zip(places, values, strict=True):
+    for (*path, last), value in values:
         reduce(getitem, path, whole)[last] = value
     return whole
 
@@ -226,95 +222,40 @@ def named(error: ConfigInvalid, name: str) -> ConfigInvalid:
     )
 
 
-def is_table(value: Told) -> TypeGuard[dict[str, Told]]:
-    """Return whether a value is a table."""
-    return isinstance(value, dict)
+def _faults(told: Told, kind: TypeForm, where: str) -> Iterator[tuple[Steps, Fault]]:
+    """Yield the faults of single values, each with its path."""
+    for found in type_faults(told, kind, _READING):
+        yield found.path, _fault(found, path_text(found.path, where))
 
 
-def is_list(value: Told) -> TypeGuard[list[Told]]:
-    """Return whether a value is a list."""
-    return isinstance(value, list)
+def _fault(found: TypeFault, where: str) -> Fault:
+    """Return the fault of a single value, as one of a configuration."""
+    came, right, page = found.came, found.right, _page(where)
+    match found.problem:
+        case "bound":
+            return Kept(where, came, right, page)
+        case "unknown":
+            key = str(found.path[-1])
+            near = nearest(key, found.names) or _home(key)
+            return Fault(where, f'"{key}" is not a setting.{near}', f"Settings: {', '.join(found.names)}", page)
+        case "value":
+            return _value_fault(found, where, page)
+        case "missing" | "kind":
+            return Fault(where, came, right if found.kind is None else _words(found.kind, right), page)
 
 
-def _walk(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
-    """Yield everything that is wrong with a value and with what is inside it."""
-    plain, bounds = without_bounds(kind)
-    if bounds:
-        found = tuple(_walk(value, plain, where))
-        yield from found
-        if not any(each.where == where for each in found):
-            yield from _beyond(value, bounds, where)
-        return
-    structs = _structs(kind)
-    origin = origin_of(kind)
-    if value is None and types.NoneType in get_args(kind):  # TOML has no null, JSON says nothing with it
-        return
-    if any(each.__struct_config__.tag_field for each in structs):
-        yield from _tagged(value, structs, where)
-    elif len(structs) == 1:
-        yield from _table(value, structs[0], where)
-    elif origin is tuple and is_list(value):
-        for number, each in enumerate(value):
-            yield from _walk(each, get_args(kind)[0], f"{where}[{number}]")
-    elif origin is dict and is_table(value):
-        of_key, of_value = get_args(kind)
-        for key, each in value.items():
-            yield from _walk(key, of_key, f"{where}{step(key)}")
-            yield from _walk(each, of_value, f"{where}{step(key)}")
-    else:
-        yield from _leaf(value, kind, where)
-
-
-def _beyond(value: Told, bounds: Sequence[FieldBound], where: str) -> Iterator[Fault]:
-    """Yield a fault for each bound that a value of the right type is beyond."""
-    for each in bounds:
-        if came := each.excess(value):
-            yield Kept(where, came, each.right, _page(where))
-
-
-def _structs(kind: TypeForm) -> tuple[type[msgspec.Struct], ...]:
-    """Return the struct types that a type is, or is a choice of, beside nothing; empty when it is something else."""
-    choice = get_args(kind) if origin_of(kind) in (types.UnionType, Union) else (kind,)
-    choice = tuple(each for each in choice if each is not types.NoneType)
-    if all(isinstance(each, type) and issubclass(each, msgspec.Struct) for each in choice):
-        return choice
-    return ()
-
-
-def _tagged(value: Told, structs: tuple[type[msgspec.Struct], ...], where: str) -> Iterator[Fault]:
-    """Yield the faults of a component, whose ``kind`` says which struct it is."""
-    by_kind = {str(each.__struct_config__.tag): each for each in structs}
-    field = where.rpartition(".")[2].partition("[")[0]
-    noun = _NOUNS.get(field, field)
-    right = f"{noun.capitalize()}s: {', '.join(sorted(by_kind))}"
-    if not is_table(value) or "kind" not in value:
-        example = f'{{ kind = "{min(by_kind)}" }}'
-        yield Fault(where, f"{_show(value)} is no {noun}.", f"A table such as {example}. {right}", _page(where))
-    elif not isinstance(value["kind"], str) or value["kind"] not in by_kind:
-        near = nearest(value["kind"], by_kind) if isinstance(value["kind"], str) else ""
-        came = f"{_show(value['kind'])} is not a {noun}.{near}"
-        yield Fault(f"{where}.kind", came, right, _page(where))
-    else:
-        told = {key: each for key, each in value.items() if key != "kind"}
-        yield from _table(told, by_kind[value["kind"]], where)
-
-
-def _table(value: Told, struct: type[msgspec.Struct], where: str) -> Iterator[Fault]:
-    """Yield the faults of a table: keys that it has not, keys that it lacks, and those of each value."""
-    fields = msgspec.structs.fields(struct)
-    hints = {each.encode_name: each.type for each in fields}
-    if not is_table(value):
-        yield Fault(where, f"{_show(value)} came.", f"A table with {', '.join(hints)}.", _page(where))
-        return
-    for key, each in value.items():
-        if key in hints:
-            yield from _walk(each, hints[key], f"{where}{step(key)}")
-        else:
-            came = f'"{key}" is not a setting.{nearest(key, hints) or _home(key)}'
-            yield Fault(f"{where}{step(key)}", came, f"Settings: {', '.join(hints)}", _page(where))
-    for field in fields:
-        if field.required and field.encode_name not in value:
-            yield Fault(f"{where}.{field.encode_name}", "It is missing.", _words(field.type), _page(where))
+def _value_fault(found: TypeFault, where: str, page: str) -> Fault:
+    """Return the fault of a value of another type, or beyond the bounds of ``msgspec``."""
+    value, kind = found.value, found.kind
+    others = _DURATIONS if _is_duration(kind) else _inside(value, kind)
+    right = _words(kind, found.right)
+    if others is not None:
+        return Replaced(where, found.came, right, page, *others)
+    if isinstance(value, str):
+        if origin_of(kind) is tuple:
+            right = f"A list: [{shown_value(value)}]."
+        return Fault(where, f"{found.came}{nearest(value, _choices(kind))}", right, page)
+    return Fault(where, found.came, right, page)
 
 
 def _home(key: str) -> str:
@@ -345,24 +286,8 @@ def _homes() -> Mapping[str, Sequence[str]]:
             plain, _ = without_bounds(kind)
             inner = get_args(plain)[0] if origin_of(plain) is tuple else plain
             below = f"{path}.{key}" if path else key
-            waiting.extend((each, below, origin_of(plain) is tuple) for each in _structs(inner))
+            waiting.extend((each, below, origin_of(plain) is tuple) for each in choice_of(inner) if is_struct(each))
     return found
-
-
-def _leaf(value: Told, kind: TypeForm, where: str) -> Iterator[Fault]:
-    """Yield the fault of a single value, if it has one."""
-    if isinstance(value, int) and value.bit_length() > _NUMBER_BITS_MAX:
-        yield Fault(where, f"{_show(value)} came.", "A number below 10^308.", _page(where))
-        return
-    try:
-        msgspec.convert(value, kind, dec_hook=read_duration)
-    except msgspec.ValidationError:
-        if (others := _DURATIONS if _is_duration(kind) else _inside(value, kind)) is not None:
-            yield Replaced(where, f"{_show(value)} came.", _words(kind), _page(where), *others)
-            return
-        near = nearest(value, _choices(kind)) if isinstance(value, str) else ""
-        right = f"A list: [{_show(value)}]." if isinstance(value, str) and origin_of(kind) is tuple else _words(kind)
-        yield Fault(where, f"{_show(value)} came.{near}", right, _page(where))
 
 
 def _is_duration(kind: TypeForm) -> bool:
@@ -397,23 +322,11 @@ def _choices(kind: TypeForm) -> tuple[str, ...]:
     return get_args(kind) if origin_of(kind) is Literal else ()
 
 
-def _words(kind: TypeForm) -> str:
-    """Return in words what a value should be."""
-    kind, _ = without_bounds(kind)
+def _words(kind: TypeForm, right: str) -> str:
+    """Return in words what a value should be: a type of the settings may have words of its own."""
     if kind == AttributeKind:
         return f"One of: {', '.join(_ATTRIBUTE_KINDS)}; a vector has 1 to {VECTOR_LENGTH_MAX} numbers."
-    return _DURATION_OR_NUMBER if kind == str | int else wanted(kind)
-
-
-def _show(value: Told) -> str:
-    """Return a value as the file has it, shortened."""
-    if isinstance(value, float) and not isfinite(value):
-        return str(value)
-    try:
-        text = msgspec.json.encode(value, enc_hook=str).decode()
-    except ValueError:  # Python writes no whole number that is longer
-        return "A number of more than 4,300 digits"
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+    return _DURATION_OR_NUMBER if kind == str | int else right
 
 
 def _page(where: str) -> str:

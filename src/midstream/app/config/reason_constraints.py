@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from midstream.app.config.bounds import PAGE, listed
+from midstream.app.config.bounds import PAGE, known
 from midstream.app.config.schema import Config, Custom
 from midstream.core.errors import Fault
-from midstream.core.nearest import nearest
 from midstream.core.paths import step
 from midstream.ranking.reason_texts import DEFAULTS, ID, template_of
 
@@ -13,7 +12,7 @@ RIGHT = "Text with places such as {evidence.title} or {item.brand}: attributes o
 
 
 def reason_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong with the texts that say why."""
+    """Yield the faults of reasons' texts."""
     every = [each for placement in config.placements for each in placement.sources]
     sources = {*DEFAULTS["en"], *(each.name for each in every if not isinstance(each, Custom))}
     # One of one's own is called as it likes, which is known once it is loaded.
@@ -21,9 +20,8 @@ def reason_faults(config: Config) -> Iterator[Fault]:
     for language, texts in config.reasons.items():
         for name, text in texts.items():
             where = f"$.reasons{step(language)}{step(name)}"
-            if name not in sources and not has_own:
-                came = f'"{name}" is no kind or name of a source.{nearest(name, sources)}'
-                yield Fault(where, came, f"One of: {listed(sources)}", PAGE)
+            if not has_own:
+                yield from known(where, name, sources, "a kind or name of a source", "One of")
             yield from _text(config, where, text)
 
 
@@ -34,8 +32,5 @@ def _text(config: Config, where: str, text: str) -> Iterator[Fault]:
     except ValueError as error:
         yield Fault(where, f"{text[:64]!r}: {error}.", RIGHT, PAGE)
         return
-    known = {ID, *config.items.attributes}
     for _, name in sorted(fields):
-        if name not in known:
-            came = f'"{name}" is no attribute of items.{nearest(name, known)}'
-            yield Fault(where, came, f"Attributes: {listed(known)}", PAGE)
+        yield from known(where, name, (ID, *config.items.attributes), "an attribute of items", "Attributes")

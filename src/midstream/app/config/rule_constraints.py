@@ -24,7 +24,7 @@ _TIME = 'An RFC 3339 time with a zone, such as "2026-11-27T00:00:00Z".'
 
 
 def rule_faults(placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the rules of a placement, but for their texts (``app.config.expressions``)."""
+    """Yield the faults of a placement's rules, without those of their texts (``app.config.expressions``)."""
     where = f"{where}.rules"
     rules = placement.rules
     if rules and isinstance(placement.selector, Custom):
@@ -43,7 +43,7 @@ def rule_faults(placement: Placement, where: str) -> Iterator[Fault]:
 
 
 def _stated(rule: Stated, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with what all rules say."""
+    """Yield the faults of the common fields of rules."""
     is_read = True
     for name, text in (("start", rule.start), ("end", rule.end)):
         try:
@@ -59,7 +59,7 @@ def _stated(rule: Stated, place: str) -> Iterator[Fault]:
 
 
 def _rule(placement: Placement, rule: AnyRule, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with what a rule of its kind says."""
+    """Yield the faults of the fields of a rule's kind."""
     match rule:
         case Pin():
             yield from _positions(placement, rule.positions, place)
@@ -81,7 +81,7 @@ def _rule(placement: Placement, rule: AnyRule, place: str) -> Iterator[Fault]:
 
 
 def _promotion(rule: Promote, place: str) -> Iterator[Fault]:
-    """Yield what is wrong with the items and shares of a promotion."""
+    """Yield the faults of the items and shares of a promotion."""
     if (rule.where is None) == (not rule.items):
         came = "Neither where nor items came." if rule.where is None else "Both where and items came."
         yield Fault(place, came, "One of them.", PAGE)
@@ -93,7 +93,7 @@ def _promotion(rule: Promote, place: str) -> Iterator[Fault]:
 
 
 def _positions(placement: Placement, positions: Sequence[int], place: str) -> Iterator[Fault]:
-    """Yield what is wrong with positions."""
+    """Yield the faults of positions."""
     where = f"{place}.positions"
     for position in sorted({each for each in positions if positions.count(each) > 1}):
         yield Fault(where, f"{position} is there twice.", "Each position once.", PAGE)
@@ -104,7 +104,7 @@ def _positions(placement: Placement, positions: Sequence[int], place: str) -> It
 
 
 def _together(rules: Sequence[AnyRule], where: str) -> Iterator[Fault]:
-    """Yield what rules that are sure to be in force at one time cannot both have."""
+    """Yield conflicts between rules that are certainly in force at one time."""
     spans = [_span(rule) for rule in rules]
     for number, rule in enumerate(rules):
         for before in range(number):
@@ -126,7 +126,7 @@ def _together(rules: Sequence[AnyRule], where: str) -> Iterator[Fault]:
 
 
 def _span(rule: AnyRule) -> tuple[int, int] | None:
-    """Return when a rule is in force whatever is asked; None = that depends on the request, or is not known."""
+    """Return the time in which a rule is in force for every request; None = unknown, or it depends on the request."""
     try:
         return None if rule.when is not None else span_ms(rule)
     except ValueError:
@@ -134,7 +134,7 @@ def _span(rule: AnyRule) -> tuple[int, int] | None:
 
 
 def _both(one: AnyRule, other: AnyRule, place: str) -> Iterator[Fault]:
-    """Yield what two rules cannot both have, when they are in force together."""
+    """Yield conflicts of two rules, when they are in force together."""
     if not isinstance(one, Pin | NewItems) or not isinstance(other, Pin | NewItems):
         return
     if twice := sorted({*one.positions} & {*other.positions}):

@@ -1,7 +1,8 @@
 """Schema of ``midstream.toml``: the sum of the components' own options. Every field has a default.
 
-An empty file is a working engine with one placement ``default``. Reading a file is ``app.config.reader``; relations
-between values are ``app.config.constraints``; the file with every default and what it means is ``app.config.template``.
+An empty file is a working engine with one placement ``default``. ``app.config.reader`` reads a file;
+``app.config.constraints`` checks relations between values; ``app.config.template`` is the file with every default and
+its meaning.
 """
 
 from collections.abc import Iterator
@@ -18,12 +19,13 @@ from midstream.events.segments.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
 from midstream.features.readers.external import Table
+from midstream.ranking.fetched_columns import COLUMNS_MAX, ColumnKind, FetchScope
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.expression_filter import ExpressionOptions
 from midstream.ranking.filters.repeats import Repeat, Repeats
 from midstream.ranking.filters.served_lately import NAMES as SERVED_NAMES
 from midstream.ranking.filters.served_lately import ServedOptions
-from midstream.ranking.plan import CANDIDATES_MAX, FILTERS_MAX, SCORERS_MAX, SOURCES_MAX
+from midstream.ranking.plan import CANDIDATES_MAX, FETCHES_MAX, FILTERS_MAX, SCORERS_MAX, SOURCES_MAX
 from midstream.ranking.reason_texts import LANGUAGES_MAX
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
@@ -53,8 +55,10 @@ TYPES_MAX = 16
 ATTRIBUTES_MAX = 64
 MODELS_MAX = 32
 """Each has arrays in the memory of every process that answers."""
+FETCH_TABLES_MAX = 32
+"""Outside systems of one shop; a placement asks up to eight."""
 COMPONENTS_MAX = 256
-"""As many files as nobody looks through by hand."""
+"""More files than an operator would review."""
 PATH_BYTES_MAX = 512
 PLACEMENTS_MAX = 1_000
 SLATE_SIZE_MAX = 100
@@ -62,11 +66,11 @@ SLATE_SIZE_MAX = 100
 CAPS_MAX = 4
 """Of a placement: each adds 10 µs and more to a request."""
 ERASE_DAYS_MAX = 30
-"""Who erases a user has a month at most, as data protection law has it."""
+"""The law of data protection allows a month at most."""
 
 
 class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="custom"):
-    """A component of one's own: ``path = "components:Shelf"`` or a name, and the options that its type declares."""
+    """A custom component: ``path = "components:Shelf"`` or a name, and the options that its type declares."""
 
     path: str = ""
     name: str = ""
@@ -97,7 +101,7 @@ class EventsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     types: Annotated[dict[Name, EventType], Length(1, TYPES_MAX)] = msgspec.field(
         default_factory=lambda: dict(FoldSettings().types)
     )
-    """Interactions that events may have as their type, and what one is worth to trending and popular. A weight below 0
+    """Interactions that events may have as their type, and their weights for trending and popular. A weight below 0
     is an act against the item. A change of a type or weight rebuilds the state from the log."""
 
 
@@ -124,7 +128,7 @@ class PairsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[pairs]``."""
 
     half_life: HalfLife = Duration("30d")
-    """What one session says about two items counts half as much after this."""
+    """The weight of an act in pairs of items halves with each."""
 
 
 class TrendingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,8 +147,8 @@ class FeedbackSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: Annotated[Duration, Between("1m", "365d")] = FoldSettings().outcome_window
     """Log time for which it is. A change rebuilds the state from the log."""
     reward: dict[str, Annotated[float, msgspec.Meta(ge=-WEIGHT_MAX, le=WEIGHT_MAX)]] = {}
-    """What an example is worth by what came of it, such as { click = 1.0, purchase = 5.0 }; actions that are not named
-    are worth nothing. {} = the weights of the types."""
+    """Reward of each action of an example, such as { click = 1.0, purchase = 5.0 }; other actions have 0. {} = the
+    weights of the types."""
 
 
 class UsersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -182,7 +186,7 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: Annotated[Duration, Between("1s", "7d")] = Duration("10m")
     """Time between two."""
     keep: Annotated[int, msgspec.Meta(ge=2, le=100)] = 2
-    """Newest ones kept, 2 at least: one that turns out to be damaged must not be the only one."""
+    """Newest ones kept, 2 at least, in case one is damaged."""
     mode: Literal["while_serving", "at_stop", "off"] = "while_serving"
     """while_serving (a child process needs the state's memory once more), at_stop or off."""
     explain_days: Annotated[int, msgspec.Meta(ge=0, le=30)] = 2
@@ -202,19 +206,19 @@ class RegistrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version_bytes_max: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 40)] = VERSION_BYTES_MAX
     """Bytes of one; three of a model are in memory while it is promoted."""
     versions_kept: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = VERSIONS_KEPT
-    """The newest of each model that stay, beside those that an alias stands or stood for."""
+    """Newest versions of each model that are kept, beside those that have or had an alias."""
 
 
 class MonitoringSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[monitoring]``."""
 
     baseline: str = ""
-    """Statistics of a training set, such as examples.parquet.statistics.json: metrics then say how far the features of
-    what is served have drifted from them; "" = none."""
+    """Statistics of a training set, such as examples.parquet.statistics.json: metrics then have the drift of served
+    features from them; "" = none."""
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[models]]``: what is fitted, and on which part of the log."""
+    """``[[models]]``: a model to fit, and the part of the log for it."""
 
     name: Name
     kind: str
@@ -234,24 +238,35 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes_max: Annotated[int, msgspec.Meta(ge=64 << 20, le=1 << 44)] = 4 << 30
 
 
+class FetchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[fetches]]``: columns of users or items that an outside system has, and how it is asked for them."""
+
+    name: Name
+    of: FetchScope
+    component: Custom
+    columns: Annotated[dict[Name, ColumnKind], Length(1, COLUMNS_MAX)]
+    age_max: Annotated[Duration, Between("0s", "1d")] = Duration("10s")
+    timeout: Annotated[Duration, Between("1ms", "10s")] = Duration("20ms")
+
+
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[placements]]``: where a slate goes, and what fills it."""
+    """``[[placements]]``: the place of a slate, and the components that fill it."""
 
     name: Name = "default"
-    """What a request asks for."""
+    """Name in requests."""
     sources: Annotated[tuple[AnySource, ...], Length(0, SOURCES_MAX)] = (
         SessionKnn(),
         Covisitation(),
         Trending(),
         Popular(),
     )
-    """What proposes items for it (docs/sources.md): session_knn, covisitation, similar, trending, popular,
+    """Sources that propose items for it (docs/sources.md): session_knn, covisitation, similar, trending, popular,
     recent_items, repeat, editorial, als, ease, graph, sequence, content, two_tower, hybrid, custom."""
     weights: dict[str, Annotated[float, msgspec.Meta(ge=0, le=WEIGHT_MAX)]] = {}
-    """What a place in a source's list is worth. Unless given: session_knn 1.0, covisitation 0.6,
-    trending 0.05, recent_items 0.05, popular 0.04, editorial 0.04, any other 1.0."""
+    """Weight of each source in the blend. Default: session_knn 1.0, covisitation 0.6, trending 0.05, recent_items
+    0.05, popular 0.04, editorial 0.04, any other 1.0."""
     rank_offset: Annotated[float, msgspec.Meta(ge=0.1, le=10_000)] = RANK_OFFSET
-    """Added to each place; the smaller, the more the first places of a list count."""
+    """Added to each rank; the smaller, the more the first ranks of a list count."""
     filter: str | None = None
     """Which items may be served (docs/language.md), such as:
     filter = "item.available and item.price <= context.budget" """
@@ -261,24 +276,26 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """More filters, each counted by its name: expression, acted, served_lately, repeats, custom, such as
     filters = [{ kind = "expression", name = "in_stock", where = "item.stock > 0" }]"""
     exclude: dict[str, str | int] = {}
-    """Not what the user has acted on already: { purchase = "30d", impression = 5 }: bought in the
-    last 30 days, seen 5 times or more. Nor what was served: { served = "24h", served_anywhere = 3 }."""
+    """Items with earlier acts of the user: { purchase = "30d", impression = 5 }: bought in the last 30 days, seen 5
+    times or more. Or items of served slates: { served = "24h", served_anywhere = 3 }."""
     repeats: Repeat = "not_last"
-    """Items of the asking session: not_last (all but the last one and a basket's), none or any."""
+    """Items of the request's session that may be served: not_last (all but the last one and a basket's), none or
+    any."""
     editorial: Annotated[tuple[str, ...], Length(0, EDITORIAL_MAX)] = ()
     """Items that the shop puts forward, the most wanted first."""
+    fetches: Annotated[tuple[str, ...], Length(0, FETCHES_MAX)] = ()
+    """Columns of outside systems that it needs, by the names of [[fetches]]: ["stock"] (docs/fetches.md)."""
     features: tuple[str, ...] = ()
     """Features that its scorers read, by name: ["item_purchase_rate"]."""
     log_features: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    """Share of requests whose features are kept with what was served, such as 0.01."""
+    """Share of requests whose features are kept with served slates, such as 0.01."""
     candidates_max: Annotated[int, msgspec.Meta(ge=SLATE_SIZE_MAX, le=CANDIDATES_MAX)] = CANDIDATES_MAX
-    """Of what the filters left, the best so many by the blend are scored; 100 to 500."""
+    """Number of candidates that are scored: the best by the blend of those that pass the filters; 100 to 500."""
     scorers: Annotated[tuple[AnyScorer, ...], Length(0, SCORERS_MAX)] = ()
-    """What gives numbers, best first: models, such as [{ kind = "model", name = "ranker" }], sums
-    of several and scorers of one's own; behind them always the blend of the sources (docs/models.md)."""
+    """Scorers, best first: models, such as [{ kind = "model", name = "ranker" }], sums of several and custom
+    scorers; the blend of the sources is always the last (docs/models.md)."""
     selector: AnySelector = TopK()
-    """What chooses and orders: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md)
-    or custom."""
+    """Choice and order of the items: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md) or custom."""
     caps: Annotated[tuple[Cap, ...], Length(0, CAPS_MAX)] = ()
     """At most so many items of one value in a slate: [{ attribute = "category", max = 3 }]; with
     within = "24h" in all that the placement served to the same user or session in that time."""
@@ -289,16 +306,16 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Pins, boosts, promotions and positions for new items, each with its time (docs/rules.md):
     rules = [{ kind = "boost", name = "sale", where = "item.on_sale", factor = 2.0 }]"""
     slate_size: Annotated[int, msgspec.Meta(ge=1, le=SLATE_SIZE_MAX)] = 20
-    """Items of an answer when the request does not say."""
+    """Items of an answer when the request has no size."""
     slate_size_max: Annotated[int, msgspec.Meta(ge=1, le=SLATE_SIZE_MAX)] = SLATE_SIZE_MAX
-    """The most that a request may ask for."""
+    """Maximum size of a request."""
     deadline: Annotated[Duration, Between("1ms", "1m")] = Duration("50ms")
     """Time for an answer; parts that would be late are left out and named."""
 
     def filter_parts(self) -> Iterator[tuple[str, AnyFilter]]:
-        """Yield the place and the options of each filter; a short setting comes as the tagged part that it stands for.
+        """Yield the place and the options of each filter; a short setting comes as the tagged part that it means.
 
-        A part of the kind ``repeats`` in the list stands in place of the default of the short setting.
+        A part of the kind ``repeats`` in the list replaces the default of the short setting.
         """
         replaced = "not_last" if any(isinstance(each, Repeats) for each in self.filters) else "any"
         if self.repeats not in {"any", replaced}:
@@ -313,12 +330,12 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def option_place(place: str, option: str) -> str:
-    """Return the place of the option that says what a filter is about: a short setting is that option itself."""
+    """Return the place of the main option of a filter: a short setting is that option itself."""
     return f"{place}.{option}" if place.endswith("]") else place
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """All of it. An empty file is this default. What is asked of it for each placement is computed once."""
+    """The whole configuration. An empty file is this default. Values derived for each placement are computed once."""
 
     events: EventsSection = EventsSection()
     items: ItemsSection = ItemsSection()
@@ -330,11 +347,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     trending: TrendingSection = TrendingSection()
     """Heat: of which half-lives lists are kept beside 6h, 7d and those in use, and of which segments."""
     feedback: FeedbackSection = FeedbackSection()
-    """What follows a slate is joined to it by its request id (docs/feedback.md)."""
+    """Outcomes of a slate are joined to it by its request id (docs/feedback.md)."""
     users: UsersSection = UsersSection()
     """People."""
     limits: StateLimits = StateLimits()
-    """Maxima, from which memory follows: ``midstream size`` prints the bytes of each."""
+    """Maxima, which decide the memory: ``midstream size`` prints the bytes of each."""
     log: LogSection = LogSection()
     """The event log."""
     history: HistorySection = HistorySection()
@@ -346,7 +363,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     registry: RegistrySection = RegistrySection()
     """Versions of models (docs/models.md)."""
     monitoring: MonitoringSection = MonitoringSection()
-    """What is watched while it runs."""
+    """Monitoring of served features."""
     reasons: Annotated[dict[Annotated[str, Length(1, 16, "characters")], dict[str, str]], Length(0, LANGUAGES_MAX)] = {}
     """Why an item is in a slate, for those who see it, by language and kind of source; there are texts in en and de
     (docs/explanations.md). Such as:
@@ -372,6 +389,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     [[tables]]
     name = "quality"
     path = "quality.parquet" """
+    fetches: Annotated[tuple[FetchTable, ...], Length(0, FETCH_TABLES_MAX)] = ()
+    """Outside systems that are asked for columns of the user or of items while a request is answered: stock, prices,
+    profiles (docs/fetches.md). Such as:
+    [[fetches]]
+    name = "stock"
+    of = "item"
+    component = { kind = "custom", path = "components:Stock" }
+    columns = { stock = "number" }
+    age_max = "10s"
+    timeout = "20ms" """
     models: Annotated[tuple[Model, ...], Length(0, MODELS_MAX)] = ()
     """What is fitted on the log by ``midstream train NAME`` and answers once a version is promoted (docs/models.md).
     Such as:
@@ -400,7 +427,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
         return tuple(sorted({*FoldSettings().half_lives, *self.trending.half_life, *used}, key=lambda each: each.ms))
 
     def fold_settings(self) -> FoldSettings:
-        """Return what decides the state."""
+        """Return the settings that decide the state."""
         return FoldSettings(
             types=self.events.types,
             attributes=self.items.attributes,

@@ -1,24 +1,63 @@
-"""Constraints of a placement's selectors and rules: whatever they read is configured."""
+"""Constraints of a placement's scorers, selector, caps and diversity: the columns that they read must be configured."""
 
 from collections.abc import Iterator
 
-from midstream.app.config.bounds import listed
+from midstream.app.config.bounds import distinct, known, listed
+from midstream.app.config.filter_constraints import age_faults
 from midstream.app.config.rule_constraints import PAGE as RULES
 from midstream.app.config.rule_constraints import rule_faults
 from midstream.app.config.schema import Config, Custom, Placement
-from midstream.app.config.served_constraints import age_faults
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.features.kinds.kinds import columns_of
+from midstream.ranking.scorers.objectives import Objectives
 from midstream.ranking.selectors.thompson import Thompson
 from midstream.ranking.selectors.top_k import TopK
 
-PAGE = "/docs/selectors.md"
+PAGE, MODELS = "/docs/selectors.md", "/docs/models.md"
+WEIGHT_MAX = 1_000_000
+"""Of an objective, above or below 0."""
 _CAPPED = ("category", "tags")
 
 
+def scorer_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
+    """Yield the faults of a placement's scorers; whether models fit is checked when they are loaded.
+
+    Args:
+        config: All of it.
+        placement: One of its placements.
+        where: Points at the placement.
+    """
+    every = [
+        (f"{where}.scorers[{n}]", each) for n, each in enumerate(placement.scorers) if not isinstance(each, Custom)
+    ]
+    yield from distinct(((f"{place}.name", each.name) for place, each in every), "Each name once.", MODELS)
+    for place, scorer in every:
+        if isinstance(scorer, Objectives):
+            yield from _terms(config, placement, scorer, place)
+
+
+def _terms(config: Config, placement: Placement, scorer: Objectives, where: str) -> Iterator[Fault]:
+    """Yield the faults of the terms of a sum."""
+    terms = [(f"{where}.objectives[{number}]", each) for number, each in enumerate(scorer.objectives)]
+    yield from distinct(((f"{place}.model", each.model) for place, each in terms), "Each model once.", MODELS)
+    for place, each in terms:
+        if not 0 < abs(each.weight) <= WEIGHT_MAX:
+            right = f"Another number than 0, at most {WEIGHT_MAX:,} above or below it: it weighs a term of a sum."
+            yield Fault(f"{place}.weight", f"{each.weight} came.", right, MODELS)
+        if each.value:
+            yield from _column(config, placement, each.value, f"{place}.value", MODELS)
+
+
+def _column(config: Config, placement: Placement, name: str, where: str, page: str) -> Iterator[Fault]:
+    """Yield a fault unless a name is a column of the features that a placement reads."""
+    read = [each for each in config.features if each.name in placement.features]
+    columns = [column for names in columns_of(read).values() for column in names]
+    yield from known(where, name, columns, "a column of the features of the placement", "Columns of features", page)
+
+
 def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the selector of a placement, its caps, its diversity and its rules."""
+    """Yield the faults of a placement's selector, caps, diversity and rules."""
     yield from _selector(config, placement, f"{where}.selector")
     names = [(cap.attribute, cap.within) for cap in placement.caps]
     for number, (name, within) in enumerate(names):
@@ -44,27 +83,22 @@ def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[F
 
 
 def _selector(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the columns that a selector reads, and with its prior."""
+    """Yield the faults of a selector's columns, and of its prior."""
     selector = placement.selector
     if not isinstance(selector, TopK | Custom) and selector.keep >= selector.pool:
         came = f"{selector.keep} places are kept of a pool of {selector.pool}: nothing is left to draw."
         yield Fault(f"{where}.keep", came, f"Less than pool, {selector.pool}.", PAGE)
     if not isinstance(selector, Thompson):
         return
-    read = [each for each in config.features if each.name in placement.features]
-    known = {name for names in columns_of(read).values() for name in names}
     for setting, name in (("acts", selector.acts), ("impressions", selector.impressions)):
-        if name not in known:
-            came = f'"{name}" is no column of the features of the placement.{nearest(name, known)}'
-            right = f"Columns: {listed(known)}" if known else "A column of one of features; the placement has none."
-            yield Fault(f"{where}.{setting}", came, right, PAGE)
+        yield from _column(config, placement, name, f"{where}.{setting}", PAGE)
     if selector.prior_acts > selector.prior_impressions - 1:
         came = f"{selector.prior_acts} acts of {selector.prior_impressions} impressions came."
         yield Fault(f"{where}.prior_acts", came, "Less than prior_impressions, by 1 at least.", PAGE)
 
 
 def _attribute(config: Config, name: str, place: str, *, is_vector_right: bool) -> Iterator[Fault]:
-    """Yield what is wrong with an attribute by whose values items are alike."""
+    """Yield the faults of an attribute used for similarity."""
     kinds = config.items.attributes
     right = {each for each, kind in kinds.items() if kind in _CAPPED or (is_vector_right and kind.startswith("vector"))}
     if name not in right:

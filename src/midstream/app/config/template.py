@@ -1,7 +1,7 @@
-"""The file that ``midstream init`` writes: every setting with its default and what it means.
+"""Template of ``midstream init``: every setting with its default and its meaning.
 
-``template.toml`` is made from the types and the docstrings under their fields (``scripts/config_template.py``), so a
-default and what a setting means stand in one place; a test holds that it is current.
+``template.toml`` is generated from the types and the docstrings under their fields (``scripts/config_template.py``), so
+a default and its meaning are in one place; a test keeps it current.
 """
 
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Data sets and models come in, judgements of item models, rankers and placements by protocols go to ``cli``."""
+"""Data sets and models come in, evaluations of item models, rankers and placements go to ``cli``."""

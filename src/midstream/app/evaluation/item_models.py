@@ -1,9 +1,10 @@
-"""Item models judged on interactions, with settings chosen on a validation part before."""
+"""Evaluation of item models on interactions, with settings chosen on a validation part before."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -43,7 +44,7 @@ class JudgingOptions:
     """Which models are judged, by which protocol, and how their settings are found."""
 
     options: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Of the first model, as text; what is not named is as the settings file or the default says."""
+    """Of the first model, as text; other options come from the settings file or the default."""
     against: str | None = None
     """A kind, with its settings file or its defaults, judged on the same questions; the same one too."""
     k: int = 20
@@ -56,7 +57,7 @@ class JudgingOptions:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """What was chosen, where, and all that was tried: the content of a settings file."""
+    """Chosen options with all trials: the content of a settings file."""
 
     data: str
     protocol: str
@@ -72,29 +73,24 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class JudgedModels:
-    """One report, or two with what parts the first from the second."""
+    """One report, or two with the difference of the first from the second."""
 
     reports: tuple[RankingReport, ...]
     options: tuple[dict[str, object], ...]
     """Of each model, all of them."""
     differences: dict[str, PairedDifference]
 
-    def builtins(self) -> dict[str, object]:
-        """Return the reports as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
-
 
 def judge_models(
     data: ItemData, kind_name: str, options: JudgingOptions, tell: Callable[[str], None], tested: ItemData | None = None
 ) -> JudgedModels:
-    """Fit and judge a kind of model, and another beside it where one is named.
+    """Fit and evaluate a kind of model, and optionally another for comparison.
 
     Args:
         data: Of ``item_data_of``; settings are chosen on it.
         kind_name: Of ``ITEM_KINDS``.
         options: Of the evaluation.
-        tell: Told what is being done.
+        tell: Receives the current step.
         tested: The same data under the protocol of the test, where it is another one.
 
     Raises:
@@ -132,11 +128,11 @@ def judge_models(
     )
 
 
-def _fit(kind: ItemKind, settings: msgspec.Struct) -> Callable[[Interactions], ItemModel]:
+def _fit(kind: ItemKind[Any], settings: msgspec.Struct) -> Callable[[Interactions], ItemModel]:
     return lambda learned: kind.fit(learned, settings, QUIET)
 
 
-def _named(kind: ItemKind, options: Mapping[str, str]) -> dict[str, object]:
+def _named(kind: ItemKind[Any], options: Mapping[str, str]) -> dict[str, object]:
     """Return options that came as text, those of several values cut at their commas."""
     defaults = kind.decoded({})
     return {
@@ -152,7 +148,7 @@ def _with_parts(
     options: JudgingOptions,
     tell: Callable[[str], None],
 ) -> dict[str, object]:
-    """Return options in which each part of a blend that names none has those of the settings file of its kind."""
+    """Return options in which each part of a blend without options has those of the settings file of its kind."""
     parts: list[dict[str, object]] = [
         {
             "kind": part.kind,
@@ -165,9 +161,9 @@ def _with_parts(
 
 
 def chosen_options(
-    data: ItemData, name: str, kind: ItemKind, options: JudgingOptions, tell: Callable[[str], None]
+    data: ItemData, name: str, kind: ItemKind[Any], options: JudgingOptions, tell: Callable[[str], None]
 ) -> dict[str, Value]:
-    """Return the options of the settings file of a kind; searched and written before, where that was asked for.
+    """Return the options of the settings file of a kind; on request they are searched and written before.
 
     Raises:
         Invalid: They were chosen by another metric, on other data, or under another protocol.
@@ -196,7 +192,7 @@ def chosen_options(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """Search for options: what they are worth, where they lie, and for how long."""
+    """Search for options: objective, space, and time."""
 
     worth: Callable[[dict[str, Value]], float]
     """Of options, on the validation part; higher is better."""
@@ -209,16 +205,16 @@ class Search:
 def choose(path: Path, nothing: ModelChoice, search: Search) -> ModelChoice:
     """Search for options and write the best to a settings file, with a journal beside it.
 
-    A search begins with the defaults and with what a file of the same question has as chosen. Where the budget leaves
-    no room for that, it counts as it was found: no file is replaced by one that says something worse.
+    A search begins with the defaults and with the chosen options of a file of the same question. Where the budget
+    leaves no room for these, their old figures count: no file is replaced by a worse one.
 
     Args:
         path: Of the file.
-        nothing: The content of the file before anything was tried.
-        search: Where they lie, and for how long.
+        nothing: The content of the file before any trial.
+        search: Space and time.
 
     Raises:
-        Invalid: No trial has a worth.
+        Invalid: No trial has a figure.
         ExtraMissing: The library is not installed.
     """
     refused: list[dict[str, Value]] = []

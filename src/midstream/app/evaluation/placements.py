@@ -1,4 +1,4 @@
-"""Accuracy of this configuration on a file of interactions: sources and placements, and the weights of a blend."""
+"""Evaluation of this configuration on a file of interactions: sources and placements, and the weights of a blend."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -37,13 +37,13 @@ SEARCHED: Mapping[str, tuple[Source, Grid]] = {
     "session_knn": (SessionKnn(), SESSION_KNN_GRID),
     "covisitation": (Covisitation(), COVISITATION_GRID),
 }
-"""Sources whose options ``next-item`` chooses, and what from."""
+"""Sources whose options ``next-item`` chooses, and the grid of each."""
 _PAGE = "/docs/quality.md"
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """What a file's columns mean, and how much is replayed."""
+    """Columns of a file, and the number of rows."""
 
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     """``item_id``, ``session_id``, ``user_id``, ``time`` or ``type`` → column."""
@@ -53,9 +53,9 @@ class EvaluationOptions:
     """The last item may be recommended again."""
     rows_max: int | None = None
     placement: str = "default"
-    """Whose blend is fitted."""
+    """Placement whose blend is fitted."""
     source: str = "session_knn"
-    """Of ``SEARCHED``: whose options are chosen, and who answers."""
+    """Of ``SEARCHED``: the source that is evaluated."""
     fit_path: Path | None = None
     """Where a fitted blend is written, or read when it is there; None = beside, named after data and placement."""
 
@@ -63,13 +63,13 @@ class EvaluationOptions:
 def evaluate_next_item(
     data: NextItemData, settings: Path | None, options: EvaluationOptions, tell: Callable[[str], None]
 ) -> NextItemReport:
-    """Answer a data set's test part with one source; its options were chosen on the validation part before.
+    """Evaluate one source on a data set's test part, with options chosen on the validation part before.
 
     Args:
         data: Of ``sessions_of``.
-        settings: What was chosen; made if it is not there. None = a file in the current folder.
+        settings: Chosen options; made if the file does not exist. None = a file in the current folder.
         options: The source.
-        tell: Told what is being done.
+        tell: Receives the current step.
 
     Raises:
         NotFound: There is no such data.
@@ -103,8 +103,8 @@ def evaluate_replay(
     """Replay a data set in time order: popularity, session kNN, covisitation, and every placement configured.
 
     Returns:
-        The figures, and of each placement how many answers each of its parts was missing from: a data set has no
-        attributes, so what reads some cannot answer.
+        The figures, and for each placement the number of answers without each of its components: a data set has no
+        attributes, so components that read some fail.
 
     Raises:
         NotFound: There is no such data.

@@ -1,8 +1,8 @@
-"""Rankers judged on a file of examples: fitted on the earlier requests, asked about the later ones.
+"""Evaluation of rankers on a file of examples: fitted on the earlier requests, tested on the later ones.
 
-The file is one that ``midstream examples`` wrote: of what was served, with its outcomes, or of a replay. What is a row
-is decided as in a training: seen, where impressions are logged, and old enough for its outcomes to be known; between
-what is learned and what is asked lies the outcome window.
+The file is one of ``midstream examples``: of served slates with their outcomes, or of a replay. Rows are chosen as in a
+training: seen, where impressions are logged, and old enough for their outcomes to be known. The outcome window
+separates train and test part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,14 +42,14 @@ class RankerOptions:
     against: str | None = None
     """Another kind with its defaults, judged on the same rows."""
     placement: str = ""
-    """Whose slates; empty = those of all."""
+    """Placement of the slates; empty = all."""
     share: float = 0.2
-    """Of the requests, the latest, that are asked about."""
+    """Share of the requests in the test part, the latest ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedRanker:
-    """What a kind reached."""
+    """Figures of a kind."""
 
     kind: str
     options: dict[str, object]
@@ -63,7 +63,7 @@ class JudgedRanker:
 
 @dataclass(frozen=True, slots=True)
 class RankerReport:
-    """One ranker on a file of examples, or two with what parts the first from the second."""
+    """One ranker on a file of examples, or two with the difference of the first from the second."""
 
     data: str
     is_replay: bool
@@ -71,26 +71,21 @@ class RankerReport:
     learned: int
     """Requests."""
     between: int
-    """Requests within the outcome window before the first that is asked about: in neither part."""
+    """Requests within the outcome window before the test part: in neither part."""
     left_out: dict[str, int]
     rankers: tuple[JudgedRanker, ...]
     ndcg_difference: PairedDifference | None
     """Of the requests, drawn by user, else by session; None = there is one ranker, or nothing to rank."""
 
-    def builtins(self) -> dict[str, object]:
-        """Return the report as what JSON can hold."""
-        found: dict[str, object] = msgspec.to_builtins(self)
-        return found
-
 
 def judge_rankers(path: Path, kind_name: str, options: RankerOptions, folder: Path) -> RankerReport:
-    """Fit a kind of ranker on the earlier requests of a file and ask it about the later ones.
+    """Fit a kind of ranker on the earlier requests of a file and evaluate it on the later ones.
 
     Args:
-        path: Parquet or Arrow, as ``midstream examples`` writes them.
+        path: Parquet or Arrow, from ``midstream examples``.
         kind_name: Of ``ROW_KINDS``.
         options: Of the evaluation.
-        folder: Whose ``[feedback] window`` decides what is old enough; the default's without a file.
+        folder: Its ``[feedback] window`` decides which rows are old enough; the default's without a file.
 
     Raises:
         NotFound: There is no such file.
@@ -120,7 +115,7 @@ def judge_rankers(path: Path, kind_name: str, options: RankerOptions, folder: Pa
 
 
 def _judged(
-    name: str, model: RowModel, told: tuple[RowKind, msgspec.Struct], later: Examples, *, is_sampled: bool
+    name: str, model: RowModel, told: tuple[RowKind[Any], msgspec.Struct], later: Examples, *, is_sampled: bool
 ) -> JudgedRanker:
     kind, settings = told
     is_probability = kind.is_probability(settings)
@@ -133,7 +128,7 @@ def _judged(
 
 
 def difference_of(models: Sequence[RowModel], later: Examples) -> PairedDifference | None:
-    """Return NDCG of the first less the second, by user: what one likes is alike from request to request."""
+    """Return NDCG of the first less the second, by user: the requests of one user are alike."""
     ours, theirs = (ndcg_values(later, model.score(later.values)) for model in models)
     known = ~np.isnan(ours)
     if not known.any():
@@ -143,7 +138,7 @@ def difference_of(models: Sequence[RowModel], later: Examples) -> PairedDifferen
     return difference(ours[known], theirs[known], owner[known], Resampling())
 
 
-def _row_kind(name: str) -> RowKind:
+def _row_kind(name: str) -> RowKind[Any]:
     if name not in ROW_KINDS:
         came = f"{name!r} is no kind of ranker.{nearest(name, ROW_KINDS)}"
         raise Invalid((Fault("kind", came, "one of " + ", ".join(ROW_KINDS), PAGE),))

@@ -1,6 +1,6 @@
-"""Explanation of a logged request: rerun on the state of then, compared with the record, taken apart.
+"""Explanation of a logged request: rerun on the state of its log position, comparison with the record, reasons.
 
-In the process of whoever asks (``midstream explain``), or in a child of a server, by the same function.
+``midstream explain`` runs it in its own process, a server in a child, by the same function.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ from midstream.ranking.explain.explained import Explained
 from midstream.ranking.explain.why_not import explain_with
 
 ANSWER_S_MAX = 30
-"""A server is asked again after so long; it says why when it gives up, after minutes."""
+"""Interval of polling a server; it returns the reason when it gives up, after minutes."""
 TURNS_MAX = int((WAITING_MAX + 2) * JOB_S_MAX // ANSWER_S_MAX)
-"""How often: those that may wait, the one that runs and its own, each as long as it may take: 100 turns, 50 min."""
+"""Number of polls: queued jobs, the running one and its own, each of maximal time: 100 turns, 50 min."""
 
 
 def explain_request(folder: Path, request_id: str, items: Sequence[str] = (), notify: Notify = nobody) -> Explained:
-    """Return why a request was answered as it was, from a folder's log. A server may have the folder open.
+    """Return the explanation of a request, from a folder's log. A server may have the folder open.
 
     Args:
         folder: Of the configuration file and the data.
         request_id: As the answer had it.
         items: Further items to explain, in the slate or not.
-        notify: Told how far the state is.
+        notify: Receives the progress of the fold.
 
     Raises:
         NotFound: The log has no such request, or its user was erased.
@@ -47,10 +47,10 @@ def explain_request(folder: Path, request_id: str, items: Sequence[str] = (), no
 
 
 def explain_at(folder: Path, position: LogPosition, request_id: str, items: Sequence[str], notify: Notify) -> Explained:
-    """Return why a request was answered as it was whose served event stands at a log position.
+    """Return the explanation of the request whose served event is at a log position.
 
     Raises:
-        NotFound: Another event stands there.
+        NotFound: It is another event.
         LogDamaged: The log cannot be trusted.
     """
     reruns = Reruns(folder, notify)
@@ -63,10 +63,10 @@ def explain_at(folder: Path, position: LogPosition, request_id: str, items: Sequ
 
 
 def explain_through(url: str, request_id: str, items: Sequence[str] = ()) -> Explained:
-    """Return what a server says of one of its requests; it is asked ``TURNS_MAX`` times at most.
+    """Return a server's explanation of one of its requests; polls ``TURNS_MAX`` times at most.
 
     Raises:
-        StoreUnavailable: It does not answer, or cannot explain it; the text says why.
+        StoreUnavailable: It does not answer, or cannot explain it; the text has the reason.
         RequestInvalid: It refuses the items; each fault is named.
     """
     import httpx

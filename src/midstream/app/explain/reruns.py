@@ -1,9 +1,9 @@
-"""Logged requests run again: the state of then, the plan and the models of then, and whether the slate is the same.
+"""Reruns of logged requests: state, plan and models of their log position, and the comparison of the slates.
 
-The state is folded from the nearest snapshot before the logged position, by the settings that give the fold version of
-the record. What is not there any more (the configuration, a version of a model, a state of that version) is named in
-the place of an answer; what differs in the answer is named field by field. Only the log, snapshots and models are read,
-so this runs beside a server.
+The state is folded from the nearest snapshot before the logged position, by the settings of the record's fold version.
+A missing input (the configuration, a version of a model, a state of that version) is reported instead of an answer;
+differences of the answer are reported field by field. Only the log, snapshots and models are read, so this runs beside
+a server.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class Rerun:
     differences: tuple[FieldDifference, ...]
     """None = the answers are identical to the bit."""
     served: Served | None = None
-    """With its full trace; None = it could not be run again, which a difference says."""
+    """With its full trace; None = it could not be rerun; a difference has the reason."""
     plan: Plan | None = None
     """That answered."""
     moment: Moment | None = None
@@ -101,19 +101,20 @@ class Reruns:
         self._fold: Fold | None = None
 
     def again(self, body: bytes) -> Rerun:
-        """Return what the request of a served record is answered with now.
+        """Return the rerun of a served record.
 
         Args:
             body: Of the served event. Cost: the fold from the nearest snapshot, or from the request before, on.
 
         Raises:
-            NotFound: It is no record, or one that was blanked because its user was erased.
+            NotFound: It is no record, or a redacted one of an erased user.
             LogDamaged: The log cannot be trusted.
         """
         require_asker(body)
         record = decode_served(body)
         logged = decode_body(body)
         try:
+            _require_whole(record)
             self._require_events(record.log_position)
             config, declared = self._config(record.config_hash)
             settings = self._settings(config, record.fold_version)
@@ -187,7 +188,7 @@ class Reruns:
         raise Gone("fold_version", fold_version, f"the same configuration gives {plain.version()} in this release")
 
     def _plan(self, config: Config, declared: Declarations, settings: FoldSettings, logged: ServedBody) -> Plan:
-        """Return what answered, with the models that it read then."""
+        """Return the plan of the answer, with its models."""
         key = (config.config_hash, settings.version(), logged.placement)
         if key not in self._plans:
             if len(self._plans) >= PLANS_MAX:
@@ -225,6 +226,13 @@ class Reruns:
         return self.log.read(after, limit, durable)
 
 
+def _require_whole(record: ServedRecord) -> None:
+    if not record.rerunnable:
+        raise Gone(
+            "rerunnable", "false", "the fetched columns of the candidates took more bytes than a record has for them"
+        )
+
+
 def _placement(config: Config, name: str) -> Placement:
     found = next((each for each in placements(config) if each.name == name), None)
     if found is None:
@@ -233,7 +241,7 @@ def _placement(config: Config, name: str) -> Placement:
 
 
 def rerun_last(folder: Path, newest: int, notify: Notify = nobody) -> Iterator[Rerun]:
-    """Yield the newest requests of a folder's log, each run again. A server may have the folder open.
+    """Yield the reruns of the newest requests of a folder's log. A server may have the folder open.
 
     Raises:
         ConfigInvalid: The configuration of the folder cannot be used.
@@ -244,12 +252,12 @@ def rerun_last(folder: Path, newest: int, notify: Notify = nobody) -> Iterator[R
 
 
 def logged_requests(log: LogView, config: Config, newest: int) -> list[bytes]:
-    """Return the served records of a log that stand last in it, in the order of the log positions that they saw.
+    """Return the newest served records of a log, in the order of the log positions of their states.
 
     Args:
-        log: What is looked through, all of it. Cost: 1 s for 5 million events.
-        config: Says which events are copies.
-        newest: At most so many. Those of erased users, and of other versions of the program, are left out.
+        log: It is read as a whole. Cost: 1 s for 5 million events.
+        config: Defines copies of events.
+        newest: Maximum number. Those of erased users, and of other versions of the program, are left out.
     """
     hidden = log.hidden(config)
     found: deque[tuple[int, bytes]] = deque(maxlen=newest)
@@ -266,7 +274,7 @@ def find_request(log: LogView, config: Config, request_id: str) -> bytes:
     """Return the served record of a request.
 
     Raises:
-        NotFound: There is none, or its user was erased since; the text says which.
+        NotFound: There is none, or its user was erased since; the text has the cause.
     """
     wanted = request_id.encode()
     for first, batch in batches(log.read, log.begin, log.end):

@@ -1,6 +1,6 @@
-"""The process that explains one logged request: state of then, request again, comparison, reasons.
+"""Child process that explains one logged request: state, rerun, comparison, reasons.
 
-It runs beside the server and behind it in rank, and changes nothing.
+It runs beside the server at a lower priority, and changes nothing.
 """
 
 from pathlib import Path

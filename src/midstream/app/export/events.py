@@ -1,21 +1,22 @@
-"""The log to a file or into a program: every event exactly once, in order, streaming.
+"""Export of the log to a file or a program: every event exactly once, in order, streaming.
 
-NDJSON holds each event as ``POST /v1/events`` takes it, with its log time. CSV, Parquet and Arrow have a column for
-each field; objects stand in them as JSON. A file of ours is imported from again, whose cells are escaped if it is CSV.
+NDJSON has each event in the form of ``POST /v1/events``, with its log time. CSV, Parquet and Arrow have a column for
+each field, with objects as JSON. The files can be imported again; cells of CSV are escaped for that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from midstream.app.config.schema import Config
-from midstream.app.ingest.believed_times import BelievedTimes
+from midstream.app.export.believed_times import BelievedTimes
 from midstream.app.ingest.csv_cells import CsvTable
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import Outside, config_to_read
@@ -25,7 +26,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.events.arrow.to_arrow import SCHEMA, to_table
 from midstream.events.json.encode import encode_lines
-from midstream.events.loose_arrow import Batch, pa
+from midstream.events.loose_arrow import pa
 from midstream.events.schema import pick
 from midstream.events.whole_file import OPEN_MODE, WholeFile
 from midstream.state.ids.event_ids import EventAdmission, EventIds
@@ -42,7 +43,7 @@ Moment: TypeAlias = str | datetime | int | None
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What is exported, and how."""
+    """Selection of events, and format."""
 
     format: str = "ndjson"
     """One of ``FORMATS``."""
@@ -58,22 +59,22 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class ExportSummary:
-    """What was written."""
+    """Result of an export."""
 
     events: int
     left_out: int
-    """Events of kinds or times that were not asked for."""
+    """Events of other kinds or times."""
     duplicates: int
-    """Copies that stand in the log a second time, as after a crash; the state passes them by, and so does an export."""
+    """Copies that are in the log a second time, as after a crash; state and export skip them."""
     log_times_set: int = 0
-    """Events whose log time was ahead of the clock; it is written as the time that was sent, or of the event before."""
+    """Events whose log time was ahead of the clock; they get the time that was sent, or that of the event before."""
 
 
 def moment_ms(moment: Moment, now_ms: int, name: str) -> int | None:
     """Return a point of log time in milliseconds since 1970.
 
     Raises:
-        RequestInvalid: It is none; ``name`` says which option.
+        RequestInvalid: It is none; ``name`` is the option.
     """
     if moment is None or isinstance(moment, int):
         return moment
@@ -87,7 +88,7 @@ def moment_ms(moment: Moment, now_ms: int, name: str) -> int | None:
 
 
 class _Selection:
-    """The events of a log that are wanted, each once."""
+    """The selected events of a log, each once."""
 
     def __init__(self, log: LogView, config: Config, options: ExportOptions) -> None:
         self._log = log
@@ -127,14 +128,14 @@ def export_events(
 ) -> ExportSummary:
     """Write the events of a folder's log, also while a server has it open.
 
-    Log times ahead of the clock are written as ``BelievedTimes`` has them, so that an import takes all of them.
+    Log times ahead of the clock are corrected by ``BelievedTimes``, so that an import accepts all of them.
 
     Args:
         folder: Holds ``data``.
         config: Of that folder.
-        target: A file, which appears under its name when it is whole; or where bytes go.
+        target: A file, which appears under its name when it is complete; or a stream of bytes.
         options: Format, kinds, times.
-        notify: Told how many events were read, of how many.
+        notify: Receives the number of events read, and of all.
 
     Raises:
         Invalid: There is no such format or kind.
@@ -164,11 +165,6 @@ def open_selected(folder: str | Path, since: Moment, until: Moment, kinds: Seque
     _require_known(options)
     found = _Selection(LogView(root), config_to_read(root), options)
     return pa.RecordBatchReader.from_batches(SCHEMA, (to_table(batch) for batch in found.batches()))
-
-
-class _Writer(Protocol):
-    def write(self, batch: EventBatch) -> None: ...
-    def close(self) -> None: ...
 
 
 def _require_known(options: ExportOptions) -> None:
@@ -201,16 +197,6 @@ def require_folder_of(path: Path) -> None:
         raise Invalid((Fault(str(path), f"There is no folder {folder}.", "A file in a folder that is there.", _PAGE),))
 
 
-def _writer_of(name: str, file: BinaryIO) -> _Writer:
-    writers: dict[str, Callable[[BinaryIO], _Writer]] = {
-        "ndjson": _Lines,
-        "csv": _Csv,
-        "parquet": _parquet,
-        "arrow": _arrow,
-    }
-    return writers[name](file)
-
-
 class _Lines:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -222,33 +208,11 @@ class _Lines:
         self._file.flush()
 
 
-class _Csv:
-    def __init__(self, file: BinaryIO) -> None:
-        self._csv = CsvTable(file, SCHEMA)
-
-    def write(self, batch: EventBatch) -> None:
-        self._csv.write_batch(to_table(batch))
-
-    def close(self) -> None:
-        self._csv.close()
-
-
-def _parquet(file: BinaryIO) -> _Writer:
-    writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
-    return _Grouped(writer.write_table, writer.close)
-
-
-def _arrow(file: BinaryIO) -> _Writer:
-    writer = pa.ipc.new_stream(file, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd"))
-    return _Grouped(writer.write_table, writer.close)
-
-
-class _Grouped:
+class _Tables:
     """Gathers batches to groups of ``GROUP_ROWS``, each written as one table."""
 
-    def __init__(self, put: Callable[[Batch], None], end: Callable[[], None]) -> None:
-        self._put = put
-        self._end = end
+    def __init__(self, writer: Any) -> None:  # noqa: ANN401  of pyarrow, or one of its kind
+        self._writer = writer
         self._batches: list[Any] = []
         self._rows = 0
 
@@ -260,9 +224,20 @@ class _Grouped:
 
     def close(self) -> None:
         self._flush()
-        self._end()
+        self._writer.close()
 
     def _flush(self) -> None:
         if self._batches:
-            self._put(pa.Table.from_batches(self._batches).combine_chunks())
+            self._writer.write_table(pa.Table.from_batches(self._batches).combine_chunks())
         self._batches, self._rows = [], 0
+
+
+def _writer_of(name: str, file: BinaryIO) -> _Lines | _Tables:
+    if name == "ndjson":
+        return _Lines(file)
+    writers: dict[str, Callable[[BinaryIO, Any], Any]] = {
+        "csv": CsvTable,
+        "parquet": partial(pq.ParquetWriter, compression="zstd"),
+        "arrow": partial(pa.ipc.new_stream, options=pa.ipc.IpcWriteOptions(compression="zstd")),
+    }
+    return _Tables(writers[name](file, SCHEMA))

@@ -1,10 +1,10 @@
-"""Slates of an export to a file as they are made: what one that was broken off has made the next one does not make.
+"""Resumable exports: finished slates are kept beside the target file, so that an interrupted export continues.
 
-They stand beside the file that is to be, a line each, behind a line that says what they were made with. A line counts
-when it is whole, so whoever is killed leaves at most half a line more. Who makes slates with something else, such as
-another placement, configuration or champion, begins anew, and so does who comes more than ``KEPT_MS_MAX`` later: slates
-are made ahead of a visit, and those of yesterday are not meant. Nor are those meant that are in a whole file already,
-which whoever was killed just after it got its name leaves beside it: the file is then the newer of the two.
+The first line has the inputs of the slates, each further line a slate. A line counts when it is complete, so a killed
+process leaves at most a partial line. An export with other inputs, such as another placement, configuration or
+champion, begins anew, and so does one more than ``KEPT_MS_MAX`` later: slates are made ahead of a visit, and
+yesterday's are outdated. Slates that are already in a complete target file are outdated too; after a crash just behind
+its rename the target is the newer of the two files.
 """
 
 import fcntl
@@ -24,15 +24,15 @@ from midstream.events.file_modes import PRIVATE
 KEPT_MS_MAX: Final = 24 * 60 * 60_000
 """A day: as often as most e-mails are sent."""
 UNSURE_MAX: Final = 512
-"""Newest slates of which it is asked whether they reached the log: two lots of served records, of which one gathers
-while the other is written."""
+"""Newest slates that may not have reached the log: two batches of served records, one being collected while the
+other is written."""
 _OPENED_MAX: Final = 8
 """Times that the file is opened while others remove it between that and its lock."""
 _PAGE = "/docs/cli.md"
 
 
 class MadeWith(msgspec.Struct, frozen=True):
-    """What slates depend on beside the state and their user."""
+    """Inputs of slates beside the state and their user."""
 
     log_name: str
     config: str
@@ -55,14 +55,14 @@ class Begun(AbstractContextManager["Begun"]):
     """The slates that were made so far for one file. One process at a time has them open."""
 
     def __init__(self, path: Path, made_with: MadeWith, now_ms: int, log_position: str, *, anew: bool = False) -> None:
-        """Name what is asked for.
+        """Name the export.
 
         Args:
-            path: Of the file that is to be.
-            made_with: What slates are made with now.
+            path: Of the target file.
+            made_with: Current inputs of slates.
             now_ms: Time.
-            log_position: Where the state stands now.
-            anew: Whatever was made before counts no more.
+            log_position: Current position of the state.
+            anew: Discard earlier slates.
         """
         self._target = path
         self._path = path.with_name(f".{path.name}.slates")
@@ -92,10 +92,10 @@ class Begun(AbstractContextManager["Begun"]):
         self._file.close()
 
     def forget_unlogged(self, is_logged: Callable[[str], bool]) -> None:
-        """Make those of the newest slates again that did not reach the log before the process was killed.
+        """Discard those of the newest slates that did not reach the log before the process was killed.
 
         Args:
-            is_logged: Says of a request id whether it is in the log.
+            is_logged: Returns whether a request id is in the log.
         """
         unsure = list(islice(reversed(self._at), UNSURE_MAX))
         end = self._file.seek(0, os.SEEK_END)

@@ -1,14 +1,12 @@
-"""A slate for each of many users, to a file: for e-mails and whatever else is made ahead of a visit.
+"""Export of a slate for each of many users to a file: for e-mails and other uses ahead of a visit.
 
-By default each slate is logged as served, since whoever gets the e-mail sees it: what is clicked is joined by its
-``request_id``, exploration learns from it, and ``exclude.served`` knows of it. Through the server that has the folder
-open, if there is one. Unlogged, slates come from the log alone and leave nothing.
+By default each slate is logged as served, since the recipient sees it: clicks are joined by its ``request_id``,
+exploration learns from it, and ``exclude.served`` counts it. The server that has the folder open makes them, if there
+is one. Unlogged slates come from the log alone and leave no trace.
 
-All slates of a file are made first (``slates_begun``), so that one that was broken off goes on where it was, in any
-format.
+All slates of a file are made first (``slates_begun``), so that an interrupted export continues, in any format.
 """
 
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -29,8 +27,8 @@ from midstream.app.inspect.query_offline import served_at_rest
 from midstream.app.inspect.user_ids import known_users, listed_users, matches
 from midstream.app.opening import DATA_NAME, Outside, open_shop
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import refusal_of
-from midstream.core.errors import Fault, FolderLocked, Invalid, StoreUnavailable
+from midstream.app.server_refusals import answers, refusal_of, server_client
+from midstream.core.errors import Fault, FolderLocked, Invalid
 from midstream.engine.answer.query_mapping import answer_of
 from midstream.engine.folder import DataFolder
 from midstream.engine.models.standing_models import CHAMPION
@@ -40,6 +38,7 @@ from midstream.engine.types import AnswerItem, Ask
 from midstream.events.disk import RealDisk
 from midstream.events.segments.log_identity import read_identity
 from midstream.events.whole_file import OPEN_MODE, WholeFile
+from midstream.ranking.fetch_cache import FetchCache
 from midstream.state.fold import Fold
 from midstream.state.structures.hashing import id_hash
 
@@ -47,9 +46,7 @@ if TYPE_CHECKING:
     import httpx
 
 DEADLINE_MS = 10_000
-"""Of one slate: nobody waits in front of a page."""
-_TRIES_MAX = 60
-"""A minute of a server that has no room."""
+"""Of one slate: no visitor waits for it."""
 _PAGE = "/docs/cli.md"
 
 
@@ -61,7 +58,7 @@ class SlateOptions:
     n: int | None = None
     """Items of a slate; None = the placement's."""
     fields: tuple[str, ...] = ()
-    """Item attributes beside each item."""
+    """Item attributes with each item."""
     users: tuple[str, ...] = ()
     """These users; none, and no file of them = all that are known."""
     users_file: Path | None = None
@@ -71,12 +68,12 @@ class SlateOptions:
     is_logged: bool = True
     """Each slate is logged as served."""
     anew: bool = False
-    """Whatever an export to the same file had made that was broken off is made again."""
+    """Discard the slates of an interrupted export to the same file."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlateSummary:
-    """What was written."""
+    """Result of an export of slates."""
 
     users: int
     """Users with a slate."""
@@ -89,17 +86,17 @@ class SlateSummary:
     log_position: str = ""
     """Where the state stood when this began."""
     kept: int = 0
-    """Users among all whose slates an export that was broken off had made."""
+    """Users whose slates an interrupted export had made."""
     kept_log_position: str = ""
     """Where the state stood when that one began; empty = there was none."""
 
 
 class AnswerSource(Protocol):
-    """Who answers for one user after another."""
+    """Answers for one user after another."""
 
     @property
     def fold(self) -> Fold:
-        """The state, for what is known of users."""
+        """The state, for the list of users."""
         ...
 
     @property
@@ -139,6 +136,7 @@ def export_slates(
         RequestInvalid: The size cannot be used.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
         StoreUnavailable: The server does not answer.
+        Overloaded: It had no room for a minute.
 
     Cost: that of an answer a user, and what one row group takes: memory does not grow with the users but by 60 bytes
     for each id, and 100 more where it goes to a file.
@@ -231,9 +229,7 @@ def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[A
             url = server_of(DataFolder(folder / DATA_NAME))
             if not url:
                 raise
-            import httpx
-
-            client = stack.enter_context(httpx.Client(base_url=url, timeout=60.0))
+            client = stack.enter_context(server_client(url))
             yield _FromServer(client, state_of(folder, config, LogView(folder)).fold, options)
         else:
             yield _FromShop(shop, options)
@@ -247,11 +243,13 @@ class _FromLog:
     def __init__(self, folder: Path, config: Config, options: SlateOptions) -> None:
         view = answering_of(folder, config, LogView(folder), options.placement)
         self.fold, self._plan, self._options = view.fold, view.plans[options.placement], options
+        self._fetched = FetchCache()
 
     def slate(self, user_id: str) -> ExportedSlate:
         """Answer for one user: the same each time, as what is left to chance follows from the user's id."""
         ask = Ask(self._plan.name, user_id=user_id, n=self._options.n, fields=self._options.fields)
-        served = served_at_rest(self.fold, self._plan, ask, id_hash(user_id, self.fold.vocabulary.id_key) >> 1)
+        seed = id_hash(user_id, self.fold.vocabulary.id_key) >> 1
+        served = served_at_rest(self.fold, self._plan, ask, seed, self._fetched)
         found = answer_of(served, ask, self.fold, "", read_your_writes=None)
         return ExportedSlate(user_id, found.placement, None, found.tier, _items(found.items))
 
@@ -305,36 +303,22 @@ class _FromServer:
     def is_logged(self, request_id: str) -> bool:
         """Ask the server whether it knows of it, again while it is overloaded: only a 404 says that it does not."""
         address = f"/v1/requests/{quote(request_id, safe='')}"
-        answer = self._answered(lambda client: client.get(address))
+        answer = self._answered(lambda: self._client.get(address))
         if answer.is_success or answer.status_code == HTTPStatus.NOT_FOUND:
             return answer.is_success
         raise refusal_of(answer, self.through)
 
     def _posted(self, body: Mapping[str, object]) -> dict[str, Any]:
-        answer = self._answered(lambda client: client.post("/v1/recommendations", json=body))
+        answer = self._answered(lambda: self._client.post("/v1/recommendations", json=body))
         if not answer.is_success:
             raise refusal_of(answer, self.through)
         found: dict[str, Any] = answer.json()
         return found
 
-    def _answered(self, send: "Callable[[httpx.Client], httpx.Response]") -> "httpx.Response":
+    def _answered(self, send: "Callable[[], httpx.Response]") -> "httpx.Response":
         """Return what the server answers once it has room."""
-        for _ in range(_TRIES_MAX):
-            answer = self._sent(send)
-            if answer.status_code not in (429, 503):
-                return answer
-            time.sleep(float(answer.headers.get("retry-after", "1")))
-        message = f"{self.through} was overloaded {_TRIES_MAX} times"
-        raise StoreUnavailable(message)
-
-    def _sent(self, send: "Callable[[httpx.Client], httpx.Response]") -> "httpx.Response":
-        import httpx
-
-        try:
-            return send(self._client)
-        except httpx.TransportError as error:
-            message = f"{self.through} has the folder open and does not answer: {error}"
-            raise StoreUnavailable(message) from error
+        *_, answer = answers(send, self.through)
+        return answer
 
 
 def _items(items: Sequence[AnswerItem]) -> list[dict[str, Any]]:

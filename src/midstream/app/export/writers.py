@@ -1,6 +1,7 @@
-"""Slates of users as files: a line for each user in NDJSON, a row for each item in CSV and Parquet."""
+"""File writers of slates: a line for each user in NDJSON, a row for each item in CSV and Parquet."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
@@ -95,17 +96,9 @@ def _text(value: object) -> str | None:
     return msgspec.json.encode(value).decode()
 
 
-def _csv(file: BinaryIO, fields: tuple[str, ...]) -> SlateWriter:
-    return _Rows(file, fields, CsvTable)
-
-
-def _parquet(file: BinaryIO, fields: tuple[str, ...]) -> SlateWriter:
-    return _Rows(file, fields, lambda target, schema: pq.ParquetWriter(target, schema, compression="zstd"))
-
-
 WRITERS: Mapping[str, Callable[[BinaryIO, tuple[str, ...]], SlateWriter]] = {
     "ndjson": _Lines,
-    "csv": _csv,
-    "parquet": _parquet,
+    "csv": partial(_Rows, opened=CsvTable),
+    "parquet": partial(_Rows, opened=partial(pq.ParquetWriter, compression="zstd")),
 }
 """By format."""

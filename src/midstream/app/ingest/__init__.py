@@ -1,1 +1,1 @@
-"""Files of others come in, batches of events go to ``engine`` and rows that are none to dead letters."""
+"""Files of any source come in, batches of events go to ``engine`` and invalid rows to dead letters."""

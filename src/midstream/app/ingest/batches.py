@@ -1,4 +1,4 @@
-"""Rows of a file as events: those that are plain by columns or by a kernel, the others one by one."""
+"""Rows of a file as events: plain ones by columns or by a kernel, the others one by one."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ Lines = NDArray[np.int64]
 
 
 class RowBatch(NamedTuple):
-    """Some rows of a file as events, in order, and those that are none."""
+    """Some rows of a file as events, in order, and the invalid ones."""
 
     batch: EventBatch
     refused: list[RowRefused]
@@ -42,7 +42,7 @@ class RowBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RowTerms:
-    """On what terms rows become events."""
+    """Settings of the conversion."""
 
     columns: ColumnOptions
     accept: Accept

@@ -1,7 +1,7 @@
-"""A record of somebody else's to an event of ours: columns, constants, types and times by what was asked.
+"""Mapping of foreign columns to events: columns, constants, types and times by the options of an import.
 
-Nothing here decides what an event may hold, that is ``events.json.decode``; a cell's text becomes the number, time or
-truth value that its field needs, or is refused with the field's name.
+``events.json.decode`` validates events; here a cell's text becomes the number, time or truth value of its field, or is
+refused with the field's name.
 """
 
 import re
@@ -56,7 +56,7 @@ class ColumnOptions:
 
 
 class CellRefused(ValueError):
-    """A record cannot be an event: field, what came, what would be right."""
+    """A record cannot be an event: field, value, accepted values."""
 
     def __init__(self, name: str, came: str, right: str) -> None:
         super().__init__(name, came, right)
@@ -82,13 +82,13 @@ def converter(
     """Return the function from a record to an event, which raises ``CellRefused``.
 
     Args:
-        options: How columns become fields.
+        options: Mapping of columns to fields.
         header: The file's columns; None = each record has its own.
-        attribute_kinds: Declared item attributes, which decide what a cell means.
-        has_types: A text of the file is a text; else, as in CSV, it may stand for a number or a truth value.
+        attribute_kinds: Declared item attributes, which decide how a cell is read.
+        has_types: A text of the file is a text; else, as in CSV, it may be a number or a truth value.
 
     Raises:
-        Invalid: The options name a column that is not there, a field that no event has, or a constant that is none.
+        Invalid: The options name a column that does not exist, a field that no event has, or an invalid constant.
     """
     if header is None and options.is_plain:
         return dict[str, object]

@@ -1,8 +1,8 @@
-"""Escaping of CSV cells that a spreadsheet would take for a formula, and its inverse.
+"""Escaping of CSV cells that a spreadsheet would evaluate as a formula, and its inverse.
 
-A person's id may be ``=HYPERLINK(...)``; in a CSV that somebody opens it would be calculated. Such a text gets an
-apostrophe in front, which spreadsheets show as text. Texts that begin with apostrophes before such a character get one
-more, so that taking one away gives what was there. Numbers in columns of numbers are no texts: -5 stays -5.
+An id may be ``=HYPERLINK(...)``; a spreadsheet would evaluate it. Such a text gets an apostrophe in front, which
+spreadsheets show as text. Texts that begin with apostrophes before such a character get one more, so that removing one
+restores the text. Numbers in columns of numbers are no texts: -5 stays -5.
 
 Reference: OWASP, CSV Injection.
 """

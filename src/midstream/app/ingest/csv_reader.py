@@ -134,7 +134,10 @@ def _header_of(head: str, delimiter: str, name: str) -> tuple[tuple[str, ...], i
     try:
         header = tuple(each.strip() for each in next(reader, list[str]()))
     except csv.Error as error:
-        raise Invalid((Fault(where, f"{said(error)}.", "A header line of CSV.", PAGE),)) from error
+        is_open = said(error).startswith("unexpected end")
+        came = "In the header that begins here a quote opens that nothing closes." if is_open else f"{said(error)}."
+        right = _CLOSED if is_open else "A header line of CSV."
+        raise Invalid((Fault(where, came, right, PAGE),)) from error
     if any(mark in each for each in header for mark in (_BYTE, "\0")):
         raise Invalid((Fault(where, "The header is no UTF-8.", _UTF8, PAGE),))
     if not header or len(set(header)) < len(header):

@@ -1,12 +1,12 @@
-"""Changes of items and users without a time: which rows of an import would change nothing if they were recorded again.
+"""Import of item and user changes without a time: skips rows that would change nothing.
 
-Such a row says how something is from now on, so whether it is known is no question of an id. The rows of one item or
-user are known where the log holds them all and, applied to what the log leaves of it, they change nothing. So a
-catalogue that is imported twice adds nothing, and the prices of before are recorded again once others came between.
+Such a row sets the current values, so an id cannot tell whether it is known. The rows of one item or user are known if
+the log holds them all and, applied to its current state, they change nothing. So importing a catalogue twice adds
+nothing, and earlier prices are recorded again once others came between.
 
-Rows are judged in their order: those before the first that the log does not hold. Where they would change something,
-the last of them do that, and only these are recorded. A change whose time lies before that of another one leaves what
-it names unknown, as it depends on what came when; then the row is recorded, which does no harm.
+Rows are checked in their order, up to the first that the log does not hold. Where they would change something, the last
+of them do, and only these are recorded. A change whose time is before that of another one makes the result depend on
+the order of arrival; then the row is recorded, which does no harm.
 """
 
 from collections.abc import Callable

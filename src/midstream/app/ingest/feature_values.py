@@ -1,4 +1,4 @@
-"""Values of a feature from a file: how its columns become changes of what the feature reads."""
+"""Import of feature values: maps the columns of a file to changes of the fields that the feature reads."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from midstream.features.feature_values import PAGE, refusal, settings_of
 
 @dataclass(frozen=True, slots=True)
 class ValueColumns:
-    """Which column of the file is what."""
+    """Names of the file's columns."""
 
     id: str = "id"
     value: str = "value"

@@ -1,13 +1,14 @@
-"""Import of a file into the log: every row once, however often it is run and wherever an earlier run was interrupted.
+"""Import of a file into the log: every row once, however often it runs and wherever an earlier run was interrupted.
 
-A row without an event id gets one of its own content, and what the log holds already is left out. So there is no second
-record of how far an import came. A folder that a server has open is written to through that server.
+A row without an event id gets one of its own content, and rows in the log already are left out. So no separate record
+of progress is needed. If a server has the folder open, the import goes through it.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +26,8 @@ from midstream.app.ingest.refusals import Refusals, ServerRejection, admitted_ro
 from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.rejected_rows import RejectedRows
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import reason_of
-from midstream.core.errors import Fault, FolderLocked, Overloaded, StoreUnavailable
+from midstream.app.server_refusals import answers, reason_of, server_client
+from midstream.core.errors import Fault, FolderLocked, StoreUnavailable
 from midstream.core.fault_groups import FaultGroup, FaultGroups
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.engine import EngineOptions
@@ -46,6 +47,7 @@ from midstream.events.faults import shown
 from midstream.events.loose_arrow import pa
 from midstream.events.schema import build, event_at
 from midstream.events.segments.log_identity import LOG_ID_BYTES, identity_of, read_identity
+from midstream.events.segments.segments import SegmentLog
 from midstream.events.siphash import KEY_BYTES, IdKey, id_key_of
 from midstream.events.wire import TRUSTED_FIELDS, Limits
 from midstream.state.control.import_runs import ImportRun
@@ -67,8 +69,7 @@ SENT_ROWS = 20_000
 """Of one request to a server: 3 MB, answered in a fraction of a second."""
 SENT_BYTES = 4 << 20
 """Of one request, which is one record batch: a quarter of what a server takes by default."""
-_NOTHING_TAKEN = 422
-_TRIES_MAX = 60
+_NOTHING_TAKEN, _OVERLOADED = 422, 429
 _AGAIN = "Run the import again to go on"
 _NAME_BYTES = 2
 _FILE_CHARS, _TOLD_MAX = 256, 64
@@ -79,15 +80,16 @@ _LIMITS = Limits(events_max=100_000, body_bytes_max=1 << 30, rows_max=_PIECE_ROW
 """Of one piece of a file: 10,000 rows of a table with 100 items each."""
 _SENT_FIELDS = [name for name in SCHEMA.names if name not in TRUSTED_FIELDS]
 WARNED_ROWS = 1_000
-"""So many rows of which none is an event, and it is said at once: a wrong option would be seen minutes later else."""
+"""Number of rows without a single event after which a warning is printed at once, since a wrong option would be
+noticed minutes later."""
 Notify = Callable[[str, int, int], None]
-"""Told what is being done, how far, of how much."""
+"""Receives the stage, the amount done, and the total."""
 Warn = Callable[[Sequence[FaultGroup]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSummary:
-    """What became of a file: rows = recorded + known + conflicts + refused + rejected, each item of an order a row."""
+    """Result of an import: rows = recorded + known + conflicts + refused + rejected, each item of an order a row."""
 
     file: str
     rows: int
@@ -99,16 +101,16 @@ class ImportSummary:
     refused: int
     """Well formed, and not taken: of unknown items or of an erased user, without room, or none that a client sends."""
     refusals: tuple[FaultGroup, ...]
-    """Why, the most frequent reason first; a server names the first ones of each request."""
+    """Reasons, the most frequent first; a server names the first ones of each request."""
     rejected: int
     """No events."""
     rejected_kept: int
     """Of those, the last ones: in ``rejected_file`` and the older one beside it, each with its line and reason; behind
     them stands what the folder refused, but for erased users."""
     faults: tuple[FaultGroup, ...]
-    """Kinds of rows that are no events, the most frequent first: the first row of each, and how many are like it."""
+    """Kinds of invalid rows, the most frequent first: the first row of each, and their number."""
     faults_others: int
-    """Rows that are no events, of further kinds than are told apart."""
+    """Invalid rows of further kinds."""
     conflict_faults: tuple[Fault, ...]
     """The first ones of other content."""
     rejected_file: str
@@ -117,11 +119,11 @@ class ImportSummary:
     """``event time`` or ``now``."""
     late: int
     known_untimed: int
-    """Acts without a time that are known: nothing but their content tells them apart."""
+    """Known acts without a time: only their content identifies them."""
     late_items: int
     """Items that were acted on before, and that rows without a time described only now."""
     run: str
-    """Name by which this run is taken back; empty when nothing was recorded, or a server did it."""
+    """Name for undoing this run; empty when nothing was recorded, or a server did it."""
     through: str
     """URL of the server that took them, empty when the folder was open here."""
     seconds: float
@@ -162,21 +164,21 @@ def import_file(
     """Record all rows of a file.
 
     Args:
-        folder: Its data takes them.
+        folder: Of the data.
         config: Of that folder.
         path: CSV, TSV, NDJSON, Parquet or Arrow.
-        columns: How its columns become fields of events.
+        columns: Mapping of its columns to fields of events.
         notify: For a progress bar.
-        warn: Called once while the file is read, when none of the first 1,000 rows is an event, with what is wrong.
+        warn: Called once while the file is read, with the fault, when none of the first 1,000 rows is an event.
 
     Returns:
-        What became of the rows. Durable and applied on return.
+        Outcomes of the rows. Durable and applied on return.
 
     Raises:
         Invalid: The options do not fit the file; nothing was recorded.
         TooLarge: More rows than one import may have; nothing was recorded.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
-        AppendFailed: The log could not be made durable; run it again to go on.
+        AppendFailed: The log could not be made durable; run it again to continue.
     """
     began = time.monotonic()
     columns = columns or ColumnOptions()
@@ -193,7 +195,7 @@ def import_file(
         into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
         plan, counts, url = _taken(into, spill, source)
         rejected.put_in_place()
-        is_any_kept, kept_count = rejected.count > 0, max(0, rejected.kept_count - (rejected.count - read.rejected))
+        is_any_kept, kept_count = rejected.kept_count > 0, max(0, rejected.kept_count - rejected.refused_kept)
         rows, conflict_faults = len(spill) + read.rejected, _conflict_faults(spill, plan)
     return ImportSummary(
         file=path.name,
@@ -317,45 +319,26 @@ def _into_folder(into: _Into, spill: RowSpill, source: _Source) -> tuple[ImportP
     """Record what is new with an engine of our own."""
     data = DataFolder(into.folder / DATA_NAME)
     log = open_log(data, into.new_id, into.config.log.segment_bytes_max)
-    try:
+    with ExitStack() as closing:
+        closing.callback(log.close)
         if not np.array_equal(id_key_of(identity_of(bytes.fromhex(log.log_id), 0).id_key), spill.log_key):
             message = f"{data.log}: another log was made while the file was read. {_AGAIN}"
             raise StoreUnavailable(message)
         close_run(data, log)
         plan = plan_of(spill, batches(log.read, log.begin, log.end), log.last_log_time_ms, source.terms.now_ms)
-        planned = (log.public_name, log.end)
-        run = msgspec.structs.replace(into.run, log=log.public_name)
-    finally:
-        log.close()
-    if len(plan.order) == 0:
-        return plan, {}
-    running = _opened_as(planned, into, EngineOptions(keeps_event_time=plan.keeps_event_time, logs_served=False))
-    known = {"known": plan.known_count, "conflicts": len(plan.conflicts)}
-    run = msgspec.structs.replace(run, counts={**run.counts, **known})
+        if len(plan.order) == 0:
+            return plan, {}
+        closing.pop_all()  # it stays open and locked: nobody records rows of this file meanwhile
+
+    def opened(*_: object) -> SegmentLog:
+        return log
+
+    options = EngineOptions(keeps_event_time=plan.keeps_event_time, logs_served=False)
+    running = open_running(into.folder, into.config, options, Outside(log=opened))
+    counts = {**into.run.counts, "known": plan.known_count, "conflicts": len(plan.conflicts)}
+    run = msgspec.structs.replace(into.run, log=log.public_name, counts=counts)
     new = parts(spill, plan, RECORD_ROWS)
     return plan, asyncio.run(_record_run(running, data, run, (new, len(plan.order)), source))
-
-
-def _opened_as(planned: tuple[str, LogPosition], into: _Into, options: EngineOptions) -> Instance:
-    """Open a folder whose log is the planned one and ends there: what came since may be rows of this file.
-
-    Raises:
-        StoreUnavailable: Another process recorded something since, or has the folder open.
-    """
-    try:
-        running = open_running(into.folder, into.config, options)
-    except FolderLocked as error:
-        message = f"{error}, since this import looked at what its log holds. {_AGAIN}"
-        raise StoreUnavailable(message) from error
-    log = running.engine.log
-    if (running.engine.liveness.log, log.end) != planned:
-        log.close()
-        came = (
-            f"its log ended at position {planned[1]} when this import looked what it holds, and ends at {log.end} now"
-        )
-        message = f"{into.folder / DATA_NAME}: {came}. {_AGAIN}"
-        raise StoreUnavailable(message)
-    return running
 
 
 async def _record_run(
@@ -402,10 +385,12 @@ async def _record(running: Instance, new: "Iterator[EventBatch]", total: int, so
         source.notify("recording", done, total)
 
     async def record(batch: EventBatch) -> None:
-        settled = await ingest.record(admitted_rows(batch), turn)
-        source.refusals.add_refused(batch, settled.recorded)
-        source.rejected.add_refused(settled.admitted.rejected, source.terms.now_ms)
-        for outcome, count in zip(*np.unique(settled.recorded.outcome, return_counts=True), strict=True):
+        room = source.rejected.refused_room
+        admitted, recorded = await ingest.record(admitted_rows(batch), turn, named_max=room)
+        source.refusals.add_refused(batch, recorded)
+        refused_count = np.count_nonzero(recorded.outcome == Outcome.REFUSED) - len(recorded.erased)
+        source.rejected.add_refused(admitted.rejected, int(refused_count), source.terms.now_ms)
+        for outcome, count in zip(*np.unique(recorded.outcome, return_counts=True), strict=True):
             counts[int(outcome)] = counts.get(int(outcome), 0) + int(count)
 
     try:
@@ -424,8 +409,6 @@ def _through_server(
     data: DataFolder, url: str, spill: RowSpill, source: _Source, message_bytes_max: int
 ) -> tuple[ImportPlan, Mapping[int, int]]:
     """Record what is new through the server that has the folder open, which takes messages of so many bytes."""
-    import httpx
-
     found = survey_folder(data, RealDisk())
     end = LogPosition(0 if found is None else found.end)
     reader = open_reader(data)
@@ -436,7 +419,7 @@ def _through_server(
     plan = replace(plan, keeps_event_time=False)
     counts: dict[int, int] = {}
     done = 0
-    with httpx.Client(base_url=url, timeout=60.0) as client:
+    with server_client(url, note=f". {_AGAIN}") as client:
         for batch in parts(spill, plan, SENT_ROWS, min(SENT_BYTES, message_bytes_max // 2)):
             for outcome, count in _sent(client, batch, source.refusals).items():
                 counts[outcome] = counts.get(outcome, 0) + count
@@ -462,35 +445,21 @@ def _sent(client: "httpx.Client", batch: EventBatch, refusals: Refusals) -> dict
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_batch(table)
     body = sink.getvalue().to_pybytes()
-    before = 0
-    for _ in range(_TRIES_MAX):
-        answer = _post(client, body)
+    headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    url = str(client.base_url)
+    before, found = 0, _Answer()
+    for answer in answers(lambda: client.post("/v1/events/bulk", content=body, headers=headers), url, f". {_AGAIN}"):
+        before += found.recorded  # it broke in the middle: sent again they are duplicates
         found = _Answer()
         if answer.is_success or answer.status_code in (_NOTHING_TAKEN, 503):
             found = msgspec.json.decode(answer.content, type=_Answer)
-        if answer.is_success or answer.status_code == _NOTHING_TAKEN:
-            refusals.add_answer(found.rejections)
-            return {
-                Outcome.RECORDED: found.recorded + before,
-                Outcome.DUPLICATE: found.duplicates - before,
-                Outcome.CONFLICT: found.conflicts,
-                Outcome.REFUSED: found.rejected,
-            }
-        if answer.status_code not in (429, 503):
-            message = f"{client.base_url} answered {answer.status_code}: {reason_of(answer)}. {_AGAIN}"
+        elif answer.status_code != _OVERLOADED:
+            message = f"{url} answered {answer.status_code}: {reason_of(answer)}. {_AGAIN}"
             raise StoreUnavailable(message)
-        before += found.recorded  # it broke in the middle: sent again they are duplicates
-        time.sleep(float(answer.headers.get("retry-after", "1")))
-    message = f"{client.base_url} was overloaded {_TRIES_MAX} times. {_AGAIN}"
-    raise Overloaded(message)
-
-
-def _post(client: "httpx.Client", body: bytes) -> "httpx.Response":
-    import httpx
-
-    headers = {"content-type": "application/vnd.apache.arrow.stream"}
-    try:
-        return client.post("/v1/events/bulk", content=body, headers=headers)
-    except httpx.TransportError as error:
-        message = f"{client.base_url} has the folder open and does not answer: {error}. {_AGAIN}"
-        raise StoreUnavailable(message) from error
+    refusals.add_answer(found.rejections)
+    return {
+        Outcome.RECORDED: found.recorded + before,
+        Outcome.DUPLICATE: found.duplicates - before,
+        Outcome.CONFLICT: found.conflicts,
+        Outcome.REFUSED: found.rejected,
+    }

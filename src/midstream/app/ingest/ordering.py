@@ -1,19 +1,19 @@
-"""Spill and order of an import: rows on disk as they were read, and in memory what says which are new, and their order.
+"""Spill and sort of an import: rows on disk as they were read, and in memory their keys and order.
 
-A row with a time and without an id is told from others by its content, as the fold does it; one without either gets an
-id of its content (``events.content_ids``), and so does the second of two equal rows. So a row is known by what it
-becomes: in another file, in another order, and not under another mapping.
-Changes of items and users without a time are known by whether they still stand (``import_documents``).
+A row with a time and without an id is identified by its content, as in the fold. A row without either gets an id of its
+content (``events.content_ids``), and so does the second of two equal rows. So a row is identified by its event: in
+another file, in another order, and not under another mapping. Changes of items and users without a time are known if
+they still hold (``import_documents``).
 
-A row takes about 70 bytes of memory at its highest: time, hashes, place, and two orders of them. Its events lie in
-files without a name, which go when the process does, whatever ends it.
+A row takes about 70 bytes of memory at most: time, hashes, place, and two orders of them. Its events are in unnamed
+files, which the system removes with the process.
 """
 
 import mmap
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +89,7 @@ class RowSpill:
         self.log_key = log_key
         self._rows: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed on exit
         self._text: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed on exit
-        self._keys: list[RowKeys] = []
+        self._keys = [RowKeys(*(np.empty(0, kind) for kind in ("i8", "u8", "u4", "?", "?", "i4")))]
         self._first: list[int] = [0]
         self._base: list[int] = [0]
         self._maps: tuple[mmap.mmap, mmap.mmap] | None = None
@@ -149,15 +149,7 @@ class RowSpill:
     def keys(self) -> RowKeys:
         """Return what was kept of each row; it is kept no longer."""
         held, self._keys = self._keys, []
-        empty = np.empty(0, np.int64)
-        return RowKeys(
-            np.concatenate([empty, *(each.time_ms for each in held)]),
-            np.concatenate([empty.astype(np.uint64), *(each.id_hash for each in held)]),
-            np.concatenate([empty.astype(np.uint32), *(each.content for each in held)]),
-            np.concatenate([empty.astype(np.bool_), *(each.is_act for each in held)]),
-            np.concatenate([empty.astype(np.bool_), *(each.is_made for each in held)]),
-            np.concatenate([empty.astype(np.int32), *(each.line for each in held)]),
-        )
+        return RowKeys(*(np.concatenate([getattr(each, key.name) for each in held]) for key in fields(RowKeys)))
 
     def rename(self, rows: Rows, numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Give ids of their own to rows that came without.
@@ -366,15 +358,11 @@ def _verdicts(keys: RowKeys, logged: Logged, key: IdKey) -> NDArray[np.uint8]:
     Of rows of the import with the same id the first one is new at most. Rows without one are always new.
     """
     id_hash, content = keys.id_hash, keys.content
-    found = np.zeros(len(id_hash), np.uint8)
     if not len(id_hash):
-        return found
-    order = np.argsort(id_hash, kind="stable")
-    hashes = id_hash[order]
-    begins = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))
-    distinct = hashes[begins]
+        return np.zeros(0, np.uint8)
+    distinct, first, group = np.unique(id_hash, return_index=True, return_inverse=True)
     in_log = np.zeros(len(distinct), np.bool_)
-    first_content = content[order][begins]
+    first_content = content[first]
     for _, batch in logged:
         prints = fingerprints(batch, key)
         place = np.minimum(np.searchsorted(distinct, prints.id_hash), len(distinct) - 1)
@@ -382,15 +370,11 @@ def _verdicts(keys: RowKeys, logged: Logged, key: IdKey) -> NDArray[np.uint8]:
         # Of two in one batch the first counts: it is written last.
         first_content[place[same[::-1]]] = prints.content[same[::-1]]
         in_log[place[same]] = True
-    group = np.zeros(len(hashes), np.int64)
-    group[begins] = 1
-    group = np.cumsum(group) - 1
-    is_later = np.ones(len(hashes), np.bool_)
-    is_later[begins] = False
-    verdict = np.where(first_content[group] == content[order], KNOWN, CONFLICT).astype(np.uint8)
-    verdict[~(in_log[group] | is_later) | (hashes == 0)] = NEW
-    found[order] = verdict
-    return found
+    is_later = np.ones(len(id_hash), np.bool_)
+    is_later[first] = False
+    verdict = np.where(first_content[group] == content, KNOWN, CONFLICT).astype(np.uint8)
+    verdict[~(in_log[group] | is_later) | (id_hash == 0)] = NEW
+    return verdict
 
 
 def own_time_ms(batch: EventBatch) -> NDArray[np.int64]:

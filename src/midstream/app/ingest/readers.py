@@ -1,6 +1,6 @@
-"""Files of events in pieces: CSV, TSV (also with ``;`` or ``|``), NDJSON, Parquet and Arrow, text also as ``.gz``.
+"""Readers of event files in pieces: CSV, TSV (also with ``;`` or ``|``), NDJSON, Parquet and Arrow, also ``.gz``.
 
-pyarrow reads what has columns. Every row knows its line.
+pyarrow reads files with columns. Every row has its line.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""Reasons of refused rows: well-formed events that the engine or a server did not take, counted by reason."""
+"""Reasons of refused rows: well-formed events that the engine or a server did not accept, counted by reason."""
 
 import re
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Arrays of somebody else's file to columns of events, a column at a time.
+"""Mapping of foreign arrays to columns of events, a column at a time.
 
-It makes the same values as ``import_columns`` does for a record. Where a cell is not plainly what its field needs, its
-row is left to that: it is odd. So a file of plain rows never becomes objects, and what is wrong has one source.
+The values equal those of ``import_columns`` for a record. Where a cell is not plainly of its field's type, its row is
+passed to that module as odd. So a file of plain rows never becomes objects, and errors have one source.
 """
 
 from collections.abc import Callable, Mapping

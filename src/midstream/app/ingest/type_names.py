@@ -1,6 +1,6 @@
-"""Types that a command names for the rows of a file, held against the configuration before a row is read.
+"""Check of event types that a command names, against the configuration, before a row is read.
 
-Whoever mistypes a type is to know it at once: the same fault in each of a million rows is no help.
+A mistyped type is one error then, instead of the same error in each of a million rows.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
-"""Runs of imports: which there were, and one of them taken back by a log written anew without its rows.
+"""Undo of import runs: lists them, and rewrites the log without the rows of one.
 
-It is done on the folder, under its lock, with nobody serving: the new log and the state that it gives are whole before
-one rename puts them in the place of the old ones. Whatever ends it before leaves all as it was.
+It runs on a folder without a server, under its lock: the new log and its state are complete before one rename puts them
+in the place of the old ones. An interruption before leaves everything as it was.
 """
 
 import shutil
@@ -60,7 +60,7 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """What became of a run that was taken back."""
+    """Result of an undo."""
 
     run: str
     file: str
@@ -110,16 +110,16 @@ def _view(run: ImportRun, state: str) -> RunView:
 
 
 def undo_run(folder: Path, config: Config, name: str, notify: Notify = nobody) -> Undone:
-    """Write the log anew without the rows of a run, and put that and the state that it gives in service.
+    """Rewrite the log without the rows of a run, and put it in service with its state.
 
     Args:
-        folder: Nobody has it open.
+        folder: No process has it open.
         config: Of that folder; decides the state.
         name: Of the run.
-        notify: Told how far it is.
+        notify: Receives the progress.
 
     Raises:
-        Invalid: There is no such run, it was taken back before, retention cut some of it, or a server has the folder.
+        Invalid: There is no such run, it was undone before, retention cut some of it, or a server has the folder.
         FolderLocked: A process that is no server has the folder open.
         LogDamaged: The log cannot be trusted; nothing was changed.
         OSError: The disk; nothing was changed.

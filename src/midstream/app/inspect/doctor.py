@@ -1,4 +1,4 @@
-"""Diagnosis of a data folder that does not start, or before it does not."""
+"""Diagnosis and repair of a data folder that does not start."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ _LIBRARIES = ("midstream", "numpy", "numba", "pyarrow", "msgspec", "uvicorn", "f
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """Facts by name, and what of them keeps the folder from working."""
+    """Facts by name, and those that prevent a start."""
 
     facts: dict[str, object]
     problems: tuple[str, ...]
@@ -56,14 +56,14 @@ def examine(folder: Path, config: Config) -> Examined:
 
 @dataclass(frozen=True, slots=True)
 class FolderRepaired:
-    """What a repair did."""
+    """Result of a repair."""
 
     history: HistoryRepaired | None
     """None = nothing was wrong with it."""
     log: Repaired | None
     """None = there is none."""
     loss: LossAccepted | None
-    """What other files say was in the log, and is gone from it; None = nothing."""
+    """Missing events that other files prove durable; None = none."""
     set_aside: tuple[str, ...]
     """Snapshots of what is gone, by the name that they have now."""
 

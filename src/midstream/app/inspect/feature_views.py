@@ -8,6 +8,7 @@ import numpy as np
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.inspect.query_offline import unknown_of
 from midstream.app.opening import Outside
 from midstream.app.wiring import plans
 from midstream.core.errors import NotFound
@@ -25,16 +26,20 @@ from midstream.state.tables import sizes_max
 EXAMPLES = 5
 """Items of which values are shown."""
 LAST_SEEN = "the one seen last"
-"""Stands for the user of the examples when none was named: the state knows users by hashes alone."""
+"""Placeholder for the user of the examples when none is named: the state has hashes of users alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownFeature:
-    """One feature with values of now for some items and a user."""
+    """One feature with values of now for some items, a user and a session."""
 
     feature: FeatureView
     user: str | None
     """None = nobody."""
+    session: str | None
+    """None = none was named: that of the user, if one is open."""
+    unknown: tuple[str, ...]
+    """What is not known of the two, in words."""
     items: tuple[str, ...]
     values: tuple[tuple[float, ...], ...]
     """Of each item, in the order of the feature's columns; NaN = unknown."""
@@ -51,10 +56,10 @@ class Sized:
 
 
 def list_features(folder: Path, config: Config) -> Sequence[FeatureView]:
-    """Return what is known of each feature, in the order of the declarations.
+    """Return the status of each feature, in the order of the declarations.
 
     Raises:
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A custom component cannot be loaded.
         LogDamaged: The log cannot be trusted.
     """
     return views_of(*_served(folder, config), Outside().clock())
@@ -75,7 +80,13 @@ def outside_size(table: ExternalTable) -> Size:
 
 
 def show_feature(
-    folder: Path, config: Config, name: str, user: str | None = None, items: Sequence[str] = ()
+    folder: Path,
+    config: Config,
+    name: str,
+    items: Sequence[str] = (),
+    *,
+    user: str | None = None,
+    session: str | None = None,
 ) -> ShownFeature:
     """Return one feature with examples.
 
@@ -83,8 +94,9 @@ def show_feature(
         folder: Holds the log.
         config: Declares the feature.
         name: Of the feature.
-        user: Whose values; None = of the user who was seen last.
-        items: Whose values; none = of those that are acted on most.
+        items: Of the values; none = those with the most acts.
+        user: Of the values; None = without a session the user who was seen last, with one no user.
+        session: Of the values; None = the user's, if one is open.
 
     Raises:
         NotFound: No feature has that name.
@@ -98,13 +110,13 @@ def show_feature(
         raise NotFound(f"{message} There are {', '.join(declared.names) or 'none'}")
     found = view_of(fold, made, name, now_ms)
     assert found is not None  # noqa: S101  it was just looked up
-    moment, who = _moment(fold, user, now_ms)
+    moment, who = _moment(fold, user, session, now_ms)
     rows = fold.vocabulary.item_indices(items) if items else _examples(moment)
     nothing = (len(rows), 0)
     candidates = Candidates(rows, (), np.empty(nothing, np.float32), np.empty(nothing, np.int32))
     values = read_or_stop(declared.block((name,)), moment, candidates, declared)
     ids = tuple(items) or tuple(fold.vocabulary.item_ids(rows))
-    return ShownFeature(found, who, ids, tuple(tuple(row) for row in values.tolist()))
+    return ShownFeature(found, who, session, unknown_of(moment), ids, tuple(tuple(row) for row in values.tolist()))
 
 
 def _served(folder: Path, config: Config) -> tuple[Fold, dict[str, Plan]]:
@@ -113,10 +125,10 @@ def _served(folder: Path, config: Config) -> tuple[Fold, dict[str, Plan]]:
     return fold, plans(config, folder, settings=fold.settings)
 
 
-def _moment(fold: Fold, user: str | None, now_ms: TimestampMs) -> tuple[Moment, str | None]:
-    """Return the moment of a user, named or the one seen last, and who that is."""
-    moment = fold.moment(Query("", "", user, None, EXAMPLES, now_ms, 0), Models({}))
-    if user is not None:
+def _moment(fold: Fold, user: str | None, session_id: str | None, now_ms: TimestampMs) -> tuple[Moment, str | None]:
+    """Return the moment of a user and a session that are named, or of the user seen last, and who that is."""
+    moment = fold.moment(Query("", "", user, session_id, EXAMPLES, now_ms, 0), Models({}))
+    if user is not None or session_id is not None:
         return moment, user
     index = max(range(fold.vocabulary.user_slots_used), key=fold.users.last_seen_ms, default=-1)
     if index < 0:

@@ -1,4 +1,4 @@
-"""A data folder read without opening it: beside a running server, without its lock, changing nothing."""
+"""Read-only view of a data folder: beside a running server, without its lock, changing nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,12 +140,12 @@ def state_of(folder: Path, config: Config, log: LogView) -> StateView:
 
 
 def served_of(folder: Path, config: Config, log: LogView) -> tuple[Service, Fold]:
-    """Return what would serve a folder, with the placements that were set in the place of those of the file.
+    """Return the configuration in service of a folder, with the placements that were set.
 
     Cost: that of ``state_of``.
 
     Raises:
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A custom component cannot be loaded.
     """
     service = service_of(folder, config, settings_of(DataFolder(folder / DATA_NAME), config))
     fold = state_of(folder, config, log).fold
@@ -154,7 +154,7 @@ def served_of(folder: Path, config: Config, log: LogView) -> tuple[Service, Fold
 
 @dataclass(frozen=True, slots=True)
 class AnsweringView:
-    """What would answer a folder's questions: the placements, with the models that a server of it has in service."""
+    """Plans and models of a folder as a server of it has them in service."""
 
     service: Service
     fold: Fold
@@ -165,17 +165,17 @@ class AnsweringView:
 
 
 def answering_of(folder: Path, config: Config, log: LogView, placement: str | None = None) -> AnsweringView:
-    """Return what would answer in a folder.
+    """Return the plans and models of a folder.
 
     Args:
         folder: Of the configuration file and the data.
         config: Of that folder.
         log: Of that folder.
-        placement: The only one that is wanted, so that models of no other are read; None = all.
+        placement: The only one whose models are read; None = all.
 
     Raises:
         NotFound: The placement is not configured.
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A custom component cannot be loaded.
     """
     service, fold = served_of(folder, config, log)
     found = {name: each for name, each in service.plans.items() if name != ANY_PLACEMENT}

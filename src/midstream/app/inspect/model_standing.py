@@ -1,7 +1,7 @@
-"""Standing of each model that placements name: which version answers, or why none does and what to do about it.
+"""Status of each model that placements name: the version in service, or why there is none and the next command.
 
-What is only not there yet is a warning, since everything answers without it: a shop is configured before anything is
-trained. A version that was promoted and does not answer is a problem.
+A missing version is a warning, since placements answer without it: a shop is configured before anything is trained. A
+promoted version that cannot be loaded is a problem.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ class ModelStanding:
     version: str
     """That answers; empty = none does."""
     warning: str
-    """Why no version answers though nothing is wrong, and what to do; empty = one does, or something is wrong."""
+    """Reason of a missing version, and the next command; empty = there is a version, or a problem."""
     problem: str
-    """What is wrong with the version that was promoted, or would be; empty = nothing."""
+    """Fault of the version that is or would be promoted; empty = none."""
 
     @property
     def concern(self) -> str:

@@ -31,25 +31,25 @@ class ReportRow:
     impressions: int
     """Positions that were seen, each once."""
     acted: Mapping[str, int]
-    """Positions on which each action came, each once."""
+    """Positions with each action, each once."""
     rates: Mapping[str, float | None]
-    """Of each action, acted / impressions; None = nothing was seen. Above 1 where acts are sent and impressions not."""
+    """Of each action, acted / impressions; None = no impression. Above 1 where acts are sent and impressions not."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeReport:
-    """All rows, and what became of the events that name a request."""
+    """All rows, and the counts of the join."""
 
     rows: tuple[ReportRow, ...]
     """By placement and tier; plans in the order in which they first answered."""
     outcomes: Mapping[str, int]
-    """How many outcomes were joined, elsewhere, unattributed, and slates that left, by name."""
+    """Number of outcomes joined, elsewhere and unattributed, and of slates that left, by name."""
     held: int
     """Slates to which outcomes are still joined."""
     waiting: int
     """Outcomes that wait for their slate."""
     features: Mapping[str, LiveColumn] = field(default_factory=dict[str, LiveColumn])
-    """What columns of features are like among the newest served items, by name; empty while no server runs."""
+    """Statistics of features among the newest served items, by name; empty while no server runs."""
 
 
 def report_of(folder: Path, config: Config) -> OutcomeReport:
@@ -74,7 +74,7 @@ def report_of(folder: Path, config: Config) -> OutcomeReport:
 
 
 def live_columns(folder: Path, config: Config) -> Mapping[str, LiveColumn]:
-    """Return what a running server says of the features that its placements read; nothing without one."""
+    """Return a running server's statistics of the features that its placements read; empty without one."""
     found: dict[str, LiveColumn] = {}
     url = None
     with suppress(StoreUnavailable):  # a report says nothing of a server that is not there, or is another's

@@ -1,6 +1,6 @@
-"""One question to a folder, answered from its log alone: beside a running server, recording nothing.
+"""Offline query of a folder: answers from its log alone, beside a running server, recording nothing.
 
-The same pipeline, plan and state as the server's; only the deadline is longer, since kernels may have to be compiled.
+It has the pipeline, plan and state of the server; only the deadline is longer, since kernels may have to be compiled.
 """
 
 import asyncio
@@ -12,11 +12,13 @@ from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, answering_of
 from midstream.app.inspect.model_standing import model_standings
 from midstream.app.opening import Outside
-from midstream.core.types import Served
+from midstream.core.types import Moment, Served
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.types import Ask
+from midstream.events.faults import shown
 from midstream.ranking.explain.explanation import SlateWhy
 from midstream.ranking.explain.why_not import explain_with
+from midstream.ranking.fetch_cache import FetchCache
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
@@ -28,7 +30,7 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OfflineAnswer:
-    """What was answered, with all that led to it."""
+    """Answer with its trace."""
 
     served: Served
     fold: Fold
@@ -36,22 +38,24 @@ class OfflineAnswer:
     """The slate, best first."""
     scores: tuple[float, ...]
     ranks: tuple[tuple[int | None, ...], ...]
-    """Of each item its place in each source's list, from 0, in the order of ``source_names``; None = not in it."""
+    """Rank of each item in each source's list, from 0, in the order of ``source_names``; None = not in it."""
     source_names: tuple[str, ...]
     recent_ids: tuple[str, ...]
     """Items of the session that was answered, oldest first."""
     plan: Plan
     concerns: tuple[str, ...] = ()
-    """What of the models of the placement does not answer, and why."""
+    """Models of the placement that are not in service, and why."""
+    unknown: tuple[str, ...] = ()
+    """What is not known of the user and the session that were named; empty = nothing is missing."""
 
 
 def ask_folder(folder: Path, config: Config, ask: Ask) -> OfflineAnswer:
-    """Answer one question from a folder's log.
+    """Answer one request from a folder's log.
 
     Raises:
         NotFound: The placement is not configured.
         RequestInvalid: The filter, the context or the size cannot be used.
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A custom component cannot be loaded.
         LogDamaged: The log cannot be trusted.
     """
     view = answering_of(folder, config, LogView(folder), ask.placement)
@@ -59,17 +63,28 @@ def ask_folder(folder: Path, config: Config, ask: Ask) -> OfflineAnswer:
     return replace(ask_fold(view.fold, view.plans[ask.placement], ask), concerns=concerns)
 
 
+def unknown_of(moment: Moment) -> tuple[str, ...]:
+    """Return in words whether the user and the session that a query names are not known at its moment."""
+    query, found = moment.query, list[str]()
+    if query.user_id is not None and moment.user_index < 0:
+        found.append(f"nothing is known of user {shown(query.user_id)}")
+    if query.session_id is not None and moment.session_number < 0:
+        found.append(f"no session {shown(query.session_id)} is open: it has ended, or no event names it")
+    return tuple(found)
+
+
 def why_of(answered: OfflineAnswer, items: Sequence[str] = ()) -> SlateWhy:
-    """Return why an answer is what it is, and all of some items; the state must stand where it stood then."""
+    """Return the explanation of an answer and of some items; the state must be at the answer's position."""
     served, plan = answered.served, answered.plan
     return explain_with(served, plan, answered.fold.moment(served.query, plan.models), items)
 
 
 def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
-    """Answer one question from a state at rest, with where each item stood in each source's list."""
-    served = served_at_rest(fold, plan, ask, _SEED)
+    """Answer one request from a state at rest, with the rank of each item in each source's list."""
+    served = served_at_rest(fold, plan, ask, _SEED, FetchCache())
     chosen = served.selection.chosen
     rows: list[list[int]] = served.candidates.source_rank[chosen].tolist()
+    moment = fold.moment(served.query, plan.models)
     return OfflineAnswer(
         served=served,
         fold=fold,
@@ -77,16 +92,19 @@ def ask_fold(fold: Fold, plan: Plan, ask: Ask) -> OfflineAnswer:
         scores=tuple(served.score[chosen].tolist()),
         ranks=tuple(tuple(None if rank < 0 else rank for rank in row) for row in rows),
         source_names=served.candidates.source_names,
-        recent_ids=tuple(fold.vocabulary.item_ids(fold.moment(served.query, plan.models).recent_item_index)),
+        recent_ids=tuple(fold.vocabulary.item_ids(moment.recent_item_index)),
         plan=plan,
+        unknown=unknown_of(moment),
     )
 
 
-def served_at_rest(fold: Fold, plan: Plan, ask: Ask, seed: int) -> Served:
+def served_at_rest(fold: Fold, plan: Plan, ask: Ask, seed: int, cache: FetchCache) -> Served:
     """Run a plan on a state at rest. It has an event loop of its own, so call it where none runs.
 
     Raises:
         RequestInvalid: The filter, the context or the size cannot be used.
     """
     query = query_of(ask, plan, "", seed, Outside().clock())
-    return asyncio.run(recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S))
+    return asyncio.run(
+        recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S, cache=cache)
+    )

@@ -1,4 +1,4 @@
-"""Ids of the users that a folder knows: its state has hashes alone, so they are read from its log."""
+"""Ids of a folder's users: the state has hashes alone, so they are read from the log."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

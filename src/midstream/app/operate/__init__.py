@@ -1,1 +1,1 @@
-"""A data folder and an operator's command come in, the changed folder and an account of it go out."""
+"""A data folder and an operator's command come in, the changed folder and a report go out."""

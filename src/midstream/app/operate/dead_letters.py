@@ -1,4 +1,4 @@
-"""The dead letters of a folder: read beside whoever has it open, and sent again by whoever may record."""
+"""Dead letters of a folder: read beside a running server, and retried through it or by an engine of this process."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ import msgspec
 from midstream.app.config.schema import Config
 from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import reason_of
-from midstream.core.errors import FolderLocked, NotFound, StoreUnavailable
+from midstream.app.server_refusals import server_client, unavailable
+from midstream.core.errors import FolderLocked, NotFound
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
@@ -21,6 +21,7 @@ from midstream.events.wire import Limits
 
 ANSWER_S_MAX = 60.0
 """A request of 1,000 letters of the usual size takes a second; of the largest size, 256 MB, some ten."""
+_AGAIN = ". Run it again to go on"
 _PATH = "/v1/dead-letters/retry"
 
 
@@ -75,30 +76,20 @@ async def _with_engine(running: Instance, numbers: Sequence[int]) -> Retried:
     letters = running.ingest.dead_letters
     if letters is None:
         return Retried(0, 0, 0, 0, tuple(numbers))
-    await running.start()
-    try:
+    async with running:
         terms = msgspec.structs.replace(running.service.accept, limits=Limits(), now_ms=running.engine.clock())
         return await retry(running.ingest, letters, lambda: terms, *chosen(letters.read(), numbers))
-    finally:
-        await running.stop()
 
 
 def _through_server(url: str, numbers: Sequence[int]) -> Retried:
     """Have the server that has the folder open send them, as many at a time as it takes."""
-    import httpx
-
     done: list[Retried] = []
-    try:
-        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
-            for part in _parts(numbers):
-                answer = client.post(_PATH, json={"numbers": part})
-                if not answer.is_success:
-                    message = f"{url} answered {answer.status_code}: {reason_of(answer)}. Run it again to go on"
-                    raise StoreUnavailable(message)
-                done.append(msgspec.json.decode(answer.content, type=Retried))
-    except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}. Run it again to go on"
-        raise StoreUnavailable(message) from error
+    with server_client(url, ANSWER_S_MAX, _AGAIN) as client:
+        for part in _parts(numbers):
+            answer = client.post(_PATH, json={"numbers": part})
+            if not answer.is_success:
+                raise unavailable(answer, url, _AGAIN)
+            done.append(msgspec.json.decode(answer.content, type=Retried))
     return Retried(
         sum(each.tried for each in done),
         sum(each.recorded for each in done),

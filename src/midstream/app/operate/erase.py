@@ -1,8 +1,8 @@
-"""Erasing users of a folder: with an engine of our own, or through the server that has the folder open."""
+"""Erasure of a folder's users: by an engine of this process, or through the server that has the folder open."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -15,8 +15,8 @@ import msgspec
 from midstream.app.config.schema import Config
 from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import reason_of
-from midstream.core.errors import ErasuresFull, FolderLocked, RewriteFailed, StoreUnavailable
+from midstream.app.server_refusals import server_client, unavailable
+from midstream.core.errors import ErasuresFull, FolderLocked, RewriteFailed
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.pending_erasures import require_user_id
@@ -32,11 +32,11 @@ ANSWER_S_MAX = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ErasedUser:
-    """A user who is forgotten."""
+    """An erased user."""
 
     user_id: str
     ids_count: int
-    """Ids that were erased: the user's own and those that were merged into it."""
+    """Number of erased ids: the user's own and those that were merged into it."""
     erase_by: str
     """When every file is to be without the user at the latest, ISO 8601."""
 
@@ -60,7 +60,7 @@ def erase_users(folder: Path, config: Config, user_ids: Sequence[str], *, now: b
     for user_id in user_ids:
         require_user_id(user_id)
     try:
-        return asyncio.run(_with_engine(lambda: open_running(folder, config), user_ids, now=now))
+        return asyncio.run(_with_engine(folder, config, user_ids, now=now))
     except FolderLocked:
         url = server_of(DataFolder(folder / DATA_NAME))
         if not url:
@@ -68,20 +68,16 @@ def erase_users(folder: Path, config: Config, user_ids: Sequence[str], *, now: b
         return _through_server(url, user_ids, now=now)
 
 
-async def _with_engine(opened: Callable[[], Instance], user_ids: Sequence[str], *, now: bool) -> Sequence[ErasedUser]:
-    running = opened()
-    await running.start()
-    try:
-        found: list[ErasedUser] = []
+async def _with_engine(folder: Path, config: Config, user_ids: Sequence[str], *, now: bool) -> Sequence[ErasedUser]:
+    found: list[ErasedUser] = []
+    async with open_running(folder, config) as running:
         for user_id in user_ids:
             due = await _erase(running, user_id)
             by = datetime.fromtimestamp(due.erase_by_ms / 1_000, UTC).isoformat(timespec="seconds")
             found.append(ErasedUser(user_id, due.ids_count, by.replace("+00:00", "Z")))
         if now and running.eraser is not None:
             await running.eraser.carry_out()
-        return found
-    finally:
-        await running.stop()
+    return found
 
 
 async def _erase(running: Instance, user_id: str) -> ErasureDue:
@@ -103,23 +99,21 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def _through_server(url: str, user_ids: Sequence[str], *, now: bool) -> Sequence[ErasedUser]:
-    import httpx
-
     found: list[ErasedUser] = []
-    with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
+
+    def note() -> str:
+        return f". {len(found)} were erased"
+
+    with server_client(url, ANSWER_S_MAX, note) as client:
         for user_id in user_ids:
-            try:
-                answer = client.delete(f"/v1/users/{quote(user_id, safe='')}")
-            except httpx.TransportError as error:
-                message = f"{url} has the folder open and does not answer: {error}. {len(found)} were erased"
-                raise StoreUnavailable(message) from error
+            answer = client.delete(f"/v1/users/{quote(user_id, safe='')}")
             if not answer.is_success:
-                message = f"{url} answered {answer.status_code}: {reason_of(answer)}. {len(found)} were erased"
-                raise StoreUnavailable(message)
+                raise unavailable(answer, url, note())
             told = msgspec.json.decode(answer.content, type=_Answer)
             found.append(ErasedUser(user_id, told.ids_count, told.erase_by))
-        if now:
-            _run_there(client)
+    if now:
+        with server_client(url, ANSWER_S_MAX) as client:
+            _run_there(client, url)
     return found
 
 
@@ -136,25 +130,18 @@ class _Erasures(msgspec.Struct, frozen=True):
     rewrite: _Rewrite
 
 
-def _run_there(client: "httpx.Client") -> None:
+def _run_there(client: "httpx.Client", url: str) -> None:
     """Have a server write its log anew, and wait until that is done."""
-    import httpx
-
-    try:
+    answer = client.post("/v1/erasures/run")
+    while answer.status_code == HTTPStatus.CONFLICT:  # one that was begun before the last of these were erased
+        time.sleep(_POLL_S)
         answer = client.post("/v1/erasures/run")
-        while answer.status_code == HTTPStatus.CONFLICT:  # one that was begun before the last of these were erased
-            time.sleep(_POLL_S)
-            answer = client.post("/v1/erasures/run")
-        while answer.is_success:
-            rewrite = msgspec.json.decode(answer.content, type=_Erasures).rewrite
-            if rewrite.state == "done":
-                return
-            if rewrite.state == "failed":
-                raise RewriteFailed(rewrite.reason)
-            time.sleep(_POLL_S)
-            answer = client.get("/v1/erasures")
-    except httpx.TransportError as error:
-        message = f"{client.base_url} has the folder open and does not answer: {error}"
-        raise StoreUnavailable(message) from error
-    message = f"{client.base_url} answered {answer.status_code}: {reason_of(answer)}"
-    raise StoreUnavailable(message)
+    while answer.is_success:
+        rewrite = msgspec.json.decode(answer.content, type=_Erasures).rewrite
+        if rewrite.state == "done":
+            return
+        if rewrite.state == "failed":
+            raise RewriteFailed(rewrite.reason)
+        time.sleep(_POLL_S)
+        answer = client.get("/v1/erasures")
+    raise unavailable(answer, url)

@@ -1,4 +1,4 @@
-"""First declarations of features for a folder: its log and catalogue are looked at, and valid TOML is written.
+"""Suggested feature declarations for a folder: reads its log and catalogue, and writes valid TOML.
 
 Changes nothing; a server may have the folder open. Equal logs and configurations give equal text.
 """
@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 import pyarrow.compute
 
-from midstream.app.config.reader import is_table
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import CONFIG_NAME
 from midstream.core.field_bounds import NAME_BYTES_MAX
 from midstream.core.kinds import IMPRESSION, Kind
+from midstream.core.type_faults import is_table
 from midstream.core.types import EventBatch
 from midstream.events.arrow.to_arrow import to_table
 from midstream.events.schema import TEXTS, pick, texts_of
@@ -68,13 +68,13 @@ class _Acted:
 
 
 def suggest(folder: Path, config: Config) -> str:
-    """Return TOML to be put behind what ``midstream.toml`` says, with a reason over each declaration.
+    """Return TOML to append to ``midstream.toml``, with a reason above each declaration.
 
     Args:
         folder: Its log is read once, its state as at the end.
-        config: Of that folder; what it declares is not proposed again.
+        config: Of that folder; its declarations are not proposed again.
 
-    Cost: 0.3 µs an event and 10 µs an item, beside what the state takes to load.
+    Cost: 0.3 µs an event and 10 µs an item, and the load of the state.
 
     Raises:
         LogDamaged: The log cannot be trusted.

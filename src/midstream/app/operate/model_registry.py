@@ -1,4 +1,4 @@
-"""The models of a folder: read beside a server, changed through it where it has the folder open, else by ourselves."""
+"""Models of a folder: read beside a server, changed through it where it has the folder open, else in this process."""
 
 import asyncio
 import os
@@ -15,14 +15,13 @@ from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import DATA_NAME, config_of, open_running
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import reason_of
-from midstream.core.errors import Fault, FolderLocked, ModelUnfit, NotFound, StoreUnavailable
+from midstream.app.server_refusals import faults_of, problem_of, server_answer, unavailable
+from midstream.core.errors import FolderLocked, MidstreamError, ModelUnfit, NotFound
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.models.views import ModelView, compared, model_view, model_views
 from midstream.events.file_modes import make_folder
 from midstream.integrations.mlflow import SCHEME, fetch
-from midstream.serving.http.problems import Problem
 from midstream.training.fetched import import_folder
 from midstream.training.packing import export_version, import_version
 from midstream.training.registry import ARRIVING, Registry
@@ -96,12 +95,12 @@ def compare_versions(folder: Path, name: str, versions: Sequence[str]) -> Mappin
 
 
 def promote(folder: Path, config: Config, name: str, version: str = "", alias: str = "champion") -> ModelView:
-    """Let an alias of a model stand for a version; through the server that has the folder open, if there is one.
+    """Assign an alias of a model to a version, through the server that has the folder open, if there is one.
 
     Raises:
-        NotFound: No such version is there.
+        NotFound: There is no such version.
         ArtifactInvalid: It is refused.
-        ModelUnfit: It is refused because a placement that names it does not have what it reads.
+        ModelUnfit: It is refused because a placement that names it lacks its inputs.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
         StoreUnavailable: The server that has it open refused or did not answer.
     """
@@ -113,7 +112,7 @@ def promote(folder: Path, config: Config, name: str, version: str = "", alias: s
 
 
 def rollback(folder: Path, config: Config, name: str, alias: str = "champion") -> ModelView:
-    """Let an alias of a model stand for what it stood for before; raises as ``promote`` does."""
+    """Assign an alias of a model to its previous version; raises as ``promote`` does."""
 
     async def work(running: Instance) -> None:
         await running.champions.rollback(name, alias)
@@ -198,39 +197,17 @@ def _changed(
 async def _with_engine(
     folder: Path, config: Config, name: str, work: Callable[[Instance], Awaitable[None]]
 ) -> ModelView:
-    running = open_running(folder, config)
-    await running.start()
-    try:
+    async with open_running(folder, config) as running:
         await work(running)
         return await running.champions.view(name)
-    finally:
-        await running.stop()
 
 
 def _asked(folder: Path, ask: "Callable[[httpx.Client], httpx.Response]") -> bytes | None:
     """Return what the server of a folder answers, None = there is none."""
-    url = server_of(DataFolder(folder / DATA_NAME))
-    if not url:
-        return None
-    import httpx
-
-    try:
-        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
-            answer = ask(client)
-    except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}"
-        raise StoreUnavailable(message) from error
-    if not answer.is_success:
-        _raise_unfit(answer)
-        message = f"{url} answered {answer.status_code}: {reason_of(answer)}"
-        raise StoreUnavailable(message)
-    return answer.content
+    return server_answer(server_of(DataFolder(folder / DATA_NAME)), ANSWER_S_MAX, ask, _refusal)
 
 
-def _raise_unfit(answer: "httpx.Response") -> None:
-    """Raise what a server refuses with faults as what it is here; return where it said something else."""
-    if answer.status_code != HTTPStatus.CONFLICT:
-        return
-    problem = msgspec.json.decode(answer.content, type=Problem)
-    if problem.errors:
-        raise ModelUnfit(tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors))
+def _refusal(answer: "httpx.Response", url: str) -> MidstreamError:
+    """Return what a server refuses: faults of a version, or that it cannot do it."""
+    problem = problem_of(answer) if answer.status_code == HTTPStatus.CONFLICT else None
+    return ModelUnfit(faults_of(problem)) if problem is not None and problem.errors else unavailable(answer, url)

@@ -1,9 +1,10 @@
-"""The placements of a folder: through the server that has it open, else read from the log and changed by ourselves."""
+"""Placements of a folder: through the server that has it open, else read from the log and changed in this process."""
 
 import asyncio
 import sys
 import tomllib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,11 +17,12 @@ from midstream.app.inspect.folder_view import LogView, served_of
 from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.placement_parts import placement_parts
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import problem_of, refusal_of
+from midstream.app.server_refusals import faults_of, problem_of, refusal_of, server_answer
 from midstream.core.errors import (
     ConfigInvalid,
     Fault,
     FolderLocked,
+    MidstreamError,
     NotFound,
     PlacementChanged,
     RebuildRunning,
@@ -31,7 +33,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import PAGE, KnownPlacements, Said
 from midstream.engine.placements.views import PlacementDetail
-from midstream.engine.requests.faults import invalid_value, path_of
+from midstream.engine.requests.faults import field_refusal, path_of, reading
 from midstream.engine.requests.schema import read_deadline
 from midstream.engine.tokens import position_token
 from midstream.serving.slates.bodies import PlacementList, PreviewSlates
@@ -51,7 +53,7 @@ _PLACEMENT = "/placement"
 
 
 def read_file(path: str) -> Any:  # noqa: ANN401  what TOML or JSON says
-    """Return what a file says of a placement: TOML, or JSON where it begins with a brace.
+    """Return the placement of a file: TOML, or JSON where it begins with a brace.
 
     Args:
         path: ``-`` = standard input.
@@ -92,16 +94,16 @@ def question_of(
     try:
         return msgspec.convert(told, RecommendationBody, dec_hook=read_deadline)
     except msgspec.ValidationError as error:
-        raise invalid_value(error, told) from error
+        raise field_refusal(error, told, RecommendationBody, reading(read_deadline)) from error
 
 
 def list_placements(folder: Path, config: Config) -> PlacementList:
-    """Return every placement, what answers it and where it comes from.
+    """Return every placement with its components and its origin.
 
     Cost: without a server that of the newest snapshot and the log after it.
 
     Raises:
-        ConfigInvalid: A component of one's own cannot be loaded.
+        ConfigInvalid: A custom component cannot be loaded.
         LogDamaged: The log cannot be trusted.
         StoreUnavailable: A server has the folder open and does not answer.
     """
@@ -205,30 +207,18 @@ def _changed(
 
 
 async def _with_engine(folder: Path, config: Config, work: Callable[[Instance], Awaitable[T]]) -> T:
-    running = open_running(folder, config)
-    await running.start()
-    try:
+    async with open_running(folder, config) as running:
         return await work(running)
-    finally:
-        await running.stop()
 
 
 def _asked(folder: Path, method: str, path: str, **sent: Any) -> bytes | None:  # noqa: ANN401  as httpx takes it
     """Return what the server of a folder answers, None = there is none."""
-    url = server_of(DataFolder(folder / DATA_NAME))
-    if not url:
-        return None
-    import httpx
-
-    try:
-        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
-            answer = client.request(method, f"/v1/placements{path}", **sent)
-    except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}"
-        raise StoreUnavailable(message) from error
-    if not answer.is_success:
-        _raise(answer, url, sent.get("json", {}).get("placement"))
-    return answer.content
+    return server_answer(
+        server_of(DataFolder(folder / DATA_NAME)),
+        ANSWER_S_MAX,
+        lambda client: client.request(method, f"/v1/placements{path}", **sent),
+        lambda answer, url: _refusal(answer, url, sent.get("json", {}).get("placement")),
+    )
 
 
 def _where(pointer: str, placement: object) -> str:
@@ -240,17 +230,16 @@ def _where(pointer: str, placement: object) -> str:
     return pointer.removeprefix("/question")
 
 
-def _raise(answer: "httpx.Response", url: str, placement: object) -> None:
-    """Raise what a server refuses as what it is here; ``placement`` is what was sent of one."""
+def _refusal(answer: "httpx.Response", url: str, placement: object) -> MidstreamError:
+    """Return what a server refuses as what it is here; ``placement`` is what was sent of one."""
     problem = problem_of(answer)
     if problem is None:
-        raise refusal_of(answer, url)
-    faults = tuple(Fault(_where(each.pointer, placement), each.came, each.right, each.page) for each in problem.errors)
+        return refusal_of(answer, url)
+    faults = tuple(replace(each, where=_where(each.where, placement)) for each in faults_of(problem))
     if answer.status_code == HTTPStatus.CONFLICT:
-        raise PlacementChanged(faults) if faults else RebuildRunning(problem.detail)
+        return PlacementChanged(faults) if faults else RebuildRunning(problem.detail)
     if answer.status_code == HTTPStatus.NOT_FOUND:
-        raise NotFound(problem.detail)
+        return NotFound(problem.detail)
     if faults:
-        raise (ConfigInvalid if faults[0].where[:1] == "$" else RequestInvalid)(faults)
-    message = f"{url} answered {answer.status_code}: {problem.detail}"
-    raise StoreUnavailable(message)
+        return (ConfigInvalid if faults[0].where[:1] == "$" else RequestInvalid)(faults)
+    return StoreUnavailable(f"{url} answered {answer.status_code}: {problem.detail}")

@@ -1,4 +1,4 @@
-"""The state anew from the log: as a proof that it is what the log says, and as a snapshot to start from."""
+"""Rebuild and verification of the state from the log."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ from midstream.app.config_history import Span, remember, settings_of
 from midstream.app.inspect.folder_view import LogView, beginning_of, state_from_the_beginning, state_of
 from midstream.app.opening import DATA_NAME
 from midstream.app.server_address import server_of
-from midstream.core.errors import ConfigInvalid, Fault, LogRewritten, RebuildFailed, RebuildRunning, StoreUnavailable
+from midstream.app.server_refusals import faults_of, problem_of, server_client, unavailable
+from midstream.core.errors import ConfigInvalid, LogRewritten, RebuildFailed, RebuildRunning, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
@@ -118,30 +119,24 @@ def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: b
 
 
 def rebuild_beside(folder: Path, notify: Notify = nobody, *, compact: bool = False) -> RebuildView:
-    """Have the server that has the folder open read ``midstream.toml`` again; wait until that is in service.
+    """Have the server that has the folder open read ``midstream.toml`` again; wait until it is in service.
 
     Raises:
         StoreUnavailable: No server answers.
         ConfigInvalid: The file cannot be used.
-        RebuildRunning: One is under way already.
-        RebuildFailed: It failed; the state of before goes on serving.
+        RebuildRunning: One is running already.
+        RebuildFailed: It failed; the earlier state stays in service.
     """
-    import httpx
-
     url = server_of(DataFolder(folder / DATA_NAME))
     if url is None:
         message = "the folder is open in a process that serves no HTTP; end that process first"
         raise StoreUnavailable(message)
-    try:
-        with httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
-            view = _view(client.post("/v1/rebuild", params={"compact": "true"} if compact else {}))
-            while view.change == "state" and view.state not in {"done", "failed"}:
-                notify(view.state.replace("_", " "), int(view.progress * _PER_MILLE), _PER_MILLE)
-                time.sleep(_POLL_S)
-                view = _view(client.get("/v1/rebuild"))
-    except httpx.TransportError as error:
-        message = f"{url} has the folder open and does not answer: {error}"
-        raise StoreUnavailable(message) from error
+    with server_client(url, ANSWER_S_MAX) as client:
+        view = _view(client.post("/v1/rebuild", params={"compact": "true"} if compact else {}))
+        while view.change == "state" and view.state not in {"done", "failed"}:
+            notify(view.state.replace("_", " "), int(view.progress * _PER_MILLE), _PER_MILLE)
+            time.sleep(_POLL_S)
+            view = _view(client.get("/v1/rebuild"))
     if view.state == "failed":
         raise RebuildFailed(view.reason)
     return view
@@ -151,29 +146,12 @@ def _view(answer: "httpx.Response") -> RebuildView:
     """Return what the server says, or raise what it refuses as what it is here."""
     if answer.is_success:
         return msgspec.json.decode(answer.content, type=RebuildView)
-    problem = msgspec.json.decode(answer.content, type=_Problem)
-    if answer.status_code == HTTPStatus.CONFLICT:
+    problem = problem_of(answer)
+    if problem is not None and answer.status_code == HTTPStatus.CONFLICT:
         raise RebuildRunning(problem.detail)
-    if problem.errors:
-        raise ConfigInvalid(tuple(Fault(each.pointer, each.came, each.right, each.page) for each in problem.errors))
-    message = f"the server answered {answer.status_code}: {problem.detail}"
-    raise StoreUnavailable(message)
-
-
-class _Fault(msgspec.Struct, frozen=True):
-    """A fault as a problem document has it."""
-
-    pointer: str
-    came: str
-    right: str
-    page: str
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    """What of a problem document is told here."""
-
-    detail: str
-    errors: tuple[_Fault, ...] = ()
+    if problem is not None and problem.errors:
+        raise ConfigInvalid(faults_of(problem))
+    raise unavailable(answer, "the server")
 
 
 def _compacted(folder: Path, config: Config, log: LogView, notify: Notify) -> FoldSettings:

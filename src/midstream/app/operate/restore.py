@@ -1,4 +1,4 @@
-"""A backup put back into an empty folder: every byte is compared before anything gets its name."""
+"""Restore of a backup into an empty folder: every byte is compared before a file gets its name."""
 
 import shutil
 import tarfile

@@ -1,4 +1,4 @@
-"""Old segments become history when somebody asks, in a folder that is closed or beside the server that has it open."""
+"""Sealing of old segments on request, in a closed folder or beside the server that has it open."""
 
 from pathlib import Path
 

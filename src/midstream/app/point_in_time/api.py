@@ -1,4 +1,4 @@
-"""Features of the past for the command line and for programs: questions from a file, a frame or the served records."""
+"""Point-in-time features for the command line and programs: questions from a file, a frame or the served records."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -27,7 +27,7 @@ from midstream.events.loose_arrow import Batch, pa
 
 @dataclass(frozen=True, slots=True)
 class AsOfSummary:
-    """What was written."""
+    """Result of a lookup."""
 
     questions: int
     rows: int
@@ -39,17 +39,17 @@ class AsOfSummary:
 
 @dataclass(frozen=True, slots=True)
 class LookupRequest:
-    """What the command is asked for."""
+    """Options of the command."""
 
     questions: Path | None
-    """A file; None = what was served."""
+    """A file; None = served records."""
     served: str | None
     """``FROM..TO``; None = the file."""
     out: Path
     format: str | None
     """One of ``TABLE_FORMATS``; None = by the name of ``out``."""
     config: Path | None
-    """Whose features are read; None = those of the folder."""
+    """Declares the features; None = that of the folder."""
     options: AsOfOptions
 
 

@@ -1,4 +1,4 @@
-"""Tables of answers to files: Parquet, Arrow or CSV, whole or not at all, written beside the reading."""
+"""File writers of answers: Parquet, Arrow or CSV, whole or not at all, written while the answers are computed."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,8 +65,8 @@ def _parquet(file: BinaryIO, schema: Schema) -> Any:  # noqa: ANN401  the stubs 
     return pq.ParquetWriter(file, schema, compression="zstd", compression_level=1, use_dictionary=texts)
 
 
-def _arrow(file: BinaryIO, schema: Schema) -> Any:  # noqa: ANN401  as above
-    return pa.ipc.new_file(file, schema)
-
-
-_WRITERS: dict[str, Callable[[BinaryIO, Schema], Any]] = {"parquet": _parquet, "arrow": _arrow, "csv": CsvTable}
+_WRITERS: dict[str, Callable[[BinaryIO, Schema], Any]] = {
+    "parquet": _parquet,
+    "arrow": pa.ipc.new_file,
+    "csv": CsvTable,
+}

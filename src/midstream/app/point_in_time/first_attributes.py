@@ -1,13 +1,13 @@
-"""First known attributes: what a replay reads of items that the catalogue named later than the acts on them.
+"""First known attributes, for replays of acts on items that the catalogue named later.
 
-A shop's clicks are often imported before its catalogue. At each of those acts no attribute was known then, so a filter
-on one lets no candidate through, and a feature of one is NaN in all rows. A replay asks what would have been shown, and
-the shop knew its items: so it reads the values that the catalogue said first, within a day, and none that came later. A
-price that changed since is the first one; what a shop had to learn first, such as how an item sold, does not belong
-into a catalogue that came later, and is read all the same: then it is to be switched off.
+A shop's clicks are often imported before its catalogue. At each of those acts no attribute was known, so a filter on
+one lets no candidate pass, and a feature of one is NaN in all rows. A replay reconstructs slates that could have been
+shown, and the shop knew its items. So it reads the values that the catalogue named first, within a day, and no later
+ones. A price that changed since is the first one. Values that a shop had to learn first, such as sales of an item, do
+not belong into a catalogue that came later, and are read all the same: then switch this off.
 
-Availability is no such attribute: an item that was acted on could be had. Served slates and features as of a moment are
-read as they were, to the bit, and never so.
+Availability is no such attribute: an item with an act was available. Served slates and features as of a moment are read
+as they were, to the bit, and never so.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _read = msgspec.json.Decoder(dict[str, object]).decode
 
 @dataclass(slots=True, eq=False)
 class FirstAttributes:
-    """The attributes that the catalogue named first of each item, for one replay."""
+    """First attributes of each item, for one replay."""
 
     by_item: Mapping[str, Mapping[str, object]]
     """Of items that it named behind the first act of all; declared attributes alone."""

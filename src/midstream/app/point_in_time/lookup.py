@@ -126,7 +126,7 @@ class Past:
         return Eras(earlier, current, since)
 
     def block(self, names: Sequence[str] | None = None) -> DeclaredFeatures:
-        """Return what reads some features, or all; one that is named again is read once.
+        """Return the block of some features, or all; one that is named again is read once.
 
         Raises:
             Invalid: A name is not that of a declared feature, none is declared, or a table cannot be read.

@@ -1,4 +1,4 @@
-"""``features check``: values that were kept with served slates beside those that the log gives as of then."""
+"""``features check``: compares values kept with served slates with those computed from the log."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -26,7 +26,7 @@ SAMPLE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What is compared."""
+    """Selection of slates, and tolerance."""
 
     served: str = ".."
     """``FROM..TO``: log positions or times of the records."""
@@ -40,7 +40,7 @@ class CheckOptions:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What came of it."""
+    """Result of the comparison."""
 
     slates: int
     compared: int

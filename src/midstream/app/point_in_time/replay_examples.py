@@ -1,9 +1,9 @@
-"""Training examples from replay, for a log without served slates: what would have been proposed before each act.
+"""Training examples from replay, for a log without served slates: candidates of a placement before each act.
 
-At each interaction, in the order of the log, a placement's sources and filters are asked on the state of that moment.
-Its candidates are one group, the item that was acted on is its one label; a group without that item teaches nothing
-about ranking and is dropped, and counted. What was shown is not known, so neither is what was passed over: negatives
-are items that could have been shown.
+At each interaction, in the order of the log, a placement's sources and filters run on the state of that moment. Its
+candidates are one group, and the item of the act is its one label; a group without that item teaches nothing about
+ranking and is dropped, and counted. It is not known what was shown, so neither is what was passed over: negatives are
+items that could have been shown.
 """
 
 import math
@@ -68,7 +68,7 @@ class ReplayWanted:
 
 @dataclass(slots=True)
 class ReplayCounts:
-    """What came of it."""
+    """Counts of a replay."""
 
     acts: int = 0
     groups: int = 0
@@ -76,7 +76,7 @@ class ReplayCounts:
     failures: int = 0
     """Parts of the plan that did not answer, over all acts."""
     erased: int = 0
-    """Acts of erased users: nothing is asked about them."""
+    """Acts of erased users, which are left out."""
     first_attributes: int = 0
     """Candidates of groups whose attributes are those that the catalogue named first, later than the act."""
     features: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Columns of a table of questions to the columns that are asked with: each checked, times and ids made alike."""
+"""Columns of a table of questions: checked, with times and ids normalized."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

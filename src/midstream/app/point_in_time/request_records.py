@@ -1,4 +1,4 @@
-"""Questions that come one by one, as lines of NDJSON, as columns."""
+"""Questions as NDJSON records, converted to columns."""
 
 from typing import Any, cast
 

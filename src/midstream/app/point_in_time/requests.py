@@ -1,8 +1,8 @@
-"""Questions about the past out of tables: read in any order, checked, laid on disk, asked in the order of the log.
+"""Point-in-time questions from tables: read in any order, checked, spilled to disk, answered in the order of the log.
 
-A row is one question. It says who asks (``user_id``, ``session_id``), about which items (``items``, or one
-``item_id``), and as of when: a ``log_position``, a ``time``, or both. All other columns travel along to the answers.
-What is held in memory is 20 bytes a row, whatever the rows hold.
+A row is one question. It has a user and session (``user_id``, ``session_id``), items (``items``, or one ``item_id``),
+and a moment: a ``log_position``, a ``time``, or both. All other columns are copied to the answers. It takes 20 bytes of
+memory a row, whatever the rows hold.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

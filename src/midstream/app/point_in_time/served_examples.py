@@ -1,7 +1,7 @@
-"""Training examples of what was served: features as of each request, how it was served, and what came of it.
+"""Training examples of served slates: features as of each request, how it was served, and its outcomes.
 
-Two passes over the log go side by side, one for the features and one for the outcomes; both give slates in the order in
-which they were served, so they are joined as they come, in bounded memory: that of two states.
+Two passes over the log run side by side, one for the features and one for the outcomes. Both give slates in the order
+in which they were served, so they are joined as a stream, in bounded memory: that of two states.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ _LEFT_OUT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ExampleSummary:
-    """What was written."""
+    """Result of an export of examples."""
 
     rows: int
     served: ServedCounts

@@ -1,7 +1,7 @@
-"""Served records as point-in-time requests: each names the log position of the state that it read.
+"""Served records as point-in-time questions: each names the log position of the state that it read.
 
-One pass over the log finds the records and lays them on disk, in their order; they are asked in the order of the
-positions that they saw, which is another one, as a record is appended some time after its request was answered.
+One pass over the log finds the records and spills them to disk, in their order. They are answered in the order of the
+positions of their states, which is another one, as a record is appended some time after its request was answered.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""Tables that are too large for memory: record batches on disk, of which any rows can be taken in any order.
+"""Spill of tables too large for memory: record batches on disk, from which any rows can be taken in any order.
 
-They are written once, in order, and read through a memory map. Their file has no name, so that a process that is killed
-leaves nothing behind. Taking rows that lie together copies nothing; others are taken batch by batch, since Arrow joins
-the batches of a whole table in memory to take rows out of it.
+They are written once, in order, and read through a memory map. Their file has no name, so that a killed process leaves
+nothing behind. Taking adjacent rows copies nothing; others are taken batch by batch, since Arrow joins the batches of a
+whole table in memory to take rows out of it.
 """
 
 import mmap

@@ -1,7 +1,7 @@
-"""The first requests to try: an event and a question that a server takes as its configuration stands.
+"""Example requests of a server: an event and a recommendation that its configuration accepts.
 
-What is printed for a newcomer is made here from the configuration, never written down beside it: another set of event
-types, or a shop that refuses unknown items, has another first event.
+They are derived from the configuration, never written down beside it: another set of event types, or a shop that
+refuses unknown items, has another first event.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
-"""The process that follows: newest snapshot, the rest of the log, then answers on the port that all share.
+"""Follower process: newest snapshot, replay of the rest of the log, then answers on the shared port.
 
-It owns nothing of the data folder and ends with the process that does: the kernel kills it when that one dies, and so
-does the end of its standard input. Through that it hears of other plans and models as well, and takes them up in its
-state as it is. When it cannot go on it ends loudly, and is started again from the newest snapshot.
+It owns nothing of the data folder and ends with the leader: the kernel kills it when the leader dies, and so does the
+end of its standard input. That pipe also brings new plans and models, which it takes up in its current state. When it
+cannot continue it ends loudly, and is restarted from the newest snapshot.
 """
 
 import asyncio
@@ -235,7 +235,7 @@ def _forwarding(inside: Passage) -> Forwarding:
             return False  # the leader may have it: the same record twice is one
         refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
         if refused:  # and would be again
-            metrics.count_served_lost(lot_length(lot))
+            metrics.served_lost.inc(lot_length(lot))
         return refused or status == HTTPStatus.NO_CONTENT
 
     return Forwarding(send, metrics)

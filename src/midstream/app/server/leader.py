@@ -1,8 +1,8 @@
-"""The further processes of a server: started, watched, started again, stopped with the one that owns the log.
+"""Supervisor of follower processes: starts, watches, restarts and stops them with the process that owns the log.
 
-What they are given: the folder, the configuration that is in service, and three descriptors: the shared socket of the
-port, the board, and what wakes them. The pipe to their standard input stays open: through it comes what is in service
-next, where that reads the state as it is, such as another placement or version of a model; they end with its other end.
+They get the folder, the configuration in service, and three descriptors: the shared socket of the port, the board, and
+the wake-up. The pipe to their standard input stays open. It brings new plans and models that read the state as it is,
+such as another placement or version of a model; they end with its other end.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ KILL_S = 5.0
 
 
 class FollowerOrder(msgspec.Struct, frozen=True):
-    """What a follower is told, as one line of JSON on its standard input, at its start and when plans change."""
+    """Order of a follower, as one line of JSON on its standard input, at its start and when plans change."""
 
     folder: str
     """Of ``midstream.toml``; components of one's own are looked for there."""
@@ -270,7 +270,7 @@ class Followers:
             if said is None:
                 continue
             self._restarts[number] += 1
-            self._engine.metrics.count_follower_restart(number)
+            self._engine.metrics.follower_restarts.labels(number).inc()
             self._engine.concerns[_concern(number)] = f"follower {number} {said} and is started again"
             delay_s = RESTART_S_MIN if loop.time() - began > LIVED_S else delay_s
             self._ended.add(number)

@@ -1,9 +1,9 @@
-"""A data folder behind HTTP: opened before the port is bound, closed after the last answer was sent."""
+"""Server of a data folder: opened before the port is bound, closed after the last answer was sent."""
 
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,26 +26,26 @@ from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
 from midstream.serving.app import Maintenance, OtherProcesses
 from midstream.serving.options import ServerOptions
-from midstream.serving.run import FollowerGroup, OpenedEngine, serve
+from midstream.serving.run import FollowerGroup, OpenedEngine, StopSignals, serve
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a server that takes requests can say of itself."""
+    """State of a server that accepts requests."""
 
     url: str
     log_position: LogPosition
     started: Started
     placements: tuple[str, ...]
     item_id: str | None
-    """An item that may be asked about, None = none is known."""
+    """A known item for an example request, None = there is none."""
     config: Config
     """In service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What a server left behind."""
+    """State after a stop."""
 
     log_position: LogPosition
     recorded: int
@@ -58,59 +58,70 @@ class Stopped:
     """Why the next start may not find all that was acknowledged; empty as it should be."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Course:
+    """What became of a server: one instance, once it is open, and what that left behind."""
+
+    opened: list[Instance] = field(default_factory=list)
+    stopped: list[Stopped] = field(default_factory=list)
+
+
 def serve_folder(
     folder: Path, config: Config, options: ServerOptions, on_ready: Callable[[Ready], None], notify: Notify = nobody
-) -> Stopped:
-    """Serve a folder until a signal asks to stop; return what was left behind.
+) -> Stopped | None:
+    """Serve a folder until a signal requests a stop; return the state after it, None if it came at the start.
 
     Args:
-        folder: Its data is served; made if it is not there.
+        folder: Its data is served; made if it does not exist.
         config: Of that folder.
-        options: Where and how to serve.
-        on_ready: Called once requests are taken.
-        notify: Told how far the fold is that goes before.
+        options: Address, sizes, waits.
+        on_ready: Called once requests are accepted.
+        notify: Receives the progress of the fold before.
 
     Raises:
         FolderLocked: Another process has the folder open.
-        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is none that
-            was meant.
+        ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is invalid.
         AddressUnavailable: The address cannot be bound.
     """
     log_fact(Fact("starting", fields={"version": version("midstream"), "folder": str(folder.resolve())}))
     data = DataFolder(folder / DATA_NAME)
-    stopped: list[Stopped] = []
-    opened: list[Instance] = []
+    course = _Course()
 
     def ready(url: str) -> None:
-        engine, live = opened[0].engine, opened[0].engine.liveness
+        running = course.opened[0]
+        live = running.engine.liveness
         publish(data.root, Address(url, live.log, live.pid))
-        engine.facts.note(Fact("started", fields=_start_fields(url, folder, opened[0])))
-        on_ready(_ready(url, opened[0]))
+        running.engine.facts.note(Fact("started", fields=_start_fields(url, folder, running)))
+        on_ready(_ready(url, running))
 
     try:
-        serve(lambda: _opening(folder, config, options, opened, stopped.append, notify), options, ready)
+        serve(lambda signals: _opening(folder, config, options, signals, course, notify), options, ready)
     except (MidstreamError, OSError) as error:
         log_fact(Fact("ended_by_error", "error", raised=raised_of(error), detail=str(error)))
         raise
-    return stopped[0]
+    if not course.stopped:
+        log_fact(Fact("stopped", fields={"recorded": 0}))
+        return None
+    return course.stopped[0]
 
 
 def _opening(
     folder: Path,
     config: Config,
     options: ServerOptions,
-    opened: list[Instance],
-    on_stopped: Callable[[Stopped], None],
+    signals: StopSignals,
+    course: _Course,
     notify: Notify,
 ) -> AbstractAsyncContextManager[OpenedEngine]:
     @asynccontextmanager
     async def opening() -> AsyncGenerator[OpenedEngine]:
         data = DataFolder(folder / DATA_NAME)
-        running = open_running(folder, config, notify=notify, may_serve_before=True)
+        with signals.at_start():
+            running = open_running(folder, config, notify=notify, may_serve_before=True)
         began = running.engine.log.end
         limits = Limits()
         await running.start()
-        opened.append(running)
+        course.opened.append(running)
         try:
             yield OpenedEngine(
                 running.engine,
@@ -123,8 +134,8 @@ def _opening(
             withdraw(data.root)  # while the lock is held: after that it may be another server's
             asked = time.monotonic()
             await running.stop()
-            on_stopped(stopped := _stopped(running, data, began))
-            _log_stop(stopped, time.monotonic() - asked)
+            course.stopped.append(_stopped(running, data, began))
+            _log_stop(course.stopped[0], time.monotonic() - asked)
 
     return opening()
 

@@ -1,1 +1,1 @@
-"""Examples and histories come in, judged versions of models go to the registry."""
+"""Examples and histories come in, evaluated versions of models go to the registry."""

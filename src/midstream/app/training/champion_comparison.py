@@ -1,11 +1,11 @@
-"""Champion comparison: the fit that a training judges beside the version in service, on the same newest questions.
+"""Champion comparison: the evaluated fit of a training against the version in service, on the same newest questions.
 
-Asked is only what neither of the two has learned, so questions begin where the knowledge of the champion ends. The
-difference has an interval from a paired bootstrap over those who asked: what one of them likes is alike from question
-to question. Where there is no such question, or the champion cannot answer them, the comparison says why.
+The questions are those that neither of the two has learned, so they begin where the knowledge of the champion ends. The
+difference has an interval from a paired bootstrap over users or sessions: the questions of one are alike. Without such
+questions, or if the champion cannot answer them, the comparison has the reason.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -37,13 +37,13 @@ _OTHER_KIND = "the version in service answers other questions: one of both is a 
 
 
 class ChampionComparison(msgspec.Struct, frozen=True):
-    """What the new fit is worth beside the version in service."""
+    """Difference of the new fit to the version in service."""
 
     champion: str
     """Version that it was compared with; empty = none is in service."""
     metric: str = ""
     questions: int = 0
-    """Asked of both; requests of a ranker, histories of an item model."""
+    """Questions of both: requests for a ranker, histories for an item model."""
     mean: float | None = None
     """Of the new one minus the champion's; None = nothing was compared."""
     low: float | None = None
@@ -54,7 +54,7 @@ class ChampionComparison(msgspec.Struct, frozen=True):
     """Why nothing was compared; empty where something was."""
 
     def __str__(self) -> str:
-        """Return metric, difference, interval and how many questions; the reason where nothing was compared."""
+        """Return metric, difference, interval and number of questions; or the reason why nothing was compared."""
         if self.mean is None:
             return self.why_not
         interval = f"{self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
@@ -64,7 +64,7 @@ class ChampionComparison(msgspec.Struct, frozen=True):
 
     @property
     def verdict(self) -> str:
-        """``better`` or ``worse`` where interval, p and enough questions say so, else ``open``; ``unknown`` of none."""
+        """``better`` or ``worse`` by interval, p and enough questions, else ``open``; ``unknown`` without questions."""
         if self.low is None or self.high is None or self.p_value is None:
             return "unknown"
         if self.questions < QUESTIONS_MIN or self.p_value >= P_MAX:
@@ -74,7 +74,7 @@ class ChampionComparison(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The version in service, or why it cannot be asked."""
+    """The version in service, or the reason why it cannot be loaded."""
 
     version: str
     loaded: LoadedVersion | None = None
@@ -136,13 +136,13 @@ def compare_rows(
 def compare_items(
     champion: Champion, judged: ItemModel, acts: Acts, first: int, history_acts_max: int, *, by_session: bool
 ) -> ChampionComparison:
-    """Return how well two item models find what came next in the part of the log that neither has learned.
+    """Compare two item models on the part of the log that neither has learned.
 
     Args:
         champion: In service.
         judged: Fitted on the acts before ``first``, over the vocabulary of the acts.
         acts: All.
-        first: Log position from which on they judge.
+        first: Log position at which the evaluation begins.
         history_acts_max: Newest acts of each history.
         by_session: As in ``validation_of``.
     """
@@ -169,9 +169,7 @@ def compare_items(
 def _translated(histories: Histories, rows: Index) -> Histories:
     """Return histories by the rows of another vocabulary, without acts on what that has not."""
     row = rows[histories.row] if len(histories.row) else histories.row
-    kept = row >= 0
-    start = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)[histories.start]
-    return Histories(row[kept], histories.weight[kept], start)
+    return replace(histories, row=row).where(row >= 0)
 
 
 def _compared(

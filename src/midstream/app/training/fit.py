@@ -1,7 +1,7 @@
-"""A model fitted on a log and published: what the process of a training does, from the acts to a version.
+"""Fit and publication of a model: the work of a training process, from the acts of a log to a version.
 
-First a fit on all but the newest acts is judged by these, beside the most popular items, so that a version says what it
-is worth; then the model is fitted on all of them. Equal log, configuration and seed give equal arrays.
+First a fit on all but the newest acts is evaluated on these, with the most popular items as baseline, for the metrics
+of the version; then the model is fitted on all of them. Equal log, configuration and seed give equal arrays.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -58,37 +58,37 @@ NOT_JUDGED = "nothing was kept apart to judge by"
 Limit: TypeAlias = Callable[[int], None]
 Compare: TypeAlias = Callable[[Champion], ChampionComparison]
 Fitted: TypeAlias = tuple[Draft, ArtifactContent, dict[str, int], ChampionComparison]
-"""What is said of a model, what is written of it, what was left out, and what it is worth beside the champion."""
+"""Draft and content of a model, left-out data, and the comparison with the champion."""
 
 
 class Trained(msgspec.Struct, frozen=True):
-    """What a training did."""
+    """Result of a training."""
 
     name: str
     version: str
     """Of the model that was published."""
     counts: dict[str, int]
-    """What was fitted on: ``events``, ``users`` (histories) and ``items``, or ``rows`` and ``requests``."""
+    """Size of the training data: ``events``, ``users`` (histories) and ``items``, or ``rows`` and ``requests``."""
     left_out: dict[str, int]
     """Acts that weigh something and were not used, of a ranker slates, positions and sources too, by why."""
     metrics: dict[str, float | None]
-    """Of the fit on all but the newest, on these; of the most popular items, or of what was served, beside it."""
+    """Of the fit on all but the newest, on these; with those of the most popular items, or of the served order."""
     beside: ChampionComparison | None = None
     """That fit and the version in service, on the same questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """What is to be fitted, and for whom."""
+    """Order of a training."""
 
     folder: Path
     """Holds the data."""
     config: Config
     name: str
     made_ms: int
-    """Now: stands in the manifest."""
+    """Time of the manifest."""
     start: str = ""
-    """The version that the fit goes on from; empty = it begins anew."""
+    """Parent version of a warm start; empty = none."""
     champion: str = ""
     """The version in service, with which the new one is compared; empty = none."""
 
@@ -111,16 +111,16 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
     """Fit a model on the log as it is now, and publish it.
 
     Args:
-        fitting: What.
-        watch: Told of steps; may stop it.
-        limit: Called once the state's tables are reserved, with the bytes that may be taken from then on.
+        fitting: The order.
+        watch: Receives the progress; may stop it.
+        limit: Called once the state's tables are reserved, with the bytes that may be allocated from then on.
 
     Raises:
         NotFound: No such model is configured.
-        Invalid: There are no acts to learn from, or the version to go on from does not go with what is fitted.
-        FitStopped: The watch said so; nothing was published.
+        Invalid: There are no acts to learn from, or the parent version does not fit the model.
+        FitStopped: The watch stopped it; nothing was published.
         LogDamaged: The log cannot be trusted.
-        ArtifactInvalid: What was fitted does not answer as it did when it is read again, or no number is left for a
+        ArtifactInvalid: The fitted model fails its golden questions when it is read again, or no number is left for a
             version; nothing was published.
     """
     model = model_named(fitting.config, fitting.name)
@@ -188,7 +188,7 @@ def _fit_items(
 
 
 def _fit_item(
-    kind: ItemKind, data: Interactions, options: msgspec.Struct, watch: Watch, parent: ItemModel | None
+    kind: ItemKind[Any], data: Interactions, options: msgspec.Struct, watch: Watch, parent: ItemModel | None
 ) -> ItemModel:
     """Return what is fitted, beginning with a parent where there is one."""
     if parent is None or kind.go_on is None:
@@ -235,7 +235,9 @@ def _fit_rows(
     return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out), beside
 
 
-def _fit_row(kind: RowKind, rows: Examples, options: msgspec.Struct, watch: Watch, parent: RowModel | None) -> RowModel:
+def _fit_row(
+    kind: RowKind[Any], rows: Examples, options: msgspec.Struct, watch: Watch, parent: RowModel | None
+) -> RowModel:
     """Return what is fitted, after all that a parent has learned where there is one."""
     if parent is None or kind.go_on is None:
         return kind.fit(rows, options, watch)

@@ -1,14 +1,14 @@
-"""Training data of a ranker: rows with features as of the moment a slate was served or an act came.
+"""Training data of a ranker: rows with features as of the moment of a served slate or an act.
 
-*Served* rows are the positions of a placement's slates, with their reward, place and propensity. Where impressions of
-them are logged at all, a row is a position that was seen: what nobody looked at was not passed over. What was acted on
-was seen too, but not in a slate of which no impression came: who does not log what was seen tells of clicks alone, and
-these would be rows without any that were passed over. A slate is a row's source once all that may come of it has come.
+*Served* rows are the positions of a placement's slates, with their reward, position and propensity. If impressions of
+the placement are logged at all, a row is a position that was seen: an item that was not seen was not passed over. A
+position with an act was seen too. A slate without any impression gives no rows: its client logs clicks alone, and all
+of its rows would be positive. A slate gives rows once its outcome window is over.
 
-*Replayed* rows are the candidates that the placement would have had before each act, less those of sources that read
-models, for a log without served slates: the label is the item that was acted on. Of many candidates some are drawn,
-each as likely, and each drawn one counts for as many as it stands for, so that sums over the rows estimate those over
-all candidates.
+*Replayed* rows are the candidates that the placement would have had before each act, without those of sources that read
+models, for a log without served slates: the label is the item of the act. Of many candidates some are sampled
+uniformly, and each sampled one has the weight of those that it represents, so that sums over the rows estimate those
+over all candidates.
 """
 
 from collections import Counter, deque
@@ -42,7 +42,7 @@ ROW_BYTES = 64
 _DARK, _YOUNG = "slates_without_an_impression", "slates_younger_than_the_outcome_window"
 _OLD = "older_requests_beyond_memory_bytes_max"
 OWNERS = "user_id", "session_id"
-"""Columns that tell whose a request is, the first that is there."""
+"""Columns of the owner of a request; the first that exists."""
 MODEL_SOURCES = "sources_that_read_models"
 """Of a placement that is replayed: none is asked."""
 
@@ -77,12 +77,12 @@ class RankerQuestion:
 
 @dataclass(frozen=True, slots=True)
 class RankerRows:
-    """What a ranker is fitted on."""
+    """Training rows of a ranker."""
 
     examples: Examples
     """Requests in the order of the log."""
     left_out: Mapping[str, int]
-    """What gave no rows, by why."""
+    """Number of slates and positions without rows, by cause."""
     first_attributes: int = 0
     """Rows of a replay, kept or not, whose attributes the catalogue named later than the act."""
 
@@ -227,7 +227,8 @@ class Newest:
 
     def examples(self) -> Examples:
         """Return the requests that find room, in order."""
-        every = (_nothing(self._features), *self._held)
+        none = np.empty(0, dtype=np.float32)
+        every = (Examples.of_rows(self._features, none.reshape(0, len(self._features)), none), *self._held)
         sizes = np.concatenate([each.request_sizes for each in every])
         whole = Examples(
             self._features,
@@ -252,13 +253,13 @@ def _joined_owners(parts: Collection[Examples]) -> NDArray[np.uint64] | None:
 
 
 def seen_of(parts: Iterable[tuple[Examples, int]], features: tuple[str, ...], rows_max: int) -> RankerRows:
-    """Return the newest rows that were seen, all where no impression is logged; what was not seen takes no room.
+    """Return the newest rows that were seen, all where no impression is logged; unseen ones take no room.
 
     Args:
-        parts: Each with how many impressions had come by its end, its own included. Before the first nothing was seen;
-            whether that is for want of a log of them is known when one comes.
+        parts: Each with the number of impressions by its end, its own included. Before the first one nothing was seen;
+            whether impressions are logged at all is known when one comes.
         features: The columns.
-        rows_max: At most so many rows are kept.
+        rows_max: Maximum of kept rows.
     """
     newest, is_logged = Newest(features, rows_max), False
     left: Counter[str] = Counter()
@@ -367,17 +368,3 @@ def _columns(
     columns: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]], count: int
 ) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
     return np.stack(columns, axis=1) if columns else np.empty((count, 0), dtype=np.float32)
-
-
-def _nothing(features: tuple[str, ...]) -> Examples:
-    none = np.empty(0, dtype=np.float32)
-    return Examples(
-        features,
-        np.empty((0, len(features)), dtype=np.float32),
-        np.zeros(1, dtype=np.int64),
-        none,
-        time_ms=np.empty(0, dtype=np.int64),
-        weight=none,
-        position=np.empty(0, dtype=np.int32),
-        propensity=none,
-    )

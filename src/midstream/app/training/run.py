@@ -1,4 +1,4 @@
-"""Trainings: a process of its own for each, followed, bounded and cleaned up after."""
+"""Training runs: a child process for each, with progress, limits and cleanup."""
 
 import asyncio
 from contextlib import suppress
@@ -30,20 +30,20 @@ GRACE_S = 60.0
 def train(folder: Path, config: Config, name: str, notify: Notify = nobody, start: str = "") -> Trained:
     """Fit a model of a configuration on the log of a folder as it is now, and publish it as a new version.
 
-    The server that has the folder open, if there is one, goes on; which version answers is not changed.
+    A server that has the folder open continues; the version in service does not change.
 
     Args:
         folder: Holds the data.
         config: Names the model.
         name: Of the model.
-        notify: Told how far it is.
-        start: What to go on from: an alias, a version, its number or first digits; empty = nothing, it begins anew.
+        notify: Receives the progress.
+        start: Parent of a warm start: an alias, a version, its number or first digits; empty = none.
 
     Raises:
-        NotFound: No such model is configured, or no such version is there.
-        Invalid: There is nothing to learn from, or the version to go on from does not go with what is fitted.
-        FitStopped: It failed or came to an end of its time or memory, the text says why; nothing was published.
-        KeyboardInterrupt: Somebody ended it; nothing was published, and what was begun is removed.
+        NotFound: No such model is configured, or no such version exists.
+        Invalid: There is nothing to learn from, or the parent version does not fit the model.
+        FitStopped: It failed or reached its limit of time or memory, the text has the cause; nothing was published.
+        KeyboardInterrupt: It was interrupted; nothing was published, and its files are removed.
     """
     model = model_named(config, name)
     data = DataFolder(folder / DATA_NAME)

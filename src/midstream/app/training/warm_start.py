@@ -1,8 +1,8 @@
 """Warm start: the parent version of a training run, the log range that it has learned, and whether it may be judged.
 
-A linear model that learns row by row (``ftrl``) takes further rows after all that it has learned: its next version
-costs the new rows alone. ALS is fitted on all acts again, and begins with what it had found, so it needs fewer
-iterations. All other kinds are solved, or grown, from all of the data at once, and are always fitted anew.
+A linear model that learns row by row (``ftrl``) continues with rows after those that it has learned: its next version
+costs the new rows alone. ALS is fitted on all acts again, and begins with the parent's factors, so it needs fewer
+iterations. All other kinds are fitted from all of the data at once, and always anew.
 """
 
 from pathlib import Path
@@ -22,10 +22,10 @@ PAGE = "/docs/models.md"
 
 
 def version_of(folder: Path, config: Config, name: str, told: str) -> str:
-    """Return the version that an alias, a version, its number or first digits mean.
+    """Return the version of an alias, a version, its number or first digits.
 
     Raises:
-        NotFound: None is meant; or the alias stands for none.
+        NotFound: There is none; or the alias has no version.
         LogDamaged: The log cannot be trusted.
         StoreUnavailable: A server has the folder open and does not answer.
     """
@@ -39,11 +39,11 @@ def version_of(folder: Path, config: Config, name: str, told: str) -> str:
 
 
 def loaded_parent(folder: Path, model: Model, version: str, log: LogIdentity) -> LoadedVersion:
-    """Return the version that a model goes on from.
+    """Return the parent version of a warm start.
 
     Raises:
-        Invalid: Its kind cannot, or the version is of another kind, or of another log.
-        NotFound: It is not there.
+        Invalid: Its kind cannot continue, or the version is of another kind, or of another log.
+        NotFound: It does not exist.
         ArtifactInvalid: It is damaged.
     """
     registry = registry_of(folder)
@@ -56,7 +56,7 @@ def loaded_parent(folder: Path, model: Model, version: str, log: LogIdentity) ->
 
 
 def require_goes_on(model: Model, version: str, manifest: Manifest) -> None:
-    """Refuse to go on from a version of another kind, or of one that is always fitted anew.
+    """Refuse a warm start from a version of another kind, or of one that is always fitted anew.
 
     Raises:
         Invalid: It is one.
@@ -82,18 +82,18 @@ def row_parent(parent: LoadedVersion | None) -> RowModel | None:
 
 
 def has_learned(window: Window, log: LogIdentity, position: int) -> bool:
-    """Return whether a version may know acts of this log from a position on, so that they cannot judge it."""
+    """Return whether a version may know acts of this log from a position on, so that they cannot evaluate it."""
     return window.generation != log.generation or max(window.end, window.known_end) > position
 
 
 def known_end(end: int, before: Window | None, log: LogIdentity, log_end: LogPosition) -> int:
-    """Return the log position from which on a version knows no event, those of which its ancestors knew included.
+    """Return the log position from which on neither a version nor its ancestors know an event.
 
     Args:
         end: Log position behind the last event that it was fitted on.
-        before: Of the version that it went on from; None = it began anew.
+        before: Of its parent; None = it has none.
         log: The log as it was fitted on.
-        log_end: Behind the last event of that log: what was fitted on another writing of it knows none after.
+        log_end: Behind the last event of that log: a version fitted on another generation of it knows none after.
     """
     if before is None:
         return end

@@ -1,8 +1,8 @@
-"""The process that fits a model: beside a server and behind it in rank, within its time and memory.
+"""Child process that fits a model, beside a server at a lower priority, within its time and memory.
 
-Memory is bounded by what the process may map (``RLIMIT_AS``) beyond what it had when the state's tables were reserved,
-so an allocation beyond it fails where it is made, and the error names the limit. Time is looked at at each step of the
-fit; a step that takes longer than all of it is ended by who waits.
+Memory is bounded by the address space (``RLIMIT_AS``) beyond that at the moment when the state's tables were reserved,
+so an allocation beyond it fails where it is made, and the error names the limit. Time is checked at each step of the
+fit; the parent ends a step that takes longer than all of it.
 """
 
 import os
@@ -44,7 +44,7 @@ def decode_config(text: str) -> Config:
 
 
 def watch_of(time_ms_max: int, parent: int) -> Watch:
-    """Return a watch that tells of progress, and stops when the time is over or nobody waits any more."""
+    """Return a watch that reports progress, and stops when the time is over or the parent is gone."""
     until = time.monotonic() + time_ms_max / 1_000
 
     def stopped() -> bool:
@@ -60,7 +60,7 @@ def watch_of(time_ms_max: int, parent: int) -> Watch:
 
 
 def limit_memory(byte_count: int) -> None:
-    """Let this process map so many bytes beyond what it has now."""
+    """Limit this process to so many bytes beyond its current address space."""
     mapped = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * _PAGE
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = mapped + byte_count

@@ -1,1 +1,1 @@
-"""Questions and servers of a shop come from a terminal, answers and reasons are printed."""
+"""Commands for slates, explanations and servers come from a terminal, answers and reasons are printed."""

@@ -1,4 +1,4 @@
-"""``midstream explain``: why a logged request was answered as it was, and why an item is not in it."""
+"""``midstream explain``: explanation of a logged request, and of an absent item."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,7 +65,7 @@ def command(
 
 
 def verify(folder: Path, last: int, *, as_json: bool) -> None:
-    """Run the last requests again and print how many are identical; exit with 1 unless all are."""
+    """Rerun the last requests and print how many are identical; exit with 1 unless all are."""
     with progress() as bar:
         task = bar.add_task("requests", total=last)
         found: list[Rerun] = []

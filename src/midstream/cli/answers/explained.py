@@ -1,4 +1,4 @@
-"""Printed form of an explanation: of a logged request, and of one that was asked just now."""
+"""Printed form of explanations, of logged requests and of new ones."""
 
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -16,9 +16,10 @@ COLUMNS = 100
 """Of a line that no terminal shows, where ids are not longer: a window beside another."""
 _HEAD = ("#", "item", "score", "proposed by", "because of", "rules")
 _LEAST = (inf, inf, inf, 14, 12, 12)
-"""To how many characters each column is cut, the widest first, where a line would be longer: ids and numbers never."""
+"""Minimum width of each column that is cut, the widest first, where a line would be longer; ids and numbers are
+never cut."""
 _NAMED = 2
-"""Sources of an item that stand in its line."""
+"""Number of an item's sources in its line."""
 PARTS_SHOWN = 8
 """Of a score, in text; ``--json`` has all."""
 _TIME_MS_MIN = 315_360_000_000
@@ -27,7 +28,7 @@ _LENGTHS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 
 
 def print_explained(found: "Explained") -> None:
-    """Print why a logged request was answered as it was: a line an item, then all of those that were asked about."""
+    """Print the explanation of a logged request: a line an item, then all details of the named items."""
     if found.identical:
         say(f"{found.request_id} was run again: the answer is identical to the bit")
     for each in found.differences:
@@ -44,11 +45,11 @@ def print_explained(found: "Explained") -> None:
 
 
 def print_why(why: "SlateWhy", option: str) -> None:
-    """Print a line for each item of a slate, all of those that were asked about, and what led to it as a whole.
+    """Print a line for each item of a slate, all details of the named items, and the evidence of the whole slate.
 
     Args:
         why: The explanation.
-        option: Of the command, by which an item is asked about.
+        option: Of the command that names an item.
     """
     if why.items:
         for line in lines_of(why.items, out.width if out.is_terminal else COLUMNS):
@@ -61,11 +62,11 @@ def print_why(why: "SlateWhy", option: str) -> None:
 
 
 def lines_of(items: "Sequence[ItemWhy]", columns: int = COLUMNS) -> list[str]:
-    """Return a line for each item of a slate under a line of headings, ids and numbers whole and the rest cut.
+    """Return a line for each item of a slate below a line of headings; ids and numbers are never cut.
 
     Args:
         items: In the order of the slate.
-        columns: That a line may have.
+        columns: Allowed columns.
     """
     rows = [_HEAD, *(_cells(item) for item in items)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -86,7 +87,7 @@ def lines_of(items: "Sequence[ItemWhy]", columns: int = COLUMNS) -> list[str]:
 
 
 def _cells(item: "ItemWhy") -> tuple[str, ...]:
-    """Return what stands in the line of an item."""
+    """Return the cells of an item's line."""
     named = ", ".join(f"{each.source} {each.rank + 1}" for each in item.proposed[:_NAMED])
     more = f" +{len(item.proposed) - _NAMED}" if len(item.proposed) > _NAMED else ""
     place = UNKNOWN if item.position is None else str(item.position + 1)
@@ -95,7 +96,7 @@ def _cells(item: "ItemWhy") -> tuple[str, ...]:
 
 
 def _because(item: "ItemWhy") -> str:
-    """Return what led to an item most: of the source where it stands best, of those that say so."""
+    """Return the user's item with the largest share, by the source with the best rank that has evidence."""
     for each in item.proposed:
         if each.led_by:
             return f"{each.led_by[0].id} ({each.led_by[0].share:.0%})"
@@ -115,7 +116,7 @@ def _short(effect: "Effect") -> str:
 
 
 def effect_text(effect: "Effect") -> str:
-    """Return what a rule did to an item, in a line."""
+    """Return the effect of a rule on an item, in a line."""
     if effect.before is not None and effect.after is not None:
         told = f"{effect.effect} by {effect.factor:g}, from {effect.before:.5g} to {effect.after:.5g}"
     elif effect.penalty is not None:
@@ -126,7 +127,7 @@ def effect_text(effect: "Effect") -> str:
 
 
 def print_slate(why: "SlateWhy") -> None:
-    """Print what led to a slate as a whole."""
+    """Print the inputs of a slate."""
     selected = f"{why.candidate_count} candidates left, {len(why.items)} served"
     say(f"session: {' → '.join(why.recent) or 'nothing'}")
     say(f"proposed: {counts(why.retrieved)}")
@@ -167,7 +168,7 @@ def print_item(item: "ItemWhy") -> None:
 
 
 def proposed_text(each: "Proposed") -> str:
-    """Return what a source said of an item, in a line."""
+    """Return the proposal of an item by a source, in a line."""
     led = ", ".join(f"{one.id} ({one.share:.0%})" for one in each.led_by)
     facts = ", ".join(fact_text(name, value) for name, value in each.facts.items())
     because = f", because of {led}" if led else ""
@@ -175,7 +176,7 @@ def proposed_text(each: "Proposed") -> str:
 
 
 def fact_text(name: str, value: str | float | None) -> str:
-    """Return what a source counts, for people: milliseconds as a length or a time.
+    """Return a count of a source as text: milliseconds as a length or a time.
 
     Example:
         >>> fact_text("age_ms", 30_817_326), fact_text("last_ms", 1_700_000_000_000), fact_text("heat", 3.14159265)

@@ -1,4 +1,4 @@
-"""``midstream placements``: what answers each place, and setting one while the server runs."""
+"""``midstream placements``: lists, previews and sets placements."""
 
 import getpass
 from datetime import UTC, datetime
@@ -271,7 +271,7 @@ def _print_versions(versions: "Sequence[PlacementVersionView]") -> None:
 
 
 def _print_preview(found: "PreviewSlates") -> None:
-    """Print two slates side by side, and where each item of the one stands in the other."""
+    """Print two slates side by side, with the position of each item in the other."""
     today = () if found.today is None else found.today.items
     places = {each.id: each.position for each in today}
     rows: list[list[object]] = []
@@ -297,7 +297,7 @@ def _cells(slate: "Slate", position: int) -> tuple[str, str]:
 
 
 def _moved(position: int, before: int | None, *, there: bool) -> str:
-    """Say how an item moved against today's slate."""
+    """Return the move of an item relative to the current slate."""
     if not there or before == position:
         return "" if there else UNKNOWN
     if before is None:

@@ -1,4 +1,4 @@
-"""``midstream recommend``: one slate, and on demand why."""
+"""``midstream recommend``: one slate, optionally with its explanation."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ _OPTIONS = {
     "/items": "--item",
     "/placement": "PLACEMENT",
 }
-"""Of the command, by the field of a request that each fills."""
+"""Option of the command for each field of a request."""
 Why = Annotated[
     list[str] | None,
     typer.Option("--why", metavar="ID", help="Explain this item in full, in the slate or not; repeatable."),
@@ -78,14 +78,14 @@ def command(
         with options_named():
             answered = ask_folder(folder, config, ask)
         told = why_of(answered, why or ()) if explain or why else None
-    for concern in answered.concerns:
+    for concern in (*answered.concerns, *answered.unknown):
         say(f"warning: {concern}")
     print_json(as_object(answered, told)) if as_json else print_answer(answered, told)
 
 
 @contextmanager
 def options_named() -> Generator[None]:
-    """Say faults of a question by the options of the command.
+    """Name faults of a request by the options of the command.
 
     Raises:
         RequestInvalid: Whenever the block does.
@@ -110,6 +110,7 @@ def as_object(answered: "OfflineAnswer", why: "SlateWhy | None") -> dict[str, ob
         "tier": served.tier,
         "models": served.models,
         "concerns": answered.concerns,
+        "unknown": answered.unknown,
     }
     if why is not None:
         found |= {
@@ -127,7 +128,7 @@ def as_object(answered: "OfflineAnswer", why: "SlateWhy | None") -> dict[str, ob
 
 
 def print_answer(answered: "OfflineAnswer", why: "SlateWhy | None") -> None:
-    """Print a slate as a table, or where it was explained as lines that say why, and below them what led to it."""
+    """Print a slate as a table, or with its explanation as lines, and below them the inputs."""
     if not answered.item_ids:
         say("no item may be served; what the log has of items shows: midstream size")
     if why is not None:
@@ -144,11 +145,11 @@ def print_answer(answered: "OfflineAnswer", why: "SlateWhy | None") -> None:
 
 
 def _sources(answered: "OfflineAnswer", position: int) -> dict[str, int]:
-    """Return the place of an item in the list of each source that proposed it, from 0."""
+    """Return the rank of an item in each source that proposed it, from 0."""
     pairs = zip(answered.source_names, answered.ranks[position], strict=True)
     return {name: rank for name, rank in pairs if rank is not None}
 
 
 def _places(sources: Mapping[str, int]) -> str:
-    """Return the sources of an item as text, each with the item's place in its list, from 1."""
+    """Return the sources of an item as text, each with the item's rank, from 1."""
     return ", ".join(f"{name} {rank + 1}" for name, rank in sources.items())

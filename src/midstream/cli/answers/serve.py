@@ -1,4 +1,4 @@
-"""``midstream serve``: a folder behind HTTP until Ctrl-C."""
+"""``midstream serve``: HTTP server of a folder until Ctrl-C."""
 
 import shlex
 import sys
@@ -230,12 +230,15 @@ def first_item_of_example(folder: Path) -> str | None:
         return None
 
 
-def print_stopped(stopped: "Stopped", say: Callable[[str], None] = say) -> None:
-    """Say what was saved; ``say`` gets what the log has as well.
+def print_stopped(stopped: "Stopped | None", say: Callable[[str], None] = say) -> None:
+    """Say what was saved; ``say`` gets what the log has as well. None = it was stopped at its start.
 
     Raises:
         typer.Exit: With 1, where it may not be there at the next start.
     """
+    if stopped is None:
+        out.print("stopped at its start; all that was acknowledged is in the log", markup=False)
+        return
     counted = f"stopped at log position {stopped.log_position}: {stopped.recorded} events since the start"
     if not stopped.flaw:
         out.print(f"{counted}, all of them durable; the next start begins with {_start(stopped)}", markup=False)

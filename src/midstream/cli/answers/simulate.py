@@ -1,4 +1,4 @@
-"""``midstream simulate``: the configuration in a shop whose visitors' wishes are known, beside what it could reach."""
+"""``midstream simulate``: click rates of the configuration in simulated shops, with baselines and an oracle."""
 
 import os
 from typing import TYPE_CHECKING, Annotated

@@ -1,1 +1,1 @@
-"""Files of events come from a terminal, go into the log and come out of it."""
+"""Files of events come from a terminal, the log takes them and is exported to files."""

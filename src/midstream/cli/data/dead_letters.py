@@ -1,4 +1,4 @@
-"""``midstream dead-letters``: rejected events, to look at and to send again."""
+"""``midstream dead-letters``: lists rejected events and sends them again."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -117,7 +117,7 @@ def print_letters(letters: "Sequence[DeadLetter]", found: int, kept: int) -> Non
 
 
 def print_kinds(letters: "Sequence[DeadLetter]") -> None:
-    """Print what is wrong with letters, once for those that are alike, with how many they are."""
+    """Print the faults of letters, equal ones once with their number."""
     groups = FaultGroups()
     for letter in letters:
         groups.add(replace(letter.reason, where=f"letter {letter.number}: {_where(letter)}"))

@@ -1,4 +1,4 @@
-"""``midstream erase``: users are forgotten."""
+"""``midstream erase``: erases users."""
 
 from typing import Annotated
 

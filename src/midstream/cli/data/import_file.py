@@ -1,4 +1,4 @@
-"""``midstream import``: a file of events into the log, each row once; and runs of it, listed and taken back."""
+"""``midstream import``: records a file of events, each row once; lists and undoes runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,7 +99,7 @@ def _require_no_file(*asked: object) -> None:
 
 
 def _constants(constants: list[str] | None, type_name: str | None) -> list[str]:
-    """Return what holds for all rows, with the type of ``--type``."""
+    """Return the constants of all rows, with the type of ``--type``."""
     found = constants or []
     if not type_name:
         return found
@@ -110,7 +110,7 @@ def _constants(constants: list[str] | None, type_name: str | None) -> list[str]:
 
 
 def record_file(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSummary":
-    """Import a file, and say what an interruption leaves."""
+    """Import a file, and print the state after an interruption."""
     try:
         return run_import(folder, file, columns)
     except KeyboardInterrupt:
@@ -147,7 +147,7 @@ def show_runs(folder: Path, undo: str | None, *, as_json: bool) -> None:
 def options_of(
     columns: list[str] | None, constants: list[str] | None, types: list[str] | None, time_format: str
 ) -> "ColumnOptions":
-    """Return what the options of a command say of a file's columns."""
+    """Return the mapping of a file's columns by the options of a command."""
     from midstream.app.ingest.columns import ColumnOptions, parse_pairs
 
     return ColumnOptions(
@@ -171,7 +171,7 @@ def run_import(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSum
 
 
 def _warn(groups: "Sequence[FaultGroup]") -> None:
-    """Say while the file is read that its first rows are no events."""
+    """Warn while the file is read that its first rows are no events."""
     say("none of the first rows is an event (nothing is recorded before all are read; Ctrl-C ends it):")
     say(groups_text(groups))
 
@@ -184,7 +184,7 @@ def types_named(columns: "ColumnOptions") -> "Iterator[tuple[str, str]]":
 
 
 def print_summary(summary: "ImportSummary") -> None:
-    """Say what became of the rows."""
+    """Print the outcomes of the rows."""
     through = f" through {summary.through}" if summary.through else ""
     working = max(summary.seconds - summary.starting_seconds, 0.001)
     # Of few rows it would be the rate of opening the folder.
@@ -209,7 +209,7 @@ def print_summary(summary: "ImportSummary") -> None:
 
 
 def _notes(summary: "ImportSummary") -> "Iterator[str]":
-    """Yield what somebody should look at."""
+    """Yield notes on rows that an operator should check."""
     if summary.known_untimed:
         yield (
             f"{summary.known_untimed:,} of them have no time, so their content alone says that they were there: a "

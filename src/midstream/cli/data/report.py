@@ -1,4 +1,4 @@
-"""``midstream report``: what came of the slates."""
+"""``midstream report``: click rates of served slates."""
 
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
 
 def print_report(report: "OutcomeReport") -> None:
-    """Print tables of what came of slates and what features were, and how outcomes were joined."""
+    """Print tables of outcomes and of feature statistics, and the counts of the join."""
     from midstream.app.inspect.outcome_report import feature_table, report_table
 
     if report.rows:

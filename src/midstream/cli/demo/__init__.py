@@ -1,1 +1,1 @@
-"""Sessions of clicks come from a file, a live picture of an engine that learns from them is printed."""
+"""Sessions of clicks come from a file, a live view of an engine that learns from them is printed."""

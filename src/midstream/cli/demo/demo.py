@@ -1,4 +1,4 @@
-"""``midstream demo``: real sessions, answered by an engine that learns from every click while it serves."""
+"""``midstream demo``: recorded sessions replayed through a server that learns from every click."""
 
 import tempfile
 import time
@@ -121,7 +121,7 @@ def _replay(data: "DemoData", url: str, folder: Path, until: float) -> "Replay":
 
 
 def show_sessions(replay: "Replay", pause_s: float) -> None:
-    """Show the last sessions, and say how to go on."""
+    """Show the last sessions, and print the next steps."""
     from midstream.cli.demo.view import OWN_DATA, lift_lines, live, session_table
 
     if not out.is_terminal:

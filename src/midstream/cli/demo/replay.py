@@ -1,8 +1,8 @@
-"""The demo's replay over HTTP: before each click the engine is asked, then it is told the click; visitors side by side.
+"""Replay of the demo over HTTP: recommendations before each click, then the click; visitors in parallel.
 
-The frozen engine is the same pipeline, plan and configuration over the state that the log gave at half time. It is
-asked in this process about the same sessions, clicks included, and never learns; so the difference is the learning.
-From half time on the server is asked twice about each click, with the model that was trained then and without it.
+The frozen engine is the same pipeline, plan and configuration over the state of the log at half time. It answers the
+same sessions in this process, clicks included, and never learns; so the difference is the gain of learning. From half
+time on each click has two requests, with the trained model and without it.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ VISITORS = 8
 """At once: enough to share syncs, few enough that two cores also have time for this side."""
 ITEMS_A_REQUEST = 200
 SECOND_HALF_S_MIN = 20.0
-"""Even where the training took all of the time: a model that nobody asks shows nothing."""
+"""Minimum time after the training, so that its model gets requests."""
 SHOWN_CLICKS = range(4, 9)
 """Sessions of that many clicks fit a screen and have something to show."""
 
@@ -43,7 +43,7 @@ class Frozen:
     plan: Plan
 
     async def top(self, session: DemoSession, clicks: list[str]) -> list[str]:
-        """Return what it recommends to somebody who has clicked these."""
+        """Return its recommendations after these clicks."""
         ask = Ask(self.plan.name, user_id=session.user_id, session_id=session.session_id, n=TOP)
         query = query_of(ask, self.plan, "", 0, TimestampMs(self.fold.log_time_ms))
         recent = self.fold.vocabulary.item_indices(clicks)
@@ -58,7 +58,7 @@ class Frozen:
 
 @dataclass(slots=True)
 class Replay:
-    """One run: what is replayed, where to, what came of it so far."""
+    """One run: sessions, server, and results so far."""
 
     data: DemoData
     url: str
@@ -78,7 +78,7 @@ class Replay:
 
     @property
     def placements(self) -> tuple[str, ...]:
-        """What is asked about a click: from the promotion on the placement with the trained model too."""
+        """Placements of the requests: from the promotion on the one with the trained model too."""
         return (DEFAULT,) if self.training is None or self.training.done is None else (DEFAULT, TRAINED)
 
     async def run(self, draw: Callable[[], None], every_s: float) -> None:
@@ -131,9 +131,9 @@ class Replay:
     async def _ask(
         self, connection: Connection, question: Mapping[str, object], acknowledged: float
     ) -> dict[str, list[str]]:
-        """Return what each placement recommends, by its name.
+        """Return the recommendations of each placement, by its name.
 
-        Which is asked first changes from question to question: clicks of other visitors may come between the two.
+        Their order alternates from click to click: clicks of other visitors may come between the two.
         """
         score, found = self.score, dict[str, list[str]]()
         placements = self.placements[:: -1 if len(score.lift) % 2 else 1]
@@ -150,7 +150,7 @@ class Replay:
         return found
 
     async def _visit(self, connection: Connection, session: DemoSession, place: int) -> None:
-        """Replay one session, which is the so-manieth: ask, then tell, click by click."""
+        """Replay one session, of this number: request, then click."""
         score, shown = self.score, ShownSession(session.session_id)
         who = {"session_id": session.session_id, **({"user_id": session.user_id} if session.user_id else {})}
         token: dict[str, str] = {}

@@ -1,7 +1,4 @@
-"""Score of the demo: hits of the engine with and without a trained model, of popularity and of a frozen engine.
-
-And how long everything took.
-"""
+"""Score of the demo: hit rates with and without a trained model, of popularity and of a frozen engine; latencies."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -36,7 +33,7 @@ class HitRate:
 
 
 class Popularity:
-    """What most clicks went to so far: the list that everybody gets. Test, then learn, as the engine does."""
+    """Most clicked items so far: the same list for all visitors. Test, then learn, as the engine does."""
 
     def __init__(self) -> None:
         """Begin without clicks."""
@@ -71,7 +68,7 @@ class Popularity:
 
 @dataclass(slots=True)
 class ShownSession:
-    """One session as it went, to be shown: each click beside what was recommended before it."""
+    """One session to be shown: each click with the recommendations before it."""
 
     session_id: str
     clicks: list[str] = field(default_factory=list[str])
@@ -80,7 +77,7 @@ class ShownSession:
 
 @dataclass(frozen=True, slots=True)
 class ClickAnswers:
-    """What was recommended before one click."""
+    """Recommendations before one click."""
 
     engine: Collection[str]
     """Without the trained model."""
@@ -98,7 +95,7 @@ class Lift:
     trained: list[bool] = field(default_factory=list[bool])
     engine: list[bool] = field(default_factory=list[bool])
     session: list[int] = field(default_factory=list[int])
-    """Of each question: clicks of one session are alike, so chance is judged by sessions."""
+    """Session of each question: clicks of one session are alike, so the test is over sessions."""
 
     def __len__(self) -> int:
         """Return the number of questions."""
@@ -113,7 +110,7 @@ class Lift:
         return difference(trained, engine, np.array(self.session, dtype=np.int64), Resampling())
 
     def __str__(self) -> str:
-        """Return what the trained model brought, in a sentence that says so where that is nothing."""
+        """Return the lift of the trained model in a sentence, also if there is none."""
         if not self.session:
             return "No question was asked with the trained model, so nothing can be said of a lift."
         found = self.difference()
@@ -132,7 +129,7 @@ class Lift:
 
 @dataclass(slots=True)
 class Score:
-    """All that is counted. Rates are over the second and later clicks of each session."""
+    """All counts. Rates are over the second and later clicks of each session."""
 
     events: int = 0
     sessions: int = 0
@@ -152,7 +149,7 @@ class Score:
     is_second_half: bool = False
 
     def count(self, click: str, answers: ClickAnswers, session: int) -> None:
-        """Count one click of a session, which has a number, beside what each had recommended before it."""
+        """Count one click of a session, which has a number, with the recommendations before it."""
         self.engine.add(hit=click in answers.engine)
         self.popularity.add(hit=click in answers.popular)
         if answers.frozen is not None:

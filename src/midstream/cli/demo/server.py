@@ -1,4 +1,4 @@
-"""A real server for the demo: ``midstream serve`` as a process of its own, in a folder that is thrown away."""
+"""Server of the demo: ``midstream serve`` in a process of its own, in a temporary folder."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Sessions that the demo replays: clicks in time order, from a file or from the simulator."""
+"""Sessions of the demo: clicks in time order, from a file or from the simulator."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ CLICKS_MAX = 60
 
 @dataclass(frozen=True, slots=True)
 class DemoSession:
-    """One visit: what was clicked, oldest first."""
+    """One visit: clicked items, oldest first."""
 
     session_id: str
     user_id: str | None
@@ -32,7 +32,7 @@ class DemoSession:
 
 @dataclass(frozen=True, slots=True)
 class DemoData:
-    """What is replayed."""
+    """Sessions to replay."""
 
     name: str
     note: str
@@ -42,7 +42,7 @@ class DemoData:
     """Attributes by item id, as far as they are known."""
 
     def label(self, item_id: str) -> str:
-        """Return an item with what is known of it, for people."""
+        """Return an item with its attributes as text."""
         known = self.items.get(item_id, {})
         colour, category, price = (known.get(name) for name in ("colour", "category", "price"))
         words = " ".join(str(each) for each in (colour, category) if each is not None)
@@ -52,10 +52,10 @@ class DemoData:
 
 
 def find_data(file: Path | None, columns: ColumnOptions, session_count: int) -> DemoData:
-    """Return what to replay: the file that was named, else a simulated shop.
+    """Return the sessions of the named file, else those of a simulated shop.
 
     Raises:
-        Invalid: The file cannot be read as it was said, or holds no session.
+        Invalid: The file cannot be read with these options, or has no session.
     """
     return simulated(session_count) if file is None else from_file(file, columns, session_count)
 

@@ -1,8 +1,8 @@
-"""The demo's model: trained at half time through the running server, and promoted, so that it answers from then on.
+"""Model of the demo: trained at half time through the running server, and promoted, so that it answers from then on.
 
 Both placements have the same sources and filters; one is ordered by trees over features, the other by the blend of the
-sources' ranks. So whatever differs between their answers to one question is what training brought. The trees learn from
-a replay of the log: what would have been proposed before each click, and what was clicked.
+sources' ranks. So the difference of their answers to one request is the effect of the training. The trees learn from a
+replay of the log: the candidates before each click, and the click.
 """
 
 import json
@@ -85,7 +85,7 @@ name = "{TRAINED}"
 features = {json.dumps(_COLUMNS)}
 scorers = [{{ kind = "model", name = "{MODEL}" }}]
 """
-"""Stands behind the attributes ``category``, ``colour`` and ``price``; docs/cli.md says what else was tried."""
+"""Text behind the attributes ``category``, ``colour`` and ``price``; docs/cli.md has the alternatives."""
 
 
 _COLD = "the first training on a machine compiles, which is kept: run the demo again"
@@ -93,7 +93,7 @@ _COLD = "the first training on a machine compiles, which is kept: run the demo a
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What came of the training."""
+    """Result of the training."""
 
     seconds: float
     """Of the training and the promotion together."""
@@ -102,7 +102,7 @@ class Training:
     """Why there is no model, where there is none."""
 
     def __str__(self) -> str:
-        """Return what was trained and what the training itself measured, in a line."""
+        """Return the model and the metrics of the training, in a line."""
         if self.done is None:
             return f"No model was trained: {self.refusal}"
         counts, metrics = self.done.counts, self.done.metrics
@@ -116,9 +116,9 @@ class Training:
 
 
 def train_beside(folder: Path, config: Config) -> Training:
-    """Train on the log as it is now, in a process of its own, and let the server that has it open answer with it.
+    """Train on the log as it is now, in a process of its own, and put the model in service.
 
-    What keeps it from being trained is told and not raised: the demo goes on without.
+    A failure of the training is printed and not raised: the demo continues without a model.
     """
     began = time.monotonic()
     try:

@@ -44,7 +44,7 @@ def live(replay: Replay) -> Group:
 
 
 def lift_lines(replay: Replay) -> tuple[str, ...]:
-    """Return what was trained and what it brought, in lines; none before half time."""
+    """Return the model and its lift, in lines; none before half time."""
     if replay.training is None:
         return ()
     return ("", str(replay.training), str(replay.score.lift))
@@ -68,7 +68,7 @@ def line(replay: Replay) -> str:
 
 
 def session_table(shown: ShownSession, data: DemoData) -> Table:
-    """Return one session: each click beside what was recommended before it."""
+    """Return one session: each click with the recommendations before it."""
     table = Table(title=f"session {shown.session_id}", title_justify="left")
     table.add_column("recommended before (first 5)")
     table.add_column("clicked")

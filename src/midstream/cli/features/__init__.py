@@ -1,1 +1,1 @@
-"""Questions about features come from a terminal, declarations, values and their checks are printed."""
+"""Commands about features come from a terminal, declarations, values and their checks are printed."""

@@ -1,4 +1,4 @@
-"""``midstream features as-of``: features as they were at past moments, to a table."""
+"""``midstream features as-of``: point-in-time features to a table."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -92,7 +92,7 @@ def _is_input(sort: str) -> bool:
 
 
 def say_summary(summary: "AsOfSummary") -> None:
-    """Say what was written, and what of the served records was left out."""
+    """Print the number of rows written, and of served records left out."""
     say(f"{summary.rows} rows of {summary.questions} questions written")
     say_as_logged(summary.as_logged)
     if summary.served is not None:
@@ -108,6 +108,6 @@ def say_summary(summary: "AsOfSummary") -> None:
 
 
 def say_as_logged(names: tuple[str, ...]) -> None:
-    """Say which columns hold what was kept with slates, and nothing of the others."""
+    """Print the columns with values kept with slates, if there are any."""
     if names:
         say(f"as kept with the slates, missing of others (they depend on items not served): {', '.join(names)}")

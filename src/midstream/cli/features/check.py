@@ -1,4 +1,4 @@
-"""``midstream features check``: are the values that scorers saw those that the log gives?"""
+"""``midstream features check``: compares served feature values with those from the log."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +68,7 @@ def status_of(report: "CheckReport") -> int:
 
 
 def print_report(report: "CheckReport") -> None:
-    """Print what came of each column, and examples of what differs."""
+    """Print the result of each column, and examples of differences."""
     rows = [(each.name, each.compared, each.mismatched, each.worst) for each in report.columns]
     title = f"{report.slates} slates: {report.mismatched} of {report.compared} values differ"
     out.print(table_of(("column", "compared", "differ", "largest difference"), rows, title))

@@ -1,4 +1,4 @@
-"""``midstream features``: what is declared, and what it was."""
+"""``midstream features``: group of the commands about features."""
 
 import typer
 

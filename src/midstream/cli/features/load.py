@@ -1,4 +1,4 @@
-"""``midstream features load``: values of a feature from a file, each a change of the item or user that has it."""
+"""``midstream features load``: sets values of a feature from a file, each a change of an item or user."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``midstream features list``, ``show`` and ``size``: what is declared, what it is now, what memory it takes."""
+"""``midstream features list``, ``show`` and ``size``: declarations, current values and memory."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,12 +62,16 @@ def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     cls=CommandHelp,
     epilog="""
     midstream features show price --item lamp-012 --item rug-009
+    midstream features show clicks --session s14-3
     """,
 )
 def show_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the feature.")],
     user: Annotated[
         str | None, typer.Option(metavar="ID", help="User of the values; default: the user of the last event.")
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option(metavar="ID", help="Session of the values; default: the open one of the user.")
     ] = None,
     items: Annotated[
         list[str] | None,
@@ -81,7 +85,7 @@ def show_command(
     from midstream.app.opening import config_to_read
 
     with err.status(_READING):
-        shown = show_feature(folder, config_to_read(folder), name, user, items or ())
+        shown = show_feature(folder, config_to_read(folder), name, items or (), user=user, session=session)
     print_json(shown) if as_json else print_shown(shown)
 
 
@@ -103,7 +107,7 @@ def size_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
 
 def print_views(views: "Sequence[FeatureView]") -> None:
-    """Print what is known of features as a table, a line each."""
+    """Print the status of features as a table, a line each."""
     if not views:
         say(_NONE)
         return
@@ -127,7 +131,7 @@ def print_sized(sized: "Sized", *, as_json: bool) -> None:
 
 
 def print_shown(shown: "ShownFeature") -> None:
-    """Print what is known of a feature, and its values as a table."""
+    """Print the status of a feature, and its values as a table."""
     view = shown.feature
     facts = {
         "feature": view.name,
@@ -142,7 +146,16 @@ def print_shown(shown: "ShownFeature") -> None:
     }
     print_facts(facts, as_json=False)
     out.print(table_of(*_values_of(shown, out.width)))
-    say(f"for the user {shown.user}" if shown.user is not None else "for nobody: no user is known")
+    say(_asked_for(shown))
+    for concern in shown.unknown:
+        say(f"warning: {concern}")
+
+
+def _asked_for(shown: "ShownFeature") -> str:
+    """Return whose values they are."""
+    named = {"user": shown.user, "session": shown.session}
+    told = " and ".join(f"the {noun} {each}" for noun, each in named.items() if each is not None)
+    return f"for {told}" if told else "for nobody: no user is known"
 
 
 def _values_of(shown: "ShownFeature", width: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
@@ -156,12 +169,12 @@ def _values_of(shown: "ShownFeature", width: int) -> tuple[tuple[str, ...], list
 
 
 def _counted_text(view: "FeatureView") -> str:
-    """Return when a feature counted its last event, which means nothing for one that has no cells."""
+    """Return the time of a feature's last counted event, empty for one without cells."""
     return age_text(view.age_ms) if view.bytes_max and view.table is None else UNKNOWN
 
 
 def _table_facts(table: "TableView | None") -> dict[str, str]:
-    """Return what is known of a table from outside, nothing of other features."""
+    """Return the facts of an external table, empty for other features."""
     if table is None:
         return {}
     newest = "none" if table.newest is None else time_text(table.newest)

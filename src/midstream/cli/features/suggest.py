@@ -1,4 +1,4 @@
-"""``midstream features suggest``: first declarations, from what the log and the catalogue hold."""
+"""``midstream features suggest``: derives declarations from the log and the catalogue."""
 
 import typer
 

@@ -1,1 +1,1 @@
-"""Trainings and judgements come from a terminal, versions of models and figures are printed."""
+"""Commands for trainings and evaluations come from a terminal, versions of models and figures are printed."""

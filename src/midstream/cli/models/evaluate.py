@@ -253,7 +253,7 @@ def ranker_command(
 
 
 def print_rankers(report: "RankerReport") -> None:
-    """Print each ranker's figures, how true its probabilities are, and what parts the two."""
+    """Print each ranker's metrics and calibration, and the difference of two."""
     names = [each.kind for each in report.rankers]
     metrics = report.rankers[0].metrics
     rows = [(name, *(_number(each.metrics[name]) for each in report.rankers)) for name in metrics]
@@ -280,7 +280,7 @@ def _number(value: float | None) -> str:
 
 
 def print_models(report: "JudgedModels") -> None:
-    """Print each model's figures, by segment too, and what parts the two."""
+    """Print each model's metrics, by segment too, and the difference of two."""
     first, reports = report.reports[0], report.reports
     title = f"{first.data}, {first.protocol}: {first.questions} questions, all {first.items} items ranked"
     rows = [(name, *(str(each.metrics[name]) for each in reports)) for name in first.metrics]
@@ -301,13 +301,13 @@ def print_models(report: "JudgedModels") -> None:
 def show(report: "Report", print_report: "Callable[[Report], None]", *, as_json: bool) -> None:
     """Print a report, for people or as JSON."""
     if as_json:
-        print_json(report.builtins())
+        print_json(report)
     else:
         print_report(report)
 
 
 def run_fit(fit: "Fit", folder: Path, options: "EvaluationOptions", *, as_json: bool) -> None:
-    """Fit the blend of a placement and print what it reaches."""
+    """Fit the blend of a placement and print its figures."""
     from midstream.app.evaluation.placements import write_fitted
     from midstream.app.opening import CONFIG_NAME, config_of
 
@@ -319,7 +319,7 @@ def run_fit(fit: "Fit", folder: Path, options: "EvaluationOptions", *, as_json: 
 
 
 def say_switches(report: "NextItemReport | ReplayReport | LearningReport | BlendReport") -> None:
-    """Say what decides which figures these can be compared with."""
+    """Print the choices of protocol that decide comparability."""
     from midstream.evaluation.comparability import stated
 
     say(stated(last_item_allowed=report.repeat, validation_learned=report.validation_learned))
@@ -390,7 +390,7 @@ def print_replay(report: "ReplayReport") -> None:
 
 
 def print_learning(report: "LearningReport") -> None:
-    """Print what each way of learning reached, and what it gained over the frozen state."""
+    """Print the figures of each way of learning, and its gain over the frozen state."""
     rows = [
         (
             each.name,

@@ -1,4 +1,4 @@
-"""``midstream examples``: what was served, what scorers saw of it, and what came of it, as a table to train on."""
+"""``midstream examples``: training examples of served slates or of a replay, as a table."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -88,7 +88,7 @@ def command(
 
 
 def print_served(folder: Path, served: str, out: Path, file_format: str | None, *, as_json: bool) -> None:
-    """Write the examples of what was served."""
+    """Write the examples of served slates."""
     from midstream.app.point_in_time.served_examples import write_served_examples
 
     with ended_by_sigterm(), progress() as bar:
@@ -102,7 +102,7 @@ def print_served(folder: Path, served: str, out: Path, file_format: str | None, 
 
 
 def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: str | None, *, as_json: bool) -> None:
-    """Write the groups of a replay, and say how many acts gave none."""
+    """Write the groups of a replay, and print the number of acts without one."""
     from midstream.app.point_in_time.replay_examples import write_replay_examples
 
     with ended_by_sigterm(), progress() as bar:

@@ -1,4 +1,4 @@
-"""``midstream models``: versions of models, and which of them answer."""
+"""``midstream models``: versions of models and their aliases."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``midstream train``: a model is fitted on the log, and published as a new version."""
+"""``midstream train``: fits a model on the log, and publishes it as a new version."""
 
 import shlex
 from pathlib import Path
@@ -67,7 +67,7 @@ def command(
 
 
 def print_trained(done: "Trained", *, as_json: bool) -> None:
-    """Print what was fitted on, what it is worth, and what it is called."""
+    """Print the size of the training data, the metrics, and the name of the version."""
     if as_json:
         print_json(done)
         return

@@ -1,1 +1,1 @@
-"""Care of a data folder comes from a terminal, what was found and done is printed."""
+"""Commands of maintenance come from a terminal, findings and changes are printed."""

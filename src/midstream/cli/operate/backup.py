@@ -1,4 +1,4 @@
-"""``midstream backup`` and ``midstream restore``: a folder as it was at one moment, and back."""
+"""``midstream backup`` and ``midstream restore``: a consistent copy of a folder, and its restore."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``midstream bench``: the benchmarks of a checkout, as they are, each a program of its own."""
+"""``midstream bench``: runs the benchmarks of a checkout, each as a program of its own."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""``midstream check``: does the configuration hold, do components keep their promises, does each placement answer."""
+"""``midstream check``: validates the configuration, the contracts of components, and an answer of each placement."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 when there are warnings, too.")]
+_FETCHED_ITEMS = 50
+"""As many as a slate may be made of, in a small shop."""
 _SEED = 20
 _ITEM_COUNT, _ACT_COUNT = 40, 300
 _SHOWN_MAX = 5
@@ -30,14 +32,14 @@ _SHOWN_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of one part."""
+    """Result of one component."""
 
     placement: str
     part: str
     problem: str
     """Empty = it keeps its promises."""
     warning: str = ""
-    """What may be meant otherwise; no promise is broken."""
+    """Possible mistake that violates no contract."""
 
 
 @app.command(
@@ -72,22 +74,22 @@ def _row(finding: Finding) -> tuple[str, str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came of all parts of a folder."""
+    """Results of all components of a folder."""
 
     findings: "Sequence[Finding]"
     state: str
     """On which they were tried."""
     models: "Mapping[str, Mapping[str, str]]"
-    """The version of each model that answers, by placement and name."""
+    """Version of each model in service, by placement and name."""
 
     @property
     def problem_count(self) -> int:
-        """How many parts break a promise."""
+        """Number of components that violate their contract."""
         return sum(bool(each.problem) for each in self.findings)
 
     @property
     def warning_count(self) -> int:
-        """How many may be meant otherwise."""
+        """Number of warnings."""
         return sum(bool(each.warning and not each.problem) for each in self.findings)
 
     @property
@@ -98,7 +100,7 @@ class Checked:
 
 
 def check_folder(folder: Path) -> Checked:
-    """Return what came of every part.
+    """Return the result of every component.
 
     Raises:
         ConfigInvalid: The configuration cannot be used; every fault is named.
@@ -135,7 +137,7 @@ def _of_model(standing: "ModelStanding") -> Finding:
 
 
 def _check_set(service: "Service", said: "Sequence[PlacementVersion]") -> Iterator[Finding]:
-    """Yield each placement that was set while the folder was open: whether it holds beside the file, and covers it."""
+    """Yield each set placement: whether it is valid beside the file, and overrides it."""
     own = {each.name for each in service.file.placements}
     for row in said:
         if row.content:
@@ -146,7 +148,7 @@ def _check_set(service: "Service", said: "Sequence[PlacementVersion]") -> Iterat
 
 
 def _check_items(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
-    """Yield a warning for each part that puts items forward of which the folder has never heard."""
+    """Yield a warning for each component that names unknown items."""
     from midstream.retrieval.editorial import Editorial
 
     parts = [(each.rule.name, each.rule.items) for each in (plan.pins.rulings if plan.pins else ())]
@@ -160,7 +162,7 @@ def _check_items(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
 
 
 def _check_unread(made: "list[Plan]", fold: "Fold") -> Iterator[Finding]:
-    """Yield what came of each declared feature that no placement reads, over the same moments."""
+    """Yield the result of each declared feature that no placement reads, over the same moments."""
     import numpy as np
 
     from midstream.core.types import Candidates
@@ -198,12 +200,12 @@ def _example_fold(empty: "Fold") -> "Fold":
 
 
 def _check_plan(plan: "Plan", fold: "Fold", models: "Sequence[ModelStanding]") -> Iterator[Finding]:
-    """Yield what came of each part of a plan, over moments of several kinds; the first problem of a part counts.
+    """Yield the result of each component of a plan, over moments of several kinds; its first problem counts.
 
-    A part that lacks a model has no problem of its own: what is said of the model holds for it.
+    A component that lacks a model has no problem of its own: the result of the model covers it.
     """
     waiting = _lacking_models(plan, frozenset(each.name for each in models if not each.version))
-    problems: dict[str, str] = {}
+    problems = _check_fetches(plan, fold)
     for moment in _moments(plan, fold):
         failures = _check_moment(plan, moment)
         for part in (*plan.part_names, *failures):  # a feature of a block is no part of its own
@@ -215,7 +217,7 @@ def _check_plan(plan: "Plan", fold: "Fold", models: "Sequence[ModelStanding]") -
 
 
 def _lacking_models(plan: "Plan", names: frozenset[str]) -> "Mapping[str, str]":
-    """Return what each part of a plan lacks that reads one of some models of which no version answers, by its name."""
+    """Return for each component of a plan the models without a version in service, by its name."""
     from midstream.ranking.plan import SELECTOR, ReadsModels
 
     parts: dict[str, object] = {each.name: each for each in plan.sources}
@@ -242,8 +244,21 @@ def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
     return [fold.moment(query, plan.models) for query in queries]
 
 
+def _check_fetches(plan: "Plan", fold: "Fold") -> dict[str, str]:
+    """Return the problem of each fetch that has one: a stranger is asked for, or the first items that are known."""
+    from midstream.ranking.boundary import Account, boundary
+    from midstream.testing import conformance
+
+    account = Account()
+    items = [fold.vocabulary.item_id(index) for index in range(min(_FETCHED_ITEMS, fold.vocabulary.item_count))]
+    for each in plan.fetches:
+        with boundary(each.name, account):
+            conformance.check_fetch(each, items if each.of == "item" else ("nobody",))
+    return {failure.component: failure.reason for failure in account.failures}
+
+
 def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
-    """Return the problem of each part that has one, at one moment; a part of one's own may raise anything."""
+    """Return the problem of each component at one moment; a custom one may raise anything."""
     from midstream.ranking.boundary import Account, boundary
     from midstream.ranking.frame import FeatureReader, merge
     from midstream.ranking.plan import SELECTOR, block_name
@@ -278,7 +293,7 @@ def _check_moment(plan: "Plan", moment: "Moment") -> dict[str, str]:
 
 
 def _dry_query(plan: "Plan", fold: "Fold", waiting: frozenset[str]) -> Finding:
-    """Ask a placement once; return what is wrong with the answer, and what was answered without."""
+    """Request one slate of a placement; return the fault of the answer, and the missing components."""
     from midstream.app.inspect.query_offline import ask_fold
     from midstream.engine.types import Ask
 

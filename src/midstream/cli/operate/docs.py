@@ -1,4 +1,4 @@
-"""``midstream docs``: the pages of the documentation, as they are shipped with the program."""
+"""``midstream docs``: prints the pages of the documentation, which are part of the package."""
 
 import re
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``midstream doctor``: what is wrong with a data folder, and the repair of a damaged log."""
+"""``midstream doctor``: diagnosis of a data folder, and repair of a damaged log."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +50,7 @@ def command(repair: Repair = False, folder: Folder = HERE, as_json: AsJson = Fal
 
 
 def print_repair(folder: Path) -> None:
-    """Repair folder and log and say what was done."""
+    """Repair folder and log and print the changes."""
     from midstream.app.inspect.doctor import repair_folder
     from midstream.app.opening import config_to_read
 
@@ -63,7 +63,7 @@ def print_repair(folder: Path) -> None:
 
 
 def print_log(done: "FolderRepaired") -> None:
-    """Say what became of the log."""
+    """Print the changes of the log."""
     log, loss = done.log, done.loss
     if log is not None and log.damage is not None:
         out.print(f"cut to log position {log.survey.end}, generation {log.survey.generation}", markup=False)
@@ -76,7 +76,7 @@ def print_log(done: "FolderRepaired") -> None:
 
 
 def print_history(done: "HistoryRepaired") -> None:
-    """Say what became of the history."""
+    """Print the changes of the history."""
     if done.manifest_is_new:
         out.print("history.json was made again from the files", markup=False)
     if done.lost or done.side_files or done.from_snapshot is not None:

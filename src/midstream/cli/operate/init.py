@@ -1,4 +1,4 @@
-"""``midstream init``: the files that a shop of one's own begins with."""
+"""``midstream init``: starter files of a shop."""
 
 import shlex
 import time

@@ -1,4 +1,4 @@
-"""``midstream rebuild``: the state anew from the log, or the proof that it is what the log says."""
+"""``midstream rebuild``: rebuilds the state from the log, or verifies it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +50,7 @@ def command(
 
 
 def verify_folder(folder: Path, *, as_json: bool) -> None:
-    """Fold in both ways and print what came out."""
+    """Fold in both ways and print the digests."""
     from midstream.app.opening import config_of
     from midstream.app.operate import rebuild
 
@@ -79,7 +79,7 @@ def rebuild_folder(folder: Path, *, compact: bool, as_json: bool) -> None:
 
 
 def print_view(view: "RebuildView", *, as_json: bool) -> None:
-    """Say what a server did."""
+    """Print the result of a server."""
     if as_json:
         print_json(view)
         return

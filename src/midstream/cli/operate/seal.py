@@ -1,4 +1,4 @@
-"""``midstream seal``: old segments become history now, and what is kept too long goes."""
+"""``midstream seal``: seals old segments now, and applies retention."""
 
 import typer
 

@@ -1,6 +1,6 @@
-"""Questions that the engine answers: slates and features, each from one state and the plans that go with it.
+"""Answering service of the engine: slates and feature reads, each from one state and its plans.
 
-An answer waits for the log position that its caller names, takes state and plan once, and hands its served record over
+An answer waits for the log position that its request names, takes state and plan once, and hands its served record over
 without waiting for it.
 """
 
@@ -36,15 +36,15 @@ from midstream.ranking.rules.traces import pack_traces
 from midstream.state.fold import Fold
 
 READ_ON_MS = 1_000
-"""How long a request that continues a slate waits for that slate's record, unless it says: a record is some
-milliseconds behind its answer, in another process some tens."""
+"""Default wait of a request that continues a slate for that slate's record: a record is some milliseconds behind its
+answer, in another process some tens."""
 
 
 class Answering:
-    """Answers questions from what the engine has in service."""
+    """Answers requests from the state and plans in service."""
 
     def __init__(self, live: LiveState, folding: FoldScheduler, outbox: ServedBuffer | None) -> None:
-        """Read ``live``; what was served goes to ``outbox``, None = it is not logged."""
+        """Read ``live``; served records go to ``outbox``, None = they are not logged."""
         self._live = live
         self._folding = folding
         self._outbox = outbox
@@ -52,12 +52,12 @@ class Answering:
         self._ahead = None if outbox is None else ServedAhead(folding, outbox, live.host.monotonic)
 
     async def recommend(self, ask: Ask) -> Answer:
-        """Answer with a slate, and append what was served without waiting for it.
+        """Answer with a slate, and append its served record without waiting for it.
 
         Raises:
             NotFound: The placement is not configured.
             RequestInvalid: The filter, the context, the size or the token cannot be used.
-            ItemUnknown: It is about an item that nothing named by then.
+            ItemUnknown: No event has named its item yet.
             Overloaded: Too many requests wait for a log position.
         """
         if isinstance(ask.cursor, str):
@@ -78,22 +78,24 @@ class Answering:
         self._folding.note_answer()
         observe = partial(fold.moment, models=plan.models)
         worked_s = self._worked_s()
-        served = await recommend(plan, observe, query, lambda: until - monotonic(), live.guards.left_out(plan))
+        served = await recommend(
+            plan, observe, query, lambda: until - monotonic(), live.guards.left_out(plan), live.fetched
+        )
         live.guards.note(plan, served, self._worked_s() - worked_s)
         answer = self._told(served, ask, fold, read_your_writes=read_your_writes)
         return await with_why(answer, ask, served, plan, fold)
 
     async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
-        """Answer the same question for several users, one after another.
+        """Answer the same request for several users, one after another.
 
-        Between two of them others have their turn: requests that come meanwhile, and the fold. So each answer has a
-        deadline of its own, and may see a later log position than the one before.
+        Between two of them other requests and the fold have their turn. So each answer has a deadline of its own, and
+        may see a later log position than the one before.
 
         Args:
             asks: They differ in the user alone.
 
         Returns:
-            An answer of its own for each, or why there is none, in the order of the questions.
+            An answer for each, or its error, in the order of the requests.
 
         Raises:
             NotFound: The placement is not configured.
@@ -122,7 +124,7 @@ class Answering:
                 first, and where it has none the longest of the placements'.
 
         Raises:
-            MidstreamError: No slate can be made: what is wrong with the first.
+            MidstreamError: No slate can be made: the error of the first.
             RequestInvalid: The token cannot be used, or they are too many.
             Overloaded: Too many requests wait for a log position.
         """
@@ -140,6 +142,7 @@ class Answering:
             fold.vocabulary.item_ids,
             lambda: until - self._live.host.monotonic(),
             self._live.guards.left_out,
+            self._live.fetched,
         )
         worked_s = self._worked_s() - worked_s
         slates: dict[int, Answer | SlateRefused] = dict(slots.refused)
@@ -154,10 +157,10 @@ class Answering:
         return PageAnswer(slots.page_id, tuple(slates[place] for place in range(len(asks))))
 
     def check_page(self, asks: Sequence[Ask]) -> None:
-        """Refuse what ``page`` would refuse as a whole: to be asked before events that come along are recorded.
+        """Refuse a page that ``page`` would refuse as a whole; call it before its events are recorded.
 
         Raises:
-            MidstreamError: No slate can be made: what is wrong with the first.
+            MidstreamError: No slate can be made: the error of the first.
             RequestInvalid: The token cannot be used, or they are too many.
         """
         require_count("placements", len(asks), PAGE_PLACEMENTS_MAX)
@@ -165,7 +168,7 @@ class Answering:
         slots_of(self._live, asks)
 
     def _told(self, served: Served, ask: Ask, fold: Fold, *, read_your_writes: bool | None) -> Answer:
-        """Return what the caller gets; hand the served record over, for which the answer does not wait; count it."""
+        """Return the answer; hand its served record over without waiting for it; count it."""
         live = self._live
         position = live.token(served.log_position)
         answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
@@ -224,7 +227,7 @@ class Answering:
         return record
 
     def check(self, ask: Ask) -> None:
-        """Refuse what ``recommend`` would refuse: to be asked before events that come with a question are recorded.
+        """Refuse a request that ``recommend`` would refuse; call it before its events are recorded.
 
         Raises:
             NotFound: The placement is not configured.
@@ -241,12 +244,12 @@ class Answering:
             raise RequestInvalid(faults)
 
     async def read_features(self, ask: FeatureAsk) -> FeatureRead:
-        """Return what is known of items for a user and a session, all of it at one log position.
+        """Return feature values of items for a user and a session, all of one log position.
 
         Raises:
             RequestInvalid: A feature is not declared, there are too many items, or the token cannot be used.
             Overloaded: Too many requests wait for a log position.
-            FeatureFailed: One of the features cannot be read; counted as a part that failed.
+            FeatureFailed: One of the features cannot be read; counted as a failed component.
         """
         live = self._live
         until = live.host.monotonic() + WAIT_S_MAX
@@ -268,7 +271,7 @@ class Answering:
         return began + deadline_ms / 1_000
 
     def _plans_of(self, asks: Sequence[Ask]) -> list[Plan]:
-        """Return what answers questions, of those whose placement is configured.
+        """Return the plans of the requests whose placement is configured.
 
         Raises:
             NotFound: None is.
@@ -283,9 +286,9 @@ class Answering:
             parse_position(token, self._live.log.generation, self._live.log.end)
 
     async def _caught_up(self, token: str | None, until: float) -> bool | None:
-        """Wait for the caller's own writes; None when none were named.
+        """Wait for the caller's own writes; None when it named none.
 
-        False when the deadline came first, and at once when nobody can say whether the state has them.
+        False when the deadline came first, and at once when it cannot be known whether the state has them.
         """
         if token is None:
             return None
@@ -296,7 +299,7 @@ class Answering:
         return await self._folding.reached(position, until - live.host.monotonic())
 
     async def _knows_what_was_served(self, asks: Sequence[Ask], until: float) -> bool:
-        """Wait for what this process served to the one who asks before, where a placement goes by it."""
+        """Wait for this process's earlier served records of the user, where a placement reads them."""
         if self._ahead is None or not any(plan.reads_served for plan in self._plans_of(asks)):
             return True
         return await self._ahead.seen(askers_of(self._live.fold, asks[0].user_id, asks[0].session_id), until)

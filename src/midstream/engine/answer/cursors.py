@@ -1,4 +1,4 @@
-"""Signed cursors: the slate to continue and the changes read since, as text that callers carry and cannot forge."""
+"""Signed cursors: request id and offset of the slate to continue, as text that callers carry and cannot forge."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Cursor:
     """A place in the order of a slate."""
 
     request_id: str
-    """Of the slate that was asked for anew."""
+    """Of the first slate of the sequence."""
     turn: int
     """Which of the slates after it comes next, from 1 on."""
     first_position: int
@@ -48,20 +48,21 @@ def parse_cursor(token: str, ids: RequestIds) -> Cursor:
 
 
 def gone(token: str) -> RequestInvalid:
-    """Return what says that a slate is not known, or not any more."""
+    """Return the error of an unknown or expired slate."""
     return _refused(f"The slate that {shown(token)} continues is not kept any more, or not known yet.")
 
 
 def require_same(ask: Ask, plan: Plan | None, record: ServedRecord) -> None:
-    """Refuse a question that differs from the one that it continues; what it does not say is as it was.
+    """Refuse a request that differs from the one that it continues; omitted fields keep their values.
 
     Args:
-        ask: The question.
+        ask: The request.
         plan: Of the placement that it names, None = it names none.
         record: Of the slate that it continues.
 
     Raises:
-        RequestInvalid: It names another user, session, placement or size, or brings what only a new question may.
+        RequestInvalid: It names another user, session, placement or size, or has a field that only a new request may
+            have.
     """
     if faults := tuple(_differences(ask, plan, record)):
         raise RequestInvalid(faults)

@@ -1,4 +1,4 @@
-"""Declared features read for a caller, and what is known of each feature: how complete, how fresh, how large."""
+"""Feature reads for a caller, and the status of each feature: completeness, freshness, memory."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -33,11 +33,11 @@ PAGE = "/docs/features.md"
 def read_of(
     fold: Fold, plans: Mapping[str, Plan], ask: FeatureAsk, now_ms: TimestampMs, seed: int, metrics: Metrics
 ) -> FeatureRead:
-    """Return what was asked for, as of now; its token is empty.
+    """Return the requested values, as of now; its token is empty.
 
     Raises:
         RequestInvalid: There is no feature of a name, or there are too many items.
-        FeatureFailed: One of the features cannot be read, which is counted; ask for the others.
+        FeatureFailed: One of the features cannot be read, which is counted; the others can.
     """
     declarations = declared_by(plans)
     require_readable(declarations, ask)
@@ -50,7 +50,7 @@ def read_of(
             names, values = block.names, read_or_stop(block, moment, _rows(fold, ask), declarations)
         except FeatureFailed as error:
             for part in error.parts:
-                metrics.count_failure(part)
+                metrics.failures.of(part).inc()
             raise
     age_ms = max(0, now_ms - fold.log_time_ms) if fold.log_time_ms else 0
     chosen = tuple(dict.fromkeys(ask.features)) or declarations.names
@@ -86,12 +86,12 @@ def require_readable(declarations: Declarations, ask: FeatureAsk) -> None:
 
 
 def views_of(fold: Fold, plans: Mapping[str, Plan], now_ms: int) -> list[FeatureView]:
-    """Return what is known of each feature, in the order of the declarations."""
+    """Return the status of each feature, in the order of the declarations."""
     return [_view(fold, plans, each, now_ms) for each in declared_by(plans).features]
 
 
 def view_of(fold: Fold, plans: Mapping[str, Plan], name: str, now_ms: int) -> FeatureView | None:
-    """Return what is known of one feature, None = it is not declared."""
+    """Return the status of one feature, None = it is not declared."""
     found = (each for each in declared_by(plans).features if each.name == name)
     return next((_view(fold, plans, each, now_ms) for each in found), None)
 
@@ -99,8 +99,8 @@ def view_of(fold: Fold, plans: Mapping[str, Plan], name: str, now_ms: int) -> Fe
 def complete_since(fold: Fold, cells: Collection[Cell]) -> TimestampMs | None:
     """Return the log time from which cells count everything, None = they miss nothing.
 
-    They miss nothing while history was never cut, and once their windows are shorter than what was counted since: a
-    window reaches a bucket, a twelfth, beyond its length.
+    They miss nothing if history was never cut, and once their windows are shorter than the counted time: a window
+    reaches a bucket, a twelfth, beyond its length.
     """
     counted = fold.counted
     if counted.begin == 0 or not cells:
@@ -144,7 +144,7 @@ def _table_view(table: ExternalTable) -> TableView:
 
 
 def with_live(view: FeatureView | None, values: FeatureValues) -> FeatureView | None:
-    """Return the view with what its first columns are like among served items. Cost: 2 ms a column."""
+    """Return the view with statistics of its first columns among served items. Cost: 2 ms a column."""
     if view is None:
         return None
     live: dict[str, LiveColumn] = {}
@@ -193,7 +193,7 @@ def _query(ask: FeatureAsk, now_ms: TimestampMs, seed: int) -> Query:
 
 
 def _rows(fold: Fold, ask: FeatureAsk) -> Candidates:
-    """Return the items as candidates that no source proposed; one that is not known is -1."""
+    """Return the items as candidates without a source; an unknown item is -1."""
     item_index = fold.vocabulary.item_indices(ask.items)
     nothing = (len(item_index), 0)
     return Candidates(item_index, (), np.empty(nothing, np.float32), np.empty(nothing, np.int32))

@@ -1,4 +1,4 @@
-"""Inline explanation: what led to an answer, and reasons for people, from the state that answered."""
+"""Inline explanation: evidence of an answer and reasons for visitors, from the state of the answer."""
 
 import asyncio
 
@@ -20,10 +20,10 @@ MOVED = "events arrived while a part of the answer was awaited: ask for the expl
 
 
 def require_why(ask: Ask, plan: Plan) -> None:
-    """Refuse a language in which there are no reasons, and to explain more places of a ranking than a slate has.
+    """Refuse a language without reasons, and an explanation of more positions of a ranking than a slate has.
 
     Raises:
-        RequestInvalid: It is asked for.
+        RequestInvalid: The request asks for it.
     """
     given = len(ask.given or ())
     places = given if ask.n is None else min(ask.n, given)
@@ -39,14 +39,14 @@ def require_why(ask: Ask, plan: Plan) -> None:
 
 
 async def with_why(answer: Answer, ask: Ask, served: Served, plan: Plan, fold: Fold) -> Answer:
-    """Return an answer that says why, as far as that was asked for; what needs no state is found on a thread."""
+    """Return an answer with the requested explanation; its parts that need no state are computed on a thread."""
     return await with_score_parts(with_what_is_read(answer, ask, served, plan, fold), served, plan)
 
 
 def with_what_is_read(answer: Answer, ask: Ask, served: Served, plan: Plan, fold: Fold) -> Answer:
-    """Return an answer with what the state says of why.
+    """Return an answer with the parts of the explanation that read state.
 
-    Where the state moved on while a part of the answer was awaited only that is said: the rest could be untrue.
+    Where the state moved on while a component was awaited, the explanation names only that: the rest could be wrong.
     """
     if not ask.explain and not ask.reasons:
         return answer
@@ -67,7 +67,7 @@ def with_what_is_read(answer: Answer, ask: Ask, served: Served, plan: Plan, fold
 
 
 async def with_score_parts(answer: Answer, served: Served, plan: Plan) -> Answer:
-    """Return an answer of which the explanation, if it has one, says what made each score."""
+    """Return an answer whose explanation, if it has one, has the parts of each score."""
     if answer.explanation is None:
         return answer
     return structs.replace(answer, explanation=await asyncio.to_thread(with_parts, answer.explanation, served, plan))

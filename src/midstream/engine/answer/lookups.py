@@ -21,7 +21,7 @@ _USER_TEXT, _REQUEST_TEXT, _BODY_TEXT = 2, 5, 6
 
 
 def item_view(fold: Fold, item_id: str, now_ms: TimestampMs) -> Mapping[str, object] | None:
-    """Return what is known of an item: attributes, whether it can be served, acts on it by window; None = nothing."""
+    """Return the state of an item: attributes, whether it can be served, acts by window; None = unknown."""
     index = fold.vocabulary.item_index(item_id)
     if index < 0:
         return None
@@ -42,11 +42,10 @@ def item_view(fold: Fold, item_id: str, now_ms: TimestampMs) -> Mapping[str, obj
 
 
 def user_view(fold: Fold, user_id: str, now_ms: TimestampMs) -> Mapping[str, object] | None:
-    """Return what is known of a user, under any of its ids; None = nothing.
+    """Return the state of a user, under any of its ids; None = unknown.
 
-    Attributes, number of acts, first and last visit, the last acts and what was seen (oldest first), what the user
-    leans to (strongest first), items of the open sessions (newest session first), and how many ids were merged into
-    this one.
+    Attributes, number of acts, first and last visit, the last acts and the items seen (oldest first), affinities
+    (strongest first), items of the open sessions (newest session first), and the number of ids merged into this one.
     """
     vocabulary, users = fold.vocabulary, fold.users
     user_hash = vocabulary.user_hash_of(user_id)
@@ -91,7 +90,7 @@ def _leanings(fold: Fold, user_index: int, attribute: str, now_ms: TimestampMs) 
 
 
 def served_record(fold: Fold, log: EventLog, request_id: str) -> ServedRecord | None:
-    """Return what was served under a request id; None when it is unknown, older than what is kept, or of one erased.
+    """Return the served record of a request id; None if it is unknown, older than what is kept, or of an erased user.
 
     Raises:
         LogDamaged: The record's frame does not match its checksum.
@@ -109,7 +108,7 @@ def served_body(fold: Fold, log: EventLog, request_id: str) -> tuple[LogPosition
     """Return the log position of the served event of a request, and its body.
 
     Raises:
-        NotFound: It is unknown, older than what is kept, or of a user who was erased; the text says which.
+        NotFound: It is unknown, older than what is kept, or of a user who was erased; the text has the cause.
         LogDamaged: The record's frame does not match its checksum.
     """
     position = fold.requests.find(id_hash(request_id, fold.vocabulary.id_key))
@@ -129,16 +128,16 @@ def served_body(fold: Fold, log: EventLog, request_id: str) -> tuple[LogPosition
 
 
 def require_asker(body: bytes) -> None:
-    """Refuse a served record of nobody any more: one that was blanked when an erasure was written into the log.
+    """Refuse a redacted served record, which an erasure left in the log.
 
     Raises:
-        NotFound: It is one, or a record of another version.
+        NotFound: It is redacted, or a record of another version.
     """
     if not decode_served(body).query.request_id:
         raise NotFound(ERASED)
 
 
 def outcome_sums(fold: Fold) -> Iterator[OutcomeSums]:
-    """Yield what came of the slates, by placement, plan and tier, as metrics take it."""
+    """Yield the outcome sums of slates, by placement, plan and tier, as metrics take them."""
     for each in fold.outcomes.counts():
         yield OutcomeSums(*each.group, each.slates, each.positions, each.impressions, each.acted)

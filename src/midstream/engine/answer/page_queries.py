@@ -1,4 +1,4 @@
-"""The slates of a page before they are made: which of them can be, and what is wrong with the others."""
+"""Validation of a page's slates before they are made: queries of the valid ones, errors of the others."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +14,12 @@ from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.plan import Plan
 
 _OF_A_SLATE = ("/n", "/filter", "/exclude", "/fields")
-"""Where what is wrong may stand that a slate has for itself; the rest is the page's."""
+"""Pointers to a slate's own fields; an error elsewhere is the page's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """What of a page can be made, and what cannot, by place on the page."""
+    """Valid and invalid slates of a page, by place on the page."""
 
     made: Mapping[int, tuple[Plan, Query]]
     refused: Mapping[int, SlateRefused]
@@ -34,7 +34,7 @@ def slots_of(live: LiveState, asks: Sequence[Ask]) -> Slots:
     """Return the slates of a page, each with a request id, a seed and the time.
 
     Raises:
-        MidstreamError: None can be made: what is wrong with the first.
+        MidstreamError: None can be made: the error of the first.
         RequestInvalid: They have too many items together.
     """
     made: dict[int, tuple[Plan, Query]] = {}

@@ -1,8 +1,8 @@
-"""Served records that the state may not have yet, by whom they were served to: what the next question waits for.
+"""Read-your-writes for served records: a request waits for its user's earlier records that are not folded yet.
 
-A record is appended after its answer went out, some milliseconds later. A placement that goes by what was served before
-hands over what waits for company, and lets its question wait until the state has the asker's last record of this
-process, half of its time at most: the rest is left to answer. Nobody else waits.
+A record is appended some milliseconds after its answer went out. A placement that reads served records hands over
+pending ones at once, and its request waits until the state has the user's last record of this process, for half of its
+time at most: the rest is needed for the answer. No other request waits.
 """
 
 from collections import OrderedDict, deque
@@ -17,18 +17,19 @@ from midstream.state.outcomes.recipients import session_asker
 from midstream.state.structures.hashing import id_hash
 
 ASKERS_MAX = 4_096
-"""Whose last record is kept: 2,000 answers a second for two seconds, of which some milliseconds matter; 1 MB."""
+"""Users and sessions whose last record is kept: 2,000 answers a second for two seconds, of which some milliseconds
+matter; 1 MB."""
 ADDED_MAX = 64
-"""Records whose asker is not looked up yet: who waits looks up all of them, at 3 µs each in 0.2 ms."""
+"""Records whose user is not resolved yet: a wait resolves all of them, at 3 µs each in 0.2 ms."""
 WAIT_S_MAX = 10.0
 """A record that is so old came, and newer ones took its place, or it waits for room still."""
 
 
 class ServedAhead:
-    """The last record of each asker, and the wait for it."""
+    """Last record of each user and session, and the wait for it."""
 
     def __init__(self, folding: FoldScheduler, outbox: ServedBuffer, monotonic: Callable[[], float]) -> None:
-        """Wait with ``folding`` for what ``outbox`` hands over."""
+        """Wait with ``folding`` for the records that ``outbox`` hands over."""
         self._folding = folding
         self._outbox = outbox
         self._monotonic = monotonic
@@ -38,10 +39,10 @@ class ServedAhead:
         outbox.on_lost = self._lose
 
     def add(self, query: Query) -> None:
-        """Keep that the record of an answer is on its way; nobody waits for one that was nobody's.
+        """Record that the served record of an answer is pending, if it has a user or session.
 
-        Whose it is, is looked up when somebody waits, so that users who became one in between are one; where nobody
-        does, as most placements go by nothing that was served, one at a time behind ``ADDED_MAX`` others.
+        The user is resolved when a request waits, so that users merged in between are one; without a waiting request
+        one at a time after ``ADDED_MAX`` others.
         """
         key = self._folding.fold.vocabulary.id_key
         user_hash, session_hash = id_hash(query.user_id or "", key), id_hash(query.session_id or "", key)
@@ -51,14 +52,14 @@ class ServedAhead:
                 self._look_up()
 
     async def seen(self, askers: Iterable[int], until: float) -> bool:
-        """Wait until the state has what was served to some askers, half of the time that is left at most.
+        """Wait until the state has the served records of some users, for half of the remaining time at most.
 
-        Nobody asked for the wait, so it costs no answer: where it is too long, or as many wait as may, the answer says
-        that it may not know what was served last.
+        The wait is best effort, so it costs no answer: where it is too long, or too many requests wait, the answer
+        states that it may miss the latest records.
 
         Args:
-            askers: Hashes of the user and of the session that ask.
-            until: The deadline, of the monotonic clock. A record that did not come in time is waited for no more.
+            askers: Hashes of the request's user and session.
+            until: The deadline, of the monotonic clock. A record that did not come in time is not waited for again.
 
         Returns:
             False when it did not come, or could not be waited for.
@@ -113,7 +114,7 @@ class ServedAhead:
             self._lost.popitem(last=False)
 
     def _look_up(self) -> None:
-        """Take what was added first as the last record of its asker."""
+        """Register the record that was added first as the last one of its user."""
         user_hash, session_hash, request_hash, since = self._added.popleft()
         asker = self._folding.fold.vocabulary.aliases.resolve(user_hash) or session_asker(session_hash)
         self._last[asker] = request_hash, since
@@ -126,7 +127,7 @@ class ServedAhead:
 
 
 def askers_of(fold: Fold, user_id: str | None, session_id: str | None) -> list[int]:
-    """Return under what the slates of who asks are found: first the user's, then the session's; none of nobody."""
+    """Return the keys of a request's slates: first the user's, then the session's; empty without both."""
     vocabulary = fold.vocabulary
     found = vocabulary.user_hash_of(user_id or ""), session_asker(id_hash(session_id or "", vocabulary.id_key))
     return [each for each in found if each]

@@ -1,4 +1,4 @@
-"""From what a caller asks to a complete query, and from what was served to what the caller gets."""
+"""Mapping from requests to complete queries, and from served slates to answers."""
 
 from collections.abc import Mapping, Sequence
 from itertools import repeat
@@ -91,14 +91,14 @@ def require_known(ask: Ask, fold: Fold) -> None:
 
 
 def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_writes: bool | None) -> Answer:
-    """Return what the caller gets of what was served.
+    """Return the answer of a served slate.
 
     Args:
         served: The slate with its trace.
         ask: Names the item fields to return.
-        fold: The state that served; the fields are read from it.
+        fold: The state of the answer; the fields are read from it.
         position: Token of the log position of that state.
-        read_your_writes: Whether the caller's own writes were seen; None when none were named.
+        read_your_writes: Whether the caller's own writes were seen; None when it named none.
     """
     chosen = served.selection.chosen
     indices = served.candidates.item_index[chosen]
@@ -124,7 +124,7 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
 
 
 def _removed(served: Served) -> tuple[Removal, ...]:
-    """Return which of the caller's own items were removed, and by what."""
+    """Return the removed ones of the caller's own items, each with the name of its filter."""
     if served.verdict is None:
         return ()
     names = tuple(served.removed)
@@ -143,7 +143,7 @@ _OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (
 
 
 def count_outcomes(outcome: NDArray[np.uint8], metrics: Metrics) -> None:
-    """Count what became of events."""
+    """Count outcomes of events."""
     counts = np.bincount(outcome, minlength=len(_OUTCOMES)).tolist()
     for each, name in _OUTCOMES:
         if counts[each]:
@@ -151,7 +151,7 @@ def count_outcomes(outcome: NDArray[np.uint8], metrics: Metrics) -> None:
 
 
 def ids_of(served: Served, fold: Fold) -> list[str]:
-    """Return the ids of a slate, in its order, and of what comes after it."""
+    """Return the ids of a slate, in its order, and of its continuation order."""
     rows = served.selection.chosen
     if served.order is not None:
         rows = np.concatenate((rows, served.order.chosen))
@@ -159,7 +159,7 @@ def ids_of(served: Served, fold: Fold) -> list[str]:
 
 
 def served_event(served: Served, item_ids: Sequence[str], traces: PackedTraces) -> Event:
-    """Return what the log is to keep of an answer."""
+    """Return the served event of an answer."""
     query = served.query
     return Event(
         Kind.SERVED,
@@ -173,24 +173,24 @@ def served_event(served: Served, item_ids: Sequence[str], traces: PackedTraces) 
 
 
 def note(served: Served, placement: str, metrics: Metrics, values: FeatureValues) -> None:
-    """Count an answer and what failed, and keep what the features of some answers' items were."""
+    """Count an answer and its failures, and keep the feature values of some answers' items."""
     chosen = served.selection.chosen
     metrics.observe_answer(placement, served.tier, len(chosen))
     for failure in served.failures:
-        metrics.count_failure(failure.component)
+        metrics.failures.of(failure.component).inc()
     counts: dict[str, int] = {}
     for each in served.traces:  # a Counter takes 5 µs to look at what it is given
         counts[each.rule] = counts.get(each.rule, 0) + 1
     for rule, count in counts.items():
-        metrics.count_rule(placement, rule, count)
+        metrics.rules.of(placement, rule).inc(count)
     if served.features is not None:
-        metrics.observe_feature_read(placement, served.feature_read_s)
+        metrics.feature_reads.of(placement).observe(served.feature_read_s)
     if served.features is not None and is_sampled(served.query.seed, WATCHED_SHARE, WATCHED):
         values.add(served.features.names, served.features.values[chosen])
 
 
 def _fields(items: Items, indices: list[int], names: tuple[str, ...]) -> list[Mapping[str, object]]:
-    """Return the asked attributes of each item."""
+    """Return the requested attributes of each item."""
     found: list[Mapping[str, object]] = []
     for index in indices:
         document = items.document(index)

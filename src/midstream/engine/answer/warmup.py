@@ -1,9 +1,9 @@
-"""Runs every kernel once before the first request: compiling takes a minute on a new machine, loading half a second.
+"""Warm-up: runs every kernel once before the first request, since compiling takes a minute and loading half a second.
 
-A small state of its own is folded and asked, so nothing real is touched; the kernels' types depend on the settings'
-kinds and not on their maxima, so what is compiled here is what serves. The state has items that the plans' models know,
-and each plan is asked with those of its models: a model of which no item is in the history is not asked at all, and
-would be slow at its first request, for which its source is left out of the next ones.
+A small state of its own is folded and queried, so nothing real is touched. The kernels' types depend on the kinds of
+the settings and not on their maxima, so the compiled code is that of the real state. The state has items of the plans'
+models, and each plan answers with its models: a model without an item of the history would not run, and would be slow
+at its first request, so that the circuit breaker would skip its source.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,13 +47,14 @@ MODELS_MAX = 40
 """Models whose items the state takes, one of each: it has room for 64, and names some itself."""
 _FILTER = "item.available"
 TURNS_MAX = 3
-"""The first one may load and compile; the third is for what took long in the second: it may have been the machine."""
+"""The first turn may load and compile; the third repeats components that were slow in the second: the machine may
+have been busy."""
 WAIT_S_MAX = 10.0
-"""For all parts that wait in all turns, as long as any request may: whatever never answers holds up neither a start nor
-a change. Each turn has a third of it, so that the second one has its time also where the first one compiled.
-"""
+"""For all components that wait in all turns, as long as any request may wait: a component that never answers blocks
+neither a start nor a change. Each turn has a third of it, so that the second one has its time also where the first
+one compiled."""
 _LEFT_S_MIN = 0.001
-"""What does not wait is asked however late it is, so that its kernels are compiled."""
+"""Minimum time of components that do not wait, so that their kernels are compiled."""
 _NOW = TimestampMs(1_700_000_000_000)
 
 
@@ -62,12 +63,12 @@ _PLAIN = b'{"type":"view","user_id":"u","item_id":"i","time":"2026-01-31T12:00:0
 
 @dataclass(frozen=True, slots=True)
 class WarmupResult:
-    """What came of asking some plans."""
+    """Failures and overruns of the warm-up."""
 
     failures: tuple[Failure, ...]
     """In the answers of every turn."""
     overruns: tuple[Failure, ...]
-    """Components of one's own that held the thread for longer than they may, in each turn in which all was compiled."""
+    """Custom components that held the thread for longer than allowed, in each turn after compilation."""
 
 
 async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Callable[[], float]) -> WarmupResult:
@@ -75,11 +76,11 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
 
     Args:
         settings: Of the state.
-        plans: Each is asked in each turn.
+        plans: Each answers in each turn.
         monotonic: Seconds that never go back.
 
     Returns:
-        What failed in the answers, and what took too long.
+        Failures of the answers, and components that took too long.
     """
     fold = Fold(msgspec.structs.replace(settings, limits=_LIMITS, compaction=""))
     actions = settings.action_names() or ("view",)
@@ -118,7 +119,7 @@ def _known_items(plans: Sequence[Plan]) -> dict[str, str]:
 
 
 def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...], known: tuple[str, ...]) -> None:
-    """Fold events of each kind, some about items that models know, and look at what they made."""
+    """Fold events of each kind, some about items of models, and read the result."""
     # A value for each attribute, so that the item that is asked about has one like it.
     values = {"category": "warm", "tags": ["warm"], "number": 1, "boolean": True}
     body = msgspec.json.encode(
@@ -160,7 +161,7 @@ def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...], known: tuple[st
 
 
 def warm_people(fold: Fold, action: str) -> None:
-    """Merge two users, look at one and at a session without one, and erase one; then let something come of each."""
+    """Merge two users, read one and a session without one, and erase one; then fold an event of each."""
     merge = Event(Kind.USER, Operation.MERGE, user_id="u0", body=b'{"from":"u1"}', log_time_ms=_NOW)
     act = Event(Kind.INTERACTION, action=action, user_id="u1", item_id="a", event_time_ms=_NOW, log_time_ms=_NOW)
     fold.apply(LogPosition(fold.log_position), build((act, act._replace(user_id="u0"), merge, act)))

@@ -1,1 +1,1 @@
-"""Erased users and retracted imports come in, a log written anew without them goes into service."""
+"""Erased users and retracted imports come in, a rewritten log without them goes into service."""

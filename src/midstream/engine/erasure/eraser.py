@@ -1,9 +1,9 @@
 """Erasure in a running engine: the schedule of log rewrites, and the swap of the rewritten log into service.
 
-At once an erased user is gone from the state. Within ``erase_days_max`` days the log is rewritten: a child process
-writes the new log and the state it gives; a thread brings over what came meanwhile; between two frames of the log
-thread the last few events follow and the new log gets its name, which is the commit; then the state is swapped.
-Whoever records or answers meanwhile notices nothing but that tokens of the old generation are no longer taken.
+An erased user is removed from the state at once. Within ``erase_days_max`` days the log is rewritten. A child process
+writes the new log and its state. A thread copies the events that arrived meanwhile. Between two frames of the log
+thread the last few events follow and the new log gets its name, which is the commit. Then the state is swapped.
+Concurrent requests notice only that tokens of the old generation are refused.
 """
 
 import asyncio
@@ -53,14 +53,14 @@ OVERDUE = "erasure_overdue"
 NEAR_EVENTS = 2_000
 """So few events are brought over between two frames: 5 ms in which the log waits."""
 ROUNDS_MAX = 20
-"""Of the thread that brings over what came meanwhile; each leaves what came during it."""
+"""Rounds of the thread that copies later events; each leaves those that arrived during it."""
 LOOK_S = 600.0
-"""Between two looks whether a rewrite is due: days are what it is due in."""
+"""Interval of checks whether a rewrite is due, which is a matter of days."""
 EARLY_MS = 6 * 3_600_000
 """With a day as the most, a rewrite begins before late copies are no longer refused, so that it can fail once."""
 EARLY_GAP_S = 3_600.0
-"""Between two rewrites that begin because places for erasures run out: each reads the whole log and makes tokens of
-before useless, and whoever erases made-up ids at will must not bring that about all the time."""
+"""Minimum time between two early rewrites, which begin because places for erasures run out: each reads the whole log
+and invalidates earlier tokens, and a client that erases made-up ids must not be able to cause them all the time."""
 REWRITE_S = 60.0
 """A rewrite is thought to take as long as the last one, the first one of a process this: some 10 million events."""
 LEFT_S_MIN = 5.0
@@ -75,8 +75,8 @@ ErasureState = Literal[
     "idle", "waiting", "looking", "history", "segments", "folding", "writing", "catching_up", "done", "failed"
 ]
 Forget = Callable[[Sequence[str]], Awaitable[int]]
-"""Drops what names one of these ids somewhere beside the log, in bounded turns of the loop; returns how much. They are
-those of users, and of sessions that were theirs alone."""
+"""Removes data of some ids somewhere beside the log, in bounded turns of the loop; returns the number of removals.
+The ids are those of users, and of sessions that were theirs alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,11 @@ class EraserOptions:
 
 @dataclass(frozen=True, slots=True)
 class RewriteView:
-    """How far a rewrite is."""
+    """Progress of a rewrite."""
 
     state: ErasureState = "idle"
     progress: float = 0.0
-    """From 0 to 1, of what ``state`` says."""
+    """Share of the stage ``state`` that is done, from 0 to 1."""
     reason: str = ""
     """Why the last one failed; empty when it did not."""
 
@@ -136,7 +136,7 @@ class Eraser:
         self._service.start()
 
     async def stop(self) -> None:
-        """End what is under way: the old log goes on, or the new one; the next start begins again."""
+        """End a running rewrite: the old log stays, or the new one is complete; the next start begins again."""
         await self._service.stop()
         tasks = [task for task in (self._early, self._task) if task is not None]
         for task in tasks:
@@ -148,10 +148,10 @@ class Eraser:
         """Begin a rewrite now, whether it is due or not.
 
         Args:
-            hurried: The child does not hold back: somebody waits for it.
+            hurried: The child does not rest: a caller waits for it.
 
         Raises:
-            ErasureRunning: One is under way.
+            ErasureRunning: One is running.
         """
         if self.is_running:
             message = f"a rewrite is under way: {self.view.state}, {self.view.progress:.0%}"
@@ -162,10 +162,10 @@ class Eraser:
         return self._task
 
     async def carry_out(self) -> None:
-        """Rewrite the log without all who were erased by now, when the rewrite that runs has ended; wait for it.
+        """Rewrite the log without all users erased by now, after a running rewrite; wait for it.
 
         Raises:
-            RewriteFailed: The log could not be written anew; and whatever else ended it.
+            RewriteFailed: The log could not be rewritten; and any other error that ended it.
         """
         while self._task is not None and not self._task.done():  # another may begin when one has ended
             await asyncio.wait((self._task,))
@@ -177,9 +177,9 @@ class Eraser:
             self._early = asyncio.get_running_loop().create_task(self._begin_early(), name="midstream-early-rewrite")
 
     async def _begin_early(self) -> None:
-        """Begin a rewrite now, or when the last one that was not due is long enough ago.
+        """Begin a rewrite now, or when the gap after the last early one is over.
 
-        While one runs nothing is done: it frees places, but for those that came too late for it, who ask again.
+        While one runs nothing is done: it frees places, except for erasures that came too late for it, which try again.
         """
         await asyncio.sleep(max(0.0, self._early_s + EARLY_GAP_S - self._engine.host.monotonic()))
         if not self.is_running and self._engine.fold.vocabulary.erasures.pending:
@@ -187,14 +187,14 @@ class Eraser:
             self.begin()
 
     def _room_in_s(self) -> float:
-        """Return in how many seconds places for erasures are free again, going by how long the last rewrite took."""
+        """Return the seconds until places for erasures are free again, estimated by the last rewrite."""
         now_s = self._engine.host.monotonic()
         if self.is_running:
             return max(LEFT_S_MIN, self._began_s + self._took_s - now_s)
         return max(0.0, self._early_s + EARLY_GAP_S - now_s) + self._took_s
 
     def receipts(self) -> list[Receipt]:
-        """Return what the last rewrites did, the oldest first. Reads files."""
+        """Return the receipts of the last rewrites, the oldest first. Reads files."""
         return receipts(self._folder)[-RECEIPTS_SHOWN_MAX:]
 
     def is_due(self) -> bool:
@@ -296,7 +296,7 @@ class Eraser:
         return found.fold
 
     async def _come_near(self, fold: Fold, erased: ErasedIds) -> None:
-        """Bring over what came meanwhile, on a thread, until little is left."""
+        """Copy later events, on a thread, until few are left."""
         for _ in range(ROUNDS_MAX):
             upto = self._engine.log.end
             await asyncio.to_thread(self._bring, fold, erased, upto)
@@ -311,7 +311,7 @@ class Eraser:
         catch_up(fold, lambda after, limit: reader.read(after, limit, upto), upto)
 
     async def _forget_beside(self, report: RewriteReport, erased: ErasedIds) -> Receipt:
-        """Drop what names erased users beside the log, before the log that still says who they were is gone."""
+        """Remove data of erased users beside the log, while the old log still has their ids."""
         ids = list(erased.ids)
         named = [*ids, *erased.sessions]
         dropped = {name: await forget(named) for name, forget in self.forgets.items()}
@@ -333,11 +333,11 @@ class Eraser:
         )
 
     def _replaced(self, log: EventLog, erased: ErasedIds) -> EventLog:
-        """Called on the log thread between two frames: bring over the rest, commit, return the new log.
+        """Called on the log thread between two frames: copy the rest, commit, return the new log.
 
         Raises:
-            RewriteFailed: The rest could not be brought over; the old log goes on. ``OSError`` likewise.
-            AppendFailed: The old log may take nothing more, and the new one cannot be used.
+            RewriteFailed: The rest could not be copied; the old log stays. ``OSError`` likewise.
+            AppendFailed: The old log may accept nothing more, and the new one cannot be used.
         """
         if not isinstance(log, SegmentLog):
             message = "only a log in a folder is rewritten"
@@ -360,7 +360,7 @@ class Eraser:
             raise AppendFailed(message) from error
 
     def _clean(self) -> None:
-        """Remove what the new log replaced."""
+        """Remove the replaced log."""
         settle(self._folder)
         self._folder.remove_outdated_logs()
         identity = open_reader(self._folder, RealDisk()).identity
@@ -372,7 +372,7 @@ class Eraser:
         self.view = RewriteView(state, done / total if total else 1.0)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Keep why it failed; what nobody expects is told to the event loop as well."""
+        """Keep the reason of a failure; unexpected ones go to the event loop as well."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         reason = f"{type(error).__name__}: {error}"
@@ -385,7 +385,7 @@ class Eraser:
             task.get_loop().call_exception_handler(context)
 
     def age_concern(self) -> Concern:
-        """Return a warning when the last day has begun, and when what was promised is over."""
+        """Return a warning on the last day before the deadline, and after it."""
         waited_ms, wait_ms = self._waited_ms(), self._options.days_max * DAY_MS
         if waited_ms > wait_ms:
             days = (waited_ms - wait_ms) / DAY_MS

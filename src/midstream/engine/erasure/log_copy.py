@@ -1,7 +1,7 @@
 """Copy of a log into a folder of its own, each batch passed through a function that may change or blank its events.
 
-History stays history and segments stay segments, each event in the same one of the two. A copy may end before the log
-that it is made of does; what lay behind is left out.
+History stays history and segments stay segments, each event in the same one of the two. A copy may end before its
+source does; later events are left out.
 """
 
 from bisect import bisect_right
@@ -38,7 +38,7 @@ Change: TypeAlias = Callable[[LogPosition, EventBatch], EventBatch]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogCopy:
-    """One copy: of which log, where to, and what becomes of its events."""
+    """Options of one copy: source, target, and the function for its events."""
 
     old: FolderLog
     target: Path
@@ -101,13 +101,13 @@ class LogCopy:
             self.pace.wrote(batch.rows.nbytes + len(batch.text))
 
     def rest(self, stage: str, done: int, total: int) -> None:
-        """Say how far it is, and hold back for a moment."""
+        """Report progress, and pause for a moment."""
         self.pace.say(stage, done, total)
         self.pace.rest()
 
 
 def open_new(target: Path, disk: Disk, segment_bytes: int) -> "_OpenNew":
-    """Open the new log for appending, in a ``with`` block; the data folder's lock is somebody else's."""
+    """Open the new log for appending, in a ``with`` block; the caller holds the data folder's lock."""
     return _OpenNew(target, disk, segment_bytes)
 
 

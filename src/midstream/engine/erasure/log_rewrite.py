@@ -1,11 +1,11 @@
-"""A log written anew without the users who were erased: as many events, at the same positions and log times.
+"""Rewrite of a log without erased users: as many events, at the same positions and log times.
 
-The new log is made beside the old one, in a folder that counts for nothing (``log-1.new``), with one generation more.
-It is complete before it is given its name; that one rename is the commit. Whatever ends a rewrite before it leaves the
-old log in use, whatever comes after it finds the new one; a start removes what is left of the other.
+The new log is made beside the old one, in a folder that is ignored (``log-1.new``), with the next generation. It is
+complete before it gets its name; that one rename is the commit. An interruption before it leaves the old log in use,
+one after it the new log; a start removes the remains of the other.
 
-History stays history and segments stay segments, each event in the same one of the two. A base that stands for what
-retention cut is made again from the state at the cut without those users.
+History stays history and segments stay segments, each event in the same one of the two. A base that replaces events cut
+by retention is made again from the state at the cut without those users.
 """
 
 import os
@@ -40,7 +40,7 @@ RECEIPT_NAME = "receipt.json"
 
 
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a rewrite did, without naming anybody."""
+    """Result of a rewrite, without ids."""
 
     generation_before: int
     generation: int
@@ -49,7 +49,7 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     erasures: tuple[int, ...]
     """Log positions of the erases that it carried out."""
     ids: tuple[str, ...]
-    """Of each erased id a BLAKE2b with the salt, 32 hex digits: whoever has an id can see that it was erased."""
+    """Of each erased id a salted BLAKE2b, 32 hex digits: a holder of an id can verify that it was erased."""
     salt: str
     events: dict[str, int]
     """Events that were changed, by kind, in segments and history together."""
@@ -69,7 +69,7 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True, eq=False)
 class Rewrite:
-    """One rewrite: the old log, who is erased in it, and the new one so far."""
+    """One rewrite: the old log, the erased users, and the new log so far."""
 
     data: DataFolder
     disk: Disk
@@ -87,9 +87,9 @@ class Rewrite:
         """Write the new log up to a log position.
 
         Args:
-            upto: All before it is durable, and its erases are carried out.
-            settings: Of the fold version in service: say which events are copies, and what a base has to have where
-                the beginning of the log was cut.
+            upto: All events before it are durable, and its erases are carried out.
+            settings: Of the fold version in service: they define copies of events, and the content of a base where the
+                beginning of the log was cut.
 
         Raises:
             LogDamaged: The old log cannot be trusted.
@@ -119,7 +119,7 @@ class Rewrite:
         return Made(erased, identity, files, dict(self._blanker.blanked_counts))
 
     def _base_events(self) -> Iterator[tuple[LogPosition, EventBatch]]:
-        """Yield what stands for the events that retention cut."""
+        """Yield the base events that replace those cut by retention."""
         for first, batch in everything(self._old, LogPosition(self._old.begin)):
             if first < self._old.begin:
                 yield first, batch
@@ -142,7 +142,7 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """A new log, up to where it was told."""
+    """A new log, up to its last position."""
 
     erased: ErasedIds
     identity: LogIdentity
@@ -151,17 +151,17 @@ class Made:
 
 
 def new_log(data: DataFolder) -> Path:
-    """Return where a rewrite makes the new log; nobody takes it for one."""
+    """Return the folder of a new log in progress; it is never opened as the log."""
     following = data.next_log()
     return following.with_name(following.name + NEW_SUFFIX)
 
 
 def go_on(old: LogReader, log: SegmentLog, erased: ErasedIds, upto: LogPosition) -> None:
-    """Append to a new log what came to the old one since, up to a log position.
+    """Append later events of the old log to the new one, up to a log position.
 
     Raises:
         LogDamaged: The old log cannot be trusted.
-        AppendFailed: The new one takes nothing more.
+        AppendFailed: The new one accepts nothing more.
     """
     blanker = Blanker(erased)
     for first, batch in batches(lambda after, limit: old.read(after, limit, upto), log.end, upto):
@@ -169,12 +169,12 @@ def go_on(old: LogReader, log: SegmentLog, erased: ErasedIds, upto: LogPosition)
 
 
 def commit(data: DataFolder, disk: Disk) -> Path:
-    """Give the new log its name: from then on it is the log. Return where it lies.
+    """Give the new log its name: from then on it is the log. Return its folder.
 
     Raises:
-        OSError: The disk; the old log is in use still.
-        AppendFailed: The disk, and nobody knows which of the two logs the next start will find. Both have all events;
-            neither may take another one.
+        OSError: The disk; the old log is still in use.
+        AppendFailed: The disk, and it is unknown which of the two logs the next start will find. Both have all events;
+            neither may get another one.
     """
     target = new_log(data)
     final = data.next_log()
@@ -213,7 +213,7 @@ def write_receipt(data: DataFolder, receipt: Receipt) -> None:
 
 
 def settle(data: DataFolder) -> None:
-    """After a commit, and at each start: put snapshot and receipt where they belong, remove what was broken off.
+    """Finish or undo a rewrite, after a commit and at each start: move snapshot and receipt, remove remains.
 
     Hold the lock of the data folder.
     """

@@ -1,25 +1,25 @@
-"""The events of a log without the users who were erased: as many, at the same positions and log times.
+"""Redaction of a log: the same number of events, at the same positions and log times, without erased users.
 
-What is found first, in passes over the whole log: who was erased, with every id that had been merged into each by what
-the fold folds of merges and erases, and the sessions that came with an erased id and, before its erase, with nobody
-else. Then each batch is blanked by itself, in order:
+Passes over the whole log first find the erased users, with every id that had been merged into each according to the
+fold, and the sessions that came with an erased id and, before its erase, with no other user. Then each batch is
+redacted by itself, in order:
 
-- an act or an impression before the erase keeps type, item, value, quantity, position, times and, where the engine made
-  it, the request id (``STAYS``); all else of it is gone, as are user, session, context and event id;
-- a served record keeps its slate and propensities, and no longer who asked, and with what;
-- profile changes, merges, late copies that the fold passed by, and copies of erases become ticks;
-- the erase itself keeps hashes alone, for as long as late copies are refused; then it is a tick too. What arrives in
-  that time is told by those hashes, so the next rewrite, which knows nobody's id any more, makes a tick of it as well.
+- an act or an impression before the erase keeps type, item, value, quantity, position, times and, if the engine made
+  it, the request id (``STAYS``); its other fields, user, session, context and event id are removed;
+- a served record keeps its slate and propensities, without the user and the request;
+- profile changes, merges, late copies that the fold ignored, and copies of erases become ticks;
+- the erase itself keeps hashes alone, for as long as late copies are refused; then it is a tick too. Events that arrive
+  in this time are recognized by those hashes, so the next rewrite, which has no ids any more, makes a tick of them.
 
-Where something told copies of a blanked event apart, an event id or content with a time, a neutral event id stands in
-its place, in every event that has the same, whose ever it is: so each event that was folded still is and no other is,
-and counts of items stay exactly what they were. Beside that, events after the erase that are no late copies are a new
-start and stay as they are, and so is every event of others.
+If an event id, or content with a time, identified copies of a redacted event, a neutral event id replaces it, in every
+event with the same one, of any user. So the fold applies the same events as before, and counts of items stay exactly
+the same. Events after the erase that are no late copies are a new start and stay unchanged, and so do all events of
+others.
 
-Whose a session was is told by what came before the erase alone. Somebody else is each user who came with it and was not
-erased by then: of an erased id, a new start is one, for whom the session stays when the next user is erased; what that
-erase or an earlier one blanks is nobody, and so is a late copy. What comes later changes nothing, so rewrites one after
-another leave what a single one does.
+The owner of a session is decided by the events before the erase alone. Another owner is each user who came with the
+session and was not erased by then. A new start of an erased id counts as one, so the session stays when the next user
+is erased; events that this erase or an earlier one redacts count as none, and so does a late copy. Later events change
+nothing, so several rewrites leave the same log as a single one.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -42,12 +42,12 @@ from midstream.state.structures.hashing import IdKey, id_hash
 
 Batches: TypeAlias = Iterable[tuple[LogPosition, EventBatch]]
 Read: TypeAlias = Callable[[], Batches]
-"""Gives the whole log in order, anew with each call."""
+"""Returns the whole log in order, anew with each call."""
 STAYS = (
     *("kind", "operation", "action", "item_id", "request_id"),
     *("event_time_ms", "value", "quantity", "position", "log_time_ms"),
 )
-"""Fields of an event that it keeps when it becomes nobody's: how it counts for an item and a slate, and when it was."""
+"""Fields that a redacted event keeps: its counts for an item and a slate, and its times."""
 NEUTRAL = "erased:"
 """Begins the event ids that stand for others; the first position at which a blanked event had the same follows."""
 _USER_TEXT, _SESSION_TEXT = 2, 4
@@ -64,7 +64,7 @@ class Erase:
 
 
 class Print(NamedTuple):
-    """Where blanked events that are copies of each other lie."""
+    """Place of blanked events that are copies of each other."""
 
     position: int
     """Of the first."""
@@ -74,7 +74,7 @@ class Print(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ErasedIds:
-    """Who is to be blanked where."""
+    """Erased ids, and the positions up to which each is blanked."""
 
     key: IdKey
     """Of ids."""
@@ -190,7 +190,7 @@ def _has_erase(batches: Batches) -> bool:
 
 
 class Hidden:
-    """Says which events are of users who were erased, while the log still names them."""
+    """Predicate of events of erased users, while the log still has their ids."""
 
     def __init__(self, read: Read, event_ids_max: int, key: IdKey) -> None:
         """Look through a log. Cost: as ``find_erased``, less a pass.
@@ -217,7 +217,7 @@ class Hidden:
 
 
 class _Fate(Enum):
-    """What is to be done with an event."""
+    """Treatment of an event."""
 
     KEEP = auto()
     TICK = auto()
@@ -229,7 +229,7 @@ class _Fate(Enum):
 
 
 class _Fates:
-    """Decides what becomes of events."""
+    """Decides the treatment of events."""
 
     def __init__(self, erased: ErasedIds) -> None:
         self.erased = erased

@@ -1,4 +1,4 @@
-"""Retraction of an import run: the log written anew without the rows of one run, as an erasure writes it without users.
+"""Retraction of an import run: the log is rewritten without the rows of one run.
 
 Each row of the run becomes a tick at its position and log time, so all others keep theirs. Where nothing but ticks and
 accounts of imports follows the run, the new log ends before it instead, and goes on from there: a history that was

@@ -1,7 +1,7 @@
-"""The process that writes the log anew without erased users, and the state that this log gives.
+"""Child process that rewrites the log without erased users, and writes its state.
 
-It runs behind the server in rank, which goes on appending to the old log; what comes meanwhile
-the server brings over itself before it commits. Nothing that this process writes counts before that.
+It runs at a priority below the server's, which continues to append to the old log. The server copies later events
+itself before it commits. No result of this process counts before that.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ from midstream.state.structures.hashing import IdKey
 
 
 class RewriteOrder(child_process.WorkOrder, frozen=True):
-    """What is asked of the child, as JSON on its standard input."""
+    """Order of the child, as JSON on its standard input."""
 
     log_position: int
     """Before it all is durable."""
@@ -36,7 +36,7 @@ class RewriteOrder(child_process.WorkOrder, frozen=True):
 
 
 class RewriteReport(msgspec.Struct, frozen=True):
-    """What the child says, as one line of JSON on its standard output. It names users, so it is kept nowhere."""
+    """Report of the child, as one line of JSON on its standard output. It has ids of users, so it is not kept."""
 
     log_position: int
     digest: str
@@ -111,7 +111,7 @@ def _places(erases: Iterable[Erase]) -> tuple[tuple[int, int], ...]:
 
 
 def erased_of(report: RewriteReport, key: IdKey) -> ErasedIds:
-    """Return who was erased, as the blanking of further events needs it."""
+    """Return the erased ids, for the redaction of further events."""
     ids = {each: [Erase(*one) for one in erases] for each, erases in report.ids.items()}
     refused = {each: [Erase(*one) for one in erases] for each, erases in report.refused.items()}
     return ErasedIds(key, ids, refused, report.groups, report.sessions, report.prints, report.end_log_time_ms)

@@ -1,6 +1,6 @@
-"""Explanations of logged requests beside a server: one child process at a time, results kept for some minutes.
+"""Explanation service for logged requests: one child process at a time, results cached for some minutes.
 
-A child needs the memory of the state once more, so it has its turn among those that write snapshots and seal history.
+A child needs the memory of the state once more, so it takes turns with those that write snapshots and seal history.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from midstream.engine.engine import Engine
 Run: TypeAlias = Callable[[str, child_process.WorkOrder, child_process.Notify], Awaitable[child_process.Ended]]
 CHILD = "midstream.app.explain.worker"
 ITEMS_MAX = 20
-"""Items asked about beside those of the slate: a page of what somebody misses."""
+"""Further items of a request for an explanation."""
 WAITING_MAX = 8
-"""Jobs that wait for the one that runs; at 5 s each, the start of a process and 100,000 events, the last waits 40 s."""
+"""Queued jobs; at 5 s each, the start of a process and 100,000 events, the last waits 40 s."""
 KEPT_MAX = 64
-"""Results; 60 kB each with 100 items of 40 features, so 4 MB."""
+"""Cached results; 60 kB each with 100 items of 40 features, so 4 MB."""
 KEPT_S = 600.0
-"""A result is asked for again while somebody looks at it."""
+"""Lifetime of a cached result."""
 JOB_S_MAX = 300.0
 """A fold of 30 M events at 100,000 a second, a third of an idle machine's rate; more is for ``midstream explain``."""
 
 REASON_CHARACTERS_MAX = 300
-"""Of what was raised: it goes into a problem document."""
+"""Length of an exception's text in a problem document."""
 
 
 class ExplainOrder(child_process.WorkOrder, frozen=True):
@@ -67,9 +67,9 @@ class Explainer:
         """Explain requests that ``engine`` answered.
 
         Args:
-            engine: Knows where they are logged.
+            engine: Has their log positions.
             folder: Of the configuration file and the data.
-            turn: Held while a child is at work.
+            turn: Held while a child runs.
             run: Runs the child.
         """
         self._engine = engine
@@ -117,7 +117,7 @@ class Explainer:
         return True
 
     async def stop(self) -> None:
-        """End what is being made."""
+        """End the running job."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,8 +1,8 @@
-"""The repair of a history that cannot be trusted: what is lost is said, what is known of it stands in a base.
+"""Repair of a damaged history: reports the loss, and writes a base with the known state.
 
-A manifest is made again from its files. A file that is damaged or missing takes itself and those before it out of the
-log, which then begins after it, in a new generation: catalogue, profiles, merges and erasures as the newest good
-snapshot has them are the base, and what is counted begins there. A base that is damaged is made again in the same way.
+A manifest is made again from its files. A file that is damaged or missing is removed from the log with those before it,
+which then begins after it, in a new generation. The base has catalogue, profiles, merges and erasures of the newest
+good snapshot, and counts begin there. A damaged base is made again in the same way.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from midstream.state.settings import FoldSettings
 
 @dataclass(frozen=True, slots=True)
 class HistoryRepaired:
-    """What a repair of history did."""
+    """Result of a repair of history."""
 
     manifest_is_new: bool
     begin: int
@@ -95,7 +95,7 @@ def _newest_snapshot(data: DataFolder, settings: FoldSettings, identity: LogIden
 
 
 def _events(folder: Path, history: History, identity: LogIdentity) -> Iterator[EventBatch]:
-    """Yield what can be read of the base and of history: it says who the users are."""
+    """Yield the readable events of the base and of history: they have the ids of users."""
     if history.begin:
         place = base_state.base_folder(folder, history.begin)
         try:

@@ -1,15 +1,15 @@
-"""Retention of events: what is too old to be kept, judged by the log's time and never by one clock that stood wrong.
+"""Retention of events: the position up to which the log is cut, safe against a clock that was wrong.
 
-Log time never goes back, so one event under a clock that stood in the future for a moment moves it for good, and a cut
-that went by it alone would take the whole history. Three rules keep that from happening:
+Log time never goes back. So one event under a clock that was in the future for a moment moves it for good, and a cut by
+log time alone would remove the whole history. Three rules prevent that:
 
-- while log time is ahead of the clock by more than clocks differ nothing is cut at all;
+- while log time is ahead of the clock by more than clocks differ nothing is cut;
 - age counts from the clock or the log's last event, whichever is earlier;
 - a pause of the log of more than an hour counts for nothing until the log went on for a day after it. So after a leap
-  of any length, forward or there and back, history stays for a day in which health says so; and a shop that stood
-  still for a year has a day to look at what it has. A log that rests at night keeps some hours more than was asked.
+  of any length, forward or there and back, history stays for a day in which health reports it; and a shop that was
+  closed for a year has a day to inspect its data. A log that rests at night keeps some hours more than configured.
 
-It depends on the log and the clock alone, so it holds across restarts and for a folder that no server has open.
+It depends on the log and the clock alone, so it holds across restarts and for a folder without a server.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class Cut:
 
 
 def cut_of(reader: LogReader, end: LogPosition, keep_ms: int, now_ms: int) -> Cut:
-    """Return what may be cut off a log.
+    """Return the part of a log that may be cut.
 
     Args:
         reader: Of the log.
@@ -66,9 +66,9 @@ def cut_of(reader: LogReader, end: LogPosition, keep_ms: int, now_ms: int) -> Cu
 
 
 def unconfirmed_ms(log_time_ms: Callable[[int], int], begin: int, end: int) -> int:
-    """Return how long the pauses were after which the log did not go on for a day.
+    """Return the length of the pauses after which the log did not go on for a day.
 
-    The newest are looked for first, by halves, so a log without pauses takes some 50 reads and one with many some
+    The newest are searched first, by bisection, so a log without pauses takes some 50 reads and one with many some
     hundred, whatever its length.
 
     Args:

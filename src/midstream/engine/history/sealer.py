@@ -1,4 +1,4 @@
-"""Schedule of sealing: a child process turns old segments into history, and its report is carried out."""
+"""Schedule of sealing: a child process converts old segments to history, and its report is applied."""
 
 import asyncio
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ FIRST_MS_MAX = 60_000
 
 @dataclass(frozen=True, slots=True)
 class SealOptions:
-    """What is sealed and kept, and how often that is looked after."""
+    """Ages of sealing and retention, and the interval of checks."""
 
     hot_ms: int = 2 * 86_400_000
     """Log time that stays in segments."""
@@ -39,7 +39,7 @@ class SealOptions:
 
 
 class Sealer:
-    """Orders sealings, and says so when one fails."""
+    """Runs sealings, and reports failures in health."""
 
     def __init__(self, folder: DataFolder, options: SealOptions, engine: Engine, turn: asyncio.Lock) -> None:
         """Seal the log of ``engine`` in ``folder``; a child is at work while ``turn`` is held."""
@@ -65,10 +65,10 @@ class Sealer:
         await self._service.stop()
 
     async def seal(self, *, hurried: bool = False) -> SealReport | None:
-        """Seal what is old enough now; return None when the child failed, which health says.
+        """Seal what is old enough now; return None when the child failed, which is in health.
 
         Args:
-            hurried: The child does not hold back: somebody waits for it.
+            hurried: The child does not rest: a caller waits for it.
         """
         async with self._turn:
             return await self._seal(hurried=hurried)
@@ -92,7 +92,7 @@ class Sealer:
         return report
 
     def _note(self, report: SealReport, seconds: float) -> None:
-        """Have it in the log of the process what became history, and what was cut off it."""
+        """Log the sealed and cut parts."""
         if report.end > self._end:
             events, self._end = report.end - self._end, LogPosition(report.end)
             fields = {"log_position": report.end, "events": events, "seconds": round(seconds, 1)}
@@ -102,7 +102,7 @@ class Sealer:
             self._engine.facts.note(Fact("history_cut", fields={"log_position": report.begin, "events": events}))
 
     def _tell_retention(self, report: SealReport) -> None:
-        """Say where events are kept that would be too old if the clock could be believed."""
+        """Report events that are kept although they are too old by log time."""
         if report.kept_back:
             self._engine.concerns[RETENTION] = f"nothing is cut off the history: {report.kept_back}"
         elif report.held_ms > HELD_MS_MAX:

@@ -1,7 +1,7 @@
-"""The process that makes history of old segments, and cuts history where its time is over.
+"""Child process that converts old segments to history, and cuts history by retention.
 
-It runs behind the server in rank, which goes on appending and reading. Before history is cut
-the state at the cut is written as the base that the log begins with from then on.
+It runs at a priority below the server's, which continues to append and read. Before history is cut the state at the cut
+is written as the base with which the log begins from then on.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from midstream.state.settings import decode_settings
 
 
 class SealOrder(child_process.WorkOrder, frozen=True):
-    """What is asked of the child, as JSON on its standard input."""
+    """Order of the child, as JSON on its standard input."""
 
     log_position: int
     """Before it all is durable."""
@@ -36,7 +36,7 @@ class SealOrder(child_process.WorkOrder, frozen=True):
 
 
 class SealReport(msgspec.Struct, frozen=True):
-    """What the child says, as one line of JSON on its standard output."""
+    """Report of the child, as one line of JSON on its standard output."""
 
     begin: int
     """Log position of the first event that is kept."""
@@ -50,9 +50,9 @@ class SealReport(msgspec.Struct, frozen=True):
     cut_events: int
     """Events that retention removed."""
     nameless: int
-    """Changes of users that the base could not say, because no event that was kept has their id."""
+    """Changes of users that the base lacks, because no kept event has their id."""
     kept_back: str = ""
-    """Why nothing was cut, where the clock cannot be believed; empty = what was too old was."""
+    """Reason why nothing was cut, where the clock cannot be trusted; empty = retention was applied."""
     held_ms: int = 0
     """How long pauses of the log were that count for nothing until it has gone on for a day."""
 
@@ -107,7 +107,7 @@ def _run(order: SealOrder, data: DataFolder, pace: Pace) -> SealReport:
 
 
 def _cut(order: SealOrder, data: DataFolder, reader: FolderLog, begin: LogPosition, pace: Pace) -> int:
-    """Write the base, and then let the log begin with it; return how many changes of users it could not say."""
+    """Write the base, and then begin the log with it; return the number of changes of users that it lacks."""
     from midstream.events.sealing import retain
 
     base = base_state.write_base(data, decode_settings(order.settings), reader, begin, pace)

@@ -1,4 +1,4 @@
-"""Retry of dead letters: each is judged by itself on the terms of today, and what is recorded leaves the file."""
+"""Retry of dead letters: each is validated by itself with the current configuration; recorded ones leave the file."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ _CONFLICT = Fault(
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """What became of letters that were sent again: tried = recorded + duplicates + refused."""
+    """Results of a retry: tried = recorded + duplicates + refused."""
 
     tried: int
     recorded: int
@@ -56,23 +56,23 @@ async def retry(
     wanted: Sequence[DeadLetter],
     missing: tuple[int, ...],
 ) -> Retried:
-    """Send letters again, and take those that are in the log out of the file.
+    """Send letters again, and remove recorded ones from the file.
 
-    Never recorded twice within the time that ids are remembered: what has neither id nor time gets an id of its content
+    Never recorded twice within the time that ids are kept: an event with neither id nor time gets an id of its content
     and number (``events.dead_letters.resending``), and a letter leaves the file only after its event is durable.
 
     Args:
         ingest: Admits and records.
-        letters: Has them.
-        accept: The terms on which events are taken now.
-        wanted: Those to send.
-        missing: Numbers to report that there is no letter of.
+        letters: The file.
+        accept: Current settings of decoding.
+        wanted: Letters to send.
+        missing: Numbers without a letter, for the report.
 
     Raises:
         DiskFull: No room for events now; letters that were recorded before have left the file, the others are kept.
-        AppendFailed: The log takes nothing more.
+        AppendFailed: The log accepts nothing more.
         CommitTooSlow: A letter may be durable later; it is kept, and is a duplicate then.
-        Overloaded: Too much is waiting already.
+        Overloaded: Too many events wait already.
     """
     counts = {"recorded": 0, "duplicate": 0, "refused": 0}
     for start in range(0, len(wanted), AT_ONCE_MAX):
@@ -83,7 +83,7 @@ async def retry(
         for outcome in outcomes:
             if isinstance(outcome, str):
                 counts[outcome] += 1
-                ingest.metrics.count_retried(outcome, 1)
+                ingest.metrics.dead_letters_retried.labels(outcome).inc()
         ingest.show_letters()
         for failure in outcomes:
             if isinstance(failure, BaseException):
@@ -93,7 +93,7 @@ async def retry(
 
 
 async def _one(ingest: IngestService, letters: DeadLetters, accept: Accept, letter: DeadLetter) -> str:
-    """Send one letter again; return what became of it."""
+    """Send one letter again; return its outcome."""
     event = event_of(letter)
     if event is None:
         letters.refuse(letter, letter.reason)

@@ -1,7 +1,7 @@
 """Admission of event batches: deduplicates against applied and in-flight events, rejects what is not configured.
 
-The fold repeats the dedupe, so an event that slips through (its first copy pending when a process died) is still
-applied once; here it keeps duplicates out of the log and gives each its answer.
+The fold repeats the dedupe, so an event that passes it (its first copy was in flight when a process died) is still
+applied once. This step keeps duplicates out of the log and gives each its answer.
 """
 
 from asyncio import Future
@@ -30,11 +30,11 @@ _ITEM_TEXT, _BODY_TEXT = 3, 6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Admitted:
-    """What is to be appended, and what became of the rest."""
+    """Rows to append, and the outcomes of the others."""
 
     batch: EventBatch
     outcome: NDArray[np.uint8]
-    """``Outcome`` of each row that came."""
+    """``Outcome`` of each row of the batch."""
     first_copies: tuple[Future[None], ...]
     """Of duplicates of pending events: wait for these before answering."""
     erased: Index
@@ -42,13 +42,13 @@ class Admitted:
     prints: Fingerprints
     """Of the events to be appended; pending until ``release``."""
     lot: int
-    """Number of the batch among those that were admitted."""
+    """Number of the batch among the admitted ones."""
     items: Counter[str]
-    """Named by the item events among them: coming until ``release``. Empty unless unknown items are refused."""
+    """Items of its item events: in flight until ``release``. Empty unless unknown items are refused."""
 
 
 class Deduplication:
-    """The ids on their way into the log, in front of those that are applied."""
+    """Ids in flight to the log, checked before the applied ones."""
 
     def __init__(self, fold: Fold) -> None:
         """Look applied ids up in ``fold``."""
@@ -91,9 +91,9 @@ class Deduplication:
         return admitted
 
     def _erased(self, batch: EventBatch, outcome: NDArray[np.uint8]) -> Index:
-        """Return the new rows that are late copies of an erased user's, merges of one too.
+        """Return the new rows that are late copies of an erased user's events, or merges of one.
 
-        Costs nothing while nobody was erased.
+        Costs nothing without erased users.
         """
         erasures = self.fold.vocabulary.erasures
         late = erasures.late_copies(batch, self.fold.vocabulary.id_key)
@@ -128,10 +128,10 @@ class Deduplication:
         return refused
 
     def _surplus(self, batch: EventBatch, outcome: NDArray[np.uint8]) -> list[int]:
-        """Return the rows that put an item for which the catalogue has no place left.
+        """Return the rows that add an item for which the catalogue has no place left.
 
-        Whoever came before takes places too: earlier rows, and events that are not applied yet. Only where those
-        could be as many as there are places are they looked at, each once, at about 5 µs.
+        Earlier rows and events in flight take places too. They are counted only where they could reach the maximum, at
+        about 5 µs each.
         """
         free = self.fold.settings.limits.items_max - self.fold.vocabulary.item_count
         if free >= self._waiting_count + len(batch) or not _puts(batch).any():
@@ -160,7 +160,7 @@ class Deduplication:
         return places
 
     def _items_of(self, batch: EventBatch, refused: Collection[int] = ()) -> dict[str, int]:
-        """Return the items that a batch itself makes known, each with its first row; none where all are taken."""
+        """Return the items that a batch adds, each with its first row; none where all items are accepted."""
         if self.fold.settings.unknown_items != "reject":
             return {}
         rows: list[int] = np.flatnonzero(_puts(batch))[::-1].tolist()
@@ -214,7 +214,7 @@ def _puts(batch: EventBatch) -> Mask:
 
 
 def _named(batch: EventBatch, wanted: Mask | None = None) -> list[_Named]:
-    """Return the events that may make an item, in order; of the wanted rows alone when that is said."""
+    """Return the rows of events that may add an item, in order; optionally of the wanted rows alone."""
     is_put = _puts(batch)
     makes = is_put | (batch.rows["kind"] == Kind.INTERACTION)
     if wanted is not None:

@@ -1,7 +1,7 @@
-"""Folding turns: what is durable is applied here, in log order, a little at a time.
+"""Fold scheduler: applies durable events in log order, in short turns between answers.
 
-One thread owns the state; folding and answering take turns on it. A folding turn applies at most 1,000 events or
-takes about 1 ms, and while answers are being made folding gets at most half of the time.
+One thread owns the state; folding and answering take turns on it. A folding turn applies at most 1,000 events or takes
+about 1 ms, and while answers are in progress folding gets at most half of the time.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ STEP_COST_ALONE = 500
 DOCUMENT_COST = 25
 """An item or user event: its JSON is read and merged, 30 µs where an interaction takes 1."""
 SERVED_BYTES = 2_048
-"""Of a served record's body are read in the time of one interaction: what callers send of items makes some 300 kB."""
+"""Bytes of a served record's body that take the time of one interaction: a request's own items make some 300 kB."""
 WAITERS_MAX = 1_000
 """Requests that wait for a log position; each holds a connection, and more would only time out."""
 
@@ -63,7 +63,7 @@ class _Waiter:
 
 
 class FoldScheduler:
-    """The queue of durable events, the turns that apply them, and those who wait for a position."""
+    """Queue of durable events, the turns that apply them, and waiters for a log position."""
 
     def __init__(self, fold: Fold, monotonic: Callable[[], float], metrics: Metrics) -> None:
         """Fold into ``fold``; a failure in a table ends the turns for good and is kept in ``failure``."""
@@ -108,7 +108,7 @@ class FoldScheduler:
         tickets: Iterable[tuple[LogPosition, Ticket]],
         prints: Fingerprints | None = None,
     ) -> None:
-        """Queue durable events; each ticket is resolved when the state stands at its position, in order."""
+        """Queue durable events; each ticket is resolved when the state reaches its position, in order."""
         self._tickets.extend(tickets)
         if self.failure is not None:
             self._give_up()
@@ -153,11 +153,11 @@ class FoldScheduler:
         return await self.reached(LogPosition(self.fold.log_position + 1), timeout_s)
 
     async def bring_up(self, fold: Fold, read: Read) -> None:
-        """Fold what the log has into a state beside the one in service, until both stand at the same position.
+        """Fold the log into a state beside the one in service, until both are at the same position.
 
-        In turns of twice the length that the state in service has, so that it gets there whatever comes in; while
-        answers are made they get half of the time, as beside any folding. When it returns nothing has been awaited
-        since the two were equal, so they can be swapped.
+        Its turns are twice as long as those of the state in service, so that it catches up at any rate of events;
+        answers in progress get half of the time, as beside any folding. After its return nothing has been awaited since
+        the two were equal, so they can be swapped.
 
         Args:
             fold: At or behind the position of the state in service.
@@ -189,19 +189,19 @@ class FoldScheduler:
             self._step_cost = STEP_COST if self._answers > answers else STEP_COST_ALONE
             self._turn(began + TURN_S_MAX)
             ended = self._monotonic()
-            self._metrics.observe_fold_turn(ended - began)
+            self._metrics.turn_seconds.observe(ended - began)
             if not self._durable:
                 self._work.clear()
                 self._idle.set()
             answers = await self._make_room(answers, began, waits=bool(self._durable))
 
     async def _make_room(self, answers: int, began: float, *, waits: bool) -> int:
-        """Let others take turns, while answers are made for as long as this one took; return the answers so far.
+        """Let others take turns, for as long as this turn took while answers run; return the count of answers.
 
         Args:
-            answers: How many there were at the turn before.
-            began: When this turn did.
-            waits: Something is left to be folded; else whoever comes next need not wait.
+            answers: Their count at the turn before.
+            began: Start of this turn.
+            waits: More events are queued; otherwise the next turn begins at once.
         """
         ended = self._monotonic()
         made = self._answers
@@ -235,7 +235,7 @@ class FoldScheduler:
                 waiter.future.set_result(None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Keep what ended the turns: a table that raises is a bug, and nothing is applied or acknowledged after it."""
+        """Keep the error that ended the turns: a table that raises is a bug, and nothing is applied after it."""
         if task.cancelled():
             return
         self.failure = task.exception()
@@ -243,7 +243,7 @@ class FoldScheduler:
         self._give_up()
 
     def _give_up(self) -> None:
-        """Keep nothing that will never be applied, and tell everyone who waits for it."""
+        """Drop queued events that will never be applied, and fail their waiters."""
         self._durable.clear()
         while self._tickets:
             ticket = self._tickets.popleft()[1]
@@ -262,9 +262,9 @@ def steps(events: Iterable[tuple[LogPosition, EventBatch]]) -> Iterator[tuple[Lo
 
 
 def step_length(rows: NDArray[np.void]) -> int:
-    """Return how many of these events, rows of a batch, at least one, are one step's work.
+    """Return the number of events, rows of a batch, at least one, that make one step.
 
-    Cost: 3 µs for a few of usual size, such as a lot of served records; 20 µs where they must be counted.
+    Cost: 3 µs for a few of usual size, such as a batch of served records; 20 µs where they must be counted.
     """
     bodies = int(rows["body_length"].sum()) // SERVED_BYTES
     if len(rows) * DOCUMENT_COST + bodies <= STEP_COST:

@@ -1,8 +1,7 @@
-"""Accounts of import runs: a journal while one is under way, and a control event in the log behind its rows.
+"""Import runs: a journal during a run, and a control event after its rows.
 
-The journal says from which log position on the rows of a run lie. A process that is killed in the middle leaves it, and
-whoever opens the log next closes the account first: until then nobody else could append, so all from there on is the
-run's.
+The journal has the log position at which the rows of a run begin. A killed process leaves it, and the next process that
+opens the log closes the run first: until then no other process could append, so all later events are the run's.
 """
 
 from collections.abc import Iterable
@@ -88,11 +87,11 @@ def account_of(run: ImportRun) -> Event:
 
 
 def import_runs(batches: Iterable[tuple[LogPosition, EventBatch]], log_name: str) -> dict[str, ImportRun]:
-    """Return the runs that a log holds accounts of, by name, in the order of the log.
+    """Return the import runs that a log records, by name, in the order of the log.
 
     Args:
         batches: All of the log.
-        log_name: Public name; accounts that an export brought from another log say nothing here.
+        log_name: Public name; runs that an export brought from another log are ignored.
     """
     found: dict[str, ImportRun] = {}
     for _, batch in batches:

@@ -39,7 +39,7 @@ from midstream.monitoring.metrics import Metrics
 BULK_BYTES = 32_768
 """From here on a body is decoded on the worker thread: about 0.6 ms of work, less than a turn may take."""
 NAMED_ROWS_MAX = 20
-"""Rows of a batch of which the refused ones are named on the loop: 20 µs each, more are named on the worker thread."""
+"""Rows of a batch whose rejections are described on the loop: 20 µs each; larger batches use the worker thread."""
 RETRY_S = 0.05
 """Between two tries to record a batch while the log's queue is full."""
 
@@ -59,7 +59,7 @@ class EventRecorder(Protocol):
 
     @property
     def facts(self) -> Facts:
-        """What is to be in the log of the process."""
+        """Facts for the operational log."""
         ...
 
     @property
@@ -95,7 +95,7 @@ class IngestService:
     def __init__(
         self, engine: EventRecorder, limits: IngestLimits | None = None, dead_letters: DeadLetters | None = None
     ) -> None:
-        """Record with ``engine``; what is rejected goes to ``dead_letters``, None = nowhere."""
+        """Record with ``engine``; rejected events go to ``dead_letters``, None = they are not kept."""
         self.dead_letters = dead_letters
         self.metrics = engine.metrics
         self._engine = engine
@@ -115,18 +115,18 @@ class IngestService:
     async def take(
         self, body: bytes, accept: Accept, content_type: str = "", turn: asyncio.Lock | None = None
     ) -> RecordedBatch:
-        """Record the events of a body; return when all that is acknowledged is durable and applied.
+        """Record the events of a body; return when all acknowledged ones are durable and applied.
 
         Args:
             body: One event, a list, ``{"events": [...]}`` or NDJSON, as ``decode`` reads it.
-            accept: The terms on which events are taken.
-            content_type: Of the body, when it says more than the body itself.
-            turn: As ``record`` has it.
+            accept: Settings of decoding.
+            content_type: Of the body, when it names the format.
+            turn: As in ``record``.
 
         Raises:
             RequestInvalid: The body as a whole cannot be read.
-            TooLarge: It holds more than one request may.
-            Overloaded: Too much is waiting already; nothing of it was kept.
+            TooLarge: It exceeds the limits of a request.
+            Overloaded: Too many events wait; nothing of the body was kept.
             MidstreamError: As ``record`` does.
         """
         return await self.record(await self.decode(body, accept, content_type), turn)
@@ -156,25 +156,32 @@ class IngestService:
         return self.admit(decode(body, accept, content_type), Parts(lambda: parts_of(body, accept, content_type)))
 
     def admit(self, decoded: Decoded, part: PartOf) -> AdmittedBatch:
-        """Reject the events whose request id this engine did not make. Any thread may call it."""
+        """Reject events with a request id of another engine. Any thread may call it."""
         return admit(decoded, part, self._engine.request_id_is_ours)
 
     async def record(
-        self, admitted: AdmittedBatch, turn: asyncio.Lock | None = None, *, keeps_rejected: bool = True
+        self,
+        admitted: AdmittedBatch,
+        turn: asyncio.Lock | None = None,
+        *,
+        keeps_rejected: bool = True,
+        named_max: int | None = None,
     ) -> RecordedBatch:
-        """Record what was admitted and keep the rest as dead letters; return when the former is durable and applied.
+        """Record admitted events and keep the others as dead letters; return when they are durable and applied.
 
         Args:
             admitted: Decoded events.
-            turn: Of a stream whose batches keep their order: each waits here while the queues are full, for as long
-                as a commit may take. Without it a full queue is an error at once.
-            keeps_rejected: Keep what is rejected as dead letters; without it that is the caller's.
+            turn: Of a stream whose batches keep their order: each waits here while the queues are full, for as long as
+                a commit may take. Without it a full queue is an error at once.
+            keeps_rejected: Keep rejected events as dead letters; otherwise the caller does.
+            named_max: Maximum of the engine's refused rows that are named, the first ones; None = all, as outcomes by
+                event need it.
 
         Raises:
             DiskFull: No room for events now; nothing of the batch is kept.
-            AppendFailed: The log takes nothing more.
+            AppendFailed: The log accepts nothing more.
             CommitTooSlow: The events may be durable later; sent again with their ids they count once.
-            Overloaded: Too much is waiting already; nothing of the batch is kept.
+            Overloaded: Too many events wait; nothing of the batch is kept.
         """
         if not len(admitted.batch):
             self._reject(admitted, keeps_rejected=keeps_rejected)
@@ -186,7 +193,7 @@ class IngestService:
             raise
         self._reject(admitted, keeps_rejected=keeps_rejected)  # of a batch that failed all comes again
         if (recorded.outcome == Outcome.REFUSED).any():
-            unknown, users = await self._named(admitted, recorded)
+            unknown, users = await self._named(admitted, recorded, named_max)
             self._keep_rejected(unknown if keeps_rejected else ())
             # What is of an erased user is kept nowhere.
             rejected = sorted((*admitted.rejected, *unknown, *users), key=lambda each: each.index)
@@ -208,14 +215,16 @@ class IngestService:
         return [await self.record(each, turn) for each in batches]
 
     def unrecorded(self, admitted: AdmittedBatch) -> Recorded:
-        """Return what would be acknowledged of a batch now, were all of it new: of an empty one, and of a dry run."""
+        """Return the acknowledgement of a batch as if all of it were new: for an empty one, and a dry run."""
         return Recorded(self._engine.fold.log_position, np.zeros(len(admitted.batch), np.uint8))
 
-    async def _named(self, admitted: AdmittedBatch, recorded: Recorded) -> tuple[list[Rejected], list[Rejected]]:
-        """Return what the engine refused: rows whose item it does not know, and events of erased users."""
+    async def _named(
+        self, admitted: AdmittedBatch, recorded: Recorded, rows_max: int | None
+    ) -> tuple[list[Rejected], list[Rejected]]:
+        """Return the engine's refusals: rows with an unknown item, and events of erased users."""
 
         def named() -> tuple[list[Rejected], list[Rejected]]:
-            return refused_items(admitted, recorded), refused_users(admitted, recorded)
+            return refused_items(admitted, recorded, rows_max), refused_users(admitted, recorded, rows_max)
 
         if len(admitted.batch) <= NAMED_ROWS_MAX:
             return named()
@@ -223,13 +232,13 @@ class IngestService:
         return await asyncio.get_running_loop().run_in_executor(self._thread, named)
 
     def _reject(self, admitted: AdmittedBatch, *, keeps_rejected: bool = True) -> None:
-        """Count and keep what was rejected before the engine saw it; those that it refuses it counts itself."""
+        """Count and keep events rejected before the engine; the engine counts its own refusals."""
         if admitted.rejected:
             self.metrics.count_events("rejected", len(admitted.rejected))
             self._keep_rejected(admitted.rejected if keeps_rejected else ())
 
     def _keep_rejected(self, rejected: Sequence[Rejected]) -> None:
-        """Keep what was rejected where an operator finds it, and say in the log of the process how much it is."""
+        """Keep rejected events as dead letters, and log their number."""
         if rejected:
             reasons = Counter(field_of(each.fault) for each in rejected)
             self._engine.facts.note(Fact("events_rejected", "warning", reasons=reasons, count=len(rejected)))
@@ -237,7 +246,7 @@ class IngestService:
             self.keep([dead_letter(now_ms, each.fault, each.raw, each.item) for each in rejected])
 
     def keep(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters, count them, and say how many there are now."""
+        """Keep letters, count them, and update their gauges."""
         kept = self.dead_letters
         if self._is_closed:
             self.metrics.count_dead_letters(0, len(letters))
@@ -249,7 +258,7 @@ class IngestService:
             self.show_letters()
 
     def show_letters(self) -> None:
-        """Set the metrics of what is kept, after it changed."""
+        """Set the metrics of dead letters, after a change."""
         if self.dead_letters is not None:
             counts = self.dead_letters.counts
             self.metrics.set_dead_letters(counts.kept, counts.bytes_kept)
@@ -282,6 +291,6 @@ class IngestService:
 
 
 def _retrieve(work: asyncio.Future[Recorded]) -> None:
-    """Look at a result that nobody waits for: its failure was counted where it happened."""
+    """Consume a result without a waiter: its failure was counted where it happened."""
     if not work.cancelled():
         work.exception()

@@ -1,4 +1,4 @@
-"""The log into a fold: at start, in the snapshot's child, and to prove that the state is what the log says."""
+"""Replay of the log into a fold: at a start, in the snapshot's child, and in the verification of the state."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
@@ -20,8 +20,8 @@ JOINED_BYTES_MAX = 8 << 20
 def batches(read: Read, after: LogPosition, upto: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
     """Yield the events from one position to before another, in order, about ``READ_EVENTS`` at a time.
 
-    Small commits are joined: whoever folds, blanks or writes them again does for a thousand events in one call what a
-    call for each of them takes a hundred times as long for.
+    Small commits are joined: folding, redacting or writing a thousand events in one call is a hundred times as fast as
+    in a call for each.
 
     Raises:
         LogDamaged: A checksum does not match, or the log ends before ``upto``.
@@ -40,7 +40,7 @@ def batches(read: Read, after: LogPosition, upto: LogPosition) -> Iterator[tuple
 
 
 def _joined(found: Sequence[tuple[LogPosition, EventBatch]]) -> Iterator[tuple[LogPosition, EventBatch]]:
-    """Yield what was read in as few batches as there is room for their texts."""
+    """Yield batches joined into as few as have room for their texts."""
     begin, byte_count = 0, 0
     for place, (_, batch) in enumerate(found):
         if place > begin and byte_count + len(batch.text) > JOINED_BYTES_MAX:
@@ -51,7 +51,7 @@ def _joined(found: Sequence[tuple[LogPosition, EventBatch]]) -> Iterator[tuple[L
 
 
 def catch_up(fold: Fold, read: Read, upto: LogPosition, notify: Notify = nobody) -> int:
-    """Fold what the log has between the fold's position and ``upto``; return the number of events."""
+    """Fold the events between the fold's position and ``upto``; return their number."""
     began = fold.log_position
     for first, batch in batches(read, began, upto):
         fold.apply(first, batch)

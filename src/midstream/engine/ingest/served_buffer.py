@@ -1,8 +1,8 @@
-"""Served records on their way to the log: nobody waits for them, so they go in small lots instead of one by one.
+"""Buffer of served records on their way to the log: no caller waits for them, so they are written in small batches.
 
-What the log has no room for now is kept and handed over again, up to a maximum; beyond it the oldest are lost, counted,
-and said in health. A record is taken out of here only when the queue has it, and comes back when the disk was full. One
-that reaches the log twice counts once, as the fold knows its request.
+Records for which the queue has no room are kept and submitted again, up to a maximum; beyond it the oldest are lost,
+counted, and reported in health. A record leaves the buffer only when the queue has it, and returns when the disk was
+full. One that reaches the log twice counts once, as the fold deduplicates by request id.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ KEPT_EVENTS_MAX = 10_000
 KEPT_BYTES_MAX = 16 << 20
 """Bytes of those, 16 MiB: a quarter of what may wait for the log itself."""
 AGAIN_S = 0.1
-"""Until what was kept is handed over again: a queue of 100,000 events takes a second."""
+"""Retry interval of kept records: a queue of 100,000 events takes a second."""
 AGAIN_FULL_S = 1.0
-"""The same after the disk was full, which somebody has to end."""
+"""Retry interval after the disk was full, which an operator has to end."""
 STOP_S_MAX = 5.0
 """How long the end of a process waits for room."""
 LOST_SHOWN_S = 600.0
-"""How long health says that records were lost, after the last of them."""
+"""Time for which health reports lost records, after the last of them."""
 CONCERN = "served"
 
 
@@ -48,7 +48,7 @@ class ServedBuffer:
         metrics: Metrics,
         concerns: dict[str, str] | None = None,
     ) -> None:
-        """Hand over to ``writer`` unless the log takes nothing more, as ``is_refused`` says; say losses in both."""
+        """Submit to ``writer`` unless ``is_refused`` returns that the log is closed; report losses in both."""
         self.on_lost: Callable[[Collection[str]], object] = len
         """Told the ids of the requests whose records are lost: nobody needs to wait for them."""
         self._writer = writer
@@ -81,11 +81,11 @@ class ServedBuffer:
         self.flush()
 
     def submit(self, entry: QueueEntry) -> None:
-        """Hand over an event with all that was collected before it, in one commit, or nothing of either.
+        """Submit an event with all records collected before it, in one commit, or nothing of either.
 
         Raises:
-            Overloaded: The queue is at its maximum; what was collected stays here.
-            AppendFailed: The log takes nothing more.
+            Overloaded: The queue is at its maximum; collected records stay here.
+            AppendFailed: The log accepts nothing more.
         """
         self._pack()
         if self._lots and self._is_refused():
@@ -95,7 +95,7 @@ class ServedBuffer:
         self._stop_timer()
 
     def flush(self) -> None:
-        """Hand over what was collected; where there is no room for it, keep it and try again."""
+        """Submit the collected records; where there is no room, keep them and try again."""
         self._stop_timer()
         self._pack()
         if self._is_refused():
@@ -111,9 +111,9 @@ class ServedBuffer:
             self._lose(self._lots)
 
     def handed_back(self, written: WrittenFrame) -> None:
-        """Take back what was handed over and not stored, for want of room: told of every frame.
+        """Take back submitted records that were not stored for want of room; called for every frame.
 
-        It goes in front of all that follows, so only where nothing else was queued since; else it is lost.
+        They go in front of all later ones, so only where nothing else was queued since; otherwise they are lost.
         """
         self._returned += len(written.entries)
         if written.error is None:
@@ -131,7 +131,7 @@ class ServedBuffer:
             self._lose(deque(self._lots.popleft() for _ in served))
 
     async def drain(self) -> None:
-        """Hand over all there is before the writer closes, waiting a little for room; what finds none is lost."""
+        """Submit all records before the writer closes, waiting a little for room; the rest is lost."""
         loop = asyncio.get_running_loop()
         until = loop.time() + STOP_S_MAX
         self.flush()
@@ -147,7 +147,7 @@ class ServedBuffer:
             self._lots.append(QueueEntry(build(events), None))
 
     def _keep(self, again_s: float) -> None:
-        """Keep what may be, the newest of it: what somebody was served last is what the next slate goes by."""
+        """Keep the newest records within the maximum: the next slate reads the latest ones."""
         events = sum(len(lot.batch) for lot in self._lots)
         bytes_count = sum(lot.bytes_count for lot in self._lots)
         surplus: deque[QueueEntry] = deque()
@@ -159,13 +159,13 @@ class ServedBuffer:
         self._again_in(again_s)
 
     def _lose(self, lots: deque[QueueEntry]) -> None:
-        """Give up lots, and say so."""
+        """Drop batches, and report it."""
         if not lots:
             return
         gone = {event_at(lot.batch, row).request_id for lot in lots for row in range(len(lot.batch))}
         lots.clear()
         self._lost += len(gone)
-        self._metrics.count_served_lost(len(gone))
+        self._metrics.served_lost.inc(len(gone))
         self.on_lost(gone)
         self._concerns[CONCERN] = (
             f"{self._lost} served records were lost since the start, as the log took no more: their slates cannot be "

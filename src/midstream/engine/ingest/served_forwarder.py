@@ -1,7 +1,7 @@
-"""Forwarding of a follower's served records to the leader, in the lots of its buffer.
+"""Forwarding of a follower's served records to the leader, in the batches of its buffer.
 
-Nobody waits for them, as on the leader. A lot that the leader has no room for is sent again until it has, so nothing is
-lost here; what finds no room here any more stays where it was collected, which has a maximum.
+No caller waits for them, as on the leader. A batch for which the leader has no room is sent again until it has, so
+nothing is lost here; records without room here stay in the buffer, which has a maximum.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Send = Callable[[bytes], Awaitable[bool]]
 
 
 class Forwarding:
-    """Stands where an engine has its writer, in a process that follows."""
+    """Replacement of the writer in a follower process."""
 
     def __init__(self, send: Send, metrics: Metrics) -> None:
         """Send lots with ``send``, one after another."""
@@ -62,8 +62,8 @@ class Forwarding:
         """Queue records.
 
         Raises:
-            AppendFailed: Somebody waits for one of them: events go to the leader before they come here.
-            Overloaded: Too many lots wait for the leader; nothing was queued.
+            AppendFailed: A caller waits for one of them: events have to go to the leader directly.
+            Overloaded: Too many batches wait for the leader; nothing was queued.
         """
         if any(entry.ticket is not None for entry in entries):
             message = "a follower takes no events; the leader does"

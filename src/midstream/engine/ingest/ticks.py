@@ -1,7 +1,7 @@
-"""Ticks: events that say nothing but that time went on, when nothing else says so and something waits for it.
+"""Ticks: events that only advance log time, when no other event does and something waits for it.
 
-One is on its way at a time. The log's time moves only when a tick is written, so a second one that was made while a
-slow disk held the first would stand at the same log time.
+One is in flight at a time. Log time moves only when a tick is written, so a second one made while a slow disk held the
+first would have the same log time.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ TICK_MS = 60_000
 
 
 async def append_tick(submit: Callable[[QueueEntry], None]) -> None:
-    """Append one tick, and return when its fate is known.
+    """Append one tick, and return when it is applied or refused.
 
     Args:
-        submit: Hands an entry to whoever writes, and resolves its ticket when it is applied or was not stored. A tick
-            that it refuses is left out.
+        submit: Queues an entry for the writer, and resolves its ticket when it is applied or was not stored. A refused
+            tick is left out.
     """
     ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     # What went wrong with it is told by the engine's health; read here, so that nobody is told that nobody read it.

@@ -1,7 +1,7 @@
-"""The log thread: takes what is queued, writes one frame, syncs, hands back.
+"""Log writer thread with group commit: takes the queue, writes one frame, syncs, returns the tickets.
 
-Requests that arrive while a sync is under way share the next one (group commit), so the rate of events does not
-depend on how fast a disk syncs. The thread knows the log and the clock; it never touches state.
+Requests that arrive during a sync share the next one, so the rate of events does not depend on the latency of a sync.
+The thread uses the log and the clock; it never touches state.
 """
 
 import sys
@@ -31,8 +31,8 @@ QUEUE_EVENTS_MAX = 100_000
 QUEUE_BYTES_MAX = 64 << 20
 """Bytes of those events, 64 MiB: three times 20 MB, and 16 of the largest requests, which are 4 MiB of text each."""
 TICK_STEP_MS_MAX = 3_600_000
-"""A tick alone moves log time an hour at most: one ends every session whose gap is no longer, the next ones the others,
-and a clock that stands a year ahead moves the log by no year while nobody sends anything."""
+"""A tick alone moves log time by an hour at most: one ends every session with a gap of up to an hour, later ones the
+others. So a clock that is a year ahead does not move the log by a year while no event arrives."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,7 @@ class QueueEntry:
     batch: EventBatch
     """Not empty."""
     ticket: Future[None] | None
-    """Resolved by the owner when the events are applied, or were not stored; None when nobody waits."""
+    """Resolved by the owner when the events are applied, or were not stored; None without a waiter."""
     prints: Fingerprints | None = None
     """Of the batch, where they were taken already."""
 
@@ -60,15 +60,15 @@ class WrittenFrame:
     batch: EventBatch
     """All events of the frame, log times stamped."""
     entries: tuple[QueueEntry, ...]
-    """Whose events they are, in order."""
+    """Entries of its events, in order."""
     error: AppendFailed | None
     append_s: float
     """Seconds that the append took, sync included."""
     prints: Fingerprints | None = None
-    """Of all events, for the fold; None of what was not stored."""
+    """Fingerprints of all events, for the fold; None for events that were not stored."""
 
     def tickets(self) -> list[tuple[LogPosition, Future[None]]]:
-        """Return the ticket of each entry that somebody waits for, with the position after its last event."""
+        """Return the ticket of each entry with a waiter, with the position after its last event."""
         found: list[tuple[LogPosition, Future[None]]] = []
         position = self.first
         for entry in self.entries:
@@ -82,7 +82,7 @@ class Errand:
     """Work for the log thread between two frames, which may put another log in the place of the one it has."""
 
     def __init__(self, work: Callable[[EventLog], EventLog]) -> None:
-        """Call ``work`` with the log; write to what it returns from then on."""
+        """Call ``work`` with the log; its result is the log from then on."""
         self.work = work
         self.done: ConcurrentFuture[None] = ConcurrentFuture()
 
@@ -102,8 +102,8 @@ class LogWriter:
     ) -> None:
         """Write to ``log``; call ``deliver`` from the log thread after each frame.
 
-        With ``keeps_event_time`` the events bring their own log time, as in an import into an empty log and in a
-        replay that has its own clock. ``key`` is that of ids, for fingerprints of what comes without.
+        With ``keeps_event_time`` the events bring their own log time, as in an import into an empty log and in a replay
+        that has its own clock. ``key`` is that of ids, for fingerprints of events without an id.
         """
         self._log = log
         self._clock = clock
@@ -161,15 +161,15 @@ class LogWriter:
             self._wake.notify()
 
     def between_frames(self, work: Callable[[EventLog], EventLog]) -> ConcurrentFuture[None]:
-        """Have the log thread do something while nothing is written.
+        """Run a function on the log thread between two frames.
 
         Args:
-            work: Given the log; returns the one to write to from then on. A ``MidstreamError`` or ``OSError`` that it
-                raises leaves the log as it is, but for ``AppendFailed``, which says that it may take nothing more.
-                After anything else nobody knows how it is, and nothing more is taken either.
+            work: Gets the log; returns the one to write to from then on. If it raises a ``MidstreamError`` or
+                ``OSError`` the log stays as it is, except for ``AppendFailed``: the log may accept nothing more. After
+                any other exception its state is unknown, and nothing more is accepted either.
 
         Raises:
-            Overloaded: The writer is closing, or does something of the kind already.
+            Overloaded: The writer is closing, or runs such a function already.
         """
         errand = Errand(work)
         with self._wake:
@@ -181,7 +181,7 @@ class LogWriter:
         return errand.done
 
     def close(self) -> None:
-        """Write what is queued, then end the thread. Returns when it has ended."""
+        """Write the queue, then end the thread. Returns when it has ended."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -221,7 +221,7 @@ class LogWriter:
                 errand.done.set_exception(sys.exception())
 
     def _give_up(self, entries: tuple[QueueEntry, ...], failure: AppendFailed) -> None:
-        """Take nothing more, and let nobody wait for what will not be done: the thread ends."""
+        """Accept nothing more, and fail all waiters: the thread ends."""
         with self._wake:
             self._closing = True
             self._failure = failure
@@ -272,8 +272,8 @@ def stamp(batch: EventBatch, last_log_time_ms: int, now_ms: int | None) -> Event
     Args:
         batch: Not empty.
         last_log_time_ms: Of the event before.
-        now_ms: The writer's clock; None = each event's own time, as an import into an empty log and a replay with a
-            clock of its own have it: the log time that it brings, as from an export, else its event time.
+        now_ms: The writer's clock; None = each event's own time, for an import into an empty log and a replay with a
+            clock of its own: its log time, as from an export, else its event time.
 
     Returns:
         Rows with ``log_time_ms`` = max(last, now), or the running maximum of the events' times.

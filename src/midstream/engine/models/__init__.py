@@ -1,1 +1,1 @@
-"""Promotions come from the log, models that answer go into the plans."""
+"""Promotions come from the log, models in service go into the plans."""

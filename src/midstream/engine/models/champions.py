@@ -1,12 +1,11 @@
-"""The models in service: loads champions at a start, and puts another version in the place of one between two turns.
+"""Models in service (champions): loaded at a start, and swapped for another version between two turns.
 
-A version is loaded, asked its golden questions and answers once from a small state of its own, on a thread, before
-anything says that it is champion. Then the control event is made durable and folded, and one reference is swapped. The
-version before stays loaded, so that a rollback waits for no disk. What is refused at whichever step leaves what is in
-service as it is.
+A version is loaded, answers its golden questions and a request of a small state of its own, on a thread, before it
+becomes champion. Then the control event is made durable and folded, and one reference is swapped. The previous version
+stays loaded, so that a rollback needs no disk. A refusal at any step leaves the models in service as they are.
 
-Champions alone are loaded and kept. A challenger or a shadow is read and asked its golden questions when it is named,
-so that no alias stands for a damaged version, and is dropped again: who compares reads it from the registry.
+Champions alone are loaded and kept. A challenger or a shadow is read and answers its golden questions when it gets its
+alias, so that no alias has a damaged version, and is dropped again: a comparison reads it from the registry.
 """
 
 import asyncio
@@ -49,7 +48,7 @@ class Champions:
     """The versions in service, on the event loop of the engine."""
 
     def __init__(self, engine: Engine, registry: Registry, versions_kept: int = VERSIONS_KEPT) -> None:
-        """Serve nothing yet; ``prune`` leaves so many of the newest versions of each model."""
+        """Begin without models; ``prune`` keeps that many of the newest versions of each model."""
         self.registry = registry
         self._kept = versions_kept
         self._engine = engine
@@ -60,7 +59,7 @@ class Champions:
         """One change at a time: at most one version more is loaded than what serves and what is warm."""
 
     def begin(self) -> None:
-        """Load the champions of the state, before anything is asked. Where one is refused the one before it serves."""
+        """Load the champions of the state, before the first request. A refused one is replaced by the one before it."""
         found = standing_models(self.registry, self._engine.fold, self._plans())
         self._now.update(found.loaded)
         for each in found.refused:
@@ -70,7 +69,7 @@ class Champions:
         self.tell()
 
     async def follow(self, versions: Mapping[str, str]) -> None:
-        """Serve what another process serves; what is in service here stays, the rest is read on a thread."""
+        """Serve the versions of another process; loaded ones stay, the others are read on a thread."""
         for name, version in versions.items():
             if self.versions.get(name) == version:
                 continue
@@ -89,7 +88,7 @@ class Champions:
         return {name: each.version for name, each in self._now.items()}
 
     def standing(self, name: str) -> Standing:
-        """Return what is in service of a model."""
+        """Return the versions of a model in service."""
         now, warm = self._now.get(name), self._warm.get(name)
         version = "" if now is None else now.version
         return Standing(version, "" if warm is None else warm.version, self._refused.get(name, ""))
@@ -109,7 +108,7 @@ class Champions:
         return await asyncio.to_thread(model_view, self.registry, name, rows, standing)
 
     async def promote(self, name: str, wanted: str = "", alias: str = CHAMPION) -> Promotion:
-        """Let an alias stand for a version. A champion is in service when this returns.
+        """Assign an alias to a version. A champion is in service when this returns.
 
         Args:
             name: Of the model.
@@ -117,13 +116,13 @@ class Champions:
             alias: Of ``ALIASES``.
 
         Raises:
-            NotFound: No such version is there.
-            ArtifactInvalid: It is refused; what was in service stays.
-            ModelUnfit: It is refused because a placement that names it does not have what it reads; likewise.
+            NotFound: There is no such version.
+            ArtifactInvalid: It is refused; the models in service stay.
+            ModelUnfit: It is refused because a placement that names it lacks its inputs; likewise.
             ExtraMissing: A library that reads it is not installed; likewise.
             ConfigInvalid: There is no such alias.
-            Overloaded: A champion that answers would have to make room, or too many events wait.
-            AppendFailed: The log could not be made durable; what was in service stays.
+            Overloaded: It would evict a champion in service, or too many events wait.
+            AppendFailed: The log could not be made durable; the models in service stay.
         """
         _require_alias(alias)
         async with self._turn:
@@ -131,10 +130,10 @@ class Champions:
             return await self._change(name, version, alias, "model_promoted")
 
     async def rollback(self, name: str, alias: str = CHAMPION) -> Promotion:
-        """Let an alias stand for what it stood for before. Twice is where it began.
+        """Assign an alias to its previous version. Twice restores the first.
 
         Raises:
-            NotFound: It stood for nothing before.
+            NotFound: It had no version before.
             MidstreamError: As ``promote`` does.
         """
         _require_alias(alias)
@@ -146,9 +145,9 @@ class Champions:
             return await self._change(name, row.previous, alias, "model_rolled_back")
 
     async def prune(self) -> None:
-        """Remove versions that are not of the newest of their model, stand or stood for no alias, and are not loaded.
+        """Remove versions that are not of the newest of their model, have or had no alias, and are not loaded.
 
-        What cannot be removed stays until the next time, and health says so.
+        A failed removal is repeated the next time, and reported in health.
         """
         async with self._turn:
             rows = self._engine.fold.promotions.rows
@@ -162,7 +161,7 @@ class Champions:
                 self._engine.concerns.pop(VERSIONS, None)
 
     async def models_of(self, versions: Mapping[str, str]) -> Models:
-        """Return models of some versions, such as those that a served record names; those not loaded are read.
+        """Return models of some versions, such as those of a served record; unloaded ones are read.
 
         Raises:
             NotFound: A version is not in the registry any more.
@@ -191,7 +190,7 @@ class Champions:
             self._require_unread(out)
         await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
         if loaded is not None:
-            self._engine.metrics.count_model_swap(name)
+            self._engine.metrics.model_swaps.labels(name).inc()
             await asyncio.to_thread(self._serve(loaded).clear)
         fields = {"model": name, "version": version, "alias": alias}
         self._engine.facts.note(Fact(event, fields=fields, key=f"{name} {version} {alias}"))
@@ -210,7 +209,7 @@ class Champions:
         return read_version(self.registry, self._engine.fold, name, version)
 
     async def _warm_up(self, loaded: LoadedVersion) -> None:
-        """Ask the plans that read a version with it, in a state of their own: its first request is not its first."""
+        """Run the plans that read a version with it, in a state of their own, before its first request."""
         models = models_of({**self._now, loaded.name: loaded})
         plans = [plan for plan in self._plans() if loaded.name in plan.model_names]
         if plans:
@@ -224,7 +223,7 @@ class Champions:
         return await asyncio.to_thread(lambda: self.registry.load(name, version).manifest_hash)
 
     def _require_unread(self, out: Promotion) -> None:
-        """Refuse to let a champion make room for another alias while a placement asks for it."""
+        """Refuse an alias that would evict a champion that a placement reads."""
         placements = [plan.name for plan in self._plans() if out.model in plan.model_names]
         if out.version and out.alias == CHAMPION and placements:
             message = (
@@ -241,7 +240,7 @@ class Champions:
         """Put a version in service; nothing is awaited from the first change to the swap.
 
         Returns:
-            What is warm no more, for a thread to drop: giving back a large one would keep the loop's busy.
+            Versions that are not kept warm any more, to be freed on a thread: freeing a large one would block the loop.
         """
         before = self._now.get(loaded.name)
         gone: list[LoadedVersion] = []
@@ -260,8 +259,8 @@ class Champions:
         return next((each for each in held if each is not None and each.version == version), None)
 
     def _refuse(self, name: str, version: str, alias: str, error: BaseException) -> None:
-        """Count a refusal; health is told of a champion alone, since no other alias answers anybody."""
-        self._engine.metrics.count_model_refusal(name)
+        """Count a refusal; only that of a champion is a concern, since other aliases serve no request."""
+        self._engine.metrics.model_refusals.labels(name).inc()
         fields = {"model": name, "version": version, "alias": alias}
         raised, told = raised_of(error), str(error)
         self._engine.facts.note(Fact("model_refused", "error", fields, f"{name} {version}", raised=raised, detail=told))
@@ -270,7 +269,7 @@ class Champions:
             self.tell()
 
     def tell(self) -> None:
-        """Say in health what is refused, what has no version, what cannot rank, and what answers instead."""
+        """Report in health refused models, models without a version or unfit to rank, and their replacements."""
         told = told_of_models(self._plans(), self._refused, self.versions)
         if told:
             self._engine.concerns[CONCERN] = "; ".join(told)
@@ -281,7 +280,7 @@ class Champions:
         return models_of(self._now)
 
     def set_gauges(self) -> None:
-        """Set which version of each model is in service."""
+        """Set the gauges of the version of each model in service."""
         self._engine.metrics.set_models(self.versions)
 
 

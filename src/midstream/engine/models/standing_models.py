@@ -1,7 +1,7 @@
-"""The models that answer, as a log and a registry say: at a start, and for whoever asks of the log alone.
+"""Selection of the models in service by a log and a registry: at a start, and for readers of the log alone.
 
 One function loads them for both, so that a server, a program that embeds the engine and a command name the same version
-of the same model. Where a champion is refused the one before it serves, and each refusal is told.
+of the same model. A refused champion is replaced by the one before it, and each refusal is reported.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +17,12 @@ from midstream.training.registry import LoadedVersion, Registry
 
 CHAMPION = "champion"
 REFUSALS = (MidstreamError, OSError, MemoryError)
-"""What may be wrong with a version, or with what there is to load it."""
+"""Faults of a version, or missing libraries for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedVersion:
-    """One version that stands for a champion and does not answer."""
+    """A champion that is refused."""
 
     name: str
     """Of the model."""
@@ -31,7 +31,7 @@ class RefusedVersion:
 
     @property
     def why(self) -> str:
-        """The version and what is wrong, in one line."""
+        """The version and its fault, in one line."""
         return refusal_text(self.version, self.error)
 
 
@@ -50,20 +50,20 @@ class StandingModels:
 
     @property
     def why_refused(self) -> Mapping[str, str]:
-        """What was refused last of each model."""
+        """Last refusal of each model."""
         return {each.name: each.why for each in self.refused}
 
 
 def standing_models(
     registry: Registry, fold: Fold, plans: Sequence[Plan], names: Sequence[str] | None = None
 ) -> StandingModels:
-    """Load the champions of a state; where one is refused, the one before it.
+    """Load the champions of a state; a refused one is replaced by the one before it.
 
     Args:
         registry: Has the versions.
-        fold: Says what the aliases stand for.
-        plans: Which read them.
-        names: Of the only models that are wanted; None = of all.
+        fold: Has the aliases.
+        plans: Have the names of the models.
+        names: Models to load; None = all.
     """
     loaded: dict[str, LoadedVersion] = {}
     refused: list[RefusedVersion] = []
@@ -94,7 +94,7 @@ def _promoted(registry: Registry, fold: Fold, plans: Sequence[Plan], named: tupl
 
 
 def read_version(registry: Registry, fold: Fold, name: str, version: str) -> LoadedVersion:
-    """Return a version whose items are hashed under the key of the state, so that no request waits for that."""
+    """Return a version whose items are hashed with the key of the state, so that no request waits for that."""
     loaded = registry.load(name, version)
     if is_item_model(loaded.model):
         loaded.model.vocabulary.under(fold.vocabulary.id_key)
@@ -102,7 +102,7 @@ def read_version(registry: Registry, fold: Fold, name: str, version: str) -> Loa
 
 
 def require_read(loaded: LoadedVersion, plans: Sequence[Plan]) -> None:
-    """Refuse a ranker that reads what a placement that names it does not have: it would never answer there.
+    """Refuse a ranker whose inputs a placement that names it lacks: it would never answer there.
 
     Raises:
         ModelUnfit: Each fault of each placement is named.
@@ -114,7 +114,7 @@ def require_read(loaded: LoadedVersion, plans: Sequence[Plan]) -> None:
 
 
 def told_of_models(plans: Sequence[Plan], refused: Mapping[str, str], versions: Mapping[str, str]) -> list[str]:
-    """Return what is refused, what has no version, what cannot rank, and what answers instead, each in a sentence.
+    """Return sentences about refused models, models without a version or unfit to rank, and replacements.
 
     Args:
         plans: Each once, with the models that they read.
@@ -146,5 +146,5 @@ def models_of(loaded: Mapping[str, LoadedVersion]) -> Models:
 
 
 def place_of(plan: Plan) -> Callable[[int], str]:
-    """Return what points at a scorer of a plan, by its place in the ladder."""
+    """Return the pointer to a scorer of a plan, by its place in the ladder."""
     return lambda number: f"$.placements.{plan.name}.scorers[{number}]"

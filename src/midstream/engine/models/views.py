@@ -1,4 +1,4 @@
-"""Views of models: versions of the registry beside the aliases that the state holds."""
+"""Views of models: versions of the registry with the aliases of the state."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from midstream.training.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is in service of one model."""
+    """Versions of one model in service."""
 
     version: str
     """Empty = none: no version was loaded."""
@@ -44,11 +44,11 @@ class ModelView:
 
     name: str
     aliases: Mapping[str, str]
-    """The version that each stands for; one that stands for none is not there."""
+    """Version of each alias; an alias without a version is missing."""
     previous: Mapping[str, str]
-    """What each would stand for after a rollback."""
+    """Version of each alias after a rollback."""
     serving: str
-    """The version in service; empty = none, or no server was asked."""
+    """The version in service; empty = none, or no server was read."""
     warm: str
     """The version that is loaded beside it."""
     refused: str
@@ -60,7 +60,7 @@ class ModelView:
 def model_views(
     registry: Registry, promotions: Sequence[Promotion], standing: Callable[[str], Standing] = lambda _: NOTHING
 ) -> list[ModelView]:
-    """Return what is known of each model, by name: those in the registry, and those of which an alias speaks.
+    """Return a view of each model, by name: of the registry, and those of which there is an alias.
 
     Cost: reads the manifest of each version.
     """
@@ -71,10 +71,10 @@ def model_views(
 def model_view(
     registry: Registry, name: str, promotions: Sequence[Promotion], standing: Standing = NOTHING
 ) -> ModelView:
-    """Return what is known of a model.
+    """Return the view of a model.
 
     Raises:
-        NotFound: No version of it is there, and no alias speaks of it.
+        NotFound: It has no version and no alias.
     """
     found = _view(registry, name, promotions, standing)
     if not found.versions and not found.aliases and not found.previous:
@@ -84,7 +84,7 @@ def model_view(
 
 
 def compared(registry: Registry, name: str, versions: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
-    """Return what differs between versions of a model: each metric and option, and the window, by version.
+    """Return the differences of versions of a model: each metric and option, and the window, by version.
 
     Args:
         registry: Has them.
@@ -95,7 +95,7 @@ def compared(registry: Registry, name: str, versions: Sequence[str]) -> Mapping[
         By row, such as ``metric ndcg@20``, the value of each version; None = it has none.
 
     Raises:
-        NotFound: One is not there.
+        NotFound: One does not exist.
         ArtifactInvalid: A manifest is damaged.
     """
     found = {version: registry.manifest(name, version) for version in (registry.find(name, each) for each in versions)}

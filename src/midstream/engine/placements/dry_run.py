@@ -1,8 +1,8 @@
-"""Tries a placement before it is set: a component of one's own that raises, or lies about its columns, is refused.
+"""Dry run of a placement before it is set: refuses custom components that raise or return wrong columns.
 
-What answers while it is tried is the small state that kernels are warmed up in, so nobody's request waits for it. It is
-one question, asked at two moments, and at a third one where something took too long: ``midstream check`` asks more, and
-holds each component to every promise of its Protocol.
+It answers from the small state of the kernels' warm-up, so no request waits for it. One query runs at two moments, and
+at a third one where a component took too long. ``midstream check`` runs more queries, and checks every promise of a
+Protocol.
 """
 
 from collections.abc import Mapping
@@ -16,27 +16,26 @@ from midstream.ranking.plan import SELECTOR, Plan
 PAGE = "/docs/contributing.md"
 SLOW_PAGE = "/docs/architecture.md"
 _MAY_BE = (*(f"{each.__name__}:" for each in (SourceUnavailable, ScoresUnavailable)), LATE)
-"""Reasons of a part that keeps its promises: it may have nothing to say where hardly anything happened, and the time
-may have been over before it was asked, used up by one that is named or by what compiled.
-"""
+"""Acceptable failures: a component may have no result in a nearly empty state, and may have had no time left because
+of another one or of compilation."""
 
 
 def plans_to_try(plan: Plan) -> tuple[Plan, ...]:
-    """Return a plan, and it again for each further scorer: each is asked, and not only the first that answers."""
+    """Return a plan, and a copy for each further scorer, so that each runs and not only the first that answers."""
     further = (each for each in plan.scorers[1:-1] if each.name in plan.own)
     return (plan, *(replace(plan, scorers=(each, plan.scorers[-1])) for each in further))
 
 
 def require_kept(plan: Plan, trial: WarmupResult, places: Mapping[str, str]) -> None:
-    """Refuse a plan of which a component of one's own failed or took too long when it was tried.
+    """Refuse a plan with a custom component that failed or took too long in its dry run.
 
     Args:
-        plan: What was tried.
-        trial: What came of it.
-        places: Pointers to components by name; of others it is told in which list they are.
+        plan: The plan of the dry run.
+        trial: Its result.
+        places: Pointers to components by name; for others the error has the list in which they are.
 
     Raises:
-        ConfigInvalid: Each such part is named, once.
+        ConfigInvalid: Each such component is named, once.
     """
     found: dict[str, Fault] = {}
     for each in trial.failures:
@@ -58,7 +57,7 @@ def require_kept(plan: Plan, trial: WarmupResult, places: Mapping[str, str]) -> 
 
 
 def _place_of(plan: Plan, part: str) -> tuple[str, str]:
-    """Return where in a placement a part stands, and of which kind it is."""
+    """Return the place of a component in a placement, and its kind."""
     if part == SELECTOR:
         return "$.selector", "selector"
     if any(part == rule.name for rule in plan.filters):

@@ -1,9 +1,8 @@
-"""Placements set and given back while a server runs: each change is an event of the log, and in force when it answers.
+"""Placements set and removed while a server runs: each change is an event of the log, and in force when it returns.
 
-A placement is judged, wired, tried (``dry_run``) and its configuration written down before anything says that it is
-set. Then the control event is made durable and folded, and between two turns the plans are swapped. So whatever refuses
-it, at whichever step, leaves what is in force as it is; and what ends the process after the event finds it set at the
-next start, which folds it.
+A placement is validated, wired, tested (``dry_run``) and its configuration stored before it is set. Then the control
+event is made durable and folded, and between two turns the plans are swapped. So a refusal at any step changes nothing;
+and after a crash behind the event the next start finds the placement set, as it folds the event.
 """
 
 import asyncio
@@ -60,12 +59,12 @@ PAGE = "/docs/placements.md"
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Who changes a placement, why, and after which version they looked at it."""
+    """Author and note of a change, and the version on which it is based."""
 
     author: str
     note: str = ""
     if_version: int | None = None
-    """The newest version that they know, 0 = none; another one refuses the change. None = whatever there is."""
+    """The newest version known to the author, 0 = none; another one refuses the change. None = any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +75,19 @@ class Drafted:
     """As canonical JSON."""
     plan: Plan
     service: Service
-    """What would be in service with it."""
+    """Configuration and plans with it."""
     places: Mapping[str, str]
-    """Pointers to its components of one's own, by name."""
+    """Pointers to its custom components, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementParts:
-    """What is done with placements that only ``app`` knows how to do."""
+    """Operations on placements that only ``app`` implements."""
 
     draft: Callable[[Service, str, Any, Models], Drafted]
-    """Makes a placement of a name out of what was told. Raises ``ConfigInvalid``, every fault named."""
+    """Makes a placement of a name from its text. Raises ``ConfigInvalid``, every fault named."""
     without: Callable[[Service, str], Service]
-    """Returns what would be in service without the placement of a name that was set. Raises ``ConfigInvalid``."""
+    """Returns configuration and plans without the set placement of a name. Raises ``ConfigInvalid``."""
     write: Callable[[Service], None]
     """Writes a configuration down, so that records which name it find it. Raises ``OSError``."""
     names: Callable[[Configuration], frozenset[str]]
@@ -99,7 +98,7 @@ class PlacementParts:
 
 @dataclass(frozen=True, slots=True)
 class KnownPlacements:
-    """What can be said of placements: what is in service, and what the state says."""
+    """Views of placements: in service, and in the state."""
 
     service: Service
     plans: Mapping[str, Plan]
@@ -110,7 +109,7 @@ class KnownPlacements:
     """Gives the text of a log position."""
 
     def views(self) -> list[PlacementView]:
-        """Return what answers each placement, and where it comes from."""
+        """Return each placement with its plan and its origin."""
         own = self.parts.names(self.service.file)
         return placement_views(self.plans, self._current(), own, frozenset(self.service.aside))
 
@@ -146,14 +145,14 @@ class Placing:
     """The placements in force, on the event loop of the engine."""
 
     def __init__(self, engine: Engine, rebuilder: Rebuilder, parts: PlacementParts) -> None:
-        """Change what ``rebuilder`` has in service."""
+        """Change the plans that ``rebuilder`` has in service."""
         self._engine = engine
         self._rebuilder = rebuilder
         self._parts = parts
         self._turn = asyncio.Lock()
 
     def views(self) -> list[PlacementView]:
-        """Return what answers each placement, and where it comes from."""
+        """Return each placement with its plan and its origin."""
         return self._known().views()
 
     def aside(self) -> list[AsideView]:
@@ -173,19 +172,19 @@ class Placing:
         return KnownPlacements(self._rebuilder.service, engine.plans, engine.fold.placements, self._parts, engine.token)
 
     async def put(self, name: str, told: object, said: Said) -> PlacementDetail:
-        """Set a placement; it is in force when this returns. What it says already is not said again.
+        """Set a placement; it is in force when this returns. Setting its current content makes no version.
 
         Args:
-            name: Of the placement: one of the file's, which it then covers, or another.
-            told: The placement as JSON or TOML gives it.
-            said: By whom, why, and after which version.
+            name: Of the placement: one of the file's, which it then overrides, or another.
+            told: Its content, as JSON or TOML gives it.
+            said: Author, note and base version.
 
         Raises:
-            ConfigInvalid: It cannot be used; every fault is named, and nothing was changed. So with all that follow.
-            PlacementChanged: Somebody else changed it since.
-            RebuildRunning: Another configuration is on its way.
-            Overloaded: As many placements are kept as may be, or too many events wait.
-            StoreUnavailable: The configuration could not be written down.
+            ConfigInvalid: It is invalid; every fault is named, and nothing was changed. So with all that follow.
+            PlacementChanged: Another author changed it since.
+            RebuildRunning: A change of the configuration is running.
+            Overloaded: The maximum of placements is kept, or too many events wait.
+            StoreUnavailable: The configuration could not be stored.
             AppendFailed: The log could not be made durable.
         """
         _require_texts(name, said)
@@ -223,15 +222,16 @@ class Placing:
         return self.view(name)
 
     async def preview(self, name: str, told: object, ask: Ask) -> Preview:
-        """Answer a question with a placement that is not in force, and with today's; nothing is logged or kept.
+        """Answer a request with a placement that is not in force, and with the current one; nothing is logged or kept.
 
-        Both have the same seed and time, and the same state unless a part of one of them waits for something. Neither
-        asks a part that today's answers go without.
+        Both have the same seed and time, and the same state unless a component of one of them waits. Neither runs
+        components that the circuit breaker skips.
 
         Raises:
-            ConfigInvalid: It cannot be used; every fault is named.
-            RequestInvalid: The filter, the context or the size cannot be used, or it asks for reasons, why or a cursor.
-            ItemUnknown: It is about an item that nothing named by then.
+            ConfigInvalid: It is invalid; every fault is named.
+            RequestInvalid: The filter, the context or the size cannot be used, or it asks for reasons, an explanation
+                or a cursor.
+            ItemUnknown: No event has named its item yet.
         """
         require_no_why(ask)
         service = self._rebuilder.service
@@ -250,11 +250,13 @@ class Placing:
         require_known(ask, fold)
         query = query_of(ask, plan, "", seed, now_ms)
         observe = partial(fold.moment, models=plan.models)
-        served = await recommend(plan, observe, query, lambda: until - monotonic(), engine.guards.benched(plan))
+        served = await recommend(
+            plan, observe, query, lambda: until - monotonic(), engine.guards.benched(plan), engine.live.fetched
+        )
         return answer_of(served, ask, fold, engine.token(served.log_position), read_your_writes=None)
 
     async def _change(self, body: PlacementControl | None, made: Service) -> None:
-        """Make a change durable, and put what it leads to in service; None = the log says it already."""
+        """Make a change durable, and put its plans in service; None = the content is in force already."""
         try:
             await asyncio.to_thread(self._parts.write, made)
         except OSError as error:
@@ -277,10 +279,10 @@ class Placing:
             self._engine.facts.note(Fact(event, fields=fields, key=f"{body.name} {body.version}"))
 
     def _body(self, name: str, content: str, said: Said) -> PlacementControl:
-        """Return what the log is to keep of a change.
+        """Return the body of the control event of a change.
 
         Raises:
-            ConfigInvalid: The placement is longer than may be.
+            ConfigInvalid: The placement is too long.
             Overloaded: There is no place for it.
         """
         if (size := len(content.encode())) > CONTENT_BYTES_MAX:
@@ -310,7 +312,7 @@ class Placing:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do what may not be left half done: whoever is cut off meanwhile ends when it has ended."""
+    """Complete a change that must not be interrupted: a cancelled caller ends after it."""
     task = asyncio.create_task(work, name="midstream-placing")
     try:
         await asyncio.shield(task)
@@ -320,7 +322,7 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 def require_no_why(ask: Ask) -> None:
-    """Refuse a preview that asks for reasons, or why each item is where it is, or that is to be continued.
+    """Refuse a preview that asks for reasons, an explanation or a continuation.
 
     Raises:
         RequestInvalid: It does; every fault is named.

@@ -15,7 +15,7 @@ Origin = Literal["file", "api", "built_in"]
 
 
 class PlacementView(msgspec.Struct, frozen=True):
-    """What answers a placement, by the names that stand in answers, records and metrics."""
+    """Components of a placement, by their names in answers, records and metrics."""
 
     placement: str
     config_hash: str
@@ -47,7 +47,7 @@ class AsideView(msgspec.Struct, frozen=True):
 
 
 class PlacementVersionView(msgspec.Struct, frozen=True):
-    """What was said of a placement at one time."""
+    """One version of a placement."""
 
     version: int
     author: str
@@ -55,7 +55,7 @@ class PlacementVersionView(msgspec.Struct, frozen=True):
     changed_ms: int
     """Log time."""
     log_position: str
-    """Token of the position before the event that said so."""
+    """Token of the position before its event."""
     sha256: str
     """Of the content as canonical JSON."""
     content: Mapping[str, Any] | None
@@ -70,14 +70,14 @@ class PlacementDetail(msgspec.Struct, frozen=True):
     in_force: Mapping[str, Any] | None
     """The placement that answers, every default included; None = none of that name does."""
     file: Mapping[str, Any] | None
-    """What the file says of that name; None = nothing."""
+    """Placement of that name in the file; None = there is none."""
     aside: list[AsideView]
     versions: list[PlacementVersionView]
     """Oldest first, the newest twenty."""
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """One question answered twice, by a placement that is not in force and by the one that is."""
+    """Two answers to one request, by a placement that is not in force and by the one that is."""
 
     answer: Answer
     today: Answer | None
@@ -87,13 +87,13 @@ class Preview(msgspec.Struct, frozen=True):
 def placement_views(
     plans: Mapping[str, Plan], current: Mapping[str, PlacementVersion], own: frozenset[str], aside: frozenset[str]
 ) -> list[PlacementView]:
-    """Return what answers each placement, by name; ``*`` answers every name while none is configured.
+    """Return the components of each placement, by name; ``*`` is any name while none is configured.
 
     Args:
         plans: In service.
-        current: What is said now of each placement that was ever set.
-        own: Names that the file has.
-        aside: Names of those that were set and are not in force.
+        current: Newest version of each placement that was ever set.
+        own: Names of the file's placements.
+        aside: Names of set placements that are not in force.
     """
     found: list[PlacementView] = []
     for name, plan in sorted(plans.items()):
@@ -126,7 +126,7 @@ def origin_of(name: str, said: PlacementVersion | None, own: frozenset[str], asi
 
 
 def aside_views(aside: Mapping[str, Sequence[Fault]], current: Mapping[str, PlacementVersion]) -> list[AsideView]:
-    """Return what was set and is not in force, a row for each fault."""
+    """Return the set placements that are not in force, a row for each fault."""
     return [
         AsideView(name, current[name].version, each.where, each.came, each.right, each.page)
         for name, faults in sorted(aside.items())
@@ -136,7 +136,7 @@ def aside_views(aside: Mapping[str, Sequence[Fault]], current: Mapping[str, Plac
 
 
 def document_of(content: str) -> Mapping[str, Any] | None:
-    """Return a placement as what its JSON says; None = an empty text, or one that no server wrote."""
+    """Return the JSON document of a placement; None = an empty text, or one that no server wrote."""
     try:
         return msgspec.json.decode(content, type=dict[str, Any]) if content else None
     except (msgspec.MsgspecError, RecursionError):
@@ -144,7 +144,7 @@ def document_of(content: str) -> Mapping[str, Any] | None:
 
 
 def version_views(versions: Sequence[PlacementVersion], token: Callable[[int], str]) -> list[PlacementVersionView]:
-    """Return what was said of a placement, in order; ``token`` gives the text of a log position."""
+    """Return the versions of a placement, in order; ``token`` gives the text of a log position."""
     return [
         PlacementVersionView(
             version=each.version,

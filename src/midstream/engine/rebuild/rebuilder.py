@@ -1,9 +1,9 @@
-"""Another configuration put in service while events and requests go on: rebuild and swap.
+"""Rebuild and swap: puts another configuration in service while events and requests go on.
 
-A child process folds the log under the new settings into a snapshot; a thread restores it beside the state in service
-and folds most of what came meanwhile; the owner's turns fold the rest, and between two of them state, plans and terms
-are replaced together. Until that turn nothing that answers or records knows of it, so whatever ends a rebuild (a child
-that is killed, a full disk, a configuration that cannot be loaded) leaves the old state serving.
+A child process folds the log under the new settings into a snapshot. A thread restores it beside the state in service
+and folds most of the later events. The owner's turns fold the rest, and between two of them state, plans and decoding
+settings are replaced together. Before that turn no answer and no event is affected, so a failed rebuild (a killed
+child, a full disk, a configuration that cannot be loaded) leaves the old state in service.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from midstream.state.settings import FoldSettings, decode_settings, encode_setti
 NEAR_EVENTS = 10_000
 """So near to the state in service the owner's turns do the rest: five of them, 10 ms."""
 ROUNDS_MAX = 20
-"""Of the thread that folds what came meanwhile; each leaves what came during it, half as much or less."""
+"""Rounds of the thread that folds later events; each leaves those that arrived during it, half as many or fewer."""
 CONCERN = "rebuild"
 FILE_CONCERN = "file"
 PLACEMENTS_CONCERN = "placements"
@@ -48,26 +48,26 @@ PLACEMENTS_CONCERN = "placements"
 
 @dataclass(frozen=True, slots=True)
 class ConfigStore:
-    """What the rebuilder reads and writes of configurations, which only ``app`` knows."""
+    """Reading and writing of configurations, which only ``app`` implements."""
 
     read: Callable[[Service, Sequence[PlacementVersion]], Service]
-    """Reads the configuration file and makes it ready, with the placements that were set through the API in the place
-    of those of their name. Raises ``ConfigInvalid``, every fault named; also where the file is gone, and what is in
-    service, the first argument, is no default."""
+    """Reads the configuration file and wires it, with the placements set through the API instead of those of their
+    name. Raises ``ConfigInvalid``, every fault named; also where the file is gone, and the configuration in service,
+    the first argument, is no default."""
     write: Callable[[Service], None]
     """Writes a configuration down, so that records which name it find it. Raises ``OSError``."""
     differs_at_start: Callable[[Service, Service], tuple[str, ...]]
-    """Names what of the second one is read at a start only."""
+    """Returns the changed sections of the second one that are read at a start only."""
     remember: Callable[[Service], None]
     """Keeps which configuration is in service, for the next start."""
     keep: int
-    """Snapshots of each fold version that stay."""
+    """Number of snapshots of each fold version that are kept."""
     hourly: Hourly = NONE
     """Which stay beside those, for explanations."""
 
 
 class Rebuilder:
-    """What is in service, and the one rebuild at a time that puts another in its place."""
+    """Configuration in service, and the one rebuild at a time that replaces it."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Rebuilder:
         self._tell_aside()
 
     def view(self) -> RebuildView:
-        """Return how far it is."""
+        """Return the progress."""
         now, wanted = self.service, self._wanted
         is_other = self._view.state != "idle"
         return replace(
@@ -138,7 +138,7 @@ class Rebuilder:
 
     @contextmanager
     def _refusals(self) -> Generator[None]:
-        """Have it in the log of the process why the file was not taken: what is wrong, not what stands there."""
+        """Log why the file was refused: its faults, without its values."""
         try:
             yield
         except ConfigInvalid as error:
@@ -158,10 +158,10 @@ class Rebuilder:
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """Let no other change of what is in service begin while the block runs.
+        """Exclude other changes of the configuration in service while the block runs.
 
         Raises:
-            RebuildRunning: One is under way.
+            RebuildRunning: One is running.
         """
         if self.is_running:
             running = self.view()
@@ -194,14 +194,14 @@ class Rebuilder:
         self._serve(service)
 
     async def remember(self) -> bool:
-        """Write down what is in service; return whether that was done, which health says else.
+        """Store the configuration in service; return whether that succeeded, else it is in health.
 
-        Where it cannot be done the next start finds out by folding.
+        If it fails the next start finds it out by folding.
         """
         return await self._told(self._beside.remember, self.service)
 
     async def _written(self, service: Service) -> None:
-        """Write down what is going to be in service."""
+        """Store the configuration that is about to be in service."""
         await self._told(self._beside.write, service)
 
     async def _told(self, write: Callable[[Service], None], service: Service) -> bool:
@@ -214,7 +214,7 @@ class Rebuilder:
         return True
 
     async def heed(self) -> None:
-        """Do what ``order`` does for a caller that hears no answer, such as a signal: health says what was wrong."""
+        """Run ``order`` for a caller without an answer, such as a signal: its error is in health."""
         try:
             await self.order()
         except (ConfigInvalid, RebuildRunning, OSError) as error:
@@ -246,7 +246,7 @@ class Rebuilder:
             self._due = None
 
     async def stop(self) -> None:
-        """End what is under way; the next start goes on with it, from the newest snapshot that it made."""
+        """End a running rebuild; the next start continues it, from the newest snapshot that it made."""
         self._is_stopping.set()
         if (task := self._task) is not None:
             task.cancel()
@@ -279,7 +279,7 @@ class Rebuilder:
         self._serve(wanted)
         self._view = replace(self._view, state="done", progress=1.0)
         self._set_concern()
-        self._engine.metrics.count_rebuild("done")
+        self._engine.metrics.rebuilds.labels("done").inc()
         seconds = round(self._engine.host.monotonic() - self._began_s, 1)
         self._note("rebuild_swapped", {"log_position": self._engine.fold.log_position, "seconds": seconds})
         if await self.remember():  # else the next start begins with the compaction of before
@@ -291,7 +291,7 @@ class Rebuilder:
         self._tell_aside()
 
     def _tell_aside(self) -> None:
-        """Say in health which placements were set and are not in force, and why."""
+        """Report in health the set placements that are not in force, and why."""
         told = [
             f"the placement {name} that was set is not in force: {faults[0].where} {faults[0].came}"
             for name, faults in sorted(self.service.aside.items())
@@ -345,7 +345,7 @@ class Rebuilder:
         return loaded.fold
 
     async def _come_near(self, fold: Fold) -> None:
-        """Fold what came meanwhile on a thread, until the owner's turns can do the rest."""
+        """Fold later events on a thread, until the owner's turns can do the rest."""
         reader = open_reader(self._folder)
         for _ in range(ROUNDS_MAX):
             upto = self._engine.fold.log_position
@@ -363,7 +363,7 @@ class Rebuilder:
                 fold.apply(LogPosition(first + start), cut(batch, start, min(start + STEP_EVENTS, len(batch))))
 
     def _note(self, event: str, fields: Mapping[str, FieldValue], error: BaseException | None = None) -> None:
-        """Have it in the log of the process how far a rebuild is."""
+        """Log the progress of a rebuild."""
         wanted = self._wanted
         named = {"config_hash": wanted.config_hash, "fold_version": wanted.settings.version()}
         level: Level = "info" if error is None else "error"
@@ -371,7 +371,7 @@ class Rebuilder:
         self._engine.facts.note(Fact(event, level, {**named, **fields}, raised=raised, detail=detail))
 
     def _say(self, stage: str, done: int, total: int) -> None:
-        """Keep how far it is; what a child says it does is one of the states."""
+        """Keep the progress; a stage of the child is one of the states."""
         share = done / total if total else 1.0
         if stage != self._view.state or self._said_s + MINUTE_S <= self._engine.host.monotonic():
             self._said_s = self._engine.host.monotonic()
@@ -381,7 +381,7 @@ class Rebuilder:
         self._set_concern()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Keep why it failed; what nobody expects is told to the event loop as well."""
+        """Keep the reason of a failure; unexpected ones go to the event loop as well."""
         self._task = None
         if task.cancelled():
             return
@@ -390,14 +390,14 @@ class Rebuilder:
             return
         self._view = replace(self._view, state="failed", reason=f"{type(error).__name__}: {error}")
         self._set_concern()
-        self._engine.metrics.count_rebuild("failed")
+        self._engine.metrics.rebuilds.labels("failed").inc()
         self._note("rebuild_failed", {}, error)
         if not isinstance(error, (MidstreamError, OSError, MemoryError)):
             context = {"message": "a rebuild ended by a bug", "exception": error, "task": task}
             task.get_loop().call_exception_handler(context)
 
     def _set_concern(self) -> None:
-        """Say in health what is going on."""
+        """Report the progress in health."""
         view = self.view()
         if view.state == "failed":
             self._engine.concerns[CONCERN] = (
@@ -413,7 +413,7 @@ class Rebuilder:
             )
 
     def set_gauges(self) -> None:
-        """Set how far a rebuild is, and how many deleted items wait for a compaction."""
+        """Set the gauges of a rebuild's progress, and of deleted items that wait for a compaction."""
         view, items = self.view(), self._engine.fold.items
         is_outdated = view.state not in {"idle", "done"}
         self._engine.metrics.set_rebuild(view.progress if is_outdated else 1.0, is_outdated=is_outdated)
@@ -423,15 +423,15 @@ class Rebuilder:
 async def warm(
     engine: Engine, settings: FoldSettings, plans: Sequence[Plan], models: Models | None = None
 ) -> WarmupResult:
-    """Answer from each plan in a state of its own, on a thread, and return what came of it.
+    """Answer from each plan in a state of its own, on a thread, and return the result.
 
     The first time may load or compile.
 
     Args:
-        engine: Whose clock and, unless others are given, whose models are used.
+        engine: Has the clock and, unless others are given, the models.
         settings: Of the state.
-        plans: What is asked.
-        models: What the plans are asked with; those that they read.
+        plans: Each answers.
+        models: Models for the plans; those that they read.
     """
     asked = [plan.serving(engine.live.models if models is None else models) for plan in plans]
     return await asyncio.to_thread(lambda: asyncio.run(warm_up(settings, asked, engine.host.monotonic)))

@@ -1,7 +1,7 @@
-"""An engine without a writer: it reads what another process made durable, folds it and answers.
+"""Follower: an engine without a writer, which reads the leader's durable events, folds them and answers.
 
-The leader says on the board how far its log is durable and wakes its followers; they read the frames from the same
-segments. So a follower's state is the leader's of a moment ago, bit by bit.
+The leader publishes its durable position on the shared board and wakes its followers; they read the frames from the
+same segments. So a follower's state is the leader's of a moment ago, bit by bit.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ PAUSE_S_MAX = 1.0
 
 
 class FollowedLog:
-    """An ``EventLog`` that another process writes: it ends where that process says that all is durable."""
+    """An ``EventLog`` of another process: it ends at that process's durable position."""
 
     def __init__(self, reader: LogReader, board: Board) -> None:
-        """Read with ``reader`` up to what ``board`` says."""
+        """Read with ``reader`` up to the position on ``board``."""
         self._reader = reader
         self._board = board
 
@@ -92,7 +92,7 @@ class Following:
         self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
-        """Read no further; what was read is the engine's to apply."""
+        """Read no further; the engine applies the events already read."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))

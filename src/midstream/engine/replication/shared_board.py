@@ -1,8 +1,8 @@
-"""The numbers that the processes of one server share: how far the log is durable, and how each process is.
+"""Shared memory of the processes of one server: the durable log position, and the load of each process.
 
-A few aligned 64-bit integers in memory that all of them map, so what the leader has acknowledged is known to each
-follower without a message, and who takes the next connection is decided without one. Each number has one writer; a
-reader sees the one before or the new one, never a part of it.
+A few aligned 64-bit integers in memory that all of them map, so each follower reads the leader's durable position
+without a message, and the process for the next connection is chosen without one. Each number has one writer; a reader
+sees the old or the new one, never a part of it.
 """
 
 import mmap
@@ -18,13 +18,13 @@ LEADER = 0
 PROCESSES_MAX = 65
 """A leader and 64 followers, each with a state of its own: no machine has memory for more of them."""
 _ROW = 8
-"""Numbers of a process: 64 bytes, a cache line, so that nobody's counting slows another's."""
+"""Numbers of a process: 64 bytes, a cache line, so that the counters of two processes share none."""
 _EPOCH, _END, _LOG_TIME = range(3)
 _CONNECTIONS, _ACCEPTS, _APPLIED, _READY = range(4)
 
 
 class BoardRow(NamedTuple):
-    """What one process says of itself."""
+    """Numbers of one process."""
 
     connections: int
     """Open ones."""
@@ -54,7 +54,7 @@ class Board:
 
     @property
     def epoch(self) -> int:
-        """How often what is in service was exchanged: the log's history, or what decides state and answers."""
+        """Number of swaps of the log's history, the configuration or the state in service."""
         return int(self._rows[0, _EPOCH])
 
     @property
@@ -68,21 +68,21 @@ class Board:
         return int(self._rows[0, _LOG_TIME])
 
     def publish(self, end: int, last_log_time_ms: int) -> None:
-        """Say how far the log is durable."""
+        """Publish the durable log position."""
         self._rows[0, _LOG_TIME] = last_log_time_ms
         self._rows[0, _END] = end
 
     def renew(self) -> None:
-        """Say that what followers have loaded is no longer what is in service."""
+        """Publish that the configuration or state loaded by followers is outdated."""
         self._rows[0, _EPOCH] += 1
 
     def line(self, process: int) -> BoardRow:
-        """Return what a process said of itself."""
+        """Return the numbers of a process."""
         row = self._rows[1 + process].tolist()
         return BoardRow(row[_CONNECTIONS], bool(row[_ACCEPTS]), LogPosition(row[_APPLIED]), bool(row[_READY]))
 
     def write(self, process: int, line: BoardRow) -> None:
-        """Say how a process is."""
+        """Write the numbers of a process."""
         self._rows[1 + process, :4] = line
 
     def clear(self, process: int) -> None:
@@ -90,7 +90,7 @@ class Board:
         self._rows[1 + process] = 0
 
     def count_connections(self, process: int, connections: int) -> None:
-        """Say how many connections a process has."""
+        """Write the number of a process's connections."""
         self._rows[1 + process, _CONNECTIONS] = connections
 
     def is_fuller_than_another(self, process: int) -> bool:

@@ -1,1 +1,1 @@
-"""Requests as callers make them, over HTTP and from Python: types with bounds, and faults in words; to the answers."""
+"""Requests over HTTP and from Python come in, checked values with bounds, or faults in words, go to the answers."""

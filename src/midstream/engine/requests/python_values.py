@@ -13,8 +13,7 @@ import msgspec
 import numpy as np
 
 from midstream.core.errors import Fault, RequestInvalid
-from midstream.engine.requests.all_faults import all_faults
-from midstream.engine.requests.faults import NameUnknown, Unwritable, escaped, first_fault
+from midstream.engine.requests.faults import NameUnknown, Unwritable, escaped, reading, refusal_of
 from midstream.engine.requests.schema import PAGE, FeatureAsk, Question, read_deadline_ms
 
 T = TypeVar("T", bound=Question | FeatureAsk)
@@ -47,16 +46,8 @@ def read_request(kind: type[T], required: Mapping[str, object], request: Mapping
     try:
         return msgspec.convert(document, kind, dec_hook=read_deadline_ms)
     except msgspec.ValidationError as error:
-        refusal = first_fault(error, document, kind)
-
-        def find(part: object) -> Fault | None:
-            try:
-                msgspec.convert(part, kind, dec_hook=read_deadline_ms)
-            except msgspec.ValidationError as wrong:
-                return first_fault(wrong, part, kind).faults[0]
-            return None
-
-        faults = all_faults(document, refusal.faults[0], find)
+        refusal = refusal_of(error, document, kind, reading(read_deadline_ms))
+        faults = refusal.faults
         refusal.tell(tuple(replace(each, where="/deadline_ms") if each.where == _DEADLINE else each for each in faults))
         raise refusal from None
 
@@ -71,8 +62,7 @@ def id_of(name: str, sent: object) -> str:
     try:
         return msgspec.convert(document, dict[str, Id])[name]
     except msgspec.ValidationError as error:
-        came = first_fault(error, document[name], Id).faults[0]
-        raise RequestInvalid((replace(came, where=f"/{name}"),)) from None
+        raise refusal_of(error, document, dict[str, Id], reading()) from None
 
 
 def slots_of(placements: object) -> object:

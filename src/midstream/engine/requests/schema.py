@@ -1,4 +1,4 @@
-"""Types of requests: each field, its bounds and its meaning stands here once, for HTTP bodies and the Python API."""
+"""Types of requests: each field with its bounds and its meaning, for HTTP bodies and the Python API."""
 
 from typing import Annotated, Final
 
@@ -68,7 +68,7 @@ ItemFields = Annotated[
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What every question may have."""
+    """Common fields of all requests."""
 
     context: Context = {}
     item_fields: ItemFields = {}
@@ -93,7 +93,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
 
 
 class SlateQuestion(Question, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What a question about one placement may have."""
+    """Fields of a request to one placement."""
 
     placement: Name | None = None
     filter: Condition | None = None
@@ -152,7 +152,7 @@ class RankQuestion(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=Fa
 
 
 class PlacementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One slate of a page, and what it has for itself."""
+    """One slate of a page, with its own fields."""
 
     placement: Name
     n: Size | None = None
@@ -162,7 +162,7 @@ class PlacementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=
 
 
 class PageQuestion(Question, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """A question for slates of several placements by falling priority, and what they share."""
+    """Request for slates of several placements by falling priority, with their common fields."""
 
     placements: Annotated[tuple[PlacementBody, ...], msgspec.Meta(min_length=1, max_length=PAGE_PLACEMENTS_MAX)]
     user_id: Text | None = None
@@ -199,12 +199,12 @@ class BatchBody(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=False
 
 
 class FeatureAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a caller wants to know of items for one user and session."""
+    """Request for feature values of items, for one user and session."""
 
     user_id: Text | None = None
     session_id: Text | None = None
     items: Annotated[tuple[Text, ...], msgspec.Meta(max_length=FEATURE_ITEMS_MAX)]
-    """Whose features are read, in this order; one may come twice."""
+    """Items in this order; one may be repeated."""
     item_fields: ItemFields = {}
     context: Context = {}
     features: Annotated[tuple[Name, ...], msgspec.Meta(max_length=FEATURES_MAX)] = ()

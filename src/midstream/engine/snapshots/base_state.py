@@ -1,12 +1,12 @@
-"""Base state of a fold without a usable snapshot: empty, or the base that stands for history that was cut.
+"""Base state of a fold without a usable snapshot: empty, or the base that replaces history that was cut.
 
 When retention cuts history at a log position, the state there is written first: as a snapshot, for the fold version in
-service, and as events that say the catalogue, the profiles, merges and erasures again, for any other. They take the
-places before the cut, of which there are at least as many. So documents outlive what is kept; what other versions count
-begins at the cut.
+service, and as events that repeat the catalogue, the profiles, merges and erasures, for any other version. They take
+the places before the cut, of which there are at least as many. So documents outlive the events; counts of other
+versions begin at the cut.
 
-A base lies in the log's own folder and is found by the position at which the log begins, so it is that log's and that
-beginning's and no other's; one that is no longer found, or not yet, counts for nothing.
+A base is in the log's own folder and is named by the position at which the log begins, so it belongs to that log and
+that beginning alone; a base of another position is ignored.
 """
 
 import shutil
@@ -45,33 +45,33 @@ class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generation: int
     log_position: int
     documents: HistoryFile | None
-    """The events that say what is known, in the places before ``log_position``; None = nothing was known."""
+    """Events of the known catalogue and profiles, in the places before ``log_position``; None = none were known."""
     nameless: int
-    """Changes of users that could not be said, because no event that could be read has their id."""
+    """Changes of users that it lacks, because no readable event has their id."""
     checksum: str = ""
     """xxh3-128 of all the others."""
 
     @property
     def identity(self) -> LogIdentity:
-        """Of the log when the base was made: what its snapshot says as well."""
+        """Of the log when the base was made, as in its snapshot."""
         return identity_of(bytes.fromhex(self.log_id), self.generation)
 
 
 def newest(
     data: DataFolder, settings: FoldSettings, reader: FolderLog, end: LogPosition, pace: Pace | None = None
 ) -> snapshots.FoundSnapshot:
-    """Return the state from the newest good snapshot that the log goes on from, else from where the log begins.
+    """Return the state of the newest good snapshot of the log, else that of the log's beginning.
 
     Args:
         data: Has snapshots and compactions.
-        settings: Give the fold version.
+        settings: Decide the fold version.
         reader: Of the log.
-        end: No snapshot from after this log position is taken.
-        pace: How fast to go.
+        end: Snapshots after this log position are ignored.
+        pace: Speed.
 
     Raises:
-        LogDamaged: There is no such snapshot, and the base that should stand for what is gone is not as it was.
-        SnapshotInvalid: The compaction that the settings name is lost.
+        LogDamaged: There is no such snapshot, and the base of the cut history is damaged.
+        SnapshotInvalid: The compaction of the settings is lost.
     """
     dropped = compactions.dropped_by(data, settings)
     wanted = snapshots.SnapshotRequirement(settings, dropped, reader.identity, reader.begin, end)
@@ -81,10 +81,10 @@ def newest(
 
 
 def beginning(settings: FoldSettings, dropped: Dropped, reader: FolderLog, pace: Pace | None = None) -> Fold:
-    """Return the fold that stands where the log begins: empty at 0, else what the base says.
+    """Return the fold at the log's beginning: empty at 0, else from the base.
 
     Raises:
-        LogDamaged: The base is missing or not as it was written.
+        LogDamaged: The base is missing or damaged.
     """
     if reader.begin == 0:
         return Fold(settings, dropped)
@@ -97,9 +97,9 @@ def beginning(settings: FoldSettings, dropped: Dropped, reader: FolderLog, pace:
 
 
 def is_counted(settings: FoldSettings, reader: FolderLog) -> bool:
-    """Return whether a fold of these settings from where the log begins has counted what is gone.
+    """Return whether a fold of these settings from the log's beginning has the counts of cut history.
 
-    It has where nothing is gone, or where the base has a snapshot of it; else counts begin at the cut. No compaction.
+    It has where nothing is cut, or where the base has a snapshot of it; else counts begin at the cut. No compaction.
     """
     if reader.begin == 0:
         return True
@@ -111,10 +111,10 @@ def is_counted(settings: FoldSettings, reader: FolderLog) -> bool:
 
 
 def everything(reader: FolderLog, before: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
-    """Yield the events that stand for what is gone, and then those that are there, before a log position.
+    """Yield the events of the base, and then those of the log, before a log position.
 
     Raises:
-        LogDamaged: They are not as they were written.
+        LogDamaged: They are damaged.
     """
     if reader.begin:
         place = base_folder(reader.folder, reader.begin)
@@ -127,15 +127,14 @@ def everything(reader: FolderLog, before: LogPosition) -> Iterator[tuple[LogPosi
 
 
 def write_base(data: DataFolder, settings: FoldSettings, reader: FolderLog, begin: LogPosition, pace: Pace) -> Base:
-    """Write the base for a log that is to begin at a position; it counts once the log does.
+    """Write the base for a log that will begin at a position; it counts once the log does.
 
     Args:
         data: Has snapshots and compactions.
         settings: Of the fold version in service.
         reader: Of the log.
-        begin: Where it is to begin.
-        pace: How fast to go. Cost: the fold of what lies between the newest snapshot before and the position, and its
-            memory.
+        begin: The new beginning.
+        pace: Speed. Cost: the fold of the events between the newest snapshot before and the position, and its memory.
 
     Raises:
         LogDamaged: The log cannot be trusted.
@@ -150,13 +149,13 @@ def write_base(data: DataFolder, settings: FoldSettings, reader: FolderLog, begi
 
 
 def store_base(fold: Fold, reader: FolderLog, events: Iterable[EventBatch], pace: Pace) -> Base:
-    """Write a fold as the base of a log that is to begin where it stands.
+    """Write a fold as the base of a log that will begin at its position.
 
     Args:
         fold: The state there.
         reader: Of the log.
-        events: Those before, as far as they can be read: they say who the users are.
-        pace: How fast to go.
+        events: Earlier events, as far as they are readable: they have the ids of users.
+        pace: Speed.
 
     Raises:
         LogDamaged: The log cannot be trusted.
@@ -182,13 +181,13 @@ def _paced(events: Iterable[EventBatch], total: LogPosition, pace: Pace) -> Iter
 def store_documents(
     place: Path, identity: LogIdentity, fold: Fold | None, events: Iterable[EventBatch], until_ms: int
 ) -> Base:
-    """Write the base of a log that lost its beginning: what a later state knows, and no snapshot.
+    """Write the base of a log that lost its beginning: documents of a later state, and no snapshot.
 
     Args:
-        place: Where the base belongs, by the position at which the log is to begin.
-        identity: Of the log as it will be.
-        fold: Knows the catalogue and the profiles; None = nobody does.
-        events: Those that can be read: they say who the users are.
+        place: Place of the base, by the position at which the log will begin.
+        identity: Future identity of the log.
+        fold: Has the catalogue and the profiles; None = they are lost.
+        events: The readable ones: they have the ids of users.
         until_ms: Log time of the last event before the position.
 
     Raises:
@@ -230,7 +229,7 @@ def _store(fresh: Path, place: Path, identity: LogIdentity, said: Restated) -> B
 
 
 def remove_other_bases(folder: Path, begin: int) -> None:
-    """Remove the bases of a log's folder that do not stand where it begins."""
+    """Remove the bases in a log's folder of other positions than its beginning."""
     kept = base_folder(folder, begin).name if begin else ""
     for name in RealDisk().list_folder(folder / BASE_NAME):
         if name != kept:
@@ -259,7 +258,7 @@ def read_base(place: Path, log_id: str) -> Base:
 
 
 def base_flaw(place: Path, log_id: str) -> str:
-    """Return what is wrong with a base, every byte of it checked; empty = nothing."""
+    """Return the fault of a base, after checking every byte; empty = none."""
     flaw = documents_flaw(place, log_id)
     try:
         for name in snapshots.names(place / _SNAPSHOTS):
@@ -270,7 +269,7 @@ def base_flaw(place: Path, log_id: str) -> str:
 
 
 def documents_flaw(place: Path, log_id: str) -> str:
-    """Return what is wrong with the part of a base that any fold version needs; empty = nothing."""
+    """Return the fault of the documents of a base, which any fold version needs; empty = none."""
     try:
         for _ in base_events(place, read_base(place, log_id)):
             pass
@@ -280,10 +279,10 @@ def documents_flaw(place: Path, log_id: str) -> str:
 
 
 def base_events(place: Path, base: Base) -> Iterator[EventBatch]:
-    """Yield the events that say what is known, a row group at a time.
+    """Yield the events of the documents, a row group at a time.
 
     Raises:
-        LogDamaged: They are not as they were written.
+        LogDamaged: They are damaged.
     """
     if base.documents is None:
         return

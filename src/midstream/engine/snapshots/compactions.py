@@ -47,12 +47,12 @@ def dropped_by(folder: DataFolder, settings: FoldSettings) -> Dropped:
 
 
 def write_candidates(folder: DataFolder, deleted: NDArray[np.uint64], dropped: Dropped) -> None:
-    """Write down which items may be dropped: what is deleted now, and what the compaction in service dropped.
+    """Write the items that may be dropped: those deleted now, and those dropped by the compaction in service.
 
     Args:
-        folder: Keeps them.
-        deleted: Hashes of the ids of deleted items, in any order. What becomes of them later, the log says.
-        dropped: Of the state that they are deleted in.
+        folder: Of compactions.
+        deleted: Hashes of the ids of deleted items, in any order. The log decides whether they stay deleted.
+        dropped: Of the state in which they are deleted.
     """
     _write(folder.compactions / _CANDIDATES, np.union1d(deleted, dropped.item_hash))
 
@@ -86,7 +86,7 @@ def choose(
 
 
 def prune(folder: DataFolder, names: Iterable[str]) -> None:
-    """Remove all compactions but those that are in use and the last ones before them.
+    """Remove all compactions but those in use and the last ones before them.
 
     Requests that were answered under an earlier one are explained under it.
     """

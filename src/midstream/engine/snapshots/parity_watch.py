@@ -1,7 +1,7 @@
-"""The check of served values that goes on while a server runs: a snapshot's child folds anyway, and looks beside.
+"""Online parity check of served feature values: the child that writes a snapshot compares them while it folds.
 
-Of the served records whose request saw a state that the child passes, a bounded number has its kept values compared
-with those of the fold as it stands there.
+Of the served records whose state the child passes, a bounded number has its kept values compared with those of the fold
+at the same log position.
 """
 
 import heapq
@@ -37,7 +37,7 @@ _BODY = 6
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """What a child needs to read features again."""
+    """Inputs of the child for reading features."""
 
     config_hash: str
     features: tuple[AnyFeature, ...]
@@ -45,7 +45,7 @@ class Watched(msgspec.Struct, frozen=True):
 
 
 def watched(plans: Mapping[str, Plan]) -> str:
-    """Return what a child is told, as JSON; empty where no values are kept."""
+    """Return the inputs of the child, as JSON; empty where no values are kept."""
     for plan in plans.values():
         if plan.log_features > 0:
             told = Watched(plan.config_hash, plan.declared.features, dict(plan.declared.attributes))
@@ -59,13 +59,13 @@ class ParityWatch:
     def __init__(
         self, told: str, events: Iterable[tuple[LogPosition, EventBatch]], begin: LogPosition, key: IdKey
     ) -> None:
-        """Find what is to be compared.
+        """Choose the records to compare.
 
         Args:
-            told: What ``watched`` returns; empty = nothing is.
-            events: Those that will be folded, all looked through once.
-            begin: Where the fold stands.
-            key: Of ids: nobody who makes request ids is to choose what is compared.
+            told: From ``watched``; empty = none.
+            begin: Position of the fold.
+            events: Events that will be folded, all read once.
+            key: Of ids: a maker of request ids cannot choose the compared ones.
         """
         self.parity = Parity()
         self._account = Account()
@@ -79,13 +79,13 @@ class ParityWatch:
             self._at.setdefault(position, []).append(body)
 
     def cuts(self, first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
-        """Yield from where to before where to fold events of a batch: at most ``step``, and up to what is compared."""
+        """Yield the spans of a batch to fold: of at most ``step`` events, ending at each compared position."""
         edges = {*range(0, count, step), *(place - first for place in self._at if first < place < first + count), count}
         ordered = sorted(edges)
         yield from pairwise(ordered)
 
     def look(self, fold: Fold) -> None:
-        """Compare what was read at the place where the fold stands."""
+        """Compare the values read at the position of the fold."""
         for body in self._at.pop(fold.log_position, ()):
             record = decode_served(body)  # each when its turn comes: decoded it takes ten times the room
             items = tuple(each.id for each in record.items)
@@ -105,12 +105,12 @@ class ParityWatch:
                     self.parity.add_logged(record.query.request_id, items, logged, found)
 
     def _block(self, columns: Collection[str]) -> DeclaredFeatures:
-        """Return what reads the features that have any of the columns: what the placement did not read is not asked."""
+        """Return a reader of the features with any of the columns; others of the placement are not read."""
         kept = frozenset(columns)
         return self._declared.block([name for name in self._names if kept & {*self._declared.program(name).names}])
 
     def said(self) -> str:
-        """Return one value that differs, or what could not be read, in words; empty = neither."""
+        """Return one difference, or failed read, in words; empty = none."""
         for failure in self._account.failures:
             # Health shows it for as long as nothing better is known, and what an error says may name a user.
             kind = failure.reason.partition(":")[0]

@@ -1,8 +1,8 @@
 """Snapshot retention: keeps hourly snapshots so that recent requests can be replayed in seconds.
 
-One an hour of log time, the first of it, for so many days; where they take more bytes than they may, one in two hours,
-in four, and so on. A rerun then folds more of the log, and nothing else changes. Hours in which none was written do not
-count, so a clock that stood in the future for one of them is no reason to drop the others.
+It keeps the first snapshot of each hour of log time, for a number of days; where they exceed the bytes, one in two
+hours, in four, and so on. A rerun then folds more of the log, and nothing else changes. Hours without a snapshot do not
+count, so a clock that was in the future for one of them does not drop the others.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ HOURS_A_DAY = 24
 
 
 class Hourly(msgspec.Struct, frozen=True):
-    """How long and how many."""
+    """Time and bytes of hourly snapshots."""
 
     days: int = 0
     """Of hours of log time in which one was written; 0 = none stays for this."""
@@ -35,11 +35,11 @@ class KeptSnapshot:
 
 
 def staying(written: Mapping[str, KeptSnapshot], hourly: Hourly) -> frozenset[str]:
-    """Return the names of the snapshots that stay, at most one in each hour.
+    """Return the names of the snapshots to keep, at most one in each hour.
 
     Args:
         written: By name, which begins with the log position.
-        hourly: How long and how many.
+        hourly: Time and bytes.
     """
     count = hourly.days * HOURS_A_DAY
     hours = set(sorted({each.log_time_ms // HOUR_MS for each in written.values()})[-count:] if count else ())

@@ -1,8 +1,8 @@
 """Snapshots: the fold at one log position as ``.npy`` files and a manifest with the SHA-256 of each.
 
-Written beside the others in a temporary folder, synced, then renamed, so that a folder with a snapshot's name is
-always a whole one. Read with every hash checked, so that a flipped bit makes an older snapshot serve, never wrong
-state. A snapshot belongs to one generation of one log and to one fold version, and says so.
+A snapshot is written into a temporary folder, synced, then renamed, so that a folder with a snapshot's name is always
+complete. Every hash is checked when it is read, so a flipped bit makes an older snapshot serve, never wrong state. The
+manifest has the generation, the log and the fold version of the snapshot.
 """
 
 import io
@@ -47,7 +47,7 @@ _LOST = ".lost-"
 
 
 class SnapshotManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a snapshot is a snapshot of."""
+    """Identity of a snapshot: log, generation, position, fold version, hashes."""
 
     format_version: int
     log_id: str
@@ -63,7 +63,7 @@ class SnapshotManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRequirement:
-    """What a snapshot must be of."""
+    """Required identity of a snapshot."""
 
     settings: FoldSettings
     dropped: Dropped
@@ -75,20 +75,20 @@ class SnapshotRequirement:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was looked for, and what was passed by."""
+    """Result of a search, with the refused snapshots."""
 
     fold: Fold | None
     refused: tuple[str, ...]
-    """Snapshots that were not good, each with its reason."""
+    """Refused snapshots, each with its reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSnapshot:
-    """What a start found."""
+    """Snapshot of a start."""
 
     fold: Fold
     refused: tuple[str, ...]
-    """Snapshots that were passed by, each with its reason."""
+    """Refused snapshots, each with its reason."""
 
 
 def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = None) -> SnapshotManifest:
@@ -98,12 +98,13 @@ def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = N
 
     Args:
         folder: Of snapshots.
-        fold: What is written.
-        identity: Of the log that it was folded from.
-        pace: Of a child process; hurried when it is left out.
+        fold: The state.
+        identity: Of the log from which it was folded.
+        pace: Of a child process; default: hurried.
 
     Raises:
-        OSError: The disk; what was begun is removed. What a killed writer leaves has a temporary name, for ``prune``.
+        OSError: The disk; the unfinished folder is removed. That of a killed writer has a temporary name, for
+            ``prune``.
     """
     make_folder(folder)
     name = f"{fold.log_position:020d}-{fold.settings.version()}"
@@ -155,7 +156,7 @@ def set_aside(folder: Path, log_position: int, fold_version: str) -> None:
 
 
 def carry_over(folder: Path, before: LogIdentity, identity: LogIdentity) -> None:
-    """Let snapshots of one generation be of another that has the same events; what is of none is left as it is.
+    """Assign snapshots of one generation to another one with the same events; all others stay as they are.
 
     Raises:
         OSError: The disk.
@@ -168,12 +169,12 @@ def carry_over(folder: Path, before: LogIdentity, identity: LogIdentity) -> None
 
 
 def set_aside_lost(folder: Path, log_id: str, end: int) -> Sequence[str]:
-    """Take the snapshots out of use that know of events which the log has lost; return the names they have now.
+    """Disable the snapshots with events that the log has lost; return their new names.
 
     Args:
         folder: Of snapshots.
-        log_id: Of the log as it goes on.
-        end: Log position that it goes on from.
+        log_id: Of the log as it continues.
+        end: Log position at which it continues.
     """
     lost = [name for name, each in manifests(folder) if each.log_id != log_id or each.log_position > end]
     for name in lost:
@@ -183,7 +184,7 @@ def set_aside_lost(folder: Path, log_id: str, end: int) -> Sequence[str]:
 
 
 def remove_lost(folder: Path) -> None:
-    """Remove what ``set_aside_lost`` kept: they may know users whom a rewrite took out of all else."""
+    """Remove snapshots disabled by ``set_aside_lost``: they may hold users whom a rewrite erased."""
     for path in folder.glob(f"{_LOST}*"):
         shutil.rmtree(path)
 
@@ -219,10 +220,10 @@ def load_newest(
 
 
 def find_newest(folder: Path, wanted: SnapshotRequirement, pace: Pace | None = None) -> Found:
-    """Return a fold restored from the newest good snapshot in a folder that is what is wanted.
+    """Return a fold restored from the newest good snapshot of the required identity.
 
-    Every restore is checked against the digest that was written, so that a table which forgets something is found at
-    the first start and not by a customer.
+    The digest of every restore is compared with the written one, so that a table which loses content is found at the
+    first start.
     """
     refused: list[str] = []
     for name in names(folder):
@@ -236,7 +237,7 @@ def find_newest(folder: Path, wanted: SnapshotRequirement, pace: Pace | None = N
 
 
 def read(path: Path, pace: Pace | None = None) -> tuple[SnapshotManifest, Mapping[str, NDArray[np.generic]]]:
-    """Return a snapshot whose every byte was checked.
+    """Return a snapshot after checking every byte.
 
     Raises:
         SnapshotInvalid: A file is missing, superfluous, unreadable or does not match its hash.
@@ -275,17 +276,17 @@ def prune(
     versions: Collection[str] | None = None,
     hourly: Hourly = NONE,
 ) -> Sequence[str]:
-    """Remove what no start and no explanation will need, and what an interrupted writer left; return the names.
+    """Remove snapshots that no start and no explanation needs, and remains of interrupted writers; return the names.
 
-    Those of another generation go whatever their number: their log positions may be higher, and none of them can ever
-    serve again.
+    Those of another generation are removed whatever their number: their log positions may be higher, and none of them
+    can serve again.
 
     Args:
         folder: Of snapshots.
-        keep: How many of the newest stay, of each fold version in use; two at least.
+        keep: Number of the newest to keep, of each fold version in use; two at least.
         identity: Of the log.
-        versions: Fold versions in use: of what serves, and of what is being rebuilt. None = those that are there.
-        hourly: Which of all versions stay beside those.
+        versions: Fold versions in use: of the state in service, and of a rebuild. None = all that exist.
+        hourly: Retention of older ones of all versions.
     """
     removed = list(remove_foreign(folder, identity))
     kept: dict[str, int] = {}
@@ -314,12 +315,12 @@ def _written(folder: Path) -> dict[str, KeptSnapshot]:
 
 
 def remove_foreign(folder: Path, identity: LogIdentity) -> Sequence[str]:
-    """Remove what is of another log or generation, set aside or not, and what an interrupted writer left.
+    """Remove snapshots of another log or generation, disabled or not, and remains of interrupted writers.
 
-    After a rewrite the log is without erased users: what was made of the one before still knows them.
+    After a rewrite the log is without erased users: earlier snapshots still hold them.
 
     Returns:
-        The names of what is gone.
+        The names of the removed ones.
     """
     if not folder.is_dir():
         return ()
@@ -354,7 +355,7 @@ def position_of(name: str) -> LogPosition:
 
 
 def _is_of(path: Path, identity: LogIdentity, *, unread: bool) -> bool:
-    """Return whether a snapshot is of this generation of this log; ``unread`` of one whose manifest cannot be read."""
+    """Return whether a snapshot is of this generation of this log; ``unread`` if its manifest cannot be read."""
     try:
         manifest = _unseal((path / _MANIFEST).read_bytes())
     except (OSError, SnapshotInvalid):

@@ -23,7 +23,7 @@ PARITY = "feature_parity"
 FAILED = "snapshot_failed"
 OLD = "snapshot_age"
 OLD_INTERVALS = 3
-"""One that was missed may have waited for another child; three are a fault that lasts."""
+"""Missed intervals until a concern: one may have waited for another child; three are a lasting fault."""
 COMPARE_BYTES_MAX = 32 * 1024 * 1024
 """A live digest stops serving for about 10 ms per 32 MiB; a larger state is compared at stop only."""
 AT_STOP_EVENTS_MIN = 50_000
@@ -34,7 +34,7 @@ CHILD_S_MAX = 3_600
 
 @dataclass(frozen=True, slots=True)
 class SnapshotOptions:
-    """When to write, and how many to keep."""
+    """Interval of snapshots, and their number."""
 
     interval_ms: int = 600_000
     keep: int = 2
@@ -54,7 +54,7 @@ class Snapshotter:
         engine: Engine,
         newest: LogPosition,
     ) -> None:
-        """Snapshot the state of ``engine`` into ``folder``, whose newest snapshot stands at ``newest``."""
+        """Write snapshots of ``engine`` into ``folder``; the newest one is at the position ``newest``."""
         self.mismatch = ""
         """Says which snapshot differed from the live state, empty while none did."""
         self.versions_beside: tuple[str, ...] = ()
@@ -77,12 +77,12 @@ class Snapshotter:
             self._service = engine.supervise("snapshot", self._write_due, pause_s)
 
     def start(self) -> None:
-        """Begin to write snapshots while serving, if that is asked for."""
+        """Begin to write snapshots while serving, if configured."""
         if self._service is not None:
             self._service.start()
 
     async def stop(self) -> None:
-        """Write the last snapshot, compared whatever its size, unless the next start would hardly notice."""
+        """Write the last snapshot, compared whatever its size, unless it would hardly shorten the next start."""
         if self._service is not None:
             await self._service.stop()
         if self._options.mode != "off" and self._engine.fold.log_position - self._written >= AT_STOP_EVENTS_MIN:
@@ -123,7 +123,7 @@ class Snapshotter:
         if expected is not None and expected != report.digest:
             self.mismatch = f"the snapshot at {position} has digest {report.digest}, the live state {expected}"
             self._engine.concerns["snapshot"] = f"{self.mismatch}; it was set aside"
-            self._metrics.count_snapshot_mismatch()
+            self._metrics.snapshot_mismatches.inc()
             snapshots.set_aside(self._folder.snapshots, position, fold.settings.version())
             return report
         fields = {"log_position": position, "folded": report.folded, "seconds": round(seconds, 1)}
@@ -134,7 +134,7 @@ class Snapshotter:
         return report
 
     def _tell_parity(self, report: SnapshotReport) -> None:
-        """Count the served values that were compared on the way; one that differs is a concern until none does."""
+        """Count the compared served values; a different one is a concern until none differs."""
         self._metrics.count_parity(report.values_compared, report.values_unequal)
         if report.values_unequal:
             self._engine.concerns[PARITY] = (
@@ -151,7 +151,7 @@ class Snapshotter:
         self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
 
     def age_concern(self) -> Concern:
-        """Return that what was applied since the newest snapshot waits for the next one for too long."""
+        """Return the concern of a newest snapshot that is too old."""
         waits_s = self._monotonic() - self._current_at
         is_old = self._service is not None and waits_s > OLD_INTERVALS * self._options.interval_ms / 1_000
         if is_old and self._engine.fold.log_position > self._written:

@@ -1,8 +1,8 @@
-"""The process that writes a snapshot: newest snapshot + durable log to a position -> new snapshot.
+"""Child process that writes a snapshot: newest snapshot + durable log to a position -> new snapshot.
 
-It runs beside the server, behind it in rank, and goes the way of a restart each time: what it writes was
-restored from the snapshot before and folded from the log, so the digest that it reports, compared with the live one,
-tests both. Given other settings than those in service it is a rebuild: the same way, from further back.
+It runs beside the server at a lower priority, and takes the path of a restart each time: it restores the snapshot
+before and folds the log, so the comparison of its digest with the live one tests both. With other settings than those
+in service it is a rebuild: the same path, from further back.
 """
 
 import time
@@ -27,11 +27,11 @@ from midstream.state.settings import decode_settings, encode_settings
 STEP_EVENTS = 2_000
 """Folded between two rests: 2 ms of interactions, 60 ms of item events."""
 CHECKPOINT_S = 600.0
-"""Between two snapshots on the way: what an interrupted rebuild has to do again."""
+"""Interval of intermediate snapshots: the most that an interrupted rebuild has to repeat."""
 
 
 class SnapshotOrder(child_process.WorkOrder, frozen=True):
-    """What the server asks of the child, as JSON on its standard input."""
+    """Order of the child, as JSON on its standard input."""
 
     log_position: int
     settings: str
@@ -44,11 +44,11 @@ class SnapshotOrder(child_process.WorkOrder, frozen=True):
     hourly: Hourly = NONE
     """Which snapshots stay for explanations."""
     watched: str = ""
-    """What ``parity_watch.watched`` says: features whose served values are compared on the way; empty = none."""
+    """From ``parity_watch.watched``: features whose served values are compared on the way; empty = none."""
 
 
 class SnapshotReport(msgspec.Struct, frozen=True):
-    """What the child says, as one line of JSON on its standard output."""
+    """Report of the child, as one line of JSON on its standard output."""
 
     log_position: int
     digest: str
@@ -57,16 +57,16 @@ class SnapshotReport(msgspec.Struct, frozen=True):
     refused: tuple[str, ...]
     """Snapshots that were not good."""
     settings: str
-    """``FoldSettings`` of what was written: those that were ordered, and the compaction where one was."""
+    """``FoldSettings`` of the snapshot: the ordered ones, and the compaction if there was one."""
     values_compared: int = 0
     """Values of features that were served and compared with those of the fold."""
     values_unequal: int = 0
     unequal: str = ""
-    """One of those that differ, in words."""
+    """One of the differences, in words."""
 
 
 def run(order: SnapshotOrder, pace: Pace | None = None) -> SnapshotReport:
-    """Write the snapshot that was ordered and remove those that are too many.
+    """Write the ordered snapshot and remove surplus ones.
 
     Raises:
         LogDamaged: A checksum of the log does not match.

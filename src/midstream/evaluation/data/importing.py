@@ -1,4 +1,4 @@
-"""A data set folded as the engine folds an import into an empty log: sorted by time, log time = event time."""
+"""Fold of a data set, as an import into an empty log: sorted by time, log time = event time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,17 +33,17 @@ class Room:
 
 
 def room_for(interactions: InteractionTable) -> Room:
-    """Return what a data set needs."""
+    """Return the maxima for a data set."""
     columns = (interactions.user_id, interactions.item_id, interactions.session_id)
     users, items, sessions = (max(1, len(np.unique(column))) for column in columns)
     return Room(users, items, sessions, max(1, len(interactions)))
 
 
 def fitted(settings: FoldSettings, room: Room) -> FoldSettings:
-    """Return settings whose maxima just hold a data set, so that no id is refused or evicted and little is reserved.
+    """Return settings with the maxima of a data set, so that no id is refused or evicted and little memory is reserved.
 
-    A data set has no catalogue: every item is known from interactions alone. What decides the lists stays as it is:
-    the newest sessions kept for each item and in all, the items kept of a session.
+    A data set has no catalogue: every item is known from interactions alone. Settings that change the lists stay: the
+    newest sessions kept for each item and in all, the items kept of a session.
     """
     limits = msgspec.structs.replace(
         settings.limits,
@@ -71,7 +71,7 @@ def folded(
     Args:
         interactions: Any order; they are sorted by time.
         settings: Every action of the data must be among its types.
-        advance: Told the number of rows after each batch.
+        advance: Called with the number of rows after each batch.
     """
     fold = Fold(fitted(settings, room_for(interactions)))
     for first, batch in batches(by_time(interactions), BATCH_EVENTS):

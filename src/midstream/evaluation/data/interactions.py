@@ -1,7 +1,7 @@
-"""A data set as columns of text and time, whatever file it came from, and the events that the fold makes of it.
+"""Interactions of a data set as columns of text and time, and the events of its import.
 
-Rows keep the order of their file until they are sorted by name: ``by_session`` for questions, ``by_time`` for an
-import. Both sorts are stable, so rows of one time stay in the order of the file.
+Rows keep the order of their file until they are sorted: ``by_session`` for questions, ``by_time`` for an import. Both
+sorts are stable, so rows of one time stay in the order of the file.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -48,7 +48,7 @@ class InteractionTable:
         )
 
     def without(self, reason: str, rows: NDArray[np.bool_]) -> "InteractionTable":
-        """Return what is left when the rows marked True are dropped; their number is kept under ``reason``."""
+        """Return the rows not marked True; the number of dropped ones is kept under ``reason``."""
         dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + int(rows.sum())}
         return replace(self.take(~rows), dropped=dropped)
 
@@ -92,12 +92,11 @@ def with_sessions(interactions: InteractionTable, gap_ms: int) -> InteractionTab
 
 
 def events(interactions: InteractionTable, first: int = 0) -> EventBatch:
-    """Return the rows as events, in order, log time = event time: what an import into an empty log appends.
+    """Return the rows as events, in order, log time = event time, as an import into an empty log appends them.
 
     Args:
         interactions: Sorted by time.
-        first: Number of the first row. An event's id is the number of its row, so that two acts that look alike
-            stay two.
+        first: Number of the first row. An event's id is the number of its row, so that two equal acts stay two.
 
     Cost: about 3 µs a row.
     """

@@ -1,7 +1,7 @@
-"""Protocols that cut interactions by time for item models.
+"""Temporal splits of interactions for item models.
 
-*temporal*: what came after a moment is asked of what came before. *rolling*: the same for several moments one after
-another. Neither draws negatives.
+*temporal*: predicts the acts after a moment from those before. *rolling*: the same for several moments one after
+another. Neither samples negatives.
 """
 
 from bisect import bisect_left
@@ -22,12 +22,12 @@ from midstream.models.vocabulary import ItemVocabulary
 
 
 def temporal(name: str, rows: Callable[[], InteractionTable], *, removed: Removed = "seen") -> ItemData:
-    """Return acts cut by time: the last tenth of them is the test, the tenth before it the validation.
+    """Return acts split by time: the last tenth is the test part, the tenth before it the validation part.
 
     Args:
         name: Of the data set.
-        rows: Reads the acts. A history is that of a user, of a session where no user is known.
-        removed: What may not be recommended.
+        rows: Reads the acts. A history is that of a user, or of a session where no user is known.
+        removed: Items that may not be recommended.
     """
     return ItemData(
         name,
@@ -42,7 +42,7 @@ def temporal(name: str, rows: Callable[[], InteractionTable], *, removed: Remove
 def rolling(
     name: str, rows: Callable[[], InteractionTable], windows: int = 5, *, removed: Removed = "seen"
 ) -> ItemData:
-    """Return acts asked about in windows of time: all before each window is learned, then its acts are asked for.
+    """Return acts split into windows of time: the acts before each window are learned, then its acts are predicted.
 
     The second half of the acts is cut into windows of equally many; settings are chosen in the first half, on its last
     quarter.
@@ -50,8 +50,8 @@ def rolling(
     Args:
         name: Of the data set.
         rows: As ``temporal``.
-        windows: How many.
-        removed: What may not be recommended.
+        windows: Number of windows.
+        removed: Items that may not be recommended.
     """
 
     def reporting() -> Sequence[Task]:
@@ -69,14 +69,14 @@ def rolling(
 
 
 def time_task(interactions: InteractionTable, low: float, high: float, *, removed: Removed = "seen") -> Task:
-    """Return the task of guessing what was acted on between two shares of the acts from all before the first.
+    """Return the task of predicting the acts between two shares of the acts from all before the first.
 
-    The vocabulary is what was acted on before; other items are asked for too and cannot be found. Whoever acts in
-    between is asked about once, with an empty history where nothing came before. What may not be recommended is not
-    asked for.
+    The vocabulary has the items of the earlier acts; other items are relevant too and cannot be found. Each user with
+    an act in between has one question, with an empty history where nothing came before. Items that may not be
+    recommended are not relevant.
 
     Raises:
-        Invalid: There is nothing to learn, or nothing to ask.
+        Invalid: There is nothing to learn, or no question.
     """
     rows = by_time(interactions)
     cut, end = round(len(rows) * low), round(len(rows) * high)
@@ -93,27 +93,25 @@ def time_task(interactions: InteractionTable, low: float, high: float, *, remove
     item = np.where(ids[place] == rows.item_id[cut:end], place, -1)
     everyone = _grouped(who[:cut], learned, rows.time_ms[:cut], int(who.max()) + 1)
     asked = np.unique(who[cut:end])
-    before = [everyone.part(each, each + 1) for each in asked.tolist()]
     later = _later(who[cut:end], rows.item_id[cut:end].tolist(), item.tolist())
     barred = {"seen": slice(None), "last": slice(-1, None), "nothing": slice(0, 0)}[removed]
-    seen = [set(each.row[barred].tolist()) for each in before]
+    seen = [set(everyone.part(each, each + 1).row[barred].tolist()) for each in asked.tolist()]
     wanted = [
         [at for at in later[each] if at < 0 or at not in known]
         for each, known in zip(asked.tolist(), seen, strict=True)
     ]
     kept = np.array([len(each) > 0 for each in wanted])
-    histories = _joined([each for each, is_kept in zip(before, kept, strict=True) if is_kept])
     active = np.flatnonzero(np.diff(everyone.start) > 0)
     return Task(
-        Learned(ItemVocabulary.of(ids.tolist()), _joined([everyone.part(each, each + 1) for each in active.tolist()])),
-        histories,
+        Learned(ItemVocabulary.of(ids.tolist()), everyone.take(active)),
+        everyone.take(asked[kept]),
         RelevantItems.of([each for each in wanted if each]),
         asked[kept],
     )
 
 
 def _later(who: NDArray[np.intp], ids: Sequence[str], item: Sequence[int]) -> dict[int, list[int]]:
-    """Return the distinct items that each acts on, in order; -1 for each that is not known."""
+    """Return the distinct later items of each user, in order; -1 for each that is not in the vocabulary."""
     found: dict[int, dict[str, int]] = {}
     for each, text, row in zip(who.tolist(), ids, item, strict=True):
         found.setdefault(each, {}).setdefault(text, row)
@@ -125,15 +123,3 @@ def _grouped(who: NDArray[np.intp], item: NDArray[np.intp], time_ms: NDArray[np.
     order = np.argsort(who, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(who, minlength=count))]).astype(np.int64)
     return Histories(item[order].astype(np.int32), np.ones(len(item), dtype=np.float32), start, time_ms[order])
-
-
-def _joined(parts: Sequence[Histories]) -> Histories:
-    """Return histories one after another."""
-    start = np.concatenate([[0], np.cumsum([len(each.row) for each in parts])]).astype(np.int64)
-    times = [each.time_ms for each in parts if each.time_ms is not None]
-    return Histories(
-        np.concatenate([np.empty(0, np.int32), *(each.row for each in parts)]),
-        np.concatenate([np.empty(0, np.float32), *(each.weight for each in parts)]),
-        start,
-        np.concatenate([np.empty(0, np.int64), *times]),
-    )

@@ -1,4 +1,4 @@
-"""Data sets of sessions for the next-item protocol, and a file of sessions cut by time into its parts."""
+"""Session data sets for the next-item protocol, and a file of sessions split by time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from midstream.evaluation.data.tables import PAGE, FileColumns, read_table
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """What is learned and what is asked."""
+    """Train and test part."""
 
     learned: InteractionTable
     asked: InteractionTable
@@ -32,23 +32,23 @@ class NextItemData:
     repeat: bool
     """The last item of the session may be recommended again."""
     last_only: bool = False
-    """Each session is asked for its last act alone: leave-one-out."""
+    """Only the last act of each session is a question: leave-one-out."""
     unseen: bool = False
     """Nothing that the session has had before may be recommended."""
     validation_learned: bool = True
-    """What settings were chosen on is learned before the test."""
+    """The validation part is learned before the test."""
     k: int = 20
     """Length of the lists that published figures are of."""
 
 
 def of_file(path: Path, columns: FileColumns, *, repeat: bool = False, gap_ms: int = 1_800_000) -> NextItemData:
-    """Return any file as a data set: the last tenth of its sessions is the test, the tenth before it the validation.
+    """Return any file as a data set: the last tenth of its sessions is the test part, the tenth before it validation.
 
     Args:
         path: CSV, TSV, either as .gz, or Parquet.
-        columns: What its columns mean. Without a session column, sessions are cut by user and silence.
+        columns: Names of its columns. Without a session column, sessions are the acts of a user between gaps.
         repeat: The last item may be recommended again.
-        gap_ms: Silence after which a session is over, where the file has no sessions.
+        gap_ms: Gap that ends a session, where the file has no sessions.
     """
 
     def parts() -> tuple[InteractionTable, InteractionTable, InteractionTable]:

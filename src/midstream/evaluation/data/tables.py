@@ -1,4 +1,4 @@
-"""Files of any shop as interactions: CSV, TSV (plain or .gz) and Parquet, with the columns named by the caller."""
+"""Readers of interaction files: CSV, TSV (plain or .gz) and Parquet, with the columns named by the caller."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ PAGE = "/docs/quality.md"
 
 @dataclass(frozen=True, slots=True)
 class FileColumns:
-    """Which column of a file is what."""
+    """Names of a file's columns."""
 
     item: str = "item_id"
     time: str = "time"

@@ -1,4 +1,4 @@
-"""Metrics of predicted click probabilities: order (AUC), truth (log loss, calibration), and the place of errors.
+"""Metrics of predicted click probabilities: ranking (AUC), log loss and calibration.
 
 Reference: T. Fawcett, "An introduction to ROC analysis", 2006, section 7 (AUC); M. P. Naeini, G. Cooper, M. Hauskrecht,
 "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015 (expected calibration error).
@@ -26,7 +26,7 @@ class Bin:
     count: int
     """Rows."""
     weight: float
-    """What they count together."""
+    """Sum of its rows' weights."""
     predicted: float
     """Mean of the predictions; NaN when there is none."""
     observed: float
@@ -34,15 +34,15 @@ class Bin:
 
 
 def auc(label: Labels, score: Real, weight: Real | None = None) -> float:
-    """Return the probability that a row that came true has a higher score than one that did not; equal ones count half.
+    """Return the probability that a positive row has a higher score than a negative one; equal scores count half.
 
     Args:
-        label: What came true, (n,).
+        label: True for positive rows, (n,).
         score: (n,).
-        weight: What each row counts, (n,); None = 1.
+        weight: Of each row, (n,); None = 1.
 
     Returns:
-        NaN where there are not both. Cost: a sort.
+        NaN without both kinds of rows. Cost: a sort.
     """
     counts = np.ones(len(label)) if weight is None else weight.astype(np.float64)
     true, false = float(counts[label].sum()), float(counts[~label].sum())
@@ -56,7 +56,7 @@ def auc(label: Labels, score: Real, weight: Real | None = None) -> float:
 
 
 def log_losses(label: Labels, probability: Real) -> Values:
-    """Return -log of the probability given to what happened, (n,), natural logarithm: their mean is the log loss."""
+    """Return -log of the probability of each observed outcome, (n,), natural logarithm: their mean is the log loss."""
     inside = np.clip(probability.astype(np.float64), _LEAST, 1.0 - _LEAST)
     return np.asarray(-np.log(np.where(label, inside, 1.0 - inside)), dtype=np.float64)
 
@@ -65,10 +65,10 @@ def reliability(label: Labels, probability: Real, bins: int = 10, weight: Real |
     """Return bins of equal width from 0 to 1, upper edges in the bin below; 0 itself is in the first.
 
     Args:
-        label: What came true, (n,).
-        probability: That it would, (n,).
-        bins: How many.
-        weight: What each row counts in the means, (n,); None = 1.
+        label: True for positive rows, (n,).
+        probability: Predicted probability of it, (n,).
+        bins: Number of bins.
+        weight: Of each row in the means, (n,); None = 1.
     """
     exact = probability.astype(np.float64)
     counts = np.ones(len(label)) if weight is None else weight.astype(np.float64)
@@ -83,7 +83,7 @@ def reliability(label: Labels, probability: Real, bins: int = 10, weight: Real |
 
 
 def calibration_error(bins: tuple[Bin, ...]) -> float:
-    """Return the mean distance of predicted and observed, each bin by what its rows count: ECE. NaN without rows."""
+    """Return the mean distance of predicted and observed rates, weighted by bin: ECE. NaN without rows."""
     total = sum(each.weight for each in bins)
     if not total:
         return float("nan")

@@ -1,7 +1,7 @@
 """Metrics of ranked lists with any number of relevant items: recall, NDCG, reciprocal rank, coverage, variety.
 
-All that is asked of accuracy is a matrix of hits, found once for all metrics and all k. A list is a row of items, best
-first, filled up with -1. A column has a number a list; NaN = nothing is right there, so nothing can be said.
+Accuracy metrics read a matrix of hits, computed once for all metrics and all k. A list is a row of items, best first,
+padded with -1. A column has a number a list; NaN = it has no relevant item, so the metric is undefined.
 
 Reference: K. Järvelin, J. Kekäläinen, "Cumulated Gain-Based Evaluation of IR Techniques", TOIS 2002 (NDCG, with the
 discount 1 / log2(place + 2)); S. Vargas, P. Castells, "Rank and Relevance in Novelty and Diversity Metrics", RecSys
@@ -24,12 +24,12 @@ Hits = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RelevantItems:
-    """The right items of each list, one list after another, each once."""
+    """Relevant items of each list, one list after another, each once."""
 
     item: Index
-    """-1 = an item that the model does not know: nobody can find it, and it counts as one that should be found."""
+    """-1 = an item outside of the vocabulary: it cannot be found, and counts as relevant."""
     start: NDArray[np.int64]
-    """Where those of each list begin, and their number in all, (n + 1,)."""
+    """Index of the first item of each list, and their number in all, (n + 1,)."""
 
     def __len__(self) -> int:
         """Return the number of lists."""
@@ -37,23 +37,24 @@ class RelevantItems:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> "RelevantItems":
-        """Return the right items of each list; one that is named twice counts once."""
-        each = [[item for at, item in enumerate(row) if item < 0 or item not in row[:at]] for row in rows]
+        """Return the relevant items of each list; a repeated one counts once."""
+        # Each unknown item is one of its own.
+        each = [{~at if item < 0 else item: item for at, item in enumerate(row)}.values() for row in rows]
         start = np.cumsum([0, *(len(row) for row in each)], dtype=np.int64)
         return cls(np.array([item for row in each for item in row], dtype=np.int32), start)
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """How many are right for each list, (n,)."""
+        """Number of relevant items of each list, (n,)."""
         return np.diff(self.start)
 
     @property
     def list_number(self) -> NDArray[np.intp]:
-        """The list of each right item, (items,)."""
+        """The list of each relevant item, (items,)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
     def only(self, kept: NDArray[np.bool_]) -> "RelevantItems":
-        """Return what is left when only the items marked True are asked for, (items,)."""
+        """Return the items marked True alone, (items,)."""
         counts = np.bincount(self.list_number[kept], minlength=len(self))
         return RelevantItems(self.item[kept], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
@@ -79,12 +80,12 @@ def _known(values: Values, right: NDArray[np.int64]) -> Values:
 
 
 def hit_rate(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
-    """Return 1 where a right item is among the first k, else 0: HR@k.
+    """Return 1 where a relevant item is among the first k, else 0: HR@k.
 
     Args:
-        hits: Which places hold a right item, (n, at least k).
-        right: How many are right for each list, (n,).
-        k: Places that count.
+        hits: True at positions with a relevant item, (n, at least k).
+        right: Number of relevant items of each list, (n,).
+        k: Positions that count.
     """
     return _known(np.asarray(hits[:, :k].any(axis=1), dtype=np.float64), right)
 
@@ -117,9 +118,9 @@ def first_reciprocal(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
 
 
 def average_precision(hits: Hits, right: NDArray[np.int64], k: int) -> Values:
-    """Return the sum of the precisions at each right place over the number of right items: MAP@k. As ``hit_rate``.
+    """Return the sum of the precisions at each hit over the number of relevant items: MAP@k. As ``hit_rate``.
 
-    Of all right items, not of min(right, k), as TREC has it: a list of k can then be worth less than 1 at best.
+    Divided by all relevant items, not by min(relevant, k), as in TREC: the maximum of a list of k can be below 1.
     """
     found = hits[:, :k]
     so_far: Values = np.asarray(found, dtype=np.float64).cumsum(axis=1)
@@ -146,8 +147,8 @@ def novelty(lists: Index, acted: NDArray[np.int64], users: int) -> Values:
 
     Args:
         lists: Items, (n, k).
-        acted: Users who acted on each item in what was learned, (items,); nobody counts as one.
-        users: How many users there are.
+        acted: Number of users with each item in the train data, (items,); 0 counts as 1.
+        users: Number of users.
 
     Returns:
         A number a list, NaN where it is empty.
@@ -156,7 +157,7 @@ def novelty(lists: Index, acted: NDArray[np.int64], users: int) -> Values:
 
 
 def average_popularity(lists: Index, acted: NDArray[np.int64]) -> Values:
-    """Return how many users acted on the items of each list, on average: ARP. NaN where a list is empty."""
+    """Return the mean number of users who acted on the items of each list: ARP. NaN where a list is empty."""
     return _mean_of(lists, acted.astype(np.float64))
 
 
@@ -184,7 +185,7 @@ def attribute_diversity(lists: Index, attributes: csr_matrix) -> Values:
 
 
 def _mean_of(lists: Index, worth: NDArray[np.float64]) -> Values:
-    """Return the mean of what each list's items are worth."""
+    """Return the mean value of each list's items."""
     there = lists >= 0
     total = np.where(there, worth[np.maximum(lists, 0)], 0.0).sum(axis=1) if len(worth) else np.zeros(len(lists))
     count = there.sum(axis=1)
@@ -192,6 +193,6 @@ def _mean_of(lists: Index, worth: NDArray[np.float64]) -> Values:
 
 
 def _pairs(lists: Index) -> Values:
-    """Return how many pairs of items each list has."""
+    """Return the number of pairs of items of each list."""
     count: Values = (lists >= 0).sum(axis=1).astype(np.float64)
     return np.asarray(count * (count - 1) / 2, dtype=np.float64)

@@ -1,11 +1,9 @@
 """Metrics of next-item lists, one number a question.
 
-A rank is 0 for the first place and -1 where the wanted item is not in the list. A list is a row of item indices, best
-first, filled up with -1. All metrics here are of lists ranked over everything that may be recommended, never over a
-sample of it.
+A rank is 0 for the first position and -1 where the right item is not in the list. A list is a row of item indices, best
+first, padded with -1. All metrics here are of lists ranked over everything that may be recommended, never over a sample
+of it.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +15,11 @@ Ranks = NDArray[np.int32]
 
 
 def rank_of(lists: Index, wanted: Index) -> Ranks:
-    """Return the place of each wanted item in its list, shape (n,).
+    """Return the rank of each right item in its list, shape (n,).
 
     Args:
-        lists: Item indices, shape (n, k), filled up with -1.
-        wanted: The one right item of each list, shape (n,); -1 = an item that is not known, never found.
+        lists: Item indices, shape (n, k), padded with -1.
+        wanted: The right item of each list, shape (n,); -1 = an unknown item, never found.
     """
     found = (lists == wanted[:, None]) & (wanted >= 0)[:, None]
     place = found.argmax(axis=1).astype(np.int32) if lists.shape[1] else np.zeros(len(lists), np.int32)
@@ -39,7 +37,7 @@ def reciprocal_rank(rank: Ranks, k: int) -> Values:
 
 
 def discounted_gain(rank: Ranks, k: int) -> Values:
-    """Return 1 / log2(place + 2), 0 beyond k: NDCG@k with one wanted item, whose ideal gain is 1."""
+    """Return 1 / log2(rank + 2), 0 beyond k: NDCG@k with one relevant item, whose ideal gain is 1."""
     return hit(rank, k) / np.log2(np.maximum(rank, 0) + 2.0)
 
 
@@ -48,26 +46,3 @@ def coverage(lists: Index, item_count: int) -> float:
     if item_count == 0:
         return float("nan")
     return len(np.unique(lists[lists >= 0])) / item_count
-
-
-def precision_and_recall(lists: Index, wanted: Sequence[Index]) -> tuple[Values, Values]:
-    """Return Precision@k and Recall@k of each list when every later item of the session is right, shape (n,).
-
-    Args:
-        lists: Item indices, shape (n, k), filled up with -1. Precision divides by k whatever the list's length.
-        wanted: The right items of each list, any number, repeated ones count once; each -1 is an item that is not
-            known, never found.
-
-    Returns:
-        Both columns; recall is NaN where nothing is right.
-    """
-    precision = np.zeros(len(lists))
-    recall = np.full(len(lists), np.nan)
-    for row, (line, right) in enumerate(zip(lists, wanted, strict=True)):
-        unknown = int(np.count_nonzero(right < 0))
-        known = set(right[right >= 0].tolist())
-        found = len(known.intersection(line[line >= 0].tolist()))
-        precision[row] = found / max(lists.shape[1], 1)
-        if len(right):
-            recall[row] = found / (len(known) + unknown)
-    return precision, recall

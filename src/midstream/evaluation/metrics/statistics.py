@@ -28,7 +28,7 @@ _DRAWN_MAX = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """How often, how sure, from which seed."""
+    """Number of resamples, level, seed."""
 
     resamples: int = 2_000
     level: float = 0.95
@@ -37,7 +37,7 @@ class Resampling:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over questions and the interval that holds it at the level asked for."""
+    """A mean over questions and its interval at the level."""
 
     mean: float
     """NaN when there is no question."""
@@ -60,7 +60,7 @@ class PairedDifference:
     """Two-sided: share of random exchanges of the two, session by session, whose difference is as large."""
 
     p_value_corrected: float | None = None
-    """The same for all tests of one table together (``holm``); None = it stands alone."""
+    """The same for all tests of one table together (``holm``); None = it is the only test."""
     tests_count: int = 1
     """Of that table."""
 
@@ -78,7 +78,7 @@ def estimate(values: Values, groups: Groups, resampling: Resampling) -> Estimate
     Args:
         values: One number a question, shape (n,).
         groups: The session of each question, shape (n,), any whole numbers.
-        resampling: How often and from which seed.
+        resampling: Number of resamples and seed.
 
     Cost: resamples × groups.
     """
@@ -94,13 +94,13 @@ def estimate(values: Values, groups: Groups, resampling: Resampling) -> Estimate
 
 
 def difference(first: Values, second: Values, groups: Groups, resampling: Resampling) -> PairedDifference:
-    """Compare two answers to the same questions: paired bootstrap for the interval, random exchange for p.
+    """Compare two methods on the same questions: paired bootstrap for the interval, random exchange for p.
 
     Args:
         first: One number a question, shape (n,), no NaN.
         second: The other's numbers, row for row.
         groups: The session of each question, shape (n,).
-        resampling: How often and from which seed.
+        resampling: Number of resamples and seed.
     """
     each = estimate(first - second, groups, resampling)
     total = _sums(first - second, groups)[0]
@@ -120,10 +120,10 @@ def holm(differences: Sequence[PairedDifference]) -> tuple[PairedDifference, ...
 
     Of k tests without any difference one is below 0.05 with probability 1 - 0.95^k: a third for 8. The corrected p is
     below 0.05 for any of them with a probability of at most 0.05, however the tests depend on each other. The smallest
-    p counts k times, the next one k - 1 times, none less than one before it.
+    p is multiplied by k, the next by k - 1, and none is less than one before it.
 
     Args:
-        differences: All that one table compares, without any that stands beside itself.
+        differences: All comparisons of one table.
     """
     count, largest = len(differences), 0.0
     corrected = [0.0] * count

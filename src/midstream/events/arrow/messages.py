@@ -1,42 +1,45 @@
-"""An Arrow IPC stream, message by message, none of which may be larger than a bound once it is unpacked.
+"""Arrow IPC streams within bounds: Arrow's own reader over a source that refuses what a hostile message claims.
 
-What a stream says of its own sizes is read here and checked before Arrow allocates for it: the length of each
-message, the rows of a batch, and of compressed buffers the bytes that they become. What Arrow then makes of it is
-validated in full, text as UTF-8 included, before anything looks at it.
+Arrow asks the source for as many bytes as a message claims, and is refused before it allocates more than the bounds. It
+verifies the metadata of each message. Then its reader of streams takes the message and keeps the dictionaries. Buffers
+that are compressed within a message are refused, since Arrow allocates what they claim to become: a body is compressed
+as a whole (``content-encoding``). Each record batch is validated in full, text as UTF-8 included, before anything looks
+at its values.
 
 Reference: Apache Arrow columnar format, encapsulated messages; FlatBuffers binary format.
 """
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
-import pyarrow as pa
 from pyarrow import ipc
 
-from midstream.core.errors import Fault, Invalid, RequestInvalid, TooLarge
+from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.events.arrow.columns import check_schema, field_count
 from midstream.events.arrow.views import without_views
+from midstream.events.loose_arrow import Array, Batch, pa, pt
 from midstream.events.wire import PAGE, Accept
 
 METADATA_BYTES_MAX = 1 << 20
 """1,000 columns with their names, types and buffers take about 200 kB."""
-GROUP_BYTES = 1 << 20
-"""Small messages are unpacked together until they have so many bytes: opening a stream takes 40 µs."""
 MESSAGES_MAX = 100_000
 """Of a stream. Each takes 50 µs or more whatever is in it; in 16 GiB it is one for 170 kB."""
-AGAIN_RATIO_MAX = 32
-AGAIN_FREE_BYTES = 64 << 20
-"""Schema and dictionaries are read again with each group of batches: in all at most so many bytes, and so many for each
-that came. A stream whose batches are a thirtieth of its dictionaries is read; alternating a byte of each is not."""
+DICTIONARY_RATIO_MAX = 256
+DICTIONARY_FREE_BYTES = 256 << 20
+"""Dictionaries are validated again with each record batch: in all at most so many bytes, and so many for each received
+byte. Batches of 2,000 rows with dictionaries of 16 MiB are read; a row at a time with them is not."""
 CELLS_FREE = 1 << 20
 CELLS_PER_BYTE = 8
 """Rows times columns: a truth value takes a bit. A column of nulls takes nothing, and is looked at all the same."""
 _CONTINUES = b"\xff\xff\xff\xff"
-_SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
-_BUFFER = struct.Struct("<qq")
-_ENDS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_HEADER, _DICTIONARY_DATA, _COMPRESSION = 2, 1, 3
+"""Numbers of fields: of ``Message``, of ``DictionaryBatch`` and of ``RecordBatch``."""
 _RIGHT = "An Arrow IPC stream (not a file) of record batches."
+_RIGHT_COMPRESSION = (
+    "Buffers as they are, IpcWriteOptions(compression=None); the whole body may have content-encoding zstd or gzip."
+)
 
 
 class ByteSource(Protocol):
@@ -51,27 +54,15 @@ class MessageBounds(NamedTuple):
     """The most that one message may hold."""
 
     message_bytes_max: int = 16 << 20
-    """16 MiB, packed and unpacked: 100,000 events of 160 bytes. Dictionaries that are kept have as much together, and
-    so have the texts of all columns of views."""
+    """16 MiB: 100,000 events of 160 bytes. Dictionaries that are kept have as much together, and so have the texts of
+    all columns of views."""
     rows_max: int = 1_000_000
     """A row of a dictionary-encoded column takes a byte, so bytes alone would let 16 M pass."""
 
 
-class _Message(NamedTuple):
-    kind: int
-    raw: bytes
-    """As it came, ready to be put into another stream."""
-    rows: int
-    unpacked: int
-    """Bytes of its body once it is unpacked."""
-    dictionary: int
-    """Number of the dictionary; -1 = it is none."""
-    is_delta: bool
-
-
 def read_batches(
     source: ByteSource, accept: Accept, bounds: MessageBounds, defaults: Mapping[str, str] | None = None
-) -> Iterator[pa.RecordBatch]:
+) -> Iterator[Batch]:
     """Yield the record batches of a stream, validated, as they arrive.
 
     Args:
@@ -81,244 +72,204 @@ def read_batches(
         defaults: Values of fields for which there is no column.
 
     Raises:
-        RequestInvalid: It is no such stream, or none of events; or it ends in the middle of a message.
+        RequestInvalid: It is no such stream, or none of events; its buffers are compressed; or it ends in the middle of
+            a message.
         TooLarge: A message is larger than the bounds.
     """
-    messages = _messages(source, bounds)
-    schema = next(messages, None)
-    if schema is None or schema.kind != _SCHEMA:
-        raise _broken(1, "It is no schema." if schema else "Nothing was sent.")
+    messages = _Messages(source, bounds)
     try:
-        columns = _schema_of(schema)
-        check_schema(columns, accept, defaults or {})
+        reader = ipc.open_stream(pa.PythonFile(messages, mode="r"))
+        check_schema(reader.schema, accept, defaults or {})
+        fields = field_count(reader.schema)
+        for batch in reader:
+            batch.validate()  # lengths below 0 and buffers too small for them; no value is looked at
+            messages.check(batch, fields)
+            batch.validate(full=True)
+            yield without_views(batch, bounds.message_bytes_max)
     except UnicodeDecodeError as error:
-        raise _broken(1, f"A name in it is no UTF-8: {error.reason}.") from error
-    fields = field_count(columns)
-    dictionaries = _Dictionaries(bounds)
-    group: list[_Message] = []
-    grouped = 0
-    number = 1
-    broken: Invalid | None = None
-    while broken is None:
-        number += 1
-        try:
-            message = next(messages, None)
-            if message is not None and message.kind == _SCHEMA:
-                raise _broken(number, "A second schema.")
-            if message is not None and message.kind == _BATCH:
-                _check_cells(message, fields, number)
-            if message is not None and message.kind == _BATCH and grouped < GROUP_BYTES:
-                group.append(message)
-                grouped += len(message.raw)
-                continue
-        except Invalid as failure:
-            message, broken = None, failure  # what came whole before it is read all the same
-        if group:
-            before = dictionaries.again(schema, group, number - 1)
-            yield from _unpacked((schema, *before, *group), number - 1, bounds)
-        group, grouped = [], 0
-        if message is None:
-            break
-        if message.kind == _DICTIONARY:
-            dictionaries.keep(message, number)
-        else:
-            group, grouped = [message], len(message.raw)
-    if broken is not None:
-        raise broken
-
-
-def _messages(source: ByteSource, bounds: MessageBounds) -> Iterator[_Message]:
-    """Yield the messages of a stream, each whole and within the bounds."""
-    number = 0
-    while True:
-        number += 1
-        head = _read(source, 8, number, may_end=True)
-        if not head or head == _ENDS:
-            return
-        if number > MESSAGES_MAX:
-            right = f"At most {MESSAGES_MAX} messages a stream: write larger record batches."
-            raise _too_large(number, "One more.", right)
-        if head[:4] != _CONTINUES:
-            raise _broken(number, f"It begins with {head[:6]!r}.")
-        size = int.from_bytes(head[4:], "little", signed=True)
-        if not 0 < size <= METADATA_BYTES_MAX:
-            raise _too_large(number, f"{size} bytes of metadata.", f"At most {METADATA_BYTES_MAX}.")
-        metadata = _read(source, size, number)
-        try:
-            kind, length = _kind_and_length(metadata)
-        except (struct.error, IndexError):
-            raise _broken(number, "Its metadata cannot be read.") from None
-        right = f"At most {bounds.message_bytes_max} bytes a message: write smaller record batches."
-        if not 0 <= length <= bounds.message_bytes_max:
-            raise _too_large(number, f"{length} bytes.", right)
-        body = _read(source, length, number)
-        try:
-            rows, unpacked, dictionary, is_delta = _sizes(metadata, body, kind)
-        except (struct.error, IndexError):
-            raise _broken(number, "Its metadata cannot be read.") from None
-        if not 0 <= rows <= bounds.rows_max:
-            raise _too_large(number, f"{rows} rows.", f"At most {bounds.rows_max} a message.")
-        if unpacked > bounds.message_bytes_max:
-            raise _too_large(number, f"{unpacked} bytes when unpacked.", right)
-        yield _Message(kind, head + metadata + body, rows, unpacked, dictionary, is_delta)
-
-
-def _read(source: ByteSource, size: int, number: int, *, may_end: bool = False) -> bytes:
-    """Return exactly so many bytes; none at all where the stream may end and does."""
-    pieces: list[bytes] = []
-    missing = size
-    while missing > 0:
-        piece = source.read(missing)
-        if not piece:
-            if may_end and missing == size:
-                return b""
-            raise _broken(number, f"The stream ends {missing} bytes before it does.")
-        pieces.append(piece)
-        missing -= len(piece)
-    return b"".join(pieces)
-
-
-def _table(metadata: bytes, at: int) -> tuple[int, list[int]]:
-    """Return the place of the flatbuffers table that an offset at ``at`` leads to, and the offsets of its fields."""
-    place = at + _u32(metadata, at)
-    fields = place - int(struct.unpack_from("<i", metadata, place)[0])
-    if fields < 0:
-        raise IndexError
-    size = int(struct.unpack_from("<H", metadata, fields)[0])
-    return place, [int(struct.unpack_from("<H", metadata, fields + step)[0]) for step in range(4, size, 2)]
-
-
-def _u32(metadata: bytes, at: int) -> int:
-    return int(struct.unpack_from("<I", metadata, at)[0])
-
-
-def _i64(metadata: bytes, place: int, fields: list[int], number: int) -> int:
-    """Return a field of 64 bits, 0 where it was left out."""
-    if number >= len(fields) or not fields[number]:
-        return 0
-    return int(struct.unpack_from("<q", metadata, place + fields[number])[0])
-
-
-def _kind_and_length(metadata: bytes) -> tuple[int, int]:
-    """Return what a message holds and the bytes of its body. Fields: version, header type, header, body length."""
-    place, fields = _table(metadata, 0)
-    kind = metadata[place + fields[1]] if len(fields) > 1 and fields[1] else 0
-    return kind, _i64(metadata, place, fields, 3)
-
-
-def _sizes(metadata: bytes, body: bytes, kind: int) -> tuple[int, int, int, bool]:
-    """Return rows, bytes when unpacked, number of the dictionary and whether it adds to one; 0, 0, -1 of a schema."""
-    if kind == _SCHEMA:
-        return 0, 0, -1, False
-    if kind not in (_DICTIONARY, _BATCH):
-        raise IndexError
-    place, fields = _table(metadata, 0)
-    at = place + fields[2]
-    dictionary, is_delta = -1, False
-    if kind == _DICTIONARY:
-        # Fields: id, data (a record batch), whether it is a delta.
-        place, fields = _table(metadata, at)
-        dictionary = _i64(metadata, place, fields, 0)
-        is_delta = len(fields) > 2 and bool(fields[2]) and bool(metadata[place + fields[2]])  # noqa: PLR2004  the third
-        at = place + fields[1]
-    # Fields: length, nodes, buffers, compression.
-    place, fields = _table(metadata, at)
-    rows = _i64(metadata, place, fields, 0)
-    is_packed = len(fields) > 3 and bool(fields[3])  # noqa: PLR2004  the fourth
-    has_buffers = len(fields) > 2 and bool(fields[2])  # noqa: PLR2004  the third
-    unpacked = _unpacked_bytes(metadata, body, place + fields[2], is_packed=is_packed) if has_buffers else 0
-    return rows, unpacked if is_packed else max(unpacked, len(body)), dictionary, is_delta
-
-
-def _unpacked_bytes(metadata: bytes, body: bytes, at: int, *, is_packed: bool) -> int:
-    """Return the bytes of all buffers, each by itself: nothing says that they do not lie over each other.
-
-    A packed one begins with how many bytes it becomes, -1 = it is not packed.
-    """
-    start = at + _u32(metadata, at)
-    total = 0
-    for number in range(_u32(metadata, start)):
-        offset, length = _BUFFER.unpack_from(metadata, start + 4 + number * _BUFFER.size)
-        if length == 0:
-            continue  # it may say to lie anywhere
-        if offset < 0 or length < 0 or offset + length > len(body):
-            raise IndexError
-        if not is_packed:
-            total += length
-        elif length >= 8:  # noqa: PLR2004  the bytes that say so
-            size = int(struct.unpack_from("<q", body, offset)[0])
-            total += length if size == -1 else max(size, 0)
-    return total
-
-
-def _schema_of(message: _Message) -> pa.Schema:
-    try:
-        return ipc.read_schema(pa.py_buffer(message.raw))
+        raise messages.broken(f"A name in it is no UTF-8: {error.reason}.") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _broken(1, f"{str(error)[:200]}.") from error
+        raise messages.broken(f"{str(error)[:200]}.") from error
 
 
-def _unpacked(messages: Sequence[_Message], number: int, bounds: MessageBounds) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches of some messages, the first of which are the schema and the dictionaries that hold."""
-    stream = b"".join([*(each.raw for each in messages), _ENDS])
-    try:
-        with ipc.open_stream(pa.py_buffer(stream)) as reader:
-            for batch in reader:
-                batch.validate(full=True)
-                yield without_views(batch, bounds.message_bytes_max)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _broken(number, f"{str(error)[:200]}.") from error
+class _Source:
+    """Bytes of a stream for Arrow's reader of messages, which asks for as many as a message claims."""
+
+    closed = False
+
+    def __init__(self, source: ByteSource, bytes_max: int) -> None:
+        self._source = source
+        self._max = bytes_max
+        self.message = 0
+        """Number of the message that is read, from 1."""
+        self.came = 0
+        """Bytes so far."""
+        self._head = b""
+
+    def begin(self) -> None:
+        """Refuse what cannot be a stream: Arrow would take its first bytes for the size of a message."""
+        self.message = 1
+        self._head = self._exactly(8)
+        if not self._head:
+            raise _broken(1, "Nothing was sent.")
+        if not self._head.startswith(_CONTINUES):
+            raise _broken(1, f"It begins with {self._head[:6]!r}.")
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes, none where the stream ends."""
+        if size > self._max:
+            right = f"At most {self._max} bytes a message: write smaller record batches."
+            raise _too_large(self.message, f"{size} bytes.", right)
+        head, self._head = self._head[:size], self._head[size:]
+        return head + self._exactly(size - len(head)) if len(head) < size else head
+
+    def _exactly(self, size: int) -> bytes:
+        pieces: list[bytes] = []
+        missing = size
+        while missing > 0:
+            piece = self._source.read(missing)
+            if not piece and missing == size:
+                return b""  # Arrow knows whether the stream may end here
+            if not piece:
+                raise _broken(self.message, f"The stream ends {missing} bytes before it does.")
+            pieces.append(piece)
+            missing -= len(piece)
+            self.came += len(piece)
+        return b"".join(pieces)
 
 
-class _Dictionaries:
-    """The dictionaries that hold, each by its number: the message that began it and those that added to it."""
+class _Messages:
+    """Messages of a stream, each compared with the bounds, as a stream for Arrow's reader of record batches."""
 
-    def __init__(self, bounds: MessageBounds) -> None:
+    closed = False
+
+    def __init__(self, source: ByteSource, bounds: MessageBounds) -> None:
         self._bounds = bounds
-        self._messages: dict[int, list[_Message]] = {}
-        self._unpacked: dict[int, int] = {}
-        """Bytes of each."""
-        self._raw: dict[int, int] = {}
-        self._size = 0
-        self._came = 0
-        self._again = 0
-        """Bytes that were read again so far."""
+        self._source = _Source(source, bounds.message_bytes_max)
+        self._messages: Any = None
+        self._pieces: deque[memoryview] = deque()
+        self._dictionaries = 0
+        """Bytes of the dictionaries since the last record batch."""
+        self._read_again = 0
+        """Bytes of the dictionaries of all record batches."""
 
-    def keep(self, message: _Message, number: int) -> None:
-        """Remember a dictionary: in the place of the one of its number, or behind it where it adds to that."""
-        place = message.dictionary
-        if not message.is_delta or place not in self._messages:
-            self._size -= self._unpacked.get(place, 0)
-            self._messages[place], self._unpacked[place], self._raw[place] = [], 0, 0
-        self._messages[place].append(message)
-        self._unpacked[place] += message.unpacked
-        self._raw[place] += len(message.raw)
-        self._size += message.unpacked
-        self._came += len(message.raw)
-        if self._size > self._bounds.message_bytes_max:
-            right = f"At most {self._bounds.message_bytes_max} bytes of dictionaries."
-            raise _too_large(number, f"{self._size} bytes of dictionaries.", right)
+    def read(self, size: int) -> memoryview | bytes:
+        """Return up to ``size`` bytes of one message, none at the end."""
+        while size and not self._pieces:
+            message = self._next()
+            if message is None:
+                return b""
+            head = _CONTINUES + struct.pack("<i", message.metadata.size)
+            self._pieces.extend(memoryview(each) for each in (head, message.metadata, message.body) if each)
+        if not size:
+            return b""
+        piece = self._pieces.popleft()
+        if len(piece) > size:
+            self._pieces.appendleft(piece[size:])
+        return piece[:size]
 
-    def again(self, schema: _Message, group: Sequence[_Message], number: int) -> list[_Message]:
-        """Return the dictionaries, to be read before a group of batches.
+    def check(self, batch: Batch, fields: int) -> None:
+        """Compare a record batch with the bounds, before anything is made of its rows.
+
+        Args:
+            batch: As Arrow read it; its lengths are validated.
+            fields: Number of its columns and of the fields within them.
 
         Raises:
-            TooLarge: They and the schema were read again too often for what came.
+            TooLarge: It has too many rows, its buffers lie over each other and are too large one by one, it has many
+                values in few bytes, or its dictionaries are too large.
         """
-        self._came += sum(len(each.raw) for each in group)
-        self._again += len(schema.raw) + sum(self._raw.values())
-        if self._again > AGAIN_RATIO_MAX * self._came + AGAIN_FREE_BYTES:
-            came = f"Schema and dictionaries were read again, {self._again} bytes in all, for {self._came} that came."
-            raise _too_large(number, came, "Larger record batches between dictionaries that change.")
-        return [each for pieces in self._messages.values() for each in pieces]
+        columns = batch.columns
+        size = sum(map(_buffer_bytes, columns))
+        dictionaries = [each.dictionary for each in columns if pt.is_dictionary(each.type)]
+        held = sum(map(_buffer_bytes, dictionaries))
+        self._dictionaries, self._read_again = 0, self._read_again + held
+        rows = max(batch.num_rows, *map(len, dictionaries), 0)
+        bounds = self._bounds
+        if rows > bounds.rows_max or batch.num_rows < 0:
+            raise self._too_large(f"{rows} rows.", f"At most {bounds.rows_max} a message.")
+        if size > bounds.message_bytes_max:
+            right = f"At most {bounds.message_bytes_max} bytes: buffers of their own, smaller record batches."
+            raise self._too_large(f"{size} bytes in all buffers.", right)
+        self._check_dictionaries(held)
+        most = CELLS_FREE + CELLS_PER_BYTE * size
+        if batch.num_rows * fields > most:
+            right = f"At most {most} values in {size} bytes: leave out columns of nulls."
+            raise self._too_large(f"{batch.num_rows} rows of {fields} columns and fields.", right)
+        most = DICTIONARY_FREE_BYTES + DICTIONARY_RATIO_MAX * self._source.came
+        if self._read_again > most:
+            came = f"Dictionaries were read again, {self._read_again} bytes in all, for {self._source.came} that came."
+            raise self._too_large(came, "Larger record batches, or columns of text instead of large dictionaries.")
+
+    def broken(self, came: str) -> RequestInvalid:
+        """Return the error of a message that cannot be read."""
+        return _broken(self._source.message, came)
+
+    def _too_large(self, came: str, right: str) -> TooLarge:
+        return _too_large(self._source.message, came, right)
+
+    def _next(self) -> Any | None:  # noqa: ANN401  ipc.Message
+        """Return the next message, None at the end."""
+        if self._messages is None:
+            self._source.begin()
+            self._messages = ipc.MessageReader.open_stream(pa.PythonFile(self._source, mode="r"))
+        else:
+            self._source.message += 1
+        message = next(self._messages, None)
+        if message is None:
+            return None
+        if self._source.message > MESSAGES_MAX:
+            right = f"At most {MESSAGES_MAX} messages a stream: write larger record batches."
+            raise self._too_large("One more.", right)
+        if message.metadata.size > METADATA_BYTES_MAX:
+            raise self._too_large(f"{message.metadata.size} bytes of metadata.", f"At most {METADATA_BYTES_MAX}.")
+        if _is_compressed(message):
+            raise RequestInvalid(
+                (Fault(f"message {self._source.message}", "Its buffers are compressed.", _RIGHT_COMPRESSION, PAGE),)
+            )
+        if message.type == "dictionary":
+            self._dictionaries += message.body.size
+            self._check_dictionaries(self._dictionaries)
+        return message
+
+    def _check_dictionaries(self, size: int) -> None:
+        if size > self._bounds.message_bytes_max:
+            right = f"At most {self._bounds.message_bytes_max} bytes of dictionaries."
+            raise self._too_large(f"{size} bytes of dictionaries.", right)
 
 
-def _check_cells(message: _Message, fields: int, number: int) -> None:
-    """Refuse a batch of many rows whose columns take no bytes."""
-    most = CELLS_FREE + CELLS_PER_BYTE * message.unpacked
-    if message.rows * fields > most:
-        right = f"At most {most} values in {message.unpacked} bytes: leave out columns of nulls."
-        raise _too_large(number, f"{message.rows} rows of {fields} columns and fields.", right)
+def _buffer_bytes(column: Array) -> int:
+    """Return the bytes of all buffers of a column, each by itself; nothing of it needs to be right."""
+    return sum(each.size for each in column.buffers() if each is not None)
+
+
+def _is_compressed(message: Any) -> bool:  # noqa: ANN401  ipc.Message
+    """Say whether the buffers of a message, whose metadata Arrow verified, are compressed."""
+    if message.type not in ("record batch", "dictionary"):
+        return False
+    metadata = memoryview(message.metadata)
+    table = _follow(metadata, 0)
+    for number in (_HEADER, _DICTIONARY_DATA) if message.type == "dictionary" else (_HEADER,):
+        place = _field(metadata, table, number)
+        if not place:
+            return False  # Arrow refuses a message without its parts
+        table = _follow(metadata, place)
+    return _field(metadata, table, _COMPRESSION) > 0
+
+
+def _follow(metadata: memoryview, at: int) -> int:
+    """Return the place to which an offset of FlatBuffers leads."""
+    return at + int(struct.unpack_from("<I", metadata, at)[0])
+
+
+def _field(metadata: memoryview, table: int, number: int) -> int:
+    """Return the place of a field of a FlatBuffers table, 0 = the field was left out."""
+    fields = table - int(struct.unpack_from("<i", metadata, table)[0])
+    slot = 4 + 2 * number
+    if slot >= int(struct.unpack_from("<H", metadata, fields)[0]):
+        return 0
+    offset = int(struct.unpack_from("<H", metadata, fields + slot)[0])
+    return table + offset if offset else 0
 
 
 def _broken(number: int, came: str) -> RequestInvalid:

@@ -1,11 +1,11 @@
-"""Rejected events, kept with their reason in a bounded file, so that someone can look at them and send them again.
+"""Dead-letter store: rejected events with their reasons in a bounded file, for inspection and retry.
 
-One JSON object a line. A letter has a number for good; a later line of the same number replaces an earlier one, and
-one that says ``gone`` takes it away, so a change of a letter costs one line. When the file is full it takes the place
-of the older one beside it, and what only that held is dropped and counted. Dead letters were answered with their fault
-already, so they are not synced and never hold up what is accepted: where the disk takes none, they are counted as lost.
+One JSON object a line. A letter keeps its number; a later line of the same number replaces an earlier one, and one with
+``gone`` removes it, so a change of a letter costs one line. A full file replaces the older one beside it, and the
+letters of that one alone are dropped and counted. The sender of a dead letter has its fault already, so letters are not
+synced and never delay accepted events: letters that the disk refuses are counted as lost.
 
-Anyone may read the files beside the process that writes them (``read_letters``).
+Other processes may read the files beside the process that writes them (``read_letters``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,13 +35,14 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     time_ms: TimestampMs
     reason: Fault
     raw: str
-    """The event as it came; what is not UTF-8 in it is written as backslash escapes."""
+    """The event as it arrived; bytes that are no UTF-8 are written as backslash escapes."""
     characters_cut: int = 0
-    """How many were cut off the end of ``raw`` to keep within ``RAW_CHARACTERS_MAX``."""
+    """Number of characters cut off the end of ``raw`` to keep within ``RAW_CHARACTERS_MAX``."""
     item: int = -1
-    """Place in the event's ``items`` of the one that this is about, the others being judged apart; -1 = the event."""
+    """Index of the rejected item in the event's ``items``, since items are rejected separately; -1 = the whole
+    event."""
     tries: int = 0
-    """How often it was sent again and refused."""
+    """Number of rejected retries."""
     number: int = 0
     """Rises by one from 1 with each letter, and stays; 0 = not kept yet."""
 
@@ -61,7 +62,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterCounts:
-    """What became of dead letters since these files were opened, and what is in them."""
+    """Counts of dead letters since these files were opened, and their contents."""
 
     kept: int
     """Letters in both files."""
@@ -79,7 +80,7 @@ _decode_letter = msgspec.json.Decoder(DeadLetter).decode
 
 
 def field_of(reason: Fault) -> str:
-    """Return the field of an event that a fault is about: a fixed word, whatever names the event itself has.
+    """Return the field of a fault: a fixed word, whatever names the event itself has.
 
     Example:
         >>> field_of(Fault("line 3: /items/2/item_id", "", "", "")), field_of(Fault("/my own", "", "", ""))
@@ -92,7 +93,7 @@ def field_of(reason: Fault) -> str:
 
 
 def dead_letter(time_ms: TimestampMs, reason: Fault, raw: bytes, item: int = -1) -> DeadLetter:
-    """Return the letter for what came as ``raw``, cut to what one letter may hold."""
+    """Return the letter of an event ``raw``, cut to the maximum of one letter."""
     text = raw[: RAW_CHARACTERS_MAX * 4].decode(errors="backslashreplace")[:RAW_CHARACTERS_MAX]
     whole = raw.decode(errors="backslashreplace") if len(raw) > len(text) else text
     return DeadLetter(time_ms, reason, text, len(whole) - len(text), item)
@@ -120,7 +121,7 @@ class DeadLetters:
     """The file of rejected events and the older one beside it (``.old``). One thread."""
 
     def __init__(self, path: Path, disk: Disk, file_bytes_max: int = FILE_BYTES_MAX) -> None:
-        """Go on with what is there. Cost: reads both files once.
+        """Continue the existing files. Cost: reads both files once.
 
         Raises:
             OSError: The file could not be read or opened.
@@ -146,12 +147,12 @@ class DeadLetters:
 
     @property
     def counts(self) -> DeadLetterCounts:
-        """What became of the letters."""
+        """Counts of the letters."""
         kept = len(self._numbers) + len(self._old_numbers)
         return DeadLetterCounts(kept, self._dropped, self._lost, self._size + self._old_size)
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters, in order, each with the next number. What the disk does not take is counted as lost."""
+        """Keep letters, in order, each with the next number. Those that the disk refuses are counted as lost."""
         for letter in letters:
             number = self._last + 1
             if self._append(msgspec.json.encode(msgspec.structs.replace(letter, number=number)), number):
@@ -161,7 +162,7 @@ class DeadLetters:
                 self._lost += 1
 
     def remove(self, number: int) -> bool:
-        """Take a letter away; say whether it is gone. Where the disk takes nothing, it stays."""
+        """Remove a letter; return whether it is gone. Where the disk fails, it stays."""
         if number not in self._numbers and number not in self._old_numbers:
             return True
         is_gone = self._append(msgspec.json.encode(_Line(number, gone=True)), number)
@@ -171,7 +172,7 @@ class DeadLetters:
         return is_gone
 
     def refuse(self, letter: DeadLetter, reason: Fault) -> None:
-        """Keep a letter that was sent again with the reason of today, under its number. Of one that is gone nothing."""
+        """Keep the new reason of a letter whose retry was rejected, under its number; ignore a removed one."""
         number = letter.number
         if number not in self._numbers and number not in self._old_numbers:
             return
@@ -299,7 +300,7 @@ class DeadLetters:
 
 @dataclass(slots=True)
 class Forgetting:
-    """Files of letters written anew without those that name certain ids: see ``DeadLetters.begin_forgetting``."""
+    """Files of letters rewritten without those that name certain ids: see ``DeadLetters.begin_forgetting``."""
 
     path: Path
     disk: Disk

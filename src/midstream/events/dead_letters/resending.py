@@ -1,8 +1,8 @@
-"""A dead letter as an event that may be sent again: as it came, but for what would count it twice or at a wrong time.
+"""Retry of a dead letter as an event: unchanged, except where it would count twice or at a wrong time.
 
-What was rejected and its sender forgot is sent again by an operator, perhaps more than once. So an event gets the time
-at which it came where it says none, and where it has neither time nor id an id of its content and the letter's number.
-Of an order of which only some items were refused, the items that were recorded are left out.
+An operator may retry a letter more than once. So an event without a time gets the time of its arrival, and one with
+neither time nor id gets an id of its content and the letter's number. Of an order with rejected items, the recorded
+items are left out.
 """
 
 import msgspec

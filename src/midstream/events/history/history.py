@@ -1,9 +1,9 @@
 """Manifest of history: old segments as Parquet files in a folder of their own, each named with its range.
 
-The manifest is the truth: a file counts from when it names it and no longer than that. It is replaced as a whole, and
-only when every file in it was synced and read back; only then are the segments removed that the files hold. So
-whenever this is interrupted the log has the same content. ``tail`` is what the last of those segments said of itself,
-so that the first one left is checked against it as if the other were still there.
+The manifest is the truth: a file counts only while it is named there. It is replaced as a whole, and only when every
+file in it was synced and read back; only then are the segments of these files removed. So after any interruption the
+log has the same content. ``tail`` has the identity of the last of those segments, so that the first remaining one is
+checked against it as if the other still existed.
 """
 
 from bisect import bisect_right
@@ -46,7 +46,7 @@ class HistoryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     last_log_time_ms: int
     bytes: int
     footer_bytes: int
-    """At the file's end: what says where in it everything lies."""
+    """Bytes of the index at the file's end."""
     footer_checksum: str
     """xxh3-128."""
     sha256: str
@@ -76,7 +76,7 @@ class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     log_id: str
     begin: int
-    """Oldest log position that can be read; above 0 when retention cut what lay before."""
+    """Oldest readable log position; above 0 when retention cut earlier events."""
     files: tuple[HistoryFile, ...]
     """Oldest first, without a gap from ``begin`` to ``end``; the first may begin before ``begin``."""
     tail: LastTrimmed
@@ -124,7 +124,7 @@ def read_history(folder: Path, disk: Disk) -> History | None:
 
 
 def write_history(folder: Path, disk: Disk, history: History) -> None:
-    """Put the manifest in place of what is there: afterwards, and whenever it fails, one of the two is whole."""
+    """Replace the manifest: afterwards, and whenever it fails, one of the two is whole."""
     place = history_folder(folder)
     fresh = place / f"{MANIFEST_NAME}.new"
     file = disk.open(fresh)
@@ -139,12 +139,12 @@ def write_history(folder: Path, disk: Disk, history: History) -> None:
 
 
 def file_flaw(path: Path, disk: Disk, file: HistoryFile, *, thorough: bool) -> str:
-    """Return what is wrong with a file, empty = nothing.
+    """Return the fault of a file, empty = none.
 
     Args:
         path: Of the file.
         disk: Makes all file calls.
-        file: What the manifest says of it.
+        file: Its entry in the manifest.
         thorough: Compare every byte; else its size. Cost: about 1 s a GB.
     """
     try:
@@ -159,7 +159,7 @@ def file_flaw(path: Path, disk: Disk, file: HistoryFile, *, thorough: bool) -> s
 
 
 def damage_text(path: Path, first: int, end: int, reason: str) -> str:
-    """Return what to say of a file of history that is not as it was written."""
+    """Return the message about a damaged file of history."""
     return (
         f"{path}: {reason}. Events from log position {first} to {end} cannot be trusted; nothing was changed. "
         "Put the file back from a backup, or let `midstream doctor --repair` begin the log after it; it keeps the file "
@@ -176,7 +176,7 @@ def sha256_of(path: Path, disk: Disk, size: int) -> str:
 
 
 def unnamed(folder: Path, disk: Disk, history: History | None) -> Sequence[Path]:
-    """Return the files in a log's history folder that the manifest does not name: what was broken off, or is gone."""
+    """Return the files in a log's history folder that the manifest does not name: unfinished or removed ones."""
     place = history_folder(folder)
     known = {MANIFEST_NAME, *(file.name for file in (history.files if history is not None else ()))}
     ours = (FILE_SUFFIX, f"{FILE_SUFFIX}.new", f"{MANIFEST_NAME}.new")

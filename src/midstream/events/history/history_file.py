@@ -1,9 +1,8 @@
-"""Events as a Parquet file and back: the same rows and texts, in any program that reads Parquet.
+"""History file: events as Parquet and back, readable by any program that reads Parquet.
 
 A column for each field of a row and for each text, and ``log_position``. Lengths and places of texts are not stored:
-they follow from the texts.
-Pages carry checksums, so that what a flipped bit made of them is never unpacked; the content of a row group has one of
-its own, over what was in the log, so that what comes back is what went in.
+they follow from the texts. Pages have checksums, so that a damaged one is never decompressed; the content of a row
+group has a checksum of its own, over the log's bytes, so that reading returns exactly what was written.
 """
 
 import io
@@ -26,7 +25,7 @@ from midstream.events.loose_arrow import UNREADABLE, said
 from midstream.events.schema import ROW, TEXTS, concat, pick, text_lengths
 
 Rest: TypeAlias = Callable[[int], None]
-"""Called after each piece of work with the bytes that were made durable in it."""
+"""Called after each piece of work with the number of bytes made durable in it."""
 FILE_ROWS_MAX = 1_000_000
 """150 MB in most logs: a busy day has several files, and a sealing that is broken off begins again with so much."""
 GROUP_ROWS = 16_384
@@ -244,7 +243,7 @@ class FileReader:
         return groups[number].first, groups[number + 1].first if number + 1 < len(groups) else self.file.end
 
     def damage(self, first: int, end: int, reason: str) -> LogDamaged:
-        """Return the error that says what is wrong with it, and what to do."""
+        """Return the error of a damaged file, with the remedy."""
         return LogDamaged(damage_text(self._path, first, end, reason))
 
 

@@ -1,7 +1,7 @@
-"""Reads events out of history. The last row group that was unpacked is kept, so a reader that goes on does so once.
+"""Reader of history. The last row group is cached, so a sequential reader decompresses each once.
 
-A file's footer is kept too, for some files. Nothing is held open: a file that retention or an erasure removes is gone
-at the next group, and the caller looks at the manifest again.
+The footers of some files are cached too. No file is held open: one that retention or an erasure removes is gone at the
+next group, and the caller reads the manifest again.
 """
 
 from bisect import bisect_right

@@ -1,9 +1,8 @@
-"""Bytes from a client become a batch of events; what cannot be taken is named, one by one.
+"""Decoding of a client's body to a batch of events; invalid events are rejected one by one.
 
-Plain events, which nearly all are, become rows in a kernel; a body of others is decoded typed, in one call. Where
-anything at all is wrong, the body is split into its events, each is judged alone, and the reason is found in words: a
-bad event never takes its neighbours down. Only what cannot be split (no JSON, too large, too many, too deep) refuses
-the whole body.
+Plain events, which nearly all are, become rows in a kernel; a body of others is decoded typed, in one call. If anything
+is wrong, the body is split into its events, each is decoded alone, and the fault is described: an invalid event never
+rejects its neighbours. Only a body that cannot be split (no JSON, too large, too many, too deep) is refused as a whole.
 """
 
 import json
@@ -61,7 +60,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """A request's events: those that can be appended, and those that cannot."""
+    """A request's events: valid and rejected ones."""
 
     batch: EventBatch
     event_index: Index
@@ -77,10 +76,10 @@ class SingleEvent:
     """One event of a request by itself, to be judged or named alone."""
 
     prefix: str
-    """Where it is in what was sent."""
+    """Place of the event in the body."""
     raw: bytes
     loose: object
-    """The event as untyped JSON, read more generously than it is taken, so that a message can show what came."""
+    """The event as untyped JSON, for the value in a message."""
     refused: Refused | None = None
     """Why it could not even be read."""
 
@@ -89,16 +88,16 @@ def decode(body: bytes, accept: Accept, content_type: str = "", lines_before: in
     """Decode the body of a request: one event, a list, ``{"events": [...]}`` or NDJSON.
 
     Args:
-        body: As it came. Which of the four it is, is seen from the content.
-        accept: The terms on which events are taken.
-        content_type: Of the request; one that names NDJSON (or JSON lines) settles that, others are not looked at.
-        lines_before: Lines of NDJSON that came before this part of them: faults name the line in the whole.
+        body: The bytes. Their content decides which of the four forms it is.
+        accept: Settings of decoding.
+        content_type: Of the request; one that names NDJSON (or JSON lines) decides the form, others are ignored.
+        lines_before: Lines of NDJSON before this part: faults name the line in the whole.
 
     Raises:
-        TooLarge: More bytes, events, rows or text in them than one request may hold.
+        TooLarge: More bytes, events, rows or text in them than one request may have.
         RequestInvalid: The body is not JSON, not UTF-8 outside of its texts, or nests too deeply to be split.
 
-    Cost: about 2 µs an event; an event that is refused, or is in a body with one that is, about 20 µs more.
+    Cost: about 2 µs an event; a rejected event, or one in a body with a rejected one, about 20 µs more.
     """
     if len(body) > accept.limits.body_bytes_max:
         raise TooLarge((_fault("body", f"{len(body)} bytes.", f"At most {accept.limits.body_bytes_max} a request."),))
@@ -136,21 +135,21 @@ def parts_of(body: bytes, accept: Accept, content_type: str = "", lines_before: 
 
 
 def is_ndjson(content_type: str) -> bool:
-    """Say whether a content type names one JSON document a line."""
+    """Return whether a content type means one JSON document a line."""
     return "ndjson" in content_type or "jsonl" in content_type
 
 
 def decode_objects(objects: Sequence[Mapping[str, object]], accept: Accept) -> Decoded:
-    """Take events that are Python objects: dicts of the same fields as on the wire.
+    """Decode events that are Python objects: dicts of the same fields as on the wire.
 
-    Datetimes with a zone, NumPy numbers and tuples are taken for what they mean in JSON.
+    Datetimes with a zone, NumPy numbers and tuples are converted to their JSON meaning.
 
     Args:
-        objects: The events. ``Rejected.raw`` of one that is refused is its JSON, as far as it has one.
-        accept: The terms on which events are taken.
+        objects: The events. ``Rejected.raw`` of a rejected one is its JSON, as far as it has one.
+        accept: Settings of decoding.
 
     Raises:
-        TooLarge: More events, rows or text in them than one request may hold.
+        TooLarge: More events, rows or text in them than one request may have.
     """
     _check_count(len(objects), accept)
     parts = parts_of_objects(objects)

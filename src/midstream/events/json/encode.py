@@ -1,21 +1,21 @@
-"""Events as the JSON objects that ``decode`` takes: what an export writes.
+"""Encoding of events as the JSON objects that ``decode`` reads, for exports.
 
 Decoding an export gives the same rows again, byte for byte: each row is written as an event of its own, with the
-``event_id#n`` that a row of an order has, and with its log time where that is asked for.
+``event_id#n`` of a row of an order, and optionally with its log time.
 """
 
 from base64 import b64encode
+from collections.abc import Iterator
 from math import isnan
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind, Operation
-from midstream.core.types import EventBatch, Index
-from midstream.events.json.line_kernels import FIXED_BYTES_MAX, WordTables, write_lines
-from midstream.events.kernel import frozen_columns
-from midstream.events.schema import Event, event_at
+from midstream.core.types import EventBatch, Mask
+from midstream.events.schema import TEXTS, TIME_SENT, Event, event_at, text_lengths
 from midstream.events.values import compact, nests_within
 from midstream.events.wire import CONTENT_NESTING_MAX
 
@@ -26,14 +26,17 @@ BODY_FIELDS = {
     Kind.ITEM: "attributes",
     Kind.USER: "attributes",
 }
+_WITH_CONTEXT = {int(kind) for kind, field in BODY_FIELDS.items() if field == "context"}
+_KIND_NAMES = {int(kind): kind.name.lower() for kind in Kind if kind is not Kind.INTERACTION}
+_OPERATION_NAMES = {int(each): each.name.lower() for each in Operation if each}
 
 
 def to_object(event: Event, *, log_time: bool = False) -> dict[str, object]:
-    """Return an event as a JSON object of the fields in docs/events.md; what was not sent is left out.
+    """Return an event as a JSON object of the fields in docs/events.md; missing fields are left out.
 
     Args:
         event: Any event of the log.
-        log_time: Whether its log time goes with it. Only a trusted caller may send that back.
+        log_time: Include the log time. Only a trusted caller may send that back.
     """
     kind = Kind(event.kind)
     found: dict[str, object] = {"type": event.action if kind is Kind.INTERACTION else kind.name.lower()}
@@ -59,45 +62,82 @@ def to_object(event: Event, *, log_time: bool = False) -> dict[str, object]:
     return found
 
 
+class _Line(msgspec.Struct, omit_defaults=True, gc=False):
+    """A plain event, with the fields of ``to_object`` in their order."""
+
+    type: str
+    event_id: str = ""
+    user_id: str = ""
+    session_id: str = ""
+    item_id: str = ""
+    time: int | None = None
+    value: float | None = None
+    quantity: float | None = None
+    position: int | None = None
+    request_id: str = ""
+    operation: str = ""
+    context: msgspec.Raw | None = None
+    attributes: msgspec.Raw | None = None
+    log_time: int | None = None
+
+
 def encode_lines(batch: EventBatch, *, log_time: bool = False) -> bytes:
     """Return the events of a batch as NDJSON, in order, a line each with its line end.
 
-    Cost: about 0.3 µs an event; 20 µs one that the engine wrote.
+    Cost: about 2 µs an event; 15 µs one that the engine wrote.
     """
-    rows, text = frozen_columns(batch)
-    odd = ~np.isin(rows["kind"], [int(kind) for kind in BODY_FIELDS]) | (rows["operation"] > max(Operation))
-    out = np.empty(len(rows) * FIXED_BYTES_MAX + 2 * len(batch.text), dtype=np.uint8)
-    ends = np.empty(len(rows), dtype=np.int64)
-    tables, codes = _words(rows)
-    write_lines(rows, text, tables, codes, int(log_time), odd, out, ends)
-    pieces: list[bytes] = []
-    start = 0
-    for index in np.flatnonzero(odd).tolist():
-        stop = int(ends[index])
-        pieces.append(out[start:stop].tobytes())
-        pieces.append(_ENCODER.encode(to_object(event_at(batch, index), log_time=log_time)) + b"\n")
-        start = stop
-    pieces.append(out[start : int(ends[-1]) if len(rows) else 0].tobytes())
-    return b"".join(pieces)
+    rows = batch.rows
+    lines: list[object] = list(_plain_lines(batch, log_time=log_time))
+    is_odd = ~np.isin(rows["kind"], [int(kind) for kind in BODY_FIELDS]) | (rows["operation"] > max(Operation))
+    for index in np.flatnonzero(is_odd).tolist():
+        lines[index] = to_object(event_at(batch, index), log_time=log_time)
+    return _ENCODER.encode_lines(lines)
 
 
-def _words(rows: NDArray[np.void]) -> tuple[WordTables, tuple[Index, Index]]:
-    """Return the words that lines of these events are made of, and which of them each value and quantity is."""
-    # By their bits: 0.0 and -0.0 are the same number and not the same text.
-    values, value_code = np.unique(rows["value"].copy().view(np.int64), return_inverse=True)
-    quantities, quantity_code = np.unique(rows["quantity"].copy().view(np.int32), return_inverse=True)
-    kinds = [b"", *(kind.name.lower().encode() for kind in Kind)]
-    operations = [operation.name.lower().encode() for operation in Operation]
-    numbers = [_ENCODER.encode(each) for each in values.view(np.float64).tolist()]
-    numbers += [_ENCODER.encode(_short_float32(each)) for each in quantities.view(np.float32).tolist()]
-    words = [*kinds, *operations, *numbers]
-    starts = np.zeros(len(words) + 1, dtype=np.int64)
-    np.cumsum([len(word) for word in words], out=starts[1:])
-    first = len(kinds) + len(operations)
-    tables = (np.frombuffer(b"".join(words), dtype=np.uint8), starts, starts[len(kinds) :], starts[first:])
-    value_words: Index = np.where(np.isnan(rows["value"]), -1, value_code).astype(np.int32)
-    quantity_words: Index = np.where(np.isnan(rows["quantity"]), -1, quantity_code + len(values)).astype(np.int32)
-    return tables, (value_words, quantity_words)
+def _plain_lines(batch: EventBatch, *, log_time: bool) -> Iterator[_Line]:
+    """Return the line of each event, made column by column; what the engine wrote has other fields."""
+    rows = batch.rows
+    lengths = text_lengths(batch)
+    stops = rows["text_start"].astype(np.int64)[:, None] + np.cumsum(lengths, axis=1)
+    starts = stops - lengths
+    *texts, bodies = (_pieces(batch.text, starts[:, at], stops[:, at]) for at in range(len(TEXTS)))
+    event_ids, actions, user_ids, item_ids, session_ids, request_ids = (list(map(bytes.decode, each)) for each in texts)
+    kinds: list[int] = rows["kind"].tolist()
+    raw = [msgspec.Raw(body) if body else None for body in bodies]
+    values, quantities = rows["value"], rows["quantity"]
+    distinct, code = np.unique(quantities, return_inverse=True)
+    short = np.array([_short_float32(each) for each in distinct.tolist()])[code]
+    return map(
+        _Line,
+        [_KIND_NAMES.get(kind, action) for kind, action in zip(kinds, actions, strict=True)],
+        event_ids,
+        user_ids,
+        session_ids,
+        item_ids,
+        _where((rows["flags"] & TIME_SENT) > 0, rows["event_time_ms"]),
+        _where(~np.isnan(values), values),
+        _where(~np.isnan(quantities), short),
+        _where(rows["position"] >= 0, rows["position"]),
+        request_ids,
+        [_OPERATION_NAMES.get(each, "") for each in rows["operation"].tolist()],
+        [body if kind in _WITH_CONTEXT else None for kind, body in zip(kinds, raw, strict=True)],
+        [None if kind in _WITH_CONTEXT else body for kind, body in zip(kinds, raw, strict=True)],
+        _where(np.full(len(rows), log_time), rows["log_time_ms"]),
+    )
+
+
+def _pieces(text: bytes, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[bytes]:
+    if np.array_equal(starts, stops):
+        return [b""] * len(starts)
+    return [text[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+
+def _where(is_sent: Mask, values: NDArray[Any]) -> list[Any]:
+    """Return the values that were sent, None for the others."""
+    found = values.astype(object)
+    found[~is_sent] = None
+    sent: list[Any] = found.tolist()
+    return sent
 
 
 def _put_body(found: dict[str, object], kind: Kind, body: bytes) -> None:

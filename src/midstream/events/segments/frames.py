@@ -1,4 +1,4 @@
-"""The bytes of the log: a frame a commit, and the opening of a segment file.
+"""Frames: the byte format of the log, a frame a commit, and the opening of a segment file.
 
 A frame is a head, a body (the batch's rows, then its text) and zeros up to a multiple of 8, so rows are aligned
 wherever they are read into memory. Its checksum covers all that is written, and names the checksum before it, so frames

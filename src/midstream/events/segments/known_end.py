@@ -1,7 +1,7 @@
-"""The durable end of a log as other files beside it know it: a log that ends before it has lost events.
+"""Known durable end of a log by other files beside it: a log that ends before it has lost events.
 
-A log that was cut short at the end of a commit, or is gone, looks like a younger one, so nothing in it says what is
-missing. What was made of durable events names the position that it stands at, and that is the witness.
+A log that was cut at the end of a commit, or is gone, looks like a younger one, so nothing in it shows the loss. Every
+file made of durable events has its log position, and that is the evidence.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class KnownEnd:
 
     position: int = 0
     by: str = ""
-    """The file that says so."""
+    """The file with the position."""
 
     def require(self, folder: Path, end: int) -> None:
         """Raise unless a log reaches that far.
@@ -36,7 +36,7 @@ class KnownEnd:
 
 
 def incomplete(where: Path, came: str, missing: str) -> str:
-    """Return what to say of a log that is not all there, and of the two ways on."""
+    """Return the message about an incomplete log, with its two remedies."""
     return (
         f"{where}: {came}, so {missing}. Nothing was changed. Restore a backup into an empty folder, or put back what "
         "was removed; `midstream doctor --repair` accepts the loss: the log goes on from where it ends, in a new "

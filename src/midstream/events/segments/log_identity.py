@@ -44,7 +44,7 @@ class LogIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def public_name(self) -> str:
-        """What anybody may know the log by, 32 hex digits: neither the id nor the key follows from it."""
+        """Public name of the log, 32 hex digits: neither the id nor the key follows from it."""
         return blake2b(self.id_bytes, digest_size=_NAME_BYTES, person=b"midstream name").hexdigest()
 
 
@@ -74,7 +74,7 @@ def read_identity(folder: Path, disk: Disk) -> LogIdentity | None:
 
 
 def write_identity(folder: Path, disk: Disk, identity: LogIdentity) -> None:
-    """Put the identity in place of what is there: afterwards, and whenever it fails, one of the two is whole."""
+    """Replace the identity: afterwards, and whenever it fails, one of the two is whole."""
     fresh = folder / f"{IDENTITY_NAME}.new"
     file = disk.open(fresh)
     try:

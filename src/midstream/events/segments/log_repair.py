@@ -1,7 +1,7 @@
-"""Cuts a damaged log to its last good position, and keeps what is cut off in files beside it.
+"""Repair of a damaged log: cuts it at its last good position, and keeps the removed bytes in files beside it.
 
-The generation is raised first. So whenever this is interrupted, what was served from the old history is not taken for
-the new one, and it can be started again.
+The generation is raised first. So after any interruption, answers from the old history are not taken for the new one,
+and the repair can be started again.
 """
 
 from dataclasses import dataclass
@@ -39,12 +39,12 @@ _ID_FROM_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a repair left and what it took away."""
+    """Result of a repair."""
 
     survey: Survey
     """The log as it is now, without damage."""
     damage: Damage | None
-    """What was found; None = nothing, and nothing was changed."""
+    """The damage; None = there was none, and nothing was changed."""
     side_files: tuple[Path, ...]
     """Where the bytes are that were cut off, oldest first."""
 

@@ -1,11 +1,11 @@
-"""Reads events out of segment files, in the process that writes them and in others. It never changes a file.
+"""Reader of segment files, in the process that writes them and in others. It never changes a file.
 
-Checksums are checked on each read: a frame whose events are returned by its own, one that is only passed on the way
-by the check of its head. Where a read goes on from the last one no byte is passed twice; elsewhere it begins at the
+Checksums are checked on each read: a frame whose events are returned by its own, one that is only passed on the way by
+the check of its head. Where a read goes on from the last one no byte is passed twice; elsewhere it begins at the
 nearest of some remembered places, at most one each 64 KiB and segment.
 
-What lies before the first segment is read from history. While this goes on segments may become history and history
-may be cut: a file that is gone makes the reader look again at what there is, and begin the read anew.
+What lies before the first segment is read from history. While this goes on segments may become history and history may
+be cut: a file that is gone makes the reader look again at what there is, and begin the read anew.
 """
 
 from array import array

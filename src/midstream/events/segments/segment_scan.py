@@ -1,8 +1,8 @@
-"""Scan of segment files: the end of the sound frames, and whether a torn tail or damage follows.
+"""Scan of segment files: the end of the undamaged frames, and whether a torn tail or damage follows.
 
-Each commit is synced before the next is begun, so a crash can leave at most one unsound frame, the last. What is
-unsound with nothing later behind it is such a torn tail; unsound with a later commit behind it, in a segment that has
-a successor, or sound in a wrong place, it is damage. A scan changes nothing.
+Each commit is synced before the next is begun, so a crash can leave at most one invalid frame, the last. An invalid
+frame without a later commit is such a torn tail. With a later commit behind it, in a segment with a successor, or valid
+in a wrong place, it is damage. A scan changes nothing.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _DIGITS = 20
 
 
 class Tail(NamedTuple):
-    """Where a log stands after a commit."""
+    """End of a log after a commit."""
 
     segment: int
     """Log position at which its segment begins, -1 = there is no segment yet."""
@@ -77,7 +77,7 @@ class Damage:
     """Whether a file is gone, which may still be put back."""
 
     def error(self, folder: Path) -> LogDamaged:
-        """Return the error that says all this and what to do, what loses nothing first."""
+        """Return the error of the damage, with the remedies, those without loss first."""
         until = "the end of the log" if self.stop is None else f"{self.stop}"
         way = "Restore a backup into an empty folder;"
         if self.is_missing:
@@ -94,7 +94,7 @@ class Damage:
 
 
 class Scan(NamedTuple):
-    """What one segment holds."""
+    """Contents of one segment."""
 
     tail: Tail
     torn: TornTail | None
@@ -103,7 +103,7 @@ class Scan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a log folder holds: every byte of its segments checked, of its history what was asked for."""
+    """Contents of a log folder: every byte of its segments checked, of its history as requested."""
 
     log_id: str
     generation: int

@@ -1,12 +1,12 @@
-"""The embedded event log: append-only segment files in one folder, one writer.
+"""Embedded event log: append-only segment files in one folder, one writer.
 
 A commit is one frame, written and synced before ``append`` returns; the name of a new segment is synced before its
 first frame is. So at any moment at most the last frame may be lost or torn by a crash, and it was not acknowledged.
 
-A write that found no room is cut off again and the log goes on. After a failed sync the kernel may have marked pages
-clean that never reached the disk, so the log takes nothing more and never syncs that file again. A log that is opened
-writes its last frame once more before it calls it durable, for the same reason: what an earlier process wrote and did
-not sync looks the same as what it did.
+A write without room is cut off again and the log continues. After a failed sync the kernel may have marked pages clean
+that never reached the disk, so the log accepts nothing more and never syncs that file again. For the same reason an
+opened log writes its last frame once more before it counts as durable: unsynced bytes of an earlier process look the
+same as synced ones.
 
 Reference: A. Rebello et al., Can Applications Recover from fsync Failures?, USENIX ATC 2020.
 """

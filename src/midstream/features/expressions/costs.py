@@ -1,6 +1,6 @@
-"""Cost of an expression: sums and questions over the columns that it needs, and whether items differ in it.
+"""Cost estimate of an expression, and whether its value differs between items.
 
-Costs are microseconds for 500 candidates, measured on one core of 2020; they bound, they promise nothing.
+Costs are microseconds for 500 candidates, measured on one core of 2020. They are limits, not predictions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ _ONCE_SCOPES: Final = frozenset({"global", "user", "session"})
 _CALL_US: Final = 10.0
 """Of the call: the kernel, its arguments, and the mask that is made of the column."""
 _STEP_US: Final = 0.5
-"""Of an operation on 500 numbers: 1 ns each; what is the same for all candidates costs a tenth."""
+"""Of an operation on 500 numbers: 1 ns each; an operation on a value that all candidates share costs a tenth."""
 _CELL_US: Final = 5.0
 """Of a cell of 500 items that are not in the cache: 10 ns each."""
 _OTHER_US: Final = 50.0
@@ -71,12 +71,12 @@ _READER_US: Final[Mapping[type, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a text costs."""
+    """Cost of a text."""
 
     total_us: float
     """For 500 candidates."""
     dearest: str
-    """What of it costs the most."""
+    """Its most expensive part."""
 
 
 def cost_of(expression: Expression) -> Cost:
@@ -103,7 +103,7 @@ def is_of_items(expression: Expression) -> bool:
 
 
 def compares_candidates(expression: Expression) -> bool:
-    """Return whether a column of an item depends on which others are asked about."""
+    """Return whether a column's value depends on the other candidates."""
     readers = (each.leaf.reader for each in _distinct(expression) if isinstance(each.leaf, Input))
     return any(isinstance(reader, ItemDifference) for reader in readers)
 

@@ -1,4 +1,4 @@
-"""Names in expressions: the allowed ones, and the column that each stands for."""
+"""Name resolution in expressions: the allowed names, and the column of each."""
 
 import ast
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ CALLS = ("item.count", "item.fading", "user.top")
 
 @dataclass(frozen=True, slots=True)
 class ColumnOf:
-    """Stands in the place of a reader for a column of a declared feature, until it is known what that is made of."""
+    """Placeholder for a column of a declared feature, until its expression is known."""
 
     name: str
     rows: int = 1
@@ -52,32 +52,34 @@ class ColumnOf:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What there is to be named."""
+    """All names that expressions may use."""
 
     attributes: Mapping[str, AttributeKind] = field(default_factory=dict[str, AttributeKind])
     """Declared item attributes; ``available`` is always there."""
     columns: Mapping[str, Expression] = field(default_factory=dict[str, Expression])
     """Of declared features, by name."""
     actions: tuple[str, ...] = ()
-    """What is counted of items: configured interactions, and ``impression``."""
+    """Countable actions of items: configured interactions, and ``impression``."""
     half_lives: tuple[Duration, ...] = ()
     """Of the fading counts of items."""
     tables: Tables = field(default_factory=dict[str, ExternalTable])
     """Content of the tables that columns read; needed where a text is to be evaluated."""
     timezone: str = "UTC"
     """Of ``now``: a name of the tz database."""
+    context: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
+    """Kinds of the names of the context that are declared; of others the text says it."""
 
 
 class NameResolver:
-    """Finds what names stand for, and notes those that stand for nothing."""
+    """Resolves names to columns, and notes unknown ones."""
 
     def __init__(self, names: Names, scopes: frozenset[Scope], notes: Notes) -> None:
         """Begin.
 
         Args:
-            names: What there is.
-            scopes: What of it may be named here.
-            notes: Gets what is wrong.
+            names: All names.
+            scopes: The allowed ones of them.
+            notes: Gets the faults.
         """
         self._names = names
         self._scopes = scopes
@@ -93,7 +95,7 @@ class NameResolver:
         return {name: kind for (place, name), kind in self._kinds.items() if place == "request"}
 
     def plain(self, node: ast.Name) -> Value | None:
-        """Return what a name without a dot stands for: a truth, or a column of a feature."""
+        """Return the value of a name without a dot: a truth value, or a column of a feature."""
         name = node.id
         if name in _TRUTHS:
             return Value("boolean", name, column(_TRUTHS[name]))
@@ -107,7 +109,7 @@ class NameResolver:
         return self._refused(node, came, f"Names here: {self._allowed()}.")
 
     def dotted(self, node: ast.Attribute, scope: str) -> Value | None:
-        """Return what ``scope.name`` stands for."""
+        """Return the value of ``scope.name``."""
         name = node.attr
         if scope not in _SCOPE_OF:
             came = f'"{scope[:64]}.{name[:64]}" is not a name.{nearest(scope, _SCOPE_OF)}'
@@ -119,10 +121,12 @@ class NameResolver:
         if scope == "now":
             return self._clock(node, name)
         place: Place = "user" if scope == "user" else "request"
+        if place == "request" and name in self._names.context:
+            self._kinds.setdefault((place, name), self._names.context[name])
         return self._told(place, name, self._kinds.get((place, name), "open"))
 
     def call(self, node: ast.Call, name: str) -> Value | None:
-        """Return what ``item.count(…)``, ``item.fading(…)`` or ``user.top(…)`` stands for."""
+        """Return the value of ``item.count(…)``, ``item.fading(…)`` or ``user.top(…)``."""
         scope = USER if name == "user.top" else COUNTS
         if name not in CALLS:
             known = ", ".join(f"{each}()" for each in CALLS)
@@ -219,13 +223,13 @@ class NameResolver:
         return ", ".join(each for each in (ITEM, COUNTS, CONTEXT, USER, NOW, COLUMNS) if each in self._scopes)
 
     def _refused(self, node: ast.expr, came: str, right: str) -> Value | None:
-        """Note a fault, and return what stands for the value that there is not."""
+        """Note a fault, and return a placeholder value."""
         self._notes.refuse(node, came, right)
         return None
 
 
 def constant(value: str | float) -> Value:
-    """Return what a constant stands for: a text, a number, or a truth."""
+    """Return the value of a constant: a text, a number, or a truth value."""
     if isinstance(value, bool):
         return Value("boolean", "true" if value else "false", column(float(value)))
     if isinstance(value, str):
@@ -255,10 +259,10 @@ def resolved(expression: Expression, columns: Mapping[str, Expression]) -> Expre
 
 
 def size_of(expression: Expression, sizes: Mapping[str, int] | None = None) -> int:
-    """Return how many steps an expression has, written out: comparing and hashing it takes as long.
+    """Return the number of steps of an expression, written out: comparing and hashing it takes as long.
 
     Args:
-        expression: Its parts may be shared; it is looked at once.
+        expression: Its parts may be shared; each is visited once.
         sizes: Of the columns of features that it names; 1 where one is missing.
     """
     known = sizes or {}

@@ -1,4 +1,4 @@
-"""From the tree of a text to one column: each node is checked against what is allowed, and given a kind.
+"""Compiler from the syntax tree of a text to one column: checks each node and infers its kind.
 
 Every condition is a column of 1, 0 and NaN, every number one of numbers, in the terms of ``state.expressions.program``.
 All faults of a text are reported together.
@@ -41,7 +41,7 @@ _FUNCTIONS: Mapping[str, tuple[Op, int, int]] = {
     "max": (Op.MAX, 2, 8),
     "if_nan": (Op.IF_NAN, 2, 2),
 }
-"""The operation of each, and how many arguments it takes."""
+"""Operation of each function, and its number of arguments."""
 _NUMBER_MAX = sys.float_info.max
 """Of a constant, 1.8e308."""
 
@@ -51,7 +51,7 @@ class Text:
     """A text as it was understood."""
 
     column: Expression
-    """What it means; columns of features stand in it as ``ColumnOf``."""
+    """Expression of the text; columns of features are ``ColumnOf``."""
     columns: tuple[str, ...]
     """Columns of features that it names, in order."""
     context: Mapping[str, Kind]
@@ -61,14 +61,14 @@ class Text:
 def read_text(
     text: str, names: Names, where: str, scopes: frozenset[Scope], *, is_number: bool
 ) -> Text | tuple[Fault, ...]:
-    """Return what a text means, or everything that is wrong with it.
+    """Return the compiled text, or all of its faults.
 
     Args:
         text: Such as ``item.available and item.price <= context.budget``.
-        names: What there is to be named.
+        names: All names.
         where: Pointer to the text, for the faults.
-        scopes: Which of the names may be named here.
-        is_number: A number is wanted, not a condition. A truth is 1 or 0 in it, wherever a number can stand.
+        scopes: The allowed ones of the names.
+        is_number: The text is a number, not a condition. A truth value is 1 or 0 in it, wherever a number can be.
     """
     text = unified(text)
     tree = tree_of(text, "formula" if is_number else "condition", where)
@@ -121,7 +121,7 @@ class _Reader:
         return good[0] if len(good) == 1 else joined([halved(each) for each in good], op)
 
     def _alone(self, node: ast.expr, value: Value) -> Expression | None:
-        """Return a value that stands for itself as a condition: it must be a truth."""
+        """Return a value used as a condition: it must be a truth value."""
         value = self._naming.as_kind(value, "boolean")
         if value.kind != "boolean":
             self._notes.refuse(node, f"{value.said} is not a condition.", "Compare it with something.")
@@ -137,7 +137,7 @@ class _Reader:
         return value.column
 
     def _value(self, node: ast.expr) -> Value | None:  # noqa: PLR0911  one return a form, all in a row
-        """Return what a node stands for."""
+        """Return the value of a node."""
         match node:
             case ast.Constant(value=bool() | str() as value):
                 return replace(constant(value), said=self._notes.said(node))
@@ -228,7 +228,7 @@ class _Reader:
         return replace(found, kind="boolean") if found is not None and is_truth else found
 
     def _comparison(self, node: ast.expr, op: ast.cmpop, left: Value | None, right: Value | None) -> Expression | None:
-        """Return one comparison whose sides go together."""
+        """Return one comparison of two values of compatible kinds."""
         if left is None or right is None:
             return None
         operator = OPERATORS.get(type(op))
@@ -303,7 +303,7 @@ class _Reader:
         return _same_text(left, right)
 
     def _refused(self, node: ast.expr, came: str, right: str) -> Value | None:
-        """Note a fault, and return what stands for the value that there is not."""
+        """Note a fault, and return a placeholder value."""
         self._notes.refuse(node, came, right)
         return None
 

@@ -1,8 +1,8 @@
-"""Syntax errors of expressions, in words of the language: the first token that cannot stand where it does.
+"""Syntax errors of expressions, in words of the language: the first unexpected token.
 
-Python's parser says whether a text is an expression. Of one that is not it tells what a program of Python could mean
-there, and often the place where the expression begins and not where it breaks. So the text is gone through once more:
-tokens by one pattern, then what may follow what, which is an operand or an operation.
+Python's parser decides whether a text is an expression. Its errors are about Python programs, and often point to the
+beginning of the expression instead of the error. So the text is scanned once more: tokens by one pattern, then the
+allowed order of operands and operations.
 """
 
 import ast
@@ -63,13 +63,13 @@ class Token:
 
 
 def offence(text: str) -> tuple[int, str] | None:
-    """Return how many characters are before what cannot stand where it does, and what is wrong.
+    """Return the number of characters before the first unexpected token, and the error.
 
     Args:
         text: With line feeds as its only line ends.
 
     Returns:
-        None = nothing is found: it is beyond the language, and not wrong in it.
+        None = no error is found: the text is valid Python outside of the language.
     """
     tokens = list(_tokens(text))
     open_ones: list[Token] = []

@@ -1,6 +1,6 @@
-"""From a text to its tree: parsed by Python's own parser as one expression, bounded before and after.
+"""Parser: from a text to its syntax tree, by Python's own parser for one expression, with bounds before and after.
 
-Python's ``ast`` gives precedence, chains, quoting and places for nothing; nothing is ever executed.
+Python's ``ast`` has precedence, chains, quoting and source positions; nothing is ever executed.
 """
 
 import ast
@@ -21,7 +21,7 @@ LANGUAGE = (
 
 
 class Notes:
-    """Everything that is wrong with one text, each with its place in the text."""
+    """Faults of one text, each with its position in the text."""
 
     def __init__(self, text: str, where: str) -> None:
         """Begin with nothing wrong.
@@ -36,7 +36,7 @@ class Notes:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """All that was noted, each once, in order."""
+        """All faults, each once, in order."""
         return tuple(self._faults)
 
     def said(self, node: ast.expr) -> str:
@@ -58,11 +58,11 @@ def unified(text: str) -> str:
 
 
 def tree_of(text: str, noun: str, where: str) -> ast.expr | Fault:
-    """Return the tree of a text, or why there is none.
+    """Return the tree of a text, or its fault.
 
     Args:
-        text: As ``unified`` gives it. It may go over several lines and have comments.
-        noun: What it is to be: ``condition`` or ``formula``.
+        text: As ``unified`` returns it. It may go over several lines and have comments.
+        noun: Its purpose: ``condition`` or ``formula``.
         where: Pointer to the text, for the fault.
     """
     if len(text) > TEXT_CHARACTERS_MAX:

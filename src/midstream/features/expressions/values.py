@@ -1,7 +1,7 @@
 """Values of expressions: operands as columns, and three-valued logic over them.
 
-A truth is a column of 1, 0 and NaN: true, false, unknown. Within ``and``, ``or`` and ``not`` unknown is 1/2, because
-Kleene's strong logic is then the minimum, the maximum and 1 - x, which the program has.
+A truth value is a column of 1, 0 and NaN: true, false, unknown. Within ``and``, ``or`` and ``not`` unknown is 1/2,
+because Kleene's strong logic is then the minimum, the maximum and 1 - x, which the program has.
 
 Reference: S. C. Kleene, "Introduction to Metamathematics", 1952, section 64; J. Łukasiewicz's 0, 1/2, 1.
 """
@@ -25,7 +25,7 @@ _HALF = column(0.5)
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a part of a text stands for."""
+    """Value of a part of a text."""
 
     kind: Kind
     said: str
@@ -39,7 +39,7 @@ class Value:
     told: tuple[Place, str] | None = None
     """Of a name of the context or profile."""
     constants: tuple[str | float, ...] | None = None
-    """What the text says itself: one, or those of a list."""
+    """Constants of the text: one, or those of a list."""
     elements: Kind = "open"
     """Of a list."""
 

@@ -1,8 +1,8 @@
-"""Kinds that read what is told: attributes of the candidate, fields of the user's profile, values of the context.
+"""Feature kinds that read a value as it was sent: item attributes, profile fields, context values.
 
 With the scope ``item`` a name is a declared item attribute, with ``user`` a field of the profile, with ``request`` a
-name of the request's context; without ``attribute`` it is the feature's own name. What is missing, or of another type,
-is NaN.
+name of the request's context; without ``attribute`` it is the feature's own name. A value that is missing or of another
+type is NaN.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     ``mean``, ``sum``, ``first`` or ``last`` one. Without it a list is no number."""
 
     def expressions(self) -> Columns:
-        """Return the number as it stands."""
+        """Return the number unchanged."""
         name = self.attribute or self.name
         reader: Reader
         if self.scope != "item":
@@ -73,11 +73,11 @@ class Boolean(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class Category(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="category", kw_only=True):
-    """A text as a number or as several.
+    """A text encoded as a number or as several.
 
-    ``index``: its place in ``values``, len(values) for any other text. ``one_hot``: a column for each of ``values``,
-    named ``colour_red``, 1 in the text's own and 0 in the others; of a tags attribute 1 in each of its tags.
-    ``hashed``: XXH64 of the text modulo ``buckets``. Of tags the first one counts, but for ``one_hot``.
+    ``index``: its position in ``values``, len(values) for any other text. ``one_hot``: a column for each of ``values``,
+    named ``colour_red``, 1 for the text's own and 0 for the others; of a tags attribute 1 for each of its tags.
+    ``hashed``: XXH64 of the text modulo ``buckets``. ``index`` and ``hashed`` use the first of several tags.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     length: Length
 
     def expressions(self) -> Columns:
-        """Return the numbers as they stand."""
+        """Return the numbers unchanged."""
         names = tuple(f"{self.name}_{place}" for place in range(self.length))
         name = self.attribute or self.name
         reader: Reader = ItemVector(name, self.length) if self.scope == "item" else ToldNumbers(name, self.length)
@@ -115,9 +115,9 @@ class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 class ItemAge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="item_age", kw_only=True):
-    """Seconds since the catalogue first named the item, by log time; or since a time that the catalogue tells.
+    """Seconds since the catalogue first named the item, by log time; or since a time in an attribute.
 
-    NaN of an item known from interactions alone. Where history was cut, an item is as old as what is kept of it.
+    NaN of an item known from interactions alone. Where history was cut, the age counts from the kept events.
     """
 
     name: str
@@ -133,7 +133,7 @@ class ItemAge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 class WordCount(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="word_count", kw_only=True
 ):
-    """How many words a text has, parted by spaces; of an item any attribute, declared or not (2 µs a candidate)."""
+    """Number of words of a text, separated by spaces; of an item any attribute, declared or not (2 µs a candidate)."""
 
     name: str
     scope: TellScope = "item"
@@ -149,10 +149,10 @@ class WordCount(
 class FieldMatch(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="field_match", kw_only=True
 ):
-    """How much a text of the request and one of the item have in common, 0 to 1: of a search, and a title.
+    """Jaccard similarity of a text of the request and one of the item, 0 to 1: of a search query and a title.
 
-    Words, or pieces of words, that both have, as a share of those that either has; 5 µs a candidate. The item's text is
-    any attribute, declared or not.
+    Common words, or pieces of words, as a share of all of both texts; 5 µs a candidate. The item's text is any
+    attribute, declared or not.
     """
 
     name: str
@@ -170,10 +170,10 @@ class FieldMatch(
 class CandidateDiversity(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="diversity", kw_only=True
 ):
-    """How far the candidate is from the other candidates of the same request.
+    """Distance of the candidate from the other candidates of the same request.
 
-    Number: distance to their median, itself among them. Category and tags: 1 - the share of the others that have its
-    value (the mean over its tags), so 1 = it is alone. It depends on which items are read together.
+    Number: distance to the median of all. Category and tags: 1 - the share of the others that have its value (the mean
+    over its tags), so 1 = no other has it. It depends on the set of candidates.
     """
 
     name: str

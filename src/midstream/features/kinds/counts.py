@@ -1,9 +1,9 @@
-"""Kinds that count, add up and remember events: cells of users, items, sessions, values and pairs of them.
+"""Feature kinds that aggregate events: cells of users, items, sessions, values and pairs of them.
 
-Formulas below are of the events of ``actions`` with one key: those of an item, a user, a session, a value of the
-candidate's attribute, or a pair. Never counted is 0 in a count, NaN where there is nothing to divide by or to tell the
-least of; a key that is not known (no user, an item that no one named) is NaN. An item's events count for each
-of its tags, and a candidate reads those of all of its tags together: sums are added up, the least is that of all.
+The formulas below are over the events of ``actions`` with one key: of an item, a user, a session, a value of the
+candidate's attribute, or a pair. A count without events is 0, and a quotient or minimum without events is NaN. An
+unknown key (no user, an item that no event named) is NaN. An item's events count for each of its tags, and a candidate
+reads the keys of all of its tags: sums are added up, and a minimum is over all.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ SECOND_MS = 1_000.0
 
 
 class EventFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
-    """What all kinds of events have."""
+    """Common options of kinds that aggregate events."""
 
     name: str
     scope: ScopeName = "item"
@@ -48,7 +48,7 @@ class EventFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         return self.actions
 
     def numbers(self) -> Columns:
-        """Return the columns whatever their age."""
+        """Return the columns without regard to ``ttl``."""
         return {}
 
     def expressions(self) -> Columns:
@@ -62,10 +62,10 @@ class EventFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 
 
 class Count(EventFeature, frozen=True, tag="count"):
-    """How often: in each of several windows, and with each event fading by half in each of several half-lives.
+    """Number of events: in each of several windows, and fading by half in each of several half-lives.
 
-    Without either, of all time. A column each, named ``views_24h`` or ``views_fading_7d``; one alone has the name.
-    A window is exact to a twelfth of its length.
+    Without either, of all time. Each has a column, named ``views_24h`` or ``views_fading_7d``; a single column has the
+    feature's name. A window is exact to a twelfth of its length.
     """
 
     windows: tuple[Duration, ...] = ()
@@ -84,9 +84,9 @@ class Count(EventFeature, frozen=True, tag="count"):
 
 
 class Rate(EventFeature, frozen=True, tag="rate"):
-    """``actions`` per ``per``, pulled to everybody's rate while there is little to go by: both counts fade.
+    """Smoothed rate of ``actions`` per ``per``: both counts fade, and the prior is the global rate.
 
-    Everybody's is that of all events, whoever's and of whatever; NaN while there was no ``per`` at all.
+    The global rate is over all events; NaN while there was no ``per`` at all.
     """
 
     per: Actions
@@ -99,7 +99,7 @@ class Rate(EventFeature, frozen=True, tag="rate"):
         return (*self.actions, *self.per)
 
     def numbers(self) -> Columns:
-        """Return (a + k * A / P) / (p + k) of fading counts, capitals of everybody."""
+        """Return (a + k * A / P) / (p + k) of fading counts, capitals over all events."""
         action = self.cell(half_life_ms=self.half_life.ms)
         per = msgspec.structs.replace(action, actions=tuple(sorted(self.per)))
         everybody = [column(msgspec.structs.replace(each, scope="global", attribute="")) for each in (action, per)]
@@ -108,7 +108,7 @@ class Rate(EventFeature, frozen=True, tag="rate"):
 
 
 class UniqueCount(EventFeature, frozen=True, tag="unique_count"):
-    """About how many different users, items or sessions: standard error 13 %, less while there are few."""
+    """Estimated number of different users, items or sessions: standard error 13 %, less for small numbers."""
 
     of: Literal["user", "item", "session"]
 
@@ -145,10 +145,10 @@ class Since(EventFeature, frozen=True, tag="since"):
 
 
 class Affinity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="affinity", kw_only=True):
-    """Share of what the user did that was with the candidate's value of an attribute, 0 to 1: acts fade, and weigh.
+    """Smoothed share of the user's acts on items with the candidate's value of an attribute, 0 to 1; acts fade.
 
-    Pulled to everybody's share while the user has done little. Of several tags the shares are added up, so they may
-    come to more than 1. Of an item without a value NaN.
+    The prior is the share over all users. The shares of several tags are added up, so they may exceed 1. An item
+    without a value has NaN.
     """
 
     name: str

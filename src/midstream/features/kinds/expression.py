@@ -1,4 +1,4 @@
-"""The kind that computes one feature from others: a text of the language."""
+"""Feature kind computed from other features by a text of the language."""
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
@@ -12,17 +12,17 @@ from midstream.features.expressions.reading import Text, read_text
 from midstream.state.expressions.program import column
 
 SCOPES = frozenset((ITEM, CONTEXT, USER, COLUMNS))
-"""What a feature's text may name. Counts and the clock have kinds of their own, with names that others can use."""
+"""Names that a feature's text may use. Counts and the clock have kinds of their own, with names that others can use."""
 TEXTS_MAX = 256
-"""Texts whose meaning is kept: four times as many as there are features."""
+"""Cached compiled texts: four times as many as there are features."""
 
 
 class Computed(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="expression", kw_only=True
 ):
-    """What a text says: of columns of other features, the item's attributes, the profile and the context.
+    """Value of an expression over columns of other features, the item's attributes, the profile and the context.
 
-    NaN where anything in it is NaN, but for ``if_nan(x, y)``.
+    NaN where any operand is NaN, except in ``if_nan(x, y)``.
     """
 
     name: str

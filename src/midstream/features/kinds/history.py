@@ -1,7 +1,7 @@
-"""Kinds that read what the session or the user did last: the items, and what the candidate has in common with them.
+"""Feature kinds of the last acts of a session or user: the last items, and their similarity to the candidate.
 
-A session has the items that speak for themselves (acts with a weight above 0) since its last silence, and those that
-the request sends along; a user the last ``limits.user_ring_max`` interactions. Items count once, by their last act.
+A session has the items of acts with a weight above 0 since its last gap, and the request's own items; a user the last
+``limits.user_ring_max`` interactions. Items count once, by their last act.
 """
 
 from collections.abc import Mapping
@@ -76,7 +76,7 @@ class LastItems(
 
 
 class PairScore(PairQuery, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="pair_score", kw_only=True):
-    """What the source ``covisitation`` says of the candidate: how much it is acted on beside the session's last items.
+    """Score of the candidate in the source ``covisitation``: pairs with the session's last items.
 
     Its options are those of the source. NaN = not among the best ``limit``.
     """
@@ -85,7 +85,7 @@ class PairScore(PairQuery, frozen=True, forbid_unknown_fields=True, tag_field="k
     exclude_last_item: bool = False
     limit: Annotated[int, msgspec.Meta(ge=1, le=covisitation_query.ANSWER_MAX)] = covisitation_query.ANSWER_MAX
     history_items_max: HistoryCount = 5
-    """Last items of the user that stand in for a session that has none yet; 0 = none."""
+    """Last items of the user that replace a session without items; 0 = none."""
 
     def expressions(self) -> Columns:
         """Return the score of the pairs."""
@@ -94,7 +94,7 @@ class PairScore(PairQuery, frozen=True, forbid_unknown_fields=True, tag_field="k
 
 
 class KnnScore(SessionQuery, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="knn_score", kw_only=True):
-    """What the source ``session_knn`` says of the candidate: votes of the sessions most like this one.
+    """Score of the candidate in the source ``session_knn``: votes of the most similar sessions.
 
     Its options are those of the source. NaN = not among the best ``limit``.
     """
@@ -103,7 +103,7 @@ class KnnScore(SessionQuery, frozen=True, forbid_unknown_fields=True, tag_field=
     exclude_last_item: bool = False
     limit: Annotated[int, msgspec.Meta(ge=1, le=session_query.ANSWER_MAX)] = session_query.ANSWER_MAX
     history_items_max: HistoryCount = 5
-    """Last items of the user that stand in for a session that has none yet; 0 = none."""
+    """Last items of the user that replace a session without items; 0 = none."""
 
     def expressions(self) -> Columns:
         """Return the votes."""

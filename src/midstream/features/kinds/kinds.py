@@ -1,9 +1,9 @@
-"""Declared features: all kinds as one type, and the columns they mean.
+"""Declared features: all kinds as one type, and the columns of each.
 
-A kind is a frozen type with the options that a declaration has, and a method that returns expressions over cells
-(``state.expressions.program``) and inputs of the question (``features.readers.inputs``). So it needs no state, kernel
-or snapshot of its own, and is the same live, after a restart and in training. What is not known is NaN: a rate of
-nothing, the time since what never was.
+A kind is a frozen type with the options of a declaration, and a method that returns expressions over cells
+(``state.expressions.program``) and inputs of the query (``features.readers.inputs``). So it needs no state, kernel or
+snapshot of its own, and is the same live, after a restart and in training. A missing value is NaN: a rate without a
+denominator, the time since an act that never happened.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,7 @@ Happened: TypeAlias = Count | Rate | UniqueCount | Statistic | Since | Affinity
 Recent: TypeAlias = Match | LastItems | PairScore | KnnScore
 Asked: TypeAlias = LocalTime | Device | Referrer | ItemField | Relevancy | Position | Random
 AnyFeature: TypeAlias = Told | Happened | Recent | Asked | External | Computed
-"""Any declaration; its ``kind`` says which."""
+"""Any declaration, tagged by its ``kind``."""
 _NO_ATTRIBUTES: Mapping[str, AttributeKind] = MappingProxyType({})
 _OF_ITEMS = frozenset(("item", "attribute", "user_item", "user_attribute"))
 """Scopes of cells that may differ from candidate to candidate."""
@@ -99,7 +99,7 @@ _SCOPES: Mapping[type, str] = {
 
 
 def scope_of(feature: AnyFeature) -> str:
-    """Return whose number a feature is; empty = it follows from other features, or its table says."""
+    """Return the scope of a feature; empty = it is computed from other features, or its table defines it."""
     only = _SCOPES.get(type(feature))
     return str(getattr(feature, "scope", "")) if only is None else only
 
@@ -110,20 +110,20 @@ def columns_of(features: Sequence[AnyFeature]) -> dict[str, tuple[str, ...]]:
 
 
 def impression_features(features: Sequence[AnyFeature], columns: Mapping[str, Expression]) -> tuple[str, ...]:
-    """Return the names of the features of which a column tells candidates apart by their impressions.
+    """Return the names of features with a column that distinguishes candidates by their impressions.
 
-    What is the same for all candidates of a request, such as how much a user was shown, tells none apart.
+    A column that is equal for all candidates of a request, such as the impressions of a user, distinguishes none.
 
     Args:
         features: Free of faults (``features.checking``).
-        columns: What the columns of all features are made of, by name.
+        columns: Expressions of the columns of all features, by name.
     """
     told = columns_of(features)
     return tuple(name for name, own in told.items() if any(map(_is_of_impressions, (columns[each] for each in own))))
 
 
 def _is_of_impressions(told: Expression) -> bool:
-    """Return whether a column reads how often an item, or a value of it, was seen."""
+    """Return whether a column reads the impressions of an item, or of a value of it."""
     left, known = [told], set[int]()
     while left:
         each = left.pop()
@@ -145,7 +145,7 @@ def program_of(
     attributes: Mapping[str, AttributeKind] = _NO_ATTRIBUTES,
     among: Sequence[AnyFeature] = (),
 ) -> Program:
-    """Return what computes the columns of all features, equal parts once.
+    """Return the program of the columns of all features, equal parts once.
 
     Args:
         features: Free of faults (``features.checking``).
@@ -165,7 +165,7 @@ def program_of(
 def columns_by_name(
     features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind] = _NO_ATTRIBUTES
 ) -> dict[str, Expression]:
-    """Return what each column of some features is made of, by its name.
+    """Return the expression of each column of some features, by its name.
 
     Args:
         features: Of different names; free of faults (``features.checking``).
@@ -199,5 +199,5 @@ def columns_by_name(
 def cells_of(
     features: Sequence[AnyFeature], attributes: Mapping[str, AttributeKind] = _NO_ATTRIBUTES
 ) -> tuple[Cell, ...]:
-    """Return what has to be kept for them: ``FoldSettings.cells``."""
+    """Return the cells that the state has to keep for them: ``FoldSettings.cells``."""
     return tuple(sorted(program_of(features, attributes).cells, key=msgspec.json.encode))

@@ -1,4 +1,4 @@
-"""Kinds that read the request: its time, who asks and from where, and what the caller says of each item."""
+"""Feature kinds of the request: local time, device, referrer, position, and numbers of the caller for each item."""
 
 import math
 from collections.abc import Mapping
@@ -40,10 +40,10 @@ class LocalTime(
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="device", kw_only=True):
-    """What asks, from the user agent: a column for each class, ``device_mobile``, or one with its place.
+    """Device class of the user agent: a column for each class, ``device_mobile``, or one with its position.
 
     ``platform``: bot, tv, tablet, mobile, desktop, other. ``os``: ios, android, windows, macos, chromeos, linux, other.
-    ``browser``: edge, opera, samsung, firefox, chrome, safari, other. NaN when no user agent was sent.
+    ``browser``: edge, opera, samsung, firefox, chrome, safari, other. NaN without a user agent.
     """
 
     name: str
@@ -60,9 +60,9 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 class Referrer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="referrer", kw_only=True):
-    """Where the visitor came from: search, social, direct, internal, other; a column for each or one with its place.
+    """Class of the referring address: search, social, direct, internal, other; a column each or one with its position.
 
-    An empty address is direct. NaN when none was sent.
+    An empty address is direct. NaN without an address.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Referrer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 class ItemField(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="item_field", kw_only=True
 ):
-    """A number that the caller sends for each item in ``item_fields``; NaN where it sent none."""
+    """A number of the request for each item in ``item_fields``; NaN where it is missing."""
 
     name: str
     field: str = ""
@@ -107,10 +107,10 @@ class Relevancy(
 
 
 class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="position", kw_only=True):
-    """Place of the item in the answer, 0 the first: for a model that is to learn how much of a click the place made.
+    """Position of the item in the answer, 0 the first: with it a model learns the position bias.
 
-    The field ``position`` in ``item_fields``, which examples fill from the slate; else the item's place among the
-    request's own ``items``; else ``otherwise``, which is what all candidates have while they are ranked.
+    The field ``position`` in ``item_fields``, which examples fill from the slate; else the item's position among the
+    request's own ``items``; else ``otherwise``, which is the value of all candidates while they are ranked.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 class Random(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="random", kw_only=True):
-    """A number from 0 to below 1 for each item, by the request's seed: another in each request, the same in a rerun."""
+    """A number from 0 to below 1 for each item, by the request's seed: new in each request, equal in a rerun."""
 
     name: str
 

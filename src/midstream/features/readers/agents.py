@@ -1,7 +1,7 @@
-"""Device and referrer of a request, by a few words in its user agent and the host of its referring address.
+"""Device and referrer classes of a request, by a few words in its user agent and the host of its referring address.
 
-The tables are short on purpose: classes that a model can learn from, not names of products. The first line that fits
-counts; a text that fits none is ``other``.
+The tables are short on purpose: classes that a model can learn from, not names of products. The first matching line
+counts; a text without a match is ``other``.
 """
 
 import re
@@ -58,7 +58,7 @@ _HOSTS: Mapping[str, tuple[str, ...]] = {
 
 
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    """Return what finds any of some words in small letters."""
+    """Return a pattern of any of some words in small letters."""
     ends = {"*": "", "?": "[a-z]{0,5}(?![a-z0-9])"}
     found = [
         ("" if word[0] == "*" else "(?<![a-z0-9])") + re.escape(word.strip("*?")) + ends.get(word[-1], "(?![a-z0-9])")
@@ -92,7 +92,7 @@ def agent_class(text: str, part: AgentPart) -> str:
 
 
 def referrer_class(text: str, own_hosts: tuple[str, ...]) -> str:
-    """Return the class of a referring address; an empty one is ``direct``, a host of one's own ``internal``.
+    """Return the class of a referring address; an empty one is ``direct``, one of the shop's own hosts ``internal``.
 
     Example:
         >>> referrer_class("https://www.google.co.uk/", ()), referrer_class("", ())

@@ -1,7 +1,7 @@
-"""Texts as numbers: by their place in a declared list, a column each, or hashed into buckets.
+"""Encoding of texts as numbers: index in a declared list, one-hot columns, or hash buckets.
 
-A number never depends on in which order the state met the texts, so it means the same after a rebuild, as of a past
-moment, and in a model that was trained elsewhere.
+A number never depends on the order in which texts reached the state, so it has the same meaning after a rebuild, as of
+a past moment, and in a model that was trained elsewhere.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ BUCKETS_MAX = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """What number a text is. A text that is not known is NaN in every column."""
+    """Encoding of a text. A missing text is NaN in every column."""
 
     form: Form
     values: tuple[str, ...] = ()

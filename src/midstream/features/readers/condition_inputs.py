@@ -1,6 +1,6 @@
-"""Readers that only texts name: what category, tag and profile a comparison is of, an item's counts, the clock.
+"""Readers of conditions: tests of categories, tags and profiles, an item's counts, the clock.
 
-A test of texts is a column: 1 where it is so, 0 where it is not, NaN where either side is not known.
+A test of texts is a column: 1 = true, 0 = false, NaN where either side is missing.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from midstream.state.users.users import Users
 
 _SECOND_MS = 1_000
 _COMPARED_MAX = 16
-"""Codes that are compared one by one, 1 µs each; to look for more at once takes 20 µs."""
+"""Codes that are compared one by one, 1 µs each; a vectorized search takes 20 µs."""
 _FIRST_S, _LAST_S = -62_135_510_400, 253_402_214_400
 """A day after the first second of the year 1 and one before the last of 9999: no zone leads out of what dates hold."""
 
@@ -34,7 +34,7 @@ class Texts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What a text of the language says itself."""
+    """Constant of a text."""
 
     values: tuple[str, ...]
 
@@ -63,7 +63,7 @@ class ToldTexts:
     name: str
 
     def read(self, moment: Moment) -> tuple[str, ...] | None:
-        """Return those of the list that are texts; what is no list is not known."""
+        """Return the texts of the list; None where it is no list."""
         value = value_at(moment, "user", self.name)
         if not isinstance(value, list):
             return None
@@ -78,7 +78,7 @@ class Top:
     count: int
 
     def read(self, moment: Moment) -> tuple[str, ...] | None:
-        """Return them, the most liked first; of a user who is not known nothing is."""
+        """Return the values, the most liked first; None for an unknown user."""
         if moment.user_index < 0:
             return None
         code, weight = moment.table(Users).affinities(moment.user_index, self.attribute, moment.query.now_ms)
@@ -116,7 +116,7 @@ class ItemTagged:
     rows: int = 1
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Look for the code among those of each item."""
+        """Search the code among those of each item."""
         texts = self.text.read(moment)
         if texts is None:
             return
@@ -148,14 +148,14 @@ class TextAmong:
 
 @dataclass(frozen=True, slots=True)
 class ItemCount:
-    """How often the item was acted on, or seen, in a window that ends now."""
+    """Number of acts on the item, or impressions, in a window that ends now."""
 
     action: str
     window_ms: int
     rows: int = 1
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Ask the items' windows."""
+        """Read the items' windows."""
         found[0] = moment.table(Items).window_count(
             self.action, self.window_ms, moment.query.now_ms, candidates.item_index
         )
@@ -163,14 +163,14 @@ class ItemCount:
 
 @dataclass(frozen=True, slots=True)
 class ItemFading:
-    """How often the item was acted on, or seen, each event weighing half as much after each half-life."""
+    """Number of acts on the item, or impressions, each event's weight halving with each half-life."""
 
     action: str
     half_life_ms: int
     rows: int = 1
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Ask the items' fading counters."""
+        """Read the items' fading counters."""
         found[0] = moment.table(Items).decayed_count(
             self.action, self.half_life_ms, moment.query.now_ms, candidates.item_index
         )
@@ -192,10 +192,10 @@ class ZoneTime:
 
 
 def offset_s(timezone: str, second: int) -> int:
-    """Return how far the clocks of a zone are ahead of UTC at a second since 1970.
+    """Return the seconds that a zone's clocks are ahead of UTC at a second since 1970.
 
     Raises:
-        ZoneInfoNotFoundError: This machine knows no such zone.
+        ZoneInfoNotFoundError: This machine's database has no such zone.
     """
     if timezone == "UTC":  # needs no data of zones
         return 0

@@ -1,7 +1,7 @@
-"""Columns of tables that are computed elsewhere: what their newest row before the question says of an item or a user.
+"""Columns of external tables: values of the newest row of an item or a user before the query's time.
 
-A table is content of a plan, not state: it is read when a plan is made, never changes, and knows every version of a row
-that its file has, so the same rule gives what was known at any past moment. Nothing at or after the question counts.
+A table is content of a plan, not state: it is read when a plan is made, never changes, and has every version of a row
+of its file, so the same rule gives the values of any past moment. Rows at or after the query's time do not count.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from midstream.state.ids.vocabulary import Vocabulary
 PAGE = "/docs/features.md"
 Entity: TypeAlias = Literal["item", "user", "global"]
 EVERYBODY = 1
-"""The one key of a table of nobody's in particular."""
+"""The one key of a global table."""
 TABLES_MAX = 16
 """Of a configuration: at the default bounds 16 GiB, which a machine is more likely not to have than to need."""
 ROWS_MAX = 5_000_000
@@ -35,7 +35,7 @@ COLUMNS_MAX = 256
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[tables]]``: a file that somebody else writes."""
+    """``[[tables]]``: a file that another program writes."""
 
     name: str
     path: str
@@ -82,10 +82,10 @@ Tables: TypeAlias = Mapping[str, ExternalTable]
 
 
 class External(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="external", kw_only=True):
-    """What a table from elsewhere says of the candidate, the asking user, or everybody.
+    """Columns of an external table for the candidate, the user, or all requests.
 
     One column has the feature's name; of several each is named ``quality_score``. True is 1, false 0. NaN = the table
-    has no row of that id before the question, its newest one is too old, or has no value there.
+    has no row of that id before the query's time, its newest one is too old, or has no value there.
     """
 
     name: str
@@ -101,7 +101,7 @@ class External(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """Names what is read; a plan that has the table reads it through ``bound``."""
+    """Names of the columns to read; a plan with the table reads it through ``bound``."""
 
     table: str
     columns: tuple[str, ...]
@@ -112,7 +112,7 @@ class TableColumns:
         return len(self.columns)
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Know nothing: there is no table yet."""
+        """Leave all columns NaN: there is no table yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class BoundColumns:
         return len(self.places)
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Read one row of a user or of everybody for all candidates, of items one each."""
+        """Read one row of a user or of a global table for all candidates, and one for each item."""
         table, now_ms = self.table, int(moment.query.now_ms)
         if table.entity == "item":
             hashes = moment.table(Vocabulary).item_hash[candidates.item_index]
@@ -141,7 +141,7 @@ class BoundColumns:
 
 
 def bound(reader: Reader, tables: Tables) -> Reader:
-    """Return the reader itself, or what reads its table; a table that is not there has nothing to say."""
+    """Return the reader itself, or the reader of its table; a missing table gives NaN."""
     if not isinstance(reader, TableColumns) or reader.table not in tables:
         return reader
     table = tables[reader.table]
@@ -150,7 +150,7 @@ def bound(reader: Reader, tables: Tables) -> Reader:
 
 
 def table_faults(tables: Sequence[Table], features: Sequence[object]) -> Iterator[Fault]:
-    """Yield what is wrong with tables and with the features that read them, as far as no file has to be read."""
+    """Yield the faults of tables and of features that read them, without reading a file."""
     if len(tables) > TABLES_MAX:
         yield Fault("$.tables", f"{len(tables)} came.", f"At most {TABLES_MAX}.", PAGE)
     names = [table.name for table in tables]

@@ -1,4 +1,4 @@
-"""Readers of what a session or user did last: what the candidate has in common with it, and what it was."""
+"""Readers of the last acts of a session or user: their items, and the candidate's similarity to them."""
 
 from dataclasses import dataclass
 
@@ -67,7 +67,7 @@ class Last:
 
 @dataclass(frozen=True, slots=True)
 class PairScores:
-    """Scores of the pairs for what the session, or in its place the user, was busy with."""
+    """Scores of pairs with the last items of the session, or of the user without a session."""
 
     query: PairQuery
     history_items_max: int

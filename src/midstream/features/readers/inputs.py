@@ -1,7 +1,7 @@
-"""Columns that come with the question: a reader is a frozen value that fills all of its columns for all candidates.
+"""Inputs of the query as columns: a reader is a frozen value that fills all of its columns for all candidates.
 
-Equal readers are one, so whoever declared it, it is asked once a request. A reader reads and never writes, and what it
-does not know it leaves as it is, NaN.
+Equal readers are one, so a reader that several features declare runs once a request. A reader reads and never writes
+state, and leaves missing values NaN.
 """
 
 from typing import Protocol
@@ -22,7 +22,7 @@ class Reader(Protocol):
         ...
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Write what is known of the candidates into ``found`` (rows, n), which is all NaN."""
+        """Write the values of the candidates into ``found`` (rows, n), which is all NaN."""
         ...
 
 
@@ -33,7 +33,7 @@ def columns_from(reader: Reader) -> tuple[Expression, ...]:
 
 
 def at_items(items: Items, attribute: str, item_index: Index) -> Columns:
-    """Return a number or boolean (1, 0) attribute of items, (n,); NaN = not known, or -1 asked for."""
+    """Return a number or boolean (1, 0) attribute of items, (n,); NaN = missing, or the index is -1."""
     if items.kind(attribute) == "boolean":
         found = items.boolean(attribute).take(item_index).astype(np.float64)
         found[found < 0] = np.nan

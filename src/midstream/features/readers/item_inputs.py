@@ -1,4 +1,4 @@
-"""Readers of the candidates: their attributes, their age, their texts, and how they differ from one another."""
+"""Readers of the candidates: their attributes, age and texts, and their distance from one another."""
 
 from dataclasses import dataclass
 
@@ -81,7 +81,7 @@ class ItemArrival:
     rows: int = 1
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Leave what the catalogue never named."""
+        """Leave items that the catalogue never named as NaN."""
         arrived = moment.table(Items).arrived_ms(candidates.item_index)
         found[0] = np.where(arrived > 0, arrived, np.nan)
 
@@ -100,7 +100,7 @@ class ItemWords:
 
 @dataclass(frozen=True, slots=True)
 class TextOverlap:
-    """How much of a text of the request a text of the item has in common with it."""
+    """Jaccard similarity of a text of the request and a text of the item."""
 
     context: str
     attribute: str
@@ -119,7 +119,7 @@ class TextOverlap:
 
 @dataclass(frozen=True, slots=True)
 class ItemDifference:
-    """How far an item is from the others that are read with it."""
+    """Distance of an item from the other candidates."""
 
     attribute: str
     rows: int = 1

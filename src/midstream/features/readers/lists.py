@@ -1,4 +1,4 @@
-"""Lists of numbers: read from what was sent, and reduced to one number."""
+"""Lists of numbers: read from JSON values, and reduced to one number."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,13 @@ from midstream.state.expressions.program import Columns
 
 Reduction: TypeAlias = Literal["min", "max", "mean", "sum", "first", "last"]
 NUMBERS_MAX = 1_000
-"""Of a list; what comes after is not read."""
+"""Of a list; later ones are not read."""
 _SCALE = 2.0**10
 """More than ``NUMBERS_MAX``: a sum of numbers divided by it fits into float64, and a power of two costs no bit."""
 
 
 def numbers_of(value: object) -> tuple[float, ...]:
-    """Return the numbers of a list, NaN for each entry that is none; of a number alone that one, of all else none."""
+    """Return the numbers of a list, NaN for other entries; of a single number that one, of other values none."""
     if isinstance(value, list):
         return tuple(number_of(each) for each in cast("Sequence[object]", value)[:NUMBERS_MAX])
     number = number_of(value)
@@ -41,7 +41,7 @@ _REDUCED: Mapping[Reduction, Callable[[Sequence[float]], float]] = {
 
 
 def reduced(numbers: Sequence[float], reduction: Reduction) -> float:
-    """Return one number of those that are known; NaN = none is, or their sum is too large for float64.
+    """Return one number of the known ones; NaN = there is none, or their sum is too large for float64.
 
     Example:
         >>> reduced((3.0, math.nan, 5.0), "mean")

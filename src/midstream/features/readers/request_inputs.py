@@ -1,6 +1,6 @@
-"""Readers of the request: its context, its time, who asks, and what the caller says of each item.
+"""Readers of the request: its context, its time, the user agent, and numbers of the caller for each item.
 
-What is the same for all candidates is found once and written to all.
+A value that all candidates share is computed once and written to all.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ OFFSET_MINUTES_MAX = 840
 
 
 def value_at(moment: Moment, place: Place, name: str) -> object:
-    """Return a field of the profile of the asking user, or a value of the context; None = not there."""
+    """Return a field of the user's profile, or a value of the context; None = missing."""
     if place == "request":
         return moment.query.context.get(name)
     return moment.table(Users).value(moment.user_index, name) if moment.user_index >= 0 else None
@@ -52,7 +52,7 @@ class ContextValue:
     rows: int = 1
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Leave what is of another kind."""
+        """Leave values of another kind as NaN."""
         value = value_at(moment, self.place, self.name)
         if self.kind == "boolean":
             found[0] = float(value) if isinstance(value, bool) else np.nan
@@ -106,7 +106,7 @@ class ToldWords:
     rows: int = 1
 
     def fill(self, moment: Moment, candidates: Candidates, found: Columns) -> None:
-        """Leave what is no text."""
+        """Leave values that are no text as NaN."""
         found[0] = word_count(value_at(moment, self.place, self.name))
 
 
@@ -130,7 +130,7 @@ class LocalTimeReader:
 
 
 def _dated(part: Callable[[date], int]) -> Callable[[int], float]:
-    """Return what finds a part of the date of a second; NaN outside the years 1 to 9999, all that it knows."""
+    """Return a function for a part of a second's date; NaN outside the years 1 to 9999."""
 
     def found(second: int) -> float:
         day = _EPOCH + second // _DAY_S
@@ -147,12 +147,12 @@ TIME_PARTS: dict[TimePart, Callable[[int], float]] = {
     "month": _dated(lambda day: day.month),
     "year": _dated(lambda day: day.year),
 }
-"""What finds each part of a second since 1970, of clocks that show UTC. Monday is 0."""
+"""Function for each part of a second since 1970, in UTC. Monday is 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """What asks: the class of the user agent in the context."""
+    """Class of the user agent in the context."""
 
     context: str
     part: AgentPart
@@ -192,7 +192,7 @@ class CameFrom:
 
 @dataclass(frozen=True, slots=True)
 class ItemFieldReader:
-    """A number that the caller sent with each item."""
+    """A number that the request has for each item."""
 
     field: str
     rows: int = 1
@@ -203,9 +203,9 @@ class ItemFieldReader:
 
 
 def fill_fields(wanted: Mapping[str, Columns], moment: Moment, candidates: Candidates) -> None:
-    """Fill a column (n,) for each field with what the caller sent; a column is left where it sent nothing.
+    """Fill a column (n,) for each field with the request's numbers; a missing field stays unchanged.
 
-    Which items the caller means is looked up once for all fields: about 0.2 µs for each item that it sent.
+    The items of the request are looked up once for all fields: about 0.2 µs for each.
     """
     sent = moment.query.item_fields
     if not sent or not wanted:

@@ -1,1 +1,1 @@
-"""A fitted model comes in, verified files go out, and a model that answers comes from them."""
+"""A fitted model comes in, verified files go out, and a model is loaded from them."""

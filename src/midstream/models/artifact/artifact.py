@@ -1,11 +1,11 @@
-"""A model as files: a folder with a manifest that says what it is, and one file for each of its arrays.
+"""Artifact: a model version as a folder with a manifest and one file for each of its arrays.
 
 A version's name is a number and the first 12 hex digits of the SHA-256 of its manifest; the manifest has length and
-SHA-256 of every other file. So no bit can change unseen: neither in a file, nor in the manifest, nor in the name.
+SHA-256 of every other file. So no bit can change unnoticed: neither in a file, nor in the manifest, nor in the name.
 
-Arrays rest as ``.npy``, one file each, as those of a snapshot do: any NumPy reads them, and each lies in memory of its
-own, aligned. They are read, not mapped: what was verified is then what answers, whatever becomes of the disk, where a
-mapped file that somebody cuts short ends the process at the next request that touches it.
+Arrays are ``.npy`` files, as in a snapshot: any NumPy reads them, and each has aligned memory of its own. They are
+read, not memory-mapped: the verified bytes are then those in service, whatever happens to the disk, while a mapped file
+that is truncated ends the process at the next access.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ MANIFEST_BYTES_MAX = 1 << 20
 """1,000 files at 200 bytes, 1,000 inputs at 130 and as much again for options and metrics."""
 FILES_MAX = 1_000
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-"""What a model may be called."""
+"""Pattern of a model's name."""
 VERSION = re.compile(r"([0-9]{4,9})-[0-9a-f]{12}\Z")
 NUMBER_MAX = 999_999_999
 """Of a version: what ``VERSION`` has digits for."""
@@ -67,7 +67,7 @@ _WRITERS_MAX = 100
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model was fitted on: a stretch of the log, or data from elsewhere."""
+    """Training data of a model: a range of the log, or data from elsewhere."""
 
     log_name: str = ""
     """``LogIdentity.public_name`` of the log, as others may be given a version; empty = data from elsewhere."""
@@ -78,17 +78,17 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end: int = 0
     """Log position behind the last one."""
     known_end: int = 0
-    """Log position from which on it knows no event: ``end``, or a later one that a version it went on from knew."""
+    """Log position from which on the version knows no event: ``end``, or a later one of its parent."""
     begin_ms: int = 0
     """Log time of the first event."""
     end_ms: int = 0
     """Log time of the last one."""
     counts: dict[str, int] = {}
-    """How many there were: ``events``, ``users``, ``items``, ``rows``."""
+    """Sizes: ``events``, ``users``, ``items``, ``rows``."""
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is said of a model when it is written."""
+    """Metadata of a new version."""
 
     name: str
     """Of the model, as ``NAME``."""
@@ -108,9 +108,9 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     code_version: str = ""
     """Release of the program that fitted it."""
     made_ms: int = 0
-    """When, by the clock of who made it."""
+    """Time of the fit, by its clock."""
     metrics: dict[str, float | None] = {}
-    """What it was judged by, on data that it was not fitted on; None = could not be computed."""
+    """Metrics on data outside of the training; None = undefined."""
     calibration: Calibration | None = None
     """Of a row model, fitted on rows that it was judged by; None = it has none."""
 
@@ -145,12 +145,12 @@ class _Schema(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArtifactContent:
-    """What is fitted, as it is written and read."""
+    """Fitted content, as it is written and read."""
 
     arrays: Arrays
     """By name, such as ``item.factors``; the vocabulary's and golden ones among them."""
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
-    """What a library wrote, by file name, such as ``trees.txt`` or ``network.onnx``."""
+    """Files of a library, by name, such as ``trees.txt`` or ``network.onnx``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,13 +1,13 @@
-"""Golden inputs: what a model was asked when it was written, and what it answered. Asked again whenever it is loaded.
+"""Golden questions: inputs and outputs recorded when a model is written, and compared whenever it is loaded.
 
-Hashes find damage; this finds what they cannot: a reader that changed, a library of another version, features in
-another order. Expected and found may differ by 1e-4 of the largest expected number of the same history (of all rows,
-for a row model): sums of float32 whose order a linear algebra library chooses by the CPU differ by about
-2^-24 times the root of their length, which is 2e-6 at 1,000 terms, and a fold-in that solves a system magnifies that
-by its condition, some ten. What this is to find is off by the size of the numbers themselves.
+Hashes find damage; this finds other faults: a changed reader, another version of a library, features in another order.
+Expected and actual values may differ by 1e-4 of the largest expected number of the same history (of all rows, for a row
+model): sums of float32 whose order a linear algebra library chooses by the CPU differ by about 2^-24 times the root of
+their length, which is 2e-6 at 1,000 terms, and a fold-in that solves a system magnifies that by its condition, some
+ten. Real faults differ by the size of the numbers themselves.
 
-The inputs are made up from a seed and what the model says of itself, so a version, which never changes, holds nobody's
-acts: who is erased is in none of them.
+The inputs are generated from a seed and the model's metadata, so a version, which never changes, holds no user's acts:
+no erasure concerns it.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ ROWS_MAX = 256
 HISTORY_ACTS_MAX = 20
 """Acts of a history that is made up."""
 BEST = 20
-"""Best items asked for."""
+"""Length of the recorded lists."""
 COLUMNS_MAX = 4_096
 """Items whose scores are kept, evenly spread over the rows of the vocabulary: 256 KiB at 16 histories."""
 
@@ -133,10 +133,10 @@ def row_content(model: RowModel, values: Score, files: Mapping[str, bytes] | Non
 
 
 def check_item_golden(model: ItemModel, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Ask an item model what it was asked when it was written.
+    """Compare an item model with its golden answers.
 
     Raises:
-        ArtifactInvalid: It answers otherwise, or the golden inputs are none.
+        ArtifactInvalid: It answers otherwise, or the golden inputs are invalid.
     """
     row, start = _array(arrays, "golden.row", "<i4"), _array(arrays, "golden.start", "<i8")
     weight, columns = _array(arrays, "golden.weight", "<f4"), _array(arrays, "golden.items", "<i4")
@@ -164,10 +164,10 @@ def check_item_golden(model: ItemModel, arrays: Mapping[str, NDArray[np.generic]
 
 
 def check_row_golden(model: RowModel, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Ask a row model what it was asked when it was written.
+    """Compare a row model with its golden answers.
 
     Raises:
-        ArtifactInvalid: It answers otherwise, or the golden inputs are none.
+        ArtifactInvalid: It answers otherwise, or the golden inputs are invalid.
     """
     values, expected = _array(arrays, "golden.values", "<f4", 2), _array(arrays, "golden.scores", "<f4")
     if not 0 < len(values) <= ROWS_MAX or values.shape != (len(expected), len(model.inputs)):

@@ -1,7 +1,7 @@
-"""Memory of a model in service: the bytes that it was read from, and those that it derives from them.
+"""Memory of a model in service: the bytes of its files, and those that it derives from them.
 
-Counted of the model itself and not of its files: what is made to answer faster (rounded vectors, sorted hashes, places
-of words) is in no file.
+It is measured on the model itself: arrays derived for speed (rounded vectors, sorted hashes, places of words) are in no
+file.
 """
 
 import dataclasses

@@ -1,14 +1,14 @@
-"""Implicit ALS: factors of items from who acted on what, and of a user, at request time, from what was done last.
+"""Implicit ALS: matrix factorization of users and items; a user's factors are solved for at request time.
 
-A user u and an item i have factors x and y. They are such that x·y is near 1 where u acted on i, the nearer the more
-the acts weigh, and near 0 elsewhere: the sum
+A user u and an item i have factors x and y, such that x·y is near 1 where u acted on i, the nearer the larger the
+weight of the acts, and near 0 elsewhere. The loss
 
     Σ over acts c (x·y − 1)² + w Σ over all pairs (x·y)² + λ Σ_u (n_u + w items)^ν |x|² + λ Σ_i (n_i + w users)^ν |y|²
 
-is made small by solving for the users with the items as they are, then for the items, and so on. Only the items are
-kept. Whoever asks is solved for at that moment, so a model of yesterday answers the last click, and knows nobody.
+is minimized by solving for the users with fixed items, then for the items, and so on. Only the items are kept. The user
+of a request is solved for at that moment, so an older model uses the last click, and holds no user.
 
-A library fits the same loss with matrices of d × d for each row. Here the factors of both sides are turned together
+A library fits the same loss with matrices of d × d for each row. Here the factors of both sides are rotated together
 before each half, so that the Gram matrix of one is diagonal: no score changes, and a row costs its own entries alone
 (``als_kernels``). Two threads take turns at blocks of rows; rows do not read each other, so the result is the same.
 
@@ -37,7 +37,7 @@ from midstream.models.kernels.bf16_index import Halves
 from midstream.models.kernels.simd_dot import LANES
 from midstream.models.kernels.top_k import inner_products
 from midstream.models.kernels.top_k_kernels import frozen
-from midstream.models.model import QUIET, Arrays, Watch
+from midstream.models.model import QUIET, Arrays, Watch, checked
 from midstream.models.vocabulary import ItemVocabulary
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class AlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     regularization_exponent: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     """ν: 1 = in proportion to the acts of a row, 0 = the same for each row, as the first paper had it."""
     unobserved_weight: Unobserved = 0.01
-    """w: what "nothing was done" weighs, where an act weighs 1."""
+    """w: weight of a pair without an act, where an act has weight 1."""
     confidence: Confidence = "log"
     """Of the weights of a user's acts on an item: their ``sum``, log2(1 + sum) (1 for one act that weighs 1), or 1."""
     item_power: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
@@ -97,13 +97,13 @@ class AlsModel:
 
     vocabulary: ItemVocabulary
     options: AlsOptions
-    """What it was fitted with: a user is solved for with the same weights."""
+    """Options of the fit: a user is solved for with the same weights."""
     item_factors: NDArray[np.float32]
     """(n, d), turned so that the columns are at right angles."""
     gram: NDArray[np.float64]
     """Diagonal of the Gram matrix of the factors, descending, (d,): all else in it is 0 but for rounding."""
     item_weights: NDArray[np.float32]
-    """What an act on each item weighs by the item's popularity, above 0, 1 for an average act, (n,)."""
+    """Weight of an act on each item by the item's popularity, above 0, 1 for an average act, (n,)."""
     _halves: Halves = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -182,17 +182,13 @@ class AlsModel:
         except (KeyError, msgspec.MsgspecError) as error:
             message = f"these are no factors of ALS: {error}"
             raise ArtifactInvalid(message) from error
-        shapes = [each.shape for each in (factors, gram, often)]
-        right = [(len(vocabulary), options.factors), (options.factors,), (len(vocabulary),)]
-        if shapes != right or [each.dtype.str for each in (factors, gram, often)] != ["<f4", "<f8", "<f4"]:
-            message = f"these are no factors of {len(vocabulary)} items, {options.factors} each"
-            raise ArtifactInvalid(message)
+        n, d = len(vocabulary), options.factors
+        right = {"item_factors": ("<f4", (n, d)), "gram": ("<f8", (d,)), "item_weights": ("<f4", (n,))}
+        checked(arrays, "ALS", {f"als.{name}": each for name, each in right.items()})
         values = (factors.astype(np.float32, copy=False), gram.astype(np.float64, copy=False))
         weights = often.astype(np.float32, copy=False)
-        finite = all(np.isfinite(each).all() for each in (*values, weights))
-        if not finite or (values[1] < 0).any() or (weights <= 0).any():
-            message = "a factor of ALS is no number, or its Gram matrix or a weight of an item is none"
-            raise ArtifactInvalid(message)
+        if (values[1] < 0).any() or (weights <= 0).any():
+            raise ArtifactInvalid("the Gram matrix of ALS or the weight of an item is none")
         return cls(vocabulary, options, *values, weights)
 
 
@@ -203,14 +199,14 @@ def fit_als(data: Interactions, options: AlsOptions, watch: Watch = QUIET, begin
     iterations × (acts × d × 4 + (users + items) × d²); memory of 4 d bytes for each user and item, three times.
 
     Args:
-        data: Whose items are those of the answer; a user's acts on one item are added up.
-        options: How.
-        watch: Told after each block of rows, asked whether to stop.
-        begin: A model of as many factors, whose items are begun with; others begin at random, and nothing else of it
-            is read. So a model of yesterday needs fewer iterations today.
+        data: Its items are those of the answer; a user's acts on one item are added up.
+        options: Of the fit.
+        watch: Called after each block of rows; may stop the fit.
+        begin: A model of as many factors, whose items are the start; others begin at random, and nothing else of it is
+            read. So an earlier model reduces the iterations.
 
     Raises:
-        FitStopped: ``watch`` said so.
+        FitStopped: ``watch`` stopped it.
         ShapeMismatch: ``begin`` has another number of factors.
     """
     from scipy.sparse import csr_matrix

@@ -1,12 +1,13 @@
-"""BPR: factors of items such that a user's product is higher with what they acted on than with what others did.
+"""BPR: factors of items such that a user's product is higher with the user's items than with those of others.
 
-A library fits them (implicit, extra ``train``): for a user x, an item i they acted on and one j drawn as often as it
-was acted on, it climbs Σ ln σ(x·(y_i − y_j) + b_i − b_j) − λ/2 |x|². Only the items are kept. Of whoever asks the same
-sum is made large with the items as they are: ln σ(z) is never below ln ½ + z/2 − z²/8, which touches it at 0, and what
-that bound is on average over all j needs their mean and covariance alone. So the x at which the bound is highest is one
-system of d equations, and at least as good as x = 0: exact arithmetic, no steps, no chance, the last click counted.
+A library fits them (implicit, extra ``train``): for a user x, an item i of the user and another one j drawn by its
+number of acts, it maximizes Σ ln σ(x·(y_i − y_j) + b_i − b_j) − λ/2 |x|². Only the items are kept. For the user of a
+request the same sum is maximized with fixed items: ln σ(z) is never below ln ½ + z/2 − z²/8, which equals it at 0, and
+the average of that bound over all j needs their mean and covariance alone. So the x with the highest bound is the
+solution of d equations, and at least as good as x = 0: exact arithmetic, no steps, no randomness, the last click
+included.
 
-What acts weigh is not read, neither by the library nor here.
+Weights of acts are not read, neither by the library nor here.
 
 Reference: S. Rendle, C. Freudenthaler, Z. Gantner, L. Schmidt-Thieme, "BPR: Bayesian Personalized Ranking from Implicit
 Feedback", UAI 2009; D. Böhning, B. G. Lindsay, "Monotonicity of quadratic-approximation algorithms", Annals of the
@@ -25,7 +26,7 @@ from midstream.core.types import Index, Score
 from midstream.models.histories import Histories, Interactions
 from midstream.models.kernels.bf16_index import Halves
 from midstream.models.kernels.top_k import inner_products
-from midstream.models.model import QUIET, Arrays, Watch
+from midstream.models.model import QUIET, Arrays, Watch, checked
 from midstream.models.vocabulary import ItemVocabulary
 
 
@@ -105,17 +106,8 @@ class Bpr:
             ArtifactInvalid: They are no factors of these items.
         """
         width = arrays["mean"].shape[0] if "mean" in arrays and arrays["mean"].ndim == 1 else 0
-        right = {
-            "item_factors": ("<f4", (len(vocabulary), width)),
-            "mean": ("<f8", (width,)),
-            "spread": ("<f8", (width, width)),
-            "regularization": ("<f8", (1,)),
-        }
-        for name, told in right.items():
-            each = arrays.get(name)
-            if each is None or (each.dtype.str, each.shape) != told or not np.isfinite(each).all():
-                message = f"{name} of BPR is missing, or not {told} and finite"
-                raise ArtifactInvalid(message)
+        wanted = {"item_factors": ("<f4", (len(vocabulary), width)), "mean": ("<f8", (width,))}
+        checked(arrays, "BPR", {**wanted, "spread": ("<f8", (width, width)), "regularization": ("<f8", (1,))})
         mean, spread, ridge = (arrays[name].astype(np.float64) for name in ("mean", "spread", "regularization"))
         if not width or ridge[0] <= 0.0:
             raise ArtifactInvalid("BPR has no factors, or nothing holds them")

@@ -1,4 +1,4 @@
-"""Graph filter: a history is smoothed over the graph of users and items, in closed form and without training.
+"""Graph filter: smooths a history over the graph of users and items, in closed form and without training.
 
 With X of users × items, R = D_u⁻ᵃ X D_i⁻ᵇ scaled to a largest singular value of 1, and P = RᵀR, a history x scores
 
@@ -10,8 +10,8 @@ b = c = 0.5 its equation 16), T > 0 is BSPM with one step of each (Choi et al. 2
 Runge-Kutta method of order 4 is q(P) = 1 − TP + (TP)²/2 − (TP)³/6 + (TP)⁴/24.
 
 q(P) costs four more products with P for each question, or a dense matrix. Here q is exact on the span of V, where it
-differs from 1, and the number q(least kept eigenvalue / 2) on the rest, where the eigenvalues of P are small: so all
-of it is one item-item matrix, a sparse part and a product of factors. The largest entries of each row are kept, and a
+differs from 1, and the number q(least kept eigenvalue / 2) on the rest, where the eigenvalues of P are small: so all of
+it is one item-item matrix, a sparse part and a product of factors. The largest entries of each row are kept, and a
 question is a sum of rows (``ItemToItem``): microseconds where the formula takes tens of milliseconds. The matrix holds
 no user, so what it says of one is gone with the next fit, as everything else that is learned.
 

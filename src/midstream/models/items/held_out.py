@@ -1,4 +1,4 @@
-"""Acts that a fit keeps apart of what it is given, to choose something by what no part of it has learned.
+"""Held-out acts of a fit, for choosing options on data that no part of the model has learned.
 
 Reference: a validation part of the training data, as in Hastie, Tibshirani and Friedman, "The Elements of Statistical
 Learning", 2009, section 7.2.
@@ -13,22 +13,23 @@ from numpy.typing import NDArray
 from midstream.models.histories import Histories, Interactions
 
 Manner = Literal["last", "random"]
-"""Which acts of each history are kept apart: its newest, as a log goes on, or any, where the order says nothing."""
+"""Choice of the held-out acts of each history: the newest, as in time, or random ones, where the order has no
+meaning."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOutActs:
-    """Histories to choose by, none of whose wanted acts was learned."""
+    """Histories of the choice, none of whose relevant acts was learned."""
 
     asked: Histories
-    """What is known of each; these items are not recommended."""
+    """Known acts of each; these items are not recommended."""
     wanted: Histories
-    """What each acted on next, as many histories; items that are asked with are not among them."""
+    """Next acts of each, as many histories; items of ``asked`` are not among them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOut:
-    """What is kept apart, and how."""
+    """Options of the held-out acts."""
 
     share: float
     """Of each history of two acts and more, rounded, at least one; more than 0, less than 1."""
@@ -49,7 +50,7 @@ def hold_out(data: Interactions, how: HeldOut) -> tuple[Interactions, HeldOutAct
     counts = np.diff(histories.start)
     wanted = np.where(counts > 1, np.clip(np.round(counts * how.share), 1, np.maximum(counts - 1, 1)), 0)
     is_held = _places(histories, how) >= np.repeat(counts - wanted, counts)
-    kept, held = _only(histories, ~is_held), _only(histories, is_held)
+    kept, held = histories.where(~is_held), histories.where(is_held)
     asked: list[int] = []
     new: list[NDArray[np.int32]] = []
     for number in np.flatnonzero(wanted).tolist():
@@ -59,7 +60,8 @@ def hold_out(data: Interactions, how: HeldOut) -> tuple[Interactions, HeldOutAct
             new.append(rows)
     step = max(1, -(-len(asked) // how.histories_max))
     chosen = Histories.of([each.tolist() for each in new[::step]])
-    return Interactions(data.vocabulary, kept, data.described), HeldOutActs(_taken(kept, asked[::step]), chosen)
+    trial = HeldOutActs(kept.take(np.array(asked[::step], dtype=np.intp)), chosen)
+    return Interactions(data.vocabulary, kept, data.described), trial
 
 
 def _places(histories: Histories, how: HeldOut) -> NDArray[np.int64]:
@@ -72,20 +74,3 @@ def _places(histories: Histories, how: HeldOut) -> NDArray[np.int64]:
     found = np.empty(len(own), dtype=np.int64)
     found[np.lexsort((drawn, np.repeat(np.arange(len(counts)), counts)))] = own
     return found
-
-
-def _only(histories: Histories, which: NDArray[np.bool_]) -> Histories:
-    """Return the acts that are marked, each in its history."""
-    start = np.concatenate([[0], np.cumsum(which)])[histories.start].astype(np.int64)
-    times = None if histories.time_ms is None else histories.time_ms[which]
-    return Histories(histories.row[which], histories.weight[which], start, times)
-
-
-def _taken(histories: Histories, numbers: list[int]) -> Histories:
-    """Return some histories, one after another."""
-    which = np.zeros(len(histories), dtype=np.bool_)
-    which[numbers] = True
-    counts = np.diff(histories.start)
-    marked = _only(histories, np.repeat(which, counts))
-    start = np.concatenate([[0], np.cumsum(counts[which])]).astype(np.int64)
-    return Histories(marked.row, marked.weight, start, marked.time_ms)

@@ -60,7 +60,7 @@ class BlendPart(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ItemBlendOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Of what it is made, and how the weights of the parts are found."""
+    """Parts of the blend, and the choice of their weights."""
 
     parts: Annotated[tuple[str | BlendPart, ...], Meta(min_length=2, max_length=PARTS_MAX)] = ("graph_filter", "als")
     """Each the name of a kind, with the options that it has by default, or a kind with options."""
@@ -90,10 +90,10 @@ class ItemBlendOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemBlend:
-    """Item models of one vocabulary and what each weighs."""
+    """Item models of one vocabulary and their weights."""
 
     kinds: tuple[str, ...]
-    """Of each part: who reads its arrays again."""
+    """Kind of each part, which restores its arrays."""
     parts: tuple[ItemModel, ...]
     weights: Real
     """One a part, (parts,)."""
@@ -120,7 +120,7 @@ class ItemBlend:
         return total
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
-        """Return the k items of the highest scores of one history, less those of which all parts say nothing."""
+        """Return the k items of the highest scores of one history, without those that all parts score 0."""
         return best_said(self.scores(history)[0], k)
 
     def arrays(self) -> Arrays:

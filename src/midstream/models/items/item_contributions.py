@@ -1,9 +1,8 @@
 """Contributions of each act of a history to the scores of an item model.
 
-Weights from item to item are a sum over the acts, and so is the user that ALS solves for: with A the matrix of the
-equations, the score of an item i is Σ over the acts j of c_j · y_i · A⁻¹ y_j (Hu et al., section 5). Both add up to
-the score. Of other models with vectors the products of the items' own vectors are said, which order acts by likeness
-and add up to nothing.
+Item-to-item weights are a sum over the acts, and so is ALS: with A the matrix of the user's equations, the score of an
+item i is Σ over the acts j of c_j · y_i · A⁻¹ y_j (Hu et al., section 5). Both add up to the score. For other models
+with vectors the products of the items' own vectors are returned, which order acts by similarity and do not add up.
 
 Reference: Y. Hu, Y. Koren, C. Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008, section 5.
 """
@@ -23,7 +22,7 @@ from midstream.models.model import ItemModel
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActParts:
-    """What the acts of one history say of some items."""
+    """Contributions of the acts of one history to some items."""
 
     row: Index
     """Row of the item of each act in the vocabulary, each once, (m,)."""
@@ -34,7 +33,7 @@ class ActParts:
 
 
 def act_parts(model: ItemModel, history: Histories, rows: Index) -> ActParts | None:
-    """Return what each act of one history says of some items; None = that cannot be told of such a model.
+    """Return the contribution of each act of one history to some items; None = not available for such a model.
 
     Args:
         model: Any item model.

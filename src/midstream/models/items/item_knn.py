@@ -1,12 +1,12 @@
-"""Item-kNN: an item is liked as much as the items most like it are, by the cosine of who acted on them.
+"""Item-kNN: items are scored by their cosine similarity to the items of the history.
 
 With x_i the column of an item, over users, the weight of an act on i for j is
 
     W_ij = x_i·x_j / (|x_i| |x_j| + h)
 
-for the ``neighbours_max`` items of each i for which it is largest, and 0 for all others and for i itself. The
-shrinkage h holds back what rests on few acts. With ``tfidf`` the acts of users are weighted before: the root of each,
-times ln(items / (1 + items of the user)), so those who act on everything say less.
+for the ``neighbours_max`` items of each i for which it is largest, and 0 for all others and for i itself. The shrinkage
+h lowers similarities with few acts. With ``tfidf`` the acts of users are weighted before: the root of each, times
+ln(items / (1 + items of the user)), so very active users count less.
 
 Reference: B. Sarwar, G. Karypis, J. Konstan, J. Riedl, "Item-Based Collaborative Filtering Recommendation Algorithms",
 WWW 2001 (cosine); M. Deshpande, G. Karypis, "Item-Based Top-N Recommendation Algorithms", ACM TOIS 22(1), 2004; R.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ItemKnnOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is alike."""
+    """Options of the similarity."""
 
     neighbours_max: Annotated[int, Meta(ge=1)] = 100
     """Items most like it that are kept of each: what an act may cost at request time, and 8 bytes each of memory."""

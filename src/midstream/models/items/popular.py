@@ -1,6 +1,6 @@
-"""The items that most act on: what every other model has to be better than.
+"""Popularity baseline: the items with the most acts, which every other model has to beat.
 
-What a history holds changes nothing; an empty one gets 0 for all, as of every item model.
+The content of a history changes nothing; an empty one gets 0 for all, as from every item model.
 
 Reference: P. Cremonesi, Y. Koren, R. Turrin, "Performance of Recommender Algorithms on Top-N Recommendation Tasks",
 RecSys 2010, section 3.1 (TopPop).
@@ -11,15 +11,14 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Index, Score
 from midstream.models.histories import Histories, Interactions
-from midstream.models.model import QUIET, Arrays, Watch, best_of
+from midstream.models.model import QUIET, Arrays, Watch, best_of, checked
 from midstream.models.vocabulary import ItemVocabulary
 
 
 class PopularOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What counts."""
+    """Counting of acts."""
 
     once: bool = True
     """A user counts once for an item; else each act counts by its weight."""
@@ -27,7 +26,7 @@ class PopularOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PopularModel:
-    """Scores each item by how many acted on it."""
+    """Scores each item by its number of users or acts."""
 
     vocabulary: ItemVocabulary
     score: Score
@@ -39,7 +38,7 @@ class PopularModel:
         return np.where(is_any[:, None], self.score, np.float32(0.0))
 
     def best(self, history: Histories, k: int) -> tuple[Index, Score]:
-        """Return the k items that most acted on, whatever the history; none for an empty one."""
+        """Return the k items with the highest count, whatever the history; none for an empty one."""
         rows = best_of(self.score, k if len(history.row) else 0)
         return rows, self.score[rows]
 
@@ -69,8 +68,5 @@ def restore(vocabulary: ItemVocabulary, arrays: Arrays) -> PopularModel:
     Raises:
         ArtifactInvalid: They are not those of such a model over this vocabulary.
     """
-    score = arrays.get("score")
-    if score is None or score.dtype != np.float32 or score.shape != (len(vocabulary),):
-        message = f"a popular model has one float32 score for each of {len(vocabulary)} items"
-        raise ArtifactInvalid(message)
-    return PopularModel(vocabulary, score.astype(np.float32))
+    checked(arrays, "a popular model", {"score": ("<f4", (len(vocabulary),))})
+    return PopularModel(vocabulary, arrays["score"].astype(np.float32))

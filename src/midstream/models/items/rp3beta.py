@@ -1,4 +1,4 @@
-"""RP3β: a walk of three random steps from the user, held back where it ends at what everybody knows.
+"""RP3β: a random walk of three steps from the user, with a penalty for popular items.
 
 From a user the walk goes to one of their items, to one of its users, to one of theirs: with X of users × items, degrees
 d_u and d_i the sums of its rows and columns, and each probability to the power of α,

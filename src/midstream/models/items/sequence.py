@@ -1,16 +1,16 @@
 """Sequential model: a transformer over the last items of a history, as arrays and NumPy alone.
 
-Each item of the history is its vector plus one for its age (0 = the last item). Blocks follow, each of attention, in
-which an item looks at itself and at those before it, and a feed-forward network, both added to what they were given:
+Each item of the history is its vector plus one for its age (0 = the last item). Blocks follow, each of causal attention
+and a feed-forward network, both added to their input:
 
     x = x + Attention(Norm(x)),    x = x + ReLU(Norm(x) W + b) V + c,    user = Norm(x of the last item)
 
-and the score of an item is the product of its vector with the user's. Only the last item has to come through the last
-block. Nobody is in the model: whoever asks is read at that moment, up to the last click. Order is read, weights of acts
-are not.
+and the score of an item is the product of its vector with the user's. Only the last item has to pass the last block.
+The model holds no user: the history is read at request time, up to the last click. Order is read, weights of acts are
+not.
 
-A history is computed by itself, in the same steps whoever is asked with it, so it gets the same bits. Training is
-elsewhere (``sasrec``); answering needs NumPy and the kernels of ``top_k``.
+A history is computed by itself, in the same steps in any batch, so it gets the same bits. Training is elsewhere
+(``sasrec``); scoring needs NumPy and the kernels of ``top_k``.
 
 Reference: W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, section III (blocks, shared
 item vectors, normalisation before each part).
@@ -27,7 +27,7 @@ from midstream.core.types import Index, Score
 from midstream.models.histories import Histories
 from midstream.models.kernels.bf16_index import Halves
 from midstream.models.kernels.top_k import inner_products
-from midstream.models.model import Arrays
+from midstream.models.model import Arrays, checked
 from midstream.models.vocabulary import ItemVocabulary
 
 Real32: TypeAlias = NDArray[np.float32]
@@ -154,13 +154,7 @@ class SequenceModel:
             raise ArtifactInvalid("a sequence model has one number of heads, and a first layer for each block")
         blocks, factors, hidden = found["inner"].shape
         right = shapes(len(vocabulary), len(found["ages"]), blocks, factors, hidden)
-        for name, array in found.items():
-            if array.dtype.str != "<f4" or array.shape != right[name]:
-                message = f"sequence.{name} is {array.dtype.str} {array.shape} where <f4 {right[name]} is right"
-                raise ArtifactInvalid(message)
-            if not np.isfinite(array).all():
-                message = f"sequence.{name} holds NaN or infinity"
-                raise ArtifactInvalid(message)
+        checked(arrays, "a sequence model", {f"sequence.{name}": ("<f4", right[name]) for name in NAMES})
         count = int(heads[0])
         if min(blocks, factors, hidden, len(found["ages"])) < 1 or count < 1 or factors % count:
             message = f"{count} heads do not divide {factors} numbers, or a sequence model is empty"

@@ -1,13 +1,13 @@
-"""SVD of ratings: what somebody would give an item, from what they gave others.
+"""SVD of ratings: predicts a user's rating of an item from the user's other ratings.
 
     r(u, i) = μ + b_u + b_i + q_i·p_u
 
-such that the squared error of the known ratings, and λ times the squares of biases and factors, are small. A library
-takes the steps (Surprise, extra ``surprise``); its numbers are copied, so a prediction is its own to the last digits. A
-rating is what an act weighs, and the last one of somebody on an item counts.
+minimizes the squared error of the known ratings, and λ times the squares of biases and factors. A library takes the
+steps (Surprise, extra ``surprise``); its numbers are copied, so a prediction equals its own to the last digits. A
+rating is the weight of an act, and a user's last one on an item counts.
 
-Only the items are kept: b and p of whoever asks are solved for when they ask, by the same sum with the items as they
-are, a ridge regression. Those of the users that were fitted are given beside the model, for judging.
+Only the items are kept: b and p of the user of a request are solved for by the same sum with fixed items, a ridge
+regression. Those of the fitted users are returned beside the model, for evaluation.
 
 Reference: Y. Koren, R. Bell, C. Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer
 42(8), 2009, equation 5; N. Hug, "Surprise: A Python library for recommender systems", JOSS 5(52), 2020.

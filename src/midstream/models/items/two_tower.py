@@ -1,9 +1,10 @@
-"""Two towers: a network reads the last items of a history, another an item, and a score is the cosine of the two.
+"""Two-tower model: one network reads the last items of a history, another an item; the score is their cosine.
 
-The user's tower is given the mean of what the last items say and what the very last one says. Both towers are trained
-together to find the next item among those that are right for others in the same step; these come as often as they are
-acted on, so log q is taken off each score. Of the item's tower only its vectors are kept, of the user's its weights:
-whoever asks is read at that moment, up to the last click, and nobody is in the model. What acts weigh is not read.
+The input of the user's tower is the mean of the last items' vectors and the vector of the very last one. Both towers
+are trained together to find the next item among those of other histories in the same step; these come as often as they
+are acted on, so log q is subtracted from each score. Of the item's tower only its vectors are kept, of the user's its
+weights: the history is read at request time, up to the last click, and the model holds no user. Weights of acts are not
+read.
 
 Reference: P. Covington, J. Adams, E. Sargin, "Deep Neural Networks for YouTube Recommendations", RecSys 2016; X. Yi et
 al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019, equations 2 and 3.

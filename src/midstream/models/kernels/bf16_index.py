@@ -1,14 +1,14 @@
-"""The exact top-k of many vectors from half of their bytes: 16 bits a number say what cannot be among the best.
+"""Exact top-k of many vectors from half of their bytes: bfloat16 products exclude most vectors.
 
 A scan of 100,000 vectors waits for memory. So each number is kept a second time, rounded to bfloat16, with the length
 of its vector: the product of a query with the rounded vector is off the true one by at most c ‖v‖ ‖q‖, whatever the
 numbers are, and a vector whose product and that bound together do not reach the k-th best so far is passed by. All
 others, some k ln(n / k), are multiplied out as ``top_k`` does it, so rows and scores have the same bits as there.
 
-The bound: rounding to 8 bits of significand changes a number by at most 2^-8 of it, so the sum of all by at most
-2^-8 Σ|v q|, which Cauchy and Schwarz bound by 2^-8 ‖v‖ ‖q‖. Both sums are of at most d additions, each off by 2^-24 of
-what Σ|v q| bounds (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2002, 3.1); 24 more stand for products
-and for the additions of the bound itself. Numbers below the normal ones are off by a constant, which is added. Where a
+The bound: rounding to 8 bits of significand changes a number by at most 2^-8 of it, so the sum of all by at most 2^-8
+Σ|v q|, which Cauchy and Schwarz bound by 2^-8 ‖v‖ ‖q‖. Both sums are of at most d additions, each off by 2^-24 of what
+Σ|v q| bounds (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2002, 3.1); 24 more stand for products and
+for the additions of the bound itself. Numbers below the normal ones are off by a constant, which is added. Where a
 rounded number is no number, the length is infinite, and the vector is always looked at.
 """
 

@@ -1,4 +1,4 @@
-"""The k items of the highest inner product with a vector, exactly, and all products.
+"""Exact top-k by inner product with a vector, and all products.
 
 An item is one pass over its row: a product in a fixed order (``lanes``), a comparison with the k-th best so far. There
 is nothing to build, so a new or changed item is found at once, and nothing to be off by. For vectors that stay

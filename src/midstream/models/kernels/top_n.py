@@ -1,8 +1,8 @@
-"""The best items of many histories at once: what a whole data set is ranked with.
+"""Top-n lists of many histories at once, for the evaluation on a whole data set.
 
 Where a model is a product of two sets of vectors (``FactorModel``) one kernel multiplies and keeps the best of small
-tiles, so that the scores never leave the cache; any other model is asked for the ``scores`` of a block. What may not be
-recommended is looked up only for the few items that would enter a list: about k × ln(items / k) a row.
+tiles, so that the scores never leave the cache; for any other model ``scores`` of a block are computed. Items that may
+not be recommended are looked up only for the few that would enter a list: about k × ln(items / k) a row.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _PART_ROWS = 1_024
 
 @runtime_checkable
 class FactorModel(Protocol):
-    """What an item model has beside its scores where they are products of two vectors, to rounding."""
+    """An item model whose scores are products of two vectors, to rounding."""
 
     def item_vectors(self) -> Score:
         """Return the vector of each item, (items, d)."""

@@ -25,16 +25,16 @@ Real = NDArray[np.float64]
 def fit_calibration(
     score: Score, is_good: Mask, weight: NDArray[np.float32], *, is_probability: bool
 ) -> Calibration | None:
-    """Return what turns scores into probabilities; None where every row came out the same, so nothing can be said.
+    """Return the calibration of scores; None where all rows have the same label.
 
     Args:
-        score: Of rows that the model has not learned, (n,).
-        is_good: Whether what is foreseen came, (n,).
-        weight: How much each row counts, 0 or more, (n,).
+        score: Of rows outside of the training, (n,).
+        is_good: Label of each row, (n,).
+        weight: Of each row, 0 or more, (n,).
         is_probability: Whether the scores are probabilities already.
 
     Returns:
-        A line that rises: of scores that order backwards the share of what came, for every row.
+        A rising line; for scores in reverse order the share of positive rows, for every row.
     """
     is_known = np.isfinite(score) & (weight > 0)
     good, weighed = is_good[is_known], weight[is_known].astype(np.float64)
@@ -104,6 +104,6 @@ def log_odds(probability: Score) -> Real:
 
 
 def probabilities(calibration: Calibration, score: Score) -> Real:
-    """Return what a calibration makes of scores, (n,), NaN where they are. Cost: 5 µs for 500."""
+    """Return the calibrated probabilities of scores, (n,), NaN where they are. Cost: 5 µs for 500."""
     odds = log_odds(score) if calibration.is_probability else score.astype(np.float64)
     return _logistic(calibration.slope * odds + calibration.offset)

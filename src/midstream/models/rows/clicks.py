@@ -1,4 +1,4 @@
-"""Click targets of a fit: the rows that were clicked, and the weight of each."""
+"""Click labels of a fit: the clicked rows, and the weight of each."""
 
 from typing import Literal
 
@@ -12,15 +12,15 @@ Debias = Literal["none", "propensity"]
 
 
 def clicks_of(examples: Examples, debias: Debias, weight_max: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return whether each row was clicked, a label above 0, and what it weighs, 1 on average, (rows,) each.
+    """Return whether each row was clicked, a label above 0, and its weight, 1 on average, (rows,) each.
 
     Args:
         examples: Rows.
         debias: With ``propensity`` rows count by 1 / propensity.
-        weight_max: The most that one counts by it.
+        weight_max: Maximum of that weight.
 
     Raises:
-        Invalid: All rows that count were clicked, or none: there is nothing to tell apart.
+        Invalid: All rows that count were clicked, or none.
     """
     weight = examples.by_propensity(weight_max) if debias == "propensity" else examples.weight
     clicked, counted = examples.label > 0, weight > 0

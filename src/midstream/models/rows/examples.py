@@ -105,7 +105,18 @@ class Examples:
         sizes = self.request_sizes[requests]
         start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         shift: NDArray[np.int64] = np.repeat(self.start[:-1][requests] - start[:-1], sizes)
-        rows = shift + np.arange(int(start[-1]), dtype=np.int64)
+        return self._part(shift + np.arange(int(start[-1]), dtype=np.int64), start, requests)
+
+    def where(self, kept: Mask) -> "Examples":
+        """Return some of the rows (n,), in order; a request of which none is kept is gone."""
+        counts = np.add.reduceat(kept, self.start[:-1], dtype=np.int64) if len(kept) else self.request_sizes
+        left = counts > 0
+        return self._part(kept, np.concatenate([[0], np.cumsum(counts[left])]).astype(np.int64), left)
+
+    def _part(
+        self, rows: NDArray[np.int64] | Mask, start: NDArray[np.int64], requests: NDArray[np.intp] | Mask
+    ) -> "Examples":
+        """Return some rows, which begin new requests at ``start``, each of which was one of these requests."""
         return Examples(
             self.names,
             self.values[rows],
@@ -116,22 +127,6 @@ class Examples:
             position=self.position[rows],
             propensity=self.propensity[rows],
             owner=None if self.owner is None else self.owner[requests],
-        )
-
-    def where(self, kept: Mask) -> "Examples":
-        """Return some of the rows (n,), in order; a request of which none is kept is gone."""
-        counts = np.add.reduceat(kept, self.start[:-1], dtype=np.int64) if len(kept) else self.request_sizes
-        left = counts > 0
-        return Examples(
-            self.names,
-            self.values[kept],
-            np.concatenate([[0], np.cumsum(counts[left])]).astype(np.int64),
-            self.label[kept],
-            time_ms=self.time_ms[left],
-            weight=self.weight[kept],
-            position=self.position[kept],
-            propensity=self.propensity[kept],
-            owner=None if self.owner is None else self.owner[left],
         )
 
     def split(self, later_share: float, gap_ms: int = 0) -> tuple["Examples", "Examples"]:

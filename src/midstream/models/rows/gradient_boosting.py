@@ -1,4 +1,4 @@
-"""Gradient boosting by scikit-learn, scored by our kernel: trees of clicks, each fitted on what those before it miss.
+"""Gradient boosting by scikit-learn, scored by our kernel: each tree is fitted on the residuals of those before.
 
 Trees are read from what the library documents (``estimators_[n, 0].tree_``), so the ensemble is its
 ``GradientBoostingClassifier``. The histogram ensemble of the library is faster to fit, and shows its trees nowhere but

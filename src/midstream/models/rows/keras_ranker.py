@@ -1,4 +1,4 @@
-"""A network of dense layers that ranks rows: fitted by Keras, run by NumPy.
+"""Dense network that ranks rows: fitted by Keras, scored by NumPy.
 
 Each feature is told to it twice: as the value, standardised and within five deviations, 0 where it is unknown, and as
 whether it is unknown. ReLU follows each layer but the last, whose one number is the log-odds of a click. Products are
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import ArtifactInvalid, ExtraMissing
 from midstream.core.types import Score
 from midstream.models.kernels.top_k import inner_products
-from midstream.models.model import QUIET, Arrays, Watch
+from midstream.models.model import QUIET, Arrays, Watch, checked
 from midstream.models.rows.clicks import Debias, clicks_of
 from midstream.models.rows.examples import Examples, names_of, names_text
 from midstream.models.rows.ftrl import FAR, bins_of
@@ -89,24 +89,18 @@ class KerasRanker:
         """Return the network whose ``arrays`` these are; raises ``ArtifactInvalid``."""
         depth = sum(name.startswith("weights.") for name in arrays)
         names = names_of(arrays.get("inputs", np.empty(0, dtype=np.uint8)))
-        mean, scale = (_whole(arrays, name, "<f8", (len(names),)).astype(np.float64) for name in ("mean", "scale"))
-        layers, width = list[tuple[Score, Score]](), 2 * len(names)
+        wanted: dict[str, tuple[str, tuple[int, ...]]] = dict.fromkeys(("mean", "scale"), ("<f8", (len(names),)))
+        width = 2 * len(names)
         for number in range(depth):
             size = 1 if number == depth - 1 else len(arrays.get(f"shift.{number}", ()))
-            weights = _whole(arrays, f"weights.{number}", "<f4", (size, width)).astype(np.float32)
-            layers.append((weights, _whole(arrays, f"shift.{number}", "<f4", (size,)).astype(np.float32)))
+            wanted |= {f"weights.{number}": ("<f4", (size, width)), f"shift.{number}": ("<f4", (size,))}
             width = size
+        checked(arrays, "the network", wanted)
         if not 1 < depth <= LAYERS_MAX or not names:
             raise ArtifactInvalid(f"a network of {depth} layers over {len(names)} inputs is none")
-        return cls(names, mean, scale, tuple(layers))
-
-
-def _whole(arrays: Arrays, name: str, kind: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
-    """Return an array that is as it should be, or raise ``ArtifactInvalid``."""
-    found = arrays.get(name)
-    if found is None or (found.dtype.str, found.shape) != (kind, shape) or not np.isfinite(found).all():
-        raise ArtifactInvalid(f"{name} of the network is missing, not {kind} {shape}, or no number")
-    return found
+        mean, scale = (arrays[name].astype(np.float64) for name in ("mean", "scale"))
+        layers = [[arrays[f"{part}.{at}"].astype(np.float32) for part in ("weights", "shift")] for at in range(depth)]
+        return cls(names, mean, scale, tuple((weights, shift) for weights, shift in layers))
 
 
 def told_twice(values: Score, mean: Real, scale: Real) -> Score:

@@ -1,7 +1,7 @@
 """Differences between a logged request and its rerun, field by field of the served record.
 
-The record of the rerun is written as the first one was, and compared with it as it stands in the log, so whatever a
-record holds is compared: a slate is identical to the bit, or what is not is named.
+The rerun's record is encoded as the first one was and compared with the logged bytes, so every field is compared: the
+slates are identical to the bit, or the difference is named.
 """
 
 from typing import cast
@@ -15,14 +15,14 @@ _FLOATS = frozenset({"scores", "propensities", "feature_values", "order_scores",
 """Fields that are packed as float32."""
 _SHOWN_CHARACTERS = 200
 _PASSED_BY = frozenset({"version"})
-"""What a later release writes of the same answer."""
+"""Fields that a later release writes for the same answer."""
 
 
 class FieldDifference(msgspec.Struct, frozen=True):
     """A field that was one thing then and is another now."""
 
     field: str
-    """Of the record, with a place of the slate where that is what differs: ``ids[3]``."""
+    """Field of the record, with the position in the slate where only one differs: ``ids[3]``."""
     then: str
     now: str
 

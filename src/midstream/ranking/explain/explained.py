@@ -1,4 +1,4 @@
-"""Explanation of a rerun request: whether it came out the same, and why it is what it is."""
+"""Explanation of a rerun request, with the differences to the logged answer."""
 
 import msgspec
 
@@ -13,11 +13,11 @@ class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     identical: bool
     """Whether the request was run again and the answer is the logged one to the bit."""
     differences: tuple[FieldDifference, ...] = ()
-    """What is not as it was: of the answer, or what is gone that an answer needs."""
+    """Differences to the logged answer, or missing inputs of the rerun."""
     slate: tuple[str, ...] = ()
     """Ids of the items that were served."""
     continues: str = ""
-    """Request id of the slate in whose order it read on, by a cursor: that one's explanation says why, and this one has
-    none. Empty = it continues none."""
+    """Request id of the slate whose order this one continues, by a cursor: its explanation has the reasons, this one
+    has none. Empty = it continues none."""
     why: SlateWhy | None = None
     """Of the request as it is answered now; None = it cannot be answered any more, or it continues another."""

@@ -1,7 +1,7 @@
-"""Explanation of a slate: the sources and evidence of each item, the parts of its score, and its place.
+"""Explanation of a slate: sources and evidence of each item, parts of its score, and its rank.
 
-An explanation is made of three things and of nothing that was kept for it: what the pipeline returned (``Served``), the
-plan, and the moment, live or rebuilt. So what is explained is what happened, and answers cost nothing for it.
+It is computed from the pipeline's result (``Served``), the plan and the moment, live or rebuilt. Nothing is stored for
+it, so answers cost nothing for it.
 """
 
 import math
@@ -31,11 +31,11 @@ class LedBy(msgspec.Struct, frozen=True):
 
     id: str
     share: float
-    """Of all that speaks for the other one in this source, above 0 and at most 1."""
+    """Share of this item in the evidence of the source, above 0 and at most 1."""
 
 
 class Proposed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one source said of an item."""
+    """Proposal of an item by one source."""
 
     source: str
     rank: int
@@ -44,11 +44,11 @@ class Proposed(msgspec.Struct, frozen=True, omit_defaults=True):
     """None = it is no number."""
     led_by: tuple[LedBy, ...] = ()
     facts: Mapping[str, str | float | None] = {}
-    """What the source counts, where it does not go by what the asker did; None = unknown."""
+    """Counts of the source, where its evidence is not the user's history; None = unknown."""
 
 
 class Removed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A filter that says no."""
+    """Removal of an item by a filter."""
 
     filter: str
     part: str = ""
@@ -61,7 +61,7 @@ class ItemWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     id: str
     outcome: str
     """``served``, ``not_selected`` (scored, and not in the slate), ``not_scored`` (cut), ``removed`` (by a filter),
-    ``not_proposed``, ``deleted``, ``unknown``, or ``unexplained`` (a part that decided it cannot be asked again)."""
+    ``not_proposed``, ``deleted``, ``unknown``, or ``unexplained`` (a component that decided it fails in the rerun)."""
     because: str
     """The same in a sentence."""
     position: int | None = None
@@ -72,14 +72,14 @@ class ItemWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Place by the score alone among the candidates, 0 = the highest; None = it has no score."""
     proposed: tuple[Proposed, ...] = ()
     features: Mapping[str, float | None] = {}
-    """What the placement's features were; None = unknown."""
+    """Values of the placement's features; None = missing."""
     parts: ScoreParts | None = None
     removed: tuple[Removed, ...] = ()
     effects: tuple[Effect, ...] = ()
 
 
 class SlateWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Why a slate is what it is."""
+    """Explanation of a slate and of further items."""
 
     request_id: str
     placement: str
@@ -89,28 +89,28 @@ class SlateWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tier: str
     scorer: str
     recent: tuple[str, ...]
-    """Items of the asking session, oldest first."""
+    """Items of the request's session, oldest first."""
     retrieved: Mapping[str, int]
     removed: Mapping[str, int]
     candidate_count: int
     items: tuple[ItemWhy, ...]
     """Of the slate, in its order."""
     asked: tuple[ItemWhy, ...] = ()
-    """Of further items that were asked about."""
+    """Explanations of further items that the caller named."""
     failures: Mapping[str, str] = {}
-    """Parts that failed when the request was answered, each with its reason."""
+    """Components that failed in the logged answer, each with its reason."""
     unexplained: Mapping[str, str] = {}
-    """Parts that failed while this explanation was made, each with its reason: what they would say is missing."""
+    """Components that failed while this explanation was made, each with its reason; their share of it is missing."""
     models: Mapping[str, str] = {}
 
 
 def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
-    """Return why each item of a slate is in it, without what made its score (``with_parts``).
+    """Return the explanation of each item of a slate, without the parts of scores (``with_parts``).
 
     Args:
-        served: What the pipeline returned.
-        plan: What answered.
-        moment: The state that it answered from. Cost: a few queries of each source, 2 ms in all.
+        served: Result of the pipeline.
+        plan: Plan of the answer.
+        moment: State of the answer. Cost: a few queries of each source, 2 ms in all.
     """
     vocabulary, chosen = moment.table(Vocabulary), served.selection.chosen
     ids = vocabulary.item_ids(served.candidates.item_index[chosen])
@@ -153,9 +153,9 @@ def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:
 
 
 def with_parts(why: SlateWhy, served: Served, plan: Plan) -> SlateWhy:
-    """Return an explanation that says what made the scores of the slate's items; needs no state.
+    """Return an explanation with the parts of the scores of the slate's items; needs no state.
 
-    A scorer that fails while its scores are taken apart is named in ``unexplained``.
+    A scorer that fails while its scores are attributed is named in ``unexplained``.
     """
     parts, failures = score_parts(served, plan, served.selection.chosen)
     items = tuple(msgspec.structs.replace(each, parts=made) for each, made in zip(why.items, parts, strict=True))
@@ -163,7 +163,7 @@ def with_parts(why: SlateWhy, served: Served, plan: Plan) -> SlateWhy:
 
 
 def by_part(failures: Iterable[Failure]) -> dict[str, str]:
-    """Return the reason of each part that failed, by its name; of one that failed twice the first."""
+    """Return the reason of each failed component, by its name; the first of several."""
     found: dict[str, str] = {}
     for each in failures:
         found.setdefault(each.component, each.reason)
@@ -176,12 +176,12 @@ def finite(value: float) -> float | None:
 
 
 def proposals_of(candidates: Candidates, rows: NDArray[np.intp], run: PlanRun) -> tuple[tuple[Proposed, ...], ...]:
-    """Return which sources proposed each of some candidates, with their evidence.
+    """Return the sources that proposed each of some candidates, with their evidence.
 
     Args:
         candidates: Merged.
         rows: Of the candidates, (n,).
-        run: Its plan's sources are asked for evidence, from the state that they proposed from.
+        run: With the sources of its plan and the state from which they proposed.
     """
     plan, moment = run.plan, run.moment
     sources = {each.name: each for each in (*plan.sources, *plan.floor, plan.fill)}
@@ -198,13 +198,13 @@ def proposals_of(candidates: Candidates, rows: NDArray[np.intp], run: PlanRun) -
 
 
 def evidence_of(source: Source | None, item_index: Index, run: PlanRun) -> Sequence[Evidence]:
-    """Return what a source goes by in proposing some items; nothing where it cannot say.
+    """Return the evidence of a source for some items; empty where the source has none.
 
     Args:
-        source: None = it is not there any more.
+        source: None = it does not exist any more.
         item_index: Of the items, (n,).
-        run: With the state that it proposed from; the source fails in it where it raises, or answers with another
-            number, or no evidence.
+        run: With the state from which it proposed. The source fails in it if it raises, or returns another number of
+            values, or no evidence.
     """
     nothing = (NOTHING,) * len(item_index)
     if not isinstance(source, SaysWhy) or not len(item_index):
@@ -220,11 +220,11 @@ def evidence_of(source: Source | None, item_index: Index, run: PlanRun) -> Seque
 
 
 def _plain(told: Evidence, item_count: int) -> Evidence:
-    """Return evidence in Python's own numbers, as NumPy's are no JSON, whoever wrote the source.
+    """Return evidence in Python's own numbers, as NumPy's are no JSON, for built-in and custom sources.
 
     Raises:
-        ShapeMismatch: It is of another type, or led by an item that there is not, with a share that is no number.
-        TypeError: What it counts is neither a text nor a number.
+        ShapeMismatch: It is of another type, or has an item that does not exist, or a share that is no number.
+        TypeError: A count is neither a text nor a number.
     """
     of_type(told, Evidence, "Evidence")
     led = tuple(Led(index(each.item_index), float(each.share)) for each in told.led)
@@ -242,7 +242,7 @@ def _led_by(evidence: Evidence, moment: Moment) -> tuple[LedBy, ...]:
 
 
 def features_of(served: Served, row: int) -> dict[str, float | None]:
-    """Return what the features of a candidate were."""
+    """Return the feature values of a candidate."""
     if served.features is None:
         return {}
     values = served.features.values[row].tolist()
@@ -250,13 +250,13 @@ def features_of(served: Served, row: int) -> dict[str, float | None]:
 
 
 def served_in_words(proposed: Sequence[Proposed], position: int, rank: int | None, scorer: str) -> str:
-    """Return in a sentence why an item is in the slate: who proposed it, where it stands, and its place by the score.
+    """Return in a sentence why an item is in the slate: its sources, its position and its rank by score.
 
     Args:
-        proposed: By whom.
+        proposed: Its proposals.
         position: In the slate, 0 = the first.
         rank: By the score alone, 0 = the highest; None = it has no score.
-        scorer: Whose score it is.
+        scorer: Name of the scorer.
     """
     who = " and ".join(each.source for each in proposed[:2]) or "nobody"
     more = f" and {len(proposed) - 2} more" if len(proposed) > 2 else ""  # noqa: PLR2004  those that are named
@@ -265,7 +265,7 @@ def served_in_words(proposed: Sequence[Proposed], position: int, rank: int | Non
 
 
 def ordinal(number: int) -> str:
-    """Return a place as it is said.
+    """Return an ordinal number in words.
 
     Example:
         >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 22, 113)]

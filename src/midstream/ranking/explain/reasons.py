@@ -1,8 +1,8 @@
-"""Reasons for people: one short text an item, in their language, from templates by kind of source.
+"""Reasons for visitors: one short text an item, in their language, from templates by kind of source.
 
-The source that says most for an item, by the blend's terms, gives its reason. A template may name attributes of the
-item and of the asker's own item that led there: ``because you viewed {evidence.title}``. Where one of them is not there
-the language's own text stands in, which names none. Texts are plain: who puts them on a page escapes them as any text.
+The source with the largest term in the blend gives the reason. A template may name attributes of the item and of the
+user's item with the largest share: ``because you viewed {evidence.title}``. Where one of them is missing, the
+language's text without names replaces it. Texts are plain; the page that shows them escapes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ from midstream.state.items.items import Items
 SHOWN_CHARACTERS_MAX = 120
 """Of an attribute's text: a title, and no description."""
 _PINNED = frozenset(("pinned", "moved"))
-"""Words of ``ranking.rules.WORDS`` for what a pin put at a place."""
+"""Words of ``ranking.rules.WORDS`` for items that a pin placed."""
 
 
 def reasons_for(served: Served, run: PlanRun, language: str) -> tuple[str | None, ...]:
     """Return the reason of each item of a slate, in its order; None = there is no text for it.
 
     Args:
-        served: What the pipeline returned.
-        run: What answered, with its texts, and the state that it answered from. Sources that fail at their evidence
-            fail in it: their items have texts that name none.
+        served: Result of the pipeline.
+        run: Plan of the answer, with its texts, and the state of the answer. Sources whose evidence fails fail in it:
+            their items get texts without names.
         language: One of the plan's.
 
     Cost: 1 µs an item, and where a template names evidence a few queries of the sources that need it.
@@ -51,7 +51,7 @@ def reasons_for(served: Served, run: PlanRun, language: str) -> tuple[str | None
 
 
 def _strongest(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[str, ...]:
-    """Return the source that says most for each candidate; empty = none proposed it."""
+    """Return the source with the largest term for each candidate; empty = no source proposed it."""
     blend = next((each for each in reversed(plan.scorers) if isinstance(each, Blend)), Blend())
     names = served.candidates.source_names
     if not names:
@@ -67,9 +67,9 @@ def _strongest(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[str,
 
 
 def _without_pins(served: Served, sources: Sequence[str]) -> tuple[str, ...]:
-    """Return the sources of a slate's items, empty for those that a rule put where they are.
+    """Return the sources of a slate's items, empty for items that a rule placed.
 
-    Such an item stands there whether a source proposed it or not: what a source says is not why it is shown.
+    A pinned item is in the slate whether a source proposed it or not, so its source is no reason.
     """
     pinned = {each.item_index for each in served.traces if each.what in _PINNED}
     items: list[int] = served.candidates.item_index[served.selection.chosen].tolist()
@@ -77,7 +77,7 @@ def _without_pins(served: Served, sources: Sequence[str]) -> tuple[str, ...]:
 
 
 def _led(served: Served, run: PlanRun, sources: Sequence[str], texts: Mapping[str, Template]) -> list[int]:
-    """Return the item that led to each of the slate's most, -1 = none did, or no text names it."""
+    """Return the user's item with the largest share for each item, -1 = there is none, or no text names it."""
     plan = run.plan
     every = {each.name: each for each in (*plan.sources, *plan.floor, plan.fill)}
     items = served.candidates.item_index[served.selection.chosen]

@@ -1,12 +1,13 @@
-"""One request again: the same function, on the state of then, less what failed then."""
+"""Rerun of a logged request: the same pipeline, on the state of its log position, without failed components."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from midstream.core.errors import NotFound
+from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.types import Moment, Query, Served
-from midstream.ranking.pipeline import recommend
+from midstream.ranking.boundary import Account
+from midstream.ranking.filters.expression_filter import request_faults
+from midstream.ranking.pipeline import PlanRequest
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.continuation import read_on
 from midstream.ranking.record.served import ServedRecord
@@ -17,22 +18,27 @@ async def rerun(
 ) -> Served:
     """Answer a logged request again; equal plan, state and record give an equal slate, with its full trace.
 
-    Outside systems are not asked again, whether they answered (the query holds it) or not.
+    Outside systems are not called again: their results, or their failure, are in the query.
 
     Args:
         plan: Of the record's ``config_hash``.
         observe: The state at the record's log position, of its ``fold_version``.
-        record: What was served then.
-        continued: Of a record that continues a slate (``query.continues``): the record of that slate.
+        record: The logged record.
+        continued: For a record that continues a slate (``query.continues``): the record of that slate.
 
     Raises:
-        NotFound: The record continues a slate, and that one's is not given.
+        NotFound: The record continues a slate whose record is not given, or it lacks a part of the fetched columns.
         RequestInvalid: The plan's filters cannot use the record's query: it is another plan.
     """
-    alone = replace(plan, fetches=())
+    if not record.rerunnable:
+        message = "the fetched columns took more bytes than a record has for them, so a rerun would give another answer"
+        raise NotFound(message)
     if record.query.continues:
         if continued is None:
             message = f"the slate {record.query.continues} that this one continues is not kept any more"
             raise NotFound(message)
         return read_on(plan, observe, record.query, continued, record.failures).served
-    return await recommend(alone, observe, record.query, lambda: math.inf, record.failures)
+    if faults := request_faults(plan.filters, record.query, plan.conditions):
+        raise RequestInvalid(faults)
+    request = PlanRequest.of(plan, record.query, Account(record.failures))
+    return await replace(request, fetched=record.fetched).gathered(observe).decided()

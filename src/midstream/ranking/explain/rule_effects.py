@@ -1,8 +1,8 @@
 """Effects of slate rules on each item, with the amounts that boosts added and diversity took.
 
-Traces say which rule did what. How much it was is found again from the slate, its state and its plan, so an answer
-pays nothing for it: what a boost adds follows from the scores (``rule_boost``), what likeness takes from the items
-above (``rule_diversity``).
+Traces name the rule and its action. The amounts are recomputed from the slate, its state and its plan, so an answer
+pays nothing for them: a boost's from the scores (``rule_boost``), a penalty's from the items above
+(``rule_diversity``).
 """
 
 from collections.abc import Mapping
@@ -31,11 +31,11 @@ class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     factor: float | None = None
     """Of a boost."""
     before: float | None = None
-    """What the item is worth without the boost: its score, with the boosts that stand before this one."""
+    """Worth of the item without the boost: its score, with all earlier boosts of the file."""
     after: float | None = None
-    """What it is worth with it."""
+    """Worth with the boost."""
     penalty: float | None = None
-    """What likeness to the items above took from its worth: above the place where it stands, or of the whole slate."""
+    """Penalty for similarity to the items above its position, or to the whole slate if it was not chosen."""
     like: str | None = None
     """Id of the likest item above."""
     likeness: float | None = None
@@ -48,7 +48,7 @@ _WORDS = frozenset(("boosted", "buried", "lowered"))
 
 
 def effects_of(served: Served, item_index: int, amounts: Amounts | None = None) -> tuple[Effect, ...]:
-    """Return what the rules of the slate did to an item, with the amounts that are known."""
+    """Return the effects of the slate rules on an item, with the known amounts."""
     told = [
         (amounts or {}).get((each.rule, item_index), Effect(each.rule, each.what))
         for each in served.traces
@@ -58,12 +58,12 @@ def effects_of(served: Served, item_index: int, amounts: Amounts | None = None) 
 
 
 def amounts_of(served: Served, run: PlanRun) -> Amounts:
-    """Return how much boosts and likeness did to the items that they moved, in the slate or out of it.
+    """Return the amounts of boosts and similarity for the items that they moved, in the slate or out of it.
 
     Args:
-        served: What the pipeline returned.
-        run: What answered, and the state that it answered from; ``ARRANGEMENT`` fails in it where the rules cannot be
-            read again. Cost: that of reading the rules once more, where one moved any.
+        served: Result of the pipeline.
+        run: Plan and state of the answer; ``ARRANGEMENT`` fails in it where the rules cannot be read again. Cost: that
+            of reading the rules once more, where a rule moved an item.
     """
     moved = {(each.rule, each.item_index): each.what for each in served.traces if each.what in _WORDS}
     found: dict[tuple[str, int], Effect] = {}
@@ -83,14 +83,14 @@ def amounts_of(served: Served, run: PlanRun) -> Amounts:
 
 
 def _boosted(facts: CandidateFacts, worth: list[Real], rule: str, row: int) -> Effect:
-    """Return what a boost did to a candidate; ``worth`` is what each is worth before the first boost and after each."""
+    """Return the effect of a boost on a candidate; ``worth`` has the worth before the first boost and after each."""
     place = [each.name for each in facts.boosts].index(rule)
     factor, before, after = facts.boosts[place].factor, float(worth[place][row]), float(worth[place + 1][row])
     return Effect(rule, "", factor=factor, before=before, after=after)
 
 
 def _lowered(served: Served, read: tuple[Arrangement, CandidateFacts, Real], moment: Moment, row: int) -> Effect:
-    """Return what likeness to the items above took from a candidate; of one that was not chosen, to the whole slate."""
+    """Return the penalty of a candidate for similarity to the items above it, or to the whole slate if not chosen."""
     arrangement, facts, worth = read
     chosen = served.selection.chosen.tolist()[:DECIDED_MAX]
     above = chosen[: chosen.index(row)] if row in chosen else chosen

@@ -1,7 +1,7 @@
-"""Explanation of an absent item (why-not): what first kept it out of a slate, and everything else that would have.
+"""Explanation of an absent item (why-not): the first cause that kept it out of a slate, and all further ones.
 
-Sources and filters are asked again, about that one item, on the state that answered. So an item that no source
-proposed is told which filters would have removed it too, and one that was removed who had proposed it.
+Sources and filters run again for that one item, on the state of the answer. So the explanation of an item that no
+source proposed has the filters that would have removed it, and that of a removed item has its sources.
 """
 
 import ast
@@ -48,21 +48,21 @@ from midstream.state.items.items import Items
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WhyNotQuestion:
-    """What an item is asked about: a slate, the plan and the state that made it, and all that was proposed."""
+    """Inputs of a why-not explanation: a slate, its plan and state, and all proposals."""
 
     served: Served
     run: PlanRun
-    """What fails while items are explained is in its account, and so are the sources that failed now."""
+    """Its account has the failures of the explanation, and the sources that failed now."""
     proposed: Candidates
     """Before any filter."""
     unasked: tuple[str, ...]
-    """Sources that failed when they were to propose once more: what they had proposed is not known."""
+    """Sources that failed at their second proposal: what they had proposed is not known."""
     amounts: Amounts
-    """How much boosts and likeness did."""
+    """Amounts of boosts and similarity."""
 
 
 def asked_of(served: Served, plan: Plan, moment: Moment) -> WhyNotQuestion:
-    """Return a slate to ask about: its sources propose once more. Cost: that of the sources."""
+    """Return the inputs for a slate; its sources propose once more. Cost: that of the sources."""
     failed = frozenset(each.component for each in served.failures)
     run = PlanRun(plan, moment, Account())
     proposed = proposed_by_sources(replace(run, plan=plan.without(failed)))
@@ -71,13 +71,13 @@ def asked_of(served: Served, plan: Plan, moment: Moment) -> WhyNotQuestion:
 
 
 def explain_with(served: Served, plan: Plan, moment: Moment, items: Sequence[str]) -> SlateWhy:
-    """Return why each item of a slate is in it, and why some items are or are not, with what made their scores.
+    """Return the explanation of a slate's items and of further items, with the parts of their scores.
 
     Args:
-        served: What the pipeline returned.
-        plan: What answered.
-        moment: The state that it answered from. Cost: 2 ms, with items that of the sources once more.
-        items: Ids, which ``asked`` of the explanation is about, in this order.
+        served: Result of the pipeline.
+        plan: Plan of the answer.
+        moment: State of the answer. Cost: 2 ms, with items that of the sources once more.
+        items: Ids of the further items; ``asked`` of the explanation has this order.
     """
     slate = with_parts(explain(served, plan, moment), served, plan)
     if not items:
@@ -96,7 +96,7 @@ def explain_with(served: Served, plan: Plan, moment: Moment, items: Sequence[str
 
 
 def why(asked: WhyNotQuestion, item_id: str) -> ItemWhy:
-    """Return why an item is in a slate, or is not; without what made its score (``score_parts``)."""
+    """Return why an item is in a slate or not, without the parts of its score (``score_parts``)."""
     served = asked.served
     index = asked.run.moment.table(Vocabulary).item_index(item_id)
     if index < 0:
@@ -134,7 +134,7 @@ def _left_out(asked: WhyNotQuestion, item_id: str, index: int) -> ItemWhy:
 
 
 def _not_proposed(asked: WhyNotQuestion) -> tuple[str, str]:
-    """Return outcome and sentence of an item that no source proposed, of those that can be asked again."""
+    """Return outcome and sentence of an item that no source proposed, of those that can run again."""
     failed = frozenset(each.component for each in asked.served.failures)
     sources = [each.name for each in (*asked.run.plan.sources, *asked.run.plan.floor)]
     names = ", ".join(each for each in sources if each not in failed and each not in asked.unasked) or "none answered"
@@ -148,7 +148,7 @@ def _not_proposed(asked: WhyNotQuestion) -> tuple[str, str]:
 def proposed_by(
     asked: WhyNotQuestion, candidates: Candidates, rows: NDArray[np.intp]
 ) -> tuple[tuple[Proposed, ...], ...]:
-    """Return which sources proposed each of some candidates, with their evidence."""
+    """Return the sources that proposed each of some candidates, with their evidence."""
     return proposals_of(candidates, rows, asked.run)
 
 
@@ -160,9 +160,9 @@ def row_of(served: Served, moment: Moment, item_id: str) -> int:
 
 
 def removals(asked: WhyNotQuestion, index: int) -> tuple[tuple[Removed, ...], tuple[str, ...]]:
-    """Return every filter that says no to an item, with the part of its text that is not true, and those that fail now.
+    """Return the filters that remove an item, with the false part of their text, and the filters that fail now.
 
-    Both are in the order of the filters. Of one that fails now nothing is known: it is no filter that says no.
+    Both are in the order of the filters. A filter that fails now is not counted as one that removes the item.
     """
     one = _alone(np.array([index], dtype=np.int32))
     found: list[Removed] = []
@@ -183,15 +183,15 @@ def removals(asked: WhyNotQuestion, index: int) -> tuple[tuple[Removed, ...], tu
 
 
 def _alone(item_index: Index) -> Candidates:
-    """Return items as candidates that nobody proposed."""
+    """Return items as candidates without a source."""
     empty = (len(item_index), 0)
     return Candidates(item_index, (), np.empty(empty, np.float32), np.empty(empty, np.int32))
 
 
 def false_part(rule: Filter, moment: Moment, item_index: Index) -> str:
-    """Return the parts of a filter's text, between its outermost ``and``, that are not true of an item; empty = none.
+    """Return the parts of a filter's text, split at its outermost ``and``, that are false for an item.
 
-    A part that cannot be asked by itself is passed over.
+    Empty = none. A part that cannot be evaluated by itself is skipped.
     """
     if isinstance(rule, ExpressionFilter):
         text, names = rule.condition.text, rule.condition.names
@@ -270,9 +270,9 @@ def _passed_over(asked: WhyNotQuestion, rank: int | None, score: float | None, e
 
 
 def kept_out(asked: WhyNotQuestion, row: int) -> tuple[Effect, ...]:
-    """Return what kept a candidate out of the slate: what its rules say they did, and caps that are full.
+    """Return the causes that kept a candidate out of the slate: traces of its rules, and full caps.
 
-    Rules say it of the best by score alone; a cap that is full would have kept out others as well.
+    Traces cover the best items by score alone; a full cap would have kept out others as well.
     """
     told = effects_of(asked.served, int(asked.served.candidates.item_index[row]), asked.amounts)
     named = {each.rule for each in told}
@@ -280,9 +280,9 @@ def kept_out(asked: WhyNotQuestion, row: int) -> tuple[Effect, ...]:
 
 
 def full_caps(asked: WhyNotQuestion, row: int) -> tuple[Effect, ...]:
-    """Return the caps that a candidate would go beyond: by what the slate has of its value, and what was served of it.
+    """Return the caps that a candidate would exceed, by the slate's items of its value and those served before.
 
-    Earlier slates count where the cap is over a time, as they do for the cap itself (``rule_cap.served_before``).
+    Earlier slates count where the cap has a time, as they do for the cap itself (``rule_cap.served_before``).
     """
     arrangement = asked.run.plan.arrangement
     failed = {each.component for each in asked.served.failures}

@@ -1,1 +1,1 @@
-"""Candidates come in, those that may not be served are named by the filter that says so."""
+"""Candidates come in, a boolean for each candidate goes out: True = it may be served."""

@@ -1,4 +1,4 @@
-"""Filter of items on which the user has already acted, or which the user has seen often enough."""
+"""Filter of items with earlier acts of the user, or with enough impressions to the user."""
 
 from typing import ClassVar
 
@@ -31,7 +31,7 @@ class Exclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def read(cls, name: str, told: str | int, settings: FoldSettings) -> "Exclusion":
-        """Return what the configuration says: an age such as ``30d``, or a count."""
+        """Return the configured rule: an age such as ``30d``, or a count."""
         action = -1 if name == IMPRESSION else settings.action_names().index(name)
         if isinstance(told, str):
             return cls(action, age_ms=parse_duration_ms(told))
@@ -41,8 +41,8 @@ class Exclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Acted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Removes items on which the user acted, by kind of act.
 
-    It sees what the user's row holds: the last 50 interactions and the last 50 items seen. Of someone unknown, or a
-    request without a user, nothing is known, so nothing is removed.
+    It reads the user's row: the last 50 interactions and the last 50 items seen. An unknown user, or a request without
+    a user, has no row, so nothing is removed.
     """
 
     traits: ClassVar[Traits] = BOUNDED

@@ -1,4 +1,4 @@
-"""Filter that keeps given items alone."""
+"""Filter that keeps the given items alone."""
 
 from typing import cast
 
@@ -7,7 +7,7 @@ import numpy as np
 from midstream.core.types import Index, Mask
 
 _PAIRS_MAX = 40_000
-"""Up to here comparing each with each (one byte a pair, 1 µs a thousand) is faster than sorting."""
+"""Maximum of pairwise comparisons (one byte a pair, 1 µs a thousand); beyond it sorting is faster."""
 
 
 def among(item_index: Index, given: Index) -> Mask:

@@ -1,4 +1,4 @@
-"""Texts of the language as filters: the placement's own, and what a request adds to it."""
+"""Filters by expressions of the language: the placement's condition, and the request's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from midstream.features.language import PLACEMENT, REQUEST, Condition, condition
 from midstream.ranking.filters.options import FilterScope
 
 TEXTS_MAX = 256
-"""Request texts whose meaning is kept: a shop has some dozens, and each takes about 20 kB."""
+"""Request texts whose compiled condition is cached: a shop has some dozens, and each takes about 20 kB."""
 Meaning: TypeAlias = Condition | tuple[Fault, ...]
 
 
@@ -30,7 +30,7 @@ class ExpressionFilter:
     name: str = "filter"
 
     def keep(self, moment: Moment, candidates: Candidates) -> Mask:
-        """Return True where the condition holds; what is missing does not pass."""
+        """Return True where the condition holds; an unknown condition does not pass."""
         return self.condition.passes(moment, candidates.item_index)
 
 
@@ -69,7 +69,7 @@ class RequestFilter:
         return found.passes(moment, candidates.item_index)
 
     def meaning(self, text: str) -> Meaning:
-        """Return the condition that a request's text means, or what is wrong with it."""
+        """Return the compiled condition of a request's text, or its faults."""
         found = self._meanings.get(text)
         if found is None:
             found = condition(text, self.names, "/filter", REQUEST)
@@ -80,7 +80,7 @@ class RequestFilter:
 
 
 def request_faults(filters: Sequence[Filter], query: Query, conditions: Sequence[Condition] = ()) -> tuple[Fault, ...]:
-    """Return what is wrong with a request's filter text and with its context, for all filters and rules of a plan."""
+    """Return the faults of a request's filter text and context, for all filters and rules of a plan."""
     if query.filter is None and not query.context:
         return ()
     faults: tuple[Fault, ...] = tuple(fault for each in conditions for fault in each.faults(query.context))

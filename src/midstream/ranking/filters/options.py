@@ -1,4 +1,4 @@
-"""Options of filters that are compiled into a plan: what runs needs names or numbers of the whole configuration."""
+"""Options of filters that are compiled into a plan, with names or numbers of the whole configuration."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -10,10 +10,10 @@ from midstream.state.settings import FoldSettings
 
 @dataclass(frozen=True, slots=True)
 class FilterScope:
-    """What options are compiled against."""
+    """Configuration against which options are compiled."""
 
     names: Names
-    """What texts of the placement may name."""
+    """Names that texts of the placement may use."""
     settings: FoldSettings
     where: str
     """Pointer to the options in the configuration."""

@@ -1,4 +1,4 @@
-"""Filter of the asking session's own items, by the placement's rule for repeats."""
+"""Filter of the session's own items, by the placement's rule for repeats."""
 
 from typing import ClassVar, Literal
 
@@ -14,7 +14,7 @@ Repeat = Literal["any", "not_last", "none"]
 
 
 class Repeats(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="repeats"):
-    """Removes items of the session: those that it has in view already."""
+    """Removes items of the request's session."""
 
     traits: ClassVar[Traits] = BOUNDED
     name: Name = "repeats"

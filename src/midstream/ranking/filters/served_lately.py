@@ -1,7 +1,7 @@
-"""Filter of items served lately: hidden for a while, or from some number of times on.
+"""Filter of recently served items (frequency capping): hidden for a time, or from a number of slates on.
 
-It reads the slates that the join of outcomes holds: those of the user, and those of the asking session in which no user
-was named. Served is not seen: it was in an answer, whether or not anybody looked.
+It reads the slates of the outcome join: those of the user, and those of the session without a user. Served is not seen:
+the item was in an answer, whether or not it was viewed.
 """
 
 from typing import ClassVar, Final
@@ -20,19 +20,19 @@ from midstream.state.outcomes.outcomes import NOTHING_SERVED, Outcomes, RecentPo
 from midstream.state.outcomes.recipients import placement_hash, session_asker
 
 SERVED: Final = "served"
-"""What was served in the placement that asks."""
+"""Served in the placement of the request."""
 ANYWHERE: Final = "served_anywhere"
-"""What was served in any placement."""
+"""Served in any placement."""
 NAMES: Final = frozenset((SERVED, ANYWHERE))
 TIMES_MAX: Final = 100
-"""Of the 200 slates that are looked at, half: what a count beyond would rule out is out of sight by then."""
+"""Half of the 200 slates that are read: a larger count could not be found in them."""
 
 
 class ServedRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """After what an item is not served again. Exactly one of ``age_ms`` and ``count`` is set."""
+    """Condition after which an item is not served again. Exactly one of ``age_ms`` and ``count`` is set."""
 
     anywhere: bool
-    """Slates of each placement count, not only those of the one that asks."""
+    """Slates of all placements count, not only those of the request's placement."""
     age_ms: int | None = None
     """It was served at most this far back, in log time."""
     count: int | None = None
@@ -40,7 +40,7 @@ class ServedRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def read(cls, name: str, told: str | int) -> "ServedRule":
-        """Return what the configuration says under one of ``NAMES``: an age such as ``24h``, or a count."""
+        """Return the configured rule under one of ``NAMES``: an age such as ``24h``, or a count."""
         if isinstance(told, str):
             return cls(name == ANYWHERE, age_ms=parse_duration_ms(told))
         return cls(name == ANYWHERE, count=told)
@@ -74,7 +74,7 @@ class ServedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 def recent_of(moment: Moment, *, anywhere: bool = False) -> RecentPositions:
-    """Return what who asks was served, the newest slates of the user first, then those of the session.
+    """Return the slates served to the request's user or session, newest first, the user's before the session's.
 
     Args:
         moment: The state.
@@ -89,10 +89,10 @@ def recent_of(moment: Moment, *, anywhere: bool = False) -> RecentPositions:
 
 
 def items_of(moment: Moment, recent: RecentPositions, age_ms: int) -> Index:
-    """Return the items that were served at most so far back, once for each slate; -1 = one that is gone.
+    """Return the items served within an age, once for each slate; -1 = an item that is gone.
 
-    An item of a slate that the moment of the query lies before counts: the record's log time is a little later than
-    its answer.
+    A slate whose log time is after the query's time counts too: the record's log time is a little later than its
+    answer.
     """
     lately = recent.log_time_ms >= moment.query.now_ms - age_ms
     return moment.table(Vocabulary).item_indices_of_hashes(recent.item_hash[lately])

@@ -1,1 +1,1 @@
-"""An answer comes in, its served record goes to the log, and the order after it to the next page."""
+"""An answer comes in, its served record goes to the log, and its continuation order to the next request."""

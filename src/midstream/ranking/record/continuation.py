@@ -1,4 +1,4 @@
-"""The slate after a slate: the next items of the order that was logged, less those that may not be served any more."""
+"""Continuation of a slate: the next items of the logged order, without those that may not be served any more."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,13 +28,13 @@ class ReadOn:
 
 
 def query_on(record: ServedRecord, asked: Query, turn: int, first_position: int) -> Query:
-    """Return the query of a request that continues a slate: that of the slate, asked again.
+    """Return the query of a request that continues a slate: the slate's own, with a new id, seed and time.
 
     Args:
         record: Of the slate.
-        asked: With the id, the seed and the time of the request.
-        turn: Which of the slates after it is read first.
-        first_position: Items of the order that were served before.
+        asked: Has the id, the seed and the time of the request.
+        turn: Index of the first slate of the order to read.
+        first_position: Number of items of the order that were served before.
     """
     return replace(
         record.query,
@@ -55,11 +55,11 @@ def read_on(
     record: ServedRecord,
     failed: tuple[Failure, ...] = (),
 ) -> ReadOn:
-    """Return the next slate of an order that has anything left; where a filter fails, nothing, and the same one again.
+    """Return the next slate of an order that has items left; empty where a filter fails, and repeatable then.
 
     Args:
-        plan: What answers the placement now: its filters decide what may be served.
-        observe: Gives the state at rest.
+        plan: Current plan of the placement: its filters decide what may be served.
+        observe: Returns the state at rest.
         query: Of ``query_on``.
         record: Of the slate that is continued, with the order.
         failed: Left out from the start, as in ``recommend``.
@@ -68,7 +68,7 @@ def read_on(
         Retrieved = removed + served. Scores, sources and propensities are those of the order.
 
     Raises:
-        RequestInvalid: The plan's filters cannot use the query: they are others by now.
+        RequestInvalid: The plan's filters cannot use the query: they have changed.
     """
     if faults := request_faults(plan.filters, query):
         raise RequestInvalid(faults)
@@ -108,6 +108,7 @@ def read_on(
         tier="reduced" if run.account.failures else record.tier,
         fold_version=plan.fold_version,
         models=record.models,
+        fetched=record.fetched,
     )
     return ReadOn(served, turn)
 

@@ -1,8 +1,7 @@
-"""Continuation order of a slate: the slates that follow it, chosen by the same rules while the state is at hand.
+"""Continuation order of a slate: the slates that follow it, chosen by the same rules on the same state.
 
-Requests that continue a slate read on in this order, so they neither repeat an item nor leave one out while state
-moves.
-Each slate after the first is chosen among the rows that are left, with numbers of its own from the seed.
+Requests that continue a slate read this order, so they neither repeat an item nor miss one while state moves. Each
+slate after the first is chosen among the remaining rows, with random numbers of its own from the seed.
 """
 
 from collections.abc import Callable
@@ -29,7 +28,7 @@ def order_after(
         selection: The slate.
         query: Its size is that of each slate after it; ``order_max`` rows are put in order at most.
         row_count: Number of the candidates.
-        further: Chooses a slate for a query among those rows for which a mask is true; its rows are numbered anew.
+        further: Chooses a slate for a query among the rows where a mask is true; its rows are numbered anew.
 
     Cost: that of a choice for each slate.
     """

@@ -1,4 +1,4 @@
-"""The served record: what the log keeps of an answer, enough to show it, to learn from it and to answer it again.
+"""Served record: content of the log for one answer, enough to show it, to train on it and to rerun it.
 
 Its wire form is ``events.served_body``. The full trace (candidates that were not chosen) is not kept: a rerun computes
 it.
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
 from midstream.core.types import (
+    NOTHING_FETCHED,
     Candidates,
     Failure,
     FeatureFrame,
+    Fetched,
     LogPosition,
     Order,
     Query,
@@ -39,6 +41,7 @@ from midstream.ranking.plan import (
     SOURCES_MAX,
     lost_columns,
 )
+from midstream.ranking.record.fetched_fields import own_fields, pack_fetched, unpack_fetched, with_fetched
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import PINS
 from midstream.ranking.rules.traces import NO_TRACES, PackedTraces, ServedTrace, unpack_traces
@@ -72,7 +75,7 @@ class ServedItem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoggedFeatures:
-    """What the features of the plan were of each item of the slate, bit by bit as they were read."""
+    """Feature values of each item of the slate, bit by bit as they were read."""
 
     names: tuple[str, ...]
     values: Score
@@ -81,7 +84,7 @@ class LoggedFeatures:
 
 @dataclass(frozen=True, slots=True)
 class ServedRecord:
-    """What was served, and all that is needed to serve it again on the state of its log position."""
+    """A served answer, with all inputs of a rerun on the state of its log position."""
 
     query: Query
     log_position: LogPosition
@@ -95,39 +98,44 @@ class ServedRecord:
     retrieved_count: int
     removed: Mapping[str, int]
     candidate_count: int
-    """Candidates left after the filters; those that are not among ``items`` were not selected."""
+    """Candidates that passed the filters; those that are not among ``items`` were not selected."""
     failures: tuple[Failure, ...]
     features: LoggedFeatures | None = None
-    """None = the request is not among those whose values are kept (``log_features`` of the placement)."""
+    """None = the request's values are not kept (``log_features`` of the placement)."""
     models: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Version of each model that the plan read, by name: a rerun reads the same."""
+    """Version of each model of the plan, by name: a rerun reads the same."""
     traces: tuple[ServedTrace, ...] = ()
-    """What the rules of the slate moved, dropped or could not do."""
+    """Actions of the slate rules: items moved or dropped, and rules that could not hold."""
     source_names: tuple[str, ...] = ()
     """All that proposed something, in the order in which an item's are."""
     order: tuple[tuple[ServedItem, ...], ...] = ()
-    """The slates that come after this one, for requests that continue it; none = nobody asked for them."""
+    """The slates after this one, for requests that continue it; none = the request did not ask for them."""
+    fetched: Fetched = NOTHING_FETCHED
+    """Columns of the query that are from outside systems."""
+    rerunnable: bool = True
+    """False = only the fetched columns of the slate's items are kept, so a rerun would give another answer."""
 
 
 def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces = NO_TRACES) -> bytes:
     """Return the body of a served event.
 
     Args:
-        served: What was answered.
-        item_ids: Of the slate, in its order, then of what comes after it.
-        traces: What its rules did (``pack_traces``).
+        served: The answer.
+        item_ids: Of the slate, in its order, then of the continuation order.
+        traces: Of its rules (``pack_traces``).
 
     Returns:
-        At most 1.5 kB at 20 items with ids of up to 32 characters, beside what the request itself sent (context,
-        exclude list, filter text, items to rank), the items of a page's earlier slates, 25 bytes an item that comes
-        after the slate, 40 bytes a model that the plan reads, what rules did to items that are not in the slate, and 4
-        bytes an item and feature where their values are kept. Cost: about 20 µs.
+        At most 1.5 kB at 20 items with ids of up to 32 characters, and further bytes for the content of the request
+        (context, exclude list, filter text, items to rank), fetched columns up to ``FETCHED_BYTES_MAX``, the items of a
+        page's earlier slates, 25 bytes an item of the continuation order, 40 bytes a model, rule actions on items
+        outside of the slate, and 4 bytes an item and feature where their values are kept. Cost: about 20 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     count = len(chosen)
     scores, propensities, bits = _packed(served, chosen, served.selection.propensity)
     later, lengths = _later(served.order, served)
     logged = served.features if served.logs_features else None
+    outside = pack_fetched(served.fetched, item_ids)
     body = ServedBody(
         version=RECORD_VERSION,
         log_position=served.log_position,
@@ -142,7 +150,7 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         exclude=query.exclude,
         filter=query.filter,
         context=dict(query.context),
-        fetched=dict(query.fetched),
+        fetched=outside.columns,
         config_hash=served.config_hash,
         fold_version=served.fold_version,
         scorer=served.scorer,
@@ -157,7 +165,7 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         scores=scores,
         propensities=propensities,
         source_bits=bits,
-        item_fields={item_id: dict(fields) for item_id, fields in query.item_fields.items()},
+        item_fields=own_fields(query.item_fields, served.fetched),
         feature_names=() if logged is None else logged.names,
         feature_values=b"" if logged is None else _bytes(logged.values[chosen]),
         models=dict(served.models),
@@ -170,14 +178,10 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         trace_ids=traces.ids,
         order_max=query.order_max,
         order_ids=tuple(item_ids[count:]),
-        order_scores=later[0],
-        order_propensities=later[1],
-        order_bits=later[2],
-        order_lengths=lengths,
-        continues=query.continues,
-        turn=query.turn,
-        first_position=query.first_position,
-    )
+        order_scores=later[0], order_propensities=later[1], order_bits=later[2], order_lengths=lengths,
+        continues=query.continues, turn=query.turn, first_position=query.first_position,
+        fetched_ids=outside.ids, fetched_context=tuple(served.fetched.context), rerunnable=outside.is_whole,
+    )  # fmt: skip
     return encode_body(body)
 
 
@@ -188,7 +192,7 @@ _NO_ORDER: _Packed = (b"", b"", ())
 
 
 def _packed(served: Served, rows: NDArray[np.intp], propensity: Score) -> _Packed:
-    """Return scores, propensities (nothing where each is 1) and bits of the sources of some rows, as they are kept."""
+    """Return scores, propensities (empty where all are 1) and source bits of some rows, as they are stored."""
     chances = _bytes(propensity)
     if chances == _CERTAIN * len(propensity):
         chances = b""
@@ -196,7 +200,7 @@ def _packed(served: Served, rows: NDArray[np.intp], propensity: Score) -> _Packe
 
 
 def _later(order: Order | None, served: Served) -> tuple[_Packed, tuple[int, ...]]:
-    """Return what comes after the slate as it is kept, and the lengths of its slates."""
+    """Return the continuation order as it is stored, and the lengths of its slates."""
     return (_NO_ORDER, ()) if order is None else (_packed(served, order.chosen, order.propensity), order.lengths)
 
 
@@ -206,7 +210,7 @@ def _bytes(values: Score) -> bytes:
 
 
 def _bits(candidates: Candidates, rows: NDArray[np.intp]) -> tuple[int, ...]:
-    """Return a number for each row: the bits of the sources that proposed it."""
+    """Return a number for each row, with a bit for each source that proposed it."""
     by_source = candidates.source_rank.T.take(rows, axis=1) >= 0
     eights = np.packbits(by_source, axis=0, bitorder="little")
     if len(eights) == 1:
@@ -241,8 +245,8 @@ STAYS = frozenset(
         "first_position",
     )
 )
-"""Fields of a served record that a blanked one has as they were: names of the configuration and of the catalogue, the
-slate, and numbers that are the same whoever asks. Any other field is empty in it, also one that is added later."""
+"""Fields that a redacted record keeps: names of the configuration and of the catalogue, the slate, and numbers that
+do not depend on the user. All other fields are empty in it, also fields that are added later."""
 _NOBODY = ServedBody(
     version=RECORD_VERSION,
     log_position=0,
@@ -277,11 +281,11 @@ _NOBODY = ServedBody(
 
 
 def blank_served(body: bytes) -> bytes:
-    """Return a body without who asked and with what; slate, scores, propensities and counts stay.
+    """Return a redacted body, without user and request; slate, scores, propensities and counts are kept.
 
-    It is made of what may stay. Which parts failed is known of it, and not why: a reason is the text of an exception,
-    which may say anything. It names no request any more, so it is not shown as one. A body of another version becomes
-    empty.
+    Only ``STAYS`` is copied. The names of failed components are kept and their reasons are not: the text of an
+    exception may contain anything. The record has no request id any more, so it is not shown as a request. A body of
+    another version becomes empty.
     """
     try:
         told = decode_body(body)
@@ -293,7 +297,7 @@ def blank_served(body: bytes) -> bytes:
 
 
 def decode_served(body: bytes) -> ServedRecord:
-    """Return what the body of a served event says.
+    """Return the record of a served event's body.
 
     Raises:
         NotFound: It is no record of this version.
@@ -303,8 +307,9 @@ def decode_served(body: bytes) -> ServedRecord:
     except ValueError as error:
         message = f"no served record: {error}"
         raise NotFound(message) from error
+    fetched = unpack_fetched(told)
     return ServedRecord(
-        query=_query(told),
+        query=_query(told, fetched),
         log_position=LogPosition(told.log_position),
         items=_items(told.ids, told.scores, told.propensities, told.source_bits, told.source_names),
         scorer=told.scorer,
@@ -321,6 +326,8 @@ def decode_served(body: bytes) -> ServedRecord:
         traces=unpack_traces(told),
         source_names=told.source_names,
         order=_order(told),
+        fetched=fetched,
+        rerunnable=told.rerunnable,
     )
 
 
@@ -345,8 +352,8 @@ def _features(told: ServedBody) -> LoggedFeatures | None:
     return LoggedFeatures(told.feature_names, values.reshape(len(told.ids), len(told.feature_names)))
 
 
-def _query(told: ServedBody) -> Query:
-    """Return the query as it was asked."""
+def _query(told: ServedBody, fetched: Fetched) -> Query:
+    """Return the query of the record."""
     return Query(
         request_id=told.request_id,
         placement=told.placement,
@@ -359,8 +366,7 @@ def _query(told: ServedBody) -> Query:
         exclude=told.exclude,
         filter=told.filter,
         context=told.context,
-        fetched=told.fetched,
-        item_fields=told.item_fields,
+        item_fields=with_fetched(told.item_fields, fetched),
         given=told.given,
         taken=told.taken,
         spare=told.spare,

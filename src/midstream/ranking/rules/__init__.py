@@ -1,1 +1,1 @@
-"""Scored candidates and the rules of a slate come in, places that keep the rules go out."""
+"""Scored candidates and the rules of a slate come in, positions that satisfy the rules go out."""

@@ -1,15 +1,16 @@
 """Arrangement of a slate: its rules, applied position by position with any built-in selector.
 
-At each place the rules say which candidates may come and what likeness costs them; the placement's selector chooses or
-draws among these. So a propensity is the probability of an item given the places before and the rules of the slate.
+At each position the rules decide which candidates are allowed and how large the penalty of similarity is; the
+placement's selector chooses or draws among these. So a propensity is the probability of an item given the earlier
+positions and the rules of the slate.
 
-Precedence: eligibility > pins > caps and most shares > positions for new items > least shares > diversity > boosts.
-Eligibility was decided before; a pin is put, and counts for what comes after it; what may not come is taken away; of
-the rest positions for new items, then least shares, narrow the choice where that leaves anything; diversity and boosts
-only say what is worth how much. ``docs/rules.md`` has what yields when two cannot both hold.
+Precedence: eligibility > pins > caps and maximum shares > positions for new items > minimum shares > diversity >
+boosts. Eligibility was decided before. A pin is placed, and counts for later positions. Disallowed candidates are
+removed. Among the rest, positions for new items, then minimum shares, narrow the choice where that leaves any
+candidate. Diversity and boosts only change the worth. ``docs/rules.md`` has the cases where two rules cannot both hold.
 
-Of a slate of more than ``DECIDED_MAX`` places the first are decided so, and are those of a slate of ``DECIDED_MAX``.
-Behind them come the others in order of worth, as caps and pins let them; nothing is left to chance there.
+In a slate of more than ``DECIDED_MAX`` positions the first ones are decided so, and equal those of a slate of
+``DECIDED_MAX``. The others follow in order of worth, as far as caps and pins allow, without randomness.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,10 +38,11 @@ from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
 
 ARRANGEMENT: Final = "arrangement"
-"""Name of it in failures: where what it reads cannot be read, a slate is chosen without."""
+"""Name of the arrangement in failures: where its columns cannot be read, a slate is chosen without rules."""
 DECIDED_MAX: Final = 100
-"""Places that are decided one by one: as many as recommendations have. Of 1,000 candidates by a determinant of
-tags 8 ms, where all 1,000 places of a ranking would be a second: each place looks at all those above it."""
+"""Positions that are decided one by one: the maximum of recommendations. 100 of them take 8 ms for 1,000 candidates
+with a determinant of tags; all 1,000 positions of a ranking would take a second, since each reads all positions
+above it."""
 R = TypeVar("R", bound=Stated)
 
 
@@ -59,12 +61,12 @@ class Arrangement:
         return any(cap.within is not None for cap in self.caps)
 
     def read(self, moment: Moment, candidates: Candidates, pinned: Pinned | None = None) -> CandidateFacts:
-        """Return what the rules in force need of the candidates.
+        """Return the candidates' columns for the rules in force.
 
         Args:
             moment: The state.
-            candidates: What the filters left.
-            pinned: What shall stand where, whether the filters left it or not.
+            candidates: Those that passed the filters.
+            pinned: Pinned items, whether they passed the filters or not.
 
         Returns:
             Facts, row for row. Cost: 10 µs an attribute and a rule of 500 candidates, 50 µs of vectors of 64.
@@ -96,19 +98,19 @@ class Arrangement:
     def select(
         self, selector: Choosing, query: Query, frame: FeatureFrame, score: Score, facts: CandidateFacts
     ) -> Selection:
-        """Return at most ``query.slate_size`` rows, chosen by the selector among those that the rules leave.
+        """Return at most ``query.slate_size`` rows, chosen by the selector among those that the rules allow.
 
         Args:
-            selector: Says how probable each row is at a place.
+            selector: Returns the probability of each row at a position.
             query: With the size of the slate and the seed.
-            frame: What the selector reads.
-            score: Of each row, NaN = cannot: such a row comes only where it is pinned.
+            frame: Columns for the selector.
+            score: Of each row, NaN = none: such a row is placed only where it is pinned.
             facts: From ``read``, of the same rows.
 
         Returns:
-            The rows, the probability of each given those before, and what the rules did. Fewer rows than asked for
-            where each that is left would break a cap or a most share. Cost: a place takes what the table of
-            docs/rules.md says, 2 µs behind ``DECIDED_MAX``.
+            The rows, the probability of each given those before, and the actions of the rules. Fewer rows than
+            requested where each remaining one would break a cap or a maximum share. Cost: a position takes the time in
+            the table of docs/rules.md, 2 µs after ``DECIDED_MAX``.
         """
         if facts.is_idle:
             chosen = selector.select(query, frame, score)
@@ -158,7 +160,7 @@ class _Slate:
             self._places = Ruled(lineup, arrangement.diversity, selector, frame, query.seed, self._trace)
 
     def _lineup(self, diversity: Diversity | None, worth: Real) -> Lineup:
-        """Return what the places are filled from."""
+        """Return the candidates from which positions are filled."""
         whole = range_of(worth, np.arange(len(worth))) * diversity.weight if diversity is not None else 0.0
         return Lineup(
             facts=self._facts,
@@ -188,7 +190,7 @@ class _Slate:
         return Selection(chosen, np.array(self._propensity, dtype=np.float32), tuple(self._traces))
 
     def _follow(self) -> None:
-        """Put what comes behind the decided places: the best of those that are left, as caps and pins let them."""
+        """Place rows after the decided positions: the best remaining ones, as far as caps and pins allow."""
         gone = {*self._chosen, *self._pins.values()}
         rest = iter([at for at in range(len(self._raw)) if at not in gone] if self._decided < self._size else [])
         for place in range(self._decided, self._size):
@@ -204,9 +206,9 @@ class _Slate:
                 break
 
     def _moved(self, place: int) -> bool:
-        """Put the next pin at a place that nobody else may have; False = there is none, and the slate ends.
+        """Place the next pin where no other candidate is allowed; False = there is no pin, and the slate ends.
 
-        Behind it others may come again, as a longer slate has more room for the most of a promotion.
+        After it others may be allowed again, as a longer slate has more room for the maximum of a promotion.
         """
         behind = next((each for each in self._pins if each > place), None)
         if behind is None:
@@ -234,7 +236,7 @@ class _Slate:
         return int(self._facts.item_index[self._order[at]])
 
     def _afterwards(self) -> Iterator[Trace]:
-        """Yield what shows only in the whole slate: shares that are short, what was moved, what was dropped."""
+        """Yield actions that depend on the whole slate: missed shares, moved and dropped items."""
         if self._shares is not None:
             for name, place in self._shares.short(self._chosen[: self._decided]):
                 yield Trace(name, -1, place, "short")
@@ -252,7 +254,7 @@ class _Slate:
             yield Trace(DIVERSITY, self._item(at), place_of[at], "lowered")
 
     def _lifted(self) -> Iterator[Trace]:
-        """Yield what boosts did to the items of the slate: those that stand elsewhere in the order because of them."""
+        """Yield the actions of boosts: items of the slate with another place because of them."""
         if not self._facts.boosts:
             return
         moved = {at for at, before in enumerate(self._raw) if before != at}
@@ -263,7 +265,7 @@ class _Slate:
                     yield Trace(each.name, self._item(at), place, word)
 
     def _dropped(self, at: int, full: list[int]) -> tuple[str, str]:
-        """Return which rule keeps out what is among the best by score alone, and how; empty = others came before it."""
+        """Return the rule that keeps out one of the best by score alone, and its action; empty = it was outranked."""
         cap, row = self._caps.full_for(at), self._order[at]
         if cap is not None:
             return cap.name, "capped"
@@ -279,7 +281,7 @@ class _Slate:
 
 
 def _placed(pinned: Pinned | None, rows: Index) -> tuple[dict[int, tuple[int, str]], tuple[Trace, ...]]:
-    """Return row and rule of what stands at each position, and what the filters removed."""
+    """Return row and rule of each pinned position, and the removals of the filters."""
     if pinned is None:
         return {}, ()
     pins: dict[int, tuple[int, str]] = {}
@@ -307,7 +309,7 @@ def _member(ruling: Ruling[AnyRule], moment: Moment, rows: Index) -> Mask:
 
 
 def _values(items: Items, name: str, rows: Index, codes: Mapping[str, Index]) -> Index | Score:
-    """Return by what candidates are alike: value codes (n, w), or vectors of length 1 or 0, (n, d).
+    """Return the columns of similarity: value codes (n, w), or vectors of length 1 or 0, (n, d).
 
     Codes that caps have read are not read again.
     """

@@ -2,12 +2,12 @@
 
 A factor f adds ln f standard deviations of the candidates' scores:
 
-    worth_i = score_i + σ · Σ ln f   over the boosts that are about i
+    worth_i = score_i + σ · Σ ln f   over the boosts of item i
 
-So a factor means the same for a blend, a click rate and a ranker whose scores are negative: what a model's scores are
-shifted by or multiplied with changes nothing. Boosts of one item multiply, a boost by 2 and one by 1/2 are none, and
-below 1 an item is buried. Under ``plackett_luce`` with temperature 1 it is the odds of an item that f multiplies; with
-temperature τ it is f^(1/τ). Where all scores are equal σ is 1, so the boost alone decides.
+So a factor has the same effect on a blend, a click rate and a ranker with negative scores: offset and scale of the
+scores have no influence. Boosts of one item multiply; a boost by 2 and one by 1/2 cancel out, and below 1 an item is
+buried. Under ``plackett_luce`` with temperature 1 the factor multiplies the odds of an item; with temperature τ f^(1/τ)
+does. Where all scores are equal σ is 1, so the boost alone decides.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Boosted:
 
 
 def worth_of(score: Score, boosts: tuple[Boosted, ...]) -> Real:
-    """Return what each candidate is worth by its score and all boosts, (n,); NaN where there is no score."""
+    """Return the worth of each candidate by its score and all boosts, (n,); NaN where there is no score."""
     worth = score.astype(np.float64)
     if not boosts:
         return worth

@@ -1,7 +1,7 @@
-"""Caps: at most so many items of one value in a slate, or in all that was served to who asks within a time.
+"""Caps: a maximum number of items of one value in a slate, or in all slates for the user within a time.
 
-An item without a value is not capped. Pins count from the first place on, wherever they stand, and are not dropped;
-caps are kept even where the slate is shorter then.
+An item without a value is not capped. Pins count from the first position on, wherever they are, and are not dropped;
+caps hold even where the slate is shorter then.
 """
 
 from collections import Counter
@@ -27,7 +27,8 @@ class Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """Of kind ``category`` or ``tags``; an item of several tags counts for each."""
     max: Annotated[int, msgspec.Meta(ge=1, le=100)]
     within: Duration | None = None
-    """What this placement served to the same user or session in this time counts as well; None = the slate alone."""
+    """Items that this placement served to the same user or session in this time count as well; None = the slate
+    alone."""
 
     @property
     def name(self) -> str:
@@ -36,7 +37,7 @@ class Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Caps:
-    """What is full while a slate is made."""
+    """Full values while a slate is made."""
 
     def __init__(
         self,
@@ -49,11 +50,11 @@ class Caps:
         """Begin with the pins.
 
         Args:
-            caps: What the maxima are.
+            caps: The maxima.
             codes: Value codes of each cap's attribute, a candidate a row, (n, w), -1 = none.
-            order: Rows of candidates: numbers of places in it are what the others speak of.
-            pinned: Those that come for sure.
-            before: How often each value was served already that counts, by cap; none = nothing was.
+            order: Rows of candidates; other arguments and methods use positions in it.
+            pinned: Pinned candidates.
+            before: Number of served items of each value that count, by cap; none = no cap is over a time.
         """
         self._codes = [each.T.take(order, axis=1) for each in codes]  # one pass over all rows a value
         self._each: list[tuple[Cap, list[memoryview], dict[int, int], set[int]]] = []
@@ -66,7 +67,7 @@ class Caps:
             self.take(at)
 
     def take(self, at: int) -> list[tuple[int, int]]:
-        """Count a candidate; return what is full that was not: numbers of caps, and values."""
+        """Count a candidate; return newly full values: numbers of caps, and values."""
         found: list[tuple[int, int]] = []
         for number, (cap, columns, counts, full) in enumerate(self._each):
             for value in {column[at] for column in columns} - _NONE:
@@ -101,7 +102,7 @@ class Caps:
 
 
 def served_before(cap: Cap, moment: Moment) -> Mapping[int, int]:
-    """Return how often each value of a cap's attribute was served to who asks, within its time in this placement."""
+    """Return how often each value of a cap's attribute was served to the user, within its time in this placement."""
     if cap.within is None:
         return {}
     found = items_of(moment, recent_of(moment), cap.within.ms)
@@ -109,5 +110,5 @@ def served_before(cap: Cap, moment: Moment) -> Mapping[int, int]:
 
 
 def counted(codes: Index) -> Counter[int]:
-    """Return how many of some rows (n, w) have each value; -1 = none."""
+    """Return the number of rows of (n, w) that have each value; -1 = none."""
     return Counter(codes[codes >= 0].tolist())

@@ -1,29 +1,30 @@
-"""Diversity: what is like the items above is worth less, by maximal marginal relevance or by a determinant.
+"""Diversity: lowers items that are similar to the items above, by maximal marginal relevance or by a determinant.
 
-Both take from the worth of candidate i, with scores brought to one range,
+Both subtract from the worth of candidate i, with scores brought to one range,
 
     worth_i − weight · (max worth − min worth) · cost_i
 
-with 1 for the range where all are worth the same, so that likeness still decides (``range_of``).
+with 1 for the range where all have the same worth, so that similarity still decides (``range_of``).
 
 ``mmr``: cost_i = max over the items j above of S_ij.
 
-``dpp``: cost_i = log d_i² / log ε, where d_i² is what the items above leave of i: det S_{Y ∪ i} = det S_Y · d_i². To
-take the best of it place by place is the greedy search for the most probable slate of a determinantal point process
-whose kernel weighs quality against diversity, θ Σ r + (1 − θ) log det S. Unlike mmr it sees an item that is made of
-two of the items above. With S = V Vᵀ for the items above, c_i solves V c_i = S_{Y,i} and d_i² = S_ii − |c_i|²; when j
-is added, e_i = (S_ji − ⟨c_j, c_i⟩) / d_j is put behind c_i, and d_i² loses e_i²: n · k multiplications a place.
+``dpp``: cost_i = log d_i² / log ε, where d_i² is the factor by which i increases the determinant of the items above:
+det S_{Y ∪ i} = det S_Y · d_i². Taking the best candidate position by position is the greedy search for the most
+probable slate of a determinantal point process whose kernel weighs quality against diversity, θ Σ r + (1 − θ) log det
+S. Unlike mmr it penalizes an item that combines two of the items above. With S = V Vᵀ for the items above, c_i solves V
+c_i = S_{Y,i} and d_i² = S_ii − |c_i|²; when j is added, e_i = (S_ji − ⟨c_j, c_i⟩) / d_j is appended to c_i, and d_i²
+loses e_i²: n · k multiplications a position.
 
 S_ij is the share of common values of all values that two items have (Jaccard, which is positive semidefinite), or the
-cosine of their vectors: as it is for ``dpp``, and where it is above 0 for ``mmr``. ``dpp`` takes (1 − ε) S + ε I, so
-that d_i² is never below ε, a double of an item above costs nearly 1, and more doubles never cost more than 1.
+cosine of their vectors: unchanged for ``dpp``, and where it is above 0 for ``mmr``. ``dpp`` takes (1 − ε) S + ε I, so
+that d_i² is never below ε, a duplicate of an item above costs nearly 1, and more duplicates never cost more than 1.
 
-Of an item without a value nothing is known, so it is like none.
+An item without a value is similar to no other.
 
 Reference: J. Carbonell and J. Goldstein, "The use of MMR, diversity-based reranking for reordering documents and
     producing summaries", SIGIR 1998. L. Chen, G. Zhang, H. Zhou, "Fast Greedy MAP Inference for Determinantal Point
-    Process to Improve Recommendation Diversity", NeurIPS 2018: section 3, equations 1 to 6, and its updates of c and
-    d; the trade-off by θ of its section on recommendation. M. Bouchard, A.-L. Jousselme, P.-E. Doré, "A proof for the
+    Process to Improve Recommendation Diversity", NeurIPS 2018: section 3, equations 1 to 6, and its updates of c and d;
+    the trade-off by θ of its section on recommendation. M. Bouchard, A.-L. Jousselme, P.-E. Doré, "A proof for the
     positive definiteness of the Jaccard index matrix", International Journal of Approximate Reasoning 54, 2013.
 """
 
@@ -44,7 +45,7 @@ _FULL: Final = float(np.log(_EPSILON))
 
 
 class Diversity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How much likeness to the items above counts against the score."""
+    """Similarity penalty: how much similarity to the items above lowers an item."""
 
     method: Literal["mmr", "dpp"] = "mmr"
     """``mmr`` looks at the likest item above, ``dpp`` at all of them together."""
@@ -55,17 +56,17 @@ class Diversity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 def range_of(worth: Real, ranked: NDArray[np.intp]) -> float:
-    """Return greatest less least worth of some candidates, 1 where there is none between them.
+    """Return maximum less minimum worth of some candidates, 1 where they are equal.
 
     Args:
         worth: Of each candidate.
-        ranked: Those that count, the greatest first.
+        ranked: Candidates that count, in descending order.
     """
     return float(worth[ranked[0]] - worth[ranked[-1]]) or 1.0 if len(ranked) else 1.0
 
 
 class Likest:
-    """What the likest item above takes from each candidate: ``mmr``."""
+    """Penalty by the most similar item above: ``mmr``."""
 
     def __init__(self, values: Index | Score) -> None:
         """Begin an empty slate of candidates with value codes (n, w), or vectors of length 1 or 0, (n, d)."""
@@ -83,7 +84,7 @@ class Likest:
 
 
 class Volume:
-    """What the items above leave of each candidate: ``dpp``."""
+    """Penalty by the determinant of the items above: ``dpp``."""
 
     def __init__(self, values: Index | Score, size: int) -> None:
         """Begin an empty slate of at most ``size`` places."""
@@ -108,7 +109,7 @@ class Volume:
 
 
 def unlike(diversity: Diversity, values: Index | Score, size: int) -> Likest | Volume:
-    """Return what keeps count of likeness while a slate is made."""
+    """Return the penalty counter for one slate."""
     return Volume(values, size) if diversity.method == "dpp" else Likest(values)
 
 
@@ -118,7 +119,7 @@ def is_of_one_value(values: Index | Score) -> bool:
 
 
 def alike(values: Index | Score) -> Callable[[int], Real]:
-    """Return what tells how like each row is to one, (n,): 0 to 1 by codes, -1 to 1 by vectors."""
+    """Return a function for the similarity of each row to one row, (n,): 0 to 1 by codes, -1 to 1 by vectors."""
     if values.dtype == np.float32:
         vectors = cast("Score", values)
         return lambda at: np.asarray(vectors @ vectors[at], dtype=np.float64)

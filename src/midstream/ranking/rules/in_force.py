@@ -1,7 +1,7 @@
 """Common fields of slate rules: name, author, reason, and the time in which the rule is in force.
 
-A rule is in force from ``start``, up to before ``end``, while its ``when`` is known to be true. Time is that of the
-query, so a rerun has the rules of then. A rule that is not in force does nothing at all.
+A rule is in force from ``start``, up to before ``end``, while its ``when`` is known to be true. The time is that of the
+query, so a rerun has the rules of its time. A rule that is not in force does nothing.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ Positions = Annotated[tuple[int, ...], Length(1, POSITIONS_MAX)]
 
 
 class Stated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
-    """What all kinds of rules say."""
+    """Fields of all kinds of rules."""
 
     name: Name
     """Its own in the placement: traces and metrics have it."""
     author: ShortText = ""
-    """Who answers for it."""
+    """The responsible person."""
     note: ShortText = ""
     """Why it is there."""
     start: str = ""
@@ -40,7 +40,7 @@ class Stated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     end: str = ""
     """RFC 3339 time from which it is not any more; "" = for ever."""
     when: str | None = None
-    """Condition about the request: for whom and where it is in force."""
+    """Condition about the request: the requests for which it is in force."""
 
 
 S_co = TypeVar("S_co", bound=Stated, covariant=True)
@@ -55,7 +55,7 @@ class Ruling(Generic[S_co]):
     end_ms: int
     when: Condition | None
     where: Condition | None = None
-    """Which items it is about, of the kinds that say so by a condition."""
+    """Items of the rule, in kinds that choose them by a condition."""
 
     @property
     def name(self) -> str:
@@ -70,7 +70,7 @@ class Ruling(Generic[S_co]):
 
 
 def passing(condition: Condition, moment: Moment, item_index: Index) -> Mask:
-    """Return for which items a condition is known to be true, (n,): what every rule asks a condition with."""
+    """Return the items for which a condition is known to be true, (n,)."""
     return condition.passes(moment, item_index)
 
 

@@ -1,9 +1,9 @@
-"""Positions for new items: what nobody has seen yet is shown, because otherwise nothing is ever known of it.
+"""Positions for new items (cold-start exploration): items without outcomes get impressions.
 
-At such a position the placement's selector draws among the new candidates as if they were all there is, so that the
-best of them is not always the one that is tried, and its propensity is the probability among them. An item is new for
-a time from the moment when the catalogue first named it, which the state knows; one that interactions alone named is
-not known to be new. New items compete for all other positions like any other.
+At such a position the placement's selector draws among the new candidates alone, so that the best of them is not always
+the one that is tried, and its propensity is the probability among them. An item is new for a time from the moment when
+the catalogue first named it, which the state holds; an item that interactions alone named is not known to be new. New
+items compete for all other positions like any other.
 """
 
 from dataclasses import dataclass

@@ -1,13 +1,13 @@
-"""Pins: items that the shop wants at positions.
+"""Pins: items at fixed positions.
 
-A pinned item is a candidate like any other: it passes every eligibility filter or does not come. Where no source
-proposed it, the rule did, under its own name. Its place is its own: nothing is left to chance there, so its propensity
-is 1, and it stands nowhere else. It counts for caps and shares, and none of them drops it.
+A pinned item is a candidate like any other: it must pass every eligibility filter. If no source proposed it, it counts
+as proposed by the rule, under the rule's name. It is placed at its position and nowhere else, without randomness, so
+its propensity is 1. It counts for caps and shares, and none of them drops it.
 
-A position that has a pin already keeps the first one of the file, and so does an item. A pin behind the slate that is
-asked for does nothing, and neither does one of an item that is not among those which the caller gave. Where nothing
-else may come at a place above a pin's position, the next pin moves up to it: its own position would not be reached, and
-an eligible item is not lost. Behind it others may come again.
+A position with two pins gets the first of the file, and so does an item. A pin behind the end of the slate does
+nothing, and neither does one of an item outside of a ranking's given items. If no other item is allowed at a position
+above a pin's, the next pin moves up to it: its own position would not be reached, and an eligible item would be lost.
+After it others may be allowed again.
 """
 
 from collections.abc import Iterator
@@ -30,18 +30,18 @@ class Pin(Stated, frozen=True, kw_only=True, tag="pin"):
     items: Ids
     """Ids, 100 at most."""
     positions: Positions
-    """Where each of them stands, the top is 0; as many as items."""
+    """Position of each item, the top is 0; as many as items."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pinned:
-    """What stands where, as far as filters let it. Three columns, (n,)."""
+    """Pinned items and their positions, as far as filters allow them. Three columns, (n,)."""
 
     positions: tuple[int, ...]
     item_index: Index
     rules: tuple[str, ...]
     traces: tuple[Trace, ...] = ()
-    """Pins that cannot be: of items that nobody knows, and where another is before them."""
+    """Pins that cannot be placed: of unknown items, and those that conflict with an earlier pin."""
 
     def among(self, item_index: Index) -> Mask | None:
         """Return which of some items are pinned, (n,); None = none is pinned at all."""
@@ -73,7 +73,7 @@ class Pins:
         return tuple(each.name for each in self.rulings)
 
     def read(self, moment: Moment) -> Pinned:
-        """Return what is pinned in a request. Cost: 10 µs a rule in force."""
+        """Return the pinned items of a request. Cost: 10 µs a rule in force."""
         free: dict[int, tuple[int, str]] = {}
         traces: list[Trace] = []
         for ruling in self.rulings:

@@ -1,8 +1,9 @@
-"""Places that the best of what is left has: the short way where nothing is drawn and likeness is of one value.
+"""Fast placement of the best remaining candidate, where nothing is drawn and similarity is by one value.
 
-An item that is like one above costs the whole, any other nothing. So at a place there are two to compare: the first in
-order of worth of those like none above, and of those like one. Whoever stands behind both is not looked at, so a slate
-reads little more than its own length of the order. The choice is that of ``place_ruled`` with ``top_k``, to the bit.
+An item that has the value of one above costs the whole penalty, any other nothing. So a position compares two
+candidates: the first in order of worth without a common value, and the first with one. Candidates behind both are not
+read, so a slate reads little more than its own length of the order. The choice equals that of ``place_ruled`` with
+``top_k``, to the bit.
 """
 
 from typing import Final
@@ -18,7 +19,7 @@ _YES: Final = 1
 
 
 class Best:
-    """Who comes at each place of one slate, by worth, caps and ``mmr``."""
+    """Placement of one slate by worth, caps and ``mmr``."""
 
     def __init__(self, lineup: Lineup) -> None:
         """Begin before the first place of a slate that ``is_enough`` for."""
@@ -39,7 +40,7 @@ class Best:
         """Who was the best by worth alone at a place, and did not come there."""
 
     def choose(self, place: int) -> tuple[int, float] | None:
-        """Return who comes at a place, and how probable that was; None = nobody is left."""
+        """Return the candidate of a position and its probability; None = no candidate is left."""
         at, alike = self._first_unlike(), self._alike.find(_YES)
         # Of equals the first in order, which is the one that is like one above.
         if alike >= 0 and (at < 0 or self._worth.item(alike) - self._whole >= self._worth.item(at)):
@@ -67,7 +68,7 @@ class Best:
         return -1
 
     def above(self, at: int) -> None:
-        """Count who has got a place for those that are like it."""
+        """Record a placed candidate for the penalties of similar ones."""
         if self._values[at] >= 0:
             self._above.add(self._values[at])
 

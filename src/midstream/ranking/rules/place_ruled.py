@@ -1,6 +1,6 @@
-"""Places that all rules decide, with any built-in selector: which candidates may come, and which of them does.
+"""Placement under all rules, with any built-in selector: the allowed candidates of a position, and the chosen one.
 
-Every step is over columns of all candidates. ``place_best`` is the short way where it would come to the same.
+Every step is over columns of all candidates. ``place_best`` is the faster algorithm where its choice is the same.
 """
 
 import msgspec
@@ -17,7 +17,7 @@ from midstream.ranking.selectors.top_k import Chances, TopK, only_best
 
 
 class Ruled:
-    """Who comes at each place of one slate."""
+    """Placement of one slate."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Ruled:
         seed: int,
         trace: Tracing,
     ) -> None:
-        """Begin before the first place; ``trace`` is told what promotions and positions for new items do."""
+        """Begin before the first position; ``trace`` gets the actions of promotions and positions for new items."""
         self._lineup, self._selector, self._frame, self._trace = lineup, selector, frame, trace
         order, count = lineup.order, len(lineup.worth)
         self._ranked = order[:count]
@@ -49,9 +49,9 @@ class Ruled:
         """Who was the best by worth alone at a place, and did not come there."""
 
     def choose(self, place: int) -> tuple[int, float] | None:
-        """Return who comes at a place, and how probable that was; None = nobody may.
+        """Return the candidate of a position and its probability; None = no candidate is allowed.
 
-        Those that may come are narrowed by positions for new items and by least shares.
+        Positions for new items and minimum shares narrow the allowed candidates.
         """
         may = self._may(place)
         if not may.size or not may[may.argmax()]:  # faster than any
@@ -75,13 +75,13 @@ class Ruled:
         return at, probability
 
     def above(self, at: int) -> None:
-        """Count who has got a place for those that are like it."""
+        """Record a placed candidate for the penalties of similar ones."""
         worth = self._lineup.worth
         if self._unlike is not None and self._unlike.take(at):
             self._utility = worth - self._unlike.cost[: len(worth)] * self._lineup.whole
 
     def _may(self, place: int) -> Mask:
-        """Return which candidates may come at a place: those that no cap and no most share is about."""
+        """Return the candidates allowed at a position: those within all caps and maximum shares."""
         if self._shares is None:
             return self._open
         may = self._open
@@ -90,7 +90,7 @@ class Ruled:
         return may
 
     def _fresh_at(self, place: int, may: Mask) -> tuple[Fresh, Mask] | None:
-        """Return whose position for new items it is, and which are new; None = nobody's, or no new item may come."""
+        """Return the rule of a position for new items, and the new ones; None = no rule, or no new item is allowed."""
         for fresh, member in self._fresh:
             if place in fresh.positions:
                 if (may & member).any():
@@ -99,7 +99,7 @@ class Ruled:
         return None
 
     def _pick(self, place: int, may: Mask, fresh: tuple[Fresh, Mask] | None) -> tuple[int, float]:
-        """Return who comes at a place, and how probable that was."""
+        """Return the candidate of a position and its probability."""
         utility = self._utility
         may = may[: len(utility)]
         best = int(may.argmax())  # by worth alone, which is how they are ordered
@@ -117,7 +117,7 @@ class Ruled:
         return int(rows[at]), probability
 
     def _apart_of(self, fresh: Fresh, member: Mask) -> tuple[NDArray[np.intp], Chances]:
-        """Return the new candidates, best first, and what the selector makes of them alone."""
+        """Return the new candidates, best first, and the selector's probabilities over them alone."""
         if fresh.name not in self._apart:
             rows = np.flatnonzero(member[: len(self._ranked)])
             # Places that are kept are kept above; among the new ones each may be drawn.

@@ -1,17 +1,17 @@
-"""Promotions: some items have a share of the positions, between a least and a most.
+"""Promotions: some items have a share of the positions, between a minimum and a maximum.
 
-A share holds in every beginning of a slate: of the first k places at least ⌊min · k⌋ and at most ⌈max · k⌉ go to the
-items of the promotion. So they are spread over the slate, and a slate that ends early has its share as well. A place
-is given to them only when it has to be: when the places up to some k that are still free are no more than what the
-promotions still need by then. Which of the items comes is the selector's choice.
+A share holds in every prefix of a slate: of the first k positions at least ⌊min · k⌋ and at most ⌈max · k⌉ go to the
+items of the promotion. So they are spread over the slate, and a slate that ends early has its share as well. A position
+goes to them only when it has to: when the free positions up to some k are no more than the promotions still need by
+then. The selector chooses the item.
 
-Pins count. A least that cannot be held, because caps, another promotion's most, positions for new items or pins are
-before it, or because no such item is left, is given up at that place and no other. Where not all can be held, the first
-of the file has what it needs, and the next what that leaves. A most is never passed, but by pins.
+Pins count. A minimum that cannot be held, because caps, another promotion's maximum, positions for new items or pins
+precede it, or because no such item is left, is given up at that position and no other. Where not all can be held, the
+first of the file has the positions that it needs, and the next the rest. A maximum is never exceeded, but by pins.
 
 Reference: S. C. Geyik, S. Ambler, K. Kenthapadi, "Fairness-Aware Ranking in Search & Recommendation Systems with
-    Application to LinkedIn Talent Search", KDD 2019, definitions 2.1 and 2.2 (the bounds); places are looked ahead as
-    their DetConstSort does by moving items up.
+    Application to LinkedIn Talent Search", KDD 2019, definitions 2.1 and 2.2 (the bounds); positions are looked ahead
+    as their DetConstSort does by moving items up.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from midstream.core.types import Mask
 from midstream.ranking.rules.in_force import Ids, Stated
 
 _ROUNDING = 1e-9
-"""0.1 · 30 is 3, whatever its last bit."""
+"""Tolerance: 0.1 · 30 is 3, whatever its last bit."""
 
 
 class Promote(Stated, frozen=True, kw_only=True, tag="promote"):
@@ -54,16 +54,16 @@ class Promoted:
     """(n,)."""
 
     def least(self, size: int) -> NDArray[np.int64]:
-        """Return how many of the first 0 to ``size`` places are theirs at least, (size + 1,)."""
+        """Return the minimum of promoted items in the first 0 to ``size`` positions, (size + 1,)."""
         return np.asarray(np.floor(self.min * np.arange(size + 1) + _ROUNDING), dtype=np.int64)
 
     def most(self, size: int) -> NDArray[np.int64]:
-        """Return how many of the first 0 to ``size`` places are theirs at most, (size + 1,)."""
+        """Return the maximum of promoted items in the first 0 to ``size`` positions, (size + 1,)."""
         return np.asarray(np.ceil(self.max * np.arange(size + 1) - _ROUNDING), dtype=np.int64)
 
 
 class Shares:
-    """Who needs a place, and who may have none, while a slate is made."""
+    """Promotions that need a position, and those that are full, while a slate is made."""
 
     def __init__(
         self, promotions: Sequence[Promoted], order: NDArray[np.intp], pins: Mapping[int, int], size: int
@@ -72,9 +72,9 @@ class Shares:
 
         Args:
             promotions: In the order of the file, with a candidate a row.
-            order: Rows of candidates: numbers of places in it are what the others speak of.
-            pins: What stands at which place, as a number of ``order``.
-            size: Places of the slate.
+            order: Rows of candidates; other arguments and methods use positions in it.
+            pins: Pinned candidate of each position, as a number of ``order``.
+            size: Positions of the slate.
         """
         self.promotions = promotions
         self.member = np.stack([each.member[order] for each in promotions])
@@ -83,7 +83,7 @@ class Shares:
         self.pinned(pins)
 
     def pinned(self, pins: Mapping[int, int]) -> None:
-        """Count the pins from where they stand now, before the first place or after one of them moved up."""
+        """Count the pins at their current positions, before the first position or after a pin moved up."""
         size, promotions = self._size, self.promotions
         pinned = np.zeros((len(promotions), size + 1), dtype=np.int64)
         taken = np.zeros(size + 1, dtype=np.int64)
@@ -104,12 +104,12 @@ class Shares:
         return [number for number, have in enumerate(self._have) if have >= self._room[number][place + 1]]
 
     def needing(self, place: int, may: Mask, left: Mask) -> list[int]:
-        """Return the numbers of the promotions one of which must have a place; none = it is anybody's.
+        """Return the numbers of the promotions one of which must have a position; none = any item may have it.
 
         Args:
             place: The next one.
-            may: Which candidates may come there, (n,).
-            left: Which may come there or later; a promotion needs no more than it has of these.
+            may: Candidates allowed there, (n,).
+            left: Candidates allowed there or later; a promotion needs no more than it has of these.
         """
         if place < self._calm:
             return []
@@ -131,9 +131,9 @@ class Shares:
         return np.flatnonzero(comes & (want[:, tight[0]] > 0)).tolist() if len(tight) else []
 
     def _wanted(self, place: int, left: Mask) -> NDArray[np.int64]:
-        """Return how many places each promotion needs of those from ``place`` up to each later one, none falling.
+        """Return the positions that each promotion needs from ``place`` up to each later one, none falling.
 
-        What is needed early is needed whatever a pin brings later.
+        An early need stays whatever a pin brings later.
         """
         lacking = self._least[:, place + 1 :] - np.array(self._have)[:, None]
         supply = np.sum(self.member & left, axis=1)[:, None]
@@ -147,7 +147,7 @@ class Shares:
             self._have[number] += is_member
 
     def short(self, chosen: Sequence[int]) -> list[tuple[str, int]]:
-        """Return for each promotion whose least does not hold its name and the first place where it does not."""
+        """Return for each promotion whose minimum does not hold its name and the first position where it does not."""
         counts = self.member[:, chosen].cumsum(axis=1)
         found = list[tuple[str, int]]()
         for number, each in enumerate(self.promotions):

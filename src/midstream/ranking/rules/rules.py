@@ -1,4 +1,4 @@
-"""The kinds of rules of a slate, and what each says of a request's candidates once it was read."""
+"""The kinds of slate rules, and the columns of the candidates that they read."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,12 +33,12 @@ WORDS = (
     "boosted",
     "buried",
 )
-"""What traces say a rule did; served records have the number of the word, so words are only ever added at the end."""
+"""Actions of rules in traces. Served records have the number of the word, so words are only ever appended."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CandidateFacts:
-    """What was read of the candidates for the rules in force, row for row."""
+    """Columns of the candidates for the rules in force, row for row."""
 
     item_index: Index
     """The candidates, (n,)."""
@@ -50,21 +50,21 @@ class CandidateFacts:
     promotions: tuple[Promoted, ...] = ()
     fresh: tuple[Fresh, ...] = ()
     pins: dict[int, tuple[int, str]] = field(default_factory=dict[int, tuple[int, str]])
-    """By position: row and rule of what stands there."""
+    """By position: row and rule of the pinned item."""
     traces: tuple[Trace, ...] = ()
-    """What is known before anything is chosen."""
+    """Actions that are known before anything is chosen."""
     before: tuple[Mapping[int, int], ...] = ()
-    """How often each value was served that counts beside the slate, by cap; none = no cap is over a time."""
+    """Number of served items of each value that count beside the slate, by cap; none = no cap is over a time."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether no rule has anything to say, so that the selector chooses as if there were none."""
+        """Whether no rule has an effect, so that the selector chooses without rules."""
         return not (self.capped or self.values is not None or self.pins) and not (
             self.boosts or self.promotions or self.fresh
         )
 
     def where(self, keep: Mask) -> "CandidateFacts":
-        """Return what was read of the kept candidates, in order; a pin of one that is not kept is taken elsewhere."""
+        """Return the facts of the kept candidates, in order; a pin of another one is dropped."""
         at = np.cumsum(keep) - 1
         lost = tuple(
             Trace(rule, int(self.item_index[row]), place, "taken")
@@ -84,7 +84,7 @@ class CandidateFacts:
         )
 
     def less(self, caps: Sequence[Cap], keep: Mask) -> "CandidateFacts":
-        """Return what is left for a slate after slates that have the others: they count where a cap is over a time."""
+        """Return the facts without the candidates of earlier slates, which count where a cap is over a time."""
         left = self.where(keep)
         if not self.before:
             return left

@@ -1,6 +1,6 @@
-"""Candidates best first, with what is known of them before the first place of a slate: what its places are filled from.
+"""Candidates of a slate, best first, with the columns that fill its positions.
 
-A candidate is called by its number in this order, ``at``, everywhere while a slate is made.
+A candidate has its number in this order, ``at``, everywhere while a slate is made.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.top_k import Real
 
 Tracing: TypeAlias = Callable[[str, int, int, str], None]
-"""Told the rule, the candidate or -1, the place, and the word for what the rule did."""
+"""Receives the rule, the candidate or -1, the position, and the word of a rule's action."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lineup:
-    """All candidates of a slate. Those without a score stand behind the others: pins alone may be there."""
+    """All candidates of a slate. Those without a score are last: only pins may place them."""
 
     facts: CandidateFacts
     """Row for row as the candidates came."""
@@ -30,10 +30,10 @@ class Lineup:
     worth: Real
     """By score and boosts, of those that have a score, (m,)."""
     pins: dict[int, int]
-    """Who stands at which place."""
+    """Pinned candidate of each position."""
     size: int
     """Places that are decided."""
     caps: Caps
     shares: Shares | None
     whole: float
-    """What a whole cost of likeness takes from the worth."""
+    """Worth that a similarity cost of 1 subtracts."""

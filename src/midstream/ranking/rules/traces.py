@@ -1,4 +1,4 @@
-"""Traces of slate rules in the served record: four bytes an action, and ids of items that are not in the slate."""
+"""Traces of slate rules in the served record: four bytes an action, and ids of items outside of the slate."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from midstream.ranking.rules.rules import WORDS
 from midstream.state.ids.vocabulary import Vocabulary
 
 OUTSIDE_MAX: Final = 32
-"""Actions on items that are not in the slate, in one record: of 20 items with ids of 12 characters 0.4 kB. What is
-behind them a rerun computes."""
+"""Actions on items outside of the slate in one record: 0.4 kB for 20 items with ids of 12 characters. A rerun
+computes the others."""
 _ACTION: Final = Struct("<BBH")
 """Rule, word, position: a ranking has up to 1,000."""
 _NOWHERE, _HAS_ID = 0xFFFF, 128
@@ -24,12 +24,12 @@ _NUMBER: Final = {word: number for number, word in enumerate(WORDS)}
 
 @dataclass(frozen=True, slots=True)
 class ServedTrace:
-    """What a rule did, as it was served."""
+    """Action of a rule in a served slate."""
 
     rule: str
     what: str
     item_id: str | None
-    """None = it is about a position alone, or about an id that nobody knew."""
+    """None = the action is about a position alone, or about an unknown id."""
     position: int | None
     """None = the item is not in the slate."""
 
@@ -47,11 +47,11 @@ NO_TRACES: Final = PackedTraces()
 
 
 def pack_traces(served: Served, vocabulary: Vocabulary) -> PackedTraces:
-    """Return what goes into the record. Cost: 1 µs an action, and 1 µs an id.
+    """Return the traces of the record. Cost: 1 µs an action, and 1 µs an id.
 
     Args:
-        served: What was answered.
-        vocabulary: Of the state that answered, for ids of items that are not in the slate.
+        served: The answer.
+        vocabulary: Of the state of the answer, for ids of items outside of the slate.
     """
     if not served.traces:
         return NO_TRACES
@@ -72,7 +72,7 @@ def pack_traces(served: Served, vocabulary: Vocabulary) -> PackedTraces:
 
 
 def unpack_traces(told: ServedBody) -> tuple[ServedTrace, ...]:
-    """Return what a record says of the rules of its slate."""
+    """Return the traces of a record."""
     return tuple(_unpacked(told))
 
 

@@ -1,12 +1,11 @@
-"""The scorer that cannot fail: a weighted sum over the sources' ranks.
+"""Blend of sources: a weighted reciprocal rank fusion, the scorer that cannot fail.
 
-Ranks, not scores, because the scores of two sources have nothing in common. The offset says how much the first places
-of a list count against the others: with the 60 of the reference, made to fuse whole retrieval runs, the first and the
-tenth place are worth about the same; with 1 a place is worth what it is in reciprocal rank, which is what people look
-at a slate by.
+It uses ranks instead of scores, because the scores of two sources are not comparable. The offset decides how much the
+first ranks of a list count against the others: with the 60 of the reference, made to fuse whole retrieval runs, the
+first and the tenth rank are worth about the same; with 1 a rank is worth its reciprocal, as in the metrics of a slate.
 
 Reference: G. V. Cormack, C. L. A. Clarke, S. Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual
-rank learning methods", SIGIR 2009.
+    rank learning methods", SIGIR 2009.
 """
 
 from collections.abc import Sequence
@@ -31,10 +30,10 @@ DEFAULT_WEIGHTS = {
     "given": 0.0,
 }
 """Offset and weights of session_knn, covisitation, trending and popular were chosen on validation parts
-(docs/quality.md), the others follow them: what is new stands beside what is trending. The first of trending, 0.05,
-comes where the 20th of session_knn stands, 1 / 20, the first of popular, 0.04, after the 24th; popular's 1,000th, 0.04
-/ 1,000, still comes before what only fills up, 0.00001. The caller's order of items to rank says nothing unless it is
-given a weight: it decides between items of equal scores alone, so that an item is worth the same among any others."""
+(docs/quality.md); the weight of recent_items follows that of trending. The first of trending, 0.05, ranks where the
+20th of session_knn does, 1 / 20, the first of popular, 0.04, after the 24th. Popular's 1,000th, 0.04 / 1,000, still
+ranks before items that only fill up, 0.00001. The caller's order of items to rank has weight 0 by default: it
+decides between items of equal scores alone, so that an item's score does not depend on the others."""
 OTHER_WEIGHT = 1.0
 _RANK = "rank."
 
@@ -47,7 +46,7 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     weights: dict[str, float] = {}
     """By the source's name; over ``DEFAULT_WEIGHTS``, and 1.0 for any other."""
     rank_offset: float = RANK_OFFSET
-    """What is added to a place; the smaller, the more the first places of each source count against its others."""
+    """Number added to a rank; the smaller, the more the first ranks of each source count against its others."""
 
     def weight(self, source: str) -> float:
         """Return the weight of a source."""
@@ -60,7 +59,7 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
         return self.sum_of(names, features.values.T[ranks])
 
     def terms_of(self, names: Sequence[str], rank: Score) -> NDArray[np.float64]:
-        """Return what each source adds for each candidate, (sources, n): 0 where it did not propose it."""
+        """Return the term of each source for each candidate, (sources, n): 0 where it did not propose it."""
         weights = np.array([self.weight(name) for name in names], dtype=np.float64)
         place = np.fmin(rank, np.float32(np.inf)).astype(np.float64)  # what was not proposed is infinitely far down
         return weights[:, None] / (self.rank_offset + place)
@@ -70,7 +69,7 @@ class Blend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
         Args:
             names: Of the sources.
-            rank: Their places for each candidate, 0 = the source's best, NaN = not proposed; shape (sources, n).
+            rank: Ranks of each candidate, 0 = the source's best, NaN = not proposed; shape (sources, n).
         """
         part = self.terms_of(names, rank)
         total = np.zeros(rank.shape[1], dtype=np.float64)

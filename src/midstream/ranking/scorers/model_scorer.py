@@ -1,8 +1,8 @@
-"""The scorer that asks a fitted model: columns of the candidates by name, a number a row.
+"""Scorer of a fitted model: reads columns of the candidates by name, returns a number a row.
 
-A model names what it reads. Which column is where depends on which sources answered, so the order is found once for
-each set of columns and kept; what a source says of items that it did not propose is unknown, and so is all of what a
-source says that did not answer.
+A model names its inputs. The order of the columns depends on the sources that answered, so it is computed once for each
+set of columns and cached. The columns of a source are NaN for items that it did not propose, and for all items where it
+did not answer.
 """
 
 from functools import lru_cache
@@ -21,7 +21,7 @@ from midstream.models.model import RowModel, is_row_model
 OF_SOURCES = ("score.", "rank.")
 """Beginnings of the columns that sources give: they are not there when the source did not answer."""
 _ORDERS_MAX = 1_024
-"""Orders kept: a few of each plan, and one more for each set of sources that failed together."""
+"""Cached orders: a few of each plan, and one more for each set of sources that failed together."""
 
 
 class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="model"):
@@ -33,7 +33,7 @@ class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """The one model that it asks."""
+        """The model that it reads."""
         return (self.name,)
 
     async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
@@ -50,7 +50,7 @@ class ModelScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 def row_model(models: Models, name: str) -> RowModel:
     """Return a loaded row model by name.
 
-    ``Models.get`` looks for a class; what makes a row model is what it can do, whichever class does it.
+    ``Models.get`` looks for a class; a row model is known by its methods, whatever its class.
 
     Raises:
         ModelUnavailable: There is none.
@@ -64,7 +64,7 @@ def row_model(models: Models, name: str) -> RowModel:
 def columns_of(inputs: tuple[str, ...], features: FeatureFrame) -> Score:
     """Return the columns that a model reads, (n, len(inputs)), NaN where a source did not answer.
 
-    A view where they lie side by side, as they do for a model that was fitted on the placement's own features.
+    It is a view where they are adjacent, as for a model that was fitted on the placement's own features.
 
     Raises:
         ScoresUnavailable: The features lack one that is no source's.
@@ -89,7 +89,7 @@ def _place(inputs: tuple[str, ...], names: tuple[str, ...]) -> slice | NDArray[n
 
 @lru_cache(maxsize=_ORDERS_MAX)
 def column_order(inputs: tuple[str, ...], names: tuple[str, ...]) -> NDArray[np.intp]:
-    """Return where each input is among the names, -1 = it is a source's that did not answer.
+    """Return the index of each input among the names, -1 = it belongs to a source that did not answer.
 
     Raises:
         ScoresUnavailable: One that is no source's is missing.

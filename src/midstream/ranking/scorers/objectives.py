@@ -1,11 +1,12 @@
-"""The scorer that asks several models: a weighted sum of the probabilities that they give, each of something else.
+"""Scorer of several objectives: a weighted sum of the probabilities of several models.
 
     score = Σ weight × probability of the model × value
 
-A click is worth little, a purchase what the item costs, a dismissal less than nothing. Numbers of different models add
-up only as probabilities, so each model needs the calibration that its training fitted. All read the same rows, which
-were read once. A model that has none in service, or no calibration, is a failure of the whole sum: without a term it
-would be another score under the same name, so the next scorer of the ladder answers and the answer names what failed.
+A click is worth little, a purchase the price of the item, a dismissal less than nothing. Numbers of different models
+add up only as probabilities, so each model needs the calibration that its training fitted. All read the same rows,
+which are read once. A model without a version in service, or without calibration, is a failure of the whole sum:
+without a term it would be another score under the same name. Then the next scorer of the ladder answers, and the answer
+names the failure.
 """
 
 from typing import Annotated, ClassVar
@@ -22,7 +23,7 @@ from midstream.models.rows.calibration import probabilities
 from midstream.ranking.scorers.model_scorer import columns_of, row_model
 
 OBJECTIVES_MAX = 8
-"""Of a sum: each is a model that is asked, 0.25 ms of 300 trees and 500 candidates."""
+"""Objectives of a sum: each runs a model, 0.25 ms of 300 trees and 500 candidates."""
 Real = NDArray[np.float64]
 
 
@@ -32,7 +33,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Name
     """A ranker whose training fitted a calibration."""
     weight: float = 1.0
-    """Below 0 for what is not wanted."""
+    """Below 0 for unwanted outcomes."""
     value: str = ""
     """Column of the placement's features that the probability is multiplied by, such as a price; "" = 1."""
 
@@ -47,11 +48,11 @@ class Objectives(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """The models that it asks."""
+        """The models that it reads."""
         return tuple(each.model for each in self.objectives)
 
     async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
-        """Return the sum for each row; NaN where a value, or what a model says, is unknown.
+        """Return the sum for each row; NaN where a value or a probability is missing.
 
         Raises:
             ModelUnavailable: A model is not in service.
@@ -61,7 +62,7 @@ class Objectives(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
         return total
 
     def terms(self, features: FeatureFrame, models: Models) -> Real:
-        """Return what each objective adds to the score of each row, (objectives, n); raises as ``score``."""
+        """Return the term of each objective in the score of each row, (objectives, n); raises as ``score``."""
         if missing := [name for name in self.model_names if name not in models.by_name]:
             raise ModelUnavailable(", ".join(missing))
         taken: dict[tuple[str, ...], Score] = {}

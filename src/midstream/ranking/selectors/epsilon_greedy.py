@@ -1,8 +1,8 @@
-"""The selector that leaves each place to chance now and then, and else to the best score that is left.
+"""Epsilon-greedy selector: each position is random with probability ε, and else has the best score left.
 
-With m candidates of the pool left, a place goes to any of them with probability ε / m each, and with 1 − ε to the
-best. That is what is logged with the place: the probability given the places before it, ε / m, or 1 − ε + ε / m of
-the best. Where the pool is used up the rest follows in order.
+With m candidates of the pool left, a position goes to any of them with probability ε / m each, and with 1 − ε to the
+best. The logged propensity is the probability given the earlier positions, ε / m, or 1 − ε + ε / m of the best. After
+the pool the rest follows in order.
 
 Reference: R. Sutton and A. Barto, Reinforcement Learning, 2nd edition, 2018, section 2.2; A. Swaminathan and others,
     "Off-policy evaluation for slate recommendation", NeurIPS 2017 (uniform slates with distinct items).
@@ -22,13 +22,13 @@ from midstream.ranking.selectors.top_k import Chances, Real, best_first, in_pool
 
 
 class EpsilonGreedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="epsilon_greedy"):
-    """Each place is given to chance with probability ``epsilon``; the first ``keep`` places are not."""
+    """Draws each position with probability ``epsilon``; the first ``keep`` positions are not drawn."""
 
     traits: ClassVar[Traits] = BOUNDED
     epsilon: Annotated[float, msgspec.Meta(ge=1e-6, le=1)] = 0.1
     """Share of places that are drawn."""
     keep: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
-    """Places at the top that the best scores have, whatever is drawn."""
+    """Positions at the top that always go to the best scores."""
     pool: Annotated[int, msgspec.Meta(ge=1, le=POOL_MAX)] = 100
     """The best candidates, of which a place may be drawn."""
 
@@ -53,7 +53,7 @@ class EpsilonGreedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
         )
 
     def chances(self, features: FeatureFrame, order: NDArray[np.intp], score: Real) -> Chances:
-        """Return what gives those of the pool that are left ε / m each, and the best of them 1 − ε more."""
+        """Return a function that gives the remaining candidates of the pool ε / m each, and the best 1 − ε more."""
 
         def among(utility: Real, allowed: Mask) -> Real:
             return allowed * (self.epsilon / np.count_nonzero(allowed)) + (1 - self.epsilon) * only_best(

@@ -1,11 +1,11 @@
-"""The selector that draws slates: what scores higher stands higher more often, and everything may be seen.
+"""Plackett-Luce selector: draws slates in which higher scores rank higher more often, and every item may be seen.
 
-At each place a candidate i of those left is drawn with probability exp(s_i / τ) / Σ exp(s_j / τ). That is what is
-logged with the place: the probability given the places before it, so that of the whole slate is their product. Drawn
-at once by the trick of Gumbel: candidates in the order of s_i / τ − log(−log u_i) are such a slate.
+At each position a candidate i of those left is drawn with probability exp(s_i / τ) / Σ exp(s_j / τ). That is the logged
+propensity: the probability given the earlier positions, so that of the whole slate is their product. All positions are
+drawn at once by the Gumbel trick: candidates in the order of s_i / τ − log(−log u_i) are such a slate.
 
-τ is ``temperature`` times the standard deviation of the scores that take part, so that one number means the same for
-a blend, a ranker and a click rate, and goes on meaning it when a model is trained anew.
+τ is ``temperature`` times the standard deviation of the pool's scores, so that one number means the same for a blend, a
+ranker and a click rate, also after a new training.
 
 Reference: R. L. Plackett, "The Analysis of Permutations", Applied Statistics 24(2), 1975; J. I. Yellott, "The
     relationship between Luce's choice axiom, Thurstone's theory, and the double exponential distribution", Journal of
@@ -35,7 +35,7 @@ class PlackettLuce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
     temperature: Annotated[float, msgspec.Meta(ge=1e-6, le=1_000)] = 0.1
     """In standard deviations of the scores: near 0 = as ``top_k``, 1,000 = any order."""
     keep: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
-    """Places at the top that the best scores have, whatever is drawn."""
+    """Positions at the top that always go to the best scores."""
     pool: Annotated[int, msgspec.Meta(ge=1, le=POOL_MAX)] = 100
     """The best candidates, of which the slate is drawn; the others follow in order where a slate is longer."""
 
@@ -52,7 +52,7 @@ class PlackettLuce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         return Selection(chosen, propensity)
 
     def chances(self, features: FeatureFrame, order: NDArray[np.intp], score: Real) -> Chances:
-        """Return what gives those of the pool that are left their probabilities.
+        """Return a function that gives the remaining candidates of the pool their probabilities.
 
         Args:
             features: Not read.

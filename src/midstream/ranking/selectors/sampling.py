@@ -1,6 +1,6 @@
 """Seeded randomness of a request: all draws come from its seed, so that a rerun draws the same.
 
-Numbers are made here and not by NumPy, whose distributions may come out otherwise in another version.
+NumPy's generators are not used, since another version may draw other numbers.
 
 Reference: G. Steele, D. Lea and C. Flood, Fast splittable pseudorandom number generators, OOPSLA 2014 (SplitMix64).
 """
@@ -20,7 +20,7 @@ def is_sampled(seed: int, share: float, purpose: int) -> bool:
 
 
 def uniforms(seed: int, purpose: int, count: int) -> NDArray[np.float64]:
-    """Return numbers of (0, 1), (count,), equal on every machine; the first are the same whatever the count."""
+    """Return numbers of (0, 1), (count,), equal on every machine; a longer array begins with the same numbers."""
     start = np.uint64(_mixed(seed + purpose * _STEP))
     value = start + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_STEP)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -31,7 +31,7 @@ def uniforms(seed: int, purpose: int, count: int) -> NDArray[np.float64]:
 
 
 def drawn_of(share: NDArray[np.float64], chance: float) -> tuple[int, float]:
-    """Return what a number of (0, 1) draws of shares (n,), of which one at least is above 0, and its probability."""
+    """Return the index drawn by a number of (0, 1) from shares (n,), at least one above 0, and its probability."""
     edges = np.cumsum(share)
     whole = float(edges[-1])
     at = int(np.searchsorted(edges, chance * whole, side="right"))

@@ -1,4 +1,4 @@
-"""The selectors that rules go together with: each can say how probable a candidate is at a place."""
+"""Selectors that slate rules support: each returns the probability of a candidate at a position."""
 
 from typing import TypeAlias
 

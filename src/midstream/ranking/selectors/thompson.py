@@ -1,9 +1,9 @@
-"""The selector that shows each item as often as it may be the best one: Thompson sampling on rates of items.
+"""Thompson sampling on rates of items: each item is shown as often as it may be the best one.
 
-What is known of an item's rate is a Beta distribution: a prior, with what was counted of acts and of impressions. At
-each place an item of those left is drawn with the probability that its rate is the highest among them, which is what
+The belief about an item's rate is a Beta distribution: a prior, with counts of acts and of impressions. At each
+position an item of those left is drawn with the probability that its rate is the highest among them, which is what
 Thompson sampling does by drawing a rate for each. Here the probabilities themselves are computed, by an integral over
-quantiles of all, and one is drawn from them: so the propensity that is logged with a place is what decided.
+quantiles of all, and one is drawn from them: so the logged propensity of a position is the probability that decided.
 
 A Beta variable is G_a / (G_a + G_b) of two of the Gamma distribution, the cube root of G_a is nearly normal with mean
 ∛a (1 − 1 / 9a) and variance ∛a² / 9a, so that of being below x is Φ of (∛x μ_b − ∛(1 − x) μ_a) / √(∛x² σ_b² + ∛(1 − x)²
@@ -27,13 +27,13 @@ from midstream.ranking.selectors.sampling import CHOSEN, drawn_of, uniforms
 from midstream.ranking.selectors.top_k import Chances, Real, best_first, in_pool
 
 POOL_MAX: Final = 200
-"""Candidates of which the slate is drawn: each costs 20 µs."""
+"""Candidates from which the slate is drawn: each costs 20 µs."""
 _QUANTILES: Final = np.array([-6, -4, -3, -2.2, -1.6, -1.1, -0.7, -0.3, 0, 0.3, 0.7, 1.1, 1.6, 2.2, 3, 4, 6.0])
-"""Standard deviations at which each item adds a place to the sum."""
+"""Standard deviations at which each item adds a point to the sum."""
 _PLACES_MAX: Final = 256
 _FLAT: Final = 1e-12
 _COUNTED_MAX: Final = 1e9
-"""More impressions say no more: the rate is known to 1e-4 of it."""
+"""Maximum of impressions that count: the rate is known to 1e-4 of it by then."""
 
 
 class Thompson(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="thompson", kw_only=True):
@@ -41,22 +41,22 @@ class Thompson(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
     traits: ClassVar[Traits] = BOUNDED
     acts: str
-    """Column of the features that has how often an item was acted on, such as clicks."""
+    """Column of the features with the number of acts on an item, such as clicks."""
     impressions: str
-    """Column that has how often it was seen."""
+    """Column with the number of its impressions."""
     prior_acts: Annotated[float, msgspec.Meta(ge=1, le=1e6)] = 1.0
     """Acts that every item begins with."""
     prior_impressions: Annotated[float, msgspec.Meta(ge=2, le=1e6)] = 20.0
     """Impressions that every item begins with, more than its acts by 1 at least."""
     keep: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
-    """Places at the top that the best scores have, whatever is drawn."""
+    """Positions at the top that always go to the best scores."""
     pool: Annotated[int, msgspec.Meta(ge=1, le=POOL_MAX)] = 50
     """The best candidates by score, of which the slate is drawn; the others follow in order."""
 
     def select(self, query: Query, features: FeatureFrame, score: Score) -> Selection:
         """Return at most ``query.slate_size`` rows and of each the probability given the rows before.
 
-        What is not known of an item, NaN, was not counted. Cost: 1 ms for a pool of 50.
+        A missing count, NaN, is 0. Cost: 1 ms for a pool of 50.
         """
         order = best_first(score)
         kept = min(self.keep, query.slate_size, len(order))
@@ -69,12 +69,12 @@ class Thompson(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         return Selection(chosen, propensity)
 
     def chances(self, features: FeatureFrame, order: NDArray[np.intp], score: Real) -> Chances:
-        """Return what gives each of the pool that are left the probability that its rate is the highest of them.
+        """Return a function that gives each remaining candidate the probability that its rate is the highest.
 
         Args:
             features: With both columns.
             order: Rows of the candidates, best score first.
-            score: Not read: a place goes by rates alone.
+            score: Not read: a position is decided by rates alone.
         """
         size = max(self.keep, self.pool)
         log_below = _log_below(*self._beliefs(features, order[:size]))
@@ -102,7 +102,7 @@ def _drawn(acts: Real, others: Real, chance: Real) -> tuple[NDArray[np.intp], Sc
     Args:
         acts: First parameter of the Beta distribution of each item.
         others: The second.
-        chance: What decides each place, of (0, 1), at most as many as items.
+        chance: Uniform numbers of (0, 1) that decide the positions, at most as many as items.
     """
     drawn, found = np.empty(len(chance), dtype=np.intp), np.empty(len(chance), dtype=np.float32)
     if not len(chance):

@@ -1,4 +1,4 @@
-"""The selector that takes the highest scores."""
+"""Top-k selector: takes the highest scores."""
 
 from collections.abc import Callable
 from typing import ClassVar, TypeAlias
@@ -12,8 +12,8 @@ from midstream.core.types import FeatureFrame, Mask, Query, Score, Selection
 
 Real: TypeAlias = NDArray[np.float64]
 Chances: TypeAlias = Callable[[Real, Mask], Real]
-"""Given what each candidate is worth at a place, (n,), best score first, and which may come there: its share, (n,).
-At least one may come; the share of one that may not is 0, and their sum is the whole."""
+"""Returns the share of each candidate at a position, (n,), from the worth of each, (n,), best score first, and the
+mask of allowed ones. At least one is allowed; the share of others is 0, and all shares sum to the whole."""
 
 
 class TopK(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="top_k"):
@@ -32,7 +32,7 @@ class TopK(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
         return 0
 
     def chances(self, features: FeatureFrame, order: NDArray[np.intp], score: Real) -> Chances:
-        """Return what gives the best of those left probability 1."""
+        """Return a function that gives the best remaining candidate probability 1."""
         return only_best
 
 

@@ -1,1 +1,1 @@
-"""Requests of operators come in, views and changes of what the engine holds go out."""
+"""Requests of operators come in, views of the engine and changes to it go out."""

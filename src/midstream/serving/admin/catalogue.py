@@ -1,21 +1,21 @@
-"""Items and users: each change is an event like any other, each read is what the state knows now."""
+"""Routes of items and users: a change is an event like any other, a read returns the current state."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault, NotFound, RequestInvalid, TooLarge
 from midstream.engine.requests.schema import PAGE
+from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.events.bulk import Bulk, BulkHow
 from midstream.serving.events.ingest import Ingest, Rejection
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import UNREADABLE, decode_json, query_fields, single
-from midstream.serving.http.responses import NO_STORE, Handler, Reply, to_response
+from midstream.serving.http.responses import Handler, to_response
 from midstream.serving.openapi.document import bulk_operation, change_operation, read_operation
 from midstream.serving.slates.hot_routes import events_reply, how_of, post_bulk
 
@@ -32,7 +32,7 @@ _lines = msgspec.json.Decoder(msgspec.Raw)
 
 @dataclass(frozen=True, slots=True)
 class CatalogueSubject:
-    """What a group of routes is about."""
+    """Subject of a group of routes: items or users."""
 
     kind: str
     """Its events' ``type``."""
@@ -67,15 +67,19 @@ def _add_routes(
     async def get_one(request: Request) -> Response:
         """What is known of it now."""
         query_fields(request.scope, ())
-        name = path_id(request, noun)
+        name = path_value(request, noun.id_field)
         found = read(name)
         if found is None:
             raise NotFound(f'Nothing is known of {noun.kind} "{name[:128]}".')
-        return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))
+        return json_response(found)
 
     async def change(request: Request, operation: str) -> Response:
         query = query_fields(request.scope, CHANGE_QUERY)
-        event: dict[str, object] = {"type": noun.kind, noun.id_field: path_id(request, noun), "operation": operation}
+        event: dict[str, object] = {
+            "type": noun.kind,
+            noun.id_field: path_value(request, noun.id_field),
+            "operation": operation,
+        }
         if operation != "delete":
             body = await read_body(request.scope, request.receive, limits)
             event["attributes"] = decode_json(_attributes, body)
@@ -108,10 +112,10 @@ def _add_routes(
 
 
 async def changed(ingest: Ingest, event: Mapping[str, object], fault_of: Callable[[Rejection], Fault]) -> Response:
-    """Record one event and answer with what became of it.
+    """Record one event and answer with its outcome.
 
     Raises:
-        RequestInvalid: It cannot be taken; ``fault_of`` says where in the request, which is no event.
+        RequestInvalid: It is invalid; ``fault_of`` returns the pointer into the request, which is no event.
     """
     answer = await ingest.take(msgspec.json.encode(event))
     if answer.rejected:
@@ -122,28 +126,6 @@ async def changed(ingest: Ingest, event: Mapping[str, object], fault_of: Callabl
 def sent_fields(query: dict[str, list[str]]) -> dict[str, object]:
     """Return the fields of an event that came in the query string."""
     return {name: _sent(value) if name == "time" else value for name, value in _singles(query)}
-
-
-def path_id(request: Request, noun: CatalogueSubject) -> str:
-    """Return the id in a path. Paths are matched as they were sent, so ``%2F`` in an id is part of it.
-
-    Raises:
-        RequestInvalid: Its percent signs do not decode to UTF-8.
-    """
-    return decoded(str(request.path_params[noun.id_field]), noun.id_field)
-
-
-def decoded(sent: str, where: str) -> str:
-    """Return the text that a step of a path stands for.
-
-    Raises:
-        RequestInvalid: Its percent signs do not decode to UTF-8.
-    """
-    try:
-        return unquote(sent, errors="strict")
-    except UnicodeDecodeError as error:
-        fault = Fault(where, f'"{sent[:60]}" came.', "Percent-encoded UTF-8.", PAGE)
-        raise RequestInvalid((fault,)) from error
 
 
 def as_events(body: bytes, noun: CatalogueSubject, events_max: int) -> bytes:
@@ -202,6 +184,6 @@ def _sent(time: str) -> int | str:
 
 
 def _own_fault(rejection: Rejection) -> Fault:
-    """Point into what this route takes: its body is what an event calls its attributes."""
+    """Map a pointer to this route's body, which is an event's ``attributes``."""
     where = rejection.pointer.removeprefix("/attributes")
     return Fault(where, rejection.came, rejection.right, rejection.page)

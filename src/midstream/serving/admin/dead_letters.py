@@ -1,4 +1,4 @@
-"""Dead letters over HTTP: what is there, one of them whole, and send them again."""
+"""Routes of dead letters: list, detail, retry."""
 
 import asyncio
 
@@ -9,10 +9,11 @@ from midstream.core.errors import Fault, NotFound, RequestInvalid
 from midstream.engine.ingest.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
 from midstream.engine.requests.schema import PAGE
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
+from midstream.serving.admin.route_io import json_response, posted
 from midstream.serving.events.ingest import Ingest
-from midstream.serving.http.body_reader import BodyLimits, read_body
-from midstream.serving.http.parsing import decode_json, query_fields, single
-from midstream.serving.http.responses import NO_STORE, Reply, Scope, to_response
+from midstream.serving.http.body_reader import BodyLimits
+from midstream.serving.http.parsing import query_fields, single
+from midstream.serving.http.responses import Scope
 from midstream.serving.openapi.document import Document, json_body, parameter, plain_operation, read_operation
 
 LETTERS_PATH = "/v1/dead-letters"
@@ -62,7 +63,7 @@ def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
     async def get_letters(request: Request) -> Response:
         """Rejected events that are kept, the newest first, each with its reason and how it began."""
         limit, after = _page_asked(request.scope)
-        return _answer(await _page(ingest.service.dead_letters, limit, after))
+        return json_response(await _page(ingest.service.dead_letters, limit, after))
 
     # Before the route of one letter, whose path this one has too.
     @app.post(
@@ -73,10 +74,7 @@ def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
     )
     async def post_retry(request: Request) -> Response:
         """Send letters again, on the terms of today."""
-        query_fields(request.scope, ())
-        body = await read_body(request.scope, request.receive, limits)
-        asked = decode_json(_retry_body, body)
-        return _answer(await _retried(asked, ingest))
+        return json_response(await _retried(await posted(request, _retry_body, limits), ingest))
 
     @app.get(
         f"{LETTERS_PATH}/{{number}}",
@@ -86,12 +84,7 @@ def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
     async def get_letter(request: Request) -> Response:
         """One rejected event, whole."""
         query_fields(request.scope, ())
-        number = str(request.path_params["number"])
-        return _answer(await _letter(ingest.service.dead_letters, number))
-
-
-def _answer(view: object) -> Response:
-    return to_response(Reply(200, msgspec.json.encode(view), headers=NO_STORE))
+        return json_response(await _letter(ingest.service.dead_letters, str(request.path_params["number"])))
 
 
 def _page_asked(scope: Scope) -> tuple[int, int | None]:
@@ -147,7 +140,7 @@ async def _read(kept: DeadLetters) -> list[DeadLetter]:
 
 
 async def _retried(asked: RetryBody, ingest: Ingest) -> Retried:
-    """Send the letters that are asked for again, or raise ``RequestInvalid``."""
+    """Send the requested letters again, or raise ``RequestInvalid``."""
     if asked.all == bool(asked.numbers) or len(asked.numbers) > RETRY_MAX:
         came = f"{len(asked.numbers)} numbers and all = {str(asked.all).lower()} came."
         raise RequestInvalid((Fault("/numbers", came, f"1 to {RETRY_MAX} numbers, or all = true.", PAGE),))

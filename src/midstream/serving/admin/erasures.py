@@ -3,14 +3,12 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-import msgspec
 from fastapi import FastAPI, Request, Response
 
-from midstream.core.errors import NotFound
+from midstream.serving.admin.route_io import available, json_response
 from midstream.serving.admin.users import views
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import query_fields
-from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import plain_operation
 
 if TYPE_CHECKING:
@@ -43,10 +41,7 @@ def add_erasure_routes(app: FastAPI, engine: "Engine", eraser: "Eraser | None", 
         """Write the log anew without erased users now, whether it is due or not."""
         query_fields(request.scope, ())
         await read_body(request.scope, request.receive, limits)
-        if eraser is None:
-            message = "this server has no log in a folder, so there is nothing to rewrite"
-            raise NotFound(message)
-        eraser.begin()
+        available(eraser, "this server has no log in a folder, so there is nothing to rewrite").begin()
         return await _answer(engine, eraser, 202)
 
 
@@ -54,4 +49,4 @@ async def _answer(engine: "Engine", eraser: "Eraser | None", status: int) -> Res
     found: dict[str, object] = {"erasures": views(engine, engine.erasures())}
     if eraser is not None:
         found |= {"rewrite": eraser.view, "receipts": await asyncio.to_thread(eraser.receipts)}
-    return to_response(Reply(status, msgspec.json.encode(found), headers=NO_STORE))
+    return json_response(found, status)

@@ -1,4 +1,4 @@
-"""Routes of explanations: a process beside the server makes one, and the request waits for it for a while."""
+"""Routes of explanations: a child process makes one, and the request waits for it up to a maximum."""
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -7,9 +7,9 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.durations import parse_duration_ms
-from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.core.errors import Fault, RequestInvalid
 from midstream.engine.requests.schema import PAGE
-from midstream.serving.admin.catalogue import decoded
+from midstream.serving.admin.route_io import available, path_value
 from midstream.serving.http.parsing import query_fields, single
 from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import Document, parameter, read_operation, ref, responses
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from midstream.engine.explain.explainer import Explainer, Job
 
 WAIT_MS = 2_000
-"""Without ``wait``: what the start of a process and a small shop take."""
+"""Default of ``wait``: the start of a process and a small shop."""
 WAIT_MS_MAX = 30_000
-"""A proxy ends a request after a minute; who waits longer asks again where ``Location`` says."""
+"""A proxy ends a request after a minute; a client that waits longer polls the address in ``Location``."""
 _PATH = "/v1/requests/{request_id}/explanation"
 _QUERY: Document = {
     "responses": {
@@ -41,14 +41,15 @@ _QUERY: Document = {
 
 
 def add_explanation_routes(app: FastAPI, explainer: "Explainer | None") -> None:
-    """Add the route of explanations; without an explainer it says that there is none."""
+    """Add the route of explanations; without an explainer it answers that there is none."""
 
     @app.get(_PATH, name="get explanation", openapi_extra=read_operation("request", "request_id") | _QUERY)
     async def get_explanation(request: Request) -> Response:
         """Why these items, why not that one: the request is run again on the state of then (200), or will be (202)."""
         fields = query_fields(request.scope, ("item", "wait"))
-        known, wait_ms = _known(explainer), _wait_ms(single(fields, "wait"))
-        job = known.begin(decoded(str(request.path_params["request_id"]), "request_id"), _items(fields))
+        known = available(explainer, "this server has no log in a folder, so no request can be run again")
+        wait_ms = _wait_ms(single(fields, "wait"))
+        job = known.begin(path_value(request, "request_id"), _items(fields))
         await known.wait(job, wait_ms / 1_000)
         return to_response(_reply(job, _location(request)))
 
@@ -97,10 +98,3 @@ def _wait_ms(text: str | None) -> int:
         right = "A whole number and ms or s, such as 10s, to 30s."
         raise RequestInvalid((Fault("/wait", f'"{text}" came.', right, PAGE),))
     return found
-
-
-def _known(explainer: "Explainer | None") -> "Explainer":
-    if explainer is None:
-        message = "this server has no log in a folder, so no request can be run again"
-        raise NotFound(message)
-    return explainer

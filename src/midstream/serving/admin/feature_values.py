@@ -1,4 +1,4 @@
-"""Values of features from outside, over HTTP: each becomes a change of the item or user, taken as any event is."""
+"""Route that sets feature values: each becomes a change of the item or user, recorded as any event is."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,8 +10,8 @@ from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.engine.answer.feature_reads import declared_by
 from midstream.events.faults import shown
 from midstream.features.feature_values import PAGE, Setting, refusal, settings_of
-from midstream.serving.admin.catalogue import decoded
 from midstream.serving.admin.features import FEATURES_PATH
+from midstream.serving.admin.route_io import path_value
 from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions, Rejection, Result
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json
@@ -36,7 +36,7 @@ class SetValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``POST /v1/features/{name}`` takes."""
+    """Body of ``POST /v1/features/{name}``."""
 
     values: list[SetValue]
 
@@ -51,8 +51,7 @@ def add_setting_route(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
     async def post_feature(request: Request) -> Response:
         """Set values of a feature that is an attribute of items or a field of profiles; the newest time wins."""
         how = how_of(request.scope)
-        name = decoded(str(request.path_params["name"]), "name")
-        setting = setting_of(engine, name)
+        setting = setting_of(engine, path_value(request, "name"))
         body = await read_body(request.scope, request.receive, limits)
         values = decode_json(_body, body).values
         if len(values) > ingest.accept.limits.events_max:
@@ -63,11 +62,11 @@ def add_setting_route(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
 
 
 def setting_of(engine: "Engine", name: str) -> Setting:
-    """Return where the values of a feature are kept.
+    """Return the field that has the values of a feature.
 
     Raises:
         NotFound: It is not declared.
-        RequestInvalid: It is computed: the fault says what to do.
+        RequestInvalid: It is computed: the fault has the alternatives.
     """
     declared = declared_by(engine.plans)
     settable = settings_of(declared.features, dict(declared.attributes))
@@ -77,7 +76,7 @@ def setting_of(engine: "Engine", name: str) -> Setting:
 
 
 async def set_values(ingest: Ingest, setting: Setting, values: Sequence[SetValue], how: IngestOptions) -> EventsAnswer:
-    """Record the values that can be kept; return what became of each, named as the request has it."""
+    """Record the valid values; return the outcome of each, with the names of the request."""
     wrong = {place: right for place, each in enumerate(values) if (right := setting.wrong(each.value))}
     places = [place for place in range(len(values)) if place not in wrong]
     events = [_event(setting, values[place]) for place in places]
@@ -105,7 +104,7 @@ def _event(setting: Setting, value: SetValue) -> Mapping[str, object]:
 
 
 def _moved(rejection: Rejection, setting: Setting, places: Sequence[int]) -> Rejection:
-    """Point into what this route takes."""
+    """Map a pointer to this route's body."""
     field = rejection.pointer.removeprefix(f"/{rejection.index}")
     if field.startswith("/attributes"):
         field = "/value"

@@ -1,4 +1,4 @@
-"""Declared features over HTTP: what there is, what is known of one, and the values for a caller's items."""
+"""Routes of declared features: list, detail, and the values for a caller's items."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,10 +9,9 @@ from fastapi import FastAPI, Request, Response
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.engine.requests.schema import FeatureAsk
-from midstream.serving.admin.catalogue import decoded
-from midstream.serving.http.body_reader import BodyLimits, read_body
-from midstream.serving.http.parsing import decode_json, query_fields
-from midstream.serving.http.responses import NO_STORE, Reply, to_response
+from midstream.serving.admin.route_io import json_response, path_value, posted
+from midstream.serving.http.body_reader import BodyLimits
+from midstream.serving.http.parsing import query_fields
 from midstream.serving.openapi.document import feature_read_operation, plain_operation, read_operation
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class ItemValues(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeatureReadAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was known, all of it at one log position."""
+    """Feature values, all of one log position."""
 
     features: tuple[str, ...]
     """Names of the columns."""
@@ -54,30 +53,27 @@ def add_feature_routes(app: FastAPI, engine: "Engine", limits: BodyLimits) -> No
     async def get_features(request: Request) -> Response:
         """What features there are: columns, who reads them, how complete, fresh and large they are."""
         query_fields(request.scope, ())
-        return _answer({"features": engine.features()})
+        return json_response({"features": engine.features()})
 
     # Before the routes of one feature, whose path this one has too.
     @app.post(READ_PATH, name="post features read", openapi_extra=feature_read_operation())
     async def post_read(request: Request) -> Response:
         """The values of features for a user, a session and up to 1,000 items, at one log position."""
-        query_fields(request.scope, ())
-        body = await read_body(request.scope, request.receive, limits)
-        asked = decode_json(_body, body)
-        return _answer(answer_of(await engine.read_features(asked)))
+        return json_response(answer_of(await engine.read_features(await posted(request, _body, limits))))
 
     @app.get(f"{FEATURES_PATH}/{{name}}", name="get feature", openapi_extra=read_operation("feature", "name"))
     async def get_feature(request: Request) -> Response:
         """What is known of one feature."""
         query_fields(request.scope, ())
-        name = decoded(str(request.path_params["name"]), "name")
+        name = path_value(request, "name")
         found = engine.feature(name)
         if found is None:
             raise unknown(name, [each.name for each in engine.features()])
-        return _answer(found)
+        return json_response(found)
 
 
 def answer_of(read: "FeatureRead") -> FeatureReadAnswer:
-    """Return the wire form of what was read."""
+    """Return the wire form of a feature read."""
     items = [ItemValues(item_id, row) for item_id, row in zip(read.items, read.values.tolist(), strict=True)]
     return FeatureReadAnswer(
         read.names, items, read.log_position, read.state_age_ms, read.ages_ms, read.read_your_writes
@@ -87,7 +83,3 @@ def answer_of(read: "FeatureRead") -> FeatureReadAnswer:
 def unknown(name: str, known: Sequence[str]) -> NotFound:
     """Return the refusal of a name that is no feature's."""
     return NotFound(f'"{name[:64]}" is not a declared feature.{nearest(name, known)}')
-
-
-def _answer(found: object) -> Response:
-    return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))

@@ -3,13 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-import msgspec
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from midstream.core.errors import NotFound
-from midstream.serving.admin.catalogue import decoded
+from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.http.parsing import query_fields
 from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import plain_operation, read_operation
@@ -32,22 +31,22 @@ def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsTe
     async def get_request(request: Request) -> Response:
         """What was served under a request id, and what it was made of."""
         query_fields(request.scope, ())
-        request_id = decoded(str(request.path_params["request_id"]), "request_id")
+        request_id = path_value(request, "request_id")
         found = engine.served(request_id)
         if found is None:
             raise NotFound(f'No request "{request_id[:64]}" is known, or it is older than what is kept.')
-        return to_response(Reply(200, msgspec.json.encode(found, enc_hook=listed), headers=NO_STORE))
+        return json_response(found, enc_hook=listed)
 
     @app.get("/health/live", name="get live", openapi_extra=plain_operation("The process runs."))
     async def get_live() -> Response:
         """Whether the process runs, and of which log; nothing else is asked."""
-        return to_response(Reply(200, msgspec.json.encode(engine.liveness), headers=NO_STORE))
+        return json_response(engine.liveness)
 
     @app.get("/health/ready", name="get ready", openapi_extra=plain_operation("Requests can be answered.", 503))
     async def get_ready() -> Response:
         """Whether requests can be answered (200 or 503), and whether events can be made durable."""
         health = engine.health()
-        return to_response(Reply(200 if health.ready else 503, msgspec.json.encode(health), headers=NO_STORE))
+        return json_response(health, 200 if health.ready else 503)
 
     @app.get(
         "/metrics",
@@ -63,7 +62,7 @@ def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsTe
 
 
 def listed(value: object) -> object:
-    """Return an array as lists, for what writes JSON; NaN becomes null there.
+    """Return an array as lists, for JSON encoders; NaN becomes null there.
 
     Raises:
         TypeError: It is no array.

@@ -1,4 +1,4 @@
-"""Models over HTTP: which versions there are, which answer, and putting another in service."""
+"""Routes of models: versions, aliases, promotion and rollback."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from midstream.core.errors import NotFound
-from midstream.serving.admin.catalogue import decoded
-from midstream.serving.http.body_reader import BodyLimits, read_body
-from midstream.serving.http.parsing import decode_json, query_fields
-from midstream.serving.http.responses import NO_STORE, Reply, to_response
+from midstream.serving.admin.route_io import available, json_response, path_value, posted
+from midstream.serving.http.body_reader import BodyLimits
+from midstream.serving.http.parsing import query_fields
 from midstream.serving.openapi.document import Document, plain_operation, read_operation
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ MODELS_PATH = "/v1/models"
 
 
 class PromoteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is to stand for what."""
+    """Alias and version of a promotion."""
 
     version: str = ""
     """The version, its number or its first digits; empty = the newest."""
@@ -35,13 +33,13 @@ class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def add_model_routes(app: FastAPI, champions: "Champions | None", limits: BodyLimits) -> None:
-    """Add the routes of models; without champions they say that there are none."""
+    """Add the routes of models; without champions they answer that there are none."""
 
     @app.get(MODELS_PATH, name="get models", openapi_extra=plain_operation("Every model and its versions.", 404))
     async def get_models(request: Request) -> Response:
         """Every model: its versions with their metrics, what aliases stand for, which version is in service."""
         query_fields(request.scope, ())
-        return _answer({"models": await _known(champions).views()})
+        return json_response({"models": await _known(champions).views()})
 
     @app.get(
         f"{MODELS_PATH}/{{name}}",
@@ -51,7 +49,7 @@ def add_model_routes(app: FastAPI, champions: "Champions | None", limits: BodyLi
     async def get_model(request: Request) -> Response:
         """One model: its versions with their metrics, what aliases stand for, which version is in service."""
         query_fields(request.scope, ())
-        return _answer(await _known(champions).view(_name(request)))
+        return json_response(await _known(champions).view(path_value(request, "name")))
 
     @app.post(
         f"{MODELS_PATH}/{{name}}/promote",
@@ -75,11 +73,10 @@ def add_model_routes(app: FastAPI, champions: "Champions | None", limits: BodyLi
         request: Request, kind: type[Body], change: Callable[["Champions", str, Body], Awaitable[object]]
     ) -> Response:
         """Do what a body asks for; answer with the model as it is then."""
-        query_fields(request.scope, ())
-        told = _body(await read_body(request.scope, request.receive, limits), kind)
-        name = _name(request)
+        told = await posted(request, msgspec.json.Decoder(kind), limits, b"{}")
+        name = path_value(request, "name")
         await change(_known(champions), name, told)
-        return _answer(await _known(champions).view(name))
+        return json_response(await _known(champions).view(name))
 
 
 def _writing(body: type[msgspec.Struct]) -> Document:
@@ -90,24 +87,4 @@ def _writing(body: type[msgspec.Struct]) -> Document:
 
 
 def _known(champions: "Champions | None") -> "Champions":
-    if champions is None:
-        message = "this server has no folder of models"
-        raise NotFound(message)
-    return champions
-
-
-def _name(request: Request) -> str:
-    return decoded(str(request.path_params["name"]), "name")
-
-
-def _body(content: bytes, kind: type[Body]) -> Body:
-    """Return what was sent; an empty body is one without fields.
-
-    Raises:
-        RequestInvalid: It is something else.
-    """
-    return decode_json(msgspec.json.Decoder(kind), content or b"{}")
-
-
-def _answer(found: object) -> Response:
-    return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))
+    return available(champions, "this server has no folder of models")

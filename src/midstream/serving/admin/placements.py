@@ -1,4 +1,4 @@
-"""Placements over HTTP: what answers each, what was said of it when, setting one, giving it back, trying one out."""
+"""Routes of placements: components, versions, set, remove, preview."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from midstream.core.errors import ConfigInvalid, Fault, Invalid, NotFound, PlacementChanged, RequestInvalid
+from midstream.core.errors import ConfigInvalid, Fault, Invalid, PlacementChanged, RequestInvalid
 from midstream.engine.placements.placing import PAGE, Said
 from midstream.engine.placements.views import placement_views
 from midstream.engine.requests.faults import json_pointer
-from midstream.serving.admin.catalogue import decoded
-from midstream.serving.http.body_reader import BodyLimits, read_body
-from midstream.serving.http.parsing import decode_any, decode_json, query_fields, single
-from midstream.serving.http.responses import NO_STORE, Reply, to_response
+from midstream.serving.admin.route_io import available, json_response, path_value, posted
+from midstream.serving.http.body_reader import BodyLimits
+from midstream.serving.http.parsing import decode_any, query_fields, single
 from midstream.serving.openapi.document import (
     Document,
     json_body,
@@ -55,24 +54,22 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
     async def get_placements(request: Request) -> Response:
         """What placements there are, what answers each, and where it comes from."""
         query_fields(request.scope, ())
-        return _answer(_list(engine, placing))
+        return json_response(_list(engine, placing))
 
     @app.get(_ONE, name="get placement", openapi_extra=_reading())
     async def get_placement(request: Request) -> Response:
         """One placement as it is in force and as the file has it, and its versions with author, note and content."""
         query_fields(request.scope, ())
-        return _answer(_known(placing).view(_name(request)))
+        return json_response(_known(placing).view(path_value(request, "name")))
 
     @app.put(_ONE, name="put placement", openapi_extra=_changing({"placement": _DOCUMENT, **_SAID}))
     async def put_placement(request: Request) -> Response:
         """Set a placement; it is in force when this answers, also after a restart, until it is given back."""
-        query_fields(request.scope, ())
-        body = await read_body(request.scope, request.receive, limits)
-        told = decode_json(_put, body)
+        told = await posted(request, _put, limits)
         said = Said(told.author, told.note, told.if_version)
         document = decode_any(told.placement, "/placement")
         with _pointed(_within_body(document)):
-            return _answer(await _known(placing).put(_name(request), document, said))
+            return json_response(await _known(placing).put(path_value(request, "name"), document, said))
 
     @app.delete(_ONE, name="delete placement", openapi_extra=_giving_back())
     async def delete_placement(request: Request) -> Response:
@@ -80,26 +77,24 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
         query = query_fields(request.scope, ("author", "note", "if_version"))
         said = Said(single(query, "author") or "", single(query, "note") or "", _version(single(query, "if_version")))
         with _pointed(_as_query_field):
-            return _answer(await _known(placing).remove(_name(request), said))
+            return json_response(await _known(placing).remove(path_value(request, "name"), said))
 
     @app.post(f"{_ONE}/preview", name="preview placement", openapi_extra=_previewing())
     async def preview_placement(request: Request) -> Response:
         """Answer a question with a placement that is not set, beside today's answer; nothing is logged or kept."""
-        query_fields(request.scope, ())
-        body = await read_body(request.scope, request.receive, limits)
-        told = decode_json(_preview, body)
-        name = _name(request)
+        told = await posted(request, _preview, limits)
+        name = path_value(request, "name")
         _require_plain(told.question)
         document = decode_any(told.placement, "/placement")
         with _pointed(_within_body(document)):
             found = await _known(placing).preview(name, document, told.question.ask(name))
         today = None if found.today is None else slate_of(found.today, None)
-        return _answer(PreviewSlates(slate_of(found.answer, None), today))
+        return json_response(PreviewSlates(slate_of(found.answer, None), today))
 
 
 @contextmanager
 def _pointed(where: Callable[[str], str]) -> Generator[None]:
-    """Let what is wrong with a placement or a question point into the request that brought it."""
+    """Map pointers to a placement or request to the body that contains it."""
     try:
         yield
     except ConfigInvalid as error:
@@ -115,9 +110,9 @@ def _moved(error: Invalid, where: Callable[[str], str]) -> tuple[Fault, ...]:
 
 
 def _within_body(document: object) -> Callable[[str], str]:
-    """Return what makes JSON Pointers into a body that has a placement in it, and perhaps a question.
+    """Return a function that maps JSON Pointers to a body with a placement, and optionally a request.
 
-    The file's places stay the file's, and a name that the placement does not repeat is the step of the path.
+    Pointers into the file stay, and the name of a placement is the step of the path.
     """
     has_name = isinstance(document, dict) and "name" in document
 
@@ -143,14 +138,9 @@ def _list(engine: "Engine", placing: "Placing | None") -> PlacementList:
 
 
 def _known(placing: "Placing | None") -> "Placing":
-    if placing is None:
-        message = "the placements of this server are those of its configuration, and cannot be changed here"
-        raise NotFound(message)
-    return placing
-
-
-def _name(request: Request) -> str:
-    return decoded(str(request.path_params["name"]), "name")
+    return available(
+        placing, "the placements of this server are those of its configuration, and cannot be changed here"
+    )
 
 
 def _version(text: str | None) -> int | None:
@@ -165,10 +155,10 @@ def _version(text: str | None) -> int | None:
 
 
 def _require_plain(question: RecommendationBody) -> None:
-    """Refuse a question that says what a preview does not take.
+    """Refuse a request with fields that a preview does not support.
 
     Raises:
-        RequestInvalid: It brings events, names a placement or a log position, asks why, or is to be continued.
+        RequestInvalid: It has events, a placement, a log position, an explanation or a cursor.
     """
     told = {
         "events": question.events is not msgspec.UNSET,
@@ -217,7 +207,3 @@ def _previewing() -> Document:
     text, failures = "Two slates, the one of today null where there is none.", (400, 403, 404, 408, 413, 415, 503)
     answered = {"responses": responses(text, ref("PreviewSlates"), *failures)}
     return read_operation("placement", "name") | answered | {"requestBody": json_body(body)}
-
-
-def _answer(found: object) -> Response:
-    return to_response(Reply(200, msgspec.json.encode(found), headers=NO_STORE))

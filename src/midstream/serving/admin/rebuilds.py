@@ -1,20 +1,17 @@
-"""The way from one configuration to another, over HTTP: order it, and see how far it is."""
+"""Routes of rebuilds: start one, and read its progress."""
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import msgspec
 from fastapi import FastAPI, Request, Response
 
-from midstream.core.errors import NotFound
+from midstream.serving.admin.route_io import available, json_response
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import flag, query_fields
-from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import Document, parameter, plain_operation
 
 if TYPE_CHECKING:
     from midstream.engine.rebuild.rebuilder import Rebuilder
-    from midstream.engine.types import RebuildView
 
 REBUILD_PATH = "/v1/rebuild"
 _COMPACT: Document = {
@@ -23,7 +20,7 @@ _COMPACT: Document = {
 
 
 def add_rebuild_routes(app: FastAPI, rebuilder: "Rebuilder | None", limits: BodyLimits) -> None:
-    """Add the routes of rebuilds; without a rebuilder they say that there is none."""
+    """Add the routes of rebuilds; without a rebuilder they answer that there is none."""
 
     @app.post(
         REBUILD_PATH,
@@ -35,21 +32,14 @@ def add_rebuild_routes(app: FastAPI, rebuilder: "Rebuilder | None", limits: Body
         compact = flag(query_fields(request.scope, ("compact",)), "compact")
         await read_body(request.scope, request.receive, limits)
         view = await _known(rebuilder).order(compact=compact)
-        return _answer(view, HTTPStatus.ACCEPTED if view.change == "state" else HTTPStatus.OK)
+        return json_response(view, HTTPStatus.ACCEPTED if view.change == "state" else HTTPStatus.OK)
 
     @app.get(REBUILD_PATH, name="get rebuild", openapi_extra=plain_operation("How far a rebuild is.", 404))
     async def get_rebuild(request: Request) -> Response:
         """What is in service, what is being rebuilt, how far it is, and why the last one failed."""
         query_fields(request.scope, ())
-        return _answer(_known(rebuilder).view(), HTTPStatus.OK)
+        return json_response(_known(rebuilder).view())
 
 
 def _known(rebuilder: "Rebuilder | None") -> "Rebuilder":
-    if rebuilder is None:
-        message = "the configuration of this server is read at its start and not again"
-        raise NotFound(message)
-    return rebuilder
-
-
-def _answer(view: "RebuildView", status: int) -> Response:
-    return to_response(Reply(status, msgspec.json.encode(view), headers=NO_STORE))
+    return available(rebuilder, "the configuration of this server is read at its start and not again")

@@ -1,8 +1,9 @@
-"""``GET /v1/items/{item_id}/similar``: items like one item, answered by the placement ``similar``."""
+"""``GET /v1/items/{item_id}/similar``: items similar to one item, answered by the placement ``similar``."""
 
 from fastapi import FastAPI, Request, Response
 
-from midstream.serving.admin.catalogue import ITEM, path_id
+from midstream.serving.admin.catalogue import ITEM
+from midstream.serving.admin.route_io import path_value
 from midstream.serving.http.responses import to_response
 from midstream.serving.openapi.document import similar_operation
 from midstream.serving.slates.recommendations import Recommendations
@@ -18,4 +19,4 @@ def add_similar_route(app: FastAPI, recommendations: Recommendations) -> None:
     )
     async def get_similar(request: Request) -> Response:
         """Items like this one: filters, served record and log position as of any slate."""
-        return to_response(await recommendations.similar(request.scope, path_id(request, ITEM)))
+        return to_response(await recommendations.similar(request.scope, path_value(request, ITEM.id_field)))

@@ -8,11 +8,11 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault
-from midstream.serving.admin.catalogue import CHANGE_QUERY, USER, changed, path_id, sent_fields
+from midstream.serving.admin.catalogue import CHANGE_QUERY, USER, changed, sent_fields
+from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.events.ingest import Ingest, Rejection
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json, query_fields
-from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import erase_operation, merge_operation
 
 if TYPE_CHECKING:
@@ -23,20 +23,20 @@ _PATH = f"/v1/{USER.plural}/{{{USER.id_field}}}"
 
 
 class MergeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who becomes the user of the path."""
+    """Id that is merged into the user of the path."""
 
     user_id: str
 
 
 class ErasureView(msgspec.Struct, frozen=True):
-    """An erasure: done for all that is asked, and due in every file."""
+    """An erasure: in effect for all requests, and pending in files."""
 
     log_position: str
     """Token of the position after the erase."""
     erased_at: str
     """Log time, ISO 8601."""
     ids_count: int
-    """Ids that were erased: the user's own and those that were merged into it."""
+    """Number of erased ids: the user's own and those that were merged into it."""
     erase_by: str
     """When every file is to be without the user at the latest, ISO 8601."""
 
@@ -45,14 +45,14 @@ _merge_body = msgspec.json.Decoder(MergeBody)
 
 
 def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
-    """Add the routes that change who a user is."""
+    """Add the routes of merges and erasures."""
 
     @app.post(f"{_PATH}/merge", name="merge users", openapi_extra=merge_operation(USER.id_field))
     async def merge(request: Request) -> Response:
         """Make another user this one: what is known of both is known of this one, now and later."""
         query = query_fields(request.scope, CHANGE_QUERY)
         body = decode_json(_merge_body, await read_body(request.scope, request.receive, limits))
-        event: dict[str, object] = {"type": "user", "user_id": path_id(request, USER), "operation": "merge"}
+        event: dict[str, object] = {"type": "user", "user_id": path_value(request, USER.id_field), "operation": "merge"}
         event |= {"attributes": {"from": body.user_id}, **sent_fields(query)}
         return await changed(ingest, event, _own_fault)
 
@@ -60,8 +60,8 @@ def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: Bo
     async def erase(request: Request) -> Response:
         """Forget the user, under every id that was merged into it: gone at once, and in days from every file."""
         query_fields(request.scope, ())
-        due = await engine.erase(path_id(request, USER))
-        return to_response(Reply(202, msgspec.json.encode(view_of(engine, due)), headers=NO_STORE))
+        due = await engine.erase(path_value(request, USER.id_field))
+        return json_response(view_of(engine, due), 202)
 
 
 def views(engine: "Engine", due: Sequence["ErasureDue"]) -> list[ErasureView]:
@@ -80,6 +80,6 @@ def _iso(time_ms: int) -> str:
 
 
 def _own_fault(rejection: Rejection) -> Fault:
-    """Point into what this route takes: the other id is the body's one field."""
+    """Map a pointer to this route's body: the other id is its one field."""
     where = rejection.pointer.replace("/attributes/from", "/user_id")
     return Fault(where, rejection.came, rejection.right, rejection.page)

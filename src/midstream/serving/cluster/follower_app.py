@@ -1,7 +1,6 @@
-"""The app of a process that follows: it answers what state alone answers, and passes everything else on to the leader.
+"""ASGI app of a follower process: answers routes that only read state, and proxies all others to the leader.
 
-What has a route here is decided by a list of what is answered, so a route that is added somewhere is the leader's
-until somebody says otherwise.
+The list of local routes is explicit, so a new route goes to the leader until it is added to the list.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from midstream.serving.app import App
 
 LEVEL_S_MAX = 0.05
-"""A lookup waits so long for what was acknowledged when it came, the deadline of a placement, and is passed on then."""
+"""Maximum wait of a lookup for the events acknowledged before it, the deadline of a placement; then it is proxied."""
 _QUESTIONS = frozenset((RECOMMENDATIONS_PATH, BATCH_PATH, RANK_PATH, PAGES_PATH, READ_PATH))
 _LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/features")
 _PLAIN = frozenset(("/health/live", DOCS_PATH, "/openapi.json"))
@@ -38,16 +37,16 @@ _answer = msgspec.json.Decoder(EventsAnswer)
 _problem = msgspec.json.Decoder(Problem)
 
 Flush = Callable[[], Awaitable[None]]
-"""Returns when the leader has the served records of this process, so that they go before what may follow from them."""
+"""Returns when the leader has the served records of this process, so that they precede events that refer to them."""
 
 
 class FollowedApp:
-    """Stands in front of the app of an engine that follows."""
+    """Front of the app of a follower's engine."""
 
     def __init__(
         self, app: "App", engine: "Engine", leader: Passage, flush: Flush, is_current: Callable[[], bool]
     ) -> None:
-        """Answer with ``app`` while ``is_current`` says that its state is in service; pass on to ``leader``."""
+        """Answer with ``app`` while ``is_current`` returns that its state is in service; proxy to ``leader``."""
         self._app = app
         self.arrivals = app.arrivals
         """To be told of each request that was read."""
@@ -72,7 +71,7 @@ class FollowedApp:
 
         try:
             await self._flush()
-            self.metrics.count_passed_on()
+            self.metrics.passed_on.inc()
             with suppress(Disconnected):  # the leader counts it: its connection ends as the client's did
                 await self._leader.pass_on(scope, receive, noting)
         except MidstreamError as error:
@@ -81,7 +80,7 @@ class FollowedApp:
             await send_reply(scope, send, problem_reply(error))
 
     async def _is_answered_here(self, scope: Scope) -> bool:
-        """Return whether this state answers; of a lookup, once it has what was acknowledged when the request came."""
+        """Return whether this state answers; for a lookup, once it has all events acknowledged before it."""
         path: str = scope["path"]
         method: str = scope["method"]
         if not self._is_current():
@@ -106,7 +105,7 @@ class FollowedApp:
 
 
 def recording_at(leader: Passage, flush: Flush) -> Record:
-    """Return what records the events of a question at the leader."""
+    """Return a function that records the events of a request at the leader."""
 
     async def record(events: bytes) -> EventsAnswer | Problem:
         await flush()

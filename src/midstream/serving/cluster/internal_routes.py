@@ -23,7 +23,7 @@ LOTS = b"application/octet-stream"
 
 
 class StateDigest(msgspec.Struct, frozen=True):
-    """Where a process's state stands, and what it is."""
+    """Position and digest of a process's state."""
 
     log_position: int
     fold_version: str

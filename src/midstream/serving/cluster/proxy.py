@@ -1,12 +1,12 @@
-"""HTTP from one process of a server to another: a request goes on as it came, its answer comes back as it was given.
+"""HTTP proxy between processes of one server: requests and answers are passed on unchanged.
 
-Over a unix socket, with a few kept connections. Hop-by-hop headers (RFC 9110, 7.6.1) stay where they are; bodies are
-passed on in pieces, no faster than the other side reads them. What a body may be is judged where it is read, so a
-refusal may come before its end: then the rest is not sent.
+It uses a unix socket, with a few kept connections. Hop-by-hop headers (RFC 9110, 7.6.1) are not passed on; bodies are,
+in pieces, no faster than the other side reads them. The receiving process validates bodies, so a refusal may come
+before the end of one: then the rest is not sent.
 
-Once a request is there, its answer is waited for as long as the client waits: what the other side was asked to do it
-does, and its own limits say how long that may take. A client that goes away ends the connection, and so does the end of
-the other process; who was still asking is then told that it may have been done.
+Once a request is sent, its answer is awaited as long as the client waits: the other side will execute it, and its own
+limits bound the time. A client that disconnects ends the connection, and so does the end of the other process; a
+waiting client then gets an error that the request may have been executed.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ T = TypeVar("T")
 _NOTHING_YET: Message = {"more_body": True}
 
 LINES_MAX = 256
-"""Requests under way to the other process; each holds a client's connection, which are 1,000 at most."""
+"""Requests in progress at the other process; each holds a client's connection, which are 1,000 at most."""
 PIECE_BYTES_MAX = 262_144
 """Of an answer, read and not yet sent on."""
 ANSWER_BYTES_MAX = 1 << 26
@@ -54,11 +54,11 @@ class LeaderGone(MidstreamError):
 
 @dataclass(slots=True, eq=False)
 class _Answer:
-    """One answer as it comes in: what the parser calls."""
+    """One answer as it arrives: callbacks of the parser."""
 
     parser: httptools.HttpResponseParser = field(init=False)
     has_no_body: bool
-    """Of ``HEAD``, whatever its headers say, which the parser cannot know."""
+    """For ``HEAD``, whatever its headers are, which the parser cannot know."""
     status: int = 0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
     pieces: list[bytes] = field(default_factory=list[bytes])
@@ -91,8 +91,8 @@ class _Answer:
 class _Line:
     """One connection; one request at a time.
 
-    Writing and reading fail apart: an answer that came before the other side closed is read, although what is still
-    written finds nobody. A transport would lose it.
+    Writing and reading fail separately: an answer that came before the other side closed is read, although writing
+    fails. A transport would lose it.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -114,7 +114,7 @@ class _Line:
         self._is_sent = await self._write(head) and is_all
 
     async def upload(self, receive: Receive, wait_s_max: float, *, in_chunks: bool) -> None:
-        """Send a body on until its end; whoever has the answer before ends this.
+        """Send a body on until its end; the reader of the answer may end this before.
 
         Raises:
             Disconnected: The client went away before the end of its body.
@@ -143,7 +143,7 @@ class _Line:
         return self._answer.status, self._answer.headers
 
     async def piece(self) -> bytes:
-        """Wait for what there is of the answer's body; empty = that was all.
+        """Wait for the next piece of the answer's body; empty = its end.
 
         Raises:
             LeaderGone: The connection ended before the answer did.
@@ -154,7 +154,7 @@ class _Line:
         return b"".join(pieces)
 
     def end(self) -> None:
-        """Let whoever waits for the answer, and the other side, find that the connection ended."""
+        """Wake the waiter for the answer, and close the connection."""
         with suppress(OSError):  # the other side was faster
             self._connection.shutdown(socket.SHUT_RDWR)
 
@@ -185,14 +185,14 @@ class _Patience:
     """The wait of a client for an answer, however long that takes: it ends when the client goes away."""
 
     def __init__(self, line: _Line, receive: Receive) -> None:
-        """Wait for what comes on ``line``; ``receive`` has given the whole request."""
+        """Wait for the answer on ``line``; ``receive`` has given the whole request."""
         self._line = line
         self._receive = receive
         self._looking: asyncio.Task[None] | None = None
         self._is_gone = False
 
     async def until(self, work: Awaitable[T]) -> T:
-        """Return what the other side says.
+        """Return the answer.
 
         Raises:
             Disconnected: The client went away.
@@ -225,12 +225,12 @@ class Passage:
     """The way to another process, which listens at a unix socket."""
 
     def __init__(self, path: Path, wait_s_max: float) -> None:
-        """Ask who listens at ``path``.
+        """Proxy to the listener at ``path``.
 
         Args:
             path: Of the other process's socket.
-            wait_s_max: How long it may take nothing of what is sent. An answer to a request of our own, which nobody
-                waits for, takes no longer either.
+            wait_s_max: Maximum time in which it reads nothing of a request. It is also the time-out of this process's
+                own requests.
         """
         self._path = path
         self._wait_s_max = wait_s_max
@@ -275,10 +275,10 @@ class Passage:
             return status
 
     async def ask(self, method: str, target: str, body: bytes = b"", media_type: bytes = JSON) -> Reply:
-        """Send a request of our own; return its whole answer.
+        """Send a request of this process; return its whole answer.
 
         Raises:
-            Overloaded: As many requests as may are under way.
+            Overloaded: The maximum of requests is in progress.
             LeaderGone: No answer came, or one that is too long.
         """
         headers = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)))

@@ -1,4 +1,4 @@
-"""Serves an app on a unix socket, beside the server of the port: what processes ask of each other."""
+"""Server of an app on a unix socket, beside that of the port: for requests between processes."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -20,7 +20,7 @@ NEVER_S = 10 * 365 * 86_400
 """Kept connections end with a process, so that none is closed just when it is used again."""
 ADDED_BYTES = 1_024
 ADDED_LINES = 2
-"""What a process that passes a request on may write into its head: how its body comes, and a host."""
+"""Headers that a proxying process may add: framing of the body, and a host."""
 STOP_S_MAX = 5.0
 """How long answers that are under way may take at the end."""
 

@@ -1,7 +1,7 @@
-"""Unix sockets in a folder of the data: how the processes of one server reach each other, and nobody else does.
+"""Unix sockets in a folder of the data: private connections between the processes of one server.
 
-The folder and the sockets are open to their owner alone. A path may have 107 bytes where the system takes a socket's
-name, and folders lie deeper than that: such a one is named through an open descriptor of its folder.
+The folder and the sockets are open to their owner alone. The system limits a socket's path to 107 bytes, and folders
+may be deeper: such a socket is named through an open descriptor of its folder.
 """
 
 import os
@@ -16,7 +16,7 @@ _NAME_BYTES_MAX = 107
 
 
 def listen_at(path: Path) -> socket.socket:
-    """Return a socket that takes connections at a path; one that a process left there when it died is replaced.
+    """Return a listening socket at a path; one of a dead process is replaced.
 
     Raises:
         OSError: The folder cannot be written to.
@@ -41,7 +41,7 @@ def connect_to(path: Path) -> socket.socket:
     """Return a socket that is connected to the listener at a path. It does not wait: a full backlog is an error.
 
     Raises:
-        OSError: Nobody listens there, or too many wait.
+        OSError: There is no listener, or its backlog is full.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -55,7 +55,7 @@ def connect_to(path: Path) -> socket.socket:
 
 
 def leave(path: Path) -> None:
-    """Take a socket's name away; who is connected stays so."""
+    """Remove a socket's name; open connections stay."""
     path.unlink(missing_ok=True)
 
 

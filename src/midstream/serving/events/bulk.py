@@ -1,8 +1,9 @@
-"""Streams of events of any length: decoded in pieces while the body still arrives, recorded piece by piece.
+"""Bulk ingestion: streams of events of any length, decoded and recorded in pieces while the body arrives.
 
-Each stream has a thread that waits for bytes, unpacks, decodes, judges and counts; the loop records, and reads on only
-as fast as that goes. So memory is a few pieces, and a client that is too fast is slowed down. A stream that breaks has
-recorded what came before: the answer says how much and where it broke, and sent again with its ids it counts once.
+Each stream has a thread that waits for bytes, decompresses, decodes, validates and counts; the loop records, and reads
+only as fast as that proceeds (backpressure). So memory is a few pieces, and a client that is too fast is slowed down. A
+stream that breaks has recorded the events before: the answer has their number and the place of the break. Sent again
+with its ids it counts once.
 """
 
 import asyncio
@@ -50,7 +51,7 @@ class BulkAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     duplicates: int
     rejected: int
     rejections: tuple[Rejection, ...]
-    """The first ``REJECTIONS_MAX`` of what was rejected, each item of an event for itself."""
+    """The first ``REJECTIONS_MAX`` rejections, one for each item of an event."""
     conflicts: int = 0
     without_dedupe: int = 0
     log_position: str | None = None
@@ -77,9 +78,9 @@ class BulkHow(msgspec.Struct, frozen=True):
 
     dry_run: bool = False
     only: str = ""
-    """The one type that is taken, ``item`` or ``user``, which rows then need not say; empty = all."""
+    """The one accepted type, ``item`` or ``user``, which rows may omit; empty = all."""
     operation: str = ""
-    """Of rows that do not say theirs, where ``only`` is given."""
+    """Of rows without one, where ``only`` is given."""
     rewrite: Callable[[bytes], bytes] | None = None
     """Makes lines of the route's own form events."""
 
@@ -91,7 +92,7 @@ class BulkHow(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Tally:
-    """What became of a stream so far."""
+    """Outcomes of a stream so far."""
 
     recorded: int = 0
     duplicates: int = 0
@@ -132,14 +133,14 @@ class Bulk:
         """Record the events of a body of any length.
 
         Args:
-            scope: Of the request; its headers say what the body is and how it is packed.
-            receive: Gives the body.
-            how: To take it.
+            scope: Of the request; its headers have format and compression of the body.
+            receive: Returns the body.
+            how: Options.
 
         Raises:
-            MediaTypeUnsupported: It is neither Arrow nor NDJSON, or packed in an unknown way; nothing was read.
-            Overloaded: As many streams as may be are being read; nothing was read.
-            Disconnected: The client went away; what came before is recorded.
+            MediaTypeUnsupported: It is neither Arrow nor NDJSON, or has an unknown compression; nothing was read.
+            Overloaded: The maximum of streams is being read; nothing was read.
+            Disconnected: The client went away; the events before are recorded.
         """
         encoding = encoding_of(scope)
         pieces = self._pieces_of(scope, how)
@@ -166,7 +167,7 @@ class Bulk:
         return self._answer(tally, how, failure)
 
     def _pieces_of(self, scope: Scope, how: BulkHow) -> Callable[[Unpacking], Iterator[Piece]]:
-        """Return what makes pieces of the bytes of a body, by its content type."""
+        """Return the splitter of a body, by its content type."""
         sent = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
         content_type = sent.decode("latin-1").lower().partition(";")[0].strip()
         accept = self._accept(how)
@@ -184,7 +185,7 @@ class Bulk:
         return msgspec.structs.replace(accept, actions=frozenset(), open_types=frozenset({how.only}))
 
     async def _pump(self, receive: Receive, pipe: Pipe) -> None:
-        """Put what arrives into the pipe, and say how it ended."""
+        """Put arriving bytes into the pipe, with their end."""
         idle_s = self._options.body_wait_max.ms / 1_000
         try:
             async with asyncio.timeout(self._options.bulk_wait_max.ms / 1_000):

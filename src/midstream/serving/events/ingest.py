@@ -1,4 +1,4 @@
-"""Answers to events over HTTP: the terms of a request, and the outcome of each of its events in the wire form."""
+"""Wire form of answers to events: the outcome of each event of a request."""
 
 from collections.abc import Callable
 
@@ -37,13 +37,13 @@ class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     duplicates: int
     rejected: tuple[Rejection, ...]
     conflicts: int = 0
-    """Events whose id was recorded before with other content; the first ones stay."""
+    """Events whose id was recorded before with other content; the first one is kept."""
     without_dedupe: int = 0
     """Rows with neither ``event_id`` nor ``time``: sent again, they count again."""
     log_position: str | None = None
-    """Token: a recommendation that asks for at least this position sees all of it. Absent after a dry run."""
+    """Token: a recommendation with this ``min_log_position`` sees all of it. Absent after a dry run."""
     results: tuple[Result, ...] = ()
-    """Every event that was not recorded, or every event when all were asked for."""
+    """Every event that was not recorded, or every event on request."""
     dry_run: bool = False
 
     @property
@@ -56,11 +56,11 @@ class IngestOptions(msgspec.Struct, frozen=True):
     """How a body is to be read and answered."""
 
     content_type: str = ""
-    """Of the body, when it says more than the body itself."""
+    """Of the body, when it names the format."""
     dry_run: bool = False
     """Decode and judge only."""
     all_results: bool = False
-    """Name what became of every event, not only of those that were not recorded."""
+    """Return the outcome of every event, not only of those that were not recorded."""
     only: str = ""
     """The one type that is taken, ``item`` or ``user``; empty = all."""
 
@@ -78,7 +78,7 @@ class Ingest:
         token: Callable[[LogPosition], str],
         body_bytes_max: int,
     ) -> None:
-        """Record through ``service`` what ``accept`` lets pass; ``token`` writes a log position."""
+        """Record through ``service`` the events that ``accept`` allows; ``token`` writes a log position."""
         self.service = service
         self.token = token
         self._accept = accept
@@ -133,7 +133,7 @@ def _answer(settled: RecordedBatch, log_position: str | None, how: IngestOptions
 
 
 def limits_of(options: ServerOptions) -> IngestLimits:
-    """Return the maxima of the service that a server's options ask for."""
+    """Return the ingest limits of a server's options."""
     return IngestLimits(options.commit_wait_max.ms / 1_000, options.bulk_decodes_max)
 
 

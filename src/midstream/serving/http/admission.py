@@ -1,12 +1,12 @@
-"""Admission control of questions: answers now, holds for a moment, or refuses with a time to come again.
+"""Admission control of requests: answers now, queues for a moment, or refuses with a Retry-After.
 
-A request is refused early when its answer would come too late for anybody to use it: what is left is answered in time,
-where otherwise all would be late. Events, catalogue and operation have no queue of their own: what is refused costs a
-tenth of an answer, so they wait no longer than the questions do.
+A request is refused early when its answer would come too late to be used: then the others are answered in time, where
+otherwise all would be late. Events, catalogue and operation have no queue of their own: a refusal costs a tenth of an
+answer, so they wait no longer than the recommendations do.
 
-The number of answers that are being made has a constant bound and not one that adapts: on one thread only those that
-wait (for a log position, for parts that wait) are many at once, and what an adapting limit would watch, the delay, is
-measured and acted upon directly (``arrivals``).
+The number of answers in progress has a constant bound instead of an adaptive one. On one thread only those that wait
+(for a log position, for components that wait) are many at once, and the delay, which an adaptive limit would observe,
+is measured and acted upon directly (``arrivals``).
 """
 
 import asyncio
@@ -34,18 +34,18 @@ ANSWERING: Final = frozenset(
         "/v1/features/read",
     )
 )
-"""Routes that answer questions: work of milliseconds for somebody who waits."""
+"""Routes of recommendations and features: milliseconds of work for a waiting client."""
 FREE: Final = frozenset(("/health/live", "/health/ready", "/metrics"))
 """Routes that no quota counts."""
 TOLD_S: Final = 10.0
 """Health names a refusal for so long."""
 CONCERN: Final = "answers"
 CALLER_BYTES_MAX: Final = 64
-"""Of what a caller is called: an IPv6 address has 39."""
+"""Length of a caller's key: an IPv6 address has 39."""
 ALL_KNOWN: Final = 3
-"""A question whose whole wait is known may take so many times ``answer_wait_max``: nothing is kept for a wait that
-nobody saw, so of a deadline nine tenths instead of three are there. It is known of a queue that goes down, and of a
-connection whose answer before left a short while ago."""
+"""Factor on ``answer_wait_max`` for a request whose whole wait is known: nine tenths of a deadline instead of three,
+since no reserve for an unseen wait is needed. The wait is known in a shrinking queue, and on a connection whose last
+answer left a short while ago."""
 _RETRY_S: Final = 3
 """``Retry-After`` is 1 to this."""
 
@@ -58,14 +58,14 @@ class Quotas:
     """
 
     def __init__(self, per_second: float, burst: float, callers_max: int) -> None:
-        """Give each caller ``burst`` tokens at most, and ``per_second`` new ones."""
+        """Token buckets: each caller has at most ``burst`` tokens, and gets ``per_second`` new ones."""
         self._per_second = per_second
         self._burst = burst
         self._callers_max = callers_max
         self._levels: OrderedDict[bytes | str, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return how many callers are remembered."""
+        """Return the number of callers with a bucket."""
         return len(self._levels)
 
     def take(self, caller: bytes | str, now: float) -> float:
@@ -90,15 +90,15 @@ class Admission:
         clock: Callable[[], float],
         below: Callable[[int], int],
     ) -> None:
-        """Begin with nobody inside.
+        """Begin without requests.
 
         Args:
-            options: How many, how long, and the quota of a caller.
+            options: Maxima, waits, and the quota of a caller.
             metrics: Counts.
-            concerns: Of the engine, which health shows.
+            concerns: Of the engine, for health.
             clock: Seconds that never go back.
-            below: Gives a random whole number from 0 to its argument, exclusive: those who were sent away are not to
-                come back all at once.
+            below: Returns a random whole number from 0 to its argument, exclusive: refused clients must not all retry
+                at once.
         """
         self.arrivals = LoopArrivals(clock)
         self._metrics = metrics
@@ -120,7 +120,7 @@ class Admission:
         self._is_told = False
 
     async def enter(self, route: str, scope: Scope) -> Reply | None:
-        """Return None once a request may begin, or the answer that refuses it. Who entered is to ``leave``.
+        """Return None once a request may begin, or the answer that refuses it. An admitted request has to ``leave``.
 
         Args:
             route: Template of its path.
@@ -133,7 +133,7 @@ class Admission:
             return refusal
         if route not in ANSWERING:
             return None
-        self._metrics.observe_wait(wait.loop_s)
+        self._metrics.waits.observe(wait.loop_s)
         if self._running < self._running_max:
             self._running += 1
             return None
@@ -157,7 +157,7 @@ class Admission:
         return age_s_max <= ALL_KNOWN * self._wait_s_max
 
     def leave(self, route: str) -> None:
-        """Give the place to whoever waits first."""
+        """Give the place to the first of the queue."""
         if route in ANSWERING:
             self._pass_on()
 
@@ -170,7 +170,7 @@ class Admission:
         self._running -= 1
 
     def set_gauges(self) -> None:
-        """Set how many answers are being made, and how many wait."""
+        """Set the gauges of answers in progress and of the queue."""
         self._metrics.set_answers(self._running, len(self._waiting))
 
     async def _turn(self, wait_s: float) -> bool:
@@ -191,20 +191,20 @@ class Admission:
         return has_place
 
     def _spent(self, quotas: Quotas, scope: Scope) -> Reply | None:
-        """Return the refusal of a caller who has used up the quota."""
+        """Return the refusal of a caller whose quota is used up."""
         caller = self._caller(scope)
         if caller is None:
             return None
         lacks_s = quotas.take(caller, self._clock())
         if not lacks_s:
             return None
-        self._metrics.count_refusal("quota")
+        self._metrics.refusals.labels("quota").inc()
         return problem_reply(QuotaSpent(math.ceil(lacks_s) + self._below(_RETRY_S)))
 
     def _caller(self, scope: Scope) -> bytes | str | None:
-        """Return what a caller is told apart by: the configured header, else the address.
+        """Return the key of a caller: the configured header, else the address.
 
-        None = another process here, which has let the request in already.
+        None = another process of this server, which has admitted the request already.
         """
         client = scope.get("client")
         if not client:
@@ -216,7 +216,7 @@ class Admission:
         return str(client[0])
 
     def _refuse(self, reason: str) -> Reply:
-        self._metrics.count_refusal(reason)
+        self._metrics.refusals.labels(reason).inc()
         self._refused += 1
         if not self._is_told:
             self._is_told = True
@@ -228,7 +228,7 @@ class Admission:
         self._concerns[CONCERN] = "more was asked than could be answered in time: questions were refused"
 
     def _look_again(self, refused: int) -> None:
-        """Say so for as long as it goes on."""
+        """Report overload while it lasts."""
         if self._refused > refused:
             self._tell()
             asyncio.get_running_loop().call_later(TOLD_S, self._look_again, self._refused)
@@ -238,7 +238,7 @@ class Admission:
 
 
 def _refusals(why: str) -> tuple[Reply, ...]:
-    """Return the refusals, one for each second after which to come again: made once, as they are to cost nothing."""
+    """Return the refusals, one for each second of Retry-After: made once, since they have to cost nothing."""
     problem = problem_of(Overloaded(why))
     return tuple(
         Reply(

@@ -1,4 +1,4 @@
-"""Reads what a client sends: no more than the maximum, packed or not, and no longer than the time-out."""
+"""Body reader: reads a request's body within a maximum of bytes, compressed or not, and a time-out."""
 
 import asyncio
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from midstream.serving.http.problems import BodyTooSlow, Disconnected
 from midstream.serving.http.responses import Message, Receive, Scope
 
 WHOLE = "midstream.whole"
-"""Field of a scope: the last of the body was read off the socket, so nobody waits for it."""
+"""Field of a scope: the last byte of the body was read off the socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How much is read, and for how long."""
+    """Maximum of bytes and time-out."""
 
     bytes_max: int
     wait_s_max: float
@@ -25,10 +25,10 @@ async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes
     """Return the whole body of a request.
 
     Raises:
-        TooLarge: It has, or says it will have, more than ``bytes_max``; nothing beyond is read.
+        TooLarge: It has, or announces, more than ``bytes_max``; nothing beyond is read.
         BodyTooSlow: It was not complete after ``wait_s_max``.
-        MediaTypeUnsupported: It is packed in another way than gzip or zstd.
-        RequestInvalid: It is packed, and cannot be unpacked.
+        MediaTypeUnsupported: It has another compression than gzip or zstd.
+        RequestInvalid: It cannot be decompressed.
         Disconnected: The client went away before its end.
     """
     encoding = encoding_of(scope)
@@ -64,7 +64,7 @@ def _piece(message: Message, came_before: int, limits: BodyLimits) -> bytes:
 
 
 def _require_short(scope: Scope, limits: BodyLimits) -> None:
-    """Refuse by its length alone what will not be read."""
+    """Refuse a body by its announced length."""
     for name, value in scope["headers"]:
         # The HTTP parser let digits alone pass; Python reads no number of more than 4,300 of them.
         if name == b"content-length" and (len(value) > len(str(limits.bytes_max)) or int(value) > limits.bytes_max):

@@ -1,4 +1,4 @@
-"""One HTTP connection: uvicorn's protocol with a maximum and a time-out for whatever a client sends or leaves unread.
+"""HTTP connection: uvicorn's protocol with a maximum and a time-out for all that a client sends or leaves unread.
 
 Invariants, whatever the parser is at:
 
@@ -121,7 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless nothing further is to be."""
+        """Parse arriving bytes, unless reading has ended."""
         if self._lingering is not None:
             self._lingering.throw_away(len(data))
             return
@@ -163,7 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The head is complete: from here on the app is asked."""
+        """The head is complete: the app is called from here on."""
         parser = self.parser
         if parser.should_upgrade():
             return  # it is parsed again without that, see _ignore_upgrade
@@ -182,7 +182,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._take(scope, keep_alive=version != "1.0" and parser.should_keep_alive())
 
     def _take(self, scope: dict[str, Any], *, keep_alive: bool) -> None:
-        """Begin the request whose head is complete, or have it wait for the one before."""
+        """Begin the request whose head is complete, or queue it behind the one before."""
         app = cast("ASGI", self.app)  # pyright: ignore[reportUnknownMemberType]
         if not self._has_place and not self._is_let_in(scope["path"]):
             app, keep_alive = no_place, False
@@ -214,7 +214,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, app))
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body; nobody wants that of a request which is answered."""
+        """A piece of a body; that of an answered request is dropped."""
         self._body_bytes += len(body)
         cycle = self.cycle
         if cycle.response_complete:
@@ -382,7 +382,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise framing.HeadRefused
 
     def _weigh(self, came: int, of_body: int) -> None:
-        """Count what came within a body: framing that holds next to nothing, or what nobody wants any more."""
+        """Count bytes within a body: framing overhead, or a body that is dropped."""
         if self.cycle.response_complete:
             self._thrown_away += came
             if self._thrown_away > self._limits.body_bytes_max:
@@ -420,7 +420,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._say_last()
 
     def _on_broken(self, _task: asyncio.Task[None]) -> None:
-        """The app has done with a request whose body broke off: where it gave no answer, this is the answer."""
+        """The app has finished a request whose body broke off: without an answer of the app, send this one."""
         (self._linger if self._running is not None and self._running.response_started else self._say_last)()
 
     def _say_last(self) -> None:

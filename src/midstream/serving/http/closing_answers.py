@@ -1,4 +1,4 @@
-"""Answers after which a connection ends, because what came on it cannot be read on: made once, sent as they are."""
+"""Answers that end their connection, because its bytes cannot be parsed further: made once, sent unchanged."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

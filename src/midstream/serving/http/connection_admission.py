@@ -1,9 +1,9 @@
-"""Admission control of connections: a maximum for all of them, one for each client address, a reserve for operators.
+"""Admission control of connections: a maximum for all, one for each client address, a reserve for operators.
 
-A connection holds its place whether it asks anything or not, so places are what runs out first. Where there is none
-left, the connection that has been spare for longest gives its place up: HTTP lets a server close one between two
-requests at any time, and a client's pool opens another. Whoever finds no place even so is heard for one request, which
-is answered if it asks for health or metrics; the newest is heard, as whoever holds on is no operator.
+A connection holds its place whether it sends a request or not, so places are the first resource to run out. Where there
+is none left, the connection that has been idle for longest is closed: HTTP lets a server close one between two requests
+at any time, and a client's pool opens another. A connection without a place even so may send one request, which is
+answered if it is for health or metrics. The newest such connections are kept, as an operator does not hold one open.
 
 Reference: RFC 9112, 9.5 and 9.8 (closing idle connections); OpenBSD, sshd_config, ``MaxStartups`` (early drop).
 """
@@ -16,8 +16,8 @@ from typing import Protocol
 from midstream.serving.options import ServerOptions
 
 SHARE_MAX = 0.9
-"""Of all connections, what one address may hold where nothing else is said: a load test from one machine can fill
-nearly all of it, and others still find places."""
+"""Default share of one address of all connections: a load test from one machine can fill nearly all places, and
+others still find some."""
 
 
 class Holder(Protocol):
@@ -40,14 +40,14 @@ class Holder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlaceLimits:
-    """How many connections there may be."""
+    """Maxima of connections."""
 
     total: int
     """Of all together, the reserve not counted."""
     per_client: int
     """Of one address."""
     reserved: int
-    """Of those that are heard for one request about health or metrics."""
+    """Connections that may send one request for health or metrics."""
 
 
 def place_limits(options: ServerOptions) -> PlaceLimits:
@@ -59,19 +59,19 @@ def place_limits(options: ServerOptions) -> PlaceLimits:
 
 @dataclass(slots=True, eq=False)
 class Places:
-    """Who holds a connection. Costs nothing a request; a connection beyond a maximum costs one look at all of them."""
+    """Open connections by address. Costs nothing a request; a connection beyond a maximum costs one pass over all."""
 
     limits: PlaceLimits
     count: Callable[[str], None]
-    """Counts by reason what was closed or not taken."""
+    """Counts closed and refused connections by reason."""
     _of: dict[str, set[Holder]] = field(default_factory=dict[str, set[Holder]])
-    """Those that have a place, by address."""
+    """Connections with a place, by address."""
     _held: int = 0
     _heard: OrderedDict[Holder, None] = field(default_factory=OrderedDict[Holder, None])
-    """Those that have none, the oldest first."""
+    """Connections without a place, the oldest first."""
 
     def __len__(self) -> int:
-        """Return how many connections there are, with and without a place."""
+        """Return the number of connections, with and without a place."""
         return self._held + len(self._heard)
 
     def enter(self, holder: Holder) -> bool:
@@ -101,7 +101,7 @@ class Places:
         return True
 
     def leave(self, holder: Holder) -> None:
-        """Forget a connection that is closed; one that gave its place up is forgotten already."""
+        """Remove a connection that is closed; one that was evicted is removed already."""
         mine = self._of.get(holder.address)
         if mine is not None and holder in mine:
             mine.discard(holder)

@@ -1,8 +1,8 @@
-"""Connections of one port for several processes: each takes its share.
+"""Load balancing of one port's connections between several processes: each accepts its share.
 
-All of them wait at one socket that they share, so a process that ends takes no waiting connection with it, as sockets
-of their own on one port (SO_REUSEPORT) would. Left to the system, whoever wakes first empties the queue. So each takes
-one at a time, and leaves it to the others for a moment while one of them has fewer.
+All of them accept from one shared socket, so a process that ends loses no queued connection, as separate sockets on one
+port (SO_REUSEPORT) would. Without balancing the first process to wake would empty the queue. So each accepts one at a
+time, and leaves it to the others for a moment while one of them has fewer.
 
 Reference: measured, 16 connections at once to 2 processes: 1 to 15 and 16 to 0 at a shared socket as it is, 3 to 13
 and 12 to 4 with SO_REUSEPORT, 8 to 8 here.
@@ -20,7 +20,7 @@ import uvicorn
 from midstream.engine.replication.shared_board import Board
 
 YIELD_S = 0.002
-"""How long a connection is left to a process with fewer: ten times what one takes to wake."""
+"""Time for which a connection is left to a process with fewer: ten times the time to wake."""
 NO_ROOM_S = 1.0
 """Without descriptors or memory it is tried again after this."""
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -43,7 +43,7 @@ class Acceptor:
     """Takes connections off a shared socket, one at a time."""
 
     def __init__(self, share: Share, protocol: Callable[[], asyncio.Protocol], count: Callable[[], int]) -> None:
-        """Give each connection a ``protocol``; ``count`` says how many there are."""
+        """Give each connection a ``protocol``; ``count`` returns the number of connections."""
         self._share = share
         self._protocol = protocol
         self._count = count
@@ -52,7 +52,7 @@ class Acceptor:
         self.is_on = False
 
     def turn(self, *, on: bool) -> None:
-        """Begin or cease to take connections; those that wait go to other processes."""
+        """Begin or stop accepting connections; queued ones go to other processes."""
         if on == self.is_on:
             return
         self.is_on = on
@@ -66,7 +66,7 @@ class Acceptor:
             self._timer = None
 
     def _on_waiting(self) -> None:
-        """Somebody waits: take it, or leave it to the others for a moment."""
+        """A connection is queued: accept it, or leave it to the others for a moment."""
         share = self._share
         share.board.count_connections(share.process, self._count() + len(self._opening))
         if share.board.is_fuller_than_another(share.process):
@@ -118,7 +118,7 @@ class SharingServer(uvicorn.Server):
         await super().startup(sockets=[])
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: say how this process is, accept or not."""
+        """Ten times a second: write this process's numbers, accept or not."""
         is_over = await super().on_tick(counter)
         takes = self._share.tick(len(self.server_state.connections))
         self._acceptor.turn(on=takes and not is_over)

@@ -1,4 +1,4 @@
-"""Factory of the connections of a port: what each may cost, and what they share."""
+"""Factory of the connections of a port, with their bounds and shared parts."""
 
 import asyncio
 from functools import partial
@@ -10,12 +10,12 @@ from midstream.serving.http.read_limits import ConnectionBounds, Counting, ReadL
 
 
 def bounded_protocol(limits: ReadLimits, app: object, places: PlaceLimits | None = None) -> type[asyncio.Protocol]:
-    """Return what uvicorn takes for a protocol's class: it only ever calls it.
+    """Return a substitute for a protocol's class, which uvicorn only calls.
 
     Args:
-        limits: Of what is read.
-        app: Is told of each request that was read, and of what is wrong with connections, if it wants to know.
-        places: How many connections there may be; None = as many as can connect.
+        limits: Bounds of reading.
+        app: Optional listener of requests that were read, and of faults of connections.
+        places: Maxima of connections; None = unbounded.
     """
     arrivals, count = (app.arrivals, app.metrics.count_connection) if isinstance(app, Counting) else (None, uncounted)
     shared = None if places is None else Places(places, count)

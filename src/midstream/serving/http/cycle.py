@@ -1,7 +1,7 @@
-"""One request and its answer on a connection, between the protocol that reads and the app that answers.
+"""Cycle of one request and its answer on a connection, between the protocol that reads and the app that answers.
 
-uvicorn's own, with two things that it lacks: a body that turns out to be no HTTP ends like that of a client who left,
-and the app's wish for more of a body does not let in what comes behind it.
+uvicorn's own, with two additions: a body that is no valid HTTP ends like that of a disconnected client, and the app's
+reading of a body does not admit the bytes behind it.
 """
 
 from http import HTTPMethod, HTTPStatus
@@ -16,24 +16,24 @@ _USUAL = b"content-type: %b\r\ncontent-length: %%d\r\n%b\r\n" % (
     JSON,
     b"".join(b"%b: %b\r\n" % each for each in NO_STORE),
 )
-"""Headers of what nearly every question is answered with."""
+"""Headers of nearly every recommendation."""
 DISCONNECT: ASGIReceiveEvent = {"type": "http.disconnect"}
 
 
 class Cycle(RequestResponseCycle):
-    """What the app receives from and sends to."""
+    """``receive`` and ``send`` of the app."""
 
     is_broken = False
     """The rest of its body cannot be read: it is no HTTP, or too long."""
 
     def break_off(self) -> None:
-        """Say that the rest of the body will not come; an answer that the app gives all the same is the last."""
+        """End a body early; an answer of the app is then the last."""
         self.is_broken = True
         self.keep_alive = False
         self.message_event.set()
 
     async def receive(self) -> ASGIReceiveEvent:
-        """Return the next piece of the body, or that there is nobody left to receive from."""
+        """Return the next piece of the body, or the disconnect."""
         if self.waiting_for_100_continue and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.waiting_for_100_continue = False
@@ -55,11 +55,10 @@ class Cycle(RequestResponseCycle):
         return message
 
     def write_at_once(self, reply: Reply) -> bool:
-        """Write a usual answer in one piece, the same bytes as ``send`` writes in two after looking at each header.
+        """Write a usual answer in one piece, the same bytes as ``send`` writes in two after reading each header.
 
         Returns:
-            Whether it was written; else the answer, the request or the connection is none of the usual, and nothing
-            was.
+            Whether it was written; otherwise the answer, the request or the connection is unusual, and nothing was.
         """
         if reply.status != HTTPStatus.OK or reply.media_type is not JSON or reply.headers is not NO_STORE:
             return False

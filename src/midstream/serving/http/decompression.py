@@ -1,7 +1,7 @@
-"""Bodies that are packed: what they may become is bounded before it is there, whatever they say of themselves.
+"""Decompression of bodies, bounded before the output exists, whatever its header announces.
 
-Both packings are unpacked in steps of at most 64 KiB, so a small body that would become a large one costs no more than
-the bound.
+Both formats are decompressed in steps of at most 64 KiB, so a small body that would expand to a large one costs no more
+than the bound.
 """
 
 import io
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from midstream.events.arrow.messages import ByteSource
 
 ENCODINGS = {b"gzip": "gzip", b"x-gzip": "gzip", b"zstd": "zstd"}
-"""Content encoding → what Arrow calls it."""
+"""Content encoding → Arrow's name of it."""
 ACCEPTED = b"gzip, zstd"
 RATIO_MAX = 200
 """Bytes out for a byte in: events of the same user and item pack 50 to 1 at the most; gzip alone could do 1,000."""
@@ -78,8 +78,8 @@ class Unpacking:
         """Return up to ``size`` bytes, none at the end.
 
         Raises:
-            TooLarge: It becomes more than it may, in all or for what came.
-            RequestInvalid: It is not packed as it says.
+            TooLarge: Its output exceeds the maximum, in all or for its input.
+            RequestInvalid: It is not valid.
         """
         try:
             # One byte more than there may be shows that there are more.

@@ -1,4 +1,4 @@
-"""Arithmetic of HTTP/1.1 messages: how long a head is, how long a body says it is, what a head is without ``Upgrade``.
+"""Framing of HTTP/1.1 messages: length of a head, length of a body, a head without ``Upgrade``.
 
 Reference: Fielding, Nottingham and Reschke, RFC 9112, HTTP/1.1, 2022, sections 5 to 7; RFC 9110, 7.8.
 """
@@ -22,7 +22,7 @@ class HeadRefused(Exception):
 
 
 def request_parser(protocol: object) -> httptools.HttpRequestParser:
-    """Return a parser for a connection as uvicorn makes one: what comes behind a ``close`` is no error."""
+    """Return a parser of a connection as uvicorn makes one: bytes behind a ``close`` are no error."""
     parser = httptools.HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
@@ -34,7 +34,7 @@ def head_length(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> int:
 
 
 def body_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
-    """Return how long a body says it is; 0 = it says nothing, or is in chunks."""
+    """Return the announced length of a body; 0 = none, or chunked."""
     return next((int(value[:_LENGTH_DIGITS_MAX]) for name, value in headers if name == b"content-length"), 0)
 
 

@@ -1,8 +1,8 @@
-"""Names under which a server may be asked: its own, and those that somebody in front of it says.
+"""Allowed host names of a server: its own, and the configured ones of a proxy.
 
-A page whose name was made to point at this machine (DNS rebinding) sends that name, never an address. So names are
-few and said, and addresses are free where the server listens beyond loopback; but not 0.0.0.0 and ::, which lead to
-this machine from any page and which browsers do not take for it.
+A page whose name was made to point at this machine (DNS rebinding) sends that name, never an address. So the allowed
+names are an explicit list, and addresses are allowed where the server listens beyond loopback; but not 0.0.0.0 and ::,
+which lead to this machine from any page and which browsers do not treat as local.
 """
 
 import re
@@ -21,10 +21,10 @@ _ORIGIN = re.compile(rf"https?://({_NAME.pattern}|\[[0-9a-f:.]{{2,45}}\])(:[0-9]
 
 
 class Hosts:
-    """The names and addresses of one server. Ports are not looked at: what stands in front may have another one."""
+    """Names and addresses of one server. Ports are ignored: a proxy in front may have another one."""
 
     def __init__(self, options: ServerOptions) -> None:
-        """Allow what ``options`` say, and the names of this machine's loopback."""
+        """Allow the names of ``options``, and those of this machine's loopback."""
         self._names = {LOCALHOST, *(each.lower() for each in (options.host, *options.allow_hosts))}
         self._is_beyond = not is_loopback(options.host)
         addresses = "any address" if self._is_beyond else "an address of loopback"
@@ -53,7 +53,7 @@ def authority_name(target: bytes) -> bytes:
 
 
 def host_faults(options: ServerOptions, hosts_where: str, origins_where: str) -> Iterator[Fault]:
-    """Yield which allowed hosts and origins are none; ``hosts_where[0]`` is where the first one was said."""
+    """Yield the invalid ones of the allowed hosts and origins; ``hosts_where[0]`` is the place of the first one."""
     for number, each in enumerate(options.allow_hosts):
         if _NAME.fullmatch(each.lower()) is None and _address(each) is None:
             right = "A name such as shop.example, or an address, without a port or a *."
@@ -65,7 +65,7 @@ def host_faults(options: ServerOptions, hosts_where: str, origins_where: str) ->
 
 
 def _is_everywhere(address: IPv4Address | IPv6Address | None) -> bool:
-    """Return whether it is 0.0.0.0 or ::, at which a server listens and under which nobody may ask it."""
+    """Return whether it is 0.0.0.0 or ::, at which a server listens and which no client may use as a name."""
     return address is not None and address.is_unspecified
 
 

@@ -1,8 +1,8 @@
-"""Lingering close: what a client still sends behind its last answer is read and thrown away, for a moment.
+"""Lingering close: discards bytes that a client still sends behind its last answer, for a moment.
 
-A connection that is closed while bytes of its client are unread is reset by the kernel, and a reset takes away what the
-client has not read yet: the answers to requests that were good, and the words that say what was wrong. So the sending
-side is closed first, and the whole when the client has closed its own, or ``LINGER_S`` after the last answer went out.
+A connection that is closed while bytes of its client are unread is reset by the kernel, and a reset discards data that
+the client has not read yet: the answers to valid requests, and the error of the invalid one. So the sending side is
+closed first, and the whole when the client has closed its own, or ``LINGER_S`` after the last answer went out.
 
 Reference: RFC 9112, 9.6 (tear-down); nginx, ``lingering_close``.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 LINGER_S = 1.0
 """A round trip and the client's turn; the place of the connection is held meanwhile, and can be taken at any time."""
 LINGER_BYTES_MAX = 4 << 20
-"""Thrown away at most: what 32 Mbit/s bring in a second. Who sends more than that does not look at answers."""
+"""Maximum of discarded bytes: a second at 32 Mbit/s. A client that sends more does not read answers."""
 
 
 class Lingering:
@@ -22,7 +22,7 @@ class Lingering:
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, close: Callable[[], object]
     ) -> None:
-        """Close the sending side behind what is written; call ``close`` after a while, unless it is lost before."""
+        """Close the sending side behind the written bytes; call ``close`` after a while, unless it is lost before."""
         self._transport = transport
         self._loop = loop
         self._close = close
@@ -35,7 +35,7 @@ class Lingering:
             close()
 
     def throw_away(self, byte_count: int) -> None:
-        """Count what came; close when it is too much."""
+        """Count arriving bytes; close beyond the maximum."""
         self._bytes += byte_count
         if self._bytes > LINGER_BYTES_MAX:
             self._close()
@@ -45,7 +45,7 @@ class Lingering:
         self._timer.cancel()
 
     def _look(self) -> None:
-        """Wait on while the client still reads its answers: who does not is cut off by the watch of the writing."""
+        """Wait while the client still reads its answers; the watch of the writing closes one that does not."""
         if self._transport.get_write_buffer_size():
             self._timer = self._loop.call_later(LINGER_S, self._look)
         else:

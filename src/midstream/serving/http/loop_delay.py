@@ -43,7 +43,7 @@ class Wait(NamedTuple):
 
 
 class LoopArrivals:
-    """What the loop has read, batch by batch."""
+    """Batches of the loop's reads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """Read nothing so far; ``clock`` gives seconds that never go back."""
@@ -62,7 +62,7 @@ class LoopArrivals:
         return self._size < self._let_in_before
 
     def refuse(self) -> None:
-        """Called with each request of the batch that is not let in."""
+        """Called with each request of the batch that is refused."""
         self._refused += 1
 
     def now(self) -> float:

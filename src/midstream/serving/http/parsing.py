@@ -1,24 +1,25 @@
-"""Turns bytes and query strings into typed values, and what is wrong with them into faults with a pointer."""
+"""Parsing of bodies and query strings to typed values; errors become faults with a pointer."""
 
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
-from midstream.engine.requests.all_faults import all_faults
-from midstream.engine.requests.faults import OUT_OF_RANGE, SHOWN_MAX, NameUnknown, first_fault, json_of
+from midstream.core.type_faults import shown_value
+from midstream.engine.requests.faults import FAULTS_MAX, OUT_OF_RANGE, SHOWN_MAX, NameUnknown, reading, refusal_of
 from midstream.engine.requests.schema import PAGE
 from midstream.serving.http.responses import Scope
 
 QUERY_BYTES_MAX = 8_192
-"""What proxies let through."""
+"""Limit of common proxies."""
 QUERY_FIELDS_MAX = 1_000
 """A field takes at least eight bytes of the 8,192, its name and value included."""
 COLLECTED_BYTES_MAX = 16_384
-"""16 KiB: decoded again in 50 µs, so all of it takes 2 ms. Of a longer body the first fault is told."""
+"""16 KiB, all faults of which are found in 2 ms. Of a longer body the first fault is reported."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding raises on bytes that are no JSON, on other JSON than was asked for, on nesting too deep."""
+"""Exceptions of decoding: invalid JSON, another type, too deep nesting."""
 
 T = TypeVar("T")
 
@@ -27,8 +28,8 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Return the typed value of a JSON body.
 
     Args:
-        decoder: Of the type that the body must have.
-        body: What came.
+        decoder: Of the body's type.
+        body: The bytes.
 
     Raises:
         RequestInvalid: The body is not JSON or not of that type; each fault points to its place.
@@ -44,31 +45,18 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 def _refusal(error: msgspec.ValidationError, decoder: msgspec.json.Decoder[T], body: bytes) -> RequestInvalid:
     """Return the refusal of a body of another type, with all of its faults where it is short."""
-    try:
-        document: object = msgspec.json.decode(body)
-    except UNREADABLE:
-        return first_fault(error, ..., decoder.type)
-    refusal = first_fault(error, document, decoder.type)
-
-    def find(part: object) -> Fault | None:
-        try:
-            decoder.decode(msgspec.json.encode(part))
-        except msgspec.ValidationError as wrong:
-            return first_fault(wrong, part, decoder.type).faults[0]
-        except UNREADABLE:
-            return None
-        return None
-
-    if len(body) <= COLLECTED_BYTES_MAX:
-        refusal.tell(all_faults(document, refusal.faults[0], find))
-    return refusal
+    document: object = ...
+    with suppress(*UNREADABLE):
+        document = msgspec.json.decode(body)
+    faults_max = FAULTS_MAX if len(body) <= COLLECTED_BYTES_MAX else 1
+    return refusal_of(error, document, decoder.type, reading(decoder.dec_hook), faults_max)
 
 
 def decode_any(raw: msgspec.Raw, pointer: str) -> Any:  # noqa: ANN401  any JSON
-    """Return what a part of a body says, which was passed over when the body was decoded.
+    """Return the value of a part that was skipped when the body was decoded.
 
     Raises:
-        RequestInvalid: It is no JSON that can be read: texts and numbers are looked at only here.
+        RequestInvalid: It is no valid JSON: texts and numbers are checked only here.
     """
     try:
         return msgspec.json.decode(raw)
@@ -99,11 +87,11 @@ def query_fields(scope: Scope, allowed: tuple[str, ...], open_prefix: str | None
 
     Args:
         scope: Of the request.
-        allowed: Names that may come.
-        open_prefix: Names that begin with it may come as well.
+        allowed: Allowed names.
+        open_prefix: Names with this prefix are allowed as well.
 
     Raises:
-        NameUnknown: Another name came.
+        NameUnknown: Another name.
         RequestInvalid: Not UTF-8 once its percent signs are decoded.
         TooLarge: Longer than ``QUERY_BYTES_MAX``.
     """
@@ -141,12 +129,12 @@ def single(fields: dict[str, list[str]], name: str) -> str | None:
 
 
 def flag(fields: dict[str, list[str]], name: str) -> bool:
-    """Return whether a field says ``true``; False when it did not come.
+    """Return whether a field is ``true``; False when it is missing.
 
     Raises:
-        RequestInvalid: It says anything but ``true`` or ``false``.
+        RequestInvalid: It is neither ``true`` nor ``false``.
     """
     value = single(fields, name)
     if value not in {None, "true", "false"}:
-        raise _invalid(name, f"{json_of(value)} came.", "true or false.")
+        raise _invalid(name, f"{shown_value(value)} came.", "true or false.")
     return value == "true"

@@ -1,6 +1,6 @@
-"""Bytes from the event loop to the thread that decodes them: bounded, in both directions.
+"""Bounded pipe of bytes from the event loop to the thread that decodes them (backpressure).
 
-The loop puts in what arrives and stops reading while the pipe is full, so that a client that is faster than the log
+The loop puts in arriving bytes and stops reading while the pipe is full, so that a client that is faster than the log
 is slowed down by its own connection. The thread waits for bytes, and never longer than the pipe is open.
 """
 
@@ -41,7 +41,7 @@ class Pipe:
                 self._changed.notify()
 
     def end(self, failure: BaseException | None = None) -> None:
-        """Nothing follows; with a failure, that is what the reader gets, at once. Only the first end counts."""
+        """End the pipe; a failure goes to the reader at once. Only the first end counts."""
         with self._changed:
             if self._ended:
                 return
@@ -54,7 +54,7 @@ class Pipe:
         """Return up to ``size`` bytes, waiting for the first; none at the end. Called by the thread.
 
         Raises:
-            BaseException: What the pipe was ended with.
+            BaseException: The failure with which the pipe ended.
         """
         with self._changed:
             while not self._blocks and not self._ended:

@@ -1,7 +1,7 @@
-"""Answers that say no: RFC 9457 problem documents, each with the four parts of a fault.
+"""Error answers: RFC 9457 problem documents, each with the four parts of a fault.
 
-One function turns every expected failure into a status and a document, so a failure has one face on every route.
-What is not expected is not turned into anything here: it ends the request loudly.
+One function maps every expected failure to a status and a document, so a failure looks the same on every route.
+Unexpected exceptions are not mapped: they end the request loudly.
 
 Reference: Nottingham, Wilde and Dalal, RFC 9457, Problem Details for HTTP APIs, 2023.
 """
@@ -58,10 +58,10 @@ class Misdirected(Invalid):
 
 
 class QuotaSpent(MidstreamError):
-    """A caller asks more often than one may."""
+    """A caller exceeds its quota."""
 
     def __init__(self, retry_after_s: int) -> None:
-        """Say when there is something left again."""
+        """Keep the time until the next token."""
         super().__init__(f"This caller's requests of now are used up; there is one again in {retry_after_s} s.")
         self.retry_after_s = retry_after_s
 
@@ -87,7 +87,7 @@ class MethodNotAllowed(MidstreamError):
     """The path has routes, none of them for this method."""
 
     def __init__(self, method: str, allowed: Iterable[str]) -> None:
-        """Keep what would be allowed, in order."""
+        """Keep the allowed methods, in order."""
         self.allowed = tuple(sorted(allowed))
         super().__init__(f"{method} came; this path takes {', '.join(self.allowed)}.")
 
@@ -102,7 +102,7 @@ class FaultBody(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An RFC 9457 document; the first fault's parts stand at the top, all of them in ``errors``."""
+    """An RFC 9457 document; the first fault's parts are at the top, all of them in ``errors``."""
 
     type: str
     title: str
@@ -133,7 +133,7 @@ class _Face:
     slug: str
     title: str
     retry_after: tuple[int, int] | None = None
-    """Seconds from, to: spread, so that those who were sent away do not come back all at once."""
+    """Seconds from, to: spread, so that refused clients do not all retry at once."""
 
 
 # The first that fits: subclasses stand before their parents.

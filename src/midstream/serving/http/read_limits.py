@@ -1,4 +1,4 @@
-"""Limits of reading a request: bytes and waits before and behind what the app reads of it."""
+"""Limits of reading a request: bytes and waits before and after the app's reading."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Counting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """How much may come, and for how long it is waited for."""
+    """Maxima of bytes and waits."""
 
     head_bytes_max: int
     """Of a head, of trailers, of framing without a body in it."""
     head_wait_s_max: float
     body_bytes_max: int
-    """Of what is still read and thrown away of a body whose request is answered."""
+    """Bytes that are still read and discarded of a body whose request is answered."""
     body_wait_s_max: float
     """For the end of such a body."""
     head_lines_max: int = HEAD_LINES_MAX
@@ -51,12 +51,12 @@ def uncounted(_reason: str) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConnectionBounds:
-    """What all connections of a server have in common."""
+    """Shared parts of all connections of a server."""
 
     limits: ReadLimits
     places: Places | None = None
-    """Who may be connected; None = whoever can connect."""
+    """Maxima of connections; None = unbounded."""
     arrivals: LoopArrivals | None = None
-    """Is told of each request."""
+    """Listener of each request."""
     count: Callable[[str], None] = uncounted
-    """Is told the reason for which something of a connection was refused or given up."""
+    """Counts refused or closed parts of a connection by reason."""

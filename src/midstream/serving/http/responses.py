@@ -1,4 +1,4 @@
-"""An answer before it is sent, and the one place that sends."""
+"""Answer before it is sent, and the one place that sends."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Reply:
 
 
 Handler: TypeAlias = Callable[[Scope, Receive], Awaitable[Reply]]
-"""A route in plain ASGI: what came in, what goes out. Expected failures are raised."""
+"""A route in plain ASGI: from a request to an answer. Expected failures are raised."""
 
 
 async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:

@@ -1,4 +1,4 @@
-"""Request targets that name a host: uvicorn's protocol leaves the host of ``GET http://name/path`` out of the scope."""
+"""Request targets with a host: uvicorn's protocol leaves the host of ``GET http://name/path`` out of the scope."""
 
 import asyncio
 from functools import partial
@@ -11,7 +11,7 @@ ABSOLUTE_TARGET = "midstream.absolute_target"
 
 
 class TargetNoting(BoundedProtocol):
-    """One connection, whose scopes say what their targets were."""
+    """One connection, whose scopes have the targets."""
 
     def on_headers_complete(self) -> None:
         """Note a target that is more than a path."""
@@ -21,6 +21,6 @@ class TargetNoting(BoundedProtocol):
 
 
 def noting_targets(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
-    """Return what ``bounded_protocol`` made, of the class that notes targets."""
+    """Return the protocol of ``bounded_protocol``, of the class that notes targets."""
     made = cast("partial[BoundedProtocol]", protocol)
     return cast("type[asyncio.Protocol]", partial(TargetNoting, *made.args, **made.keywords))

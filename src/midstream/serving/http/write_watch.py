@@ -1,4 +1,4 @@
-"""Time-out of answers that a client does not read: then its connection is cut off, whatever is left in the buffer."""
+"""Time-out of writes: closes the connection of a client that does not read its answer, with all buffered bytes."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class WriteWatch:
         self._on_cut: Callable[[], None] | None = None
 
     def begin(self, on_cut: Callable[[], None] | None = None) -> None:
-        """Look from now on, unless that is done already; ``on_cut`` is told when the client is cut off."""
+        """Begin to watch, unless it does already; ``on_cut`` is called when the client is disconnected."""
         if self._timer is None:
             self._on_cut = on_cut
             self._wait()
@@ -33,7 +33,7 @@ class WriteWatch:
         self._timer = self._loop.call_later(self._wait_s, self._look)
 
     def _look(self) -> None:
-        """Wait on where the client has read something; what is not flushed yet was written just now."""
+        """Wait on where the client has read something; unflushed bytes were written just now."""
         if self._transport.get_write_buffer_size() < self._unread_bytes:
             self._wait()
             return

@@ -15,7 +15,7 @@ DOCS_HEADERS = {
     "x-frame-options": "DENY",
     "cross-origin-opener-policy": "same-origin",
 }
-"""A link of any page may lead to the docs, so nobody may frame them or keep a hold of their window."""
+"""A link of any page may lead to the docs, so no page may frame them or keep a handle of their window."""
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "code{font:14px ui-monospace,monospace}section{border-top:1px solid #ccc;margin-top:1.5rem}"
@@ -78,7 +78,7 @@ def _row(name: str, schema: Document, text: str) -> str:
 
 
 def _kind(schema: Document) -> str:
-    """Return what a schema allows, in a few words, with links to the types it names."""
+    """Return a short description of a schema, with links to the types it names."""
     if "$ref" in schema:
         name = _text(schema["$ref"].rpartition("/")[2])
         return f"<a href='#{name}'>{name}</a>"

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, and the hot routes that FastAPI does not know, from their msgspec types."""
+"""OpenAPI document: FastAPI's own, with the hot routes added from their msgspec types."""
 
 from functools import cache
 from typing import Any, TypeAlias
@@ -289,7 +289,7 @@ def _query_parameters(names: tuple[str, ...]) -> list[Document]:
 
 
 def similar_operation() -> Document:
-    """Describe the route that answers what is like one item."""
+    """Describe the route of similar items."""
     slate = ref("Slate")
     return {
         "parameters": [_in_path("item_id"), *_query_parameters(SIMILAR_FIELDS)],
@@ -314,7 +314,7 @@ def feature_read_operation() -> Document:
 
 
 def preview_question() -> Document:
-    """Describe a question that is answered by a placement which is not in force: without what a preview refuses."""
+    """Describe the request of a preview: without the fields that a preview refuses."""
     properties = _schemas()["RecommendationBody"]["properties"]
     taken = {name: each for name, each in properties.items() if name not in NOT_PREVIEWED}
     return {"type": "object", "properties": taken, "additionalProperties": False}
@@ -345,7 +345,7 @@ def _encoded_schemas() -> bytes:
 
 
 def _deadline(_kind: type) -> Document:
-    """Return the schema of the one type that msgspec does not know."""
+    """Return the schema of the one type that msgspec does not describe."""
     return {"type": "string", "minLength": 1, "maxLength": 64}
 
 
@@ -387,7 +387,7 @@ def responses(text: str, schema: Document, *failures: int, media: str = "applica
 
 
 def _add_quota(paths: Document) -> None:
-    """Add the refusal of a caller whose quota is spent to each route that a quota counts."""
+    """Add the refusal by quota to each route that a quota counts."""
     wait = {"description": "Seconds until there is a request again.", "schema": {"type": "integer"}}
     spent: Document = {
         "description": "This caller's quota is spent: a problem document.",
@@ -400,7 +400,7 @@ def _add_quota(paths: Document) -> None:
 
 
 def _add_origin(paths: Document) -> None:
-    """Add the refusals of what a web page of elsewhere may have sent: no route is without them."""
+    """Add the refusals of cross-site requests to all routes."""
     refused: Document = {"description": "A problem document.", "content": _PROBLEM}
     for operations in paths.values():
         for method, operation in operations.items():

@@ -1,1 +1,1 @@
-"""Questions come in as bodies, slates go out."""
+"""Bodies of requests for recommendations come in, slates go out."""

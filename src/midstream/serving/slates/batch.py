@@ -1,7 +1,7 @@
-"""``POST /v1/recommendations/batch``: the same question for many users, for newsletters and for what is fetched ahead.
+"""``POST /v1/recommendations/batch``: the same request for many users, for newsletters and prefetching.
 
-The users are answered one after another, and between two of them every other request has its turn, so a batch takes
-nobody's time but its own.
+The users are answered one after another, and between two of them every other request has its turn, so a batch delays
+only itself.
 """
 
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class UserSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What became of one user: a slate, or why there is none."""
+    """Result of one user: a slate, or an error."""
 
     user_id: str
     slate: Slate | None = None
@@ -29,7 +29,7 @@ class UserSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """What a batch is answered with, in the order of the users."""
+    """Answer to a batch, in the order of the users."""
 
     answers: list[UserSlate]
 
@@ -42,7 +42,7 @@ class Batches:
     """Answers many users at once; holds the engine."""
 
     def __init__(self, engine: "Engine") -> None:
-        """Ask ``engine``."""
+        """Answer with ``engine``."""
         self._engine = engine
 
     async def from_body(self, body: bytes) -> Reply:

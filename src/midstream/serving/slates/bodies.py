@@ -1,4 +1,4 @@
-"""Bodies of the routes of placements and explanations, as types: read, written and documented by them."""
+"""Bodies of the routes of placements and explanations, as types for decoding, encoding and documentation."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ NOT_PREVIEWED = ("events", "placement", "min_log_position", "explain", "reasons"
 
 
 class PutBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``PUT /v1/placements/{name}`` takes."""
+    """Body of ``PUT /v1/placements/{name}``."""
 
     placement: msgspec.Raw
     author: str
@@ -24,7 +24,7 @@ class PutBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``POST /v1/placements/{name}/preview`` takes."""
+    """Body of ``POST /v1/placements/{name}/preview``."""
 
     placement: msgspec.Raw
     question: RecommendationBody = RecommendationBody()
@@ -47,7 +47,7 @@ class PreviewSlates(msgspec.Struct, frozen=True):
 
 
 class JobView(msgspec.Struct, frozen=True):
-    """How far an explanation is."""
+    """Progress of an explanation."""
 
     state: str
     stage: str

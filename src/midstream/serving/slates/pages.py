@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class PageBody(PageQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What ``POST /v1/pages`` takes: placements by falling priority, and what they share."""
+    """Body of ``POST /v1/pages``: placements by falling priority, and their common fields."""
 
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class PageSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What became of one placement of a page: a slate, or why there is none."""
+    """Result of one placement of a page: a slate, or an error."""
 
     placement: str
     slate: Slate | None = None
@@ -33,12 +33,12 @@ class PageSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Page(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What a page is answered with: slates in the order of the placements."""
+    """Answer to a page: slates in the order of the placements."""
 
     page_id: str
     slates: list[PageSlate]
     events: EventsAnswer | None = None
-    """What became of the events that came with the question."""
+    """Outcomes of the request's events."""
     events_problem: Problem | None = None
     """Instead: why they are not acknowledged. The slates were made without them."""
 
@@ -51,7 +51,7 @@ class Pages:
     """Answers pages; holds the engine and the way in for the events that come along."""
 
     def __init__(self, engine: "Engine", record: Record) -> None:
-        """Ask ``engine``; record with ``record``."""
+        """Answer with ``engine``; record with ``record``."""
         self._engine = engine
         self._record = record
 
@@ -59,7 +59,7 @@ class Pages:
         """Answer ``POST``.
 
         Raises:
-            RequestInvalid: The body cannot be used, or no slate can be made: what is wrong with the first.
+            RequestInvalid: The body cannot be used, or no slate can be made: the error of the first.
             Overloaded: Too many requests wait for a log position.
         """
         engine, question = self._engine, decode_json(_decoder, body)

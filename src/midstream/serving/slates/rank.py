@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RankBody(RankQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What ``POST /v1/rank`` takes."""
+    """Body of ``POST /v1/rank``."""
 
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -26,7 +26,7 @@ class Rankings:
     """Brings items in an order; holds the engine and the way in for the events that come along."""
 
     def __init__(self, engine: "Engine", record: Record) -> None:
-        """Ask ``engine``; record with ``record``."""
+        """Answer with ``engine``; record with ``record``."""
         self._engine = engine
         self._record = record
 

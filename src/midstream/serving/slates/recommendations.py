@@ -1,7 +1,7 @@
-"""``POST`` and ``GET /v1/recommendations``: the question as typed values, the slate as bytes.
+"""``POST`` and ``GET /v1/recommendations``: from a typed request to the bytes of a slate.
 
-An answer without work is to cost under 50 µs, so it is written by msgspec from structs whose fields that nobody asked
-for are left out, and scores are cut to the seven digits that a float32 holds.
+An answer without work must cost under 50 µs, so msgspec encodes structs that omit unrequested fields, and scores are
+cut to the seven digits of a float32.
 """
 
 import re
@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from midstream.core.errors import AppendFailed, CommitTooSlow, NotFound, Overloaded
-from midstream.engine.requests.faults import NameUnknown, invalid_value
+from midstream.engine.requests.faults import NameUnknown, field_refusal, reading
 from midstream.engine.requests.schema import RecommendationQuestion, read_deadline
 from midstream.engine.types import Answer, Ask, Value
 from midstream.ranking.explain.explanation import SlateWhy
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RecommendationBody(RecommendationQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What ``POST /v1/recommendations`` takes."""
+    """Body of ``POST /v1/recommendations``."""
 
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -43,7 +43,7 @@ class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     # Attributes are any JSON; ``object`` is no type of a schema.
     fields: Mapping[str, Any] | None = None
     reason: str | None = None
-    """Why it is there, for the people who see it."""
+    """Reason of the item, for visitors."""
 
 
 class FailedPart(msgspec.Struct, frozen=True, gc=False):
@@ -54,14 +54,14 @@ class FailedPart(msgspec.Struct, frozen=True, gc=False):
 
 
 class RemovedItem(msgspec.Struct, frozen=True, gc=False):
-    """One of the caller's own items that may not be served, and the name of what says so."""
+    """One of the caller's own items that may not be served, and the name of its filter."""
 
     id: str
     filter: str
 
 
 class Slate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """What a question is answered with."""
+    """Answer to a request."""
 
     request_id: str
     placement: str
@@ -73,7 +73,7 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     read_your_writes: bool | None = None
     failures: tuple[FailedPart, ...] = ()
     events: EventsAnswer | None = None
-    """What became of the events that came with the question."""
+    """Outcomes of the request's events."""
     events_problem: Problem | None = None
     """Instead: why they are not acknowledged. The slate was made without them."""
     models: Mapping[str, str] = {}
@@ -81,13 +81,12 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     removed: tuple[RemovedItem, ...] = ()
     """Of a ranking: the items that may not be served."""
     not_selected: int = 0
-    """Of a ranking: how many of the other items have no place."""
+    """Of a ranking: number of the other items without a position."""
     explanation: SlateWhy | None = None
     cursor: str | None = None
-    """Continues the slate: sent in the next request. None = it was not asked for, or nothing is left."""
+    """Continues the slate: sent in the next request. None = not requested, or no item is left."""
     unexplained: Mapping[str, str] = {}
-    """What was asked for (``explanation``, ``reasons``), or the source that was to give a reason, and why it is not
-    there."""
+    """Missing part of the request (``explanation``, ``reasons``), or the source of a missing reason, with the cause."""
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
@@ -109,7 +108,7 @@ class Recommendations:
     """Answers questions; holds the engine and the way in for the events that come with them."""
 
     def __init__(self, engine: "Engine", record: Record) -> None:
-        """Ask ``engine``; record with ``record``."""
+        """Answer with ``engine``; record with ``record``."""
         self._engine = engine
         self._record = record
 
@@ -167,16 +166,16 @@ async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.R
 async def recorded(
     record: Record, events: msgspec.Raw | msgspec.UnsetType, check: Callable[[], None]
 ) -> tuple[str | None, EventsAnswer | Problem | None]:
-    """Record the events that came with a question, if any did.
+    """Record the events of a request, if it has any.
 
     Args:
         record: Records them.
-        events: As they came.
-        check: Refuses the question: one that is refused must not leave its events behind.
+        events: The events.
+        check: Refuses the request: a refused one must not leave its events behind.
 
     Returns:
-        The log position that has them, which is later than any that the caller could name, None = nothing is to be
-        waited for; and what became of them.
+        The log position after them, which is later than any that the caller could name, None = there is nothing to wait
+        for; and their outcomes.
     """
     if events is msgspec.UNSET:
         return None, None
@@ -197,7 +196,7 @@ def placement_unknown(engine: "Engine", name: str, where: str = "/placement") ->
 
 
 def recording(ingest: Ingest) -> Record:
-    """Return what records in this process. When events cannot be kept the question is answered all the same."""
+    """Return a function that records in this process; a request is answered even if its events are not recorded."""
 
     async def record(events: bytes) -> EventsAnswer | Problem:
         try:
@@ -209,10 +208,10 @@ def recording(ingest: Ingest) -> Record:
 
 
 def question_of(query: dict[str, list[str]]) -> RecommendationBody:
-    """Return the question that a query string asks.
+    """Return the request of a query string.
 
     Raises:
-        RequestInvalid: A field has the wrong type or range, or came more than once and is no list.
+        RequestInvalid: A field has the wrong type or range, or is repeated and is no list.
     """
     values: dict[str, object] = {}
     context: dict[str, Value] = {}
@@ -226,11 +225,11 @@ def question_of(query: dict[str, list[str]]) -> RecommendationBody:
     try:
         return msgspec.convert(values, RecommendationBody, strict=False, dec_hook=read_deadline)
     except msgspec.ValidationError as error:
-        raise invalid_value(error, values) from error
+        raise field_refusal(error, values, RecommendationBody, reading(read_deadline, strict=False)) from error
 
 
 def context_value(text: str) -> Value:
-    """Return what a context field of a query string means: ``true`` and ``false``, a finite number, else text.
+    """Return the value of a context field in a query string: ``true`` and ``false``, a finite number, else text.
 
     Example:
         >>> context_value("20"), context_value("true"), context_value("nan")

@@ -69,7 +69,7 @@ class ValueCodes:
         return np.frombuffer(b"".join(encoded), dtype=np.uint8), lengths
 
     def restore(self, texts: NDArray[np.uint8], lengths: NDArray[np.int32]) -> None:
-        """Become the codes whose ``arrays`` these are."""
+        """Replace the codes by what ``arrays`` returned."""
         whole = texts.tobytes()
         stops = np.cumsum(lengths, dtype=np.int64)
         starts = stops - lengths
@@ -188,7 +188,7 @@ class Attributes:
         return found
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the attributes whose ``arrays`` these are."""
+        """Replace the attributes by what ``arrays`` returned."""
         self._refused_count = int(cast("NDArray[np.int64]", arrays["refused_count"])[0])
         for name, column in self._columns.items():
             kept = arrays[f"{name}.column"]

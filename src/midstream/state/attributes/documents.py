@@ -209,7 +209,7 @@ class Documents:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the documents whose ``arrays`` these are."""
+        """Replace the documents by what ``arrays`` returned."""
         text = np.ascontiguousarray(arrays["text"]).data  # copied one by one: at once it stops every thread
         stops = np.cumsum(arrays["length"], dtype=np.int64).tolist()
         starts = [0, *stops[:-1]]

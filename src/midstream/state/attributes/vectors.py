@@ -21,7 +21,7 @@ class Vectors:
     """Room for a vector of each item, reserved at ``items_max``."""
 
     def __init__(self, items_max: int, length: int) -> None:
-        """Know none."""
+        """Reserve room for vectors of so many numbers each."""
         self._values = np.zeros((items_max, length), dtype=np.float32)
         self._known = np.zeros(items_max, dtype=np.bool_)
 
@@ -52,7 +52,7 @@ class Vectors:
         return items.astype(np.uint32), self._values[items]
 
     def restore(self, items: NDArray[np.uint32], values: Vector) -> None:
-        """Become the vectors whose ``arrays`` these are."""
+        """Replace the vectors by what ``arrays`` returned."""
         before = np.flatnonzero(self._known)
         self._values[before] = 0.0
         self._known[before] = False

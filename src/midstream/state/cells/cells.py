@@ -53,7 +53,7 @@ Rows = NDArray[np.float64]
 
 
 class CellOwners(NamedTuple):
-    """Whose cells are read: of one user and session, and of each of some items."""
+    """Owners of the cells that are read: one user, one session, and a number of items."""
 
     item_index: Index
     """(n,), -1 = none, or one that is not known."""
@@ -156,7 +156,7 @@ class Cells:
             self._follow(step.change)
 
     def _follow(self, change: UserChange) -> None:
-        """Add a user's cells to another's, or be without them."""
+        """Merge a user's cells into another user's, or delete them."""
         if isinstance(change, UserMerged):
             self.merge(change.into, change.other, change.into_hash, change.other_hash)
         elif isinstance(change, UserForgotten):
@@ -202,7 +202,7 @@ class Cells:
         return found.T
 
     def merge(self, into: int, other: int, into_hash: int, other_hash: int) -> None:
-        """Let all that was counted of one user be another's; slots, and hashes of the ids.
+        """Merge the counts of one user into another's; users are given by slot and by hash of the id.
 
         Its pairs are now the newest, in the order of the log times at which they were last counted, of equal ones in
         that of what they are with. Cost: about 10 µs for each of its pairs.
@@ -215,7 +215,7 @@ class Cells:
                 self._merge_keys(number, group.keys, into_hash, other_hash)
 
     def forget(self, slot: int, user_hash: int) -> None:
-        """Be without a user: a slot, -1 = it has none, and the hash of the id. Cost: by its pairs, as in ``merge``."""
+        """Delete the cells of a user: its slot, -1 = none, and hash of the id. Cost: by its pairs, as in ``merge``."""
         for group in self.groups:
             if group.scope == "user" and slot >= 0:
                 group.rows[slot] = 0.0
@@ -236,7 +236,7 @@ class Cells:
         return found
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are, of the same settings. Only what is or was in use is touched."""
+        """Replace the table by what ``arrays`` returned, of the same settings. Only rows once in use are touched."""
         for number, group in enumerate(self.groups):
             rows = arrays[f"{group.name}.rows"]
             group.rows[len(rows) : int(self._touched[number])] = 0.0

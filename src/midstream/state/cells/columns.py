@@ -22,7 +22,7 @@ from midstream.state.structures.kernel import kernel
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """Which cells of which scopes are read, and where to: found once a program."""
+    """Cells to read of each scope, and their places in the result; made once a program."""
 
     groups: NDArray[np.int64]
     """Parameters of the scopes that are read, (GROUP_ROWS, scopes)."""
@@ -37,7 +37,7 @@ class Reading:
 
 
 class CellQuestion(NamedTuple):
-    """What both kernels that read are given, in order."""
+    """Arguments of both kernels that read cells, in order."""
 
     groups: Places
     """From ``Reading``, like the next three."""

@@ -83,6 +83,6 @@ class CountCoverage:
         return {"since": self._since.copy(), "last_ms": self._last_ms.copy()}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are, of the same settings."""
+        """Replace the table by what ``arrays`` returned, of the same settings."""
         self._since[:] = arrays["since"]
         self._last_ms[:] = arrays["last_ms"]

@@ -95,7 +95,7 @@ class CellKeys:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the keys whose ``arrays`` these are: key i has row i."""
+        """Replace the keys by what ``arrays`` returned: key i has row i."""
         count, used = len(arrays["first"]), int(self._meta["used"][0])  # no row behind those was ever taken
         _leave_tables(self._keys, used, self._table, self._heads)
         self._keys[:used] = np.zeros(1, dtype=KEY_ROW)

@@ -1,7 +1,7 @@
 """Placements set through the API: a fold of the control events that set one or gave it back to the file.
 
 A row is one placement: its newest versions, oldest first, each with its content, who said it and why, and where in the
-log. The table reads no content: what a placement may say is the business of whoever appends the event. Three bounds
+log. The table reads no content: the content of a placement is checked where the event is appended. Three bounds
 keep it small, and are applied at each event, so that any batches give the same rows: versions of a placement, number
 of placements, bytes of all texts. What makes room goes by its log position, the oldest first, and is never what a
 placement says now; when nothing may go, the event is passed by and counted.
@@ -37,7 +37,7 @@ _BODY = 6
 
 
 class PlacementVersion(NamedTuple):
-    """What was said of a placement at one time."""
+    """One version of a placement."""
 
     name: str
     version: int
@@ -140,7 +140,7 @@ class Placements:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are."""
+        """Replace the table by what ``arrays`` returned."""
         rows = msgspec.json.decode(arrays["rows"].tobytes(), type=list[PlacementVersion])
         found: dict[str, list[PlacementVersion]] = {}
         for row in rows:

@@ -28,7 +28,7 @@ _BODY = 6
 
 
 class Promotion(NamedTuple):
-    """What one alias of one model stands for."""
+    """Version that one alias of one model names."""
 
     model: str
     alias: str
@@ -124,7 +124,7 @@ class Promotions:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are."""
+        """Replace the table by what ``arrays`` returned."""
         rows = msgspec.json.decode(arrays["rows"].tobytes(), type=list[Promotion])
         self._rows = {(row.model, row.alias): row for row in rows}
         self.refused_count = int(cast("list[int]", arrays["refused"].tolist())[0])

@@ -49,7 +49,7 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Op(IntEnum):
-    """What a step of a program does; the numbers are those of the kernel."""
+    """Operation of a step of a program; the kernel knows it by number."""
 
     LEAF = 0
     NOW = 1
@@ -116,7 +116,7 @@ def column(value: Expression | Cell | Input | float) -> Expression:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """What the kernels run, whatever was declared."""
+    """Parameter tables of all declared features, for the kernels."""
 
     names: tuple[str, ...]
     cells: tuple[Cell, ...]

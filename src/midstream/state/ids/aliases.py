@@ -127,7 +127,7 @@ class Aliases:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the aliases whose ``arrays`` these are."""
+        """Replace the aliases by what ``arrays`` returned."""
         self._rows[:] = 0
         self._into[:] = 0
         self._table[:] = 0

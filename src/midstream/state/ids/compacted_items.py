@@ -16,7 +16,7 @@ from midstream.core.types import LogPosition, Mask
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dropped:
-    """Which items are passed by, and up to where."""
+    """Items that are skipped, and the log position up to which."""
 
     before: LogPosition
     """Events at this log position and later may name them: then they are new items."""

@@ -174,7 +174,7 @@ class Erasures:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are. What is too old is noticed by the next ``expire``."""
+        """Replace the table by what ``arrays`` returned. What is too old is noticed by the next ``expire``."""
         columns = [arrays[name].tolist() for name in Erasure._fields]
         self._rows = [Erasure(*row) for row in zip(*columns, strict=True)]
         self.forgotten_count = int(arrays["forgotten"].tolist()[0])

@@ -43,7 +43,7 @@ _BYTES_EACH = 20
 
 
 class EventAdmission(IntEnum):
-    """What is known of an event's id."""
+    """Result of looking up an event's id."""
 
     NEW = 0
     DUPLICATE = 1
@@ -150,7 +150,7 @@ class EventIds:
         return self._ring.arrays()
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are."""
+        """Replace the table by what ``arrays`` returned."""
         self._ring.restore(arrays)
 
 

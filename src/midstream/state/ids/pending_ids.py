@@ -22,7 +22,7 @@ class PendingIds:
     """Ids by lot. Places double when there are too few: what may wait is bounded where it is queued."""
 
     def __init__(self, places: int = PLACES_MIN) -> None:
-        """Begin with nothing on its way."""
+        """Start without pending ids."""
         self._reserve(places)
 
     def _reserve(self, places: int) -> None:

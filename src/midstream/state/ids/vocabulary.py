@@ -339,7 +339,7 @@ class Vocabulary:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the vocabulary whose ``arrays`` these are."""
+        """Replace the vocabulary by what ``arrays`` returned."""
         used = len(arrays["user_hash"])
         items = len(arrays["item_hash"])
         self._users["hash"][:used] = arrays["user_hash"]

@@ -39,7 +39,7 @@ class Arrivals:
         return {"item": self._item[places], "log_time_ms": self._log_time_ms[places]}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the ring whose ``arrays`` these are."""
+        """Replace the ring by what ``arrays`` returned."""
         self._added = len(arrays["item"])
         self._item[: self._added] = arrays["item"]
         self._log_time_ms[: self._added] = arrays["log_time_ms"]

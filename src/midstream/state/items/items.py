@@ -396,7 +396,7 @@ class Items:
         return found
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are. Cost: reading them, and one pass for each hot list."""
+        """Replace the table by what ``arrays`` returned. Cost: reading them, and one pass for each hot list."""
         before = self.count
         for zeroed in (self._status, self._available, self._arrived_ms, self._counters, self._windows):
             zeroed[:before] = 0

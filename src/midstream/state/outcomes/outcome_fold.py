@@ -58,7 +58,7 @@ Numbers = NDArray[np.int64]
 
 
 class OutcomeColumns(NamedTuple):
-    """What of a batch is folded: columns of the ``IndexedBatch``, and what it came in, all (n,)."""
+    """Columns of an ``IndexedBatch`` that are folded, and of its source, all (n,)."""
 
     kind: NDArray[np.uint8]
     folded: Mask
@@ -78,7 +78,7 @@ class OutcomeColumns(NamedTuple):
 
 
 class ServedColumns(NamedTuple):
-    """What the served events of a batch say."""
+    """Content of the served events of a batch."""
 
     event: Numbers
     """Their places, rising, (m,)."""
@@ -110,7 +110,7 @@ class OutcomeState(NamedTuple):
 
 
 class Left(NamedTuple):
-    """Room for slates that somebody reads, who then sets ``rings`` back; without any nobody wants them."""
+    """Buffers for slates that leave. Their reader sets ``rings`` back; buffers of no size = no reader."""
 
     slates: Rows
     hashes: Hashes

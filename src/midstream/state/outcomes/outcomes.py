@@ -73,7 +73,7 @@ from midstream.state.structures.kernel import frozen_columns
 SLATE_ITEMS_MAX = 1_000
 """Positions of a slate: ten times what a placement may serve; one with more is not read."""
 LEAVING_SLATES, LEAVING_ITEMS = 4_096, 65_536
-"""Slates and positions that leave between two calls of whoever wants them: 2 MB."""
+"""Slates and positions that leave between two calls of their reader: 2 MB."""
 _PAGE_BYTES = 4_096
 _SERVED = int(Kind.SERVED)
 _COUNTED = {
@@ -338,7 +338,7 @@ class Outcomes:
         forget_asker(np.uint64(user_hash), self._slates, self._rings, self._asked, self._askers)
 
     def forget(self, user_hashes: Hashes) -> None:
-        """Make the slates of users, and what waits of them, nobody's. Cost: 5 ns a slate."""
+        """Remove the users from their slates and from waiting outcomes. Cost: 5 ns a slate."""
         forget_users(user_hashes, self._held)
         for each in user_hashes.tolist():
             self.start_cold(each)
@@ -362,7 +362,7 @@ class Outcomes:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are."""
+        """Replace the table by what ``arrays`` returned."""
         count, positions = len(arrays["request"]), len(arrays["item_hash"])
         for name in _SLATE:
             self._slates[name][:count] = arrays[name]
@@ -468,7 +468,7 @@ class Outcomes:
 
 
 class _Room:
-    """Where the kernels put slates for somebody to read."""
+    """Buffers into which the kernels write slates for a reader."""
 
     def __init__(self, slates: int, positions: int) -> None:
         self._slates = np.zeros(slates, dtype=SLATE)

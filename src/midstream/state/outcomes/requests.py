@@ -61,7 +61,7 @@ class Requests:
         return self._ring.arrays()
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are."""
+        """Replace the table by what ``arrays`` returned."""
         self._ring.restore(arrays)
 
 

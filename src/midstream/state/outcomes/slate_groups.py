@@ -35,7 +35,7 @@ class SlateGroups:
     """The groups, their numbers, and when each served last."""
 
     def __init__(self, window_ms: int) -> None:
-        """Begin without any; slates are held for ``window_ms`` of log time."""
+        """Start without groups; slates are held for ``window_ms`` of log time."""
         self._window_ms = window_ms
         self._number: dict[tuple[str, str, str], int] = {}
         self._names: list[SlateGroup] = []

@@ -333,7 +333,7 @@ class Pairs:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are."""
+        """Replace the table by what ``arrays`` returned."""
         self._words[: int(self._clock[USED])] = 0
         self._clock[:] = arrays["clock"]
         self._shares[: int(self._clock[USED])] = arrays["share"]

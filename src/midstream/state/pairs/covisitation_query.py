@@ -46,7 +46,7 @@ Power = Literal["0", "0.25", "0.5", "0.75", "1"]
 
 
 class PairQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What counts how much. The defaults were chosen on validation parts of real data."""
+    """Weights and limits of a query. The defaults were chosen on validation parts of real data."""
 
     last_items_max: Annotated[int, msgspec.Meta(ge=1, le=LAST_ITEMS_MAX)] = 5
     """Last distinct items of the session that are looked up."""

@@ -159,7 +159,7 @@ class Segments:
         return code
 
     def asking(self, user_index: int, context: Mapping[str, str | float | bool]) -> int:
-        """Return the code of whoever asks: by the profile, or by the context of the request; -1 = unknown.
+        """Return the code of the segment of a request, from the profile or the context; -1 = unknown.
 
         Args:
             user_index: -1 = no user, or one that is not known.
@@ -231,7 +231,7 @@ class Segments:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are; items must have been restored."""
+        """Replace the table by what ``arrays`` returned; items must have been restored."""
         self._hot.heat[: len(self._codes), : int(self._clock[COUNT])] = 0.0
         self._user_code[:] = 0
         self._totals[:] = 0.0

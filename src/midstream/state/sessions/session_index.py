@@ -424,7 +424,7 @@ class SessionIndex:
         return {"newest": self._state[:1].copy(), "length": lengths, "user": users, "item": items}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the index whose ``arrays`` these are. Cost: about 0.1 µs an item of a session."""
+        """Replace the index by what ``arrays`` returned. Cost: about 0.1 µs an item of a session."""
         self._lengths[:] = 0
         self._users[:] = 0
         self._heads[:] = 0

@@ -59,7 +59,7 @@ Decay = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
 
 
 class SessionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What counts how much, and how many are looked at. The defaults were chosen on validation parts of real data."""
+    """Weights and limits of a query. The defaults were chosen on validation parts of real data."""
 
     last_items_max: Annotated[int, msgspec.Meta(ge=1, le=LAST_ITEMS_MAX)] = 10
     """Last distinct items of the session that are looked up."""

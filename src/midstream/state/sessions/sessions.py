@@ -212,7 +212,7 @@ class Sessions:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the sessions whose ``arrays`` these are."""
+        """Replace the sessions by what ``arrays`` returned."""
         count = len(arrays["key"])
         for name in ("key", "user", "number", "last_ms"):
             self._sessions[name][:count] = arrays[name]

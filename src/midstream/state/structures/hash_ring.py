@@ -52,7 +52,7 @@ class HashRing:
         return {name: column[held] for name, column in zip(self._names, self.columns, strict=True)}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the ring whose ``arrays`` these are."""
+        """Replace the ring by what ``arrays`` returned."""
         count = len(arrays[self._names[0]])
         for name, column in zip(self._names, self.columns, strict=True):
             column[:count] = arrays[name]

@@ -24,7 +24,7 @@ class Epochs:
     """Numbers of queries over stamped tables."""
 
     def __init__(self, *tables: Table) -> None:
-        """Begin with no query."""
+        """Start before the first query."""
         self._tables = tables
         self.last = 0
         """Number of the last query, 0 = none yet."""

@@ -34,7 +34,7 @@ def _history(moment: Moment, history_items_max: int) -> Index:
 
 
 def last_acts(moment: Moment, actions: Mapping[str, float], items_max: int) -> tuple[Index, Score]:
-    """Return the items of the last acts of who asks, oldest first, and what each act weighs, more than 0.
+    """Return the items of the last acts of the asking session or user, oldest first, and the weight of each, above 0.
 
     First the user's own acts, those of the asking session among them, then items of the session that these are not
     about (of a visitor without an id all of them), then those that the request sends along. Of an item of a session or

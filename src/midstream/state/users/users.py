@@ -282,7 +282,7 @@ class Users:
         return held
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Become the table whose ``arrays`` these are."""
+        """Replace the table by what ``arrays`` returned."""
         count = len(arrays["rows"])
         self._bytes[count : int(self._used[0])] = 0
         self._bytes[:count] = arrays["rows"]

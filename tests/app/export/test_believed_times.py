@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from midstream.app.config.schema import Config
+from midstream.app.export.believed_times import BelievedTimes
 from midstream.app.export.events import ExportOptions, export_events
-from midstream.app.ingest.believed_times import BelievedTimes
 from midstream.app.ingest.import_file import import_file
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import Outside, config_of, open_running

@@ -1,8 +1,8 @@
-"""Log times that a right clock believes: how a log comes back from a clock that stood in the future.
+"""Correction of log times that are ahead of the clock, for exports after a clock that was wrong.
 
-Log time never goes back, so after one event under such a clock all later ones have its time, and only their order and
-what clients say of when they happened is true. So a log time ahead of the clock becomes the time that was sent, never
-earlier than that of the event before: the order stays, and so does the time where somebody knew it.
+Log time never goes back, so after one event under a clock in the future all later ones have its time, and only their
+order and the times of clients are right. So a log time ahead of the clock becomes the time that was sent, never earlier
+than that of the event before: the order stays, and so does the time if the client sent one.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ class BelievedTimes:
         """Events whose log time was set."""
 
     def of(self, batch: EventBatch) -> EventBatch:
-        """Return the next events of a log, each with a log time that is believed; nothing else is changed."""
+        """Return the next events of a log with corrected log times; nothing else is changed."""
         times = batch.rows["log_time_ms"]
         if not len(batch) or int(times[-1]) <= self._now_ms + AHEAD_MS_MAX:  # log times do not go back
             self._last_ms = int(times[-1]) if len(batch) else self._last_ms
