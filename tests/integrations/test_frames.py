@@ -3,8 +3,6 @@
 With what each has for a missing value, texts that repeat, times of a zone and whole numbers of which one is missing.
 """
 
-import importlib
-import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +25,7 @@ from midstream.events.dataframe_input import batches_of
 from midstream.events.json.decode import decode_objects
 from midstream.events.pieces import table_piece
 from midstream.events.schema import concat, event_at
+from tests.support.libraries import library
 
 pytestmark = pytest.mark.integration
 NOW_MS = TimestampMs(1_790_000_000_000)
@@ -51,17 +50,6 @@ ROWS = [
     }
     for at in range(3)
 ]
-
-
-def library(name):
-    """Import a library; where it is missing the test skips by name, and fails in CI."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        message = f"{name} is not installed; scripts/test-integrations installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
 
 
 def told(batch):
