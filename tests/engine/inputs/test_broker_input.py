@@ -111,7 +111,7 @@ def test_each_message_is_recorded_once_under_the_id_of_its_position(tmp_path: Pa
 
 def test_a_process_that_ends_anywhere_loses_and_repeats_nothing(tmp_path: Path) -> None:
     """After a failure of the disk in any frame the next process goes on, and the log has every message once."""
-    for room in range(1, 60, 7):
+    for room in range(1, 45, 6):
         broker, log = topic(), MemoryLog(events_max=room)
         first = Process(tmp_path, log, broker)
         first.until(lambda first=first: "DiskFull" in first.concerns)

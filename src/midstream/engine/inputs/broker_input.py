@@ -78,9 +78,10 @@ class InputView:
     lag: Mapping[str, int]
     """Messages behind it, by partition, as far as the client knows."""
     events: int
-    """Rows that were handed over since the start."""
+    """Rows that were handed over since the start; again with each try."""
     rejected: int
-    """Messages, and events of them, that became dead letters before the engine saw them, since the start."""
+    """Messages, and events of them, that became dead letters before the engine saw them, since the start; again with each
+    try."""
 
 
 class BrokerInput:
@@ -207,10 +208,10 @@ class BrokerInput:
             [each for each, place in zip(admitted.rejected, places, strict=True) if place not in self._kept], origins
         )
         self._kept.update(places)
-        await self._record(admitted, {each.partition: each.next for each in polled}, topic_id, origins)
-        self._kept.clear()
         self._events += len(admitted.batch)
         self._rejected += len(admitted.rejected)
+        await self._record(admitted, {each.partition: each.next for each in polled}, topic_id, origins)
+        self._kept.clear()
         await self._call(lambda: self._consumer.show({each.partition: each.next for each in polled}))
 
     def _admitted(self, polled: Sequence[PartitionMessages]) -> AdmittedBatch:
