@@ -79,6 +79,11 @@ class FakeConsumer:
             time.sleep(min(wait_s, 0.01))
         return found
 
+    def is_outdated(self) -> bool:
+        """Return whether there are other partitions."""
+        self._check()
+        return set(self._next) != set(range(len(self.broker.partitions)))
+
     def lag(self) -> Mapping[str, int]:
         """Return what is behind."""
         return {str(each): len(self.broker.partitions[each]) - at for each, at in self._next.items()}

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from midstream.app.opening import accept_of
 from midstream.engine.child_process import nobody
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.ingest.log_reader import catch_up
+from midstream.engine.inputs import broker_input
 from midstream.engine.inputs.broker_input import BrokerInput
 from midstream.engine.inputs.message_decoding import decode_json
 from midstream.events.dead_letters.dead_letters import DeadLetters
@@ -213,6 +215,21 @@ def test_a_topic_made_anew_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
     process = Process(tmp_path, log, anew)
     process.until(lambda: "deleted and made again" in process.concerns)
     assert len(events_of(log)) == 40
+
+
+def test_a_partition_that_is_added_is_read_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the input runs, whatever its start is."""
+    monkeypatch.setattr(broker_input, "PARTITIONS_S", 0.0)
+    broker, log = topic(partitions=1), MemoryLog()
+    process = Process(tmp_path, log, broker, start="latest")
+
+    def add() -> bool:
+        if process.positions == {"0": "20"} and len(broker.partitions) == 1:
+            broker.partitions.append([message("new")])
+        return process.positions == {"0": "20", "1": "1"}
+
+    process.until(add)
+    assert [each.item_id for each in events_of(log)] == ["new"]
 
 
 def test_a_stop_without_a_broker_ends(tmp_path: Path) -> None:

@@ -87,7 +87,15 @@ class BrokerConsumer(Protocol):
         Each partition is named once at most.
 
         Raises:
-            BrokerUnavailable: The broker is gone, or a partition was added or cannot be read: open again.
+            BrokerUnavailable: The broker is gone, or a partition cannot be read: open again.
+        """
+        ...
+
+    def is_outdated(self) -> bool:
+        """Return whether the topic has other partitions than those that are assigned. One request.
+
+        Raises:
+            BrokerUnavailable: The broker could not be reached.
         """
         ...
 

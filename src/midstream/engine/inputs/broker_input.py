@@ -37,6 +37,8 @@ MESSAGES_MAX = 5_000
 """Messages of one poll: with a row each they are half a frame, five turns of the fold."""
 POLL_S = 0.5
 """A poll without messages ends so soon, so that a stop waits no longer."""
+PARTITIONS_S = 30.0
+"""Between two looks whether the topic has other partitions."""
 DecodeMessages: TypeAlias = Callable[[PartitionMessages], DecodedMessages]
 T = TypeVar("T")
 
@@ -108,6 +110,7 @@ class BrokerInput:
         self._kept: set[tuple[str, str]] = set()
         """Partition and position of messages whose letters are kept and whose positions are not durable yet."""
         self._events = self._rejected = 0
+        self._looked_s = 0.0
         self._loop = engine.supervise(f"input_{name}", self._round, 0.0, first_s=0.0)
 
     def start(self) -> None:
@@ -154,13 +157,23 @@ class BrokerInput:
             try:
                 if self._opened is None:
                     self._opened = await self._open()
+                    self._looked_s = asyncio.get_running_loop().time()
                 polled = await (self._ahead or self._poll())
                 self._ahead = self._poll()
                 if polled:
                     await self._append(polled, self._opened.topic_id)
+                await self._look_at_partitions()
             except BaseException:
                 await self._forget()
                 raise
+
+    async def _look_at_partitions(self) -> None:
+        """Have the next round open the topic where partitions were added to it."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._looked_s >= PARTITIONS_S:
+            self._looked_s = now_s
+            if await self._call(self._consumer.is_outdated):
+                await self._forget()
 
     def _poll(self) -> "asyncio.Future[Sequence[PartitionMessages]]":
         loop = asyncio.get_running_loop()
