@@ -100,13 +100,13 @@ def test_each_message_is_recorded_once_under_the_id_of_its_position(tmp_path: Pa
     """In the order of its partition; the positions after them stand in the state, and the broker is told."""
     broker, log = topic(), MemoryLog()
     process = Process(tmp_path, log, broker)
-    process.to_end()
+    process.until(lambda: broker.shown == {"0": "20", "1": "20"})
     events = events_of(log)
     assert sorted(each.event_id for each in events) == ids(broker)
     for part in ("0", "1"):
         own = [each.item_id for each in events if each.event_id.startswith(f"events-{part}-")]
         assert own == [f"p{part}-{place}" for place in range(20)]
-    assert broker.shown == {"0": "20", "1": "20"}
+    assert process.positions == {"0": "20", "1": "20"}
     assert process.consumer.is_closed
     assert process.input.view().events == 40
 

@@ -82,8 +82,7 @@ class InputView:
     events: int
     """Rows that were handed over since the start; again with each try."""
     rejected: int
-    """Messages, and events of them, that became dead letters before the engine saw them, since the start; again with each
-    try."""
+    """Messages, and events of them, that became dead letters before the engine saw them; counted as ``events`` is."""
 
 
 class BrokerInput:
