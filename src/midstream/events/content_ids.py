@@ -10,6 +10,7 @@ Reference: J.-P. Aumasson, D. J. Bernstein, "SipHash: a fast short-input PRF", I
 """
 
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -90,19 +91,29 @@ def with_ids(batch: EventBatch, needs: Mask, ids: NDArray[np.uint8]) -> EventBat
         needs: Which of them get one, (n,).
         ids: Of those, (n, ``ID_BYTES``).
     """
+    return _with_ids(batch, needs, ids.tobytes(), np.full(len(ids), ID_BYTES, dtype=np.int64))
+
+
+def with_texts_as_ids(batch: EventBatch, needs: Mask, ids: Sequence[bytes]) -> EventBatch:
+    """Return a batch in which events have an id that had none, as ``with_ids`` does; ids of any length."""
+    return _with_ids(batch, needs, b"".join(ids), np.array([len(each) for each in ids], dtype=np.int64))
+
+
+def _with_ids(batch: EventBatch, needs: Mask, ids: bytes, id_lengths: NDArray[np.int64]) -> EventBatch:
+    """Return a batch with the ids, which lie end to end, in front of the texts of the events that need one."""
     rows = batch.rows.copy()
     lengths = np.zeros((len(rows), 2), dtype=np.int64)
     for name in TEXTS:
         lengths[:, 1] += rows[f"{name}_length"]
-    lengths[needs, 0] = ID_BYTES
+    lengths[needs, 0] = id_lengths
     starts = np.zeros((len(rows), 2), dtype=np.int64)
-    starts[needs, 0] = np.arange(len(ids)) * ID_BYTES
-    starts[:, 1] = rows["text_start"].astype(np.int64) + ids.size
+    starts[needs, 0] = np.cumsum(id_lengths) - id_lengths
+    starts[:, 1] = rows["text_start"].astype(np.int64) + len(ids)
     out = np.empty(int(lengths.sum()), dtype=np.uint8)
-    arena = np.frombuffer(ids.tobytes() + batch.text, dtype=np.uint8)
     if len(out):
+        arena = np.frombuffer(ids + batch.text, dtype=np.uint8)
         copy_spans(arena, starts.reshape(-1), lengths.reshape(-1), out)
-    rows["event_id_length"][needs] = ID_BYTES
+    rows["event_id_length"][needs] = id_lengths
     ends = np.cumsum(lengths.sum(axis=1))
     rows["text_start"] = ends - lengths.sum(axis=1)
     return EventBatch(rows, out.tobytes())

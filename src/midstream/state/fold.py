@@ -22,6 +22,7 @@ from midstream.core.types import EventBatch, Index, LogPosition, Models, Moment,
 from midstream.events.schema import build
 from midstream.state.cells.cells import Cells
 from midstream.state.cells.coverage import CountCoverage
+from midstream.state.control.input_positions import InputPositions
 from midstream.state.control.placements import Placements
 from midstream.state.control.promotions import Promotions
 from midstream.state.ids.compacted_items import NOTHING, Dropped
@@ -95,6 +96,7 @@ class Fold:
         self.outcomes = above.table(Outcomes)
         self.promotions = above.table(Promotions)
         self.placements = above.table(Placements)
+        self.inputs = above.table(InputPositions)
         self._position = LogPosition(0)
         self._log_time_ms = 0
 

@@ -1,4 +1,4 @@
-"""Restatement of documents, aliases, promotions and placements as events, where the events that said them are gone.
+"""Restatement as events of documents, aliases, promotions, placements and positions whose own events are gone.
 
 Events do not depend on the fold version, tables do. Documents are said as the fewest changes that make them, at their
 own times; merges and erasures that still matter are the events as they were. All stand in the order of their times,
@@ -12,6 +12,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch
 from midstream.events.schema import Event, build, event_at
 from midstream.events.values import merged_id
+from midstream.state.control.input_positions import InputPosition, encode_input_position
 from midstream.state.control.placements import encode_placement, placement_body
 from midstream.state.control.promotions import promotion_body
 from midstream.state.fold import Fold
@@ -27,12 +28,14 @@ class Restated(NamedTuple):
     """Changes of users whose id is in no event that could be read: left out."""
 
 
+PARTITIONS_EACH = 200
+"""Positions in one event: 200 of the longest make 200 kB, and a body may have 256 KiB."""
 _KINDS = (int(Kind.USER), int(Kind.ERASE))
 _MERGE = int(Operation.MERGE)
 
 
 def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = None) -> Restated:
-    """Return events that say all documents, merges, erasures, aliases of models and placements of a fold.
+    """Return events that say all documents, merges, erasures, aliases of models, placements and input positions.
 
     The state knows users by hash alone, so their ids are looked for in the events. Cost: reads the events once, and
     20 µs an event that is returned; there are at most as many as had made what they say.
@@ -67,7 +70,8 @@ def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = No
     kept = kept[-(limits.aliases_max + limits.erased_max) :]
     erased_ms = {id_hash(event.user_id, key): event.log_time_ms for event in kept if event.kind == Kind.ERASE}
     users = list(_users(fold, texts, erased_ms, last_ms))
-    every = (*kept, *_items(fold, last_ms), *users, *_promotions(fold, last_ms), *_placements(fold, last_ms))
+    controls = (*_promotions(fold, last_ms), *_placements(fold, last_ms), *_inputs(fold, last_ms))
+    every = (*kept, *_items(fold, last_ms), *users, *controls)
     found = sorted(every, key=lambda event: event.log_time_ms)
     return Restated(build(found), sum(1 for _ in fold.users.changes()) - len(users))
 
@@ -97,6 +101,20 @@ def _placements(fold: Fold, last_ms: int) -> Iterator[Event]:
             body=encode_placement(body),
             log_time_ms=min(row.log_time_ms, last_ms),
         )
+
+
+def _inputs(fold: Fold, last_ms: int) -> Iterator[Event]:
+    """Yield how far each input has read."""
+    for number, row in enumerate(fold.inputs.rows):
+        positions = sorted(row.next.items())
+        for start in range(0, len(positions), PARTITIONS_EACH):
+            piece = dict(positions[start : start + PARTITIONS_EACH])
+            yield Event(
+                Kind.CONTROL,
+                event_id=f"base:input:{number}:{start}",
+                body=encode_input_position(InputPosition(row.input, row.topic, row.topic_id, piece)),
+                log_time_ms=min(row.log_time_ms, last_ms),
+            )
 
 
 def _of_people(events: Iterable[EventBatch]) -> Iterator[Event]:

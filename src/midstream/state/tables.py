@@ -12,6 +12,8 @@ from midstream.core.protocols import StateTable
 from midstream.state.cells.cells import Cells
 from midstream.state.cells.coverage import CountCoverage, counted_bytes
 from midstream.state.cells.layout import cell_bytes
+from midstream.state.control.input_positions import TABLE_BYTES_MAX as INPUT_BYTES_MAX
+from midstream.state.control.input_positions import InputPositions
 from midstream.state.control.placements import TABLE_BYTES_MAX, Placements
 from midstream.state.control.promotions import PROMOTION_BYTES, PROMOTIONS_MAX, Promotions
 from midstream.state.ids.aliases import alias_bytes
@@ -112,6 +114,7 @@ TABLES = (
     TableEntry("outcomes", lambda above: Outcomes(above.settings), outcome_bytes, is_leaf=True),
     TableEntry("promotions", lambda _: Promotions(), lambda _: PROMOTIONS_MAX * PROMOTION_BYTES),
     TableEntry("placements", lambda _: Placements(), lambda _: TABLE_BYTES_MAX),
+    TableEntry("inputs", lambda _: InputPositions(), lambda _: INPUT_BYTES_MAX),
 )
 
 

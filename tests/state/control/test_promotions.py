@@ -9,7 +9,7 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.state.control import promotions
-from midstream.state.control.placements import is_about_placements
+from midstream.state.control.control_change import change_of
 from midstream.state.control.promotions import Promotion, promotion_body
 from midstream.state.fold import Fold
 from midstream.state.ids.event_ids import EventAdmission, EventIds
@@ -37,7 +37,7 @@ def plain(batch: EventBatch) -> tuple[list[Promotion], int]:
         event = event_at(batch, place)
         if event.kind != Kind.CONTROL or admitted[place] != EventAdmission.NEW:
             continue
-        if is_about_placements(event.body):
+        if change_of(event.body) == "placement":
             continue
         said = promotions.promotion_of(event.body)
         if said is None:

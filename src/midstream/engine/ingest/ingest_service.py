@@ -12,9 +12,10 @@ hand it over here. Of each batch this service guarantees:
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from midstream.engine.ingest.admitted_batch import (
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, field_of
 from midstream.events.json.decode import Decoded, Rejected, decode, parts_of
+from midstream.events.schema import concat
 from midstream.events.wire import Accept
 from midstream.monitoring.facts import Fact, Facts
 from midstream.monitoring.metrics import Metrics
@@ -42,6 +44,11 @@ NAMED_ROWS_MAX = 20
 """Rows of a batch whose rejections are described on the loop: 20 µs each; larger batches use the worker thread."""
 RETRY_S = 0.05
 """Between two tries to record a batch while the log's queue is full."""
+
+
+OriginOf: TypeAlias = Callable[[int], Mapping[str, str]]
+"""Names where an event came from, by its number."""
+T = TypeVar("T")
 
 
 class _State(Protocol):
@@ -200,6 +207,39 @@ class IngestService:
             admitted = admitted._replace(rejected=tuple(rejected))
         return RecordedBatch(admitted, recorded)
 
+    async def record_with(
+        self, control: EventBatch, admitted: AdmittedBatch | None, turn: asyncio.Lock, origin: OriginOf | None = None
+    ) -> None:
+        """Record events and a control event behind them in one frame; return when they are durable and applied.
+
+        Args:
+            control: One row.
+            admitted: Its rejected events are kept by the caller, before; None = no event.
+            turn: As ``record`` has it.
+            origin: Origin of an event that the engine refuses, for its dead letter.
+
+        Raises:
+            MidstreamError: As ``record`` does.
+        """
+        if admitted is None:
+            await self._durable(control, turn)
+            return
+        recorded = await self._durable(concat((admitted.batch, control)), turn)
+        recorded = replace(recorded, outcome=recorded.outcome[: len(admitted.batch)])
+        if (recorded.outcome == Outcome.REFUSED).any():
+            unknown, _ = await self._named(admitted, recorded)
+            self._keep_rejected(unknown, origin)
+
+    def keep_rejected(self, rejected: Sequence[Rejected], origin: OriginOf | None = None) -> None:
+        """Count events that were rejected before the engine saw them, and keep them as dead letters."""
+        if rejected:
+            self.metrics.count_events("rejected", len(rejected))
+            self._keep_rejected(rejected, origin)
+
+    async def on_worker(self, work: Callable[[], T]) -> T:
+        """Return what ``work`` returns, called on the thread that decodes."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     async def record_all(self, batches: Sequence[AdmittedBatch]) -> list[RecordedBatch]:
         """Record batches in their order when no event of them is rejected before; else none of them.
 
@@ -233,17 +273,19 @@ class IngestService:
 
     def _reject(self, admitted: AdmittedBatch, *, keeps_rejected: bool = True) -> None:
         """Count and keep events rejected before the engine; the engine counts its own refusals."""
-        if admitted.rejected:
+        if keeps_rejected:
+            self.keep_rejected(admitted.rejected)
+        elif admitted.rejected:
             self.metrics.count_events("rejected", len(admitted.rejected))
-            self._keep_rejected(admitted.rejected if keeps_rejected else ())
 
-    def _keep_rejected(self, rejected: Sequence[Rejected]) -> None:
+    def _keep_rejected(self, rejected: Sequence[Rejected], origin: OriginOf | None = None) -> None:
         """Keep rejected events as dead letters, and log their number."""
         if rejected:
             reasons = Counter(field_of(each.fault) for each in rejected)
             self._engine.facts.note(Fact("events_rejected", "warning", reasons=reasons, count=len(rejected)))
             now_ms = self._engine.clock()
-            self.keep([dead_letter(now_ms, each.fault, each.raw, each.item) for each in rejected])
+            origin = origin or _no_origin
+            self.keep([dead_letter(now_ms, each.fault, each.raw, each.item, origin(each.index)) for each in rejected])
 
     def keep(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters, count them, and update their gauges."""
@@ -288,6 +330,10 @@ class IngestService:
             if not isinstance(work.exception(), Overloaded):
                 return work
             await asyncio.sleep(RETRY_S)
+
+
+def _no_origin(_: int) -> Mapping[str, str]:
+    return {}
 
 
 def _retrieve(work: asyncio.Future[Recorded]) -> None:

@@ -8,7 +8,7 @@ synced and never delay accepted events: letters that the disk refuses are counte
 Other processes may read the files beside the process that writes them (``read_letters``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +45,8 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     """Number of rejected retries."""
     number: int = 0
     """Rises by one from 1 with each letter, and stays; 0 = not kept yet."""
+    origin: Mapping[str, str] = {}
+    """Topic, partition, position and headers of the message that it came in; empty = it came in no message."""
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -92,11 +94,13 @@ def field_of(reason: Fault) -> str:
     return name if name in _FIELDS else "unknown field" if name else "whole event"
 
 
-def dead_letter(time_ms: TimestampMs, reason: Fault, raw: bytes, item: int = -1) -> DeadLetter:
+def dead_letter(
+    time_ms: TimestampMs, reason: Fault, raw: bytes, item: int = -1, origin: Mapping[str, str] | None = None
+) -> DeadLetter:
     """Return the letter of an event ``raw``, cut to the maximum of one letter."""
     text = raw[: RAW_CHARACTERS_MAX * 4].decode(errors="backslashreplace")[:RAW_CHARACTERS_MAX]
     whole = raw.decode(errors="backslashreplace") if len(raw) > len(text) else text
-    return DeadLetter(time_ms, reason, text, len(whole) - len(text), item)
+    return DeadLetter(time_ms, reason, text, len(whole) - len(text), item, origin=origin or {})
 
 
 def read_letters(path: Path, disk: Disk) -> list[DeadLetter]:

@@ -33,18 +33,6 @@ class ImportRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     change: str = CHANGE
 
 
-class _Change(msgspec.Struct, frozen=True):
-    change: str = ""
-
-
-def is_about_imports(body: bytes) -> bool:
-    """Return whether the body of a control event is an account of an import run."""
-    try:
-        return msgspec.json.decode(body, type=_Change).change == CHANGE
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-
-
 def import_run_of(body: bytes) -> ImportRun | None:
     """Return what the body of a control event says of an import run; None = something else."""
     try:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from midstream.core.fold_step import FoldStep
 from midstream.events.schema import texts_of
+from midstream.state.control.control_change import change_of
 
 CHANGE = "placement"
 """What the body of a control event says that this table folds."""
@@ -71,10 +72,6 @@ class PlacementControl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str
 
 
-class _Change(msgspec.Struct, frozen=True):
-    change: str = ""
-
-
 class Placements:
     """Versions of placements."""
 
@@ -124,7 +121,7 @@ class Placements:
         batch = step.events
         for index in step.controls():
             told = texts_of(batch.source, index)[_BODY]
-            if not is_about_placements(told):
+            if change_of(told) != CHANGE:
                 continue
             body = placement_of(told)
             if body is None or not self.takes(body):
@@ -198,14 +195,6 @@ def _version_of(body: PlacementControl, position: int, log_time_ms: int) -> Plac
     return PlacementVersion(
         body.name, body.version, body.content, body.sha256, body.author, body.note, position, log_time_ms
     )
-
-
-def is_about_placements(body: bytes) -> bool:
-    """Return whether the body of a control event is this table's to fold."""
-    try:
-        return msgspec.json.decode(body, type=_Change).change == CHANGE
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
 
 
 def placement_of(body: bytes) -> PlacementControl | None:

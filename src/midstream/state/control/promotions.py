@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from midstream.core.fold_step import FoldStep
 from midstream.events.schema import texts_of
-from midstream.state.control.import_runs import is_about_imports
-from midstream.state.control.placements import is_about_placements
+from midstream.state.control import import_runs, input_positions, placements
+from midstream.state.control.control_change import change_of
 
 ALIASES = ("champion", "challenger", "shadow")
 """What a version of a model may be: answers, is compared with what answers, is asked without being heard."""
@@ -24,6 +24,8 @@ PROMOTIONS_MAX = 192
 """64 models of three aliases each: more than any plan reads."""
 PROMOTION_BYTES = 600
 """Of a row, about: eight Python values and their tuple."""
+OTHER_CHANGES = frozenset((placements.CHANGE, import_runs.CHANGE, input_positions.CHANGE))
+"""Subjects of control events that other tables fold, or none does."""
 _BODY = 6
 
 
@@ -99,7 +101,7 @@ class Promotions:
         batch = step.events
         for index in step.controls():
             told = texts_of(batch.source, index)[_BODY]
-            if is_about_placements(told) or is_about_imports(told):  # and so of another table, or of none
+            if change_of(told) in OTHER_CHANGES:
                 continue
             body = promotion_of(told)
             key = ("", "") if body is None else (body.model, body.alias)

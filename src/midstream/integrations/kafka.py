@@ -1,0 +1,248 @@
+"""Kafka consumer of one topic by ``confluent-kafka`` (librdkafka), assigned at positions that the caller gives.
+
+There is no group membership, so nothing rebalances and no poll is ever late; the group of the configuration is used
+for commits alone, which displays of lag read. ``auto.offset.reset = error``: an offset that the broker does not have is
+an error, never a jump. A position is an offset, with the leader epoch of the message before it behind an ``@``, so that
+the broker can tell when its log was cut back below it (KIP-320).
+
+Not reading is the backpressure: librdkafka stops fetching when its queue is full.
+
+Reference: https://docs.confluent.io/platform/current/clients/confluent-kafka-python/html/
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from midstream.core.errors import ExtraMissing
+from midstream.engine.inputs.broker_consumer import (
+    BrokerUnavailable,
+    GonePosition,
+    OpenedTopic,
+    PartitionMessages,
+)
+
+QUEUE_KBYTES_MAX = 16_384
+"""Fetched and not polled yet, 16 MiB: three polls of 5,000 messages of 1 kB."""
+REQUEST_S_MAX = 10.0
+"""Of one request about the topic."""
+HEADERS_MAX = 32
+"""Of a message, kept for its dead letter."""
+HEADER_CHARS_MAX = 1_024
+"""Of a header's value, of which the rest is cut off."""
+_FIXED: Mapping[str, object] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": False,
+    "auto.offset.reset": "error",
+    "queued.max.messages.kbytes": QUEUE_KBYTES_MAX,
+}
+"""Settings that the promises stand on: a configuration may not change them."""
+
+
+class KafkaOptions(NamedTuple):
+    """Options of one topic."""
+
+    servers: str
+    """Addresses of brokers, ``host:port`` with commas between."""
+    topic: str
+    group: str
+    """Name under which the broker shows how far this input is."""
+    start: str = "earliest"
+    """``earliest``, ``latest``, or milliseconds since 1970 as digits, where a topic without positions begins."""
+    client: Mapping[str, str | int | float | bool] = {}
+    """Further settings of librdkafka, such as ``security.protocol``."""
+
+
+class KafkaConsumer:
+    """A ``BrokerConsumer`` of a Kafka topic."""
+
+    def __init__(self, options: KafkaOptions) -> None:
+        """Prepare a client; the broker is asked for nothing yet.
+
+        Raises:
+            ExtraMissing: ``confluent-kafka`` is not installed.
+            BrokerUnavailable: librdkafka refuses the settings.
+        """
+        self._options = options
+        self._library = _library()
+        self._admin_library = _admin_library()
+        settings = {"bootstrap.servers": options.servers, "group.id": options.group, **options.client, **_FIXED}
+        try:
+            self._consumer: Any = self._library.Consumer(settings)
+        except (self._library.KafkaException, ValueError, TypeError) as error:
+            message = f"Kafka at {options.servers}: {error}"
+            raise BrokerUnavailable(message) from error
+        self._admin: Any = None
+        self._partitions: frozenset[int] = frozenset()
+        self._next: dict[int, int] = {}
+
+    @property
+    def topic(self) -> str:
+        """Name of the topic."""
+        return self._options.topic
+
+    def open(self, topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
+        """Assign all partitions, each at its position."""
+        try:
+            return self._open(topic_id, positions)
+        except self._library.KafkaException as error:
+            raise self._unavailable(error) from error
+
+    def _open(self, topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
+        library = self._library
+        self._consumer.unassign()
+        self._next = {}
+        found, numbers = self._described()
+        if topic_id and found != topic_id:
+            return OpenedTopic(found, {})
+        ranges = {number: self._range(number) for number in numbers}
+        begins = {number: positions.get(str(number)) for number in numbers}
+        starts = self._starts(tuple(each for each, at in begins.items() if at is None), ranges, is_first=not positions)
+        following: dict[str, str] = {}
+        gone: list[GonePosition] = []
+        assigned: list[Any] = []
+        for number in numbers:
+            stored = begins[number] or str(starts[number])
+            offset, epoch = _position(stored)
+            first, end = ranges[number]
+            if first <= offset <= end:
+                following[str(number)] = stored
+                more = {} if epoch is None else {"leader_epoch": epoch}
+                assigned.append(library.TopicPartition(self.topic, number, offset, **more))
+                self._next[number] = offset
+            else:
+                gone.append(GonePosition(str(number), stored, str(first), str(end)))
+        self._consumer.assign(assigned)
+        self._partitions = frozenset(numbers)
+        return OpenedTopic(found, following, tuple(gone))
+
+    def _described(self) -> tuple[str, Sequence[int]]:
+        """Return the identity of the topic, its cluster's and its own, and the numbers of its partitions."""
+        library = self._library
+        if self._admin is None:
+            self._admin = self._admin_library.AdminClient(
+                {"bootstrap.servers": self._options.servers, **self._options.client}
+            )
+        metadata = self._consumer.list_topics(self.topic, timeout=REQUEST_S_MAX)
+        topic = metadata.topics[self.topic]
+        if topic.error is not None:
+            raise library.KafkaException(topic.error)
+        asked = self._admin.describe_topics(library.TopicCollection([self.topic]), request_timeout=REQUEST_S_MAX)
+        described = asked[self.topic].result(timeout=REQUEST_S_MAX)
+        return f"{metadata.cluster_id}/{described.topic_id}", sorted(topic.partitions)
+
+    def _range(self, number: int) -> tuple[int, int]:
+        """Return the oldest offset of a partition and the one after its newest message."""
+        partition = self._library.TopicPartition(self.topic, number)
+        first, end = self._consumer.get_watermark_offsets(partition, timeout=REQUEST_S_MAX)
+        return int(first), int(end)
+
+    def _starts(
+        self, numbers: Sequence[int], ranges: Mapping[int, tuple[int, int]], *, is_first: bool
+    ) -> Mapping[int, int]:
+        """Return where partitions without a position begin.
+
+        Args:
+            numbers: Of the partitions.
+            ranges: Oldest and next offset of each.
+            is_first: No partition has a position yet: they begin where the configuration says, else at their beginning.
+        """
+        start = self._options.start
+        if not is_first or start == "earliest" or not numbers:
+            return {number: ranges[number][0] for number in numbers}
+        if start == "latest":
+            return {number: ranges[number][1] for number in numbers}
+        wanted = [self._library.TopicPartition(self.topic, number, int(start)) for number in numbers]
+        found = self._consumer.offsets_for_times(wanted, timeout=REQUEST_S_MAX)
+        # No message is so late: the end.
+        return {each.partition: each.offset if each.offset >= 0 else ranges[each.partition][1] for each in found}
+
+    def poll(self, messages_max: int, wait_s: float) -> Sequence[PartitionMessages]:
+        """Return the next messages of all partitions, of each in its order."""
+        try:
+            messages: list[Any] = self._consumer.consume(num_messages=messages_max, timeout=wait_s)
+        except self._library.KafkaException as error:
+            raise self._unavailable(error) from error
+        by_partition: dict[int, list[Any]] = {}
+        for message in messages:
+            if (error := message.error()) is not None:
+                if not error.retriable():
+                    raise self._unavailable(error)
+                continue
+            by_partition.setdefault(message.partition(), []).append(message)
+        return [self._polled(number, each) for number, each in by_partition.items()]
+
+    def _polled(self, number: int, messages: Sequence[Any]) -> PartitionMessages:
+        last = messages[-1]
+        self._next[number] = following = last.offset() + 1
+        epoch = last.leader_epoch()
+        return PartitionMessages(
+            str(number),
+            [each.value() for each in messages],
+            [str(each.offset()) for each in messages],
+            str(following) if epoch is None else f"{following}@{epoch}",
+            {place: _headers(told) for place, each in enumerate(messages) if (told := each.headers())},
+        )
+
+    def is_outdated(self) -> bool:
+        """Return whether the topic has other partitions than those that are assigned. One request."""
+        try:
+            metadata = self._consumer.list_topics(self.topic, timeout=REQUEST_S_MAX)
+        except self._library.KafkaException as error:
+            raise self._unavailable(error) from error
+        return frozenset(metadata.topics[self.topic].partitions) != self._partitions
+
+    def lag(self) -> Mapping[str, int]:
+        """Return how many offsets each partition has behind the last poll, as the last fetch said."""
+        found: dict[str, int] = {}
+        for number, following in tuple(self._next.items()):
+            partition = self._library.TopicPartition(self.topic, number)
+            told = self._consumer.get_watermark_offsets(partition, cached=True)
+            if told is not None and told[1] >= 0:
+                found[str(number)] = max(0, told[1] - following)
+        return found
+
+    def show(self, positions: Mapping[str, str]) -> None:
+        """Commit the positions for the group, without waiting; nothing here reads them."""
+        library = self._library
+        offsets = [library.TopicPartition(self.topic, int(each), _position(at)[0]) for each, at in positions.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except library.KafkaException as error:
+            if not error.args[0].retriable():
+                raise self._unavailable(error) from error
+
+    def close(self) -> None:
+        """Release connections and threads."""
+        self._consumer.close()
+
+    def _unavailable(self, error: object) -> BrokerUnavailable:
+        return BrokerUnavailable(f"Kafka at {self._options.servers}, topic {self.topic!r}: {error}")
+
+
+def _position(text: str) -> tuple[int, int | None]:
+    """Return the offset of a position, and the leader epoch of the message before it, None = not known."""
+    offset, _, epoch = text.partition("@")
+    return int(offset), int(epoch) if epoch else None
+
+
+def _headers(headers: Sequence[tuple[str, bytes | None]]) -> Mapping[str, str]:
+    return {
+        name: (value or b"").decode(errors="backslashreplace")[:HEADER_CHARS_MAX]
+        for name, value in headers[:HEADERS_MAX]
+    }
+
+
+def _library() -> Any:  # noqa: ANN401  the library has no types
+    try:
+        import confluent_kafka
+    except ImportError as error:
+        message = "Kafka needs the extra `kafka`: pip install 'midstream[kafka]'"
+        raise ExtraMissing(message) from error
+    return confluent_kafka
+
+
+def _admin_library() -> Any:  # noqa: ANN401  as above
+    import confluent_kafka.admin
+
+    return confluent_kafka.admin

@@ -1,0 +1,102 @@
+"""A broker in memory, with partitions, retention, a topic made anew and failures on order."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from midstream.engine.inputs.broker_consumer import (
+    BrokerUnavailable,
+    GonePosition,
+    OpenedTopic,
+    PartitionMessages,
+)
+
+
+@dataclass
+class FakeTopic:
+    """Messages by partition; those before ``first`` were cut by retention."""
+
+    partitions: list[list[bytes | None]]
+    topic_id: str = "one"
+    first: dict[int, int] = field(default_factory=dict[int, int])
+    headers: dict[tuple[int, int], Mapping[str, str]] = field(default_factory=dict[tuple[int, int], Mapping[str, str]])
+    is_up: bool = True
+    shown: dict[str, str] = field(default_factory=dict[str, str])
+    """What consumers told the broker for its displays."""
+
+
+class FakeConsumer:
+    """A ``BrokerConsumer`` of a ``FakeTopic``."""
+
+    topic = "events"
+
+    def __init__(self, broker: FakeTopic, start: str = "earliest", each_max: int = 3) -> None:
+        """Return at most ``each_max`` messages of a partition in one poll."""
+        self.broker = broker
+        self.start = start
+        self.each_max = each_max
+        self.opens = 0
+        self.is_closed = False
+        self._next: dict[int, int] = {}
+
+    def open(self, topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
+        """Assign all partitions."""
+        self._check()
+        self.opens += 1
+        self._next = {}
+        broker = self.broker
+        if topic_id and topic_id != broker.topic_id:
+            return OpenedTopic(broker.topic_id, {})
+        gone: list[GonePosition] = []
+        for number, messages in enumerate(broker.partitions):
+            first, end = broker.first.get(number, 0), len(messages)
+            stored = positions.get(str(number))
+            latest = self.start == "latest" and not positions
+            place = (end if latest else first) if stored is None else int(stored)
+            if first <= place <= end:
+                self._next[number] = place
+            else:
+                gone.append(GonePosition(str(number), str(place), str(first), str(end)))
+        return OpenedTopic(broker.topic_id, {str(each): str(at) for each, at in self._next.items()}, tuple(gone))
+
+    def poll(self, messages_max: int, wait_s: float) -> Sequence[PartitionMessages]:
+        """Return the next messages of each partition."""
+        self._check()
+        found: list[PartitionMessages] = []
+        for number, place in self._next.items():
+            stop = min(place + min(self.each_max, messages_max), len(self.broker.partitions[number]))
+            if stop > place:
+                headers = {
+                    offset - place: self.broker.headers[number, offset]
+                    for offset in range(place, stop)
+                    if (number, offset) in self.broker.headers
+                }
+                values = self.broker.partitions[number][place:stop]
+                positions = [str(offset) for offset in range(place, stop)]
+                found.append(PartitionMessages(str(number), values, positions, str(stop), headers))
+                self._next[number] = stop
+        if not found:
+            time.sleep(min(wait_s, 0.01))
+        return found
+
+    def is_outdated(self) -> bool:
+        """Return whether there are other partitions."""
+        self._check()
+        return set(self._next) != set(range(len(self.broker.partitions)))
+
+    def lag(self) -> Mapping[str, int]:
+        """Return what is behind."""
+        return {str(each): len(self.broker.partitions[each]) - at for each, at in self._next.items()}
+
+    def show(self, positions: Mapping[str, str]) -> None:
+        """Keep what is told."""
+        self.broker.shown.update(positions)
+
+    def close(self) -> None:
+        """Be closed."""
+        self.is_closed = True
+
+    def _check(self) -> None:
+        if not self.broker.is_up:
+            message = "the broker is down"
+            raise BrokerUnavailable(message)
