@@ -227,7 +227,7 @@ class IngestService:
         recorded = await self._durable(concat((admitted.batch, control)), turn)
         recorded = replace(recorded, outcome=recorded.outcome[: len(admitted.batch)])
         if (recorded.outcome == Outcome.REFUSED).any():
-            unknown, _ = await self._named(admitted, recorded)
+            unknown, _ = await self._named(admitted, recorded, None)
             self._keep_rejected(unknown, origin)
 
     def keep_rejected(self, rejected: Sequence[Rejected], origin: OriginOf | None = None) -> None:
