@@ -45,7 +45,7 @@ from tests.support.events import (
 COUNT = 100_000
 SEED = 4
 ERASURE_LOGS = 100
-LAYOUT = (17, "ba23485f8dd05d9d")
+LAYOUT = (18, "8499dcc149c3e275")
 """The kernel version, and a hash of the names and types of all arrays."""
 HAND_OVER = """
 from midstream.state.fold import Fold

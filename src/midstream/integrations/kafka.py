@@ -165,9 +165,9 @@ class KafkaConsumer:
             raise self._unavailable(error) from error
         by_partition: dict[int, list[Any]] = {}
         for message in messages:
-            if (error := message.error()) is not None:
-                if not error.retriable():
-                    raise self._unavailable(error)
+            if (failure := message.error()) is not None:
+                if not failure.retriable():
+                    raise self._unavailable(failure)
                 continue
             by_partition.setdefault(message.partition(), []).append(message)
         return [self._polled(number, each) for number, each in by_partition.items()]

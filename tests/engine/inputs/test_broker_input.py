@@ -25,9 +25,9 @@ from tests.support.patience import PATIENCE_S
 from tests.support.rig import SMALL, Rig, view
 
 
-def message(item: str, **more: object) -> bytes:
+def message(item: str, **more: str) -> bytes:
     """Return a view of an item as the content of a message."""
-    return msgspec.json.encode(view(item, **more))
+    return msgspec.json.encode({**view(item), **more})
 
 
 def topic(count: int = 20, partitions: int = 2) -> FakeTopic:
@@ -77,6 +77,10 @@ class Process:
 
         self.rig.run(work)
 
+    def until_concern(self, text: str) -> None:
+        """Run until a concern for an operator has a text."""
+        self.until(lambda: text in self.concerns)
+
     def to_end(self) -> None:
         """Run until all that the broker has is read."""
         broker = self.consumer.broker
@@ -116,7 +120,7 @@ def test_a_process_that_ends_anywhere_loses_and_repeats_nothing(tmp_path: Path) 
     for room in range(1, 45, 6):
         broker, log = topic(), MemoryLog(events_max=room)
         first = Process(tmp_path, log, broker)
-        first.until(lambda first=first: "DiskFull" in first.concerns)
+        first.until_concern("DiskFull")
         log._events_max = 1_000
         Process(tmp_path, log, broker).to_end()
         assert sorted(each.event_id for each in events_of(log)) == ids(broker)

@@ -125,7 +125,7 @@ class BrokerInput:
     def view(self) -> InputView:
         """Return how it stands."""
         row = self._row
-        following = {} if row is None else row.next
+        following: Mapping[str, str] = {} if row is None else row.next
         lag = self._consumer.lag()
         return InputView(
             self.name, self._consumer.topic, self._opened is not None, following, lag, self._events, self._rejected
@@ -153,6 +153,7 @@ class BrokerInput:
     async def _round(self) -> None:
         """Open the topic where that is to be done, then append one poll; the next one is polled meanwhile."""
         async with self._moving:
+            is_done = False
             try:
                 if self._opened is None:
                     self._opened = await self._open()
@@ -162,9 +163,10 @@ class BrokerInput:
                 if polled:
                     await self._append(polled, self._opened.topic_id)
                 await self._look_at_partitions()
-            except BaseException:
-                await self._forget()
-                raise
+                is_done = True
+            finally:
+                if not is_done:
+                    await self._forget()
 
     async def _look_at_partitions(self) -> None:
         """Have the next round open the topic where partitions were added to it."""
@@ -194,7 +196,8 @@ class BrokerInput:
             InputStopped: The topic is another one than the positions are of.
         """
         row = self._row
-        topic_id, stored = ("", {}) if row is None else (row.topic_id, row.next)
+        topic_id = "" if row is None else row.topic_id
+        stored: Mapping[str, str] = {} if row is None else row.next
         opened = await self._call(lambda: self._consumer.open(topic_id, stored))
         if topic_id and opened.topic_id != topic_id:
             raise InputStopped(_replaced(self.name, self._consumer.topic, topic_id, opened.topic_id))
