@@ -1,1 +1,1 @@
-"""Segments of the leader come in, the same state and the same answers go out in another process."""
+"""Segments of a leader or messages of a shared topic come in, the same state and answers go out on another process or node."""
