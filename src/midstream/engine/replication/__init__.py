@@ -1,1 +1,1 @@
-"""Segments of a leader or messages of a shared topic come in, the same state and answers go out on another process or node."""
+"""Durable events of a leader or of a shared topic come in, the same state and answers go out elsewhere."""
