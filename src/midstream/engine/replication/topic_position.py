@@ -112,7 +112,7 @@ def read_topic_position(path: Path) -> TopicPosition | None:
         found = msgspec.json.decode(written, type=TopicPosition)
     except (msgspec.MsgspecError, ValueError) as error:
         raise _damaged(path, str(error)) from error
-    if not found.pairs or _summed(found) != found:
+    if not found.pairs or _summed(found) != found or msgspec.json.encode(found) != written:
         raise _damaged(path, "its checksum does not match")
     return found
 
