@@ -7,6 +7,7 @@ Reference: https://filesystem-spec.readthedocs.io/en/latest/api.html
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 from midstream.core.errors import ExtraMissing, Fault, Invalid, StoreUnavailable
@@ -96,7 +97,7 @@ class ObjectStorage:
 
 def _library() -> Any:  # noqa: ANN401  a module of an extra
     try:
-        from fsspec import core
+        core: Any = import_module("fsspec.core")
     except ImportError as error:
         message = "Snapshots in object storage need the extra: pip install 'midstream[storage]'"
         raise ExtraMissing(message) from error

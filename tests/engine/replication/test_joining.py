@@ -1,7 +1,7 @@
 """A node that joins begins at another's snapshot with an equal state, or says by name why it does not."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -28,7 +28,7 @@ from midstream.events.segments.log_identity import LogIdentity, identity_of
 from midstream.state.settings import FoldSettings
 from tests.support.fakes.rebuilds import run_folder, write_config
 
-EVENTS = [
+EVENTS: list[Mapping[str, object]] = [
     {"type": "item", "item_id": "lamp", "attributes": {"title": "Lamp"}},
     {"type": "user", "user_id": "ann", "attributes": {"country": "DE"}},
     *({"type": "view", "user_id": f"user {n % 7}", "item_id": f"item {n % 11}"} for n in range(60)),
@@ -299,7 +299,7 @@ def test_no_room_is_said_before_anything_is_copied(first, identity, store, tmp_p
     """The bytes of the snapshot and the free ones."""
     node = Node(tmp_path / "second", first.folder)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(joining.shutil, "disk_usage", lambda _: usage._replace(free=10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(Invalid, match="and 10 are free"):
         join(node.data, first.settings, identity, [store])
 

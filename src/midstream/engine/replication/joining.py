@@ -25,7 +25,7 @@ from midstream.engine.replication.published_snapshots import (
     require_fit,
 )
 from midstream.engine.replication.snapshot_store import SnapshotStore, StoredFileMissing
-from midstream.engine.replication.topic_position import TopicPosition
+from midstream.engine.replication.topic_position import TOPIC_NAME, TopicPosition, write_topic_position
 from midstream.engine.snapshots import base_state, snapshots
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import make_folder
@@ -111,6 +111,8 @@ def join(
             refused.append(f"{each.where}: {error}")
             continue
         _begin_log(data.root / _WORK, fold, identity)
+        if manifest.topic is not None:
+            write_topic_position(data.root / TOPIC_NAME, manifest.topic)
         shutil.rmtree(data.root / "log", ignore_errors=True)
         (data.root / _WORK).rename(data.root / "log")
         sync_folder(data.root)

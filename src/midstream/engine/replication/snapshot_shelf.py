@@ -4,7 +4,7 @@ Nothing is copied for it: the manifest is made when it is asked for, the files a
 snapshot that retention removes meanwhile is missing from then on, and the joiner takes a newer one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from hmac import compare_digest
 from pathlib import Path
@@ -22,13 +22,12 @@ from midstream.engine.replication.published_snapshots import (
     seal,
 )
 from midstream.engine.replication.snapshot_store import READ_BYTES, PeerUnknown
-from midstream.engine.replication.topic_position import TopicPosition, read_topic_position
+from midstream.engine.replication.topic_position import TOPIC_NAME, TopicPosition, read_topic_position
 from midstream.engine.snapshots import snapshots
 from midstream.events.segments.log_identity import LogIdentity
 
 STREAMS_MAX = 4
 """Files that are sent at once, 1 MiB of memory each: two joiners with two connections each."""
-TOPIC_NAME = "topic.json"
 _OWN = "-own"
 """Behind the name of a snapshot: the place of the name of an upload."""
 
@@ -37,7 +36,7 @@ class SnapshotContent(NamedTuple):
     """Content of one file."""
 
     size: int
-    pieces: Iterator[bytes]
+    pieces: Generator[bytes]
 
 
 class SnapshotShelf:
@@ -77,8 +76,8 @@ class SnapshotShelf:
             raise NotFound(f'No snapshot "{folder[:150]}" is here, or it gave way to a newer one.')
         if name == MANIFEST_NAME:
             content = self._manifest(local)
-            return SnapshotContent(len(content), iter((content,)))
-        if name not in snapshots.file_names(local):
+            return SnapshotContent(len(content), (each for each in (content,)))
+        if name not in snapshots.file_names(local) - {snapshots.MANIFEST_NAME}:  # which has the log's id
             raise NotFound(f'No file "{name[:150]}" is in that snapshot.')
         if self._streams >= STREAMS_MAX:
             raise Overloaded(f"{STREAMS_MAX} files are being sent to other nodes; the next one waits.")
@@ -124,13 +123,13 @@ class SnapshotShelf:
             raise NotFound(f"No place in the shared topic is known at or before log position {log_position}.")
         return found
 
-    def _pieces(self, path: Path) -> Iterator[bytes]:
+    def _pieces(self, path: Path) -> Generator[bytes]:
         with self._one_stream(), path.open("rb") as file:
             while piece := file.read(READ_BYTES):
                 yield piece
 
     @contextmanager
-    def _one_stream(self) -> Iterator[None]:
+    def _one_stream(self) -> Generator[None]:
         self._streams += 1
         try:
             yield

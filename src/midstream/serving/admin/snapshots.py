@@ -1,4 +1,7 @@
-"""Routes of snapshots for nodes that join: names, and files as streams. Only nodes of the shop are let in."""
+"""Routes of snapshots for nodes that join: names, and files as streams. Only nodes of the shop are let in.
+
+They are no part of the API for clients, and may change with any release.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +10,6 @@ from fastapi.responses import StreamingResponse
 
 from midstream.serving.admin.route_io import available, json_response, path_value
 from midstream.serving.http.parsing import query_fields
-from midstream.serving.openapi.document import plain_operation
 
 if TYPE_CHECKING:
     from midstream.engine.replication.snapshot_shelf import SnapshotShelf
@@ -22,7 +24,7 @@ def add_snapshot_routes(app: FastAPI, shelf: "SnapshotShelf | None") -> None:
     @app.get(
         SNAPSHOTS_PATH,
         name="get snapshots",
-        openapi_extra=plain_operation("Snapshots of this node, for nodes of the same shop that join.", 403, 404),
+        include_in_schema=False,
     )
     async def get_snapshots(request: Request) -> Response:
         """Names of this node's snapshots, newest first, for a node that joins; it has the key of the shop's nodes."""
@@ -32,7 +34,7 @@ def add_snapshot_routes(app: FastAPI, shelf: "SnapshotShelf | None") -> None:
     @app.get(
         f"{SNAPSHOTS_PATH}/{{folder}}/{{name}}",
         name="get snapshot file",
-        openapi_extra=plain_operation("A file of a snapshot.", 403, 404, 503, media="application/octet-stream"),
+        include_in_schema=False,
     )
     async def get_snapshot_file(request: Request) -> Response:
         """One file of a snapshot as a stream, for a node that joins; it has the key of the shop's nodes."""
