@@ -40,7 +40,7 @@ class Client:
                 cast("Any", self.champions),
                 cast("Any", self.explainer),
                 cast("Any", self.placing),
-                cast("Any", self.inputs),
+                inputs=cast("Any", self.inputs),
             ),
         )
         self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))

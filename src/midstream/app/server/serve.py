@@ -20,6 +20,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance, Started
+from midstream.engine.replication.snapshot_shelf import SnapshotShelf
 from midstream.engine.snapshots import snapshots
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Limits
@@ -130,7 +131,13 @@ def _opening(
                 lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=running.engine.clock()),
                 running.ingest,
                 Maintenance(
-                    running.rebuilder, running.eraser, running.champions, running.explainer, running.placing, inputs
+                    running.rebuilder,
+                    running.eraser,
+                    running.champions,
+                    running.explainer,
+                    running.placing,
+                    SnapshotShelf(data),
+                    inputs,
                 ),
                 _company(Followers(running, folder, options)) if options.followers else None,
             )

@@ -157,7 +157,7 @@ class BrokerInput:
         self._progress = _Progress()
         self._looked_s = 0.0
         self._loop = engine.supervise(f"input_{source.name}", self._round, 0.0, first_s=0.0)
-        self._loop.retry_s_max = RETRY_S_MAX
+        self._loop.back_off_s_max = RETRY_S_MAX
 
     def start(self) -> None:
         """Begin on the running event loop."""
