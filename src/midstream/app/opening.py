@@ -268,8 +268,6 @@ def _assembled(
     operational_log = OperationalLog(engine)
     published_as = PublishOptions(each.publish, each.publish_keep)
     publishing = (SnapshotPublisher(engine, data, published_as, outside.entropy),) if each.publish else ()
-        each.publish
-    )
     return Instance(
         engine,
         snapshotter,
