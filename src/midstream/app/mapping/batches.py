@@ -11,18 +11,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.app.ingest.columns import PAGE, CellRefused, ColumnOptions, Record, converter
-from midstream.app.ingest.ordering import own_time_ms
-from midstream.app.ingest.pieces import LinePiece, OpenFile, Piece, RowRefused, TablePiece
-from midstream.app.ingest.readers import open_rows, records_of, rows_of
-from midstream.app.ingest.table_mapper import TableMapper
+from midstream.app.mapping.columns import PAGE, CellRefused, ColumnOptions, Record, converter
+from midstream.app.mapping.pieces import LinePiece, OpenFile, Piece, RowRefused, TablePiece
+from midstream.app.mapping.readers import open_rows, records_of, rows_of
+from midstream.app.mapping.table_mapper import TableMapper
 from midstream.core.errors import Fault
 from midstream.core.types import EventBatch, TimestampMs
 from midstream.events.arrow.arrow import plain_rows
 from midstream.events.json.decode import Decoded, decode, decode_objects
 from midstream.events.json.plain import in_order, plain_lines
 from midstream.events.loose_arrow import Batch, pa
-from midstream.events.schema import pick
+from midstream.events.schema import TIME_SENT, pick
 from midstream.events.wire import Accept
 
 AHEAD_MS_MAX = 300_000
@@ -49,17 +48,34 @@ class RowTerms:
     now_ms: TimestampMs
 
 
+def own_time_ms(batch: EventBatch) -> NDArray[np.int64]:
+    """Return the log time that each row brings, else the time that was sent, else 0."""
+    rows = batch.rows
+    sent = np.where((rows["flags"] & TIME_SENT) > 0, rows["event_time_ms"], 0)
+    found: NDArray[np.int64] = np.where(rows["log_time_ms"] > 0, rows["log_time_ms"], sent)
+    return found
+
+
 def read_parts(opened: OpenFile, terms: RowTerms) -> Iterator[RowBatch]:
     """Yield all rows of a file as events, some at a time.
 
     Raises:
         Invalid: The options name a column that is not there, or a field that no event has; nothing was read.
     """
-    convert = converter(terms.columns, opened.header, terms.accept.attributes, has_types=opened.has_types)
-    mapper = None if opened.header is None else TableMapper(terms.columns, opened.header, has_types=opened.has_types)
-    reader = _Reader(terms, convert, mapper)
-    for piece in opened.read(None if mapper is None else mapper.needed):
+    reader = row_reader(terms, opened.header, has_types=opened.has_types)
+    for piece in opened.read(reader.needed):
         yield reader.part(piece)
+
+
+def row_reader(terms: RowTerms, header: tuple[str, ...] | None, *, has_types: bool) -> "RowReader":
+    """Return what makes events of the rows of one header; None = each record has its own.
+
+    Raises:
+        Invalid: The options name a column that is not there, or a field that no event has.
+    """
+    convert = converter(terms.columns, header, terms.accept.attributes, has_types=has_types)
+    mapper = None if header is None else TableMapper(terms.columns, header, has_types=has_types)
+    return RowReader(terms, convert, mapper)
 
 
 def read_events(path: Path, columns: ColumnOptions, attribute_kinds: Mapping[str, str]) -> Iterator[dict[str, object]]:
@@ -87,13 +103,21 @@ def records_in(piece: Piece) -> list[tuple[int, Record | RowRefused]]:
     return sorted(found, key=lambda each: each[0])
 
 
-class _Reader:
+class RowReader:
+    """Makes events of the rows of one header, in pieces."""
+
     def __init__(
         self, terms: RowTerms, convert: Callable[[Record], dict[str, object]], mapper: TableMapper | None
     ) -> None:
+        """Convert rows by ``convert``, and those of tables by ``mapper``; None = there are no tables."""
         self._terms = terms
         self._convert = convert
         self._mapper = mapper
+
+    @property
+    def needed(self) -> tuple[str, ...] | None:
+        """Columns that are read; None = all."""
+        return None if self._mapper is None else self._mapper.needed
 
     def part(self, piece: Piece) -> RowBatch:
         """Return the rows of a piece."""
