@@ -24,7 +24,7 @@ from serving import (
     Server,
     arguments,
     asks,
-    compile_generator,
+    compiled,
     disk_rows,
     load,
     quantile,
@@ -231,7 +231,7 @@ def main() -> None:
     world = world_of(options)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
-        generator = compile_generator(root)
+        generator = compiled()
         rows = [*prepare(root, world, options.trees), *disk_rows(root)]
         before = os.getloadavg()[0]
         with serving(root) as server:

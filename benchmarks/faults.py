@@ -19,7 +19,7 @@ from serving import (
     Server,
     arguments,
     asks,
-    compile_generator,
+    compiled,
     load,
     ms,
     prepare,
@@ -130,7 +130,7 @@ def main() -> None:
     world = world_of(options)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
-        generator = compile_generator(root)
+        generator = compiled()
         rows = list(prepare(root, world))[-1:]
         (root / "components.py").write_text(COMPONENTS)
         with (root / "midstream.toml").open("a") as file:

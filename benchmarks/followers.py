@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serving import Row, asks, compile_generator, disk_rows, ms, prepare, request, table, write_requests
+from serving import Row, asks, compiled, disk_rows, ms, prepare, request, table, write_requests
 from world import World
 
 from midstream.app.server_address import read_address
@@ -170,7 +170,7 @@ def main() -> None:
     world = World(items=options.items, sessions=options.sessions, events=options.events)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
-        generator = compile_generator(root)
+        generator = compiled()
         rows = [*prepare(root, world), *disk_rows(root)]
         for followers in (0, options.followers):
             with serving(root, followers) as company:

@@ -15,7 +15,7 @@ from serving import (
     Server,
     arguments,
     asks,
-    compile_generator,
+    compiled,
     load,
     prepare,
     report,
@@ -40,7 +40,7 @@ def main() -> None:
     world = world_of(options)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
-        generator = compile_generator(root)
+        generator = compiled()
         rows = list(prepare(root, world))[-1:]
         requests = [request("/v1/recommendations", ask) for ask in asks(world, 20_000, 1)]
         file = write_requests(root / "slates", requests)

@@ -23,7 +23,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from serving import Server, compile_generator, request, serving, write_requests
+from serving import Server, compiled, request, serving, write_requests
 
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ExtraMissing
@@ -48,7 +48,7 @@ def main() -> None:
         write_every_kind(root)
         versions = published(root)
         print(f"{platform.machine()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
-        generator = compile_generator(root)
+        generator = compiled()
         bodies = [
             request(
                 "/v1/recommendations", {"placement": kind, "user_id": f"u{user}", "items": [f"item-{user}"], "n": 3}

@@ -21,7 +21,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from serving import CONFIG, Server, asks, compile_generator, prepare, request, serving, write_requests
+from serving import CONFIG, Server, asks, compiled, prepare, request, serving, write_requests
 from world import World
 
 from midstream.models.artifact.artifact import Draft
@@ -63,7 +63,7 @@ def main() -> None:
         print(f"{platform.machine()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
         seconds = time.perf_counter() - began
         print(f"three versions of {chosen.bytes / 1e9:.1f} GB written and read again in {seconds:.1f} s")
-        generator = compile_generator(root)
+        generator = compiled()
         bodies = [request("/v1/recommendations", each) for each in asks(WORLD, 5_000, 3)]
         file = write_requests(root / "asks", bodies)
         with serving(root, pinned=False) as server:

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from serving import CONFIG, Row, Server, asks, compile_generator, load, ms, prepare, request, serving, table
+from serving import CONFIG, Row, Server, asks, compiled, load, ms, prepare, request, serving, table
 from serving import write_requests as written
 from world import World
 
@@ -37,7 +37,7 @@ def main() -> None:
     world = World(items=options.items, sessions=options.sessions, events=options.events)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
-        generator = compile_generator(root)
+        generator = compiled()
         rows = [*prepare(root, world)]
         slates = written(root / "slates", [request("/v1/recommendations", ask) for ask in asks(world, 20_000, 1)])
         events = written(root / "events", acts(world, 20_000))

@@ -29,6 +29,7 @@ import msgspec
 import numpy as np
 from world import World, batches, zipf_items
 
+from benchmarks.generator.http_load import compiled, request, write_requests
 from midstream.app.config_history import settings_of
 from midstream.app.opening import DATA_NAME, config_of
 from midstream.engine.folder import DataFolder
@@ -61,7 +62,7 @@ def main() -> None:
     world = world_of(options)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
-        generator = compile_generator(root)
+        generator = compiled()
         rows = [*prepare(root, world), *disk_rows(root)]
         with serving(root) as server:
             rows += saturation(server, generator, root, world, options.seconds)
@@ -115,14 +116,6 @@ def spread(values: list[float], form: str) -> str:
     """Return the median, the lowest and the highest."""
     low, middle, high = (form.format(each) for each in (min(values), statistics.median(values), max(values)))
     return f"{middle} ({low} to {high})"
-
-
-def compile_generator(folder: Path) -> Path:
-    """Return the load generator, compiled."""
-    program = folder / "load_generator"
-    source = HERE / "load_generator.c"
-    subprocess.run(["cc", "-O2", "-o", str(program), str(source), "-lm"], check=True)
-    return program
 
 
 def prepare(root: Path, world: World) -> Iterator[Row]:
@@ -208,19 +201,6 @@ def wait_until_ready(port: int) -> None:
         except OSError:
             time.sleep(0.1)
     raise TimeoutError
-
-
-def request(path: str, body: object) -> bytes:
-    """Return the bytes of a request."""
-    content = json.dumps(body, separators=(",", ":")).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-    return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
-
-
-def write_requests(path: Path, requests: list[bytes]) -> Path:
-    """Write requests as the generator reads them."""
-    path.write_bytes(b"".join(b"%d\n%s" % (len(each), each) for each in requests))
-    return path
 
 
 def load(

@@ -1065,12 +1065,12 @@ BUGS = (
         "import_ids_by_row",
         (
             Edit(
-                "app/ingest/batches.py",
+                "app/mapping/batches.py",
                 "        return self._joined(plain, lines[index], records",
                 "        return self._joined(plain, index.astype(np.int64), records",
             ),
         ),
-        ("tests/app/ingest/test_batches.py",),
+        ("tests/app/mapping/test_batches.py",),
     ),
     Bug(
         "lines_without_first_position",

@@ -28,7 +28,7 @@ from midstream.app.evaluation.placements import (
     searched,
     settings_name,
 )
-from midstream.app.ingest.columns import parse_pairs
+from midstream.app.mapping.columns import parse_pairs
 from midstream.cli.console import HERE, AsJson, Folder, print_json
 from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
 from midstream.cli.models.evaluate import (

@@ -21,12 +21,12 @@ import pytest
 from midstream.app.config.schema import Config, ItemsSection
 from midstream.app.evaluation.rankers import _read as read_examples
 from midstream.app.feature_tables import read_table as read_external
-from midstream.app.ingest import csv_reader, readers
 from midstream.app.ingest import import_file as importing
-from midstream.app.ingest.batches import RowTerms, read_parts
-from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import import_file
-from midstream.app.ingest.readers import open_rows
+from midstream.app.mapping import csv_reader, readers
+from midstream.app.mapping.batches import RowTerms, read_parts
+from midstream.app.mapping.columns import ColumnOptions
+from midstream.app.mapping.readers import open_rows
 from midstream.app.opening import accept_of
 from midstream.app.point_in_time.requests import of_file
 from midstream.core.errors import Invalid, LogDamaged, MidstreamError

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import import_file
+from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.opening import DATA_NAME, Outside, config_of, open_running
 from midstream.app.operate.backup import back_up
 from midstream.app.training.fit import Fitting, fit_and_publish

@@ -8,9 +8,9 @@ import pytest
 
 from midstream.app.config.schema import Config
 from midstream.app.ingest import import_file as importing
-from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import import_file
 from midstream.app.inspect.folder_view import LogView
+from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.opening import open_running
 from midstream.app.rejected_rows import RejectedRows
 from midstream.cli.faults import faults_of

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 from midstream.app.config.schema import Config, ItemsSection
-from midstream.app.ingest.batches import RowTerms, read_parts
-from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import _LIMITS
-from midstream.app.ingest.readers import open_rows
+from midstream.app.mapping.batches import RowTerms, read_parts
+from midstream.app.mapping.columns import ColumnOptions
+from midstream.app.mapping.readers import open_rows
 from midstream.app.opening import accept_of
 from midstream.app.point_in_time.requests import of_batches
 from midstream.core.types import TimestampMs

@@ -99,6 +99,11 @@ class DataFolder:
         return self.root / "import-run.json"
 
     @property
+    def topic_position(self) -> Path:
+        """How far this node has copied a log that it shares with others; there where one was configured."""
+        return self.root / "topic.json"
+
+    @property
     def dead_letters(self) -> Path:
         """Rejected events with their reasons."""
         return self.root / "dead-letters.ndjson"

@@ -1,1 +1,1 @@
-"""Outside systems, one file each, each behind an extra: what they hold goes to files, which ``training`` verifies."""
+"""Outside systems, a file or folder each, behind an extra: what they hold goes to ``engine`` and to ``training``."""

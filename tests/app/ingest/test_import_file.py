@@ -25,10 +25,10 @@ from midstream.app import opening as running
 from midstream.app.config.schema import Config, ItemsSection
 from midstream.app.export.events import FORMATS, ExportOptions, export_events
 from midstream.app.ingest import import_file as importing
-from midstream.app.ingest import readers
-from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import import_file
 from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.mapping import readers
+from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.server_address import Address, publish
 from midstream.cli.data.import_file import print_summary
 from midstream.core.errors import FolderLocked, Invalid

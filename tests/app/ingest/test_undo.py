@@ -10,10 +10,10 @@ from midstream.app.config.schema import Config, HistorySection, ItemsSection
 from midstream.app.config_history import settings_of
 from midstream.app.export.events import export_events
 from midstream.app.ingest import undo
-from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import import_file
 from midstream.app.ingest.undo import list_runs, undo_run
 from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.opening import open_running
 from midstream.app.operate.erase import erase_users
 from midstream.app.operate.rebuild import rebuild

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import ImportSummary, import_file
 from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.opening import config_of
 from midstream.app.point_in_time.lookup import Past
 from midstream.app.point_in_time.replay_examples import CandidateGroup, ReplayCounts, ReplayWanted, replay_groups

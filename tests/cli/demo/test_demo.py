@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.app.config.schema import Config
-from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import import_file
 from midstream.app.inspect.folder_view import LogView
+from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.opening import CONFIG_NAME, config_of
 from midstream.app.training.fit import Trained
 from midstream.cli.app import main

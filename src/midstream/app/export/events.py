@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from midstream.app.config.schema import Config
 from midstream.app.export.believed_times import BelievedTimes
-from midstream.app.ingest.csv_cells import CsvTable
 from midstream.app.inspect.folder_view import LogView
+from midstream.app.mapping.csv_cells import CsvTable
 from midstream.app.opening import Outside, config_to_read
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, Invalid, RequestInvalid

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Protocol
 import msgspec
 import pyarrow.parquet as pq
 
-from midstream.app.ingest.csv_cells import CsvTable
+from midstream.app.mapping.csv_cells import CsvTable
 from midstream.events.loose_arrow import pa
 
 ROWS_MAX = 16_384

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from midstream.app.ingest.columns import ColumnOptions
+from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.opening import config_of
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest

@@ -18,11 +18,11 @@ import msgspec
 import numpy as np
 
 from midstream.app.config.schema import Config
-from midstream.app.ingest.batches import RowTerms, read_parts
-from midstream.app.ingest.columns import ColumnOptions, unused_columns
 from midstream.app.ingest.ordering import PAGE, ImportPlan, RowSpill, parts, plan_of
-from midstream.app.ingest.readers import open_rows
 from midstream.app.ingest.refusals import Refusals, ServerRejection, admitted_rows
+from midstream.app.mapping.batches import RowTerms, read_parts
+from midstream.app.mapping.columns import ColumnOptions, unused_columns
+from midstream.app.mapping.readers import open_rows
 from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.rejected_rows import RejectedRows
 from midstream.app.server_address import server_of

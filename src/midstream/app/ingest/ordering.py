@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.app.ingest.documents import ImportedDocuments
+from midstream.app.mapping.batches import own_time_ms
 from midstream.core.errors import DiskFull, Fault, TooLarge
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Mask
@@ -375,14 +376,6 @@ def _verdicts(keys: RowKeys, logged: Logged, key: IdKey) -> NDArray[np.uint8]:
     verdict = np.where(first_content[group] == content, KNOWN, CONFLICT).astype(np.uint8)
     verdict[~(in_log[group] | is_later) | (id_hash == 0)] = NEW
     return verdict
-
-
-def own_time_ms(batch: EventBatch) -> NDArray[np.int64]:
-    """Return the log time that each row brings, else the time that was sent, else 0."""
-    rows = batch.rows
-    sent = np.where((rows["flags"] & TIME_SENT) > 0, rows["event_time_ms"], 0)
-    found: NDArray[np.int64] = np.where(rows["log_time_ms"] > 0, rows["log_time_ms"], sent)
-    return found
 
 
 def parts(spill: RowSpill, plan: ImportPlan, rows_max: int, bytes_max: int = BYTES_MAX) -> Iterator[EventBatch]:

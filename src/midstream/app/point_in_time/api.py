@@ -10,8 +10,8 @@ import numpy as np
 
 from midstream.app.config.reader import read_config
 from midstream.app.config.schema import Config
-from midstream.app.ingest.pieces import CHUNK_ROWS
-from midstream.app.ingest.readers import TABLE_TEXT_BYTES_MAX
+from midstream.app.mapping.pieces import CHUNK_ROWS
+from midstream.app.mapping.readers import TABLE_TEXT_BYTES_MAX
 from midstream.app.opening import Outside, config_of
 from midstream.app.point_in_time.files import table_format, write_tables
 from midstream.app.point_in_time.lookup import AsOfOptions, LookupRows, Past, answer

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import pyarrow.parquet as pq
 
 from midstream.app.export.events import require_folder_of
-from midstream.app.ingest.csv_cells import CsvTable
+from midstream.app.mapping.csv_cells import CsvTable
 from midstream.core.errors import Fault, Invalid
 from midstream.events.loose_arrow import Batch, Schema, pa, pt
 from midstream.events.whole_file import OPEN_MODE, WholeFile

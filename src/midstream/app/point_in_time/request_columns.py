@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pyarrow.compute
 
-from midstream.app.ingest.columns import attribute_of
+from midstream.app.mapping.columns import attribute_of
 from midstream.app.point_in_time.spill import Rows
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest

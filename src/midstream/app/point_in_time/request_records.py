@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import msgspec
 
-from midstream.app.ingest.pieces import LinePiece
+from midstream.app.mapping.pieces import LinePiece
 from midstream.app.point_in_time.request_columns import PAGE
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest

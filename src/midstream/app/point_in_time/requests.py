@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import pyarrow.compute
 
-from midstream.app.ingest.pieces import LinePiece, Piece
-from midstream.app.ingest.readers import open_rows
+from midstream.app.mapping.pieces import LinePiece, Piece
+from midstream.app.mapping.readers import open_rows
 from midstream.app.point_in_time.request_columns import CARRIED, PAGE, RequestColumns, columns_of
 from midstream.app.point_in_time.request_records import batch_of_lines
 from midstream.app.point_in_time.spill import RecordBatchSpill, Rows

@@ -13,8 +13,8 @@ from midstream.cli.progress import notify_of, progress
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from midstream.app.ingest.columns import ColumnOptions
     from midstream.app.ingest.import_file import ImportSummary
+    from midstream.app.mapping.columns import ColumnOptions
     from midstream.core.fault_groups import FaultGroup
 
 app = typer.Typer()
@@ -148,7 +148,7 @@ def options_of(
     columns: list[str] | None, constants: list[str] | None, types: list[str] | None, time_format: str
 ) -> "ColumnOptions":
     """Return the mapping of a file's columns by the options of a command."""
-    from midstream.app.ingest.columns import ColumnOptions, parse_pairs
+    from midstream.app.mapping.columns import ColumnOptions, parse_pairs
 
     return ColumnOptions(
         parse_pairs(columns or (), "--map"),

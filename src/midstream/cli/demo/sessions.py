@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from midstream.app.ingest.batches import read_events
-from midstream.app.ingest.columns import ColumnOptions
-from midstream.app.ingest.readers import header_of
+from midstream.app.mapping.batches import read_events
+from midstream.app.mapping.columns import ColumnOptions
+from midstream.app.mapping.readers import header_of
 from midstream.core.errors import Fault, Invalid
 from midstream.core.kinds import RESERVED_TYPES
 

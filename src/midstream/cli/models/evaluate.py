@@ -83,7 +83,7 @@ def next_item_command(
     chosen on a validation part. HR@20, MRR@20 and NDCG@20 are printed.
     """
     from midstream.app.evaluation.placements import EvaluationOptions, evaluate_next_item, fit_on_next_item, sessions_of
-    from midstream.app.ingest.columns import parse_pairs
+    from midstream.app.mapping.columns import parse_pairs
 
     named = parse_pairs(columns or (), "--map")
     options = EvaluationOptions(named, time_format, repeat, None, placement, source, settings)
@@ -120,7 +120,7 @@ def replay_command(
     placement of midstream.toml are compared.
     """
     from midstream.app.evaluation.placements import EvaluationOptions, fit_on_replay, interactions_of
-    from midstream.app.ingest.columns import parse_pairs
+    from midstream.app.mapping.columns import parse_pairs
 
     options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows, placement)
     data = interactions_of(file, options)
@@ -158,7 +158,7 @@ def learning_command(
     one that learns each interaction.
     """
     from midstream.app.evaluation.placements import EvaluationOptions, evaluate_learning, interactions_of
-    from midstream.app.ingest.columns import parse_pairs
+    from midstream.app.mapping.columns import parse_pairs
 
     options = EvaluationOptions(parse_pairs(columns or (), "--map"), time_format, repeat, rows, source=source)
     with progress() as bar:
@@ -206,7 +206,7 @@ def model_command(
     """
     from midstream.app.evaluation.item_models import JudgingOptions, item_data_of, judge_models
     from midstream.app.evaluation.placements import EvaluationOptions, interactions_of
-    from midstream.app.ingest.columns import parse_pairs
+    from midstream.app.mapping.columns import parse_pairs
 
     named = parse_pairs(option or (), "--option")
     options = JudgingOptions(named, against, k, search_seconds=search, folder=folder)
@@ -244,7 +244,7 @@ def ranker_command(
     The ranker is fitted on the earlier requests and tested on the later ones: NDCG, AUC and calibration.
     """
     from midstream.app.evaluation.rankers import RankerOptions, judge_rankers
-    from midstream.app.ingest.columns import parse_pairs
+    from midstream.app.mapping.columns import parse_pairs
 
     options = RankerOptions(parse_pairs(option or (), "--option"), against, placement, share)
     with working("fitting"):

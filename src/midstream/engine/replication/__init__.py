@@ -1,1 +1,1 @@
-"""Segments of the leader come in, the same state and the same answers go out in another process."""
+"""Durable events of a leader or of a shared topic come in, the same state and answers go out elsewhere."""

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from midstream.app.ingest.columns import PAGE, Record
-from midstream.app.ingest.csv_reader import csv_tables
-from midstream.app.ingest.pieces import CHUNK_ROWS, LinePiece, OpenFile, Piece, RowRefused, TablePiece
+from midstream.app.mapping.columns import PAGE, Record
+from midstream.app.mapping.csv_reader import csv_tables
+from midstream.app.mapping.pieces import CHUNK_ROWS, LinePiece, OpenFile, Piece, RowRefused, TablePiece
 from midstream.core.errors import Fault, Invalid
 from midstream.events.arrow.columns import plain_of
 from midstream.events.arrow.views import without_inner_views, without_views

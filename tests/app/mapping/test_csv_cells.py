@@ -14,8 +14,8 @@ from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.app.export.events import ExportOptions, export_events
 from midstream.app.export.writers import WRITERS, ExportedSlate
-from midstream.app.ingest.csv_cells import CsvTable, unescaped
 from midstream.app.ingest.import_file import import_file
+from midstream.app.mapping.csv_cells import CsvTable, unescaped
 from midstream.app.point_in_time.files import write_tables
 from midstream.core.types import LogPosition
 from midstream.events.disk import RealDisk

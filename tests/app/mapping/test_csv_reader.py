@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.ingest import csv_reader
-from midstream.app.ingest.batches import records_in
-from midstream.app.ingest.pieces import RowRefused
-from midstream.app.ingest.readers import open_rows
+from midstream.app.mapping import csv_reader
+from midstream.app.mapping.batches import records_in
+from midstream.app.mapping.pieces import RowRefused
+from midstream.app.mapping.readers import open_rows
 from midstream.core.errors import Invalid
 
 HEADER = ["one", "two", "three"]

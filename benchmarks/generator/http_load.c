@@ -1,11 +1,12 @@
 /* Open-loop HTTP load on loopback: latency is counted from the scheduled time, so a stalled server cannot hide.
  *
- *   load_generator PORT FILE CONNECTIONS RATE SECONDS MODE [DEADLINE_MS]
+ *   http_load NODES FILE CONNECTIONS RATE SECONDS MODE [DEADLINE_MS]
  *
- * FILE holds requests, each a line "LENGTH\n" and that many bytes of raw HTTP/1.1 with keep-alive. RATE is arrivals a
+ * NODES are up to eight PORTs or IPV4:PORTs with commas between them; connections are dealt out to them in turn. FILE holds requests, each a line "LENGTH\n" and that many bytes of raw HTTP/1.1 with keep-alive. RATE is arrivals a
  * second (exponential gaps, fixed seed); 0 = closed loop, as fast as the connections go. MODE is "single", or "pair":
  * requests come in twos on one connection, the second has a place of sixteen '@' that the "log_position" of the first
- * one's answer fills, and one latency is that of both. Prints one line of JSON, times in microseconds.
+ * one's answer fills, and one latency is that of both. "across" is the same with the second one sent to the next node, so
+ * what one node acknowledged is asked of another one. Prints one line of JSON, times in microseconds.
  *
  * With DEADLINE_MS the server may refuse: 503 and 429 are counted as "refused" and are no errors, latencies are those of
  * the others, and "good" is how many of these came within the deadline. What could not even be sent before the end of
@@ -31,9 +32,10 @@
 #define ANSWER_MAX (1 << 18)
 #define CONNECTIONS_MAX 512
 #define TOKEN 16
+#define NODES_MAX 8
 
 typedef struct {
-    int fd, busy, second;
+    int fds[2], busy, second; /* of the first request of two, and of the second: one and the same unless "across" */
     double scheduled, began;
     size_t got, sent, length;
     char *out, *answer;
@@ -46,8 +48,10 @@ static long request_count, next_request;
 static connection connections[CONNECTIONS_MAX];
 static double *latencies;
 static long done, errors, latencies_max, refused, good;
-static int pair;
+static int pair, across;
 static double deadline;
+static struct sockaddr_in nodes[NODES_MAX];
+static int node_count;
 
 static double now(void) {
     struct timespec t;
@@ -81,16 +85,34 @@ static void read_requests(const char *path) {
     if (!request_count) fail("no requests");
 }
 
-static void open_connection(connection *c, int port, int epoll) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(c->fd, (struct sockaddr *)&a, sizeof a)) fail("connect");
+static void read_nodes(char *text) {
+    for (char *each = strtok(text, ","); each; each = strtok(NULL, ",")) {
+        char *colon = strchr(each, ':'), *port = colon ? colon + 1 : each;
+        if (colon) *colon = 0;
+        struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
+        if (node_count == NODES_MAX || !a.sin_port || !inet_aton(colon ? each : "127.0.0.1", &a.sin_addr)) {
+            fprintf(stderr, "%s is no PORT and no IPV4:PORT, or one behind %d of them\n", each, NODES_MAX);
+            exit(2);
+        }
+        nodes[node_count++] = a;
+    }
+    if (!node_count) exit(2);
+}
+
+static int open_socket(connection *c, int node, int epoll) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(fd, (struct sockaddr *)&nodes[node % node_count], sizeof nodes[0])) fail("connect");
     int one = 1;
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
-    epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e);
+    return fd;
+}
+
+static void open_connection(connection *c, int number, int epoll) {
+    c->fds[0] = c->fds[1] = open_socket(c, number, epoll);
+    if (across) c->fds[1] = open_socket(c, number + 1, epoll);
     if (!c->answer) c->answer = malloc(ANSWER_MAX + 1);
 }
 
@@ -98,7 +120,7 @@ static void put(connection *c) {
     c->got = 0;
     c->sent = 0;
     while (c->sent < c->length) {
-        ssize_t n = write(c->fd, c->out + c->sent, c->length - c->sent);
+        ssize_t n = write(c->fds[c->second], c->out + c->sent, c->length - c->sent);
         if (n < 0 && errno == EAGAIN) continue; /* requests are small: the buffer drains at once */
         if (n < 0) { errors++; return; }
         c->sent += n;
@@ -161,7 +183,7 @@ static void finish(connection *c) {
 }
 
 static void receive(connection *c) {
-    ssize_t n = read(c->fd, c->answer + c->got, ANSWER_MAX - c->got);
+    ssize_t n = read(c->fds[c->second], c->answer + c->got, ANSWER_MAX - c->got);
     if (n <= 0) {
         if (n < 0 && errno == EAGAIN) return;
         fprintf(stderr, "the server closed a connection\n");
@@ -185,17 +207,19 @@ static double quantile(long n, double q) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 7 && argc != 8) { fprintf(stderr, "usage: load_generator PORT FILE CONNECTIONS RATE SECONDS MODE [DEADLINE_MS]\n"); return 2; }
-    int port = atoi(argv[1]), count = atoi(argv[3]);
+    if (argc != 7 && argc != 8) { fprintf(stderr, "usage: http_load NODES FILE CONNECTIONS RATE SECONDS MODE [DEADLINE_MS]\n"); return 2; }
+    int count = atoi(argv[3]);
     double rate = atof(argv[4]), seconds = atof(argv[5]);
-    pair = !strcmp(argv[6], "pair");
+    across = !strcmp(argv[6], "across");
+    pair = across || !strcmp(argv[6], "pair");
+    read_nodes(argv[1]);
     deadline = argc == 8 ? atof(argv[7]) / 1e3 : 0;
     if (count < 1 || count > CONNECTIONS_MAX || seconds <= 0 || seconds > 600) return 2;
     read_requests(argv[2]);
     latencies_max = 20 * 1000 * 1000;
     latencies = malloc(latencies_max * sizeof *latencies);
     int epoll = epoll_create1(0);
-    for (int i = 0; i < count; i++) open_connection(&connections[i], port, epoll);
+    for (int i = 0; i < count; i++) open_connection(&connections[i], i, epoll);
     srand48(42);
     prctl(PR_SET_TIMERSLACK, 1);
     struct epoll_event events[CONNECTIONS_MAX];

@@ -11,15 +11,17 @@ Reference: https://docs.confluent.io/platform/current/clients/confluent-kafka-py
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from midstream.core.errors import ExtraMissing
 from midstream.engine.inputs.broker_consumer import (
     BrokerUnavailable,
     GonePosition,
     OpenedTopic,
     PartitionMessages,
 )
+from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
+from midstream.integrations.kafka.library import confluent_kafka
 
 QUEUE_KBYTES_MAX = 16_384
 """Fetched and not polled yet, 16 MiB: three polls of 5,000 messages of 1 kB."""
@@ -29,7 +31,7 @@ HEADERS_MAX = 32
 """Of a message, kept for its dead letter."""
 HEADER_CHARS_MAX = 1_024
 """Of a header's value, of which the rest is cut off."""
-_FIXED: Mapping[str, object] = {
+FIXED: Mapping[str, Setting] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "enable.partition.eof": False,
@@ -39,38 +41,40 @@ _FIXED: Mapping[str, object] = {
 """Settings that the promises stand on: a configuration may not change them."""
 
 
-class KafkaOptions(NamedTuple):
-    """Options of one topic."""
+@dataclass(frozen=True, slots=True)
+class KafkaTopicOptions:
+    """Options of one topic that is read."""
 
-    servers: str
-    """Addresses of brokers, ``host:port`` with commas between."""
+    client: KafkaClientOptions
     topic: str
     group: str
     """Name under which the broker shows how far this input is."""
     start: str = "earliest"
     """``earliest``, ``latest``, or milliseconds since 1970 as digits, where a topic without positions begins."""
-    client: Mapping[str, str | int | float | bool] = {}
-    """Further settings of librdkafka, such as ``security.protocol``."""
 
 
 class KafkaConsumer:
     """A ``BrokerConsumer`` of a Kafka topic."""
 
-    def __init__(self, options: KafkaOptions) -> None:
+    def __init__(self, options: KafkaTopicOptions, environ: Mapping[str, str]) -> None:
         """Prepare a client; the broker is asked for nothing yet.
+
+        Args:
+            options: Of the topic.
+            environ: Variables of the environment, of which the options name those with passwords.
 
         Raises:
             ExtraMissing: ``confluent-kafka`` is not installed.
+            SecretMissing: A variable of the environment is not set.
             BrokerUnavailable: librdkafka refuses the settings.
         """
         self._options = options
-        self._library = _library()
-        self._admin_library = _admin_library()
-        settings = {"bootstrap.servers": options.servers, "group.id": options.group, **options.client, **_FIXED}
+        self._library = confluent_kafka()
+        self._settings = librdkafka_settings(options.client, environ)
         try:
-            self._consumer: Any = self._library.Consumer(settings)
+            self._consumer: Any = self._library.Consumer({**self._settings, "group.id": options.group, **FIXED})
         except (self._library.KafkaException, ValueError, TypeError) as error:
-            message = f"Kafka at {options.servers}: {error}"
+            message = f"Kafka at {options.client.servers}: {error}"
             raise BrokerUnavailable(message) from error
         self._admin: Any = None
         self._partitions: frozenset[int] = frozenset()
@@ -120,9 +124,7 @@ class KafkaConsumer:
         """Return the identity of the topic, its cluster's and its own, and the numbers of its partitions."""
         library = self._library
         if self._admin is None:
-            self._admin = self._admin_library.AdminClient(
-                {"bootstrap.servers": self._options.servers, **self._options.client}
-            )
+            self._admin = library.admin.AdminClient(dict(self._settings))
         metadata = self._consumer.list_topics(self.topic, timeout=REQUEST_S_MAX)
         topic = metadata.topics[self.topic]
         if topic.error is not None:
@@ -217,7 +219,7 @@ class KafkaConsumer:
         self._consumer.close()
 
     def _unavailable(self, error: object) -> BrokerUnavailable:
-        return BrokerUnavailable(f"Kafka at {self._options.servers}, topic {self.topic!r}: {error}")
+        return BrokerUnavailable(f"Kafka at {self._options.client.servers}, topic {self.topic!r}: {error}")
 
 
 def _position(text: str) -> tuple[int, int | None]:
@@ -231,18 +233,3 @@ def _headers(headers: Sequence[tuple[str, bytes | None]]) -> Mapping[str, str]:
         name: (value or b"").decode(errors="backslashreplace")[:HEADER_CHARS_MAX]
         for name, value in headers[:HEADERS_MAX]
     }
-
-
-def _library() -> Any:  # noqa: ANN401  the library has no types
-    try:
-        import confluent_kafka
-    except ImportError as error:
-        message = "Kafka needs the extra `kafka`: pip install 'midstream[kafka]'"
-        raise ExtraMissing(message) from error
-    return confluent_kafka
-
-
-def _admin_library() -> Any:  # noqa: ANN401  as above
-    import confluent_kafka.admin
-
-    return confluent_kafka.admin

@@ -22,9 +22,9 @@ import pyarrow.compute
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from midstream.app.ingest.columns import PAGE
-from midstream.app.ingest.csv_cells import unescaped
-from midstream.app.ingest.pieces import CHUNK_ROWS, RowRefused, TablePiece
+from midstream.app.mapping.columns import PAGE
+from midstream.app.mapping.csv_cells import unescaped
+from midstream.app.mapping.pieces import CHUNK_ROWS, RowRefused, TablePiece
 from midstream.core.errors import Fault, Invalid
 from midstream.core.types import Mask
 from midstream.events.arrow.columns import text_view

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from midstream.app.config.schema import Config, ItemsSection
-from midstream.app.ingest.batches import RowTerms, read_parts
-from midstream.app.ingest.columns import ColumnOptions
 from midstream.app.ingest.import_file import _LIMITS
-from midstream.app.ingest.pieces import TablePiece
-from midstream.app.ingest.readers import open_rows
-from midstream.app.ingest.table_mapper import TableMapper
+from midstream.app.mapping.batches import RowTerms, read_parts
+from midstream.app.mapping.columns import ColumnOptions
+from midstream.app.mapping.pieces import TablePiece
+from midstream.app.mapping.readers import open_rows
+from midstream.app.mapping.table_mapper import TableMapper
 from midstream.app.opening import accept_of
 from midstream.core.errors import Invalid
 from midstream.core.types import TimestampMs
@@ -85,7 +85,7 @@ def read(path, options, monkeypatch=None):
                 raise pa.ArrowInvalid("row by row")
 
             patch.setattr(TableMapper, "map", cannot)
-            patch.setattr("midstream.app.ingest.batches.plain_lines", lambda *_: None)
+            patch.setattr("midstream.app.mapping.batches.plain_lines", lambda *_: None)
         with open_rows(path) as opened:
             found = list(read_parts(opened, RowTerms(options, ACCEPT, NOW_MS)))
     batch = concat([part.batch for part in found])
@@ -125,7 +125,7 @@ def test_a_csv_by_columns_is_the_csv_by_rows(tmp_path, time_format, seed):
 @pytest.mark.parametrize("seed", range(6))
 def test_a_table_by_columns_is_the_table_by_rows(tmp_path, seed, monkeypatch):
     """Parquet and Arrow: numbers as ids, timestamps of any unit, nulls."""
-    monkeypatch.setattr("midstream.app.ingest.readers.CHUNK_ROWS", 30)
+    monkeypatch.setattr("midstream.app.mapping.readers.CHUNK_ROWS", 30)
     rng = np.random.default_rng(seed)
     count = 70
     users = rng.integers(0, 9, count)
@@ -159,7 +159,7 @@ def test_a_table_by_columns_is_the_table_by_rows(tmp_path, seed, monkeypatch):
 @pytest.mark.parametrize("seed", range(4))
 def test_ndjson_by_lines_is_ndjson_by_records(tmp_path, seed, monkeypatch):
     """Plain lines by a kernel; empty, odd and broken lines, and an export's, which keep what they had."""
-    monkeypatch.setattr("midstream.app.ingest.readers.BLOCK_BYTES", 2_000)
+    monkeypatch.setattr("midstream.app.mapping.readers.BLOCK_BYTES", 2_000)
     rng = np.random.default_rng(seed)
     lines = []
     for number in range(150):
@@ -186,7 +186,7 @@ def test_ndjson_by_lines_is_ndjson_by_records(tmp_path, seed, monkeypatch):
 
 def test_plain_rows_are_no_objects(tmp_path, monkeypatch):
     """A mapped CSV and a Parquet file with texts, numbers and contexts: not one row goes one by one."""
-    monkeypatch.setattr("midstream.app.ingest.batches._Reader._one_by_one", lambda *_: pytest.fail("row by row"))
+    monkeypatch.setattr("midstream.app.mapping.batches._Reader._one_by_one", lambda *_: pytest.fail("row by row"))
     some = [
         {"visitor": f"u{n}", "product": "lamp", "when": "2024-01-31 12:00:00", "page": "list", "value": "2.5"}
         for n in range(50)

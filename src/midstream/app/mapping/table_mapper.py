@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.compute
 from numpy.typing import NDArray
 
-from midstream.app.ingest.columns import (
+from midstream.app.mapping.columns import (
     CellRefused,
     ColumnOptions,
     attribute_of,
@@ -22,7 +22,7 @@ from midstream.app.ingest.columns import (
     time_reader,
     type_of,
 )
-from midstream.app.ingest.readers import values_of
+from midstream.app.mapping.readers import values_of
 from midstream.core.types import Mask
 from midstream.events.arrow.columns import is_text, may_hold, valid
 from midstream.events.loose_arrow import Array, Batch, pa, pt

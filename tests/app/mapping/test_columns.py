@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.ingest.columns import CellRefused, ColumnOptions, converter, parse_pairs, unused_columns
+from midstream.app.mapping.columns import CellRefused, ColumnOptions, converter, parse_pairs, unused_columns
 from midstream.core.errors import Invalid
 
 TIMES_MS = st.integers(946_684_800_000, 4_000_000_000_000)

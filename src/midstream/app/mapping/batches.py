@@ -11,18 +11,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.app.ingest.columns import PAGE, CellRefused, ColumnOptions, Record, converter
-from midstream.app.ingest.ordering import own_time_ms
-from midstream.app.ingest.pieces import LinePiece, OpenFile, Piece, RowRefused, TablePiece
-from midstream.app.ingest.readers import open_rows, records_of, rows_of
-from midstream.app.ingest.table_mapper import TableMapper
+from midstream.app.mapping.columns import PAGE, CellRefused, ColumnOptions, Record, converter
+from midstream.app.mapping.pieces import LinePiece, OpenFile, Piece, RowRefused, TablePiece
+from midstream.app.mapping.readers import open_rows, records_of, rows_of
+from midstream.app.mapping.table_mapper import TableMapper
 from midstream.core.errors import Fault
 from midstream.core.types import EventBatch, TimestampMs
 from midstream.events.arrow.arrow import plain_rows
 from midstream.events.json.decode import Decoded, decode, decode_objects
 from midstream.events.json.plain import in_order, plain_lines
 from midstream.events.loose_arrow import Batch, pa
-from midstream.events.schema import pick
+from midstream.events.schema import TIME_SENT, pick
 from midstream.events.wire import Accept
 
 AHEAD_MS_MAX = 300_000
@@ -47,6 +46,14 @@ class RowTerms:
     columns: ColumnOptions
     accept: Accept
     now_ms: TimestampMs
+
+
+def own_time_ms(batch: EventBatch) -> NDArray[np.int64]:
+    """Return the log time that each row brings, else the time that was sent, else 0."""
+    rows = batch.rows
+    sent = np.where((rows["flags"] & TIME_SENT) > 0, rows["event_time_ms"], 0)
+    found: NDArray[np.int64] = np.where(rows["log_time_ms"] > 0, rows["log_time_ms"], sent)
+    return found
 
 
 def read_parts(opened: OpenFile, terms: RowTerms) -> Iterator[RowBatch]:
