@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from random import Random
+
+import numpy as np
 
 from midstream.core.errors import ShapeMismatch, StoreUnavailable
 from midstream.engine.stores.online_store import (
@@ -235,9 +236,9 @@ async def _check_writers(store: OnlineStore, other: OnlineStore) -> None:
     done = asyncio.Event()
 
     async def write(writer: OnlineStore, seed: int) -> None:
-        random = Random(seed)  # noqa: S311  an order, not a secret
-        for version in random.sample(versions, len(versions)):
-            own = random.sample(ids, len(ids))
+        random = np.random.default_rng(seed)
+        for place in random.permutation(len(versions)):
+            version, own = versions[place], [ids[each] for each in random.permutation(len(ids))]
             work = writer.delete(own, version) if version == deleted else writer.write(batch_of(own, version), version)
             await work
 
