@@ -237,8 +237,10 @@ async def _check_writers(store: OnlineStore, other: OnlineStore) -> None:
 
     async def write(writer: OnlineStore, seed: int) -> None:
         random = np.random.default_rng(seed)
-        for place in random.permutation(len(versions)):
-            version, own = versions[place], [ids[each] for each in random.permutation(len(ids))]
+        order: list[int] = random.permutation(len(versions)).tolist()
+        for place in order:
+            places: list[int] = random.permutation(len(ids)).tolist()
+            version, own = versions[place], [ids[each] for each in places]
             work = writer.delete(own, version) if version == deleted else writer.write(batch_of(own, version), version)
             await work
 
