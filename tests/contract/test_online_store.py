@@ -12,11 +12,11 @@ from tests.support.stores import MemoryStore
 
 def clients_of(kind):
     """Make clients of one table, which share its rows."""
-    rows, positions = {}, {}
+    shared = MemoryStore({})
 
     def make(columns):
         store = kind(columns)
-        store.rows, store.positions = rows, positions
+        store.rows, store.positions = shared.rows, shared.positions
         return store
 
     return make

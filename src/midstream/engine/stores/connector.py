@@ -121,13 +121,8 @@ class Connector(Generic[C]):
 
     async def _open(self) -> None:
         """Open it; after a failure go on in a task of its own, so that nobody waits for it any more."""
-        try:
-            self._client = await asyncio.wait_for(self._make(), OPEN_S_MAX)
-            self._fault = None
-        except Exception as error:  # noqa: BLE001  whatever a client library raises is the state of the connection
-            self._fault = error
-        finally:
-            self._opening = None
+        await self._try()
+        self._opening = None
         if self._client is None and not isinstance(self._fault, ExtraMissing):
             self._opening = asyncio.ensure_future(self._open_again())
 
@@ -136,12 +131,16 @@ class Connector(Generic[C]):
         while self._client is None:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, AGAIN_S_MAX)
-            try:
-                self._client = await asyncio.wait_for(self._make(), OPEN_S_MAX)
-                self._fault = None
-            except Exception as error:  # noqa: BLE001  as above
-                self._fault = error
+            await self._try()
         self._opening = None
+
+    async def _try(self) -> None:
+        """Make one attempt; whatever the library raises is the state of the connection."""
+        (made,) = await asyncio.gather(asyncio.wait_for(self._make(), OPEN_S_MAX), return_exceptions=True)
+        if isinstance(made, BaseException):
+            self._fault = made
+        else:
+            self._client, self._fault = made, None
 
     async def _bounded(self, work: Callable[[C], Awaitable[T]], client: C) -> T:
         try:
@@ -149,7 +148,7 @@ class Connector(Generic[C]):
         except TimeoutError as error:
             message = f"{self.name} gave no answer within {self._call_s_max:g} s"
             raise StoreUnavailable(message) from error
-        except (OSError, *self._failures()) as error:
+        except self._failures() as error:
             message = f"{self.name}: {type(error).__name__}: {str(error)[:REASON_CHARS_MAX]}"
             raise StoreUnavailable(message) from error
 

@@ -13,6 +13,8 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -53,27 +55,29 @@ class CassandraServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """After which a call is given up."""
 
 
-def connection_of(server: CassandraServer) -> Connector["Session"]:
+def connection_of(server: CassandraServer) -> Connector["CassandraSession"]:
     """Return the connector of the running event loop to a cluster."""
     return connector_of(("cassandra", msgspec.json.encode(server, enc_hook=str)), lambda: new_connection(server))
 
 
-def new_connection(server: CassandraServer) -> Connector["Session"]:
+def new_connection(server: CassandraServer) -> Connector["CassandraSession"]:
     """Return a connector of one's own, which is not opened."""
     address = address_of(server.url, SCHEME, PORT)
 
-    async def make() -> Session:
+    async def make() -> CassandraSession:
         opening = asyncio.get_running_loop().run_in_executor(None, _connected, server)
-        try:
-            return Session(await asyncio.shield(opening), server)
-        except BaseException:
-            opening.add_done_callback(_end_late)
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(opening.add_done_callback, _end_late)
+            session = CassandraSession(await asyncio.shield(opening), server)
+            undo.pop_all()
+            return session
 
-    return Connector(f"Cassandra at {address.shown}", make, Session.close, _failures, server.give_up.ms / 1_000)
+    return Connector(
+        f"Cassandra at {address.shown}", make, CassandraSession.close, _failures, server.give_up.ms / 1_000
+    )
 
 
-class Session:
+class CassandraSession:
     """A session, its prepared statements, and the queries that are under way."""
 
     def __init__(self, session: Any, server: CassandraServer) -> None:  # noqa: ANN401  of the library
@@ -125,7 +129,7 @@ class Session:
                     loop.call_soon_threadsafe(_settle, future, rows, error)
 
             asked = self._session.execute_async(prepared, values, timeout=self._wait_s)
-            asked.add_callbacks(give, lambda error: give(None, error))
+            asked.add_callbacks(give, partial(give, None))
             return await future
 
 
@@ -141,50 +145,49 @@ def _settle(
 
 
 def _connected(server: CassandraServer) -> Any:  # noqa: ANN401  of the library
-    """Return a session that has asked a node."""
-    _library()
-    from cassandra import AuthenticationFailed, ConsistencyLevel
-    from cassandra.auth import PlainTextAuthProvider
-    from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
-    from cassandra.policies import (
-        ConstantReconnectionPolicy,
-        DCAwareRoundRobinPolicy,
-        RoundRobinPolicy,
-        TokenAwarePolicy,
-    )
-    from cassandra.query import tuple_factory
+    """Return a session that has asked a node.
 
+    Raises:
+        StoreRefused: The password is wrong.
+        Exception: No node answers.
+    """
+    library, policies = _module("cassandra.cluster"), _module("cassandra.policies")
     address = address_of(server.url, SCHEME, PORT)
-    near = DCAwareRoundRobinPolicy(server.datacenter) if server.datacenter else RoundRobinPolicy()
-    profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(near),
-        consistency_level=ConsistencyLevel.LOCAL_ONE,
+    near = policies.DCAwareRoundRobinPolicy(server.datacenter) if server.datacenter else policies.RoundRobinPolicy()
+    profile = library.ExecutionProfile(
+        load_balancing_policy=policies.TokenAwarePolicy(near),
+        consistency_level=_level("local_one"),
         request_timeout=server.give_up.ms / 1_000,
-        row_factory=tuple_factory,
+        row_factory=_module("cassandra.query").tuple_factory,
     )
     password = password_from(server.password_env)
-    cluster = Cluster(
+    provider = None
+    if password is not None:
+        provider = _module("cassandra.auth").PlainTextAuthProvider(address.user, password)
+    cluster = library.Cluster(
         list(address.hosts),
         address.port,
-        auth_provider=None if password is None else PlainTextAuthProvider(address.user, password),
+        auth_provider=provider,
         ssl_context=ssl.create_default_context(cafile=server.tls_ca or None) if server.tls else None,
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        reconnection_policy=ConstantReconnectionPolicy(AGAIN_S, None),
+        execution_profiles={library.EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=policies.ConstantReconnectionPolicy(AGAIN_S, None),
         idle_heartbeat_interval=HEARTBEAT_S,
         idle_heartbeat_timeout=HEARTBEAT_S,
         connect_timeout=CONNECT_S_MAX,
         control_connection_timeout=CONNECT_S_MAX,
-        compression=False,
     )
-    try:
-        return cluster.connect(address.path or None)
-    except BaseException as error:
-        cluster.shutdown()
-        faults = error.errors.values() if isinstance(error, NoHostAvailable) else ()
-        if any(isinstance(each, AuthenticationFailed) for each in faults):
-            message = f"Cassandra at {address.shown} refuses the client"
-            raise StoreRefused(message) from error
-        raise
+    with contextlib.ExitStack() as undo:
+        undo.callback(cluster.shutdown)
+        try:
+            session = cluster.connect(address.path or None)
+        except library.NoHostAvailable as error:
+            refused = _module("cassandra").AuthenticationFailed
+            if any(isinstance(each, refused) for each in dict(error.errors or {}).values()):
+                message = f"Cassandra at {address.shown} refuses the client"
+                raise StoreRefused(message) from error
+            raise
+        undo.pop_all()
+        return session
 
 
 def _end_late(opening: "asyncio.Future[Any]") -> None:
@@ -194,37 +197,35 @@ def _end_late(opening: "asyncio.Future[Any]") -> None:
 
 
 def _level(consistency: Consistency) -> int:
-    from cassandra import ConsistencyLevel
-
-    level: int = ConsistencyLevel.name_to_value[consistency.upper()]
+    level: int = _module("cassandra").ConsistencyLevel.name_to_value[consistency.upper()]
     return level
 
 
 def _driver_exception() -> type[Exception]:
-    from cassandra import DriverException
-
-    return DriverException
+    kind: type[Exception] = _module("cassandra").DriverException
+    return kind
 
 
 def _is_unprepared(error: Exception) -> bool:
     """Return whether a node does not know a prepared statement, or knows it otherwise (then the type is the base's)."""
-    from cassandra import DriverException, InvalidRequest
-
-    return isinstance(error, InvalidRequest) or type(error) is DriverException
+    return isinstance(error, _module("cassandra").InvalidRequest) or type(error) is _driver_exception()
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    from cassandra import DriverException
-    from cassandra.cluster import NoHostAvailable
-    from cassandra.connection import ConnectionBusy, ConnectionException
-    from cassandra.protocol import ErrorMessage
+    connection = _module("cassandra.connection")
+    return (
+        OSError,
+        _driver_exception(),
+        _module("cassandra.cluster").NoHostAvailable,
+        connection.ConnectionBusy,
+        connection.ConnectionException,
+        _module("cassandra.protocol").ErrorMessage,
+    )
 
-    return DriverException, NoHostAvailable, ConnectionBusy, ConnectionException, ErrorMessage
 
-
-def _library() -> None:
+def _module(name: str) -> Any:  # noqa: ANN401  the library has no types
     try:
-        import cassandra.cluster  # noqa: F401
+        return import_module(name)
     except ImportError as error:
         message = "Cassandra needs the extra `cassandra`: pip install 'midstream[cassandra]'"
         raise ExtraMissing(message) from error

@@ -10,7 +10,7 @@ import msgspec
 from midstream.core.field_bounds import Name, TextBytes
 from midstream.engine.stores.connector import Connector
 from midstream.engine.stores.fetched_values import FetchedText, IdKind, column_of, keys_of, named_fields
-from midstream.integrations.cassandra.connection import CassandraServer, Consistency, Session, connection_of
+from midstream.integrations.cassandra.connection import CassandraServer, CassandraSession, Consistency, connection_of
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,47}")
 READ_MAX = 50
@@ -49,7 +49,7 @@ class CassandraFetch:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def connection(self) -> Connector[Session]:
+    def connection(self) -> Connector[CassandraSession]:
         """Return the connector of the running event loop."""
         return connection_of(_server(self.options))
 
@@ -69,7 +69,7 @@ class CassandraFetch:
             for place, (name, kind) in enumerate(self.kinds.items())
         }
 
-    async def _rows(self, session: Session, keys: Sequence[object]) -> Sequence[Sequence[object]]:
+    async def _rows(self, session: CassandraSession, keys: Sequence[object]) -> Sequence[Sequence[object]]:
         chunks = [keys[start : start + READ_MAX] for start in range(0, len(keys), READ_MAX)]
         consistency = self.options.consistency
         answers = await asyncio.gather(*(session.run(self.statement, (each,), consistency) for each in chunks))

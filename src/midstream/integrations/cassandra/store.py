@@ -7,6 +7,8 @@ that are made here have ``FENCE_DAYS``.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import cast
 
 from midstream.engine.stores.online_store import (
     FENCE_DAYS,
@@ -21,7 +23,7 @@ from midstream.engine.stores.online_store import (
     check_version,
     checked_columns,
 )
-from midstream.integrations.cassandra.connection import CassandraServer, Consistency, Session, new_connection
+from midstream.integrations.cassandra.connection import CassandraServer, CassandraSession, Consistency, new_connection
 
 WRITTEN_MAX = 200
 """Rows of one call: what takes longer than ``give_up`` is given up."""
@@ -72,12 +74,14 @@ class CassandraStore:
         known = await self._known()
         for name, kind in self.columns.items():
             if name not in known:
-                await self._connection.call(lambda session, name=name, kind=kind: self._add(session, name, kind))
+                await self._connection.call(partial(self._add, name, kind))
             elif known[name] != _TYPES[kind]:
                 message = f"column {name} of {self._name} is of type {known[name]} where {_TYPES[kind]} is right"
                 raise StoreRefused(message)
         for each in (self._select, self._insert, self._remove):
-            await self._connection.call(lambda session, each=each: session.prepare(each, self._consistency))
+            await self._connection.call(
+                partial(CassandraSession.prepare, statement=each, consistency=self._consistency)
+            )
 
     async def read(self, ids: Sequence[str], columns: Sequence[str]) -> StoredRows:
         """Return rows."""
@@ -90,7 +94,7 @@ class CassandraStore:
         rows = [found.get(each) for each in ids]
         places = {name: place for place, name in enumerate(self.columns, 2)}
         return StoredRows(
-            [None if each is None else each[1] for each in rows],
+            [None if each is None else cast("int", each[1]) for each in rows],
             {name: [None if each is None else _stored(each[places[name]]) for each in rows] for name in columns},
         )
 
@@ -137,7 +141,7 @@ class CassandraStore:
         for start in range(0, len(rows), WRITTEN_MAX):
             chunk = rows[start : start + WRITTEN_MAX]
 
-            async def put(session: Session, chunk: Sequence[Sequence[object]] = chunk) -> None:
+            async def put(session: CassandraSession, chunk: Sequence[Sequence[object]] = chunk) -> None:
                 await asyncio.gather(*(session.run(statement, each, self._consistency) for each in chunk))
 
             await self._connection.call(put)
@@ -153,7 +157,7 @@ class CassandraStore:
         )
         return {str(name): str(kind) for name, kind in found}
 
-    async def _create(self, session: Session) -> None:
+    async def _create(self, session: CassandraSession) -> None:
         own = "".join(f', "{name}" {_TYPES[kind]}' for name, kind in self.columns.items())
         await session.run_plain(
             f'CREATE TABLE IF NOT EXISTS "{self._name}" (id text PRIMARY KEY, version bigint{own}) '
@@ -164,9 +168,10 @@ class CassandraStore:
             "(table_name text, name text, position text, PRIMARY KEY ((table_name, name)))"
         )
 
-    async def _add(self, session: Session, name: str, kind: StoreKind) -> None:
+    async def _add(self, name: str, kind: StoreKind, session: CassandraSession) -> None:
         await session.run_plain(f'ALTER TABLE "{self._name}" ADD IF NOT EXISTS "{name}" {_TYPES[kind]}')
 
 
-def _stored(value: StoredValue) -> StoredValue:
-    return tuple(value) if isinstance(value, list) else value
+def _stored(value: object) -> StoredValue:
+    """Return a value as it came from the driver, which has lists for lists."""
+    return tuple(cast("list[str]", value)) if isinstance(value, list) else cast("StoredValue", value)

@@ -49,25 +49,25 @@ class PostgresqlServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """After which a statement is given up and its session closed."""
 
 
-def connection_of(server: PostgresqlServer) -> Connector["Sessions"]:
+def connection_of(server: PostgresqlServer) -> Connector["PostgresqlSessions"]:
     """Return the connector of the running event loop to a server whose rows are only read."""
     key = "postgresql", msgspec.json.encode(server, enc_hook=str)
     return connector_of(key, lambda: new_connection(server, is_read_only=True))
 
 
-def new_connection(server: PostgresqlServer, *, is_read_only: bool) -> Connector["Sessions"]:
+def new_connection(server: PostgresqlServer, *, is_read_only: bool) -> Connector["PostgresqlSessions"]:
     """Return a connector of one's own, which is not opened."""
 
-    async def make() -> Sessions:
-        sessions = Sessions(server, is_read_only=is_read_only)
+    async def make() -> PostgresqlSessions:
+        sessions = PostgresqlSessions(server, is_read_only=is_read_only)
         await sessions.run("SELECT 1", {})
         return sessions
 
     name = f"PostgreSQL at {address_of(server.url, SCHEME, PORT).shown}"
-    return Connector(name, make, Sessions.close, _failures, server.give_up.ms / 1_000)
+    return Connector(name, make, PostgresqlSessions.close, _failures, server.give_up.ms / 1_000)
 
 
-class Sessions:
+class PostgresqlSessions:
     """A pool of sessions of one server; a session that failed, or whose call was cut off, is closed."""
 
     def __init__(self, server: PostgresqlServer, *, is_read_only: bool) -> None:
@@ -157,7 +157,7 @@ def _settings(server: PostgresqlServer, *, is_read_only: bool) -> dict[str, obje
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    return (_library().Error,)
+    return OSError, _library().Error
 
 
 def _library() -> Any:  # noqa: ANN401  its types are not asked for where it is absent

@@ -13,7 +13,7 @@ from midstream.core.errors import ShapeMismatch
 from midstream.core.field_bounds import Name, TextBytes
 from midstream.engine.stores.connector import Connector
 from midstream.engine.stores.fetched_values import FetchedText, IdKind, column_of, keys_of, named_fields
-from midstream.integrations.postgresql.connection import PostgresqlServer, Sessions, connection_of
+from midstream.integrations.postgresql.connection import PostgresqlServer, PostgresqlSessions, connection_of
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 QUERY_BYTES_MAX = 4_096
@@ -53,7 +53,7 @@ class PostgresqlFetch:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def connection(self) -> Connector[Sessions]:
+    def connection(self) -> Connector[PostgresqlSessions]:
         """Return the connector of the running event loop."""
         return connection_of(_server(self.options))
 

@@ -7,6 +7,7 @@ A deleted row keeps ``id``, ``version`` and ``deleted_at``; a start removes thos
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import msgspec
 
@@ -87,12 +88,12 @@ class PostgresqlStore:
         check_ids(ids, are_distinct=False)
         names = "".join(f', "{each}"' for each in columns)
         statement = f"SELECT id, version{names} FROM {self._table} WHERE id = ANY(%(ids)s) AND deleted_at IS NULL"  # noqa: S608  names are checked
-        found: dict[str, Sequence[StoredValue]] = {}
+        found: dict[object, Sequence[object]] = {}
         for start in range(0, len(ids), READ_MAX):
             for own, *values in await self._run(statement, {"ids": list(ids[start : start + READ_MAX])}):
                 found[own] = values
         rows = [found.get(each) for each in ids]
-        versions = [None if each is None else _version(each[0]) for each in rows]
+        versions = [None if each is None else cast("int", each[0]) for each in rows]
         return StoredRows(
             versions,
             {
@@ -206,8 +207,5 @@ def _listed(value: StoredValue) -> str | None:
 
 
 def _stored(value: object) -> StoredValue:
-    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
-
-
-def _version(value: StoredValue) -> int:
-    return int(value)  # type: ignore[arg-type]
+    """Return a value as it came from the client library, which has lists for arrays."""
+    return tuple(cast("list[str]", value)) if isinstance(value, list) else cast("StoredValue", value)

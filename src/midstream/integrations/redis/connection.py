@@ -6,6 +6,7 @@ Reference: https://redis.readthedocs.io/en/stable/examples/asyncio_examples.html
 """
 
 import ssl
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import msgspec
@@ -76,16 +77,16 @@ async def _open(server: RedisServer) -> Any:  # noqa: ANN401  the library's own 
         retry=retry,
         **more,
     )
-    client = library.Redis.from_pool(pool)
-    try:
-        await client.ping()
-    except BaseException as error:
-        await client.aclose()
-        if isinstance(error, library.AuthenticationError):
+    async with AsyncExitStack() as undo:
+        client = library.Redis.from_pool(pool)
+        undo.push_async_callback(client.aclose)
+        try:
+            await client.ping()
+        except library.AuthenticationError as error:
             message = f"Redis at {address.shown} refuses the client: {error}"
             raise StoreRefused(message) from error
-        raise
-    return client
+        undo.pop_all()
+        return client
 
 
 async def _close(client: Any) -> None:  # noqa: ANN401  as above
@@ -93,7 +94,7 @@ async def _close(client: Any) -> None:  # noqa: ANN401  as above
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    return (_library()[0].RedisError,)
+    return OSError, _library()[0].RedisError
 
 
 def _library() -> tuple[Any, Any]:

@@ -105,9 +105,9 @@ class RedisStore:
         """Replace rows of lower versions, ``WRITTEN_MAX`` at a time."""
         check_version(version)
         columns = checked_columns(rows, self.columns)
-        encoded = [[name, *map(_encoded, values)] for name, values in columns.items()]
+        encoded = [(name, [_encoded(each) for each in values]) for name, values in columns.items()]
         fields = [
-            [text for name, *values in encoded if (value := values[place]) is not None for text in (name, value)]
+            [text for name, values in encoded if (value := values[place]) is not None for text in (name, value)]
             for place in range(len(rows.ids))
         ]
         await self._put(rows.ids, fields, version, 0)
