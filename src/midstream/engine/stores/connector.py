@@ -9,7 +9,8 @@ A client belongs to the event loop that made it, and is never used in another pr
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Generator, Hashable
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -187,3 +188,13 @@ async def close_connectors() -> None:
     """Close all clients of the running event loop, at its end."""
     _, known = _OF_LOOPS.pop(asyncio.get_running_loop(), (0, {}))
     await asyncio.gather(*(each.close() for each in known.values()))
+
+
+@contextmanager
+def closing_runner() -> Generator[asyncio.Runner]:
+    """Give an event loop of one's own, whose clients are closed at its end."""
+    with asyncio.Runner() as runner:
+        try:
+            yield runner
+        finally:
+            runner.run(close_connectors())
