@@ -6,7 +6,7 @@ import pytest
 
 from midstream.core.errors import ShapeMismatch
 from midstream.engine.stores.online_store import check_names
-from midstream.testing.store_conformance import check_online_store
+from midstream.testing.online_store_conformance import check_online_store
 from tests.support.stores import MemoryStore
 
 

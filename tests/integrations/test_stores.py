@@ -10,7 +10,7 @@ from midstream.core.durations import Duration
 from midstream.integrations.cassandra.store import CassandraStore, CassandraStoreOptions
 from midstream.integrations.postgresql.store import PostgresqlStore, PostgresqlStoreOptions
 from midstream.integrations.redis.store import RedisStore, RedisStoreOptions
-from midstream.testing.store_conformance import check_online_store
+from midstream.testing.online_store_conformance import check_online_store
 from tests.integrations.test_servers import cassandra_session
 
 pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]

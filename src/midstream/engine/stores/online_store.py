@@ -5,7 +5,7 @@ the highest version stays. A deleted row keeps its version as a fence for a time
 the row back. A row is written as a whole, in one step; a batch is not: after a failure some of its rows are written,
 and the same call again writes the others.
 
-All that types cannot say is checked by ``midstream.testing.store_conformance``, on every implementation.
+All that types cannot say is checked by ``midstream.testing.online_store_conformance``, on every implementation.
 """
 
 import math
