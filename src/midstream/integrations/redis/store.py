@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from midstream.core.errors import ShapeMismatch
 from midstream.engine.stores.online_store import (
     FENCE_DAYS,
     StoredRows,
@@ -31,7 +32,7 @@ WRITTEN_MAX = 200
 """Rows of one script, for which everybody else waits: with ten columns about a millisecond."""
 READ_MAX = 500
 """Rows of one round."""
-PREFIX = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
+PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{0,64}")
 _FENCED = """
 local version, expire, at = ARGV[1], ARGV[2], 3
 for row = 1, #KEYS do
@@ -53,7 +54,8 @@ class RedisStoreOptions(RedisServer, frozen=True, forbid_unknown_fields=True, ta
     """A store in Redis."""
 
     prefix: str = "midstream:"
-    """Before each key: letters, digits and ``_ . : -``."""
+    """Before each key: letters, digits and ``_ . : -``. A part in braces is a hash tag, which keeps all keys in one slot
+    of a cluster: ``{midstream}:``."""
 
 
 class RedisStore:
@@ -66,6 +68,9 @@ class RedisStore:
             ShapeMismatch: A name is wrong.
         """
         check_names(table, columns)
+        if not PREFIX.fullmatch(options.prefix):
+            message = f"prefix {options.prefix!r} came where up to 64 letters, digits and _ . : - {{ }} are right"
+            raise ShapeMismatch(message)
         self.columns = dict(columns)
         self._rows = f"{options.prefix}{table}:"
         self._positions = f"{options.prefix}{table}.positions"
