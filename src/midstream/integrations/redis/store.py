@@ -54,8 +54,8 @@ class RedisStoreOptions(RedisServer, frozen=True, forbid_unknown_fields=True, ta
     """A store in Redis."""
 
     prefix: str = "midstream:"
-    """Before each key: letters, digits and ``_ . : -``. A part in braces is a hash tag, which keeps all keys in one slot
-    of a cluster: ``{midstream}:``."""
+    """Before each key: letters, digits and ``_ . : -``. A part in braces is a hash tag, which keeps all keys in one
+    slot of a cluster: ``{midstream}:``."""
 
 
 class RedisStore:
