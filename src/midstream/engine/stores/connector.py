@@ -137,11 +137,11 @@ class Connector(Generic[C]):
 
     async def _try(self) -> None:
         """Make one attempt; whatever the library raises is the state of the connection."""
-        (made,) = await asyncio.gather(asyncio.wait_for(self._make(), OPEN_S_MAX), return_exceptions=True)
-        if isinstance(made, BaseException):
-            self._fault = made
-        else:
-            self._client, self._fault = made, None
+        (self._fault,) = await asyncio.gather(asyncio.wait_for(self._take(), OPEN_S_MAX), return_exceptions=True)
+
+    async def _take(self) -> None:
+        """Keep a client as soon as there is one: whoever closes this meanwhile finds it."""
+        self._client = await self._make()
 
     async def _bounded(self, work: Callable[[C], Awaitable[T]], client: C) -> T:
         try:

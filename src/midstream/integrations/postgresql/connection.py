@@ -11,7 +11,7 @@ Reference: https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import msgspec
@@ -59,9 +59,12 @@ def new_connection(server: PostgresqlServer, *, is_read_only: bool) -> Connector
     """Return a connector of one's own, which is not opened."""
 
     async def make() -> PostgresqlSessions:
-        sessions = PostgresqlSessions(server, is_read_only=is_read_only)
-        await sessions.run("SELECT 1", {})
-        return sessions
+        async with AsyncExitStack() as undo:
+            sessions = PostgresqlSessions(server, is_read_only=is_read_only)
+            undo.push_async_callback(sessions.close)
+            await sessions.run("SELECT 1", {})
+            undo.pop_all()
+            return sessions
 
     name = f"PostgreSQL at {address_of(server.url, SCHEME, PORT).shown}"
     return Connector(name, make, PostgresqlSessions.close, _failures, server.give_up.ms / 1_000)
