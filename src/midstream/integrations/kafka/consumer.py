@@ -18,7 +18,7 @@ from typing import Any
 from midstream.engine.inputs.broker_consumer import BrokerUnavailable, OpenedTopic, PartitionMessages
 from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
 from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin
-from midstream.integrations.kafka.positions import Place, assigned, epoch_of, place_of
+from midstream.integrations.kafka.positions import KafkaPlace, assigned, epoch_of, place_of
 
 QUEUE_KBYTES_MAX = 16_384
 """Fetched and not polled yet, 16 MiB: three polls of 5,000 messages of 1 kB."""
@@ -81,7 +81,7 @@ class KafkaConsumer:
             raise BrokerUnavailable(message) from error
         self._admin: Any = None
         self._partitions: frozenset[int] = frozenset()
-        self._next: dict[int, Place] = {}
+        self._next: dict[int, KafkaPlace] = {}
         self._doubtful: dict[int, int] = {}
 
     @property
@@ -189,7 +189,7 @@ class KafkaConsumer:
         messages = [each for each in told if each.error() is None]
         offset = last.offset() if last.error() else last.offset() + 1
         epoch = epoch_of(last.leader_epoch())
-        self._next[number] = following = Place(offset, self._next[number].epoch if epoch is None else epoch)
+        self._next[number] = following = KafkaPlace(offset, self._next[number].epoch if epoch is None else epoch)
         return PartitionMessages(
             str(number),
             [each.value() for each in messages],

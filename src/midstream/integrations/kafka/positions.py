@@ -16,7 +16,7 @@ _POSITION = re.compile(r"(\d{1,19})(?:@(\d{1,10}))?\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class KafkaPlace:
     """One position, taken apart."""
 
     offset: int
@@ -29,17 +29,17 @@ class Place:
         return str(self.offset) if self.epoch is None else f"{self.offset}@{self.epoch}"
 
 
-def place_of(text: str) -> Place:
+def place_of(text: str) -> KafkaPlace:
     """Return the place that a text names.
 
     Example:
         >>> place_of("17@3")
-        Place(offset=17, epoch=3)
+        KafkaPlace(offset=17, epoch=3)
     """
     found = _POSITION.match(text)
     if found is None:
-        return Place(-1)
-    return Place(int(found[1]), None if found[2] is None else int(found[2]))
+        return KafkaPlace(-1)
+    return KafkaPlace(int(found[1]), None if found[2] is None else int(found[2]))
 
 
 def epoch_of(told: int | None) -> int | None:
@@ -51,7 +51,7 @@ def epoch_of(told: int | None) -> int | None:
 class Assignment:
     """Partitions and where they are read on."""
 
-    places: Mapping[int, Place]
+    places: Mapping[int, KafkaPlace]
     gone: tuple[GonePosition, ...]
 
     def next(self) -> Mapping[str, str]:
@@ -73,7 +73,7 @@ def assigned(
         starts: Where partitions without a stored position begin.
         doubtful: Epochs up to which positions are in doubt, by partition, as the log was cut back since.
     """
-    places: dict[int, Place] = {}
+    places: dict[int, KafkaPlace] = {}
     gone: list[GonePosition] = []
     for number, (first, end) in ranges.items():
         stored = positions[str(number)] if str(number) in positions else str(starts[number])

@@ -15,7 +15,7 @@ from midstream.engine.inputs.broker_consumer import BrokerUnavailable, OpenedTop
 from midstream.integrations.kafka.client_options import Setting, kafka_python_settings
 from midstream.integrations.kafka.consumer import HEADER_CHARS_MAX, HEADERS_MAX, KafkaTopicOptions
 from midstream.integrations.kafka.library import kafka_python, kafka_python_connections
-from midstream.integrations.kafka.positions import Place, assigned, epoch_of, place_of
+from midstream.integrations.kafka.positions import KafkaPlace, assigned, epoch_of, place_of
 
 REQUEST_MS_MAX = 10_000
 """Of one request about the topic."""
@@ -56,7 +56,7 @@ class PythonKafkaConsumer:
         self._consumer: Any = None
         self._admin: Any = None
         self._partitions: frozenset[int] = frozenset()
-        self._next: dict[int, Place] = {}
+        self._next: dict[int, KafkaPlace] = {}
         self._doubtful: dict[int, int] = {}
         self._lag: dict[str, int] = {}
 
@@ -174,7 +174,7 @@ class PythonKafkaConsumer:
         if offset <= before.offset:
             return None
         epoch = epoch_of(records[-1].leader_epoch) if records else None
-        self._next[number] = following = Place(offset, before.epoch if epoch is None else epoch)
+        self._next[number] = following = KafkaPlace(offset, before.epoch if epoch is None else epoch)
         end = self._consumer.highwater(partition)
         self._lag[str(number)] = max(0, (offset if end is None else end) - offset)
         return PartitionMessages(

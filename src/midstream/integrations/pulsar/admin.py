@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from midstream.engine.inputs.broker_consumer import BrokerUnavailable
-from midstream.integrations.pulsar.positions import Place
+from midstream.integrations.pulsar.positions import PulsarPlace
 
 REQUEST_S_MAX = 10.0
 IDENTITY = "midstream-topic-id"
@@ -28,17 +28,17 @@ class Ledgers:
 
     entries: Mapping[int, int]
     """Of each ledger that is kept, in their order."""
-    last: Place
+    last: PulsarPlace
     """The newest entry; its entry is −1 where its ledger is empty."""
     created: str
     """When the newest ledger was begun."""
 
     @property
-    def first(self) -> Place:
+    def first(self) -> PulsarPlace:
         """The beginning of the oldest ledger."""
-        return Place(next(iter(self.entries), self.last.ledger), -1)
+        return PulsarPlace(next(iter(self.entries), self.last.ledger), -1)
 
-    def entries_after(self, place: Place) -> int:
+    def entries_after(self, place: PulsarPlace) -> int:
         """Return how many entries lie behind a place."""
         own = self.entries.get(place.ledger, 0) - place.entry - 1
         return max(0, own) + sum(count for ledger, count in self.entries.items() if ledger > place.ledger)
@@ -100,20 +100,20 @@ class PulsarAdmin:
         """
         found = self._ask("GET", f"{self._path}{suffix}/internalStats")
         ledger, _, entry = str(found["lastConfirmedEntry"]).partition(":")
-        last = Place(int(ledger), int(entry))
+        last = PulsarPlace(int(ledger), int(entry))
         entries = {int(each["ledgerId"]): int(each["entries"]) for each in found["ledgers"]}
         # Of the ledger that is written the list says 0.
         entries[last.ledger] = last.entry + 1
         return Ledgers(dict(sorted(entries.items())), last, str(found["lastLedgerCreatedTimestamp"]))
 
-    def at_time(self, suffix: str, time_ms: int) -> Place:
+    def at_time(self, suffix: str, time_ms: int) -> PulsarPlace:
         """Return the first entry of a partition that was published at a time or later, as the place before it.
 
         Raises:
             BrokerUnavailable: No answer.
         """
         found = self._ask("GET", f"{self._path}{suffix}/messageid/{time_ms}")
-        return Place(int(found["ledgerId"]), int(found["entryId"]) - 1)
+        return PulsarPlace(int(found["ledgerId"]), int(found["entryId"]) - 1)
 
     def close(self) -> None:
         """Release the connection."""

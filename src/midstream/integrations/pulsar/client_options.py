@@ -16,7 +16,7 @@ OPERATION_S_MAX = 10
 """Of one operation of the client."""
 
 
-class SecretMissing(MidstreamError):
+class TokenMissing(MidstreamError):
     """A variable of the environment that an option names for a secret is not set."""
 
 
@@ -42,11 +42,11 @@ def token_of(options: PulsarClientOptions, environ: Mapping[str, str]) -> str:
     """Return the token, empty where none is named.
 
     Raises:
-        SecretMissing: The variable is not set.
+        TokenMissing: The variable is not set.
     """
     if options.token_env and options.token_env not in environ:
         message = f"the variable {options.token_env} is not set in the environment; it would hold a token for Pulsar"
-        raise SecretMissing(message)
+        raise TokenMissing(message)
     return environ[options.token_env] if options.token_env else ""
 
 

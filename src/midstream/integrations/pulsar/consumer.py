@@ -21,7 +21,7 @@ from midstream.engine.inputs.broker_consumer import BrokerUnavailable, GonePosit
 from midstream.integrations.pulsar.admin import Ledgers, PulsarAdmin, suffixes
 from midstream.integrations.pulsar.client_options import PulsarClientOptions, make_client, token_of
 from midstream.integrations.pulsar.library import pulsar
-from midstream.integrations.pulsar.positions import Place, place_of
+from midstream.integrations.pulsar.positions import PulsarPlace, place_of
 
 QUEUE_MAX = 1_000
 """Messages that the client holds ready, of all partitions; Pulsar bounds them by number, 5 MB each at most."""
@@ -58,7 +58,7 @@ class _Partition:
     suffix: str
     """Of its name behind the topic's."""
     reader: Any
-    last: Place
+    last: PulsarPlace
     """Of the last message that was read."""
     values: list[bytes | None] = field(default_factory=list[bytes | None])
     """Of the messages of this poll."""
@@ -86,7 +86,7 @@ class PulsarConsumer:
 
         Raises:
             ExtraMissing: ``pulsar-client`` is not installed.
-            SecretMissing: The variable of the environment is not set.
+            TokenMissing: The variable of the environment is not set.
         """
         self._options = options
         self._library = pulsar()
@@ -148,14 +148,14 @@ class PulsarConsumer:
             self._lag[str(number)] = ledgers.entries_after(place)
         return OpenedTopic(found, following, tuple(gone))
 
-    def _start(self, suffix: str, ledgers: Ledgers, *, is_first: bool) -> Place:
+    def _start(self, suffix: str, ledgers: Ledgers, *, is_first: bool) -> PulsarPlace:
         """Return where a partition without a position begins."""
         start = self._options.start
         if not is_first or start == "earliest":
             return ledgers.first
         return ledgers.last if start == "latest" else self._admin.at_time(suffix, int(start))
 
-    def _reader(self, suffix: str, place: Place) -> Any:  # noqa: ANN401  of the library
+    def _reader(self, suffix: str, place: PulsarPlace) -> Any:  # noqa: ANN401  of the library
         queue = max(QUEUE_MIN, QUEUE_MAX // max(1, self._count))
         at = self._library.MessageId(-1, *place)
         return self._client.create_reader(f"{self._name}{suffix}", at, receiver_queue_size=queue)
@@ -221,7 +221,7 @@ class PulsarConsumer:
     def _add(self, partition: _Partition, message: Any) -> bool:  # noqa: ANN401  of the library
         """Keep a message unless it was read before, as after a reconnection; return whether it was kept."""
         told = message.message_id()
-        place = Place(told.ledger_id(), told.entry_id(), told.batch_index())
+        place = PulsarPlace(told.ledger_id(), told.entry_id(), told.batch_index())
         if place.order <= partition.last.order:
             return False
         if place.ledger != partition.last.ledger:
@@ -233,14 +233,16 @@ class PulsarConsumer:
         partition.places.append(str(place))
         return True
 
-    def _check_whole(self, partition: _Partition, place: Place) -> None:
+    def _check_whole(self, partition: _Partition, place: PulsarPlace) -> None:
         """Check that nothing was cut between the last message and one of another ledger.
 
         Raises:
             BrokerUnavailable: Something was: ``open`` says what there is.
         """
         ledgers = self._admin.ledgers(partition.suffix)
-        skipped = ledgers.entries_after(partition.last) - ledgers.entries_after(Place(place.ledger, place.entry - 1))
+        skipped = ledgers.entries_after(partition.last) - ledgers.entries_after(
+            PulsarPlace(place.ledger, place.entry - 1)
+        )
         if not _is_kept(partition.last, ledgers) or skipped:
             message = f"between {partition.last} and {place} of partition {partition.number} messages were cut"
             raise self._unavailable(message)
@@ -274,7 +276,7 @@ class PulsarConsumer:
             if hint is not None and place is not None and place.entry > 0:
                 self._acknowledge(hint, place)
 
-    def _acknowledge(self, hint: Any, place: Place) -> None:  # noqa: ANN401  of the library
+    def _acknowledge(self, hint: Any, place: PulsarPlace) -> None:  # noqa: ANN401  of the library
         try:
             hint.acknowledge_cumulative(self._library.MessageId(-1, place.ledger, place.entry - 1, -1))
         except self._library.PulsarException as error:
@@ -299,7 +301,7 @@ class PulsarConsumer:
 _LOGGER = logging.getLogger("midstream.integrations.pulsar")
 
 
-def _is_kept(place: Place, ledgers: Ledgers) -> bool:
+def _is_kept(place: PulsarPlace, ledgers: Ledgers) -> bool:
     """Return whether all that follows a place is kept, and the place is one that there was.
 
     An empty ledger is removed without a loss: a place before its first entry is kept by whatever came after it.

@@ -14,7 +14,7 @@ _WHOLE = 2**31 - 1
 """Behind every place in a batch."""
 
 
-class Place(NamedTuple):
+class PulsarPlace(NamedTuple):
     """One position, taken apart. As tuples, places are in the order of their messages but for −1, see ``order``."""
 
     ledger: int
@@ -31,12 +31,12 @@ class Place(NamedTuple):
         return self.ledger, self.entry, _WHOLE if self.batch < 0 else self.batch
 
 
-def place_of(text: str) -> Place | None:
+def place_of(text: str) -> PulsarPlace | None:
     """Return the place that a text names, None where it is no position.
 
     Example:
         >>> place_of("12:0:3")
-        Place(ledger=12, entry=0, batch=3)
+        PulsarPlace(ledger=12, entry=0, batch=3)
     """
     found = _POSITION.match(text)
-    return None if found is None else Place(int(found[1]), int(found[2]), int(found[3]))
+    return None if found is None else PulsarPlace(int(found[1]), int(found[2]), int(found[3]))
