@@ -11,7 +11,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.replication.joining import Joined, NoSnapshotFits, join
 from midstream.events.segments.log_identity import LogIdentity
 from midstream.monitoring.fact_logger import log_fact
-from midstream.monitoring.facts import Fact
+from midstream.monitoring.facts import Fact, FieldValue
 
 
 def join_by(
@@ -44,7 +44,11 @@ def join_by(
             return None
         for number, reason in enumerate(done.refused):
             log_fact(Fact("snapshot_passed_by", "warning", {"reason": reason}, str(number)))
-        fields = {"log_position": int(done.log_position), "source": done.source, "bytes": done.bytes}
+        fields: dict[str, FieldValue] = {
+            "log_position": int(done.log_position),
+            "source": done.source,
+            "bytes": done.bytes,
+        }
         log_fact(Fact("joined", fields=fields))
         if on_joined is not None:
             on_joined(done)
