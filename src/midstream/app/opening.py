@@ -44,6 +44,7 @@ from midstream.engine.erasure.log_rewrite import settle
 from midstream.engine.explain.explainer import Explainer
 from midstream.engine.folder import DataFolder
 from midstream.engine.history.sealer import Sealer, SealOptions
+from midstream.engine.ingest.event_writer import EventWriter
 from midstream.engine.ingest.import_runs import close_run
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
@@ -95,7 +96,7 @@ class Outside:
     """Makes the file calls of the log."""
     log: Callable[[DataFolder, bytes, int, Disk], SegmentLog] = open_log
     """Opens the log; an import hands over the one that it has open."""
-    writer: Callable[..., LogWriter] = LogWriter
+    writer: Callable[..., EventWriter] = LogWriter
     worked_s: Callable[[], float] = time.thread_time
 
 
