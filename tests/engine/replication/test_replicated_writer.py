@@ -194,7 +194,7 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(replicated_writer, name, 0.0)
 
 
-@given(acts=st.lists(ACTS, max_size=60), faults=st.lists(st.sampled_from(FAULTS), max_size=60))
+@given(acts=st.lists(ACTS, min_size=20, max_size=60), faults=st.lists(st.sampled_from(FAULTS), max_size=60))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 def test_any_interleaving_gives_equal_positions_and_states(
     acts: list[tuple[str, int, int]], faults: list[str], tmp_path_factory: pytest.TempPathFactory
@@ -436,3 +436,23 @@ def test_a_log_that_ends_inside_a_message_goes_on_there(pair: Pair, tmp_path: Pa
     settle([joined], pair.server)
     assert events_of(joined.log) == events_of(pair.node.log)
     assert joined.fold.digest() == pair.node.fold.digest()
+
+
+@pytest.mark.parametrize("left", range(10))
+def test_a_kill_at_each_call_loses_and_doubles_nothing(left: int, tmp_path: Path) -> None:
+    """A process that ends at any of its calls goes on where its log ends; the topic has its events once."""
+    server = FakeTopicServer()
+    nodes = [Node(server, tmp_path / f"{n}.json", n) for n in range(2)]
+    nodes[1].submit("z")
+    nodes[1].turn(nodes[1].writer._producer.turn)
+    nodes[0].submit("a", "b")
+    nodes[0].left = left
+    for _ in range(3):
+        nodes[0].turn(nodes[0].writer._producer.turn)
+        nodes[0].turn(nodes[0].writer.turn)
+    settle(nodes, server)
+    found = [events_of(node.log) for node in nodes]
+    assert found[0] == found[1]
+    assert [each for each, _ in found[0]] in (["z", "a", "b"], ["z"])
+    assert ("a" in nodes[0].acknowledged) <= (len(found[0]) == 3)
+    assert nodes[0].fold.digest() == nodes[1].fold.digest()
