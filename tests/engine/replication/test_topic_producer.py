@@ -23,7 +23,7 @@ def made(fault: Callable[[], str] = str) -> tuple[FakeTopicServer, TopicProducer
     return server, TopicProducer(FakeTopic(server, fault), LOG_ID, PROCESS, keeps_event_time=False)
 
 
-def entry(*ids: str, ticket: Any = None) -> QueueEntry:  # noqa: ANN401  a ticket of any loop
+def entry(*ids: str, ticket: Any = None) -> QueueEntry:
     """Return an entry of some events."""
     return QueueEntry(build([Event(Kind.INTERACTION, 0, each, "view", "ann", "lamp") for each in ids]), ticket)
 
