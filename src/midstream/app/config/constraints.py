@@ -88,6 +88,9 @@ def _sections(config: Config) -> Iterator[Fault]:
     if header and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", header):
         yield Fault("$.server.quota_header", f'"{header}" is no name of a header.', "Letters, digits and -.", PAGE)
     yield from _segment(config.trending.segment)
+    if config.snapshots.publish.startswith(("http://", "https://")):
+        right = "A folder, file:///… or an address of an object storage: a peer is only read."
+        yield Fault("$.snapshots.publish", f'"{config.snapshots.publish}" came.', right, "/docs/replicas.md")
     half_lives = config.half_lives()
     if len(half_lives) > HALF_LIVES_MAX:
         came = f"{len(half_lives)} half-lives are in use: {', '.join(str(each) for each in half_lives)}."

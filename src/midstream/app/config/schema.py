@@ -193,6 +193,11 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Days for which one an hour stays, so that requests are explained in seconds (docs/explanations.md); 0 = none."""
     explain_bytes_max: Annotated[int, msgspec.Meta(ge=0, le=1 << 44)] = 10 << 30
     """Bytes of those on disk; where they are more one in two hours stays, then in four."""
+    publish: Annotated[str, TextBytes(PATH_BYTES_MAX)] = ""
+    """Shared place to which each is copied for nodes that join: a folder, file:///shared/shop, or an address of an
+    object storage such as s3://bucket/shop (extra storage); "" = none (docs/replicas.md)."""
+    publish_keep: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    """Newest ones of each fold version that stay there."""
 
     @property
     def hourly(self) -> Hourly:
