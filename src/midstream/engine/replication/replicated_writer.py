@@ -20,7 +20,7 @@ from midstream.core.errors import AppendFailed, CommitTooSlow, DiskFull, Fault, 
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition
 from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, Errand, QueueEntry, WrittenFrame
-from midstream.engine.replication.shared_topic import SharedTopic, TopicRead, TopicRefused, TopicUnavailable
+from midstream.engine.replication.shared_topic import SharedTopic, TopicFacts, TopicRead, TopicRefused, TopicUnavailable
 from midstream.engine.replication.topic_position import PAGE, TopicPosition, write_topic_position
 from midstream.engine.replication.topic_producer import Sent, TopicProducer
 from midstream.engine.replication.topic_tail import TailEvents, TopicTail
@@ -65,6 +65,8 @@ class SharedLog:
     """File of the topic position."""
     prepare: Prepare | None = None
     """Set where the broker did not answer at the start: called by the reading thread until it succeeds."""
+    facts: TopicFacts | None = None
+    """Of the topic; None = the broker did not answer at the start."""
 
 
 class ReplicatedWriter:
