@@ -10,6 +10,7 @@ from midstream.app.config.component_constraints import component_faults
 from midstream.app.config.expressions import columns_in, text_faults
 from midstream.app.config.fetch_constraints import fetch_faults, listed_fetch_faults
 from midstream.app.config.filter_constraints import filter_faults
+from midstream.app.config.input_constraints import input_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
 from midstream.app.config.reason_constraints import reason_faults
 from midstream.app.config.schema import Config, Custom, Placement
@@ -61,6 +62,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _attributes(config)
     yield from component_faults(config)
     yield from fetch_faults(config)
+    yield from input_faults(config)
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)
     yield from replay_faults(config, columns)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from midstream.app.config.broker_inputs import AnyInput
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
 from midstream.engine.snapshots.retention import Hourly
@@ -47,6 +48,7 @@ from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
+from midstream.state.control.input_positions import INPUTS_MAX
 from midstream.state.settings import WEIGHT_MAX, EventType, FoldSettings, StateLimits, UnknownItems
 from midstream.training.registry import VERSION_BYTES_MAX, VERSIONS_KEPT
 
@@ -404,6 +406,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     columns = { stock = "number" }
     age_max = "10s"
     timeout = "20ms" """
+    inputs: Annotated[tuple[AnyInput, ...], Length(0, INPUTS_MAX)] = ()
+    """Topics of brokers whose messages are events, each recorded once (docs/inputs.md). Such as:
+    [[inputs]]
+    name = "clicks"
+    kind = "kafka"
+    servers = "localhost:9092"
+    topic = "clicks" """
     models: Annotated[tuple[Model, ...], Length(0, MODELS_MAX)] = ()
     """What is fitted on the log by ``midstream train NAME`` and answers once a version is promoted (docs/models.md).
     Such as:
