@@ -30,6 +30,7 @@ from midstream.app.drift_watch import baseline_of, clock_concern
 from midstream.app.letter_erasure import forget_in_pieces, forgetting
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
+from midstream.app.replicas.shared_log import node_log
 from midstream.app.server_address import withdraw
 from midstream.app.steady_clock import SteadyClock
 from midstream.app.wiring import plans, with_any
@@ -60,6 +61,7 @@ from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import ConfigStore, Rebuilder
 from midstream.engine.recommender import Recommender
 from midstream.engine.replication.snapshot_publisher import PublishOptions, SnapshotPublisher
+from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
@@ -195,7 +197,11 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    log = outside.log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
+    shared = node_log(config.log, data, outside.entropy, os.environ)
+    if shared is not None:
+        outside = replace(outside, writer=shared.writer)
+    new_id = outside.entropy(LOG_ID_BYTES) if shared is None else shared.shared.log_id
+    log = outside.log(data, new_id, config.log.segment_bytes_max, outside.disk)
     with ExitStack() as undo:
         undo.callback(log.close)
         reader = open_reader(data)
@@ -221,6 +227,10 @@ def open_running(
         started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
         _note_start(engine, started)
         running = _assembled(folder, config, outside, started, engine, chosen)
+        if shared is not None and running.eraser is not None:
+            engine.listeners.add(Listener(name="shared_log", concern=shared.concern))
+            running.eraser.said_of_topic = shared.said_of_erasures
+            running = replace(running, shared_log=shared.writers[0])
         undo.pop_all()
     return running
 
@@ -230,7 +240,9 @@ def engine_of(
 ) -> Engine:
     """Return the engine of a process that has the folder open, or of a follower."""
     ids = RequestIds(data.key(outside.entropy), outside.entropy)
-    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
+    known = read_topic_position(data.topic_position)
+    generation = None if known is None else known.token_generation
+    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s, generation)
     metrics = Metrics(CollectorRegistry()) if options.forwarding is None else options.forwarding.metrics
     metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
     options = replace(options, erase_days_max=service.config.users.erase_days_max)

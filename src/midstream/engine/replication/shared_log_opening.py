@@ -2,7 +2,7 @@
 
 The id of the log follows from the shop's key and the topic's identity, so nodes with one key hash ids alike, and a copy
 of another topic, or under another key, is never taken for this one. The first message of the topic has the id's
-fingerprint. Where the broker does not answer, a node that was checked before starts with what it has, and the checks are
+fingerprint. Where the broker does not answer, a node that was checked before starts with what it has; the checks are
 made when the broker is back.
 """
 
