@@ -199,11 +199,12 @@ def open_running(
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
     shared = node_log(config.log, data, outside.entropy, os.environ)
-    if shared is not None:
-        outside = replace(outside, writer=shared.writer)
-    new_id = outside.entropy(LOG_ID_BYTES) if shared is None else shared.shared.log_id
-    log = outside.log(data, new_id, config.log.segment_bytes_max, outside.disk)
     with ExitStack() as undo:
+        if shared is not None:
+            undo.callback(shared.shared.topic.close)
+            outside = replace(outside, writer=shared.writer)
+        new_id = outside.entropy(LOG_ID_BYTES) if shared is None else shared.shared.log_id
+        log = outside.log(data, new_id, config.log.segment_bytes_max, outside.disk)
         undo.callback(log.close)
         reader = open_reader(data)
         _tidy(data, log, reader.identity)
