@@ -229,10 +229,7 @@ def open_running(
         started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
         _note_start(engine, started)
         running = _assembled(folder, config, outside, started, engine, chosen)
-        if shared is not None and running.eraser is not None:
-            engine.listeners.add(Listener(name="shared_log", concern=shared.concern))
-            running.eraser.said_of_topic = shared.said_of_erasures
-            running = replace(running, shared_log=shared.writers[0])
+        running = running if shared is None else shared.joined_to(running)
         undo.pop_all()
     return running
 
