@@ -12,6 +12,7 @@ events a second times 100 ms. ``alone`` merges nothing.
 
 import argparse
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -99,7 +100,8 @@ class Found:
     hits: list[float] = field(default_factory=list[float])
     """Whether a slate has the item that is acted on next."""
     exact_hits: list[float] = field(default_factory=list[float])
-    bytes_published: int = 0
+    published: Counter[str] = field(default_factory=Counter[str])
+    """Bytes of deltas by table."""
     events_published: int = 0
 
 
@@ -123,11 +125,11 @@ class Sharded:
         self.replica, self.rng = Replica(), np.random.default_rng(seed)
         self.exact_done = 0
 
-    def moment(self, epoch: int, *, merges: bool) -> tuple[int, int, int]:
+    def moment(self, epoch: int, *, merges: bool) -> tuple[int, int, Counter[str]]:
         """Fold and publish up to an epoch, then up to the last event of the next one in the shard that asks.
 
         Returns:
-            Place of the question in the stream, the shard that asks, and the bytes that the epoch's deltas have.
+            Place of the question in the stream, the shard that asks, and the bytes of the epoch's deltas by table.
         """
         boundary = epoch * self.in_flight
         place = min(boundary + self.in_flight - 1, len(self.stream) - 1)
@@ -140,16 +142,19 @@ class Sharded:
         self._merge(asking)
         return place, asking, published
 
-    def _publish(self, epoch: int, *, merges: bool) -> int:
-        """Fold up to the end of an epoch and publish what changed; return the bytes of it."""
+    def _publish(self, epoch: int, *, merges: bool) -> Counter[str]:
+        """Fold up to the end of an epoch and publish what changed; return the bytes of it by table."""
         for shard in self.shards:
             shard.advance(self.stream, epoch * self.in_flight)
         if not merges:
-            return 0
+            return Counter()
         rows = [(shard.publisher, shard.rows(self.in_flight, self.items)) for shard in self.shards]
         deltas = [delta for publisher, each in rows for delta in publisher.deltas(epoch, each)]
         self.replica.join_all(disordered(deltas, self.rng, REPEATED))
-        return sum(each.bytes for each in deltas)
+        found = Counter[str]()
+        for each in deltas:
+            found[each.table] += each.bytes
+        return found
 
     def _merge(self, asking: int) -> None:
         """Make the view of the shard that asks: its own rows of now, those of the others as published."""
@@ -175,7 +180,7 @@ def measure(
     epochs = np.unique(np.linspace(first, max(first, last), options.moments).astype(np.int64)).tolist()
     for epoch in epochs:
         place, asking, published = sharded.moment(epoch, merges=merges)
-        found.bytes_published += published
+        found.published += published
         found.events_published += in_flight
         compare_tables(sharded, found)
         mine = sharded.shards[asking].places
@@ -241,7 +246,8 @@ def rows_of(stream: EventStream, options: argparse.Namespace) -> Iterator[str]:
     """Yield a line of the table for each setting."""
     yield (
         "| shards | events in flight | counters | trending @50 | pair neighbours @10 | session kNN @20 | slate @20"
-        " | order, τ | equal slates | next item in slate, exact → merged | bytes an event |"
+        " | order, τ | equal slates | next item in slate, exact → merged"
+        " | bytes an event: heat + pairs + sessions |"
     )
     yield "|" + "---|" * 11
     for shard_count in options.shards:
@@ -258,8 +264,8 @@ def line(shards: str, in_flight: str, found: Found) -> str:
     names = [each.name for each in fields(Found)][:7]
     shares = " | ".join(f"{np.mean(getattr(found, name)):.4f}" for name in names)
     hits = f"{np.mean(found.exact_hits):.3f} → {np.mean(found.hits):.3f}"
-    size = found.bytes_published / found.events_published if found.bytes_published else 0.0
-    return f"| {shards} | {in_flight} | {shares} | {hits} | {size:,.0f} |"
+    sizes = " + ".join(f"{found.published[table] / found.events_published:,.0f}" for table in TABLES)
+    return f"| {shards} | {in_flight} | {shares} | {hits} | {sizes} |"
 
 
 def main() -> None:
