@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
 
+    from midstream.app.config.schema import Config
     from midstream.app.inspect.model_standing import ModelStanding
     from midstream.core.types import Moment, Proposal
     from midstream.engine.active_config import Service
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 when there are warnings, too.")]
+Connect = Annotated[bool, typer.Option("--connect", help="Ask the stores of fetches, too.")]
 _FETCHED_ITEMS = 50
 """As many as a slate may be made of, in a small shop."""
+_CONNECT_S_MAX = 5.0
 _SEED = 20
 _ITEM_COUNT, _ACT_COUNT = 40, 300
 _SHOWN_MAX = 5
@@ -52,14 +55,14 @@ class Finding:
       Exits with 1 for a warning, too, such as a model without a version.
     """,
 )
-def command(folder: Folder = HERE, strict: Strict = False, as_json: AsJson = False) -> None:
+def command(folder: Folder = HERE, strict: Strict = False, connect: Connect = False, as_json: AsJson = False) -> None:
     """Check the configuration and all components.
 
     The conformance checks run on every source, filter, scorer and selector, and each placement answers one request.
     Nothing is changed. The exit status is 1 when a check fails.
     """
     with err.status("checking"):
-        checked = check_folder(folder)
+        checked = check_folder(folder, connect=connect)
     if as_json:
         print_json({"state": checked.state, "findings": checked.findings, "models": checked.models})
     else:
@@ -100,38 +103,54 @@ class Checked:
         return f"{counted}; checked on {self.state}"
 
 
-def check_folder(folder: Path) -> Checked:
+def check_folder(folder: Path, *, connect: bool = False) -> Checked:
     """Return the result of every component.
+
+    Args:
+        folder: Of the configuration.
+        connect: Ask the stores of fetches too.
 
     Raises:
         ConfigInvalid: The configuration cannot be used; every fault is named.
     """
-    import asyncio
-
     from midstream.app.drift_watch import baseline_of
     from midstream.app.inspect.folder_view import LogView, answering_of
     from midstream.app.inspect.model_standing import model_standings
     from midstream.app.opening import config_of
+    from midstream.engine.stores.connector import closing_runner
 
     config = config_of(folder)
     baseline_of(config, folder)
     log = LogView(folder)
     view = answering_of(folder, config, log)
     fold, found = view.fold, list(view.plans.values())
-    findings = list(_check_set(view.service, fold.placements.current))
+    findings = [*_check_set(view.service, fold.placements.current), *_check_inputs(config)]
     standings = model_standings(view)
     state = f"the folder's state at log position {log.end}"
     if log.end == 0 or fold.vocabulary.item_count == 0:
         fold, state = _example_fold(fold), "a simulated shop, because the folder has no items yet"
     else:
         findings += [finding for plan in found for finding in _check_items(plan, fold)]
-    with asyncio.Runner() as runner:  # one event loop for all, as a component may keep a client for its next call
+    with closing_runner() as runner:  # one event loop for all, as a component may keep a client for its next call
         for plan in found:
             own = [each for each in standings if each.placement == plan.name]
-            findings += [*_check_plan(plan, fold, own, runner), *map(_of_model, own)]
+            asked, passed_by = (plan, ()) if connect else _without_stores(plan)
+            findings += [*passed_by, *_check_plan(asked, fold, own, runner), *map(_of_model, own)]
     findings += _check_unread(found, fold)
     models = {plan.name: dict(plan.models.versions) for plan in found if plan.model_names}
     return Checked(findings, state, models)
+
+
+def _without_stores(plan: "Plan") -> "tuple[Plan, tuple[Finding, ...]]":
+    """Return a plan without the fetches that ask a store, and for each that nobody looked at it."""
+    from dataclasses import replace
+
+    from midstream.app.fetch_connections import is_of_store
+
+    of_stores = [each.name for each in plan.fetches if is_of_store(each.component)]
+    fetches = tuple(each for each in plan.fetches if each.name not in of_stores)
+    warning = "its store was not asked; --connect asks it"
+    return replace(plan, fetches=fetches), tuple(Finding(plan.name, each, "", warning) for each in of_stores)
 
 
 def _of_model(standing: "ModelStanding") -> Finding:
@@ -149,6 +168,14 @@ def _check_set(service: "Service", said: "Sequence[PlacementVersion]") -> Iterat
             faults = service.aside.get(row.name, ())
             problem = "; ".join(f"not in force: {each.where} {each.came} {each.right}" for each in faults)
             yield Finding(row.name, f"set, version {row.version} by {row.author}{covers}", problem)
+
+
+def _check_inputs(config: "Config") -> Iterator[Finding]:
+    """Yield the result of each input: its client can be made, of an extra and with secrets that are there."""
+    from midstream.app.inputs.services import input_problem
+
+    for each in config.inputs:
+        yield Finding("no placement", f"input {each.name}", input_problem(each))
 
 
 def _check_items(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
@@ -252,6 +279,7 @@ def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
 
 def _check_fetches(plan: "Plan", fold: "Fold", runner: "asyncio.Runner") -> dict[str, str]:
     """Return the problem of each fetch that has one: a stranger is asked for, or the first items that are known."""
+    from midstream.app.fetch_connections import open_connection
     from midstream.ranking.boundary import Account, boundary
     from midstream.testing import conformance
 
@@ -259,6 +287,7 @@ def _check_fetches(plan: "Plan", fold: "Fold", runner: "asyncio.Runner") -> dict
     items = [fold.vocabulary.item_id(index) for index in range(min(_FETCHED_ITEMS, fold.vocabulary.item_count))]
     for each in plan.fetches:
         with boundary(each.name, account):
+            runner.run(open_connection(each.component, _CONNECT_S_MAX))
             conformance.check_fetch(each, items if each.of == "item" else ("nobody",), runner)
     return {failure.component: failure.reason for failure in account.failures}
 
