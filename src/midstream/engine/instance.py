@@ -16,6 +16,7 @@ from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import Rebuilder
+from midstream.engine.replication.replicated_writer import ReplicatedWriter
 from midstream.engine.snapshots.snapshotter import Snapshotter
 from midstream.events.segments.segments import SegmentLog
 
@@ -71,6 +72,8 @@ class Instance:
     """Observer that writes the operational log."""
     services: tuple[EngineService, ...] = ()
     """In the order of their start; they stop in the reverse order."""
+    shared_log: ReplicatedWriter | None = None
+    """Writer of a log that several nodes share, with its lag and connection; None = the log is this node's own."""
 
     @property
     def service(self) -> Service:
