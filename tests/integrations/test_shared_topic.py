@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -88,8 +89,7 @@ def ids_of(folder: Path) -> list[str]:
             for row in range(len(batch))
         ]
     finally:
-        running.ingest.close()
-        log.close()
+        running.abandon()
 
 
 def test_a_token_of_one_node_holds_on_another(make_node: MakeNode) -> None:
@@ -173,18 +173,21 @@ def test_a_node_whose_place_retention_cut_is_told_both_offsets(make_node: MakeNo
 def process(folder: Path, name: str, acknowledged: set[str]) -> Iterator[subprocess.Popen[str]]:
     """Run a node that records, until the block ends with its kill; collect what it acknowledged."""
     command = [sys.executable, "-m", "tests.support.replica_node", str(folder), name]
-    node = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert node.stdout is not None
-    assert node.stdout.readline().strip() == "ready"
-    lines = node.stdout
-    listener = threading.Thread(target=lambda: acknowledged.update(line.strip() for line in lines if line[-1:] == "\n"))
-    listener.start()
-    try:
-        yield node
-    finally:
-        node.kill()
-        node.wait()
-        listener.join()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as node:
+        lines = node.stdout
+        assert lines is not None
+        assert lines.readline().strip() == "ready"
+
+        def listen() -> None:
+            acknowledged.update(line.strip() for line in lines if line.endswith("\n"))
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        try:
+            yield node
+        finally:
+            node.kill()
+            listener.join()
 
 
 def kills(make_node: MakeNode, kafka: Server, rounds: int) -> None:
@@ -201,7 +204,7 @@ def kills(make_node: MakeNode, kafka: Server, rounds: int) -> None:
                 kafka.up()
             time.sleep(1.0)
     for folder in (a, b):
-        bring_up(lambda folder=folder: opened(folder))
+        bring_up(partial(opened, folder))
     found_a, found_b = ids_of(a), ids_of(b)
     assert found_a == found_b
     assert acknowledged <= set(found_a)
@@ -214,8 +217,7 @@ def kills(make_node: MakeNode, kafka: Server, rounds: int) -> None:
         assert len(named) - len(set(named)) == counts["duplicate"] + counts["conflict"]
     finally:
         for each in running:
-            each.ingest.close()
-            each.engine.log.close()
+            each.abandon()
 
 
 def test_kills_of_node_and_broker_lose_and_double_nothing(make_node: MakeNode, kafka: Server) -> None:

@@ -28,7 +28,7 @@ from midstream.app.config_history import (
 )
 from midstream.app.drift_watch import baseline_of, clock_concern
 from midstream.app.fetch_connections import FetchConnections
-from midstream.app.letter_erasure import forget_in_pieces, forgetting
+from midstream.app.letter_erasure import forget_in_pieces, forgetting, letters_of
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
 from midstream.app.replicas.join import join_by
@@ -37,7 +37,7 @@ from midstream.app.replicas.shared_log import node_log
 from midstream.app.server_address import withdraw
 from midstream.app.steady_clock import SteadyClock
 from midstream.app.wiring import plans, with_any
-from midstream.core.errors import ConfigInvalid, Fault, Invalid
+from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, LogPosition
 from midstream.engine.active_config import Service
@@ -69,7 +69,6 @@ from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Liveness
-from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity
 from midstream.events.segments.segments import SegmentLog
@@ -199,13 +198,13 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    join = join_by(data, config, config.log.join, notify) if config.log.join else None
-    shared = node_log(config.log, data, outside.entropy, os.environ, join)
-    if shared is not None:
-        outside = replace(outside, writer=shared.writer)
-    new_id = outside.entropy(LOG_ID_BYTES) if shared is None else shared.shared.log_id
-    log = outside.log(data, new_id, config.log.segment_bytes_max, outside.disk)
+    shared = node_log(config.log, data, outside.entropy, os.environ, join_by(data, config, notify))
     with ExitStack() as undo:
+        if shared is not None:
+            undo.callback(shared.shared.topic.close)
+            outside = replace(outside, writer=shared.writer)
+        new_id = outside.entropy(LOG_ID_BYTES) if shared is None else shared.shared.log_id
+        log = outside.log(data, new_id, config.log.segment_bytes_max, outside.disk)
         undo.callback(log.close)
         reader = open_reader(data)
         _tidy(data, log, reader.identity)
@@ -323,24 +322,9 @@ def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: 
     return eraser
 
 
-def _dead_letters(data: DataFolder, outside: Outside) -> DeadLetters:
-    """Return the dead letters of the folder.
-
-    Raises:
-        Invalid: Their file cannot be read.
-    """
-    try:
-        return DeadLetters(data.dead_letters, outside.disk)
-    except OSError as error:
-        right = "A file that this user may read and write, or none."
-        raise Invalid(
-            (Fault(str(data.dead_letters), f"It cannot be read: {error}.", right, "/docs/data.md"),)
-        ) from error
-
-
 def _ingest(engine: Engine, eraser: Eraser, data: DataFolder, config: Config, outside: Outside) -> IngestService:
     """Return the ingest service, with the folder's dead letters."""
-    letters = _dead_letters(data, outside)
+    letters = letters_of(data, outside.disk)
     eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
     limits = IngestLimits(config.server.commit_wait_max.ms / 1_000, config.server.bulk_decodes_max)
     return IngestService(engine, limits, letters)

@@ -7,7 +7,7 @@ import msgspec
 
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault
-from midstream.core.field_bounds import Between, Length
+from midstream.core.field_bounds import Length
 from midstream.events.segments.segments import SEGMENT_BYTES
 
 PAGE = "/docs/replicas.md"
@@ -38,7 +38,7 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Topic of one partition; created at the first start."""
     retention: str = ""
     """How long a created topic keeps a message, such as "30d"; "" = for ever."""
-    replicas: Annotated[int, Between(0, REPLICAS_MAX)] = 0
+    replicas: Annotated[int, msgspec.Meta(ge=0, le=REPLICAS_MAX)] = 0
     """Of a created topic; 0 = three, or as many as there are brokers."""
     tls: bool = False
     ca_file: Text = ""

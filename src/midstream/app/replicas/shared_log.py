@@ -1,6 +1,7 @@
 """Shared log of a configuration: the topic of Kafka that ``[log]`` names, and what the engine and health see of it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -97,7 +98,11 @@ def node_log(
         return None
     topic = KafkaSharedTopic(topic_options(log), environ)
     keys = NodeKeys(data.key(entropy), entropy(PROCESS_BYTES))
-    return NodeLog(open_shared(topic, data, keys, join))
+    with ExitStack() as undo:
+        undo.callback(topic.close)
+        found = NodeLog(open_shared(topic, data, keys, join))
+        undo.pop_all()
+    return found
 
 
 def topic_options(log: LogSection) -> SharedTopicOptions:

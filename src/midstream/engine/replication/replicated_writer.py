@@ -181,6 +181,9 @@ class ReplicatedWriter:
         with self._lock:
             self._closing_s = self._closing_s or self._monotonic()
         self._pause.set()
+        if self._thread.ident is None:  # it was never started
+            self._shared.topic.close()
+            return
         self._thread.join()
         self._producer.join()
 
