@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -170,7 +170,7 @@ def test_a_node_whose_place_retention_cut_is_told_both_offsets(make_node: MakeNo
 
 
 @contextmanager
-def process(folder: Path, name: str, acknowledged: set[str]) -> Iterator[subprocess.Popen[str]]:
+def process(folder: Path, name: str, acknowledged: set[str]) -> Generator[subprocess.Popen[str]]:
     """Run a node that records, until the block ends with its kill; collect what it acknowledged."""
     command = [sys.executable, "-m", "tests.support.replica_node", str(folder), name]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as node:

@@ -12,6 +12,7 @@ import msgspec
 from midstream.app.config.reader import read_config
 from midstream.app.opening import open_running
 from midstream.core.errors import MidstreamError
+from midstream.engine.instance import Instance
 from midstream.events.json.decode import decode_objects
 
 AT_ONCE = 5
@@ -34,7 +35,7 @@ async def main(folder: Path, name: str) -> None:
                     raise result
 
 
-async def record(running, event_id: str) -> None:
+async def record(running: Instance, event_id: str) -> None:
     """Record one view, sent again while nothing is taken."""
     accept = msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock())
     event = {"type": "view", "event_id": event_id, "user_id": f"user-{event_id[-1]}", "item_id": "lamp"}

@@ -229,6 +229,7 @@ def open_running(
         started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
         _note_start(engine, started)
         running = _assembled(folder, config, outside, started, engine, chosen)
+        running = running if shared is None else shared.joined_to(running)
         running = with_replicas(running, data, config, outside.entropy, os.environ, shared)
         undo.pop_all()
     return running

@@ -49,14 +49,8 @@ def with_replicas(
         services.append(SnapshotPublisher(engine, data, PublishOptions(kept.publish, kept.publish_keep), entropy))
     if shared is not None:
         gate = ReadyGate(lambda: shared.lag_ms, lambda: shared.is_connected, engine.clock)
-        engine.listeners.add(
-            Listener(name="shared_log", concern=shared.concern),
-            Listener(name="ready_gate", concern=gate.concern, wait=gate.wait),
-        )
-        if running.eraser is not None:
-            running.eraser.said_of_topic = shared.said_of_erasures
+        engine.listeners.add(Listener(name="ready_gate", concern=gate.concern, wait=gate.wait))
         services.append(NodeReporter(engine, data, board_of(config, environ), _facts(engine, data, shared, gate)))
-        running = replace(running, shared_log=shared.writers[0])
     return replace(running, services=(*running.services, *services))
 
 

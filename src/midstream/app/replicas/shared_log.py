@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from midstream.app.config.log_section import LogSection
 from midstream.core.durations import format_duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.engine.folder import DataFolder
-from midstream.engine.listeners import Concern
+from midstream.engine.instance import Instance
+from midstream.engine.listeners import Concern, Listener
 from midstream.engine.replication.replicated_writer import ReplicatedWriter, SharedLog
 from midstream.engine.replication.shared_log_opening import Join, NodeKeys, open_shared
 from midstream.engine.replication.topic_position import PAGE
@@ -43,6 +44,13 @@ class NodeLog:
     def is_connected(self) -> bool:
         """Whether the broker answers."""
         return bool(self.writers) and self.writers[0].is_connected
+
+    def joined_to(self, running: Instance) -> Instance:
+        """Return an instance whose health and receipts tell of this log, and which has its writer."""
+        running.engine.listeners.add(Listener(name="shared_log", concern=self.concern))
+        if running.eraser is not None:
+            running.eraser.said_of_topic = self.said_of_erasures
+        return replace(running, shared_log=self.writers[0])
 
     def concern(self) -> Concern:
         """Return what an operator should look at: no connection, a lag, or messages that are none of this log."""
