@@ -11,7 +11,7 @@ from typing import Any
 
 from midstream.engine.replication.shared_topic import TopicUnavailable
 from midstream.integrations.kafka.client_options import KafkaClientOptions, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka
+from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin
 
 SUFFIX = "-nodes"
 """Behind the name of the log's topic."""
@@ -45,7 +45,7 @@ class KafkaNodeBoard:
             ExtraMissing: ``confluent-kafka`` is not installed.
             SecretMissing: A variable of the environment is not set.
         """
-        self._library = confluent_kafka()
+        self._library, self._admin_library = confluent_kafka(), confluent_kafka_admin()
         self._settings = librdkafka_settings(options, environ)
         self._topic = f"{log_topic}{SUFFIX}"
         self._replicas = replicas
@@ -115,9 +115,9 @@ class KafkaNodeBoard:
         if self._is_there:
             return
         library = self._library
-        operator = library.admin.AdminClient(dict(self._settings))
+        operator = self._admin_library.AdminClient(dict(self._settings))
         if self._topic not in operator.list_topics(timeout=WAIT_S_MAX).topics:
-            topic = library.admin.NewTopic(self._topic, 1, self._replicas, config=dict(_CONFIG))
+            topic = self._admin_library.NewTopic(self._topic, 1, self._replicas, config=dict(_CONFIG))
             asked = operator.create_topics([topic], request_timeout=WAIT_S_MAX)
             try:
                 asked[self._topic].result(WAIT_S_MAX)

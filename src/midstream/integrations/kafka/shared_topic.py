@@ -27,7 +27,7 @@ from midstream.engine.replication.shared_topic import (
 )
 from midstream.engine.replication.topic_position import PAGE
 from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka
+from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin
 
 REQUEST_S_MAX = 5.0
 """Of one request about the topic."""
@@ -97,7 +97,7 @@ class KafkaSharedTopic:
             SecretMissing: A variable with a password is not set.
         """
         self._options = options
-        self._library = confluent_kafka()
+        self._library, self._admin_library = confluent_kafka(), confluent_kafka_admin()
         self._settings = librdkafka_settings(options.client, environ)
         self._producer: Any = None
         self._consumer: Any = None
@@ -118,7 +118,7 @@ class KafkaSharedTopic:
     def open(self) -> TopicFacts:
         """Create the topic if there is none, and check its settings."""
         library = self._library
-        admin = library.admin.AdminClient(dict(self._settings))
+        admin = self._admin_library.AdminClient(dict(self._settings))
         try:
             is_new = self._create(admin)
             metadata, topic_id = self._described(admin)
@@ -168,7 +168,9 @@ class KafkaSharedTopic:
             "min.insync.replicas": str(IN_SYNC_AIM if replicas >= REPLICAS_AIM else 1),
             "unclean.leader.election.enable": "false",
         }
-        fresh = library.admin.NewTopic(options.topic, num_partitions=1, replication_factor=replicas, config=config)
+        fresh = self._admin_library.NewTopic(
+            options.topic, num_partitions=1, replication_factor=replicas, config=config
+        )
         asked = admin.create_topics([fresh], request_timeout=REQUEST_S_MAX)
         try:
             asked[options.topic].result(timeout=REQUEST_S_MAX)
@@ -179,8 +181,7 @@ class KafkaSharedTopic:
         return True
 
     def _config(self, admin: Any) -> Mapping[str, str]:  # noqa: ANN401  as above
-        library = self._library
-        resource = library.admin.ConfigResource(library.admin.ResourceType.TOPIC, self._options.topic)
+        resource = self._admin_library.ConfigResource(self._admin_library.ResourceType.TOPIC, self._options.topic)
         asked = admin.describe_configs([resource], request_timeout=REQUEST_S_MAX)
         found = asked[resource].result(timeout=REQUEST_S_MAX)
         return {name: each.value for name, each in found.items() if each.value is not None}
