@@ -1,42 +1,25 @@
 """The quickstart of README.md works as it is printed: its blocks are run in order, in one shell, in a fresh folder."""
 
 import os
-import re
 import shutil
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.patience import PATIENCE_S
+from tests.support.readme import blocks, free_port
 
-README = Path(__file__).parents[1] / "README.md"
 PORT = "8765"
-_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _WAIT = f"""\
 for _ in $(seq {PATIENCE_S * 10:.0f}); do [ -s data/server.url ] && break; sleep 0.1; done
 """
 
 
-def blocks() -> list[tuple[str, str]]:
-    """Return language and text of each block of the quickstart."""
-    section = README.read_text("utf-8").split("\n## Quickstart\n")[1].split("\n## ")[0]
-    return [(match[1], match[2]) for match in _BLOCK.finditer(section)]
-
-
-def free_port() -> str:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
 def script() -> str:
     """Return all blocks as one shell script; after the server's start it waits as a reader would."""
     lines = ["set -euo pipefail", "set -m"]
-    for language, text in blocks():
+    for language, text in blocks("Quickstart"):
         if language == "python":
             lines.append(f"python - <<'END'\n{text}END")
         else:
@@ -76,4 +59,4 @@ def test_quickstart_runs(tmp_path):
 
 def test_quickstart_is_found():
     """There are blocks to run: a heading of another name would leave none."""
-    assert [language for language, _ in blocks()].count("sh") >= 5
+    assert [language for language, _ in blocks("Quickstart")].count("sh") >= 5
