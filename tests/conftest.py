@@ -28,7 +28,7 @@ from midstream.engine.types import Ask
 from tests.support.patience import PATIENCE_S
 from tests.support.selection import is_left_out
 
-pytest_plugins = ["tests.support.services.fixtures"]
+pytest_plugins = ["tests.support.services.record", "tests.support.services.fixtures"]
 
 # No deadline for one example: the first call of a kernel compiles it. pytest's timeout bounds the whole test.
 settings.register_profile("dev", max_examples=50, deadline=None)

@@ -1,4 +1,4 @@
-"""Compiled load generators send what they were given, at the rate they were told, and say what they did."""
+"""Compiled load generators send messages and requests as given, at a stated rate, and count them."""
 
 import io
 import json
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import pyarrow as pa
 import pyarrow.ipc
 import pytest
 
@@ -69,7 +70,7 @@ def test_messages_come_in_order_each_with_the_time_of_its_sending(kafka, tmp_pat
         *texts, arrow = found[start : start + len(given)]
         rows = [json.loads(line) for text in texts for line in text.splitlines()]
         table = pyarrow.ipc.open_stream(io.BytesIO(arrow)).read_all()
-        times = table["event_time"].cast("int64").to_pylist()
+        times = table["event_time"].cast(pa.int64()).to_pylist()
         rows += [dict(row, event_time=time_ms) for row, time_ms in zip(table.to_pylist(), times, strict=True)]
         assert all(began_ms <= row["event_time"] <= ended_ms for row in rows)
         assert [row["item_id"] for row in rows] == columns["item_id"] * 3
@@ -91,6 +92,7 @@ class Node(BaseHTTPRequestHandler):
     """Answers an event with a log position of its own, and keeps what it was asked."""
 
     protocol_version = "HTTP/1.1"
+    server: "NodeServer"
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -103,14 +105,22 @@ class Node(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
+class NodeServer(ThreadingHTTPServer):
+    """Listens for one node."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Node)
+        self.asked: list[tuple[str, dict[str, object], object]] = []
+
+
 @contextmanager
 def nodes(count):
     """Small servers on loopback."""
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Node) for _ in range(count)]
+    servers = [NodeServer() for _ in range(count)]
     threads = [Thread(target=each.serve_forever, kwargs={"poll_interval": 0.05}) for each in servers]
-    for server, thread in zip(servers, threads, strict=True):
-        server.asked = []
-        server.daemon_threads = True
+    for thread in threads:
         thread.start()
     try:
         yield servers

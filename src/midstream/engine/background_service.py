@@ -49,6 +49,8 @@ class BackgroundService:
         self._round = one_round
         self._pause_s = pause_s
         self._first_s = pause_s if first_s is None else first_s
+        self.back_off_s_max = BACK_OFF_S_MAX
+        """Longest wait after an error; to be set before the start."""
         self._concerns = concerns
         self._metrics = metrics
         self.errors = 0
@@ -96,7 +98,7 @@ class BackgroundService:
                 self._note_good()
                 await asyncio.sleep(self._pause_s)
             else:
-                wait_s = min(BACK_OFF_S_MIN * 2 ** min(self.errors, DOUBLINGS_MAX), BACK_OFF_S_MAX)
+                wait_s = min(BACK_OFF_S_MIN * 2 ** min(self.errors, DOUBLINGS_MAX), self.back_off_s_max)
                 self._note(error, wait_s)
                 await asyncio.sleep(wait_s)
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.libraries import missing
+from tests.support.services import record
 from tests.support.services.faults import Unavailable
 from tests.support.services.server import Server
 from tests.support.services.systems import BRIEF
+from tests.support.services.versions import server_version
 
 Servers = Callable[[str], Server]
 
@@ -31,6 +33,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             server.up()
         except Unavailable as fault:
             missing(str(fault))
+        record.note(name, server_version(server))
         return server
 
     yield ready

@@ -19,6 +19,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance, Started
+from midstream.engine.replication.snapshot_shelf import SnapshotShelf
 from midstream.engine.snapshots import snapshots
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Limits
@@ -127,7 +128,14 @@ def _opening(
                 running.engine,
                 lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=running.engine.clock()),
                 running.ingest,
-                Maintenance(running.rebuilder, running.eraser, running.champions, running.explainer, running.placing),
+                Maintenance(
+                    running.rebuilder,
+                    running.eraser,
+                    running.champions,
+                    running.explainer,
+                    running.placing,
+                    SnapshotShelf(data),
+                ),
                 _company(Followers(running, folder, options)) if options.followers else None,
             )
         finally:

@@ -19,6 +19,8 @@ from midstream.core.errors import Fault, Invalid
 from midstream.core.types import LogPosition
 from midstream.events.whole_file import write_whole
 
+TOPIC_NAME = "topic.json"
+"""Of the file in a data folder."""
 PAIRS_MAX = 64
 """Newest pairs, in gaps that double: at a pair a second the oldest is further back than any topic reaches."""
 PAGE = "/docs/replicas.md"

@@ -220,21 +220,54 @@ def _fresh(place: Path) -> Path:
 
 def _store(fresh: Path, place: Path, identity: LogIdentity, said: Restated) -> Base:
     """Write what is said into a new folder, and give that its name."""
-    disk, position = RealDisk(), int(place.name)
-    documents = _write_documents(fresh, said.events, position - len(said.events))
-    base = Base(identity.log_id, identity.generation, position, documents, said.nameless)
-    base = msgspec.structs.replace(base, checksum=_checksum(base))
-    file = disk.open(fresh / MANIFEST_NAME)
-    try:
-        disk.write(file, [msgspec.json.encode(base)], 0)
-        disk.sync(file)
-    finally:
-        disk.close(file)
-    disk.sync_folder(fresh)
+    disk = RealDisk()
+    base = _write(fresh, int(place.name), identity, said)
     shutil.rmtree(place, ignore_errors=True)
     disk.rename(fresh, place)
     disk.sync_folder(place.parent)
     return base
+
+
+def _write(folder: Path, position: int, identity: LogIdentity, said: Restated) -> Base:
+    """Write documents and manifest of a base into a folder."""
+    disk = RealDisk()
+    documents = _write_documents(folder, said.events, position - len(said.events))
+    base = Base(identity.log_id, identity.generation, position, documents, said.nameless)
+    base = msgspec.structs.replace(base, checksum=_checksum(base))
+    file = disk.open(folder / MANIFEST_NAME)
+    try:
+        disk.truncate(file, 0)
+        disk.write(file, [msgspec.json.encode(base)], 0)
+        disk.sync(file)
+    finally:
+        disk.close(file)
+    disk.sync_folder(folder)
+    return base
+
+
+def adopt(folder: Path, fold: Fold, identity: LogIdentity) -> Base:
+    """Make a snapshot that lies in the place of a base its manifest and documents: a log begins at another's snapshot.
+
+    No earlier event is there, so the documents have items and controls; profiles are in the snapshot alone, and count
+    as nameless.
+
+    Args:
+        folder: Of the log that will begin at the fold's position; ``base_snapshots`` of it has the snapshot.
+        fold: Restored from it.
+        identity: Of that log.
+
+    Raises:
+        OSError: The disk.
+    """
+    said = restated(fold, ())
+    surplus = max(0, len(said.events) - fold.log_position)
+    said = Restated(cut(said.events, surplus, len(said.events)), said.nameless + surplus)
+    return _write(base_folder(folder, fold.log_position), fold.log_position, identity, said)
+
+
+def base_snapshots(folder: Path, begin: int) -> Path:
+    """Return the folder of the snapshot in the base of a log that begins at a position."""
+    return base_folder(folder, begin) / _SNAPSHOTS
 
 
 def remove_other_bases(folder: Path, begin: int) -> None:

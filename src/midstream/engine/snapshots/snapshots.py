@@ -35,7 +35,7 @@ Content: TypeAlias = bytes | memoryview
 FORMAT_VERSION = 1
 KEEP_MIN = 2
 """The newest may turn out damaged; the one before it then saves a fold from the beginning."""
-_MANIFEST = "manifest.json"
+MANIFEST_NAME = "manifest.json"
 _HEADER_BYTES_MAX = 1 << 17
 """Of an array's file before its content: 64 KiB are the most that the format allows."""
 _TEMPORARY = ".writing-"
@@ -142,7 +142,7 @@ def _write_files(temporary: Path, fold: Fold, identity: LogIdentity, pace: Pace)
         digest=fold.digest(),
         files=files,
     )
-    _write_synced(temporary / _MANIFEST, _seal(manifest))
+    _write_synced(temporary / MANIFEST_NAME, sealed(manifest))
     sync_folder(temporary)
     return manifest
 
@@ -164,8 +164,8 @@ def carry_over(folder: Path, before: LogIdentity, identity: LogIdentity) -> None
     for name, each in list(manifests(folder)):
         if (each.log_id, each.generation) == (before.log_id, before.generation):
             carried = msgspec.structs.replace(each, log_id=identity.log_id, generation=identity.generation)
-            with WholeFile(folder / name / _MANIFEST) as file:
-                file.write(_seal(carried))
+            with WholeFile(folder / name / MANIFEST_NAME) as file:
+                file.write(sealed(carried))
 
 
 def set_aside_lost(folder: Path, log_id: str, end: int) -> Sequence[str]:
@@ -193,7 +193,7 @@ def manifests(folder: Path) -> Iterator[tuple[str, SnapshotManifest]]:
     """Yield names and manifests of the snapshots whose manifest can be read, newest first; no array is read."""
     for name in names(folder):
         try:
-            yield name, _unseal((folder / name / _MANIFEST).read_bytes())
+            yield name, _unseal((folder / name / MANIFEST_NAME).read_bytes())
         except (OSError, SnapshotInvalid):
             continue
 
@@ -259,10 +259,10 @@ def parse(
         SnapshotInvalid: A file is missing, superfluous or does not match its hash.
     """
     pace = pace or Pace(hurried=True)
-    manifest = _unseal(bytes(files.get(_MANIFEST, b"")))
+    manifest = _unseal(bytes(files.get(MANIFEST_NAME, b"")))
     expected = {f"{key}.npy" for key in manifest.files}
-    if files.keys() - {_MANIFEST} != expected:
-        message = f"its files are not those of the manifest: {sorted((files.keys() - {_MANIFEST}) ^ expected)[:3]}"
+    if files.keys() - {MANIFEST_NAME} != expected:
+        message = f"its files are not those of the manifest: {sorted((files.keys() - {MANIFEST_NAME}) ^ expected)[:3]}"
         raise SnapshotInvalid(message)
     return manifest, {
         key: _parse_array(key, files[f"{key}.npy"], digest, pace) for key, digest in manifest.files.items()
@@ -306,7 +306,7 @@ def _written(folder: Path) -> dict[str, KeptSnapshot]:
     found: dict[str, KeptSnapshot] = {}
     for name in names(folder):
         try:
-            manifest = _unseal((folder / name / _MANIFEST).read_bytes())
+            manifest = _unseal((folder / name / MANIFEST_NAME).read_bytes())
             byte_count = sum(each.stat().st_size for each in (folder / name).iterdir())
         except (OSError, SnapshotInvalid):
             continue
@@ -338,10 +338,10 @@ def remove_foreign(folder: Path, identity: LogIdentity) -> Sequence[str]:
 def file_names(path: Path) -> frozenset[str]:
     """Return the names of the files that a snapshot has when it is whole; none where its manifest cannot be read."""
     try:
-        manifest = _unseal((path / _MANIFEST).read_bytes())
+        manifest = _unseal((path / MANIFEST_NAME).read_bytes())
     except (OSError, SnapshotInvalid):
         return frozenset()
-    return frozenset({_MANIFEST, *(f"{key}.npy" for key in manifest.files)})
+    return frozenset({MANIFEST_NAME, *(f"{key}.npy" for key in manifest.files)})
 
 
 def version_of(name: str) -> str:
@@ -357,7 +357,7 @@ def position_of(name: str) -> LogPosition:
 def _is_of(path: Path, identity: LogIdentity, *, unread: bool) -> bool:
     """Return whether a snapshot is of this generation of this log; ``unread`` if its manifest cannot be read."""
     try:
-        manifest = _unseal((path / _MANIFEST).read_bytes())
+        manifest = _unseal((path / MANIFEST_NAME).read_bytes())
     except (OSError, SnapshotInvalid):
         return unread
     return (manifest.log_id, manifest.generation) == (identity.log_id, identity.generation)
@@ -365,7 +365,7 @@ def _is_of(path: Path, identity: LogIdentity, *, unread: bool) -> bool:
 
 def _restore(path: Path, wanted: SnapshotRequirement, pace: Pace) -> Fold:
     try:
-        _require_fit(_unseal((path / _MANIFEST).read_bytes()), wanted)  # before all the rest is read
+        _require_fit(_unseal((path / MANIFEST_NAME).read_bytes()), wanted)  # before all the rest is read
     except OSError as error:
         message = f"its manifest cannot be read: {error}"
         raise SnapshotInvalid(message) from error
@@ -392,7 +392,8 @@ def _require_fit(manifest: SnapshotManifest, wanted: SnapshotRequirement) -> Non
         raise SnapshotInvalid(message)
 
 
-def _seal(manifest: SnapshotManifest) -> bytes:
+def sealed(manifest: SnapshotManifest) -> bytes:
+    """Return the content of the manifest's file."""
     body = msgspec.json.encode(manifest)
     return sha256(body).hexdigest().encode() + b"\n" + body
 

@@ -34,6 +34,7 @@ from midstream.core.errors import (
     RebuildRunning,
     TooLarge,
 )
+from midstream.engine.replication.snapshot_store import PeerUnknown
 from midstream.engine.requests.faults import FAULTS_MAX, NameUnknown
 from midstream.engine.requests.schema import PAGE
 from midstream.serving.http.responses import Reply
@@ -141,6 +142,7 @@ _FACES = (
     _Face(TooLarge, 413, "too-large", "More came than one request may hold"),
     _Face(MediaTypeUnsupported, 415, "media-type", "The body's type or packing is not read"),
     _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
+    _Face(PeerUnknown, 403, "peer-unknown", "Only nodes of the same shop may ask this"),
     _Face(Misdirected, 421, "misdirected", "The request was sent to another name"),
     _Face(RouteUnknown, 404, "route-unknown", "There is no such route"),
     _Face(ItemUnknown, 404, "not-found", "Nothing of that name is known"),

@@ -1,0 +1,1 @@
+"""Transactional outbox: the log is delivered by position; batches go to destinations in ``integrations``."""
