@@ -31,6 +31,7 @@ from midstream.app.letter_erasure import forget_in_pieces, forgetting
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
 from midstream.app.server_address import withdraw
+from midstream.app.sinks import sinks_of
 from midstream.app.steady_clock import SteadyClock
 from midstream.app.wiring import plans, with_any
 from midstream.core.errors import ConfigInvalid, Fault, Invalid
@@ -265,6 +266,7 @@ def _assembled(
     champions = champions_of(engine, data, config)
     champions.begin()
     operational_log = OperationalLog(engine)
+    sinks = sinks_of(config, engine, eraser, partial(open_reader, data))
     return Instance(
         engine,
         snapshotter,
@@ -277,7 +279,8 @@ def _assembled(
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
-        services=(sealer, eraser, rebuilder, operational_log),
+        services=(sealer, eraser, rebuilder, operational_log, sinks),
+        sinks=sinks,
     )
 
 

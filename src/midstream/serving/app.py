@@ -33,6 +33,7 @@ from midstream.serving.admin.models import add_model_routes
 from midstream.serving.admin.placements import add_placement_routes
 from midstream.serving.admin.rebuilds import add_rebuild_routes
 from midstream.serving.admin.similar import add_similar_route
+from midstream.serving.admin.sinks import add_sink_routes
 from midstream.serving.admin.snapshots import add_snapshot_routes
 from midstream.serving.admin.users import add_people_routes
 from midstream.serving.events.bulk import Bulk
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from midstream.engine.placements.placing import Placing
     from midstream.engine.rebuild.rebuilder import Rebuilder
     from midstream.engine.replication.snapshot_shelf import SnapshotShelf
+    from midstream.engine.sinks.sink_group import SinkGroup
 
 UNKNOWN_ROUTE = "unknown"
 """Metric label of requests with an unknown path: paths that callers make up must not become time series."""
@@ -210,6 +212,8 @@ class Maintenance:
     """None = placements are those of the file."""
     shelf: "SnapshotShelf | None" = None
     """None = there is no log in a folder."""
+    sinks: "SinkGroup | None" = None
+    """None = there is no log in a folder."""
 
 
 ALONE = OtherProcesses()
@@ -260,6 +264,7 @@ def asgi(
     add_explanation_routes(cold, upkeep.explainer)
     add_placement_routes(cold, engine, upkeep.placing, limits)
     add_snapshot_routes(cold, upkeep.shelf)
+    add_sink_routes(cold, upkeep.sinks, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
     record = elsewhere.record or recording(ingest)

@@ -13,6 +13,7 @@ from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
 from midstream.app.config.reason_constraints import reason_faults
 from midstream.app.config.schema import Config, Custom, Placement
+from midstream.app.config.sinks import sink_faults
 from midstream.app.config.slate_constraints import scorer_faults, slate_faults
 from midstream.core.durations import format_duration, parse_duration_ms
 from midstream.core.errors import Fault
@@ -61,6 +62,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _attributes(config)
     yield from component_faults(config)
     yield from fetch_faults(config)
+    yield from sink_faults(config.sinks, config.features, config.items.attributes, has_columns=not features)
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)
     yield from replay_faults(config, columns)

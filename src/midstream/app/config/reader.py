@@ -40,6 +40,7 @@ _PAGES = {
     "feedback": "feedback",
     "history": "data",
     "registry": "models",
+    "sinks": "sinks",
     "models": "models",
     "tables": "features",
     "sources": "sources",
@@ -73,6 +74,7 @@ _NOUNS = {
     "filters": "filter",
     "scorers": "scorer",
     "selector": "selector",
+    "store": "store",
     "rules": "rule",
 }
 """Of the components of a placement, whose ``kind`` says which struct they are."""

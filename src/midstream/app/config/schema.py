@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from midstream.app.config.sinks import SINKS_MAX, SinkTable
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
 from midstream.engine.snapshots.retention import Hourly
@@ -399,6 +400,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     columns = { stock = "number" }
     age_max = "10s"
     timeout = "20ms" """
+    sinks: Annotated[tuple[SinkTable, ...], Length(0, SINKS_MAX)] = ()
+    """Tables of Redis, PostgreSQL or Cassandra that rows of users or items are written through to, for other services
+    (docs/sinks.md). Such as:
+    [[sinks]]
+    name = "users"
+    scope = "user"
+    columns = ["user_views", "user.country", "row.recent_items"]
+    store = { kind = "redis", url = "redis://localhost:6379/0" } """
     models: Annotated[tuple[Model, ...], Length(0, MODELS_MAX)] = ()
     """What is fitted on the log by ``midstream train NAME`` and answers once a version is promoted (docs/models.md).
     Such as:

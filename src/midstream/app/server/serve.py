@@ -135,6 +135,7 @@ def _opening(
                     running.explainer,
                     running.placing,
                     SnapshotShelf(data),
+                    running.sinks,
                 ),
                 _company(Followers(running, folder, options)) if options.followers else None,
             )

@@ -48,6 +48,8 @@ from midstream.state.ids.erased_users import REFUSED_MS
 from midstream.state.settings import encode_settings
 
 CHILD = "midstream.engine.erasure.worker"
+OF_SINKS = "sink "
+"""Before the name of a sink, among what is to forget."""
 CONCERN = "erasure"
 OVERDUE = "erasure_overdue"
 NEAR_EVENTS = 2_000
@@ -327,6 +329,7 @@ class Eraser:
             history_files=report.history_files,
             dead_letters=dropped.get("dead_letters", 0),
             import_rejected=dropped.get("import_rejected", 0),
+            sinks={name.removeprefix(OF_SINKS): n for name, n in dropped.items() if name.startswith(OF_SINKS)},
             snapshots=len(snapshots.names(self._folder.snapshots)),
             digest=report.digest,
             time_ms=self._engine.clock(),

@@ -59,6 +59,8 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Letters that named an erased id, dropped."""
     import_rejected: int = 0
     """Rejected rows of the last import that named one, dropped."""
+    sinks: dict[str, int] = {}
+    """Erased ids whose rows each sink of users deleted, by its name: all of them that no user has by now."""
     snapshots: int = 0
     """Snapshots of the generation before, dropped."""
     digest: str = ""
