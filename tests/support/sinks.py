@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, cast
 
 import msgspec
@@ -136,7 +137,7 @@ class Process:
         catch_up(engine.fold, log.read, log.end, nobody)
         options = SinkOptions("shop", scope_of(columns), columns, every_s=0.0, **more)
         reader: Any = Reader(log)
-        make = (lambda kinds: ShelfStore(store, kinds)) if isinstance(store, Shelf) else store
+        make: MakeStore = partial(ShelfStore, store) if isinstance(store, Shelf) else store
         self.writer = RowWriter(options, engine, make, self.rig.monotonic)
         self.sink = FeatureSink(self.writer, engine.supervise, lambda: reader, self.rig.monotonic)
         self.relay = LogRelay(
