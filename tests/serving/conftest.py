@@ -12,6 +12,7 @@ from midstream.serving.events.ingest import limits_of
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
 from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
+from tests.support.fakes.inputs import FakeInputs
 from tests.support.fakes.models import FakeChampions
 from tests.support.fakes.placements import FakePlacing
 
@@ -26,6 +27,7 @@ class Client:
         self.champions = FakeChampions()
         self.explainer = FakeExplainer()
         self.placing = FakePlacing()
+        self.inputs = FakeInputs()
         own = options or ServerOptions()
         behind = asgi(
             engine,
@@ -38,6 +40,7 @@ class Client:
                 cast("Any", self.champions),
                 cast("Any", self.explainer),
                 cast("Any", self.placing),
+                inputs=cast("Any", self.inputs),
             ),
         )
         self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))

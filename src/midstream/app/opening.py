@@ -27,6 +27,7 @@ from midstream.app.config_history import (
     settings_of,
 )
 from midstream.app.drift_watch import baseline_of, clock_concern
+from midstream.app.fetch_connections import FetchConnections
 from midstream.app.letter_erasure import forget_in_pieces, forgetting
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
@@ -59,6 +60,7 @@ from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import ConfigStore, Rebuilder
 from midstream.engine.recommender import Recommender
+from midstream.engine.replication.snapshot_publisher import PublishOptions, SnapshotPublisher
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
@@ -267,6 +269,8 @@ def _assembled(
     champions.begin()
     operational_log = OperationalLog(engine)
     sinks = sinks_of(config, engine, eraser, partial(open_reader, data))
+    published_as = PublishOptions(each.publish, each.publish_keep)
+    publishing = (SnapshotPublisher(engine, data, published_as, outside.entropy),) if each.publish else ()
     return Instance(
         engine,
         snapshotter,
@@ -279,7 +283,15 @@ def _assembled(
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
-        services=(sealer, eraser, rebuilder, operational_log, sinks),
+        services=(
+            sealer,
+            eraser,
+            rebuilder,
+            operational_log,
+            FetchConnections(engine.plans.values),
+            sinks,
+            *publishing,
+        ),
         sinks=sinks,
     )
 

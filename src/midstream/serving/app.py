@@ -29,6 +29,7 @@ from midstream.serving.admin.explanations import add_explanation_routes
 from midstream.serving.admin.feature_values import add_setting_route
 from midstream.serving.admin.features import add_feature_routes
 from midstream.serving.admin.health import MetricsText, add_operation_routes
+from midstream.serving.admin.inputs import add_input_routes
 from midstream.serving.admin.models import add_model_routes
 from midstream.serving.admin.placements import add_placement_routes
 from midstream.serving.admin.rebuilds import add_rebuild_routes
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.erasure.eraser import Eraser
     from midstream.engine.explain.explainer import Explainer
+    from midstream.engine.inputs.input_group import InputGroup
     from midstream.engine.models.champions import Champions
     from midstream.engine.placements.placing import Placing
     from midstream.engine.rebuild.rebuilder import Rebuilder
@@ -212,6 +214,8 @@ class Maintenance:
     """None = placements are those of the file."""
     shelf: "SnapshotShelf | None" = None
     """None = there is no log in a folder."""
+    inputs: "InputGroup | None" = None
+    """None = there is no log in a folder."""
     sinks: "SinkGroup | None" = None
     """None = there is no log in a folder."""
 
@@ -263,6 +267,7 @@ def asgi(
     add_model_routes(cold, upkeep.champions, limits)
     add_explanation_routes(cold, upkeep.explainer)
     add_placement_routes(cold, engine, upkeep.placing, limits)
+    add_input_routes(cold, upkeep.inputs, limits)
     add_snapshot_routes(cold, upkeep.shelf)
     add_sink_routes(cold, upkeep.sinks, limits)
     add_hot_routes(cold)

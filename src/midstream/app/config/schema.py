@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from midstream.app.config.broker_inputs import AnyInput
 from midstream.app.config.sinks import SINKS_MAX, SinkTable
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
@@ -20,6 +21,9 @@ from midstream.events.segments.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
 from midstream.features.readers.external import Table
+from midstream.integrations.cassandra.fetch import CassandraFetchOptions
+from midstream.integrations.postgresql.fetch import PostgresqlFetchOptions
+from midstream.integrations.redis.fetch import RedisFetchOptions
 from midstream.ranking.fetched_columns import COLUMNS_MAX, ColumnKind, FetchScope
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.expression_filter import ExpressionOptions
@@ -48,6 +52,7 @@ from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
+from midstream.state.control.input_positions import INPUTS_MAX
 from midstream.state.settings import WEIGHT_MAX, EventType, FoldSettings, StateLimits, UnknownItems
 from midstream.training.registry import VERSION_BYTES_MAX, VERSIONS_KEPT
 
@@ -93,6 +98,7 @@ AnySource = (
 )
 AnyFilter = Repeats | ActedOptions | ServedOptions | ExpressionOptions | Custom
 AnyScorer = ModelScorer | Objectives | Custom
+AnyFetch = Custom | RedisFetchOptions | PostgresqlFetchOptions | CassandraFetchOptions
 AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | Custom
 
 
@@ -194,6 +200,11 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Days for which one an hour stays, so that requests are explained in seconds (docs/explanations.md); 0 = none."""
     explain_bytes_max: Annotated[int, msgspec.Meta(ge=0, le=1 << 44)] = 10 << 30
     """Bytes of those on disk; where they are more one in two hours stays, then in four."""
+    publish: Annotated[str, Length(0, PATH_BYTES_MAX, "characters")] = ""
+    """Shared place to which each is copied for nodes that join: a folder, file:///shared/shop, or an address of an
+    object storage such as s3://bucket/shop (extra storage); "" = none (docs/replicas.md)."""
+    publish_keep: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    """Newest ones of each fold version that stay there."""
 
     @property
     def hourly(self) -> Hourly:
@@ -244,7 +255,7 @@ class FetchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     of: FetchScope
-    component: Custom
+    component: AnyFetch
     columns: Annotated[dict[Name, ColumnKind], Length(1, COLUMNS_MAX)]
     age_max: Annotated[Duration, Between("0s", "1d")] = Duration("10s")
     timeout: Annotated[Duration, Between("1ms", "10s")] = Duration("20ms")
@@ -400,6 +411,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     columns = { stock = "number" }
     age_max = "10s"
     timeout = "20ms" """
+    inputs: Annotated[tuple[AnyInput, ...], Length(0, INPUTS_MAX)] = ()
+    """Topics of brokers whose messages are events, each recorded once (docs/inputs.md). Such as:
+    [[inputs]]
+    name = "clicks"
+    kind = "kafka"
+    servers = "localhost:9092"
+    topic = "clicks" """
     sinks: Annotated[tuple[SinkTable, ...], Length(0, SINKS_MAX)] = ()
     """Tables of Redis, PostgreSQL or Cassandra that rows of users or items are written through to, for other services
     (docs/sinks.md). Such as:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from midstream.app.config.schema import Config
+from midstream.app.inputs.services import require_secrets, with_inputs
 from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.server.leader import Followers
 from midstream.app.server_address import Address, publish, withdraw
@@ -118,7 +119,8 @@ def _opening(
     async def opening() -> AsyncGenerator[OpenedEngine]:
         data = DataFolder(folder / DATA_NAME)
         with signals.at_start():
-            running = open_running(folder, config, notify=notify, may_serve_before=True)
+            require_secrets(config.inputs)
+            running, inputs = with_inputs(open_running(folder, config, notify=notify, may_serve_before=True), config)
         began = running.engine.log.end
         limits = Limits()
         await running.start()
@@ -135,6 +137,7 @@ def _opening(
                     running.explainer,
                     running.placing,
                     SnapshotShelf(data),
+                    inputs,
                     running.sinks,
                 ),
                 _company(Followers(running, folder, options)) if options.followers else None,
