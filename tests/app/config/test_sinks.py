@@ -96,7 +96,7 @@ def test_what_one_user_or_item_has_alone_may_be_written(text: str) -> None:
         ),
         (sink('["views"]', store='store = { kind = "mysql", url = "x" }'), "[0].store.kind", "postgresql"),
         (sink('["views"]', store=f'refresh = "1s"\n{REDIS}'), "[0].refresh", "minute"),
-        (sink('["views"]', store=f"columsn = 3\n{REDIS}"), "[0].columsn", "columns"),
+        (sink('["views"]', store=f"kolumns = 3\n{REDIS}"), "[0].kolumns", "columns"),
     ],
 )
 def test_faults_name_the_place_and_what_is_right(text: str, where: str, says: str) -> None:
