@@ -30,15 +30,16 @@ def sinks_of(config: Config, engine: Engine, eraser: Eraser, open_log: Callable[
         eraser: Rewrites its log.
         open_log: Opens a reader of the log as it is then.
     """
-    group = SinkGroup([sink_of(each, engine, open_log) for each in config.sinks], engine)
+    is_shared = config.log.kind == "kafka"
+    group = SinkGroup([sink_of(each, engine, open_log, is_shared=is_shared) for each in config.sinks], engine)
     if config.sinks:
         engine.listeners.add(group.listener)
         eraser.forgets.update(group.forgets)
     return group
 
 
-def sink_of(told: SinkTable, engine: Engine, open_log: Callable[[], FolderLog]) -> RunningSink:
-    """Return one sink."""
+def sink_of(told: SinkTable, engine: Engine, open_log: Callable[[], FolderLog], *, is_shared: bool) -> RunningSink:
+    """Return one sink; of a shared log its table may be ahead of this node, as another one writes it too."""
     monotonic = engine.host.monotonic
     options = SinkOptions(
         name=told.name,
@@ -53,6 +54,7 @@ def sink_of(told: SinkTable, engine: Engine, open_log: Callable[[], FolderLog]) 
         name=f"sink_{told.name}",
         log=engine.liveness.log,
         start="now",
+        is_shared=is_shared,
         events_max=EVENTS_MAX,
         move_command=f"midstream sinks backfill {told.name}",
     )
