@@ -19,7 +19,7 @@ from midstream.engine.child_process import nobody
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.outbox.log_relay import LogRelay, RelayOptions
 from midstream.engine.sinks.feature_sink import FeatureSink
-from midstream.engine.sinks.row_columns import RowReader, SinkScope, row_columns
+from midstream.engine.sinks.row_columns import OwnerRowReader, SinkScope, row_columns
 from midstream.engine.sinks.row_writer import MakeStore, RowWriter, SinkOptions
 from midstream.engine.stores.online_store import StoredValue, StoreKind, StoreRows
 from midstream.events.memory import MemoryLog
@@ -195,7 +195,7 @@ class Past:
         self._folds: dict[int, Fold] = {}
         self._declared = declared_by(plans(config))
         told = row_columns(self._scope, columns, config.features, config.items.attributes)
-        self._reader = RowReader(told)
+        self._reader = OwnerRowReader(told)
 
     def row(self, position: int, each: str) -> dict[str, Any] | None:
         """Return the row of a user or item; None = it is not known."""

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from midstream.core.errors import Fault, Invalid
 from midstream.engine.erasure.eraser import Forget
 from midstream.events.dead_letters.dead_letters import DeadLetters, files_of
-from midstream.events.disk import RealDisk
+from midstream.events.disk import Disk, RealDisk
 
 ROUNDS_MAX = 3
 """In each of which 16 MiB of new letters came: then all else waits until it is done."""
@@ -47,3 +48,16 @@ def forgetting(path: Path) -> Forget:
             letters.close()
 
     return forget
+
+
+def opened_letters(path: Path, disk: Disk) -> DeadLetters:
+    """Return the dead letters of a folder.
+
+    Raises:
+        Invalid: Their file cannot be read.
+    """
+    try:
+        return DeadLetters(path, disk)
+    except OSError as error:
+        right = "A file that this user may read and write, or none."
+        raise Invalid((Fault(str(path), f"It cannot be read: {error}.", right, "/docs/data.md"),)) from error

@@ -28,7 +28,7 @@ from midstream.app.config_history import (
 )
 from midstream.app.drift_watch import baseline_of, clock_concern
 from midstream.app.fetch_connections import FetchConnections
-from midstream.app.letter_erasure import forget_in_pieces, forgetting
+from midstream.app.letter_erasure import forget_in_pieces, forgetting, opened_letters
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
 from midstream.app.replicas.shared_log import node_log
@@ -36,7 +36,7 @@ from midstream.app.server_address import withdraw
 from midstream.app.sinks import sinks_of
 from midstream.app.steady_clock import SteadyClock
 from midstream.app.wiring import plans, with_any
-from midstream.core.errors import ConfigInvalid, Fault, Invalid
+from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, LogPosition
 from midstream.engine.active_config import Service
@@ -69,7 +69,6 @@ from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Liveness
-from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity
 from midstream.events.segments.segments import SegmentLog
@@ -279,6 +278,7 @@ def _assembled(
     champions = champions_of(engine, data, config)
     champions.begin()
     operational_log = OperationalLog(engine)
+    fetching = FetchConnections(engine.plans.values)
     sinks = sinks_of(config, engine, eraser, partial(open_reader, data))
     published_as = PublishOptions(each.publish, each.publish_keep)
     publishing = (SnapshotPublisher(engine, data, published_as, outside.entropy),) if each.publish else ()
@@ -294,15 +294,7 @@ def _assembled(
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
-        services=(
-            sealer,
-            eraser,
-            rebuilder,
-            operational_log,
-            FetchConnections(engine.plans.values),
-            sinks,
-            *publishing,
-        ),
+        services=(sealer, eraser, rebuilder, operational_log, fetching, sinks, *publishing),
         sinks=sinks,
     )
 
@@ -334,24 +326,9 @@ def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: 
     return eraser
 
 
-def _dead_letters(data: DataFolder, outside: Outside) -> DeadLetters:
-    """Return the dead letters of the folder.
-
-    Raises:
-        Invalid: Their file cannot be read.
-    """
-    try:
-        return DeadLetters(data.dead_letters, outside.disk)
-    except OSError as error:
-        right = "A file that this user may read and write, or none."
-        raise Invalid(
-            (Fault(str(data.dead_letters), f"It cannot be read: {error}.", right, "/docs/data.md"),)
-        ) from error
-
-
 def _ingest(engine: Engine, eraser: Eraser, data: DataFolder, config: Config, outside: Outside) -> IngestService:
     """Return the ingest service, with the folder's dead letters."""
-    letters = _dead_letters(data, outside)
+    letters = opened_letters(data.dead_letters, outside.disk)
     eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
     limits = IngestLimits(config.server.commit_wait_max.ms / 1_000, config.server.bulk_decodes_max)
     return IngestService(engine, limits, letters)

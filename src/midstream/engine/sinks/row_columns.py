@@ -216,7 +216,7 @@ _OF_ROWS: Final[Mapping[str, ReadField]] = {
 }
 
 
-class RowReader:
+class OwnerRowReader:
     """Reads rows of a state, in calls that never wait."""
 
     def __init__(self, columns: RowColumns) -> None:

@@ -21,7 +21,7 @@ from midstream.core.errors import MidstreamError
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.answer.feature_reads import declared_by
-from midstream.engine.sinks.row_columns import RowColumns, RowReader, SinkScope, row_columns
+from midstream.engine.sinks.row_columns import OwnerRowReader, RowColumns, SinkScope, row_columns
 from midstream.engine.sinks.touched_rows import TouchedRows
 from midstream.engine.sinks.write_window import GROUP_ROWS_MAX, WriteGroup, WriteWindow
 from midstream.engine.sinks.written_rows import WrittenRows
@@ -131,7 +131,7 @@ class RowWriter:
         self._monotonic = monotonic
         self._settings: FoldSettings | None = None
         self._declared = Declarations()
-        self._reader: RowReader | None = None
+        self._reader: OwnerRowReader | None = None
         self._store: OnlineStore | None = None
         self._retired: list[OnlineStore] = []
         """Stores of earlier columns, to be closed."""
@@ -204,7 +204,7 @@ class RowWriter:
             if self._store is not None and self._reader is not None and columns.kinds != self._reader.columns.kinds:
                 self._retired.append(self._store)
                 self._store = None
-            self._reader, self._settings, self._declared = RowReader(columns), fold.settings, declared
+            self._reader, self._settings, self._declared = OwnerRowReader(columns), fold.settings, declared
             said = (options.scope, options.columns, declared.features, fold.settings.version())
             text = msgspec.json.encode(said, enc_hook=str, order="deterministic")
             self._declaration = blake2b(text, digest_size=8).hexdigest()
@@ -284,7 +284,7 @@ class RowWriter:
         self.counts.deleted += len(group.gone)
 
     @property
-    def _read_with(self) -> RowReader:
+    def _read_with(self) -> OwnerRowReader:
         if self._reader is None:
             message = f"the sink {self.options.name} has no columns"
             raise SinkStopped(message)
