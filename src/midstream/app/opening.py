@@ -28,9 +28,11 @@ from midstream.app.config_history import (
 )
 from midstream.app.drift_watch import baseline_of, clock_concern
 from midstream.app.fetch_connections import FetchConnections
-from midstream.app.letter_erasure import forget_in_pieces, forgetting, opened_letters
+from midstream.app.letter_erasure import forget_in_pieces, forgetting, letters_of
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
+from midstream.app.replicas.join import join_by
+from midstream.app.replicas.node_services import with_replicas
 from midstream.app.replicas.shared_log import node_log
 from midstream.app.server_address import withdraw
 from midstream.app.sinks import sinks_of
@@ -62,7 +64,6 @@ from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import ConfigStore, Rebuilder
 from midstream.engine.recommender import Recommender
-from midstream.engine.replication.snapshot_publisher import PublishOptions, SnapshotPublisher
 from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import newest
@@ -198,7 +199,7 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    shared = node_log(config.log, data, outside.entropy, os.environ)
+    shared = node_log(config.log, data, outside.entropy, os.environ, join_by(data, config, notify))
     with ExitStack() as undo:
         if shared is not None:
             undo.callback(shared.shared.topic.close)
@@ -230,6 +231,7 @@ def open_running(
         _note_start(engine, started)
         running = _assembled(folder, config, outside, started, engine, chosen)
         running = running if shared is None else shared.joined_to(running)
+        running = with_replicas(running, data, config, outside.entropy, os.environ, shared)
         undo.pop_all()
     return running
 
@@ -263,7 +265,8 @@ def _assembled(
 ) -> Instance:
     """Return an engine with its background services, none of them started."""
     data, each = DataFolder(folder / DATA_NAME), config.snapshots
-    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
+    at_marks = config.log.kind == "kafka"
+    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly, at_marks=at_marks)
     snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
     store = _beside(folder, data, each, engine)
     rebuilder = Rebuilder(engine, snapshotter, data, chosen.service, store, chosen.wanted)
@@ -280,8 +283,6 @@ def _assembled(
     operational_log = OperationalLog(engine)
     fetching = FetchConnections(engine.plans.values)
     sinks = sinks_of(config, engine, eraser, partial(open_reader, data))
-    published_as = PublishOptions(each.publish, each.publish_keep)
-    publishing = (SnapshotPublisher(engine, data, published_as, outside.entropy),) if each.publish else ()
     return Instance(
         engine,
         snapshotter,
@@ -294,7 +295,7 @@ def _assembled(
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
-        services=(sealer, eraser, rebuilder, operational_log, fetching, sinks, *publishing),
+        services=(sealer, eraser, rebuilder, operational_log, fetching, sinks),
         sinks=sinks,
     )
 
@@ -328,7 +329,7 @@ def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: 
 
 def _ingest(engine: Engine, eraser: Eraser, data: DataFolder, config: Config, outside: Outside) -> IngestService:
     """Return the ingest service, with the folder's dead letters."""
-    letters = opened_letters(data.dead_letters, outside.disk)
+    letters = letters_of(data, outside.disk)
     eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
     limits = IngestLimits(config.server.commit_wait_max.ms / 1_000, config.server.bulk_decodes_max)
     return IngestService(engine, limits, letters)
