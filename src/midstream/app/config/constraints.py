@@ -11,6 +11,7 @@ from midstream.app.config.expressions import columns_in, text_faults
 from midstream.app.config.fetch_constraints import fetch_faults, listed_fetch_faults
 from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
+from midstream.app.config.outputs import output_faults
 from midstream.app.config.reason_constraints import reason_faults
 from midstream.app.config.schema import Config, Custom, Placement
 from midstream.app.config.slate_constraints import scorer_faults, slate_faults
@@ -61,6 +62,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _attributes(config)
     yield from component_faults(config)
     yield from fetch_faults(config)
+    yield from output_faults(config.outputs, tuple(config.events.types))
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)
     yield from replay_faults(config, columns)

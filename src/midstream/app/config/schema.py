@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from midstream.app.config.outputs import OUTPUTS_MAX, Output
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
 from midstream.engine.snapshots.retention import Hourly
@@ -399,6 +400,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     columns = { stock = "number" }
     age_max = "10s"
     timeout = "20ms" """
+    outputs: Annotated[tuple[Output, ...], Length(0, OUTPUTS_MAX)] = ()
+    """Topics of Kafka or Pulsar that served slates, outcomes or events are delivered to, each record once
+    (docs/outputs.md). Such as:
+    [[outputs]]
+    name = "outcomes"
+    kind = "kafka"
+    servers = "broker-1:9092,broker-2:9092"
+    topic = "shop-outcomes"
+    records = "outcomes" """
     models: Annotated[tuple[Model, ...], Length(0, MODELS_MAX)] = ()
     """What is fitted on the log by ``midstream train NAME`` and answers once a version is promoted (docs/models.md).
     Such as:
