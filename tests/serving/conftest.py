@@ -12,7 +12,9 @@ from midstream.serving.events.ingest import limits_of
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
 from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
+from tests.support.fakes.inputs import FakeInputs
 from tests.support.fakes.models import FakeChampions
+from tests.support.fakes.outputs import FakeOutputs
 from tests.support.fakes.placements import FakePlacing
 
 
@@ -26,6 +28,8 @@ class Client:
         self.champions = FakeChampions()
         self.explainer = FakeExplainer()
         self.placing = FakePlacing()
+        self.inputs = FakeInputs()
+        self.outputs = FakeOutputs()
         own = options or ServerOptions()
         behind = asgi(
             engine,
@@ -38,6 +42,8 @@ class Client:
                 cast("Any", self.champions),
                 cast("Any", self.explainer),
                 cast("Any", self.placing),
+                inputs=cast("Any", self.inputs),
+                outputs=cast("Any", self.outputs),
             ),
         )
         self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))

@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from midstream.engine.inputs.broker_consumer import (
     BrokerUnavailable,
     GonePosition,
@@ -38,6 +40,11 @@ class FakeConsumer:
         self.opens = 0
         self.is_closed = False
         self._next: dict[int, int] = {}
+
+    @property
+    def place(self) -> int:
+        """Messages that were polled since the topic was opened, less those ahead of one append."""
+        return max(0, sum(self._next.values()) - 2 * self.each_max)
 
     def open(self, topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
         """Assign all partitions."""
@@ -100,3 +107,19 @@ class FakeConsumer:
         if not self.broker.is_up:
             message = "the broker is down"
             raise BrokerUnavailable(message)
+
+
+def arrow_message(items: Sequence[str], action: str = "view", *, dictionary: bool = False) -> bytes:
+    """Return acts on items as an Arrow IPC stream, the content of a message."""
+    column = pa.array(items)
+    table = pa.record_batch(
+        {
+            "type": pa.array([action] * len(items)),
+            "user_id": pa.array(["u"] * len(items)),
+            "item_id": column.dictionary_encode() if dictionary else column,
+        }
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_batch(table)
+    return bytes(sink.getvalue().to_pybytes())

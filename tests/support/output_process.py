@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 from midstream.app.opening import DATA_NAME, config_of, open_running
-from midstream.app.output_services import outputs_of
+from midstream.app.output_services import with_outputs
 from midstream.core.kinds import Kind
 from midstream.engine.folder import DataFolder
-from midstream.engine.log_readers import open_reader
 from midstream.events.schema import Event, build
 
 BATCH_MAX = 40
@@ -22,23 +21,18 @@ BATCH_MAX = 40
 async def deliver(folder: Path, seed: int) -> None:
     """Record and deliver."""
     chance = random.Random(seed)  # noqa: S311  no secret
-    running = open_running(folder, config_of(folder))
     data = DataFolder(folder / DATA_NAME)
-    outputs = outputs_of(running.config, running.engine, running.engine.liveness.log, lambda: open_reader(data))
+    running, outputs = with_outputs(open_running(folder, config_of(folder)), data)
     await running.start()
-    for relay in outputs.values():
-        relay.start()
     print("began", flush=True)
     ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     while not ended.done():
         await running.engine.record(acts(chance, chance.randrange(1, BATCH_MAX)))
         await asyncio.sleep(chance.random() * 0.01)
-    while any(relay.view().lag_events for relay in outputs.values()):  # noqa: ASYNC110  it sets no event
+    while any(each.lag_events for each in outputs.views()):  # noqa: ASYNC110  it sets no event
         await asyncio.sleep(0.01)
-    for relay in outputs.values():
-        await relay.stop()
     await running.stop()
-    print(*(relay.view().delivered for relay in outputs.values()), flush=True)
+    print(*(each.delivered for each in outputs.views()), flush=True)
 
 
 def acts(chance: random.Random, count: int):

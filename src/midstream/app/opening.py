@@ -58,6 +58,7 @@ from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import ConfigStore, Rebuilder
 from midstream.engine.recommender import Recommender
+from midstream.engine.replication.snapshot_publisher import PublishOptions, SnapshotPublisher
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
@@ -265,6 +266,8 @@ def _assembled(
     champions = champions_of(engine, data, config)
     champions.begin()
     operational_log = OperationalLog(engine)
+    published_as = PublishOptions(each.publish, each.publish_keep)
+    publishing = (SnapshotPublisher(engine, data, published_as, outside.entropy),) if each.publish else ()
     return Instance(
         engine,
         snapshotter,
@@ -277,7 +280,7 @@ def _assembled(
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
-        services=(sealer, eraser, rebuilder, operational_log),
+        services=(sealer, eraser, rebuilder, operational_log, *publishing),
     )
 
 

@@ -2,30 +2,51 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
-from midstream.app.config.outputs import Output
+from midstream.app.config.outputs import Output as TopicOutput
 from midstream.app.config.schema import Config
 from midstream.core.protocols import LogReader
 from midstream.engine.engine import Engine
-from midstream.engine.listeners import Listener
+from midstream.engine.folder import DataFolder
+from midstream.engine.instance import Instance
+from midstream.engine.log_readers import open_reader
 from midstream.engine.outbox.log_relay import LogRelay, RelayOptions
 from midstream.engine.outbox.output_destination import OutputDestination, RecordProducer
+from midstream.engine.outbox.output_group import Output, OutputGroup
 from midstream.engine.outbox.output_records import RecordOptions
 from midstream.feedback.rewards import rewards_of
 from midstream.integrations.kafka.client_options import KafkaClientOptions
 from midstream.integrations.kafka.producer import KafkaOutputProducer
 
 
+def with_outputs(running: Instance, data: DataFolder) -> tuple[Instance, OutputGroup]:
+    """Return an instance with the outputs of its configuration as its last service, and these.
+
+    Raises:
+        ExtraMissing: The library of a broker is not installed; the folder is let go of.
+        DestinationUnavailable: A variable with a password is not set; as before.
+    """
+    with ExitStack() as undo:
+        undo.callback(running.engine.log.close)
+        group = outputs_of(running.config, running.engine, partial(open_reader, data))
+        undo.pop_all()
+    if not running.config.outputs:
+        return running, group
+    running.engine.listeners.add(group.listener)
+    return replace(running, services=(*running.services, group)), group
+
+
 def outputs_of(
-    config: Config, engine: Engine, log: str, open_log: Callable[[], LogReader], environ: Mapping[str, str] = os.environ
-) -> Mapping[str, LogRelay]:
-    """Return a relay for each output by its name, none of them started.
+    config: Config, engine: Engine, open_log: Callable[[], LogReader], environ: Mapping[str, str] = os.environ
+) -> OutputGroup:
+    """Return a relay for each output, none of them started.
 
     Args:
         config: Of the folder.
         engine: Its applied events are delivered.
-        log: Public name of the log.
         open_log: Opens a reader of the log as it is then.
         environ: Variables with passwords.
 
@@ -33,7 +54,7 @@ def outputs_of(
         ExtraMissing: The library of a broker is not installed.
         DestinationUnavailable: A variable with a password is not set.
     """
-    found: dict[str, LogRelay] = {}
+    log, found = engine.liveness.log, dict[str, Output]()
     for told in config.outputs:
         options = RecordOptions(
             records=told.records,
@@ -42,15 +63,15 @@ def outputs_of(
             placements=frozenset(told.placements),
             rewards=rewards_of(config.feedback.reward, config.events.types),
         )
-        producer = _producer(told, log, environ)
-        destination = OutputDestination(told.name, options, producer, lambda: engine.fold, open_log)
-        found[told.name] = LogRelay(RelayOptions(f"output_{told.name}", log, told.begin), engine, open_log, destination)
-    if found:
-        engine.listeners.add(Listener(name="outputs", gauges=partial(_set_gauges, engine, found)))
-    return found
+        destination = OutputDestination(
+            told.name, options, _producer(told, log, environ), lambda: engine.fold, open_log
+        )
+        relay = LogRelay(RelayOptions(f"output_{told.name}", log, told.begin), engine, open_log, destination)
+        found[told.name] = Output(told.topic, told.records, relay)
+    return OutputGroup(found, engine.metrics)
 
 
-def _producer(told: Output, log: str, environ: Mapping[str, str]) -> RecordProducer:
+def _producer(told: TopicOutput, log: str, environ: Mapping[str, str]) -> RecordProducer:
     client = KafkaClientOptions(
         servers=told.servers,
         tls=told.tls,
@@ -64,10 +85,3 @@ def _producer(told: Output, log: str, environ: Mapping[str, str]) -> RecordProdu
         settings=told.settings,
     )
     return KafkaOutputProducer(client, told.topic, f"{log}-{told.name}", environ)
-
-
-def _set_gauges(engine: Engine, outputs: Mapping[str, LogRelay]) -> None:
-    for name, relay in outputs.items():
-        view = relay.view()
-        is_stopped = view.state == "stopped"
-        engine.metrics.set_output(name, view.lag_events, view.lag_ms, view.delivered, is_stopped=is_stopped)

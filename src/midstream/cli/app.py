@@ -20,7 +20,7 @@ from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
 from midstream.cli.features import features
 from midstream.cli.help import ProgramHelp
 from midstream.cli.models import evaluate, examples, models, train
-from midstream.cli.operate import backup, bench, check, docs, doctor, init, rebuild, seal, size
+from midstream.cli.operate import backup, bench, check, docs, doctor, init, outputs, rebuild, seal, size
 from midstream.core.errors import MidstreamError
 
 app = typer.Typer(
@@ -62,6 +62,7 @@ _GROUPS = {
     "models": models.app,
     "placements": placements.app,
     "dead-letters": dead_letters.app,
+    "outputs": outputs.app,
 }
 for name, group in _GROUPS.items():
     app.add_typer(group, name=name)

@@ -29,7 +29,7 @@ def health_of(live: LiveState, listeners: Listeners, concerns: Mapping[str, str]
 
     Args:
         live: State and plans in service.
-        listeners: Have the states of followers.
+        listeners: Have the states of followers and of inputs.
         concerns: From ``concerns_of``.
         ingest: State of the ingest path.
     """
@@ -47,6 +47,7 @@ def health_of(live: LiveState, listeners: Listeners, concerns: Mapping[str, str]
         queued_events=ingest.queued_events,
         followers=listeners.followers(),
         parts=live.guards.views(),
+        inputs=listeners.inputs(),
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from midstream.engine.types import FollowerView
+from midstream.engine.types import FollowerView, InputView
 
 
 class Concern(NamedTuple):
@@ -38,6 +38,8 @@ class Listener:
     """Called when health is read: returns its concern."""
     followers: Callable[[], tuple[FollowerView, ...]] | None = None
     """Called when health is read: returns the states of follower processes."""
+    inputs: Callable[[], tuple[InputView, ...]] | None = None
+    """Called when health is read: returns the states of inputs from brokers."""
 
 
 class Listeners:
@@ -86,3 +88,7 @@ class Listeners:
     def followers(self) -> tuple[FollowerView, ...]:
         """Return how the processes are that follow this one."""
         return tuple(view for each in self._each if each.followers is not None for view in each.followers())
+
+    def inputs(self) -> tuple[InputView, ...]:
+        """Return how the inputs are that read topics of brokers."""
+        return tuple(view for each in self._each if each.inputs is not None for view in each.inputs())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -283,6 +283,47 @@ class FollowerView:
     """Number of restarts after it ended by itself."""
 
 
+InputState: TypeAlias = Literal["starting", "reading", "failing", "stopped"]
+"""``failing``: the last try ended with an error, and another one comes by itself; ``stopped``: the topic, or some of
+its partitions, waits for an operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionView:
+    """One partition of the topic of an input."""
+
+    partition: str
+    position: str
+    """Of the next message to read, after all that is durable."""
+    lag: int | None = None
+    """Messages behind it, as far as the client knows; None = it does not know yet."""
+    gone: str = ""
+    """Why the position cannot be read on from; empty = it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputView:
+    """One input from a broker."""
+
+    name: str
+    topic: str
+    state: InputState
+    partitions: tuple[PartitionView, ...]
+    lag: int
+    """Messages behind the positions of all partitions, as far as the client knows."""
+    events: int
+    """Events that became durable since the start."""
+    rejected: int
+    """Messages, and events of them, that became dead letters before the engine saw them, since the start."""
+    problem: str = ""
+    """What it waits for, or what failed last; empty = nothing."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether it reads its topic, or those partitions that wait for nobody."""
+        return self.state == "reading" or (self.state == "stopped" and any(not each.gone for each in self.partitions))
+
+
 @dataclass(frozen=True, slots=True)
 class GuardedPart:
     """A part of a plan that is not as it should be."""
@@ -322,3 +363,5 @@ class Health:
     """Further processes that answer; empty while there are none."""
     parts: tuple[GuardedPart, ...] = ()
     """Parts of this process's plans that are left out for a while, or were slow; empty while all are well."""
+    inputs: tuple[InputView, ...] = ()
+    """Topics that events come from; empty without any."""

@@ -123,6 +123,13 @@ class Metrics:
         self.served_lost = self._counter("served_lost", "Served records that never reached the log.")
         self._queued_events = self._gauge("queued_events", "Events waiting for the log.")
         self._waiters = self._gauge("log_position_waiters", "Requests waiting for a log position.")
+        self.input_events = self._counter("input_events", "Events of an input that became durable.", "input")
+        self.input_rejected = self._counter("input_rejected", "Messages and events of it that are none.", "input")
+        self._input_lag = self._gauge(
+            "input_lag", "Messages of a partition that are not read yet.", "input", "partition"
+        )
+        self._input_open = self._gauge("input_open", "1 while an input reads its topic.", "input")
+        self._input_stopped = self._gauge("input_stopped", "1 while an input waits for an operator.", "input")
 
     def _describe_state(self) -> None:
         self._sync_seconds = self._histogram("sync_seconds", "Time of one durable write.", _SYNC_SECONDS)
@@ -251,6 +258,13 @@ class Metrics:
         """Set the number of events waiting for the log, and of requests waiting for a log position."""
         self._queued_events.set(events)
         self._waiters.set(waiters)
+
+    def set_input(self, name: str, lag: Mapping[str, int], *, reads: bool, is_stopped: bool) -> None:
+        """Set the state of an input; ``lag`` is by partition, of which the state holds a maximum."""
+        for partition, behind in lag.items():
+            self._input_lag.labels(name, partition).set(behind)
+        self._input_open.labels(name).set(reads)
+        self._input_stopped.labels(name).set(is_stopped)
 
     def losses(self) -> Mapping[str, Mapping[str, int]]:
         """Return what was refused, given up or cut off since the start, by kind and by label. Cost: 20 µs."""

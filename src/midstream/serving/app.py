@@ -29,7 +29,9 @@ from midstream.serving.admin.explanations import add_explanation_routes
 from midstream.serving.admin.feature_values import add_setting_route
 from midstream.serving.admin.features import add_feature_routes
 from midstream.serving.admin.health import MetricsText, add_operation_routes
+from midstream.serving.admin.inputs import add_input_routes
 from midstream.serving.admin.models import add_model_routes
+from midstream.serving.admin.outputs import add_output_routes
 from midstream.serving.admin.placements import add_placement_routes
 from midstream.serving.admin.rebuilds import add_rebuild_routes
 from midstream.serving.admin.similar import add_similar_route
@@ -52,7 +54,9 @@ if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.erasure.eraser import Eraser
     from midstream.engine.explain.explainer import Explainer
+    from midstream.engine.inputs.input_group import InputGroup
     from midstream.engine.models.champions import Champions
+    from midstream.engine.outbox.output_group import OutputGroup
     from midstream.engine.placements.placing import Placing
     from midstream.engine.rebuild.rebuilder import Rebuilder
     from midstream.engine.replication.snapshot_shelf import SnapshotShelf
@@ -210,6 +214,10 @@ class Maintenance:
     """None = placements are those of the file."""
     shelf: "SnapshotShelf | None" = None
     """None = there is no log in a folder."""
+    inputs: "InputGroup | None" = None
+    """None = there is no log in a folder."""
+    outputs: "OutputGroup | None" = None
+    """As the inputs."""
 
 
 ALONE = OtherProcesses()
@@ -259,6 +267,8 @@ def asgi(
     add_model_routes(cold, upkeep.champions, limits)
     add_explanation_routes(cold, upkeep.explainer)
     add_placement_routes(cold, engine, upkeep.placing, limits)
+    add_input_routes(cold, upkeep.inputs, limits)
+    add_output_routes(cold, upkeep.outputs, limits)
     add_snapshot_routes(cold, upkeep.shelf)
     add_hot_routes(cold)
     add_docs_page(cold)

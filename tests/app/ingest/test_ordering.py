@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.ingest.ordering import BYTES_MAX, ROW_BYTES, RowSpill, own_time_ms, parts, plan_of
+from midstream.app.ingest.ordering import BYTES_MAX, ROW_BYTES, RowSpill, parts, plan_of
+from midstream.app.mapping.batches import own_time_ms
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.engine.ingest.log_reader import batches

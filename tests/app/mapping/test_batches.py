@@ -186,7 +186,7 @@ def test_ndjson_by_lines_is_ndjson_by_records(tmp_path, seed, monkeypatch):
 
 def test_plain_rows_are_no_objects(tmp_path, monkeypatch):
     """A mapped CSV and a Parquet file with texts, numbers and contexts: not one row goes one by one."""
-    monkeypatch.setattr("midstream.app.mapping.batches._Reader._one_by_one", lambda *_: pytest.fail("row by row"))
+    monkeypatch.setattr("midstream.app.mapping.batches.RowReader._one_by_one", lambda *_: pytest.fail("row by row"))
     some = [
         {"visitor": f"u{n}", "product": "lamp", "when": "2024-01-31 12:00:00", "page": "list", "value": "2.5"}
         for n in range(50)

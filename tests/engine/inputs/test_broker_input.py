@@ -1,7 +1,8 @@
 """Inputs from brokers: each message once, by position, whatever is killed, delivered again, cut or made anew."""
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,17 @@ import msgspec
 import pytest
 
 from midstream.app.opening import accept_of
+from midstream.core.errors import ExtraMissing, Invalid, Overloaded
+from midstream.core.types import EventBatch
 from midstream.engine.child_process import nobody
-from midstream.engine.ingest.ingest_service import IngestService
+from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.inputs import broker_input
-from midstream.engine.inputs.broker_input import BrokerInput
+from midstream.engine.inputs.broker_consumer import OpenedTopic
+from midstream.engine.inputs.broker_input import BrokerInput, InputSource
+from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.inputs.message_decoding import decode_json
+from midstream.engine.types import Recorded
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.memory import MemoryLog
@@ -50,11 +56,16 @@ class Process:
         catch_up(self.rig.engine.fold, log.read, log.end, nobody)
         self.letters = DeadLetters(folder / "letters.ndjson", RealDisk())
         self.consumer = FakeConsumer(broker, **more)
-        service = IngestService(self.rig.engine, dead_letters=self.letters)
+        self.service = IngestService(self.rig.engine, IngestLimits(commit_s_max=0.2), dead_letters=self.letters)
         accept = accept_of(SMALL, Limits())
-        self.input = BrokerInput(
-            "shop", self.rig.engine, service, self.consumer, lambda each: decode_json(each, accept)
-        )
+        source = InputSource("shop", "events", self.connect, lambda values: decode_json(values, accept))
+        self.input = BrokerInput(source, self.rig.engine, self.service)
+
+    def connect(self, start: str | None) -> FakeConsumer:
+        """Return the consumer, which begins at another place where an operator named one."""
+        if start is not None:
+            return FakeConsumer(self.consumer.broker, start)
+        return self.consumer
 
     @property
     def positions(self) -> dict[str, str]:
@@ -243,4 +254,148 @@ def test_a_stop_without_a_broker_ends(tmp_path: Path) -> None:
     process = Process(tmp_path, MemoryLog(), broker)
     process.until(lambda: "is down" in process.concerns)
     assert process.consumer.is_closed
-    assert not process.input.view().is_open
+    assert process.input.view().state == "failing"
+
+
+def test_a_full_log_pauses_and_drops_nothing(tmp_path: Path) -> None:
+    """While the log takes nothing the broker is not read on; when it does, every message comes, in order."""
+    broker, log = topic(count=30, partitions=1), MemoryLog()
+    process = Process(tmp_path, log, broker)
+    recorder = process.rig.engine.record
+    is_full = True
+    asked: list[int] = []
+
+    async def record(batch: EventBatch) -> Recorded:
+        if is_full and len(asked) < 40:
+            asked.append(process.consumer.place)
+            message = "the queue is at its maximum"
+            raise Overloaded(message)
+        return await recorder(batch)
+
+    async def work(_: Rig) -> None:
+        nonlocal is_full
+        process.input.start()
+        await until(lambda: len(asked) > 5)
+        assert process.positions == {}
+        is_full = False
+        await until(lambda: process.positions == {"0": "30"})
+        await process.input.stop()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process.rig.engine, "record", record)
+        process.rig.run(work)
+    assert set(asked) == {0}
+    assert [each.item_id for each in events_of(log)] == [f"p0-{place}" for place in range(30)]
+
+
+def test_what_a_broker_delivers_again_is_recorded_once(tmp_path: Path) -> None:
+    """Also events with ids of their own, and a group that was rewound, which nothing here reads."""
+    broker, log = topic(count=5, partitions=1), MemoryLog()
+    Process(tmp_path, log, broker).to_end()
+    broker.shown.clear()
+    broker.partitions[0] += [broker.partitions[0][0], message("own", event_id="mine"), message("own", event_id="mine")]
+    Process(tmp_path, log, broker).to_end()
+    found = [each.event_id for each in events_of(log)]
+    assert found == [*(f"events-0-{place}" for place in range(6)), "mine"]
+
+
+def test_messages_that_become_too_many_rows_are_read_again_fewer_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame takes a number of rows; the next polls are as large as fits."""
+    monkeypatch.setattr(broker_input, "MESSAGE_ROWS_MAX", 8)
+    monkeypatch.setattr(broker_input, "FRAME_ROWS", 4)
+    lines: list[bytes | None] = [b"\n".join(message(f"m{number}-{row}") for row in range(3)) for number in range(10)]
+    broker, log = FakeTopic([lines]), MemoryLog()
+    process = Process(tmp_path, log, broker, each_max=100)
+    process.to_end()
+    assert [each.item_id for each in events_of(log)] == [f"m{number}-{row}" for number in range(10) for row in range(3)]
+    assert process.consumer.opens == 2
+
+
+def test_an_operator_moves_all_partitions_to_an_end(tmp_path: Path) -> None:
+    """Of a topic that was made anew as well; what a broker does not have is refused and changes nothing."""
+    broker, log = topic(count=4), MemoryLog()
+    Process(tmp_path, log, broker).to_end()
+    anew = topic(count=6)
+    anew.topic_id = "two"
+    process = Process(tmp_path, log, anew)
+
+    async def move(_: Rig) -> None:
+        process.input.start()
+        await until(lambda: process.input.view().state == "stopped")
+        for wrong in ({"7": "0"}, {"0": "99"}):
+            with pytest.raises(Invalid):
+                await process.input.move(wrong)
+        assert process.positions == {"0": "4", "1": "4"}
+        await process.input.move("latest")
+        assert process.positions == {"0": "6", "1": "6"}
+        await process.input.move("earliest")
+        await until(lambda: process.positions == {"0": "6", "1": "6"} and process.input.is_at_end)
+        assert process.input.view().problem == ""
+        await process.input.stop()
+
+    process.rig.run(move)
+    row = process.rig.engine.fold.inputs.find("shop")
+    assert row is not None
+    assert row.topic_id == "two"
+
+
+def test_a_view_has_position_and_lag_of_each_partition(tmp_path: Path) -> None:
+    """And what an operator has to know; metrics have the same numbers."""
+    broker, log = topic(count=3), MemoryLog()
+    process = Process(tmp_path, log, broker)
+    group = InputGroup([process.input], process.rig.engine.metrics)
+    process.rig.engine.listeners.add(group.listener)
+
+    async def work(_: Rig) -> None:
+        group.start()
+        await until(lambda: process.positions == {"0": "3", "1": "3"} and process.input.is_at_end)
+        (view,) = process.rig.engine.health().inputs
+        assert (view.name, view.topic, view.state, view.lag, view.events, view.rejected) == (
+            "shop",
+            "events",
+            "reading",
+            0,
+            6,
+            0,
+        )
+        assert [(each.partition, each.position, each.lag) for each in view.partitions] == [("0", "3", 0), ("1", "3", 0)]
+        process.rig.engine.refresh_metrics()
+        text = process.rig.engine.metrics.text().decode()
+        assert 'midstream_input_lag{input="shop",partition="1"} 0.0' in text
+        assert 'midstream_input_events_total{input="shop"} 6.0' in text
+        assert 'midstream_input_open{input="shop"} 1.0' in text
+        await group.stop()
+
+    process.rig.run(work)
+
+
+def test_a_consumer_that_cannot_be_had_is_a_concern(tmp_path: Path) -> None:
+    """As without its extra: the server goes on, health says what to install."""
+    process = Process(tmp_path, MemoryLog(), topic())
+
+    def connect(_: str | None) -> FakeConsumer:
+        message = "Kafka needs the extra `kafka`: pip install 'midstream[kafka]'"
+        raise ExtraMissing(message)
+
+    source = InputSource("shop", "events", connect, lambda values: decode_json(values, accept_of(SMALL)))
+    process.input = BrokerInput(source, process.rig.engine, process.service)
+    process.until_concern("pip install 'midstream[kafka]'")
+    assert process.input.view().state == "failing"
+
+
+def test_a_stop_leaves_a_consumer_that_does_not_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that waits for a broker keeps its thread, and the server ends."""
+    monkeypatch.setattr(broker_input, "STOP_S_MAX", 0.05)
+    process = Process(tmp_path, MemoryLog(), topic())
+    held = threading.Event()
+
+    def hang(topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
+        held.wait(PATIENCE_S)
+        return OpenedTopic(topic_id, positions)
+
+    process.consumer.open = hang  # type: ignore[method-assign]
+    process.until(lambda: True)
+    assert not held.is_set()
+    held.set()

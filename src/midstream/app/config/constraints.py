@@ -10,6 +10,7 @@ from midstream.app.config.component_constraints import component_faults
 from midstream.app.config.expressions import columns_in, text_faults
 from midstream.app.config.fetch_constraints import fetch_faults, listed_fetch_faults
 from midstream.app.config.filter_constraints import filter_faults
+from midstream.app.config.input_constraints import input_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
 from midstream.app.config.outputs import output_faults
 from midstream.app.config.reason_constraints import reason_faults
@@ -62,6 +63,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _attributes(config)
     yield from component_faults(config)
     yield from fetch_faults(config)
+    yield from input_faults(config)
     yield from output_faults(config.outputs, tuple(config.events.types))
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)
@@ -90,6 +92,9 @@ def _sections(config: Config) -> Iterator[Fault]:
     if header and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", header):
         yield Fault("$.server.quota_header", f'"{header}" is no name of a header.', "Letters, digits and -.", PAGE)
     yield from _segment(config.trending.segment)
+    if config.snapshots.publish.startswith(("http://", "https://")):
+        right = "A folder, file:///… or an address of an object storage: a peer is only read."
+        yield Fault("$.snapshots.publish", f'"{config.snapshots.publish}" came.', right, "/docs/replicas.md")
     half_lives = config.half_lives()
     if len(half_lives) > HALF_LIVES_MAX:
         came = f"{len(half_lives)} half-lives are in use: {', '.join(str(each) for each in half_lives)}."

@@ -39,6 +39,7 @@ _PAGES = {
     "trending": "sources",
     "feedback": "feedback",
     "history": "data",
+    "inputs": "inputs",
     "registry": "models",
     "models": "models",
     "tables": "features",
@@ -69,6 +70,7 @@ _FAR = 1_000
 """From the bound of a number that has one bound."""
 _NOUNS = {
     "features": "feature",
+    "inputs": "broker",
     "sources": "source",
     "filters": "filter",
     "scorers": "scorer",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from midstream.app.config.broker_inputs import AnyInput
 from midstream.app.config.outputs import OUTPUTS_MAX, Output
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
@@ -48,6 +49,7 @@ from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
+from midstream.state.control.input_positions import INPUTS_MAX
 from midstream.state.settings import WEIGHT_MAX, EventType, FoldSettings, StateLimits, UnknownItems
 from midstream.training.registry import VERSION_BYTES_MAX, VERSIONS_KEPT
 
@@ -194,6 +196,11 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Days for which one an hour stays, so that requests are explained in seconds (docs/explanations.md); 0 = none."""
     explain_bytes_max: Annotated[int, msgspec.Meta(ge=0, le=1 << 44)] = 10 << 30
     """Bytes of those on disk; where they are more one in two hours stays, then in four."""
+    publish: Annotated[str, TextBytes(PATH_BYTES_MAX)] = ""
+    """Shared place to which each is copied for nodes that join: a folder, file:///shared/shop, or an address of an
+    object storage such as s3://bucket/shop (extra storage); "" = none (docs/replicas.md)."""
+    publish_keep: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    """Newest ones of each fold version that stay there."""
 
     @property
     def hourly(self) -> Hourly:
@@ -400,6 +407,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     columns = { stock = "number" }
     age_max = "10s"
     timeout = "20ms" """
+    inputs: Annotated[tuple[AnyInput, ...], Length(0, INPUTS_MAX)] = ()
+    """Topics of brokers whose messages are events, each recorded once (docs/inputs.md). Such as:
+    [[inputs]]
+    name = "clicks"
+    kind = "kafka"
+    servers = "localhost:9092"
+    topic = "clicks" """
     outputs: Annotated[tuple[Output, ...], Length(0, OUTPUTS_MAX)] = ()
     """Topics of Kafka or Pulsar that served slates, outcomes or events are delivered to, each record once
     (docs/outputs.md). Such as:

@@ -62,11 +62,20 @@ def read_parts(opened: OpenFile, terms: RowTerms) -> Iterator[RowBatch]:
     Raises:
         Invalid: The options name a column that is not there, or a field that no event has; nothing was read.
     """
-    convert = converter(terms.columns, opened.header, terms.accept.attributes, has_types=opened.has_types)
-    mapper = None if opened.header is None else TableMapper(terms.columns, opened.header, has_types=opened.has_types)
-    reader = _Reader(terms, convert, mapper)
-    for piece in opened.read(None if mapper is None else mapper.needed):
+    reader = row_reader(terms, opened.header, has_types=opened.has_types)
+    for piece in opened.read(reader.needed):
         yield reader.part(piece)
+
+
+def row_reader(terms: RowTerms, header: tuple[str, ...] | None, *, has_types: bool) -> "RowReader":
+    """Return what makes events of the rows of one header; None = each record has its own.
+
+    Raises:
+        Invalid: The options name a column that is not there, or a field that no event has.
+    """
+    convert = converter(terms.columns, header, terms.accept.attributes, has_types=has_types)
+    mapper = None if header is None else TableMapper(terms.columns, header, has_types=has_types)
+    return RowReader(terms, convert, mapper)
 
 
 def read_events(path: Path, columns: ColumnOptions, attribute_kinds: Mapping[str, str]) -> Iterator[dict[str, object]]:
@@ -94,13 +103,21 @@ def records_in(piece: Piece) -> list[tuple[int, Record | RowRefused]]:
     return sorted(found, key=lambda each: each[0])
 
 
-class _Reader:
+class RowReader:
+    """Makes events of the rows of one header, in pieces."""
+
     def __init__(
         self, terms: RowTerms, convert: Callable[[Record], dict[str, object]], mapper: TableMapper | None
     ) -> None:
+        """Convert rows by ``convert``, and those of tables by ``mapper``; None = there are no tables."""
         self._terms = terms
         self._convert = convert
         self._mapper = mapper
+
+    @property
+    def needed(self) -> tuple[str, ...] | None:
+        """Columns that are read; None = all."""
+        return None if self._mapper is None else self._mapper.needed
 
     def part(self, piece: Piece) -> RowBatch:
         """Return the rows of a piece."""

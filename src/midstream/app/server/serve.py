@@ -1,19 +1,18 @@
 """Server of a data folder: opened before the port is bound, closed after the last answer was sent."""
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
 from midstream.app.config.schema import Config
+from midstream.app.inputs.services import require_secrets, with_inputs
 from midstream.app.opening import DATA_NAME, open_running
-from midstream.app.output_services import outputs_of
+from midstream.app.output_services import with_outputs
 from midstream.app.server.leader import Followers
 from midstream.app.server_address import Address, publish, withdraw
 from midstream.core.errors import MidstreamError
@@ -22,8 +21,6 @@ from midstream.core.types import LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance, Started
-from midstream.engine.log_readers import open_reader
-from midstream.engine.outbox.log_relay import LogRelay
 from midstream.engine.replication.snapshot_shelf import SnapshotShelf
 from midstream.engine.snapshots import snapshots
 from midstream.events.segments.segments import SegmentLog
@@ -123,14 +120,13 @@ def _opening(
     async def opening() -> AsyncGenerator[OpenedEngine]:
         data = DataFolder(folder / DATA_NAME)
         with signals.at_start():
-            running = open_running(folder, config, notify=notify, may_serve_before=True)
-            outputs = _outputs(running, data)
+            require_secrets(config.inputs)
+            running, inputs = with_inputs(open_running(folder, config, notify=notify, may_serve_before=True), config)
+            running, outputs = with_outputs(running, data)
         began = running.engine.log.end
         limits = Limits()
         await running.start()
         course.opened.append(running)
-        for relay in outputs.values():
-            relay.start()
         try:
             yield OpenedEngine(
                 running.engine,
@@ -143,30 +139,19 @@ def _opening(
                     running.explainer,
                     running.placing,
                     SnapshotShelf(data),
+                    inputs,
+                    outputs,
                 ),
                 _company(Followers(running, folder, options)) if options.followers else None,
             )
         finally:
             withdraw(data.root)  # while the lock is held: after that it may be another server's
             asked = time.monotonic()
-            await asyncio.gather(*(relay.stop() for relay in outputs.values()))
             await running.stop()
             course.stopped.append(_stopped(running, data, began))
             _log_stop(course.stopped[0], time.monotonic() - asked)
 
     return opening()
-
-
-def _outputs(running: Instance, data: DataFolder) -> Mapping[str, LogRelay]:
-    """Return the outputs of the configuration, none of them started; let go of the folder if that fails."""
-    log = running.engine.log
-    with ExitStack() as undo:
-        undo.callback(log.close)
-        outputs = outputs_of(
-            running.service.config, running.engine, running.engine.liveness.log, partial(open_reader, data)
-        )
-        undo.pop_all()
-    return outputs
 
 
 def _start_fields(url: str, folder: Path, running: Instance) -> dict[str, FieldValue]:

@@ -212,6 +212,9 @@ class IngestService:
     ) -> None:
         """Record events and a control event behind them in one frame; return when they are durable and applied.
 
+        The wait for the commit has no maximum: whoever gave up would read the events again while they may yet become
+        durable. The wait for room in the queue has one.
+
         Args:
             control: One row.
             admitted: Its rejected events are kept by the caller, before; None = no event.
@@ -222,9 +225,9 @@ class IngestService:
             MidstreamError: As ``record`` does.
         """
         if admitted is None:
-            await self._durable(control, turn)
+            await self._durable(control, turn, gives_up=False)
             return
-        recorded = await self._durable(concat((admitted.batch, control)), turn)
+        recorded = await self._durable(concat((admitted.batch, control)), turn, gives_up=False)
         recorded = replace(recorded, outcome=recorded.outcome[: len(admitted.batch)])
         if (recorded.outcome == Outcome.REFUSED).any():
             unknown, _ = await self._named(admitted, recorded, None)
@@ -305,13 +308,13 @@ class IngestService:
             counts = self.dead_letters.counts
             self.metrics.set_dead_letters(counts.kept, counts.bytes_kept)
 
-    async def _durable(self, batch: EventBatch, turn: asyncio.Lock | None) -> Recorded:
+    async def _durable(self, batch: EventBatch, turn: asyncio.Lock | None, *, gives_up: bool = True) -> Recorded:
         if turn is None:
             work: asyncio.Future[Recorded] = asyncio.ensure_future(self._engine.record(batch))
         else:
             async with turn:
                 work = await self._queued(batch)
-        done, _ = await asyncio.wait((work,), timeout=self._limits.commit_s_max)
+        done, _ = await asyncio.wait((work,), timeout=self._limits.commit_s_max if gives_up else None)
         if done:
             return work.result()
         work.add_done_callback(_retrieve)

@@ -8,39 +8,61 @@ therefore change nothing.
 Messages that hold no event are dead letters, kept before the positions behind them are durable: after a kill in
 between a letter can be there twice, never not at all. Nothing but a stored position that the broker no longer has, and
 a topic that was made anew, waits for an operator.
+
+A full log pauses the input: what was polled waits, the next poll is not made, and the broker keeps the rest.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-import numpy as np
-
-from midstream.core.errors import MidstreamError
+from midstream.core.errors import Fault, Invalid, MidstreamError
 from midstream.core.kinds import Kind
 from midstream.engine.background_service import BackgroundService
 from midstream.engine.ingest.admitted_batch import AdmittedBatch
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.inputs.broker_consumer import BrokerConsumer, GonePosition, OpenedTopic, PartitionMessages
-from midstream.engine.inputs.message_decoding import DecodedMessages, origin_of, with_position_ids
-from midstream.events.json.decode import Decoded, Rejected, SingleEvent
-from midstream.events.schema import Event, build, concat
+from midstream.engine.inputs.consumer_thread import ConsumerThread
+from midstream.engine.inputs.message_decoding import (
+    MESSAGE_ROWS_MAX,
+    DecodedMessages,
+    DecodeMessages,
+    nothing,
+    too_many,
+    with_position_ids,
+)
+from midstream.engine.inputs.polled_messages import PolledMessages
+from midstream.engine.types import InputState, InputView, PartitionView
+from midstream.events.schema import Event, build
 from midstream.state.control.input_positions import InputPosition, InputRow, encode_input_position
 from midstream.state.fold import Fold
 
 if TYPE_CHECKING:
-    from midstream.core.types import EventBatch, Index
+    from midstream.events.json.decode import Rejected
 
 MESSAGES_MAX = 5_000
 """Messages of one poll: with a row each they are half a frame, five turns of the fold."""
+MESSAGES_BEGIN = 16
+"""Messages of the first poll: with the most rows that each may become they are 160 MB on the way."""
+GROWTH = 8
+"""A poll has at most so many times the messages of the one before: from 16 to 5,000 in three polls."""
+FRAME_ROWS = 10_000
+"""Rows of one append that are aimed at, as a frame of events from HTTP has."""
+PAGE = "/docs/inputs.md"
 POLL_S = 0.5
 """A poll without messages ends so soon, so that a stop waits no longer."""
+STOP_S_MAX = 2.0
+"""A stop waits so long for a consumer that is in a call, then leaves it to its thread."""
+RETRY_S_MAX = 5.0
+"""A broker that is back is read again so soon."""
 PARTITIONS_S = 30.0
 """Between two looks whether the topic has other partitions."""
-DecodeMessages: TypeAlias = Callable[[PartitionMessages], DecodedMessages]
-T = TypeVar("T")
+Connect: TypeAlias = Callable[[str | None], BrokerConsumer]
+"""Makes a consumer that begins at ``earliest``, ``latest`` or a time, None = as configured.
+
+Raises ``MidstreamError`` where it cannot, such as for an extra that is not installed.
+"""
 
 
 class InputStopped(MidstreamError):
@@ -68,49 +90,74 @@ class InputEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class InputView:
-    """State of an input, for health and metrics."""
+class InputSource:
+    """One input as configured: where its messages come from, and what they are."""
 
     name: str
     topic: str
-    is_open: bool
-    """Whether the topic is assigned."""
-    next: Mapping[str, str]
-    """Position of the next message to read, by partition, of what is durable."""
+    connect: Connect
+    decode: DecodeMessages
+
+
+class _Polled(NamedTuple):
+    """Messages of one poll on their way to the log."""
+
+    messages: PolledMessages
+    admitted: AdmittedBatch
+    decoded: DecodedMessages
     lag: Mapping[str, int]
-    """Messages behind it, by partition, as far as the client knows."""
-    events: int
-    """Rows that were handed over since the start; again with each try."""
-    rejected: int
-    """Messages, and events of them, that became dead letters before the engine saw them; counted as ``events`` is."""
+    """Messages behind them, by partition, as far as the client knew then."""
+
+    @property
+    def is_small(self) -> bool:
+        """Whether one frame takes all of it; otherwise fewer messages are read again."""
+        return len(self.admitted.batch) <= MESSAGE_ROWS_MAX or len(self.messages) == 1
+
+    def place(self, rejected: "Rejected") -> tuple[str, str, int, int]:
+        """Return the partition, the position and the row of an event that became a dead letter, and its item."""
+        number, row = int(self.decoded.message[rejected.index]), int(self.decoded.row[rejected.index])
+        return (*self.messages.place(number), row, rejected.item)
+
+    def origin(self, event: int) -> Mapping[str, str]:
+        """Return where an event came from, for its dead letter."""
+        return self.messages.origin(int(self.decoded.message[event]), int(self.decoded.row[event]))
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What an input has done since its start."""
+
+    events: int = 0
+    rejected: int = 0
+    lag: Mapping[str, int] = field(default_factory=dict[str, int])
+    gone: tuple[GonePosition, ...] = ()
+    waits: str = ""
+    """Why it waits for an operator; empty = it does not."""
 
 
 class BrokerInput:
     """One input of the configuration. On the event loop's thread, the consumer on a thread of its own."""
 
-    def __init__(
-        self,
-        name: str,
-        engine: InputEngine,
-        service: IngestService,
-        consumer: BrokerConsumer,
-        decode: DecodeMessages,
-    ) -> None:
-        """Read with ``consumer``, decode with ``decode`` and hand over to ``service``; nothing is started."""
-        self.name = name
+    def __init__(self, source: InputSource, engine: InputEngine, service: IngestService) -> None:
+        """Read ``source`` and hand over to ``service``; nothing is started."""
+        self.name = source.name
+        self._source = source
         self._engine = engine
         self._service = service
-        self._consumer = consumer
-        self._decode = decode
-        self._thread = ThreadPoolExecutor(1, f"midstream-input-{name}")
+        self._thread = ConsumerThread(f"midstream-input-{source.name}")
         self._turn, self._moving = asyncio.Lock(), asyncio.Lock()
+        self._consumer: BrokerConsumer | None = None
         self._opened: OpenedTopic | None = None
-        self._ahead: asyncio.Future[Sequence[PartitionMessages]] | None = None
-        self._kept: set[tuple[str, str]] = set()
-        """Partition and position of messages whose letters are kept and whose positions are not durable yet."""
-        self._events = self._rejected = 0
+        self._ahead: asyncio.Task[_Polled | None] | None = None
+        self._messages_max = MESSAGES_BEGIN
+        self._to_show: dict[str, str] = {}
+        """Positions that are durable and that the broker was not told of."""
+        self._kept: set[tuple[str, str, int, int]] = set()
+        """Places of events whose letters are kept and whose positions are not durable yet."""
+        self._progress = _Progress()
         self._looked_s = 0.0
-        self._loop = engine.supervise(f"input_{name}", self._round, 0.0, first_s=0.0)
+        self._loop = engine.supervise(f"input_{source.name}", self._round, 0.0, first_s=0.0)
+        self._loop.back_off_s_max = RETRY_S_MAX
 
     def start(self) -> None:
         """Begin on the running event loop."""
@@ -119,50 +166,114 @@ class BrokerInput:
     async def stop(self) -> None:
         """End after the batch under way; what was polled and not appended is read again by the next start."""
         await self._loop.stop()
-        await self._call(self._consumer.close)
-        self._thread.shutdown(wait=False)
+        closing: asyncio.Future[object] = asyncio.ensure_future(self._closed())
+        await asyncio.wait((closing,), timeout=STOP_S_MAX)
+        closing.cancel()
+        self._thread.end()
+
+    async def _closed(self) -> None:
+        """Drop what was polled ahead, and close the consumer."""
+        await self._forget()
+        await self._thread.call(self._close)
 
     def view(self) -> InputView:
         """Return how it stands."""
-        row = self._row
-        following: Mapping[str, str] = {} if row is None else row.next
-        lag = self._consumer.lag()
+        row, progress = self._row, self._progress
+        gone = {each.partition: each for each in progress.gone}
+        partitions = tuple(
+            PartitionView(
+                partition,
+                position,
+                progress.lag.get(partition),
+                f"the broker has {gone[partition].first} to {gone[partition].end}" if partition in gone else "",
+            )
+            for partition, position in ({} if row is None else row.next).items()
+        )
         return InputView(
-            self.name, self._consumer.topic, self._opened is not None, following, lag, self._events, self._rejected
+            self.name,
+            self._source.topic,
+            self._state,
+            partitions,
+            sum(progress.lag.values()),
+            progress.events,
+            progress.rejected,
+            progress.waits or self._loop.health(),
         )
 
-    async def move(self, positions: Mapping[str, str]) -> None:
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all that the topic had at the last poll is durable, as far as the client knows."""
+        lag = self._progress.lag
+        return self._opened is not None and lag.keys() == self._opened.next.keys() and not any(lag.values())
+
+    async def move(self, positions: Mapping[str, str] | str) -> InputView:
         """Read on from other positions, as an operator orders; durable on return.
 
         Args:
-            positions: By partition; the others stay where they are.
+            positions: By partition, the others stay where they are; or ``earliest``, ``latest`` or a time, as digits,
+                for all partitions.
+
+        Raises:
+            Invalid: The broker has no such partition or position; nothing was changed.
+            BrokerUnavailable: The broker could not be asked; nothing was changed.
+            MidstreamError: There is no consumer to be had, or the positions could not be made durable.
         """
         async with self._moving:
             await self._forget()
-            topic_id = (await self._call(lambda: self._consumer.open("", {}))).topic_id
-            await self._record(None, positions, topic_id)
+            try:
+                opened = await self._thread.call(lambda: self._found(positions))
+            finally:
+                await self._thread.call(self._close)
+            if faults := _position_faults(positions, opened):
+                raise Invalid(faults)
+            following = opened.next if isinstance(positions, str) else positions
+            await self._record(None, following, opened.topic_id)
+            if self._loop.is_running:  # it may be in the wait after an error
+                await self._loop.stop()
+                self._loop.start()
+        return self.view()
+
+    def _found(self, positions: Mapping[str, str] | str) -> OpenedTopic:
+        """Return the topic at positions that an operator names; on the thread."""
+        self._close()
+        if isinstance(positions, str):
+            self._consumer = self._source.connect(positions)
+            return self._consumer.open("", {})
+        self._consumer = self._source.connect(None)
+        return self._consumer.open("", positions)
+
+    @property
+    def _state(self) -> InputState:
+        if self._progress.waits:
+            return "stopped"
+        if self._loop.health():
+            return "failing"
+        return "starting" if self._opened is None else "reading"
 
     @property
     def _row(self) -> InputRow | None:
         return self._engine.fold.inputs.find(self.name)
 
-    async def _call(self, work: Callable[[], T]) -> T:
-        """Return what a call of the consumer returns, on its thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def _close(self) -> None:
+        """Close the consumer, if there is one, and tell the broker how far it was; on the thread."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
 
     async def _round(self) -> None:
         """Open the topic where that is to be done, then append one poll; the next one is polled meanwhile."""
         async with self._moving:
             is_done = False
             try:
-                if self._opened is None:
-                    self._opened = await self._open()
-                    self._looked_s = asyncio.get_running_loop().time()
-                polled = await (self._ahead or self._poll())
-                self._ahead = self._poll()
-                if polled:
-                    await self._append(polled, self._opened.topic_id)
-                await self._look_at_partitions()
+                opened = self._opened or await self._open()
+                polled = await (self._ahead or self._read_ahead())
+                if polled is None or polled.is_small:
+                    self._ahead = self._read_ahead()
+                    await self._append(polled, opened.topic_id)
+                    await self._look_at_partitions()
+                else:
+                    self._messages_max = max(1, len(polled.messages) // GROWTH)
+                    await self._forget()
                 is_done = True
             finally:
                 if not is_done:
@@ -171,14 +282,48 @@ class BrokerInput:
     async def _look_at_partitions(self) -> None:
         """Have the next round open the topic where partitions were added to it."""
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._looked_s >= PARTITIONS_S:
+        consumer = self._consumer
+        if consumer is not None and now_s - self._looked_s >= PARTITIONS_S:
             self._looked_s = now_s
-            if await self._call(self._consumer.is_outdated):
+            if await self._thread.call(consumer.is_outdated):
                 await self._forget()
 
-    def _poll(self) -> "asyncio.Future[Sequence[PartitionMessages]]":
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._thread, self._consumer.poll, MESSAGES_MAX, POLL_S)
+    def _read_ahead(self) -> "asyncio.Task[_Polled | None]":
+        return asyncio.get_running_loop().create_task(self._read(), name=f"midstream-input-{self.name}-poll")
+
+    async def _read(self) -> "_Polled | None":
+        """Poll, and decode what came; None = nothing came."""
+        consumer = self._consumer
+        if consumer is None:
+            message = f"input {self.name!r} has no consumer"
+            raise InputStopped(message)
+        shown, self._to_show = self._to_show, {}
+        messages_max = self._messages_max
+
+        def poll() -> tuple[Sequence[PartitionMessages], Mapping[str, int]]:
+            if shown:
+                consumer.show(shown)
+            return consumer.poll(messages_max, POLL_S), consumer.lag()
+
+        parts, lag = await self._thread.call(poll)
+        if not parts:
+            self._progress.lag = lag
+            return None
+        messages = PolledMessages(self._source.topic, parts)
+        polled = await self._service.on_worker(lambda: self._admitted(messages, lag))
+        rows = max(1, len(polled.admitted.batch))
+        aim = FRAME_ROWS * len(messages) // rows
+        self._messages_max = max(1, min(aim, GROWTH * messages_max, MESSAGES_MAX))
+        return polled
+
+    def _admitted(self, messages: PolledMessages, lag: Mapping[str, int]) -> "_Polled":
+        """Return the events of a poll; on the thread that decodes."""
+        found = self._source.decode(messages.values)
+        rows = len(found.decoded.batch)
+        if len(messages) == 1 and rows > MESSAGE_ROWS_MAX:
+            found = nothing(0, messages.values[0] or b"", too_many(rows))
+        decoded = replace(found.decoded, batch=with_position_ids(found, messages))
+        return _Polled(messages, self._service.admit(decoded, found.part), found, lag)
 
     async def _forget(self) -> None:
         """Drop what was polled ahead: the next round opens the topic where the state stands then."""
@@ -198,98 +343,93 @@ class BrokerInput:
         row = self._row
         topic_id = "" if row is None else row.topic_id
         stored: Mapping[str, str] = {} if row is None else row.next
-        opened = await self._call(lambda: self._consumer.open(topic_id, stored))
+        opened = await self._thread.call(lambda: self._connected().open(topic_id, stored))
+        self._wait_for_operator(opened.gone)
         if topic_id and opened.topic_id != topic_id:
-            raise InputStopped(_replaced(self.name, self._consumer.topic, topic_id, opened.topic_id))
+            self._progress.waits = _replaced(self.name, self._source.topic, topic_id, opened.topic_id)
+            raise InputStopped(self._progress.waits)
         fresh = {partition: at for partition, at in opened.next.items() if partition not in stored}
         if fresh:
             await self._record(None, fresh, opened.topic_id)
-        if opened.gone:
-            self._engine.concerns[self._gone] = "; ".join(_gone(self.name, each) for each in opened.gone)
-        else:
-            self._engine.concerns.pop(self._gone, None)
+        self._progress.lag = {}
+        self._looked_s = asyncio.get_running_loop().time()
+        self._opened = opened
         return opened
 
-    @property
-    def _gone(self) -> str:
-        return f"input-{self.name}-positions"
+    def _connected(self) -> BrokerConsumer:
+        """Return the consumer, a new one where there is none; on the thread."""
+        if self._consumer is None:
+            self._consumer = self._source.connect(None)
+        return self._consumer
 
-    async def _append(self, polled: Sequence[PartitionMessages], topic_id: str) -> None:
+    def _wait_for_operator(self, gone: Sequence[GonePosition]) -> None:
+        """Name the positions that the broker does not have any more; no concern without any."""
+        self._progress.gone = tuple(gone)
+        self._progress.waits = "; ".join(_gone(self.name, each) for each in gone)
+        subject = f"input-{self.name}-positions"
+        if gone:
+            self._engine.concerns[subject] = self._progress.waits
+        else:
+            self._engine.concerns.pop(subject, None)
+
+    async def _append(self, polled: "_Polled | None", topic_id: str) -> None:
         """Make the events of a poll and the positions after them durable; first keep what holds no event."""
-        admitted = await self._service.on_worker(lambda: self._admitted(polled))
-        origins = _Origins(self._consumer.topic, polled)
-        places = [origins.place(each.index) for each in admitted.rejected]
-        self._service.keep_rejected(
-            [each for each, place in zip(admitted.rejected, places, strict=True) if place not in self._kept], origins
-        )
-        self._kept.update(places)
-        self._events += len(admitted.batch)
-        self._rejected += len(admitted.rejected)
-        await self._record(admitted, {each.partition: each.next for each in polled}, topic_id, origins)
+        if polled is None:
+            return
+        admitted, progress = polled.admitted, self._progress
+        waiting = {each.partition: len(each) for each in polled.messages.parts}
+        progress.lag = {part: behind + waiting.get(part, 0) for part, behind in polled.lag.items()}
+        fresh = [each for each in admitted.rejected if polled.place(each) not in self._kept]
+        self._service.keep_rejected(fresh, polled.origin)
+        self._kept.update(map(polled.place, fresh))
+        progress.rejected += len(fresh)
+        self._service.metrics.input_rejected.labels(self.name).inc(len(fresh))
+        await self._record(admitted, polled.messages.next, topic_id, polled)
         self._kept.clear()
-        await self._call(lambda: self._consumer.show({each.partition: each.next for each in polled}))
-
-    def _admitted(self, polled: Sequence[PartitionMessages]) -> AdmittedBatch:
-        """Return the events of a poll; an event's number is that of its message."""
-        batches: list[EventBatch] = []
-        numbers: list[Index] = []
-        rejected: list[Rejected] = []
-        before = 0
-        for messages in polled:
-            decoded = self._decode(messages)
-            batches.append(with_position_ids(decoded, self._consumer.topic, messages))
-            numbers.append(decoded.message + before)
-            rejected += [Rejected(each.index + before, each.fault, each.raw, each.item) for each in decoded.rejected]
-            before += len(messages)
-        number = np.concatenate(numbers)
-        origins = _Origins(self._consumer.topic, polled)
-        return self._service.admit(Decoded(concat(batches), number, tuple(rejected), before), origins.event)
+        events = polled.decoded.decoded.event_count - len({each.index for each in admitted.rejected if each.item < 0})
+        progress.events += events
+        self._service.metrics.input_events.labels(self.name).inc(events)
+        progress.lag = polled.lag
+        self._to_show |= polled.messages.next
 
     async def _record(
         self,
         admitted: AdmittedBatch | None,
         following: Mapping[str, str],
         topic_id: str,
-        origins: "_Origins | None" = None,
+        polled: "_Polled | None" = None,
     ) -> None:
         """Make events and positions durable, in one frame.
 
         Raises:
             InputStopped: There is no room for the positions in the state.
         """
-        body = InputPosition(self.name, self._consumer.topic, topic_id, dict(following))
+        body = InputPosition(self.name, self._source.topic, topic_id, dict(following))
         if not self._engine.fold.inputs.takes(body):
             message = f"input {self.name!r} has more partitions than the positions of all inputs have room for"
             raise InputStopped(message)
         control = build((Event(Kind.CONTROL, body=encode_input_position(body)),))
-        await self._service.record_with(control, admitted, self._turn, origins)
+        origin = None if polled is None else polled.origin
+        await self._service.record_with(control, admitted, self._turn, origin)
 
 
-class _Origins:
-    """Names of the messages of a poll, by their number in it."""
-
-    def __init__(self, topic: str, polled: Sequence[PartitionMessages]) -> None:
-        self._topic = topic
-        self._polled = polled
-        self._starts = np.cumsum([0, *(len(each) for each in polled)])
-
-    def _find(self, number: int) -> tuple[PartitionMessages, int]:
-        part = int(np.searchsorted(self._starts, number, side="right")) - 1
-        return self._polled[part], number - int(self._starts[part])
-
-    def place(self, number: int) -> tuple[str, str]:
-        """Return the partition and the position of a message."""
-        messages, place = self._find(number)
-        return messages.partition, messages.positions[place]
-
-    def event(self, number: int) -> SingleEvent:
-        """Return a message as an event to be named."""
-        messages, place = self._find(number)
-        return SingleEvent("", messages.values[place] or b"", None)
-
-    def __call__(self, number: int) -> Mapping[str, str]:
-        """Return the origin of a message, for its dead letter."""
-        return origin_of(self._topic, *self._find(number))
+def _position_faults(positions: Mapping[str, str] | str, opened: OpenedTopic) -> tuple[Fault, ...]:
+    """Return what an operator named and the broker does not have."""
+    if isinstance(positions, str):
+        return ()
+    gone = {each.partition: each for each in opened.gone}
+    partitions = sorted({*opened.next, *gone})
+    faults = [
+        Fault(f"/positions/{each}", f"The topic has no partition {each}.", f"Partitions: {', '.join(partitions)}", PAGE)
+        for each in positions
+        if each not in partitions
+    ]
+    faults += [
+        Fault(f"/positions/{each}", f"{at} came.", f"From {gone[each].first} to {gone[each].end}.", PAGE)
+        for each, at in positions.items()
+        if each in gone
+    ]
+    return tuple(faults)
 
 
 def _replaced(name: str, topic: str, stored: str, found: str) -> str:

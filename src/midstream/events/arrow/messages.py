@@ -61,13 +61,14 @@ class MessageBounds(NamedTuple):
 
 
 def read_batches(
-    source: ByteSource, accept: Accept, bounds: MessageBounds, defaults: Mapping[str, str] | None = None
+    source: ByteSource, accept: Accept | None, bounds: MessageBounds, defaults: Mapping[str, str] | None = None
 ) -> Iterator[Batch]:
     """Yield the record batches of a stream, validated, as they arrive.
 
     Args:
         source: Of the stream; it is asked for as much as the stream says of itself, never for more than the bounds.
-        accept: The terms on which events are taken: they decide which columns there may be.
+        accept: The terms on which events are taken: they decide which columns there may be. None = any, as the columns
+            of a table that is mapped.
         bounds: Of each message.
         defaults: Values of fields for which there is no column.
 
@@ -79,7 +80,8 @@ def read_batches(
     messages = _Messages(source, bounds)
     try:
         reader = ipc.open_stream(pa.PythonFile(messages, mode="r"))
-        check_schema(reader.schema, accept, defaults or {})
+        if accept is not None:
+            check_schema(reader.schema, accept, defaults or {})
         fields = field_count(reader.schema)
         for batch in reader:
             batch.validate()  # lengths below 0 and buffers too small for them; no value is looked at

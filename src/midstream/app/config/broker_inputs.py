@@ -1,0 +1,104 @@
+"""Options of inputs: topics of brokers whose messages are events, each a table ``[[inputs]]`` of the configuration.
+
+The mapping is that of ``midstream import``, in the same words. A password is never an option: an option names the
+variable of the environment that holds it, so that neither the effective configuration nor a backup has one.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from midstream.app.mapping.columns import ColumnOptions
+from midstream.core.field_bounds import Length, Name, TextBytes
+
+TOPIC_BYTES_MAX = 249
+"""Of a topic of Kafka; the full name of one of Pulsar, tenant and namespace included, is held to the same."""
+ADDRESS_BYTES_MAX = 2_048
+"""Of all addresses: 30 brokers of 64 letters each."""
+MAPPED_MAX = 64
+"""Fields of an event, attributes and members of the context included, that one input maps or sets."""
+SETTINGS_MAX = 64
+"""Of a client library; librdkafka has about 150, most of which nobody changes."""
+Format = Literal["json", "ndjson", "arrow"]
+Topic = Annotated[str, TextBytes(TOPIC_BYTES_MAX, is_name=True)]
+Address = Annotated[str, TextBytes(ADDRESS_BYTES_MAX, is_name=True)]
+Mapped = Annotated[dict[str, str], Length(0, MAPPED_MAX)]
+Settings = Annotated[dict[str, str | int | float | bool], Length(0, SETTINGS_MAX)]
+
+
+class InputOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What every input has, whatever its broker is."""
+
+    name: Name
+    """Of its positions in the state: another name reads the topic from its start again."""
+    topic: Topic
+    format: Format = "json"
+    """``json``: a message is one event, a list, or ``{"events": [...]}``; ``ndjson``: a line is an event; ``arrow``: a
+    message is an Arrow IPC stream."""
+    start: str = "earliest"
+    """Where a topic without positions begins: earliest, latest, or a time in ISO 8601."""
+    map: Mapped = {}
+    """Field of an event → field or column of a message, as ``midstream import --map`` has it."""
+    set: Mapped = {}
+    """Field of an event → the value that all events get."""
+    types: Annotated[dict[str, str], Length(0, MAPPED_MAX)] = {}
+    """Type in a message → type of the event."""
+    time_format: str = "auto"
+
+    @property
+    def columns(self) -> ColumnOptions:
+        """The mapping, as an import has it."""
+        return ColumnOptions(self.map, self.set, self.types, self.time_format)
+
+    @property
+    def start_text(self) -> str:
+        """``earliest``, ``latest``, or milliseconds since 1970 as digits; ``start`` is a time that can be read."""
+        return start_text(self.start) or self.start
+
+
+class KafkaInput(InputOptions, frozen=True, kw_only=True, tag="kafka"):
+    """``[[inputs]]`` of ``kind = "kafka"``."""
+
+    servers: Address
+    """``host:port`` of some brokers, with commas between."""
+    group: Annotated[str, Length(0, TOPIC_BYTES_MAX, "characters")] = ""
+    """Under which the broker shows how far the input is; "" = midstream-NAME."""
+    client: Literal["confluent", "kafka-python"] = "confluent"
+    """The library."""
+    tls: bool = False
+    ca_file: str = ""
+    """Certificates of authorities, PEM; "" = those of the system."""
+    certificate_file: str = ""
+    """Certificate of the client, PEM."""
+    key_file: str = ""
+    """Its key, PEM."""
+    key_password_env: str = ""
+    """Variable of the environment with the password of the key."""
+    sasl: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    """Mechanism of the login."""
+    username: str = ""
+    password_env: str = ""
+    """Variable of the environment with the password."""
+    settings: Settings = {}
+    """Further settings of the library."""
+
+    @property
+    def group_name(self) -> str:
+        """The group for displays of lag."""
+        return self.group or f"midstream-{self.name}"
+
+
+AnyInput = KafkaInput
+
+
+def start_text(start: str) -> str:
+    """Return a start as consumers take it: earliest, latest, or milliseconds as digits; empty = it cannot be read."""
+    if start in {"earliest", "latest"}:
+        return start
+    try:
+        found = datetime.fromisoformat(start)
+    except ValueError:
+        return ""
+    moment = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return str(max(0, round(moment.timestamp() * 1_000)))

@@ -1,0 +1,80 @@
+"""Constraints of inputs: names of their own, a start that can be read, a mapping that makes sense, no secrets."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from midstream.app.config.bounds import distinct, known
+from midstream.app.config.broker_inputs import AnyInput, start_text
+from midstream.app.config.schema import Config
+from midstream.app.mapping.columns import converter
+from midstream.core.errors import Fault, Invalid
+from midstream.core.kinds import RESERVED_TYPES
+from midstream.core.paths import step
+from midstream.events.wire import OPEN_TYPES
+
+PAGE = "/docs/inputs.md"
+_SECRET = re.compile(r"password|secret|\.pem$|jaas", re.IGNORECASE)
+_OPTIONS = {"--map": "map", "--set": "set", "--time-format": "time_format"}
+"""Settings whose faults a command tells under the name of an option."""
+
+
+def input_faults(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong with ``[[inputs]]``."""
+    names = ((f"$.inputs[{number}].name", each.name) for number, each in enumerate(config.inputs))
+    yield from distinct(names, page=PAGE)
+    for number, each in enumerate(config.inputs):
+        where = f"$.inputs[{number}]"
+        if not start_text(each.start):
+            right = 'earliest, latest, or a time such as "2026-11-30T08:00:00Z".'
+            yield Fault(f"{where}.start", f'"{each.start}" came.', right, PAGE)
+        yield from _mapping(config, each, where)
+        yield from _login(each, where)
+        yield from _settings(each, where)
+
+
+def _mapping(config: Config, each: AnyInput, where: str) -> Iterator[Fault]:
+    """Yield fields that no event has, values that no field takes, and types that are not configured."""
+    try:
+        converter(each.columns, None, config.items.attributes, has_types=True)
+    except Invalid as error:
+        yield from (_within(fault, where) for fault in error.faults)
+    named = [(f"{where}.types{step(value)}", name) for value, name in each.types.items()]
+    if "type" in each.set:
+        named.append((f"{where}.set.type", each.set["type"]))
+    for place, name in named:
+        if name.lower() not in RESERVED_TYPES:
+            yield from known(place, name, config.events.types, "a configured interaction", "Types", PAGE)
+        elif name.lower() not in OPEN_TYPES:
+            came = f'"{name}" is a kind of event that only the engine writes.'
+            yield Fault(place, came, f"One of: {', '.join(sorted({*config.events.types, *OPEN_TYPES}))}", PAGE)
+
+
+def _within(fault: Fault, where: str) -> Fault:
+    """Return a fault of an option of a command as one of the setting of an input."""
+    option, _, rest = fault.where.partition(" ")
+    name = rest.partition("=")[0]
+    return replace(fault, where=f"{where}.{_OPTIONS.get(option, 'map')}{step(name) if name else ''}", page=PAGE)
+
+
+def _login(each: AnyInput, where: str) -> Iterator[Fault]:
+    """Yield options of a login of which the other half is missing."""
+    for name, other in (("username", "sasl"), ("password_env", "sasl"), ("key_file", "certificate_file")):
+        if getattr(each, name) and not getattr(each, other):
+            yield Fault(f"{where}.{name}", f"It came without {other}.", f"{other} beside it, or neither.", PAGE)
+    for name in ("ca_file", "certificate_file"):
+        if getattr(each, name) and not each.tls:
+            yield Fault(f"{where}.{name}", "It came without tls = true.", "tls = true beside it, or neither.", PAGE)
+    if each.sasl and not each.password_env:
+        right = 'password_env = "NAME" of the variable of the environment that holds the password.'
+        yield Fault(f"{where}.password_env", "A login without a password came.", right, PAGE)
+
+
+def _settings(each: AnyInput, where: str) -> Iterator[Fault]:
+    """Yield secrets in the file, and settings that have an option of their own."""
+    for name in each.settings:
+        place = f"{where}.settings{step(name)}"
+        if _SECRET.search(name):
+            came = "A secret came in the file."  # its value is not repeated
+            right = 'password_env or key_password_env = "NAME" of the variable of the environment that holds it.'
+            yield Fault(place, came, right, PAGE)

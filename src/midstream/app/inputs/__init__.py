@@ -1,0 +1,1 @@
+"""Configured inputs come in, their services go to ``app.server`` and to a run by hand."""

@@ -1,0 +1,46 @@
+"""Consumers of inputs: the one place that names the client libraries' adapters."""
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from midstream.app.config.broker_inputs import AnyInput, KafkaInput
+from midstream.engine.inputs.broker_consumer import BrokerConsumer
+from midstream.engine.inputs.broker_input import Connect
+
+
+def connector_of(options: AnyInput, environ: Mapping[str, str] | None = None) -> Connect:
+    """Return what makes consumers of an input; an error of it is one of the call.
+
+    Args:
+        options: As configured.
+        environ: Has the secrets that the options name; None = that of the process.
+    """
+    variables = os.environ if environ is None else environ
+
+    def connect(start: str | None) -> BrokerConsumer:
+        chosen = options if start is None else msgspec.structs.replace(options, start=start)
+        return _kafka(chosen, variables)
+
+    return connect
+
+
+def _kafka(options: KafkaInput, environ: Mapping[str, str]) -> BrokerConsumer:
+    from midstream.integrations.kafka.client_options import KafkaClientOptions
+    from midstream.integrations.kafka.consumer import KafkaConsumer, KafkaTopicOptions
+
+    client = KafkaClientOptions(
+        servers=options.servers,
+        tls=options.tls,
+        ca_file=options.ca_file,
+        certificate_file=options.certificate_file,
+        key_file=options.key_file,
+        key_password_env=options.key_password_env,
+        sasl=options.sasl,
+        username=options.username,
+        password_env=options.password_env,
+        settings=options.settings,
+    )
+    topic = KafkaTopicOptions(client, options.topic, options.group_name, options.start_text)
+    return KafkaConsumer(topic, environ)

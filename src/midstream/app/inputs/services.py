@@ -1,0 +1,60 @@
+"""Services of the configured inputs beside an engine, none of them started."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from midstream.app.config.broker_inputs import AnyInput
+from midstream.app.config.reader import FILE_NAME
+from midstream.app.config.schema import Config
+from midstream.app.inputs.consumers import connector_of
+from midstream.app.inputs.decoding import decoder_of
+from midstream.core.errors import ConfigInvalid, Fault
+from midstream.engine.inputs.broker_input import BrokerInput, InputSource
+from midstream.engine.inputs.input_group import InputGroup
+from midstream.engine.instance import Instance
+from midstream.events.wire import Accept
+
+PAGE = "/docs/inputs.md"
+
+
+def with_inputs(running: Instance, config: Config) -> tuple[Instance, InputGroup]:
+    """Return an instance with the inputs of a configuration as its last services, and these."""
+    group = InputGroup([input_of(running, each) for each in config.inputs], running.engine.metrics)
+    if not config.inputs:
+        return running, group
+    running.engine.listeners.add(group.listener)
+    return replace(running, services=(*running.services, group)), group
+
+
+def input_of(running: Instance, options: AnyInput) -> BrokerInput:
+    """Return one input of an instance."""
+
+    def accept() -> Accept:
+        return msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock())
+
+    source = InputSource(options.name, options.topic, connector_of(options), decoder_of(options, accept))
+    return BrokerInput(source, running.engine, running.ingest)
+
+
+def require_secrets(inputs: Sequence[AnyInput], environ: Mapping[str, str] | None = None) -> None:
+    """Refuse inputs whose secrets are not in the environment; None = that of the process.
+
+    Raises:
+        ConfigInvalid: All variables are named that are missing.
+    """
+    variables = os.environ if environ is None else environ
+    if faults := tuple(_missing(inputs, variables)):
+        raise ConfigInvalid(faults)
+
+
+def _missing(inputs: Sequence[AnyInput], environ: Mapping[str, str]) -> Iterator[Fault]:
+    for number, each in enumerate(inputs):
+        for name in each.__struct_fields__:
+            variable: object = getattr(each, name)
+            if name.endswith("_env") and variable and variable not in environ:
+                where = f"{FILE_NAME}: $.inputs[{number}].{name}"
+                came = f"The environment has no variable {variable}."
+                yield Fault(where, came, f"{variable}=… in the environment of the server.", PAGE)

@@ -1,0 +1,87 @@
+"""Inputs of a configuration: every mistake is named at its place with what would be right; no secret is repeated."""
+
+import pytest
+
+from midstream.app.config.broker_inputs import start_text
+from midstream.app.config.reader import parse_config
+from midstream.app.inputs.services import require_secrets
+from midstream.core.errors import ConfigInvalid, Fault
+
+INPUT = '[[inputs]]\nname = "clicks"\nkind = "kafka"\nservers = "localhost:9092"\ntopic = "clicks"\n'
+
+
+def faults(content: str) -> dict[str, Fault]:
+    """Return what is wrong with a file, by place."""
+    with pytest.raises(ConfigInvalid) as raised:
+        parse_config(content)
+    return {each.where.partition("$.")[2]: each for each in raised.value.faults}
+
+
+def test_five_lines_are_an_input() -> None:
+    """The group for displays has the name of the input."""
+    (told,) = parse_config(INPUT).inputs
+    assert (told.format, told.start, told.client, told.group_name) == (
+        "json",
+        "earliest",
+        "confluent",
+        "midstream-clicks",
+    )
+    assert told.columns.is_plain
+
+
+@pytest.mark.parametrize(
+    "line,place,right",
+    [
+        ('start = "soon"', "inputs[0].start", "earliest, latest, or a time"),
+        ('format = "csv"', "inputs[0].format", "json, ndjson, arrow"),
+        ('client = "aiokafka"', "inputs[0].client", "confluent, kafka-python"),
+        ('map = { usr = "visitor" }', "inputs[0].map.usr", "user_id"),
+        ('set = { type = "vew" }', "inputs[0].set.type", "view"),
+        ('set = { value = "much" }', "inputs[0].set.value", "number"),
+        ('types = { buy = "purchas" }', "inputs[0].types.buy", "purchase"),
+        ('types = { seen = "served" }', "inputs[0].types.seen", "impression"),
+        ('time_format = "sec"', "inputs[0].time_format", "ms"),
+        ('username = "shop"', "inputs[0].username", "sasl"),
+        ('sasl = "PLAIN"', "inputs[0].password_env", "variable of the environment"),
+        ('ca_file = "ca.pem"', "inputs[0].ca_file", "tls = true"),
+        ('password = "geheim"', "inputs[0].password", "password_env"),
+    ],
+)
+def test_a_mistake_is_named_at_its_place(line: str, place: str, right: str) -> None:
+    """With the page of inputs."""
+    found = faults(f"{INPUT}{line}\n")
+    assert place in found
+    assert right in found[place].right + found[place].came
+    assert found[place].page == "/docs/inputs.md"
+
+
+def test_a_secret_among_the_settings_is_refused_and_not_repeated() -> None:
+    """Effective configurations and errors are read by many."""
+    found = faults(f'{INPUT}settings = {{ "sasl.password" = "geheim" }}\n')
+    fault = found['inputs[0].settings["sasl.password"]']
+    assert "password_env" in fault.right
+    assert "geheim" not in repr(fault)
+
+
+def test_names_are_their_own() -> None:
+    """Positions are kept by name."""
+    assert "inputs[1].name" in faults(INPUT + INPUT)
+
+
+def test_a_time_is_one_with_a_zone_or_utc() -> None:
+    """Milliseconds go to the broker."""
+    assert start_text("2023-11-14T22:13:20Z") == start_text("2023-11-14 22:13:20") == "1700000000000"
+    assert start_text("2023-11-14T23:13:20+01:00") == "1700000000000"
+    assert start_text("earliest") == "earliest"
+
+
+def test_a_secret_that_is_not_in_the_environment_stops_the_start() -> None:
+    """The variable is named."""
+    login = 'sasl = "PLAIN"\nusername = "shop"\npassword_env = "SHOP_PASSWORD"\n'
+    inputs = parse_config(INPUT + login).inputs
+    require_secrets(inputs, {"SHOP_PASSWORD": "geheim"})
+    with pytest.raises(ConfigInvalid) as raised:
+        require_secrets(inputs, {})
+    (fault,) = raised.value.faults
+    assert fault.where == "midstream.toml: $.inputs[0].password_env"
+    assert "SHOP_PASSWORD" in fault.came

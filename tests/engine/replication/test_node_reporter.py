@@ -1,0 +1,61 @@
+"""A node says how it is, and its health says when another node's state differs at the same position."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from midstream.engine.folder import DataFolder
+from midstream.engine.replication.node_board import Heartbeat, Mark
+from midstream.engine.replication.node_reporter import NodeFacts, NodeReporter
+from midstream.engine.snapshots import snapshots
+from midstream.events.segments.log_identity import identity_of
+from tests.support.fakes.node_boards import MemoryBoard
+from tests.support.patience import wait_on_loop
+from tests.support.rig import Rig, view
+
+FACTS = NodeFacts("n1", "log", "0.1", 7, lambda: "http://n1", lambda: 12, lambda: None, lambda: 0)
+
+
+def test_a_heartbeat_has_position_marks_and_lag(tmp_path: Path) -> None:
+    """The marks are the digests of the node's own snapshots of its version."""
+
+    async def work(rig: Rig) -> None:
+        await rig.engine.record(rig.batch(view("mug")))
+        data, board, fold = DataFolder(tmp_path), MemoryBoard(), rig.engine.fold
+        snapshots.write(data.snapshots, fold, identity_of(bytes(16), 0))
+        reporter = NodeReporter(rig.engine, data, board, FACTS)
+        await reporter.report()
+        said = msgspec.json.decode(board.messages["n1"], type=Heartbeat)
+        assert (said.log_position, said.lag_ms, said.url) == (fold.log_position, 12, "http://n1")
+        assert said.marks == (Mark(fold.log_position, fold.digest()),)
+        assert rig.engine.health().reason == ""
+        other = msgspec.structs.replace(said, node="n2", marks=(Mark(fold.log_position, "0" * 32),))
+        board.messages["n2"] = msgspec.json.encode(other)
+        await reporter.report()
+        assert f"differ at log position {fold.log_position}" in rig.engine.health().reason
+        assert "n2 has 0000" in rig.engine.health().reason
+        board.messages["n2"] = msgspec.json.encode(msgspec.structs.replace(other, marks=said.marks))
+        await reporter.report()
+        assert rig.engine.health().reason == ""
+
+    Rig().run(work)
+
+
+def test_a_board_that_is_down_is_named_and_tried_again(tmp_path: Path) -> None:
+    """Health says so until a round succeeds; the end closes the board."""
+
+    async def work(rig: Rig) -> None:
+        board = MemoryBoard()
+        board.is_down = True
+        reporter = NodeReporter(rig.engine, DataFolder(tmp_path), board, FACTS)
+        reporter.start()
+        await wait_on_loop(lambda: "the board is down" in rig.engine.health().reason)
+        board.is_down = False
+        await wait_on_loop(lambda: "n1" in board.messages)
+        await wait_on_loop(lambda: rig.engine.health().reason == "")
+        async with asyncio.timeout(5):
+            await reporter.stop()
+        assert board.is_closed
+
+    Rig().run(work)
