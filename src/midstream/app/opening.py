@@ -27,6 +27,7 @@ from midstream.app.config_history import (
     settings_of,
 )
 from midstream.app.drift_watch import baseline_of, clock_concern
+from midstream.app.fetch_connections import FetchConnections
 from midstream.app.letter_erasure import forget_in_pieces, forgetting
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
@@ -280,7 +281,7 @@ def _assembled(
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
-        services=(sealer, eraser, rebuilder, operational_log, *publishing),
+        services=(sealer, eraser, rebuilder, operational_log, FetchConnections(engine.plans.values), *publishing),
     )
 
 

@@ -13,16 +13,19 @@ from midstream.app.config.custom_components import component_type, load
 from midstream.app.config.expressions import names_of
 from midstream.app.config.reader import FILE_NAME, named
 from midstream.app.config.rule_constraints import PAGE as RULES
-from midstream.app.config.schema import AnyScorer, AnySource, Config, Custom, Placement
+from midstream.app.config.schema import AnyScorer, AnySource, Config, Custom, FetchTable, Placement
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.paths import step
-from midstream.core.protocols import Scorer, Source
+from midstream.core.protocols import Fetch, Scorer, Source
 from midstream.core.traits import traits_of
 from midstream.core.types import Models
 from midstream.engine.types import ANY_PLACEMENT
 from midstream.features.declarations import Declarations
 from midstream.features.expressions.names import Names
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
+from midstream.integrations.cassandra.fetch import CassandraFetch, CassandraFetchOptions
+from midstream.integrations.postgresql.fetch import PostgresqlFetch, PostgresqlFetchOptions
+from midstream.integrations.redis.fetch import RedisFetch, RedisFetchOptions
 from midstream.ranking.caller_items import RESERVED
 from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.fetched_columns import DeclaredFetch
@@ -210,7 +213,7 @@ def _fetches(config: Config, placement: Placement, folder: Path) -> tuple[Declar
     places = {each.name: (number, each) for number, each in enumerate(config.fetches)}
     found: list[DeclaredFetch] = []
     for number, told in (places[name] for name in placement.fetches):
-        component = load(told.component, "fetch", f"$.fetches[{number}].component", folder, config.components)
+        component = _fetch(told, f"$.fetches[{number}].component", folder, config.components)
         # The module of a component of one's own names its content: after an edit other code answers.
         content = msgspec.json.encode((told, type(component).__module__), enc_hook=str, order="deterministic")
         found.append(
@@ -225,6 +228,20 @@ def _fetches(config: Config, placement: Placement, folder: Path) -> tuple[Declar
             )
         )
     return tuple(found)
+
+
+def _fetch(told: FetchTable, where: str, folder: Path, components: Mapping[str, str]) -> Fetch:
+    """Return the component of a fetch; no system is asked."""
+    match told.component:
+        case RedisFetchOptions():
+            return RedisFetch(told.component, told.columns)
+        case PostgresqlFetchOptions():
+            return PostgresqlFetch(told.component, told.columns)
+        case CassandraFetchOptions():
+            return CassandraFetch(told.component, told.columns)
+        case _:
+            component: Fetch = load(told.component, "fetch", where, folder, components)
+            return component
 
 
 def _own_names(placement: Placement, sources: Sequence[Source], scorers: Sequence[Scorer]) -> Iterator[str]:

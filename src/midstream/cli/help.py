@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOPICS = {
     "Start": ("init", "demo", "serve", "check", "docs"),
-    "Data": ("import", "export", "dead-letters", "erase"),
+    "Data": ("import", "export", "dead-letters", "erase", "outputs"),
     "Answers": ("recommend", "explain", "placements", "report"),
     "Features and models": ("features", "train", "models", "examples"),
     "Evaluation": ("evaluate", "simulate", "bench"),

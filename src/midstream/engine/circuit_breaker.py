@@ -57,6 +57,9 @@ class GuardOptions:
     of_last: int = 10
     bench_s: float = 10.0
     """After it one request tries the part; so much it costs at most in 10 s."""
+    fetch_bench_s: float = 3.0
+    """The same for a fetch. It waits and holds nobody, so a trial costs one request one ``timeout``; and a system that
+    is back is asked within 5 s."""
 
     def budget_s(self, plan: Plan) -> float:
         """Return for how long one part of a plan may hold the thread, in seconds."""
@@ -86,6 +89,7 @@ class _Judged:
     is_slow: bool
     now: float
     raised: Raised | None
+    bench_s: float
 
 
 class CircuitBreaker:
@@ -154,6 +158,7 @@ class CircuitBreaker:
         self._note_failures(plan.name, served.failures)
         self._let_others_try(plan.name, served, reasons)
         may_be_benched, bounded = frozenset(benchable(plan)), plan.bounded
+        fetches = frozenset(each.name for each in plan.fetches)
         for part, took_s in served.took_s.items():
             is_slow = (min(took_s, worked_s) if part in bounded else took_s) > budget_s
             if is_slow:
@@ -165,7 +170,8 @@ class CircuitBreaker:
                 watched = self._watched[plan.name, part] = _Watched()
             told = _told(took_s, budget_s) if is_slow else ""
             if part in may_be_benched:
-                answer = _Judged(told or reasons.get(part, ""), is_slow, now, raised.get(part))
+                bench_s = self._options.fetch_bench_s if part in fetches else self._options.bench_s
+                answer = _Judged(told or reasons.get(part, ""), is_slow, now, raised.get(part), bench_s)
                 self._judge(plan.name, part, watched, answer)
             elif part in reasons:
                 watched.state, watched.until, watched.reason = "failing", now + self._options.bench_s, reasons[part]
@@ -218,11 +224,11 @@ class CircuitBreaker:
         watched.history = (watched.history << 1 | bool(reason)) & ((1 << options.of_last) - 1)
         if is_slow or (reason and watched.state == "trying") or watched.history.bit_count() >= options.failures_max:
             watched.state, watched.reason = "benched", reason
-            watched.until, watched.tries_until, watched.history = now + options.bench_s, 0.0, 0
+            watched.until, watched.tries_until, watched.history = now + answer.bench_s, 0.0, 0
             self._metrics.benched.of(placement, part).set(True)
             failure = RaisedFailure(part, reason, answer.raised)
             told: dict[str, FieldValue] = {"reason": reason if is_slow else shown_reason(failure)}
-            told["for_s"] = options.bench_s
+            told["for_s"] = answer.bench_s
             self._note_part("part_benched", placement, part, SLOW if is_slow else _kind(failure), told, failure)
         elif watched.state == "trying":
             watched.state, watched.history = None, 0

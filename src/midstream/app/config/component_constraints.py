@@ -45,7 +45,9 @@ def _every_part(config: Config) -> Iterator[tuple[str, Custom]]:
     """Yield the custom components of a configuration, with the place of each."""
     for number, placement in enumerate(config.placements):
         yield from ((f"$.placements[{number}].{where}", part) for where, part in custom_parts(placement))
-    yield from ((f"$.fetches[{number}].component", each.component) for number, each in enumerate(config.fetches))
+    for number, each in enumerate(config.fetches):
+        if isinstance(each.component, Custom):
+            yield f"$.fetches[{number}].component", each.component
 
 
 def custom_parts(placement: Placement) -> Iterator[tuple[str, Custom]]:

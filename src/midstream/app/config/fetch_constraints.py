@@ -1,11 +1,24 @@
 """Constraints of fetches: names of their own, kinds that items can have, and what a placement lists."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 from midstream.app.config.bounds import distinct, known
-from midstream.app.config.schema import Config, Placement
+from midstream.app.config.schema import Config, FetchTable, Placement
 from midstream.core.errors import Fault
 from midstream.core.paths import step
+from midstream.engine.stores.address import address_of, is_environment_name
+from midstream.integrations.cassandra.connection import SCHEME as CASSANDRA
+from midstream.integrations.cassandra.connection import CassandraServer
+from midstream.integrations.cassandra.fetch import IDENTIFIER as CQL_NAME
+from midstream.integrations.cassandra.fetch import CassandraFetchOptions
+from midstream.integrations.postgresql.connection import SCHEME as POSTGRESQL
+from midstream.integrations.postgresql.connection import PostgresqlServer
+from midstream.integrations.postgresql.fetch import IDENTIFIER as SQL_NAME
+from midstream.integrations.postgresql.fetch import IDS, PostgresqlFetchOptions
+from midstream.integrations.redis.connection import SCHEME as REDIS
+from midstream.integrations.redis.connection import RedisServer
+from midstream.integrations.redis.fetch import KEY, PLACE, RedisFetchOptions
 
 PAGE = "/docs/fetches.md"
 
@@ -20,6 +33,95 @@ def fetch_faults(config: Config) -> Iterator[Fault]:
             if fetch.of == "item" and kind == "category":
                 right = '"number" or "boolean": what is known of items at a request are numbers.'
                 yield Fault(f"{where}.columns{step(column)}", '"category" came for a column of items.', right, PAGE)
+
+        yield from _store_faults(fetch, f"{where}.component")
+
+
+def _store_faults(fetch: FetchTable, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the store that a fetch asks."""
+    match fetch.component:
+        case RedisFetchOptions():
+            yield from server_faults(fetch.component, where)
+            yield from _redis_faults(fetch.component, where)
+        case PostgresqlFetchOptions():
+            yield from server_faults(fetch.component, where)
+            yield from _postgresql_faults(fetch.component, where)
+        case CassandraFetchOptions():
+            yield from server_faults(fetch.component, where)
+            yield from _cassandra_faults(fetch.component, where)
+        case _:
+            return
+    for column in fetch.component.fields:
+        yield from known(f"{where}.fields{step(column)}", column, fetch.columns, "one of columns", "One of them", PAGE)
+
+
+def server_faults(server: RedisServer | PostgresqlServer | CassandraServer, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with the address of a store, its password and its authority."""
+    match server:
+        case RedisServer():
+            scheme, example = REDIS, "redis://cache:6379/0"
+        case PostgresqlServer():
+            scheme, example = POSTGRESQL, "postgresql://reader@db:5432/shop"
+        case _:
+            scheme, example = CASSANDRA, "cassandra://db1,db2:9042/shop"
+    right = f'An address such as "{example}"; the password is in a variable of the environment: password_env.'
+    try:
+        address = address_of(server.url, scheme, 1)
+    except ValueError as error:
+        yield Fault(f"{where}.url", str(error), right, PAGE)
+    else:
+        if scheme == REDIS and not (address.path or "0").isdecimal():
+            yield Fault(f"{where}.url", f'"{address.path}" came as the number of a database.', right, PAGE)
+        if scheme != CASSANDRA and len(address.hosts) > 1:
+            yield Fault(f"{where}.url", f"{len(address.hosts)} hosts came.", "One host.", PAGE)
+        if scheme == CASSANDRA and address.path and not CQL_NAME.fullmatch(address.path):
+            yield Fault(f"{where}.url", f'"{address.path}" came as a keyspace.', right, PAGE)
+        if scheme == CASSANDRA and server.password_env and not address.user:
+            yield Fault(f"{where}.url", "It has no user, and there is a password.", right, PAGE)
+    if server.password_env and not is_environment_name(server.password_env):
+        came = "It is no name of a variable of the environment."  # and may be the password itself
+        yield Fault(f"{where}.password_env", came, 'The name of one: "SHOP_REDIS_PASSWORD".', PAGE)
+    if server.tls_ca and not server.tls:
+        yield Fault(f"{where}.tls_ca", f'"{server.tls_ca}" came, and tls is false.', "tls = true.", PAGE)
+
+
+def _redis_faults(options: RedisFetchOptions, where: str) -> Iterator[Fault]:
+    if not KEY.fullmatch(options.key) or options.key.count(PLACE) != 1:
+        right = 'A pattern with one {id} and without spaces, of up to 256 characters: "stock:{id}".'
+        yield Fault(f"{where}.key", f'"{options.key[:80]}" came.', right, PAGE)
+
+
+def _postgresql_faults(options: PostgresqlFetchOptions, where: str) -> Iterator[Fault]:
+    if bool(options.table) == bool(options.query):
+        came = "It has both a table and a query." if options.table else "It has neither a table nor a query."
+        yield Fault(f"{where}.table", came, 'table = "shop.stock", or a query with :ids in it.', PAGE)
+    elif options.query and len(IDS.findall(options.query)) != 1:
+        came = f"It has {len(IDS.findall(options.query))} places for ids."
+        right = 'One, as an array: "SELECT sku AS id, qty AS stock FROM stock WHERE sku = ANY(:ids)".'
+        yield Fault(f"{where}.query", came, right, PAGE)
+    yield from _name_faults(options.table, options.id, options.fields, SQL_NAME, where)
+
+
+def _cassandra_faults(options: CassandraFetchOptions, where: str) -> Iterator[Fault]:
+    if not options.table:
+        yield Fault(f"{where}.table", "It has no table.", 'table = "stock", or with its keyspace "shop.stock".', PAGE)
+    elif "." not in options.table and "/" not in options.url.partition("://")[2].rstrip("/"):
+        right = 'The keyspace in the address, or before the table: "shop.stock".'
+        yield Fault(f"{where}.table", f'"{options.table}" came, and no keyspace.', right, PAGE)
+    yield from _name_faults(options.table, options.id, options.fields, CQL_NAME, where)
+
+
+def _name_faults(table: str, own: str, fields: Mapping[str, str], name: re.Pattern[str], where: str) -> Iterator[Fault]:
+    """Yield names that are no identifiers: they stand in statements, within quotes, as the store has them."""
+    parts = table.split(".") if table else []
+    told = [*((f"{where}.table", each) for each in parts), (f"{where}.id", own)]
+    told += [(f"{where}.fields{step(column)}", each) for column, each in fields.items()]
+    if len(parts) > 2:  # noqa: PLR2004  a table and its schema
+        yield Fault(f"{where}.table", f'"{table[:80]}" came.', "A table, or one with its schema.", PAGE)
+    for place, each in told:
+        if not name.fullmatch(each):
+            right = "A letter, then letters, digits and _, as it is written in the store."
+            yield Fault(place, f'"{each[:80]}" came as a name.', right, PAGE)
 
 
 def listed_fetch_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:

@@ -21,6 +21,9 @@ from midstream.events.segments.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
 from midstream.features.readers.external import Table
+from midstream.integrations.cassandra.fetch import CassandraFetchOptions
+from midstream.integrations.postgresql.fetch import PostgresqlFetchOptions
+from midstream.integrations.redis.fetch import RedisFetchOptions
 from midstream.ranking.fetched_columns import COLUMNS_MAX, ColumnKind, FetchScope
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.expression_filter import ExpressionOptions
@@ -95,6 +98,7 @@ AnySource = (
 )
 AnyFilter = Repeats | ActedOptions | ServedOptions | ExpressionOptions | Custom
 AnyScorer = ModelScorer | Objectives | Custom
+AnyFetch = Custom | RedisFetchOptions | PostgresqlFetchOptions | CassandraFetchOptions
 AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | Custom
 
 
@@ -196,7 +200,7 @@ class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Days for which one an hour stays, so that requests are explained in seconds (docs/explanations.md); 0 = none."""
     explain_bytes_max: Annotated[int, msgspec.Meta(ge=0, le=1 << 44)] = 10 << 30
     """Bytes of those on disk; where they are more one in two hours stays, then in four."""
-    publish: Annotated[str, TextBytes(PATH_BYTES_MAX)] = ""
+    publish: Annotated[str, Length(0, PATH_BYTES_MAX, "characters")] = ""
     """Shared place to which each is copied for nodes that join: a folder, file:///shared/shop, or an address of an
     object storage such as s3://bucket/shop (extra storage); "" = none (docs/replicas.md)."""
     publish_keep: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
@@ -251,7 +255,7 @@ class FetchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     of: FetchScope
-    component: Custom
+    component: AnyFetch
     columns: Annotated[dict[Name, ColumnKind], Length(1, COLUMNS_MAX)]
     age_max: Annotated[Duration, Between("0s", "1d")] = Duration("10s")
     timeout: Annotated[Duration, Between("1ms", "10s")] = Duration("20ms")

@@ -34,6 +34,7 @@ from midstream.engine.answer.query_mapping import answer_of
 from midstream.engine.folder import DataFolder
 from midstream.engine.models.standing_models import CHAMPION
 from midstream.engine.recommender import Recommender
+from midstream.engine.stores.connector import closing_runner
 from midstream.engine.tokens import position_token
 from midstream.engine.types import AnswerItem, Ask
 from midstream.events.disk import RealDisk
@@ -221,7 +222,7 @@ def _users(folder: Path, fold: Fold, options: SlateOptions) -> list[str]:
 def _answers(folder: Path, config: Config, options: SlateOptions) -> Generator[AnswerSource]:
     """Give who answers: this process with the log alone or with the folder open, or the server that has it open."""
     if not options.is_logged:
-        with asyncio.Runner() as runner:
+        with closing_runner() as runner:
             yield _FromLog(folder, config, options, runner)
         return
     with ExitStack() as stack:

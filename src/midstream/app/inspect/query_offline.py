@@ -14,6 +14,7 @@ from midstream.app.inspect.model_standing import model_standings
 from midstream.app.opening import Outside
 from midstream.core.types import Moment, Served
 from midstream.engine.answer.query_mapping import query_of
+from midstream.engine.stores.connector import closing_runner
 from midstream.engine.types import Ask
 from midstream.events.faults import shown
 from midstream.ranking.explain.explanation import SlateWhy
@@ -60,7 +61,7 @@ def ask_folder(folder: Path, config: Config, ask: Ask) -> OfflineAnswer:
     """
     view = answering_of(folder, config, LogView(folder), ask.placement)
     concerns = tuple(each.concern for each in model_standings(view) if each.concern)
-    with asyncio.Runner() as runner:
+    with closing_runner() as runner:
         return replace(ask_fold(view.fold, view.plans[ask.placement], ask, runner), concerns=concerns)
 
 

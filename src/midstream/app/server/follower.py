@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from midstream.app.config.schema import Config
 from midstream.app.drift_watch import baseline_of
+from midstream.app.fetch_connections import FetchConnections
 from midstream.app.opening import DATA_NAME, Outside, champions_of, engine_of, loaded_state, service_of
 from midstream.app.server.leader import FollowerOrder
 from midstream.core.errors import ArtifactInvalid, MidstreamError
@@ -194,6 +195,8 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     hearing = _listen_to_leader(place, orders)
     operational_log = OperationalLog(engine)
     operational_log.start()
+    connections = FetchConnections(engine.plans.values)
+    connections.start()
 
     async def flush() -> None:
         engine.flush_served()
@@ -206,6 +209,7 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
         await serve_share(FollowedApp(app, engine, leader, flush, place.is_current), options, share, engine.facts)
     hearing.cancel()
+    await connections.stop()
     await operational_log.stop()
     await following.stop()
     await engine.stop()

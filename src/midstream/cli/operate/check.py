@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 when there are warnings, too.")]
+Connect = Annotated[bool, typer.Option("--connect", help="Ask the stores of fetches, too.")]
 _FETCHED_ITEMS = 50
 """As many as a slate may be made of, in a small shop."""
+_CONNECT_S_MAX = 5.0
 _SEED = 20
 _ITEM_COUNT, _ACT_COUNT = 40, 300
 _SHOWN_MAX = 5
@@ -52,14 +54,14 @@ class Finding:
       Exits with 1 for a warning, too, such as a model without a version.
     """,
 )
-def command(folder: Folder = HERE, strict: Strict = False, as_json: AsJson = False) -> None:
+def command(folder: Folder = HERE, strict: Strict = False, connect: Connect = False, as_json: AsJson = False) -> None:
     """Check the configuration and all components.
 
     The conformance checks run on every source, filter, scorer and selector, and each placement answers one request.
     Nothing is changed. The exit status is 1 when a check fails.
     """
     with err.status("checking"):
-        checked = check_folder(folder)
+        checked = check_folder(folder, connect=connect)
     if as_json:
         print_json({"state": checked.state, "findings": checked.findings, "models": checked.models})
     else:
@@ -100,18 +102,21 @@ class Checked:
         return f"{counted}; checked on {self.state}"
 
 
-def check_folder(folder: Path) -> Checked:
+def check_folder(folder: Path, *, connect: bool = False) -> Checked:
     """Return the result of every component.
+
+    Args:
+        folder: Of the configuration.
+        connect: Ask the stores of fetches too.
 
     Raises:
         ConfigInvalid: The configuration cannot be used; every fault is named.
     """
-    import asyncio
-
     from midstream.app.drift_watch import baseline_of
     from midstream.app.inspect.folder_view import LogView, answering_of
     from midstream.app.inspect.model_standing import model_standings
     from midstream.app.opening import config_of
+    from midstream.engine.stores.connector import closing_runner
 
     config = config_of(folder)
     baseline_of(config, folder)
@@ -125,13 +130,26 @@ def check_folder(folder: Path) -> Checked:
         fold, state = _example_fold(fold), "a simulated shop, because the folder has no items yet"
     else:
         findings += [finding for plan in found for finding in _check_items(plan, fold)]
-    with asyncio.Runner() as runner:  # one event loop for all, as a component may keep a client for its next call
+    with closing_runner() as runner:  # one event loop for all, as a component may keep a client for its next call
         for plan in found:
             own = [each for each in standings if each.placement == plan.name]
-            findings += [*_check_plan(plan, fold, own, runner), *map(_of_model, own)]
+            asked, passed_by = (plan, ()) if connect else _without_stores(plan)
+            findings += [*passed_by, *_check_plan(asked, fold, own, runner), *map(_of_model, own)]
     findings += _check_unread(found, fold)
     models = {plan.name: dict(plan.models.versions) for plan in found if plan.model_names}
     return Checked(findings, state, models)
+
+
+def _without_stores(plan: "Plan") -> "tuple[Plan, tuple[Finding, ...]]":
+    """Return a plan without the fetches that ask a store, and for each that nobody looked at it."""
+    from dataclasses import replace
+
+    from midstream.app.fetch_connections import is_of_store
+
+    of_stores = [each.name for each in plan.fetches if is_of_store(each.component)]
+    fetches = tuple(each for each in plan.fetches if each.name not in of_stores)
+    warning = "its store was not asked; --connect asks it"
+    return replace(plan, fetches=fetches), tuple(Finding(plan.name, each, "", warning) for each in of_stores)
 
 
 def _of_model(standing: "ModelStanding") -> Finding:
@@ -252,6 +270,7 @@ def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
 
 def _check_fetches(plan: "Plan", fold: "Fold", runner: "asyncio.Runner") -> dict[str, str]:
     """Return the problem of each fetch that has one: a stranger is asked for, or the first items that are known."""
+    from midstream.app.fetch_connections import open_connection
     from midstream.ranking.boundary import Account, boundary
     from midstream.testing import conformance
 
@@ -259,6 +278,7 @@ def _check_fetches(plan: "Plan", fold: "Fold", runner: "asyncio.Runner") -> dict
     items = [fold.vocabulary.item_id(index) for index in range(min(_FETCHED_ITEMS, fold.vocabulary.item_count))]
     for each in plan.fetches:
         with boundary(each.name, account):
+            runner.run(open_connection(each.component, _CONNECT_S_MAX))
             conformance.check_fetch(each, items if each.of == "item" else ("nobody",), runner)
     return {failure.component: failure.reason for failure in account.failures}
 

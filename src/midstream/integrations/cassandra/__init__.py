@@ -1,0 +1,1 @@
+"""Rows of ``engine.stores`` go to Apache Cassandra, columns of fetches come from there."""

@@ -1,0 +1,1 @@
+"""Rows of ``engine.stores`` go to PostgreSQL, columns of fetches come from there."""

@@ -1,0 +1,211 @@
+"""Online store in PostgreSQL: a row a row, and an upsert that compares versions in one statement.
+
+Rows are sent as arrays, one a column, so that a chunk of any size is one statement of one text. They are in
+the order of their ids: two writers that lock the same rows in other orders would wait for each other.
+
+A deleted row keeps ``id``, ``version`` and ``deleted_at``; a start removes those that are older than ``FENCE_DAYS``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import msgspec
+
+from midstream.engine.stores.online_store import (
+    FENCE_DAYS,
+    StoredRows,
+    StoredValue,
+    StoreKind,
+    StoreRefused,
+    StoreRows,
+    check_ids,
+    check_known,
+    check_names,
+    check_version,
+    checked_columns,
+)
+from midstream.integrations.postgresql.connection import PostgresqlServer, new_connection
+
+WRITTEN_MAX = 1_000
+"""Rows of one statement: 64,000 rows a second were measured with as many, and not more with larger ones."""
+READ_MAX = 2_000
+"""Rows of one statement."""
+POSITIONS = "midstream_positions"
+_TYPES: Mapping[StoreKind, str] = {
+    "number": "double precision",
+    "integer": "bigint",
+    "text": "text",
+    "texts": "text[]",
+}
+_LOCK = 0x6D69_6473
+"""Of the advisory lock that one creation of tables at a time holds."""
+
+
+class PostgresqlStoreOptions(
+    PostgresqlServer, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="postgresql"
+):
+    """A store in PostgreSQL."""
+
+    schema: str = "public"
+    """Of the tables; it is there already."""
+
+
+class PostgresqlStore:
+    """An ``OnlineStore``; see the module."""
+
+    def __init__(self, options: PostgresqlStoreOptions, table: str, columns: Mapping[str, StoreKind]) -> None:
+        """Prepare a client that is not connected.
+
+        Raises:
+            ShapeMismatch: A name is wrong.
+        """
+        check_names(table, columns)
+        check_names(options.schema, {})
+        self.columns = dict(columns)
+        self._schema, self._name = options.schema, table
+        self._table = f'"{options.schema}"."{table}"'
+        self._positions = f'"{options.schema}"."{POSITIONS}"'
+        self._connection = new_connection(options, is_read_only=False)
+        self._write = _write_statement(self._table, self.columns)
+
+    async def open(self) -> None:
+        """Connect, create what lacks, remove old fences."""
+        await self._connection.opened()
+        known = await self._known()
+        if set(known) != {"id", "version", "deleted_at", *self.columns}:
+            await self._connection.call(lambda sessions: sessions.run_all(self._missing()))
+            known = await self._known()
+        for name, kind in self.columns.items():
+            if known[name] != _TYPES[kind]:
+                message = f"column {name} of {self._table} is of type {known[name]} where {_TYPES[kind]} is right"
+                raise StoreRefused(message)
+        old = f"DELETE FROM {self._table} WHERE deleted_at < now() - interval '{FENCE_DAYS} days'"  # noqa: S608  names are checked
+        await self._run(old, {})
+
+    async def read(self, ids: Sequence[str], columns: Sequence[str]) -> StoredRows:
+        """Return rows."""
+        check_known(columns, self.columns)
+        check_ids(ids, are_distinct=False)
+        names = "".join(f', "{each}"' for each in columns)
+        statement = f"SELECT id, version{names} FROM {self._table} WHERE id = ANY(%(ids)s) AND deleted_at IS NULL"  # noqa: S608  names are checked
+        found: dict[object, Sequence[object]] = {}
+        for start in range(0, len(ids), READ_MAX):
+            for own, *values in await self._run(statement, {"ids": list(ids[start : start + READ_MAX])}):
+                found[own] = values
+        rows = [found.get(each) for each in ids]
+        versions = [None if each is None else cast("int", each[0]) for each in rows]
+        return StoredRows(
+            versions,
+            {
+                name: [None if each is None else _stored(each[place]) for each in rows]
+                for place, name in enumerate(columns, 1)
+            },
+        )
+
+    async def write(self, rows: StoreRows, version: int) -> None:
+        """Replace rows of lower versions, ``WRITTEN_MAX`` at a time."""
+        check_version(version)
+        columns = checked_columns(rows, self.columns)
+        order = sorted(range(len(rows.ids)), key=lambda place: rows.ids[place])
+        for start in range(0, len(order), WRITTEN_MAX):
+            places = order[start : start + WRITTEN_MAX]
+            values: dict[str, object] = {"version": version, "ids": [rows.ids[each] for each in places]}
+            for number, (name, kind) in enumerate(self.columns.items()):
+                own = [columns[name][each] for each in places]
+                values[f"c{number}"] = [_listed(each) for each in own] if kind == "texts" else own
+            await self._run(self._write, values)
+
+    async def delete(self, ids: Sequence[str], version: int) -> None:
+        """Replace rows of lower versions by a fence."""
+        check_version(version)
+        check_ids(ids, are_distinct=True)
+        cleared = "".join(f', "{each}" = NULL' for each in self.columns)
+        statement = (
+            f"INSERT INTO {self._table} AS stored (id, version, deleted_at) "  # noqa: S608  names are checked
+            "SELECT given, %(version)s, now() FROM unnest(%(ids)s::text[]) AS given "
+            f"ON CONFLICT (id) DO UPDATE SET version = EXCLUDED.version, deleted_at = EXCLUDED.deleted_at{cleared} "
+            "WHERE stored.version < EXCLUDED.version"
+        )
+        order = sorted(ids)
+        for start in range(0, len(order), WRITTEN_MAX):
+            await self._run(statement, {"version": version, "ids": order[start : start + WRITTEN_MAX]})
+
+    async def position(self, name: str) -> str | None:
+        """Return what was set."""
+        statement = f"SELECT position FROM {self._positions} WHERE table_name = %(table)s AND name = %(name)s"  # noqa: S608  as above
+        found = await self._run(statement, {"table": self._name, "name": name})
+        return str(found[0][0]) if found else None
+
+    async def set_position(self, name: str, position: str) -> None:
+        """Keep it."""
+        statement = (
+            f"INSERT INTO {self._positions} VALUES (%(table)s, %(name)s, %(position)s) "  # noqa: S608  as above
+            "ON CONFLICT (table_name, name) DO UPDATE SET position = EXCLUDED.position"
+        )
+        await self._run(statement, {"table": self._name, "name": name, "position": position})
+
+    async def close(self) -> None:
+        """Close all sessions."""
+        await self._connection.close()
+
+    async def _run(self, statement: str, values: dict[str, object]) -> Sequence[Sequence[object]]:
+        return await self._connection.call(lambda sessions: sessions.run(statement, values))
+
+    async def _known(self) -> Mapping[str, str]:
+        """Return the type of each column that the table has."""
+        statement = (
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped"
+        )
+        return {str(name): str(kind) for name, kind in await self._run(statement, {"table": self._table})}
+
+    def _missing(self) -> Sequence[str]:
+        """Return the statements that create what lacks."""
+        own = "".join(f', "{name}" {_TYPES[kind]}' for name, kind in self.columns.items())
+        return (
+            f"SELECT pg_advisory_xact_lock({_LOCK})",
+            (
+                f'CREATE TABLE IF NOT EXISTS {self._table} (id text COLLATE "C" PRIMARY KEY, version bigint NOT NULL, '
+                f"deleted_at timestamptz{own}) WITH (fillfactor = 70)"
+            ),
+            *(
+                f'ALTER TABLE {self._table} ADD COLUMN IF NOT EXISTS "{name}" {_TYPES[kind]}'
+                for name, kind in self.columns.items()
+            ),
+            (
+                f"CREATE TABLE IF NOT EXISTS {self._positions} "
+                "(table_name text, name text, position text NOT NULL, PRIMARY KEY (table_name, name))"
+            ),
+        )
+
+
+def _write_statement(table: str, columns: Mapping[str, StoreKind]) -> str:
+    """Return the upsert; lists of texts are sent as JSON, since an array of arrays of other lengths is none."""
+    names = "".join(f', "{each}"' for each in columns)
+    arrays = "".join(
+        f", %(c{number})s::{'text' if kind == 'texts' else _TYPES[kind]}[]"
+        for number, kind in enumerate(columns.values())
+    )
+    given = "".join(f", c{number}" for number in range(len(columns)))
+    taken = "".join(
+        f", CASE WHEN c{number} IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(c{number}::jsonb)) END"
+        if kind == "texts"
+        else f", c{number}"
+        for number, kind in enumerate(columns.values())
+    )
+    replaced = "".join(f', "{each}" = EXCLUDED."{each}"' for each in columns)
+    return (
+        f"INSERT INTO {table} AS stored (id, version{names}) "  # noqa: S608  names are checked
+        f"SELECT own, %(version)s{taken} FROM unnest(%(ids)s::text[]{arrays}) AS given (own{given}) "
+        f"ON CONFLICT (id) DO UPDATE SET version = EXCLUDED.version, deleted_at = NULL{replaced} "
+        "WHERE stored.version < EXCLUDED.version"
+    )
+
+
+def _listed(value: StoredValue) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _stored(value: object) -> StoredValue:
+    """Return a value as it came from the client library, which has lists for arrays."""
+    return tuple(cast("list[str]", value)) if isinstance(value, list) else cast("StoredValue", value)
