@@ -36,6 +36,8 @@ def with_outputs(running: Instance, data: DataFolder) -> tuple[Instance, OutputG
     if not running.config.outputs:
         return running, group
     running.engine.listeners.add(group.listener)
+    if running.eraser is not None:
+        running.eraser.outside = tuple(f"{each.kind} {each.topic}" for each in running.config.outputs)
     return replace(running, services=(*running.services, group)), group
 
 

@@ -109,6 +109,8 @@ class Eraser:
         """Rewrite the log of ``engine`` in ``folder``; no other child is at work meanwhile."""
         self.forgets: dict[str, Forget] = {}
         """What names users beside the log, by its name in a receipt: ``dead_letters``, ``import_rejected``."""
+        self.outside: tuple[str, ...] = ()
+        """Topics outside that events were delivered to, for the receipt: no rewrite reaches them."""
         self.view = RewriteView()
         self._engine = engine
         self._snapshotter = snapshotter
@@ -330,6 +332,7 @@ class Eraser:
             snapshots=len(snapshots.names(self._folder.snapshots)),
             digest=report.digest,
             time_ms=self._engine.clock(),
+            outside=self.outside,
         )
 
     def _replaced(self, log: EventLog, erased: ErasedIds) -> EventLog:

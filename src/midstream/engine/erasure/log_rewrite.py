@@ -65,6 +65,8 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the state that the rewritten log gives at ``log_position``."""
     time_ms: int = 0
     """Wall clock at the commit."""
+    outside: tuple[str, ...] = ()
+    """Topics of the configured outputs: what was delivered to them stays there until their retention ends."""
 
 
 @dataclass(slots=True, eq=False)
