@@ -13,6 +13,7 @@ from midstream.app.opening import config_to_read, open_shop
 from midstream.cli.operate.check import check_folder
 from midstream.core.errors import ShapeMismatch, StoreUnavailable
 from midstream.engine.stores.connector import close_connectors
+from midstream.engine.stores.online_store import StoreRefused
 from midstream.integrations.cassandra.fetch import CassandraFetch, CassandraFetchOptions
 from midstream.integrations.postgresql.fetch import PostgresqlFetch, PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import RedisFetch, RedisFetchOptions
@@ -227,7 +228,7 @@ def test_a_store_that_is_gone_costs_no_answer(name, way, servers, tmp_path, requ
     makers = {"redis": redis_shop, "valkey": redis_shop, "postgresql": postgresql_shop, "cassandra": cassandra_shop}
     shop = makers[name](server) if name in makers else postgresql_shop(server, pooler=True)
     shop.fill(STOCK)
-    shop.write(tmp_path, timeout="250ms", deadline="1s")
+    shop.write(tmp_path, timeout="500ms", deadline="10s")
     gone_s = 30.0 if request.config.getoption("--long") else 4.0
     told: list[tuple[float, str, tuple[str, ...], float]] = []
     done = threading.Event()
@@ -265,12 +266,12 @@ def test_a_store_that_is_gone_costs_no_answer(name, way, servers, tmp_path, requ
     assert {names for _, _, names, _ in reduced} == {("warehouse",)}
     missing = [each for each in told if each[0] > gone_at + 1 and each[0] + each[3] < gone_at + gone_s]
     assert {tier for _, tier, _, _ in missing} == {"reduced"}
-    after_s = max(began for began, _, _, _ in reduced) - back_at
+    after_s = min(began + took_s for began, tier, _, took_s in told if tier == "full" and began > back_at) - back_at
     slowest_s = max(each[3] for each in told)
     with capsys.disabled():
         print(
             f"\n{name} {way} {gone_s:.0f} s: {len(told)} answers of {len(told)}, {len(reduced)} reduced, "
-            f"slowest {slowest_s * 1_000:.0f} ms, last reduced {after_s:.1f} s after the store was ready"
+            f"slowest {slowest_s * 1_000:.0f} ms, full {after_s:.1f} s after the store was ready"
         )
     assert after_s < 5
 
@@ -281,3 +282,26 @@ def wait_until_full(opened):
     while opened.recommend("home", user_id="ann").tier != "full":
         assert time.monotonic() < until, "no full answer"
         time.sleep(0.05)
+
+
+def test_a_user_of_redis_needs_no_right_to_scripts(servers, monkeypatch):
+    """Then each hash is a command; the password is in the environment, and a wrong one is a refusal."""
+    address = servers("redis").address
+    shop = redis_shop(servers("redis"))
+    shop.fill(STOCK)
+    with redis_client(address) as client:
+        client.acl_setuser(
+            "reader", enabled=True, passwords=["+secret"], keys=["*"], commands=["+hmget", "+ping", "+client"]
+        )
+    options = RedisFetchOptions(
+        url=f"redis://reader@{address}", password_env="SHOP_REDIS", key="hash:{shop}:{id}", fields={"stock": "qty"}
+    )
+    fetch = RedisFetch(options, {"stock": "number"})
+    monkeypatch.setenv("SHOP_REDIS", "secret")
+    assert run(fetch.fetch(["lamp", "nowhere"])) == {"stock": [3.0, None]}
+    monkeypatch.setenv("SHOP_REDIS", "wrong")
+    with pytest.raises(StoreRefused, match="refuses the client"):
+        run(fetch.fetch(["lamp"]))
+    monkeypatch.delenv("SHOP_REDIS")
+    with pytest.raises(StoreRefused, match="SHOP_REDIS"):
+        run(fetch.fetch(["lamp"]))

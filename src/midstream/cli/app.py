@@ -14,7 +14,7 @@ import typer
 
 from midstream.cli.answers import explain, placements, recommend, serve, simulate
 from midstream.cli.console import out
-from midstream.cli.data import dead_letters, erase, export, import_file, report
+from midstream.cli.data import consume, dead_letters, erase, export, import_file, inputs, report
 from midstream.cli.demo import demo
 from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
 from midstream.cli.features import features
@@ -34,6 +34,7 @@ for command in (
     init,
     serve,
     import_file,
+    consume,
     export,
     examples,
     recommend,
@@ -62,6 +63,7 @@ _GROUPS = {
     "models": models.app,
     "placements": placements.app,
     "dead-letters": dead_letters.app,
+    "inputs": inputs.app,
     "outputs": outputs.app,
 }
 for name, group in _GROUPS.items():

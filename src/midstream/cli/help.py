@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOPICS = {
     "Start": ("init", "demo", "serve", "check", "docs"),
-    "Data": ("import", "export", "dead-letters", "erase", "outputs"),
+    "Data": ("import", "consume", "inputs", "outputs", "export", "dead-letters", "erase"),
     "Answers": ("recommend", "explain", "placements", "report"),
     "Features and models": ("features", "train", "models", "examples"),
     "Evaluation": ("evaluate", "simulate", "bench"),
@@ -53,7 +53,10 @@ class CommandHelp(TyperCommand):
 
     def collect_usage_pieces(self, ctx: object) -> list[str]:
         """Return the words of the usage line; an argument in brackets may be left out."""
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(cast("typer.Context", ctx))]
+        return [
+            piece.replace("{", "").replace("}", "")
+            for piece in super().collect_usage_pieces(cast("typer.Context", ctx))
+        ]
 
     def format_options(self, ctx: object, formatter: _Page) -> None:
         """Write the description of each argument and option."""

@@ -283,9 +283,9 @@ class FollowerView:
     """Number of restarts after it ended by itself."""
 
 
-InputState: TypeAlias = Literal["starting", "reading", "failing", "stopped"]
+InputState: TypeAlias = Literal["starting", "reading", "failing", "stopped", "offline"]
 """``failing``: the last try ended with an error, and another one comes by itself; ``stopped``: the topic, or some of
-its partitions, waits for an operator."""
+its partitions, waits for an operator; ``offline``: no process reads it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.listeners import Listener
 from midstream.engine.snapshots import snapshotter
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
-from midstream.engine.snapshots.worker import SnapshotReport
+from midstream.engine.snapshots.worker import SnapshotOrder, SnapshotReport
+from midstream.events.disk import RealDisk
+from midstream.events.segments.segments import SegmentLog
 from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig, view
 
@@ -100,3 +102,32 @@ def test_no_age_where_none_is_written_while_serving(tmp_path: Path, mode: str) -
         assert rig.engine.health().reason == ""
 
     Rig(monotonic=lambda: now_s).run(work)
+
+
+def test_snapshots_of_a_shared_log_stand_at_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes whose states stand elsewhere order the same position, and none twice."""
+    asked: list[int] = []
+
+    async def told(_module: str, order: SnapshotOrder, **_: object) -> Ended:
+        asked.append(order.log_position)
+        return Ended(msgspec.json.encode(SnapshotReport(order.log_position, "", 0, (), "")), "")
+
+    monkeypatch.setattr(child_process, "run", told)
+    log = SegmentLog(tmp_path / "log", RealDisk(), bytes(16))
+
+    async def work(rig: Rig) -> None:
+        options = SnapshotOptions(interval_ms=60_000, at_marks=True)
+        first, second = (Snapshotter(DataFolder(tmp_path), options, rig.engine, LogPosition(0)) for _ in range(2))
+        await first._write_due()
+        for minute in range(4):
+            rig.now_ms += 20_000 * (minute + 1)
+            await rig.engine.record(rig.batch(view("mug"), view("cup")))
+            await first._write_due()
+        await rig.engine.record(rig.batch(view("mug")))
+        await second._write_due()
+        await second._write_due()
+
+    Rig(log=log).run(work)
+    assert asked[-1] == asked[-2]
+    assert len(set(asked)) == len(asked) - 1
+    assert asked == sorted(asked)

@@ -11,7 +11,7 @@ from midstream.app.config.reader import FILE_NAME
 from midstream.app.config.schema import Config
 from midstream.app.inputs.consumers import connector_of
 from midstream.app.inputs.decoding import decoder_of
-from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.errors import ConfigInvalid, Fault, MidstreamError
 from midstream.engine.inputs.broker_input import BrokerInput, InputSource
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.instance import Instance
@@ -37,6 +37,18 @@ def input_of(running: Instance, options: AnyInput) -> BrokerInput:
 
     source = InputSource(options.name, options.topic, connector_of(options), decoder_of(options, accept))
     return BrokerInput(source, running.engine, running.ingest)
+
+
+def input_problem(options: AnyInput) -> str:
+    """Return why no consumer of an input can be made, such as an extra that is missing; empty = one can.
+
+    No broker is asked.
+    """
+    try:
+        connector_of(options)(None).close()
+    except MidstreamError as error:
+        return str(error)
+    return ""
 
 
 def require_secrets(inputs: Sequence[AnyInput], environ: Mapping[str, str] | None = None) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
 
+    from midstream.app.config.schema import Config
     from midstream.app.inspect.model_standing import ModelStanding
     from midstream.core.types import Moment, Proposal
     from midstream.engine.active_config import Service
@@ -123,7 +124,7 @@ def check_folder(folder: Path, *, connect: bool = False) -> Checked:
     log = LogView(folder)
     view = answering_of(folder, config, log)
     fold, found = view.fold, list(view.plans.values())
-    findings = list(_check_set(view.service, fold.placements.current))
+    findings = [*_check_set(view.service, fold.placements.current), *_check_inputs(config)]
     standings = model_standings(view)
     state = f"the folder's state at log position {log.end}"
     if log.end == 0 or fold.vocabulary.item_count == 0:
@@ -167,6 +168,14 @@ def _check_set(service: "Service", said: "Sequence[PlacementVersion]") -> Iterat
             faults = service.aside.get(row.name, ())
             problem = "; ".join(f"not in force: {each.where} {each.came} {each.right}" for each in faults)
             yield Finding(row.name, f"set, version {row.version} by {row.author}{covers}", problem)
+
+
+def _check_inputs(config: "Config") -> Iterator[Finding]:
+    """Yield the result of each input: its client can be made, of an extra and with secrets that are there."""
+    from midstream.app.inputs.services import input_problem
+
+    for each in config.inputs:
+        yield Finding("no placement", f"input {each.name}", input_problem(each))
 
 
 def _check_items(plan: "Plan", fold: "Fold") -> Iterator[Finding]:

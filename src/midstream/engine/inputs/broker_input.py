@@ -15,6 +15,7 @@ A full log pauses the input: what was polled waits, the next poll is not made, a
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from midstream.core.errors import Fault, Invalid, MidstreamError
@@ -56,6 +57,8 @@ STOP_S_MAX = 2.0
 """A stop waits so long for a consumer that is in a call, then leaves it to its thread."""
 RETRY_S_MAX = 5.0
 """A broker that is back is read again so soon."""
+QUIET_S = 3.0
+"""Without a message a topic counts as read: six polls, and a broker answers a fetch within half a second."""
 PARTITIONS_S = 30.0
 """Between two looks whether the topic has other partitions."""
 Connect: TypeAlias = Callable[[str | None], BrokerConsumer]
@@ -97,6 +100,12 @@ class InputSource:
     topic: str
     connect: Connect
     decode: DecodeMessages
+
+
+class _Idle(NamedTuple):
+    """A poll without messages."""
+
+    lag: Mapping[str, int]
 
 
 class _Polled(NamedTuple):
@@ -148,14 +157,14 @@ class BrokerInput:
         self._turn, self._moving = asyncio.Lock(), asyncio.Lock()
         self._consumer: BrokerConsumer | None = None
         self._opened: OpenedTopic | None = None
-        self._ahead: asyncio.Task[_Polled | None] | None = None
+        self._ahead: asyncio.Task[_Polled | _Idle] | None = None
         self._messages_max = MESSAGES_BEGIN
         self._to_show: dict[str, str] = {}
         """Positions that are durable and that the broker was not told of."""
         self._kept: set[tuple[str, str, int, int]] = set()
         """Places of events whose letters are kept and whose positions are not durable yet."""
         self._progress = _Progress()
-        self._looked_s = 0.0
+        self._looked_s = self._came_s = 0.0
         self._loop = engine.supervise(f"input_{source.name}", self._round, 0.0, first_s=0.0)
         self._loop.back_off_s_max = RETRY_S_MAX
 
@@ -202,9 +211,21 @@ class BrokerInput:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether all that the topic had at the last poll is durable, as far as the client knows."""
-        lag = self._progress.lag
-        return self._opened is not None and lag.keys() == self._opened.next.keys() and not any(lag.values())
+        """Whether all that the topic had at the last poll is durable, in every partition."""
+        return self.is_idle and not self._progress.waits
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left that can be read: every open partition is at its end, or nothing came for a while.
+
+        Behind the last message of a topic that is written in transactions there are marks that are no messages: its
+        lag never becomes 0.
+        """
+        opened, lag = self._opened, self._progress.lag
+        if opened is None or self._loop.health():
+            return opened is None and bool(self._progress.waits)
+        is_quiet = asyncio.get_running_loop().time() - self._came_s >= QUIET_S
+        return is_quiet or (lag.keys() == opened.next.keys() and not any(lag.values()))
 
     async def move(self, positions: Mapping[str, str] | str) -> InputView:
         """Read on from other positions, as an operator orders; durable on return.
@@ -267,7 +288,7 @@ class BrokerInput:
             try:
                 opened = self._opened or await self._open()
                 polled = await (self._ahead or self._read_ahead())
-                if polled is None or polled.is_small:
+                if isinstance(polled, _Idle) or polled.is_small:
                     self._ahead = self._read_ahead()
                     await self._append(polled, opened.topic_id)
                     await self._look_at_partitions()
@@ -288,11 +309,11 @@ class BrokerInput:
             if await self._thread.call(consumer.is_outdated):
                 await self._forget()
 
-    def _read_ahead(self) -> "asyncio.Task[_Polled | None]":
+    def _read_ahead(self) -> "asyncio.Task[_Polled | _Idle]":
         return asyncio.get_running_loop().create_task(self._read(), name=f"midstream-input-{self.name}-poll")
 
-    async def _read(self) -> "_Polled | None":
-        """Poll, and decode what came; None = nothing came."""
+    async def _read(self) -> "_Polled | _Idle":
+        """Poll, and decode what came."""
         consumer = self._consumer
         if consumer is None:
             message = f"input {self.name!r} has no consumer"
@@ -307,8 +328,7 @@ class BrokerInput:
 
         parts, lag = await self._thread.call(poll)
         if not parts:
-            self._progress.lag = lag
-            return None
+            return _Idle(lag)
         messages = PolledMessages(self._source.topic, parts)
         polled = await self._service.on_worker(lambda: self._admitted(messages, lag))
         rows = max(1, len(polled.admitted.batch))
@@ -352,7 +372,7 @@ class BrokerInput:
         if fresh:
             await self._record(None, fresh, opened.topic_id)
         self._progress.lag = {}
-        self._looked_s = asyncio.get_running_loop().time()
+        self._looked_s = self._came_s = asyncio.get_running_loop().time()
         self._opened = opened
         return opened
 
@@ -372,11 +392,13 @@ class BrokerInput:
         else:
             self._engine.concerns.pop(subject, None)
 
-    async def _append(self, polled: "_Polled | None", topic_id: str) -> None:
+    async def _append(self, polled: "_Polled | _Idle", topic_id: str) -> None:
         """Make the events of a poll and the positions after them durable; first keep what holds no event."""
-        if polled is None:
+        progress = self._progress
+        if isinstance(polled, _Idle):
+            progress.lag = polled.lag
             return
-        admitted, progress = polled.admitted, self._progress
+        self._came_s, admitted = inf, polled.admitted  # not quiet before this is durable
         waiting = {each.partition: len(each) for each in polled.messages.parts}
         progress.lag = {part: behind + waiting.get(part, 0) for part, behind in polled.lag.items()}
         fresh = [each for each in admitted.rejected if polled.place(each) not in self._kept]
@@ -389,7 +411,7 @@ class BrokerInput:
         events = polled.decoded.decoded.event_count - len({each.index for each in admitted.rejected if each.item < 0})
         progress.events += events
         self._service.metrics.input_events.labels(self.name).inc(events)
-        progress.lag = polled.lag
+        progress.lag, self._came_s = polled.lag, asyncio.get_running_loop().time()
         self._to_show |= polled.messages.next
 
     async def _record(

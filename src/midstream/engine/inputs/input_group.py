@@ -41,6 +41,15 @@ class InputGroup:
         """Return how each of them stands."""
         return tuple(each.view() for each in self._inputs.values())
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether each of them has read what its topic had."""
+        return all(each.is_at_end for each in self._inputs.values())
+
+    def is_idle(self, name: str) -> bool:
+        """Return whether one has nothing left that it can read."""
+        return self._named(name).is_idle
+
     def view(self, name: str) -> InputView:
         """Return how one stands.
 

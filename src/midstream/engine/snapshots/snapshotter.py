@@ -10,7 +10,9 @@ from midstream.engine import child_process
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.engine.listeners import Concern
+from midstream.engine.log_readers import open_reader
 from midstream.engine.snapshots import snapshots
+from midstream.engine.snapshots.digest_marks import mark_before
 from midstream.engine.snapshots.parity_watch import watched
 from midstream.engine.snapshots.retention import NONE, Hourly
 from midstream.engine.snapshots.worker import SnapshotOrder, SnapshotReport
@@ -42,6 +44,8 @@ class SnapshotOptions:
     """``while_serving``, ``at_stop`` (saves the memory of a second state), ``off``."""
     hourly: Hourly = NONE
     """Which stay beside those, for explanations."""
+    at_marks: bool = False
+    """At log positions that are equal on all nodes of a shared log, so that their digests can be compared."""
 
 
 class Snapshotter:
@@ -93,19 +97,22 @@ class Snapshotter:
         self._written = position
         self._written_at = self._current_at = self._monotonic()
 
-    async def write(self, *, compare: bool, hurried: bool = False) -> SnapshotReport | None:
-        """Write one snapshot of the state as it is now; return None when there is nothing new or the child failed.
+    async def write(
+        self, *, compare: bool, hurried: bool = False, at: LogPosition | None = None
+    ) -> SnapshotReport | None:
+        """Write one snapshot; return None when there is nothing new or the child failed.
 
         Args:
             compare: Digest the live state, which takes its bytes at about 3 GB/s on the owner's thread.
             hurried: The child does not hold back: a stop waits for it.
+            at: Of the state at an earlier log position, which cannot be compared; None = as it is now.
         """
         async with self.turn:
-            return await self._write(compare=compare, hurried=hurried)
+            return await self._write(compare=compare and at is None, hurried=hurried, at=at)
 
-    async def _write(self, *, compare: bool, hurried: bool) -> SnapshotReport | None:
+    async def _write(self, *, compare: bool, hurried: bool, at: LogPosition | None) -> SnapshotReport | None:
         fold = self._engine.fold
-        position: LogPosition = fold.log_position
+        position: LogPosition = fold.log_position if at is None else at
         if position == self._written:
             self._current_at = self._monotonic()
             return None
@@ -160,8 +167,25 @@ class Snapshotter:
         return Concern(OLD, "")
 
     async def _write_due(self) -> None:
+        if self._options.at_marks:
+            await self._write_mark()
+            return
         used = sum(size.bytes_now for size in self._engine.fold.sizes().values())
         await self.write(compare=used <= COMPARE_BYTES_MAX)
+
+    async def _write_mark(self) -> None:
+        """Write the snapshot of the newest mark, unless it is there."""
+        end = self._engine.fold.log_position
+        mark = await asyncio.to_thread(self._newest_mark, end)
+        if mark is None:
+            self._current_at = self._monotonic()
+        else:
+            await self.write(compare=False, at=mark)
+
+    def _newest_mark(self, end: LogPosition) -> LogPosition | None:
+        reader = open_reader(self._folder)
+        begin = max(self._written, reader.begin)
+        return mark_before(reader, begin, end, self._options.interval_ms) if begin < end else None
 
     async def _child(self, position: LogPosition, settings: FoldSettings, *, hurried: bool) -> child_process.Ended:
         """Run the child to its end."""

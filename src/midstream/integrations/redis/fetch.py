@@ -10,7 +10,7 @@ from midstream.core.errors import ShapeMismatch
 from midstream.core.field_bounds import Name
 from midstream.engine.stores.connector import Connector
 from midstream.engine.stores.fetched_values import FetchedText, column_of, named_fields
-from midstream.integrations.redis.connection import RedisServer, connection_of
+from midstream.integrations.redis.connection import RedisServer, connection_of, hashes_of
 
 PLACE = "{id}"
 """In a pattern of keys. Further braces are hash tags: ``item:{{id}}``."""
@@ -58,11 +58,7 @@ class RedisFetch:
         }
 
     async def _of_hashes(self, client: Any, keys: Sequence[str]) -> Sequence[Sequence[object]]:  # noqa: ANN401  of the library
-        pipeline = client.pipeline(transaction=False)
-        for each in keys:
-            pipeline.hmget(each, self._fields)
-        answer: Sequence[Sequence[object]] = await pipeline.execute()
-        return answer
+        return await hashes_of(client, keys, self._fields)
 
     async def _of_objects(self, client: Any, keys: Sequence[str]) -> Sequence[Sequence[object]]:  # noqa: ANN401  as above
         told: Sequence[bytes | None] = await client.mget(keys)

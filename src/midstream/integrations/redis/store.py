@@ -9,6 +9,7 @@ Versions are compared as digits: numbers of Lua are float64, which do not tell 2
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ from midstream.engine.stores.online_store import (
     check_version,
     checked_columns,
 )
-from midstream.integrations.redis.connection import RedisServer, new_connection
+from midstream.integrations.redis.connection import RedisServer, hashes_of, new_connection
 
 WRITTEN_MAX = 200
 """Rows of one script, for which everybody else waits: with ten columns about a millisecond."""
@@ -88,15 +89,7 @@ class RedisStore:
         found: list[Sequence[bytes | None]] = []
         for start in range(0, len(ids), READ_MAX):
             keys = [f"{self._rows}{each}" for each in ids[start : start + READ_MAX]]
-
-            async def ask(client: Any, keys: Sequence[str] = keys) -> list[Sequence[bytes | None]]:  # noqa: ANN401  of the library
-                pipeline = client.pipeline(transaction=False)
-                for each in keys:
-                    pipeline.hmget(each, fields)
-                answer: list[Sequence[bytes | None]] = await pipeline.execute()
-                return answer
-
-            found.extend(await self._connection.call(ask))
+            found.extend(await self._connection.call(partial(hashes_of, keys=keys, fields=fields)))
         rows = [None if version is None or deleted else (int(version), values) for version, deleted, *values in found]
         return StoredRows(
             [None if each is None else each[0] for each in rows],

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
-from midstream.engine.replication.digest_marks import mark_before
+from midstream.engine.snapshots.digest_marks import mark_before
 from midstream.events.schema import Event, build
 
 

@@ -1,0 +1,117 @@
+"""Consumption by hand: the inputs of a folder without a server, until a signal, or until all that is there is read."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from midstream.app.config.schema import Config
+from midstream.app.inputs.services import require_secrets, with_inputs
+from midstream.app.opening import open_running
+from midstream.core.errors import NotFound
+from midstream.core.nearest import nearest
+from midstream.engine.child_process import Notify, nobody
+from midstream.engine.engine import EngineOptions
+from midstream.engine.inputs.input_group import InputGroup
+from midstream.engine.instance import Instance
+from midstream.engine.types import InputView
+
+LOOK_S = 0.1
+"""Between two looks at the inputs."""
+FAILING_S_MAX = 30.0
+"""A run to the end gives up an input that failed for so long: nobody waits at a terminal for a broker that is gone."""
+Progress = Callable[[Sequence[InputView]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumeOptions:
+    """Which inputs, and for how long."""
+
+    names: tuple[str, ...] = ()
+    """Empty = all."""
+    until_end: bool = False
+    """End when every input has read what its topic has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """Result of a run."""
+
+    inputs: tuple[InputView, ...]
+    """As they stood at its end."""
+    at_end: bool
+    """Whether every input had read what its topic had."""
+    log_position: int
+    seconds: float
+
+
+def consume(
+    folder: Path,
+    config: Config,
+    options: ConsumeOptions,
+    tell: Progress,
+    notify: Notify = nobody,
+) -> Consumed:
+    """Read inputs into the log of a folder until SIGINT or SIGTERM, or until their ends.
+
+    Args:
+        folder: Of the data.
+        config: Of that folder.
+        options: Which inputs, and for how long.
+        tell: Called several times a second with the state of each input.
+        notify: Receives the progress of the fold before.
+
+    Raises:
+        NotFound: There is no input of a name, or none at all.
+        ConfigInvalid: A secret is not in the environment.
+        FolderLocked: A server has the folder open, which reads the inputs itself.
+    """
+    chosen = _chosen(config, options.names)
+    require_secrets(chosen.inputs)
+    running, group = with_inputs(open_running(folder, config, EngineOptions(logs_served=False), notify=notify), chosen)
+    return asyncio.run(_consumed(running, group, options, tell))
+
+
+def _chosen(config: Config, names: Sequence[str]) -> Config:
+    """Return the configuration with some of its inputs."""
+    known = {each.name: each for each in config.inputs}
+    for name in names or ([] if known else [""]):
+        if name not in known:
+            what = (
+                f'"{name}" is no input of midstream.toml.{nearest(name, known)}' if name else "there is no [[inputs]]"
+            )
+            message = f"{what} Inputs: {', '.join(known) or 'none'}; see midstream docs inputs"
+            raise NotFound(message)
+    return msgspec.structs.replace(config, inputs=tuple(known[name] for name in dict.fromkeys(names or known)))
+
+
+async def _consumed(running: Instance, group: InputGroup, options: ConsumeOptions, tell: Progress) -> Consumed:
+    began = time.monotonic()
+    ends = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ends.set)
+    async with running:
+        good_s: dict[str, float] = {}
+        while not ends.is_set():
+            views = group.views()
+            tell(views)
+            if options.until_end and _is_over(views, group, good_s):
+                break
+            await asyncio.sleep(LOOK_S)
+        views, at_end = group.views(), group.is_at_end
+    return Consumed(views, at_end, running.engine.fold.log_position, time.monotonic() - began)
+
+
+def _is_over(views: Sequence[InputView], group: InputGroup, good_s: dict[str, float]) -> bool:
+    """Return whether every input has nothing left that it can read, or failed for a while."""
+    now_s = time.monotonic()
+    for each in views:
+        if each.state != "failing":
+            good_s[each.name] = now_s
+    is_given_up = {each.name: now_s - good_s.setdefault(each.name, now_s) > FAILING_S_MAX for each in views}
+    return all(group.is_idle(each.name) or is_given_up[each.name] for each in views)

@@ -1,0 +1,57 @@
+"""Join of a node: the sources of its configuration or of a command, tried when its data folder is empty."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from midstream.app.config.schema import Config
+from midstream.app.replicas.stores import store_of
+from midstream.engine.child_process import Notify, nobody
+from midstream.engine.folder import DataFolder
+from midstream.engine.replication.joining import Joined, NoSnapshotFits, join
+from midstream.events.segments.log_identity import LogIdentity
+from midstream.monitoring.fact_logger import log_fact
+from midstream.monitoring.facts import Fact, FieldValue
+
+
+def join_by(
+    data: DataFolder,
+    config: Config,
+    sources: Sequence[str],
+    notify: Notify = nobody,
+    on_joined: Callable[[Joined], None] | None = None,
+) -> Callable[[LogIdentity], Joined | None]:
+    """Return what begins the log of an empty data folder by a snapshot, once the identity of the log is known.
+
+    Where no source has one that fits, the reasons are logged and the log is left to begin with the topic.
+
+    Args:
+        data: Of the node.
+        config: Of the node: its fold version has to be the snapshot's.
+        sources: Addresses as ``store_of`` takes them, the preferred ones first.
+        notify: Receives the progress.
+        on_joined: Receives the result.
+    """
+
+    def begin(identity: LogIdentity) -> Joined | None:
+        settings = msgspec.structs.replace(config.fold_settings(), id_key=identity.id_key)
+        stores = [store_of(source, identity, data.root.parent) for source in sources]
+        try:
+            done = join(data, settings, identity, stores, notify)
+        except NoSnapshotFits as error:
+            for fault in error.faults:
+                log_fact(Fact("no_snapshot_fits", "warning", {"where": fault.where, "reason": fault.came}))
+            return None
+        for number, reason in enumerate(done.refused):
+            log_fact(Fact("snapshot_passed_by", "warning", {"reason": reason}, str(number)))
+        fields: dict[str, FieldValue] = {
+            "log_position": int(done.log_position),
+            "source": done.source,
+            "bytes": done.bytes,
+        }
+        log_fact(Fact("joined", fields=fields))
+        if on_joined is not None:
+            on_joined(done)
+        return done
+
+    return begin
