@@ -68,7 +68,7 @@ def _part(words: Mapping[str, str], key: str, told: Told, parent: object, path: 
 def _table(meaning: str, header: str, told: Mapping[str, Told], value: object) -> Iterator[str]:
     """Yield a table, then the tables in it. A setting without a default stands in its comment."""
     words, path = docs_of(type(value)), f"{header.strip('[]')}."
-    if "kind" in told:  # of a component: what it is, and its name, come first
+    if "kind" in told and "name" in told:  # of a component: what it is, and its name, come first
         words["kind"] = _first_paragraph(type(value).__doc__ or "")
         told = {"kind": told["kind"], "name": told["name"], **told}
     inner = [key for key, each in told.items() if f"{path}{key}" in OWN_TABLES or _is_tables(each)]

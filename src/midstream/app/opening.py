@@ -31,6 +31,7 @@ from midstream.app.fetch_connections import FetchConnections
 from midstream.app.letter_erasure import forget_in_pieces, forgetting
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
+from midstream.app.replicas.shared_log import node_log
 from midstream.app.server_address import withdraw
 from midstream.app.steady_clock import SteadyClock
 from midstream.app.wiring import plans, with_any
@@ -45,6 +46,7 @@ from midstream.engine.erasure.log_rewrite import settle
 from midstream.engine.explain.explainer import Explainer
 from midstream.engine.folder import DataFolder
 from midstream.engine.history.sealer import Sealer, SealOptions
+from midstream.engine.ingest.event_writer import EventWriter
 from midstream.engine.ingest.import_runs import close_run
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
@@ -60,6 +62,7 @@ from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import ConfigStore, Rebuilder
 from midstream.engine.recommender import Recommender
 from midstream.engine.replication.snapshot_publisher import PublishOptions, SnapshotPublisher
+from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
@@ -97,7 +100,7 @@ class Outside:
     """Makes the file calls of the log."""
     log: Callable[[DataFolder, bytes, int, Disk], SegmentLog] = open_log
     """Opens the log; an import hands over the one that it has open."""
-    writer: Callable[..., LogWriter] = LogWriter
+    writer: Callable[..., EventWriter] = LogWriter
     worked_s: Callable[[], float] = time.thread_time
 
 
@@ -195,8 +198,13 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    log = outside.log(data, outside.entropy(LOG_ID_BYTES), config.log.segment_bytes_max, outside.disk)
+    shared = node_log(config.log, data, outside.entropy, os.environ)
     with ExitStack() as undo:
+        if shared is not None:
+            undo.callback(shared.shared.topic.close)
+            outside = replace(outside, writer=shared.writer)
+        new_id = outside.entropy(LOG_ID_BYTES) if shared is None else shared.shared.log_id
+        log = outside.log(data, new_id, config.log.segment_bytes_max, outside.disk)
         undo.callback(log.close)
         reader = open_reader(data)
         _tidy(data, log, reader.identity)
@@ -221,6 +229,7 @@ def open_running(
         started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
         _note_start(engine, started)
         running = _assembled(folder, config, outside, started, engine, chosen)
+        running = running if shared is None else shared.joined_to(running)
         undo.pop_all()
     return running
 
@@ -230,7 +239,9 @@ def engine_of(
 ) -> Engine:
     """Return the engine of a process that has the folder open, or of a follower."""
     ids = RequestIds(data.key(outside.entropy), outside.entropy)
-    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s)
+    known = read_topic_position(data.topic_position)
+    generation = None if known is None else known.token_generation
+    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s, generation)
     metrics = Metrics(CollectorRegistry()) if options.forwarding is None else options.forwarding.metrics
     metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
     options = replace(options, erase_days_max=service.config.users.erase_days_max)

@@ -68,7 +68,8 @@ def outputs_of(
         destination = OutputDestination(
             told.name, options, _producer(told, log, environ), lambda: engine.fold, open_log
         )
-        relay = LogRelay(RelayOptions(f"output_{told.name}", log, told.begin), engine, open_log, destination)
+        relay_options = RelayOptions(f"output_{told.name}", log, told.begin, config.log.kind == "kafka")
+        relay = LogRelay(relay_options, engine, open_log, destination)
         found[told.name] = Output(told.topic, told.records, relay)
     return OutputGroup(found, engine.metrics)
 

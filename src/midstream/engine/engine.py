@@ -5,10 +5,11 @@ thread, which owns all state; the log thread is the writer's, and child processe
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from midstream.core.errors import AppendFailed, DiskFull, ErasuresFull, MidstreamError, Overloaded
+from midstream.core.errors import AppendFailed, CommitTooSlow, DiskFull, ErasuresFull, MidstreamError, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import EventBatch, LogPosition, Models, TimestampMs
 from midstream.engine.answer.answering import Answering
@@ -26,7 +27,7 @@ from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.ingest.served_forwarder import Forwarding
 from midstream.engine.ingest.ticks import TICK_MS, append_tick
-from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame, append_fact
+from midstream.engine.ingest.writer import QueueEntry, WrittenFrame, append_fact
 from midstream.engine.listeners import Listeners
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
@@ -53,6 +54,9 @@ from midstream.state.fold import Fold
 
 BEHIND_EVENTS_MAX = 100_000
 """Durable events that wait for the fold, as many as may wait for the log: 20 MB at 200 B, a second of folding."""
+
+FOLD_LOOK_S = 0.002
+"""Until the log thread of a shared log looks again whether the fold has caught up: two turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ class Engine:
         self._outbox = ServedBuffer(self._writer, self._takes_nothing, metrics, self.concerns)
         self._answering = Answering(self.live, self._folding, self._outbox if options.logs_served else None)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pause = threading.Event()
+        """Never set: the log thread rests on it."""
         self._refusal: AppendFailed | None = None
         self.services: list[BackgroundService] = [] if forwarding is None else [forwarding.service]
         """The loops that go on beside it."""
@@ -195,7 +201,7 @@ class Engine:
             Overloaded: The engine is stopping.
             MidstreamError: From ``replace``, and ``OSError``; the log stays.
         """
-        if not isinstance(self._writer, LogWriter):
+        if isinstance(self._writer, Forwarding):
             message = "a process that follows another has no log of its own"
             raise Overloaded(message)
         loop = asyncio.get_running_loop()
@@ -271,7 +277,7 @@ class Engine:
         if len(admitted.batch):
             try:
                 self._outbox.submit(QueueEntry(admitted.batch, ticket, admitted.prints))
-            except (Overloaded, AppendFailed) as error:
+            except MidstreamError as error:
                 if isinstance(error, Overloaded):
                     self.metrics.count_overload("events")
                 ticket.cancel()
@@ -427,10 +433,25 @@ class Engine:
 
     def _hand_back(self, written: WrittenFrame) -> None:
         """Called on the log thread: go on on the owner's."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._on_written, written)
+        loop = self._loop
+        if loop is None:
+            return
+        loop.call_soon_threadsafe(self._on_written, written)
+        if self.host.token_generation is not None:
+            self._wait_for_fold(loop)
+
+    def _wait_for_fold(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait on the log thread while much is durable and not folded: other nodes append at any rate."""
+        while self.log.end - self.fold.log_position > BEHIND_EVENTS_MAX // 2:
+            if self._folding.failure is not None or loop.is_closed():
+                return
+            self._pause.wait(FOLD_LOOK_S)
 
     def _on_written(self, written: WrittenFrame) -> None:
+        if isinstance(written.error, CommitTooSlow):
+            self._outbox.handed_back(written)
+            self._fail(written, written.error)
+            return
         if written.error is not self._refusal:
             self.facts.note(append_fact(written.error, self.log.end))
         self._refusal = written.error
@@ -444,9 +465,13 @@ class Engine:
         self.metrics.append_failures.labels(
             "disk_full" if isinstance(written.error, DiskFull) else "append_failed"
         ).inc()
+        self._fail(written, written.error)
+
+    def _fail(self, written: WrittenFrame, error: MidstreamError) -> None:
+        """Tell all who wait for events that were not stored, or of which that is not known."""
         for entry in written.entries:
             if entry.ticket is not None and not entry.ticket.done():
-                entry.ticket.set_exception(written.error)
+                entry.ticket.set_exception(error)
 
     def _tell_commit(self) -> None:
         """Call all listeners of a commit; an exception of one goes to the event loop and to health."""
@@ -458,7 +483,9 @@ class Engine:
 
     async def _tick(self) -> None:
         if self._tick_is_due():
-            await append_tick(self._writer.submit)
+            # Nodes of a shared log that wait for the same log time to move append the same tick.
+            is_shared = self.host.token_generation is not None
+            await append_tick(self._writer.submit, f"tick-{self.log.last_log_time_ms}" if is_shared else "")
 
     def _tick_is_due(self) -> bool:
         """Whether nothing arrived for a minute, and an open session waits for log time to move."""

@@ -16,6 +16,7 @@ from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import Rebuilder
+from midstream.engine.replication.replicated_writer import ReplicatedWriter
 from midstream.engine.snapshots.snapshotter import Snapshotter
 from midstream.events.segments.segments import SegmentLog
 
@@ -71,6 +72,8 @@ class Instance:
     """Observer that writes the operational log."""
     services: tuple[EngineService, ...] = ()
     """In the order of their start; they stop in the reverse order."""
+    shared_log: ReplicatedWriter | None = None
+    """Writer of a log that several nodes share, with its lag and connection; None = the log is this node's own."""
 
     @property
     def service(self) -> Service:
@@ -94,14 +97,20 @@ class Instance:
     async def start(self) -> None:
         """Begin to take turns and to write snapshots on the running event loop; let go of the folder if that fails."""
         with ExitStack() as undo:
-            undo.callback(self.engine.log.close)
-            undo.callback(self.ingest.close)
+            undo.callback(self.abandon)
             await self.engine.start()
             if self.snapshotter is not None:
                 self.snapshotter.start()
             for service in self.services:
                 service.start()
             undo.pop_all()
+
+    def abandon(self) -> None:
+        """Release the folder, and the connection of a shared log, of an instance that was not started."""
+        self.ingest.close()
+        self.engine.log.close()
+        if self.shared_log is not None:
+            self.shared_log.close()
 
     async def stop(self) -> None:
         """Acknowledge accepted events, write the last snapshot, release the log and the folder."""

@@ -12,6 +12,7 @@ from midstream.core.errors import NotFound
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, LogPosition, Models, TimestampMs
 from midstream.engine.circuit_breaker import CircuitBreaker
+from midstream.engine.ingest.event_writer import EventWriter
 from midstream.engine.ingest.writer import LogWriter
 from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import ANY_PLACEMENT
@@ -20,6 +21,10 @@ from midstream.monitoring.metrics import Metrics
 from midstream.ranking.fetch_cache import FetchCache
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
+
+AHEAD_EVENTS_MAX = 10_000_000
+"""Events that another node of a shared log may have and this one has not: ten seconds of the fastest topic, and what a
+node that is being brought up lacks. A token beyond is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +37,12 @@ class Host:
     """Seconds that never go back."""
     request_ids: RequestIds
     """Makes and verifies request ids; makes seeds."""
-    writer: Callable[..., LogWriter] = LogWriter
+    writer: Callable[..., EventWriter] = LogWriter
     """Makes the writer of the log: a thread, or in a simulation turns of the loop."""
     worked_s: Callable[[], float] | None = None
     """Seconds that the processor worked for this thread; None = as long as time went by."""
+    token_generation: int | None = None
+    """Generation in tokens of a log that several nodes share; None = the log is this one's own, and has its own."""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,4 +100,16 @@ class LiveState:
 
     def token(self, position: LogPosition) -> str:
         """Return the opaque text of a log position."""
-        return position_token(self.log.generation, position)
+        return position_token(self.token_generation, position)
+
+    @property
+    def token_generation(self) -> int:
+        """Generation in tokens: of a shared log equal on every node, and through rewrites of a node's copy."""
+        shared = self.host.token_generation
+        return self.log.generation if shared is None else shared
+
+    @property
+    def token_end(self) -> LogPosition:
+        """Log position beyond which no token was given out; of a shared log another node may be ahead of this one."""
+        is_shared = self.host.token_generation is not None
+        return LogPosition(self.log.end + AHEAD_EVENTS_MAX) if is_shared else self.log.end

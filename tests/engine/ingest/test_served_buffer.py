@@ -49,6 +49,8 @@ class Full:
         self.has_room = False
         self.taken: list[str] = []
         self.tries = 0
+        self.submitted_entries = -1
+        """Others are queued behind whatever is handed back."""
 
     def submit(self, *entries: QueueEntry) -> None:
         """Take all or nothing."""

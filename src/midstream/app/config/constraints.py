@@ -11,6 +11,7 @@ from midstream.app.config.expressions import columns_in, text_faults
 from midstream.app.config.fetch_constraints import fetch_faults, listed_fetch_faults
 from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.input_constraints import input_faults
+from midstream.app.config.log_section import log_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
 from midstream.app.config.outputs import output_faults
 from midstream.app.config.reason_constraints import reason_faults
@@ -85,6 +86,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     Two bounds of fields are here, because simulations lower them to reach a long history in seconds.
     """
     yield from within("$.log.segment_bytes_max", config.log.segment_bytes_max, SEGMENT_BYTES_MIN, 1 << 30)
+    yield from log_faults(config.log)
     yield from _history(config)
     yield from host_faults(config.server, "$.server.allow_hosts", "$.server.allow_origins")
     yield from _connections(config.server)

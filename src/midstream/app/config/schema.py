@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from midstream.app.config.broker_inputs import AnyInput
+from midstream.app.config.log_section import LogSection
 from midstream.app.config.outputs import OUTPUTS_MAX, Output
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
 from midstream.engine.snapshots.retention import Hourly
-from midstream.events.segments.segments import SEGMENT_BYTES
 from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
 from midstream.features.readers.external import Table
@@ -163,13 +163,6 @@ class UsersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     erase_days_max: Annotated[int, msgspec.Meta(ge=1, le=ERASE_DAYS_MAX)] = 7
     """Days after which every file is to be without a user that was erased."""
-
-
-class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[log]``."""
-
-    segment_bytes_max: int = SEGMENT_BYTES
-    """Size from which a segment file is sealed and the next one begun."""
 
 
 class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from midstream.app.mapping.columns import ColumnOptions, unused_columns
 from midstream.app.mapping.readers import open_rows
 from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.rejected_rows import RejectedRows
+from midstream.app.replicas.bring_up import bring_up
 from midstream.app.server_address import server_of
 from midstream.app.server_refusals import answers, reason_of, server_client
 from midstream.core.errors import Fault, FolderLocked, StoreUnavailable
@@ -185,6 +186,8 @@ def import_file(
     now_ms = Outside().clock()
     accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
     data = DataFolder(folder / DATA_NAME)
+    if config.log.kind == "kafka":
+        _copy_topic(folder, config)
     new_id = _new_log_id()
     log_key = _log_key(data, new_id)
     own_key = id_key_of(Outside().entropy(KEY_BYTES).hex())  # of ids, as long as the import lasts
@@ -225,6 +228,15 @@ def import_file(
 
 def _nobody(*_told: object) -> None:
     """Tell nobody; what is wrong stands in the summary too."""
+
+
+def _copy_topic(folder: Path, config: Config) -> None:
+    """Have the folder's copy of a shared log up to date, so that rows are compared with all that the shop has.
+
+    A server that has the folder open keeps it so.
+    """
+    with suppress(FolderLocked):
+        bring_up(lambda: open_running(folder, config, EngineOptions(logs_served=False)))
 
 
 def _new_log_id() -> bytes:
@@ -360,7 +372,7 @@ async def _record_run(
         recorded = counts.get(Outcome.RECORDED, 0)
         told = {**run.counts, "recorded": recorded, "refused": counts.get(Outcome.REFUSED, 0)}
         run = msgspec.structs.replace(run, spans=((begin, running.engine.log.end),), counts=told)
-        if recorded:
+        if recorded and not data.topic_position.exists():  # between its rows a shared log has those of other nodes
             await running.engine.record(build((account_of(run),)))
         data.import_journal.unlink(missing_ok=True)
         return counts

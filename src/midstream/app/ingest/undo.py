@@ -157,6 +157,10 @@ def _close_account(data: DataFolder, config: Config) -> None:
         Invalid: A server has the folder open.
         FolderLocked: Another process has.
     """
+    if data.topic_position.exists():
+        came = "The log of this folder is shared by several nodes, which have events between the rows of a run."
+        right = "A log of its own. In a shared one delete the items, or erase the users, of the run."
+        raise Invalid((Fault(_WHERE, came, right, "/docs/replicas.md"),))
     try:
         log = open_log(data, Outside().entropy(LOG_ID_BYTES), config.log.segment_bytes_max)
     except FolderLocked:

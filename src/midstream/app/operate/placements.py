@@ -33,6 +33,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import PAGE, KnownPlacements, Said
 from midstream.engine.placements.views import PlacementDetail
+from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.requests.faults import field_refusal, path_of, reading
 from midstream.engine.requests.schema import read_deadline
 from midstream.engine.tokens import position_token
@@ -185,8 +186,10 @@ def preview_placement(
 def _known(folder: Path, config: Config) -> KnownPlacements:
     log = LogView(folder)
     service, fold = served_of(folder, config, log)
-    parts = placement_parts(folder, DataFolder(folder / DATA_NAME))
-    generation = log.identity.generation
+    data = DataFolder(folder / DATA_NAME)
+    parts = placement_parts(folder, data)
+    known = read_topic_position(data.topic_position)
+    generation = log.identity.generation if known is None else known.token_generation
     return KnownPlacements(service, service.plans, fold.placements, parts, lambda at: position_token(generation, at))
 
 

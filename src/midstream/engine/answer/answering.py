@@ -283,7 +283,7 @@ class Answering:
 
     def _require_position(self, token: str | None) -> None:
         if token is not None:
-            parse_position(token, self._live.log.generation, self._live.log.end)
+            parse_position(token, self._live.token_generation, self._live.token_end)
 
     async def _caught_up(self, token: str | None, until: float) -> bool | None:
         """Wait for the caller's own writes; None when it named none.
@@ -293,7 +293,7 @@ class Answering:
         if token is None:
             return None
         live = self._live
-        position = parse_position(token, live.log.generation, live.log.end)
+        position = parse_position(token, live.token_generation, live.token_end)
         if position is None:
             return False
         return await self._folding.reached(position, until - live.host.monotonic())

@@ -111,6 +111,8 @@ class Eraser:
         """What names users beside the log, by its name in a receipt: ``dead_letters``, ``import_rejected``."""
         self.outside: tuple[str, ...] = ()
         """Topics outside that events were delivered to, for the receipt: no rewrite reaches them."""
+        self.said_of_topic: Callable[[], str] = str
+        """Returns what stays of erased events in a log that several nodes share; empty = there is none."""
         self.view = RewriteView()
         self._engine = engine
         self._snapshotter = snapshotter
@@ -333,6 +335,7 @@ class Eraser:
             digest=report.digest,
             time_ms=self._engine.clock(),
             outside=self.outside,
+            topic=self.said_of_topic(),
         )
 
     def _replaced(self, log: EventLog, erased: ErasedIds) -> EventLog:

@@ -52,6 +52,9 @@ def close_run(data: DataFolder, log: SegmentLog) -> ImportRun | None:
     Raises:
         AppendFailed: The log could not be made durable.
     """
+    if data.topic_position.exists():  # nothing is appended to the copy of a shared log but what the topic has
+        data.import_journal.unlink(missing_ok=True)
+        return None
     run = journal_of(data.import_journal)
     told = None if run is None else _told_account(run, log)
     if told is not None:

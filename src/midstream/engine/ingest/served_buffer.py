@@ -9,11 +9,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
 
-from midstream.core.errors import AppendFailed, DiskFull, Overloaded
+from midstream.core.errors import AppendFailed, CommitTooSlow, DiskFull, Overloaded
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
+from midstream.engine.ingest.event_writer import EventWriter
 from midstream.engine.ingest.served_forwarder import Forwarding
-from midstream.engine.ingest.writer import LogWriter, QueueEntry, WrittenFrame
+from midstream.engine.ingest.writer import QueueEntry, WrittenFrame
 from midstream.events.schema import Event, build, event_at
 from midstream.monitoring.metrics import Metrics
 
@@ -43,7 +44,7 @@ class ServedBuffer:
 
     def __init__(
         self,
-        writer: LogWriter | Forwarding,
+        writer: EventWriter | Forwarding,
         is_refused: Callable[[], bool],
         metrics: Metrics,
         concerns: dict[str, str] | None = None,
@@ -122,8 +123,8 @@ class ServedBuffer:
             each for each in written.entries if each.ticket is None and (each.batch.rows["kind"] == Kind.SERVED).all()
         ]
         self._lots.extendleft(reversed(served))
-        is_last = isinstance(self._writer, LogWriter) and self._writer.submitted_entries == self._returned
-        if not isinstance(written.error, DiskFull):
+        is_last = not isinstance(self._writer, Forwarding) and self._writer.submitted_entries == self._returned
+        if not isinstance(written.error, DiskFull | CommitTooSlow):
             self._lose(self._lots)
         elif served and is_last:
             self._keep(AGAIN_FULL_S)

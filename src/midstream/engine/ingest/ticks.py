@@ -16,10 +16,11 @@ TICK_MS = 60_000
 """At most one tick a minute of log time, and only while an open session waits for log time to move."""
 
 
-async def append_tick(submit: Callable[[QueueEntry], None]) -> None:
+async def append_tick(submit: Callable[[QueueEntry], None], event_id: str = "") -> None:
     """Append one tick, and return when it is applied or refused.
 
     Args:
+        event_id: Equal for the same tick of several nodes, of which the fold then takes one; empty = there are none.
         submit: Queues an entry for the writer, and resolves its ticket when it is applied or was not stored. A refused
             tick is left out.
     """
@@ -27,7 +28,7 @@ async def append_tick(submit: Callable[[QueueEntry], None]) -> None:
     # What went wrong with it is told by the engine's health; read here, so that nobody is told that nobody read it.
     ticket.add_done_callback(lambda done: None if done.cancelled() else done.exception())
     try:
-        submit(QueueEntry(build((Event(Kind.TICK),)), ticket))
+        submit(QueueEntry(build((Event(Kind.TICK, event_id=event_id),)), ticket))
     except (Overloaded, AppendFailed):  # what waits moves log time on too; a dead log is told elsewhere
         return
     await asyncio.wait((ticket,))

@@ -8,13 +8,13 @@ import sys
 import threading
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future as ConcurrentFuture
 from dataclasses import dataclass
 
 import numpy as np
 
-from midstream.core.errors import AppendFailed, DiskFull, MidstreamError, Overloaded
+from midstream.core.errors import AppendFailed, CommitTooSlow, DiskFull, MidstreamError, Overloaded
 from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
@@ -54,14 +54,15 @@ class QueueEntry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WrittenFrame:
-    """One frame handed back to the owner: durable, or not stored because of ``error``."""
+    """One frame, or a part of one, handed back to the owner: durable, or not stored because of ``error``."""
 
     first: LogPosition
     batch: EventBatch
     """All events of the frame, log times stamped."""
     entries: tuple[QueueEntry, ...]
-    """Entries of its events, in order."""
-    error: AppendFailed | None
+    """Entries of its events, in order; empty for events of another node."""
+    error: AppendFailed | CommitTooSlow | None
+    """``CommitTooSlow``: of these events alone it is not known whether they are durable, or come to be."""
     append_s: float
     """Seconds that the append took, sync included."""
     prints: Fingerprints | None = None
@@ -85,6 +86,24 @@ class Errand:
         """Call ``work`` with the log; its result is the log from then on."""
         self.work = work
         self.done: ConcurrentFuture[None] = ConcurrentFuture()
+
+    def done_with(self, log: EventLog) -> tuple[EventLog, AppendFailed | None]:
+        """Do the work; return the log from then on, and why nothing more may be accepted, None = it may.
+
+        A bug, or no memory, ends the thread that calls this, and whoever waits hears of it.
+        """
+        try:
+            log = self.work(log)
+            self.done.set_result(None)
+        except AppendFailed as error:
+            self.done.set_exception(error)
+            return log, error
+        except (MidstreamError, OSError) as error:
+            self.done.set_exception(error)
+        finally:
+            if not self.done.done():
+                self.done.set_exception(sys.exception())
+        return log, None
 
 
 class LogWriter:
@@ -134,26 +153,16 @@ class LogWriter:
     def submit(self, *entries: QueueEntry) -> None:
         """Queue entries, in order and for one commit; their fate comes through ``deliver``.
 
-        Bytes that are too many by themselves (an import's) are taken when nothing else waits: sent again they would
-        not be fewer.
-
         Raises:
             Overloaded: The queue is at its maximum, of events or of bytes; nothing was queued.
         """
-        count = sum(len(entry.batch) for entry in entries)
-        bytes_count = sum(entry.bytes_count for entry in entries)
         with self._wake:
             if self._failure is not None:
                 raise self._failure
             if self._closing:
                 message = "the log is closing"
                 raise Overloaded(message)
-            if self._queued + count > QUEUE_EVENTS_MAX:
-                message = f"{self._queued} events wait for the log, at most {QUEUE_EVENTS_MAX} may"
-                raise Overloaded(message)
-            if self._queue and self._queued_bytes + bytes_count > QUEUE_BYTES_MAX:
-                message = f"{self._queued_bytes} bytes of events wait for the log, at most {QUEUE_BYTES_MAX} may"
-                raise Overloaded(message)
+            count, bytes_count = require_room(entries, self._queued, self._queued_bytes)
             self._queue.extend(entries)
             self.submitted_entries += len(entries)
             self._queued += count
@@ -208,17 +217,9 @@ class LogWriter:
         # Marked as begun: whoever gives up from here on does not leave this thread with nowhere to put the outcome.
         if errand is None or not errand.done.set_running_or_notify_cancel():
             return
-        try:
-            self._log = errand.work(self._log)
-            errand.done.set_result(None)
-        except AppendFailed as error:
-            errand.done.set_exception(error)
-            self._give_up((), error)
-        except (MidstreamError, OSError) as error:
-            errand.done.set_exception(error)
-        finally:
-            if not errand.done.done():  # a bug, or no memory: it ends this thread, and whoever waits hears of it
-                errand.done.set_exception(sys.exception())
+        self._log, failure = errand.done_with(self._log)
+        if failure is not None:
+            self._give_up((), failure)
 
     def _give_up(self, entries: tuple[QueueEntry, ...], failure: AppendFailed) -> None:
         """Accept nothing more, and fail all waiters: the thread ends."""
@@ -286,6 +287,28 @@ def stamp(batch: EventBatch, last_log_time_ms: int, now_ms: int | None) -> Event
     else:
         rows["log_time_ms"] = max(last_log_time_ms, now_ms)
     return EventBatch(rows, batch.text)
+
+
+def require_room(entries: Iterable[QueueEntry], queued: int, queued_bytes: int) -> tuple[int, int]:
+    """Return the number of events and bytes of entries for which there is room behind what waits already.
+
+    Bytes that are too many by themselves (an import's) are taken when nothing else waits: sent again they would not be
+    fewer.
+
+    Raises:
+        Overloaded: The queue is at its maximum, of events or of bytes.
+    """
+    count, bytes_count = 0, 0
+    for entry in entries:
+        count += len(entry.batch)
+        bytes_count += entry.bytes_count
+    if queued + count > QUEUE_EVENTS_MAX:
+        message = f"{queued} events wait for the log, at most {QUEUE_EVENTS_MAX} may"
+        raise Overloaded(message)
+    if queued and queued_bytes + bytes_count > QUEUE_BYTES_MAX:
+        message = f"{queued_bytes} bytes of events wait for the log, at most {QUEUE_BYTES_MAX} may"
+        raise Overloaded(message)
+    return count, bytes_count
 
 
 def append_fact(error: AppendFailed | None, end: LogPosition) -> Fact:

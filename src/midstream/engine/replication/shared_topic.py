@@ -4,7 +4,7 @@ A broker has it; here is what a node needs of it. An implementation lives in ``i
 tests, and one suite of checks holds for both.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -29,7 +29,15 @@ class TopicMessage(NamedTuple):
     appended_ms: int
     """Time at which the broker appended it."""
     value: bytes
-    headers: Mapping[str, bytes]
+
+
+class TopicRead(NamedTuple):
+    """Result of one read."""
+
+    messages: Sequence[TopicMessage]
+    """Oldest first; empty where none came in time."""
+    is_end: bool
+    """Whether the broker had nothing behind them; False = that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +72,11 @@ class SharedTopic(Protocol):
         """
         ...
 
-    def append(
-        self, value: bytes, headers: Mapping[str, bytes], confirmed: Callable[[MidstreamError | None], None]
-    ) -> None:
+    def append(self, value: bytes, confirmed: Callable[[MidstreamError | None], None]) -> None:
         """Append one message behind all that this node appended before; return before it is there.
 
         Args:
             value: At most ``MESSAGE_BYTES_MAX`` bytes.
-            headers: A few short ones.
             confirmed: Called from any thread, once: with None when all in-sync replicas have the message, with an
                 error when that is not known in time. It may be there, or come to be there, even then; it is there at
                 most once.
@@ -81,16 +86,13 @@ class SharedTopic(Protocol):
         """
         ...
 
-    def read(self, offset: int, messages_max: int, wait_s: float) -> Sequence[TopicMessage]:
+    def read(self, offset: int, messages_max: int, wait_s: float) -> TopicRead:
         """Return the messages at and after an offset, oldest first; wait a while for the first of them.
 
         Args:
             offset: ``first`` to the end. Consecutive reads continue cheaply where the last one ended.
             messages_max: At least 1.
             wait_s: Time for the first message. The others are those that are there.
-
-        Returns:
-            Nothing where the broker has no message at or after the offset.
 
         Raises:
             TopicUnavailable: The broker does not answer; nothing is known.

@@ -1,0 +1,134 @@
+"""Shared log of a configuration: the topic of Kafka that ``[log]`` names, and what the engine and health see of it."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from midstream.app.config.log_section import LogSection
+from midstream.core.durations import format_duration
+from midstream.core.errors import ConfigInvalid, Fault
+from midstream.engine.folder import DataFolder
+from midstream.engine.instance import Instance
+from midstream.engine.listeners import Concern, Listener
+from midstream.engine.replication.replicated_writer import ReplicatedWriter, SharedLog
+from midstream.engine.replication.shared_log_opening import Join, NodeKeys, open_shared
+from midstream.engine.replication.topic_position import PAGE
+from midstream.integrations.kafka.client_options import KafkaClientOptions
+from midstream.integrations.kafka.shared_topic import KafkaSharedTopic, SharedTopicOptions
+
+PROCESS_BYTES = 16
+LAG_SHOWN_MS = 10_000
+"""From here on health names how far this node is behind the topic."""
+
+
+@dataclass(slots=True, eq=False)
+class NodeLog:
+    """The shared log of this node, and its writer once the engine made one."""
+
+    shared: SharedLog
+    writers: list[ReplicatedWriter] = field(default_factory=list[ReplicatedWriter])
+    """One at most."""
+
+    @property
+    def writer(self) -> Callable[..., ReplicatedWriter]:
+        """Maker of the writer, for ``Host``."""
+        return self._make
+
+    @property
+    def lag_ms(self) -> int | None:
+        """How far the node is behind the topic, in log time; None = nothing is known yet."""
+        return self.writers[0].lag_ms if self.writers else None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker answers."""
+        return bool(self.writers) and self.writers[0].is_connected
+
+    def joined_to(self, running: Instance) -> Instance:
+        """Return an instance whose health and receipts tell of this log, and which has its writer."""
+        running.engine.listeners.add(Listener(name="shared_log", concern=self.concern))
+        if running.eraser is not None:
+            running.eraser.said_of_topic = self.said_of_erasures
+        return replace(running, shared_log=self.writers[0])
+
+    def concern(self) -> Concern:
+        """Return what an operator should look at: no connection, a lag, or messages that are none of this log."""
+        name = "shared_log"
+        if not self.writers:
+            return Concern(name, "")
+        writer = self.writers[0]
+        if writer.trouble:
+            return Concern(name, f"{self.shared.topic.name} is not read now: {writer.trouble}")
+        if (lag_ms := writer.lag_ms or 0) > LAG_SHOWN_MS:
+            return Concern(name, f"this node is {lag_ms / 1_000:.0f} s of log time behind {self.shared.topic.name}")
+        if writer.skipped_messages:
+            skipped = f"{writer.skipped_messages} messages of {self.shared.topic.name} hold no events of this log"
+            return Concern(name, f"{skipped}; something else writes to the topic")
+        return Concern(name, "")
+
+    def said_of_erasures(self) -> str:
+        """Return what stays of erased events outside the data folder, for a receipt."""
+        facts = self.shared.facts
+        topic = self.shared.topic.name
+        if facts is None or facts.retention_ms is None:
+            return f"{topic} keeps its messages for ever, those of erased events too"
+        kept = format_duration(facts.retention_ms)
+        return f"{topic} keeps the messages of erased events until {kept} after their append"
+
+    def _make(self, *told: object, keeps_event_time: bool) -> ReplicatedWriter:
+        make: Callable[..., ReplicatedWriter] = partial(ReplicatedWriter, self.shared)
+        writer = make(*told, keeps_event_time=keeps_event_time)
+        self.writers[:] = [writer]
+        return writer
+
+
+def node_log(
+    log: LogSection,
+    data: DataFolder,
+    entropy: Callable[[int], bytes],
+    environ: Mapping[str, str],
+    join: Join | None = None,
+) -> NodeLog | None:
+    """Return the shared log that ``[log]`` names, opened and checked; None = the log is this node's own.
+
+    Raises:
+        TopicRefused: Topic, key or folder do not belong together.
+        TopicUnavailable: The broker does not answer, and this folder never copied the topic.
+        ConfigInvalid: The folder copies a topic, and the configuration names none.
+        ExtraMissing: ``confluent-kafka`` is not installed.
+    """
+    if log.kind == "segments":
+        if data.topic_position.exists():
+            came = f'It is "segments", and {data.topic_position} says that this folder copies a shared topic.'
+            right = 'kind = "kafka": events appended here alone would be in no other node.'
+            raise ConfigInvalid((Fault("midstream.toml: $.log.kind", came, right, PAGE),))
+        return None
+    topic = KafkaSharedTopic(topic_options(log), environ)
+    keys = NodeKeys(data.key(entropy), entropy(PROCESS_BYTES))
+    with ExitStack() as undo:
+        undo.callback(topic.close)
+        found = NodeLog(open_shared(topic, data, keys, join))
+        undo.pop_all()
+    return found
+
+
+def topic_options(log: LogSection) -> SharedTopicOptions:
+    """Return the options of the topic of a section of ``kind = "kafka"``."""
+    return SharedTopicOptions(client_options(log), log.topic, log.retention_ms, log.replicas)
+
+
+def client_options(log: LogSection) -> KafkaClientOptions:
+    """Return the options of a connection to the brokers of a section of ``kind = "kafka"``."""
+    return KafkaClientOptions(
+        servers=log.servers,
+        tls=log.tls,
+        ca_file=log.ca_file,
+        certificate_file=log.certificate_file,
+        key_file=log.key_file,
+        key_password_env=log.key_password_env,
+        sasl=log.sasl,
+        username=log.username,
+        password_env=log.password_env,
+        settings=log.settings,
+    )
