@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -27,6 +28,7 @@ from tests.support.store_shops import (
     postgresql_shop,
     redis_client,
     redis_shop,
+    shop_of,
 )
 
 pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]
@@ -135,7 +137,7 @@ def fetch_of(shop):
     from midstream.app.wiring import _fetch
 
     config = parse_config(shop.config())
-    return _fetch(config.fetches[0], "", None, {})
+    return _fetch(config.fetches[0], "", Path(), {})
 
 
 def test_a_call_that_is_cut_off_leaves_its_answer_to_nobody(store_shop):
@@ -225,8 +227,7 @@ def test_a_store_that_is_gone_costs_no_answer(name, way, servers, tmp_path, requ
     if name == "pgbouncer":
         servers("postgresql")
     server = servers(name)
-    makers = {"redis": redis_shop, "valkey": redis_shop, "postgresql": postgresql_shop, "cassandra": cassandra_shop}
-    shop = makers[name](server) if name in makers else postgresql_shop(server, pooler=True)
+    shop = shop_of(server)
     shop.fill(STOCK)
     shop.write(tmp_path, timeout="500ms", deadline="10s")
     gone_s = 30.0 if request.config.getoption("--long") else 4.0

@@ -1,6 +1,6 @@
 """Columns of one shop in each store, in a layout of its own, and the configuration that fetches them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,12 +164,12 @@ def cassandra_session(address: str) -> Any:
         cluster.shutdown()
 
 
-def shops(servers: Callable[[str], Server]) -> Sequence[Callable[[], StoreShop]]:
-    """Return makers of every store and layout."""
-    return [
-        lambda: redis_shop(servers("redis")),
-        lambda: redis_shop(servers("valkey"), "json"),
-        lambda: postgresql_shop(servers("postgresql")),
-        lambda: postgresql_shop(servers("postgresql"), "query"),
-        lambda: cassandra_shop(servers("cassandra")),
-    ]
+def shop_of(server: Server) -> StoreShop:
+    """Return the first layout of a server's system."""
+    match server.system.name:
+        case "postgresql" | "pgbouncer":
+            return postgresql_shop(server, pooler=server.system.name == "pgbouncer")
+        case "cassandra":
+            return cassandra_shop(server)
+        case _:
+            return redis_shop(server)
