@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
-from midstream.app.config.outputs import Output as TopicOutput
+from midstream.app.config.outputs import Output
 from midstream.app.config.schema import Config
 from midstream.core.protocols import LogReader
 from midstream.engine.engine import Engine
@@ -15,7 +15,7 @@ from midstream.engine.instance import Instance
 from midstream.engine.log_readers import open_reader
 from midstream.engine.outbox.log_relay import LogRelay, RelayOptions
 from midstream.engine.outbox.output_destination import OutputDestination, RecordProducer
-from midstream.engine.outbox.output_group import Output, OutputGroup
+from midstream.engine.outbox.output_group import OutputGroup, RelayedOutput
 from midstream.engine.outbox.output_records import RecordOptions
 from midstream.feedback.rewards import rewards_of
 from midstream.integrations.kafka.client_options import KafkaClientOptions
@@ -56,7 +56,7 @@ def outputs_of(
         ExtraMissing: The library of a broker is not installed.
         DestinationUnavailable: A variable with a password is not set.
     """
-    log, found = engine.liveness.log, dict[str, Output]()
+    log, found = engine.liveness.log, dict[str, RelayedOutput]()
     for told in config.outputs:
         options = RecordOptions(
             records=told.records,
@@ -70,11 +70,11 @@ def outputs_of(
         )
         relay_options = RelayOptions(f"output_{told.name}", log, told.begin, config.log.kind == "kafka")
         relay = LogRelay(relay_options, engine, open_log, destination)
-        found[told.name] = Output(told.topic, told.records, relay)
+        found[told.name] = RelayedOutput(told.topic, told.records, relay)
     return OutputGroup(found, engine.metrics)
 
 
-def _producer(told: TopicOutput, log: str, environ: Mapping[str, str]) -> RecordProducer:
+def _producer(told: Output, log: str, environ: Mapping[str, str]) -> RecordProducer:
     client = KafkaClientOptions(
         servers=told.servers,
         tls=told.tls,

@@ -36,7 +36,7 @@ class OutputView:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class RelayedOutput:
     """One output."""
 
     topic: str
@@ -47,7 +47,7 @@ class Output:
 class OutputGroup:
     """Outputs of one engine. A service that runs beside it."""
 
-    def __init__(self, outputs: Mapping[str, Output], metrics: Metrics) -> None:
+    def __init__(self, outputs: Mapping[str, RelayedOutput], metrics: Metrics) -> None:
         """Hold outputs by name, none of them started."""
         self._outputs = outputs
         self._metrics = metrics
@@ -107,7 +107,7 @@ class OutputGroup:
         right = f"A log position from {begin} to {end}, now, or beginning."
         raise Invalid((Fault("/to", f"{to} came.", right, PAGE),))
 
-    def _named(self, name: str) -> Output:
+    def _named(self, name: str) -> RelayedOutput:
         if name not in self._outputs:
             message = f'"{name[:64]}" is no output of midstream.toml.{nearest(name, self._outputs)}'
             raise NotFound(message)

@@ -19,14 +19,14 @@ OUTPUTS_PATH = "/v1/outputs"
 _ONE = f"{OUTPUTS_PATH}/{{name}}"
 
 
-class MoveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OutputMove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where an output is to go on."""
 
     to: int | Literal["now", "beginning"]
     """A log position, behind the newest event, or at the oldest one."""
 
 
-_move = msgspec.json.Decoder(MoveBody)
+_move = msgspec.json.Decoder(OutputMove)
 
 
 def add_output_routes(app: FastAPI, outputs: "OutputGroup | None", limits: BodyLimits) -> None:
