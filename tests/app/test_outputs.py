@@ -8,6 +8,7 @@ import pytest
 from midstream.app.opening import DATA_NAME, config_of, open_running
 from midstream.app.output_services import with_outputs
 from midstream.core.errors import Invalid, NotFound
+from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.types import Ask
 from midstream.events.schema import build
@@ -41,10 +42,11 @@ def test_a_shop_goes_on_without_its_broker(shop):
             await running.engine.recommend(Ask())
             running.engine.refresh_metrics()
             assert b'midstream_output_stopped{output="slates"} 0.0' in running.engine.metrics.text()
+            assert running.eraser is not None
             assert running.eraser.outside == ("kafka shop-slates",)
             with pytest.raises(NotFound, match='"slate" is no output'):
                 outputs.view("slate")
             with pytest.raises(Invalid, match="A log position from 0 to"):
-                await outputs.move("slates", 10**6)
+                await outputs.move("slates", LogPosition(10**6))
 
     asyncio.run(work())
