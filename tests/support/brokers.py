@@ -22,6 +22,10 @@ class FakeTopic:
     topic_id: str = "one"
     first: dict[int, int] = field(default_factory=dict[int, int])
     headers: dict[tuple[int, int], Mapping[str, str]] = field(default_factory=dict[tuple[int, int], Mapping[str, str]])
+    hidden: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
+    """Partition and offset of what is no message, as the end of a transaction is."""
+    sent_ms: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
+    """When messages were sent; the others at 0."""
     is_up: bool = True
     shown: dict[str, str] = field(default_factory=dict[str, str])
     """What consumers told the broker for its displays."""
@@ -58,30 +62,37 @@ class FakeConsumer:
         for number, messages in enumerate(broker.partitions):
             first, end = broker.first.get(number, 0), len(messages)
             stored = positions.get(str(number))
-            latest = self.start == "latest" and not positions
-            place = (end if latest else first) if stored is None else int(stored)
+            place = self._begin(number, first, end, is_first=not positions) if stored is None else _offset(stored)
             if first <= place <= end:
                 self._next[number] = place
             else:
-                gone.append(GonePosition(str(number), str(place), str(first), str(end)))
+                gone.append(GonePosition(str(number), str(place) if stored is None else stored, str(first), str(end)))
         return OpenedTopic(broker.topic_id, {str(each): str(at) for each, at in self._next.items()}, tuple(gone))
+
+    def _begin(self, number: int, first: int, end: int, *, is_first: bool) -> int:
+        if not is_first or self.start in {"earliest", "latest"}:
+            return end if is_first and self.start == "latest" else first
+        late = (at for at in range(first, end) if self.broker.sent_ms.get((number, at), 0) >= int(self.start))
+        return next(late, end)
 
     def poll(self, messages_max: int, wait_s: float) -> Sequence[PartitionMessages]:
         """Return the next messages of each partition."""
         self._check()
         found: list[PartitionMessages] = []
+        left = messages_max
         for number, place in self._next.items():
-            stop = min(place + min(self.each_max, messages_max), len(self.broker.partitions[number]))
+            stop = min(place + min(self.each_max, left), len(self.broker.partitions[number]))
             if stop > place:
+                offsets = [at for at in range(place, stop) if (number, at) not in self.broker.hidden]
                 headers = {
-                    offset - place: self.broker.headers[number, offset]
-                    for offset in range(place, stop)
+                    at: self.broker.headers[number, offset]
+                    for at, offset in enumerate(offsets)
                     if (number, offset) in self.broker.headers
                 }
-                values = self.broker.partitions[number][place:stop]
-                positions = [str(offset) for offset in range(place, stop)]
-                found.append(PartitionMessages(str(number), values, positions, str(stop), headers))
+                values = [self.broker.partitions[number][offset] for offset in offsets]
+                found.append(PartitionMessages(str(number), values, list(map(str, offsets)), str(stop), headers))
                 self._next[number] = stop
+                left -= len(offsets)
         if not found:
             time.sleep(min(wait_s, 0.01))
         return found
@@ -107,6 +118,10 @@ class FakeConsumer:
         if not self.broker.is_up:
             message = "the broker is down"
             raise BrokerUnavailable(message)
+
+
+def _offset(text: str) -> int:
+    return int(text) if text.isdecimal() else -1
 
 
 def arrow_message(items: Sequence[str], action: str = "view", *, dictionary: bool = False) -> bytes:

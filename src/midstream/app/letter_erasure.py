@@ -1,16 +1,33 @@
-"""Erasure of dead letters that name erased users, in pieces, while events and requests continue."""
+"""Dead letters of a folder, and the erasure of those that name erased users, while events and requests continue."""
 
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from midstream.core.errors import Fault, Invalid
 from midstream.engine.erasure.eraser import Forget
+from midstream.engine.folder import DataFolder
 from midstream.events.dead_letters.dead_letters import DeadLetters, files_of
-from midstream.events.disk import RealDisk
+from midstream.events.disk import Disk, RealDisk
 
 ROUNDS_MAX = 3
 """In each of which 16 MiB of new letters came: then all else waits until it is done."""
 _OVER = "over"
+
+
+def letters_of(data: DataFolder, disk: Disk) -> DeadLetters:
+    """Return the dead letters of a folder.
+
+    Raises:
+        Invalid: Their file cannot be read.
+    """
+    try:
+        return DeadLetters(data.dead_letters, disk)
+    except OSError as error:
+        right = "A file that this user may read and write, or none."
+        raise Invalid(
+            (Fault(str(data.dead_letters), f"It cannot be read: {error}.", right, "/docs/data.md"),)
+        ) from error
 
 
 async def forget_in_pieces(letters: DeadLetters, user_ids: Sequence[str]) -> int:

@@ -28,14 +28,16 @@ from midstream.app.config_history import (
 )
 from midstream.app.drift_watch import baseline_of, clock_concern
 from midstream.app.fetch_connections import FetchConnections
-from midstream.app.letter_erasure import forget_in_pieces, forgetting
+from midstream.app.letter_erasure import forget_in_pieces, forgetting, letters_of
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
+from midstream.app.replicas.join import join_by
+from midstream.app.replicas.node_services import with_replicas
 from midstream.app.replicas.shared_log import node_log
 from midstream.app.server_address import withdraw
 from midstream.app.steady_clock import SteadyClock
 from midstream.app.wiring import plans, with_any
-from midstream.core.errors import ConfigInvalid, Fault, Invalid
+from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, LogPosition
 from midstream.engine.active_config import Service
@@ -61,14 +63,12 @@ from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import ConfigStore, Rebuilder
 from midstream.engine.recommender import Recommender
-from midstream.engine.replication.snapshot_publisher import PublishOptions, SnapshotPublisher
 from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Liveness
-from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity
 from midstream.events.segments.segments import SegmentLog
@@ -198,7 +198,7 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    shared = node_log(config.log, data, outside.entropy, os.environ)
+    shared = node_log(config.log, data, outside.entropy, os.environ, join_by(data, config, notify))
     with ExitStack() as undo:
         if shared is not None:
             undo.callback(shared.shared.topic.close)
@@ -230,6 +230,7 @@ def open_running(
         _note_start(engine, started)
         running = _assembled(folder, config, outside, started, engine, chosen)
         running = running if shared is None else shared.joined_to(running)
+        running = with_replicas(running, data, config, outside.entropy, os.environ, shared)
         undo.pop_all()
     return running
 
@@ -263,7 +264,8 @@ def _assembled(
 ) -> Instance:
     """Return an engine with its background services, none of them started."""
     data, each = DataFolder(folder / DATA_NAME), config.snapshots
-    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly)
+    at_marks = config.log.kind == "kafka"
+    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly, at_marks=at_marks)
     snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
     store = _beside(folder, data, each, engine)
     rebuilder = Rebuilder(engine, snapshotter, data, chosen.service, store, chosen.wanted)
@@ -278,8 +280,6 @@ def _assembled(
     champions = champions_of(engine, data, config)
     champions.begin()
     operational_log = OperationalLog(engine)
-    published_as = PublishOptions(each.publish, each.publish_keep)
-    publishing = (SnapshotPublisher(engine, data, published_as, outside.entropy),) if each.publish else ()
     return Instance(
         engine,
         snapshotter,
@@ -292,7 +292,7 @@ def _assembled(
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
-        services=(sealer, eraser, rebuilder, operational_log, FetchConnections(engine.plans.values), *publishing),
+        services=(sealer, eraser, rebuilder, operational_log, FetchConnections(engine.plans.values)),
     )
 
 
@@ -323,24 +323,9 @@ def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: 
     return eraser
 
 
-def _dead_letters(data: DataFolder, outside: Outside) -> DeadLetters:
-    """Return the dead letters of the folder.
-
-    Raises:
-        Invalid: Their file cannot be read.
-    """
-    try:
-        return DeadLetters(data.dead_letters, outside.disk)
-    except OSError as error:
-        right = "A file that this user may read and write, or none."
-        raise Invalid(
-            (Fault(str(data.dead_letters), f"It cannot be read: {error}.", right, "/docs/data.md"),)
-        ) from error
-
-
 def _ingest(engine: Engine, eraser: Eraser, data: DataFolder, config: Config, outside: Outside) -> IngestService:
     """Return the ingest service, with the folder's dead letters."""
-    letters = _dead_letters(data, outside)
+    letters = letters_of(data, outside.disk)
     eraser.forgets["dead_letters"] = partial(forget_in_pieces, letters)
     limits = IngestLimits(config.server.commit_wait_max.ms / 1_000, config.server.bulk_decodes_max)
     return IngestService(engine, limits, letters)

@@ -20,7 +20,7 @@ from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
 from midstream.cli.features import features
 from midstream.cli.help import ProgramHelp
 from midstream.cli.models import evaluate, examples, models, train
-from midstream.cli.operate import backup, bench, check, docs, doctor, init, outputs, rebuild, seal, size
+from midstream.cli.operate import backup, bench, check, docs, doctor, init, nodes, outputs, rebuild, seal, size
 from midstream.core.errors import MidstreamError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ for command in (
     rebuild,
     seal,
     backup,
+    nodes,
     size,
     report,
     doctor,

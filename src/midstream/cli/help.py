@@ -20,7 +20,7 @@ TOPICS = {
     "Answers": ("recommend", "explain", "placements", "report"),
     "Features and models": ("features", "train", "models", "examples"),
     "Evaluation": ("evaluate", "simulate", "bench"),
-    "Operation": ("doctor", "size", "rebuild", "seal", "backup", "restore"),
+    "Operation": ("doctor", "size", "rebuild", "seal", "backup", "restore", "nodes"),
 }
 """Commands of the program by topic, both in the order in which they are listed."""
 SUMMARY_CHARACTERS_MAX = 60

@@ -38,10 +38,11 @@ def health_of(live: LiveState, listeners: Listeners, concerns: Mapping[str, str]
         reason = f"folding ended: {type(ingest.failure).__name__}: {ingest.failure}"
     elif ingest.refusal is not None:
         reason = str(ingest.refusal)
+    waits = listeners.waits()
     return Health(
-        ready=ingest.failure is None,
+        ready=ingest.failure is None and not waits,
         accepts_events=not reason,
-        reason="; ".join([*([reason] if reason else []), *concerns.values()]),
+        reason="; ".join([*([reason] if reason else []), *waits, *concerns.values()]),
         log_position=live.log.end,
         applied_log_position=live.fold.log_position,
         queued_events=ingest.queued_events,

@@ -36,6 +36,8 @@ class Listener:
     """Called when metrics are scraped: sets its gauges."""
     concern: Callable[[], Concern] | None = None
     """Called when health is read: returns its concern."""
+    wait: Callable[[], str] | None = None
+    """Called when health is read: returns why this process is not ready, empty = it is."""
     followers: Callable[[], tuple[FollowerView, ...]] | None = None
     """Called when health is read: returns the states of follower processes."""
     inputs: Callable[[], tuple[InputView, ...]] | None = None
@@ -84,6 +86,11 @@ class Listeners:
         """Return the concerns found now, by topic."""
         seen = [each.concern() for each in self._each if each.concern is not None]
         return {each.name: each.said for each in seen if each.said}
+
+    def waits(self) -> tuple[str, ...]:
+        """Return why this process is not ready; empty = it is."""
+        said = (each.wait() for each in self._each if each.wait is not None)
+        return tuple(each for each in said if each)
 
     def followers(self) -> tuple[FollowerView, ...]:
         """Return how the processes are that follow this one."""

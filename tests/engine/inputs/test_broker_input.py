@@ -173,6 +173,17 @@ def test_a_message_without_an_event_is_a_letter_and_stops_nothing(tmp_path: Path
     assert process.input.view().rejected == 7
 
 
+def test_what_holds_no_message_is_passed_by_the_positions(tmp_path: Path) -> None:
+    """As the ends of transactions are, also where a poll has nothing else: no event and no letter comes of them."""
+    broker, log = topic(count=8), MemoryLog()
+    broker.hidden = {(0, 0), (0, 4), (0, 6), (0, 7)}
+    process = Process(tmp_path, log, broker, each_max=1)
+    process.to_end()
+    read = sorted(each.event_id for each in events_of(log))
+    assert read == [each for each in ids(broker) if each not in {f"events-0-{at}" for at in (0, 4, 6, 7)}]
+    assert not process.letters.read()
+
+
 def test_a_letter_is_kept_once_however_often_its_poll_fails(tmp_path: Path) -> None:
     """Within one process; it is there before the position behind it is durable."""
     broker, log = topic(count=2, partitions=1), MemoryLog(events_max=1)

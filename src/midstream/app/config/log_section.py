@@ -18,6 +18,8 @@ TOPIC_MAX = 249
 REPLICAS_MAX = 16
 SETTINGS_MAX = 64
 """Further settings of librdkafka, which has about 150."""
+JOIN_MAX = 16
+"""Some nodes and a storage."""
 _RETENTION = 'A duration such as "30d", longer than a node may be away; "" = for ever.'
 
 Text = Annotated[str, Length(0, TEXT_MAX, "characters")]
@@ -54,6 +56,9 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Variable of the environment with the password."""
     settings: Annotated[dict[str, str | int | float | bool], Length(0, SETTINGS_MAX)] = {}
     """Further settings of librdkafka."""
+    join: Annotated[tuple[Text, ...], Length(0, JOIN_MAX)] = ()
+    """Where a node with an empty data folder gets a snapshot: other nodes, a folder, an object storage, such as
+    ["http://node-1:8765", "s3://bucket/shop"]; the newest that fits is taken."""
 
     @property
     def retention_ms(self) -> int | None:

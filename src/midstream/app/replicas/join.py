@@ -1,6 +1,6 @@
 """Join of a node: the sources of its configuration or of a command, tried when its data folder is empty."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,24 +14,21 @@ from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
 
 
-def join_by(
-    data: DataFolder,
-    config: Config,
-    sources: Sequence[str],
-    notify: Notify = nobody,
-    on_joined: Callable[[Joined], None] | None = None,
-) -> Callable[[LogIdentity], Joined | None]:
+def join_by(data: DataFolder, config: Config, notify: Notify = nobody) -> Callable[[LogIdentity], Joined | None] | None:
     """Return what begins the log of an empty data folder by a snapshot, once the identity of the log is known.
+
+    None = the configuration names no sources.
 
     Where no source has one that fits, the reasons are logged and the log is left to begin with the topic.
 
     Args:
         data: Of the node.
-        config: Of the node: its fold version has to be the snapshot's.
-        sources: Addresses as ``store_of`` takes them, the preferred ones first.
+        config: Names the sources, the preferred ones first; its fold version has to be the snapshot's.
         notify: Receives the progress.
-        on_joined: Receives the result.
     """
+    sources = config.log.join
+    if not sources:
+        return None
 
     def begin(identity: LogIdentity) -> Joined | None:
         settings = msgspec.structs.replace(config.fold_settings(), id_key=identity.id_key)
@@ -50,8 +47,6 @@ def join_by(
             "bytes": done.bytes,
         }
         log_fact(Fact("joined", fields=fields))
-        if on_joined is not None:
-            on_joined(done)
         return done
 
     return begin

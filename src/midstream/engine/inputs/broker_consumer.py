@@ -17,7 +17,10 @@ class BrokerUnavailable(MidstreamError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartitionMessages:
-    """Messages of one partition, in its order, as one poll returned them."""
+    """Messages of one partition, in its order, as one poll returned them.
+
+    There may be none: then a position has passed what holds no message for consumers, such as the end of a transaction.
+    """
 
     partition: str
     values: Sequence[bytes | None]
@@ -100,7 +103,10 @@ class BrokerConsumer(Protocol):
         ...
 
     def lag(self) -> Mapping[str, int]:
-        """Return how many messages each partition has behind the last poll, as far as the client knows; no request."""
+        """Return how many messages each partition has behind the last poll, as far as the client knows.
+
+        No request, and from any thread.
+        """
         ...
 
     def show(self, positions: Mapping[str, str]) -> None:

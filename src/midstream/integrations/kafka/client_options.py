@@ -1,4 +1,4 @@
-"""Options of a connection to Kafka, and the settings of librdkafka that they become.
+"""Options of a connection to Kafka, and the settings of each client library that they become.
 
 A password is never an option: the option names the variable of the environment that holds it, and it is read when a
 client is made.
@@ -44,7 +44,7 @@ class KafkaClientOptions:
     password_env: str = ""
     """Variable with the password of ``username``."""
     settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
-    """Further settings of librdkafka, such as ``socket.keepalive.enable``."""
+    """Further settings of the client library, such as librdkafka's ``socket.keepalive.enable``."""
 
 
 def librdkafka_settings(options: KafkaClientOptions, environ: Mapping[str, str]) -> dict[str, Setting]:
@@ -73,6 +73,38 @@ def librdkafka_settings(options: KafkaClientOptions, environ: Mapping[str, str])
             "sasl.mechanism": options.sasl,
             "sasl.username": options.username,
             "sasl.password": secret(options.password_env, environ),
+        }
+    return found
+
+
+def kafka_python_settings(options: KafkaClientOptions, environ: Mapping[str, str]) -> dict[str, Setting | None]:
+    """Return the settings of a client of kafka-python.
+
+    Args:
+        options: Of the connection; ``settings`` are those of kafka-python here.
+        environ: Variables, of which the options name some.
+
+    Raises:
+        SecretMissing: A variable is not set.
+    """
+    protocol = f"{'SASL_' if options.sasl else ''}{'SSL' if options.tls else 'PLAINTEXT'}"
+    found: dict[str, Setting | None] = {
+        **options.settings,
+        "bootstrap_servers": options.servers,
+        "security_protocol": protocol,
+    }
+    if options.tls:
+        found |= {
+            "ssl_cafile": options.ca_file or None,
+            "ssl_certfile": options.certificate_file or None,
+            "ssl_keyfile": options.key_file or None,
+            "ssl_password": secret(options.key_password_env, environ) or None,
+        }
+    if options.sasl:
+        found |= {
+            "sasl_mechanism": options.sasl,
+            "sasl_plain_username": options.username,
+            "sasl_plain_password": secret(options.password_env, environ),
         }
     return found
 

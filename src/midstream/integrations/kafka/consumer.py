@@ -2,29 +2,28 @@
 
 There is no group membership, so nothing rebalances and no poll is ever late; the group of the configuration is used
 for commits alone, which displays of lag read. ``auto.offset.reset = error``: an offset that the broker does not have is
-an error, never a jump. A position is an offset, with the leader epoch of the message before it behind an ``@``, so that
-the broker can tell when its log was cut back below it (KIP-320).
+an error, never a jump. The end of a partition is told as an event, so that a position goes past the control records of
+transactions, which no poll returns.
 
 Not reading is the backpressure: librdkafka stops fetching when its queue is full.
 
 Reference: https://docs.confluent.io/platform/current/clients/confluent-kafka-python/html/
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from midstream.engine.inputs.broker_consumer import (
-    BrokerUnavailable,
-    GonePosition,
-    OpenedTopic,
-    PartitionMessages,
-)
+from midstream.engine.inputs.broker_consumer import BrokerUnavailable, OpenedTopic, PartitionMessages
 from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka
+from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin
+from midstream.integrations.kafka.positions import KafkaPlace, assigned, epoch_of, place_of
 
 QUEUE_KBYTES_MAX = 16_384
 """Fetched and not polled yet, 16 MiB: three polls of 5,000 messages of 1 kB."""
+QUEUE_BACKOFF_MS = 5
+"""Until a full queue is looked at again; librdkafka's second would be a second without messages each 16 MiB."""
 REQUEST_S_MAX = 10.0
 """Of one request about the topic."""
 HEADERS_MAX = 32
@@ -34,9 +33,11 @@ HEADER_CHARS_MAX = 1_024
 FIXED: Mapping[str, Setting] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
-    "enable.partition.eof": False,
+    "enable.partition.eof": True,
     "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
     "queued.max.messages.kbytes": QUEUE_KBYTES_MAX,
+    "fetch.queue.backoff.ms": QUEUE_BACKOFF_MS,
 }
 """Settings that the promises stand on: a configuration may not change them."""
 
@@ -70,15 +71,18 @@ class KafkaConsumer:
         """
         self._options = options
         self._library = confluent_kafka()
+        self._admin_library = confluent_kafka_admin()
         self._settings = librdkafka_settings(options.client, environ)
+        settings = {**self._settings, "group.id": options.group, **FIXED}
         try:
-            self._consumer: Any = self._library.Consumer({**self._settings, "group.id": options.group, **FIXED})
+            self._consumer: Any = self._library.Consumer(settings, logger=_LOGGER)
         except (self._library.KafkaException, ValueError, TypeError) as error:
             message = f"Kafka at {options.client.servers}: {error}"
             raise BrokerUnavailable(message) from error
         self._admin: Any = None
         self._partitions: frozenset[int] = frozenset()
-        self._next: dict[int, int] = {}
+        self._next: dict[int, KafkaPlace] = {}
+        self._doubtful: dict[int, int] = {}
 
     @property
     def topic(self) -> str:
@@ -100,31 +104,28 @@ class KafkaConsumer:
         if topic_id and found != topic_id:
             return OpenedTopic(found, {})
         ranges = {number: self._range(number) for number in numbers}
-        begins = {number: positions.get(str(number)) for number in numbers}
-        starts = self._starts(tuple(each for each, at in begins.items() if at is None), ranges, is_first=not positions)
-        following: dict[str, str] = {}
-        gone: list[GonePosition] = []
-        assigned: list[Any] = []
-        for number in numbers:
-            stored = begins[number] or str(starts[number])
-            offset, epoch = _position(stored)
-            first, end = ranges[number]
-            if first <= offset <= end:
-                following[str(number)] = stored
-                more = {} if epoch is None else {"leader_epoch": epoch}
-                assigned.append(library.TopicPartition(self.topic, number, offset, **more))
-                self._next[number] = offset
-            else:
-                gone.append(GonePosition(str(number), stored, str(first), str(end)))
-        self._consumer.assign(assigned)
+        fresh = tuple(number for number in numbers if str(number) not in positions)
+        starts = self._starts(fresh, ranges, is_first=not positions)
+        plan = assigned(positions, ranges, starts, self._doubtful)
+        self._consumer.assign(
+            [
+                library.TopicPartition(self.topic, number, place.offset)
+                if place.epoch is None
+                else library.TopicPartition(self.topic, number, place.offset, leader_epoch=place.epoch)
+                for number, place in plan.places.items()
+            ]
+        )
         self._partitions = frozenset(numbers)
-        return OpenedTopic(found, following, tuple(gone))
+        self._next = dict(plan.places)
+        for number in plan.places:
+            self._doubtful.pop(number, None)
+        return OpenedTopic(found, plan.next(), plan.gone)
 
     def _described(self) -> tuple[str, Sequence[int]]:
         """Return the identity of the topic, its cluster's and its own, and the numbers of its partitions."""
         library = self._library
         if self._admin is None:
-            self._admin = library.admin.AdminClient(dict(self._settings))
+            self._admin = self._admin_library.AdminClient(dict(self._settings), logger=_LOGGER)
         metadata = self._consumer.list_topics(self.topic, timeout=REQUEST_S_MAX)
         topic = metadata.topics[self.topic]
         if topic.error is not None:
@@ -162,29 +163,51 @@ class KafkaConsumer:
     def poll(self, messages_max: int, wait_s: float) -> Sequence[PartitionMessages]:
         """Return the next messages of all partitions, of each in its order."""
         try:
-            messages: list[Any] = self._consumer.consume(num_messages=messages_max, timeout=wait_s)
+            first = self._consumer.poll(wait_s)
+            # Waiting for a number of messages would hold back those that are there.
+            more: list[Any] = self._consumer.consume(messages_max - 1, 0) if first and messages_max > 1 else []
         except self._library.KafkaException as error:
             raise self._unavailable(error) from error
         by_partition: dict[int, list[Any]] = {}
-        for message in messages:
-            if (failure := message.error()) is not None:
-                if not failure.retriable():
-                    raise self._unavailable(failure)
-                continue
-            by_partition.setdefault(message.partition(), []).append(message)
-        return [self._polled(number, each) for number, each in by_partition.items()]
+        for message in [first, *more] if first else ():
+            if (failure := message.error()) is None:
+                by_partition.setdefault(message.partition(), []).append(message)
+            elif failure.code() == self._library.KafkaError._PARTITION_EOF:  # noqa: SLF001  its name in the library
+                ended = by_partition.setdefault(message.partition(), [])
+                if message.offset() > self._after(message.partition(), ended):
+                    ended.append(message)
+            elif not failure.retriable():
+                raise self._failed(message, failure)
+        return [self._polled(number, each) for number, each in by_partition.items() if each]
 
-    def _polled(self, number: int, messages: Sequence[Any]) -> PartitionMessages:
-        last = messages[-1]
-        self._next[number] = following = last.offset() + 1
-        epoch = last.leader_epoch()
+    def _after(self, number: int, messages: Sequence[Any]) -> int:
+        """Return the offset behind the messages of a partition."""
+        return messages[-1].offset() + 1 if messages else self._next[number].offset
+
+    def _polled(self, number: int, told: Sequence[Any]) -> PartitionMessages:
+        last = told[-1]
+        messages = [each for each in told if each.error() is None]
+        offset = last.offset() if last.error() else last.offset() + 1
+        epoch = epoch_of(last.leader_epoch())
+        self._next[number] = following = KafkaPlace(offset, self._next[number].epoch if epoch is None else epoch)
         return PartitionMessages(
             str(number),
             [each.value() for each in messages],
             [str(each.offset()) for each in messages],
-            str(following) if epoch is None else f"{following}@{epoch}",
-            {place: _headers(told) for place, each in enumerate(messages) if (told := each.headers())},
+            str(following),
+            {place: _headers(own) for place, each in enumerate(messages) if (own := each.headers())},
         )
+
+    def _failed(self, message: Any, failure: Any) -> BrokerUnavailable:  # noqa: ANN401  of the library
+        """Return the error of a partition.
+
+        Where its position is none any more, what was read under the epoch before is in doubt: the log may have been cut
+        back, and written again.
+        """
+        if failure.code() == self._library.KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  its name in the library
+            number = message.partition()
+            self._doubtful[number] = self._next[number].epoch or 0
+        return self._unavailable(failure)
 
     def is_outdated(self) -> bool:
         """Return whether the topic has other partitions than those that are assigned. One request."""
@@ -197,35 +220,32 @@ class KafkaConsumer:
     def lag(self) -> Mapping[str, int]:
         """Return how many offsets each partition has behind the last poll, as the last fetch said."""
         found: dict[str, int] = {}
-        for number, following in tuple(self._next.items()):
+        for number, place in tuple(self._next.items()):
             partition = self._library.TopicPartition(self.topic, number)
             told = self._consumer.get_watermark_offsets(partition, cached=True)
             if told is not None and told[1] >= 0:
-                found[str(number)] = max(0, told[1] - following)
+                found[str(number)] = max(0, told[1] - place.offset)
         return found
 
     def show(self, positions: Mapping[str, str]) -> None:
         """Commit the positions for the group, without waiting; nothing here reads them."""
         library = self._library
-        offsets = [library.TopicPartition(self.topic, int(each), _position(at)[0]) for each, at in positions.items()]
+        offsets = [library.TopicPartition(self.topic, int(each), place_of(at).offset) for each, at in positions.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except library.KafkaException as error:
-            if not error.args[0].retriable():
-                raise self._unavailable(error) from error
+            _LOGGER.warning("the group %s is not shown at %s: %s", self._options.group, self.topic, error)
 
     def close(self) -> None:
         """Release connections and threads."""
         self._consumer.close()
+        self._admin = None
 
     def _unavailable(self, error: object) -> BrokerUnavailable:
         return BrokerUnavailable(f"Kafka at {self._options.client.servers}, topic {self.topic!r}: {error}")
 
 
-def _position(text: str) -> tuple[int, int | None]:
-    """Return the offset of a position, and the leader epoch of the message before it, None = not known."""
-    offset, _, epoch = text.partition("@")
-    return int(offset), int(epoch) if epoch else None
+_LOGGER = logging.getLogger("midstream.integrations.kafka")
 
 
 def _headers(headers: Sequence[tuple[str, bytes | None]]) -> Mapping[str, str]:

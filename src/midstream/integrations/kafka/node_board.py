@@ -71,7 +71,7 @@ class KafkaNodeBoard:
                 self._producer = self._library.Producer({**self._settings, **timeout})
             self._producer.produce(self._topic, message, node, partition=0, on_delivery=delivered)
             left = self._producer.flush(WAIT_S_MAX)
-        except (self._library.KafkaException, BufferError) as error:
+        except (self._library.KafkaException, BufferError, TimeoutError) as error:
             raise self._unavailable(error) from error
         if failures or left:
             raise self._unavailable(failures[0] if failures else "it does not confirm in time")
@@ -81,7 +81,7 @@ class KafkaNodeBoard:
         try:
             self._require_topic()
             self._read_on()
-        except self._library.KafkaException as error:
+        except (self._library.KafkaException, TimeoutError) as error:
             raise self._unavailable(error) from error
         return self._found
 

@@ -1,0 +1,65 @@
+"""Ready gate of a node of a shared log: it takes requests of a balancer once it is near the end of the topic.
+
+A node that was near and loses the broker stays ready: every node of the shop may lose it, and recommendations from a
+state of a minute ago are better than none. Health says since when the log is unreachable, and that no events are taken.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from midstream.engine.listeners import Concern
+
+READY_MS = 1_000
+"""Log time behind the topic below which a node that starts is ready."""
+BEHIND_MS = 10_000
+"""From here on a node that was ready is not any more: less would take nodes out for a pause of the machine."""
+UNREACHABLE = "log_unreachable"
+
+
+class ReadyGate:
+    """Judge of one node, asked at each look at its health."""
+
+    def __init__(
+        self, lag_ms: Callable[[], int | None], is_connected: Callable[[], bool], clock: Callable[[], int]
+    ) -> None:
+        """Judge by a writer of a shared log.
+
+        Args:
+            lag_ms: Log time that the node is behind; None = nothing is known yet.
+            is_connected: Whether the broker answers.
+            clock: Wall clock in milliseconds.
+        """
+        self._lag_ms = lag_ms
+        self._is_connected = is_connected
+        self._clock = clock
+        self._was_near = False
+        self._lost_ms: int | None = None
+
+    @property
+    def unreachable_since_ms(self) -> int | None:
+        """Since when the broker does not answer, as far as this was asked; None = it does."""
+        if self._is_connected():
+            self._lost_ms = None
+        elif self._lost_ms is None:
+            self._lost_ms = self._clock()
+        return self._lost_ms
+
+    def wait(self) -> str:
+        """Return why the node is not ready; empty = it is."""
+        if self.unreachable_since_ms is not None:
+            return "" if self._was_near else "the topic was not read to its end since the start"
+        lag_ms = self._lag_ms()
+        limit_ms = BEHIND_MS if self._was_near else READY_MS
+        self._was_near = lag_ms is not None and lag_ms < limit_ms
+        if self._was_near:
+            return ""
+        behind = "an unknown time" if lag_ms is None else f"{lag_ms / 1_000:.1f} s"
+        return f"this node is {behind} of log time behind the topic; ready below {limit_ms / 1_000:g} s"
+
+    def concern(self) -> Concern:
+        """Return since when the log is unreachable."""
+        since_ms = self.unreachable_since_ms
+        if since_ms is None:
+            return Concern(UNREACHABLE, "")
+        since = datetime.fromtimestamp(since_ms / 1_000, UTC).isoformat(timespec="seconds")
+        return Concern(UNREACHABLE, f"log unreachable since {since}: recommendations go on, events wait")

@@ -1,0 +1,55 @@
+"""A node is ready once it is near the end of the topic, and stays so through an outage that all nodes have."""
+
+from midstream.engine.replication.ready_gate import BEHIND_MS, READY_MS, ReadyGate
+
+
+class Log:
+    """Lag, connection and clock that a test sets."""
+
+    def __init__(self):
+        self.lag_ms = None
+        self.is_connected = False
+        self.now_ms = 0
+        self.gate = ReadyGate(lambda: self.lag_ms, lambda: self.is_connected, lambda: self.now_ms)
+
+
+def test_a_node_that_starts_is_ready_below_a_second():
+    """Not while nothing is known, and not while it is behind."""
+    log = Log()
+    assert "was not read to its end" in log.gate.wait()
+    log.is_connected = True
+    assert "an unknown time" in log.gate.wait()
+    log.lag_ms = READY_MS
+    assert "1.0 s of log time behind" in log.gate.wait()
+    log.lag_ms = READY_MS - 1
+    assert log.gate.wait() == ""
+
+
+def test_a_pause_of_a_ready_node_is_no_end_of_it():
+    """Ten seconds are; it is ready again below one."""
+    log = Log()
+    log.is_connected, log.lag_ms = True, 0
+    assert log.gate.wait() == ""
+    log.lag_ms = BEHIND_MS - 1
+    assert log.gate.wait() == ""
+    log.lag_ms = BEHIND_MS
+    assert log.gate.wait()
+    log.lag_ms = READY_MS
+    assert log.gate.wait()
+    log.lag_ms = 0
+    assert log.gate.wait() == ""
+
+
+def test_without_a_broker_a_ready_node_goes_on_and_says_since_when():
+    """The first look that found it gone counts, until it is back."""
+    log = Log()
+    log.is_connected, log.lag_ms = True, 0
+    assert log.gate.wait() == ""
+    assert log.gate.concern().said == ""
+    log.is_connected, log.lag_ms, log.now_ms = False, 10**6, 1_750_000_000_000
+    assert log.gate.wait() == ""
+    log.now_ms += 60_000
+    assert log.gate.concern().said.startswith("log unreachable since 2025-06-15T15:06:40+00:00")
+    log.is_connected, log.lag_ms = True, 0
+    assert log.gate.concern().said == ""
+    assert log.gate.unreachable_since_ms is None

@@ -1,0 +1,261 @@
+"""kill -9 of the node, of the broker and of both, under the load of a producer: 0 lost, 0 double, one state.
+
+The oracle is the topic itself, read by a consumer of its own at the end: the log has each of its events once, those of
+a partition in its order, and the state that was kept through all kills is that of the log folded anew.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from midstream.app.opening import config_of, open_running
+from midstream.core.types import LogPosition
+from midstream.engine.ingest.log_reader import batches
+from midstream.events.schema import event_at
+from midstream.integrations.kafka.consumer import KafkaConsumer
+from midstream.state.fold import Fold
+from tests.contract.test_broker_consumer import Reading, consuming
+from tests.crash.servers import serving
+from tests.support import pulsar_input_server
+from tests.support.libraries import library
+from tests.support.patience import PATIENCE_S, wait_until
+from tests.support.services.server import Server
+from tests.support.topics.on_kafka import KafkaTopic
+from tests.support.topics.on_pulsar import PulsarTopic
+
+pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow, pytest.mark.crash]
+PARTITIONS = 3
+ROUNDS, ROUNDS_LONG = 3, 50
+FROZEN_S, FROZEN_S_LONG = 10.0, 60.0
+PAUSE_S = 0.004
+"""Between two messages of the producer."""
+CONFIG = """\
+[snapshots]
+interval = "1s"
+
+[[inputs]]
+name = "clicks"
+kind = "kafka"
+topic = "{topic}"
+servers = "{servers}"
+"""
+Send = Callable[[int, bytes], None]
+
+
+def content(part: int, number: int) -> bytes:
+    """Return a view of one of some items by one of some users."""
+    event = {"type": "view", "user_id": f"u{number % 97}", "item_id": f"i{number % 61}", "event_id": f"{part}-{number}"}
+    return msgspec.json.encode(event)
+
+
+class Load:
+    """A producer that sends until it is stopped, through all failures of its broker."""
+
+    def __init__(self, send: Send) -> None:
+        """Begin."""
+        self.sent = 0
+        self._send, self._stop = send, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._send(self.sent % PARTITIONS, content(self.sent % PARTITIONS, self.sent // PARTITIONS))
+            self.sent += 1
+            time.sleep(PAUSE_S)
+
+    def end(self) -> None:
+        """Send nothing more."""
+        self._stop.set()
+        self._thread.join()
+
+
+@contextmanager
+def kafka_producing(topic: KafkaTopic) -> Iterator[Send]:
+    """Produce; behind the block the broker has all of it."""
+    producer = topic.producer(**{"message.timeout.ms": int(PATIENCE_S * 1_000), "linger.ms": 2})
+
+    def send(part: int, value: bytes) -> None:
+        producer.produce(topic.name, value, partition=part)
+        producer.poll(0)
+
+    yield send
+    assert producer.flush(PATIENCE_S) == 0
+
+
+@contextmanager
+def pulsar_producing(topic: PulsarTopic) -> Iterator[Send]:
+    """Produce; what a killed broker did not acknowledge is sent again, so a topic may have a message twice."""
+    client = topic.client()
+    producers = [
+        client.create_producer(
+            f"persistent://public/default/{topic.part(part)}",
+            batching_enabled=True,
+            batching_max_publish_delay_ms=2,
+            block_if_queue_full=True,
+            send_timeout_millis=0,
+        )
+        for part in range(PARTITIONS)
+    ]
+    failures: list[Any] = []
+
+    def send(part: int, value: bytes) -> None:
+        producers[part].send_async(value, lambda result, _: failures.append(result))
+
+    yield send
+    for each in producers:
+        each.flush()
+    client.close()
+    assert set(failures) == {library("pulsar").Result.Ok}
+
+
+class Node:
+    """A server of midstream that is started, killed and started again on one folder."""
+
+    def __init__(self, folder: Path, program: tuple[str, ...]) -> None:
+        """Start it."""
+        self._folder, self._program = folder, program
+        self._running = ExitStack()
+        self.up()
+
+    def up(self) -> None:
+        """Start it."""
+        self.process, self.url = self._running.enter_context(serving(self._folder, *self._program))
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+        self._running.close()
+
+    def stop(self) -> None:
+        """End it in order."""
+        self.process.terminate()
+        assert self.process.wait(PATIENCE_S) == 0
+        self._running.close()
+
+    def positions(self) -> Mapping[str, str]:
+        """Return the durable positions by partition."""
+        (told,) = httpx.get(f"{self.url}/v1/inputs", timeout=PATIENCE_S).json()["inputs"]
+        return {each["partition"]: each["position"].partition("@")[0] for each in told["partitions"]}
+
+    def is_further_than(self, before: Mapping[str, str]) -> bool:
+        """Return whether all partitions were read on."""
+        now = self.positions()
+        return len(now) == PARTITIONS and all(now[each] != before.get(each) for each in now)
+
+
+def events_of(folder: Path) -> dict[str, list[str]]:
+    """Return the ids of a log by partition, in its order, when state and log folded anew were found equal."""
+    running = open_running(folder, config_of(folder))
+    log, fold = running.engine.log, running.engine.fold
+    pairs = list(batches(log.read, LogPosition(0), log.end))
+    log.close()
+    whole = Fold(fold.settings)
+    found: dict[str, list[str]] = {}
+    for first, batch in pairs:
+        whole.apply(first, batch)
+        for each in (event_at(batch, row) for row in range(len(batch))):
+            if each.item_id:
+                found.setdefault(each.event_id.partition("-")[0], []).append(each.event_id)
+    assert whole.digest() == fold.digest()
+    return found
+
+
+def run_campaign(
+    topic: KafkaTopic | PulsarTopic,
+    producing: Any,
+    folder: Path,
+    servers: str,
+    *,
+    is_long: bool,
+    program: tuple[str, ...],
+) -> None:
+    """Kill at random moments, then compare the log with the topic."""
+    (folder / "midstream.toml").write_text(CONFIG.format(topic=topic.name, servers=servers))
+    dice = random.Random(topic.name)  # noqa: S311  moments of kills
+    kills = {"node": 0, "broker": 0}
+    began = time.monotonic()
+    node = Node(folder, program)
+    with producing(topic) as send:
+        load = Load(send)
+        try:
+            for _ in range(ROUNDS_LONG if is_long else ROUNDS):
+                wait_until(lambda: node.is_further_than({}))
+                time.sleep(dice.uniform(0.0, 1.5))
+                kill_some(node, topic.server, dice.choice(("node", "broker", "node broker")).split(), kills)
+                before = node.positions()
+                wait_until(lambda: node.is_further_than(before))  # noqa: B023  it is called at once
+            topic.server.freeze()
+            time.sleep(FROZEN_S_LONG if is_long else FROZEN_S)
+            topic.server.thaw()
+        finally:
+            load.end()
+    with consuming(topic) as consumer:
+        reading = Reading(consumer)
+        wait_until(lambda: reading.poll() == 0 and all_ids(reading) == load.sent)
+    ends = {part: text.partition("@")[0] for part, text in reading.next.items()}
+    wait_until(lambda: node.positions() == ends)
+    node.stop()
+    assert events_of(folder) == topic_ids(reading)
+    print(
+        f"{topic.server.system.name}: {kills}, {load.sent} messages sent, {reading.count} in the topic, each once in"
+        f" the log; {time.monotonic() - began:.0f} s"
+    )
+
+
+def kill_some(node: Node, server: Server, victims: list[str], kills: dict[str, int]) -> None:
+    """Kill the broker, the node or both, and start what was killed."""
+    for each in victims:
+        kills[each] += 1
+    if "broker" in victims:
+        server.kill()
+    if "node" in victims:
+        node.kill()
+    if "broker" in victims:
+        server.up()
+    if "node" in victims:
+        node.up()
+
+
+def topic_ids(reading: Reading) -> dict[str, list[str]]:
+    """Return the ids of a topic by partition, each where it is first."""
+    return {
+        part: list(dict.fromkeys(msgspec.json.decode(each)["event_id"] for each in values if each is not None))
+        for part, values in reading.values.items()
+    }
+
+
+def all_ids(reading: Reading) -> int:
+    """Return how many messages are different."""
+    return sum(map(len, topic_ids(reading).values()))
+
+
+@pytest.fixture
+def is_long(request: pytest.FixtureRequest) -> bool:
+    """Whether the run is asked for long proofs."""
+    return bool(request.config.getoption("--long"))
+
+
+def test_kills_with_kafka_lose_and_repeat_nothing(kafka: Server, tmp_path: Path, is_long: bool) -> None:
+    """Three rounds, fifty in a long run; then a broker that stands still for a while."""
+    library("confluent_kafka")
+    topic = KafkaTopic(kafka, f"kills-{tmp_path.name}", PARTITIONS, KafkaConsumer)
+    run_campaign(topic, kafka_producing, tmp_path, kafka.address, is_long=is_long, program=())
+
+
+def test_kills_with_pulsar_lose_and_repeat_nothing(pulsar: Server, tmp_path: Path, is_long: bool) -> None:
+    """As above; the topic is partitioned, and its producers repeat what a killed broker did not acknowledge."""
+    library("pulsar")
+    topic = PulsarTopic(pulsar, f"kills-{tmp_path.name}", PARTITIONS)
+    servers = f"pulsar://{pulsar.address},{topic.admin_url}"
+    program = (str(pulsar_input_server.__file__),)
+    run_campaign(topic, pulsar_producing, tmp_path, servers, is_long=is_long, program=program)
