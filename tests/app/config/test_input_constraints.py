@@ -2,7 +2,7 @@
 
 import pytest
 
-from midstream.app.config.broker_inputs import start_text
+from midstream.app.config.broker_inputs import KafkaInput, PulsarInput, start_text
 from midstream.app.config.reader import parse_config
 from midstream.app.inputs.services import require_secrets
 from midstream.core.errors import ConfigInvalid, Fault
@@ -20,6 +20,7 @@ def faults(content: str) -> dict[str, Fault]:
 def test_five_lines_are_an_input() -> None:
     """The group for displays has the name of the input."""
     (told,) = parse_config(INPUT).inputs
+    assert isinstance(told, KafkaInput)
     assert (told.format, told.start, told.client, told.group_name) == (
         "json",
         "earliest",
@@ -61,6 +62,18 @@ def test_a_secret_among_the_settings_is_refused_and_not_repeated() -> None:
     fault = found['inputs[0].settings["sasl.password"]']
     assert "password_env" in fault.right
     assert "geheim" not in repr(fault)
+
+
+def test_an_input_of_pulsar_has_two_addresses() -> None:
+    """Each of its scheme; the subscription has the name of the input."""
+    pulsar = '[[inputs]]\nname = "clicks"\nkind = "pulsar"\ntopic = "clicks"\n'
+    addresses = 'service_url = "pulsar://localhost:6650"\nadmin_url = "http://localhost:8080"\n'
+    (told,) = parse_config(pulsar + addresses).inputs
+    assert isinstance(told, PulsarInput)
+    assert told.subscription_name == "midstream-clicks"
+    found = faults(pulsar + 'service_url = "localhost:6650"\nadmin_url = "pulsar://localhost:8080"\n')
+    assert found.keys() == {"inputs[0].service_url", "inputs[0].admin_url"}
+    assert "inputs[0].kind" in faults(pulsar.replace("pulsar", "rabbit", 1))
 
 
 def test_names_are_their_own() -> None:

@@ -89,7 +89,31 @@ class KafkaInput(InputOptions, frozen=True, kw_only=True, tag="kafka"):
         return self.group or f"midstream-{self.name}"
 
 
-AnyInput = KafkaInput
+class PulsarInput(InputOptions, frozen=True, kw_only=True, tag="pulsar"):
+    """``[[inputs]]`` of ``kind = "pulsar"``."""
+
+    service_url: Address
+    """``pulsar://host:6650`` or ``pulsar+ssl://host:6651``."""
+    admin_url: Address
+    """``http://host:8080`` or ``https://host:8443``: the oldest message of a topic is asked there."""
+    subscription: Annotated[str, Length(0, TOPIC_BYTES_MAX, "characters")] = ""
+    """That keeps unread messages, and shows how far the input is; "" = midstream-NAME."""
+    token_env: str = ""
+    """Variable of the environment with the token (JWT)."""
+    ca_file: str = ""
+    """Certificates of authorities, PEM."""
+    certificate_file: str = ""
+    """Certificate of the client, PEM."""
+    key_file: str = ""
+    """Its key, PEM."""
+
+    @property
+    def subscription_name(self) -> str:
+        """The subscription of this input."""
+        return self.subscription or f"midstream-{self.name}"
+
+
+AnyInput = KafkaInput | PulsarInput
 
 
 def start_text(start: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from midstream.app.config.bounds import distinct, known
-from midstream.app.config.broker_inputs import AnyInput, start_text
+from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PulsarInput, start_text
 from midstream.app.config.schema import Config
 from midstream.app.mapping.columns import converter
 from midstream.core.errors import Fault, Invalid
@@ -29,8 +29,12 @@ def input_faults(config: Config) -> Iterator[Fault]:
             right = 'earliest, latest, or a time such as "2026-11-30T08:00:00Z".'
             yield Fault(f"{where}.start", f'"{each.start}" came.', right, PAGE)
         yield from _mapping(config, each, where)
-        yield from _login(each, where)
-        yield from _settings(each, where)
+        yield from _pairs(each, where, (("key_file", "certificate_file"),))
+        if isinstance(each, KafkaInput):
+            yield from _login(each, where)
+            yield from _settings(each, where)
+        else:
+            yield from _addresses(each, where)
 
 
 def _mapping(config: Config, each: AnyInput, where: str) -> Iterator[Fault]:
@@ -57,11 +61,24 @@ def _within(fault: Fault, where: str) -> Fault:
     return replace(fault, where=f"{where}.{_OPTIONS.get(option, 'map')}{step(name) if name else ''}", page=PAGE)
 
 
-def _login(each: AnyInput, where: str) -> Iterator[Fault]:
-    """Yield options of a login of which the other half is missing."""
-    for name, other in (("username", "sasl"), ("password_env", "sasl"), ("key_file", "certificate_file")):
+def _pairs(each: AnyInput, where: str, pairs: tuple[tuple[str, str], ...]) -> Iterator[Fault]:
+    """Yield options of which the other half is missing."""
+    for name, other in pairs:
         if getattr(each, name) and not getattr(each, other):
             yield Fault(f"{where}.{name}", f"It came without {other}.", f"{other} beside it, or neither.", PAGE)
+
+
+def _addresses(each: PulsarInput, where: str) -> Iterator[Fault]:
+    """Yield addresses of another scheme."""
+    for name, schemes in (("service_url", ("pulsar://", "pulsar+ssl://")), ("admin_url", ("http://", "https://"))):
+        if not getattr(each, name).startswith(schemes):
+            right = f"{schemes[0]}host:port or {schemes[1]}host:port."
+            yield Fault(f"{where}.{name}", f'"{getattr(each, name)}" came.', right, PAGE)
+
+
+def _login(each: KafkaInput, where: str) -> Iterator[Fault]:
+    """Yield options of a login of which the other half is missing."""
+    yield from _pairs(each, where, (("username", "sasl"), ("password_env", "sasl")))
     for name in ("ca_file", "certificate_file"):
         if getattr(each, name) and not each.tls:
             yield Fault(f"{where}.{name}", "It came without tls = true.", "tls = true beside it, or neither.", PAGE)
@@ -70,7 +87,7 @@ def _login(each: AnyInput, where: str) -> Iterator[Fault]:
         yield Fault(f"{where}.password_env", "A login without a password came.", right, PAGE)
 
 
-def _settings(each: AnyInput, where: str) -> Iterator[Fault]:
+def _settings(each: KafkaInput, where: str) -> Iterator[Fault]:
     """Yield secrets in the file, and settings that have an option of their own."""
     for name in each.settings:
         place = f"{where}.settings{step(name)}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from midstream.app.config.broker_inputs import AnyInput, KafkaInput
+from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PulsarInput
 from midstream.engine.inputs.broker_consumer import BrokerConsumer
 from midstream.engine.inputs.broker_input import Connect
 
@@ -21,7 +21,7 @@ def connector_of(options: AnyInput, environ: Mapping[str, str] | None = None) ->
 
     def connect(start: str | None) -> BrokerConsumer:
         chosen = options if start is None else msgspec.structs.replace(options, start=start)
-        return _kafka(chosen, variables)
+        return _kafka(chosen, variables) if isinstance(chosen, KafkaInput) else _pulsar(chosen, variables)
 
     return connect
 
@@ -29,6 +29,7 @@ def connector_of(options: AnyInput, environ: Mapping[str, str] | None = None) ->
 def _kafka(options: KafkaInput, environ: Mapping[str, str]) -> BrokerConsumer:
     from midstream.integrations.kafka.client_options import KafkaClientOptions
     from midstream.integrations.kafka.consumer import KafkaConsumer, KafkaTopicOptions
+    from midstream.integrations.kafka.python_consumer import PythonKafkaConsumer
 
     client = KafkaClientOptions(
         servers=options.servers,
@@ -43,4 +44,20 @@ def _kafka(options: KafkaInput, environ: Mapping[str, str]) -> BrokerConsumer:
         settings=options.settings,
     )
     topic = KafkaTopicOptions(client, options.topic, options.group_name, options.start_text)
-    return KafkaConsumer(topic, environ)
+    return PythonKafkaConsumer(topic, environ) if options.client == "kafka-python" else KafkaConsumer(topic, environ)
+
+
+def _pulsar(options: PulsarInput, environ: Mapping[str, str]) -> BrokerConsumer:
+    from midstream.integrations.pulsar.client_options import PulsarClientOptions
+    from midstream.integrations.pulsar.consumer import PulsarConsumer, PulsarTopicOptions
+
+    client = PulsarClientOptions(
+        service_url=options.service_url,
+        admin_url=options.admin_url,
+        token_env=options.token_env,
+        ca_file=options.ca_file,
+        certificate_file=options.certificate_file,
+        key_file=options.key_file,
+    )
+    topic = PulsarTopicOptions(client, options.topic, options.subscription_name, options.start_text)
+    return PulsarConsumer(topic, environ)

@@ -88,7 +88,11 @@ class _MappedMessages:
             reader = self._reader(tuple(table.schema.names), terms)
             found = reader.part(TablePiece(table, np.arange(len(table), dtype=np.int64)))
             decoded = _numbered(found, len(table))
-            return DecodedTable(decoded, lambda row: SingleEvent("", _row_text(table, row), None))
+
+            def part(row: int) -> SingleEvent:
+                return SingleEvent("", _row_text(table, row), None)
+
+            return DecodedTable(decoded, part)
 
         return decode_tables(values, None, decode_table)
 

@@ -175,7 +175,7 @@ class BrokerInput:
     async def stop(self) -> None:
         """End after the batch under way; what was polled and not appended is read again by the next start."""
         await self._loop.stop()
-        closing: asyncio.Future[object] = asyncio.ensure_future(self._closed())
+        closing = asyncio.ensure_future(self._closed())
         await asyncio.wait((closing,), timeout=STOP_S_MAX)
         closing.cancel()
         self._thread.end()
@@ -188,6 +188,7 @@ class BrokerInput:
     def view(self) -> InputView:
         """Return how it stands."""
         row, progress = self._row, self._progress
+        following: Mapping[str, str] = {} if row is None else row.next
         gone = {each.partition: each for each in progress.gone}
         partitions = tuple(
             PartitionView(
@@ -196,7 +197,7 @@ class BrokerInput:
                 progress.lag.get(partition),
                 f"the broker has {gone[partition].first} to {gone[partition].end}" if partition in gone else "",
             )
-            for partition, position in ({} if row is None else row.next).items()
+            for partition, position in following.items()
         )
         return InputView(
             self.name,

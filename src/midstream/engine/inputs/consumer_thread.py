@@ -32,10 +32,15 @@ class ConsumerThread:
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(one(), self._loop))
 
     def end(self) -> None:
-        """End the thread behind the call that it is in; nobody waits for that."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop = None
+        """End the thread behind all calls that it was given; nobody waits for that."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+
+        async def last() -> None:
+            loop.stop()
+
+        asyncio.run_coroutine_threadsafe(last(), loop)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -93,7 +93,7 @@ class KafkaConsumer:
         """Assign all partitions, each at its position."""
         try:
             return self._open(topic_id, positions)
-        except self._library.KafkaException as error:
+        except (self._library.KafkaException, TimeoutError) as error:  # the latter of a request of the admin client
             raise self._unavailable(error) from error
 
     def _open(self, topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
