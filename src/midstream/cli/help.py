@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOPICS = {
     "Start": ("init", "demo", "serve", "check", "docs"),
-    "Data": ("import", "consume", "inputs", "export", "dead-letters", "erase"),
+    "Data": ("import", "consume", "inputs", "outputs", "export", "dead-letters", "erase"),
     "Answers": ("recommend", "explain", "placements", "report"),
     "Features and models": ("features", "train", "models", "examples"),
     "Evaluation": ("evaluate", "simulate", "bench"),

@@ -223,6 +223,11 @@ class Metrics:
         self._follower_behind = self._gauge("follower_behind_events", "Durable events it has not folded.", "follower")
         self.follower_restarts = self._counter("follower_restarts", "Ends of a follower by itself.", "follower")
         self.passed_on = self._counter("passed_on", "Requests that a follower passed on to the leader.")
+        self._output_lag_events = self._gauge("output_lag_events", "Events that an output has not delivered.", "output")
+        self._output_lag_seconds = self._gauge("output_lag_seconds", "The same in log time.", "output")
+        self._output_stopped = self._gauge("output_stopped", "1 = an output waits for an order.", "output")
+        self._output_delivered = Totals("midstream_output_delivered", "Events that outputs passed by.", "output")
+        self.registry.register(self._output_delivered)
         self._sink_lag_events = self._gauge("sink_lag_events", "Events whose rows a sink has not written.", "sink")
         self._sink_lag_seconds = self._gauge("sink_lag_seconds", "The same in log time.", "sink")
         self._sink_pass_left = self._gauge("sink_pass_left", "Events or items that a pass has left.", "sink")
@@ -390,6 +395,14 @@ class Metrics:
         """Set how one of the followers is."""
         self._follower_serves.labels(number).set(serves)
         self._follower_behind.labels(number).set(behind_events)
+
+    def set_output(self, name: str, lag_events: int, lag_ms: int, delivered: int, *, is_stopped: bool) -> None:
+        """Set how an output stands; a lag below 0 is not known, and nothing is set."""
+        if lag_events >= 0:
+            self._output_lag_events.labels(name).set(lag_events)
+            self._output_lag_seconds.labels(name).set(lag_ms / 1_000)
+        self._output_stopped.labels(name).set(is_stopped)
+        self._output_delivered.set({name: delivered})
 
     def set_sink(
         self, name: str, lag: tuple[int, int], pass_left: int, rows: tuple[int, int], *, is_stopped: bool

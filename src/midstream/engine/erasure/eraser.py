@@ -111,6 +111,8 @@ class Eraser:
         """Rewrite the log of ``engine`` in ``folder``; no other child is at work meanwhile."""
         self.forgets: dict[str, Forget] = {}
         """What names users beside the log, by its name in a receipt: ``dead_letters``, ``import_rejected``."""
+        self.outside: tuple[str, ...] = ()
+        """Topics outside that events were delivered to, for the receipt: no rewrite reaches them."""
         self.said_of_topic: Callable[[], str] = str
         """Returns what stays of erased events in a log that several nodes share; empty = there is none."""
         self.view = RewriteView()
@@ -335,6 +337,7 @@ class Eraser:
             snapshots=len(snapshots.names(self._folder.snapshots)),
             digest=report.digest,
             time_ms=self._engine.clock(),
+            outside=self.outside,
             topic=self.said_of_topic(),
         )
 

@@ -67,6 +67,8 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the state that the rewritten log gives at ``log_position``."""
     time_ms: int = 0
     """Wall clock at the commit."""
+    outside: tuple[str, ...] = ()
+    """Topics of the configured outputs: what was delivered to them stays there until their retention ends."""
     topic: str = ""
     """What stays of these events in the topic of a shared log; empty = the log is this node's own."""
 
