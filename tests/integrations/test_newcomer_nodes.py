@@ -30,7 +30,7 @@ kill -9 %1
 curl -s http://127.0.0.1:8766/v1/events -H 'content-type: application/json' \
   -d '{"type": "view", "session_id": "visit-3", "item_id": "lamp-012"}' >acknowledged
 position=$(python -c 'import json; print(json.load(open("acknowledged"))["log_position"])')
-question="session_id=visit-3&n=5&deadline_ms=5000&min_log_position=$position"
+question="session_id=visit-3&n=5&deadline=5s&min_log_position=$position"
 curl -s "http://127.0.0.1:8767/v1/recommendations?$question" >answer
 kill %2 %3
 wait %2
