@@ -14,6 +14,7 @@ from midstream.serving.request_origin import RequestOrigin
 from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
 from tests.support.fakes.inputs import FakeInputs
 from tests.support.fakes.models import FakeChampions
+from tests.support.fakes.outputs import FakeOutputs
 from tests.support.fakes.placements import FakePlacing
 
 
@@ -28,6 +29,7 @@ class Client:
         self.explainer = FakeExplainer()
         self.placing = FakePlacing()
         self.inputs = FakeInputs()
+        self.outputs = FakeOutputs()
         own = options or ServerOptions()
         behind = asgi(
             engine,
@@ -41,6 +43,7 @@ class Client:
                 cast("Any", self.explainer),
                 cast("Any", self.placing),
                 inputs=cast("Any", self.inputs),
+                outputs=cast("Any", self.outputs),
             ),
         )
         self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))

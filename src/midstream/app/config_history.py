@@ -29,7 +29,18 @@ KEPT_MAX = 1_000
 """Three changes a day for a year; 3 MB of lists of 50 placements, and their changes."""
 LATE_EVENTS_MAX = 100_000
 """As many events may wait for the log: an answer that was begun under a configuration is recorded before them."""
-SECTIONS_AT_START = ("users", "log", "history", "snapshots", "server", "registry", "monitoring", "inputs")
+SECTIONS_AT_START = (
+    "users",
+    "log",
+    "history",
+    "snapshots",
+    "server",
+    "registry",
+    "monitoring",
+    "inputs",
+    "outputs",
+    "sinks",
+)
 """Read when a folder is opened, and not again."""
 
 

@@ -35,6 +35,7 @@ from midstream.app.replicas.join import join_by
 from midstream.app.replicas.node_services import with_replicas
 from midstream.app.replicas.shared_log import node_log
 from midstream.app.server_address import withdraw
+from midstream.app.sinks import sinks_of
 from midstream.app.steady_clock import SteadyClock
 from midstream.app.wiring import plans, with_any
 from midstream.core.errors import ConfigInvalid, Fault
@@ -280,6 +281,8 @@ def _assembled(
     champions = champions_of(engine, data, config)
     champions.begin()
     operational_log = OperationalLog(engine)
+    fetching = FetchConnections(engine.plans.values)
+    sinks = sinks_of(config, engine, eraser, partial(open_reader, data))
     return Instance(
         engine,
         snapshotter,
@@ -292,7 +295,8 @@ def _assembled(
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
-        services=(sealer, eraser, rebuilder, operational_log, FetchConnections(engine.plans.values)),
+        services=(sealer, eraser, rebuilder, operational_log, fetching, sinks),
+        sinks=sinks,
     )
 
 

@@ -20,7 +20,7 @@ from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
 from midstream.cli.features import features
 from midstream.cli.help import ProgramHelp
 from midstream.cli.models import evaluate, examples, models, train
-from midstream.cli.operate import backup, bench, check, docs, doctor, init, nodes, rebuild, seal, size
+from midstream.cli.operate import backup, bench, check, docs, doctor, init, nodes, outputs, rebuild, seal, sinks, size
 from midstream.core.errors import MidstreamError
 
 app = typer.Typer(
@@ -65,6 +65,8 @@ _GROUPS = {
     "placements": placements.app,
     "dead-letters": dead_letters.app,
     "inputs": inputs.app,
+    "outputs": outputs.app,
+    "sinks": sinks.app,
 }
 for name, group in _GROUPS.items():
     app.add_typer(group, name=name)

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 TOPICS = {
     "Start": ("init", "demo", "serve", "check", "docs"),
-    "Data": ("import", "consume", "inputs", "export", "dead-letters", "erase"),
+    "Data": ("import", "consume", "inputs", "outputs", "export", "dead-letters", "erase"),
     "Answers": ("recommend", "explain", "placements", "report"),
     "Features and models": ("features", "train", "models", "examples"),
     "Evaluation": ("evaluate", "simulate", "bench"),
-    "Operation": ("doctor", "size", "rebuild", "seal", "backup", "restore", "nodes"),
+    "Operation": ("doctor", "size", "rebuild", "seal", "sinks", "backup", "restore", "nodes"),
 }
 """Commands of the program by topic, both in the order in which they are listed."""
 SUMMARY_CHARACTERS_MAX = 60

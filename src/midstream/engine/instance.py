@@ -17,6 +17,7 @@ from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import Rebuilder
 from midstream.engine.replication.replicated_writer import ReplicatedWriter
+from midstream.engine.sinks.sink_group import SinkGroup
 from midstream.engine.snapshots.snapshotter import Snapshotter
 from midstream.events.segments.segments import SegmentLog
 
@@ -70,6 +71,8 @@ class Instance:
     """As the snapshotter."""
     operational_log: OperationalLog | None = None
     """Observer that writes the operational log."""
+    sinks: SinkGroup | None = None
+    """As the snapshotter; one of ``services``."""
     services: tuple[EngineService, ...] = ()
     """In the order of their start; they stop in the reverse order."""
     shared_log: ReplicatedWriter | None = None

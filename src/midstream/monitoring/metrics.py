@@ -223,6 +223,19 @@ class Metrics:
         self._follower_behind = self._gauge("follower_behind_events", "Durable events it has not folded.", "follower")
         self.follower_restarts = self._counter("follower_restarts", "Ends of a follower by itself.", "follower")
         self.passed_on = self._counter("passed_on", "Requests that a follower passed on to the leader.")
+        self._output_lag_events = self._gauge("output_lag_events", "Events that an output has not delivered.", "output")
+        self._output_lag_seconds = self._gauge("output_lag_seconds", "The same in log time.", "output")
+        self._output_stopped = self._gauge("output_stopped", "1 = an output waits for an order.", "output")
+        self._output_delivered = Totals("midstream_output_delivered", "Events that outputs passed by.", "output")
+        self.registry.register(self._output_delivered)
+        self._sink_lag_events = self._gauge("sink_lag_events", "Events whose rows a sink has not written.", "sink")
+        self._sink_lag_seconds = self._gauge("sink_lag_seconds", "The same in log time.", "sink")
+        self._sink_pass_left = self._gauge("sink_pass_left", "Events or items that a pass has left.", "sink")
+        self._sink_stopped = self._gauge("sink_stopped", "1 = a sink waits for an order.", "sink")
+        self._sink_written = Totals("midstream_sink_rows_written", "Rows that a sink wrote.", "sink")
+        self._sink_deleted = Totals("midstream_sink_rows_deleted", "Rows that it deleted.", "sink")
+        self.registry.register(self._sink_written)
+        self.registry.register(self._sink_deleted)
         self._versions = Info("midstream_versions", "What is running.", registry=self.registry)
 
     def text(self) -> bytes:
@@ -382,6 +395,36 @@ class Metrics:
         """Set how one of the followers is."""
         self._follower_serves.labels(number).set(serves)
         self._follower_behind.labels(number).set(behind_events)
+
+    def set_output(self, name: str, lag_events: int, lag_ms: int, delivered: int, *, is_stopped: bool) -> None:
+        """Set how an output stands; a lag below 0 is not known, and nothing is set."""
+        if lag_events >= 0:
+            self._output_lag_events.labels(name).set(lag_events)
+            self._output_lag_seconds.labels(name).set(lag_ms / 1_000)
+        self._output_stopped.labels(name).set(is_stopped)
+        self._output_delivered.set({name: delivered})
+
+    def set_sink(
+        self, name: str, lag: tuple[int, int], pass_left: int, rows: tuple[int, int], *, is_stopped: bool
+    ) -> None:
+        """Set how a sink stands.
+
+        Args:
+            name: Of the sink.
+            lag: In events, and in milliseconds of log time; below 0 it is not known, and not set.
+            pass_left: Of a pass over earlier rows.
+            rows: Written and deleted since the start.
+            is_stopped: It waits for an order.
+        """
+        events, milliseconds = lag
+        if events >= 0:
+            self._sink_lag_events.labels(name).set(events)
+            self._sink_lag_seconds.labels(name).set(milliseconds / 1_000)
+        self._sink_pass_left.labels(name).set(pass_left)
+        self._sink_stopped.labels(name).set(is_stopped)
+        written, deleted = rows
+        self._sink_written.set({name: written})
+        self._sink_deleted.set({name: deleted})
 
     def set_versions(self, version: str, config_hash: str, fold_version: str) -> None:
         """Set the versions of program and state."""

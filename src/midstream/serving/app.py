@@ -31,9 +31,11 @@ from midstream.serving.admin.features import add_feature_routes
 from midstream.serving.admin.health import MetricsText, add_operation_routes
 from midstream.serving.admin.inputs import add_input_routes
 from midstream.serving.admin.models import add_model_routes
+from midstream.serving.admin.outputs import add_output_routes
 from midstream.serving.admin.placements import add_placement_routes
 from midstream.serving.admin.rebuilds import add_rebuild_routes
 from midstream.serving.admin.similar import add_similar_route
+from midstream.serving.admin.sinks import add_sink_routes
 from midstream.serving.admin.snapshots import add_snapshot_routes
 from midstream.serving.admin.users import add_people_routes
 from midstream.serving.events.bulk import Bulk
@@ -55,9 +57,11 @@ if TYPE_CHECKING:
     from midstream.engine.explain.explainer import Explainer
     from midstream.engine.inputs.input_group import InputGroup
     from midstream.engine.models.champions import Champions
+    from midstream.engine.outbox.output_group import OutputGroup
     from midstream.engine.placements.placing import Placing
     from midstream.engine.rebuild.rebuilder import Rebuilder
     from midstream.engine.replication.snapshot_shelf import SnapshotShelf
+    from midstream.engine.sinks.sink_group import SinkGroup
 
 UNKNOWN_ROUTE = "unknown"
 """Metric label of requests with an unknown path: paths that callers make up must not become time series."""
@@ -214,6 +218,10 @@ class Maintenance:
     """None = there is no log in a folder."""
     inputs: "InputGroup | None" = None
     """None = there is no log in a folder."""
+    outputs: "OutputGroup | None" = None
+    """As the inputs."""
+    sinks: "SinkGroup | None" = None
+    """None = there is no log in a folder."""
 
 
 ALONE = OtherProcesses()
@@ -264,7 +272,9 @@ def asgi(
     add_explanation_routes(cold, upkeep.explainer)
     add_placement_routes(cold, engine, upkeep.placing, limits)
     add_input_routes(cold, upkeep.inputs, limits)
+    add_output_routes(cold, upkeep.outputs, limits)
     add_snapshot_routes(cold, upkeep.shelf)
+    add_sink_routes(cold, upkeep.sinks, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
     record = elsewhere.record or recording(ingest)

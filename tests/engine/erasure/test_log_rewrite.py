@@ -172,6 +172,7 @@ def test_nothing_is_left_in_any_file(shop):
         assert due.ids_count == 2
         assert any(name.endswith(".segment") for name in traces(shop))
         counts = counts_of(running.engine, "item-1")
+        running.eraser.outside = ("kafka shop-slates",)
         await asyncio.gather(
             running.eraser.begin(hurried=True),
             *(running.engine.record(batch_of(running, *acts("late", 3, f"r{number}"))) for number in range(20)),
@@ -204,6 +205,7 @@ def test_nothing_is_left_in_any_file(shop):
         2,
     )
     assert receipt.events["interaction"] == 10
+    assert receipt.outside == ("kafka shop-slates",)
     salted = [blake2b(each.encode(), digest_size=16, salt=bytes.fromhex(receipt.salt)).hexdigest() for each in ERASED]
     assert set(salted) == set(receipt.ids)
     assert [path.name for path in data.root.glob("log*")] == ["log-1"]

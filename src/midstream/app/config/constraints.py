@@ -13,8 +13,10 @@ from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.input_constraints import input_faults
 from midstream.app.config.log_section import log_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
+from midstream.app.config.outputs import output_faults
 from midstream.app.config.reason_constraints import reason_faults
 from midstream.app.config.schema import Config, Custom, Placement
+from midstream.app.config.sinks import sink_faults
 from midstream.app.config.slate_constraints import scorer_faults, slate_faults
 from midstream.core.durations import format_duration, parse_duration_ms
 from midstream.core.errors import Fault
@@ -64,6 +66,8 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from component_faults(config)
     yield from fetch_faults(config)
     yield from input_faults(config)
+    yield from output_faults(config.outputs, tuple(config.events.types))
+    yield from sink_faults(config.sinks, config.features, config.items.attributes, has_columns=not features)
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)
     yield from replay_faults(config, columns)

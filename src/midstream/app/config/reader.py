@@ -41,6 +41,7 @@ _PAGES = {
     "history": "data",
     "inputs": "inputs",
     "registry": "models",
+    "sinks": "sinks",
     "models": "models",
     "tables": "features",
     "sources": "sources",
@@ -75,6 +76,7 @@ _NOUNS = {
     "filters": "filter",
     "scorers": "scorer",
     "selector": "selector",
+    "store": "store",
     "rules": "rule",
 }
 """Of the components of a placement, whose ``kind`` says which struct they are."""

@@ -14,6 +14,8 @@ import msgspec
 
 from midstream.app.config.broker_inputs import AnyInput
 from midstream.app.config.log_section import LogSection
+from midstream.app.config.outputs import OUTPUTS_MAX, Output
+from midstream.app.config.sinks import SINKS_MAX, SinkTable
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
 from midstream.engine.snapshots.retention import Hourly
@@ -410,6 +412,23 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     kind = "kafka"
     servers = "localhost:9092"
     topic = "clicks" """
+    outputs: Annotated[tuple[Output, ...], Length(0, OUTPUTS_MAX)] = ()
+    """Topics of Kafka that served slates, outcomes or events are delivered to, each record once
+    (docs/outputs.md). Such as:
+    [[outputs]]
+    name = "outcomes"
+    kind = "kafka"
+    servers = "broker-1:9092,broker-2:9092"
+    topic = "shop-outcomes"
+    records = "outcomes" """
+    sinks: Annotated[tuple[SinkTable, ...], Length(0, SINKS_MAX)] = ()
+    """Tables of Redis, PostgreSQL or Cassandra that rows of users or items are written through to, for other services
+    (docs/sinks.md). Such as:
+    [[sinks]]
+    name = "users"
+    scope = "user"
+    columns = ["user_views", "user.country", "row.recent_items"]
+    store = { kind = "redis", url = "redis://localhost:6379/0" } """
     models: Annotated[tuple[Model, ...], Length(0, MODELS_MAX)] = ()
     """What is fitted on the log by ``midstream train NAME`` and answers once a version is promoted (docs/models.md).
     Such as:

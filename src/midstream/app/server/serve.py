@@ -12,6 +12,7 @@ import msgspec
 from midstream.app.config.schema import Config
 from midstream.app.inputs.services import require_secrets, with_inputs
 from midstream.app.opening import DATA_NAME, open_running
+from midstream.app.output_services import with_outputs
 from midstream.app.server.leader import Followers
 from midstream.app.server_address import Address, publish, withdraw
 from midstream.core.errors import MidstreamError
@@ -121,6 +122,7 @@ def _opening(
         with signals.at_start():
             require_secrets(config.inputs)
             running, inputs = with_inputs(open_running(folder, config, notify=notify, may_serve_before=True), config)
+            running, outputs = with_outputs(running, data)
         began = running.engine.log.end
         limits = Limits()
         await running.start()
@@ -138,6 +140,8 @@ def _opening(
                     running.placing,
                     SnapshotShelf(data),
                     inputs,
+                    outputs,
+                    running.sinks,
                 ),
                 _company(Followers(running, folder, options)) if options.followers else None,
             )

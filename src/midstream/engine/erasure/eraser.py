@@ -48,6 +48,8 @@ from midstream.state.ids.erased_users import REFUSED_MS
 from midstream.state.settings import encode_settings
 
 CHILD = "midstream.engine.erasure.worker"
+OF_SINKS = "sink "
+"""Before the name of a sink, among what is to forget."""
 CONCERN = "erasure"
 OVERDUE = "erasure_overdue"
 NEAR_EVENTS = 2_000
@@ -109,6 +111,8 @@ class Eraser:
         """Rewrite the log of ``engine`` in ``folder``; no other child is at work meanwhile."""
         self.forgets: dict[str, Forget] = {}
         """What names users beside the log, by its name in a receipt: ``dead_letters``, ``import_rejected``."""
+        self.outside: tuple[str, ...] = ()
+        """Topics outside that events were delivered to, for the receipt: no rewrite reaches them."""
         self.said_of_topic: Callable[[], str] = str
         """Returns what stays of erased events in a log that several nodes share; empty = there is none."""
         self.view = RewriteView()
@@ -329,9 +333,11 @@ class Eraser:
             history_files=report.history_files,
             dead_letters=dropped.get("dead_letters", 0),
             import_rejected=dropped.get("import_rejected", 0),
+            sinks={name.removeprefix(OF_SINKS): n for name, n in dropped.items() if name.startswith(OF_SINKS)},
             snapshots=len(snapshots.names(self._folder.snapshots)),
             digest=report.digest,
             time_ms=self._engine.clock(),
+            outside=self.outside,
             topic=self.said_of_topic(),
         )
 

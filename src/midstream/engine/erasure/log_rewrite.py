@@ -59,12 +59,16 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Letters that named an erased id, dropped."""
     import_rejected: int = 0
     """Rejected rows of the last import that named one, dropped."""
+    sinks: dict[str, int] = {}
+    """Erased ids whose rows each sink of users deleted, by its name: all of them that no user has by now."""
     snapshots: int = 0
     """Snapshots of the generation before, dropped."""
     digest: str = ""
     """Of the state that the rewritten log gives at ``log_position``."""
     time_ms: int = 0
     """Wall clock at the commit."""
+    outside: tuple[str, ...] = ()
+    """Topics of the configured outputs: what was delivered to them stays there until their retention ends."""
     topic: str = ""
     """What stays of these events in the topic of a shared log; empty = the log is this node's own."""
 

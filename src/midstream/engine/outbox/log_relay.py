@@ -207,6 +207,10 @@ class LogRelay:
             return lag
         return max(0, self._engine.log.last_log_time_ms - self._known.log_time_ms)
 
+    async def bounds(self) -> tuple[LogPosition, LogPosition]:
+        """Return the oldest log position that can be read, and the one after the newest applied event."""
+        return (await asyncio.to_thread(self._open_log)).begin, self._engine.fold.log_position
+
     async def move(self, to: LogPosition) -> None:
         """Go on from another position, as an operator orders; durable in the destination on return.
 

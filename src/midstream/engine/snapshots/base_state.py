@@ -110,20 +110,29 @@ def is_counted(settings: FoldSettings, reader: FolderLog) -> bool:
     return snapshots.find_newest(place / _SNAPSHOTS, wanted).fold is not None
 
 
-def everything(reader: FolderLog, before: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
+def everything(
+    reader: FolderLog, before: LogPosition, after: LogPosition | None = None
+) -> Iterator[tuple[LogPosition, EventBatch]]:
     """Yield the events of the base, and then those of the log, before a log position.
+
+    Args:
+        reader: Of the log.
+        before: Events before it.
+        after: Events before this one are not wanted: none of the log are read, and the base is left out whole where it
+            ends before it.
 
     Raises:
         LogDamaged: They are damaged.
     """
-    if reader.begin:
+    begin = LogPosition(max(reader.begin, after or 0))
+    if reader.begin and (after is None or after < reader.begin):
         place = base_folder(reader.folder, reader.begin)
         base = read_base(place, reader.identity.log_id)
         first = reader.begin if base.documents is None else base.documents.first
         for batch in base_events(place, base):
             yield LogPosition(first), batch
             first += len(batch)
-    yield from batches(lambda after, limit: reader.read(after, limit, before), reader.begin, before)
+    yield from batches(lambda at, limit: reader.read(at, limit, before), begin, before)
 
 
 def write_base(data: DataFolder, settings: FoldSettings, reader: FolderLog, begin: LogPosition, pace: Pace) -> Base:

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from midstream.core.errors import NotFound
+from midstream.ranking.record.record_json import listed
 from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.http.parsing import query_fields
 from midstream.serving.http.responses import NO_STORE, Reply, to_response
@@ -59,15 +59,3 @@ def add_operation_routes(app: FastAPI, engine: "Engine", metrics_text: MetricsTe
         engine.refresh_metrics()
         text = engine.metrics.text() if metrics_text is None else await metrics_text()
         return to_response(Reply(200, text, METRICS_TEXT, NO_STORE))
-
-
-def listed(value: object) -> object:
-    """Return an array as lists, for JSON encoders; NaN becomes null there.
-
-    Raises:
-        TypeError: It is no array.
-    """
-    if not isinstance(value, np.ndarray):
-        message = f"{type(value).__name__} has no form in JSON"
-        raise TypeError(message)
-    return value.tolist()

@@ -1,0 +1,1 @@
+"""Sinks: rows of users and items, read at one log position and written through to online stores of other services."""

@@ -1,0 +1,115 @@
+"""Constraints of sinks: names, columns that one user or item has alone, tables and addresses."""
+
+import msgspec
+import pytest
+
+from midstream.app.config.reader import parse_config
+from midstream.core.errors import ConfigInvalid
+
+HEAD = """
+[items.attributes]
+price = "number"
+embedding = "vector:4"
+Brand = "category"
+[[features]]
+name = "views"
+kind = "count"
+scope = "user"
+actions = ["view"]
+[[features]]
+name = "item_views"
+kind = "count"
+actions = ["view"]
+windows = ["1h", "24h"]
+[[features]]
+name = "both"
+kind = "count"
+scope = "user_item"
+actions = ["view"]
+[[features]]
+name = "halved"
+kind = "expression"
+text = "views / 2"
+[[features]]
+name = "hour"
+kind = "local_time"
+[[features]]
+name = "user_country"
+kind = "boolean"
+scope = "user"
+"""
+REDIS = 'store = { kind = "redis", url = "redis://localhost:6379/0" }'
+
+
+def sink(columns: str, scope: str = "user", store: str = REDIS, name: str = "rows") -> str:
+    return f'[[sinks]]\nname = "{name}"\nscope = "{scope}"\ncolumns = {columns}\n{store}\n'
+
+
+def faults_of(text: str) -> dict[str, str]:
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(HEAD + text)
+    return {each.where.removeprefix("midstream.toml: $.sinks"): str(each) for each in caught.value.faults}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        sink('["views", "halved", "user.country", "row.recent_items", "row.last_seen"]'),
+        sink('["item_views", "item.price", "item.available"]', "item"),
+        sink('["views"]', store='store = { kind = "postgresql", url = "postgresql://me@db/shop", password_env = "P" }'),
+        sink('["views"]', store='store = { kind = "cassandra", url = "cassandra://a,b:9042/shop" }'),
+        sink('["views"]') + sink('["views"]', name="others"),
+    ],
+)
+def test_what_one_user_or_item_has_alone_may_be_written(text: str) -> None:
+    """Features of the scope, what is computed from them, and fields."""
+    assert parse_config(HEAD + text).sinks
+
+
+@pytest.mark.parametrize(
+    "text, where, says",
+    [
+        (sink('["viws"]'), "[0].columns[0]", 'Nearest: "views"'),
+        (sink("[]"), "[0].columns", "1 to 64"),
+        (sink('["item_views"]'), "[0].columns[0]", "read for a item"),
+        (sink('["both"]'), "[0].columns[0]", "read for a item and a user"),
+        (sink('["hour"]'), "[0].columns[0]", "read for a request"),
+        (sink('["halved"]', "item"), "[0].columns[0]", "read for a user"),
+        (sink('["user.country"]', "item"), "[0].columns[0]", "item.available"),
+        (sink('["item.price"]'), "[0].columns[0]", "row.recent_items"),
+        (sink('["item.embedding"]', "item"), "[0].columns[0]", "item.price"),
+        (sink('["item.Brand"]', "item"), "[0].columns[0]", "lower case"),
+        (sink('["user_country", "user.country"]'), "[0].columns[1]", "both make a column"),
+        (sink('["views"]', name="Rows"), "[0].name", "lower case"),
+        (sink('["views"]') + sink('["views"]'), "[1].name", "already"),
+        (sink('["views"]') + sink('["views"]', name="b", store=f'table = "rows"\n{REDIS}'), "[1].table", '"rows"'),
+        (sink('["views"]', store='store = { kind = "redis", url = "http://x" }'), "[0].store.url", '"http"'),
+        (
+            sink('["views"]', store='store = { kind = "redis", url = "redis://a:secret@x" }'),
+            "[0].store.url",
+            "password_env",
+        ),
+        (
+            sink('["views"]', store=REDIS.replace(" }", ', password_env = "not a name" }')),
+            "[0].store.password_env",
+            "no name",
+        ),
+        (sink('["views"]', store='store = { kind = "mysql", url = "x" }'), "[0].store.kind", "postgresql"),
+        (sink('["views"]', store=f'refresh = "1s"\n{REDIS}'), "[0].refresh", "minute"),
+        (sink('["views"]', store=f"kolumns = 3\n{REDIS}"), "[0].kolumns", "columns"),
+    ],
+)
+def test_faults_name_the_place_and_what_is_right(text: str, where: str, says: str) -> None:
+    """Each in four parts, with the page of sinks."""
+    found = faults_of(text)
+    assert says in found[where]
+    assert "sinks" in found[where]
+    assert "secret" not in "".join(found.values())
+
+
+def test_the_effective_configuration_has_no_password() -> None:
+    """A password is in the environment alone: there is no setting that could hold one."""
+    text = sink('["views"]', store=REDIS.replace(" }", ', password_env = "REDIS_PASSWORD" }'))
+    shown = msgspec.json.encode(parse_config(HEAD + text), enc_hook=str).decode()
+    assert '"password_env":"REDIS_PASSWORD"' in shown
+    assert '"password"' not in shown
