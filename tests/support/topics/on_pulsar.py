@@ -101,6 +101,11 @@ class PulsarTopic:
             assert time.monotonic() < until, "ledgers stay"
             time.sleep(0.2)
 
+    def keep(self) -> None:
+        """Have all messages kept that come from now on: by a subscription that nobody acknowledges."""
+        earliest = {"ledgerId": -1, "entryId": -1, "partitionIndex": -1}
+        self.ask("PUT", f"{self.name}/subscription/kept", earliest)
+
     def ledgers(self, partition: int) -> list[int]:
         """Return the numbers of the ledgers that are kept."""
         return [each["ledgerId"] for each in self.ask("GET", f"{self.part(partition)}/internalStats")["ledgers"]]

@@ -413,7 +413,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     servers = "localhost:9092"
     topic = "clicks" """
     outputs: Annotated[tuple[Output, ...], Length(0, OUTPUTS_MAX)] = ()
-    """Topics of Kafka or Pulsar that served slates, outcomes or events are delivered to, each record once
+    """Topics of Kafka that served slates, outcomes or events are delivered to, each record once
     (docs/outputs.md). Such as:
     [[outputs]]
     name = "outcomes"

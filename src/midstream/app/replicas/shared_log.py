@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from midstream.app.config.log_section import LogSection
 from midstream.core.durations import format_duration
 from midstream.core.errors import ConfigInvalid, Fault
+from midstream.core.protocols import EventLog
+from midstream.core.types import Clock
 from midstream.engine.folder import DataFolder
+from midstream.engine.ingest.writer import WrittenFrame
 from midstream.engine.instance import Instance
 from midstream.engine.listeners import Concern, Listener
 from midstream.engine.replication.replicated_writer import ReplicatedWriter, SharedLog
@@ -16,6 +18,7 @@ from midstream.engine.replication.shared_log_opening import Join, NodeKeys, open
 from midstream.engine.replication.topic_position import PAGE
 from midstream.integrations.kafka.client_options import KafkaClientOptions
 from midstream.integrations.kafka.shared_topic import KafkaSharedTopic, SharedTopicOptions
+from midstream.state.structures.hashing import IdKey
 
 PROCESS_BYTES = 16
 LAG_SHOWN_MS = 10_000
@@ -76,9 +79,12 @@ class NodeLog:
         kept = format_duration(facts.retention_ms)
         return f"{topic} keeps the messages of erased events until {kept} after their append"
 
-    def _make(self, *told: object, keeps_event_time: bool) -> ReplicatedWriter:
-        make: Callable[..., ReplicatedWriter] = partial(ReplicatedWriter, self.shared)
-        writer = make(*told, keeps_event_time=keeps_event_time)
+    def _make(
+        self,
+        *told: *tuple[EventLog, Clock, Callable[[], float], Callable[[WrittenFrame], None], IdKey],
+        keeps_event_time: bool,
+    ) -> ReplicatedWriter:
+        writer = ReplicatedWriter(self.shared, *told, keeps_event_time=keeps_event_time)
         self.writers[:] = [writer]
         return writer
 

@@ -71,7 +71,10 @@ def positions_of(texts: "Sequence[str]") -> dict[str, str] | str:
 
     if len(texts) == 1 and "=" not in texts[0] and (start := start_text(texts[0])):
         return start
-    found = dict(each.partition("=")[::2] for each in texts)
+    found: dict[str, str] = {}
+    for each in texts:
+        partition, _, position = each.partition("=")
+        found[partition] = position
     if len(found) < len(texts) or not all(found) or not all(found.values()):
         message = "PARTITION=POSITION for each that moves, each once; or one of earliest, latest or a time alone"
         raise typer.BadParameter(message, param_hint="POSITION")
@@ -80,7 +83,7 @@ def positions_of(texts: "Sequence[str]") -> dict[str, str] | str:
 
 def print_inputs(views: "Sequence[InputView]") -> None:
     """Print a line for each partition, then what needs attention."""
-    rows: list[list[object]] = [
+    rows: list[Sequence[object]] = [
         [view.name, view.topic, view.state, each.partition, each.position, "–" if each.lag is None else each.lag]
         for view in views
         for each in view.partitions
