@@ -16,6 +16,7 @@ from midstream.engine.replication.shared_topic import (
     TopicRead,
     TopicRefused,
     TopicUnavailable,
+    require_known,
 )
 
 START_MS = 1_750_000_000_000
@@ -27,6 +28,7 @@ class FakeTopicServer:
     """The broker: an ordered list of messages that are never changed."""
 
     topic_id: str = "cluster/topic"
+    """Empty = the topic is not there."""
     now_ms: int = START_MS
     """Append times go with it, and back where a test sets it back."""
     messages: list[TopicMessage] = field(default_factory=list[TopicMessage])
@@ -67,9 +69,11 @@ class FakeTopic:
         """Name for messages to people."""
         return "shop-log at the fake"
 
-    def open(self) -> TopicFacts:
-        """Return the facts of the topic."""
+    def open(self, known_id: str | None = None) -> TopicFacts:
+        """Return the facts of the topic; one that is not there is created under a new identity."""
         self._reach("open")
+        require_known(self.name, known_id, self.server.topic_id)
+        self.server.topic_id = self.server.topic_id or "cluster/made"
         return TopicFacts(self.server.topic_id)
 
     def append(self, value: bytes, confirmed: Confirmed) -> None:

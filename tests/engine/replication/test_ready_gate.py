@@ -8,16 +8,17 @@ class Log:
 
     def __init__(self):
         self.lag_ms = None
-        self.is_connected = False
+        self.is_unreachable = True
+        self.ended = ""
         self.now_ms = 0
-        self.gate = ReadyGate(lambda: self.lag_ms, lambda: self.is_connected, lambda: self.now_ms)
+        self.gate = ReadyGate(self, lambda: self.now_ms)
 
 
 def test_a_node_that_starts_is_ready_below_a_second():
     """Not while nothing is known, and not while it is behind."""
     log = Log()
     assert "was not read to its end" in log.gate.wait()
-    log.is_connected = True
+    log.is_unreachable = False
     assert "an unknown time" in log.gate.wait()
     log.lag_ms = READY_MS
     assert "1.0 s of log time behind" in log.gate.wait()
@@ -28,7 +29,7 @@ def test_a_node_that_starts_is_ready_below_a_second():
 def test_a_pause_of_a_ready_node_is_no_end_of_it():
     """Ten seconds are; it is ready again below one."""
     log = Log()
-    log.is_connected, log.lag_ms = True, 0
+    log.is_unreachable, log.lag_ms = False, 0
     assert log.gate.wait() == ""
     log.lag_ms = BEHIND_MS - 1
     assert log.gate.wait() == ""
@@ -43,13 +44,24 @@ def test_a_pause_of_a_ready_node_is_no_end_of_it():
 def test_without_a_broker_a_ready_node_goes_on_and_says_since_when():
     """The first look that found it gone counts, until it is back."""
     log = Log()
-    log.is_connected, log.lag_ms = True, 0
+    log.is_unreachable, log.lag_ms = False, 0
     assert log.gate.wait() == ""
     assert log.gate.concern().said == ""
-    log.is_connected, log.lag_ms, log.now_ms = False, 10**6, 1_750_000_000_000
+    log.is_unreachable, log.lag_ms, log.now_ms = True, 10**6, 1_750_000_000_000
     assert log.gate.wait() == ""
     log.now_ms += 60_000
     assert log.gate.concern().said.startswith("log unreachable since 2025-06-15T15:06:40+00:00")
-    log.is_connected, log.lag_ms = True, 0
+    log.is_unreachable, log.lag_ms = False, 0
     assert log.gate.concern().said == ""
     assert log.gate.unreachable_since_ms is None
+
+
+def test_a_copy_that_ended_is_not_ready_whatever_the_broker_does():
+    """Its state grows old alone."""
+    log = Log()
+    log.is_unreachable, log.lag_ms = False, 0
+    assert log.gate.wait() == ""
+    log.ended = "retention cut its place"
+    assert "retention cut its place" in log.gate.wait()
+    log.is_unreachable = True
+    assert log.gate.wait()

@@ -48,7 +48,7 @@ def with_replicas(
     if kept.publish:
         services.append(SnapshotPublisher(engine, data, PublishOptions(kept.publish, kept.publish_keep), entropy))
     if shared is not None:
-        gate = ReadyGate(lambda: shared.lag_ms, lambda: shared.is_connected, engine.clock)
+        gate = ReadyGate(shared, engine.clock)
         engine.listeners.add(Listener(name="ready_gate", concern=gate.concern, wait=gate.wait))
         services.append(NodeReporter(engine, data, board_of(config, environ), _facts(engine, data, shared, gate)))
     return replace(running, services=(*running.services, *services))

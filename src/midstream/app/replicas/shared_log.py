@@ -44,9 +44,14 @@ class NodeLog:
         return self.writers[0].lag_ms if self.writers else None
 
     @property
-    def is_connected(self) -> bool:
-        """Whether the broker answers."""
-        return bool(self.writers) and self.writers[0].is_connected
+    def is_unreachable(self) -> bool:
+        """Whether the broker was asked and does not answer."""
+        return bool(self.writers) and self.writers[0].is_unreachable
+
+    @property
+    def ended(self) -> str:
+        """Why the node takes nothing more from the topic; empty while it does."""
+        return self.writers[0].ended if self.writers else ""
 
     def joined_to(self, running: Instance) -> Instance:
         """Return an instance whose health and receipts tell of this log, and which has its writer."""
@@ -56,28 +61,19 @@ class NodeLog:
         return replace(running, shared_log=self.writers[0])
 
     def concern(self) -> Concern:
-        """Return what an operator should look at: no connection, a lag, or messages that are none of this log."""
-        name = "shared_log"
-        if not self.writers:
-            return Concern(name, "")
-        writer = self.writers[0]
-        if writer.trouble:
-            return Concern(name, f"{self.shared.topic.name} is not read now: {writer.trouble}")
-        if (lag_ms := writer.lag_ms or 0) > LAG_SHOWN_MS:
-            return Concern(name, f"this node is {lag_ms / 1_000:.0f} s of log time behind {self.shared.topic.name}")
-        if writer.skipped_messages:
-            skipped = f"{writer.skipped_messages} messages of {self.shared.topic.name} hold no events of this log"
-            return Concern(name, f"{skipped}; something else writes to the topic")
-        return Concern(name, "")
+        """Return what an operator should look at: an end, no connection, a lag, an old position, foreign messages."""
+        return Concern("shared_log", _said_of(self.writers[0], self.shared.topic.name) if self.writers else "")
 
     def said_of_erasures(self) -> str:
         """Return what stays of erased events outside the data folder, for a receipt."""
-        facts = self.shared.facts
+        facts = self.writers[0].facts if self.writers else self.shared.facts
         topic = self.shared.topic.name
-        if facts is None or facts.retention_ms is None:
+        if facts is None:
+            return f"how long {topic} keeps the messages of erased events is unknown: the broker did not answer yet"
+        if facts.retention_ms is None:
             return f"{topic} keeps its messages for ever, those of erased events too"
-        kept = format_duration(facts.retention_ms)
-        return f"{topic} keeps the messages of erased events until {kept} after their append"
+        kept = format_duration(facts.retention_ms + facts.segment_ms)
+        return f"{topic} keeps the messages of erased events until {kept} and some minutes after their append"
 
     def _make(
         self,
@@ -87,6 +83,21 @@ class NodeLog:
         writer = ReplicatedWriter(self.shared, *told, keeps_event_time=keeps_event_time)
         self.writers[:] = [writer]
         return writer
+
+
+def _said_of(writer: ReplicatedWriter, topic: str) -> str:
+    """Return the gravest trouble of a writer; empty = there is none."""
+    behind_ms = writer.lag_ms or 0
+    troubles = (
+        f"the copy of {topic} ended: {writer.ended}" if writer.ended else "",
+        f"{topic} is not read now: {writer.trouble}" if writer.trouble else "",
+        f"this node is {behind_ms / 1_000:.0f} s of log time behind {topic}" if behind_ms > LAG_SHOWN_MS else "",
+        writer.position_trouble and f"{writer.position_trouble}; a start reads the topic again from an older place",
+        f"{writer.skipped_messages} messages of {topic} hold no events of this log; something else writes to the topic"
+        if writer.skipped_messages
+        else "",
+    )
+    return next(filter(None, troubles), "")
 
 
 def node_log(

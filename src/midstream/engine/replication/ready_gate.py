@@ -2,10 +2,13 @@
 
 A node that was near and loses the broker stays ready: every node of the shop may lose it, and recommendations from a
 state of a minute ago are better than none. Health says since when the log is unreachable, and that no events are taken.
+
+A copy that stands still while the broker answers, or that ended, is the trouble of this node alone: it is not ready.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 from midstream.engine.listeners import Concern
 
@@ -16,21 +19,31 @@ BEHIND_MS = 10_000
 UNREACHABLE = "log_unreachable"
 
 
+class Copy(Protocol):
+    """A copy of a shared log, as it stands."""
+
+    @property
+    def lag_ms(self) -> int | None:
+        """Log time that the node is behind; None = nothing is known yet."""
+        ...
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether the broker was asked and does not answer."""
+        ...
+
+    @property
+    def ended(self) -> str:
+        """Why nothing is taken any more; empty while the copy goes on."""
+        ...
+
+
 class ReadyGate:
     """Judge of one node, asked at each look at its health."""
 
-    def __init__(
-        self, lag_ms: Callable[[], int | None], is_connected: Callable[[], bool], clock: Callable[[], int]
-    ) -> None:
-        """Judge by a writer of a shared log.
-
-        Args:
-            lag_ms: Log time that the node is behind; None = nothing is known yet.
-            is_connected: Whether the broker answers.
-            clock: Wall clock in milliseconds.
-        """
-        self._lag_ms = lag_ms
-        self._is_connected = is_connected
+    def __init__(self, copy: Copy, clock: Callable[[], int]) -> None:
+        """Judge by a copy of a shared log and a wall clock in milliseconds."""
+        self._copy = copy
         self._clock = clock
         self._was_near = False
         self._lost_ms: int | None = None
@@ -38,7 +51,7 @@ class ReadyGate:
     @property
     def unreachable_since_ms(self) -> int | None:
         """Since when the broker does not answer, as far as this was asked; None = it does."""
-        if self._is_connected():
+        if not self._copy.is_unreachable:
             self._lost_ms = None
         elif self._lost_ms is None:
             self._lost_ms = self._clock()
@@ -46,9 +59,12 @@ class ReadyGate:
 
     def wait(self) -> str:
         """Return why the node is not ready; empty = it is."""
+        if self._copy.ended:
+            self._was_near = False
+            return f"this node takes nothing more from the topic: {self._copy.ended}"
         if self.unreachable_since_ms is not None:
             return "" if self._was_near else "the topic was not read to its end since the start"
-        lag_ms = self._lag_ms()
+        lag_ms = self._copy.lag_ms
         limit_ms = BEHIND_MS if self._was_near else READY_MS
         self._was_near = lag_ms is not None and lag_ms < limit_ms
         if self._was_near:

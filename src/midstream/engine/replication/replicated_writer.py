@@ -34,8 +34,11 @@ READ_MESSAGES_MAX = 1_000
 """Messages of one read; of 256 kB at most, and of one event where many nodes append single ones."""
 AGAIN_S = 0.2
 """Until a broker that did not answer is asked again."""
-CONNECTED_S = 3.0
-"""A read that succeeded so long ago proves a connection no more: 30 reads."""
+UNREACHABLE_S = 30.0
+"""A broker that did not answer so long ago counts as gone no more, where nothing was asked since: a question takes at
+most a sixth of it, so the thread stands still for another reason."""
+FRAME_BYTES_AIM = 8 << 20
+"""A frame ends with the message that reaches it: nine of the largest, or 10,000 events of 800 B."""
 POSITION_S = 5.0
 """Between two writes of the topic position: a start reads the messages since the last one again, and passes by them."""
 CLOSE_S_MAX = 10.0
@@ -47,7 +50,7 @@ FULL_AGAIN_S = 1.0
 class Prepare(Protocol):
     """Opens the topic and compares it with what this node knows of it."""
 
-    def __call__(self) -> None:
+    def __call__(self) -> TopicFacts:
         """Open, or raise what ``SharedTopic.open`` raises."""
         ...
 
@@ -96,12 +99,20 @@ class ReplicatedWriter:
         self._tail = TopicTail(shared.topic.name, shared.log_id, position.newest, log.end, log.last_log_time_ms)
         self._prepare = shared.prepare
         self._written_s = monotonic()
-        self._read_s: float | None = None
-        """When the last read succeeded."""
+        self.facts = shared.facts
+        """Of the topic; None = the broker did not answer yet."""
         self._end_s: float | None = None
-        """When the last read showed that there was nothing behind."""
-        self.trouble = ""
-        """Why the topic is not read now; empty while it is."""
+        """When the log was last known to be at the end of the topic."""
+        self._is_at_end = False
+        """Whether the last read left nothing behind."""
+        self._unavailable = ""
+        """What was told of a broker that does not answer; empty while it does."""
+        self._unavailable_s = 0.0
+        """When it was last told."""
+        self.ended = ""
+        """Why nothing is taken any more; empty while the writer works."""
+        self.position_trouble = ""
+        """Why the topic position could not be written; empty once it was."""
         self._errand: Errand | None = None
         self._closing_s: float | None = None
         self._lock = threading.Lock()
@@ -130,21 +141,32 @@ class ReplicatedWriter:
         return self._tail.skipped
 
     @property
-    def is_connected(self) -> bool:
-        """Whether the broker answered a read just now."""
-        return self._read_s is not None and self._monotonic() - self._read_s < CONNECTED_S
+    def trouble(self) -> str:
+        """Why the topic is not read now; empty while it is."""
+        return self.ended or self._unavailable
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether the broker was asked just now, and did not answer.
+
+        A copy that stands still for another reason, such as a full disk, is none of that.
+        """
+        return bool(self._unavailable) and self._monotonic() - self._unavailable_s < UNREACHABLE_S
 
     @property
     def lag_ms(self) -> int | None:
-        """How far the log is behind the topic, in log time; None = nothing is known yet.
+        """How far the log is behind the topic, in log time, at most; None = nothing is known yet.
 
-        At the end of the topic that is the time since a read showed so; before it, the age of the newest event read,
-        by this node's clock.
+        It is not more than the time since the log was at the end of the topic, which no difference of clocks touches.
+        Before the end it is not more than the age of the newest event read, by this node's clock, either; an age below
+        zero says nothing.
         """
-        if self._end_s is not None:
-            return int((self._monotonic() - self._end_s) * 1_000)
+        since_ms = None if self._end_s is None else int((self._monotonic() - self._end_s) * 1_000)
+        if self._is_at_end:
+            return since_ms
         appended_ms = self._tail.appended_ms
-        return max(0, self._clock() - appended_ms) if appended_ms else None
+        age_ms = self._clock() - appended_ms if appended_ms else None
+        return min((each for each in (since_ms, age_ms) if each is not None and each >= 0), default=None)
 
     def start(self) -> None:
         """Start both threads."""
@@ -214,48 +236,60 @@ class ReplicatedWriter:
             self._take_in(read)
 
     def _is_over(self) -> bool:
+        """Return whether the writer closes and nothing can be waited for.
+
+        Before the topic was checked nothing was appended, and the checks may block for long: they are not begun again.
+        """
         began_s = self._closing_s
         if began_s is None:
             return False
-        return (self._producer.is_idle and self._errand is None) or self._monotonic() > began_s + CLOSE_S_MAX
+        is_done = self._errand is None and (self._producer.is_idle or self._prepare is not None)
+        return is_done or self._monotonic() > began_s + CLOSE_S_MAX
 
     def _read(self) -> TopicRead | None:
-        """Return what follows in the topic, None = the broker did not answer."""
+        """Return what follows in the topic, None = the broker did not answer, or the writer is over."""
+        if self._is_over():
+            return None
         try:
             if self._prepare is not None:
-                self._prepare()
+                self.facts = self._prepare()
                 self._prepare = None
+                if self._is_over():
+                    return None
             read = self._shared.topic.read(self._tail.offset, READ_MESSAGES_MAX, READ_WAIT_S)
         except TopicUnavailable as error:
-            self.trouble = str(error)
+            self._unavailable, self._unavailable_s = str(error), self._monotonic()
             self._pause.wait(AGAIN_S)
             return None
-        self.trouble = ""
-        self._read_s = self._monotonic()
+        self._unavailable = ""
         return read
 
     def _take_in(self, read: TopicRead) -> None:
-        """Write messages into the log, about ``FRAME_EVENTS_MAX`` events a frame, and hand each frame over."""
-        if not read.is_end:
-            self._end_s = None
+        """Write messages into the log and hand each frame over: about ``FRAME_EVENTS_MAX`` events or bytes as many."""
+        self._is_at_end &= read.is_end
         waiting: list[TailEvents] = []
-        count = 0
+        count = size = 0
         try:
             for events in self._tail.take(read.messages):
                 waiting.append(events)
                 count += len(events.batch)
-                if count >= FRAME_EVENTS_MAX:
-                    self._store(waiting)
-                    waiting, count = [], 0
-        finally:  # what stands before a message that cannot be read is good
-            if waiting:
-                self._store(waiting)
+                size += events.batch.rows.nbytes + len(events.batch.text)
+                if count >= FRAME_EVENTS_MAX or size >= FRAME_BYTES_AIM:
+                    frame, waiting, count, size = waiting, [], 0, 0  # what is being stored is never stored again
+                    self._store(frame)
+        except TopicRefused:  # what stands before a message that cannot be read is good
+            self._store(waiting)
+            raise
+        self._store(waiting)
         if read.is_end:
             self._end_s = self._monotonic()
+            self._is_at_end = True
         self._keep_position()
 
     def _store(self, waiting: list[TailEvents]) -> None:
-        """Make events durable in this node's log, then hand them over."""
+        """Make events durable in this node's log, then hand them over; without any, do nothing."""
+        if not waiting:
+            return
         first = self._log.end
         batch = concat([each.batch for each in waiting])
         began_s = self._monotonic()
@@ -271,6 +305,11 @@ class ReplicatedWriter:
             place = stop
 
     def _append_waiting_for_room(self, batch: EventBatch) -> None:
+        """Append a frame; while there is no room, do errands, one of which may make some, and give back.
+
+        Raises:
+            AppendFailed: The log accepts nothing more, or the writer closes while there is no room.
+        """
         told: DiskFull | None = None
         while True:
             try:
@@ -281,6 +320,8 @@ class ReplicatedWriter:
                 told = told or error
                 self._deliver(WrittenFrame(self._log.end, build(()), (), told, 0.0))
                 self._pause.wait(FULL_AGAIN_S)
+                self._do_errand()
+                self._give_back()
             else:
                 return
 
@@ -299,8 +340,9 @@ class ReplicatedWriter:
         try:
             write_topic_position(self._shared.path, advanced)
         except OSError as error:
-            self.trouble = f"{self._shared.path} could not be written: {error.strerror or error}"
+            self.position_trouble = f"{self._shared.path} could not be written: {error.strerror or error}"
             return
+        self.position_trouble = ""
         self._position = advanced
 
     def _give_back(self) -> None:
@@ -332,7 +374,7 @@ class ReplicatedWriter:
         if errand is not None and errand.done.set_running_or_notify_cancel():
             errand.done.set_exception(failure or Overloaded("the log is closing"))
         if failure is not None:  # with nobody's events too: the owner is to know that nothing is taken any more
-            self.trouble = str(failure)
+            self.ended = str(failure)
             self._deliver(WrittenFrame(self._log.end, build(()), (), failure, 0.0))
         self._keep_position(is_last=True)
         self._shared.topic.close()

@@ -63,15 +63,16 @@ def open_shared(topic: SharedTopic, data: DataFolder, keys: NodeKeys, join: Join
     """
     known = read_topic_position(data.topic_position)
     try:
-        facts = topic.open()
+        facts = topic.open(None if known is None else known.topic_id)
         log_id = shared_log_id(keys.key, facts.topic_id)
-        _require_founding(topic, fingerprint_of(log_id))
+        if known is not None:
+            _require_key(topic, data, known, log_id)
+        _require_founding(topic, fingerprint_of(log_id), is_known=known is not None)
     except TopicUnavailable:
         if known is None:
             raise
         return _unverified(topic, data, keys, known)
     if known is not None:
-        _require_same(topic, data, known, facts, log_id)
         return SharedLog(topic, log_id, keys.process, known, data.topic_position, facts=facts)
     _require_no_other_log(topic, data, log_id)
     if join is not None and not _has_log(data):
@@ -89,20 +90,27 @@ def _unverified(topic: SharedTopic, data: DataFolder, keys: NodeKeys, known: Top
     log_id = shared_log_id(keys.key, known.topic_id)
     _require_key(topic, data, known, log_id)
 
-    def prepare() -> None:
-        _require_same(topic, data, known, topic.open(), log_id)
-        _require_founding(topic, known.key)
+    def prepare() -> TopicFacts:
+        facts = topic.open(known.topic_id)
+        _require_founding(topic, known.key, is_known=True)
+        return facts
 
     return SharedLog(topic, log_id, keys.process, known, data.topic_position, prepare)
 
 
-def _require_founding(topic: SharedTopic, key: str) -> None:
+def _require_founding(topic: SharedTopic, key: str, *, is_known: bool) -> None:
     """Found a topic that never had a message; require that it was founded under this key.
 
+    A topic that was copied before had one: it is not founded again.
+
     Raises:
-        TopicRefused: It was founded under another key, or holds something else.
+        TopicRefused: It was founded under another key, holds something else, or lost what it had.
     """
     first, end = topic.span()
+    if end == 0 and is_known:
+        came = "This folder copied the topic, which has no message now."
+        right = "The topic as it was: it has lost messages that this node has read."
+        raise TopicRefused((Fault(topic.name, came, right, PAGE),))
     if end == 0:
         _found(topic, key)
     elif first > 0:
@@ -138,14 +146,6 @@ def _found(topic: SharedTopic, key: str) -> None:
     if not done.wait(FOUNDED_S_MAX) or failed:
         message = f"{topic.name}: its founding was not confirmed"
         raise TopicUnavailable(message)
-
-
-def _require_same(topic: SharedTopic, data: DataFolder, known: TopicPosition, facts: TopicFacts, log_id: bytes) -> None:
-    if known.topic_id != facts.topic_id:
-        came = f"This folder copies the topic {known.topic_id}; the one of this name is now {facts.topic_id}."
-        right = "The topic as it was. Where it is gone for good: export, and import into an empty folder."
-        raise TopicRefused((Fault(topic.name, came, right, PAGE),))
-    _require_key(topic, data, known, log_id)
 
 
 def _require_key(topic: SharedTopic, data: DataFolder, known: TopicPosition, log_id: bytes) -> None:

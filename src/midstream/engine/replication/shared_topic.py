@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from midstream.core.errors import Invalid, MidstreamError
+from midstream.core.errors import Fault, Invalid, MidstreamError
+from midstream.engine.replication.topic_position import PAGE
 
 MESSAGE_BYTES_MAX = 900_000
 """Of one message; a broker takes 1 MiB unless told otherwise, with headers and its own fields."""
@@ -51,8 +52,27 @@ class TopicFacts:
     """Replicas that have a message when its append is confirmed."""
     retention_ms: int | None = None
     """How long a message stays; None = for ever."""
+    segment_ms: int = 0
+    """How much later the broker may remove it, for it removes messages in groups of that span at most."""
     is_new: bool = False
     """Whether it was created by this call."""
+
+
+def require_known(name: str, known_id: str | None, found_id: str) -> None:
+    """Require that a topic is the one that a node has a copy of.
+
+    Args:
+        name: Of the topic, for messages to people.
+        known_id: Of the topic that was copied; None = none was.
+        found_id: Of the topic of this name; empty = there is none.
+
+    Raises:
+        TopicRefused: It is another, or gone.
+    """
+    if known_id is not None and known_id != found_id:
+        now = f"the one of this name is now {found_id}" if found_id else "none of this name is there now"
+        right = "The topic as it was. Where it is gone for good: export, and import into an empty folder."
+        raise TopicRefused((Fault(name, f"This folder copies the topic {known_id}; {now}.", right, PAGE),))
 
 
 class SharedTopic(Protocol):
@@ -63,11 +83,15 @@ class SharedTopic(Protocol):
         """Name for messages to people, such as ``shop-log at kafka-1:9092``."""
         ...
 
-    def open(self) -> TopicFacts:
+    def open(self, known_id: str | None = None) -> TopicFacts:
         """Create the topic if there is none, check its settings, and be ready to append and read.
 
+        Args:
+            known_id: Identity of the topic that the caller has a copy of. Nothing is created then, and nothing can be
+                appended before the identity was compared.
+
         Raises:
-            TopicRefused: Its settings would break a promise; the text names each.
+            TopicRefused: Its settings would break a promise, each named; or the topic of ``known_id`` is gone.
             TopicUnavailable: The broker does not answer.
         """
         ...

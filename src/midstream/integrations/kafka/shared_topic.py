@@ -10,6 +10,7 @@ is appended meanwhile shares the next request.
 Reference: KIP-98 (idempotent producer), KIP-32 (timestamps of messages).
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from midstream.engine.replication.shared_topic import (
     TopicRead,
     TopicRefused,
     TopicUnavailable,
+    require_known,
 )
 from midstream.engine.replication.topic_position import PAGE
 from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
@@ -31,6 +33,8 @@ from midstream.integrations.kafka.library import confluent_kafka, confluent_kafk
 
 REQUEST_S_MAX = 5.0
 """Of one request about the topic."""
+PROBE_S_MAX = 2.0
+"""Of the request whether the broker answers: it is made again and again in an outage, and a stop waits for it."""
 PROBE_S = 1.0
 """Without a message for so long the broker is asked for the end of the topic: an idle topic and a broker that is gone
 look alike otherwise."""
@@ -40,6 +44,9 @@ broker takes to be replaced by another (9 s of session)."""
 REPLICAS_AIM = 3
 IN_SYNC_AIM = 2
 """Of three replicas: one may be away without a stop of appends, and two have each message."""
+SEGMENT_MS_MAX = 86_400_000
+SEGMENT_MS_DEFAULT = 604_800_000
+"""Of a topic that does not say: 7 days, as Kafka has it."""
 _POLL_S = 0.05
 _FLUSH_S = 2.0
 _MESSAGE_ROOM = 100_000
@@ -86,6 +93,14 @@ class SharedTopicOptions:
     """0 = three, or as many as there are brokers."""
 
 
+def segment_ms(retention_ms: int) -> int:
+    """Return the span of a segment of a topic: the broker removes whole ones, so a message stays so much longer.
+
+    A tenth of the retention, or a day where that is less: a year is 365 segments then.
+    """
+    return min(SEGMENT_MS_MAX, max(1, retention_ms // 10))
+
+
 class KafkaSharedTopic:
     """A ``SharedTopic``. One thread appends, one other reads."""
 
@@ -115,24 +130,26 @@ class KafkaSharedTopic:
         """Name for messages to people."""
         return f"{self._options.topic} at {self._options.client.servers}"
 
-    def open(self) -> TopicFacts:
-        """Create the topic if there is none, and check its settings."""
+    def open(self, known_id: str | None = None) -> TopicFacts:
+        """Create the topic if there is none and none is known, compare identities, and check its settings."""
         library = self._library
         admin = self._admin_library.AdminClient(dict(self._settings))
         try:
-            is_new = self._create(admin)
+            is_new = self._create(admin, known_id)
             metadata, topic_id = self._described(admin)
             config = self._config(admin)
         except (library.KafkaException, TimeoutError) as error:
             raise self._unavailable(error) from error
+        identity = f"{metadata.cluster_id}/{topic_id}"
+        require_known(self.name, known_id, identity)
         partitions = metadata.topics[self._options.topic].partitions
         replicas = min((len(each.replicas) for each in partitions.values()), default=0)
         in_sync = int(config.get("min.insync.replicas", "1"))
         self._require(len(partitions), replicas, in_sync, config)
         retention = int(config.get("retention.ms", "-1"))
         self._begin()
-        identity = f"{metadata.cluster_id}/{topic_id}"
-        return TopicFacts(identity, replicas, in_sync, retention if retention >= 0 else None, is_new)
+        segment = int(config.get("segment.ms", SEGMENT_MS_DEFAULT))
+        return TopicFacts(identity, replicas, in_sync, retention if retention >= 0 else None, segment, is_new)
 
     def _described(self, admin: Any) -> tuple[Any, str]:  # noqa: ANN401  the library has no types
         """Return the metadata of the cluster with the topic, and the id of the topic."""
@@ -152,12 +169,17 @@ class KafkaSharedTopic:
         if self._consumer is None:
             self._consumer = self._library.Consumer({**self._settings, **_CONSUMER})
 
-    def _create(self, admin: Any) -> bool:  # noqa: ANN401  the library has no types
-        """Create the topic; return False where it is there already."""
+    def _create(self, admin: Any, known_id: str | None) -> bool:  # noqa: ANN401  the library has no types
+        """Create the topic; return False where it is there already.
+
+        Raises:
+            TopicRefused: It is not, and a topic is known.
+        """
         library, options = self._library, self._options
         metadata = admin.list_topics(timeout=REQUEST_S_MAX)
         if options.topic in metadata.topics:
             return False
+        require_known(self.name, known_id, "")
         replicas = options.replicas or min(REPLICAS_AIM, len(metadata.brokers))
         config = {
             "message.timestamp.type": "LogAppendTime",
@@ -168,6 +190,8 @@ class KafkaSharedTopic:
             "min.insync.replicas": str(IN_SYNC_AIM if replicas >= REPLICAS_AIM else 1),
             "unclean.leader.election.enable": "false",
         }
+        if options.retention_ms is not None:
+            config["segment.ms"] = str(segment_ms(options.retention_ms))
         fresh = self._admin_library.NewTopic(
             options.topic, num_partitions=1, replication_factor=replicas, config=config
         )
@@ -205,6 +229,8 @@ class KafkaSharedTopic:
         look("message.timestamp.type", clock, "LogAppendTime", is_good=clock == "LogAppendTime")
         policy = config.get("cleanup.policy", "delete")
         look("cleanup.policy", policy, "delete", is_good=policy == "delete")
+        kept = config.get("retention.bytes", "-1")
+        look("retention.bytes", kept, "-1", is_good=kept == "-1")
         size = int(config.get("max.message.bytes", "1048588"))
         wanted = MESSAGE_BYTES_MAX + _MESSAGE_ROOM
         look("max.message.bytes", size, f"{wanted} or more", is_good=size >= wanted)
@@ -275,6 +301,7 @@ class KafkaSharedTopic:
         if found:
             self._heard_s = time.monotonic()
             self._next = found[-1].offset() + 1
+            self._is_end = self._is_end or self._next >= self._end_known()
         elif time.monotonic() - self._heard_s > PROBE_S:
             self._probe(offset)
         return TopicRead(
@@ -319,29 +346,40 @@ class KafkaSharedTopic:
             raise self._unavailable(error)
         return False
 
+    def _end_known(self) -> int:
+        """Return the end of the topic as the last fetch had it; nothing is asked."""
+        partition = self._library.TopicPartition(self._options.topic, 0)
+        _, end = self._consumer.get_watermark_offsets(partition, cached=True)
+        return int(end) if end >= 0 else sys.maxsize
+
     def _probe(self, offset: int) -> None:
         """Ask for the end of the topic, whether the broker answers.
+
+        The library tells an end once, which may have been before an outage: what is asked here tells it again.
 
         Raises:
             TopicUnavailable: It does not.
         """
         try:
-            _, end = self.span()
+            _, end = self._span(PROBE_S_MAX)
         except TopicUnavailable:
             self._is_end = False
             raise
         self._heard_s = time.monotonic()
-        self._is_end = self._is_end and end == offset
+        self._is_end = end == offset
 
     def span(self) -> tuple[int, int]:
         """Return the offset of the oldest message, and the one that the next message gets."""
+        return self._span(REQUEST_S_MAX)
+
+    def _span(self, timeout_s: float) -> tuple[int, int]:
         library = self._library
         if self._consumer is None:
             message = f"{self.name}: it is not open"
             raise TopicUnavailable(message)
         partition = library.TopicPartition(self._options.topic, 0)
         try:
-            first, end = self._consumer.get_watermark_offsets(partition, timeout=REQUEST_S_MAX)
+            first, end = self._consumer.get_watermark_offsets(partition, timeout=timeout_s)
         except library.KafkaException as error:
             raise self._unavailable(error) from error
         return int(first), int(end)
