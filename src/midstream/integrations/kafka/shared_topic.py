@@ -300,7 +300,7 @@ class KafkaSharedTopic:
         found = [message for message in polled if self._is_message(message)]
         if found:
             self._heard_s = time.monotonic()
-            self._next = found[-1].offset() + 1
+            self._next = int(found[-1].offset()) + 1
             self._is_end = self._is_end or self._next >= self._end_known()
         elif time.monotonic() - self._heard_s > PROBE_S:
             self._probe(offset)
