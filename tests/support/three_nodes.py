@@ -29,6 +29,8 @@ FAULT_S = 3.0
 BURST_S, PAUSE_S = 0.02, 0.18
 """A slow node runs for a tenth of the time, in bursts."""
 ASK_S = 2.0
+SESSION_MS = 60_000
+"""The broker is never killed here. On a busy machine it would end its own session, and no partition had a leader then."""
 HTTP_OK = 200
 
 
@@ -193,7 +195,7 @@ def broker(folder: Path, member: Member) -> Iterator[str]:
     Raises:
         Unavailable: It was not fetched.
     """
-    system = Kafka(is_brief=True, session_ms=3_000)
+    system = Kafka(is_brief=True, session_ms=SESSION_MS)
     site = Site(folder, system.package.find(), member.address, {"client": KAFKA_PORT, "controller": CONTROLLER_PORT})
     site.data.mkdir(parents=True)
     system.prepare(site)
