@@ -30,7 +30,7 @@ BURST_S, PAUSE_S = 0.02, 0.18
 """A slow node runs for a tenth of the time, in bursts."""
 ASK_S = 2.0
 SESSION_MS = 60_000
-"""The broker is never killed here. On a busy machine it would end its own session, and no partition had a leader then."""
+"""It is never killed here. On a busy machine it might end its own session, and then no partition has a leader."""
 HTTP_OK = 200
 
 
