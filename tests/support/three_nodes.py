@@ -29,6 +29,8 @@ FAULT_S = 3.0
 BURST_S, PAUSE_S = 0.02, 0.18
 """A slow node runs for a tenth of the time, in bursts."""
 ASK_S = 2.0
+STANDSTILL_S = 60.0
+"""Nodes that answer and read nothing for so long have read all."""
 SESSION_MS = 60_000
 """It is never killed here. On a busy machine it might end its own session, and then no partition has a leader."""
 HTTP_OK = 200
@@ -119,10 +121,19 @@ class Shop:
             assert node.process.poll() is None, node.said()
 
     def wait_until_level(self) -> int:
-        """Return the log position that all nodes have reached, once they have."""
+        """Return the log position that all nodes have reached, once they have.
+
+        Raises:
+            AssertionError: They stand still at different ones.
+        """
+        seen: tuple[set[object], float] = (set(), time.monotonic())
 
         def is_level() -> bool:
+            nonlocal seen
             ends = {(said.get("log_position"), said.get("applied_log_position")) for said in self._healths()}
+            if ends != seen[0]:
+                seen = (set(ends), time.monotonic())
+            assert time.monotonic() - seen[1] < STANDSTILL_S, f"nodes stand still at {ends}"
             return len(ends) == 1 and None not in next(iter(ends)) and len(set(next(iter(ends)))) == 1
 
         wait_until(is_level)
