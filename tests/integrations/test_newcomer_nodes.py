@@ -28,15 +28,16 @@ do sleep 1; curl -s http://127.0.0.1:8765/v1/events -H 'content-type: applicatio
 """
 """A shop with visitors has events in each interval."""
 _AFTER = """\
-kill -9 %1
+nodes=($(jobs -p))
+kill -9 ${nodes[0]}
 curl -s http://127.0.0.1:8766/v1/events -H 'content-type: application/json' \
   -d '{"type": "view", "session_id": "visit-3", "item_id": "lamp-012"}' >acknowledged
 position=$(python -c 'import json; print(json.load(open("acknowledged"))["log_position"])')
 question="session_id=visit-3&n=5&deadline=5s&min_log_position=$position"
 curl -s "http://127.0.0.1:8767/v1/recommendations?$question" >answer
-kill %2 %3
-wait %2
-wait %3
+kill ${nodes[1]} ${nodes[2]}
+wait ${nodes[1]}
+wait ${nodes[2]}
 """
 
 
