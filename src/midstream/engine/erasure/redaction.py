@@ -459,9 +459,8 @@ def _erase(people: _People, event: Event, position: int, found: ErasedIds) -> No
     names = tuple(people.names[each] for each in group if each in people.names)
     for each in names:
         found.ids.setdefault(each, []).append(erase)
-    for each in group:
-        if each not in people.names:
-            found.refused.setdefault(each, []).append(erase)
+    for nameless in (each for each in group if each not in people.names):
+        found.refused.setdefault(nameless, []).append(erase)
     found.groups[position] = names
 
 
