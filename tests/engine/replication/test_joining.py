@@ -410,3 +410,45 @@ def test_the_newest_of_each_version_stay(first, identity, tmp_path):
     assert torn_new in store.folders()
     assert len(published_snapshots.prune(store, 2, identity, LogPosition(len(EVENTS) + 1))) == 2
     assert list(store.folders()) == [torn_new]
+
+
+def test_what_another_shop_or_release_put_there_stays(first, identity, tmp_path):
+    """Whole or under way, however old: two shops may share a place."""
+    store, other = FolderStore(tmp_path / "shared"), identity_of(bytes(range(16)), 0)
+    publish(first, store, identity, "n-a")
+    publish(first, store, identity, "n-b")
+    local = first.data.snapshots / snapshots.names(first.data.snapshots)[0]
+    mine = SnapshotShelf(first.data).published(local)
+    theirs = msgspec.structs.replace(mine, log=other.public_name, log_position=1)
+    published_snapshots.publish(store, local, theirs, other, "theirs")
+    under_way = published_snapshots.folder_name(theirs, "under-way")
+    store.write(under_way, "users.npy", (b"",))
+    newer = published_snapshots.folder_name(msgspec.structs.replace(mine, log_position=2), "newer")
+    store.write(newer, MANIFEST_NAME, (seal(msgspec.structs.replace(mine, format_version=9), identity),))
+    assert not published_snapshots.prune(store, 2, identity, LogPosition(0))
+    assert not published_snapshots.remove_left(store, identity, "n")
+    assert len(published_snapshots.prune(store, 1, identity, LogPosition(0))) == 1
+    assert len(list(store.folders())) == 4
+
+
+def test_what_a_node_left_of_broken_uploads_goes(first, identity, tmp_path):
+    """That of other nodes is maybe under way, and stays."""
+    store = FolderStore(tmp_path / "shared")
+    manifest = publish(first, store, identity, "n1-whole")
+    left, other = (published_snapshots.folder_name(manifest, each) for each in ("n1-left", "n2-under-way"))
+    for each in (left, other):
+        store.write(each, "users.npy", (b"",))
+    assert published_snapshots.remove_left(store, identity, "n1") == [left]
+    assert other in store.folders()
+    assert len(list(store.folders())) == 2
+
+
+def test_an_upload_tells_of_each_piece(first, identity, tmp_path):
+    """So that no upload is taken for one that hangs, however long it takes."""
+    store, told = FolderStore(tmp_path / "shared"), list[int]()
+    local = first.data.snapshots / snapshots.names(first.data.snapshots)[0]
+    manifest = SnapshotShelf(first.data).published(local)
+    published_snapshots.publish(store, local, manifest, identity, "a", lambda _stage, done, _total: told.append(done))
+    assert len(told) >= len(manifest.files)
+    assert told == sorted(told)
+    assert told[-1] == manifest.bytes
