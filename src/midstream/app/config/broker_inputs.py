@@ -39,7 +39,7 @@ class InputOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``json``: a message is one event, a list, or ``{"events": [...]}``; ``ndjson``: a line is an event; ``arrow``: a
     message is an Arrow IPC stream."""
     start: str = "earliest"
-    """Where a topic without positions begins: earliest, latest, or a time in ISO 8601, or in milliseconds since 1970."""
+    """Where a topic without positions begins: earliest, latest, or a time in ISO 8601 or milliseconds since 1970."""
     map: Mapped = {}
     """Field of an event → field or column of a message, as ``midstream import --map`` has it."""
     set: Mapped = {}
@@ -121,7 +121,7 @@ AnyInput = KafkaInput | PulsarInput
 def start_text(start: str) -> str:
     """Return a start as consumers take it: earliest, latest, or milliseconds as digits; empty = it cannot be read.
 
-    What it returns it takes again, and returns unchanged: a text of digits is milliseconds, never a date without dashes.
+    What it returns it takes again, and returns unchanged: digits are milliseconds, never a date without dashes.
     """
     if start in {"earliest", "latest"}:
         return start

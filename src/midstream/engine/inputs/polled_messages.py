@@ -12,8 +12,10 @@ TOPIC_HASH_BYTES = 5
 
 
 def topic_hash(topic_id: str) -> str:
-    """Return a short hash of a topic's identity, which tells topics of one name apart: those of two clusters, and one
-    that was deleted and made again."""
+    """Return a short hash of a topic's identity.
+
+    Topics of one name have others: those of two clusters, and one that was deleted and made again.
+    """
     return blake2b(topic_id.encode(), digest_size=TOPIC_HASH_BYTES).hexdigest()
 
 
