@@ -21,7 +21,8 @@ from midstream.core.protocols import LogReader
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Pace
 from midstream.engine.erasure.log_copy import LogCopy, append_days, open_new, remove_lock
-from midstream.engine.erasure.redaction import Blanker, ErasedIds, KnownPeople, find_erased
+from midstream.engine.erasure.merged_people import KnownPeople
+from midstream.engine.erasure.redaction import Blanker, ErasedIds, find_erased
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.log_readers import FolderLog, open_reader, read_folder

@@ -22,7 +22,7 @@ is erased; events that this erase or an earlier one redacts count as none, and s
 nothing, so several rewrites leave the same log as a single one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, NamedTuple, TypeAlias
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.erasure.merged_people import KnownPeople, MergedPeople
 from midstream.engine.tokens import has_form
 from midstream.events.schema import Event, build, concat, event_at, pick
 from midstream.events.values import merged_id
@@ -129,68 +130,6 @@ class ErasedIds:
     def hashes(self) -> Sequence[int]:
         """Return the 64-bit hashes of all erased ids that are named, ascending."""
         return sorted(id_hash(each, self.key) for each in self.ids)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownPeople:
-    """Merges and erases from before the beginning of a log, by hashes of ids, as its base state has them."""
-
-    log_position: int
-    """Where the log begins; what the base repeats as events lies before it."""
-    aliases: Mapping[int, int] = field(default_factory=dict[int, int])
-    """Hash of each id that stands for another to the hash of that."""
-    refused: Mapping[int, int] = field(default_factory=dict[int, int])
-    """Hash of each id that was erased a short while before to the log time of the erase."""
-
-
-class _People:
-    """Which ids are one user, as merges make them, by hash; an id has a name once an event has it.
-
-    Unlike the fold's aliases, none goes for want of room: an id that the fold forgot is the same user's still.
-    """
-
-    def __init__(self, key: IdKey) -> None:
-        self._key = key
-        self._user_of: dict[int, int] = {}
-        self._ids_of: dict[int, list[int]] = {}
-        self._wanted = np.empty(0, dtype=np.uint64)
-        """Hashes of ids that were merged before any event named them, ascending."""
-        self.names: dict[int, str] = {}
-
-    def hash_of(self, user_id: str) -> int:
-        """Return the hash of an id, which has this name from here on."""
-        found = id_hash(user_id, self._key)
-        self.names[found] = user_id
-        return found
-
-    def merge(self, into_hash: int, from_hash: int) -> None:
-        """Let all ids of one user be another's."""
-        into, other = (self._user_of.get(each, each) for each in (into_hash, from_hash))
-        if into != other:
-            moved = self._ids_of.pop(other, [other])
-            self._ids_of.setdefault(into, [into]).extend(moved)
-            self._user_of.update(dict.fromkeys(moved, into))
-
-    def begin_with(self, aliases: Mapping[int, int]) -> None:
-        """Take in merges of ids without names; ``look`` finds those."""
-        for alias, into in aliases.items():
-            self.merge(into, alias)
-        self._wanted = _sorted({*aliases, *aliases.values()})
-
-    def look(self, batch: EventBatch) -> None:
-        """Remember the names of ids that were merged without them. Cost: nothing where there are none."""
-        if not len(self._wanted):
-            return
-        for place in np.flatnonzero(np.isin(hash_column(batch, _USER_TEXT, self._key), self._wanted)).tolist():
-            self.hash_of(event_at(batch, place).user_id)
-
-    def forget(self, user_hash: int) -> tuple[int, ...]:
-        """Return all ids of a user; from here on each is a user of its own."""
-        user = self._user_of.get(user_hash, user_hash)
-        group = tuple(self._ids_of.pop(user, [user]))
-        for each in group:
-            self._user_of.pop(each, None)
-        return group
 
 
 def find_erased(read: Read, event_ids_max: int, key: IdKey, known: KnownPeople | None = None) -> ErasedIds:
@@ -419,7 +358,7 @@ def _sorted(prints: Iterable[int]) -> NDArray[np.uint64]:
 def _find_ids(batches: Batches, event_ids_max: int, key: IdKey, known: KnownPeople) -> ErasedIds:
     """Return the erased ids and their groups: merges and erases in the order of the log, as the fold takes them."""
     found = ErasedIds(key)
-    people = _People(key)
+    people = MergedPeople(key)
     is_begun = False
     event_ids = EventIds(event_ids_max, key)
     end_log_time_ms = 0
@@ -446,7 +385,7 @@ def _find_ids(batches: Batches, event_ids_max: int, key: IdKey, known: KnownPeop
     return replace(found, end_log_time_ms=end_log_time_ms)
 
 
-def _merge(people: _People, event: Event, position: int, found: ErasedIds) -> None:
+def _merge(people: MergedPeople, event: Event, position: int, found: ErasedIds) -> None:
     from_id = merged_id(event.body)
     named = (event.user_id, from_id)
     if not all(named) or any(found.refuses(each, event, position) for each in named):
@@ -454,7 +393,7 @@ def _merge(people: _People, event: Event, position: int, found: ErasedIds) -> No
     people.merge(people.hash_of(event.user_id), people.hash_of(from_id))
 
 
-def _erase(people: _People, event: Event, position: int, found: ErasedIds) -> None:
+def _erase(people: MergedPeople, event: Event, position: int, found: ErasedIds) -> None:
     group, erase = people.forget(people.hash_of(event.user_id)), Erase(position, event.log_time_ms)
     names = tuple(people.names[each] for each in group if each in people.names)
     for each in names:
@@ -464,7 +403,7 @@ def _erase(people: _People, event: Event, position: int, found: ErasedIds) -> No
     found.groups[position] = names
 
 
-def _begin_with(people: _People, known: KnownPeople, found: ErasedIds) -> None:
+def _begin_with(people: MergedPeople, known: KnownPeople, found: ErasedIds) -> None:
     """Take in what is known from before the log's beginning, beside what the events of a base said of it."""
     people.begin_with(known.aliases)
     told = {*found.refused, *found.hashes()}

@@ -80,6 +80,7 @@ class NodeReporter:
         fold, facts = self._engine.fold, self._facts
         version, position = fold.settings.version(), int(fold.log_position)
         marks = await asyncio.to_thread(_marks, self._data, version)
+        counts_from = await asyncio.to_thread(facts.counts_from)
         said = Heartbeat(
             node=facts.node,
             url=facts.url(),
@@ -90,7 +91,7 @@ class NodeReporter:
             unreachable_since_ms=facts.unreachable_since_ms(),
             since_ms=facts.since_ms,
             said_ms=self._engine.clock(),
-            counts_from=facts.counts_from(),
+            counts_from=counts_from,
             marks=marks,
             release=facts.release,
         )
