@@ -115,6 +115,7 @@ def test_as_many_streams_as_may_be(peer, monkeypatch):
     (name,) = shelf.names()
     first = shelf.content(name, "items.clock.npy").pieces
     next(first)
+    assert isinstance(first, snapshot_shelf.SnapshotPieces)
     with pytest.raises(Overloaded):
         shelf.content(name, "items.clock.npy")
     first.close()
