@@ -1,10 +1,10 @@
 """All outputs of a server: started and stopped together, found by name, moved by an operator, shown in metrics."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from midstream.core.errors import Fault, Invalid, NotFound, RewriteFailed
 from midstream.core.nearest import nearest
@@ -12,9 +12,6 @@ from midstream.core.types import LogPosition
 from midstream.engine.listeners import Listener
 from midstream.engine.outbox.log_relay import LogRelay
 from midstream.monitoring.metrics import Metrics
-
-if TYPE_CHECKING:
-    from midstream.engine.erasure.eraser import Forget
 
 PAGE = "/docs/outputs.md"
 TOLD_S_MAX = 30.0
@@ -67,7 +64,7 @@ class OutputGroup:
         return Listener(name="outputs", gauges=self._set_gauges)
 
     @property
-    def forgets(self) -> "Mapping[str, Forget]":
+    def forgets(self) -> Mapping[str, Callable[[Sequence[str]], Awaitable[int]]]:
         """Waits for the topics that are told of erasures, before the log is rewritten without the users' ids."""
         told = {name: each for name, each in self._outputs.items() if each.has_erasures}
         return {f"output {name}": partial(_told, name, each) for name, each in told.items()}
