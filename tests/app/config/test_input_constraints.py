@@ -1,6 +1,10 @@
 """Inputs of a configuration: every mistake is named at its place with what would be right; no secret is repeated."""
 
+from datetime import datetime
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from midstream.app.config.broker_inputs import KafkaInput, PulsarInput, start_text
 from midstream.app.config.reader import parse_config
@@ -86,6 +90,16 @@ def test_a_time_is_one_with_a_zone_or_utc() -> None:
     assert start_text("2023-11-14T22:13:20Z") == start_text("2023-11-14 22:13:20") == "1700000000000"
     assert start_text("2023-11-14T23:13:20+01:00") == "1700000000000"
     assert start_text("earliest") == "earliest"
+    assert start_text("9" * 19) == start_text("٣") == ""
+
+
+@given(st.datetimes(datetime(1800, 1, 1), datetime(2400, 1, 1)) | st.integers(0, 10**17))  # noqa: DTZ001  zone: UTC
+def test_a_start_that_was_read_is_read_again_unchanged(at: datetime | int) -> None:
+    """The command, the route and the consumer each read it; 1796011200000 is no day of the year 1796."""
+    first = start_text(at.isoformat() if isinstance(at, datetime) else str(at))
+    assert first.isdecimal()
+    assert start_text(first) == first
+    assert KafkaInput(name="a", topic="t", servers="s", start=first).start_text == first
 
 
 def test_a_secret_that_is_not_in_the_environment_stops_the_start() -> None:

@@ -289,6 +289,15 @@ def test_a_join_that_broke_off_leaves_no_log(first, identity, store, tmp_path, m
     assert node.digest() == first.digest()
 
 
+def test_a_join_leaves_no_topic_position_of_an_earlier_one(first, identity, store, tmp_path):
+    """A snapshot of a log in files names no place in a topic; a position that a broken join left is not its own."""
+    node = Node(tmp_path / "second", first.folder)
+    node.data.root.mkdir()
+    node.data.topic_position.write_bytes(b"left")
+    join(node.data, first.settings, identity, [store])
+    assert not node.data.topic_position.exists()
+
+
 def test_a_folder_with_a_log_is_left_alone(first, identity, store):
     """A join is for an empty folder."""
     with pytest.raises(Invalid, match="It has a log already"):

@@ -288,9 +288,9 @@ class BrokerInput:
             is_done = False
             try:
                 opened = self._opened or await self._open()
-                polled = await (self._ahead or self._read_ahead())
+                polled = await (self._ahead or self._read_ahead(opened.topic_id))
                 if isinstance(polled, _Idle) or polled.is_small:
-                    self._ahead = self._read_ahead()
+                    self._ahead = self._read_ahead(opened.topic_id)
                     await self._append(polled, opened.topic_id)
                     await self._look_at_partitions()
                 else:
@@ -310,10 +310,10 @@ class BrokerInput:
             if await self._thread.call(consumer.is_outdated):
                 await self._forget()
 
-    def _read_ahead(self) -> "asyncio.Task[_Polled | _Idle]":
-        return asyncio.get_running_loop().create_task(self._read(), name=f"midstream-input-{self.name}-poll")
+    def _read_ahead(self, topic_id: str) -> "asyncio.Task[_Polled | _Idle]":
+        return asyncio.get_running_loop().create_task(self._read(topic_id), name=f"midstream-input-{self.name}-poll")
 
-    async def _read(self) -> "_Polled | _Idle":
+    async def _read(self, topic_id: str) -> "_Polled | _Idle":
         """Poll, and decode what came."""
         consumer = self._consumer
         if consumer is None:
@@ -330,11 +330,11 @@ class BrokerInput:
         parts, lag = await self._thread.call(poll)
         if not parts:
             return _Idle(lag)
-        messages = PolledMessages(self._source.topic, parts)
+        messages = PolledMessages(self._source.topic, topic_id, parts)
         polled = await self._service.on_worker(lambda: self._admitted(messages, lag))
-        rows = max(1, len(polled.admitted.batch))
-        aim = FRAME_ROWS * len(messages) // rows
-        self._messages_max = max(1, min(aim, GROWTH * messages_max, MESSAGES_MAX))
+        if messages:  # otherwise the poll passed positions alone, and nothing is known of the rows of a message
+            aim = FRAME_ROWS * len(messages) // max(1, len(polled.admitted.batch))
+            self._messages_max = max(1, min(aim, GROWTH * messages_max, MESSAGES_MAX))
         return polled
 
     def _admitted(self, messages: PolledMessages, lag: Mapping[str, int]) -> "_Polled":
