@@ -180,7 +180,7 @@ def events_of(folder: Path, topic: str) -> dict[str, list[str]]:
         whole.apply(first, batch)
         for each in (event_at(batch, row) for row in range(len(batch))):
             if each.item_id:
-                part, _, position = each.event_id.removeprefix(f"{topic}-").partition("-")
+                _, part, position = each.event_id.removeprefix(f"{topic}-").split("-", 2)
                 found.setdefault(part, []).append(position)
     assert whole.digest() == fold.digest()
     return found

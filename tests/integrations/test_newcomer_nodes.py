@@ -21,26 +21,29 @@ PORTS = ("8765", "8766", "8767")
 _UNTIL_READY = """\
 for port in 8765 8766 8767; do until curl -sf -m 5 http://127.0.0.1:$port/health/ready >ready; do sleep 0.2; done; done
 """
-_UNTIL_SEEN = """\
-until midstream nodes -f node-2 --json | python -c 'import json, sys; sys.exit(len(json.load(sys.stdin)["nodes"]) < 3)'
-do sleep 1; done
+_UNTIL_COMPARED = """\
+until midstream nodes -f node-2 --json | python -c 'import json, sys; sys.exit(json.load(sys.stdin)["compared"] < 3)'
+do sleep 1; curl -s http://127.0.0.1:8765/v1/events -H 'content-type: application/json' \
+  -d '{"type": "view", "session_id": "visit-4", "item_id": "lamp-012"}' >sent; done
 """
+"""A shop with visitors has events in each interval."""
 _AFTER = """\
-kill -9 %1
+nodes=($(jobs -p))
+kill -9 ${nodes[0]}
 curl -s http://127.0.0.1:8766/v1/events -H 'content-type: application/json' \
   -d '{"type": "view", "session_id": "visit-3", "item_id": "lamp-012"}' >acknowledged
 position=$(python -c 'import json; print(json.load(open("acknowledged"))["log_position"])')
 question="session_id=visit-3&n=5&deadline=5s&min_log_position=$position"
 curl -s "http://127.0.0.1:8767/v1/recommendations?$question" >answer
-kill %2 %3
-wait %2
-wait %3
+kill ${nodes[1]} ${nodes[2]}
+wait ${nodes[1]}
+wait ${nodes[2]}
 """
 
 
 def commands() -> list[str]:
-    """Return the commands of the section, each a line."""
-    return [line for _, text in blocks(HEADING) for line in text.splitlines()]
+    """Return the commands of the section, each a line and those that it goes on in."""
+    return [line for _, text in blocks(HEADING) for line in text.replace("\\\n", "").splitlines()]
 
 
 def script() -> str:
@@ -49,7 +52,7 @@ def script() -> str:
     for line in commands():
         if line.startswith("curl") and "/v1/events" in line:
             lines.append(_UNTIL_READY)
-        lines += [_UNTIL_SEEN] if line.startswith("midstream nodes") else []
+        lines += [_UNTIL_COMPARED] if line.startswith("midstream nodes") else []
         lines += [line, "echo; echo '--- next'"]
     return "\n".join([*lines, _AFTER])
 
@@ -85,5 +88,5 @@ def test_ten_commands_make_three_nodes(tmp_path: Path, kafka: Server) -> None:
     assert "340 recorded" in answers[2]
     assert '"recorded":1' in answers[7]
     assert '"id":"' in answers[8]
-    assert "equal" in answers[9]
+    assert "3 pairs of nodes compared at equal log positions: equal" in answers[9]
     assert len(json.loads((tmp_path / "answer").read_bytes())["items"]) == 5

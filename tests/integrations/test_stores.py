@@ -7,11 +7,15 @@ import pytest
 import uvloop
 
 from midstream.core.durations import Duration
+from midstream.engine.stores.online_store import StoreRefused
 from midstream.integrations.cassandra.store import CassandraStore, CassandraStoreOptions
+from midstream.integrations.postgresql import store as postgresql_store
 from midstream.integrations.postgresql.store import PostgresqlStore, PostgresqlStoreOptions
 from midstream.integrations.redis.store import RedisStore, RedisStoreOptions
 from midstream.testing.online_store_conformance import check_online_store
 from tests.integrations.test_servers import cassandra_session
+from tests.support.patience import wait_on_loop
+from tests.support.store_shops import postgresql_session
 
 pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]
 numbers = itertools.count()
@@ -39,6 +43,59 @@ def test_postgresql_keeps_the_promises_of_a_store(way, request):
     run(check_online_store(lambda columns: PostgresqlStore(options, table, columns)))
 
 
+def test_postgresql_leaves_a_table_that_is_not_midstreams(postgresql):
+    """A table of the shop keeps its columns and its soft-deleted rows, and the error names it."""
+    options = PostgresqlStoreOptions(url=f"postgresql://postgres@{postgresql.address}/postgres")
+    table = f"rows{next(numbers)}"
+    with postgresql_session(postgresql.address) as session:
+        session.execute(f"CREATE TABLE {table} (id text PRIMARY KEY, version bigint, deleted_at timestamptz)")
+        session.execute(f"INSERT INTO {table} VALUES ('ann', 1, now() - interval '99 days')")  # noqa: S608  of this test
+
+        async def refused():
+            store = PostgresqlStore(options, table, {"score": "number"})
+            try:
+                with pytest.raises(StoreRefused, match=f"{table}.* was not created by midstream"):
+                    await store.open()
+            finally:
+                await store.close()
+
+        run(refused())
+        assert session.execute(f"SELECT * FROM {table}").fetchall()[0][:2] == ("ann", 1)  # noqa: S608  of this test
+        assert len(session.execute(f"SELECT * FROM {table}").description) == 3  # noqa: S608  as above
+
+
+def test_postgresql_removes_old_fences_beside_the_writing(postgresql, monkeypatch):
+    """In pieces, and those that are young stay; a column that was retired does not have the table altered again."""
+    monkeypatch.setattr(postgresql_store, "REMOVED_MAX", 2)
+    options = PostgresqlStoreOptions(url=f"postgresql://postgres@{postgresql.address}/postgres")
+    table = f"rows{next(numbers)}"
+
+    async def opened(columns, look):
+        store = PostgresqlStore(options, table, columns)
+        await store.open()
+        try:
+            await look(store)
+        finally:
+            await store.close()
+
+    async def delete(store):
+        await store.delete([f"u{each}" for each in range(6)], 1)
+
+    with postgresql_session(postgresql.address) as session:
+        count = f"SELECT count(*) FROM {table}"  # noqa: S608  of this test
+
+        async def removed(_):
+            await wait_on_loop(lambda: session.execute(count).fetchone()[0] == 1)
+
+        run(opened({"score": "number", "retired": "text"}, delete))
+        session.execute(f"UPDATE {table} SET deleted_at = now() - interval '11 days' WHERE id <> 'u3'")  # noqa: S608  as above
+        monkeypatch.setattr(PostgresqlStore, "_missing", lambda _: pytest.fail("nothing is missing"))
+        run(opened({"score": "number"}, removed))
+        plan = f"EXPLAIN SELECT id FROM {table} WHERE deleted_at < now() - interval '10 days'"  # noqa: S608  as above
+        session.execute("SET enable_seqscan = off")
+        assert f"{table}_deleted_at_idx" in str(session.execute(plan).fetchall())
+
+
 @pytest.fixture
 def keyspace(cassandra):
     """A keyspace of the tests' own."""
@@ -53,3 +110,22 @@ def test_cassandra_keeps_the_promises_of_a_store(keyspace):
     """Versions as timestamps of all cells of a row."""
     options, table = CassandraStoreOptions(url=keyspace, give_up=Duration("20s")), f"rows{next(numbers)}"
     run(check_online_store(lambda columns: CassandraStore(options, table, columns)))
+
+
+def test_cassandra_leaves_a_table_that_is_not_midstreams(cassandra, keyspace):
+    """A table of the shop gets no column, and the error names it."""
+    options, table = CassandraStoreOptions(url=keyspace, give_up=Duration("20s")), f"rows{next(numbers)}"
+    with cassandra_session(cassandra.address) as session:
+        session.execute(f"CREATE TABLE shop.{table} (id text PRIMARY KEY, version bigint)")
+
+        async def refused():
+            store = CassandraStore(options, table, {"score": "number"})
+            try:
+                with pytest.raises(StoreRefused, match=f"{table} was not created by midstream"):
+                    await store.open()
+            finally:
+                await store.close()
+
+        run(refused())
+        columns = "SELECT column_name FROM system_schema.columns WHERE keyspace_name = 'shop' AND table_name = %s"
+        assert {each[0] for each in session.execute(columns, (table,))} == {"id", "version"}

@@ -366,6 +366,7 @@ def test_sizes_are_those_of_what_is_reserved():
     assert sizes.pop("cells").bytes_max == 0  # nothing is declared
     assert sizes.pop("promotions").bytes_now == 0  # no model was promoted
     assert sizes.pop("placements").bytes_now == 0  # no placement was set
+    assert sizes.pop("inputs").bytes_now == 0  # no broker was read
     for size in sizes.values():
         assert 0 < asdict(size)["bytes_now"] <= size.bytes_max
 

@@ -29,6 +29,10 @@ FAULT_S = 3.0
 BURST_S, PAUSE_S = 0.02, 0.18
 """A slow node runs for a tenth of the time, in bursts."""
 ASK_S = 2.0
+STANDSTILL_S = 60.0
+"""Nodes that answer and read nothing for so long have read all."""
+SESSION_MS = 60_000
+"""It is never killed here. On a busy machine it might end its own session, and then no partition has a leader."""
 HTTP_OK = 200
 
 
@@ -117,10 +121,19 @@ class Shop:
             assert node.process.poll() is None, node.said()
 
     def wait_until_level(self) -> int:
-        """Return the log position that all nodes have reached, once they have."""
+        """Return the log position that all nodes have reached, once they have.
+
+        Raises:
+            AssertionError: They stand still at different ones.
+        """
+        seen: tuple[set[object], float] = (set(), time.monotonic())
 
         def is_level() -> bool:
+            nonlocal seen
             ends = {(said.get("log_position"), said.get("applied_log_position")) for said in self._healths()}
+            if ends != seen[0]:
+                seen = (set(ends), time.monotonic())
+            assert time.monotonic() - seen[1] < STANDSTILL_S, f"nodes stand still at {ends}"
             return len(ends) == 1 and None not in next(iter(ends)) and len(set(next(iter(ends)))) == 1
 
         wait_until(is_level)
@@ -193,7 +206,7 @@ def broker(folder: Path, member: Member) -> Iterator[str]:
     Raises:
         Unavailable: It was not fetched.
     """
-    system = Kafka(is_brief=True, session_ms=3_000)
+    system = Kafka(is_brief=True, session_ms=SESSION_MS)
     site = Site(folder, system.package.find(), member.address, {"client": KAFKA_PORT, "controller": CONTROLLER_PORT})
     site.data.mkdir(parents=True)
     system.prepare(site)

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -57,7 +57,7 @@ from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, Lo
 from midstream.engine.instance import Instance, Started
 from midstream.engine.listeners import Listener
 from midstream.engine.live import Host
-from midstream.engine.log_opening import open_log
+from midstream.engine.log_opening import locked, open_log
 from midstream.engine.log_readers import FolderLog, open_reader
 from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
@@ -199,7 +199,8 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    shared = node_log(config.log, data, outside.entropy, os.environ, join_by(data, config, notify))
+    with nullcontext() if config.log.kind == "segments" else locked(data, outside.disk):
+        shared = node_log(config.log, data, outside.entropy, os.environ, join_by(data, config, notify))
     with ExitStack() as undo:
         if shared is not None:
             undo.callback(shared.shared.topic.close)

@@ -1,7 +1,8 @@
 """Opening of a data folder's log for writing: its lock, its completeness, then the log."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 
 from midstream.core.errors import FolderLocked
 from midstream.engine.folder import DataFolder, lock_history
@@ -45,6 +46,25 @@ def open_log(data: DataFolder, new_id: bytes, segment_bytes: int, disk: Disk | N
         return SegmentLog(data.log, disk, new_id, segment_bytes, lock, known)
     finally:
         disk.close(history_lock)
+
+
+@contextmanager
+def locked(data: DataFolder, disk: Disk) -> Generator[None]:
+    """Hold the lock of a data folder for what is done there before its log is opened.
+
+    Args:
+        data: Made if it does not exist.
+        disk: Takes the lock.
+
+    Raises:
+        FolderLocked: Another process has it open.
+    """
+    disk.make_folder(data.root)
+    lock = disk.lock(data.lock, data.root)
+    try:
+        yield
+    finally:
+        disk.close(lock)
 
 
 def wait_for_history(data: DataFolder, disk: Disk) -> int:

@@ -1,6 +1,10 @@
 """Inputs of a configuration: every mistake is named at its place with what would be right; no secret is repeated."""
 
+from datetime import datetime
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from midstream.app.config.broker_inputs import KafkaInput, PulsarInput, start_text
 from midstream.app.config.reader import parse_config
@@ -58,10 +62,17 @@ def test_a_mistake_is_named_at_its_place(line: str, place: str, right: str) -> N
 
 def test_a_secret_among_the_settings_is_refused_and_not_repeated() -> None:
     """Effective configurations and errors are read by many."""
-    found = faults(f'{INPUT}settings = {{ "sasl.password" = "geheim" }}\n')
-    fault = found['inputs[0].settings["sasl.password"]']
-    assert "password_env" in fault.right
-    assert "geheim" not in repr(fault)
+    oauth = "sasl.oauthbearer.assertion.private.key"
+    for name in ("sasl.password", "SASL.PASSWORD", f"{oauth}.passphrase", f"{oauth}.pem"):
+        found = faults(f'{INPUT}settings = {{ "{name}" = "geheim" }}\n')
+        fault = found[f'inputs[0].settings["{name}"]']
+        assert "password_env" in fault.right
+        assert "geheim" not in repr(fault)
+    for line, place in (('password_env = "my geheim!"', "password_env"), ('servers = "geheim@b:1"', "servers")):
+        content = INPUT.replace('servers = "localhost:9092"\n', "") if place == "servers" else INPUT
+        found = faults(f"{content}{line}\n")
+        assert f"inputs[0].{place}" in found
+        assert "geheim" not in repr(found)
 
 
 def test_an_input_of_pulsar_has_two_addresses() -> None:
@@ -73,6 +84,10 @@ def test_an_input_of_pulsar_has_two_addresses() -> None:
     assert told.subscription_name == "midstream-clicks"
     found = faults(pulsar + 'service_url = "localhost:6650"\nadmin_url = "pulsar://localhost:8080"\n')
     assert found.keys() == {"inputs[0].service_url", "inputs[0].admin_url"}
+    for scheme, name in (("pulsar", "service_url"), ("http", "admin_url")):
+        secret = faults(pulsar + addresses.replace(f"{scheme}://", f"{scheme}://admin:geheim@"))
+        assert secret.keys() == {f"inputs[0].{name}"}
+        assert "geheim" not in repr(secret)
     assert "inputs[0].kind" in faults(pulsar.replace("pulsar", "rabbit", 1))
 
 
@@ -86,6 +101,16 @@ def test_a_time_is_one_with_a_zone_or_utc() -> None:
     assert start_text("2023-11-14T22:13:20Z") == start_text("2023-11-14 22:13:20") == "1700000000000"
     assert start_text("2023-11-14T23:13:20+01:00") == "1700000000000"
     assert start_text("earliest") == "earliest"
+    assert start_text("9" * 19) == start_text("٣") == ""
+
+
+@given(st.datetimes(datetime(1800, 1, 1), datetime(2400, 1, 1)) | st.integers(0, 10**17))  # noqa: DTZ001  zone: UTC
+def test_a_start_that_was_read_is_read_again_unchanged(at: datetime | int) -> None:
+    """The command, the route and the consumer each read it; 1796011200000 is no day of the year 1796."""
+    first = start_text(at.isoformat() if isinstance(at, datetime) else str(at))
+    assert first.isdecimal()
+    assert start_text(first) == first
+    assert KafkaInput(name="a", topic="t", servers="s", start=first).start_text == first
 
 
 def test_a_secret_that_is_not_in_the_environment_stops_the_start() -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from midstream.engine.child_process import nobody
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.inputs import broker_input
-from midstream.engine.inputs.broker_consumer import OpenedTopic
+from midstream.engine.inputs.broker_consumer import OpenedTopic, PartitionMessages
 from midstream.engine.inputs.broker_input import BrokerInput, InputSource
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.inputs.message_decoding import decode_json
+from midstream.engine.inputs.polled_messages import topic_hash
 from midstream.engine.types import Recorded
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
@@ -29,6 +31,9 @@ from midstream.events.wire import Limits
 from tests.support.brokers import FakeConsumer, FakeTopic
 from tests.support.patience import PATIENCE_S
 from tests.support.rig import SMALL, Rig, view
+
+SHOP = f"events-{topic_hash('one')}"
+"""Begins the ids of events of the topic with the id "one"."""
 
 
 def message(item: str, **more: str) -> bytes:
@@ -108,7 +113,10 @@ def events_of(log: MemoryLog) -> list[Event]:
 
 def ids(broker: FakeTopic) -> list[str]:
     """Return the ids that the messages of a topic get."""
-    return sorted(f"events-{part}-{place}" for part, each in enumerate(broker.partitions) for place in range(len(each)))
+    prefix = f"events-{topic_hash(broker.topic_id)}"
+    return sorted(
+        f"{prefix}-{part}-{place}" for part, each in enumerate(broker.partitions) for place in range(len(each))
+    )
 
 
 def test_each_message_is_recorded_once_under_the_id_of_its_position(tmp_path: Path) -> None:
@@ -119,7 +127,7 @@ def test_each_message_is_recorded_once_under_the_id_of_its_position(tmp_path: Pa
     events = events_of(log)
     assert sorted(each.event_id for each in events) == ids(broker)
     for part in ("0", "1"):
-        own = [each.item_id for each in events if each.event_id.startswith(f"events-{part}-")]
+        own = [each.item_id for each in events if each.event_id.startswith(f"{SHOP}-{part}-")]
         assert own == [f"p{part}-{place}" for place in range(20)]
     assert process.positions == {"0": "20", "1": "20"}
     assert process.consumer.is_closed
@@ -166,7 +174,7 @@ def test_a_message_without_an_event_is_a_letter_and_stops_nothing(tmp_path: Path
     process.to_end()
     items = [each.item_id for each in events_of(log)]
     assert items == ["p0-0", "p0-1", "p0-2", "a", "b"]
-    assert [each.event_id for each in events_of(log)][3:] == ["events-0-8#0", "events-0-8#1"]
+    assert [each.event_id for each in events_of(log)][3:] == [f"{SHOP}-0-8#0", f"{SHOP}-0-8#1"]
     letters = process.letters.read()
     assert [each.origin["position"] for each in letters] == ["3", "4", "5", "6", "7", "9", "10"]
     assert letters[3].origin == {"topic": "events", "partition": "0", "position": "6", "header source": "till"}
@@ -180,7 +188,7 @@ def test_what_holds_no_message_is_passed_by_the_positions(tmp_path: Path) -> Non
     process = Process(tmp_path, log, broker, each_max=1)
     process.to_end()
     read = sorted(each.event_id for each in events_of(log))
-    assert read == [each for each in ids(broker) if each not in {f"events-0-{at}" for at in (0, 4, 6, 7)}]
+    assert read == [each for each in ids(broker) if each not in {f"{SHOP}-0-{at}" for at in (0, 4, 6, 7)}]
     assert not process.letters.read()
 
 
@@ -228,8 +236,8 @@ def test_a_position_that_retention_cut_waits_for_an_operator(tmp_path: Path) -> 
 
     third = Process(tmp_path, log, broker)
     third.rig.run(move)
-    read = [each.event_id for each in events_of(log) if each.event_id.startswith("events-0-")]
-    assert read == [f"events-0-{place}" for place in (*range(int(at)), 18, 19)]
+    read = [each.event_id for each in events_of(log) if each.event_id.startswith(f"{SHOP}-0-")]
+    assert read == [f"{SHOP}-0-{place}" for place in (*range(int(at)), 18, 19)]
 
 
 def test_a_topic_made_anew_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
@@ -307,7 +315,7 @@ def test_what_a_broker_delivers_again_is_recorded_once(tmp_path: Path) -> None:
     broker.partitions[0] += [broker.partitions[0][0], message("own", event_id="mine"), message("own", event_id="mine")]
     Process(tmp_path, log, broker).to_end()
     found = [each.event_id for each in events_of(log)]
-    assert found == [*(f"events-0-{place}" for place in range(6)), "mine"]
+    assert found == [*(f"{SHOP}-0-{place}" for place in range(6)), "mine"]
 
 
 def test_messages_that_become_too_many_rows_are_read_again_fewer_at_a_time(
@@ -350,6 +358,37 @@ def test_an_operator_moves_all_partitions_to_an_end(tmp_path: Path) -> None:
     row = process.rig.engine.fold.inputs.find("shop")
     assert row is not None
     assert row.topic_id == "two"
+    assert sorted(each.event_id for each in events_of(log)) == sorted([*ids(broker), *ids(anew)])
+
+
+def test_topics_of_one_name_in_two_clusters_keep_their_events_apart(tmp_path: Path) -> None:
+    """Partition and offset are the same; the topics are not."""
+    log = MemoryLog()
+    other = topic(count=6)
+    other.topic_id = "other"
+    Process(tmp_path, log, topic(count=4)).to_end()
+    process = Process(tmp_path, log, other)
+    source = InputSource("other", "events", process.connect, lambda values: decode_json(values, accept_of(SMALL)))
+    process.input = BrokerInput(source, process.rig.engine, process.service)
+    process.until(lambda: process.input.view().events == 12 and process.input.is_at_end)
+    assert len(events_of(log)) == 8 + 12
+
+
+def test_a_poll_of_positions_alone_leaves_the_size_of_the_next_one(tmp_path: Path) -> None:
+    """The end of a transaction says nothing of the rows of a message; a poll of one message is 5,000 times the work."""
+    broker = topic(count=40, partitions=1)
+    broker.hidden = {(0, at) for at in range(16, 40)}
+    process = Process(tmp_path, MemoryLog(), broker, each_max=39)
+    asked: list[int] = []
+    poll = process.consumer.poll
+
+    def noted(messages_max: int, wait_s: float) -> Sequence[PartitionMessages]:
+        asked.append(messages_max)
+        return poll(messages_max, wait_s)
+
+    process.consumer.poll = noted  # type: ignore[method-assign]
+    process.until(lambda: process.positions == {"0": "40"} and len(asked) > 6)
+    assert asked == sorted(asked)
 
 
 def test_a_view_has_position_and_lag_of_each_partition(tmp_path: Path) -> None:
@@ -410,3 +449,31 @@ def test_a_stop_leaves_a_consumer_that_does_not_return(tmp_path: Path, monkeypat
     process.until(lambda: True)
     assert not held.is_set()
     held.set()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_quiet_alone_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_gone: bool) -> None:
+    """A broker that is gone returns nothing, without an error; only one that answers has no more messages."""
+    monkeypatch.setattr(broker_input, "QUIET_S", 0.05)
+    broker = topic(count=20, partitions=1)
+    process = Process(tmp_path, MemoryLog(), broker)
+    poll = process.consumer.poll
+    polls: list[int] = []
+    ends: list[bool] = []
+
+    def once(messages_max: int, wait_s: float) -> Sequence[PartitionMessages]:
+        polls.append(messages_max)
+        if len(polls) == 1:
+            return poll(messages_max, wait_s)
+        broker.is_up = not is_gone
+        time.sleep(0.01)
+        return []
+
+    def seen() -> bool:
+        ends.append(process.input.is_at_end)
+        return process.input.view().state == "failing" if is_gone else ends[-1]
+
+    process.consumer.poll = once  # type: ignore[method-assign]
+    process.until(seen)
+    assert any(ends) != is_gone
+    assert ("the broker is down" in process.concerns) == is_gone

@@ -14,7 +14,7 @@ from midstream.engine.inputs.message_decoding import (
     decode_ndjson,
     with_position_ids,
 )
-from midstream.engine.inputs.polled_messages import PolledMessages
+from midstream.engine.inputs.polled_messages import PolledMessages, topic_hash
 from midstream.events.pieces import table_piece
 from midstream.events.schema import event_at
 from midstream.events.wire import Limits
@@ -128,10 +128,11 @@ def test_ids_are_of_topic_partition_position_row_and_item() -> None:
     parts = [PartitionMessages("0", values[:1], ["7"], "8"), PartitionMessages("1", values[1:], ["3"], "4")]
 
     def ids(each: list[PartitionMessages]) -> list[str]:
-        polled = PolledMessages("shop", each)
+        polled = PolledMessages("shop", "one", each)
         batch = with_position_ids(decode_ndjson(polled.values, ACCEPT), polled)
         return [event_at(batch, row).event_id for row in range(len(batch))]
 
-    expected = ["shop-0-7#0", "shop-0-7#1#0", "shop-0-7#1#1", "mine", "shop-1-3#0"]
+    shop = f"shop-{topic_hash('one')}"
+    expected = [f"{shop}-0-7#0", f"{shop}-0-7#1#0", f"{shop}-0-7#1#1", "mine", f"{shop}-1-3#0"]
     assert ids(parts) == expected
     assert ids(parts[:1]) + ids(parts[1:]) == expected

@@ -1,6 +1,6 @@
 """A node is ready once it is near the end of the topic, and stays so through an outage that all nodes have."""
 
-from midstream.engine.replication.ready_gate import BEHIND_MS, READY_MS, ReadyGate
+from midstream.engine.replication.ready_gate import BEHIND_MS, READY_MS, START_MS, ReadyGate
 
 
 class Log:
@@ -17,6 +17,8 @@ class Log:
 def test_a_node_that_starts_is_ready_below_a_second():
     """Not while nothing is known, and not while it is behind."""
     log = Log()
+    assert "an unknown time" in log.gate.wait()
+    log.now_ms += START_MS
     assert "was not read to its end" in log.gate.wait()
     log.is_unreachable = False
     assert "an unknown time" in log.gate.wait()
@@ -24,6 +26,20 @@ def test_a_node_that_starts_is_ready_below_a_second():
     assert "1.0 s of log time behind" in log.gate.wait()
     log.lag_ms = READY_MS - 1
     assert log.gate.wait() == ""
+
+
+def test_a_node_that_starts_is_not_cut_off_yet():
+    """It connects first; one that does not is cut off since its start, and one that was connected is at once."""
+    log = Log()
+    assert log.gate.concern().said == ""
+    log.now_ms = START_MS - 1
+    assert log.gate.unreachable_since_ms is None
+    log.now_ms = START_MS
+    assert log.gate.unreachable_since_ms == 0
+    log.is_unreachable = False
+    assert log.gate.unreachable_since_ms is None
+    log.is_unreachable = True
+    assert log.gate.unreachable_since_ms == START_MS
 
 
 def test_a_pause_of_a_ready_node_is_no_end_of_it():

@@ -20,6 +20,8 @@ MAPPED_MAX = 64
 """Fields of an event, attributes and members of the context included, that one input maps or sets."""
 SETTINGS_MAX = 64
 """Of a client library; librdkafka has about 150, most of which nobody changes."""
+MILLISECONDS_DIGITS_MAX = 18
+"""Of a time as digits: more than brokers store."""
 Format = Literal["json", "ndjson", "arrow"]
 Topic = Annotated[str, TextBytes(TOPIC_BYTES_MAX, is_name=True)]
 Address = Annotated[str, TextBytes(ADDRESS_BYTES_MAX, is_name=True)]
@@ -37,7 +39,7 @@ class InputOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``json``: a message is one event, a list, or ``{"events": [...]}``; ``ndjson``: a line is an event; ``arrow``: a
     message is an Arrow IPC stream."""
     start: str = "earliest"
-    """Where a topic without positions begins: earliest, latest, or a time in ISO 8601."""
+    """Where a topic without positions begins: earliest, latest, or a time in ISO 8601 or milliseconds since 1970."""
     map: Mapped = {}
     """Field of an event → field or column of a message, as ``midstream import --map`` has it."""
     set: Mapped = {}
@@ -117,9 +119,14 @@ AnyInput = KafkaInput | PulsarInput
 
 
 def start_text(start: str) -> str:
-    """Return a start as consumers take it: earliest, latest, or milliseconds as digits; empty = it cannot be read."""
+    """Return a start as consumers take it: earliest, latest, or milliseconds as digits; empty = it cannot be read.
+
+    What it returns it takes again, and returns unchanged: digits are milliseconds, never a date without dashes.
+    """
     if start in {"earliest", "latest"}:
         return start
+    if start.isascii() and start.isdecimal():
+        return str(int(start)) if len(start) <= MILLISECONDS_DIGITS_MAX else ""
     try:
         found = datetime.fromisoformat(start)
     except ValueError:

@@ -124,7 +124,7 @@ class ImportSummary:
     late_items: int
     """Items that were acted on before, and that rows without a time described only now."""
     run: str
-    """Name for undoing this run; empty when nothing was recorded, or a server did it."""
+    """Name for undoing this run; empty when nothing was recorded, a server did it, or the log is shared."""
     through: str
     """URL of the server that took them, empty when the folder was open here."""
     seconds: float
@@ -219,7 +219,7 @@ def import_file(
         late=plan.late_count,
         known_untimed=plan.known_untimed_count,
         late_items=plan.late_items_count,
-        run=into.run.run if counts.get(Outcome.RECORDED) and not url else "",
+        run=into.run.run if counts.get(Outcome.RECORDED) and not url and config.log.kind == "segments" else "",
         through=url,
         seconds=time.monotonic() - began,
         starting_seconds=source.starting_seconds,

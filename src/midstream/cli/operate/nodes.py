@@ -30,7 +30,7 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     else:
         columns = ("node", "address", "log position", "lag ms", "fold version", "digest", "up", "is")
         out.print(table_of(columns, rows_of(found)))
-        verdict = "DIFFERENT" if found.differences else "equal"
+        verdict = "DIFFERENT" if found.differences else "equal" if found.compared else "none has a digest in common yet"
         say(f"{found.compared} pairs of nodes compared at equal log positions: {verdict}")
         for each in found.differences:
             say(each)

@@ -2,8 +2,9 @@
 
 All messages of a poll are decoded in few calls, whatever their partitions are: those of one line each, and all lines of
 NDJSON, in one. A message of a list or of ``{"events": [...]}`` is decoded alone. Events are numbered over the poll; of
-each it is known which message it stands in, and in which row of that. An event without an id gets one from the topic,
-the partition and the position of its message, so that it is the same event whichever way the message comes again.
+each it is known which message it stands in, and in which row of that. An event without an id gets one from the topic
+and its identity, the partition and the position of its message, so that it is the same event whichever way the message
+comes again.
 """
 
 import re

@@ -1,7 +1,8 @@
 """Joining of a node: an empty data folder takes the newest fitting snapshot of the shop, and its log begins there.
 
 The log is built beside its place and named at the end, so a join that broke off left no log, and the next one takes
-over the files that came whole. The snapshot becomes the base of the log, as where retention cut history: what reads a
+over the files that came whole. The lock of the data folder is held meanwhile, so no other start has a log there that a
+join would remove. The snapshot becomes the base of the log, as where retention cut history: what reads a
 log with a beginning above 0 reads this one.
 """
 
@@ -86,7 +87,7 @@ def join(
     """Begin the log of an empty data folder at the newest fitting snapshot of some stores.
 
     Args:
-        data: Has no log.
+        data: Has no log; its lock is held.
         settings: Of the state of this node, keyed by its own identity.
         identity: Of the node's log, made of the shop's key.
         stores: In the order of preference among snapshots of the same position.
@@ -111,11 +112,7 @@ def join(
             refused.append(f"{each.where}: {error}")
             continue
         _begin_log(data.root / _WORK, fold, identity)
-        if manifest.topic is not None:
-            write_topic_position(data.root / TOPIC_NAME, manifest.topic)
-        shutil.rmtree(data.root / "log", ignore_errors=True)
-        (data.root / _WORK).rename(data.root / "log")
-        sync_folder(data.root)
+        _name_log(data.root, manifest.topic)
         return Joined(fold.log_position, each.where, manifest.bytes, manifest.digest, tuple(refused), manifest.topic)
     shutil.rmtree(data.root / _WORK, ignore_errors=True)
     raise _none(stores, refused)
@@ -186,6 +183,19 @@ def _begin_log(folder: Path, fold: Fold, identity: LogIdentity) -> None:
     write_history(folder, disk, History(identity.log_id, position, (), tail))
     make_first_segment(folder, disk, position)
     write_identity(folder, disk, identity)
+
+
+def _name_log(root: Path, topic: TopicPosition | None) -> None:
+    """Give a log that was built its name, which is the commit of the join.
+
+    The topic position comes before it: without a log it stands for nothing, and the next join replaces it.
+    """
+    (root / TOPIC_NAME).unlink(missing_ok=True)
+    if topic is not None:
+        write_topic_position(root / TOPIC_NAME, topic)
+    shutil.rmtree(root / "log", ignore_errors=True)
+    (root / _WORK).rename(root / "log")
+    sync_folder(root)
 
 
 def _require_room(root: Path, manifest: PublishedSnapshot) -> None:

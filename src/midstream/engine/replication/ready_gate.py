@@ -16,6 +16,8 @@ READY_MS = 1_000
 """Log time behind the topic below which a node that starts is ready."""
 BEHIND_MS = 10_000
 """From here on a node that was ready is not any more: less would take nodes out for a pause of the machine."""
+START_MS = 5_000
+"""A node that starts connects within it: until then it is not said to be cut off."""
 UNREACHABLE = "log_unreachable"
 
 
@@ -46,16 +48,19 @@ class ReadyGate:
         self._copy = copy
         self._clock = clock
         self._was_near = False
+        self._was_connected = False
         self._lost_ms: int | None = None
 
     @property
     def unreachable_since_ms(self) -> int | None:
-        """Since when the broker does not answer, as far as this was asked; None = it does."""
+        """Since when the broker does not answer, as far as this was asked; None = it does, or the node just starts."""
         if not self._copy.is_unreachable:
-            self._lost_ms = None
-        elif self._lost_ms is None:
+            self._was_connected, self._lost_ms = True, None
+            return None
+        if self._lost_ms is None:
             self._lost_ms = self._clock()
-        return self._lost_ms
+        is_start = not self._was_connected and self._clock() - self._lost_ms < START_MS
+        return None if is_start else self._lost_ms
 
     def wait(self) -> str:
         """Return why the node is not ready; empty = it is."""

@@ -52,7 +52,7 @@ def open_shared(topic: SharedTopic, data: DataFolder, keys: NodeKeys, join: Join
 
     Args:
         topic: Not open yet.
-        data: Of this node; its lock need not be held.
+        data: Of this node; its lock is held.
         keys: Of this node.
         join: Called in an empty folder; None = the node reads the topic from its beginning.
 
@@ -61,7 +61,7 @@ def open_shared(topic: SharedTopic, data: DataFolder, keys: NodeKeys, join: Join
         TopicUnavailable: The broker does not answer, and this folder never copied the topic.
         Invalid: The file of the topic position is damaged.
     """
-    known = read_topic_position(data.topic_position)
+    known = _known(data)
     try:
         facts = topic.open(None if known is None else known.topic_id)
         log_id = shared_log_id(keys.key, facts.topic_id)
@@ -77,7 +77,7 @@ def open_shared(topic: SharedTopic, data: DataFolder, keys: NodeKeys, join: Join
     _require_no_other_log(topic, data, log_id)
     if join is not None and not _has_log(data):
         join(identity_of(log_id, 0))
-        known = read_topic_position(data.topic_position)
+        known = _known(data)
     if known is None:
         known = _from_the_beginning(topic, facts, log_id)
         data.root.mkdir(parents=True, exist_ok=True)
@@ -152,6 +152,15 @@ def _require_key(topic: SharedTopic, data: DataFolder, known: TopicPosition, log
     if known.key != fingerprint_of(log_id):
         came = f"{data.root / 'key'} is not the key under which this folder copied {topic.name}."
         raise TopicRefused((Fault(str(data.root), came, _COPY, PAGE),))
+
+
+def _known(data: DataFolder) -> TopicPosition | None:
+    """Return the topic position of the log that is there.
+
+    None = there is no log, or no position: a join that ended between the two left a position that stands for nothing.
+    """
+    known = read_topic_position(data.topic_position)
+    return known if data.log.is_dir() and any(data.log.iterdir()) else None
 
 
 def _has_log(data: DataFolder) -> bool:

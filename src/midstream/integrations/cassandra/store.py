@@ -3,6 +3,8 @@
 Cassandra itself keeps of each cell what has the highest timestamp, and a row is written whole, so the fence costs
 nothing. A value that is missing, and a row that is deleted, are tombstones, which last ``gc_grace_seconds``: the tables
 that are made here have ``FENCE_DAYS``.
+
+A table has ``MARK`` as its comment. One without it is somebody else's and is refused before anything in it is changed.
 """
 
 import asyncio
@@ -30,6 +32,9 @@ WRITTEN_MAX = 200
 READ_MAX = 50
 """Partitions of one statement, which one node collects; more at once weigh on it, and fewer on this process."""
 POSITIONS = "midstream_positions"
+MARK = "midstream: rows by id and version"
+"""Comment of each table that was created here."""
+_OWN = {"id": "text", "version": "bigint"}
 _TYPES: Mapping[StoreKind, str] = {
     "number": "double",
     "integer": "bigint",
@@ -70,13 +75,16 @@ class CassandraStore:
     async def open(self) -> None:
         """Connect, create what lacks, prepare."""
         await self._connection.opened()
-        await self._connection.call(self._create)
+        if not await self._is_created():
+            await self._connection.call(self._create)
+            await self._is_created()  # somebody else's may have come meanwhile
         known = await self._known()
-        for name, kind in self.columns.items():
-            if name not in known:
-                await self._connection.call(partial(self._add, name, kind))
-            elif known[name] != _TYPES[kind]:
-                message = f"column {name} of {self._name} is of type {known[name]} where {_TYPES[kind]} is right"
+        wanted = {**_OWN, **{name: _TYPES[kind] for name, kind in self.columns.items()}}
+        for name, right in wanted.items():
+            if name not in known and name not in _OWN:
+                await self._connection.call(partial(self._add, name, right))
+            elif known.get(name) != right:
+                message = f"column {name} of {self._name} is of type {known.get(name)} where {right} is right"
                 raise StoreRefused(message)
         for each in (self._select, self._insert, self._remove):
             await self._connection.call(
@@ -157,19 +165,41 @@ class CassandraStore:
         )
         return {str(name): str(kind) for name, kind in found}
 
+    async def _is_created(self) -> bool:
+        """Return whether the table and that of positions are there.
+
+        Raises:
+            StoreRefused: The table is there, and was not created here.
+        """
+        found = await self._connection.call(
+            lambda session: session.run(
+                "SELECT table_name, comment FROM system_schema.tables WHERE keyspace_name = ? AND table_name IN ?",
+                (session.keyspace, [self._name, POSITIONS]),
+                "local_one",
+            )
+        )
+        comments = {str(name): str(comment) for name, comment in found}
+        if comments.get(self._name, MARK) != MARK:
+            message = (
+                f"the table {self._name} was not created by midstream and is left as it is; give the sink a table of "
+                f"its own (`table`). A table that is midstream's has the comment '{MARK}'"
+            )
+            raise StoreRefused(message)
+        return {self._name, POSITIONS} <= comments.keys()
+
     async def _create(self, session: CassandraSession) -> None:
         own = "".join(f', "{name}" {_TYPES[kind]}' for name, kind in self.columns.items())
         await session.run_plain(
             f'CREATE TABLE IF NOT EXISTS "{self._name}" (id text PRIMARY KEY, version bigint{own}) '
-            f"WITH gc_grace_seconds = {FENCE_DAYS * 86_400}"
+            f"WITH gc_grace_seconds = {FENCE_DAYS * 86_400} AND comment = '{MARK}'"
         )
         await session.run_plain(
             f"CREATE TABLE IF NOT EXISTS {POSITIONS} "
             "(table_name text, name text, position text, PRIMARY KEY ((table_name, name)))"
         )
 
-    async def _add(self, name: str, kind: StoreKind, session: CassandraSession) -> None:
-        await session.run_plain(f'ALTER TABLE "{self._name}" ADD IF NOT EXISTS "{name}" {_TYPES[kind]}')
+    async def _add(self, name: str, kind: str, session: CassandraSession) -> None:
+        await session.run_plain(f'ALTER TABLE "{self._name}" ADD IF NOT EXISTS "{name}" {kind}')
 
 
 def _stored(value: object) -> StoredValue:

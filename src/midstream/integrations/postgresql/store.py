@@ -3,14 +3,20 @@
 Rows are sent as arrays, one a column, so that a chunk of any size is one statement of one text. They are in
 the order of their ids: two writers that lock the same rows in other orders would wait for each other.
 
-A deleted row keeps ``id``, ``version`` and ``deleted_at``; a start removes those that are older than ``FENCE_DAYS``.
+A table has ``MARK`` as its comment. One without it is somebody else's and is refused before anything in it is changed.
+
+A deleted row keeps ``id``, ``version`` and ``deleted_at``. A start removes those that are older than ``FENCE_DAYS``,
+beside the writing, by an index of deleted rows alone.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 import msgspec
 
+from midstream.core.errors import StoreUnavailable
 from midstream.engine.stores.online_store import (
     FENCE_DAYS,
     StoredRows,
@@ -31,6 +37,11 @@ WRITTEN_MAX = 1_000
 READ_MAX = 2_000
 """Rows of one statement."""
 POSITIONS = "midstream_positions"
+MARK = "midstream: rows by id and version"
+"""Comment of each table that was created here."""
+REMOVED_MAX = 1_000
+"""Fences that one statement removes, well within the time of one."""
+_OWN = {"id": "text", "version": "bigint", "deleted_at": "timestamp with time zone"}
 _TYPES: Mapping[StoreKind, str] = {
     "number": "double precision",
     "integer": "bigint",
@@ -67,20 +78,22 @@ class PostgresqlStore:
         self._positions = f'"{options.schema}"."{POSITIONS}"'
         self._connection = new_connection(options, is_read_only=False)
         self._write = _write_statement(self._table, self.columns)
+        self._removing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect, create what lacks, remove old fences."""
+        """Connect, create what lacks, begin to remove old fences."""
         await self._connection.opened()
         known = await self._known()
-        if set(known) != {"id", "version", "deleted_at", *self.columns}:
+        if {*_OWN, *self.columns} - set(known):
             await self._connection.call(lambda sessions: sessions.run_all(self._missing()))
             known = await self._known()
-        for name, kind in self.columns.items():
-            if known[name] != _TYPES[kind]:
-                message = f"column {name} of {self._table} is of type {known[name]} where {_TYPES[kind]} is right"
+        wanted = {**_OWN, **{name: _TYPES[kind] for name, kind in self.columns.items()}}
+        for name, right in wanted.items():
+            if known.get(name) != right:
+                message = f"column {name} of {self._table} is of type {known.get(name)} where {right} is right"
                 raise StoreRefused(message)
-        old = f"DELETE FROM {self._table} WHERE deleted_at < now() - interval '{FENCE_DAYS} days'"  # noqa: S608  names are checked
-        await self._run(old, {})
+        if self._removing is None:
+            self._removing = asyncio.get_running_loop().create_task(self._remove_old())
 
     async def read(self, ids: Sequence[str], columns: Sequence[str]) -> StoredRows:
         """Return rows."""
@@ -146,27 +159,46 @@ class PostgresqlStore:
 
     async def close(self) -> None:
         """Close all sessions."""
+        if self._removing is not None:
+            self._removing.cancel()
+            await asyncio.gather(self._removing, return_exceptions=True)
         await self._connection.close()
 
     async def _run(self, statement: str, values: dict[str, object]) -> Sequence[Sequence[object]]:
         return await self._connection.call(lambda sessions: sessions.run(statement, values))
 
     async def _known(self) -> Mapping[str, str]:
-        """Return the type of each column that the table has."""
+        """Return the type of each column that the table has, of none where there is no table.
+
+        Raises:
+            StoreRefused: There is one, which was not created here.
+        """
         statement = (
-            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "SELECT attname, format_type(atttypid, atttypmod), obj_description(attrelid, 'pg_class') FROM pg_attribute "
             "WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped"
         )
-        return {str(name): str(kind) for name, kind in await self._run(statement, {"table": self._table})}
+        found = await self._run(statement, {"table": self._table})
+        if any(mark != MARK for _, _, mark in found):
+            message = (
+                f"{self._table} was not created by midstream and is left as it is; give the sink a table of its own "
+                f"(`table`). A table that is midstream's has the comment '{MARK}'"
+            )
+            raise StoreRefused(message)
+        return {str(name): str(kind) for name, kind, _ in found}
 
     def _missing(self) -> Sequence[str]:
-        """Return the statements that create what lacks."""
+        """Return the statements that create what lacks; they fail where somebody else's table has come meanwhile."""
         own = "".join(f', "{name}" {_TYPES[kind]}' for name, kind in self.columns.items())
         return (
             f"SELECT pg_advisory_xact_lock({_LOCK})",
             (
-                f'CREATE TABLE IF NOT EXISTS {self._table} (id text COLLATE "C" PRIMARY KEY, version bigint NOT NULL, '
-                f"deleted_at timestamptz{own}) WITH (fillfactor = 70)"
+                f"DO $$ BEGIN IF to_regclass('{self._table}') IS NULL THEN "
+                f'CREATE TABLE {self._table} (id text COLLATE "C" PRIMARY KEY, version bigint NOT NULL, '
+                f"deleted_at timestamptz{own}) WITH (fillfactor = 70); "
+                f"COMMENT ON TABLE {self._table} IS '{MARK}'; "
+                f"CREATE INDEX ON {self._table} (deleted_at) WHERE deleted_at IS NOT NULL; "
+                f"ELSIF obj_description(to_regclass('{self._table}'), 'pg_class') IS DISTINCT FROM '{MARK}' THEN "
+                "RAISE EXCEPTION 'the table was not created by midstream'; END IF; END $$"
             ),
             *(
                 f'ALTER TABLE {self._table} ADD COLUMN IF NOT EXISTS "{name}" {_TYPES[kind]}'
@@ -177,6 +209,18 @@ class PostgresqlStore:
                 "(table_name text, name text, position text NOT NULL, PRIMARY KEY (table_name, name))"
             ),
         )
+
+    async def _remove_old(self) -> None:
+        """Remove fences that are older than ``FENCE_DAYS``; what a failure leaves is removed by the next start."""
+        statement = (
+            f"WITH gone AS (DELETE FROM {self._table} WHERE id IN (SELECT id FROM {self._table} "  # noqa: S608  names are checked
+            f"WHERE deleted_at < now() - interval '{FENCE_DAYS} days' LIMIT {REMOVED_MAX}) "
+            f"AND deleted_at < now() - interval '{FENCE_DAYS} days' RETURNING 1) SELECT count(*) FROM gone"
+        )
+        with suppress(StoreUnavailable):
+            removed = True
+            while removed:
+                removed = bool((await self._run(statement, {}))[0][0])
 
 
 def _write_statement(table: str, columns: Mapping[str, StoreKind]) -> str:
