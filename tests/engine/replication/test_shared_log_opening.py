@@ -15,8 +15,10 @@ from midstream.engine.replication.shared_log_opening import NodeKeys, open_share
 from midstream.engine.replication.shared_topic import TopicFacts, TopicRefused, TopicUnavailable
 from midstream.engine.replication.topic_message import encode_founding, fingerprint_of, shared_log_id
 from midstream.engine.replication.topic_position import TopicPair, TopicPosition, write_topic_position
+from midstream.events.disk import RealDisk
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import Event, build
+from midstream.events.segments.log_identity import identity_of, write_identity
 from tests.support.rig import SMALL
 from tests.support.shared_topics import Confirmed, FakeTopic, FakeTopicServer
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from midstream.core.errors import MidstreamError
 
 KEYS = NodeKeys(b"k" * 32, b"p" * 16)
-KEY = fingerprint_of(shared_log_id(KEYS.key, "cluster/topic"))
+LOG_ID = shared_log_id(KEYS.key, "cluster/topic")
+KEY = fingerprint_of(LOG_ID)
 
 
 @dataclass(eq=False)
@@ -51,7 +54,8 @@ class LateTopic(FakeTopic):
 def data(tmp_path: Path) -> DataFolder:
     """Return a folder that copied ``cluster/topic``."""
     found = DataFolder(tmp_path / "data")
-    found.root.mkdir()
+    found.log.mkdir(parents=True)
+    write_identity(found.log, RealDisk(), identity_of(LOG_ID, 0))
     write_topic_position(found.topic_position, TopicPosition("shop-log", "cluster/topic", KEY, (TopicPair(1, 0),)))
     return found
 
