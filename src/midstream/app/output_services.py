@@ -8,6 +8,7 @@ from functools import partial
 
 from midstream.app.config.outputs import Output
 from midstream.app.config.schema import Config
+from midstream.core.kinds import Kind
 from midstream.core.protocols import LogReader
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
@@ -20,6 +21,8 @@ from midstream.engine.outbox.output_records import RecordOptions
 from midstream.feedback.rewards import rewards_of
 from midstream.integrations.kafka.client_options import KafkaClientOptions
 from midstream.integrations.kafka.producer import KafkaOutputProducer
+
+_ERASE = Kind.ERASE.name.lower()
 
 
 def with_outputs(running: Instance, data: DataFolder) -> tuple[Instance, OutputGroup]:
@@ -37,6 +40,7 @@ def with_outputs(running: Instance, data: DataFolder) -> tuple[Instance, OutputG
         return running, group
     running.engine.listeners.add(group.listener)
     if running.eraser is not None:
+        running.eraser.forgets.update(group.forgets)
         running.eraser.outside = tuple(f"{each.kind} {each.topic}" for each in running.config.outputs)
     return replace(running, services=(*running.services, group)), group
 
@@ -70,7 +74,8 @@ def outputs_of(
         )
         relay_options = RelayOptions(f"output_{told.name}", log, told.begin, config.log.kind == "kafka")
         relay = LogRelay(relay_options, engine, open_log, destination)
-        found[told.name] = RelayedOutput(told.topic, told.records, relay)
+        has_erasures = told.records == "events" and (not told.types or _ERASE in told.types)
+        found[told.name] = RelayedOutput(told.topic, told.records, relay, has_erasures)
     return OutputGroup(found, engine.metrics)
 
 

@@ -1,7 +1,7 @@
 """Opening of a data folder's log for writing: its lock, its completeness, then the log."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 
 from midstream.core.errors import FolderLocked
@@ -49,7 +49,7 @@ def open_log(data: DataFolder, new_id: bytes, segment_bytes: int, disk: Disk | N
 
 
 @contextmanager
-def locked(data: DataFolder, disk: Disk) -> Iterator[None]:
+def locked(data: DataFolder, disk: Disk) -> Generator[None]:
     """Hold the lock of a data folder for what is done there before its log is opened.
 
     Args:

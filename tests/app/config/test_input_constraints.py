@@ -62,10 +62,17 @@ def test_a_mistake_is_named_at_its_place(line: str, place: str, right: str) -> N
 
 def test_a_secret_among_the_settings_is_refused_and_not_repeated() -> None:
     """Effective configurations and errors are read by many."""
-    found = faults(f'{INPUT}settings = {{ "sasl.password" = "geheim" }}\n')
-    fault = found['inputs[0].settings["sasl.password"]']
-    assert "password_env" in fault.right
-    assert "geheim" not in repr(fault)
+    oauth = "sasl.oauthbearer.assertion.private.key"
+    for name in ("sasl.password", "SASL.PASSWORD", f"{oauth}.passphrase", f"{oauth}.pem"):
+        found = faults(f'{INPUT}settings = {{ "{name}" = "geheim" }}\n')
+        fault = found[f'inputs[0].settings["{name}"]']
+        assert "password_env" in fault.right
+        assert "geheim" not in repr(fault)
+    for line, place in (('password_env = "my geheim!"', "password_env"), ('servers = "geheim@b:1"', "servers")):
+        content = INPUT.replace('servers = "localhost:9092"\n', "") if place == "servers" else INPUT
+        found = faults(f"{content}{line}\n")
+        assert f"inputs[0].{place}" in found
+        assert "geheim" not in repr(found)
 
 
 def test_an_input_of_pulsar_has_two_addresses() -> None:
@@ -77,6 +84,10 @@ def test_an_input_of_pulsar_has_two_addresses() -> None:
     assert told.subscription_name == "midstream-clicks"
     found = faults(pulsar + 'service_url = "localhost:6650"\nadmin_url = "pulsar://localhost:8080"\n')
     assert found.keys() == {"inputs[0].service_url", "inputs[0].admin_url"}
+    for scheme, name in (("pulsar", "service_url"), ("http", "admin_url")):
+        secret = faults(pulsar + addresses.replace(f"{scheme}://", f"{scheme}://admin:geheim@"))
+        assert secret.keys() == {f"inputs[0].{name}"}
+        assert "geheim" not in repr(secret)
     assert "inputs[0].kind" in faults(pulsar.replace("pulsar", "rabbit", 1))
 
 

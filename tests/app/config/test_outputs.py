@@ -3,7 +3,10 @@
 import pytest
 
 from midstream.app.config.reader import read_config
+from midstream.app.inputs.services import require_secrets
 from midstream.core.errors import ConfigInvalid
+
+OAUTH = "sasl.oauthbearer.assertion.private.key"
 
 GOOD = """
 [[outputs]]
@@ -33,7 +36,16 @@ def test_an_output_is_read(tmp_path):
         ('types = ["veiw"]', "$.outputs[0].types[0]", '"veiw" is not a type of events'),
         ('placements = ["home"]', "$.outputs[0].placements", "Events are of no placement"),
         ('records = "served"\ntypes = ["view"]', "$.outputs[0].types", "Served slates are of one type"),
-        ('settings = { "sasl.password" = "x" }', "$.outputs[0].settings", "holds a secret"),
+        ('settings = { "sasl.password" = "x" }', "$.outputs[0].settings", "A secret came"),
+        ('settings = { "SASL.PASSWORD" = "x" }', "$.outputs[0].settings", "A secret came"),
+        (f'settings = {{ "{OAUTH}.passphrase" = "x" }}', "$.outputs[0].settings", "A secret came"),
+        (f'settings = {{ "{OAUTH}.pem" = "x" }}', "$.outputs[0].settings", "A secret came"),
+        ('username = "shop"', "$.outputs[0].username", "without sasl"),
+        ('sasl = "PLAIN"\npassword_env = "P"', "$.outputs[0].sasl", "without username"),
+        ('sasl = "PLAIN"\nusername = "shop"', "$.outputs[0].password_env", "without a password"),
+        ('key_file = "key.pem"', "$.outputs[0].key_file", "without certificate_file"),
+        ('ca_file = "ca.pem"', "$.outputs[0].ca_file", "tls = true"),
+        ('sasl = "PLAIN"\nusername = "u"\npassword_env = "my geheim!"', "$.outputs[0].password_env", "no name"),
         (GOOD, "$.outputs[1].name", '"shop" is there already'),
         ('password = "x"', "$.outputs[0]", "password"),
     ],
@@ -46,3 +58,16 @@ def test_what_is_wrong_is_named(tmp_path, more, where, said):
     (fault,) = raised.value.faults
     assert where in fault.where
     assert said in f"{fault.came} {fault.right} {fault.where}"
+    assert "geheim" not in repr(fault)
+
+
+def test_a_variable_that_is_not_set_stops_the_start(tmp_path):
+    """In four parts, as one of an input does."""
+    login = 'sasl = "PLAIN"\nusername = "shop"\npassword_env = "SHOP_PASSWORD"\n'
+    outputs = read(tmp_path, GOOD + login).outputs
+    require_secrets(outputs, {"SHOP_PASSWORD": "x"}, name="outputs")
+    with pytest.raises(ConfigInvalid) as raised:
+        require_secrets(outputs, {}, name="outputs")
+    (fault,) = raised.value.faults
+    assert fault.where == "midstream.toml: $.outputs[0].password_env"
+    assert "SHOP_PASSWORD" in fault.came

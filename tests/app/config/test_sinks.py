@@ -107,6 +107,62 @@ def test_faults_name_the_place_and_what_is_right(text: str, where: str, says: st
     assert "secret" not in "".join(found.values())
 
 
+def at(options: str, name: str = "rows", table: str = "rows") -> str:
+    return sink('["views"]', store=f'table = "{table}"\nstore = {{ {options} }}', name=name)
+
+
+def redis(url: str, more: str = "") -> str:
+    return f'kind = "redis", url = "{url}"{more}'
+
+
+def postgresql(url: str, more: str = "") -> str:
+    return f'kind = "postgresql", url = "{url}"{more}'
+
+
+@pytest.mark.parametrize(
+    "text, where, says",
+    [
+        (at(redis("redis://cache/shop")), "[0].store.url", "number of a database"),
+        (at(redis("redis://cache", ', prefix = "a b"')), "[0].store.prefix", '"a b"'),
+        (at(redis("redis://cache", ', tls_ca = "/ca.pem"')), "[0].store.tls_ca", "tls = true"),
+        (at(postgresql("postgresql://me@db", ', schema = "Shop"')), "[0].store.schema", '"Shop"'),
+        (at(postgresql("postgresql://me@a,b/shop")), "[0].store.url", "2 hosts"),
+        (at('kind = "cassandra", url = "cassandra://a:9042/"'), "[0].store.url", "no keyspace"),
+        (at('kind = "cassandra", url = "cassandra://a/s", password_env = "P"'), "[0].store.url", "no user"),
+        (at(redis("redis://cache")) + at(redis("redis://CACHE:6379/0"), "b"), "[1].table", '"rows"'),
+        (at(postgresql("postgresql://a@db")) + at(postgresql("postgresql://b@db:5432/postgres"), "b"), "[1].table", ""),
+        (at(redis("redis://cache"), table="midstream_positions"), "[0].table", "not midstream_positions"),
+        (sink('["views"]', store=f'every = "31s"\n{REDIS}'), "[0].every", "30s"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_the_start(text: str, where: str, says: str) -> None:
+    """What a store would refuse, one table of two sinks however it is written, a wait longer than its call has."""
+    found = faults_of(text)
+    assert says in found[where]
+    assert "sinks" in found[where]
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        (redis("redis://cache"), redis("redis://cache/1")),
+        (redis("redis://cache"), redis("redis://cache", ', prefix = "other:"')),
+        (postgresql("postgresql://db"), postgresql("postgresql://db", ', schema = "shop"')),
+        (postgresql("postgresql://db"), redis("redis://db")),
+    ],
+)
+def test_one_name_in_two_places_is_two_tables(one: str, other: str) -> None:
+    """Of two databases, prefixes, schemas or systems."""
+    assert len(parse_config(HEAD + at(one) + at(other, "others")).sinks) == 2
+
+
+def test_a_table_of_a_shared_schema_has_a_prefix() -> None:
+    """A sink that is named users does not meet the table users of the shop."""
+    text = sink('["views"]', store=f"store = {{ {postgresql('postgresql://db')} }}", name="users")
+    assert parse_config(HEAD + text).sinks[0].table_name == "midstream_users"
+    assert parse_config(HEAD + sink('["views"]', name="users")).sinks[0].table_name == "users"
+
+
 def test_the_effective_configuration_has_no_password() -> None:
     """A password is in the environment alone: there is no setting that could hold one."""
     text = sink('["views"]', store=REDIS.replace(" }", ', password_env = "REDIS_PASSWORD" }'))

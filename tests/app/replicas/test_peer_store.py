@@ -19,7 +19,7 @@ from midstream.engine.log_readers import open_reader
 from midstream.engine.replication import snapshot_shelf
 from midstream.engine.replication.joining import join
 from midstream.engine.replication.published_snapshots import MANIFEST_NAME, peer_key, read_manifest
-from midstream.engine.replication.snapshot_store import FolderStore, StoredFileMissing
+from midstream.engine.replication.snapshot_store import FolderStore, PeerUnknown, StoredFileMissing
 from midstream.engine.snapshots import snapshots
 from tests.crash.servers import serving
 from tests.support.fakes.rebuilds import run_folder, write_config
@@ -115,10 +115,40 @@ def test_as_many_streams_as_may_be(peer, monkeypatch):
     (name,) = shelf.names()
     first = shelf.content(name, "items.clock.npy").pieces
     next(first)
+    assert isinstance(first, snapshot_shelf.SnapshotPieces)
     with pytest.raises(Overloaded):
         shelf.content(name, "items.clock.npy")
     first.close()
     assert next(shelf.content(name, "items.clock.npy").pieces)
+
+
+def test_streams_count_before_they_begin(peer, monkeypatch):
+    """A file that is dropped before its first piece counts no more."""
+    _, folder = peer
+    monkeypatch.setattr(snapshot_shelf, "STREAMS_MAX", 1)
+    shelf = snapshot_shelf.SnapshotShelf(DataFolder(folder / "data"))
+    (name,) = shelf.names()
+    waiting = shelf.content(name, "items.clock.npy")
+    with pytest.raises(Overloaded):
+        shelf.content(name, "items.clock.npy")
+    del waiting
+    found = shelf.content(name, "items.clock.npy")
+    assert sum(len(piece) for piece in found.pieces) == found.size
+    assert shelf.content(name, "items.clock.npy").size == found.size
+
+
+def test_a_caller_without_the_key_has_no_file_read(peer, monkeypatch):
+    """The key is known from the start, so refusing costs nothing that a stranger could ask for again and again."""
+    _, folder = peer
+    shelf = snapshot_shelf.SnapshotShelf(DataFolder(folder / "data"))
+
+    def fail(*_: object) -> None:
+        pytest.fail("the log was opened")
+
+    monkeypatch.setattr(snapshot_shelf, "open_reader", fail)
+    with pytest.raises(PeerUnknown):
+        shelf.require_peer("Bearer x")
+    shelf.require_peer(f"Bearer {peer_key(identity_in(folder))}")
 
 
 def test_an_address_names_its_store(tmp_path, peer):

@@ -120,3 +120,34 @@ def test_a_peer_is_no_place_to_publish_to() -> None:
     """It is only read."""
     with pytest.raises(ConfigInvalid, match="a peer is only read"):
         parse_config('[snapshots]\npublish = "http://peer:8080"\n')
+
+
+def test_uploads_that_break_off_leave_one_folder_at_most(
+    tmp_path: Path, children_here: list[PublishOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the one before left is removed before the next begins."""
+    write_config(tmp_path / "shop")
+    data, store = DataFolder(tmp_path / "shop" / "data"), FolderStore(tmp_path / "shared")
+    numbers = iter(range(1, 100))
+
+    def break_off(*told: Any) -> str:
+        manifest, upload = told[2], told[4]
+        store.write(published_snapshots.folder_name(manifest, upload), "users.npy", (b"",))
+        message = "the upload broke off"
+        raise StoreUnavailable(message)
+
+    async def work(running: Instance) -> None:
+        await snapshot(running, data)
+        options = PublishOptions(store.address, node="n1")
+        publisher = SnapshotPublisher(running.engine, data, options, lambda size: next(numbers).to_bytes(size))
+        with monkeypatch.context() as patch:
+            patch.setattr(published_snapshots, "publish", break_off)
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable, match="broke off"):
+                    await publisher.publish_newest()
+                assert len(store.folders()) == 1
+        await publisher.publish_newest()
+        assert len(store.folders()) == 1
+
+    run_folder(tmp_path / "shop", work)
+    assert len(children_here) == 4

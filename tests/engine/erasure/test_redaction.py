@@ -280,6 +280,7 @@ def test_each_field_and_kind_stays_or_goes_with_its_user():
         *("generation_before", "generation", "log_position", "erasures", "events", "history_files", "dead_letters"),
         *("import_rejected", "snapshots", "digest", "time_ms"),  # positions, numbers, times
         *("ids", "salt"),  # salted hashes
+        *("sinks", "outside", "topic"),  # numbers by names of the configuration, and those names
     }
 
 

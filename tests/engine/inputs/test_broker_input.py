@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -448,3 +449,31 @@ def test_a_stop_leaves_a_consumer_that_does_not_return(tmp_path: Path, monkeypat
     process.until(lambda: True)
     assert not held.is_set()
     held.set()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_quiet_alone_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_gone: bool) -> None:
+    """A broker that is gone returns nothing, without an error; only one that answers has no more messages."""
+    monkeypatch.setattr(broker_input, "QUIET_S", 0.05)
+    broker = topic(count=20, partitions=1)
+    process = Process(tmp_path, MemoryLog(), broker)
+    poll = process.consumer.poll
+    polls: list[int] = []
+    ends: list[bool] = []
+
+    def once(messages_max: int, wait_s: float) -> Sequence[PartitionMessages]:
+        polls.append(messages_max)
+        if len(polls) == 1:
+            return poll(messages_max, wait_s)
+        broker.is_up = not is_gone
+        time.sleep(0.01)
+        return []
+
+    def seen() -> bool:
+        ends.append(process.input.is_at_end)
+        return process.input.view().state == "failing" if is_gone else ends[-1]
+
+    process.consumer.poll = once  # type: ignore[method-assign]
+    process.until(seen)
+    assert any(ends) != is_gone
+    assert ("the broker is down" in process.concerns) == is_gone

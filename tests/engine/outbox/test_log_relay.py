@@ -24,7 +24,7 @@ from midstream.events.memory import MemoryLog
 from midstream.monitoring.metrics import Metrics
 from midstream.testing.log_conformance import events_in, sample_batch
 from tests.support.destinations import FakeDestination, FakeStore, Fault, check_destination
-from tests.support.patience import wait_on_loop
+from tests.support.patience import PATIENCE_S, wait_on_loop
 from tests.support.rig import Rig, view
 
 LOG = "a" * 32
@@ -138,6 +138,23 @@ def test_events_are_delivered_as_they_are_applied():
     assert store.position.log_time_ms == log.last_log_time_ms
     assert process.relay.view().deliveries >= 4
     assert process.destination.is_closed
+
+
+def test_the_end_is_waited_for_and_a_store_that_is_away_is_not_for_ever():
+    """What is applied at the call has to be there; later events may come."""
+    log, store = MemoryLog(), FakeStore()
+    process = Process(log, store)
+
+    async def work(_: Process) -> None:
+        await process.until_even()
+        store.is_up = False
+        await process.record(3)
+        assert not await process.relay.reaches_end(0.02)
+        store.is_up = True
+        assert await process.relay.reaches_end(PATIENCE_S)
+        assert store.events == expected(log)
+
+    process.run(work)
 
 
 def test_a_commit_wakes_the_relay(monkeypatch):

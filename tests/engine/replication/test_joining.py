@@ -11,11 +11,16 @@ import midstream
 from midstream.app.config_history import settings_of
 from midstream.app.opening import config_of
 from midstream.core.errors import Invalid, StoreUnavailable
-from midstream.core.types import LogPosition
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.child_process import Pace
+from midstream.engine.erasure.log_rewrite import Rewrite, new_log
+from midstream.engine.erasure.redaction import ErasedIds
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.log_opening import open_log
-from midstream.engine.log_readers import open_reader
+from midstream.engine.log_readers import open_reader, read_folder
+from midstream.engine.pending_erasures import erase_event
 from midstream.engine.replication import joining, published_snapshots
 from midstream.engine.replication.joining import NoSnapshotFits, join
 from midstream.engine.replication.published_snapshots import MANIFEST_NAME, PublishedFile, PublishedSnapshot, seal
@@ -23,9 +28,12 @@ from midstream.engine.replication.snapshot_shelf import SnapshotShelf
 from midstream.engine.replication.snapshot_store import FolderStore
 from midstream.engine.snapshots import base_state, snapshots
 from midstream.events.disk import RealDisk
+from midstream.events.schema import Event, build, event_at
 from midstream.events.sealing import seal as seal_log
 from midstream.events.segments.log_identity import LogIdentity, identity_of
+from midstream.state.ids.erased_users import blanked_hashes
 from midstream.state.settings import FoldSettings
+from midstream.state.structures.hashing import id_hash
 from tests.support.fakes.rebuilds import run_folder, write_config
 
 EVENTS: list[Mapping[str, object]] = [
@@ -123,6 +131,81 @@ def test_a_node_begins_at_the_snapshot_and_goes_on_like_the_first(first, identit
     with midstream.open(node.folder) as shop:
         assert shop.recommend(user_id="ann").items
     assert base_state.base_flaw(base_state.base_folder(node.data.log, len(EVENTS)), identity.log_id) == ""
+
+
+def erasing(first: Node, identity: LogIdentity, folder: Path, later: EventBatch) -> tuple[ErasedIds, list[Event]]:
+    """Join, append events, and return whom a rewrite erases and what it leaves of those events."""
+    store = FolderStore(folder / "shared")
+    publish(first, store, identity, "erasing")
+    node, done = joined(first, identity, store, folder / "second")
+    log = open_log(node.data, bytes(16), 1)
+    log.append(later)
+    log.close()
+    end = LogPosition(done.log_position + len(later))
+    made = Rewrite(node.data, RealDisk(), 1 << 20, Pace(hurried=True)).make(end, first.settings)
+    target = read_folder(new_log(node.data), RealDisk())
+    found = [event_at(batch, n) for _, batch in target.read(done.log_position, 100, end) for n in range(len(batch))]
+    return made.erased, found
+
+
+def test_an_erasure_reaches_ids_that_were_merged_before_the_join(tmp_path):
+    """Events of such an id are blanked, and the erase keeps the hashes of ids that no event here names."""
+    first = Node(tmp_path / "first")
+    write_config(first.folder)
+    merge = [
+        {"type": "user", "operation": "merge", "user_id": "ann", "attributes": {"from": each}}
+        for each in ("anna", "late", "unseen")
+    ]
+    with midstream.open(first.folder) as shop:
+        shop.record([{"type": "view", "user_id": each, "item_id": "lamp"} for each in ("anna", "ann", "bob")])
+        shop.record(merge)
+
+    async def write(running: Instance) -> None:
+        snapshots.write(first.data.snapshots, running.engine.fold, open_reader(first.data).identity)
+
+    run_folder(first.folder, write)
+    now_ms = settled_ms(first)
+    ids = ("anna", "bob", "ann")
+    views = [view(each, event_time_ms=now_ms + n, log_time_ms=now_ms + n) for n, each in enumerate(ids)]
+    erase = erase_event("ann", now_ms + 9)._replace(log_time_ms=now_ms + 9)
+    late = view("late", event_time_ms=now_ms, log_time_ms=now_ms + 10)
+    found, left = erasing(first, open_reader(first.data).identity, tmp_path, build([*views, erase, late]))
+    assert sorted(found.ids) == ["ann", "anna", "late"]
+    assert list(found.refused) == [id_hash("unseen", first.settings.hash_key())]
+    assert [event.user_id for event in left] == ["", "bob", "", "", ""]
+    key = first.settings.hash_key()
+    assert blanked_hashes(left[3].body) == sorted(id_hash(each, key) for each in ("ann", "anna", "late", "unseen"))
+    assert left[4].kind == Kind.TICK
+
+
+def test_late_copies_of_users_erased_before_the_join_are_blanked(tmp_path):
+    """Their erase is not in the log of the node that joined; the state of the snapshot has it."""
+    first = Node(tmp_path / "first")
+    write_config(first.folder)
+    with midstream.open(first.folder) as shop:
+        shop.record([{"type": "view", "user_id": each, "item_id": "lamp"} for each in ("ann", "bob")])
+        shop.erase("ann")
+
+    async def write(running: Instance) -> None:
+        snapshots.write(first.data.snapshots, running.engine.fold, open_reader(first.data).identity)
+
+    run_folder(first.folder, write)
+    now_ms = settled_ms(first)
+    late = [view(each, event_time_ms=now_ms - 3_600_000, log_time_ms=now_ms) for each in ("ann", "bob")]
+    _, left = erasing(first, open_reader(first.data).identity, tmp_path, build(late))
+    assert [event.user_id for event in left] == ["", "bob"]
+
+
+def settled_ms(node: Node) -> int:
+    """Return the log time at the end of a node's log."""
+    (name,) = snapshots.names(node.data.snapshots)
+    return dict(snapshots.manifests(node.data.snapshots))[name].log_time_ms
+
+
+def view(user_id: str, *, event_time_ms: int, log_time_ms: int) -> Event:
+    return Event(
+        Kind.INTERACTION, user_id=user_id, item_id="lamp", event_time_ms=event_time_ms, log_time_ms=log_time_ms
+    )
 
 
 def test_no_published_byte_has_the_secret(store, identity):
@@ -327,3 +410,45 @@ def test_the_newest_of_each_version_stay(first, identity, tmp_path):
     assert torn_new in store.folders()
     assert len(published_snapshots.prune(store, 2, identity, LogPosition(len(EVENTS) + 1))) == 2
     assert list(store.folders()) == [torn_new]
+
+
+def test_what_another_shop_or_release_put_there_stays(first, identity, tmp_path):
+    """Whole or under way, however old: two shops may share a place."""
+    store, other = FolderStore(tmp_path / "shared"), identity_of(bytes(range(16)), 0)
+    publish(first, store, identity, "n-a")
+    publish(first, store, identity, "n-b")
+    local = first.data.snapshots / snapshots.names(first.data.snapshots)[0]
+    mine = SnapshotShelf(first.data).published(local)
+    theirs = msgspec.structs.replace(mine, log=other.public_name, log_position=1)
+    published_snapshots.publish(store, local, theirs, other, "theirs")
+    under_way = published_snapshots.folder_name(theirs, "under-way")
+    store.write(under_way, "users.npy", (b"",))
+    newer = published_snapshots.folder_name(msgspec.structs.replace(mine, log_position=2), "newer")
+    store.write(newer, MANIFEST_NAME, (seal(msgspec.structs.replace(mine, format_version=9), identity),))
+    assert not published_snapshots.prune(store, 2, identity, LogPosition(0))
+    assert not published_snapshots.remove_left(store, identity, "n")
+    assert len(published_snapshots.prune(store, 1, identity, LogPosition(0))) == 1
+    assert len(list(store.folders())) == 4
+
+
+def test_what_a_node_left_of_broken_uploads_goes(first, identity, tmp_path):
+    """That of other nodes is maybe under way, and stays."""
+    store = FolderStore(tmp_path / "shared")
+    manifest = publish(first, store, identity, "n1-whole")
+    left, other = (published_snapshots.folder_name(manifest, each) for each in ("n1-left", "n2-under-way"))
+    for each in (left, other):
+        store.write(each, "users.npy", (b"",))
+    assert published_snapshots.remove_left(store, identity, "n1") == [left]
+    assert other in store.folders()
+    assert len(list(store.folders())) == 2
+
+
+def test_an_upload_tells_of_each_piece(first, identity, tmp_path):
+    """So that no upload is taken for one that hangs, however long it takes."""
+    store, told = FolderStore(tmp_path / "shared"), list[int]()
+    local = first.data.snapshots / snapshots.names(first.data.snapshots)[0]
+    manifest = SnapshotShelf(first.data).published(local)
+    published_snapshots.publish(store, local, manifest, identity, "a", lambda _stage, done, _total: told.append(done))
+    assert len(told) >= len(manifest.files)
+    assert told == sorted(told)
+    assert told[-1] == manifest.bytes

@@ -43,10 +43,18 @@ def test_a_different_digest_at_any_common_mark_is_found(position):
 
 
 @pytest.mark.parametrize(
-    "change", [{"fold_version": "v2"}, {"counts_from": 5}, {"log": "other"}, {"marks": (Mark(31, "x"),)}, {"marks": ()}]
+    "change",
+    [
+        {"fold_version": "v2"},
+        {"counts_from": 5},
+        {"log": "other"},
+        {"marks": (Mark(31, "x"),)},
+        {"marks": ()},
+        {"marks": (Mark(30, "x", "an erasure that was carried out"),)},
+    ],
 )
 def test_what_is_not_comparable_is_not_compared(change):
-    """Another version, another beginning of counts, another log, no common position."""
+    """Another version, another beginning of counts, another log, no common position, other erasures."""
     other = {"marks": tuple(Mark(each.log_position, "x") for each in MARKS)} | change
     assert not disagreements([node("a"), node("b", **other)])
 

@@ -218,6 +218,22 @@ def test_rows_of_erased_users_are_deleted_before_their_ids_are_gone() -> None:
     check(log, shelf, USERS, ("ann", "bob"))
 
 
+def test_a_value_that_no_store_can_hold_is_missing_and_holds_up_nobody() -> None:
+    """Anyone who may send events may send a NUL; health has their number and the column."""
+    log, shelf = MemoryLog(), Shelf()
+    process = Process(log, shelf)
+
+    async def work(_: Process) -> None:
+        await process.until_even()
+        await process.record(profile("ann", "D\0E"), profile("bob", "FR"), profile("cem", "\0"))
+        await process.until_even()
+
+    process.run(work)
+    countries = {each: value(shelf, each, "user_country") for each in shelf.rows}
+    assert countries == {"ann": None, "bob": "FR", "cem": None}
+    assert "wrote 2 values as missing since the start, in user_country" in process.concerns
+
+
 def test_a_refresh_reads_fading_values_anew() -> None:
     """After so much log time all rows are read again, also of those who did nothing."""
     log, shelf = MemoryLog(), Shelf()

@@ -5,19 +5,13 @@ from collections.abc import Iterator, Mapping
 
 from midstream.app.config.bounds import distinct, known
 from midstream.app.config.schema import Config, FetchTable, Placement
+from midstream.app.config.sinks import server_faults
 from midstream.core.errors import Fault
 from midstream.core.paths import step
-from midstream.engine.stores.address import address_of, is_environment_name
-from midstream.integrations.cassandra.connection import SCHEME as CASSANDRA
-from midstream.integrations.cassandra.connection import CassandraServer
 from midstream.integrations.cassandra.fetch import IDENTIFIER as CQL_NAME
 from midstream.integrations.cassandra.fetch import CassandraFetchOptions
-from midstream.integrations.postgresql.connection import SCHEME as POSTGRESQL
-from midstream.integrations.postgresql.connection import PostgresqlServer
 from midstream.integrations.postgresql.fetch import IDENTIFIER as SQL_NAME
 from midstream.integrations.postgresql.fetch import IDS, PostgresqlFetchOptions
-from midstream.integrations.redis.connection import SCHEME as REDIS
-from midstream.integrations.redis.connection import RedisServer
 from midstream.integrations.redis.fetch import KEY, PLACE, RedisFetchOptions
 
 PAGE = "/docs/fetches.md"
@@ -41,48 +35,18 @@ def _store_faults(fetch: FetchTable, where: str) -> Iterator[Fault]:
     """Yield what is wrong with the store that a fetch asks."""
     match fetch.component:
         case RedisFetchOptions():
-            yield from server_faults(fetch.component, where)
+            yield from server_faults(fetch.component, where, PAGE)
             yield from _redis_faults(fetch.component, where)
         case PostgresqlFetchOptions():
-            yield from server_faults(fetch.component, where)
+            yield from server_faults(fetch.component, where, PAGE)
             yield from _postgresql_faults(fetch.component, where)
         case CassandraFetchOptions():
-            yield from server_faults(fetch.component, where)
+            yield from server_faults(fetch.component, where, PAGE)
             yield from _cassandra_faults(fetch.component, where)
         case _:
             return
     for column in fetch.component.fields:
         yield from known(f"{where}.fields{step(column)}", column, fetch.columns, "one of columns", "One of them", PAGE)
-
-
-def server_faults(server: RedisServer | PostgresqlServer | CassandraServer, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with the address of a store, its password and its authority."""
-    match server:
-        case RedisServer():
-            scheme, example = REDIS, "redis://cache:6379/0"
-        case PostgresqlServer():
-            scheme, example = POSTGRESQL, "postgresql://reader@db:5432/shop"
-        case _:
-            scheme, example = CASSANDRA, "cassandra://db1,db2:9042/shop"
-    right = f'An address such as "{example}"; the password is in a variable of the environment: password_env.'
-    try:
-        address = address_of(server.url, scheme, 1)
-    except ValueError as error:
-        yield Fault(f"{where}.url", str(error), right, PAGE)
-    else:
-        if scheme == REDIS and not (address.path or "0").isdecimal():
-            yield Fault(f"{where}.url", f'"{address.path}" came as the number of a database.', right, PAGE)
-        if scheme != CASSANDRA and len(address.hosts) > 1:
-            yield Fault(f"{where}.url", f"{len(address.hosts)} hosts came.", "One host.", PAGE)
-        if scheme == CASSANDRA and address.path and not CQL_NAME.fullmatch(address.path):
-            yield Fault(f"{where}.url", f'"{address.path}" came as a keyspace.', right, PAGE)
-        if scheme == CASSANDRA and server.password_env and not address.user:
-            yield Fault(f"{where}.url", "It has no user, and there is a password.", right, PAGE)
-    if server.password_env and not is_environment_name(server.password_env):
-        came = "It is no name of a variable of the environment."  # and may be the password itself
-        yield Fault(f"{where}.password_env", came, 'The name of one: "SHOP_REDIS_PASSWORD".', PAGE)
-    if server.tls_ca and not server.tls:
-        yield Fault(f"{where}.tls_ca", f'"{server.tls_ca}" came, and tls is false.', "tls = true.", PAGE)
 
 
 def _redis_faults(options: RedisFetchOptions, where: str) -> Iterator[Fault]:

@@ -1,11 +1,11 @@
 """Constraints of inputs: names of their own, a start that can be read, a mapping that makes sense, no secrets."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from midstream.app.config.bounds import distinct, known
 from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PulsarInput, start_text
+from midstream.app.config.broker_login import kafka_login_faults, pair_faults, userinfo_faults, variable_faults
 from midstream.app.config.schema import Config
 from midstream.app.mapping.columns import converter
 from midstream.core.errors import Fault, Invalid
@@ -14,7 +14,6 @@ from midstream.core.paths import step
 from midstream.events.wire import OPEN_TYPES
 
 PAGE = "/docs/inputs.md"
-_SECRET = re.compile(r"password|secret|\.pem$|jaas", re.IGNORECASE)
 _OPTIONS = {"--map": "map", "--set": "set", "--time-format": "time_format"}
 """Settings whose faults a command tells under the name of an option."""
 
@@ -29,11 +28,11 @@ def input_faults(config: Config) -> Iterator[Fault]:
             right = 'earliest, latest, or a time such as "2026-11-30T08:00:00Z".'
             yield Fault(f"{where}.start", f'"{each.start}" came.', right, PAGE)
         yield from _mapping(config, each, where)
-        yield from _pairs(each, where, (("key_file", "certificate_file"),))
         if isinstance(each, KafkaInput):
-            yield from _login(each, where)
-            yield from _settings(each, where)
+            yield from kafka_login_faults(each, where, PAGE)
         else:
+            yield from pair_faults(each, where, PAGE, (("key_file", "certificate_file"),))
+            yield from variable_faults(each, where, PAGE)
             yield from _addresses(each, where)
 
 
@@ -61,37 +60,10 @@ def _within(fault: Fault, where: str) -> Fault:
     return replace(fault, where=f"{where}.{_OPTIONS.get(option, 'map')}{step(name) if name else ''}", page=PAGE)
 
 
-def _pairs(each: AnyInput, where: str, pairs: tuple[tuple[str, str], ...]) -> Iterator[Fault]:
-    """Yield options of which the other half is missing."""
-    for name, other in pairs:
-        if getattr(each, name) and not getattr(each, other):
-            yield Fault(f"{where}.{name}", f"It came without {other}.", f"{other} beside it, or neither.", PAGE)
-
-
 def _addresses(each: PulsarInput, where: str) -> Iterator[Fault]:
-    """Yield addresses of another scheme."""
+    """Yield addresses of another scheme, and those with a password in them."""
+    yield from userinfo_faults(each, where, PAGE, ("service_url", "admin_url"))
     for name, schemes in (("service_url", ("pulsar://", "pulsar+ssl://")), ("admin_url", ("http://", "https://"))):
-        if not getattr(each, name).startswith(schemes):
+        if "@" not in getattr(each, name) and not getattr(each, name).startswith(schemes):
             right = f"{schemes[0]}host:port or {schemes[1]}host:port."
             yield Fault(f"{where}.{name}", f'"{getattr(each, name)}" came.', right, PAGE)
-
-
-def _login(each: KafkaInput, where: str) -> Iterator[Fault]:
-    """Yield options of a login of which the other half is missing."""
-    yield from _pairs(each, where, (("username", "sasl"), ("password_env", "sasl")))
-    for name in ("ca_file", "certificate_file"):
-        if getattr(each, name) and not each.tls:
-            yield Fault(f"{where}.{name}", "It came without tls = true.", "tls = true beside it, or neither.", PAGE)
-    if each.sasl and not each.password_env:
-        right = 'password_env = "NAME" of the variable of the environment that holds the password.'
-        yield Fault(f"{where}.password_env", "A login without a password came.", right, PAGE)
-
-
-def _settings(each: KafkaInput, where: str) -> Iterator[Fault]:
-    """Yield secrets in the file, and settings that have an option of their own."""
-    for name in each.settings:
-        place = f"{where}.settings{step(name)}"
-        if _SECRET.search(name):
-            came = "A secret came in the file."  # its value is not repeated
-            right = 'password_env or key_password_env = "NAME" of the variable of the environment that holds it.'
-            yield Fault(place, came, right, PAGE)

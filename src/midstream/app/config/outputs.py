@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from midstream.app.config.bounds import distinct, known
+from midstream.app.config.broker_login import kafka_login_faults
 from midstream.core.errors import Fault
 from midstream.core.field_bounds import Length, Name
 from midstream.core.kinds import Kind
@@ -53,10 +54,6 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Further settings of librdkafka, such as { "compression.type" = "zstd" }."""
 
 
-_SECRETS = ("password", "secret", "ssl.key.pem")
-"""Parts of names of settings that hold secrets."""
-
-
 def output_faults(outputs: Sequence[Output], actions: Sequence[str]) -> Iterator[Fault]:
     """Yield what is wrong with ``[[outputs]]``.
 
@@ -72,7 +69,7 @@ def output_faults(outputs: Sequence[Output], actions: Sequence[str]) -> Iterator
             if name not in names:
                 yield from known(f"{where}.types[{place}]", name, names, "a type of events", "One of them", PAGE)
         yield from _unread(output, where)
-        yield from _secrets(output, where)
+        yield from kafka_login_faults(output, where, PAGE)
 
 
 def _unread(output: Output, where: str) -> Iterator[Fault]:
@@ -81,10 +78,3 @@ def _unread(output: Output, where: str) -> Iterator[Fault]:
         yield Fault(f"{where}.types", "Served slates are of one type.", "records = events or outcomes.", PAGE)
     if output.records == "events" and output.placements:
         yield Fault(f"{where}.placements", "Events are of no placement.", "records = served or outcomes.", PAGE)
-
-
-def _secrets(output: Output, where: str) -> Iterator[Fault]:
-    for name in output.settings:
-        if any(part in name for part in _SECRETS):
-            came = f'"{name}" holds a secret, and the file is no place for one.'
-            yield Fault(f"{where}.settings", came, "password_env or key_password_env: the name of a variable.", PAGE)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import msgspec
 
 from midstream.app.config.broker_inputs import AnyInput
+from midstream.app.config.outputs import Output
 from midstream.app.config.reader import FILE_NAME
 from midstream.app.config.schema import Config
 from midstream.app.inputs.consumers import connector_of
@@ -51,22 +52,29 @@ def input_problem(options: AnyInput) -> str:
     return ""
 
 
-def require_secrets(inputs: Sequence[AnyInput], environ: Mapping[str, str] | None = None) -> None:
-    """Refuse inputs whose secrets are not in the environment; None = that of the process.
+def require_secrets(
+    tables: Sequence[AnyInput | Output], environ: Mapping[str, str] | None = None, *, name: str = "inputs"
+) -> None:
+    """Refuse inputs or outputs whose secrets are not in the environment.
+
+    Args:
+        tables: Of the configuration.
+        environ: None = that of the process.
+        name: Of the tables in the file.
 
     Raises:
         ConfigInvalid: All variables are named that are missing.
     """
     variables = os.environ if environ is None else environ
-    if faults := tuple(_missing(inputs, variables)):
+    if faults := tuple(_missing(tables, variables, name)):
         raise ConfigInvalid(faults)
 
 
-def _missing(inputs: Sequence[AnyInput], environ: Mapping[str, str]) -> Iterator[Fault]:
-    for number, each in enumerate(inputs):
+def _missing(tables: Sequence[AnyInput | Output], environ: Mapping[str, str], table: str) -> Iterator[Fault]:
+    for number, each in enumerate(tables):
         for name in each.__struct_fields__:
             variable: object = getattr(each, name)
             if name.endswith("_env") and variable and variable not in environ:
-                where = f"{FILE_NAME}: $.inputs[{number}].{name}"
+                where = f"{FILE_NAME}: $.{table}[{number}].{name}"
                 came = f"The environment has no variable {variable}."
                 yield Fault(where, came, f"{variable}=… in the environment of the server.", PAGE)

@@ -1,14 +1,16 @@
 """Join of a node: the sources of its configuration or of a command, tried when its data folder is empty."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from midstream.app.config.schema import Config
 from midstream.app.replicas.stores import store_of
+from midstream.core.errors import StoreUnavailable
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.replication.joining import Joined, NoSnapshotFits, join
+from midstream.engine.replication.snapshot_store import SnapshotStore
 from midstream.events.segments.log_identity import LogIdentity
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
@@ -32,7 +34,7 @@ def join_by(data: DataFolder, config: Config, notify: Notify = nobody) -> Callab
 
     def begin(identity: LogIdentity) -> Joined | None:
         settings = msgspec.structs.replace(config.fold_settings(), id_key=identity.id_key)
-        stores = [store_of(source, identity, data.root.parent) for source in sources]
+        stores = list(_stores(sources, identity, data))
         try:
             done = join(data, settings, identity, stores, notify)
         except NoSnapshotFits as error:
@@ -50,3 +52,12 @@ def join_by(data: DataFolder, config: Config, notify: Notify = nobody) -> Callab
         return done
 
     return begin
+
+
+def _stores(sources: Sequence[str], identity: LogIdentity, data: DataFolder) -> Iterator[SnapshotStore]:
+    """Yield the sources that can be asked; one that cannot is logged."""
+    for source in sources:
+        try:
+            yield store_of(source, identity, data.root.parent)
+        except StoreUnavailable as error:
+            log_fact(Fact("snapshot_passed_by", "warning", {"reason": str(error)}, source))

@@ -46,7 +46,9 @@ def with_replicas(
     services: list[EngineService] = []
     engine, kept = running.engine, config.snapshots
     if kept.publish:
-        services.append(SnapshotPublisher(engine, data, PublishOptions(kept.publish, kept.publish_keep), entropy))
+        mine = blake2b(node_name(socket.gethostname(), data.root).encode(), digest_size=_NAME_BYTES).hexdigest()
+        options = PublishOptions(kept.publish, kept.publish_keep, mine)
+        services.append(SnapshotPublisher(engine, data, options, entropy))
     if shared is not None:
         gate = ReadyGate(lambda: shared.lag_ms, lambda: shared.is_connected, engine.clock)
         engine.listeners.add(Listener(name="ready_gate", concern=gate.concern, wait=gate.wait))

@@ -40,13 +40,17 @@ def run(order: PublishOrder, pace: Pace) -> PublishReport:
     shutil.copytree(local, work, copy_function=os.link)
     try:
         store = store_of(order.address, shelf.identity, data.root.parent)
+        upload = f"{order.node}-{order.upload}" if order.node else order.upload
+        since = _erased_until(data)
+        # Before it too: where uploads break off again and again, the place does not fill with what they left.
+        left = published_snapshots.remove_left(store, shelf.identity, order.node) if order.node else ()
+        pruned = published_snapshots.prune(store, order.keep, shelf.identity, since)
         pace.say("publishing", 0, manifest.bytes)
-        name = published_snapshots.publish(store, work, manifest, shelf.identity, order.upload)
-        pace.say("publishing", manifest.bytes, manifest.bytes)
-        removed = published_snapshots.prune(store, order.keep, shelf.identity, _erased_until(data))
+        name = published_snapshots.publish(store, work, manifest, shelf.identity, upload, pace.say)
+        removed = (*left, *pruned, *published_snapshots.prune(store, order.keep, shelf.identity, since))
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return PublishReport(name, manifest.bytes, tuple(removed))
+    return PublishReport(name, manifest.bytes, removed)
 
 
 def _erased_until(data: DataFolder) -> LogPosition:

@@ -121,6 +121,7 @@ def _opening(
         data = DataFolder(folder / DATA_NAME)
         with signals.at_start():
             require_secrets(config.inputs)
+            require_secrets(config.outputs, name="outputs")
             running, inputs = with_inputs(open_running(folder, config, notify=notify, may_serve_before=True), config)
             running, outputs = with_outputs(running, data)
         began = running.engine.log.end

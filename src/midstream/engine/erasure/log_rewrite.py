@@ -16,17 +16,18 @@ from pathlib import Path
 
 import msgspec
 
-from midstream.core.errors import AppendFailed
+from midstream.core.errors import AppendFailed, LogDamaged, SnapshotInvalid
 from midstream.core.protocols import LogReader
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.child_process import Pace
 from midstream.engine.erasure.log_copy import LogCopy, append_days, open_new, remove_lock
+from midstream.engine.erasure.merged_people import KnownPeople
 from midstream.engine.erasure.redaction import Blanker, ErasedIds, find_erased
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.log_readers import FolderLog, open_reader, read_folder
-from midstream.engine.snapshots import compactions
-from midstream.engine.snapshots.base_state import beginning, everything, store_base
+from midstream.engine.snapshots import compactions, snapshots
+from midstream.engine.snapshots.base_state import base_snapshots, beginning, everything, store_base
 from midstream.events.disk import Disk
 from midstream.events.file_modes import make_folder, open_file
 from midstream.events.segments.log_identity import LogIdentity, identity_of, write_identity
@@ -107,6 +108,7 @@ class Rewrite:
             lambda: self._paced("looking", everything(self._old, upto), upto),
             settings.limits.event_ids_max,
             settings.hash_key(),
+            self._known(),
         )
         self._blanker = Blanker(erased)
         self.disk.make_folder(self.target)
@@ -123,6 +125,27 @@ class Rewrite:
         with open_new(self.target, self.disk, self.segment_bytes) as log:
             copy.append(log, upto)
         return Made(erased, identity, files, dict(self._blanker.blanked_counts))
+
+    def _known(self) -> KnownPeople:
+        """Return merges and erases from before the log's beginning, as the base's snapshot has them.
+
+        Where retention cut the log, events of the base repeat them. Where a node joined, the snapshot alone has them.
+
+        Raises:
+            LogDamaged: The snapshot cannot be read: an erasure might leave ids that were merged.
+        """
+        begin = LogPosition(self._old.begin)
+        place = base_snapshots(self._old.folder, begin)
+        for name in snapshots.names(place) if begin else ():
+            try:
+                _, arrays = snapshots.read(place / name, self.pace)
+            except SnapshotInvalid as error:
+                message = f"{place / name}: {error}. It says which ids were merged before log position {begin}"
+                raise LogDamaged(message) from error
+            aliases = zip(arrays["aliases.alias"].tolist(), arrays["aliases.into"].tolist(), strict=True)
+            hashes, times = arrays["erasures.user_hash"].tolist(), arrays["erasures.log_time_ms"].tolist()
+            return KnownPeople(begin, dict(aliases), dict(zip(hashes, times, strict=True)))
+        return KnownPeople(begin)
 
     def _base_events(self) -> Iterator[tuple[LogPosition, EventBatch]]:
         """Yield the base events that replace those cut by retention."""

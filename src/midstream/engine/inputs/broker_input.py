@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from midstream.core.errors import Fault, Invalid, MidstreamError
 from midstream.core.kinds import Kind
 from midstream.engine.background_service import BackgroundService
+from midstream.engine.daemon_thread import DaemonThread
 from midstream.engine.ingest.admitted_batch import AdmittedBatch
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.inputs.broker_consumer import BrokerConsumer, GonePosition, OpenedTopic, PartitionMessages
-from midstream.engine.inputs.consumer_thread import ConsumerThread
 from midstream.engine.inputs.message_decoding import (
     MESSAGE_ROWS_MAX,
     DecodedMessages,
@@ -58,7 +58,9 @@ STOP_S_MAX = 2.0
 RETRY_S_MAX = 5.0
 """A broker that is back is read again so soon."""
 QUIET_S = 3.0
-"""Without a message a topic counts as read: six polls, and a broker answers a fetch within half a second."""
+"""Without a message, and with messages behind it as far as is known, the broker is asked whether it is there."""
+EMPTY_POLLS = 2
+"""Without a message after the broker has answered, until a topic counts as read; the first began before the answer."""
 PARTITIONS_S = 30.0
 """Between two looks whether the topic has other partitions."""
 Connect: TypeAlias = Callable[[str | None], BrokerConsumer]
@@ -153,7 +155,7 @@ class BrokerInput:
         self._source = source
         self._engine = engine
         self._service = service
-        self._thread = ConsumerThread(f"midstream-input-{source.name}")
+        self._thread = DaemonThread(f"midstream-input-{source.name}")
         self._turn, self._moving = asyncio.Lock(), asyncio.Lock()
         self._consumer: BrokerConsumer | None = None
         self._opened: OpenedTopic | None = None
@@ -165,6 +167,8 @@ class BrokerInput:
         """Places of events whose letters are kept and whose positions are not durable yet."""
         self._progress = _Progress()
         self._looked_s = self._came_s = 0.0
+        self._empty_polls: int | None = None
+        """Since the broker answered after ``QUIET_S`` without a message; None = it was not asked since the last one."""
         self._loop = engine.supervise(f"input_{source.name}", self._round, 0.0, first_s=0.0)
         self._loop.back_off_s_max = RETRY_S_MAX
 
@@ -217,16 +221,20 @@ class BrokerInput:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is left that can be read: every open partition is at its end, or nothing came for a while.
+        """Whether nothing is left that can be read: every open partition is at its end, or nothing comes any more.
 
         Behind the last message of a topic that is written in transactions there are marks that are no messages: its
-        lag never becomes 0.
+        lag may never become 0. Then the broker has to answer first: one that is gone is quiet as well.
         """
+        if self._opened is None or self._loop.health():
+            return self._opened is None and bool(self._progress.waits)
+        return self._is_known_end or (self._empty_polls or 0) >= EMPTY_POLLS
+
+    @property
+    def _is_known_end(self) -> bool:
+        """Whether the client knows of each open partition that no message is behind the last poll."""
         opened, lag = self._opened, self._progress.lag
-        if opened is None or self._loop.health():
-            return opened is None and bool(self._progress.waits)
-        is_quiet = asyncio.get_running_loop().time() - self._came_s >= QUIET_S
-        return is_quiet or (lag.keys() == opened.next.keys() and not any(lag.values()))
+        return opened is not None and lag.keys() == opened.next.keys() and not any(lag.values())
 
     async def move(self, positions: Mapping[str, str] | str) -> InputView:
         """Read on from other positions, as an operator orders; durable on return.
@@ -302,13 +310,22 @@ class BrokerInput:
                     await self._forget()
 
     async def _look_at_partitions(self) -> None:
-        """Have the next round open the topic where partitions were added to it."""
+        """Have the next round open the topic where partitions were added to it.
+
+        It is asked sooner where no message comes and some are to come: by that a broker that is gone is found out.
+
+        Raises:
+            BrokerUnavailable: It does not answer.
+        """
         now_s = asyncio.get_running_loop().time()
         consumer = self._consumer
-        if consumer is not None and now_s - self._looked_s >= PARTITIONS_S:
+        is_quiet = now_s - self._came_s >= QUIET_S and not self._is_known_end
+        if consumer is not None and now_s - self._looked_s >= (QUIET_S if is_quiet else PARTITIONS_S):
             self._looked_s = now_s
             if await self._thread.call(consumer.is_outdated):
                 await self._forget()
+            elif is_quiet and self._empty_polls is None:
+                self._empty_polls = 0
 
     def _read_ahead(self, topic_id: str) -> "asyncio.Task[_Polled | _Idle]":
         return asyncio.get_running_loop().create_task(self._read(topic_id), name=f"midstream-input-{self.name}-poll")
@@ -372,7 +389,7 @@ class BrokerInput:
         fresh = {partition: at for partition, at in opened.next.items() if partition not in stored}
         if fresh:
             await self._record(None, fresh, opened.topic_id)
-        self._progress.lag = {}
+        self._progress.lag, self._empty_polls = {}, None
         self._looked_s = self._came_s = asyncio.get_running_loop().time()
         self._opened = opened
         return opened
@@ -398,8 +415,10 @@ class BrokerInput:
         progress = self._progress
         if isinstance(polled, _Idle):
             progress.lag = polled.lag
+            if self._empty_polls is not None:
+                self._empty_polls += 1
             return
-        self._came_s, admitted = inf, polled.admitted  # not quiet before this is durable
+        self._came_s, self._empty_polls, admitted = inf, None, polled.admitted  # not quiet before this is durable
         waiting = {each.partition: len(each) for each in polled.messages.parts}
         progress.lag = {part: behind + waiting.get(part, 0) for part, behind in polled.lag.items()}
         fresh = [each for each in admitted.rejected if polled.place(each) not in self._kept]

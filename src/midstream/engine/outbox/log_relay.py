@@ -43,6 +43,8 @@ CROWDED_S = 0.01
 """Between two looks while as many requests wait for a log position as may."""
 MOVE_S_MAX = 70.0
 """How long an order to move waits: for one call of the destination, then its own."""
+END_LOOK_S = 0.05
+"""Between two looks whether the destination has all events."""
 Start = Literal["now", "beginning"]
 State = Literal["starting", "delivering", "idle", "failing", "stopped"]
 T = TypeVar("T")
@@ -206,6 +208,19 @@ class LogRelay:
         if self._known is None or not lag:
             return lag
         return max(0, self._engine.log.last_log_time_ms - self._known.log_time_ms)
+
+    async def reaches_end(self, timeout_s: float) -> bool:
+        """Wait until the destination has all that is applied now; return whether it did in time.
+
+        A relay that stopped, for an operator to move it, is not waited for.
+        """
+        end, until_s = self._engine.fold.log_position, asyncio.get_running_loop().time() + timeout_s
+        while self._known is None or self._known.log_position < end:
+            left_s = until_s - asyncio.get_running_loop().time()
+            if self._stopped or left_s <= 0:
+                return False
+            await asyncio.sleep(min(END_LOOK_S, left_s))
+        return True
 
     async def bounds(self) -> tuple[LogPosition, LogPosition]:
         """Return the oldest log position that can be read, and the one after the newest applied event."""

@@ -1,17 +1,17 @@
 """Output as a destination of the log: events become records, which a producer of a broker stores with the position.
 
 A producer may block, so it has a thread of its own; a call that was cancelled goes on there, and the next one waits for
-its end.
+its end. The thread is a daemon: the process ends also while a broker that is gone is waited for.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from midstream.core.errors import EventsGone, NotFound
 from midstream.core.protocols import LogReader
 from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.daemon_thread import DaemonThread
 from midstream.engine.outbox.log_destination import DeliveredPosition
 from midstream.engine.outbox.output_records import OutputRecord, RecordOptions, records_of, requests_in
 from midstream.events.schema import texts_of
@@ -76,7 +76,7 @@ class OutputDestination:
         self._producer = producer
         self._fold = fold
         self._open_log = open_log
-        self._thread = ThreadPoolExecutor(1, f"midstream-output-{name}")
+        self._thread = DaemonThread(f"midstream-output-{name}")
 
     async def resume(self) -> DeliveredPosition | None:
         """Return where the topic stands."""
@@ -85,7 +85,8 @@ class OutputDestination:
 
     async def deliver(self, first: LogPosition, batch: EventBatch, upto: DeliveredPosition) -> None:
         """Store the records of some events, with the position after them."""
-        places = await self._places(requests_in(batch, self._options))
+        names = await self._call(lambda: requests_in(batch, self._options))
+        places = await self._places(names)
         end = upto.log_position
 
         def work() -> None:
@@ -96,12 +97,14 @@ class OutputDestination:
         await self._call(work)
 
     async def close(self) -> None:
-        """Close the producer behind what is under way."""
-        await self._call(self._producer.close)
-        self._thread.shutdown(wait=False)
+        """Close the producer behind what is under way; the thread ends after that, however long it takes."""
+        try:
+            await self._call(self._producer.close)
+        finally:
+            self._thread.end()
 
     async def _call(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._thread.call(work)
 
     async def _places(self, request_ids: frozenset[str]) -> dict[str, LogPosition]:
         """Return where the served records of some requests are, of those that are known."""

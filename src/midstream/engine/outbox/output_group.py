@@ -1,11 +1,12 @@
 """All outputs of a server: started and stopped together, found by name, moved by an operator, shown in metrics."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from midstream.core.errors import Fault, Invalid, NotFound
+from midstream.core.errors import Fault, Invalid, NotFound, RewriteFailed
 from midstream.core.nearest import nearest
 from midstream.core.types import LogPosition
 from midstream.engine.listeners import Listener
@@ -13,6 +14,9 @@ from midstream.engine.outbox.log_relay import LogRelay
 from midstream.monitoring.metrics import Metrics
 
 PAGE = "/docs/outputs.md"
+TOLD_S_MAX = 30.0
+"""How long a rewrite of the log waits for a topic that has not all erasures yet: a broker is back sooner, or for long
+away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class RelayedOutput:
     topic: str
     records: str
     relay: LogRelay
+    has_erasures: bool = False
+    """Whether each erasure of a user is a record of it."""
 
 
 class OutputGroup:
@@ -56,6 +62,12 @@ class OutputGroup:
     def listener(self) -> Listener:
         """What the engine calls for metrics."""
         return Listener(name="outputs", gauges=self._set_gauges)
+
+    @property
+    def forgets(self) -> Mapping[str, Callable[[Sequence[str]], Awaitable[int]]]:
+        """Waits for the topics that are told of erasures, before the log is rewritten without the users' ids."""
+        told = {name: each for name, each in self._outputs.items() if each.has_erasures}
+        return {f"output {name}": partial(_told, name, each) for name, each in told.items()}
 
     def start(self) -> None:
         """Begin on the running event loop."""
@@ -117,3 +129,19 @@ class OutputGroup:
         for each in self.views():
             is_stopped = each.state == "stopped"
             self._metrics.set_output(each.name, each.lag_events, each.lag_ms, each.delivered, is_stopped=is_stopped)
+
+
+async def _told(name: str, output: RelayedOutput, _: Sequence[str]) -> int:
+    """Wait until a topic has the erasures; return 0, as nothing is removed there.
+
+    Raises:
+        RewriteFailed: It has not, and the log stays as it is.
+    """
+    if not await output.relay.reaches_end(TOLD_S_MAX):
+        why = output.relay.view().reason or "it is behind"
+        message = (
+            f"the output {name} has not delivered the erasures yet ({why}); the log keeps the ids of the users "
+            "until it has, or until the output is taken out of the configuration"
+        )
+        raise RewriteFailed(message)
+    return 0

@@ -16,7 +16,7 @@ MARKS_MAX = 8
 NODES_MAX = 256
 """Nodes that are shown; a shop has a few."""
 HEARTBEAT_BYTES_MAX = 16_384
-"""Eight marks of 100 bytes, and the rest."""
+"""Eight marks of 150 bytes, and the rest."""
 GONE_MS = 30_000
 """Six heartbeats: a node that was not heard of for so long is taken for gone."""
 
@@ -26,6 +26,8 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
     log_position: int
     digest: str
+    erased: str = ""
+    """Digest of the erasures that the state lists, and of where the log begins; empty = it lists none."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -109,7 +111,8 @@ def heartbeats_of(messages: Mapping[str, bytes], log: str) -> Sequence[Heartbeat
 def disagreements(nodes: Iterable[Heartbeat]) -> Sequence[Disagreement]:
     """Return where nodes of one fold version differ, the newest log position of each pair first.
 
-    Nodes whose counts begin elsewhere are not compared: their states differ rightly.
+    Nodes whose counts begin elsewhere are not compared: their states differ rightly. Nor are marks with other erasures:
+    a state from a log that was rewritten has none pending, and remembers ids of blanked events by other names.
     """
     found: dict[tuple[int, str], dict[str, str]] = {}
     for one, other in combinations(nodes, 2):
@@ -137,8 +140,8 @@ def is_gone(said: Heartbeat, now_ms: int) -> bool:
 
 
 def _common(one: Heartbeat, other: Heartbeat) -> Iterator[tuple[int, str, str]]:
-    """Yield the marks that two nodes have, newest first."""
-    theirs = {mark.log_position: mark.digest for mark in other.marks}
+    """Yield the log positions of marks that can be compared, with both digests, newest first."""
+    theirs = {(mark.log_position, mark.erased): mark.digest for mark in other.marks}
     for mark in sorted(one.marks, key=lambda mark: mark.log_position, reverse=True):
-        if mark.log_position in theirs:
-            yield mark.log_position, mark.digest, theirs[mark.log_position]
+        if (digest := theirs.get((mark.log_position, mark.erased))) is not None:
+            yield mark.log_position, mark.digest, digest

@@ -6,12 +6,16 @@ The comparison runs on every node, so a state that differs is seen in the health
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
 from midstream.engine.listeners import Concern, Listener
+from midstream.engine.log_readers import open_reader
 from midstream.engine.replication.node_board import (
     MARKS_MAX,
     Heartbeat,
@@ -25,6 +29,8 @@ from midstream.engine.snapshots import snapshots
 HEARTBEAT_S = 5.0
 """A node that is gone is seen within half a minute, and three nodes write 50,000 small messages a day."""
 DIFFERS = "nodes_differ"
+_ERASURE_COLUMNS = ("position", "user_hash", "is_pending")
+_ERASED_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class NodeReporter:
         fold, facts = self._engine.fold, self._facts
         version, position = fold.settings.version(), int(fold.log_position)
         marks = await asyncio.to_thread(_marks, self._data, version)
+        counts_from = await asyncio.to_thread(facts.counts_from)
         said = Heartbeat(
             node=facts.node,
             url=facts.url(),
@@ -84,7 +91,7 @@ class NodeReporter:
             unreachable_since_ms=facts.unreachable_since_ms(),
             since_ms=facts.since_ms,
             said_ms=self._engine.clock(),
-            counts_from=facts.counts_from(),
+            counts_from=counts_from,
             marks=marks,
             release=facts.release,
         )
@@ -100,5 +107,28 @@ class NodeReporter:
 def _marks(data: DataFolder, version: str) -> tuple[Mark, ...]:
     """Return the digests of this node's newest snapshots of a fold version."""
     names: Sequence[str] = [name for name in snapshots.names(data.snapshots) if snapshots.version_of(name) == version]
-    known = dict(snapshots.manifests(data.snapshots)) if names else {}
-    return tuple(Mark(known[name].log_position, known[name].digest) for name in names[:MARKS_MAX] if name in known)
+    if not names:
+        return ()
+    known, begin = dict(snapshots.manifests(data.snapshots)), int(open_reader(data).begin)
+    found: list[Mark] = []
+    for name in names[:MARKS_MAX]:
+        erased = _erased(data.snapshots / name, begin)
+        if name in known and erased is not None:
+            found.append(Mark(known[name].log_position, known[name].digest, erased))
+    return tuple(found)
+
+
+def _erased(snapshot: Path, begin: int) -> str | None:
+    """Return the digest of the erasures that a snapshot lists; None = the snapshot gave way to a newer one.
+
+    A log that begins elsewhere has other events blanked, so its beginning counts for as long as there are any: a day,
+    in which states remember ids of events.
+    """
+    try:
+        columns = [np.load(snapshot / f"erasures.{each}.npy", allow_pickle=False) for each in _ERASURE_COLUMNS]
+    except FileNotFoundError:
+        return None
+    if not len(columns[0]):
+        return ""
+    rows = sorted(zip(*(column.tolist() for column in columns), strict=True))
+    return blake2b(msgspec.json.encode((begin, rows)), digest_size=_ERASED_BYTES).hexdigest()

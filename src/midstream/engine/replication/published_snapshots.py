@@ -22,6 +22,7 @@ import msgspec
 
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
+from midstream.engine.child_process import Notify, nobody
 from midstream.engine.replication.snapshot_store import READ_BYTES, SnapshotStore, StoredFileMissing
 from midstream.engine.replication.topic_position import TopicPosition
 from midstream.engine.snapshots import snapshots
@@ -39,6 +40,8 @@ FOLDERS_MAX = 10_000
 """Looked through for the newest: a store that holds more is not one of ours."""
 SLACK_BYTES = 64 << 20
 """Headers of files and rounding of tables above the maxima of the settings."""
+_LOG_DIGITS = 16
+"""Of the public name of the log, in the name of a folder: shops that share a place leave each other's uploads alone."""
 _FOLDER = re.compile(r"(\d{20})-([0-9a-f]{16})-([A-Za-z0-9_.-]{1,100})")
 _ARRAY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _VERSION = re.compile(r"[0-9a-f]{16}")
@@ -149,7 +152,7 @@ def published_of(
 
 def folder_name(manifest: PublishedSnapshot, upload: str) -> str:
     """Return the name of the folder of an upload; ``upload`` is its own alone."""
-    return f"{manifest.log_position:020d}-{manifest.fold_version}-{upload}"
+    return f"{manifest.log_position:020d}-{manifest.fold_version}-{manifest.log[:_LOG_DIGITS]}-{upload}"
 
 
 def newest_first(names: Iterable[str]) -> Sequence[str]:
@@ -164,7 +167,14 @@ def version_of(name: str) -> str:
     return "" if found is None else found[2]
 
 
-def publish(store: SnapshotStore, place: Path, manifest: PublishedSnapshot, identity: LogIdentity, upload: str) -> str:
+def publish(
+    store: SnapshotStore,
+    place: Path,
+    manifest: PublishedSnapshot,
+    identity: LogIdentity,
+    upload: str,
+    notify: Notify = nobody,
+) -> str:
     """Copy a local snapshot into a store, the manifest last; return the name of its folder.
 
     Args:
@@ -173,14 +183,23 @@ def publish(store: SnapshotStore, place: Path, manifest: PublishedSnapshot, iden
         manifest: Of ``published_of``.
         identity: Of the log.
         upload: Name of this upload, unlike that of any other: the node and a random number.
+        notify: Receives the progress, with every piece: an upload that goes on is not taken for one that hangs.
 
     Raises:
         StoreUnavailable: The store takes no files now; what was stored has no manifest and counts as nothing.
         OSError: A local file cannot be read.
     """
-    name = folder_name(manifest, upload)
+    name, done = folder_name(manifest, upload), 0
+
+    def told(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal done
+        for piece in pieces:
+            yield piece
+            done += len(piece)
+            notify("publishing", done, manifest.bytes)
+
     for key in manifest.files:
-        store.write(name, f"{key}.npy", _pieces(place / f"{key}.npy"))
+        store.write(name, f"{key}.npy", told(_pieces(place / f"{key}.npy")))
     store.write(name, MANIFEST_NAME, (seal(manifest, identity),))
     return name
 
@@ -188,8 +207,8 @@ def publish(store: SnapshotStore, place: Path, manifest: PublishedSnapshot, iden
 def prune(store: SnapshotStore, keep: int, identity: LogIdentity, since: LogPosition) -> Sequence[str]:
     """Remove published snapshots that no node needs, and remains of broken uploads; return the names.
 
-    The newest ``keep`` of each fold version stay. What has no manifest of this shop goes once so many are newer: an
-    upload that is under way is one of the newest.
+    The newest ``keep`` of each fold version stay. A folder of this log without a manifest goes once so many are newer:
+    an upload that is under way is one of the newest. What another shop or another release sealed is left alone.
 
     Args:
         store: Of published snapshots.
@@ -207,14 +226,49 @@ def prune(store: SnapshotStore, keep: int, identity: LogIdentity, since: LogPosi
         is_new = kept.get(version, 0) < keep
         try:
             manifest = read_manifest(store, name, identity)
-        except (SnapshotInvalid, StoredFileMissing):
-            stays = is_new
+        except SnapshotInvalid:
+            continue
+        except StoredFileMissing:
+            stays = is_new or not is_of_log(name, identity)
         else:
             stays = is_new and manifest.log_position >= since
             kept[version] = kept.get(version, 0) + stays
         if not stays:
             store.remove(name, MANIFEST_NAME)
             removed.append(name)
+    return removed
+
+
+def is_of_log(name: str, identity: LogIdentity) -> bool:
+    """Return whether the name of a folder says that it is of a log; a manifest proves it, a name does not."""
+    found = _FOLDER.fullmatch(name)
+    return found is not None and found[3].startswith(f"{identity.public_name[:_LOG_DIGITS]}-")
+
+
+def remove_left(store: SnapshotStore, identity: LogIdentity, node: str) -> Sequence[str]:
+    """Remove what earlier uploads of a node left when they broke off; return the names.
+
+    Args:
+        store: Of published snapshots.
+        identity: Of the log.
+        node: Begins the names of all uploads of the node, and of no other.
+
+    Raises:
+        StoreUnavailable: The store cannot be read or written now.
+    """
+    removed: list[str] = []
+    mine = f"{identity.public_name[:_LOG_DIGITS]}-{node}-"
+    for name in newest_first(store.folders()):
+        found = _FOLDER.fullmatch(name)
+        if found is None or not found[3].startswith(mine):
+            continue
+        try:
+            read_manifest(store, name, identity)
+        except StoredFileMissing:
+            store.remove(name, MANIFEST_NAME)
+            removed.append(name)
+        except SnapshotInvalid:
+            continue
     return removed
 
 

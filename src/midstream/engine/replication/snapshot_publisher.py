@@ -34,6 +34,8 @@ class PublishOrder(WorkOrder, frozen=True):
     keep: int
     upload: str
     """Name of the upload, its own alone."""
+    node: str = ""
+    """Before it, and before the names of all uploads of this node; empty = what earlier ones left is not looked for."""
 
 
 class PublishReport(msgspec.Struct, frozen=True):
@@ -50,6 +52,8 @@ class PublishOptions:
 
     address: str
     keep: int = 2
+    node: str = ""
+    """In the names of uploads: letters, digits and dashes, unlike those of other nodes."""
 
 
 class SnapshotPublisher:
@@ -96,9 +100,8 @@ class SnapshotPublisher:
         names = [name for name in snapshots.names(self._data.snapshots) if snapshots.version_of(name) == version]
         if not names or names[0] == self._published:
             return
-        order = PublishOrder(
-            str(self._data.root), names[0], self._options.address, self._options.keep, self._entropy(UPLOAD_BYTES).hex()
-        )
+        kept, upload = self._options, self._entropy(UPLOAD_BYTES).hex()
+        order = PublishOrder(str(self._data.root), names[0], kept.address, kept.keep, upload, kept.node)
         ended = await child_process.run(CHILD, order, time_s_max=CHILD_S_MAX)
         if not ended.line:
             message = f"{self._options.address}: snapshot {names[0]} was not published: {ended.reason}"

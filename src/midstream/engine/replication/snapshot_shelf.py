@@ -4,11 +4,13 @@ Nothing is copied for it: the manifest is made when it is asked for, the files a
 snapshot that retention removes meanwhile is missing from then on, and the joiner takes a newer one.
 """
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator, Sequence
 from hmac import compare_digest
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import BinaryIO, NamedTuple
+from weakref import finalize
 
 from midstream.core.errors import NotFound, Overloaded
 from midstream.core.types import LogPosition
@@ -36,7 +38,30 @@ class SnapshotContent(NamedTuple):
     """Content of one file."""
 
     size: int
-    pieces: Generator[bytes]
+    pieces: Iterator[bytes]
+
+
+class SnapshotPieces(Iterator[bytes]):
+    """Content of an open file in pieces; it counts among the streams until it ends, is closed, or nobody has it."""
+
+    def __init__(self, file: BinaryIO, streams: set[int]) -> None:
+        """Count among ``streams`` from now on, also before the first piece is asked for."""
+        self._file = file
+        streams.add(file.fileno())
+        self.close = finalize(self, _end, file, streams)
+
+    def __next__(self) -> bytes:
+        """Return the next piece."""
+        piece = self._file.read(READ_BYTES) if self.close.alive else b""
+        if not piece:
+            self.close()
+            raise StopIteration
+        return piece
+
+
+def _end(file: BinaryIO, streams: set[int]) -> None:
+    streams.discard(file.fileno())
+    file.close()
 
 
 class SnapshotShelf:
@@ -45,7 +70,9 @@ class SnapshotShelf:
     def __init__(self, data: DataFolder) -> None:
         """Show the snapshots of ``data``, whose log exists."""
         self._data = data
-        self._streams = 0
+        self._streams: set[int] = set()
+        self._is_counting = Lock()
+        self._expected = f"Bearer {peer_key(self._identity)}".encode()  # the id of a log stays through its rewrites
 
     def require_peer(self, authorization: str) -> None:
         """Refuse a caller that is no node of this shop.
@@ -56,8 +83,7 @@ class SnapshotShelf:
         Raises:
             PeerUnknown: It has no or another key.
         """
-        expected = f"Bearer {peer_key(self._identity)}"
-        if not compare_digest(authorization.encode(), expected.encode()):
+        if not compare_digest(authorization.encode(), self._expected):
             raise PeerUnknown("This is for nodes of the same shop, which have its key.")
 
     def names(self) -> Sequence[str]:
@@ -79,10 +105,8 @@ class SnapshotShelf:
             return SnapshotContent(len(content), (each for each in (content,)))
         if name not in snapshots.file_names(local) - {snapshots.MANIFEST_NAME}:  # which has the log's id
             raise NotFound(f'No file "{name[:150]}" is in that snapshot.')
-        if self._streams >= STREAMS_MAX:
-            raise Overloaded(f"{STREAMS_MAX} files are being sent to other nodes; the next one waits.")
         try:
-            return SnapshotContent((local / name).stat().st_size, self._pieces(local / name))
+            return self._opened(local / name)
         except FileNotFoundError as error:
             raise NotFound("The snapshot gave way to a newer one.") from error
 
@@ -123,15 +147,14 @@ class SnapshotShelf:
             raise NotFound(f"No place in the shared topic is known at or before log position {log_position}.")
         return found
 
-    def _pieces(self, path: Path) -> Generator[bytes]:
-        with self._one_stream(), path.open("rb") as file:
-            while piece := file.read(READ_BYTES):
-                yield piece
+    def _opened(self, path: Path) -> SnapshotContent:
+        """Return an open file, counted among the streams.
 
-    @contextmanager
-    def _one_stream(self) -> Generator[None]:
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
+        Raises:
+            Overloaded: As many as may be are there.
+        """
+        with self._is_counting:
+            if len(self._streams) >= STREAMS_MAX:
+                raise Overloaded(f"{STREAMS_MAX} files are being sent to other nodes; the next one waits.")
+            file = path.open("rb")
+            return SnapshotContent(os.fstat(file.fileno()).st_size, SnapshotPieces(file, self._streams))

@@ -222,6 +222,8 @@ class OwnerRowReader:
     def __init__(self, columns: RowColumns) -> None:
         """Read ``columns``."""
         self.columns = columns
+        self.texts = tuple((place, *told) for place, told in enumerate(columns.kinds.items()) if "text" in told[1])
+        """Place, name and kind of each column of texts: what users send, and a store may be unable to hold."""
         self._nobody = _rows(np.array([-1], dtype=np.int32))
 
     def user(self, fold: Fold, declared: Declarations, user_id: str, slot: int) -> list[StoreValue]:

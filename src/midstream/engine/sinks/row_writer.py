@@ -9,6 +9,7 @@ contents. So after such a change nothing is read until the log has moved past th
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -25,7 +26,7 @@ from midstream.engine.sinks.row_columns import OwnerRowReader, RowColumns, SinkS
 from midstream.engine.sinks.touched_rows import TouchedRows
 from midstream.engine.sinks.write_window import GROUP_ROWS_MAX, WriteGroup, WriteWindow
 from midstream.engine.sinks.written_rows import WrittenRows
-from midstream.engine.stores.online_store import OnlineStore, StoreKind
+from midstream.engine.stores.online_store import TEXT_BYTES_MAX, OnlineStore, StoreKind, StoreValue, is_storable
 from midstream.engine.types import Recorded
 from midstream.events.schema import Event, build
 from midstream.features.declarations import Declarations
@@ -101,6 +102,8 @@ class SinkCounts:
     deleted: int = 0
     passed: int = 0
     """Rows that were new enough already."""
+    unheld: Counter[str] = field(default_factory=Counter[str])
+    """Values that are written as missing, since no store can hold them, by column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,8 +373,24 @@ class RowWriter:
             self.counts.passed += 1
             return
         group.ids.append(text)
-        group.rows.append(self._read_with.user(fold, self._declared, text, slot))
+        group.rows.append(self._held(self._read_with.user(fold, self._declared, text, slot)))
         group.places.append((slot, found))
+
+    def _held(self, row: list[StoreValue]) -> list[StoreValue]:
+        """Return a row whose values a store can hold: others are missing, and are counted and named in health.
+
+        Whoever may send events may send a NUL in a profile, and that must not hold up the rows of others.
+        """
+        unheld = self.counts.unheld
+        for place, name, kind in self._read_with.texts:
+            if row[place] is not None and not is_storable(kind, row[place]):
+                row[place] = None
+                unheld[name] += 1
+                self._engine.concerns[f"sink_{self.options.name}_values"] = (
+                    f"the sink {self.options.name} wrote {unheld.total()} values as missing since the start, in "
+                    f"{', '.join(sorted(unheld))}: a text with a NUL, or of more than {TEXT_BYTES_MAX:,} bytes"
+                )
+        return row
 
     async def _items(self, indices: Sequence[int], need: int, window: WriteWindow) -> None:
         for start in range(0, len(indices), TURN_ITEMS):
@@ -382,6 +401,6 @@ class RowWriter:
             self.counts.passed += len(wanted) - len(chosen)
             if chosen:
                 group.ids += fold.vocabulary.item_ids(np.array(chosen, dtype=np.int32))
-                group.rows += self._read_with.items(fold, self._declared, chosen)
+                group.rows += map(self._held, self._read_with.items(fold, self._declared, chosen))
                 group.places += [(each, 0) for each in chosen]
             await window.turn()

@@ -212,6 +212,15 @@ def checked_columns(rows: StoreRows, known: Mapping[str, StoreKind]) -> Mapping[
     return found
 
 
+def is_storable(kind: StoreKind, value: StoreValue) -> bool:
+    """Return whether a store can hold a value: a text of UTF-8 without NUL and not too long, a number in range."""
+    try:
+        _value("", kind, value)
+    except ShapeMismatch:
+        return False
+    return True
+
+
 def _value(name: str, kind: StoreKind, value: StoreValue) -> StoredValue:
     """Return a value of a kind."""
     if value is None:

@@ -11,7 +11,6 @@ Reference: https://docs.datastax.com/en/developer/python-driver/latest/api/cassa
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -75,6 +74,15 @@ def new_connection(server: CassandraServer) -> Connector["CassandraSession"]:
     return Connector(
         f"Cassandra at {address.shown}", make, CassandraSession.close, _failures, server.give_up.ms / 1_000
     )
+
+
+def _tls_of(server: CassandraServer) -> Any:  # noqa: ANN401  of a module that is dear to import
+    """Return the context of encrypted connections, None = they are not."""
+    if not server.tls:
+        return None
+    import ssl
+
+    return ssl.create_default_context(cafile=server.tls_ca or None)
 
 
 class CassandraSession:
@@ -168,7 +176,7 @@ def _connected(server: CassandraServer) -> Any:  # noqa: ANN401  of the library
         list(address.hosts),
         address.port,
         auth_provider=provider,
-        ssl_context=ssl.create_default_context(cafile=server.tls_ca or None) if server.tls else None,
+        ssl_context=_tls_of(server),
         execution_profiles={library.EXEC_PROFILE_DEFAULT: profile},
         reconnection_policy=policies.ConstantReconnectionPolicy(AGAIN_S, None),
         idle_heartbeat_interval=HEARTBEAT_S,

@@ -210,9 +210,14 @@ class KafkaConsumer:
         return self._unavailable(failure)
 
     def is_outdated(self) -> bool:
-        """Return whether the topic has other partitions than those that are assigned. One request."""
+        """Return whether the topic has other partitions than those that are assigned.
+
+        The leader of each is asked for its end: a fetch from a leader that is gone returns nothing, and no error.
+        """
         try:
             metadata = self._consumer.list_topics(self.topic, timeout=REQUEST_S_MAX)
+            for number in self._next:
+                self._range(number)
         except self._library.KafkaException as error:
             raise self._unavailable(error) from error
         return frozenset(metadata.topics[self.topic].partitions) != self._partitions

@@ -15,7 +15,7 @@ from typing import Any
 from midstream.engine.outbox.log_destination import DeliveredPosition, DestinationFenced, DestinationUnavailable
 from midstream.engine.outbox.output_records import OutputRecord
 from midstream.integrations.kafka.client_options import KafkaClientOptions, SecretMissing, Setting, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka
+from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin
 
 WAIT_S_MAX = 20.0
 """Of one request: less than a relay waits for a call."""
@@ -58,7 +58,7 @@ class KafkaOutputProducer:
             ExtraMissing: ``confluent-kafka`` is not installed.
             DestinationUnavailable: A variable is not set.
         """
-        self._library = confluent_kafka()
+        self._library, self._admin_library = confluent_kafka(), confluent_kafka_admin()
         self._topic, self._positions, self._key = topic, f"{topic}{POSITIONS}", key
         try:
             self._settings = {**_CLIENT, **librdkafka_settings(client, environ)}
@@ -71,7 +71,7 @@ class KafkaOutputProducer:
         """Fence whoever delivered before, and return the position that is stored."""
         self._drop()
         try:
-            admin = self._library.admin.AdminClient(self._settings)
+            admin = self._admin_library.AdminClient(self._settings)
             self._require_topics(admin)
             own = {**_DEFAULTS, **self._settings, **_FIXED, "transactional.id": f"midstream-{self._key}"}
             producer = self._library.Producer(own)
@@ -139,7 +139,7 @@ class KafkaOutputProducer:
             raise DestinationUnavailable(message)
         if self._positions in found:
             return
-        fresh = self._library.admin.NewTopic(self._positions, 1, -1, config=_COMPACTED)
+        fresh = self._admin_library.NewTopic(self._positions, 1, -1, config=_COMPACTED)
         try:
             admin.create_topics([fresh], operation_timeout=WAIT_S_MAX)[self._positions].result(WAIT_S_MAX)
         except self._library.KafkaException as error:
@@ -149,8 +149,8 @@ class KafkaOutputProducer:
     def _stored(self, admin: Any) -> str | None:  # noqa: ANN401  of the library
         """Return the newest committed position of this log and output."""
         place = self._library.TopicPartition(self._positions, 0)
-        end = self._offset(admin, place, self._library.admin.OffsetSpec.latest())
-        begin = self._offset(admin, place, self._library.admin.OffsetSpec.earliest())
+        end = self._offset(admin, place, self._admin_library.OffsetSpec.latest())
+        begin = self._offset(admin, place, self._admin_library.OffsetSpec.earliest())
         for start in sorted({max(begin, end - TAIL_MAX), begin}, reverse=True):
             found = self._newest(start, end)
             if found is not None:

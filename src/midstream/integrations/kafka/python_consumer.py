@@ -186,8 +186,9 @@ class PythonKafkaConsumer:
         )
 
     def is_outdated(self) -> bool:
-        """Return whether the topic has other partitions than those that are assigned. One request."""
+        """Return whether the topic has other partitions than those that are assigned; as in ``KafkaConsumer``."""
         try:
+            self._consumer.end_offsets([self._partition(number) for number in self._next], timeout_ms=REQUEST_MS_MAX)
             (topic,) = self._admin.describe_topics([self.topic])
         except self._failures as error:
             raise self._unavailable(error) from error

@@ -5,7 +5,6 @@ All that is sent may be sent twice. Protocol 2 and commands of version 6.2 are u
 Reference: https://redis.readthedocs.io/en/stable/examples/asyncio_examples.html
 """
 
-import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from importlib import import_module
@@ -65,6 +64,8 @@ async def _open(server: RedisServer) -> Any:  # noqa: ANN401  the library's own 
     address, wait_s = address_of(server.url, SCHEME, PORT), server.give_up.ms / 1_000
     more: dict[str, object] = {}
     if server.tls:
+        import ssl
+
         more = {
             "connection_class": library.SSLConnection,
             "ssl_ca_certs": server.tls_ca or None,

@@ -3,6 +3,7 @@
 They are no part of the API for clients, and may change with any release.
 """
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
@@ -29,7 +30,7 @@ def add_snapshot_routes(app: FastAPI, shelf: "SnapshotShelf | None") -> None:
     async def get_snapshots(request: Request) -> Response:
         """Names of this node's snapshots, newest first, for a node that joins; it has the key of the shop's nodes."""
         query_fields(request.scope, ())
-        return json_response({"snapshots": _let_in(shelf, request).names()})
+        return json_response({"snapshots": await asyncio.to_thread(_let_in(shelf, request).names)})
 
     @app.get(
         f"{SNAPSHOTS_PATH}/{{folder}}/{{name}}",
@@ -39,7 +40,8 @@ def add_snapshot_routes(app: FastAPI, shelf: "SnapshotShelf | None") -> None:
     async def get_snapshot_file(request: Request) -> Response:
         """One file of a snapshot as a stream, for a node that joins; it has the key of the shop's nodes."""
         query_fields(request.scope, ())
-        found = _let_in(shelf, request).content(path_value(request, "folder"), path_value(request, "name"))
+        content = _let_in(shelf, request).content
+        found = await asyncio.to_thread(content, path_value(request, "folder"), path_value(request, "name"))
         headers = {"content-length": str(found.size), "cache-control": "no-store"}
         return StreamingResponse(found.pieces, headers=headers, media_type="application/octet-stream")
 

@@ -1,7 +1,8 @@
-"""Thread of one consumer: its blocking calls, one after another, awaited on the event loop of the engine.
+"""Daemon thread of one client of a broker: its blocking calls, one after another, awaited on the engine's event loop.
 
-The thread is a daemon: a call that waits for a broker that does not answer never holds up the end of the process. It
-runs an event loop of its own, which keeps the order of the calls and hands their errors to whoever waits.
+The thread is a daemon: a call that waits for a broker that does not answer never holds up the end of the process, which
+waits for every thread of an executor. It runs an event loop of its own, which keeps the order of the calls and hands
+their errors to whoever waits.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class ConsumerThread:
+class DaemonThread:
     """Calls functions in the order in which they were given."""
 
     def __init__(self, name: str) -> None:
