@@ -16,6 +16,7 @@ from tests.support.fakes.inputs import FakeInputs
 from tests.support.fakes.models import FakeChampions
 from tests.support.fakes.outputs import FakeOutputs
 from tests.support.fakes.placements import FakePlacing
+from tests.support.fakes.sinks import FakeSinks
 
 
 class Client:
@@ -30,6 +31,7 @@ class Client:
         self.placing = FakePlacing()
         self.inputs = FakeInputs()
         self.outputs = FakeOutputs()
+        self.sinks = FakeSinks()
         own = options or ServerOptions()
         behind = asgi(
             engine,
@@ -44,6 +46,7 @@ class Client:
                 cast("Any", self.placing),
                 inputs=cast("Any", self.inputs),
                 outputs=cast("Any", self.outputs),
+                sinks=cast("Any", self.sinks),
             ),
         )
         self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))

@@ -186,7 +186,7 @@ def test_prune_keeps_two_at_least(tmp_path: Path) -> None:
 
 def test_a_snapshot_that_found_no_room_leaves_none_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a snapshot cannot be written, nothing of it stays: a full disk would stay full."""
-    monkeypatch.setattr(snapshots, "_seal", lambda _: bytes(2))
+    monkeypatch.setattr(snapshots, "sealed", lambda _: bytes(2))
 
     def full(path: Path, content: bytes | memoryview) -> None:
         path.write_bytes(content)
