@@ -248,7 +248,7 @@ def test_a_writer_that_closes_begins_no_call_that_blocks(tmp_path: Path) -> None
 def test_lag_is_no_difference_of_clocks(node: Node) -> None:
     """A node that was at the end of the topic a moment ago is at most that far behind, whatever its clock shows."""
     node.wall_ms += 60_000
-    node.topic.read = _never_at_the_end(node.topic)  # type: ignore[method-assign]
+    node.topic.read = _never_at_the_end(node.topic)  # type: ignore[assignment, method-assign]
     for _ in range(3):
         node.append(Event(Kind.TICK))
         node.pass_s(0.5)
