@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from midstream.core.errors import ShapeMismatch
-from midstream.engine.stores.online_store import check_names
+from midstream.engine.stores.online_store import TURN_VALUES, StoreRows, check_names, columns_in_turns
 from midstream.testing.online_store_conformance import check_online_store
 from tests.support.stores import MemoryStore
 
@@ -135,3 +135,21 @@ def test_names_are_identifiers(table, columns):
     """Names stand in statements as they are, so that nothing else is taken for one."""
     with pytest.raises(ShapeMismatch, match="is right"):
         check_names(table, columns)
+
+
+def test_a_large_batch_is_checked_in_turns_of_the_event_loop():
+    """Others have the loop after at most ``TURN_VALUES`` values, and what is found is what one turn would find."""
+    rows = StoreRows([f"u{each}" for each in range(1_000)], {"score": [float(each) for each in range(1_000)]})
+    known = {"score": "number"}
+
+    async def work():
+        turns, task = 0, asyncio.ensure_future(columns_in_turns(rows, known))
+        while not task.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= 1_000 // TURN_VALUES
+        assert task.result() == {"score": rows.columns["score"]}
+        with pytest.raises(ShapeMismatch, match="kind number"):
+            await columns_in_turns(StoreRows(rows.ids, {"score": [*rows.columns["score"][:-1], "x"]}), known)
+
+    asyncio.run(work())

@@ -8,9 +8,10 @@ and the same call again writes the others.
 All that types cannot say is checked by ``midstream.testing.online_store_conformance``, on every implementation.
 """
 
+import asyncio
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -31,6 +32,8 @@ COLUMNS_MAX = 256
 """Of one table: 65 declared features of users and items would be many."""
 ROWS_MAX = 10_000
 """Of one call, which the store cuts into chunks of its own: 10 MB of rows with 1 kB."""
+TURN_VALUES = 500
+"""Values that are checked or encoded before others have the event loop: each takes about a microsecond."""
 NAME_CHARS_MAX = 48
 """Of a table or column: PostgreSQL cuts names at 63 bytes, and Cassandra at 48 characters."""
 FENCE_DAYS = 10
@@ -200,16 +203,46 @@ def checked_columns(rows: StoreRows, known: Mapping[str, StoreKind]) -> Mapping[
     Raises:
         ShapeMismatch: The ids are none, a column lacks or is unknown, is of another length, or has a wrong value.
     """
+    _check_shape(rows, known)
+    return {name: [_value(name, kind, each) for each in rows.columns[name]] for name, kind in known.items()}
+
+
+async def columns_in_turns(rows: StoreRows, known: Mapping[str, StoreKind]) -> Mapping[str, list[StoredValue]]:
+    """Return what ``checked_columns`` does, and let others have the event loop meanwhile.
+
+    Raises:
+        ShapeMismatch: As there.
+    """
+    _check_shape(rows, known)
+    found: dict[str, list[StoredValue]] = {name: [] for name in known}
+    for places in turns_of(len(rows.ids), len(known)):
+        for name, kind in known.items():
+            found[name] += [_value(name, kind, each) for each in rows.columns[name][places.start : places.stop]]
+        await asyncio.sleep(0)
+    return found
+
+
+def turns_of(rows: int, columns: int, values_max: int = TURN_VALUES) -> Iterator[range]:
+    """Yield places of rows, as many at once as have so many values, and at least one.
+
+    Example:
+        >>> list(turns_of(5, 250))
+        [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    step = max(1, values_max // max(1, columns))
+    for start in range(0, rows, step):
+        yield range(start, min(start + step, rows))
+
+
+def _check_shape(rows: StoreRows, known: Mapping[str, StoreKind]) -> None:
+    """Raise for rows that are no batch of a table, whatever their values are."""
     check_ids(rows.ids, are_distinct=True)
     check_known(tuple(rows.columns), known)
     if missing := [each for each in known if each not in rows.columns]:
         raise _mismatch(f"rows without {', '.join(missing)}", "all columns of the table")
-    found: dict[str, list[StoredValue]] = {}
-    for name, kind in known.items():
+    for name in known:
         if len(rows.columns[name]) != len(rows.ids):
             raise _mismatch(f"{name}: {len(rows.columns[name])} values", f"{len(rows.ids)}, one a row")
-        found[name] = [_value(name, kind, each) for each in rows.columns[name]]
-    return found
 
 
 def is_storable(kind: StoreKind, value: StoreValue) -> bool:

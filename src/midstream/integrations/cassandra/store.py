@@ -23,7 +23,7 @@ from midstream.engine.stores.online_store import (
     check_known,
     check_names,
     check_version,
-    checked_columns,
+    columns_in_turns,
 )
 from midstream.integrations.cassandra.connection import CassandraServer, CassandraSession, Consistency, new_connection
 
@@ -109,7 +109,7 @@ class CassandraStore:
     async def write(self, rows: StoreRows, version: int) -> None:
         """Write rows with the version as their timestamp."""
         check_version(version)
-        columns = checked_columns(rows, self.columns)
+        columns = await columns_in_turns(rows, self.columns)
         await self._run_all(
             self._insert,
             [

@@ -7,6 +7,7 @@ expires after ``FENCE_DAYS``.
 Versions are compared as digits: numbers of Lua are float64, which do not tell 2^53 and 2^53 + 1 apart.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,12 +26,15 @@ from midstream.engine.stores.online_store import (
     check_known,
     check_names,
     check_version,
-    checked_columns,
+    columns_in_turns,
+    turns_of,
 )
 from midstream.integrations.redis.connection import RedisServer, hashes_of, new_connection
 
 WRITTEN_MAX = 200
 """Rows of one script, for which everybody else waits: with ten columns about a millisecond."""
+VALUES_MAX = 1_000
+"""Values of one script: the client library takes a microsecond for each, at once."""
 READ_MAX = 500
 """Rows of one round."""
 PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{0,64}")
@@ -102,12 +106,11 @@ class RedisStore:
     async def write(self, rows: StoreRows, version: int) -> None:
         """Replace rows of lower versions, ``WRITTEN_MAX`` at a time."""
         check_version(version)
-        columns = checked_columns(rows, self.columns)
-        encoded = [(name, [_encoded(each) for each in values]) for name, values in columns.items()]
-        fields = [
-            [text for name, values in encoded if (value := values[place]) is not None for text in (name, value)]
-            for place in range(len(rows.ids))
-        ]
+        columns = await columns_in_turns(rows, self.columns)
+        fields: list[list[str]] = []
+        for places in turns_of(len(rows.ids), len(columns)):
+            fields += [_fields(columns, place) for place in places]
+            await asyncio.sleep(0)
         await self._put(rows.ids, fields, version, 0)
 
     async def delete(self, ids: Sequence[str], version: int) -> None:
@@ -130,16 +133,26 @@ class RedisStore:
         await self._connection.close()
 
     async def _put(self, ids: Sequence[str], fields: Sequence[Sequence[str]], version: int, expire_s: int) -> None:
-        for start in range(0, len(ids), WRITTEN_MAX):
-            keys = [f"{self._rows}{each}" for each in ids[start : start + WRITTEN_MAX]]
+        for places in turns_of(len(ids), max(len(self.columns), VALUES_MAX // WRITTEN_MAX), VALUES_MAX):
+            keys = [f"{self._rows}{each}" for each in ids[places.start : places.stop]]
             told = [str(version), str(expire_s)]
-            for each in fields[start : start + WRITTEN_MAX]:
+            for each in fields[places.start : places.stop]:
                 told += (str(len(each)), *each)
 
             async def put(client: Any, keys: Sequence[str] = keys, told: Sequence[str] = told) -> None:  # noqa: ANN401  of the library
                 await client.register_script(_FENCED)(keys=keys, args=told)
 
             await self._connection.call(put)
+
+
+def _fields(columns: Mapping[str, Sequence[StoredValue]], place: int) -> list[str]:
+    """Return names and values of a row, one after the other; a value that is missing has no field."""
+    return [
+        text
+        for name, values in columns.items()
+        if (value := _encoded(values[place])) is not None
+        for text in (name, value)
+    ]
 
 
 def _encoded(value: StoredValue) -> str | None:
