@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from midstream.core.errors import ShapeMismatch
-from midstream.engine.stores.online_store import TURN_VALUES, StoreRows, check_names, columns_in_turns
+from midstream.engine.stores.online_store import TURN_VALUES, StoreKind, StoreRows, check_names, columns_in_turns
 from midstream.testing.online_store_conformance import check_online_store
 from tests.support.stores import MemoryStore
 
@@ -140,7 +140,7 @@ def test_names_are_identifiers(table, columns):
 def test_a_large_batch_is_checked_in_turns_of_the_event_loop():
     """Others have the loop after at most ``TURN_VALUES`` values, and what is found is what one turn would find."""
     rows = StoreRows([f"u{each}" for each in range(1_000)], {"score": [float(each) for each in range(1_000)]})
-    known = {"score": "number"}
+    known: dict[str, StoreKind] = {"score": "number"}
 
     async def work():
         turns, task = 0, asyncio.ensure_future(columns_in_turns(rows, known))
