@@ -316,7 +316,22 @@ def test_a_broker_that_is_killed_is_an_error_until_it_is_back(make_topic: MakeTo
         with pytest.raises(BrokerUnavailable):
             consumer.open(opened.topic_id, opened.next)
         topic.up()
+        open_again(consumer, opened)
         assert Reading(consumer, opened.topic_id, opened.next).to(1).values == {"0": named("a")}
+
+
+def open_again(consumer: BrokerConsumer, opened: OpenedTopic) -> None:
+    """Open a topic whose broker came back, as often as an input would: a broker that just started may not answer."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            consumer.open(opened.topic_id, opened.next)
+        except BrokerUnavailable:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(WAIT_S)
+        else:
+            return
 
 
 def poll_until_failure(consumer: BrokerConsumer) -> None:

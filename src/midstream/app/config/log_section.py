@@ -41,6 +41,7 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: Annotated[int, msgspec.Meta(ge=0, le=REPLICAS_MAX)] = 0
     """Of a created topic; 0 = three, or as many as there are brokers."""
     tls: bool = False
+    """Whether connections are encrypted; the broker's certificate is then verified."""
     ca_file: Text = ""
     """Certificates of authorities, PEM; "" = those of the system."""
     certificate_file: Text = ""
@@ -52,6 +53,7 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sasl: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
     """Mechanism of the login."""
     username: Text = ""
+    """Of the login."""
     password_env: Text = ""
     """Variable of the environment with the password."""
     settings: Annotated[dict[str, str | int | float | bool], Length(0, SETTINGS_MAX)] = {}
