@@ -304,6 +304,7 @@ def test_what_the_broker_shows_of_the_group_is_read_by_nobody(make_topic: MakeTo
         assert Reading(consumer, reading.opened.topic_id, reading.next).to(0).opened.gone == ()
 
 
+@pytest.mark.long
 def test_a_broker_that_is_killed_is_an_error_until_it_is_back(make_topic: MakeTopic) -> None:
     """The same consumer goes on where it is told, without a message lost or twice."""
     topic = make_topic(1)

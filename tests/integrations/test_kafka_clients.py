@@ -61,6 +61,7 @@ def test_the_end_of_a_transaction_is_passed(kafka: Server, client: str) -> None:
         assert Reading(consumer, reading.opened.topic_id, reading.next).to(0).opened.gone == ()
 
 
+@pytest.mark.long
 def test_each_client_goes_on_where_the_other_ended(kafka: Server, client: str) -> None:
     """The identity of the topic and the positions are the same texts."""
     topic = topic_on(kafka, client, partitions=2)
