@@ -24,7 +24,8 @@ def marked(*names: str) -> Any:
         ((LONG,), "not slow", False, True),
         ((INTEGRATION,), "", True, True),
         ((INTEGRATION,), "integration", False, False),
-        ((INTEGRATION, LONG), "integration", False, False),
+        ((INTEGRATION, LONG), "integration", False, True),
+        ((INTEGRATION, LONG), "integration", True, False),
     ],
 )
 def test_what_is_asked_for_runs(names: tuple[str, ...], markers: str, is_long: bool, left_out: bool) -> None:

@@ -16,6 +16,6 @@ def is_left_out(item: pytest.Item, markers: str, *, is_long: bool) -> bool:
         markers: What ``-m`` says; empty = nothing.
         is_long: Whether long proofs are asked for, by ``--long`` or by the name of a test.
     """
-    if item.get_closest_marker(INTEGRATION):
-        return INTEGRATION not in markers
+    if item.get_closest_marker(INTEGRATION) and INTEGRATION not in markers:
+        return True
     return item.get_closest_marker(LONG) is not None and not is_long and LONG not in markers
