@@ -199,7 +199,9 @@ def open_running(
     outside = outside or Outside()
     began = outside.monotonic()
     data = DataFolder(folder / DATA_NAME)
-    with nullcontext() if config.log.kind == "segments" else locked(data, outside.disk):
+    # A log that was handed over is locked already.
+    is_held = config.log.kind == "segments" or outside.log is not open_log
+    with nullcontext() if is_held else locked(data, outside.disk):
         shared = node_log(config.log, data, outside.entropy, os.environ, join_by(data, config, notify))
     with ExitStack() as undo:
         if shared is not None:
