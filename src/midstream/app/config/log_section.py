@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from midstream.app.config.broker_login import kafka_login_faults
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.field_bounds import Length
@@ -86,5 +87,4 @@ def log_faults(log: LogSection) -> Iterator[Fault]:
         return
     if retention_ms is not None and retention_ms <= 0:
         yield Fault("$.log.retention", f'"{log.retention}" came.', _RETENTION, PAGE)
-    if bool(log.username) != bool(log.sasl):
-        yield Fault("$.log.sasl", "A username and a mechanism belong together.", "Both, or neither.", PAGE)
+    yield from kafka_login_faults(log, "$.log", PAGE)

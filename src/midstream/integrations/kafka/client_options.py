@@ -12,10 +12,6 @@ from midstream.core.errors import MidstreamError
 
 Setting: TypeAlias = str | int | float | bool
 SaslMechanism: TypeAlias = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-SECRET_SETTINGS = frozenset(
-    {"sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret", "ssl.key.pem"}
-)
-"""Settings of librdkafka that are secrets: a file of configuration may not hold them."""
 
 
 class SecretMissing(MidstreamError):
