@@ -1,4 +1,4 @@
-"""Login at a broker, as inputs, outputs and a shared log have it: halves that belong together, and no secret in the file.
+"""Login at a broker, of inputs, outputs and a shared log: halves that belong together, and no secret in the file.
 
 What is refused for being a secret, or for where a secret may stand, is never repeated.
 """
