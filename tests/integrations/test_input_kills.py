@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pytest
 from midstream.app.opening import config_of, open_running
 from midstream.core.types import LogPosition
 from midstream.engine.ingest.log_reader import batches
-from midstream.engine.inputs.broker_consumer import BrokerConsumer
+from midstream.engine.inputs.broker_consumer import BrokerConsumer, BrokerUnavailable
 from midstream.events.schema import event_at
 from midstream.integrations.kafka.consumer import KafkaConsumer
 from midstream.state.fold import Fold
@@ -135,26 +135,31 @@ def pulsar_producing(topic: PulsarTopic) -> Iterator[Send]:
 class Node:
     """A server of midstream that is started, killed and started again on one folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start it."""
-        self._folder = folder
+    def __init__(self, folder: Path, topic: str, broker: str) -> None:
+        """Configure and start it."""
+        self.folder = folder
+        (folder / "midstream.toml").write_text(CONFIG.format(topic=topic, broker=broker))
         self._running = ExitStack()
         self.up()
 
     def up(self) -> None:
         """Start it."""
-        self.process, self.url = self._running.enter_context(serving(self._folder))
+        self.process, self.url = self._running.enter_context(serving(self.folder))
 
     def kill(self) -> None:
         """End it by SIGKILL."""
         self.process.kill()
         self.process.wait()
-        self._running.close()
+        self.close()
 
     def stop(self) -> None:
         """End it in order."""
         self.process.terminate()
         assert self.process.wait(PATIENCE_S) == 0
+        self.close()
+
+    def close(self) -> None:
+        """End it at once, where it still runs."""
         self._running.close()
 
     def positions(self) -> Mapping[str, str]:
@@ -187,19 +192,12 @@ def events_of(folder: Path, topic: str) -> dict[str, list[str]]:
 
 
 def run_campaign(
-    topic: KafkaTopic | PulsarTopic,
-    producing: Any,
-    folder: Path,
-    broker: str,
-    *,
-    is_long: bool,
+    topic: KafkaTopic | PulsarTopic, producing: Callable[[Any], Any], node: Node, *, is_long: bool
 ) -> None:
     """Kill at random moments, then compare the log with the topic."""
-    (folder / "midstream.toml").write_text(CONFIG.format(topic=topic.name, broker=broker))
     dice = random.Random(topic.name)  # noqa: S311  moments of kills
     kills = {"node": 0, "broker": 0}
     began = time.monotonic()
-    node = Node(folder)
     with producing(topic) as send:
         load = Load(send)
         try:
@@ -215,18 +213,33 @@ def run_campaign(
         finally:
             load.end()
     with consuming(topic) as consumer:
-        reading = Reading(consumer)
+        reading = reading_when_ready(consumer)
         wait_until(lambda: reading.poll() == 0 and is_at_end(consumer))
     for part in range(PARTITIONS):
         assert numbers_of(reading, part) == load.numbers(part)
     ends = {part: text.partition("@")[0] for part, text in reading.next.items()}
     wait_until(lambda: node.positions() == ends)
     node.stop()
-    assert events_of(folder, topic.name) == reading.positions
+    assert events_of(node.folder, topic.name) == reading.positions
     print(
         f"{topic.server.system.name}: {kills}, {load.sent} messages sent, {reading.count} in the topic, each once in"
         f" the log; {time.monotonic() - began:.0f} s"
     )
+
+
+def reading_when_ready(consumer: BrokerConsumer) -> Reading:
+    """Read from the beginning as soon as the broker answers: it was killed or stood still a moment ago."""
+    opened: list[Reading] = []
+
+    def is_open() -> bool:
+        try:
+            opened.append(Reading(consumer))
+        except BrokerUnavailable:
+            return False
+        return True
+
+    wait_until(is_open)
+    return opened[0]
 
 
 def kill_some(node: Node, server: Server, victims: list[str], kills: dict[str, int]) -> None:
@@ -265,7 +278,8 @@ def test_kills_with_kafka_lose_and_repeat_nothing(kafka: Server, tmp_path: Path,
     library("confluent_kafka")
     topic = KafkaTopic(kafka, f"kills-{tmp_path.name}", PARTITIONS, KafkaConsumer)
     broker = f'kind = "kafka"\nservers = "{kafka.address}"'
-    run_campaign(topic, kafka_producing, tmp_path, broker, is_long=is_long)
+    with closing(Node(tmp_path, topic.name, broker)) as node:
+        run_campaign(topic, kafka_producing, node, is_long=is_long)
 
 
 def test_kills_with_pulsar_lose_and_repeat_nothing(pulsar: Server, tmp_path: Path, is_long: bool) -> None:
@@ -274,4 +288,5 @@ def test_kills_with_pulsar_lose_and_repeat_nothing(pulsar: Server, tmp_path: Pat
     topic = PulsarTopic(pulsar, f"kills-{tmp_path.name}", PARTITIONS)
     topic.keep()  # for the oracle: Pulsar removes what the input has acknowledged
     broker = f'kind = "pulsar"\nservice_url = "pulsar://{pulsar.address}"\nadmin_url = "{topic.admin_url}"'
-    run_campaign(topic, pulsar_producing, tmp_path, broker, is_long=is_long)
+    with closing(Node(tmp_path, topic.name, broker)) as node:
+        run_campaign(topic, pulsar_producing, node, is_long=is_long)

@@ -17,7 +17,7 @@ from typing import Any
 
 from midstream.engine.inputs.broker_consumer import BrokerUnavailable, OpenedTopic, PartitionMessages
 from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin
+from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin, error_text
 from midstream.integrations.kafka.positions import KafkaPlace, assigned, epoch_of, place_of
 
 QUEUE_KBYTES_MAX = 16_384
@@ -247,7 +247,8 @@ class KafkaConsumer:
         self._admin = None
 
     def _unavailable(self, error: object) -> BrokerUnavailable:
-        return BrokerUnavailable(f"Kafka at {self._options.client.servers}, topic {self.topic!r}: {error}")
+        where = f"Kafka at {self._options.client.servers}, topic {self.topic!r}"
+        return BrokerUnavailable(f"{where}: {error_text(error)}")
 
 
 _LOGGER = logging.getLogger("midstream.integrations.kafka")

@@ -52,3 +52,8 @@ def kafka_python_connections() -> Any:  # noqa: ANN401  as above
         ExtraMissing: The extra ``kafka-python`` is not installed.
     """
     return kafka_python().KafkaConsumer.DEFAULT_CONFIG["kafka_client"]
+
+
+def error_text(error: object) -> str:
+    """Return what an error of a client says; one of a request without an answer has no text of its own."""
+    return str(error) or "no answer in time"

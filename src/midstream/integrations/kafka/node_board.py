@@ -11,7 +11,7 @@ from typing import Any
 
 from midstream.engine.replication.shared_topic import TopicUnavailable
 from midstream.integrations.kafka.client_options import KafkaClientOptions, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin
+from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin, error_text
 
 SUFFIX = "-nodes"
 """Behind the name of the log's topic."""
@@ -127,4 +127,4 @@ class KafkaNodeBoard:
         self._is_there = True
 
     def _unavailable(self, error: object) -> TopicUnavailable:
-        return TopicUnavailable(f"{self._topic} at {self._settings['bootstrap.servers']}: {error}")
+        return TopicUnavailable(f"{self._topic} at {self._settings['bootstrap.servers']}: {error_text(error)}")

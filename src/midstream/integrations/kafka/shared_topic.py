@@ -29,7 +29,7 @@ from midstream.engine.replication.shared_topic import (
 )
 from midstream.engine.replication.topic_position import PAGE
 from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin
+from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin, error_text
 
 REQUEST_S_MAX = 5.0
 """Of one request about the topic."""
@@ -396,4 +396,5 @@ class KafkaSharedTopic:
             self._consumer.close()
 
     def _unavailable(self, error: object) -> TopicUnavailable:
-        return TopicUnavailable(f"Kafka at {self._options.client.servers}, topic {self._options.topic!r}: {error}")
+        where = f"Kafka at {self._options.client.servers}, topic {self._options.topic!r}"
+        return TopicUnavailable(f"{where}: {error_text(error)}")
