@@ -93,7 +93,7 @@ def messages_of(kind: str, columns: dict[str, list[str]], batch: int) -> Iterato
         return
     lines = [
         json.dumps(dict(zip(columns, row, strict=True)), separators=(",", ":")).encode()[:-1]
-        + b',"event_time":'
+        + b',"time":'
         + TIME_DIGITS
         + b"}"
         for row in zip(*columns.values(), strict=True)
@@ -106,9 +106,7 @@ def messages_of(kind: str, columns: dict[str, list[str]], batch: int) -> Iterato
 def arrow_message(columns: dict[str, list[str]]) -> bytes:
     """Return one IPC stream of one record batch, the time of sending to be filled in."""
     times = pa.array(np.full(len(columns["type"]), TIME_INTEGER, dtype=np.int64), pa.timestamp("ms"))
-    batch = pa.record_batch(
-        [*(pa.array(each, pa.string()) for each in columns.values()), times], [*columns, "event_time"]
-    )
+    batch = pa.record_batch([*(pa.array(each, pa.string()) for each in columns.values()), times], [*columns, "time"])
     written = io.BytesIO()
     with pyarrow.ipc.new_stream(written, batch.schema) as stream:
         stream.write_batch(batch)
