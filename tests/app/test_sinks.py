@@ -102,6 +102,38 @@ def test_a_rewrite_waits_for_the_store_and_its_receipt_has_the_rows(tmp_path: Pa
     run(tmp_path, work)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_sink_that_was_not_configured_during_rewrites_deletes_the_rows_when_it_is_back(
+    tmp_path: Path, shelf: Shelf, times: int
+) -> None:
+    """No file has the id by then, not even a hash of it after the second rewrite; the table has it."""
+    erased = ("ann", "cem")[:times]
+
+    async def even(running: Instance) -> None:
+        group = running.sinks
+        assert group is not None
+        await wait_on_loop(lambda: group.view("shop").is_complete and group.view("shop").lag_events == 0)
+
+    async def fill(running: Instance) -> None:
+        await record(running, *(view("lamp", each) for each in ("ann", "bob", "cem")))
+        await even(running)
+
+    async def erase(running: Instance) -> None:
+        assert running.eraser is not None
+        for each in erased:
+            await running.engine.erase(each)
+            await running.eraser.carry_out()
+        assert [each.sinks for each in running.eraser.receipts()] == [{}] * times
+
+    run(tmp_path, fill)
+    assert set(shelf.rows) == {"ann", "bob", "cem"}
+    run(tmp_path, erase, CONFIG)
+    assert all(shelf.rows[each][1] is not None for each in erased)
+    run(tmp_path, even)
+    assert [each for each in ("ann", "bob", "cem") if shelf.rows[each][1] is None] == [*erased]
+    assert value(shelf, "bob", "views") == 1.0
+
+
 def test_a_store_that_cannot_be_reached_costs_nothing_but_its_rows(tmp_path: Path) -> None:
     """Events are taken, health names the sink, and a stop does not wait for it."""
     asked: list[float] = []

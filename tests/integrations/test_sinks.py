@@ -4,18 +4,21 @@ import asyncio
 import itertools
 import time
 
+import msgspec
 import pytest
 
 from midstream.app.sinks import store_of
 from midstream.core.durations import Duration
+from midstream.engine.stores.online_store import SCAN_ROWS
 from midstream.events.memory import MemoryLog
 from midstream.integrations.cassandra.store import CassandraStoreOptions
 from midstream.integrations.postgresql.store import PostgresqlStoreOptions
 from midstream.integrations.redis.store import RedisStoreOptions
+from midstream.testing.online_store_conformance import ids_in
 from tests.integrations.test_servers import cassandra_session
 from tests.support.patience import wait_on_loop
 from tests.support.rig import view
-from tests.support.sinks import USERS, Past, Process, normal, plain
+from tests.support.sinks import CONFIG, USERS, Past, Process, normal, plain, rewritten
 
 pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]
 PEOPLE = [f"u{n}" for n in range(80)]
@@ -104,3 +107,31 @@ def test_a_store_that_was_stopped_has_the_content_of_the_state_in_the_end(server
     print(
         f"{name}: {log.end:,} events, stopped for {stopped_s:.0f} s, equal {taken['back_s']:.1f} s after it was ready"
     )
+
+
+@pytest.mark.parametrize("name", ["redis", "valkey", "postgresql", "cassandra"])
+def test_rows_of_users_who_were_erased_while_the_sink_was_away_are_deleted(servers, name):
+    """The log was rewritten twice without it, so the table alone has their ids: more than one page of them."""
+    options, table = options_of(servers(name)), f"sink{next(numbers)}"
+    log, gone = MemoryLog(), [f"gone {each}" for each in range(SCAN_ROWS + 50)]
+
+    def make(kinds):
+        return store_of(options, table, kinds)
+
+    async def fill(process):
+        for start in range(0, len(gone), 500):
+            await process.record(*(view("lamp", each) for each in gone[start : start + 500]))
+        await process.record(*(view("lamp", each) for each in PEOPLE))
+        await wait_on_loop(process.is_even)
+
+    async def compare(process):
+        await wait_on_loop(process.is_even)
+        store = make(process.writer.columns.kinds)
+        await store.open()
+        assert {*await ids_in(store)} == {*PEOPLE}
+        await store.close()
+
+    many = msgspec.structs.replace(CONFIG, limits=msgspec.structs.replace(CONFIG.limits, users_max=4_000))
+    Process(log, make, config=many, events_max=1_000).run(fill)
+    shorter = rewritten(rewritten(log, *gone[::2]), *gone[1::2])
+    Process(shorter, make, config=many, events_max=1_000).run(compare)

@@ -7,7 +7,8 @@ import pytest
 import uvloop
 
 from midstream.core.durations import Duration
-from midstream.engine.stores.online_store import StoreRefused
+from midstream.core.errors import StoreUnavailable
+from midstream.engine.stores.online_store import StoreRefused, StoreRows
 from midstream.integrations.cassandra.store import CassandraStore, CassandraStoreOptions
 from midstream.integrations.postgresql import store as postgresql_store
 from midstream.integrations.postgresql.store import PostgresqlStore, PostgresqlStoreOptions
@@ -29,8 +30,31 @@ def run(work):
 
 def test_redis_and_valkey_keep_the_promises_of_a_store(redis):
     """A hash a row, and a script as the fence."""
-    options, table = RedisStoreOptions(url=f"redis://{redis.address}"), f"rows{next(numbers)}"
+    options = RedisStoreOptions(url=f"redis://{redis.address}", give_up=Duration("20s"))
+    table = f"rows{next(numbers)}"
     run(check_online_store(lambda columns: RedisStore(options, table, columns)))
+
+
+@pytest.mark.parametrize("name", ["redis", "valkey"])
+def test_a_cursor_of_a_redis_that_was_started_anew_is_refused(servers, name):
+    """It would pass by keys: the order of a scan is of one process."""
+    server = servers(name)
+    store = RedisStore(RedisStoreOptions(url=f"redis://{server.address}"), f"rows{next(numbers)}", {"score": "number"})
+    rows = StoreRows([f"u{each}" for each in range(5_000)], {"score": [1.0] * 5_000})
+
+    async def work():
+        await store.open()
+        await store.write(rows, 1)
+        page = await store.scan("")
+        assert page.cursor
+        assert (await store.scan(page.cursor)).ids
+        await asyncio.to_thread(server.down)
+        await asyncio.to_thread(server.up)
+        with pytest.raises(StoreUnavailable, match="started anew"):
+            await store.scan(page.cursor)
+        await store.close()
+
+    run(work())
 
 
 @pytest.mark.parametrize("way", ["postgresql", "pgbouncer"])

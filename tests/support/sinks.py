@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -13,6 +13,7 @@ from midstream.app.config.schema import Config
 from midstream.app.wiring import plans
 from midstream.core.durations import Duration
 from midstream.core.errors import StoreUnavailable
+from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.answer.feature_reads import declared_by
 from midstream.engine.child_process import nobody
@@ -21,8 +22,9 @@ from midstream.engine.outbox.log_relay import LogRelay, RelayOptions
 from midstream.engine.sinks.feature_sink import FeatureSink
 from midstream.engine.sinks.row_columns import OwnerRowReader, SinkScope, row_columns
 from midstream.engine.sinks.row_writer import MakeStore, RowWriter, SinkOptions
-from midstream.engine.stores.online_store import StoredValue, StoreKind, StoreRows
+from midstream.engine.stores.online_store import ScannedIds, StoredValue, StoreKind, StoreRows
 from midstream.events.memory import MemoryLog
+from midstream.events.schema import Event, build, event_at
 from midstream.features.kinds.kinds import Count
 from midstream.state.fold import Fold
 from midstream.state.structures.hashing import id_hash
@@ -58,6 +60,9 @@ class Shelf:
     faults: dict[int, Fault] = field(default_factory=dict[int, Fault])
     """By number of the call."""
     calls: int = 0
+    scans: int = 0
+    server: int = 0
+    """Number of starts: cursors are of one server."""
     is_up: bool = True
     versions: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     """Of each row, as its content came to be."""
@@ -84,6 +89,15 @@ class ShelfStore(MemoryStore):
     async def delete(self, ids: Sequence[str], version: int) -> None:
         await self.call(lambda: super(ShelfStore, self).delete(ids, version))
 
+    async def scan(self, cursor: str) -> ScannedIds:
+        self.shelf.scans += 1
+        await self.call(super().open)
+        server, _, place = cursor.partition(" ")
+        if cursor and server != str(self.shelf.server):
+            raise StoreUnavailable("the cursor is of another server")
+        page = await super().scan(place)
+        return page if page.cursor is None else replace(page, cursor=f"{self.shelf.server} {page.cursor}")
+
     async def position(self, name: str) -> str | None:
         await self.call(super().open)
         return self.positions.get(name)
@@ -96,6 +110,7 @@ class ShelfStore(MemoryStore):
         self.shelf.calls += 1
         fault = self.shelf.faults.pop(self.shelf.calls, None)
         if not self.shelf.is_up or fault == "refuse":
+            self.shelf.server += 1
             raise StoreUnavailable("down")
         await asyncio.sleep(0)
         if fault == "late":
@@ -119,6 +134,30 @@ class Reader:
         return self.log.read(after, limit)
 
 
+class RewrittenLog(MemoryLog):
+    """A log in memory that was rewritten a number of times."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__()
+        self._generation = generation
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+
+def rewritten(log: MemoryLog, *without: str) -> RewrittenLog:
+    """Return the log of the next generation, in which all events that name some users or items are ticks."""
+    fresh = RewrittenLog(log.generation + 1)
+    for first, batch in log.read(START, log.end):
+        for place in range(len(batch)):
+            event, tick = event_at(batch, place), Event(Kind.TICK)
+            named = {event.user_id, event.item_id} & {*without} or any(each.encode() in event.body for each in without)
+            fresh.append(build([tick._replace(log_time_ms=event.log_time_ms) if named else event]))
+        assert fresh.end == first + len(batch)
+    return fresh
+
+
 class Process:
     """A process with a log and one sink of it."""
 
@@ -129,6 +168,9 @@ class Process:
         columns: tuple[str, ...] = USERS,
         config: Config = CONFIG,
         events_max: int = 7,
+        name: str = LOG,
+        *,
+        is_shared: bool = False,
         **more: Any,
     ) -> None:
         self.rig = Rig(log=log, config=config)
@@ -139,9 +181,12 @@ class Process:
         reader: Any = Reader(log)
         make: MakeStore = partial(ShelfStore, store) if isinstance(store, Shelf) else store
         self.writer = RowWriter(options, engine, make, self.rig.monotonic)
-        self.sink = FeatureSink(self.writer, engine.supervise, lambda: reader, self.rig.monotonic)
+        self.sink = FeatureSink(self.writer, engine.supervise, lambda: reader, self.rig.monotonic, is_shared=is_shared)
         self.relay = LogRelay(
-            RelayOptions("sink_shop", LOG, "now", events_max=events_max), engine, lambda: reader, self.sink
+            RelayOptions("sink_shop", name, "now", events_max=events_max, is_shared=is_shared),
+            engine,
+            lambda: reader,
+            self.sink,
         )
         self.sink.passing.back_off_s_max = 0.002
 

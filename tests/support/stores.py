@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from midstream.core.errors import StoreUnavailable
 from midstream.engine.stores.online_store import (
+    SCAN_ROWS,
+    ScannedIds,
     StoredRows,
     StoredValue,
     StoreKind,
@@ -44,6 +46,14 @@ class MemoryStore:
             [None if values is None else version for version, values in found],
             {name: [None if values is None else values.get(name) for _, values in found] for name in columns},
         )
+
+    async def scan(self, cursor: str) -> ScannedIds:
+        """Return the next page, in the order of the ids."""
+        self._check()
+        found = sorted((each, row[0]) for each, row in self.rows.items() if row[1] is not None and each > cursor)
+        page = found[:SCAN_ROWS]
+        following = page[-1][0] if len(page) == SCAN_ROWS else None
+        return ScannedIds([each for each, _ in page], [version for _, version in page], following)
 
     async def write(self, rows: StoreRows, version: int) -> None:
         """Replace rows of lower versions."""

@@ -49,7 +49,7 @@ def sink_of(told: SinkTable, engine: Engine, open_log: Callable[[], FolderLog], 
         refresh_ms=0 if told.refresh is None else told.refresh.ms,
     )
     writer = RowWriter(options, engine, partial(store_of, told.store, told.table_name), monotonic)
-    sink = FeatureSink(writer, engine.supervise, open_log, monotonic)
+    sink = FeatureSink(writer, engine.supervise, open_log, monotonic, is_shared=is_shared)
     relay = RelayOptions(
         name=f"sink_{told.name}",
         log=engine.liveness.log,

@@ -91,6 +91,18 @@ async def rows_in(store: OnlineStore, ids: Sequence[str]) -> list[tuple[int, tup
     ]
 
 
+async def ids_in(store: OnlineStore) -> dict[str, int]:
+    """Return all ids of a table with their versions."""
+    found: dict[str, int] = {}
+    cursor: str | None = ""
+    while cursor is not None:
+        page = await store.scan(cursor)
+        _promise(len(page.ids) == len(page.versions) <= ROWS_MAX, "a page has a version an id, and not too many")
+        found.update(zip(page.ids, page.versions, strict=True))
+        cursor = page.cursor
+    return found
+
+
 def batch(rows: Mapping[str, Row], names: Sequence[str] = tuple(COLUMNS)) -> StoreRows:
     """Return rows as columns."""
     return StoreRows(tuple(rows), {name: [each[number] for each in rows.values()] for number, name in enumerate(names)})
@@ -140,6 +152,8 @@ async def _check_ids(store: OnlineStore) -> None:
     await store.delete(HOSTILE_IDS[::2], 2)
     left = [None if number % 2 == 0 else (1, each) for number, each in enumerate(rows.values())]
     _promise(await rows_in(store, HOSTILE_IDS) == left, "a delete removes these ids and no others")
+    found = await ids_in(store)
+    _promise({*HOSTILE_IDS} & {*found} == {*HOSTILE_IDS[1::2]}, "a scan has ids as they stand")
 
 
 async def _check_versions(store: OnlineStore) -> None:
@@ -273,6 +287,11 @@ async def _check_large_batch(store: OnlineStore, other: OnlineStore) -> None:
     await asyncio.gather(store.write(rows, 3), other.write(rows, 3))
     expected = [(3, (number / 8, number, each, (each,))) for number, each in enumerate(ids)]
     _promise(await rows_in(store, ids) == expected, "a large batch is written and read whole")
+    await store.delete(ids[:5], 4)
+    found = await ids_in(other)
+    wanted = dict.fromkeys(ids[5:], 3)
+    _promise({each: found.get(each) for each in ids[5:]} == wanted, "a scan has each row, with its version")
+    _promise(not {*ids[:5]} & {*found}, "a scan leaves out what was deleted")
     await store.delete(ids, 4)
     _promise(await rows_in(other, ids) == [None] * len(ids), "a large batch is deleted whole")
 

@@ -24,6 +24,7 @@ from midstream.engine.log_readers import FolderLog
 from midstream.engine.outbox.log_destination import DeliveredPosition, DestinationUnavailable
 from midstream.engine.sinks.log_pieces import EVENTS_MAX, LogPieces, known_texts
 from midstream.engine.sinks.row_writer import DeclarationChanged, RowWriter
+from midstream.engine.sinks.table_check import TableCheck
 from midstream.engine.sinks.touched_rows import merged_into, touched_rows
 from midstream.engine.stores.online_store import StoreKind
 
@@ -77,6 +78,8 @@ class FeatureSink:
         supervise: Callable[..., BackgroundService],
         open_log: Callable[[], FolderLog],
         monotonic: Callable[[], float],
+        *,
+        is_shared: bool = False,
     ) -> None:
         """Prepare a sink that is not started.
 
@@ -85,8 +88,10 @@ class FeatureSink:
             supervise: ``Engine.supervise``.
             open_log: Opens the log as it is now, on a thread.
             monotonic: Seconds that never go back.
+            is_shared: Other nodes have the same log.
         """
         self.writer = writer
+        self.check = TableCheck(writer, is_shared=is_shared)
         self.name = writer.options.name
         self._open_log = open_log
         self._monotonic = monotonic
@@ -112,7 +117,7 @@ class FeatureSink:
             rows_deleted=counts.deleted,
             pass_next=done.next,
             pass_until=done.until,
-            is_complete=done.next >= done.until and self.writer.is_of(done.declaration),
+            is_complete=done.next >= done.until and self.writer.is_of(done.declaration) and not self.check.is_due,
         )
 
     async def resume(self) -> DeliveredPosition | None:
@@ -125,6 +130,7 @@ class FeatureSink:
         async with self._turn:
             store = await self.writer.reopen()
             said = await store.position(FOLLOWED)
+            await self.check.learn()
             await self._learn_texts()
             if said is None:
                 return None
@@ -146,6 +152,7 @@ class FeatureSink:
         if not len(batch):
             async with self._turn:
                 self.writer.forget_written()
+                await self.check.demand()
                 await self._begin_pass(upto.log_position)
         else:
             if len(batch) < EVENTS_MAX:  # else it lags
@@ -167,18 +174,24 @@ class FeatureSink:
             RewriteFailed: The store could not do it, and the log stays as it is.
         """
         if self.writer.options.scope != "user":
+            self.check.confirm()
             return 0
         try:
-            with suppress(StoreUnavailable):
-                return await self.writer.delete(ids)
-            await self.writer.reopen()  # it may not have been open yet
-            return await self.writer.delete(ids)
+            deleted = await self._forget(ids)
         except MidstreamError as error:
             message = (
                 f"the sink {self.name} could not delete the rows of erased users ({error}); the log keeps their ids "
                 "until it can, or until the sink is taken out of the configuration"
             )
             raise RewriteFailed(message) from error
+        self.check.confirm()
+        return deleted
+
+    async def _forget(self, ids: Sequence[str]) -> int:
+        with suppress(StoreUnavailable):
+            return await self.writer.delete_unknown(dict.fromkeys(ids, -1))
+        await self.writer.reopen()  # it may not have been open yet
+        return await self.writer.delete_unknown(dict.fromkeys(ids, -1))
 
     async def _write(self, first: LogPosition, batch: EventBatch, need: int) -> None:
         """Write the rows that events touched, anew when another declaration came into service meanwhile."""
@@ -192,12 +205,16 @@ class FeatureSink:
                     await self._declare()
 
     async def _find_pass(self, followed: LogPosition) -> None:
-        """Go on with the pass that the store knows of, or begin one where its rows are of another declaration."""
+        """Go on with the pass that the store knows of.
+
+        Begin one where its rows are of another declaration, or of a log that was rewritten meanwhile: a rewrite may
+        also have taken back an import.
+        """
         said = await self.writer.store.position(PASSED)
         found = PassPosition("")
         with suppress(msgspec.MsgspecError):  # of another release, or nobody's: then a pass writes all rows again
             found = msgspec.json.decode(said or b"{}", type=PassPosition)
-        if found.declaration == self.writer.declaration():
+        if found.declaration == self.writer.declaration() and not self.check.was_away:
             self._pass = found
         else:
             self.writer.begin_anew(max(self.writer.position, followed))
@@ -233,11 +250,14 @@ class FeatureSink:
             async with self._turn:
                 await self._declare()
             return
-        if position.next >= position.until:
+        if position.next >= position.until and not self.check.is_due:
             await asyncio.sleep(IDLE_S)
             await self._refresh()
             return
         try:
+            if self.check.is_due:
+                await self.check.step()
+                return
             following = await self._passed(position)
         except (DeclarationChanged, LogRewritten):  # the next round sees to it
             self._pieces.forget()

@@ -20,11 +20,12 @@ import numpy as np
 
 from midstream.core.errors import MidstreamError
 from midstream.core.kinds import Kind
+from midstream.core.protocols import EventLog
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.answer.feature_reads import declared_by
 from midstream.engine.sinks.row_columns import OwnerRowReader, RowColumns, SinkScope, row_columns
 from midstream.engine.sinks.touched_rows import TouchedRows
-from midstream.engine.sinks.write_window import GROUP_ROWS_MAX, WriteGroup, WriteWindow
+from midstream.engine.sinks.write_window import WriteGroup, WriteWindow
 from midstream.engine.sinks.written_rows import WrittenRows
 from midstream.engine.stores.online_store import TEXT_BYTES_MAX, OnlineStore, StoreKind, StoreValue, is_storable
 from midstream.engine.types import Recorded
@@ -32,7 +33,7 @@ from midstream.events.schema import Event, build
 from midstream.features.declarations import Declarations
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
-from midstream.state.structures.hashing import IdKey
+from midstream.state.structures.hashing import IdKey, id_hash
 
 if TYPE_CHECKING:
     from midstream.state.settings import FoldSettings
@@ -41,6 +42,8 @@ TURN_S = 0.001
 """Reading holds the event loop for so long at once: about 30 users, of whom each takes 30 µs."""
 TURN_ITEMS = 200
 """Items of a turn: a field of one takes 3 µs."""
+TURN_IDS = 200
+"""Ids that are looked up in one turn: one takes 3 µs."""
 FLOOR_WAIT_S = 0.05
 """Between two looks whether the log has moved past the versions of an earlier declaration."""
 FLOOR_LOOKS = 4
@@ -73,6 +76,11 @@ class SinkEngine(Protocol):
     @property
     def concerns(self) -> MutableMapping[str, str]:
         """Texts for an operator, by subject; health shows them."""
+        ...
+
+    @property
+    def log(self) -> EventLog:
+        """The log in service."""
         ...
 
     async def record(self, batch: EventBatch) -> Recorded:
@@ -178,6 +186,11 @@ class RowWriter:
         return self._engine.fold.log_position
 
     @property
+    def generation(self) -> int:
+        """Number of times that the log in service was rewritten."""
+        return self._engine.log.generation
+
+    @property
     def id_key(self) -> IdKey:
         """Key of the hashes of ids."""
         return self._engine.fold.vocabulary.id_key
@@ -266,15 +279,51 @@ class RowWriter:
         async with self._window() as window:
             await self._items(indices, need, window)
 
-    async def delete(self, ids: Sequence[str]) -> int:
-        """Delete the rows of users whom the state does not know; return their number."""
-        await self._above_floor()
-        vocabulary = self._engine.fold.vocabulary
-        gone = [each for each in dict.fromkeys(ids) if each and vocabulary.user_index(each) < 0]
-        for start in range(0, len(gone), GROUP_ROWS_MAX):
-            await self.store.delete(gone[start : start + GROUP_ROWS_MAX], self._engine.fold.log_position)
-        self.counts.deleted += len(gone)
-        return len(gone)
+    async def delete_unknown(self, rows: Mapping[str, int]) -> int:
+        """Delete the rows of those whom the state does not know, in turns; return their number.
+
+        Each is looked up and deleted as of one position, so the row of one who comes meanwhile is newer, and stays.
+
+        Args:
+            rows: Ids with the versions of their rows, as far as they are known: nothing is deleted under the same one.
+        """
+        deleted, wanted = 0, [each for each in rows if each]
+        for start in range(0, len(wanted), TURN_IDS):
+            await self._above_floor()
+            gone = self._unknown(wanted[start : start + TURN_IDS])
+            if any(rows[each] == self._engine.fold.log_position for each in gone):
+                self._floor = max(self._floor, self._engine.fold.log_position)
+                await self._above_floor()
+                gone = self._unknown(wanted[start : start + TURN_IDS])
+            version = self._engine.fold.log_position
+            await (self.store.delete(gone, version) if gone else asyncio.sleep(0))
+            deleted += len(gone)
+            self.counts.deleted += len(gone)
+        return deleted
+
+    def _unknown(self, ids: Sequence[str]) -> list[str]:
+        """Return the ids that have no row in the state: of nobody, of a deleted user, or of one who is another now.
+
+        A merged id has no slot of its own.
+        """
+        fold, vocabulary = self._engine.fold, self._engine.fold.vocabulary
+        if self.options.scope == "item":
+            places = vocabulary.item_indices(ids).tolist()
+            return [each for each, place in zip(ids, places, strict=True) if place < 0]
+        gone: list[str] = []
+        for each in ids:
+            slot = vocabulary.user_slot(id_hash(each, vocabulary.id_key))
+            if slot < 0 or fold.users.is_forgotten(slot):
+                gone.append(each)
+        return gone
+
+    def tell(self, subject: str, concern: str) -> None:
+        """Say in health what an operator should know about a subject; empty = nothing any more."""
+        subject = f"sink_{self.options.name}_{subject}"
+        if concern:
+            self._engine.concerns[subject] = concern
+        else:
+            self._engine.concerns.pop(subject, None)
 
     def _window(self) -> WriteWindow:
         return WriteWindow(self.store, self._sent)
@@ -386,9 +435,10 @@ class RowWriter:
             if row[place] is not None and not is_storable(kind, row[place]):
                 row[place] = None
                 unheld[name] += 1
-                self._engine.concerns[f"sink_{self.options.name}_values"] = (
+                self.tell(
+                    "values",
                     f"the sink {self.options.name} wrote {unheld.total()} values as missing since the start, in "
-                    f"{', '.join(sorted(unheld))}: a text with a NUL, or of more than {TEXT_BYTES_MAX:,} bytes"
+                    f"{', '.join(sorted(unheld))}: a text with a NUL, or of more than {TEXT_BYTES_MAX:,} bytes",
                 )
         return row
 

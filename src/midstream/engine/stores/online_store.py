@@ -32,6 +32,8 @@ COLUMNS_MAX = 256
 """Of one table: 65 declared features of users and items would be many."""
 ROWS_MAX = 10_000
 """Of one call, which the store cuts into chunks of its own: 10 MB of rows with 1 kB."""
+SCAN_ROWS = 1_000
+"""Ids of one page, about: a page is read in a few milliseconds, and is looked up in the state in turns."""
 TURN_VALUES = 500
 """Values that are checked or encoded before others have the event loop: each takes about a microsecond."""
 NAME_CHARS_MAX = 48
@@ -68,6 +70,18 @@ class StoredRows:
     """None = there is no such row, or the row has no such value."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScannedIds:
+    """One page of the ids that a table has."""
+
+    ids: Sequence[str]
+    """Of rows that are there; deleted ones are left out."""
+    versions: Sequence[int]
+    """Version of each."""
+    cursor: str | None
+    """Where the next page begins; None = this is the last one."""
+
+
 class OnlineStore(Protocol):
     """One table of an outside store, from one event loop.
 
@@ -95,6 +109,20 @@ class OnlineStore(Protocol):
         Raises:
             StoreUnavailable: No answer in time.
             ShapeMismatch: A column is none of the table, or there are more than ``ROWS_MAX`` ids.
+        """
+        ...
+
+    async def scan(self, cursor: str) -> ScannedIds:
+        """Return the next page of all ids: at most ``ROWS_MAX``, and maybe none, also before the last page.
+
+        A row that is there from the first page to the last is in one of them at least; one that is written or deleted
+        meanwhile may be in none.
+
+        Args:
+            cursor: Of the page before, empty = from the beginning. It is of this client, and of no use to another.
+
+        Raises:
+            StoreUnavailable: No answer in time; the same call may succeed later.
         """
         ...
 

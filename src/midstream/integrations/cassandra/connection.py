@@ -109,15 +109,22 @@ class CassandraSession:
 
     async def run(self, statement: str, values: Sequence[object], consistency: Consistency) -> Sequence[Sequence[Any]]:
         """Return the rows of a statement; it may be sent twice."""
-        if (statement, consistency) not in self._prepared:
-            await self.prepare(statement, consistency)
-        try:
-            return await self._run(self._prepared[statement, consistency], values)
-        except _driver_exception() as error:
-            if not _is_unprepared(error):
-                raise
-            await self.prepare(statement, consistency)
-            return await self._run(self._prepared[statement, consistency], values)
+        _, rows = await self._answer(statement, values, consistency, None)
+        return rows
+
+    async def page(
+        self, statement: str, consistency: Consistency, cursor: str
+    ) -> tuple[Sequence[Sequence[Any]], str | None]:
+        """Return a page of the rows of a statement without values, and where the next one begins, None = nowhere.
+
+        Args:
+            statement: Without values.
+            consistency: Of the read.
+            cursor: Of the page before, empty = the first one.
+        """
+        asked, rows = await self._answer(statement, (), consistency, bytes.fromhex(cursor) or None)
+        following: bytes | None = _module("cassandra.cluster").ResultSet(asked, rows).paging_state
+        return rows, following.hex() if following else None
 
     async def run_plain(self, statement: str) -> None:
         """Run a statement without values in a thread, such as one that creates a table."""
@@ -127,7 +134,26 @@ class CassandraSession:
         """End the driver's threads."""
         await asyncio.to_thread(self._session.cluster.shutdown)
 
-    async def _run(self, prepared: Any, values: Sequence[object]) -> Sequence[Sequence[Any]]:  # noqa: ANN401  of the library
+    async def _answer(
+        self, statement: str, values: Sequence[object], consistency: Consistency, paging_state: bytes | None
+    ) -> tuple[Any, Sequence[Sequence[Any]]]:
+        """Return the library's answer to a statement, and the rows of it that came."""
+        if (statement, consistency) not in self._prepared:
+            await self.prepare(statement, consistency)
+        try:
+            return await self._asked(self._prepared[statement, consistency], values, paging_state)
+        except _driver_exception() as error:
+            if not _is_unprepared(error):
+                raise
+            await self.prepare(statement, consistency)
+            return await self._asked(self._prepared[statement, consistency], values, paging_state)
+
+    async def _asked(
+        self,
+        prepared: Any,  # noqa: ANN401  of the library
+        values: Sequence[object],
+        paging_state: bytes | None,
+    ) -> tuple[Any, Sequence[Sequence[Any]]]:
         async with self._room:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[Sequence[Sequence[Any]]] = loop.create_future()
@@ -136,9 +162,9 @@ class CassandraSession:
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
                     loop.call_soon_threadsafe(_settle, future, rows, error)
 
-            asked = self._session.execute_async(prepared, values, timeout=self._wait_s)
+            asked = self._session.execute_async(prepared, values, timeout=self._wait_s, paging_state=paging_state)
             asked.add_callbacks(give, partial(give, None))
-            return await future
+            return asked, await future
 
 
 def _settle(

@@ -14,6 +14,7 @@ from typing import cast
 
 from midstream.engine.stores.online_store import (
     FENCE_DAYS,
+    ScannedIds,
     StoredRows,
     StoredValue,
     StoreKind,
@@ -105,6 +106,15 @@ class CassandraStore:
             [None if each is None else cast("int", each[1]) for each in rows],
             {name: [None if each is None else _stored(each[places[name]]) for each in rows] for name in columns},
         )
+
+    async def scan(self, cursor: str) -> ScannedIds:
+        """Return the next page, in the order of the tokens."""
+        statement = f'SELECT id, version FROM "{self._name}"'  # noqa: S608  names are checked
+        found, following = await self._connection.call(
+            lambda session: session.page(statement, self._consistency, cursor)
+        )
+        rows = [each for each in found if each[1] is not None]
+        return ScannedIds([str(own) for own, _ in rows], [int(each) for _, each in rows], following)
 
     async def write(self, rows: StoreRows, version: int) -> None:
         """Write rows with the version as their timestamp."""

@@ -19,6 +19,8 @@ import msgspec
 from midstream.core.errors import StoreUnavailable
 from midstream.engine.stores.online_store import (
     FENCE_DAYS,
+    SCAN_ROWS,
+    ScannedIds,
     StoredRows,
     StoredValue,
     StoreKind,
@@ -117,6 +119,16 @@ class PostgresqlStore:
                 for place, name in enumerate(columns, 1)
             },
         )
+
+    async def scan(self, cursor: str) -> ScannedIds:
+        """Return the next page, in the order of the primary key."""
+        statement = (
+            f"SELECT id, version FROM {self._table} WHERE id > %(after)s AND deleted_at IS NULL "  # noqa: S608  names are checked
+            f"ORDER BY id LIMIT {SCAN_ROWS}"
+        )
+        found = await self._run(statement, {"after": cursor})
+        ids, versions = [str(own) for own, _ in found], [cast("int", each) for _, each in found]
+        return ScannedIds(ids, versions, ids[-1] if len(ids) == SCAN_ROWS else None)
 
     async def write(self, rows: StoreRows, version: int) -> None:
         """Replace rows of lower versions, ``WRITTEN_MAX`` at a time."""

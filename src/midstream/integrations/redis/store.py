@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
-from midstream.core.errors import ShapeMismatch
+from midstream.core.errors import ShapeMismatch, StoreUnavailable
 from midstream.engine.stores.online_store import (
     FENCE_DAYS,
+    SCAN_ROWS,
+    ScannedIds,
     StoredRows,
     StoredValue,
     StoreKind,
@@ -102,6 +104,30 @@ class RedisStore:
                 for place, name in enumerate(columns)
             },
         )
+
+    async def scan(self, cursor: str) -> ScannedIds:
+        """Return the next page; ``SCAN`` goes over all keys of the database.
+
+        Raises:
+            StoreUnavailable: Also where another server answers than before, to which the cursor means nothing.
+        """
+        own, _, place = cursor.partition(" ")
+        server = str((await self._connection.call(lambda client: client.info("server")))["run_id"])
+        if cursor and server != own:
+            message = "Redis was started anew while the ids of a table were read"
+            raise StoreUnavailable(message)
+        pattern = f"{self._rows}*"
+        following, keys = await self._connection.call(
+            lambda client: client.scan(int(place or 0), match=pattern, count=SCAN_ROWS, _type="hash")
+        )
+        found: dict[str, int] = {}
+        for start in range(0, len(keys), READ_MAX):
+            chunk = keys[start : start + READ_MAX]
+            rows = await self._connection.call(partial(hashes_of, keys=chunk, fields=("version", "deleted_at")))
+            for key, (version, deleted) in zip(chunk, rows, strict=True):
+                if version is not None and not deleted:
+                    found[key.decode().removeprefix(self._rows)] = int(version)
+        return ScannedIds([*found], [*found.values()], f"{server} {following}" if following else None)
 
     async def write(self, rows: StoreRows, version: int) -> None:
         """Replace rows of lower versions, ``WRITTEN_MAX`` at a time."""
