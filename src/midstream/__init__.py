@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from midstream.app.config.schema import Config
     from midstream.app.export.events import Moment
+    from midstream.app.server.hosted_engine import HostedEngine
     from midstream.engine.recommender import Recommender
 
-__all__ = ["features_as_of", "features_of_served", "open", "read_events", "stream_events"]
+__all__ = ["asgi", "features_as_of", "features_of_served", "open", "read_events", "stream_events"]
 
 
 def open(folder: str | Path, config: Config | None = None) -> Recommender:  # noqa: A001  read as ``midstream.open``
@@ -41,6 +42,27 @@ def open(folder: str | Path, config: Config | None = None) -> Recommender:  # no
     from midstream.app.opening import open_shop
 
     return open_shop(folder, config)
+
+
+def asgi(folder: str | Path, config: Config | None = None, *, checks_origin: bool = True) -> HostedEngine:
+    """Return the engine of a folder as an ASGI application, to mount in a web application or to serve by itself.
+
+    ``async with`` opens it on the event loop of the application (``midstream.fastapi.lifespan`` does), which then owns
+    all state: handlers of the application that block the loop delay answers. Behind a mount the routes are those of
+    docs/http.md below its path. See docs/tasks/web-frameworks.md.
+
+    Args:
+        folder: Holds ``midstream.toml`` (without one, every default) and ``data``; made if it is not there.
+        config: Instead of the file.
+        checks_origin: Refuse requests to other names than those of ``[server]``, and those that a browser sends for
+            pages of other sites. False = the application does.
+
+    Raises:
+        MidstreamError: When it is opened, as ``open`` does.
+    """
+    from midstream.app.server.hosted_engine import HostedEngine
+
+    return HostedEngine(folder, config, checks_origin=checks_origin)
 
 
 def read_events(

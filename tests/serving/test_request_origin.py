@@ -239,7 +239,7 @@ def test_addresses_are_free_beyond_loopback(host):
 def test_where_it_listens_everywhere_that_is_not_told_as_a_name_to_ask_it_by(everywhere):
     """Whoever asks by it is refused, so it would be told to do what it did."""
     _, document = Gate(ServerOptions(host=everywhere, insecure=True)).ask(("host", "0.0.0.0:8765"))
-    assert document["right"] == "localhost, any address; or what --allow-host says."
+    assert document["right"] == "localhost, any address; or what --allow-host or [server] allow_hosts says."
 
 
 def test_own_host_and_allowed_ones_are_names():

@@ -28,6 +28,7 @@ from midstream.app.config_history import (
 )
 from midstream.app.drift_watch import baseline_of, clock_concern
 from midstream.app.fetch_connections import FetchConnections
+from midstream.app.folder_owner import one_owner
 from midstream.app.letter_erasure import forget_in_pieces, forgetting, letters_of
 from midstream.app.placement_parts import placement_parts
 from midstream.app.rejected_rows import remove_left
@@ -470,7 +471,8 @@ def open_shop(folder: str | Path, config: Config | None = None) -> Recommender:
     """
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
-    running = open_running(root, config or config_of(root))
+    with one_owner():
+        running = open_running(root, config or config_of(root))
     return Recommender(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock()))
 
 

@@ -1,6 +1,7 @@
 """Python API without HTTP: the same engine, on an event loop in a thread of its own."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
@@ -104,9 +105,12 @@ class Recommender:
         self._lock = threading.Lock()
         self._is_closed = False
         """No call begins any more; guarded by the lock."""
+        self._owner = os.getpid()
+        """A process that is forked from it has no thread of the engine."""
 
     def __enter__(self) -> Self:
         """Start the engine; if that fails, let go of the folder."""
+        self._require_owner()
         with self._turn:
             self._require_elsewhere()
             if self._is_closed:
@@ -126,7 +130,7 @@ class Recommender:
         self.close()
 
     def close(self) -> None:
-        """Stop gracefully; a second call waits for the first, and does nothing after it.
+        """Stop gracefully; a second call waits for the first, and does nothing after it, as in a forked process.
 
         Calls of other threads that are under way have their answers, or end with a ``RuntimeError``. A call that was
         interrupted can be made again.
@@ -135,6 +139,8 @@ class Recommender:
             RuntimeError: A component of this shop calls it, which would wait for itself.
         """
         self._require_elsewhere()
+        if os.getpid() != self._owner:
+            return  # all of it is the owner's, also the descriptors of its loop
         with self._turn:
             if self._loop.is_closed():
                 return
@@ -381,8 +387,17 @@ class Recommender:
             message = "the thread of a shop cannot wait for the shop: a component calls the shop that it is part of"
             raise RuntimeError(message)
 
+    def _require_owner(self) -> None:
+        if os.getpid() != self._owner:
+            message = (
+                f"the shop was opened by process {self._owner}, from which this one was forked: open it in one worker, "
+                "after the fork, or let the workers call midstream serve (midstream docs tasks/web-frameworks)"
+            )
+            raise RuntimeError(message)
+
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
         self._require_elsewhere()
+        self._require_owner()
         with self._lock:
             if self._is_closed or not self._thread.is_alive():
                 raise RuntimeError(_NOT_OPEN)

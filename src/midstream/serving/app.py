@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPMethod
 from importlib.metadata import version
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
@@ -41,9 +41,10 @@ from midstream.serving.admin.users import add_people_routes
 from midstream.serving.events.bulk import Bulk
 from midstream.serving.events.ingest import Ingest, limits_of
 from midstream.serving.http.admission import Admission
+from midstream.serving.http.body_reader import BodyLimits
 from midstream.serving.http.problems import Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.http.responses import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
-from midstream.serving.openapi.document import add_docs_page, add_hot_routes
+from midstream.serving.openapi.document import Document, add_docs_page, add_hot_routes
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.batch import Batches
 from midstream.serving.slates.hot_routes import BATCH_PATH, PAGES_PATH, RANK_PATH, body_limits, hot_routes
@@ -141,6 +142,13 @@ class App:
         reply = await _replied(handler, scope, receive)
         await send_reply(scope, send, reply)
         return reply.status
+
+    def template_of(self, scope: Scope) -> str:
+        """Return the template of a request's path, ``unknown`` when no route has it."""
+        if scope["path"] in self._hot:
+            return str(scope["path"])
+        path = self._path_of(scope)
+        return UNKNOWN_ROUTE if path is None else path.template
 
     def _path_of(self, scope: Scope) -> Path | None:
         sent = _sent_path(scope)
@@ -249,6 +257,30 @@ def asgi(
     chosen = options or ServerOptions()
     limits = body_limits(chosen)
     ingest = Ingest(service or IngestService(engine, limits_of(chosen)), accept, engine.token, chosen.body_bytes_max)
+    record = elsewhere.record or recording(ingest)
+    recommendations = Recommendations(engine, record)
+    cold = _cold(engine, (ingest, recommendations), limits, upkeep, elsewhere)
+    others = {
+        RANK_PATH: Rankings(engine, record).from_body,
+        PAGES_PATH: Pages(engine, record).from_body,
+        BATCH_PATH: Batches(engine).from_body,
+    }
+    bulk = Bulk(engine, ingest, chosen)
+    hot = {**hot_routes(ingest, bulk, recommendations, limits, others), **bulk_routes(bulk)}
+    admission = Admission(chosen, engine.metrics, engine.concerns, perf_counter, secrets.randbelow)
+    engine.listeners.add(Listener(name="admission", gauges=admission.set_gauges))
+    return App(hot, cold, engine.metrics, admission)
+
+
+def _cold(
+    engine: "Engine",
+    answering: tuple[Ingest, Recommendations],
+    limits: BodyLimits,
+    upkeep: Maintenance,
+    elsewhere: OtherProcesses,
+) -> FastAPI:
+    """Return the app of all routes that are not hot, with the document of all."""
+    ingest, recommendations = answering
     cold = FastAPI(
         title="midstream",
         version=version("midstream"),
@@ -277,19 +309,14 @@ def asgi(
     add_sink_routes(cold, upkeep.sinks, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
-    record = elsewhere.record or recording(ingest)
-    recommendations = Recommendations(engine, record)
-    others = {
-        RANK_PATH: Rankings(engine, record).from_body,
-        PAGES_PATH: Pages(engine, record).from_body,
-        BATCH_PATH: Batches(engine).from_body,
-    }
     add_similar_route(cold, recommendations)
-    bulk = Bulk(engine, ingest, chosen)
-    hot = {**hot_routes(ingest, bulk, recommendations, limits, others), **bulk_routes(bulk)}
-    admission = Admission(chosen, engine.metrics, engine.concerns, perf_counter, secrets.randbelow)
-    engine.listeners.add(Listener(name="admission", gauges=admission.set_gauges))
-    return App(hot, cold, engine.metrics, admission)
+    return cold
+
+
+def described() -> Document:
+    """Return the OpenAPI document of all routes, for an app that has to describe them before there is an engine."""
+    none = cast("Any", None)  # handlers read it when they are called, and none of these ever is
+    return _cold(none, (none, none), none, NO_UPKEEP, ALONE).openapi()
 
 
 async def _replied(handler: Handler, scope: Scope, receive: Receive) -> Reply:

@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import msgspec
-
 from midstream.app.config.schema import Config
-from midstream.app.inputs.services import require_secrets, with_inputs
-from midstream.app.opening import DATA_NAME, open_running
-from midstream.app.output_services import with_outputs
+from midstream.app.opening import DATA_NAME
 from midstream.app.server.leader import Followers
+from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.app.server_address import Address, publish, withdraw
 from midstream.core.errors import MidstreamError
 from midstream.core.tracebacks import raised_of
@@ -21,13 +18,11 @@ from midstream.core.types import LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance, Started
-from midstream.engine.replication.snapshot_shelf import SnapshotShelf
 from midstream.engine.snapshots import snapshots
 from midstream.events.segments.segments import SegmentLog
-from midstream.events.wire import Limits
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
-from midstream.serving.app import Maintenance, OtherProcesses
+from midstream.serving.app import OtherProcesses
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import FollowerGroup, OpenedEngine, StopSignals, serve
 
@@ -120,32 +115,13 @@ def _opening(
     async def opening() -> AsyncGenerator[OpenedEngine]:
         data = DataFolder(folder / DATA_NAME)
         with signals.at_start():
-            require_secrets(config.inputs)
-            require_secrets(config.outputs, name="outputs")
-            running, inputs = with_inputs(open_running(folder, config, notify=notify, may_serve_before=True), config)
-            running, outputs = with_outputs(running, data)
+            running, inputs, outputs = open_with_groups(folder, config, notify)
         began = running.engine.log.end
-        limits = Limits()
         await running.start()
         course.opened.append(running)
         try:
-            yield OpenedEngine(
-                running.engine,
-                lambda: msgspec.structs.replace(running.service.accept, limits=limits, now_ms=running.engine.clock()),
-                running.ingest,
-                Maintenance(
-                    running.rebuilder,
-                    running.eraser,
-                    running.champions,
-                    running.explainer,
-                    running.placing,
-                    SnapshotShelf(data),
-                    inputs,
-                    outputs,
-                    running.sinks,
-                ),
-                _company(Followers(running, folder, options)) if options.followers else None,
-            )
+            company = _company(Followers(running, folder, options)) if options.followers else None
+            yield opened_engine(folder, running, inputs, outputs, company)
         finally:
             withdraw(data.root)  # while the lock is held: after that it may be another server's
             asked = time.monotonic()

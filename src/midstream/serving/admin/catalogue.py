@@ -50,14 +50,14 @@ USER = CatalogueSubject("user", "users")
 
 def add_catalogue_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
     """Add the routes of items and users."""
-    _add_routes(app, ITEM, engine.item, ingest, limits)
-    _add_routes(app, USER, engine.user, ingest, limits)
+    _add_routes(app, ITEM, engine, ingest, limits)
+    _add_routes(app, USER, engine, ingest, limits)
 
 
 def _add_routes(
     app: FastAPI,
     noun: CatalogueSubject,
-    read: Callable[[str], Mapping[str, object] | None],
+    engine: "Engine",
     ingest: Ingest,
     limits: BodyLimits,
 ) -> None:
@@ -68,7 +68,7 @@ def _add_routes(
         """What is known of it now."""
         query_fields(request.scope, ())
         name = path_value(request, noun.id_field)
-        found = read(name)
+        found = engine.item(name) if noun is ITEM else engine.user(name)
         if found is None:
             raise NotFound(f'Nothing is known of {noun.kind} "{name[:128]}".')
         return json_response(found)

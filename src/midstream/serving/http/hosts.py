@@ -29,7 +29,7 @@ class Hosts:
         self._is_beyond = not is_loopback(options.host)
         addresses = "any address" if self._is_beyond else "an address of loopback"
         names = " or ".join(each for each in sorted(self._names) if not _is_everywhere(_address(each)))
-        self.right = f"{names}, {addresses}; or what --allow-host says."
+        self.right = f"{names}, {addresses}; or what --allow-host or [server] allow_hosts says."
         """Which would be allowed, in words."""
 
     def name_of(self, host: bytes) -> str | None:

@@ -20,6 +20,8 @@ NO_STORE = ((b"cache-control", b"no-store"),)
 AT_ONCE = "midstream.at_once"
 """Field of a scope: takes the scope and a ``Reply``, writes it in one piece and returns True, or returns False and has
 written nothing. Servers of others have none."""
+MOUNTED_AT = "midstream.mounted_at"
+"""Field of a scope: the part of the path before this app's own, where it is mounted in another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,15 +25,21 @@ _STYLE = (
 
 
 def docs_page(document: Document, pages: Iterable[str] = ()) -> bytes:
-    """Return the page for an OpenAPI document, with links to the reference pages of these addresses."""
+    """Return the page for an OpenAPI document, with links to the reference pages of these addresses.
+
+    Links are relative, so that they lead to the same app below the prefix of a mount or of a proxy.
+    """
     info: Document = document["info"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>{_text(info['title'])}</title><style>{_STYLE}</style>",
         f"<h1>{_text(info['title'])} {_text(info['version'])}</h1><p>{_text(info.get('description', ''))}",
-        "<p>The same for programs: <a href=/openapi.json>/openapi.json</a>",
+        "<p>The same for programs: <a href=openapi.json>openapi.json</a>",
     ]
-    links = [f"<a href='{_text(each)}'>{_text(each.rpartition('/')[2].removesuffix('.md'))}</a>" for each in pages]
+    links = [
+        f"<a href='{_text(each.lstrip('/'))}'>{_text(each.rpartition('/')[2].removesuffix('.md'))}</a>"
+        for each in pages
+    ]
     parts.append(f"<p>Reference: {', '.join(links)}")
     for path, methods in sorted(document["paths"].items()):
         for method, operation in methods.items():

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
 from midstream.core.errors import DOCUMENTATION_PATH, Fault
@@ -17,6 +17,7 @@ from midstream.serving.events.bulk import ARROW, BulkAnswer
 from midstream.serving.events.ingest import EventsAnswer
 from midstream.serving.http.admission import FREE
 from midstream.serving.http.problems import Problem, RouteUnknown
+from midstream.serving.http.responses import MOUNTED_AT
 from midstream.serving.openapi.docs_page import DOCS_HEADERS, DOCS_PATH, docs_page
 from midstream.serving.openapi.reference_pages import reference_page, reference_pages
 from midstream.serving.slates.batch import Batch
@@ -97,9 +98,13 @@ def add_docs_page(app: FastAPI) -> None:
     page = cache(lambda: docs_page(app.openapi(), addresses))
 
     @app.get("/openapi.json", include_in_schema=False)
-    async def get_document() -> Response:
+    async def get_document(request: Request) -> Response:
         """Every route, for programs."""
-        return Response(document(), media_type="application/json")
+        mounted_at: str | None = request.scope.get(MOUNTED_AT)
+        if mounted_at is None:
+            return Response(document(), media_type="application/json")
+        below = {**app.openapi(), "servers": [{"url": mounted_at}]}
+        return Response(msgspec.json.encode(below), media_type="application/json")
 
     @app.get(DOCS_PATH, include_in_schema=False)
     async def get_docs() -> HTMLResponse:

@@ -1,0 +1,63 @@
+"""Engine opened with inputs and outputs, as an app serves it: in a process of its own, or in another application."""
+
+from pathlib import Path
+
+import msgspec
+
+from midstream.app.config.schema import Config
+from midstream.app.inputs.services import require_secrets, with_inputs
+from midstream.app.opening import DATA_NAME, open_running
+from midstream.app.output_services import with_outputs
+from midstream.engine.child_process import Notify, nobody
+from midstream.engine.folder import DataFolder
+from midstream.engine.inputs.input_group import InputGroup
+from midstream.engine.instance import Instance
+from midstream.engine.outbox.output_group import OutputGroup
+from midstream.engine.replication.snapshot_shelf import SnapshotShelf
+from midstream.events.wire import Accept, Limits
+from midstream.serving.app import Maintenance
+from midstream.serving.run import FollowerGroup, OpenedEngine
+
+_LIMITS = Limits()
+"""Of one request."""
+
+
+def open_with_groups(folder: Path, config: Config, notify: Notify = nobody) -> tuple[Instance, InputGroup, OutputGroup]:
+    """Open a folder with its inputs and outputs; start what is returned.
+
+    Raises:
+        FolderLocked: Another process has the folder open.
+        ConfigInvalid: Something of it cannot be used; every fault is named.
+        LogDamaged: The log cannot be trusted; nothing was changed.
+    """
+    require_secrets(config.inputs)
+    require_secrets(config.outputs, name="outputs")
+    running, inputs = with_inputs(open_running(folder, config, notify=notify, may_serve_before=True), config)
+    running, outputs = with_outputs(running, DataFolder(folder / DATA_NAME))
+    return running, inputs, outputs
+
+
+def opened_engine(
+    folder: Path,
+    running: Instance,
+    inputs: InputGroup,
+    outputs: OutputGroup,
+    company: FollowerGroup | None = None,
+) -> OpenedEngine:
+    """Return a started engine with all that an app needs of it."""
+
+    def accept() -> Accept:
+        return msgspec.structs.replace(running.service.accept, limits=_LIMITS, now_ms=running.engine.clock())
+
+    upkeep = Maintenance(
+        running.rebuilder,
+        running.eraser,
+        running.champions,
+        running.explainer,
+        running.placing,
+        SnapshotShelf(DataFolder(folder / DATA_NAME)),
+        inputs,
+        outputs,
+        running.sinks,
+    )
+    return OpenedEngine(running.engine, accept, running.ingest, upkeep, company)
