@@ -1,6 +1,6 @@
 """Programs of docs/tasks/web-frameworks.md run as they are printed, and do what the page says."""
 
-import importlib.util
+import importlib
 import sys
 
 import pytest
@@ -21,11 +21,9 @@ def loaded(tmp_path, monkeypatch):
     def load(name):
         path = tmp_path / name
         path.write_text(PROGRAMS[name])
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, path.stem, module)
-        spec.loader.exec_module(module)
-        return module
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
+        return importlib.import_module(path.stem)
 
     return load
 
