@@ -253,3 +253,19 @@ def test_a_zone_by_its_name_is_refused():
     for wrong in ("%H:%M %Z", "%%%Z"):
         with pytest.raises(Invalid, match="--time-format"):
             converter(ColumnOptions(constants={"type": "view"}, time_format=wrong), ("time",), {}, has_types=False)
+
+
+def test_a_row_that_is_whole_takes_away_what_has_no_value() -> None:
+    """Only as a patch: a put replaces all anyway, and a delete says nothing but whose it is. A file says less."""
+    columns = {"item_id": "id", "operation": "how", "attributes.price": "price", "attributes.brand": "details.brand"}
+    options = ColumnOptions(columns, {"type": "item"}, named_only=True, rows_are_whole=True)
+    convert = converter(options, None, {}, has_types=True)
+    row = {"id": 1, "price": None, "details": {"size": 2}}
+    taken = {"type": "item", "item_id": "1", "attributes": {"price": None, "brand": None}}
+    assert convert(row) == taken
+    assert convert({"id": 1}) == taken
+    assert convert({**row, "how": "put"}) == {"type": "item", "item_id": "1", "operation": "put"}
+    deleted = convert({"id": 1, "price": 2, "how": "delete"})
+    assert deleted == {"type": "item", "item_id": "1", "operation": "delete"}
+    plain = converter(ColumnOptions(columns, {"type": "item"}), None, {}, has_types=True)
+    assert plain(row) == {"type": "item", "item_id": "1"}

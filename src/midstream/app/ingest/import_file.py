@@ -1,4 +1,4 @@
-"""Import of a file into the log: every row once, however often it runs and wherever an earlier run was interrupted.
+"""Import of a file or a table into the log: every row once, however often it runs and wherever an earlier run ended.
 
 A row without an event id gets one of its own content, and rows in the log already are left out. So no separate record
 of progress is needed. If a server has the folder open, the import goes through it.
@@ -22,6 +22,7 @@ from midstream.app.ingest.ordering import PAGE, ImportPlan, RowSpill, parts, pla
 from midstream.app.ingest.refusals import Refusals, ServerRejection, admitted_rows
 from midstream.app.mapping.batches import RowTerms, read_parts
 from midstream.app.mapping.columns import ColumnOptions, unused_columns
+from midstream.app.mapping.pieces import RowOrigin
 from midstream.app.mapping.readers import open_rows
 from midstream.app.opening import DATA_NAME, Outside, accept_of, open_running
 from midstream.app.rejected_rows import RejectedRows
@@ -145,7 +146,7 @@ class _Read:
 class _Source:
     """What is imported, and who wants to know how far it is."""
 
-    path: Path
+    origin: RowOrigin
     terms: RowTerms
     notify: Notify
     warn: Warn
@@ -162,28 +163,40 @@ def import_file(
     notify: Notify | None = None,
     warn: Warn | None = None,
 ) -> ImportSummary:
-    """Record all rows of a file.
+    """Record all rows of a file: CSV, TSV, NDJSON, Parquet or Arrow; else as ``import_rows`` does."""
+    origin = RowOrigin(path.name, lambda: open_rows(path), path.stat().st_size)
+    return import_rows(folder, config, origin, columns, notify, warn)
+
+
+def import_rows(
+    folder: Path,
+    config: Config,
+    origin: RowOrigin,
+    columns: ColumnOptions | None = None,
+    notify: Notify | None = None,
+    warn: Warn | None = None,
+) -> ImportSummary:
+    """Record all rows of a file or a table.
 
     Args:
         folder: Of the data.
-        config: Of that folder.
-        path: CSV, TSV, NDJSON, Parquet or Arrow.
+        config: Of it.
+        origin: Gives the rows.
         columns: Mapping of its columns to fields of events.
         notify: For a progress bar.
-        warn: Called once while the file is read, with the fault, when none of the first 1,000 rows is an event.
+        warn: Called once while rows are read, with the fault, when none of the first 1,000 is an event.
 
     Returns:
         Outcomes of the rows. Durable and applied on return.
 
     Raises:
-        Invalid: The options do not fit the file; nothing was recorded.
+        Invalid: The options do not fit the rows; nothing was recorded.
+        StoreUnavailable: A database does not answer; nothing was recorded.
         TooLarge: More rows than one import may have; nothing was recorded.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
         AppendFailed: The log could not be made durable; run it again to continue.
     """
-    began = time.monotonic()
-    columns = columns or ColumnOptions()
-    now_ms = Outside().clock()
+    began, now_ms, columns = time.monotonic(), Outside().clock(), columns or ColumnOptions()
     accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
     data = DataFolder(folder / DATA_NAME)
     if config.log.kind == "kafka":
@@ -191,17 +204,17 @@ def import_file(
     new_id = _new_log_id()
     log_key = _log_key(data, new_id)
     own_key = id_key_of(Outside().entropy(KEY_BYTES).hex())  # of ids, as long as the import lasts
-    with RowSpill(data.root, path.name, own_key, log_key) as spill, RejectedRows(data) as rejected:
+    with RowSpill(data.root, origin.name, own_key, log_key) as spill, RejectedRows(data) as rejected:
         terms = RowTerms(columns, accept, now_ms)
-        source = _Source(path, terms, notify or _nobody, warn or _nobody, Refusals(), rejected)
+        source = _Source(origin, terms, notify or _nobody, warn or _nobody, Refusals(), rejected)
         read = _read(source, spill)
-        into = _Into(folder, config, new_id, _run_of(path, columns, now_ms, read.rejected))
+        into = _Into(folder, config, new_id, _run_of(origin.name, columns, now_ms, read.rejected))
         plan, counts, url = _taken(into, spill, source)
         rejected.put_in_place()
         is_any_kept, kept_count = rejected.kept_count > 0, max(0, rejected.kept_count - rejected.refused_kept)
         rows, conflict_faults = len(spill) + read.rejected, _conflict_faults(spill, plan)
     return ImportSummary(
-        file=path.name,
+        file=origin.name,
         rows=rows,
         recorded=counts.get(Outcome.RECORDED, 0),
         known=plan.known_count + counts.get(Outcome.DUPLICATE, 0),
@@ -269,11 +282,11 @@ def _conflict_faults(spill: RowSpill, plan: ImportPlan) -> tuple[Fault, ...]:
 
 
 def _read(source: _Source, spill: RowSpill) -> _Read:
-    """Read the whole file; what is no event goes to the rejected rows."""
+    """Read all rows; what is no event goes to the rejected ones."""
     found = _Read()
     is_warned = False
-    total = source.path.stat().st_size
-    with open_rows(source.path) as opened:
+    total = source.origin.size
+    with source.origin.opened() as opened:
         found.header = opened.header or ()
         for batch, refused, lines in read_parts(opened, source.terms):
             spill.add(batch, lines)
@@ -284,7 +297,8 @@ def _read(source: _Source, spill: RowSpill) -> _Read:
                 is_warned = True
                 source.warn(found.faults.groups)
             source.rejected.add([dead_letter(source.terms.now_ms, each.fault, each.raw) for each in refused])
-            source.notify("reading", min(opened.bytes_read(), total), total)
+            done = opened.bytes_read()
+            source.notify("reading", min(done, total or done), total)
     return found
 
 
@@ -300,10 +314,10 @@ class _Into:
     """Account of this run, without what is known when it has ended."""
 
 
-def _run_of(path: Path, columns: ColumnOptions, now_ms: TimestampMs, rejected: int) -> ImportRun:
+def _run_of(rows_name: str, columns: ColumnOptions, now_ms: TimestampMs, rejected: int) -> ImportRun:
     """Return the account of a run that is about to begin, under a name that nobody has to quote."""
     name = f"{datetime.fromtimestamp(now_ms / 1_000, UTC):%Y%m%d-%H%M%S}-{Outside().entropy(_NAME_BYTES).hex()}"
-    return ImportRun(name, "", path.name[:_FILE_CHARS], now_ms, (), {"rejected": rejected}, _told(columns))
+    return ImportRun(name, "", rows_name[:_FILE_CHARS], now_ms, (), {"rejected": rejected}, _told(columns))
 
 
 def _told(columns: ColumnOptions) -> dict[str, str]:

@@ -48,6 +48,9 @@ class ColumnOptions:
 
     named_only: bool = False
     """A column goes only where ``columns`` says, and not by its own name."""
+    rows_are_whole: bool = False
+    """A row says all that is known: an attribute whose column has no value is taken away, where it would stay as it
+    was."""
 
     @property
     def is_plain(self) -> bool:
@@ -104,6 +107,7 @@ def converter(
 
     def convert(record: Record) -> dict[str, object]:
         event: dict[str, Any] = {}
+        missing: list[str] = []
         for name in steps:
             value = fixed.get(name)
             if name in getters:
@@ -113,9 +117,24 @@ def converter(
                     value = casts[name](found)
             if value is not None:
                 _put(event, name, value)
+            else:
+                missing.append(name)
+        if options.rows_are_whole:
+            _take_away(event, missing)
         return event
 
     return convert
+
+
+def _take_away(event: dict[str, Any], missing: Sequence[str]) -> None:
+    """Have a patch take the attributes away that have no value, and a delete say nothing but whose it is."""
+    operation = event.get("operation", "patch")
+    if operation == "delete":
+        event.pop("attributes", None)
+    elif operation == "patch":
+        for name in missing:
+            if name.startswith("attributes."):
+                _put(event, name, None)
 
 
 def _constants(options: ColumnOptions, kinds: Mapping[str, str]) -> dict[str, object]:

@@ -4,6 +4,7 @@ Every row knows its line, also one that is refused.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -62,3 +63,15 @@ class OpenFile:
     """Of the file so far, about, as it lies on disk."""
     has_types: bool = True
     """Whether a text in it is a text: a cell of CSV may also stand for a number or a truth value."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowOrigin:
+    """Where the rows of an import come from: a file, or a table of a database."""
+
+    name: str
+    """For accounts and errors, without a secret."""
+    opened: Callable[[], AbstractContextManager[OpenFile]]
+    """Opens it; its errors say what is wrong with it."""
+    size: int = 0
+    """In the unit of ``OpenFile.bytes_read``; 0 = unknown."""

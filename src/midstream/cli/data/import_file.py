@@ -1,5 +1,6 @@
-"""``midstream import``: records a file of events, each row once; lists and undoes runs."""
+"""``midstream import``: records a file of events or a table of items or users, each row once; lists and undoes runs."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +12,14 @@ from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from midstream.app.ingest.import_file import ImportSummary
     from midstream.app.mapping.columns import ColumnOptions
     from midstream.core.fault_groups import FaultGroup
 
 app = typer.Typer()
+ADDRESSES = ("postgresql://", "postgres://")
 RATE_ROWS_MIN = 10_000
 STARTING_TOLD_S = 10.0
 """A start of so many seconds is told apart from the import: it compiled, and does not the next time."""
@@ -45,6 +47,20 @@ TimeFormat = Annotated[
 ]
 
 
+def is_address(source: str) -> bool:
+    """Return whether a source of rows is a database, and no file."""
+    return source.startswith(ADDRESSES)
+
+
+def source_of(source: str | None) -> str | None:
+    """Return a source of rows: the address of a database, or a file, which has to be there."""
+    if source is None or is_address(source) or Path(source).is_file():
+        return source
+    what = "is a directory" if Path(source).is_dir() else "does not exist"
+    message = f"File '{source}' {what}."
+    raise typer.BadParameter(message)
+
+
 @app.command(
     "import",
     cls=CommandHelp,
@@ -52,13 +68,26 @@ TimeFormat = Annotated[
     midstream import example.ndjson
     midstream import clicks.csv --type view --map user_id=visitor
       Records each row as a view, with the user id of the column visitor.
+    midstream import postgresql://db/shop --table products --key sku
+      Records each row of a table as an item; --map names its attributes.
     """,
 )
 def command(
     file: Annotated[
-        Path | None,
-        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="CSV, TSV, NDJSON, Parquet or Arrow file."),
+        str | None,
+        typer.Argument(
+            metavar="FILE",
+            callback=source_of,
+            help="CSV, TSV, NDJSON, Parquet or Arrow file, or postgresql://HOST/DATABASE.",
+        ),
     ] = None,
+    table: Annotated[
+        str, typer.Option(metavar="TABLE", help="Table or view of the database, such as public.products.")
+    ] = "",
+    query: Annotated[str, typer.Option(metavar="SELECT", help="Query whose rows are read, in place of a table.")] = "",
+    key: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column of a table or query with the ids of items or users.")
+    ] = "",
     columns: Map = None,
     constants: Set = None,
     type_name: Annotated[
@@ -73,19 +102,20 @@ def command(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Record the rows of a file as events, each row once.
+    """Record the rows of a file or table as events, each row once.
 
-    Another import of the same file records only the rows that are missing. A server may have the folder open, except
+    Another import of the same rows records only those that are missing. A server may have the folder open, except
     with --undo, which rewrites the log without the events of a run.
     """
     if (file is not None) + runs + (undo is not None) != 1:
         message = "name a FILE, or --runs, or --undo RUN: one of the three"
         raise typer.BadParameter(message)
+    options = options_of(columns, _constants(constants, type_name), types, time_format)
     if file is None:
-        _require_no_file(columns, constants, type_name, types, time_format != "auto")
+        _require_no_file(columns, constants, type_name, types, time_format != "auto", table, query, key)
         show_runs(folder, undo, as_json=as_json)
         return
-    summary = record_file(folder, file, options_of(columns, _constants(constants, type_name), types, time_format))
+    summary = record_rows(folder, (file, table, query, key), options)
     print_json(summary) if as_json else print_summary(summary)
     if summary.conflicts or summary.rows == summary.rejected > 0:
         raise typer.Exit(1)
@@ -109,10 +139,39 @@ def _constants(constants: list[str] | None, type_name: str | None) -> list[str]:
     return [*found, f"type={type_name}"]
 
 
+def record_rows(folder: Path, source: tuple[str, str, str, str], columns: "ColumnOptions") -> "ImportSummary":
+    """Import a file, or what is named by address, table, query and key."""
+    if is_address(source[0]):
+        return record_table(folder, source, columns)
+    if any(source[1:]):
+        message = "--table, --query and --key say what is read of postgresql://…, and here is a file"
+        raise typer.BadParameter(message)
+    return record_file(folder, Path(source[0]), columns)
+
+
 def record_file(folder: Path, file: Path, columns: "ColumnOptions") -> "ImportSummary":
-    """Import a file, and print the state after an interruption."""
-    try:
+    """Import a file."""
+    with _told_interruption():
         return run_import(folder, file, columns)
+
+
+def record_table(folder: Path, source: tuple[str, str, str, str], columns: "ColumnOptions") -> "ImportSummary":
+    """Import a table or query, named by address, table, query and key."""
+    from midstream.app.ingest.import_table import TableOptions, import_table
+    from midstream.app.ingest.type_names import require_types
+    from midstream.app.opening import config_of
+
+    config = config_of(folder)
+    require_types(config, types_named(columns))
+    with _told_interruption(), progress() as bar:
+        return import_table(folder, config, TableOptions(*source), columns, notify_of(bar), _warn)
+
+
+@contextmanager
+def _told_interruption() -> "Generator[None]":
+    """Print the state after an interruption."""
+    try:
+        yield
     except KeyboardInterrupt:
         say("interrupted; what was recorded stays, and the same command goes on from there")
         raise

@@ -75,9 +75,9 @@ class PostgresqlSessions:
 
     def __init__(self, server: PostgresqlServer, *, is_read_only: bool) -> None:
         """Prepare a pool without sessions."""
-        self._library = _library()
+        self._library = library()
         self._type = _session_type()
-        self._settings = _settings(server, is_read_only=is_read_only)
+        self._settings = session_settings(server, is_read_only=is_read_only)
         self._room = asyncio.Semaphore(server.connections_max)
         self._idle: list[Any] = []
 
@@ -134,7 +134,8 @@ class PostgresqlSessions:
             await each.close()
 
 
-def _settings(server: PostgresqlServer, *, is_read_only: bool) -> dict[str, object]:
+def session_settings(server: PostgresqlServer, *, is_read_only: bool) -> dict[str, object]:
+    """Return how a session is opened."""
     address = address_of(server.url, SCHEME, PORT)
     settings: dict[str, object] = {
         "host": ",".join(address.hosts),
@@ -160,10 +161,15 @@ def _settings(server: PostgresqlServer, *, is_read_only: bool) -> dict[str, obje
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    return OSError, _library().Error
+    return OSError, library().Error
 
 
-def _library() -> Any:  # noqa: ANN401  its types are not asked for where it is absent
+def library() -> Any:  # noqa: ANN401  its types are not asked for where it is absent
+    """Return the client library.
+
+    Raises:
+        ExtraMissing: It is not installed.
+    """
     try:
         import psycopg
     except ImportError as error:
