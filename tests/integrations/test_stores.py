@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import uvloop
+from redis.asyncio import Redis
 
 from midstream.core.durations import Duration
 from midstream.core.errors import StoreUnavailable
@@ -28,11 +29,46 @@ def run(work):
         return runner.run(work)
 
 
+async def closed_after(store, work):
+    """Do some work with a store and close it, also where the work failed."""
+    try:
+        await work()
+    finally:
+        await store.close()
+
+
 def test_redis_and_valkey_keep_the_promises_of_a_store(redis):
     """A hash a row, and a script as the fence."""
     options = RedisStoreOptions(url=f"redis://{redis.address}", give_up=Duration("20s"))
     table = f"rows{next(numbers)}"
     run(check_online_store(lambda columns: RedisStore(options, table, columns)))
+
+
+def test_redis_leaves_keys_that_are_not_midstreams(redis):
+    """Whatever lies where a row would: it keeps its content, is counted, and no other row waits for it."""
+    prefix = f"shop{next(numbers)}:"
+    store = RedisStore(RedisStoreOptions(url=f"redis://{redis.address}", prefix=prefix), "users", {"score": "number"})
+    ids = ("text", "list", "hash", "words", "own", "new")
+
+    async def work():
+        await store.open()
+        await store.write(StoreRows(("own",), {"score": [1.0]}), 1)
+        async with Redis.from_url(f"redis://{redis.address}") as client:
+            await client.set(f"{prefix}users:text", "kept")
+            await client.rpush(f"{prefix}users:list", "kept")
+            await client.hset(f"{prefix}users:hash", mapping={"name": "kept"})
+            await client.hset(f"{prefix}users:words", mapping={"version": "2nd"})
+            await store.write(StoreRows(ids, {"score": [2.0] * 6}), 2)
+            await store.delete(ids[:5], 3)
+            assert {*(await store.scan("")).ids} <= {"new"}
+            assert await client.get(f"{prefix}users:text") == b"kept"
+            assert await client.lrange(f"{prefix}users:list", 0, -1) == [b"kept"]
+            assert await client.hgetall(f"{prefix}users:hash") == {b"name": b"kept"}
+            assert await client.hgetall(f"{prefix}users:words") == {b"version": b"2nd"}
+        assert store.left == 8
+        assert (await store.read(("own", "new"), ("score",))).columns == {"score": [None, 2.0]}
+
+    run(closed_after(store, work))
 
 
 @pytest.mark.parametrize("name", ["redis", "valkey"])
@@ -52,9 +88,8 @@ def test_a_cursor_of_a_redis_that_was_started_anew_is_refused(servers, name):
         await asyncio.to_thread(server.up)
         with pytest.raises(StoreUnavailable, match="started anew"):
             await store.scan(page.cursor)
-        await store.close()
 
-    run(work())
+    run(closed_after(store, work))
 
 
 @pytest.mark.parametrize("way", ["postgresql", "pgbouncer"])

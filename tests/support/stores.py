@@ -25,6 +25,7 @@ class MemoryStore:
         """Begin empty."""
         check_names(table, columns)
         self.columns = dict(columns)
+        self.left = 0
         self.rows: dict[str, tuple[int, Mapping[str, StoredValue] | None]] = {}
         self.positions: dict[str, str] = {}
         self.is_up = True

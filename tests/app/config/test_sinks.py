@@ -124,6 +124,7 @@ def postgresql(url: str, more: str = "") -> str:
     [
         (at(redis("redis://cache/shop")), "[0].store.url", "number of a database"),
         (at(redis("redis://cache", ', prefix = "a b"')), "[0].store.prefix", '"a b"'),
+        (at(redis("redis://cache", ', prefix = ""')), "[0].store.prefix", "1 to 64"),
         (at(redis("redis://cache", ', tls_ca = "/ca.pem"')), "[0].store.tls_ca", "tls = true"),
         (at(postgresql("postgresql://me@db", ', schema = "Shop"')), "[0].store.schema", '"Shop"'),
         (at(postgresql("postgresql://me@a,b/shop")), "[0].store.url", "2 hosts"),

@@ -1,6 +1,7 @@
 """Sinks: a store has the content of the state in the end, whatever failed or was killed on the way."""
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -271,3 +272,19 @@ def test_an_evicted_user_keeps_the_last_row() -> None:
     process.run(work)
     assert shelf.rows["ann"][1] is not None
     assert shelf.rows["ann"][1]["row_recent_items"] == ("bulb",)
+
+
+def test_rows_at_whose_place_something_of_the_shops_lies_are_named() -> None:
+    """Health has their number; no other row waits for them."""
+    log, shelf = MemoryLog(), Shelf()
+    process = Process(log, shelf)
+
+    async def work(_: Process) -> None:
+        await process.until_even()
+        cast("Any", process.writer.store).left = 2
+        await process.record(view("lamp", "ann"))
+        await process.until_even()
+
+    process.run(work)
+    assert "left 2 rows unwritten" in process.concerns
+    check(log, shelf, USERS, ("ann",))

@@ -123,7 +123,7 @@ def _store_faults(store: AnyStore, where: str) -> Iterator[Fault]:
     match store:
         case RedisStoreOptions():
             if not PREFIX.fullmatch(store.prefix):
-                right = "Up to 64 letters, digits and _ . : - { }."
+                right = "1 to 64 letters, digits and _ . : - { }."
                 yield Fault(f"{where}.prefix", f'"{store.prefix[:80]}" came.', right, PAGE)
         case PostgresqlStoreOptions():
             if not _is_table(store.schema):

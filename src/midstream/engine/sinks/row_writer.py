@@ -334,6 +334,12 @@ class RowWriter:
             self._written.note(place, row_hash, group.version)
         self.counts.written += len(group.ids)
         self.counts.deleted += len(group.gone)
+        if left := self.store.left:
+            self.tell(
+                "left",
+                f"the sink {self.options.name} left {left} rows unwritten since the start: what lies under their keys "
+                "is not midstream's. Give the sink a `prefix` or a `table` of its own",
+            )
 
     @property
     def _read_with(self) -> OwnerRowReader:

@@ -93,6 +93,11 @@ class OnlineStore(Protocol):
         """Columns of the table by name, beside ``id`` and ``version``."""
         ...
 
+    @property
+    def left(self) -> int:
+        """Writes and deletes of rows since the start that were left: what lies at their place is not midstream's."""
+        ...
+
     async def open(self) -> None:
         """Connect, create the table if there is none, and add the columns that it lacks; again after a failure.
 

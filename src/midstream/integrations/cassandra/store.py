@@ -64,6 +64,7 @@ class CassandraStore:
         """
         check_names(table, columns)
         self.columns = dict(columns)
+        self.left = 0
         self._name = table
         self._consistency: Consistency = options.consistency
         self._connection = new_connection(options)

@@ -78,6 +78,7 @@ class PostgresqlStore:
         check_names(table, columns)
         check_names(options.schema, {})
         self.columns = dict(columns)
+        self.left = 0
         self._schema, self._name = options.schema, table
         self._table = f'"{options.schema}"."{table}"'
         self._positions = f'"{options.schema}"."{POSITIONS}"'

@@ -4,6 +4,8 @@ The key of a row is ``prefix``, the table, a colon and the id; its fields are ``
 value: numbers as decimal text, lists of texts as JSON. A deleted row has ``version`` and ``deleted_at`` alone, and
 expires after ``FENCE_DAYS``.
 
+A key that is there and is no hash with a version is not midstream's: it is left as it is, and counted.
+
 Versions are compared as digits: numbers of Lua are float64, which do not tell 2^53 and 2^53 + 1 apart.
 """
 
@@ -39,13 +41,17 @@ VALUES_MAX = 1_000
 """Values of one script: the client library takes a microsecond for each, at once."""
 READ_MAX = 500
 """Rows of one round."""
-PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{0,64}")
+PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{1,64}")
+"""Never empty: a table's name and an id alone may well be the name of a key of the shop's."""
 _FENCED = """
-local version, expire, at = ARGV[1], ARGV[2], 3
+local version, expire, at, left = ARGV[1], ARGV[2], 3, 0
 for row = 1, #KEYS do
     local count = tonumber(ARGV[at])
-    local stored = redis.call('HGET', KEYS[row], 'version')
-    if not stored or #stored < #version or (#stored == #version and stored < version) then
+    local kind = redis.call('TYPE', KEYS[row]).ok
+    local stored = kind == 'hash' and redis.call('HGET', KEYS[row], 'version')
+    if kind ~= 'none' and not (stored and string.find(stored, '^%d+$')) then
+        left = left + 1
+    elseif not stored or #stored < #version or (#stored == #version and stored < version) then
         redis.call('DEL', KEYS[row])
         redis.call('HSET', KEYS[row], 'version', version, unpack(ARGV, at + 1, at + count))
         if expire ~= '0' then
@@ -54,6 +60,7 @@ for row = 1, #KEYS do
     end
     at = at + count + 1
 end
+return left
 """
 
 
@@ -76,9 +83,10 @@ class RedisStore:
         """
         check_names(table, columns)
         if not PREFIX.fullmatch(options.prefix):
-            message = f"prefix {options.prefix!r} came where up to 64 letters, digits and _ . : - {{ }} are right"
+            message = f"prefix {options.prefix!r} came where 1 to 64 letters, digits and _ . : - {{ }} are right"
             raise ShapeMismatch(message)
         self.columns = dict(columns)
+        self.left = 0
         self._rows = f"{options.prefix}{table}:"
         self._positions = f"{options.prefix}{table}.positions"
         self._connection = new_connection(options)
@@ -125,7 +133,7 @@ class RedisStore:
             chunk = keys[start : start + READ_MAX]
             rows = await self._connection.call(partial(hashes_of, keys=chunk, fields=("version", "deleted_at")))
             for key, (version, deleted) in zip(chunk, rows, strict=True):
-                if version is not None and not deleted:
+                if version is not None and version.isdigit() and not deleted:
                     found[key.decode().removeprefix(self._rows)] = int(version)
         return ScannedIds([*found], [*found.values()], f"{server} {following}" if following else None)
 
@@ -166,7 +174,8 @@ class RedisStore:
                 told += (str(len(each)), *each)
 
             async def put(client: Any, keys: Sequence[str] = keys, told: Sequence[str] = told) -> None:  # noqa: ANN401  of the library
-                await client.register_script(_FENCED)(keys=keys, args=told)
+                left = int(await client.register_script(_FENCED)(keys=keys, args=told))
+                self.left += left
 
             await self._connection.call(put)
 
