@@ -13,6 +13,7 @@ from midstream.app.inspect.folder_view import LogView
 from midstream.events.schema import event_at
 from tests.integrations.test_kafka_output import committed, header, make_topic
 from tests.support.services.server import Server
+from tests.support.topics import pulsar_outputs
 
 pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow, pytest.mark.crash]
 ROOT = Path(__file__).parents[2]
@@ -63,26 +64,51 @@ def kill_rounds(folder: Path, server: Server, rounds: int) -> list[str]:
     return log_ids(folder)
 
 
-def test_each_record_is_in_kafka_once_after_any_kill(kafka, tmp_path, request):
-    """No record is lost or double for readers of committed records, and their order is that of the log."""
-    rounds = ROUNDS_LONG if request.config.getoption("--long") else ROUNDS
-    topic = "out-killed"
-    make_topic(kafka.address, topic)
-    (tmp_path / "midstream.toml").write_text(
-        f"""
+CONFIG = """
 [[outputs]]
 name = "shop"
-kind = "kafka"
-servers = "{kafka.address}"
 topic = "{topic}"
 from = "beginning"
-""",
-        "utf-8",
-    )
-    began = time.monotonic()
+{broker}
+"""
+
+
+def configure(folder: Path, topic: str, broker: str) -> None:
+    """Write the configuration of a folder with one output of all events."""
+    (folder / "midstream.toml").write_text(CONFIG.format(topic=topic, broker=broker), "utf-8")
+
+
+def rounds_of(request: pytest.FixtureRequest) -> int:
+    """Return how often something is killed."""
+    return ROUNDS_LONG if request.config.getoption("--long") else ROUNDS
+
+
+def test_each_record_is_in_kafka_once_after_any_kill(kafka, tmp_path, request):
+    """No record is lost or double for readers of committed records, and their order is that of the log."""
+    topic, rounds, began = "out-killed", rounds_of(request), time.monotonic()
+    make_topic(kafka.address, topic)
+    configure(tmp_path, topic, f'kind = "kafka"\nservers = "{kafka.address}"')
     expected = kill_rounds(tmp_path, kafka, rounds)
     found = committed(kafka.address, topic)
     ids = [msgspec.json.decode(each.value()).get("event_id", "") for each in found]
     print(f"{rounds} rounds: {len(expected)} events, {len(ids)} records, {time.monotonic() - began:.0f} s")
     assert ids == expected
     assert [int(header(each, "log_position")) for each in found] == [*range(len(expected))]
+
+
+@pytest.mark.parametrize("partitions", [0, 2])
+def test_each_record_is_in_pulsar_once_after_any_kill(pulsar, tmp_path, request, partitions):
+    """No record is lost or double for any reader, and within a partition their order is that of the log."""
+    rounds, began = rounds_of(request), time.monotonic()
+    topic = pulsar_outputs.make_topic(pulsar, f"out-killed-{partitions}", partitions)
+    urls = f'service_url = "pulsar://{pulsar.address}"\nadmin_url = "{pulsar_outputs.admin_url(pulsar)}"'
+    configure(tmp_path, topic, f'kind = "pulsar"\n{urls}')
+    expected = kill_rounds(tmp_path, pulsar, rounds)
+    names = [f"{topic}-partition-{number}" for number in range(partitions)] or [topic]
+    parts = [pulsar_outputs.received(pulsar, name) for name in names]
+    found = {at: each for part in parts for at, each in zip(pulsar_outputs.log_positions(part), part, strict=True)}
+    count = sum(map(len, parts))
+    print(f"{rounds} rounds: {len(expected)} events, {count} records, {time.monotonic() - began:.0f} s")
+    assert count == len(found) == len(expected)
+    assert [msgspec.json.decode(found[at].data()).get("event_id", "") for at in range(count)] == expected
+    assert all(each == sorted(each) for each in map(pulsar_outputs.log_positions, parts))

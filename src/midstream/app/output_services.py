@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
+from midstream.app.broker_clients import kafka_client, pulsar_client
 from midstream.app.config.outputs import Output
 from midstream.app.config.schema import Config
 from midstream.core.kinds import Kind
@@ -19,8 +20,8 @@ from midstream.engine.outbox.output_destination import OutputDestination, Record
 from midstream.engine.outbox.output_group import OutputGroup, RelayedOutput
 from midstream.engine.outbox.output_records import RecordOptions
 from midstream.feedback.rewards import rewards_of
-from midstream.integrations.kafka.client_options import KafkaClientOptions
 from midstream.integrations.kafka.producer import KafkaOutputProducer
+from midstream.integrations.pulsar.producer import PulsarOutputProducer
 
 _ERASE = Kind.ERASE.name.lower()
 
@@ -80,16 +81,7 @@ def outputs_of(
 
 
 def _producer(told: Output, log: str, environ: Mapping[str, str]) -> RecordProducer:
-    client = KafkaClientOptions(
-        servers=told.servers,
-        tls=told.tls,
-        ca_file=told.ca_file,
-        certificate_file=told.certificate_file,
-        key_file=told.key_file,
-        key_password_env=told.key_password_env,
-        sasl=told.sasl,
-        username=told.username,
-        password_env=told.password_env,
-        settings=told.settings,
-    )
-    return KafkaOutputProducer(client, told.topic, f"{log}-{told.name}", environ)
+    key = f"{log}-{told.name}"
+    if told.kind == "kafka":
+        return KafkaOutputProducer(kafka_client(told), told.topic, key, environ)
+    return PulsarOutputProducer(pulsar_client(told), told.topic, key, environ)

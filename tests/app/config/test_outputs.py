@@ -61,6 +61,58 @@ def test_what_is_wrong_is_named(tmp_path, more, where, said):
     assert "geheim" not in repr(fault)
 
 
+PULSAR = """
+[[outputs]]
+name = "shop"
+kind = "pulsar"
+service_url = "pulsar://broker:6650"
+admin_url = "http://broker:8080"
+topic = "persistent://public/default/events"
+"""
+
+
+def test_an_output_to_pulsar_is_read(tmp_path):
+    """Its addresses and its token have the names that an input has."""
+    (output,) = read(tmp_path, f'{PULSAR}token_env = "SHOP_TOKEN"\n').outputs
+    assert (output.kind, output.service_url, output.token_env) == ("pulsar", "pulsar://broker:6650", "SHOP_TOKEN")
+    with pytest.raises(ConfigInvalid, match="SHOP_TOKEN"):
+        require_secrets((output,), {}, name="outputs")
+
+
+@pytest.mark.parametrize(
+    "text, where, said",
+    [
+        (GOOD.replace("servers", "service_url"), "$.outputs[0].servers", "It is missing"),
+        (f'{GOOD}token_env = "T"', "$.outputs[0].token_env", 'It came with kind = "kafka"'),
+        (f'{PULSAR}servers = "a:1"', "$.outputs[0].servers", 'It came with kind = "pulsar"'),
+        (f'{PULSAR}settings = {{ "a" = 1 }}', "$.outputs[0].settings", 'It came with kind = "pulsar"'),
+        (PULSAR.replace('admin_url = "http://broker:8080"\n', ""), "$.outputs[0].admin_url", "It is missing"),
+        (PULSAR.replace("http:", "ftp:"), "$.outputs[0].admin_url", '"ftp://broker:8080" came'),
+        (
+            PULSAR.replace("//broker:6650", "//me:geheim@broker:6650"),
+            "$.outputs[0].service_url",
+            "A name or a password",
+        ),
+        (f'{PULSAR}key_file = "k.pem"', "$.outputs[0].key_file", "without certificate_file"),
+        (f'{PULSAR}token_env = "my geheim!"', "$.outputs[0].token_env", "no name"),
+        (PULSAR + PULSAR.replace('"shop"', '"other"'), "$.outputs[1].topic", "A topic of its own"),
+        (
+            PULSAR + PULSAR.replace('"shop"', '"other"').replace("persistent://public/default/", ""),
+            "$.outputs[1].topic",
+            "A topic of its own",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_broker_is_named(tmp_path, text, where, said):
+    """What the kind needs is there, and what it does not read is not."""
+    with pytest.raises(ConfigInvalid) as raised:
+        read(tmp_path, f"{text}\n")
+    fault = raised.value.faults[0]
+    assert where in fault.where
+    assert said in f"{fault.came} {fault.right}"
+    assert "geheim" not in repr(raised.value.faults)
+
+
 def test_a_variable_that_is_not_set_stops_the_start(tmp_path):
     """In four parts, as one of an input does."""
     login = 'sasl = "PLAIN"\nusername = "shop"\npassword_env = "SHOP_PASSWORD"\n'

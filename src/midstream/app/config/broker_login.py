@@ -5,7 +5,7 @@ What is refused for being a secret, or for where a secret may stand, is never re
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from midstream.core.errors import Fault
 from midstream.core.paths import step
@@ -17,7 +17,7 @@ _VARIABLE_RIGHT = 'The name of a variable of the environment, such as "SHOP_KAFK
 
 
 class KafkaLogin(Protocol):
-    """Options of a connection to Kafka."""
+    """Options of a connection to Kafka, in whichever table they stand."""
 
     @property
     def servers(self) -> str:
@@ -30,8 +30,33 @@ class KafkaLogin(Protocol):
         ...
 
     @property
-    def sasl(self) -> str:
+    def ca_file(self) -> str:
+        """Certificates of authorities, PEM; empty = those of the system."""
+        ...
+
+    @property
+    def certificate_file(self) -> str:
+        """Certificate of the client, PEM; empty = it shows none."""
+        ...
+
+    @property
+    def key_file(self) -> str:
+        """Key of it, PEM."""
+        ...
+
+    @property
+    def key_password_env(self) -> str:
+        """Variable with the password of the key; empty = it has none."""
+        ...
+
+    @property
+    def sasl(self) -> Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]:
         """Mechanism of the login; empty = none."""
+        ...
+
+    @property
+    def username(self) -> str:
+        """Of the login."""
         ...
 
     @property
@@ -42,6 +67,40 @@ class KafkaLogin(Protocol):
     @property
     def settings(self) -> Mapping[str, str | int | float | bool]:
         """Further settings of the library."""
+        ...
+
+
+class PulsarLogin(Protocol):
+    """Options of a connection to Pulsar, in whichever table they stand."""
+
+    @property
+    def service_url(self) -> str:
+        """Address of brokers."""
+        ...
+
+    @property
+    def admin_url(self) -> str:
+        """Address of the admin interface."""
+        ...
+
+    @property
+    def token_env(self) -> str:
+        """Variable with the token; empty = there is none."""
+        ...
+
+    @property
+    def ca_file(self) -> str:
+        """Certificates of authorities, PEM; empty = those of the client library."""
+        ...
+
+    @property
+    def certificate_file(self) -> str:
+        """Certificate of the client, PEM; empty = it shows none."""
+        ...
+
+    @property
+    def key_file(self) -> str:
+        """Key of it, PEM."""
         ...
 
 
@@ -67,6 +126,17 @@ def kafka_login_faults(login: KafkaLogin, where: str, page: str) -> Iterator[Fau
         if SECRET.search(name):
             right = 'password_env or key_password_env = "NAME" of the variable of the environment that holds it.'
             yield Fault(f"{where}.settings{step(name)}", "A secret came in the file.", right, page)
+
+
+def pulsar_login_faults(login: PulsarLogin, where: str, page: str) -> Iterator[Fault]:
+    """Yield addresses of another scheme, options of which the other half is missing, and secrets."""
+    yield from pair_faults(login, where, page, (("key_file", "certificate_file"),))
+    yield from variable_faults(login, where, page)
+    yield from userinfo_faults(login, where, page, ("service_url", "admin_url"))
+    for name, schemes in (("service_url", ("pulsar://", "pulsar+ssl://")), ("admin_url", ("http://", "https://"))):
+        if "@" not in getattr(login, name) and not getattr(login, name).startswith(schemes):
+            right = f"{schemes[0]}host:port or {schemes[1]}host:port."
+            yield Fault(f"{where}.{name}", f'"{getattr(login, name)}" came.', right, page)
 
 
 def pair_faults(options: Any, where: str, page: str, pairs: tuple[tuple[str, str], ...]) -> Iterator[Fault]:  # noqa: ANN401  a table of any kind

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from midstream.app.config.bounds import distinct, known
-from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PulsarInput, start_text
-from midstream.app.config.broker_login import kafka_login_faults, pair_faults, userinfo_faults, variable_faults
+from midstream.app.config.broker_inputs import AnyInput, KafkaInput, start_text
+from midstream.app.config.broker_login import kafka_login_faults, pulsar_login_faults
 from midstream.app.config.schema import Config
 from midstream.app.mapping.columns import converter
 from midstream.core.errors import Fault, Invalid
@@ -31,9 +31,7 @@ def input_faults(config: Config) -> Iterator[Fault]:
         if isinstance(each, KafkaInput):
             yield from kafka_login_faults(each, where, PAGE)
         else:
-            yield from pair_faults(each, where, PAGE, (("key_file", "certificate_file"),))
-            yield from variable_faults(each, where, PAGE)
-            yield from _addresses(each, where)
+            yield from pulsar_login_faults(each, where, PAGE)
 
 
 def _mapping(config: Config, each: AnyInput, where: str) -> Iterator[Fault]:
@@ -58,12 +56,3 @@ def _within(fault: Fault, where: str) -> Fault:
     option, _, rest = fault.where.partition(" ")
     name = rest.partition("=")[0]
     return replace(fault, where=f"{where}.{_OPTIONS.get(option, 'map')}{step(name) if name else ''}", page=PAGE)
-
-
-def _addresses(each: PulsarInput, where: str) -> Iterator[Fault]:
-    """Yield addresses of another scheme, and those with a password in them."""
-    yield from userinfo_faults(each, where, PAGE, ("service_url", "admin_url"))
-    for name, schemes in (("service_url", ("pulsar://", "pulsar+ssl://")), ("admin_url", ("http://", "https://"))):
-        if "@" not in getattr(each, name) and not getattr(each, name).startswith(schemes):
-            right = f"{schemes[0]}host:port or {schemes[1]}host:port."
-            yield Fault(f"{where}.{name}", f'"{getattr(each, name)}" came.', right, PAGE)

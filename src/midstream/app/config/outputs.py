@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from midstream.app.config.bounds import distinct, known
-from midstream.app.config.broker_login import kafka_login_faults
+from midstream.app.config.broker_login import kafka_login_faults, pulsar_login_faults
 from midstream.core.errors import Fault
 from midstream.core.field_bounds import Length, Name
 from midstream.core.kinds import Kind
@@ -16,6 +16,15 @@ OUTPUTS_MAX = 16
 """Each reads the whole log and has a thread and connections of its own."""
 TYPES_MAX = 64
 Text = Annotated[str, Length(1, 512, "characters")]
+Optional = Annotated[str, Length(0, 512, "characters")]
+_OF_KAFKA = ("servers", "tls", "key_password_env", "sasl", "username", "password_env", "settings")
+_OF_PULSAR = ("service_url", "admin_url", "token_env")
+_DEFAULT = "persistent://public/default/"
+_ADDRESSES = {
+    "servers": "Addresses of brokers, host:9092.",
+    "service_url": "pulsar://host:6650 or pulsar+ssl://host:6651.",
+    "admin_url": "http://host:8080 or https://host:8443.",
+}
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"begin": "from"}):
@@ -23,9 +32,13 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     name: Name
     """Of its position in the broker: an output of another name begins anew."""
-    kind: Literal["kafka"] = "kafka"
-    servers: Text
-    """``host:9092`` of some brokers, with commas between."""
+    kind: Literal["kafka", "pulsar"] = "kafka"
+    servers: Optional = ""
+    """Of Kafka: ``host:9092`` of some brokers, with commas between."""
+    service_url: Optional = ""
+    """Of Pulsar: ``pulsar://host:6650`` or ``pulsar+ssl://host:6651``."""
+    admin_url: Optional = ""
+    """Of Pulsar: ``http://host:8080`` or ``https://host:8443``; what a topic keeps is asked there."""
     topic: Text
     records: Literal["served", "outcomes", "events"] = "events"
     """Slates with what they were made of, what followed them, or each event of the log."""
@@ -35,8 +48,10 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Of served slates and outcomes only those of these placements; none = all."""
     begin: Literal["now", "beginning"] = "now"
     """Where a topic that has no position yet begins: behind the newest event, or at the oldest one."""
+    token_env: str = ""
+    """Of Pulsar: variable of the environment with the token (JWT)."""
     tls: bool = False
-    """Whether connections are encrypted."""
+    """Of Kafka: whether connections are encrypted."""
     ca_file: str = ""
     """Certificates of authorities, PEM; empty = those of the system."""
     certificate_file: str = ""
@@ -69,7 +84,26 @@ def output_faults(outputs: Sequence[Output], actions: Sequence[str]) -> Iterator
             if name not in names:
                 yield from known(f"{where}.types[{place}]", name, names, "a type of events", "One of them", PAGE)
         yield from _unread(output, where)
+        yield from _broker_faults(output, where)
+    topics = ((f"$.outputs[{at}].topic", each) for at, each in enumerate(outputs) if each.kind == "pulsar")
+    named = ((where, f"{each.topic.removeprefix(_DEFAULT)} of {each.service_url}") for where, each in topics)
+    yield from distinct(named, "A topic of its own: an output to Pulsar is the only producer of its topic.", PAGE)
+
+
+def _broker_faults(output: Output, where: str) -> Iterator[Fault]:
+    """Yield addresses that are missing, options of the other broker, and what is wrong with the login."""
+    own, others = (_OF_KAFKA, _OF_PULSAR) if output.kind == "kafka" else (_OF_PULSAR, _OF_KAFKA)
+    missing = [name for name in own if name in _ADDRESSES and not getattr(output, name)]
+    for name in missing:
+        yield Fault(f"{where}.{name}", f'It is missing, with kind = "{output.kind}".', _ADDRESSES[name], PAGE)
+    for name in others:
+        if getattr(output, name):
+            other = "pulsar" if output.kind == "kafka" else "kafka"
+            yield Fault(f"{where}.{name}", f'It came with kind = "{output.kind}".', f'kind = "{other}", or not.', PAGE)
+    if output.kind == "kafka":
         yield from kafka_login_faults(output, where, PAGE)
+    elif not missing:
+        yield from pulsar_login_faults(output, where, PAGE)
 
 
 def _unread(output: Output, where: str) -> Iterator[Fault]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from midstream.app.broker_clients import kafka_client, pulsar_client
 from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PulsarInput
 from midstream.engine.inputs.broker_consumer import BrokerConsumer
 from midstream.engine.inputs.broker_input import Connect
@@ -27,37 +28,15 @@ def connector_of(options: AnyInput, environ: Mapping[str, str] | None = None) ->
 
 
 def _kafka(options: KafkaInput, environ: Mapping[str, str]) -> BrokerConsumer:
-    from midstream.integrations.kafka.client_options import KafkaClientOptions
     from midstream.integrations.kafka.consumer import KafkaConsumer, KafkaTopicOptions
     from midstream.integrations.kafka.python_consumer import PythonKafkaConsumer
 
-    client = KafkaClientOptions(
-        servers=options.servers,
-        tls=options.tls,
-        ca_file=options.ca_file,
-        certificate_file=options.certificate_file,
-        key_file=options.key_file,
-        key_password_env=options.key_password_env,
-        sasl=options.sasl,
-        username=options.username,
-        password_env=options.password_env,
-        settings=options.settings,
-    )
-    topic = KafkaTopicOptions(client, options.topic, options.group_name, options.start_text)
+    topic = KafkaTopicOptions(kafka_client(options), options.topic, options.group_name, options.start_text)
     return PythonKafkaConsumer(topic, environ) if options.client == "kafka-python" else KafkaConsumer(topic, environ)
 
 
 def _pulsar(options: PulsarInput, environ: Mapping[str, str]) -> BrokerConsumer:
-    from midstream.integrations.pulsar.client_options import PulsarClientOptions
     from midstream.integrations.pulsar.consumer import PulsarConsumer, PulsarTopicOptions
 
-    client = PulsarClientOptions(
-        service_url=options.service_url,
-        admin_url=options.admin_url,
-        token_env=options.token_env,
-        ca_file=options.ca_file,
-        certificate_file=options.certificate_file,
-        key_file=options.key_file,
-    )
-    topic = PulsarTopicOptions(client, options.topic, options.subscription_name, options.start_text)
+    topic = PulsarTopicOptions(pulsar_client(options), options.topic, options.subscription_name, options.start_text)
     return PulsarConsumer(topic, environ)

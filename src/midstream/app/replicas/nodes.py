@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from midstream.app.broker_clients import kafka_client
 from midstream.app.config.schema import Config
-from midstream.app.replicas.shared_log import client_options
 from midstream.core.durations import format_duration
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.folder import DataFolder
@@ -50,7 +50,7 @@ def board_of(config: Config, environ: Mapping[str, str]) -> NodeBoard:
         raise Invalid((Fault("$.log.kind", "The log of this folder is its own.", right, PAGE),))
     from midstream.integrations.kafka.node_board import KafkaNodeBoard
 
-    return KafkaNodeBoard(client_options(config.log), config.log.topic, environ, config.log.replicas or -1)
+    return KafkaNodeBoard(kafka_client(config.log), config.log.topic, environ, config.log.replicas or -1)
 
 
 def nodes_of(folder: Path, config: Config, board: NodeBoard | None = None) -> NodesView:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
+from midstream.app.broker_clients import kafka_client
 from midstream.app.config.log_section import LogSection
 from midstream.core.durations import format_duration
 from midstream.core.errors import ConfigInvalid, Fault
@@ -16,7 +17,6 @@ from midstream.engine.listeners import Concern, Listener
 from midstream.engine.replication.replicated_writer import ReplicatedWriter, SharedLog
 from midstream.engine.replication.shared_log_opening import Join, NodeKeys, open_shared
 from midstream.engine.replication.topic_position import PAGE
-from midstream.integrations.kafka.client_options import KafkaClientOptions
 from midstream.integrations.kafka.shared_topic import KafkaSharedTopic, SharedTopicOptions
 from midstream.state.structures.hashing import IdKey
 
@@ -132,20 +132,4 @@ def node_log(
 
 def topic_options(log: LogSection) -> SharedTopicOptions:
     """Return the options of the topic of a section of ``kind = "kafka"``."""
-    return SharedTopicOptions(client_options(log), log.topic, log.retention_ms, log.replicas)
-
-
-def client_options(log: LogSection) -> KafkaClientOptions:
-    """Return the options of a connection to the brokers of a section of ``kind = "kafka"``."""
-    return KafkaClientOptions(
-        servers=log.servers,
-        tls=log.tls,
-        ca_file=log.ca_file,
-        certificate_file=log.certificate_file,
-        key_file=log.key_file,
-        key_password_env=log.key_password_env,
-        sasl=log.sasl,
-        username=log.username,
-        password_env=log.password_env,
-        settings=log.settings,
-    )
+    return SharedTopicOptions(kafka_client(log), log.topic, log.retention_ms, log.replicas)

@@ -14,12 +14,14 @@ from urllib.parse import quote
 import httpx
 
 from midstream.engine.inputs.broker_consumer import BrokerUnavailable
+from midstream.integrations.pulsar.client_options import PulsarClientOptions
 from midstream.integrations.pulsar.positions import PulsarPlace
 
 REQUEST_S_MAX = 10.0
 IDENTITY = "midstream-topic-id"
 """Property of a topic that tells it from one that is made again under its name."""
-NOT_FOUND = 404
+CONFLICT = 409
+ENABLED = "Enabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,12 @@ class Ledgers:
     """The newest entry; its entry is −1 where its ledger is empty."""
     created: str
     """When the newest ledger was begun."""
+
+    @property
+    def newest(self) -> PulsarPlace:
+        """The newest entry that there is, also where the ledger behind it is empty; ``last`` where there is none."""
+        filled = [ledger for ledger, count in self.entries.items() if count]
+        return PulsarPlace(filled[-1], self.entries[filled[-1]] - 1) if filled else self.last
 
     @property
     def first(self) -> PulsarPlace:
@@ -47,23 +55,21 @@ class Ledgers:
 class PulsarAdmin:
     """One topic, as the admin interface knows it."""
 
-    def __init__(self, url: str, topic: str, token: str, *, ca_file: str, certificate: tuple[str, str] | None) -> None:
+    def __init__(self, options: PulsarClientOptions, topic: str, token: str) -> None:
         """Prepare a connection.
 
         Args:
-            url: Of the admin interface.
+            options: Of the admin interface, and the client's certificates.
             topic: Full name, ``persistent://tenant/namespace/name``.
             token: Of the requests; empty = none.
-            ca_file: Certificates of authorities; empty = those that ``certifi`` has.
-            certificate: Files with the certificate of the client and its key.
         """
-        self._url = url
+        self._url = url = options.admin_url
         self._path = "/".join(quote(part, safe="") for part in topic.replace("://", "/", 1).split("/"))
         self._client = httpx.Client(
             base_url=f"{url.rstrip('/')}/admin/v2/",
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            verify=ca_file or True,
-            cert=certificate,
+            verify=options.ca_file or True,
+            cert=(options.certificate_file, options.key_file) if options.certificate_file else None,
             timeout=REQUEST_S_MAX,
             follow_redirects=True,
         )
@@ -106,6 +112,32 @@ class PulsarAdmin:
         entries[last.ledger] = last.entry + 1
         return Ledgers(dict(sorted(entries.items())), last, str(found["lastLedgerCreatedTimestamp"]))
 
+    def deduplication(self, suffix: str) -> str:
+        """Return how a partition that is in use drops what a producer sends again: ``ENABLED``, or why it does not.
+
+        It is what is in force, whether the broker, the namespace or the topic says so.
+
+        Raises:
+            BrokerUnavailable: No answer.
+        """
+        return str(self._ask("GET", f"{self._path}{suffix}/stats")["deduplicationStatus"])
+
+    def pending(self, suffix: str) -> int:
+        """Return how many entries of a partition the broker has taken and not stored yet.
+
+        Raises:
+            BrokerUnavailable: No answer.
+        """
+        return int(self._ask("GET", f"{self._path}{suffix}/internalStats")["pendingAddEntriesCount"])
+
+    def make(self) -> None:
+        """Make the topic, without partitions, unless it is there.
+
+        Raises:
+            BrokerUnavailable: No answer, or the client may not.
+        """
+        self._ask("PUT", self._path, accepted=CONFLICT)
+
     def at_time(self, suffix: str, time_ms: int) -> PulsarPlace:
         """Return the first entry of a partition that was published at a time or later, as the place before it.
 
@@ -119,18 +151,18 @@ class PulsarAdmin:
         """Release the connection."""
         self._client.close()
 
-    def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401  JSON
+    def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None, accepted: int = 0) -> Any:  # noqa: ANN401  JSON
         try:
             answer = self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             message = f"Pulsar's admin interface at {self._url}: {error!r}"
             raise BrokerUnavailable(message) from error
-        if answer.is_error:
+        if answer.is_error and answer.status_code != accepted:
             message = (
                 f"Pulsar's admin interface at {self._url}: {method} {path}: {answer.status_code} {answer.text[:200]}"
             )
             raise BrokerUnavailable(message)
-        return answer.json() if answer.content else None
+        return answer.json() if answer.content and answer.is_success else None
 
 
 def suffixes(partitions: int) -> Sequence[str]:

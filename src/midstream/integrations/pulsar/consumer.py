@@ -21,7 +21,7 @@ from midstream.engine.inputs.broker_consumer import BrokerUnavailable, GonePosit
 from midstream.integrations.pulsar.admin import Ledgers, PulsarAdmin, suffixes
 from midstream.integrations.pulsar.client_options import PulsarClientOptions, make_client, token_of
 from midstream.integrations.pulsar.library import pulsar
-from midstream.integrations.pulsar.positions import PulsarPlace, place_of
+from midstream.integrations.pulsar.positions import PulsarPlace, full_name, place_of
 
 QUEUE_MAX = 1_000
 """Messages that the client holds ready, of all partitions; Pulsar bounds them by number, 5 MB each at most."""
@@ -90,16 +90,9 @@ class PulsarConsumer:
         """
         self._options = options
         self._library = pulsar()
-        topic, client = options.topic, options.client
-        self._name = topic if "://" in topic else f"persistent://public/default/{topic}"
-        self._token = token_of(client, environ)
-        self._admin = PulsarAdmin(
-            client.admin_url,
-            self._name,
-            self._token,
-            ca_file=client.ca_file,
-            certificate=(client.certificate_file, client.key_file) if client.certificate_file else None,
-        )
+        self._name = full_name(options.topic)
+        self._token = token_of(options.client, environ)
+        self._admin = PulsarAdmin(options.client, self._name, self._token)
         self._client: Any = None
         self._partitions: list[_Partition] = []
         self._count = -1

@@ -31,6 +31,16 @@ class PulsarPlace(NamedTuple):
         return self.ledger, self.entry, _WHOLE if self.batch < 0 else self.batch
 
 
+def full_name(topic: str) -> str:
+    """Return the full name of a topic; a bare one is of the namespace ``public/default``.
+
+    Example:
+        >>> full_name("clicks")
+        'persistent://public/default/clicks'
+    """
+    return topic if "://" in topic else f"persistent://public/default/{topic}"
+
+
 def place_of(text: str) -> PulsarPlace | None:
     """Return the place that a text names, None where it is no position.
 

@@ -1,0 +1,217 @@
+"""Outputs to a real Pulsar: each record once, whatever is killed between records and position, and in log order."""
+
+import asyncio
+import itertools
+import os
+from typing import Any
+
+import pytest
+
+from midstream.core.types import LogPosition, TimestampMs
+from midstream.engine.outbox.log_destination import DeliveredPosition, DestinationFenced, DestinationUnavailable
+from midstream.engine.outbox.output_destination import OutputDestination
+from midstream.engine.outbox.output_records import OutputRecord, RecordOptions
+from midstream.integrations.pulsar import output_topics
+from midstream.integrations.pulsar.client_options import PulsarClientOptions
+from midstream.integrations.pulsar.producer import PulsarOutputProducer
+from tests.support.destinations import check_destination
+from tests.support.services.server import Server
+from tests.support.topics.pulsar_outputs import admin_url, ask, client_options, log_positions, make_topic, received
+
+pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]
+LOG = "f" * 32
+
+
+def producer(server: Server, topic: str, name: str = "shop") -> PulsarOutputProducer:
+    """Return a producer."""
+    return PulsarOutputProducer(client_options(server), topic, f"{LOG}-{name}", os.environ)
+
+
+def destination(server: Server, topic: str, name: str = "shop") -> OutputDestination:
+    """Return a destination of all events."""
+    return OutputDestination(name, RecordOptions("events", LOG), producer(server, topic, name), _nothing, _nothing)
+
+
+def _nothing() -> Any:
+    raise AssertionError
+
+
+def records(first: int, count: int) -> list[OutputRecord]:
+    """Return records of some events, some of which have no key."""
+    return [
+        OutputRecord(LogPosition(at), f"u{at}" if at % 5 else "", b"{}", (("log_position", str(at)),))
+        for at in range(first, first + count)
+    ]
+
+
+def upto(position: int) -> DeliveredPosition:
+    """Return a position."""
+    return DeliveredPosition(LOG, LogPosition(position), TimestampMs(10))
+
+
+def lose_positions(each: PulsarOutputProducer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a producer die behind its records, before it stores their position."""
+    session = each._session
+    assert session is not None
+
+    class Dead:
+        def send(self, _: bytes) -> None:
+            raise ConnectionResetError
+
+    monkeypatch.setattr(session.positions, "producer", Dead())
+
+
+def parts(server: Server, topic: str, count: int) -> list[list[int]]:
+    """Return the log positions in each partition."""
+    names = [f"{topic}-partition-{number}" for number in range(count)] or [topic]
+    return [log_positions(received(server, name)) for name in names]
+
+
+@pytest.mark.parametrize("partitions", [0, 1])
+def test_a_topic_keeps_the_promises_of_a_destination(pulsar, partitions):
+    """Position and records are there together, a process that was replaced is fenced, an operator may move it back."""
+    topic = make_topic(pulsar, f"out-promises-{partitions}", partitions)
+
+    async def found() -> list[int]:
+        return parts(pulsar, topic, partitions)[0]
+
+    asyncio.run(check_destination(lambda: destination(pulsar, topic), found))
+
+
+def test_a_topic_that_is_not_there_is_named(pulsar):
+    """No topic is made with settings that nobody chose."""
+    make_topic(pulsar, "out-somewhere")
+    with pytest.raises(DestinationUnavailable, match=r"topic persistent://public/outputs/out-nowhere: .*404"):
+        asyncio.run(destination(pulsar, "persistent://public/outputs/out-nowhere").resume())
+
+
+def test_a_namespace_without_deduplication_is_refused(pulsar):
+    """With the command that turns it on; then the same output begins."""
+    topic = make_topic(pulsar, "out-plain", namespace="public/plain")
+    right = r"deduplication is Disabled.*`pulsar-admin namespaces set-deduplication public/plain --enable`"
+    own = producer(pulsar, topic)
+    with pytest.raises(DestinationUnavailable, match=right):
+        own.resume()
+    with pytest.raises(DestinationUnavailable, match="the delivery before failed"):
+        own.deliver(records(0, 1), upto(1))
+    ask(pulsar, "POST", "namespaces/public/plain/deduplication", body=True)
+    wait_for_deduplication(own)
+    own.close()
+
+
+def wait_for_deduplication(own: PulsarOutputProducer) -> None:
+    """Resume until a change of the namespace is in force."""
+    for _ in range(100):
+        try:
+            own.resume()
+        except DestinationUnavailable:
+            continue
+        return
+    raise AssertionError
+
+
+@pytest.mark.parametrize("partitions", [0, 3])
+def test_records_whose_position_was_not_stored_are_there_once(pulsar, monkeypatch, partitions):
+    """A process that died between the two is found out, also where the next one reads the log in other pieces."""
+    topic = make_topic(pulsar, f"out-died-{partitions}", partitions)
+    first = producer(pulsar, topic)
+    assert first.resume() is None
+    first.deliver(records(0, 50), upto(50))
+    lose_positions(first, monkeypatch)
+    with pytest.raises(ConnectionResetError):
+        first.deliver(records(50, 120), upto(170))
+    second = producer(pulsar, topic)
+    assert second.resume() == upto(50).text
+    second.deliver(records(50, 30), upto(80))
+    assert second.resume() == upto(80).text
+    second.deliver(records(80, 40), upto(120))
+    second.deliver(records(120, 100), upto(220))
+    second.close()
+    third = producer(pulsar, topic)
+    assert third.resume() == upto(220).text
+    third.deliver(records(220, 5), upto(225))
+    third.close()
+    first.close()
+    found = parts(pulsar, topic, partitions)
+    assert sorted(itertools.chain(*found)) == [*range(225)]
+    assert all(each == sorted(each) for each in found)
+    assert all(found)
+
+
+def test_a_move_back_delivers_again_what_was_found_too(pulsar, monkeypatch):
+    """An operator's order is to have the events again, wherever their position was."""
+    topic = make_topic(pulsar, "out-moved")
+    first = producer(pulsar, topic)
+    first.resume()
+    first.deliver(records(0, 10), upto(10))
+    lose_positions(first, monkeypatch)
+    with pytest.raises(ConnectionResetError):
+        first.deliver(records(10, 10), upto(20))
+    first.resume()
+    first.deliver([], upto(5))
+    assert first.resume() == upto(5).text
+    first.deliver(records(5, 15), upto(20))
+    first.close()
+    assert log_positions(received(pulsar, topic)) == [*range(20), *range(5, 20)]
+
+
+def test_an_erased_user_is_a_key_without_a_value(pulsar):
+    """A compacted topic forgets what has that key."""
+    topic = make_topic(pulsar, "out-erased")
+    own = producer(pulsar, topic)
+    own.resume()
+    own.deliver([OutputRecord(LogPosition(0), "u7", None, (("log_position", "0"),))], upto(1))
+    own.close()
+    (found,) = received(pulsar, topic)
+    assert (found.partition_key(), found.has_null_value(), found.data()) == ("u7", True, b"")
+
+
+def test_messages_that_a_start_reads_are_kept(pulsar):
+    """Nobody else has the topic's messages kept: the last record and the position stay when the broker cleans up."""
+    topic = make_topic(pulsar, "out-kept")
+    path = f"persistent/{topic.partition('://')[2]}"
+    own = producer(pulsar, topic)
+    own.resume()
+    own.deliver(records(0, 10), upto(10))
+    own.deliver(records(10, 1), upto(11))
+    own.close()
+    for place in (path, f"{path}-positions-{LOG}-shop"):
+        for _ in range(3):
+            ask(pulsar, "PUT", f"{place}/unload")
+            ask(pulsar, "GET", f"{place}/stats")
+    again = producer(pulsar, topic)
+    assert again.resume() == upto(11).text
+    assert log_positions(received(pulsar, topic))[-1] == 10
+    again.close()
+
+
+def test_another_output_of_the_topic_is_fenced_by_name(pulsar):
+    """The error says that another process delivers."""
+    topic = make_topic(pulsar, "out-twice")
+    one, two = producer(pulsar, topic), producer(pulsar, topic, "other")
+    one.resume()
+    two.resume()
+    with pytest.raises(DestinationFenced, match="another process delivers"):
+        one.deliver(records(0, 1), upto(1))
+    one.close()
+    two.close()
+    assert received(pulsar, topic) == []
+
+
+def test_what_does_not_come_in_time_is_an_error(pulsar, monkeypatch):
+    """A record that cannot be stored is not passed by."""
+    monkeypatch.setattr(output_topics, "SEND_MS_MAX", 1_000)
+    topic = make_topic(pulsar, "out-big")
+    own = producer(pulsar, topic)
+    own.resume()
+    with pytest.raises(DestinationUnavailable, match="MessageTooBig"):
+        own.deliver([OutputRecord(LogPosition(0), "u", os.urandom(6_000_000), (("log_position", "0"),))], upto(1))
+    assert own.resume() is None
+    own.close()
+
+
+def test_an_admin_interface_that_does_not_answer_is_an_error(pulsar):
+    """It is named; nothing was taken over."""
+    options = PulsarClientOptions(f"pulsar://{pulsar.address}", f"{admin_url(pulsar)}0")
+    with pytest.raises(DestinationUnavailable, match="admin interface"):
+        PulsarOutputProducer(options, "any", "k", os.environ).resume()
