@@ -168,7 +168,8 @@ def test_an_erased_user_is_a_key_without_a_value(pulsar):
 
 def test_messages_that_a_start_reads_are_kept(pulsar):
     """Nobody else has the topic's messages kept: the last record and the position stay when the broker cleans up."""
-    topic = make_topic(pulsar, "out-kept")
+    topic = make_topic(pulsar, "out-kept", namespace="public/brief")
+    ask(pulsar, "POST", "namespaces/public/brief/deduplication", body=True)
     path = f"persistent/{topic.partition('://')[2]}"
     own = producer(pulsar, topic)
     own.resume()

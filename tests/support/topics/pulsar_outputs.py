@@ -34,8 +34,12 @@ def client_options(server: Server) -> PulsarClientOptions:
 
 
 def make_topic(server: Server, name: str, partitions: int = 0, *, namespace: str = NAMESPACE) -> str:
-    """Make a topic, as whoever runs the broker does; return its full name."""
+    """Make a topic, as whoever runs the broker does, whose messages all stay; return its full name."""
     ask(server, "PUT", f"namespaces/{namespace}", {}, accepted=(409,))
+    kept = -1 if namespace == NAMESPACE else 0
+    ask(
+        server, "POST", f"namespaces/{namespace}/retention", {"retentionTimeInMinutes": kept, "retentionSizeInMB": kept}
+    )
     if namespace == NAMESPACE:
         ask(server, "POST", f"namespaces/{namespace}/deduplication", body=True)
     path = f"persistent/{namespace}/{name}"
@@ -56,10 +60,10 @@ def received(server: Server, topic: str) -> list[Any]:
 
     def is_end() -> bool:
         try:
-            found.append(reader.read_next(END_MS))
+            while True:
+                found.append(reader.read_next(END_MS))
         except pulsar.Timeout:
             return not reader.has_message_available()
-        return False
 
     wait_until(is_end)
     client.close()

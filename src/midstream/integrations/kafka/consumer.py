@@ -10,14 +10,13 @@ Not reading is the backpressure: librdkafka stops fetching when its queue is ful
 Reference: https://docs.confluent.io/platform/current/clients/confluent-kafka-python/html/
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from midstream.engine.inputs.broker_consumer import BrokerUnavailable, OpenedTopic, PartitionMessages
 from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin, error_text
+from midstream.integrations.kafka.library import LOGGER, confluent_kafka, error_text, kafka_admin, kafka_consumer
 from midstream.integrations.kafka.positions import KafkaPlace, assigned, epoch_of, place_of
 
 QUEUE_KBYTES_MAX = 16_384
@@ -71,11 +70,10 @@ class KafkaConsumer:
         """
         self._options = options
         self._library = confluent_kafka()
-        self._admin_library = confluent_kafka_admin()
         self._settings = librdkafka_settings(options.client, environ)
         settings = {**self._settings, "group.id": options.group, **FIXED}
         try:
-            self._consumer: Any = self._library.Consumer(settings, logger=_LOGGER)
+            self._consumer: Any = kafka_consumer(settings)
         except (self._library.KafkaException, ValueError, TypeError) as error:
             message = f"Kafka at {options.client.servers}: {error}"
             raise BrokerUnavailable(message) from error
@@ -125,7 +123,8 @@ class KafkaConsumer:
         """Return the identity of the topic, its cluster's and its own, and the numbers of its partitions."""
         library = self._library
         if self._admin is None:
-            self._admin = self._admin_library.AdminClient(dict(self._settings), logger=_LOGGER)
+            self._admin = kafka_admin(self._settings)
+        self._admin.poll(0)  # lines of its log, which nothing else takes
         metadata = self._consumer.list_topics(self.topic, timeout=REQUEST_S_MAX)
         topic = metadata.topics[self.topic]
         if topic.error is not None:
@@ -239,7 +238,7 @@ class KafkaConsumer:
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except library.KafkaException as error:
-            _LOGGER.warning("the group %s is not shown at %s: %s", self._options.group, self.topic, error)
+            LOGGER.warning("the group %s is not shown at %s: %s", self._options.group, self.topic, error)
 
     def close(self) -> None:
         """Release connections and threads."""
@@ -249,9 +248,6 @@ class KafkaConsumer:
     def _unavailable(self, error: object) -> BrokerUnavailable:
         where = f"Kafka at {self._options.client.servers}, topic {self.topic!r}"
         return BrokerUnavailable(f"{where}: {error_text(error)}")
-
-
-_LOGGER = logging.getLogger("midstream.integrations.kafka")
 
 
 def _headers(headers: Sequence[tuple[str, bytes | None]]) -> Mapping[str, str]:

@@ -1,8 +1,66 @@
-"""Import of the client libraries, each of which an extra brings."""
+"""Import of the client libraries, each of which an extra brings, and clients of librdkafka whose log goes to ours.
 
+librdkafka writes to the standard error unless it is given a logger: every client is made here, with that of this
+package. What its queue of lines holds comes out when a client is polled.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from midstream.core.errors import ExtraMissing
+
+LOGGER = logging.getLogger("midstream.integrations.kafka")
+REPEAT_S = 30.0
+"""A line that differs from an earlier one in numbers alone is left out for so long: a client that cannot connect
+writes ten a second."""
+LINES_MAX = 256
+"""Lines that are remembered for that."""
+
+
+class RepeatFilter(logging.Filter):
+    """Leaves out lines that came a moment ago. From any thread: two that come at once may both pass."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Remember nothing yet."""
+        super().__init__()
+        self._monotonic = monotonic
+        self._passed_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is another one than those of the last ``REPEAT_S``."""
+        text, now_s = re.sub(r"\d+", "", record.getMessage()), self._monotonic()
+        if now_s - self._passed_s.get(text, -REPEAT_S) < REPEAT_S:
+            return False
+        if len(self._passed_s) >= LINES_MAX:
+            self._passed_s.clear()
+        self._passed_s[text] = now_s
+        return True
+
+
+LOGGER.addFilter(RepeatFilter())
+
+
+def kafka_producer(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401  the library has no types
+    """Return a producer of librdkafka.
+
+    Raises:
+        ExtraMissing: The extra ``kafka`` is not installed.
+        KafkaException: The library refuses a setting.
+    """
+    return confluent_kafka().Producer(dict(settings), logger=LOGGER)
+
+
+def kafka_consumer(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401  as above
+    """Return a consumer of librdkafka; raises as ``kafka_producer``."""
+    return confluent_kafka().Consumer(dict(settings), logger=LOGGER)
+
+
+def kafka_admin(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401  as above
+    """Return an admin client of librdkafka; raises as ``kafka_producer``."""
+    return confluent_kafka_admin().AdminClient(dict(settings), logger=LOGGER)
 
 
 def confluent_kafka() -> Any:  # noqa: ANN401  the library has no types

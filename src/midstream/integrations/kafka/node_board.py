@@ -11,7 +11,14 @@ from typing import Any
 
 from midstream.engine.replication.shared_topic import TopicUnavailable
 from midstream.integrations.kafka.client_options import KafkaClientOptions, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin, error_text
+from midstream.integrations.kafka.library import (
+    confluent_kafka,
+    confluent_kafka_admin,
+    error_text,
+    kafka_admin,
+    kafka_consumer,
+    kafka_producer,
+)
 
 SUFFIX = "-nodes"
 """Behind the name of the log's topic."""
@@ -68,7 +75,7 @@ class KafkaNodeBoard:
             self._require_topic()
             if self._producer is None:
                 timeout = {"message.timeout.ms": int(WAIT_S_MAX * 1_000), "acks": "all"}
-                self._producer = self._library.Producer({**self._settings, **timeout})
+                self._producer = kafka_producer({**self._settings, **timeout})
             self._producer.produce(self._topic, message, node, partition=0, on_delivery=delivered)
             left = self._producer.flush(WAIT_S_MAX)
         except (self._library.KafkaException, BufferError, TimeoutError) as error:
@@ -96,7 +103,7 @@ class KafkaNodeBoard:
         partition = library.TopicPartition(self._topic, 0, library.OFFSET_BEGINNING)
         if self._consumer is None:
             own = {"group.id": self._topic, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-            self._consumer = library.Consumer({**self._settings, **own})
+            self._consumer = kafka_consumer({**self._settings, **own})
             self._consumer.assign([partition])
         first, end = self._consumer.get_watermark_offsets(partition, timeout=WAIT_S_MAX)
         until = time.monotonic() + WAIT_S_MAX
@@ -115,7 +122,7 @@ class KafkaNodeBoard:
         if self._is_there:
             return
         library = self._library
-        operator = self._admin_library.AdminClient(dict(self._settings))
+        operator = kafka_admin(self._settings)
         if self._topic not in operator.list_topics(timeout=WAIT_S_MAX).topics:
             topic = self._admin_library.NewTopic(self._topic, 1, self._replicas, config=dict(_CONFIG))
             asked = operator.create_topics([topic], request_timeout=WAIT_S_MAX)

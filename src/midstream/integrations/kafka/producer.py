@@ -15,7 +15,13 @@ from typing import Any
 from midstream.engine.outbox.log_destination import DeliveredPosition, DestinationFenced, DestinationUnavailable
 from midstream.engine.outbox.output_records import OutputRecord
 from midstream.integrations.kafka.client_options import KafkaClientOptions, SecretMissing, Setting, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin
+from midstream.integrations.kafka.library import (
+    confluent_kafka,
+    confluent_kafka_admin,
+    kafka_admin,
+    kafka_consumer,
+    kafka_producer,
+)
 
 WAIT_S_MAX = 20.0
 """Of one request: less than a relay waits for a call."""
@@ -30,9 +36,8 @@ _FIXED: Mapping[str, Setting] = {
     "message.timeout.ms": TRANSACTION_MS_MAX - 5_000,
 }
 _DEFAULTS: Mapping[str, Setting] = {"linger.ms": 5, "compression.type": "lz4", "partitioner": "murmur2_random"}
-_CLIENT: Mapping[str, Setting] = {"log_level": 0, "reconnect.backoff.max.ms": 1_000}
-"""Of every client: what fails is raised, and librdkafka's own log goes to the standard error; a broker that is back is
-found within a second."""
+_CLIENT: Mapping[str, Setting] = {"reconnect.backoff.max.ms": 1_000}
+"""Of every client: a broker that is back is found within a second."""
 _COMPACTED = {
     "cleanup.policy": "compact",
     "segment.bytes": str(16 << 20),
@@ -71,10 +76,10 @@ class KafkaOutputProducer:
         """Fence whoever delivered before, and return the position that is stored."""
         self._drop()
         try:
-            admin = self._admin_library.AdminClient(self._settings)
+            admin = kafka_admin(self._settings)
             self._require_topics(admin)
             own = {**_DEFAULTS, **self._settings, **_FIXED, "transactional.id": f"midstream-{self._key}"}
-            producer = self._library.Producer(own)
+            producer = kafka_producer(own)
             producer.init_transactions(WAIT_S_MAX)
             self._producer = producer
             return self._stored(admin)
@@ -178,7 +183,7 @@ class KafkaOutputProducer:
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
         }
-        consumer = self._library.Consumer({**self._settings, **own})
+        consumer = kafka_consumer({**self._settings, **own})
         try:
             consumer.assign([self._library.TopicPartition(self._positions, 0, start)])
             found, until, at = None, time.monotonic() + WAIT_S_MAX, start

@@ -29,7 +29,14 @@ from midstream.engine.replication.shared_topic import (
 )
 from midstream.engine.replication.topic_position import PAGE
 from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
-from midstream.integrations.kafka.library import confluent_kafka, confluent_kafka_admin, error_text
+from midstream.integrations.kafka.library import (
+    confluent_kafka,
+    confluent_kafka_admin,
+    error_text,
+    kafka_admin,
+    kafka_consumer,
+    kafka_producer,
+)
 
 REQUEST_S_MAX = 5.0
 """Of one request about the topic."""
@@ -52,7 +59,6 @@ _FLUSH_S = 2.0
 _MESSAGE_ROOM = 100_000
 """Bytes of a record batch beyond its message: overhead of Kafka, and as much again."""
 _PRODUCER: Mapping[str, Setting] = {
-    "log_level": 0,
     "enable.idempotence": True,
     "acks": "all",
     "linger.ms": 0,
@@ -65,7 +71,6 @@ _PRODUCER: Mapping[str, Setting] = {
     "socket.nagle.disable": True,
 }
 _CONSUMER: Mapping[str, Setting] = {
-    "log_level": 0,
     "group.id": "midstream-shared-log",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -133,7 +138,7 @@ class KafkaSharedTopic:
     def open(self, known_id: str | None = None) -> TopicFacts:
         """Create the topic if there is none and none is known, compare identities, and check its settings."""
         library = self._library
-        admin = self._admin_library.AdminClient(dict(self._settings))
+        admin = kafka_admin(self._settings)
         try:
             is_new = self._create(admin, known_id)
             metadata, topic_id = self._described(admin)
@@ -167,7 +172,7 @@ class KafkaSharedTopic:
             self._poller = threading.Thread(target=self._poll, name="midstream-confirm", daemon=True)
             self._poller.start()
         if self._consumer is None:
-            self._consumer = self._library.Consumer({**self._settings, **_CONSUMER})
+            self._consumer = kafka_consumer({**self._settings, **_CONSUMER})
 
     def _create(self, admin: Any, known_id: str | None) -> bool:  # noqa: ANN401  the library has no types
         """Create the topic; return False where it is there already.
@@ -264,7 +269,7 @@ class KafkaSharedTopic:
 
     def _made_producer(self) -> Any:  # noqa: ANN401  the library has no types
         self._is_fatal = False
-        return self._library.Producer({**self._settings, **_PRODUCER, "error_cb": self._heard_error})
+        return kafka_producer({**self._settings, **_PRODUCER, "error_cb": self._heard_error})
 
     def _heard_error(self, error: Any) -> None:  # noqa: ANN401  as above
         """Note that an idempotent producer ended for good, such as after its state was lost on the broker."""
