@@ -289,6 +289,18 @@ def test_lag_tells_what_is_behind_and_that_all_is_read(make_topic: MakeTopic) ->
         wait_until(lambda: opened.poll(1) and consumer.lag().get("0", 0) >= 0)
 
 
+def test_a_look_knows_of_messages_that_no_poll_has_returned(make_topic: MakeTopic) -> None:
+    """So a client that stands still is noticed: what it knows by itself is as old as what it returned."""
+    topic = make_topic(2)
+    with consuming(topic) as consumer:
+        Reading(consumer)
+        topic.send(1, numbered(5))
+        assert not consumer.is_outdated()
+        lag = consumer.lag()
+        assert lag["1"] > 0
+        assert lag.get("0", 0) == 0
+
+
 def test_what_the_broker_shows_of_the_group_is_read_by_nobody(make_topic: MakeTopic) -> None:
     """It shows how far the events are durable; when it is set back nothing comes twice."""
     topic = make_topic(1)

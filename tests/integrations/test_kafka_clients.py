@@ -61,6 +61,21 @@ def test_the_end_of_a_transaction_is_passed(kafka: Server, client: str) -> None:
         assert Reading(consumer, reading.opened.topic_id, reading.next).to(0).opened.gone == ()
 
 
+def test_messages_come_while_no_coordinator_of_the_group_is_known(
+    kafka: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is for displays alone. kafka-python's polls of a client with a group return nothing until it is found."""
+    base, future = library("kafka.coordinator.base"), library("kafka.future")
+    monkeypatch.setattr(base.BaseCoordinator, "lookup_coordinator", lambda _: future.Future())
+    topic = topic_on(kafka, "kafka-python")
+    topic.send(0, numbered(5))
+    with consuming(topic) as consumer:
+        reading = Reading(consumer).to(5)
+        consumer.show(reading.next)
+        topic.send(0, numbered(1))
+        reading.to(6)
+
+
 @pytest.mark.long
 def test_each_client_goes_on_where_the_other_ended(kafka: Server, client: str) -> None:
     """The identity of the topic and the positions are the same texts."""

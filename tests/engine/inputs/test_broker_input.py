@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from midstream.core.types import EventBatch
 from midstream.engine.child_process import nobody
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
-from midstream.engine.inputs import broker_input
+from midstream.engine.inputs import broker_input, stall_watch
 from midstream.engine.inputs.broker_consumer import OpenedTopic, PartitionMessages
 from midstream.engine.inputs.broker_input import BrokerInput, InputSource
 from midstream.engine.inputs.input_group import InputGroup
@@ -477,3 +478,42 @@ def test_quiet_alone_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     process.until(seen)
     assert any(ends) != is_gone
     assert ("the broker is down" in process.concerns) == is_gone
+
+
+@pytest.mark.parametrize("stuck", [(0,), (0, 1)])
+def test_a_client_that_stands_still_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stuck: tuple[int, ...]
+) -> None:
+    """Its polls return nothing of a partition, without an error, though the broker has messages there."""
+    monkeypatch.setattr(broker_input, "QUIET_S", 0.02)
+    monkeypatch.setattr(broker_input, "PARTITIONS_S", 0.02)
+    monkeypatch.setattr(stall_watch, "STALL_S", 0.1)
+    broker, log = topic(count=5), MemoryLog()
+    process = Process(tmp_path, log, broker)
+    first, made = process.consumer, list[FakeConsumer]()
+    poll = first.poll
+
+    def stand_still(messages_max: int, wait_s: float) -> Sequence[PartitionMessages]:
+        found = poll(messages_max, wait_s)
+        for number in stuck:
+            first._next[number] = 0
+        time.sleep(0.01)
+        return [each for each in found if int(each.partition) not in stuck]
+
+    def connect(_: str | None) -> FakeConsumer:
+        made.append(FakeConsumer(broker) if made else first)
+        return made[-1]
+
+    said: set[str] = set()
+
+    def is_read() -> bool:
+        said.add(process.concerns)
+        return process.positions == {"0": "5", "1": "5"}
+
+    first.poll = stand_still  # type: ignore[method-assign]
+    process.input._source = replace(process.input._source, connect=connect)
+    process.until(is_read)
+    assert first.is_closed
+    assert len(made) == 2
+    assert any("stands still" in each for each in said)
+    assert sorted(each.event_id for each in events_of(log)) == ids(broker)

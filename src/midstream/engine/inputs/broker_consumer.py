@@ -97,7 +97,8 @@ class BrokerConsumer(Protocol):
     def is_outdated(self) -> bool:
         """Return whether the topic has other partitions than those that are assigned.
 
-        Every assigned partition is asked about as well: few requests, as many as there are partitions at most.
+        Every assigned partition is asked for its end as well, which ``lag`` knows then: few requests, as many as there
+        are partitions at most.
 
         Raises:
             BrokerUnavailable: The broker, or the one that leads a partition, could not be reached.

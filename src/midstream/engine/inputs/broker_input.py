@@ -18,13 +18,19 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from midstream.core.errors import Fault, Invalid, MidstreamError
+from midstream.core.errors import Invalid, MidstreamError
 from midstream.core.kinds import Kind
 from midstream.engine.background_service import BackgroundService
 from midstream.engine.daemon_thread import DaemonThread
 from midstream.engine.ingest.admitted_batch import AdmittedBatch
 from midstream.engine.ingest.ingest_service import IngestService
-from midstream.engine.inputs.broker_consumer import BrokerConsumer, GonePosition, OpenedTopic, PartitionMessages
+from midstream.engine.inputs.broker_consumer import (
+    BrokerConsumer,
+    BrokerUnavailable,
+    GonePosition,
+    OpenedTopic,
+    PartitionMessages,
+)
 from midstream.engine.inputs.message_decoding import (
     MESSAGE_ROWS_MAX,
     DecodedMessages,
@@ -34,6 +40,8 @@ from midstream.engine.inputs.message_decoding import (
     with_position_ids,
 )
 from midstream.engine.inputs.polled_messages import PolledMessages
+from midstream.engine.inputs.position_faults import gone_text, position_faults, replaced_text, stalled_text
+from midstream.engine.inputs.stall_watch import StallWatch
 from midstream.engine.types import InputState, InputView, PartitionView
 from midstream.events.schema import Event, build
 from midstream.state.control.input_positions import InputPosition, InputRow, encode_input_position
@@ -50,7 +58,6 @@ GROWTH = 8
 """A poll has at most so many times the messages of the one before: from 16 to 5,000 in three polls."""
 FRAME_ROWS = 10_000
 """Rows of one append that are aimed at, as a frame of events from HTTP has."""
-PAGE = "/docs/inputs.md"
 POLL_S = 0.5
 """A poll without messages ends so soon, so that a stop waits no longer."""
 STOP_S_MAX = 2.0
@@ -167,6 +174,7 @@ class BrokerInput:
         """Places of events whose letters are kept and whose positions are not durable yet."""
         self._progress = _Progress()
         self._looked_s = self._came_s = 0.0
+        self._stall = StallWatch()
         self._empty_polls: int | None = None
         """Since the broker answered after ``QUIET_S`` without a message; None = it was not asked since the last one."""
         self._loop = engine.supervise(f"input_{source.name}", self._round, 0.0, first_s=0.0)
@@ -254,7 +262,7 @@ class BrokerInput:
                 opened = await self._thread.call(lambda: self._found(positions))
             finally:
                 await self._thread.call(self._close)
-            if faults := _position_faults(positions, opened):
+            if faults := position_faults(positions, opened):
                 raise Invalid(faults)
             following = opened.next if isinstance(positions, str) else positions
             await self._record(None, following, opened.topic_id)
@@ -312,18 +320,23 @@ class BrokerInput:
     async def _look_at_partitions(self) -> None:
         """Have the next round open the topic where partitions were added to it.
 
-        It is asked sooner where no message comes and some are to come: by that a broker that is gone is found out.
+        It is asked sooner where no message comes and some are to come: by that a broker that is gone is found out, and
+        a client that stands still.
 
         Raises:
-            BrokerUnavailable: It does not answer.
+            BrokerUnavailable: It does not answer, or nothing comes of a partition though it has messages.
         """
         now_s = asyncio.get_running_loop().time()
         consumer = self._consumer
         is_quiet = now_s - self._came_s >= QUIET_S and not self._is_known_end
-        if consumer is not None and now_s - self._looked_s >= (QUIET_S if is_quiet else PARTITIONS_S):
+        is_soon = is_quiet or self._stall.is_watching
+        if consumer is not None and now_s - self._looked_s >= (QUIET_S if is_soon else PARTITIONS_S):
             self._looked_s = now_s
             if await self._thread.call(consumer.is_outdated):
                 await self._forget()
+            elif stalled := self._stall.looked(consumer.lag()):
+                await self._thread.call(self._close)  # with it what it has wrong of the broker
+                raise BrokerUnavailable(stalled_text(self.name, self._source.topic, stalled))
             elif is_quiet and self._empty_polls is None:
                 self._empty_polls = 0
 
@@ -344,7 +357,10 @@ class BrokerInput:
                 consumer.show(shown)
             return consumer.poll(messages_max, POLL_S), consumer.lag()
 
+        began_s = asyncio.get_running_loop().time()
         parts, lag = await self._thread.call(poll)
+        waited_s = asyncio.get_running_loop().time() - began_s
+        self._stall.polled([each.partition for each in parts], waited_s)
         if not parts:
             return _Idle(lag)
         messages = PolledMessages(self._source.topic, topic_id, parts)
@@ -384,11 +400,12 @@ class BrokerInput:
         opened = await self._thread.call(lambda: self._connected().open(topic_id, stored))
         self._wait_for_operator(opened.gone)
         if topic_id and opened.topic_id != topic_id:
-            self._progress.waits = _replaced(self.name, self._source.topic, topic_id, opened.topic_id)
+            self._progress.waits = replaced_text(self.name, self._source.topic, topic_id, opened.topic_id)
             raise InputStopped(self._progress.waits)
         fresh = {partition: at for partition, at in opened.next.items() if partition not in stored}
         if fresh:
             await self._record(None, fresh, opened.topic_id)
+        self._stall.opened()
         self._progress.lag, self._empty_polls = {}, None
         self._looked_s = self._came_s = asyncio.get_running_loop().time()
         self._opened = opened
@@ -403,7 +420,7 @@ class BrokerInput:
     def _wait_for_operator(self, gone: Sequence[GonePosition]) -> None:
         """Name the positions that the broker does not have any more; no concern without any."""
         self._progress.gone = tuple(gone)
-        self._progress.waits = "; ".join(_gone(self.name, each) for each in gone)
+        self._progress.waits = "; ".join(gone_text(self.name, each) for each in gone)
         subject = f"input-{self.name}-positions"
         if gone:
             self._engine.concerns[subject] = self._progress.waits
@@ -453,36 +470,3 @@ class BrokerInput:
         control = build((Event(Kind.CONTROL, body=encode_input_position(body)),))
         origin = None if polled is None else polled.origin
         await self._service.record_with(control, admitted, self._turn, origin)
-
-
-def _position_faults(positions: Mapping[str, str] | str, opened: OpenedTopic) -> tuple[Fault, ...]:
-    """Return what an operator named and the broker does not have."""
-    if isinstance(positions, str):
-        return ()
-    gone = {each.partition: each for each in opened.gone}
-    partitions = sorted({*opened.next, *gone})
-    faults = [
-        Fault(f"/positions/{each}", f"The topic has no partition {each}.", f"Partitions: {', '.join(partitions)}", PAGE)
-        for each in positions
-        if each not in partitions
-    ]
-    faults += [
-        Fault(f"/positions/{each}", f"{at} came.", f"From {gone[each].first} to {gone[each].end}.", PAGE)
-        for each, at in positions.items()
-        if each in gone
-    ]
-    return tuple(faults)
-
-
-def _replaced(name: str, topic: str, stored: str, found: str) -> str:
-    return (
-        f"input {name!r} has positions of topic {topic!r} with the id {stored}, and the broker has one with the id "
-        f"{found or 'unknown'}: it was deleted and made again; order where to begin with `midstream inputs move {name}`"
-    )
-
-
-def _gone(name: str, gone: GonePosition) -> str:
-    return (
-        f"input {name!r} stopped in partition {gone.partition}: its position {gone.stored} is gone, the broker has "
-        f"{gone.first} to {gone.end}; order where to go on with `midstream inputs move {name}`"
-    )

@@ -80,6 +80,8 @@ class KafkaConsumer:
         self._admin: Any = None
         self._partitions: frozenset[int] = frozenset()
         self._next: dict[int, KafkaPlace] = {}
+        self._ends: Mapping[int, int] = {}
+        """Of the last look; a client that stands still does not learn of later ones."""
         self._doubtful: dict[int, int] = {}
 
     @property
@@ -97,7 +99,7 @@ class KafkaConsumer:
     def _open(self, topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
         library = self._library
         self._consumer.unassign()
-        self._next = {}
+        self._next, self._ends = {}, {}
         found, numbers = self._described()
         if topic_id and found != topic_id:
             return OpenedTopic(found, {})
@@ -215,20 +217,21 @@ class KafkaConsumer:
         """
         try:
             metadata = self._consumer.list_topics(self.topic, timeout=REQUEST_S_MAX)
-            for number in self._next:
-                self._range(number)
+            self._ends = {number: self._range(number)[1] for number in self._next}
         except self._library.KafkaException as error:
             raise self._unavailable(error) from error
         return frozenset(metadata.topics[self.topic].partitions) != self._partitions
 
     def lag(self) -> Mapping[str, int]:
-        """Return how many offsets each partition has behind the last poll, as the last fetch said."""
+        """Return how many offsets each partition has behind the last poll, as the last fetch or look said."""
         found: dict[str, int] = {}
+        ends = self._ends
         for number, place in tuple(self._next.items()):
             partition = self._library.TopicPartition(self.topic, number)
             told = self._consumer.get_watermark_offsets(partition, cached=True)
-            if told is not None and told[1] >= 0:
-                found[str(number)] = max(0, told[1] - place.offset)
+            end = max(-1 if told is None else told[1], ends.get(number, -1))
+            if end >= 0:
+                found[str(number)] = max(0, end - place.offset)
         return found
 
     def show(self, positions: Mapping[str, str]) -> None:

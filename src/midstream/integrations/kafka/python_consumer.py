@@ -54,6 +54,8 @@ class PythonKafkaConsumer:
             "bootstrap_timeout_ms": REQUEST_MS_MAX,
         }
         self._consumer: Any = None
+        self._group: Any = None
+        """Client for displays alone: polls of one with a group return nothing while its coordinator is not known."""
         self._admin: Any = None
         self._partitions: frozenset[int] = frozenset()
         self._next: dict[int, KafkaPlace] = {}
@@ -82,7 +84,8 @@ class PythonKafkaConsumer:
     def _open(self, topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
         self._next, self._lag = {}, {}
         self._admin = self._made(self._library.KafkaAdminClient)
-        self._consumer = self._made(self._library.KafkaConsumer, **FIXED, group_id=self._options.group)
+        self._consumer = self._made(self._library.KafkaConsumer, **FIXED)
+        self._group = self._made(self._library.KafkaConsumer, **FIXED, group_id=self._options.group)
         found, numbers = self._described()
         if topic_id and found != topic_id:
             return OpenedTopic(found, {})
@@ -188,20 +191,24 @@ class PythonKafkaConsumer:
     def is_outdated(self) -> bool:
         """Return whether the topic has other partitions than those that are assigned; as in ``KafkaConsumer``."""
         try:
-            self._consumer.end_offsets([self._partition(number) for number in self._next], timeout_ms=REQUEST_MS_MAX)
+            wanted = [self._partition(number) for number in self._next]
+            ends = self._consumer.end_offsets(wanted, timeout_ms=REQUEST_MS_MAX)
             (topic,) = self._admin.describe_topics([self.topic])
         except self._failures as error:
             raise self._unavailable(error) from error
+        self._lag |= {
+            str(each.partition): max(0, end - self._next[each.partition].offset) for each, end in ends.items()
+        }
         return frozenset(each["partition_index"] for each in topic["partitions"]) != self._partitions
 
     def lag(self) -> Mapping[str, int]:
-        """Return how many offsets each partition had behind the last poll, as the last fetch said."""
+        """Return how many offsets each partition had behind the last poll, as the last fetch or look said."""
         return dict(self._lag)
 
     def show(self, positions: Mapping[str, str]) -> None:
         """Commit the positions for the group, without waiting; nothing here reads them."""
         kind = self._library.OffsetAndMetadata
-        self._consumer.commit_async(
+        self._group.commit_async(
             {self._partition(int(each)): kind(place_of(at).offset, "", -1) for each, at in positions.items()}
         )
 
@@ -211,10 +218,11 @@ class PythonKafkaConsumer:
 
     def _drop(self) -> None:
         """Forget the clients: the next ``open`` makes new ones."""
-        consumer, admin = self._consumer, self._admin
-        self._consumer = self._admin = None
-        if consumer is not None:
-            consumer.close(autocommit=False, timeout_ms=CLOSE_MS_MAX)
+        consumers, admin = (self._consumer, self._group), self._admin
+        self._consumer = self._group = self._admin = None
+        for consumer in consumers:
+            if consumer is not None:
+                consumer.close(autocommit=False, timeout_ms=CLOSE_MS_MAX)
         if admin is not None:
             admin.close()
 
