@@ -1,16 +1,21 @@
-"""Options of inputs: topics of brokers whose messages are events, each a table ``[[inputs]]`` of the configuration.
+"""Options of inputs: topics of brokers whose messages are events, tables of PostgreSQL whose rows are items or users.
+
+Each is a table ``[[inputs]]`` of the configuration.
 
 The mapping is that of ``midstream import``, in the same words. A password is never an option: an option names the
 variable of the environment that holds it, so that neither the effective configuration nor a backup has one.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
 
 from midstream.app.mapping.columns import ColumnOptions
-from midstream.core.field_bounds import Length, Name, TextBytes
+from midstream.app.mapping.table_columns import row_columns
+from midstream.core.durations import Duration
+from midstream.core.field_bounds import Between, Length, Name, TextBytes
 
 TOPIC_BYTES_MAX = 249
 """Of a topic of Kafka; the full name of one of Pulsar, tenant and namespace included, is held to the same."""
@@ -20,6 +25,11 @@ MAPPED_MAX = 64
 """Fields of an event, attributes and members of the context included, that one input maps or sets."""
 SETTINGS_MAX = 64
 """Of a client library; librdkafka has about 150, most of which nobody changes."""
+COLUMN_CHARACTERS_MAX = 63
+"""As PostgreSQL has it."""
+TABLE_CHARACTERS_MAX = 2 * COLUMN_CHARACTERS_MAX + 1
+OPERATION = "midstream_operation"
+"""Member of a deleted row."""
 MILLISECONDS_DIGITS_MAX = 18
 """Of a time as digits: more than brokers store."""
 Format = Literal["json", "ndjson", "arrow"]
@@ -34,10 +44,6 @@ class InputOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: Name
     """Of its positions in the state: another name reads the topic from its start again."""
-    topic: Topic
-    format: Format = "json"
-    """``json``: a message is one event, a list, or ``{"events": [...]}``; ``ndjson``: a line is an event; ``arrow``: a
-    message is an Arrow IPC stream."""
     start: str = "earliest"
     """Where a topic without positions begins: earliest, latest, or a time in ISO 8601 or milliseconds since 1970."""
     map: Mapped = {}
@@ -59,7 +65,16 @@ class InputOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return start_text(self.start) or self.start
 
 
-class KafkaInput(InputOptions, frozen=True, kw_only=True, tag="kafka"):
+class TopicInput(InputOptions, frozen=True, kw_only=True):
+    """What every input from a broker has."""
+
+    topic: Topic
+    format: Format = "json"
+    """``json``: a message is one event, a list, or ``{"events": [...]}``; ``ndjson``: a line is an event; ``arrow``: a
+    message is an Arrow IPC stream."""
+
+
+class KafkaInput(TopicInput, frozen=True, kw_only=True, tag="kafka"):
     """``[[inputs]]`` of ``kind = "kafka"``."""
 
     servers: Address
@@ -91,7 +106,7 @@ class KafkaInput(InputOptions, frozen=True, kw_only=True, tag="kafka"):
         return self.group or f"midstream-{self.name}"
 
 
-class PulsarInput(InputOptions, frozen=True, kw_only=True, tag="pulsar"):
+class PulsarInput(TopicInput, frozen=True, kw_only=True, tag="pulsar"):
     """``[[inputs]]`` of ``kind = "pulsar"``."""
 
     service_url: Address
@@ -115,7 +130,54 @@ class PulsarInput(InputOptions, frozen=True, kw_only=True, tag="pulsar"):
         return self.subscription or f"midstream-{self.name}"
 
 
-AnyInput = KafkaInput | PulsarInput
+class PostgresqlInput(InputOptions, frozen=True, kw_only=True, tag="postgresql"):
+    """``[[inputs]]`` of ``kind = "postgresql"``."""
+
+    url: Address
+    """``postgresql://user@host:5432/database``, without a password."""
+    password_env: str = ""
+    """Variable of the environment with the password; empty = libpq looks where it does: PGPASSWORD, ~/.pgpass."""
+    tls: bool = False
+    """The server shows a certificate for its name."""
+    tls_ca: str = ""
+    """File of the authority that signed the server's certificate; empty = those of the system."""
+    give_up: Annotated[Duration, Between("1s", "10m")] = Duration("30s")
+    """After which a statement is given up and its session closed."""
+    table: Annotated[str, Length(1, TABLE_CHARACTERS_MAX, "characters")]
+    """Table or view, with its schema where it needs one: ``public.products``."""
+    key: Annotated[str, Length(1, COLUMN_CHARACTERS_MAX, "characters")]
+    """Column of the ids, which alone is unique."""
+    type: Literal["item", "user"] = "item"
+    """What a row is."""
+    updated_at: Annotated[str, Length(1, COLUMN_CHARACTERS_MAX, "characters")] = "updated_at"
+    """Column of the time at which a row was written."""
+    deleted_at: Annotated[str, Length(0, COLUMN_CHARACTERS_MAX, "characters")] = ""
+    """Column that is not NULL where a row stands for one that was deleted; empty = there is none."""
+    every: Annotated[Duration, Between("100ms", "1h")] = Duration("1s")
+    """Between two looks at the table."""
+    skew: Annotated[Duration, Between("0s", "1d")] = Duration("10s")
+    """By how much the time of a row may be before the begin of the transaction that writes it."""
+    reconcile: Annotated[Duration, Between("10s", "30d")] | None = None
+    """Between two comparisons of all keys, by which items that the table does not have are deleted; none = never."""
+
+    @property
+    def topic(self) -> str:
+        """The table."""
+        return self.table
+
+    @property
+    def columns(self) -> ColumnOptions:
+        """The mapping, as an import of the table has it, with what the consumer says of deleted rows.
+
+        Raises:
+            Invalid: It does not fit the key or the type.
+        """
+        asked = ColumnOptions(self.map, {"type": self.type, **self.set}, self.types, self.time_format)
+        found = row_columns(asked, self.key)
+        return replace(found, columns={**found.columns, "operation": OPERATION})
+
+
+AnyInput = KafkaInput | PulsarInput | PostgresqlInput
 
 
 def start_text(start: str) -> str:

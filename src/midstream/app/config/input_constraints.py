@@ -4,17 +4,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from midstream.app.config.bounds import distinct, known
-from midstream.app.config.broker_inputs import AnyInput, KafkaInput, start_text
+from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PostgresqlInput, start_text
 from midstream.app.config.broker_login import kafka_login_faults, pulsar_login_faults
 from midstream.app.config.schema import Config
+from midstream.app.config.sinks import server_faults
 from midstream.app.mapping.columns import converter
 from midstream.core.errors import Fault, Invalid
 from midstream.core.kinds import RESERVED_TYPES
 from midstream.core.paths import step
 from midstream.events.wire import OPEN_TYPES
+from midstream.integrations.postgresql.connection import PostgresqlServer
+from midstream.integrations.postgresql.tables import TABLE, TABLE_RIGHT
 
 PAGE = "/docs/inputs.md"
-_OPTIONS = {"--map": "map", "--set": "set", "--time-format": "time_format"}
+_OPTIONS = {"--map": "map", "--set": "set", "--time-format": "time_format", "--type": "type", "--key": "key"}
 """Settings whose faults a command tells under the name of an option."""
 
 
@@ -30,6 +33,8 @@ def input_faults(config: Config) -> Iterator[Fault]:
         yield from _mapping(config, each, where)
         if isinstance(each, KafkaInput):
             yield from kafka_login_faults(each, where, PAGE)
+        elif isinstance(each, PostgresqlInput):
+            yield from _table(each, where)
         else:
             yield from pulsar_login_faults(each, where, PAGE)
 
@@ -56,3 +61,14 @@ def _within(fault: Fault, where: str) -> Fault:
     option, _, rest = fault.where.partition(" ")
     name = rest.partition("=")[0]
     return replace(fault, where=f"{where}.{_OPTIONS.get(option, 'map')}{step(name) if name else ''}", page=PAGE)
+
+
+def _table(each: PostgresqlInput, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with an address, a table or a comparison of keys."""
+    server = PostgresqlServer(each.url, each.password_env, each.tls, each.tls_ca)
+    yield from server_faults(server, where, PAGE)
+    if not TABLE.fullmatch(each.table):
+        yield Fault(f"{where}.table", f'"{each.table}" came.', TABLE_RIGHT, PAGE)
+    if each.reconcile is not None and each.type != "item":
+        came = "It came for a table of users, of whom the state keeps those seen last."
+        yield Fault(f"{where}.reconcile", came, 'Nothing, or type = "item".', PAGE)

@@ -406,7 +406,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     age_max = "10s"
     timeout = "20ms" """
     inputs: Annotated[tuple[AnyInput, ...], Length(0, INPUTS_MAX)] = ()
-    """Topics of brokers whose messages are events, each recorded once (docs/inputs.md). Such as:
+    """Topics of brokers whose messages are events, and tables of PostgreSQL whose rows are items or users, each
+    recorded once (docs/inputs.md). Such as:
     [[inputs]]
     name = "clicks"
     kind = "kafka"

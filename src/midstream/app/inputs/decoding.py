@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from midstream.app.config.broker_inputs import AnyInput
+from midstream.app.config.broker_inputs import AnyInput, PostgresqlInput, TopicInput
 from midstream.app.mapping.batches import RowBatch, RowReader, RowTerms, row_reader
 from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.mapping.pieces import LinePiece, TablePiece
-from midstream.core.errors import Invalid, RequestInvalid
+from midstream.core.errors import Fault, Invalid, RequestInvalid
 from midstream.core.types import TimestampMs
 from midstream.engine.inputs.message_decoding import (
     DecodedMessages,
@@ -22,12 +22,18 @@ from midstream.engine.inputs.message_decoding import (
     decode_json,
     decode_message_lines,
     decode_ndjson,
+    decoded_lines,
+    joined,
+    nothing,
     replaced_limits,
 )
 from midstream.events.json.decode import Decoded, Rejected, SingleEvent
 from midstream.events.loose_arrow import Batch
 from midstream.events.wire import TIME_MS_END, Accept
+from midstream.integrations.postgresql.consumer import REFUSED
 
+PAGE = "/docs/inputs.md"
+_REFUSED = f'{{"{REFUSED}"'.encode()
 SCHEMAS_MAX = 64
 """Headers whose mapping is kept: a topic with more has tables that nobody designed."""
 
@@ -39,6 +45,8 @@ def decoder_of(options: AnyInput, accept: Callable[[], Accept]) -> DecodeMessage
         options: As configured.
         accept: Returns the terms on which events are taken now.
     """
+    if isinstance(options, PostgresqlInput):
+        return _MappedMessages(options.columns, accept).rows
     if options.columns.is_plain:
         return _plain(options, accept)
     mapped = _MappedMessages(options.columns, accept)
@@ -47,7 +55,7 @@ def decoder_of(options: AnyInput, accept: Callable[[], Accept]) -> DecodeMessage
     return mapped.lines if options.format == "ndjson" else mapped.documents
 
 
-def _plain(options: AnyInput, accept: Callable[[], Accept]) -> DecodeMessages:
+def _plain(options: TopicInput, accept: Callable[[], Accept]) -> DecodeMessages:
     """Return what decodes events of the fields on the wire."""
     if options.format == "json":
         return lambda values: decode_json(values, accept())
@@ -77,6 +85,18 @@ class _MappedMessages:
         terms = self._terms()
         reader = row_reader(terms, None, has_types=True)
         return decode_message_lines(values, lambda lines: _decoded_lines(reader, lines))
+
+    def rows(self, values: Sequence[bytes | None]) -> DecodedMessages:
+        """Return the events of messages that are one row of a table each, or say why there is none."""
+        reader = row_reader(self._terms(), None, has_types=True)
+        lines = [(number, value) for number, value in enumerate(values) if value and not value.startswith(_REFUSED)]
+        parts = [_refused(number, value) for number, value in enumerate(values) if value and value.startswith(_REFUSED)]
+        if lines:
+            message = np.array([number for number, _ in lines], dtype=np.int32)
+            row = np.full(len(lines), -1, dtype=np.int32)
+            told = [value for _, value in lines]
+            parts.append(decoded_lines(told, message, row, lambda some: _decoded_lines(reader, some)))
+        return joined(parts)
 
     def tables(self, values: Sequence[bytes | None]) -> DecodedMessages:
         """Return the events of messages that are Arrow IPC streams."""
@@ -114,6 +134,12 @@ class _MappedMessages:
             except Invalid as error:
                 raise RequestInvalid(error.faults) from error
         return self._readers[header]
+
+
+def _refused(number: int, value: bytes) -> DecodedMessages:
+    """Return a message that holds no row, and says why."""
+    told = msgspec.json.decode(value, type=dict[str, str])
+    return nothing(number, value, Fault("row", told[REFUSED], told["right"], PAGE))
 
 
 def _as_lines(value: bytes | None) -> bytes | None:

@@ -12,6 +12,7 @@ from midstream.app.config.reader import FILE_NAME
 from midstream.app.config.schema import Config
 from midstream.app.inputs.consumers import connector_of
 from midstream.app.inputs.decoding import decoder_of
+from midstream.app.inputs.known_items import KnownItems
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError
 from midstream.engine.inputs.broker_input import BrokerInput, InputSource
 from midstream.engine.inputs.input_group import InputGroup
@@ -23,20 +24,21 @@ PAGE = "/docs/inputs.md"
 
 def with_inputs(running: Instance, config: Config) -> tuple[Instance, InputGroup]:
     """Return an instance with the inputs of a configuration as its last services, and these."""
-    group = InputGroup([input_of(running, each) for each in config.inputs], running.engine.metrics)
+    known = KnownItems(running.engine)
+    group = InputGroup([input_of(running, each, known) for each in config.inputs], running.engine.metrics)
     if not config.inputs:
         return running, group
     running.engine.listeners.add(group.listener)
-    return replace(running, services=(*running.services, group)), group
+    return replace(running, services=(*running.services, known, group)), group
 
 
-def input_of(running: Instance, options: AnyInput) -> BrokerInput:
-    """Return one input of an instance."""
+def input_of(running: Instance, options: AnyInput, known: KnownItems | None = None) -> BrokerInput:
+    """Return one input of an instance; ``known`` are its items."""
 
     def accept() -> Accept:
         return msgspec.structs.replace(running.service.accept, now_ms=running.engine.clock())
 
-    source = InputSource(options.name, options.topic, connector_of(options), decoder_of(options, accept))
+    source = InputSource(options.name, options.topic, connector_of(options, known=known), decoder_of(options, accept))
     return BrokerInput(source, running.engine, running.ingest)
 
 
