@@ -1,4 +1,4 @@
-"""What is known of a table that is followed: its identity, its columns, the statements that read it in order.
+"""Table that is followed: its identity, its columns, the statements that read it in order.
 
 The identity is that of the cluster, the database and the table, so a table that was dropped and made again, or restored
 into another server, is noticed; one of a standby that was promoted, or that was only written anew, is the same.
