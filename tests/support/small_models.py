@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from midstream.models.artifact.artifact import Draft
+from midstream.models.artifact.artifact import ARRAYS, Draft
 from midstream.models.artifact.golden import item_content, made_histories, made_rows, row_content
 from midstream.models.descriptions import Description
 from midstream.models.histories import Histories, Interactions
@@ -12,17 +12,20 @@ from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.items.sequence import SequenceModel, Weights, shapes
 from midstream.models.items.sequence_onnx import FILE
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
-from midstream.models.loading import READ
+from midstream.models.loading import READ, READ_ROWS, RUNNERS
 from midstream.models.model import QUIET, ItemModel, RowModel
 from midstream.models.rows.examples import Examples
+from midstream.models.rows.onnx_ranker import ranker_of
 from midstream.models.rows.trees import Trees
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.item_model import SERVES
 from midstream.training.registry import Registry
 from tests.support.fakes.models import CONFIG
+from tests.support.small_graphs import stump
 
-EVERY_KIND = tuple(sorted({*READ, *ITEM_KINDS, *ROW_KINDS}))
+EVERY_KIND = tuple(sorted({*READ, *ITEM_KINDS, *ROW_KINDS, *READ_ROWS}))
 """Of a manifest."""
+RANKERS = frozenset({*ROW_KINDS, *READ_ROWS})
 ITEMS = 12
 USERS = 40
 ROWS = 240
@@ -35,7 +38,7 @@ def write_every_kind(folder: Path) -> None:
     told = [CONFIG.partition("[[placements]]")[0]]
     told.append(f'[[features]]\nname = "{INPUT}"\nkind = "count"\nscope = "item"\nactions = ["cart"]\n')
     for kind in EVERY_KIND:
-        if kind in ROW_KINDS:
+        if kind in RANKERS:
             told.append(f'[[placements]]\nname = "{kind}"\nfeatures = ["{INPUT}"]')
             told.append(f'scorers = [{{ kind = "model", name = "{kind}" }}]\n')
             continue
@@ -53,9 +56,10 @@ def publish_small(registry: Registry, kind: str, seed: int) -> str:
     Raises:
         ExtraMissing: A library that fits this kind is not installed.
     """
-    if kind in ROW_KINDS:
+    if kind in RANKERS:
         ranker = small_ranker(kind, seed)
-        draft = Draft(name=kind, kind=kind, inputs=ranker.inputs, options={"seed": seed})
+        runner = RUNNERS.get(kind, ARRAYS)
+        draft = Draft(name=kind, kind=kind, runner=runner, inputs=ranker.inputs, options={"seed": seed})
         return registry.publish(draft, row_content(ranker, made_rows(ranker, seed)))
     model = small_item_model(kind, seed)
     files = dict(ITEM_KINDS[kind].files(model)) if kind in ITEM_KINDS else dict[str, bytes]()
@@ -96,6 +100,8 @@ def small_ranker(kind: str, seed: int) -> RowModel:
     dice = np.random.default_rng(seed)
     if kind == "trees":
         return _stumps(dice)
+    if kind == "onnx":
+        return ranker_of(stump(float(dice.integers(0, 8)), column=0), (INPUT,))
     values = dice.integers(0, 8, (ROWS, 1)).astype(np.float32)
     label = (values[:, 0] > dice.integers(0, 8, ROWS)).astype(np.float32)
     fitted = ROW_KINDS[kind]

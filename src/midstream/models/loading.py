@@ -1,17 +1,18 @@
 """Loading of a verified artifact as a model: the reader of each kind, and its checks."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, MidstreamError
-from midstream.models.artifact.artifact import Artifact
+from midstream.models.artifact.artifact import ARRAYS, Artifact
 from midstream.models.artifact.golden import check_item_golden, check_row_golden
 from midstream.models.items.item_to_item import ItemToItem
-from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, RowKind
+from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
 from midstream.models.model import Arrays, ItemModel, RowModel
+from midstream.models.onnx.session import RUNNER
+from midstream.models.rows import onnx_ranker
 from midstream.models.vocabulary import ItemVocabulary
 
 _GOLDEN_VALUES = "golden.values"
@@ -19,6 +20,10 @@ _GOLDEN_VALUES = "golden.values"
 
 READ: Mapping[str, Callable[[ItemVocabulary, Arrays], ItemModel]] = {"item_to_item": ItemToItem.read}
 """Kinds of item models that are read and not fitted here, by name: beside those of ``models.kinds``."""
+READ_ROWS: Mapping[str, Callable[[Arrays], RowModel]] = {onnx_ranker.KIND: onnx_ranker.OnnxRanker.restore}
+"""Kinds of row models that are read and not fitted here."""
+RUNNERS: Mapping[str, str] = {onnx_ranker.KIND: RUNNER}
+"""What computes the answers of a kind, where it is a library; a manifest names it."""
 
 
 def load(artifact: Artifact) -> ItemModel | RowModel:
@@ -32,14 +37,16 @@ def load(artifact: Artifact) -> ItemModel | RowModel:
         ExtraMissing: A library that reads this kind is not installed.
     """
     manifest = artifact.manifest
-    known = (*ITEM_KINDS, *READ, *ROW_KINDS)
+    known = (*ITEM_KINDS, *READ, *ROW_KINDS, *READ_ROWS)
     if manifest.kind not in known:
         message = f"{artifact.version}: no kind {manifest.kind!r} is known: {', '.join(sorted(known))}"
         raise ArtifactInvalid(message)
+    _require_runner(artifact)
     rows = ROW_KINDS.get(manifest.kind)
+    restore = rows.restore if rows else READ_ROWS.get(manifest.kind)
     try:
         _require_finite(artifact, {_GOLDEN_VALUES, *(rows.not_finite if rows else ())})
-        return _row_model(artifact, rows) if rows else _item_model(artifact)
+        return _row_model(artifact, restore) if restore else _item_model(artifact)
     except ExtraMissing:
         raise
     except MidstreamError as error:
@@ -52,6 +59,19 @@ def load(artifact: Artifact) -> ItemModel | RowModel:
         raise ArtifactInvalid(message) from error
 
 
+def _require_runner(artifact: Artifact) -> None:
+    """Refuse a version whose manifest names another runner than its kind has: its answers would be others.
+
+    Raises:
+        ArtifactInvalid: It does.
+    """
+    manifest = artifact.manifest
+    right = RUNNERS.get(manifest.kind, ARRAYS)
+    if manifest.runner != right:
+        message = f"{artifact.version}: its runner is {manifest.runner!r}, that of kind {manifest.kind} is {right!r}"
+        raise ArtifactInvalid(message)
+
+
 def _item_model(artifact: Artifact) -> ItemModel:
     vocabulary = ItemVocabulary.restore(dict(artifact.arrays))
     if vocabulary.content_hash != artifact.manifest.vocabulary_hash:
@@ -62,8 +82,8 @@ def _item_model(artifact: Artifact) -> ItemModel:
     return model
 
 
-def _row_model(artifact: Artifact, kind: RowKind[Any]) -> RowModel:
-    model = kind.restore(artifact.arrays)
+def _row_model(artifact: Artifact, restore: Callable[[Arrays], RowModel]) -> RowModel:
+    model = restore(artifact.arrays)
     if model.inputs != artifact.manifest.inputs:
         raise ArtifactInvalid("its inputs are not those of the manifest")
     check_row_golden(model, artifact.arrays)

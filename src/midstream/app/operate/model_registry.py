@@ -22,7 +22,8 @@ from midstream.engine.instance import Instance
 from midstream.engine.models.views import ModelView, compared, model_view, model_views
 from midstream.events.file_modes import make_folder
 from midstream.integrations.mlflow import SCHEME, fetch
-from midstream.training.fetched import import_folder
+from midstream.training.fetched import GRAPH, import_folder, read_graph_file
+from midstream.training.onnx_import import OnnxImport, publish_onnx
 from midstream.training.packing import export_version, import_version
 from midstream.training.registry import ARRIVING, Registry
 
@@ -138,11 +139,14 @@ class Import:
     """What is imported, and as what."""
 
     source: str
-    """A file of ``export_model``, a folder that holds a version, or a model of an MLflow registry (``models:/…``)."""
+    """A file of ``export_model``, an ONNX file, a folder that holds a version, or a model of an MLflow registry
+    (``models:/…``)."""
     name: str = ""
     """Of the model it becomes a version of; empty = the one that it has."""
-    inputs: tuple[str, ...] = ()
-    """Features that a model of LightGBM's reads, in its order; none = as its text names them."""
+    columns: tuple[str, ...] = ()
+    """Features that a model of LightGBM's or an ONNX graph reads, in its order; none = as its file names them."""
+    score: str = ""
+    """Output of an ONNX graph that is the score; empty = the only one."""
     tracking: str = ""
     """Address of MLflow's server; empty = as MLflow finds it."""
 
@@ -153,7 +157,8 @@ def import_model(folder: Path, wanted: Import) -> tuple[str, str]:
     Raises:
         NotFound: There is no such file, or no such model in the registry that is asked.
         ArtifactInvalid: It is no version, or a damaged one, or one of more bytes than may be.
-        ExtraMissing: MLflow is not installed.
+        Invalid: An ONNX graph may not be run, or is no ranker over the columns.
+        ExtraMissing: MLflow, or what runs the version, is not installed.
         StoreUnavailable: The registry that is asked does not answer.
     """
     registry = registry_of(folder)
@@ -161,14 +166,21 @@ def import_model(folder: Path, wanted: Import) -> tuple[str, str]:
         make_folder(registry.folder)
         with TemporaryDirectory(prefix=ARRIVING, suffix=f"-{os.getpid()}", dir=registry.folder) as fetched:
             fetch(wanted.source, Path(fetched), registry.bytes_max + TAR_BYTES_MAX, wanted.tracking)
-            return import_folder(registry, Path(fetched), wanted.name, wanted.inputs, wanted.source)
+            return _of_folder(registry, Path(fetched), wanted)
     source = Path(wanted.source)
     if source.is_dir():
-        return import_folder(registry, source, wanted.name, wanted.inputs, wanted.source)
+        return _of_folder(registry, source, wanted)
     if not source.is_file():
         message = f"{wanted.source} is no file, no folder, and no {SCHEME}name@alias"
         raise NotFound(message)
+    if source.suffix == GRAPH:
+        told = OnnxImport(wanted.name, wanted.columns, wanted.score, source.name)
+        return wanted.name, publish_onnx(registry, read_graph_file(source), told)
     return import_version(registry, source, wanted.name)
+
+
+def _of_folder(registry: Registry, folder: Path, wanted: Import) -> tuple[str, str]:
+    return import_folder(registry, folder, wanted.name, wanted.columns, wanted.source, wanted.score)
 
 
 class _Models(msgspec.Struct, frozen=True):

@@ -186,6 +186,8 @@ def export(
     cls=CommandHelp,
     epilog="""
     midstream models import taste.tar
+    midstream models import ranker.onnx --name ranker --columns item_price,item_views
+      Takes in a model of scikit-learn, XGBoost, PyTorch and others that was written as ONNX.
     midstream models import models:/ranker@champion --name ranker
       Copies a model of the MLflow registry that MLFLOW_TRACKING_URI names.
     """,
@@ -194,14 +196,18 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="File of models export, folder of a version, or MLflow's models:/NAME@ALIAS."
+            metavar="SOURCE",
+            help="File of models export, ONNX file, folder of a version, or MLflow's models:/NAME@ALIAS.",
         ),
     ],
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model; default: as in SOURCE.")] = "",
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="FEATURE", help="Input feature of a LightGBM model, in order; repeatable."),
-    ] = None,
+    columns: Annotated[
+        str,
+        typer.Option(metavar="A,B,C", help="Features that an ONNX or LightGBM file reads, in order."),
+    ] = "",
+    score: Annotated[
+        str, typer.Option(metavar="OUTPUT", help="Output of an ONNX file that is the score; default: the only one.")
+    ] = "",
     tracking: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address of the MLflow registry; default: MLFLOW_TRACKING_URI.")
     ] = "",
@@ -213,8 +219,9 @@ def import_(
     """
     from midstream.app.operate.model_registry import Import, import_model
 
+    named = tuple(each.strip() for each in columns.split(",")) if columns else ()
     with err.status("verifying"):
-        taken, version = import_model(folder, Import(source, name, tuple(inputs or ()), tracking))
+        taken, version = import_model(folder, Import(source, name, named, score, tracking))
     out.print(f"{taken} {version}", markup=False)
 
 

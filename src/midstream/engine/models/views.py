@@ -110,6 +110,7 @@ def _facts(manifest: Manifest) -> Mapping[str, object]:
         **{f"metric {name}": value for name, value in manifest.metrics.items()},
         **{f"option {name}": value for name, value in manifest.options.items()},
         "kind": manifest.kind,
+        "runner": manifest.runner,
         "events": f"{window.first} to {window.end}",
         "bytes": manifest.bytes,
         "config": manifest.config_hash,

@@ -37,6 +37,8 @@ MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 1 << 20
 """1,000 files at 200 bytes, 1,000 inputs at 130 and as much again for options and metrics."""
 FILES_MAX = 1_000
+ARRAYS = "arrays"
+"""Runner of a version that needs no library to answer."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 """Pattern of a model's name."""
 VERSION = re.compile(r"([0-9]{4,9})-[0-9a-f]{12}\Z")
@@ -93,7 +95,10 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     name: str
     """Of the model, as ``NAME``."""
     kind: str
-    """Of ``models.kinds``, or ``models.loading.READ``."""
+    """Of ``models.kinds``, or ``models.loading.READ`` and ``READ_ROWS``."""
+    runner: str = ARRAYS
+    """What computes the answers, the same wherever the version is loaded: ``arrays``, our own kernels over its arrays,
+    or ``onnxruntime``, the library over its graph."""
     inputs: tuple[str, ...] = ()
     """Features that a row model reads, in order."""
     vocabulary_hash: str = ""

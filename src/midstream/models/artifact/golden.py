@@ -10,7 +10,7 @@ The inputs are generated from a seed and the model's metadata, so a version, whi
 no erasure concerns it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,15 +47,20 @@ def made_histories(items: int, seed: int) -> Histories:
     return Histories(row, dice.integers(1, 4, acts).astype(np.float32), start)
 
 
-def made_rows(model: RowModel, seed: int) -> Score:
+def made_rows(model: RowModel, seed: int, known: Sequence[NDArray[np.float64]] | None = None) -> Score:
     """Return 256 rows (256, inputs) that nobody has, an eighth of their values NaN.
 
     A column's values are at and around what the model compares it with (thresholds of trees, edges and mean of a linear
     model), which is in its arrays anyway; those of a column that it compares with nothing are normal.
+
+    Args:
+        model: Of whose inputs.
+        seed: The same gives the same.
+        known: Numbers around which the values of each input lie; None = those that the model compares them with.
     """
     dice = np.random.default_rng(seed)
     values = dice.standard_normal((ROWS_MAX, len(model.inputs)))
-    for column, marks in enumerate(_marks(model)):
+    for column, marks in enumerate(_marks(model) if known is None else known):
         if len(marks):
             spread = float(np.ptp(marks)) / 2 or max(1.0, float(np.abs(marks).max()))
             is_apart = dice.random(ROWS_MAX) >= 0.25  # noqa: PLR2004  the others are exactly at a mark

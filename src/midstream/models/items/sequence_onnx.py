@@ -11,8 +11,7 @@ that arrives with a version is never run: a file of 300 bytes can ask for 2^60 s
 Reference: ONNX operators, opset 18 (LayerNormalization).
 """
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +20,7 @@ from midstream.core.errors import ArtifactInvalid, ExtraMissing
 from midstream.models.histories import Histories
 from midstream.models.items.sasrec import library, read_places
 from midstream.models.items.sequence import NAMES, Real32, SequenceModel
+from midstream.models.onnx.session import Session
 
 Run: TypeAlias = Callable[[Real32], Real32]
 """From the vectors of the items of a history, oldest first, (m, d), to that of its user, (d,)."""
@@ -76,39 +76,13 @@ def runner(network: bytes) -> Run:
         ExtraMissing: ONNX Runtime is not installed.
         ArtifactInvalid: This is no network, or one that it cannot run; so may what is returned.
     """
-    try:
-        import onnxruntime  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
-    except ImportError as error:
-        message = "networks are run by ONNX Runtime: install midstream[train]"
-        raise ExtraMissing(message) from error
-    runtime: Any = onnxruntime
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    with _runnable(runtime):
-        session = runtime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    session = Session(network)
 
     def run(items: Real32) -> Real32:
-        with _runnable(runtime):
-            found: Real32 = session.run(["user"], {"items": items})[0][0]
-        return found
+        found = np.asarray(session.run(["user"], {"items": items})[0], dtype=np.float32)
+        return np.asarray(found[0], dtype=np.float32)
 
     return run
-
-
-@contextmanager
-def _runnable(runtime: Any) -> Generator[None, None, None]:  # noqa: ANN401
-    """Turn what ONNX Runtime raises, which has no class in common, into ``ArtifactInvalid``."""
-    state = runtime.capi.onnxruntime_pybind11_state
-    failures: tuple[type[Exception], ...] = (
-        state.EPFail, state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoModel,
-        state.NotImplemented, state.RuntimeException, ValueError,
-    )  # fmt: skip
-    try:
-        yield
-    except failures as error:
-        message = f"the network cannot be run: {error}"
-        raise ArtifactInvalid(message) from error
 
 
 def network_of(model: SequenceModel) -> bytes:

@@ -1,0 +1,1 @@
+"""ONNX graphs as files: read and checked here without a library, and run by ONNX Runtime for ``rows``."""

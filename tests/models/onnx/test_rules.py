@@ -1,0 +1,111 @@
+"""A graph from elsewhere is a bounded calculation, or it is refused and each reason is named."""
+
+import numpy as np
+import pytest
+
+from midstream.core.errors import ArtifactInvalid, Invalid
+from midstream.models.onnx.graph import ML, read_graph
+from midstream.models.onnx.rules import GRAPH_BYTES_MAX, NODES_MAX, require_allowed, require_bytes
+from midstream.models.onnx.wire import bytes_field, fields, number_field, written
+from midstream.models.onnx.writing import node, onnx_file, tensor, value
+from tests.support.small_graphs import by_column, classifier, linear, stump
+
+ENDS = ([value("rows", ("n", 1))], [value("score", ("n", 1))], {})
+RELU = node("Relu", ["rows"], ["score"])
+
+
+def refused(content):
+    """Return the faults of a file."""
+    with pytest.raises(Invalid) as caught:
+        require_allowed(read_graph(memoryview(content)))
+    return [(each.where, each.came) for each in caught.value.faults]
+
+
+@pytest.mark.parametrize("content", [linear(), by_column(), classifier(), classifier(zip_map=True), stump()])
+def test_calculations_are_allowed(content):
+    """Of each form that a ranker has."""
+    require_allowed(read_graph(memoryview(content)))
+
+
+@pytest.mark.parametrize(
+    "domain, kind",
+    [("", "Loop"), ("", "If"), ("", "Scan"), ("", "RandomNormal"), ("", "ConstantOfShape"), ("", "Expand"),
+     ("", "Tile"), ("", "Range"), ("", "StringNormalizer"), ("", "SequenceConstruct"), ("com.microsoft", "Gelu"),
+     ("ai.onnx.training", "Adam"), ("mine", "Relu"), (ML, "Relu"), ("", "Scaler"), ("", "NoSuchOperator")],
+)  # fmt: skip
+def test_operators_that_are_not_named_are_refused(domain, kind):
+    """Loops, branches, random numbers, lengths that are calculated, and whatever a vendor adds: by its name."""
+    content = onnx_file([node(kind, ["rows"], ["score"], domain)], *ENDS)
+    title = f"{domain}.{kind}" if domain else kind
+    assert refused(content) == [("graph.node", f'The operator "{title}" is called 1 times.')]
+
+
+def test_a_graph_inside_of_a_graph_is_refused_whatever_its_operator_is_called():
+    """An attribute that holds one is what makes a loop."""
+    inner = written([bytes_field(1, "body"), bytes_field(6, b""), number_field(20, 5)])
+    content = onnx_file([RELU + written([bytes_field(5, inner)])], *ENDS)
+    assert refused(content) == [("graph.node", 'The operator "Relu" is called 1 times.')]
+
+
+@pytest.mark.parametrize("place", ["constant", "attribute"])
+def test_numbers_in_another_file_are_refused(place):
+    """By the name of the constant: the path could lead anywhere."""
+    outside = tensor("weights", np.zeros(1, dtype=np.float32)) + written(
+        [bytes_field(13, written([bytes_field(1, "location"), bytes_field(2, "/etc/passwd")])), number_field(14, 1)]
+    )
+    if place == "attribute":
+        attribute = written([bytes_field(1, "value"), bytes_field(5, outside), number_field(20, 4)])
+        content = onnx_file([RELU + written([bytes_field(5, attribute)])], *ENDS)
+    else:
+        content = _with(7, onnx_file([RELU], *ENDS), bytes_field(5, outside))
+    assert refused(content) == [("graph.initializer", 'The numbers of "weights" lie in another file.')]
+
+
+def _with(number, content, *more):
+    """Return a file with further fields, in its graph (7) or beside it (0)."""
+    parts = [
+        bytes_field(7, bytes(each) + written(more)) if field == number == 7 else (field, kind, each)
+        for field, kind, each in fields(memoryview(content))
+    ]
+    return written([*parts, *(more if number == 0 else ())])
+
+
+def test_newer_versions_functions_and_sparse_constants_are_refused():
+    """Each named with what came: another release of the runtime would read it otherwise, or not at all."""
+    opset = bytes_field(8, written([bytes_field(1, ""), number_field(2, 99)]))
+    ml = bytes_field(8, written([bytes_field(1, ML), number_field(2, 6)]))
+    content = _with(0, onnx_file([RELU], *ENDS), number_field(1, 99), opset, ml, bytes_field(25, b""))
+    found = refused(_with(7, content, bytes_field(15, b"")))
+    assert [where for where, _ in found] == [
+        "graph.ir_version", "graph.opset_import", "graph.opset_import", "graph.functions", "graph.sparse_initializer",
+    ]  # fmt: skip
+    assert "version 99" in found[1][1]
+    assert f"{ML} have version 6" in found[2][1]
+
+
+def test_sizes_have_a_maximum():
+    """Of the file before it is read, and of its nodes."""
+    require_bytes(GRAPH_BYTES_MAX)
+    with pytest.raises(Invalid, match="67,108,865 bytes came"):
+        require_bytes(GRAPH_BYTES_MAX + 1)
+    assert refused(onnx_file([RELU] * (NODES_MAX + 1), *ENDS)) == [("graph.node", "The graph has 10,001 nodes.")]
+    assert refused(onnx_file([], *ENDS)) == [("graph.node", "The graph has 0 nodes.")]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 40, b"tree\nversion=v4\n", b"PK\x03\x04 a zip", linear()[:-9]])
+def test_what_is_no_onnx_file_is_refused(content):
+    """As what it is, and whatever is cut off."""
+    with pytest.raises(ArtifactInvalid):
+        read_graph(memoryview(content))
+
+
+def test_every_bit_is_read_or_refused():
+    """Whatever the file is, the reader ends with the one error or with a graph."""
+    content = bytearray(classifier(zip_map=True))
+    for place in range(len(content)):
+        content[place] ^= 1 << (place % 8)
+        try:
+            read_graph(memoryview(bytes(content)))
+        except ArtifactInvalid as error:
+            assert str(error)  # noqa: PT017  either is right
+        content[place] ^= 1 << (place % 8)
