@@ -48,11 +48,12 @@ def test_a_graph_inside_of_a_graph_is_refused_whatever_its_operator_is_called():
 
 
 @pytest.mark.parametrize("place", ["constant", "attribute"])
-def test_numbers_in_another_file_are_refused(place):
-    """By the name of the constant: the path could lead anywhere."""
-    outside = tensor("weights", np.zeros(1, dtype=np.float32)) + written(
-        [bytes_field(13, written([bytes_field(1, "location"), bytes_field(2, "/etc/passwd")])), number_field(14, 1)]
-    )
+@pytest.mark.parametrize("marks", [{13}, {14}, {13, 14}])
+def test_numbers_in_another_file_are_refused(place, marks):
+    """By the name of the constant: the path could lead anywhere. A path or the mark alone is enough."""
+    location = written([bytes_field(1, "location"), bytes_field(2, "/etc/passwd")])
+    told = {13: bytes_field(13, location), 14: number_field(14, 1)}
+    outside = tensor("weights", np.zeros(1, dtype=np.float32)) + written(told[each] for each in sorted(marks))
     if place == "attribute":
         attribute = written([bytes_field(1, "value"), bytes_field(5, outside), number_field(20, 4)])
         content = onnx_file([RELU + written([bytes_field(5, attribute)])], *ENDS)
