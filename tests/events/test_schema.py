@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.events.schema import Event, build, concat, cut, event_at, pick
+from midstream.events.schema import TEXTS, Event, build, concat, cut, event_at, pick, text_column, texts_of
 from tests.support.events import event_lists
 
 
@@ -56,3 +56,14 @@ def test_pick_takes_any_rows_in_any_order(events: list[Event], data: st.DataObje
     picked = pick(build(events), chosen)
     assert same(events_of(picked), [events[index] for index in chosen])
     assert picked.text == build([events[index] for index in chosen]).text
+
+
+@given(event_lists(), st.sampled_from(TEXTS), st.data())
+def test_a_column_of_texts_is_that_of_each_event(events: list[Event], name: str, data: st.DataObject) -> None:
+    """Of any rows in any order, also of events cut out of a batch."""
+    batch = build(events)
+    chosen = np.array(
+        data.draw(st.lists(st.integers(0, len(events) - 1), max_size=20)) if events else [], dtype=np.int64
+    )
+    place = TEXTS.index(name)
+    assert text_column(batch, name, chosen) == [texts_of(batch, int(each))[place] for each in chosen]

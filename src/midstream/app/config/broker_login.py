@@ -16,22 +16,12 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _VARIABLE_RIGHT = 'The name of a variable of the environment, such as "SHOP_KAFKA_PASSWORD".'
 
 
-class KafkaLogin(Protocol):
-    """Options of a connection to Kafka, in whichever table they stand."""
-
-    @property
-    def servers(self) -> str:
-        """Addresses with commas between."""
-        ...
-
-    @property
-    def tls(self) -> bool:
-        """Whether connections are encrypted."""
-        ...
+class CertificateFiles(Protocol):
+    """Files of an encrypted connection to any broker."""
 
     @property
     def ca_file(self) -> str:
-        """Certificates of authorities, PEM; empty = those of the system."""
+        """Certificates of authorities, PEM; empty = those of the system, or of the client library."""
         ...
 
     @property
@@ -42,6 +32,20 @@ class KafkaLogin(Protocol):
     @property
     def key_file(self) -> str:
         """Key of it, PEM."""
+        ...
+
+
+class KafkaLogin(CertificateFiles, Protocol):
+    """Options of a connection to Kafka, in whichever table they stand."""
+
+    @property
+    def servers(self) -> str:
+        """Addresses with commas between."""
+        ...
+
+    @property
+    def tls(self) -> bool:
+        """Whether connections are encrypted."""
         ...
 
     @property
@@ -70,7 +74,7 @@ class KafkaLogin(Protocol):
         ...
 
 
-class PulsarLogin(Protocol):
+class PulsarLogin(CertificateFiles, Protocol):
     """Options of a connection to Pulsar, in whichever table they stand."""
 
     @property
@@ -86,21 +90,6 @@ class PulsarLogin(Protocol):
     @property
     def token_env(self) -> str:
         """Variable with the token; empty = there is none."""
-        ...
-
-    @property
-    def ca_file(self) -> str:
-        """Certificates of authorities, PEM; empty = those of the client library."""
-        ...
-
-    @property
-    def certificate_file(self) -> str:
-        """Certificate of the client, PEM; empty = it shows none."""
-        ...
-
-    @property
-    def key_file(self) -> str:
-        """Key of it, PEM."""
         ...
 
 

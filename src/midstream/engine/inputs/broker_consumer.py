@@ -10,6 +10,11 @@ from typing import Protocol
 
 from midstream.core.errors import MidstreamError
 
+HEADERS_MAX = 32
+"""Of a message, kept for its dead letter."""
+HEADER_CHARS_MAX = 1_024
+"""Of a header's value, of which the rest is cut off."""
+
 
 class BrokerUnavailable(MidstreamError):
     """The broker does not answer, or refuses the client; the same call may succeed later."""

@@ -10,21 +10,22 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.json.encode import encode_lines
-from midstream.events.schema import pick, texts_of
+from midstream.events.schema import pick, text_column
 from midstream.ranking.record.record_json import served_json
 from midstream.ranking.record.served import ServedRecord, decode_served
 
 Records = Literal["served", "outcomes", "events"]
-_ACTION, _USER, _ITEM, _REQUEST, _BODY = 1, 2, 3, 5, 6
-"""Places among the texts of a row."""
 _SERVED, _INTERACTION, _IMPRESSION, _ERASE = (
     int(each) for each in (Kind.SERVED, Kind.INTERACTION, Kind.IMPRESSION, Kind.ERASE)
 )
+_TYPES = {int(kind): IMPRESSION if kind is Kind.IMPRESSION else kind.name.lower() for kind in Kind}
+"""Types of events that are no interactions, as they stand on the wire."""
 FindServed = Callable[[str], ServedRecord | None]
 
 
@@ -97,52 +98,57 @@ def requests_in(batch: EventBatch, options: RecordOptions) -> frozenset[str]:
     """Return the request ids whose served records the outcomes among some events need."""
     if options.records != "outcomes":
         return frozenset()
-    return frozenset(texts_of(batch, row)[_REQUEST].decode() for row in _outcome_rows(batch, options))
+    rows, _ = _outcome_rows(batch, options)
+    return frozenset(each.decode() for each in frozenset(text_column(batch, "request_id", rows)))
 
 
 def _events(
     first: LogPosition, batch: EventBatch, options: RecordOptions, _served: FindServed
 ) -> Iterator[OutputRecord]:
-    chosen = [row for row in range(len(batch)) if not options.types or _type_of(batch, row) in options.types]
-    if not chosen:
+    rows, types = _of_types(batch, np.arange(len(batch)), options)
+    if not len(rows):
         return
-    lines = encode_lines(pick(batch, chosen), log_time=True).split(b"\n")[:-1]
-    kinds = batch.rows["kind"].tolist()
-    for row, line in zip(chosen, lines, strict=True):
-        user = texts_of(batch, row)[_USER].decode()
-        value = None if kinds[row] == _ERASE and user else line
-        yield OutputRecord(LogPosition(first + row), user, value, _headers(first, batch, row, options))
+    lines = encode_lines(pick(batch, rows), log_time=True).split(b"\n")[:-1]
+    kinds, users = batch.rows["kind"][rows].tolist(), text_column(batch, "user_id", rows)
+    headers = _headers(first, batch, rows, types, options)
+    for row, kind, user, line, own in zip(rows.tolist(), kinds, users, lines, headers, strict=True):
+        value = None if kind == _ERASE and user else line
+        yield OutputRecord(LogPosition(first + row), user.decode(), value, own)
 
 
 def _slates(
     first: LogPosition, batch: EventBatch, options: RecordOptions, _served: FindServed
 ) -> Iterator[OutputRecord]:
-    for row in np.flatnonzero(batch.rows["kind"] == _SERVED).tolist():
-        texts = texts_of(batch, row)
+    rows = np.flatnonzero(batch.rows["kind"] == _SERVED)
+    headers = _headers(first, batch, rows, _types(batch, rows), options)
+    for row, body, own in zip(rows.tolist(), text_column(batch, "body", rows), headers, strict=True):
         try:
-            record = decode_served(texts[_BODY])
+            record = decode_served(body)
         except NotFound:  # of an earlier version of the program: no reader of this one knows its fields
             continue
         request_id = record.query.request_id
         if not request_id or (options.placements and record.query.placement not in options.placements):
             continue
-        headers = _headers(first, batch, row, options)
-        yield OutputRecord(LogPosition(first + row), request_id, served_json(record), headers)
+        yield OutputRecord(LogPosition(first + row), request_id, served_json(record), own)
 
 
 def _outcomes(
     first: LogPosition, batch: EventBatch, options: RecordOptions, served: FindServed
 ) -> Iterator[OutputRecord]:
-    for row in _outcome_rows(batch, options):
-        texts, columns = texts_of(batch, row), batch.rows[row]
-        request_id, item_id = texts[_REQUEST].decode(), texts[_ITEM].decode()
+    rows, types = _outcome_rows(batch, options)
+    requests = [each.decode() for each in text_column(batch, "request_id", rows)]
+    items = [each.decode() for each in text_column(batch, "item_id", rows)]
+    times = batch.rows["event_time_ms"][rows].tolist()
+    log_times = batch.rows["log_time_ms"][rows].tolist()
+    headers = _headers(first, batch, rows, types, options)
+    for place, row in enumerate(rows.tolist()):
+        request_id, item_id, action = requests[place], items[place], types[place]
         slate = served(request_id)
         placement = None if slate is None else slate.query.placement
         if options.placements and placement not in options.placements:
             continue
         ids = [] if slate is None else [each.id for each in slate.items]
         position = ids.index(item_id) if item_id in ids else None
-        action = _type_of(batch, row)
         outcome = OutcomeRecord(
             request_id=request_id,
             item_id=item_id,
@@ -151,34 +157,49 @@ def _outcomes(
             propensity=None if slate is None or position is None else slate.items[position].propensity,
             reward=options.rewards.get(action, 0.0),
             placement=placement,
-            time=int(columns["event_time_ms"]) or int(columns["log_time_ms"]),
-            log_time=int(columns["log_time_ms"]),
+            time=times[place] or log_times[place],
+            log_time=log_times[place],
             log_position=first + row,
         )
-        headers = _headers(first, batch, row, options)
-        yield OutputRecord(LogPosition(first + row), request_id, msgspec.json.encode(outcome), headers)
+        yield OutputRecord(LogPosition(first + row), request_id, msgspec.json.encode(outcome), headers[place])
 
 
-def _outcome_rows(batch: EventBatch, options: RecordOptions) -> Sequence[int]:
-    """Return the rows of interactions and impressions that name a request."""
+def _outcome_rows(batch: EventBatch, options: RecordOptions) -> tuple[NDArray[np.integer], Sequence[str]]:
+    """Return the rows of interactions and impressions that name a request, and their types."""
     rows = batch.rows
     is_one = ((rows["kind"] == _INTERACTION) | (rows["kind"] == _IMPRESSION)) & (rows["request_id_length"] > 0)
-    found: list[int] = np.flatnonzero(is_one).tolist()
-    return [row for row in found if not options.types or _type_of(batch, row) in options.types]
+    return _of_types(batch, np.flatnonzero(is_one), options)
 
 
-def _type_of(batch: EventBatch, row: int) -> str:
-    """Return the type of an event as it stands on the wire."""
-    kind = int(batch.rows["kind"][row])
-    if kind == _INTERACTION:
-        return texts_of(batch, row)[_ACTION].decode()
-    return IMPRESSION if kind == _IMPRESSION else Kind(kind).name.lower()
+def _of_types(
+    batch: EventBatch, rows: NDArray[np.integer], options: RecordOptions
+) -> tuple[NDArray[np.integer], Sequence[str]]:
+    """Return those of some rows whose type is asked for, and their types."""
+    types = _types(batch, rows)
+    if not options.types:
+        return rows, types
+    chosen = [place for place, each in enumerate(types) if each in options.types]
+    return rows[chosen], [types[place] for place in chosen]
 
 
-def _headers(first: LogPosition, batch: EventBatch, row: int, options: RecordOptions) -> tuple[tuple[str, str], ...]:
-    return (
-        ("log", options.log),
-        ("log_position", str(first + row)),
-        ("log_time", str(int(batch.rows["log_time_ms"][row]))),
-        ("type", _type_of(batch, row)),
-    )
+def _types(batch: EventBatch, rows: NDArray[np.integer]) -> Sequence[str]:
+    """Return the types of events as they stand on the wire."""
+    kinds, actions = batch.rows["kind"][rows].tolist(), text_column(batch, "action", rows)
+    return [
+        action.decode() if kind == _INTERACTION else _TYPES[kind] for kind, action in zip(kinds, actions, strict=True)
+    ]
+
+
+def _headers(
+    first: LogPosition,
+    batch: EventBatch,
+    rows: NDArray[np.integer],
+    types: Sequence[str],
+    options: RecordOptions,
+) -> Sequence[tuple[tuple[str, str], ...]]:
+    """Return the headers of the records of some rows."""
+    times = batch.rows["log_time_ms"][rows].tolist()
+    return [
+        (("log", options.log), ("log_position", str(first + row)), ("log_time", str(time_ms)), ("type", name))
+        for row, time_ms, name in zip(rows.tolist(), times, types, strict=True)
+    ]

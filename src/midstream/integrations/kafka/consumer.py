@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from midstream.engine.inputs.broker_consumer import BrokerUnavailable, OpenedTopic, PartitionMessages
+from midstream.engine.inputs.broker_consumer import (
+    HEADER_CHARS_MAX,
+    HEADERS_MAX,
+    BrokerUnavailable,
+    OpenedTopic,
+    PartitionMessages,
+)
 from midstream.integrations.kafka.client_options import KafkaClientOptions, Setting, librdkafka_settings
 from midstream.integrations.kafka.library import LOGGER, confluent_kafka, error_text, kafka_admin, kafka_consumer
 from midstream.integrations.kafka.positions import KafkaPlace, assigned, epoch_of, place_of
@@ -25,10 +31,6 @@ QUEUE_BACKOFF_MS = 5
 """Until a full queue is looked at again; librdkafka's second would be a second without messages each 16 MiB."""
 REQUEST_S_MAX = 10.0
 """Of one request about the topic."""
-HEADERS_MAX = 32
-"""Of a message, kept for its dead letter."""
-HEADER_CHARS_MAX = 1_024
-"""Of a header's value, of which the rest is cut off."""
 FIXED: Mapping[str, Setting] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -196,7 +198,7 @@ class KafkaConsumer:
             [each.value() for each in messages],
             [str(each.offset()) for each in messages],
             str(following),
-            {place: _headers(own) for place, each in enumerate(messages) if (own := each.headers())},
+            {place: headers_of(own) for place, each in enumerate(messages) if (own := each.headers())},
         )
 
     def _failed(self, message: Any, failure: Any) -> BrokerUnavailable:  # noqa: ANN401  of the library
@@ -253,7 +255,8 @@ class KafkaConsumer:
         return BrokerUnavailable(f"{where}: {error_text(error)}")
 
 
-def _headers(headers: Sequence[tuple[str, bytes | None]]) -> Mapping[str, str]:
+def headers_of(headers: Sequence[tuple[str, bytes | None]]) -> Mapping[str, str]:
+    """Return the headers of a message as texts, of either client, for its dead letter."""
     return {
         name: (value or b"").decode(errors="backslashreplace")[:HEADER_CHARS_MAX]
         for name, value in headers[:HEADERS_MAX]

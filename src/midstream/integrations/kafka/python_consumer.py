@@ -13,7 +13,7 @@ from typing import Any
 
 from midstream.engine.inputs.broker_consumer import BrokerUnavailable, OpenedTopic, PartitionMessages
 from midstream.integrations.kafka.client_options import Setting, kafka_python_settings
-from midstream.integrations.kafka.consumer import HEADER_CHARS_MAX, HEADERS_MAX, KafkaTopicOptions
+from midstream.integrations.kafka.consumer import KafkaTopicOptions, headers_of
 from midstream.integrations.kafka.library import kafka_python, kafka_python_connections
 from midstream.integrations.kafka.positions import KafkaPlace, assigned, epoch_of, place_of
 
@@ -185,7 +185,7 @@ class PythonKafkaConsumer:
             [each.value for each in records],
             [str(each.offset) for each in records],
             str(following),
-            {place: _headers(each.headers) for place, each in enumerate(records) if each.headers},
+            {place: headers_of(each.headers) for place, each in enumerate(records) if each.headers},
         )
 
     def is_outdated(self) -> bool:
@@ -228,10 +228,3 @@ class PythonKafkaConsumer:
 
     def _unavailable(self, error: object) -> BrokerUnavailable:
         return BrokerUnavailable(f"Kafka at {self._options.client.servers}, topic {self.topic!r}: {error!r}")
-
-
-def _headers(headers: Sequence[tuple[str, bytes | None]]) -> Mapping[str, str]:
-    return {
-        name: (value or b"").decode(errors="backslashreplace")[:HEADER_CHARS_MAX]
-        for name, value in headers[:HEADERS_MAX]
-    }

@@ -17,7 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from midstream.engine.inputs.broker_consumer import BrokerUnavailable, GonePosition, OpenedTopic, PartitionMessages
+from midstream.engine.inputs.broker_consumer import (
+    HEADER_CHARS_MAX,
+    HEADERS_MAX,
+    BrokerUnavailable,
+    GonePosition,
+    OpenedTopic,
+    PartitionMessages,
+)
 from midstream.integrations.pulsar.admin import Ledgers, PulsarAdmin, suffixes
 from midstream.integrations.pulsar.client_options import PulsarClientOptions, make_client, token_of
 from midstream.integrations.pulsar.library import pulsar
@@ -31,10 +38,6 @@ BYTES_MAX = 16 * 1_048_576
 """Of the messages of one poll, 16 MiB, as with Kafka."""
 SLICE_MS_MAX = 5
 """A partition is waited for so long before the next one is looked at."""
-HEADERS_MAX = 32
-"""Of a message, kept for its dead letter."""
-HEADER_CHARS_MAX = 1_024
-"""Of a header's value, of which the rest is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
