@@ -95,6 +95,12 @@ class Process:
         await wait_on_loop(lambda: self.relay.view().lag_events == 0)
 
 
+def relayed() -> tuple[MemoryLog, FakeStore, Process]:
+    """Return an empty log, what a destination stores of it, and the process that delivers it."""
+    log, store = MemoryLog(), FakeStore()
+    return log, store, Process(log, store)
+
+
 def expected(log: MemoryLog, first: int = 0) -> list[tuple[int, bytes]]:
     """Return what has to be delivered, from a position on."""
     found = events_in(log.read(LogPosition(first), log.end)) if log.end > first else []
@@ -121,8 +127,7 @@ def test_the_fake_keeps_the_promises_of_a_destination():
 
 def test_events_are_delivered_as_they_are_applied():
     """All that was there and all that comes is delivered in order, in bounded batches, without a wait for a look."""
-    log, store = MemoryLog(), FakeStore()
-    process = Process(log, store)
+    log, store, process = relayed()
 
     async def work(_: Process) -> None:
         await process.record(11)
@@ -142,8 +147,7 @@ def test_events_are_delivered_as_they_are_applied():
 
 def test_the_end_is_waited_for_and_a_store_that_is_away_is_not_for_ever():
     """What is applied at the call has to be there; later events may come."""
-    log, store = MemoryLog(), FakeStore()
-    process = Process(log, store)
+    log, store, process = relayed()
 
     async def work(_: Process) -> None:
         await process.until_even()
@@ -160,8 +164,7 @@ def test_the_end_is_waited_for_and_a_store_that_is_away_is_not_for_ever():
 def test_a_commit_wakes_the_relay(monkeypatch):
     """It is told of a commit: with no look of its own it delivers all the same."""
     monkeypatch.setattr(log_relay, "LOOK_S_MAX", 1e6)
-    log, store = MemoryLog(), FakeStore()
-    process = Process(log, store)
+    log, store, process = relayed()
 
     async def work(_: Process) -> None:
         await process.until_even()
@@ -251,8 +254,7 @@ def test_any_kill_and_any_failure_at_any_call(faults, lives, is_atomic):
 
 def test_a_destination_that_is_down_is_named_and_caught_up_with():
     """While it is down health names it and events go on; when it is back all is delivered."""
-    log, store = MemoryLog(), FakeStore()
-    process = Process(log, store)
+    log, store, process = relayed()
 
     async def work(_: Process) -> None:
         await process.until_even()
@@ -274,8 +276,7 @@ def test_a_destination_that_is_down_is_named_and_caught_up_with():
 
 def test_the_delivery_of_another_process_is_not_repeated():
     """A process that was replaced is fenced, and takes over from where the other came: no event is there twice."""
-    log, store = MemoryLog(), FakeStore()
-    process = Process(log, store)
+    log, store, process = relayed()
 
     async def work(_: Process) -> None:
         await process.record(3)
@@ -291,8 +292,7 @@ def test_the_delivery_of_another_process_is_not_repeated():
 
 def test_lag_is_told_in_events_and_in_log_time():
     """Both count from the last delivered event to the newest applied one."""
-    log, store = MemoryLog(), FakeStore()
-    process = Process(log, store)
+    _, store, process = relayed()
 
     async def work(_: Process) -> None:
         await process.record(2)
@@ -308,8 +308,7 @@ def test_lag_is_told_in_events_and_in_log_time():
 
 def test_a_rewritten_log_is_read_on_at_the_same_position():
     """An erasure replaces the files: what was read of the old ones is not delivered, and the relay goes on."""
-    log, store = MemoryLog(), FakeStore()
-    process = Process(log, store)
+    log, store, process = relayed()
 
     async def work(_: Process) -> None:
         await process.record(3)
@@ -333,8 +332,7 @@ def test_a_rewritten_log_is_read_on_at_the_same_position():
 
 def test_what_was_read_before_a_rewrite_is_not_delivered(monkeypatch):
     """A swap between the read and the delivery drops what was read, as it may name a user who is erased by now."""
-    log, store = MemoryLog(), FakeStore()
-    process = Process(log, store)
+    log, store, process = relayed()
     read, relay = LogRelay._read, process.relay
     reads: list[int] = []
 
@@ -493,8 +491,7 @@ def test_a_move_back_delivers_again():
 
 def test_a_stop_waits_for_a_short_delivery_and_not_for_a_long_one():
     """A delivery that hangs holds a stop no longer than its bound; the next start asks how it went."""
-    log, store = MemoryLog(), FakeStore()
-    process = Process(log, store)
+    log, store, process = relayed()
     log_relay.DELIVER_S_MAX = 1e6
 
     async def work(_: Process) -> None:
