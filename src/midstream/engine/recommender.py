@@ -7,85 +7,44 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
 import msgspec
 import numpy as np
 
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import LogPosition
+from midstream.engine.answer_tables import feature_rows, ids_of, joined, parts_of, slate_rows
 from midstream.engine.ingest.admitted_batch import AdmittedBatch, Parts
 from midstream.engine.instance import Instance
 from midstream.engine.placements.placing import Said
 from midstream.engine.placements.views import PlacementDetail, PlacementView, Preview
 from midstream.engine.requests.faults import NameUnknown
+from midstream.engine.requests.keywords import FeatureRequest, ManyRequest, RankRequest, Request, SharedRequest
 from midstream.engine.requests.python_values import id_of, read_request, slots_of
-from midstream.engine.requests.schema import BatchBody, FeatureAsk, PageQuestion, RankQuestion, RecommendationQuestion
-from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded, Value
+from midstream.engine.requests.schema import (
+    FEATURE_ITEMS_MAX,
+    USERS_MAX,
+    BatchBody,
+    FeatureAsk,
+    PageQuestion,
+    RankQuestion,
+    RecommendationQuestion,
+)
+from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded
 from midstream.events.arrow.c_stream import DataFrameLike
 from midstream.events.faults import shown
 from midstream.events.json.decode import decode_objects, parts_of_objects
 from midstream.events.wire import Accept
 from midstream.ranking.plan import SIMILAR
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 T = TypeVar("T")
 _NOT_OPEN = "the shop is not open: use it inside a with block"
 END_S_MAX = 10.0
 """Time for running tasks to end when a shop is closed: a killed child is gone in a moment."""
-
-
-class _Question(TypedDict, total=False):
-    """Common fields of requests, as in ``Ask``."""
-
-    exclude: Sequence[str]
-    context: Mapping[str, Value]
-    item_fields: Mapping[str, Mapping[str, float]]
-    deadline_ms: int | None
-    explain: bool
-    reasons: str | None
-
-
-class ManyRequest(_Question, total=False):
-    """Fields of a request for several users, as in ``Ask``."""
-
-    n: int | None
-    filter: str | None
-    fields: Sequence[str]
-
-
-class RankRequest(ManyRequest, total=False):
-    """Fields of a ranking, as in ``Ask``; ``basket`` is ``items`` of a recommendation."""
-
-    user_id: str | None
-    session_id: str | None
-    basket: Sequence[str]
-
-
-class Request(ManyRequest, total=False):
-    """Fields of a recommendation, as in ``Ask``."""
-
-    user_id: str | None
-    session_id: str | None
-    items: Sequence[str]
-    cursor: str | bool | None
-
-
-class SharedRequest(_Question, total=False):
-    """Common fields of the slates of a page, as in ``Ask``."""
-
-    user_id: str | None
-    session_id: str | None
-    items: Sequence[str]
-
-
-class FeatureRequest(TypedDict, total=False):
-    """Fields of a feature read, as in ``FeatureAsk``."""
-
-    user_id: str | None
-    session_id: str | None
-    item_fields: Mapping[str, Mapping[str, float]]
-    context: Mapping[str, Value]
-    features: Sequence[str]
 
 
 class Recommender:
@@ -272,6 +231,56 @@ class Recommender:
         name = "default" if placement is None else placement
         asks = read_request(BatchBody, {"users": users, "placement": name}, request).asks(name)
         return self._wait(lambda: self.running.engine.recommend_many(asks))
+
+    def recommend_table(
+        self, users: object, placement: str | None = "default", **request: Unpack[ManyRequest]
+    ) -> "pa.Table":
+        """Answer as ``recommend_many`` does, for any number of users up to a million, with one Arrow table.
+
+        ``.to_pandas()`` makes a frame of it, ``polars.from_arrow`` one of Polars.
+
+        Args:
+            users: Ids: a list, an Arrow column, or a column of pandas or Polars. They are answered by turns of 100, so
+                later ones may see later events.
+            placement: As there.
+            request: As there.
+
+        Returns:
+            A row for each item, in the order of users and positions: ``user_id`` string, ``position`` int32,
+            ``item_id`` string, ``score`` float32, ``request_id``, ``placement``, ``tier``, ``log_position`` (of the
+            state) and ``error`` string, and ``field.NAME`` for each requested attribute: float64, bool, string, or a
+            list of strings or float32, as its kind is. A user without any item has one row with position −1, score NaN
+            and null as the item; ``error`` says why no slate could be made.
+
+        Raises:
+            NotFound: As ``recommend_many``, and so with what follows.
+            RequestInvalid: A field or a user is no such thing, or there are too many.
+        """
+        kinds = self._accept().attributes
+        fields = request.get("fields", ())
+        parts = [
+            slate_rows(part, self.recommend_many(part, placement, **request), fields, kinds)
+            for part in parts_of(ids_of(users, "users"), USERS_MAX)
+        ]
+        return joined(parts or [slate_rows((), (), fields, kinds)])
+
+    def features_table(self, items: object, **request: Unpack[FeatureRequest]) -> "pa.Table":
+        """Return what ``features`` returns as an Arrow table, for any number of items up to a million.
+
+        Args:
+            items: Ids: a list, an Arrow column, or a column of pandas or Polars. They are read by turns of 1,000.
+            request: As in ``features``.
+
+        Returns:
+            A row for each item in their order: ``item_id`` string, and a float32 column for each column of the
+            features, NaN = missing.
+
+        Raises:
+            RequestInvalid: As ``features``.
+        """
+        listed = ids_of(items, "items")
+        parts = [feature_rows(self.features(part, **request)) for part in parts_of(listed, FEATURE_ITEMS_MAX)]
+        return joined(parts or [feature_rows(self.features((), **request))])
 
     def similar(self, item_id: str, **request: Unpack[Request]) -> Answer:
         """Answer with items like one item, which has seen everything recorded before.

@@ -213,14 +213,14 @@ def sessions_of(file: str, options: EvaluationOptions) -> NextItemData:
         NotFound: There is no such file.
         Invalid: The options name no column or unit.
     """
-    return of_file(_path(file), _columns(options), repeat=options.repeat, gap_ms=GAP_MS)
+    return of_file(_path(file), columns_of(options), repeat=options.repeat, gap_ms=GAP_MS)
 
 
 def interactions_of(file: str, options: EvaluationOptions) -> InteractionData:
     """Return the interactions of a file by time, which are read when they are called for."""
 
     def read() -> InteractionTable:
-        columns = _columns(options)
+        columns = columns_of(options)
         rows = by_time(read_table(_path(file), columns))
         return rows if columns.session else with_sessions(rows, GAP_MS)
 
@@ -235,7 +235,12 @@ def _path(file: str) -> Path:
     return path
 
 
-def _columns(options: EvaluationOptions) -> FileColumns:
+def columns_of(options: EvaluationOptions) -> FileColumns:
+    """Return the names of columns.
+
+    Raises:
+        Invalid: The options name no column or unit.
+    """
     names = ("item_id", "session_id", "user_id", "time", "type")
     faults = [
         Fault(f"--map {each}", f"{each!r} is not read here.{nearest(each, names)}", ", ".join(names), _PAGE)

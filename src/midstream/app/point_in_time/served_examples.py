@@ -4,10 +4,11 @@ Two passes over the log run side by side, one for the features and one for the o
 in which they were served, so they are joined as a stream, in bounded memory: that of two states.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -216,3 +217,14 @@ def _beside(known: Batch, features: Batch, schema: Schema) -> Batch:
     """Return the columns of both, each taken by its place, so that no name is read from the other side."""
     columns = [*known.columns, *(features.column(at) for at in _kept(features.schema))]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def examples_table(folder: str | Path, served: str, features: Sequence[str] | None) -> Any:  # noqa: ANN401  the stubs know no schema
+    """Return the examples of a range of served records as an Arrow table; see ``midstream.examples``."""
+    root = Path(folder)
+    past = Past(root, config_of(root))
+    bounds = served_range(served, Outside().clock(), "served")
+    names = None if features is None else tuple(features)
+    with ExitStack() as stack:
+        found = served_examples(past, ServedQuestion(root, bounds, Path(gettempdir()), names), stack)
+        return pa.Table.from_batches(list(found.batches), schema=found.schema)

@@ -143,7 +143,7 @@ def of_served(
     spill = stack.enter_context(RecordBatchSpill(_LAID, place))
     positions, sizes, requests = array("q"), array("q"), array("Q")
     waiting: list[tuple[int, bytes]] = []
-    for position, body, told in _records(past, wanted, counts):
+    for position, body, told in served_records(past, wanted, counts):
         if picks is not None and not picks.wants(position, told):
             continue
         positions.append(told.log_position)
@@ -176,7 +176,7 @@ def _lay(spill: RecordBatchSpill, rows: list[tuple[int, bytes]]) -> None:
     spill.write(pa.RecordBatch.from_arrays(columns, schema=_LAID))
 
 
-def _records(past: Past, wanted: ServedRange, counts: ServedCounts) -> Iterator[tuple[int, bytes, ServedBody]]:
+def served_records(past: Past, wanted: ServedRange, counts: ServedCounts) -> Iterator[tuple[int, bytes, ServedBody]]:
     """Yield log position, bytes and content of each record that is wanted and can be asked."""
     log = past.log
     begin = LogPosition(min(max(log.begin, wanted.first), log.end))

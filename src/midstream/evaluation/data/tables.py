@@ -59,14 +59,28 @@ def read_table(path: Path, columns: FileColumns) -> InteractionTable:
     except UNREADABLE as error:
         right = "A Parquet, CSV or TSV file that is whole."
         raise Invalid((Fault(path.name, f"It cannot be read: {said(error)}.", right, PAGE),)) from error
+    return interactions_of_table(table, columns, path.name)
+
+
+def interactions_of_table(table: pa.Table, columns: FileColumns, where: str) -> InteractionTable:
+    """Return the rows of a table in its order; rows without item, time or owner are dropped and counted.
+
+    Args:
+        table: Has the columns.
+        columns: Their names.
+        where: Name of the table for faults.
+
+    Raises:
+        Invalid: A column is missing, or a time cannot be read; every missing column is named.
+    """
     known = list(table.column_names)
     if missing := [name for name in columns.used() if name not in known]:
         right = "one of " + ", ".join(known)
         raise Invalid(
-            tuple(Fault(path.name, f'has no column "{name}".{nearest(name, known)}', right, PAGE) for name in missing)
+            tuple(Fault(where, f'has no column "{name}".{nearest(name, known)}', right, PAGE) for name in missing)
         )
     cells: dict[str, Sequence[object]] = {name: table.column(name).to_pylist() for name in columns.used()}
-    return _interactions(cells, columns, path.name)
+    return _interactions(cells, columns, where)
 
 
 def _read(path: Path, columns: FileColumns) -> pa.Table:
