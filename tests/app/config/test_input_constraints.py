@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.app.config.broker_inputs import KafkaInput, PulsarInput, start_text
+from midstream.app.config.broker_inputs import KafkaInput, PostgresqlInput, PulsarInput, start_text
 from midstream.app.config.reader import parse_config
 from midstream.app.inputs.services import require_secrets
 from midstream.core.errors import ConfigInvalid, Fault
@@ -123,3 +123,47 @@ def test_a_secret_that_is_not_in_the_environment_stops_the_start() -> None:
     (fault,) = raised.value.faults
     assert fault.where == "midstream.toml: $.inputs[0].password_env"
     assert "SHOP_PASSWORD" in fault.came
+
+
+TABLE = (
+    '[[inputs]]\nname = "products"\nkind = "postgresql"\nurl = "postgresql://reader@db:5432/shop"\n'
+    'table = "public.products"\nkey = "sku"\n'
+)
+
+
+def test_a_table_is_an_input() -> None:
+    """Its key is the id; a deleted row says so in a member of its own."""
+    (told,) = parse_config(TABLE).inputs
+    assert isinstance(told, PostgresqlInput)
+    assert (told.topic, told.type, told.updated_at) == ("public.products", "item", "updated_at")
+    assert (told.every.ms, told.skew.ms, told.reconcile) == (1_000, 10_000, None)
+    assert told.columns.constants == {"type": "item"}
+    assert told.columns.columns == {"item_id": "sku", "operation": "midstream_operation"}
+    assert told.columns.rows_are_whole
+    (users,) = parse_config(f'{TABLE}type = "user"\n').inputs
+    assert users.columns.columns["user_id"] == "sku"
+
+
+@pytest.mark.parametrize(
+    "line,place,right",
+    [
+        ('url = "postgresql://reader:geheim@db/shop"', "inputs[0].url", "password_env"),
+        ('url = "mysql://db/shop"', "inputs[0].url", "postgresql://"),
+        ('table = "products; DROP TABLE x"', "inputs[0].table", "public.products"),
+        ('type = "view"', "inputs[0].type", "item"),
+        ('map = { item_id = "id" }', "inputs[0].map.item_id", "key alone"),
+        ('map = { prize = "price" }', "inputs[0].map.prize", "attributes.NAME"),
+        ('set = { type = "view" }', "inputs[0].type", "item or user"),
+        ('type = "user"\nreconcile = "1h"', "inputs[0].reconcile", 'type = "item"'),
+        ('every = "1ms"', "inputs[0].every", "100ms"),
+        ('topic = "clicks"', "inputs[0].topic", ""),
+    ],
+)
+def test_a_mistake_of_a_table_is_named_at_its_place(line: str, place: str, right: str) -> None:
+    """And no secret with it."""
+    name = line.partition(" ")[0]
+    rest = "".join(f"{each}\n" for each in TABLE.splitlines() if not each.startswith(f"{name} "))
+    found = faults(f"{rest}{line}\n")
+    assert place in found
+    assert right in found[place].right + found[place].came
+    assert "geheim" not in repr(found)

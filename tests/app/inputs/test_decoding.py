@@ -4,7 +4,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from midstream.app.config.broker_inputs import Format, KafkaInput
+from midstream.app.config.broker_inputs import Format, KafkaInput, PostgresqlInput
 from midstream.app.inputs.decoding import decoder_of
 from midstream.app.opening import accept_of
 from midstream.engine.inputs.message_decoding import DecodedMessages
@@ -116,3 +116,27 @@ def test_without_a_mapping_messages_are_events_of_the_wire(form: Format) -> None
     plain = KafkaInput(name="shop", topic="clicks", servers="localhost:9092", format=form)
     (told,) = events(decoder_of(plain, lambda: accept_of(SMALL))([value]))
     assert (told.user_id, told.item_id, told.action) == ("ann", "lamp", "view")
+
+
+def test_rows_of_a_table_are_items_deletes_and_letters() -> None:
+    """In the order of the messages; what holds no row says why."""
+    options = PostgresqlInput(name="a", url="postgresql://db/x", table="p", key="id", map={"attributes.price": "price"})
+    decode = decoder_of(options, lambda: accept_of(SMALL))
+    found = decode(
+        [
+            b'{"id":1,"price":2.5}',
+            b'{"midstream_refused":"no time","right":"one","id":"7"}',
+            b'{"id":2,"midstream_operation":"delete"}',
+            b'{"id":3,"price":null}',
+        ]
+    )
+    events = [event_at(found.decoded.batch, row) for row in range(len(found.decoded.batch))]
+    assert [(each.item_id, each.body) for each in events] == [
+        ("1", b'{"price":2.5}'),
+        ("2", b""),
+        ("3", b'{"price":null}'),
+    ]
+    assert found.message.tolist() == [0, 1, 2, 3]
+    (letter,) = found.decoded.rejected
+    assert (letter.index, letter.fault.came) == (1, "no time")
+    assert b'"id":"7"' in letter.raw

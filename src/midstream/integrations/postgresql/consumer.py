@@ -36,6 +36,8 @@ from midstream.integrations.postgresql.tables import SETTINGS, flat, said
 PARTITION = "0"
 PAGE_ROWS_MAX = 2_000
 """Of one statement: 600 kB of usual rows, and so many MB of rows of 1 kB."""
+PAGE_BYTES = 8 << 20
+"""Of one page that are aimed at: rows of large documents come in smaller ones."""
 KEYS_AT_ONCE = 10_000
 UNTIMED_MAX = 1_000
 """Rows without a time that are named; a table with more has none at all."""
@@ -70,6 +72,9 @@ class PostgresqlConsumer:
         self._settled: datetime | None = None
         self._sweep = Sweep(Place())
         self._is_sweeping = False
+        self._behind: int | None = None
+        """Rows behind the sweep; None = not counted yet."""
+        self._rows_max = PAGE_ROWS_MAX
         self._due_s = self._reconcile_s = 0.0
         self._told: set[str] = set()
         """Keys of rows that were refused."""
@@ -109,7 +114,7 @@ class PostgresqlConsumer:
                 time.sleep(max(0.0, min(self._due_s, end_s) - now_s))
             else:
                 before = self._sweep.place
-                found = self._page(min(messages_max, PAGE_ROWS_MAX))
+                found = self._page(min(messages_max, self._rows_max))
                 if found or self._sweep.place != before:
                     return [self._messages(found)]
             if time.monotonic() >= end_s:
@@ -142,17 +147,19 @@ class PostgresqlConsumer:
         if not self._is_sweeping:
             self._look(table)
             self._sweep.begin()
-            self._is_sweeping = True
+            self._is_sweeping, self._behind = True, None
         with self._asking() as session:
             statement, values = table.page(self._sweep.reach, rows_max)
             cursor = session.cursor(binary=True).execute(statement, {**values, "settled": self._settled})
             rows = [TableRow(at, key, settled, flat(row)) for at, key, settled, row in cursor.fetchall()]
+            size = sum(len(each.content) for each in rows)
+            self._rows_max = max(1, min(PAGE_ROWS_MAX, 2 * rows_max, rows_max * PAGE_BYTES // max(1, size)))
             is_end = len(rows) < rows_max
             found = self._sweep.take([each for each in rows if len(each.key.encode()) <= KEY_BYTES_MAX])
             is_end |= self._sweep.is_full
             long = [each.key for each in rows if len(each.key.encode()) > KEY_BYTES_MAX]
             self._refuse(long, f"A key of more than {KEY_BYTES_MAX} bytes.", "A shorter one.")
-            self._lag = {PARTITION: self._behind(session, table, is_short=len(rows) < rows_max)}
+            self._count(session, table, len(rows), is_short=len(rows) < rows_max)
         if is_end:
             self._is_sweeping = False
             self._due_s = time.monotonic() + self._options.every_s
@@ -169,13 +176,17 @@ class PostgresqlConsumer:
         right = f"A time in {self._options.updated_at}: ALTER TABLE … ALTER COLUMN … SET NOT NULL."
         self._refuse(untimed, f"{self._options.updated_at} is NULL, so nothing tells when the row changes.", right)
 
-    def _behind(self, session: Any, table: FollowedTable, *, is_short: bool) -> int:  # noqa: ANN401  a session
-        """Return the number of rows behind this sweep that were not handed over."""
+    def _count(self, session: Any, table: FollowedTable, rows: int, *, is_short: bool) -> None:  # noqa: ANN401  a session
+        """Keep the number of rows behind this sweep that were not handed over; it is asked for once a sweep."""
         if is_short:
-            return 0
-        statement, values = table.behind(self._sweep.reach)
-        (count,) = session.execute(statement, values).fetchone()
-        return int(max(1, count - self._sweep.ahead_count)) if count else 0
+            self._behind = 0
+        elif self._behind is not None:
+            self._behind = max(1, self._behind - rows)
+        else:
+            statement, values = table.behind(self._sweep.reach)
+            (count,) = session.execute(statement, values).fetchone()
+            self._behind = max(1, int(count) - self._sweep.ahead_count) if count else 0
+        self._lag = {PARTITION: self._behind}
 
     def _refuse(self, keys: Sequence[str], came: str, right: str) -> None:
         """Have rows named as dead letters, each once."""
