@@ -119,6 +119,15 @@ def shop(request: pytest.FixtureRequest, postgresql: Server) -> Any:
         yield found
 
 
+@pytest.fixture
+def straight_shop(request: pytest.FixtureRequest, postgresql: Server) -> Any:
+    """A table that is read without a pooler: those of the tests log everybody in as one role."""
+    name = "follow_" + re.sub(r"\W+", "_", request.node.name.removeprefix("test_"))[:50].lower()
+    found = Shop(postgresql, postgresql, name)
+    yield found
+    found.session.close()
+
+
 def test_a_late_commit_with_an_earlier_time_is_read(shop: Shop) -> None:
     """Rows beyond the oldest open transaction are read at once; the position waits for it, also across a start."""
     shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, {OLD})")
@@ -250,13 +259,12 @@ def test_a_change_of_the_table_is_told_and_mended(shop: Shop, change: str, told:
             Reading(consumer).to(1)
 
 
-def test_a_role_that_sees_no_other_sessions_loses_nothing(shop: Shop) -> None:
+def test_a_role_that_sees_no_other_sessions_loses_nothing(straight_shop: Shop) -> None:
     """It waits for what was open when it looked first."""
+    shop = straight_shop
     shop.run("DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
     shop.run("GRANT SELECT ON TABLE_ TO reader")
     shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, {OLD})")
-    if shop.through is not shop.server:
-        return  # the pooler of the tests logs everybody in as one role
     with closing(shop.consumer(user="reader")) as consumer, closing(shop.other()) as late:
         late.execute(f"INSERT INTO {shop.name} (id) VALUES (2)")
         reading = Reading(consumer).to(1)
@@ -392,10 +400,9 @@ def test_kills_of_the_node_lose_and_repeat_nothing(shop: Shop, tmp_path: Path) -
     assert documents(folder) == documents(other)
 
 
-def test_a_server_that_is_gone_is_told_and_read_on(shop: Shop, tmp_path: Path) -> None:
+def test_a_server_that_is_gone_is_told_and_read_on(straight_shop: Shop, tmp_path: Path) -> None:
     """Health names the input while it fails; what was written meanwhile is read when the server is back."""
-    if shop.through is not shop.server:
-        pytest.skip("the server itself is stopped")
+    shop = straight_shop
     folder = folder_of(tmp_path, shop)
     shop.run("INSERT INTO TABLE_ (id, price) VALUES (1, 1)")
     with serving(folder) as (_, url):
