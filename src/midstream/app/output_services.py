@@ -40,6 +40,8 @@ def with_outputs(running: Instance, data: DataFolder) -> tuple[Instance, OutputG
     if not running.config.outputs:
         return running, group
     running.engine.listeners.add(group.listener)
+    if running.leases is not None:
+        group.share(running.leases.lease)
     if running.eraser is not None:
         running.eraser.forgets.update(group.forgets)
         running.eraser.outside = tuple(f"{each.kind} {each.topic}" for each in running.config.outputs)

@@ -24,6 +24,7 @@ from midstream.engine.gauges import set_gauges
 from midstream.engine.health import IngestView, concerns_of, health_of
 from midstream.engine.ingest.dedupe import Deduplication
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
+from midstream.engine.ingest.input_guard import InputGuard
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.ingest.served_forwarder import Forwarding
 from midstream.engine.ingest.ticks import TICK_MS, append_tick
@@ -248,11 +249,12 @@ class Engine:
         await asyncio.sleep(0)  # the last frame comes through the loop
         await self._folding.stop()
 
-    async def record(self, batch: EventBatch) -> Recorded:
+    async def record(self, batch: EventBatch, guard: InputGuard | None = None) -> Recorded:
         """Make events durable and apply them, each id once; return when both are done.
 
         Args:
             batch: From ``events.json.decode``; log times are stamped on the way.
+            guard: Condition under which it counts, in a log that several nodes share; None = always.
 
         Returns:
             The outcome of each row. A duplicate's answer waits until its first copy is durable and applied.
@@ -261,6 +263,7 @@ class Engine:
             DiskFull: No room; nothing of the batch is kept, and it may be sent again.
             AppendFailed: The log accepts no event until the process is restarted; the batch may be durable.
             Overloaded: Too many events wait; nothing of the batch is kept.
+            Superseded: The guard's version is not the newest one; nothing of the batch is in the log.
         """
         if self._folding.failure is not None:
             raise self._folding.failure
@@ -276,7 +279,7 @@ class Engine:
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):
             try:
-                self._outbox.submit(QueueEntry(admitted.batch, ticket, admitted.prints))
+                self._outbox.submit(QueueEntry(admitted.batch, ticket, admitted.prints, guard))
             except MidstreamError as error:
                 if isinstance(error, Overloaded):
                     self.metrics.count_overload("events")

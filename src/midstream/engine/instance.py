@@ -16,6 +16,7 @@ from midstream.engine.models.champions import Champions
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import Rebuilder
+from midstream.engine.replication.lease_keeper import LeaseKeeper
 from midstream.engine.replication.replicated_writer import ReplicatedWriter
 from midstream.engine.sinks.sink_group import SinkGroup
 from midstream.engine.snapshots.snapshotter import Snapshotter
@@ -77,6 +78,8 @@ class Instance:
     """In the order of their start; they stop in the reverse order."""
     shared_log: ReplicatedWriter | None = None
     """Writer of a log that several nodes share, with its lag and connection; None = the log is this node's own."""
+    leases: LeaseKeeper | None = None
+    """Of a log that several nodes share; one of ``services``."""
 
     @property
     def service(self) -> Service:

@@ -283,9 +283,10 @@ class FollowerView:
     """Number of restarts after it ended by itself."""
 
 
-InputState: TypeAlias = Literal["starting", "reading", "failing", "stopped", "offline"]
+InputState: TypeAlias = Literal["starting", "reading", "standing_by", "failing", "stopped", "offline"]
 """``failing``: the last try ended with an error, and another one comes by itself; ``stopped``: the topic, or some of
-its partitions, waits for an operator; ``offline``: no process reads it."""
+its partitions, waits for an operator; ``standing_by``: another node of a shared log reads it, or is to; ``offline``: no
+process of this folder does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +318,8 @@ class InputView:
     """Messages, and events of them, that became dead letters before the engine saw them, since the start."""
     problem: str = ""
     """What it waits for, or what failed last; empty = nothing."""
+    owner: str = ""
+    """Node of a shared log that reads it; empty = none, or the log is that of one node."""
 
     @property
     def reads(self) -> bool:

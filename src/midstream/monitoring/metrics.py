@@ -125,6 +125,9 @@ class Metrics:
         self._waiters = self._gauge("log_position_waiters", "Requests waiting for a log position.")
         self.input_events = self._counter("input_events", "Events of an input that became durable.", "input")
         self.input_rejected = self._counter("input_rejected", "Messages and events of it that are none.", "input")
+        self.input_superseded = self._counter(
+            "input_superseded", "Batches of an input that did not count, as another node had moved it.", "input"
+        )
         self._input_lag = self._gauge(
             "input_lag", "Messages of a partition that are not read yet.", "input", "partition"
         )

@@ -17,7 +17,7 @@ from midstream.core.types import EventBatch
 from midstream.engine.child_process import nobody
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
-from midstream.engine.inputs import broker_input, stall_watch
+from midstream.engine.inputs import broker_input, polled_batch, stall_watch
 from midstream.engine.inputs.broker_consumer import OpenedTopic, PartitionMessages
 from midstream.engine.inputs.broker_input import BrokerInput, InputSource
 from midstream.engine.inputs.input_group import InputGroup
@@ -323,7 +323,8 @@ def test_messages_that_become_too_many_rows_are_read_again_fewer_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame takes a number of rows; the next polls are as large as fits."""
-    monkeypatch.setattr(broker_input, "MESSAGE_ROWS_MAX", 8)
+    for module in (broker_input, polled_batch):
+        monkeypatch.setattr(module, "MESSAGE_ROWS_MAX", 8)
     monkeypatch.setattr(broker_input, "FRAME_ROWS", 4)
     lines: list[bytes | None] = [b"\n".join(message(f"m{number}-{row}") for row in range(3)) for number in range(10)]
     broker, log = FakeTopic([lines]), MemoryLog()

@@ -53,7 +53,7 @@ class Node:
         self.now_s = 0.0
         self.wall_ms = START_MS
         self.frames: list[WrittenFrame] = []
-        known = TopicPosition("shop-log", "cluster/topic", fingerprint_of(LOG_ID), (TopicPair(0, 0),))
+        known = TopicPosition("shop-log", "cluster/topic", fingerprint_of(LOG_ID), (TopicPair(0, 0, {}),))
         shared = SharedLog(self.topic, LOG_ID, b"p" * 16, known, path, prepare)
         self.node_log = NodeLog(shared)
         self.writer: ReplicatedWriter = self.node_log.writer(

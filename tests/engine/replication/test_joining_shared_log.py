@@ -27,7 +27,7 @@ KEYS = NodeKeys(bytes(32), bytes(16))
 def position(server: FakeTopicServer, at: int) -> TopicPosition:
     """Return the topic position of a snapshot."""
     key = fingerprint_of(shared_log_id(KEYS.key, server.topic_id))
-    return TopicPosition("shop-log", server.topic_id, key, (TopicPair(1, at),))
+    return TopicPosition("shop-log", server.topic_id, key, (TopicPair(1, at, {}),))
 
 
 def test_a_topic_position_without_a_log_is_no_join(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_topic_position_without_a_log_is_no_join(tmp_path: Path) -> None:
     joins: list[LogIdentity] = []
     found = open_shared(FakeTopic(server), data, KEYS, joins.append)
     assert len(joins) == 1
-    assert found.position.pairs == (TopicPair(0, 0),)
+    assert found.position.pairs == (TopicPair(0, 0, {}),)
 
     def join(identity: LogIdentity) -> None:
         RealDisk().make_folder(data.log)
@@ -47,7 +47,7 @@ def test_a_topic_position_without_a_log_is_no_join(tmp_path: Path) -> None:
 
     found = open_shared(FakeTopic(server), data, KEYS, join)
     assert found.position == read_topic_position(data.topic_position)
-    assert found.position.pairs == (TopicPair(1, 40),)
+    assert found.position.pairs == (TopicPair(1, 40, {}),)
 
 
 def test_a_topic_position_without_a_log_begins_nothing_without_the_broker(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from midstream.engine.replication.topic_position import TopicPair, TopicPosition
 from midstream.events.segments.log_identity import identity_of
 
 SHOP, OTHER = identity_of(bytes(range(16)), 0), identity_of(bytes(range(1, 17)), 0)
-TOPIC = TopicPosition("shop", "cluster/topic", "ab", (TopicPair(3, 5),))
+TOPIC = TopicPosition("shop", "cluster/topic", "ab", (TopicPair(3, 5, {}),))
 MANIFEST = PublishedSnapshot(
     SHOP.public_name, 5, 1_000, "0123456789abcdef", "d" * 32, TOPIC, {"users.rows": PublishedFile(7, "0" * 64)}
 )

@@ -97,7 +97,7 @@ class Node:
         self.fold = Fold(SETTINGS)
         catch_up(self.fold, self.log.read, self.log.end)
         known = read_topic_position(self.path) or TopicPosition(
-            "shop-log", "cluster/topic", fingerprint_of(LOG_ID), (TopicPair(0, 0),)
+            "shop-log", "cluster/topic", fingerprint_of(LOG_ID), (TopicPair(0, 0, {}),)
         )
         process = f"{self.number} {next(self.processes)}".encode().ljust(16)
         shared = SharedLog(self.topic, LOG_ID, process, known, self.path)
@@ -393,7 +393,7 @@ def test_what_waits_for_the_broker_is_bounded(pair: Pair) -> None:
 
 def test_a_log_that_ends_before_every_known_place_is_refused(pair: Pair, tmp_path: Path) -> None:
     """Going on from such a place would pass by events that the log has not."""
-    known = TopicPosition("shop-log", "cluster/topic", fingerprint_of(LOG_ID), (TopicPair(5, 9),))
+    known = TopicPosition("shop-log", "cluster/topic", fingerprint_of(LOG_ID), (TopicPair(5, 9, {}),))
     shared = SharedLog(pair.node.topic, LOG_ID, b"p" * 16, known, tmp_path / "topic.json")
     with pytest.raises(TopicRefused, match="log position 0"):
         ReplicatedWriter(

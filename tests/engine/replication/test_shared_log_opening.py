@@ -56,7 +56,7 @@ def data(tmp_path: Path) -> DataFolder:
     found = DataFolder(tmp_path / "data")
     found.log.mkdir(parents=True)
     write_identity(found.log, RealDisk(), identity_of(LOG_ID, 0))
-    write_topic_position(found.topic_position, TopicPosition("shop-log", "cluster/topic", KEY, (TopicPair(1, 0),)))
+    write_topic_position(found.topic_position, TopicPosition("shop-log", "cluster/topic", KEY, (TopicPair(1, 0, {}),)))
     return found
 
 

@@ -29,6 +29,8 @@ def with_inputs(running: Instance, config: Config) -> tuple[Instance, InputGroup
     if not config.inputs:
         return running, group
     running.engine.listeners.add(group.listener)
+    if running.leases is not None:
+        group.share(running.leases.lease)
     return replace(running, services=(*running.services, known, group)), group
 
 

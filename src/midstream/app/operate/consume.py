@@ -23,7 +23,8 @@ from midstream.engine.types import InputView
 LOOK_S = 0.1
 """Between two looks at the inputs."""
 FAILING_S_MAX = 30.0
-"""A run to the end gives up an input that failed for so long: nobody waits at a terminal for a broker that is gone."""
+"""A run to the end gives up an input that failed for so long, or that another node reads: nobody waits at a terminal
+for a broker that is gone."""
 Progress = Callable[[Sequence[InputView]], None]
 
 
@@ -111,7 +112,7 @@ def _is_over(views: Sequence[InputView], group: InputGroup, good_s: dict[str, fl
     """Return whether every input has nothing left that it can read, or failed for a while."""
     now_s = time.monotonic()
     for each in views:
-        if each.state != "failing":
+        if each.state not in {"failing", "standing_by"}:
             good_s[each.name] = now_s
     is_given_up = {each.name: now_s - good_s.setdefault(each.name, now_s) > FAILING_S_MAX for each in views}
     return all(group.is_idle(each.name) or is_given_up[each.name] for each in views)

@@ -1,7 +1,7 @@
 """Services of a node of a shared log beside its engine: ready gate, heartbeats, published snapshots."""
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.instance import EngineService, Instance
 from midstream.engine.listeners import Listener
 from midstream.engine.log_readers import open_reader
+from midstream.engine.replication.lease_keeper import LeaseKeeper, LeaseNames
 from midstream.engine.replication.node_reporter import NodeFacts, NodeReporter
 from midstream.engine.replication.ready_gate import ReadyGate
 from midstream.engine.replication.snapshot_publisher import PublishOptions, SnapshotPublisher
@@ -44,16 +45,32 @@ def with_replicas(
         shared: The shared log; None = the log is the node's own.
     """
     services: list[EngineService] = []
+    leases: LeaseKeeper | None = None
     engine, kept = running.engine, config.snapshots
     if kept.publish:
         mine = blake2b(node_name(socket.gethostname(), data.root).encode(), digest_size=_NAME_BYTES).hexdigest()
         options = PublishOptions(kept.publish, kept.publish_keep, mine)
         services.append(SnapshotPublisher(engine, data, options, entropy))
     if shared is not None:
+        leases = _leases(running, data)
         gate = ReadyGate(shared, engine.clock)
         engine.listeners.add(Listener(name="ready_gate", concern=gate.concern, wait=gate.wait))
         services.append(NodeReporter(engine, data, board_of(config, environ), _facts(engine, data, shared, gate)))
-    return replace(running, services=(*running.services, *services))
+    first: Sequence[EngineService] = () if leases is None else (leases,)
+    return replace(running, services=(*first, *running.services, *services), leases=leases)
+
+
+def _leases(running: Instance, data: DataFolder) -> LeaseKeeper | None:
+    """Return the keeper of the leases of a node, which its sinks have."""
+    writer, engine = running.shared_log, running.engine
+    if writer is None:
+        return None
+    key, process = writer.name
+    names = LeaseNames(key, process, node_name(socket.gethostname(), data.root))
+    keeper = LeaseKeeper(writer, names, engine.host.monotonic, engine.supervise)
+    if running.sinks is not None:
+        running.sinks.share(keeper.lease)
+    return keeper
 
 
 def _facts(engine: Engine, data: DataFolder, shared: NodeLog, gate: ReadyGate) -> NodeFacts:

@@ -91,6 +91,8 @@ def print_inputs(views: "Sequence[InputView]") -> None:
     rows += [[view.name, view.topic, view.state, "–", "–", "–"] for view in views if not view.partitions]
     out.print(table_of(["input", "topic", "state", "partition", "position", "lag"], rows))
     for view in views:
+        if view.owner:
+            say(f"{view.name}: {view.owner} reads it")
         if view.problem:
             say(f"{view.name}: {view.problem}")
     if not views:

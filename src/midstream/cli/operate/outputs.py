@@ -75,6 +75,8 @@ def _print(found: "Sequence[OutputView]") -> None:
     rows = [(each.name, each.topic, each.records, each.state, *_numbers(each)) for each in found]
     out.print(table_of(names, rows))
     for each in found:
+        if each.owner:
+            say(f"{each.name}: {each.owner} delivers it")
         if each.problem:
             say(each.problem)
 

@@ -77,6 +77,8 @@ def print_sinks(sinks: "Sequence[SinkStatus]") -> None:
     columns = ("sink", "store", "table", "state", "lag", "pass", "written", "deleted")
     out.print(table_of(columns, map(_row, sinks)))
     for each in sinks:
+        if each.owner:
+            say(f"{each.name}: {each.owner} writes it")
         if each.problem:
             say(f"{each.name}: {each.problem}")
 

@@ -12,9 +12,10 @@ hand it over here. Of each batch this service guarantees:
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ from midstream.engine.ingest.admitted_batch import (
     refused_items,
     refused_users,
 )
+from midstream.engine.ingest.input_guard import InputGuard
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, field_of
 from midstream.events.json.decode import Decoded, Rejected, decode, parts_of
@@ -82,7 +84,7 @@ class EventRecorder(Protocol):
         """Return whether this engine made a request id. Any thread may call it."""
         ...
 
-    async def record(self, batch: EventBatch) -> Recorded:
+    async def record(self, batch: EventBatch, guard: InputGuard | None = None) -> Recorded:
         """Make events durable and apply them, each id once."""
         ...
 
@@ -208,7 +210,12 @@ class IngestService:
         return RecordedBatch(admitted, recorded)
 
     async def record_with(
-        self, control: EventBatch, admitted: AdmittedBatch | None, turn: asyncio.Lock, origin: OriginOf | None = None
+        self,
+        control: EventBatch,
+        admitted: AdmittedBatch | None,
+        turn: asyncio.Lock,
+        origin: OriginOf | None = None,
+        guard: InputGuard | None = None,
     ) -> None:
         """Record events and a control event behind them in one frame; return when they are durable and applied.
 
@@ -220,14 +227,17 @@ class IngestService:
             admitted: Its rejected events are kept by the caller, before; None = no event.
             turn: As ``record`` has it.
             origin: Origin of an event that the engine refuses, for its dead letter.
+            guard: Condition under which all of it counts; None = always.
 
         Raises:
+            Superseded: The guard's version is not the newest one; nothing of it is in the log.
             MidstreamError: As ``record`` does.
         """
+        record = partial(self._engine.record, guard=guard) if guard is not None else None
         if admitted is None:
-            await self._durable(control, turn, gives_up=False)
+            await self._durable(control, turn, gives_up=False, record=record)
             return
-        recorded = await self._durable(concat((admitted.batch, control)), turn, gives_up=False)
+        recorded = await self._durable(concat((admitted.batch, control)), turn, gives_up=False, record=record)
         recorded = replace(recorded, outcome=recorded.outcome[: len(admitted.batch)])
         if (recorded.outcome == Outcome.REFUSED).any():
             unknown, _ = await self._named(admitted, recorded, None)
@@ -308,12 +318,19 @@ class IngestService:
             counts = self.dead_letters.counts
             self.metrics.set_dead_letters(counts.kept, counts.bytes_kept)
 
-    async def _durable(self, batch: EventBatch, turn: asyncio.Lock | None, *, gives_up: bool = True) -> Recorded:
+    async def _durable(
+        self,
+        batch: EventBatch,
+        turn: asyncio.Lock | None,
+        *,
+        gives_up: bool = True,
+        record: Callable[[EventBatch], Awaitable[Recorded]] | None = None,
+    ) -> Recorded:
         if turn is None:
             work: asyncio.Future[Recorded] = asyncio.ensure_future(self._engine.record(batch))
         else:
             async with turn:
-                work = await self._queued(batch)
+                work = await self._queued(batch, record or self._engine.record)
         done, _ = await asyncio.wait((work,), timeout=self._limits.commit_s_max if gives_up else None)
         if done:
             return work.result()
@@ -322,11 +339,13 @@ class IngestService:
         message = f"Not durable and applied after {self._limits.commit_s_max:g} s, perhaps later."
         raise CommitTooSlow(message)
 
-    async def _queued(self, batch: EventBatch) -> asyncio.Future[Recorded]:
+    async def _queued(
+        self, batch: EventBatch, record: Callable[[EventBatch], Awaitable[Recorded]]
+    ) -> asyncio.Future[Recorded]:
         """Return the work that records a batch once the queues had room for it, or failed otherwise."""
         until = asyncio.get_running_loop().time() + self._limits.commit_s_max
         while True:
-            work = asyncio.ensure_future(self._engine.record(batch))
+            work = asyncio.ensure_future(record(batch))
             await asyncio.sleep(0)  # the engine takes it now, or says at once that it does not
             if not work.done() or asyncio.get_running_loop().time() >= until:
                 return work

@@ -19,6 +19,7 @@ from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, TimestampMs
+from midstream.engine.ingest.input_guard import InputGuard
 from midstream.events.schema import TIME_SENT, build, concat
 from midstream.monitoring.facts import Fact, FieldValue
 from midstream.state.ids.event_ids import fingerprints, joined
@@ -45,6 +46,8 @@ class QueueEntry:
     """Resolved by the owner when the events are applied, or were not stored; None without a waiter."""
     prints: Fingerprints | None = None
     """Of the batch, where they were taken already."""
+    guard: InputGuard | None = None
+    """Condition in a log that several nodes share; a log of one process has one consumer of an input, so none."""
 
     @property
     def bytes_count(self) -> int:

@@ -9,6 +9,10 @@ Messages that hold no event are dead letters, kept before the positions behind t
 between a letter can be there twice, never not at all. Nothing but a stored position that the broker no longer has, and
 a topic that was made anew, waits for an operator.
 
+Where several nodes share the log, one of them reads at a time, by a lease. A batch has a guard there, the version of
+the positions that it was read from: every node drops it alike where another batch moved them since. So a consumer that
+lost the lease and does not know it yet changes nothing.
+
 A full log pauses the input: what was polled waits, the next poll is not made, and the broker keeps the rest.
 """
 
@@ -16,7 +20,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from midstream.core.errors import Invalid, MidstreamError
 from midstream.core.kinds import Kind
@@ -24,6 +28,7 @@ from midstream.engine.background_service import BackgroundService
 from midstream.engine.daemon_thread import DaemonThread
 from midstream.engine.ingest.admitted_batch import AdmittedBatch
 from midstream.engine.ingest.ingest_service import IngestService
+from midstream.engine.ingest.input_guard import NEVER_MOVED, InputGuard, Superseded
 from midstream.engine.inputs.broker_consumer import (
     BrokerConsumer,
     BrokerUnavailable,
@@ -33,22 +38,20 @@ from midstream.engine.inputs.broker_consumer import (
 )
 from midstream.engine.inputs.message_decoding import (
     MESSAGE_ROWS_MAX,
-    DecodedMessages,
     DecodeMessages,
     nothing,
     too_many,
     with_position_ids,
 )
+from midstream.engine.inputs.polled_batch import BYTES_AIM, IdlePoll, PolledBatch
 from midstream.engine.inputs.polled_messages import PolledMessages
 from midstream.engine.inputs.position_faults import gone_text, position_faults, replaced_text, stalled_text
 from midstream.engine.inputs.stall_watch import StallWatch
+from midstream.engine.lease import OWN, Lease
 from midstream.engine.types import InputState, InputView, PartitionView
 from midstream.events.schema import Event, build
 from midstream.state.control.input_positions import InputPosition, InputRow, encode_input_position
 from midstream.state.fold import Fold
-
-if TYPE_CHECKING:
-    from midstream.events.json.decode import Rejected
 
 MESSAGES_MAX = 5_000
 """Messages of one poll: with a row each they are half a frame, five turns of the fold."""
@@ -58,6 +61,8 @@ GROWTH = 8
 """A poll has at most so many times the messages of the one before: from 16 to 5,000 in three polls."""
 FRAME_ROWS = 10_000
 """Rows of one append that are aimed at, as a frame of events from HTTP has."""
+STAND_BY_S = 0.25
+"""Between two looks whether this node is to read."""
 POLL_S = 0.5
 """A poll without messages ends so soon, so that a stop waits no longer."""
 STOP_S_MAX = 2.0
@@ -111,36 +116,6 @@ class InputSource:
     decode: DecodeMessages
 
 
-class _Idle(NamedTuple):
-    """A poll without messages."""
-
-    lag: Mapping[str, int]
-
-
-class _Polled(NamedTuple):
-    """Messages of one poll on their way to the log."""
-
-    messages: PolledMessages
-    admitted: AdmittedBatch
-    decoded: DecodedMessages
-    lag: Mapping[str, int]
-    """Messages behind them, by partition, as far as the client knew then."""
-
-    @property
-    def is_small(self) -> bool:
-        """Whether one frame takes all of it; otherwise fewer messages are read again."""
-        return len(self.admitted.batch) <= MESSAGE_ROWS_MAX or len(self.messages) == 1
-
-    def place(self, rejected: "Rejected") -> tuple[str, str, int, int]:
-        """Return the partition, the position and the row of an event that became a dead letter, and its item."""
-        number, row = int(self.decoded.message[rejected.index]), int(self.decoded.row[rejected.index])
-        return (*self.messages.place(number), row, rejected.item)
-
-    def origin(self, event: int) -> Mapping[str, str]:
-        """Return where an event came from, for its dead letter."""
-        return self.messages.origin(int(self.decoded.message[event]), int(self.decoded.row[event]))
-
-
 @dataclass(slots=True)
 class _Progress:
     """What an input has done since its start."""
@@ -159,6 +134,8 @@ class BrokerInput:
     def __init__(self, source: InputSource, engine: InputEngine, service: IngestService) -> None:
         """Read ``source`` and hand over to ``service``; nothing is started."""
         self.name = source.name
+        self.lease: Lease = OWN
+        """Right to read; to be set before the start."""
         self._source = source
         self._engine = engine
         self._service = service
@@ -166,7 +143,9 @@ class BrokerInput:
         self._turn, self._moving = asyncio.Lock(), asyncio.Lock()
         self._consumer: BrokerConsumer | None = None
         self._opened: OpenedTopic | None = None
-        self._ahead: asyncio.Task[_Polled | _Idle] | None = None
+        self._at: Mapping[str, str] = {}
+        """Positions that the next batch goes on from, of all partitions that have one."""
+        self._ahead: asyncio.Task[PolledBatch | IdlePoll] | None = None
         self._messages_max = MESSAGES_BEGIN
         self._to_show: dict[str, str] = {}
         """Positions that are durable and that the broker was not told of."""
@@ -220,6 +199,7 @@ class BrokerInput:
             progress.events,
             progress.rejected,
             progress.waits or self._loop.health(),
+            self.lease.owner,
         )
 
     @property
@@ -284,6 +264,8 @@ class BrokerInput:
     def _state(self) -> InputState:
         if self._progress.waits:
             return "stopped"
+        if not self.lease.is_held:
+            return "standing_by"
         if self._loop.health():
             return "failing"
         return "starting" if self._opened is None else "reading"
@@ -299,13 +281,19 @@ class BrokerInput:
             consumer.close()
 
     async def _round(self) -> None:
-        """Open the topic where that is to be done, then append one poll; the next one is polled meanwhile."""
+        """Open the topic where that is to be done, then append one poll; the next one is polled meanwhile.
+
+        On a node without the lease: wait.
+        """
+        if not self.lease.is_held:
+            await self._stand_by()
+            return
         async with self._moving:
             is_done = False
             try:
                 opened = self._opened or await self._open()
                 polled = await (self._ahead or self._read_ahead(opened.topic_id))
-                if isinstance(polled, _Idle) or polled.is_small:
+                if isinstance(polled, IdlePoll) or polled.fits(in_message=self.lease.is_shared):
                     self._ahead = self._read_ahead(opened.topic_id)
                     await self._append(polled, opened.topic_id)
                     await self._look_at_partitions()
@@ -313,9 +301,21 @@ class BrokerInput:
                     self._messages_max = max(1, len(polled.messages) // GROWTH)
                     await self._forget()
                 is_done = True
+            except Superseded:  # another node moved the positions: the next round reads on from there
+                self._service.metrics.input_superseded.labels(self.name).inc()
             finally:
                 if not is_done:
                     await self._forget()
+
+    async def _stand_by(self) -> None:
+        """Have no consumer, and what the broker says of none, while another node reads."""
+        if self._consumer is not None or self._opened is not None:
+            async with self._moving:
+                await self._forget()
+                await self._thread.call(self._close)
+                self._progress.lag, self._empty_polls = {}, None
+                self._wait_for_operator(())
+        await asyncio.sleep(STAND_BY_S)
 
     async def _look_at_partitions(self) -> None:
         """Have the next round open the topic where partitions were added to it.
@@ -340,10 +340,10 @@ class BrokerInput:
             elif is_quiet and self._empty_polls is None:
                 self._empty_polls = 0
 
-    def _read_ahead(self, topic_id: str) -> "asyncio.Task[_Polled | _Idle]":
+    def _read_ahead(self, topic_id: str) -> asyncio.Task[PolledBatch | IdlePoll]:
         return asyncio.get_running_loop().create_task(self._read(topic_id), name=f"midstream-input-{self.name}-poll")
 
-    async def _read(self, topic_id: str) -> "_Polled | _Idle":
+    async def _read(self, topic_id: str) -> PolledBatch | IdlePoll:
         """Poll, and decode what came."""
         consumer = self._consumer
         if consumer is None:
@@ -362,22 +362,23 @@ class BrokerInput:
         waited_s = asyncio.get_running_loop().time() - began_s
         self._stall.polled([each.partition for each in parts], waited_s)
         if not parts:
-            return _Idle(lag)
+            return IdlePoll(lag)
         messages = PolledMessages(self._source.topic, topic_id, parts)
         polled = await self._service.on_worker(lambda: self._admitted(messages, lag))
         if messages:  # otherwise the poll passed positions alone, and nothing is known of the rows of a message
-            aim = FRAME_ROWS * len(messages) // max(1, len(polled.admitted.batch))
-            self._messages_max = max(1, min(aim, GROWTH * messages_max, MESSAGES_MAX))
+            by_rows = FRAME_ROWS * len(messages) // max(1, len(polled.admitted.batch))
+            by_bytes = BYTES_AIM * len(messages) // max(1, polled.bytes) if self.lease.is_shared else by_rows
+            self._messages_max = max(1, min(by_rows, by_bytes, GROWTH * messages_max, MESSAGES_MAX))
         return polled
 
-    def _admitted(self, messages: PolledMessages, lag: Mapping[str, int]) -> "_Polled":
+    def _admitted(self, messages: PolledMessages, lag: Mapping[str, int]) -> PolledBatch:
         """Return the events of a poll; on the thread that decodes."""
         found = self._source.decode(messages.values)
         rows = len(found.decoded.batch)
         if len(messages) == 1 and rows > MESSAGE_ROWS_MAX:
             found = nothing(0, messages.values[0] or b"", too_many(rows))
         decoded = replace(found.decoded, batch=with_position_ids(found, messages))
-        return _Polled(messages, self._service.admit(decoded, found.part), found, lag)
+        return PolledBatch(messages, self._service.admit(decoded, found.part), found, lag)
 
     async def _forget(self) -> None:
         """Drop what was polled ahead: the next round opens the topic where the state stands then."""
@@ -403,8 +404,9 @@ class BrokerInput:
             self._progress.waits = replaced_text(self.name, self._source.topic, topic_id, opened.topic_id)
             raise InputStopped(self._progress.waits)
         fresh = {partition: at for partition, at in opened.next.items() if partition not in stored}
+        self._at = stored
         if fresh:
-            await self._record(None, fresh, opened.topic_id)
+            await self._record(None, fresh, opened.topic_id, guard=self._guard())
         self._stall.opened()
         self._progress.lag, self._empty_polls = {}, None
         self._looked_s = self._came_s = asyncio.get_running_loop().time()
@@ -427,11 +429,12 @@ class BrokerInput:
         else:
             self._engine.concerns.pop(subject, None)
 
-    async def _append(self, polled: "_Polled | _Idle", topic_id: str) -> None:
+    async def _append(self, polled: PolledBatch | IdlePoll, topic_id: str) -> None:
         """Make the events of a poll and the positions after them durable; first keep what holds no event."""
         progress = self._progress
-        if isinstance(polled, _Idle):
+        if isinstance(polled, IdlePoll):
             progress.lag = polled.lag
+            self._guard()
             if self._empty_polls is not None:
                 self._empty_polls += 1
             return
@@ -443,7 +446,7 @@ class BrokerInput:
         self._kept.update(map(polled.place, fresh))
         progress.rejected += len(fresh)
         self._service.metrics.input_rejected.labels(self.name).inc(len(fresh))
-        await self._record(admitted, polled.messages.next, topic_id, polled)
+        await self._record(admitted, polled.messages.next, topic_id, polled, guard=self._guard())
         self._kept.clear()
         events = polled.decoded.decoded.event_count - len({each.index for each in admitted.rejected if each.item < 0})
         progress.events += events
@@ -456,11 +459,14 @@ class BrokerInput:
         admitted: AdmittedBatch | None,
         following: Mapping[str, str],
         topic_id: str,
-        polled: "_Polled | None" = None,
+        polled: PolledBatch | None = None,
+        *,
+        guard: InputGuard | None = None,
     ) -> None:
         """Make events and positions durable, in one frame.
 
         Raises:
+            Superseded: The guard does not hold; nothing of it is in the log.
             InputStopped: There is no room for the positions in the state.
         """
         body = InputPosition(self.name, self._source.topic, topic_id, dict(following))
@@ -469,4 +475,19 @@ class BrokerInput:
             raise InputStopped(message)
         control = build((Event(Kind.CONTROL, body=encode_input_position(body)),))
         origin = None if polled is None else polled.origin
-        await self._service.record_with(control, admitted, self._turn, origin)
+        await self._service.record_with(control, admitted, self._turn, origin, guard)
+        self._at = {**self._at, **following}
+
+    def _guard(self) -> InputGuard | None:
+        """Return the condition under which a batch from the positions at hand counts; None = this node alone reads.
+
+        Raises:
+            Superseded: The state has other positions: they were moved by another node.
+        """
+        if not self.lease.is_shared:
+            return None
+        row = self._row
+        guard = InputGuard(self.name, NEVER_MOVED if row is None else row.position)
+        if self._at != ({} if row is None else row.next):
+            raise Superseded(guard)
+        return guard

@@ -1,11 +1,12 @@
 """All inputs of a server: started and stopped together, found by name, shown in metrics and health."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.engine.inputs.broker_input import BrokerInput
+from midstream.engine.lease import Lease
 from midstream.engine.listeners import Listener
 from midstream.engine.types import InputView
 from midstream.monitoring.metrics import Metrics
@@ -18,6 +19,11 @@ class InputGroup:
         """Hold ``inputs``, none of them started."""
         self._inputs = {each.name: each for each in inputs}
         self._metrics = metrics
+
+    def share(self, lease: Callable[[str], Lease]) -> None:
+        """Have each read while this node has its lease alone; before the start."""
+        for name, each in self._inputs.items():
+            each.lease = lease(f"input {name}")
 
     def __len__(self) -> int:
         """Return the number of inputs."""

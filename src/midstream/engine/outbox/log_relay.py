@@ -23,6 +23,7 @@ from midstream.core.errors import EventsGone, LogRewritten, MidstreamError, Over
 from midstream.core.protocols import EventLog, LogReader
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.background_service import BackgroundService
+from midstream.engine.lease import OWN, Lease
 from midstream.engine.listeners import Listener, Listeners
 from midstream.engine.outbox.batch_reading import BatchReading
 from midstream.engine.outbox.log_destination import DeliveredPosition, DestinationUnavailable, LogDestination
@@ -43,10 +44,14 @@ CROWDED_S = 0.01
 """Between two looks while as many requests wait for a log position as may."""
 MOVE_S_MAX = 70.0
 """How long an order to move waits: for one call of the destination, then its own."""
+STOPPED_S = 5.0
+"""A relay that waits for an operator asks the destination again so often where other nodes may be told to move it."""
+STAND_BY_S = 0.25
+"""Between two looks whether this node is to deliver."""
 END_LOOK_S = 0.05
 """Between two looks whether the destination has all events."""
 Start = Literal["now", "beginning"]
-State = Literal["starting", "delivering", "idle", "failing", "stopped"]
+State = Literal["starting", "delivering", "idle", "standing_by", "failing", "stopped"]
 T = TypeVar("T")
 
 
@@ -123,6 +128,8 @@ class RelayView:
     """Events that were delivered since the start."""
     deliveries: int
     """Batches of them."""
+    owner: str = ""
+    """Node of a shared log that delivers; empty = none, or the log is that of one node."""
 
 
 class LogRelay:
@@ -143,6 +150,8 @@ class LogRelay:
             open_log: Opens a reader of the log as it is now; called again after a rewrite, on another thread.
             destination: Taken over: closed by ``stop``.
         """
+        self.lease: Lease = OWN
+        """Right to deliver; to be set before the start."""
         self._options = options
         self._engine = engine
         self._open_log = open_log
@@ -182,22 +191,32 @@ class LogRelay:
 
     def view(self) -> RelayView:
         """Return how it stands."""
-        known, end = self._known, self._engine.fold.log_position
-        lag = -1 if known is None else max(0, end - known.log_position)
+        known, end = self._delivered_position, self._engine.fold.log_position
+        lag = -1 if known is None else max(0, end - known)
         return RelayView(
             name=self._options.name,
             state=self._state(lag),
             reason=self._stopped or self._loop.health(),
-            position=None if known is None else known.log_position,
+            position=known,
             lag_events=lag,
             lag_ms=self._lag_ms(lag),
             delivered=self._delivered,
             deliveries=self._deliveries,
+            owner=self.lease.owner,
         )
+
+    @property
+    def _delivered_position(self) -> LogPosition | None:
+        """Where the destination stands, as far as is known here: another node that delivers tells it."""
+        if not self.lease.is_held and self.lease.position >= 0:
+            return LogPosition(self.lease.position)
+        return None if self._known is None else self._known.log_position
 
     def _state(self, lag: int) -> State:
         if self._stopped:
             return "stopped"
+        if not self.lease.is_held:
+            return "standing_by"
         if self._loop.errors:
             return "failing"
         if lag < 0:
@@ -205,6 +224,8 @@ class LogRelay:
         return "delivering" if lag else "idle"
 
     def _lag_ms(self, lag: int) -> int:
+        if not self.lease.is_held:
+            return 0 if lag == 0 else -1
         if self._known is None or not lag:
             return lag
         return max(0, self._engine.log.last_log_time_ms - self._known.log_time_ms)
@@ -215,7 +236,7 @@ class LogRelay:
         A relay that stopped, for an operator to move it, is not waited for.
         """
         end, until_s = self._engine.fold.log_position, asyncio.get_running_loop().time() + timeout_s
-        while self._known is None or self._known.log_position < end:
+        while (known := self._delivered_position) is None or known < end:
             left_s = until_s - asyncio.get_running_loop().time()
             if self._stopped or left_s <= 0:
                 return False
@@ -259,15 +280,31 @@ class LogRelay:
         self._moved.set()
 
     async def _round(self) -> None:
-        """Deliver one batch, or wait for one; after an error the next round asks the destination where it stands."""
+        """Deliver one batch, or wait for one; after an error the next round asks the destination where it stands.
+
+        On a node without the lease: wait. When it comes, the destination is asked where it stands.
+        """
+        if not self.lease.is_held:
+            await self._stand_by()
+            return
         if self._stopped:
             self._moved.clear()
-            await self._moved.wait()
-            return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOPPED_S if self.lease.is_shared else None):
+                    await self._moved.wait()
+                    return
         async with self._turn:
             has_more = self._is_stopping or await self._step()
         if not has_more:
             await self._wait()
+
+    async def _stand_by(self) -> None:
+        """Know nothing of the destination while another node delivers; what stopped this one is that node's to say."""
+        if self._position is not None or self._stopped:
+            async with self._turn:
+                self._drop()
+                self._resume_service()
+        await asyncio.sleep(STAND_BY_S)
 
     async def _step(self) -> bool:
         """Deliver one batch; return whether there may be more."""
@@ -275,6 +312,9 @@ class LogRelay:
         try:
             if self._position is None:
                 self._position = self._known = await self._resumed()
+                if self._stopped:
+                    self._resume_service()
+                self.lease.tell(self._position.log_position)
             has_more = await self._deliver_next(self._position)
             is_done = True
         except RelayStopped as error:
@@ -333,6 +373,7 @@ class LogRelay:
         )
         await self._called(self._destination.deliver(first, batch, upto))
         self._position = self._known = upto
+        self.lease.tell(upto.log_position)
         self._delivered += len(batch)
         self._deliveries += 1
 

@@ -9,6 +9,7 @@ from typing import Literal
 from midstream.core.errors import Fault, Invalid, NotFound, RewriteFailed
 from midstream.core.nearest import nearest
 from midstream.core.types import LogPosition
+from midstream.engine.lease import Lease
 from midstream.engine.listeners import Listener
 from midstream.engine.outbox.log_relay import LogRelay
 from midstream.monitoring.metrics import Metrics
@@ -26,7 +27,7 @@ class OutputView:
     name: str
     topic: str
     records: str
-    state: Literal["starting", "delivering", "idle", "failing", "stopped"]
+    state: Literal["starting", "delivering", "idle", "standing_by", "failing", "stopped"]
     problem: str
     """Why it stopped or fails; empty while all is well."""
     log_position: LogPosition | None
@@ -37,6 +38,8 @@ class OutputView:
     """The log time between; -1 = not known."""
     delivered: int
     """Events that it passed by since the start, with a record or without."""
+    owner: str = ""
+    """Node of a shared log that delivers; empty = none, or the log is that of one node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,11 @@ class OutputGroup:
         """Hold outputs by name, none of them started."""
         self._outputs = outputs
         self._metrics = metrics
+
+    def share(self, lease: Callable[[str], Lease]) -> None:
+        """Have each deliver while this node has its lease alone; before the start."""
+        for name, each in self._outputs.items():
+            each.relay.lease = lease(f"output {name}")
 
     @property
     def listener(self) -> Listener:
@@ -100,6 +108,7 @@ class OutputGroup:
             lag_events=seen.lag_events,
             lag_ms=seen.lag_ms,
             delivered=seen.delivered,
+            owner=seen.owner,
         )
 
     async def move(self, name: str, to: LogPosition | Literal["now", "beginning"]) -> OutputView:

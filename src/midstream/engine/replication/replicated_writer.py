@@ -20,7 +20,9 @@ from midstream.core.errors import AppendFailed, CommitTooSlow, DiskFull, Fault, 
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition
 from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, Errand, QueueEntry, WrittenFrame
+from midstream.engine.replication.lease_table import LeaseTable
 from midstream.engine.replication.shared_topic import SharedTopic, TopicFacts, TopicRead, TopicRefused, TopicUnavailable
+from midstream.engine.replication.topic_message import fingerprint_of
 from midstream.engine.replication.topic_position import PAGE, TopicPosition, write_topic_position
 from midstream.engine.replication.topic_producer import Sent, TopicProducer
 from midstream.engine.replication.topic_tail import TailEvents, TopicTail
@@ -141,6 +143,21 @@ class ReplicatedWriter:
         return self._tail.skipped
 
     @property
+    def superseded_messages(self) -> int:
+        """Messages of inputs since the start of this process that did not count, as others had moved the input."""
+        return self._tail.superseded_count
+
+    @property
+    def leases(self) -> LeaseTable:
+        """Owners of inputs, outputs and sinks, as far as the topic was read."""
+        return self._tail.leases
+
+    @property
+    def name(self) -> tuple[str, bytes]:
+        """Fingerprint of the log, and the process that this writer is to other nodes."""
+        return fingerprint_of(self._shared.log_id), self._shared.process
+
+    @property
     def trouble(self) -> str:
         """Why the topic is not read now; empty while it is."""
         return self.ended or self._unavailable
@@ -182,6 +199,10 @@ class ReplicatedWriter:
             AppendFailed: The log accepts nothing more.
         """
         self._producer.submit(entries)
+
+    def say(self, message: bytes) -> None:
+        """Append a message without events, as soon as the topic takes one; a later one takes its place until then."""
+        self._producer.say(message)
 
     def between_frames(self, work: Callable[[EventLog], EventLog]) -> Future[None]:
         """Run a function on the reading thread between two frames, as ``LogWriter`` does.
@@ -281,6 +302,7 @@ class ReplicatedWriter:
             self._store(waiting)
             raise
         self._store(waiting)
+        self._give_back_superseded()
         if read.is_end:
             self._end_s = self._monotonic()
             self._is_at_end = True
@@ -348,6 +370,14 @@ class ReplicatedWriter:
     def _give_back(self) -> None:
         for sent, error in self._producer.unconfirmed():
             self._hand_back(sent, error)
+
+    def _give_back_superseded(self) -> None:
+        """Give back own messages that did not count, behind what came before them."""
+        superseded, self._tail.superseded = self._tail.superseded, []
+        for process, number, guard in superseded:
+            self._producer.supersede(process, number, guard)
+        if superseded:
+            self._give_back()
 
     def _hand_back(self, sent: Sent, error: AppendFailed | CommitTooSlow) -> None:
         batch = concat([entry.batch for entry in sent.unconfirmed])

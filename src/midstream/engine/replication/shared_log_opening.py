@@ -186,4 +186,4 @@ def _from_the_beginning(topic: SharedTopic, facts: TopicFacts, log_id: bytes) ->
         came = f"This node has nothing and would begin at offset 0; the topic has {first} to {end}."
         right = "A snapshot of another node, to join by."
         raise TopicRefused((Fault(topic.name, came, right, PAGE),))
-    return TopicPosition(topic.name, facts.topic_id, fingerprint_of(log_id), (TopicPair(0, 0),))
+    return TopicPosition(topic.name, facts.topic_id, fingerprint_of(log_id), (TopicPair(0, 0, {}),))

@@ -24,8 +24,8 @@ TOPIC_NAME = "topic.json"
 PAIRS_MAX = 64
 """Newest pairs, in gaps that double: at a pair a second the oldest is further back than any topic reaches."""
 PAGE = "/docs/replicas.md"
-_BYTES_MAX = 1 << 16
-"""64 pairs of 60 bytes, and the names."""
+_BYTES_MAX = 4 << 20
+"""64 pairs of 60 bytes, each with 64 inputs of 540 bytes at most, and the names."""
 _TOKEN_BYTES = 4
 """Of the identity in a token, where the generation of a log of one's own stands."""
 
@@ -37,6 +37,8 @@ class TopicPair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the next message to be read."""
     log_position: int
     """Of the first event of that message, or of the next one with events."""
+    inputs: dict[str, int]
+    """Version of the positions of each input there, as ``InputGuard`` has it: which later messages count follows."""
 
 
 class TopicPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

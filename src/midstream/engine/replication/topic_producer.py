@@ -13,12 +13,15 @@ from collections import deque
 from dataclasses import dataclass
 
 from midstream.core.errors import AppendFailed, CommitTooSlow, Fault, MidstreamError, Overloaded, TooLarge
+from midstream.engine.ingest.input_guard import InputGuard, Superseded
 from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, QueueEntry, require_room
 from midstream.engine.replication.shared_topic import MESSAGE_BYTES_MAX, SharedTopic, TopicUnavailable
 from midstream.engine.replication.topic_message import Events, encode_events, pieces
 from midstream.engine.replication.topic_position import PAGE
 from midstream.events.schema import concat
 
+_SAID = 0
+"""Stands for the number of a message without events; others count from 1."""
 AGAIN_S = 0.05
 """Until a message that the client had no room for is offered again."""
 MESSAGE_BYTES_AIM = 256_000
@@ -49,6 +52,7 @@ class _Part:
     number: int = 0
     """Place among the parts of the entry; 0 = the first or only one."""
     is_alone: bool = False
+    """Whether its message has nothing else: a part, and an entry with a condition of its own."""
 
 
 class TopicProducer:
@@ -69,6 +73,8 @@ class TopicProducer:
         self._number = 0
         self._is_last_broken = False
         """Whether the fate of the last message is unknown."""
+        self._said = b""
+        """Message without events that was not appended yet; empty = there is none."""
         self._events = 0
         self._bytes = 0
         self._failure: AppendFailed | None = None
@@ -131,9 +137,24 @@ class TopicProducer:
                 sent = self._sent.pop(number, None)
                 if sent is not None:
                     self._leave(sent)
-                    message = f"{self._topic.name} did not confirm in time ({error}); the events may be durable later"
-                    found.append((sent, CommitTooSlow(message)))
+                    if not isinstance(error, Superseded):
+                        message = f"{self._topic.name} did not confirm in time ({error}); they may be durable later"
+                        error = CommitTooSlow(message)
+                    found.append((sent, error))
         return found
+
+    def supersede(self, process: bytes, number: int, guard: InputGuard) -> None:
+        """Note that a message was read and did not count; where it is this producer's, its entries are given back."""
+        if process == self._process:
+            with self._wake:
+                if number in self._sent:
+                    self._fail(number, Superseded(guard))
+
+    def say(self, message: bytes) -> None:
+        """Append a message without events, in front of what is queued; one that was not appended yet gives way."""
+        with self._wake:
+            self._said = message
+            self._wake.notify_all()
 
     def close(self) -> None:
         """Take nothing more; what is queued is sent."""
@@ -167,24 +188,34 @@ class TopicProducer:
         taken = self._take(waits=waits)
         if taken is None:
             return False
+        if isinstance(taken, bytes):
+            self._append(_SAID, taken)
+            return True
         number, parts = taken
-        batch = concat([part.entry.batch for part in parts])
-        self._append(number, encode_events(Events(batch, self._process, number, self._keeps_event_time), self._log_id))
+        batch, guard = concat([part.entry.batch for part in parts]), parts[0].entry.guard
+        events = Events(batch, self._process, number, self._keeps_event_time, guard)
+        self._append(number, encode_events(events, self._log_id))
         return True
 
     def _run(self) -> None:
         while self.turn(waits=True):
             continue
 
-    def _take(self, *, waits: bool) -> tuple[int, list[_Part]] | None:
-        """Return the parts of the next message, which is under way from then on; None = there are none, or never."""
+    def _take(self, *, waits: bool) -> tuple[int, list[_Part]] | bytes | None:
+        """Return the parts of the next message, which is under way from then on, or one without events.
+
+        None = there are none, or never.
+        """
         with self._wake:
-            while not self._is_over and not (self._queue and self._may_follow(self._queue[0])):
+            while not self._is_over and not self._said and not (self._queue and self._may_follow(self._queue[0])):
                 if not waits or (not self._queue and self._is_closing):
                     return None
                 self._wake.wait()
             if self._is_over:
                 return None
+            if self._said:
+                said, self._said = self._said, b""
+                return said
             parts = [self._queue.popleft()]
             events, size = len(parts[0].entry.batch), parts[0].entry.bytes_count
             while self._queue and not parts[0].is_alone and not self._queue[0].is_alone:
@@ -224,7 +255,7 @@ class TopicProducer:
 
     def _append(self, number: int, value: bytes) -> None:
         def confirmed(error: MidstreamError | None) -> None:
-            if error is not None:
+            if error is not None and number != _SAID:
                 with self._wake:
                     self._fail(number, error)
 
@@ -250,9 +281,14 @@ def _parts(entry: QueueEntry) -> list[_Part]:
             right = f"At most {MESSAGE_BYTES_MAX} bytes, which a message of the shared log may have."
             raise TooLarge((Fault("/events", f"An event of {size} bytes came.", right, PAGE),))
     if len(batches) == 1:
-        return [_Part(entry, entry)]
+        return [_Part(entry, entry, is_alone=entry.guard is not None)]
     last = len(batches) - 1
     return [
-        _Part(QueueEntry(batch, entry.ticket if n == last else None), QueueEntry(batch, entry.ticket), n, is_alone=True)
+        _Part(
+            QueueEntry(batch, entry.ticket if n == last else None, guard=entry.guard),
+            QueueEntry(batch, entry.ticket),
+            n,
+            is_alone=True,
+        )
         for n, batch in enumerate(batches)
     ]

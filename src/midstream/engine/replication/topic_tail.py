@@ -2,19 +2,29 @@
 
 Log time is the running maximum of the times at which the broker appended; positions are counts of events. Neither
 depends on how a node cuts what it reads. What the node's log has already is counted and passed by. A message that holds
-no event of this log is skipped on every node alike.
+no event of this log is skipped on every node alike, and so is one whose guard names an older version of an input's
+positions than the messages before it left: whether a message counts follows from the messages before it alone, so a
+pair of topic and log has those versions too.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
+from midstream.engine.ingest.input_guard import NEVER_MOVED, InputGuard
 from midstream.engine.ingest.writer import TICK_STEP_MS_MAX, stamp
+from midstream.engine.replication.lease_table import LeaseTable
 from midstream.engine.replication.shared_topic import TopicMessage
-from midstream.engine.replication.topic_message import Events, decode_events, founding_of
+from midstream.engine.replication.topic_message import Events, decode_events, fingerprint_of, founding_of
 from midstream.engine.replication.topic_position import TopicPair
-from midstream.events.schema import cut
+from midstream.events.schema import cut, texts_of
+from midstream.state.control.input_positions import INPUTS_MAX, input_position_of
+
+_BODY = 6
+"""Place of the body among the texts of a row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,8 +56,15 @@ class TopicTail:
         """Of the next message."""
         self.position = LogPosition(pair.log_position)
         """Log position of the first event of the next message."""
+        self.inputs = dict(pair.inputs)
+        """Version of the positions of each input."""
         self.skipped = 0
         """Messages that hold no event of this log."""
+        self.superseded: list[tuple[bytes, int, InputGuard]] = []
+        """Process, number and guard of messages that did not count; whoever reads it empties it."""
+        self.superseded_count = 0
+        self.leases = LeaseTable(fingerprint_of(log_id))
+        """Owners of inputs, outputs and sinks."""
         self.appended_ms = 0
         """Time at which the broker appended the last message, 0 = none was read."""
         self._topic = topic
@@ -58,7 +75,7 @@ class TopicTail:
     @property
     def pair(self) -> TopicPair:
         """Pair of the next message."""
-        return TopicPair(self.offset, self.position)
+        return TopicPair(self.offset, self.position, dict(self.inputs))
 
     def take(self, messages: Sequence[TopicMessage]) -> Iterator[TailEvents]:
         """Yield the new events of messages; each one is behind the place when it is yielded.
@@ -71,14 +88,31 @@ class TopicTail:
             self.offset = message.offset + 1
             self.appended_ms = message.appended_ms
             if events is None:
-                self.skipped += founding_of(message.value) is None
+                self.skipped += not self._is_known(message)
                 continue
+            if events.guard is not None and events.guard.version != self.inputs.get(events.guard.input, NEVER_MOVED):
+                self.superseded.append((events.process, events.number, events.guard))
+                self.superseded_count += 1
+                continue
+            self._note_inputs(events.batch)
             known = self._log_end - self.position
             self.position = LogPosition(self.position + len(events.batch))
             if known < len(events.batch):
                 batch = cut(self._stamped(events, message.appended_ms), max(0, known), len(events.batch))
                 self._last_ms = int(batch.rows["log_time_ms"][-1])
                 yield TailEvents(batch, events.process, events.number)
+
+    def _note_inputs(self, batch: EventBatch) -> None:
+        """Keep the versions of inputs whose positions the next events move, as the fold keeps them."""
+        for row in np.flatnonzero(batch.rows["kind"] == Kind.CONTROL).tolist():
+            body = input_position_of(texts_of(batch, row)[_BODY])
+            if body is not None and (body.input in self.inputs or len(self.inputs) < INPUTS_MAX):
+                self.inputs[body.input] = self.position + row
+
+    def _is_known(self, message: TopicMessage) -> bool:
+        """Return whether a message without events is of this log all the same: a claim of a lease, or the founding."""
+        is_claim = self.leases.take(message.value, message.offset, message.appended_ms)
+        return is_claim or founding_of(message.value) is not None
 
     def _stamped(self, events: Events, appended_ms: int) -> EventBatch:
         if events.keeps_event_time:

@@ -20,6 +20,7 @@ import msgspec
 from midstream.core.errors import LogRewritten, MidstreamError, RewriteFailed, StoreUnavailable
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.background_service import BackgroundService
+from midstream.engine.lease import OWN, Lease
 from midstream.engine.log_readers import FolderLog
 from midstream.engine.outbox.log_destination import DeliveredPosition, DestinationUnavailable
 from midstream.engine.sinks.log_pieces import EVENTS_MAX, LogPieces, known_texts
@@ -93,6 +94,8 @@ class FeatureSink:
         self.writer = writer
         self.check = TableCheck(writer, is_shared=is_shared)
         self.name = writer.options.name
+        self.lease: Lease = OWN
+        """Right to write; to be set before the start."""
         self._open_log = open_log
         self._monotonic = monotonic
         self._pieces = LogPieces(open_log)
@@ -242,6 +245,8 @@ class FeatureSink:
 
     async def _pass_round(self) -> None:
         """Go on with a pass, or wait until there is one."""
+        if not self.lease.is_held:
+            self._pass = None  # the node that has the lease goes on with it
         position = self._pass
         if position is None:
             await asyncio.sleep(IDLE_S)

@@ -1,13 +1,14 @@
 """All sinks of a server: started and stopped together, found by name, shown in metrics and health."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.core.types import LogPosition
+from midstream.engine.lease import Lease
 from midstream.engine.listeners import Listener
 from midstream.engine.outbox.log_relay import LogRelay
 from midstream.engine.sinks.feature_sink import FeatureSink
@@ -40,7 +41,7 @@ class SinkStatus:
     table: str
     scope: str
     state: str
-    """Of the following: starting, delivering, idle, failing, or stopped until an order comes."""
+    """Of the following: starting, delivering, idle, standing_by, failing, or stopped until an order comes."""
     problem: str
     """What it waits for, or what failed last; empty = nothing."""
     log_position: LogPosition | None
@@ -61,6 +62,8 @@ class SinkStatus:
     """Kind of each column of the table."""
     half_lives_ms: Mapping[str, tuple[int, ...]]
     """Of the columns that fade: by them and ``log_time_ms`` a reader can age a value."""
+    owner: str = ""
+    """Node of a shared log that writes; empty = none, or the log is that of one node."""
 
 
 class SinkGroup:
@@ -72,6 +75,11 @@ class SinkGroup:
         self._engine = engine
         for each in sinks:
             each.sink.passing.back_off_s_max = BACK_OFF_S_MAX
+
+    def share(self, lease: Callable[[str], Lease]) -> None:
+        """Have each write while this node has its lease alone; before the start."""
+        for name, each in self._sinks.items():
+            each.relay.lease = each.sink.lease = lease(f"sink {name}")
 
     @property
     def listener(self) -> Listener:
@@ -158,4 +166,5 @@ def _status(each: RunningSink) -> SinkStatus:
         rows_deleted=view.rows_deleted,
         columns=view.columns,
         half_lives_ms=view.half_lives,
+        owner=relay.owner,
     )

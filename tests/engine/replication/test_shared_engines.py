@@ -1,0 +1,270 @@
+"""Whole engines on one topic, with their threads: one consumes an input and delivers an output, and one follows it."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from midstream.engine.inputs import broker_input
+from midstream.engine.outbox import log_relay
+from midstream.engine.replication import lease_keeper, replicated_writer
+from tests.support.brokers import FakeTopic as FakeBroker
+from tests.support.destinations import FakeStore
+from tests.support.patience import wait_on_loop
+from tests.support.rig import view
+from tests.support.shared_nodes import LiveServer, SharedNode, are_level, serving
+
+TTL_S = 2.0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases run out in a second, and a process that was killed leaves at once."""
+    monkeypatch.setattr(lease_keeper, "TTL_S", TTL_S)
+    monkeypatch.setattr(lease_keeper, "RENEW_S", 0.2)
+    monkeypatch.setattr(lease_keeper, "LISTEN_S", 0.3)
+    monkeypatch.setattr(lease_keeper, "LOOK_S", 0.02)
+    monkeypatch.setattr(broker_input, "STAND_BY_S", 0.02)
+    monkeypatch.setattr(log_relay, "STAND_BY_S", 0.02)
+    monkeypatch.setattr(log_relay, "BACK_OFF_S_MAX", 0.05)
+    monkeypatch.setattr(replicated_writer, "CLOSE_S_MAX", 0.0)
+    monkeypatch.setattr(replicated_writer, "READ_WAIT_S", 0.02)
+
+
+class Shop:
+    """Some nodes with one configuration, a broker with messages, and a destination."""
+
+    def __init__(self, folder: Path, count: int = 2) -> None:
+        """Make nodes that do not run."""
+        self.server, self.broker, self.store = LiveServer(), FakeBroker([[]]), FakeStore()
+        self.nodes = [SharedNode(f"node-{n}", self.server, folder, self.broker, self.store) for n in range(count)]
+        self.sent = 0
+
+    def send(self, count: int) -> None:
+        """Have the broker get messages; their events have no id of their own."""
+        messages = self.broker.partitions[0]
+        for _ in range(count):
+            messages.append(msgspec.json.encode(view(f"m{self.sent}")))
+            self.sent += 1
+
+    @property
+    def owners(self) -> list[SharedNode]:
+        """Nodes that read the input by their own account."""
+        return [node for node in self.nodes if node.input.lease.is_held]
+
+    async def read_to_end(self, *nodes: SharedNode) -> None:
+        """Wait until all messages are in the states of some nodes."""
+        await wait_on_loop(lambda: all(node.place == str(self.sent) for node in nodes or self.nodes))
+
+    async def require_equal(self) -> None:
+        """All nodes have all messages once, in order, in equal states, and the destination has the log once."""
+        nodes = self.nodes
+        await self.read_to_end()
+        await wait_on_loop(lambda: are_level(nodes))
+        end = nodes[0].log.end
+        await wait_on_loop(lambda: self.store.position is not None and self.store.position.log_position == end)
+        await wait_on_loop(lambda: are_level(nodes))
+        assert [node.items() for node in nodes] == [[f"m{n}" for n in range(self.sent)]] * len(nodes)
+        assert len({node.engine.fold.digest() for node in nodes}) == 1
+        assert [at for at, _ in self.store.events] == list(range(end))
+
+
+def test_one_node_consumes_and_the_other_follows_it(tmp_path: Path) -> None:
+    """The owner is named on both; the other one reads when it has stopped, at once where it stopped in order."""
+    shop = Shop(tmp_path)
+    one, two = shop.nodes
+
+    async def work() -> None:
+        shop.send(40)
+        await one.start()
+        await shop.read_to_end(one)
+        await two.start()
+        await shop.read_to_end()
+        assert [node.input.view().state for node in shop.nodes] == ["reading", "standing_by"]
+        assert [node.input.view().owner for node in shop.nodes] == ["node-0", "node-0"]
+        assert [node.relay.view().state for node in shop.nodes][1] == "standing_by"
+        await wait_on_loop(lambda: two.relay.view().lag_events == 0)  # as the owner tells
+        assert await two.relay.reaches_end(5.0)
+        began = time.monotonic()
+        await one.stop()
+        shop.send(40)
+        await shop.read_to_end(two)
+        took_s = time.monotonic() - began
+        print(f"the other node had read {took_s:.2f} s after the stop began")
+        assert two.input.view().owner == "node-1"
+        assert two.engine.metrics.input_superseded.labels("clicks")._value.get() == 0
+        await one.start()
+        await shop.require_equal()
+        await wait_on_loop(lambda: len(shop.owners) == 1)
+        await two.stop()
+        await one.stop()
+
+    asyncio.run(work())
+
+
+def test_whoever_is_killed_another_one_goes_on(tmp_path: Path) -> None:
+    """0 lost, 0 double, equal states, over kills of the owner in the middle of its work."""
+    shop = Shop(tmp_path, 3)
+
+    async def work() -> None:
+        for node in shop.nodes:
+            await node.start()
+        for number in range(4):
+            shop.send(30)
+            await wait_on_loop(lambda: len(shop.owners) == 1)
+            owner = shop.owners[0]
+            others = [node for node in shop.nodes if node is not owner]
+            await asyncio.sleep(0.01 * number)
+            await owner.kill()
+            shop.send(30)
+            await shop.read_to_end(*others)
+            await owner.start()
+            await shop.read_to_end()
+        await shop.require_equal()
+        for node in shop.nodes:
+            await node.stop()
+
+    asyncio.run(work())
+
+
+def test_an_owner_that_was_paused_changes_nothing_when_it_goes_on(tmp_path: Path) -> None:
+    """Its batch was made before another node took over, and reaches the topic behind that one's: no log has it."""
+    shop = Shop(tmp_path)
+    one, two = shop.nodes
+    is_paused, goes_on, waits = threading.Event(), threading.Event(), threading.Event()
+
+    def called(call: str) -> None:
+        if is_paused.is_set() and call in {"append", "read"}:
+            waits.set()
+            goes_on.wait()
+
+    async def work() -> None:
+        await one.start()
+        shop.send(5)
+        await shop.read_to_end(one)
+        await two.start()
+        await shop.read_to_end()
+        one.topic.called = called
+        is_paused.set()
+        shop.send(20)
+        await wait_on_loop(lambda: two.place == "25")
+        assert waits.is_set()
+        appended = len(shop.server.messages)
+        goes_on.set()
+        is_paused.clear()
+        await wait_on_loop(lambda: one.writer.superseded_messages > 0)
+        assert len(shop.server.messages) > appended
+        await shop.require_equal()
+        await wait_on_loop(lambda: len(shop.owners) == 1)
+        (other,) = (node for node in shop.nodes if node not in shop.owners)
+        assert other.input.view().state == "standing_by"
+        assert other.input.view().problem == ""
+        for node in shop.nodes:
+            await node.stop()
+
+    asyncio.run(work())
+
+
+def test_two_nodes_that_both_believe_to_own_record_each_message_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any lease: both consume all the time, and still each message is there once."""
+    monkeypatch.setattr(lease_keeper.LeaseKeeper, "is_held", lambda *_: True)
+    shop = Shop(tmp_path)
+
+    async def work() -> None:
+        async with serving(*shop.nodes):
+            for _ in range(10):
+                shop.send(20)
+                await asyncio.sleep(0.02)
+            await shop.read_to_end()
+            await wait_on_loop(lambda: are_level(shop.nodes))
+            assert [node.items() for node in shop.nodes] == [[f"m{n}" for n in range(shop.sent)]] * 2
+            assert len({node.engine.fold.digest() for node in shop.nodes}) == 1
+            superseded = [node.writer.superseded_messages for node in shop.nodes]
+            print(f"{superseded} batches did not count")
+
+    asyncio.run(work())
+
+
+def test_nodes_that_deliver_one_output_do_not_fight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that was fenced rests: the destination is taken over once a change of owner, and not again and again."""
+    shop = Shop(tmp_path)
+    resumes: Counter[str] = Counter()
+
+    async def work() -> None:
+        async with serving(*shop.nodes):
+            for node in shop.nodes:
+                destination = node.relay._destination
+                resume = destination.resume
+
+                async def counted(name: str = node.name, resume=resume):
+                    resumes[name] += 1
+                    return await resume()
+
+                monkeypatch.setattr(destination, "resume", counted)
+            for number in range(20):
+                await shop.nodes[number % 2].record(f"e-{number}")
+                await asyncio.sleep(0.05)
+            await wait_on_loop(lambda: are_level(shop.nodes))
+            end = shop.nodes[0].log.end
+            await wait_on_loop(lambda: shop.store.position is not None and shop.store.position.log_position == end)
+        assert sum(resumes.values()) <= 4, resumes
+
+    asyncio.run(work())
+
+
+def test_a_move_on_the_node_that_stands_by_holds(tmp_path: Path) -> None:
+    """The owner goes on where the order says, also while nothing comes."""
+    shop = Shop(tmp_path)
+    one, two = shop.nodes
+
+    async def work() -> None:
+        async with serving(one):
+            shop.send(10)
+            await shop.read_to_end(one)
+            async with serving(two):
+                await shop.read_to_end()
+                await two.input.move({"0": "4"})
+                await wait_on_loop(lambda: one.engine.log.end == two.engine.log.end and one.place == "10")
+                await wait_on_loop(lambda: len(one.items()) == 10)  # the ids of the copies are known
+                assert one.input.view().owner == "node-0"
+                assert two.input.view().state == "standing_by"
+
+    asyncio.run(work())
+
+
+def test_engines_with_threads_are_equal_under_load_from_all(tmp_path: Path) -> None:
+    """What each of three acknowledged is in every log once, and states are equal."""
+    shop = Shop(tmp_path, 3)
+
+    async def work() -> None:
+        async with serving(*shop.nodes):
+
+            async def load(node: SharedNode) -> list[str]:
+                ids = [f"{node.name}-{n}" for n in range(60)]
+                for each in batched(ids):
+                    await asyncio.gather(*(node.record(one) for one in each), node.record("same"))
+                return ids
+
+            sent = [each for found in await asyncio.gather(*map(load, shop.nodes)) for each in found]
+            await wait_on_loop(lambda: are_level(shop.nodes))
+            logs = [node.ids() for node in shop.nodes]
+            assert logs[0] == logs[1] == logs[2]
+            assert all(logs[0][each] == 1 for each in sent)
+            assert len({node.engine.fold.digest() for node in shop.nodes}) == 1
+            folded = shop.nodes[0].engine.fold.counts()
+            assert logs[0].total() - folded["duplicate"] == len(logs[0])
+
+    asyncio.run(work())
+
+
+def batched(ids: list[str]) -> Iterator[list[str]]:
+    """Yield ids six at a time."""
+    for first in range(0, len(ids), 6):
+        yield ids[first : first + 6]
