@@ -61,6 +61,8 @@ class FakeTopic:
     """Of the next append: empty, ``lost`` (the message), ``unheard`` (the answer), ``late``, ``twice``, ``full``."""
     is_cut: bool = False
     """The node does not reach the broker."""
+    is_open: bool = True
+    """Most tests begin behind the opening."""
     called: Callable[[str], None] = len  # type: ignore[assignment]  # a count of letters harms nobody
     """Told of each call, before it does anything; may raise."""
 
@@ -74,11 +76,13 @@ class FakeTopic:
         self._reach("open")
         require_known(self.name, known_id, self.server.topic_id)
         self.server.topic_id = self.server.topic_id or "cluster/made"
+        self.is_open = True
         return TopicFacts(self.server.topic_id)
 
     def append(self, value: bytes, confirmed: Confirmed) -> None:
         """Append a message, as well as the fault lets it."""
         self.called("append")
+        self._require_open()
         fault = "lost" if self.is_cut or self.server.is_down else self.fault()
         if fault == "full":
             raise TopicUnavailable("the client's queue is full")
@@ -96,6 +100,7 @@ class FakeTopic:
     def read(self, offset: int, messages_max: int, wait_s: float) -> TopicRead:
         """Return what is there."""
         self._reach("read")
+        self._require_open()
         server = self.server
         with server.news:
             if not server.first <= offset <= len(server.messages):
@@ -113,6 +118,10 @@ class FakeTopic:
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
+
+    def _require_open(self) -> None:
+        if not self.is_open:
+            raise TopicUnavailable("it is not open")
 
     def _reach(self, call: str) -> None:
         self.called(call)

@@ -8,6 +8,7 @@ registry is given, not the library's global one, so that several engines can liv
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import nan
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -128,6 +129,12 @@ class Metrics:
         self.input_superseded = self._counter(
             "input_superseded", "Batches of an input that did not count, as another node had moved it.", "input"
         )
+        self._shared_lag = self._gauge("shared_log_lag_seconds", "Log time behind the topic; NaN = not known.", "topic")
+        self._shared_connected = self._gauge("shared_log_connected", "1 while the broker answers.", "topic")
+        self._shared_ended = self._gauge("shared_log_ended", "1 = nothing more is taken from the topic.", "topic")
+        self._shared_leases = self._gauge("shared_log_leases", "Inputs, outputs and sinks that run here.", "topic")
+        self._shared_messages = Totals("midstream_shared_log_messages", "Messages by what became of them.", "outcome")
+        self.registry.register(self._shared_messages)
         self._input_lag = self._gauge(
             "input_lag", "Messages of a partition that are not read yet.", "input", "partition"
         )
@@ -398,6 +405,19 @@ class Metrics:
         """Set how one of the followers is."""
         self._follower_serves.labels(number).set(serves)
         self._follower_behind.labels(number).set(behind_events)
+
+    def set_shared_log(
+        self, topic: str, lag_ms: int | None, messages: Mapping[str, int], *, is_connected: bool, has_ended: bool
+    ) -> None:
+        """Set how the copy of a shared topic stands; a lag that is not known is NaN."""
+        self._shared_lag.labels(topic).set(nan if lag_ms is None else lag_ms / 1_000)
+        self._shared_connected.labels(topic).set(is_connected)
+        self._shared_ended.labels(topic).set(has_ended)
+        self._shared_messages.set(messages)
+
+    def set_leases(self, topic: str, held: int) -> None:
+        """Set how many inputs, outputs and sinks of a shared log run on this node."""
+        self._shared_leases.labels(topic).set(held)
 
     def set_output(self, name: str, lag_events: int, lag_ms: int, delivered: int, *, is_stopped: bool) -> None:
         """Set how an output stands; a lag below 0 is not known, and nothing is set."""

@@ -9,7 +9,7 @@ import msgspec
 from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.replication.node_board import Heartbeat, Mark
-from midstream.engine.replication.node_reporter import NodeFacts, NodeReporter
+from midstream.engine.replication.node_reporter import HEARTBEAT_S, NodeFacts, NodeReporter
 from midstream.engine.snapshots import snapshots
 from midstream.events.disk import RealDisk
 from midstream.events.segments.log_identity import identity_of, write_identity
@@ -61,6 +61,7 @@ def test_a_board_that_is_down_is_named_and_tried_again(tmp_path: Path) -> None:
         board = MemoryBoard()
         board.is_down = True
         reporter = NodeReporter(rig.engine, DataFolder(tmp_path), board, FACTS)
+        assert reporter._service.back_off_s_max == HEARTBEAT_S  # a broker that is back is not told a minute later
         reporter.start()
         await wait_on_loop(lambda: "the board is down" in rig.engine.health().reason)
         board.is_down = False

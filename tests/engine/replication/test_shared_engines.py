@@ -4,15 +4,18 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from math import isnan
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from midstream.app.replicas.shared_log import NodeLog
 from midstream.engine.inputs import broker_input
 from midstream.engine.outbox import log_relay
 from midstream.engine.replication import lease_keeper, replicated_writer
+from midstream.monitoring.metrics import Metrics
 from tests.support.brokers import FakeTopic as FakeBroker
 from tests.support.destinations import FakeStore
 from tests.support.patience import wait_on_loop
@@ -268,3 +271,50 @@ def batched(ids: list[str]) -> Iterator[list[str]]:
     """Yield ids six at a time."""
     for first in range(0, len(ids), 6):
         yield ids[first : first + 6]
+
+
+def test_metrics_tell_what_the_topic_holds(tmp_path: Path) -> None:
+    """Messages by what became of them, lag, connection, end and leases; a lag that is not known is no number."""
+    shop = Shop(tmp_path)
+    one, two = shop.nodes
+
+    async def work() -> None:
+        async with serving(one, two):
+            shop.send(5)
+            await shop.read_to_end()
+            shop.server.append(b"rubbish")
+            await one.record("a")
+            await wait_on_loop(lambda: are_level(shop.nodes) and one.writer.messages["skipped"] == 1)
+            metrics = one.engine.metrics
+            node = NodeLog(one.writer._shared, [one.writer])
+            node.set_gauges(metrics)
+            metrics.set_leases(one.topic.name, one.keeper.held_count)
+            found = value_of(metrics)
+            assert found("messages_total", outcome="skipped") == 1
+            assert found("messages_total", outcome="superseded") == one.writer.superseded_messages
+            assert 2 <= found("messages_total", outcome="appended") < found("messages_total", outcome="read")
+            assert found("lag_seconds", topic=one.topic.name) < 5
+            assert found("connected", topic=one.topic.name) == 1
+            assert found("ended", topic=one.topic.name) == 0
+            leases = found("leases", topic=one.topic.name)
+            assert leases + two.keeper.held_count == 2
+            one.topic.is_cut = True
+            await wait_on_loop(lambda: one.writer.is_unreachable)
+            node.set_gauges(metrics)
+            assert found("connected", topic=one.topic.name) == 0
+            one.topic.is_cut = False
+        metrics.set_shared_log("other", None, {}, is_connected=False, has_ended=True)
+        assert isnan(found("lag_seconds", topic="other"))
+
+    asyncio.run(work())
+
+
+def value_of(metrics: Metrics) -> Callable[..., float]:
+    """Return what reads a metric of the shared log by its labels."""
+
+    def found(name: str, **labels: str) -> float:
+        value = metrics.registry.get_sample_value(f"midstream_shared_log_{name}", labels)
+        assert value is not None, name
+        return value
+
+    return found

@@ -52,7 +52,7 @@ def with_replicas(
         options = PublishOptions(kept.publish, kept.publish_keep, mine)
         services.append(SnapshotPublisher(engine, data, options, entropy))
     if shared is not None:
-        leases = _leases(running, data)
+        leases = _leases(running, data, shared)
         gate = ReadyGate(shared, engine.clock)
         engine.listeners.add(Listener(name="ready_gate", concern=gate.concern, wait=gate.wait))
         services.append(NodeReporter(engine, data, board_of(config, environ), _facts(engine, data, shared, gate)))
@@ -60,7 +60,7 @@ def with_replicas(
     return replace(running, services=(*first, *running.services, *services), leases=leases)
 
 
-def _leases(running: Instance, data: DataFolder) -> LeaseKeeper | None:
+def _leases(running: Instance, data: DataFolder, shared: NodeLog) -> LeaseKeeper | None:
     """Return the keeper of the leases of a node, which its sinks have."""
     writer, engine = running.shared_log, running.engine
     if writer is None:
@@ -68,6 +68,8 @@ def _leases(running: Instance, data: DataFolder) -> LeaseKeeper | None:
     key, process = writer.name
     names = LeaseNames(key, process, node_name(socket.gethostname(), data.root))
     keeper = LeaseKeeper(writer, names, engine.host.monotonic, engine.supervise)
+    topic = shared.shared.topic.name
+    engine.listeners.add(Listener(name="leases", gauges=lambda: engine.metrics.set_leases(topic, keeper.held_count)))
     if running.sinks is not None:
         running.sinks.share(keeper.lease)
     return keeper

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from midstream.app.broker_clients import kafka_client
 from midstream.app.config.log_section import LogSection
@@ -18,6 +19,7 @@ from midstream.engine.replication.replicated_writer import ReplicatedWriter, Sha
 from midstream.engine.replication.shared_log_opening import Join, NodeKeys, open_shared
 from midstream.engine.replication.topic_position import PAGE
 from midstream.integrations.kafka.shared_topic import KafkaSharedTopic, SharedTopicOptions
+from midstream.monitoring.metrics import Metrics
 from midstream.state.structures.hashing import IdKey
 
 PROCESS_BYTES = 16
@@ -55,7 +57,9 @@ class NodeLog:
 
     def joined_to(self, running: Instance) -> Instance:
         """Return an instance whose health and receipts tell of this log, and which has its writer."""
-        running.engine.listeners.add(Listener(name="shared_log", concern=self.concern))
+        running.engine.listeners.add(
+            Listener(name="shared_log", concern=self.concern, gauges=partial(self.set_gauges, running.engine.metrics))
+        )
         if running.eraser is not None:
             running.eraser.said_of_topic = self.said_of_erasures
         return replace(running, shared_log=self.writers[0])
@@ -63,6 +67,17 @@ class NodeLog:
     def concern(self) -> Concern:
         """Return what an operator should look at: an end, no connection, a lag, an old position, foreign messages."""
         return Concern("shared_log", _said_of(self.writers[0], self.shared.topic.name) if self.writers else "")
+
+    def set_gauges(self, metrics: Metrics) -> None:
+        """Set the metrics of this log, from what health says."""
+        for writer in self.writers:
+            metrics.set_shared_log(
+                self.shared.topic.name,
+                writer.lag_ms,
+                writer.messages,
+                is_connected=not writer.is_unreachable,
+                has_ended=bool(writer.ended),
+            )
 
     def said_of_erasures(self) -> str:
         """Return what stays of erased events outside the data folder, for a receipt."""

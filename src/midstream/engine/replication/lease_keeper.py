@@ -109,6 +109,11 @@ class LeaseKeeper:
         while self._is_waiting() and self._monotonic() < until_s:  # noqa: ASYNC110  the topic has no event of its own
             await asyncio.sleep(0.01)
 
+    @property
+    def held_count(self) -> int:
+        """Number of leases that this node has now."""
+        return sum(map(self.is_held, self._positions))
+
     def is_held(self, name: str) -> bool:
         """Return whether this node has a lease that did not run out."""
         row = self.row(name)

@@ -60,6 +60,7 @@ class NodeReporter:
         self._facts = facts
         self._difference = ""
         self._service = engine.supervise("nodes", self.report, HEARTBEAT_S, first_s=0.5)
+        self._service.back_off_s_max = HEARTBEAT_S  # a broker that is back is told by the next heartbeat
         engine.listeners.add(Listener(name="nodes", concern=lambda: Concern(DIFFERS, self._difference)))
 
     def start(self) -> None:

@@ -10,7 +10,7 @@ ends the writer: nothing is taken any more, and the node answers on with the sta
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +101,7 @@ class ReplicatedWriter:
         self._tail = TopicTail(shared.topic.name, shared.log_id, position.newest, log.end, log.last_log_time_ms)
         self._prepare = shared.prepare
         self._written_s = monotonic()
+        self._read_messages = 0
         self.facts = shared.facts
         """Of the topic; None = the broker did not answer yet."""
         self._end_s: float | None = None
@@ -141,6 +142,16 @@ class ReplicatedWriter:
     def skipped_messages(self) -> int:
         """Messages since the start of this process that hold no event of this log."""
         return self._tail.skipped
+
+    @property
+    def messages(self) -> Mapping[str, int]:
+        """Messages since the start of this process, by what became of them."""
+        return {
+            "appended": self._producer.confirmed_messages,
+            "read": self._read_messages,
+            "skipped": self._tail.skipped,
+            "superseded": self._tail.superseded_count,
+        }
 
     @property
     def superseded_messages(self) -> int:
@@ -288,6 +299,7 @@ class ReplicatedWriter:
     def _take_in(self, read: TopicRead) -> None:
         """Write messages into the log and hand each frame over: about ``FRAME_EVENTS_MAX`` events or bytes as many."""
         self._is_at_end &= read.is_end
+        self._read_messages += len(read.messages)
         waiting: list[TailEvents] = []
         count = size = 0
         try:

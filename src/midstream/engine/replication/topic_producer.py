@@ -60,6 +60,8 @@ class TopicProducer:
 
     def __init__(self, topic: SharedTopic, log_id: bytes, process: bytes, *, keeps_event_time: bool) -> None:
         """Append to ``topic`` messages of the process ``process``, 16 random bytes."""
+        self.confirmed_messages = 0
+        """Messages of events that all in-sync replicas have."""
         self.submitted_entries = 0
         """All that were ever queued, each part of one in parts."""
         self._topic = topic
@@ -255,8 +257,11 @@ class TopicProducer:
 
     def _append(self, number: int, value: bytes) -> None:
         def confirmed(error: MidstreamError | None) -> None:
-            if error is not None and number != _SAID:
-                with self._wake:
+            if number == _SAID:
+                return
+            with self._wake:
+                self.confirmed_messages += error is None
+                if error is not None:
                     self._fail(number, error)
 
         while not self._is_over:
