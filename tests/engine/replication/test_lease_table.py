@@ -48,6 +48,8 @@ def test_renewals_and_a_clock_that_goes_back_keep_it() -> None:
     table.take(said("a", since=0), 1, 5_900)
     table.take(said("b"), 2, 1_000)
     table.take(said("b"), 3, 6_899)
+    table.take(said("a", since=0), 4, 1_000)
+    table.take(said("b"), 5, 6_900)
     assert owner(table) == "a"
     assert table.rows["input clicks"].since == 0
 
@@ -58,6 +60,10 @@ def test_what_is_given_up_is_free_and_only_its_own() -> None:
     table.take(said("a"), 0, 5_000)
     table.take(said("b", ttl_ms=0), 1, 5_001)
     assert owner(table) == "a"
+    late = LeaseTable(KEY)
+    late.take(said("b"), 1, 5_000)
+    late.take(said("a", since=0, ttl_ms=0), 2, 5_001)
+    assert owner(late) == "b"
     table.take(said("a", ttl_ms=0), 2, 5_002)
     assert owner(table) == ""
 
