@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from midstream.app.config.schema import Config
     from midstream.app.export.events import Moment
+    from midstream.app.operate.model_registration import RegisteredModel
     from midstream.app.server.hosted_engine import HostedEngine
     from midstream.engine.recommender import Recommender
 
@@ -31,6 +32,7 @@ __all__ = [
     "features_of_served",
     "open",
     "read_events",
+    "register_model",
     "slates",
     "stream_events",
 ]
@@ -253,3 +255,38 @@ def evaluate(
     options = EvaluationOptions(dict(columns or {}), time_unit)
     table: pa.Table = evaluation_table(folder, interactions, options, config)
     return table
+
+
+def register_model(
+    folder: str | Path,
+    model: object,
+    *,
+    name: str,
+    columns: Sequence[str],
+    sample: object = None,
+    promote: bool = False,
+) -> RegisteredModel:
+    """Publish a fitted model of scikit-learn, XGBoost or LightGBM as a version of a ranker.
+
+    It is converted, compared with its library on a sample to 1e-6 of the largest score, and published; nothing of the
+    sample is kept but mean and deviation of each column.
+
+    Args:
+        folder: Holds ``midstream.toml`` and ``data``; a server may have it open.
+        model: Fitted: an estimator or pipeline, or a booster. Of two classes the probability of the second is the
+            score.
+        name: Of the model, which a scorer of a placement names.
+        columns: Features that it reads, in the order of the fit.
+        sample: Rows to compare on, as an array or a frame; made up when None.
+        promote: Whether the version is in service when this returns.
+
+    Raises:
+        ExtraMissing: A library that converts or runs it is not installed.
+        Invalid: It cannot be converted, does not go with columns or sample, or scores otherwise.
+        FolderLocked: It is to be promoted, and a process that is no server has the folder open, such as this one.
+    """
+    from pathlib import Path
+
+    from midstream.app.operate.model_registration import Registration, register
+
+    return register(Path(folder), model, Registration(name, tuple(columns), sample, promote))

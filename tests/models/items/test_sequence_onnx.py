@@ -1,8 +1,6 @@
 """Sequence models as ONNX: a network says what the arrays say, or it is not written; none is ever asked."""
 
-import re
 import sys
-from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 
@@ -15,7 +13,7 @@ from midstream.models.artifact.golden import item_content
 from midstream.models.histories import Histories
 from midstream.models.items import sequence_onnx
 from midstream.models.items.sequence_onnx import FILE, agrees, exported, network_of, runner
-from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, item_kind
+from midstream.models.kinds import item_kind
 from midstream.models.loading import load
 from tests.models.sequences import HISTORIES, drawn_model
 from tests.support.patience import PATIENCE_S
@@ -118,16 +116,6 @@ def test_what_is_no_network_cannot_be_run():
     for network in (b"", b"nothing of the kind" * 9):
         with pytest.raises(ArtifactInvalid, match="cannot be run"):
             runner(network)
-
-
-def test_the_page_says_of_every_kind_whether_it_is_exported() -> None:
-    """A row of the table for each, once; of those that are written as ONNX it says yes."""
-    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text("utf-8")
-    table = page.split("### What is exported as ONNX")[1].split("\n### ")[0]
-    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
-    told = [(kind, row[2].strip()) for row in rows for kind in re.findall(r"`(\w+)`", row[1])]
-    assert sorted(kind for kind, _ in told) == sorted({*ITEM_KINDS, *ROW_KINDS})
-    assert [kind for kind, what in told if what.startswith("yes")] == ["sasrec"]
 
 
 def _field(number, content):

@@ -22,6 +22,7 @@ from midstream.engine.instance import Instance
 from midstream.engine.models.views import ModelView, compared, model_view, model_views
 from midstream.events.file_modes import make_folder
 from midstream.integrations.mlflow import SCHEME, fetch
+from midstream.models.onnx_export import onnx_of
 from midstream.training.fetched import GRAPH, import_folder, read_graph_file
 from midstream.training.onnx_import import OnnxImport, publish_onnx
 from midstream.training.packing import export_version, import_version
@@ -121,16 +122,23 @@ def rollback(folder: Path, config: Config, name: str, alias: str = "champion") -
     return _changed(folder, config, name, work, "rollback", {"alias": alias})
 
 
-def export_model(folder: Path, name: str, version: str, target: Path) -> str:
-    """Write a version as a tar file; return which it was.
+def export_model(folder: Path, name: str, version: str, target: Path, *, as_onnx: bool = False) -> str:
+    """Write a version as a tar file, or as an ONNX file for programs elsewhere; return which it was.
 
     Raises:
         NotFound: It is not there.
         ArtifactInvalid: It is damaged.
+        Invalid: It is to be written as ONNX, which its kind has no form of.
+        FileExistsError: The target exists already.
     """
     registry = registry_of(folder)
     found = registry.find(name, version)
-    export_version(registry, name, found, target)
+    if as_onnx:
+        content = onnx_of(registry.read(name, found))
+        with target.open("xb") as file:
+            file.write(content)
+    else:
+        export_version(registry, name, found, target)
     return found
 
 

@@ -1,6 +1,7 @@
 """``midstream models``: versions of models and their aliases."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,15 @@ app = typer.Typer(
     midstream models promote taste
     """,
 )
+
+
+class Form(StrEnum):
+    """Format of an exported model."""
+
+    TAR = "tar"
+    ONNX = "onnx"
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
 Version = Annotated[
     str, typer.Argument(metavar="VERSION", help="Version, its number or its first digits; default: the newest.")
@@ -162,22 +172,27 @@ def rollback_(name: Name, alias: Alias = "champion", folder: Folder = HERE, as_j
     cls=CommandHelp,
     epilog="""
     midstream models export taste --output taste.tar
+    midstream models export ranker --format onnx
+      Writes a graph for programs elsewhere; the tar is what models import takes.
     """,
 )
 def export(
     name: Name,
     version: Version = "",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default: NAME-VERSION.tar.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default: NAME-VERSION.FORMAT.")
     ] = None,
+    form: Annotated[
+        Form, typer.Option("--format", help="tar, which models import takes, or onnx, for programs elsewhere.")
+    ] = Form.TAR,
     folder: Folder = HERE,
 ) -> None:
-    """Write a version of a model to a .tar file."""
+    """Write a version of a model to a .tar or .onnx file."""
     from midstream.app.operate.model_registry import export_model, registry_of
 
     found = registry_of(folder).find(name, version)
-    target = output or Path(f"{name}-{found}.tar")
-    export_model(folder, name, found, target)
+    target = output or Path(f"{name}-{found}.{form}")
+    export_model(folder, name, found, target, as_onnx=form is Form.ONNX)
     out.print(str(target), markup=False)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.models.onnx.graph import BOOL, DOUBLE, FLOAT, INT32, INT64, ML
+from midstream.models.onnx.graph import BOOL, DOUBLE, FLOAT, INT32, INT64, ML, STRING
 from midstream.models.onnx.wire import FIXED32, Field, bytes_field, number_field, written
 
 IR_VERSION = 8
@@ -62,8 +62,11 @@ def node(kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str =
 
 
 def tensor(name: str, array: NDArray[np.generic]) -> bytes:
-    """Return a constant of float32, float64, int32, int64 or bool."""
+    """Return a constant of float32, float64, int32, int64, bool or text."""
     parts = [number_field(1, each) for each in array.shape]
+    if array.dtype.kind == "U":
+        parts += [number_field(2, STRING), bytes_field(8, name)]
+        return written([*parts, *(bytes_field(6, str(each)) for each in array.ravel().tolist())])
     parts += [number_field(2, _ELEMENTS[array.dtype.str]), bytes_field(8, name)]
     parts.append(bytes_field(9, np.ascontiguousarray(array).tobytes()))
     return written(parts)

@@ -1,0 +1,91 @@
+"""Fitted model of another library, converted: what is published of it, and how the library itself scores."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstream.core.errors import Fault, Invalid
+from midstream.core.nearest import nearest
+from midstream.core.types import Score
+from midstream.models.rows.trees import Trees
+
+PAGE = "/docs/models.md#from-a-notebook"
+Real = NDArray[np.float64]
+_FAILURES = (
+    RuntimeError, ValueError, TypeError, NotImplementedError, LookupError, AttributeError, NameError, AssertionError,
+)  # fmt: skip
+"""What converters raise of a model that they cannot write: they have no class in common."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConvertedModel:
+    """A model as it is published, and as it was."""
+
+    library: str
+    """Name and version of the library that fitted it."""
+    columns: tuple[str, ...]
+    """Features that it reads, in its own order."""
+    content: bytes | Trees
+    """An ONNX file, or trees of ours."""
+    predict: Callable[[Score], Real]
+    """Scores of the library itself for rows of the columns, (n, columns)."""
+
+
+@contextmanager
+def converting(what: str) -> Generator[None, None, None]:
+    """Turn what a converter raises into a fault that names the model.
+
+    Raises:
+        Invalid: It cannot be converted.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        right = "A model that the converter knows, or an ONNX file of its own: midstream models import FILE.onnx."
+        raise Invalid((Fault("model", f"{what} cannot be converted. {told}", right, PAGE),)) from error
+
+
+def fitted_columns(model: Any, columns: Sequence[str]) -> tuple[tuple[str, ...], bool]:  # noqa: ANN401
+    """Return the columns in the order of the fit, and whether the model knows their names.
+
+    Raises:
+        Invalid: It was fitted on others, which are named.
+    """
+    known = getattr(model, "feature_names_in_", None)
+    if known is None:
+        return tuple(columns), False
+    names = tuple(str(each) for each in known)
+    faults = [
+        Fault("columns", f'The model was fitted on "{each}", which is not among the columns.{nearest(each, columns)}',
+              "The names that it was fitted on, which are those of the features.", PAGE)
+        for each in names
+        if each not in columns
+    ]  # fmt: skip
+    faults += [
+        Fault("columns", f'"{each}" came, and the model was not fitted on it.', f"One of {', '.join(names)}", PAGE)
+        for each in columns
+        if each not in names
+    ]
+    if faults:
+        raise Invalid(tuple(faults))
+    return names, True
+
+
+def numbers_of(model: Any) -> Callable[[Any], Real]:  # noqa: ANN401
+    """Return what gives a number a row: the probability of the second class, a decision value, or a prediction."""
+    asked = (getattr(model, name, None) for name in ("predict_proba", "decision_function", "predict"))
+    ask = next((each for each in asked if each is not None), None)
+    if ask is not None:
+        return lambda rows: _last(ask(rows))
+    right = "A fitted estimator with predict_proba, decision_function or predict."
+    raise Invalid((Fault("model", f"{type(model).__name__} came.", right, PAGE),))
+
+
+def _last(told: Any) -> Real:  # noqa: ANN401
+    found: Real = np.asarray(told, dtype=np.float64)
+    return found if found.ndim == 1 else found[:, -1]
