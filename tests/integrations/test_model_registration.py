@@ -185,7 +185,7 @@ def refusals() -> dict[str, tuple[Any, dict[str, Any], str]]:
         "narrow": (fitted, {"sample": ROWS[:, :1]}, "Its shape is (3000, 1)."),
         "text": (fitted, {"sample": [["a", "b"]]}, "It holds no numbers"),
         "name": (fitted, {"name": "No"}, "'No' came."),
-        "three": (three, {}, "has the shape [None, 3]"),
+        "three": (three, {}, "the graph gives float32 (16, 3) for 16 rows"),
         "deep": (deep, {}, "leaves, at most 64 can be scored"),
         "counts": (counts, {}, 'the objective "count:poisson" cannot be scored'),
         "wide": (wide, {}, "leaves, at most 64 can be scored"),
