@@ -173,7 +173,7 @@ def rollback_(name: Name, alias: Alias = "champion", folder: Folder = HERE, as_j
     epilog="""
     midstream models export taste --output taste.tar
     midstream models export ranker --format onnx
-      Writes a graph for programs elsewhere; the tar is what models import takes.
+      Writes a graph for programs elsewhere.
     """,
 )
 def export(
@@ -183,7 +183,7 @@ def export(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default: NAME-VERSION.FORMAT.")
     ] = None,
     form: Annotated[
-        Form, typer.Option("--format", help="tar, which models import takes, or onnx, for programs elsewhere.")
+        Form, typer.Option("--format", help="Format: tar, which models import takes, or onnx, for programs elsewhere.")
     ] = Form.TAR,
     folder: Folder = HERE,
 ) -> None:
@@ -200,9 +200,8 @@ def export(
     "import",
     cls=CommandHelp,
     epilog="""
-    midstream models import taste.tar
-    midstream models import ranker.onnx --name ranker --columns item_price,item_views
-      Takes in a model of scikit-learn, XGBoost, PyTorch and others that was written as ONNX.
+    midstream models import ranker.onnx --name ranker --columns price,views
+      Takes in a model that any library wrote as ONNX.
     midstream models import models:/ranker@champion --name ranker
       Copies a model of the MLflow registry that MLFLOW_TRACKING_URI names.
     """,
