@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from midstream.integrations.pulsar import output_topics
 from midstream.integrations.pulsar.client_options import PulsarClientOptions
 from midstream.integrations.pulsar.producer import PulsarOutputProducer
 from tests.support.destinations import check_destination
+from tests.support.patience import wait_until
 from tests.support.services.server import Server
 from tests.support.topics.pulsar_outputs import admin_url, ask, client_options, log_positions, make_topic, received
 
@@ -177,6 +179,7 @@ def test_messages_that_a_start_reads_are_kept(pulsar):
     own.deliver(records(10, 1), upto(11))
     own.close()
     for place in (path, f"{path}-positions-{LOG}-shop"):
+        wait_until(partial(is_remembered, pulsar, place))
         for _ in range(3):
             ask(pulsar, "PUT", f"{place}/unload")
             ask(pulsar, "GET", f"{place}/stats")
@@ -184,6 +187,12 @@ def test_messages_that_a_start_reads_are_kept(pulsar):
     assert again.resume() == upto(11).text
     assert log_positions(received(pulsar, topic))[-1] == 10
     again.close()
+
+
+def is_remembered(server: Server, path: str) -> bool:
+    """Return whether deduplication needs no message of a topic any more."""
+    found = ask(server, "GET", f"{path}/internalStats")
+    return bool(found["cursors"]["pulsar.dedup"]["markDeletePosition"] == found["lastConfirmedEntry"])
 
 
 def test_another_output_of_the_topic_is_fenced_by_name(pulsar):

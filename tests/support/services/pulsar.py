@@ -49,6 +49,9 @@ class Pulsar:
             "listeningInterface": "lo",  # of the bookie, which has its own port only where it may choose one
             "allowEphemeralPorts": "true",
             "webSocketServiceEnabled": "false",
+            # What deduplication remembers is kept in messages until a snapshot: soon, so that they may be removed.
+            "brokerDeduplicationSnapshotFrequencyInSeconds": "1",
+            "brokerDeduplicationSnapshotIntervalSeconds": "1",
         }
         kept = [line for line in text.splitlines() if line.partition("=")[0] not in own]
         site.write("standalone.conf", "\n".join([*kept, *(f"{name}={value}" for name, value in own.items()), ""]))
