@@ -192,6 +192,7 @@ def test_rows_without_a_time_are_named_once_and_the_others_go_on(shop: Shop) -> 
         (named,) = (each for each in reading.rows if consuming.REFUSED in each)
         assert "updated_at is NULL" in named[consuming.REFUSED]
         assert named["id"] == "1"
+        Reading(consumer).to(1, 2)  # after an error nothing counts as handed over
 
 
 def test_deleted_rows_are_deletes(shop: Shop) -> None:
@@ -200,6 +201,8 @@ def test_deleted_rows_are_deletes(shop: Shop) -> None:
     known = ["1", "2", "gone"]
     with closing(shop.consumer(known, deleted_at="deleted_at", reconcile=Duration("10s"))) as consumer:
         reading = Reading(consumer).to(1, 2, 2, "gone")
+        again = Reading(consumer, reading.opened.topic_id, {"0": reading.position}).to(2, "gone")
+        assert all(each["midstream_operation"] == "delete" for each in again.rows)
     deletes = [each["id"] for each in reading.rows if each.get("midstream_operation") == "delete"]
     assert sorted(map(str, deletes)) == ["2", "2", "gone"]
     assert {"id": 1, "price": 1} in reading.rows

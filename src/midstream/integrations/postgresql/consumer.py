@@ -89,8 +89,10 @@ class PostgresqlConsumer:
 
     def open(self, topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
         """Begin at the position; what was handed over before counts as not handed over."""
-        self._lag, self._is_sweeping, self._due_s = {}, False, 0.0
+        self._lag, self._is_sweeping = {}, False
+        self._due_s = self._reconcile_s = 0.0
         self._waiting.clear()
+        self._told.clear()
         with self._asking() as session:
             table = table_of(session, self._options)
             if topic_id and topic_id != table.topic_id:

@@ -103,7 +103,7 @@ class FollowedTable:
     def newest(self) -> str:
         """Return the statement of the last place there is."""
         return (
-            f"SELECT {self.updated}::text, {self.key}::text FROM {self.relation} AS t WHERE {self.updated} IS NOT NULL "  # noqa: S608  as above
+            f"SELECT {self.updated}::text, {self.key}::text FROM {self.relation} AS t WHERE {self._behind(Place())} "  # noqa: S608  as above
             f"ORDER BY {self.updated} DESC, {self.key} DESC LIMIT 1"
         )
 
@@ -123,9 +123,9 @@ class FollowedTable:
 
     def _behind(self, place: Place) -> str:
         if not place.updated:
-            return f"{self.updated} IS NOT NULL"
+            return f"{self.updated} IS NOT NULL AND {self.key} IS NOT NULL"
         if place.key is None:
-            return f"{self.updated} >= %(updated)s::{self.updated_type}"
+            return f"{self.updated} >= %(updated)s::{self.updated_type} AND {self.key} IS NOT NULL"
         given = f"(%(updated)s::{self.updated_type}, %(key)s::{self.key_type})"
         return f"({self.updated}, {self.key}) > {given}"
 
