@@ -199,7 +199,7 @@ def test_deleted_rows_are_deletes(shop: Shop) -> None:
     """By their column, and by a comparison of all keys that holds for deletes while nobody followed."""
     shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, {OLD}, NULL), (2, 2, {OLD}, now())")
     known = ["1", "2", "gone"]
-    with closing(shop.consumer(known, deleted_at="deleted_at", reconcile=Duration("10s"))) as consumer:
+    with closing(shop.consumer(known, deleted_at="deleted_at", reconcile=Duration("1h"))) as consumer:
         reading = Reading(consumer).to(1, 2, 2, "gone")
         again = Reading(consumer, reading.opened.topic_id, {"0": reading.position}).to(2, "gone")
         assert all(each["midstream_operation"] == "delete" for each in again.rows)
