@@ -5,15 +5,21 @@
 Two figures for each store: the sink as a server runs it (the log is read, rows are read in turns of the event loop and
 written), and the store alone, given the same rows in groups of the same size. Both are medians of several runs, each
 into a table of its own.
+
+And how long the event loop is held meanwhile: a task that asks for its next turn again and again notes what lies
+between two of them, as the clock has it and as CPU of the loop's thread, which other processes do not change.
 """
 
 import argparse
 import asyncio
+import gc
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 import msgspec
 
@@ -28,7 +34,7 @@ from midstream.engine.instance import Instance
 from midstream.engine.log_readers import open_reader
 from midstream.engine.sinks.row_columns import row_columns
 from midstream.engine.sinks.write_window import GROUP_ROWS_MAX, WRITES_MAX
-from midstream.engine.stores.online_store import OnlineStore, StoreRows
+from midstream.engine.stores.online_store import OnlineStore, StoreKind, StoreRows
 from midstream.events.schema import Event, build
 from midstream.features.kinds.kinds import Count, Since
 
@@ -42,12 +48,44 @@ COLUMNS = ("views", "lately", "carts", "last_view", "row.recent_items")
 ACTS = 5
 """Of each user."""
 _BATCH = 5_000
+HELD_COLUMNS = (10, 63)
+
+
+@dataclass
+class Turns:
+    """A probe of the running event loop, inside of ``async with``."""
+
+    longest_ms: float = 0.0
+    """Of the clock."""
+    longest_cpu_ms: float = 0.0
+    """Of CPU of the loop's thread, the probe's own included."""
+    task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self.task = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+    async def _look(self) -> None:
+        await asyncio.sleep(0)
+        clock, worked = time.perf_counter(), time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now, cpu = time.perf_counter(), time.thread_time()
+            self.longest_ms = max(self.longest_ms, (now - clock) * 1_000)
+            self.longest_cpu_ms = max(self.longest_cpu_ms, (cpu - worked) * 1_000)
+            clock, worked = now, cpu
 
 
 def options_of(url: str) -> AnyStore:
     """Return the options of a store by its address."""
     told = {"kind": url.partition(":")[0], "url": url, "give_up": "20s"}
-    return msgspec.convert(told, AnyStore, dec_hook=lambda kind, text: kind(text))
+    found: AnyStore = msgspec.convert(told, AnyStore, dec_hook=lambda kind, text: kind(text))
+    return found
 
 
 async def filled(running: Instance, users: int) -> None:
@@ -110,6 +148,29 @@ async def alone(store: OnlineStore, users: int) -> float:
     return users / seconds
 
 
+async def held(store: OnlineStore, groups: int) -> Turns:
+    """Return how long the loop is held while groups of rows are written, one after the other."""
+    await store.open()
+    items, turns = tuple(f"item-{each}" for each in range(ACTS)), Turns()
+    batches = [
+        StoreRows(
+            [f"user-{each}" for each in range(start, start + GROUP_ROWS_MAX)],
+            {
+                name: [items if kind == "texts" else 7 if kind == "integer" else 0.123456789] * GROUP_ROWS_MAX
+                for name, kind in store.columns.items()
+            },
+        )
+        for start in range(0, groups * GROUP_ROWS_MAX, GROUP_ROWS_MAX)
+    ]
+    await store.write(batches[0], 1)
+    gc.collect()
+    async with turns:
+        for each in batches:
+            await store.write(each, 2)
+    await store.close()
+    return turns
+
+
 async def measured(urls: Sequence[str], users: int, runs: int) -> None:
     """Print the figures of each store."""
     with tempfile.TemporaryDirectory() as name:
@@ -124,6 +185,22 @@ async def measured(urls: Sequence[str], users: int, runs: int) -> None:
                     sunk.append(await through_sink(running, folder, options, table, users))
                     kinds = row_columns("user", COLUMNS, FEATURES, {}).kinds
                     plain.append(await alone(store_of(options, f"{table}_alone", kinds), users))
+                for count in HELD_COLUMNS:
+                    wide: dict[str, StoreKind] = {f"c{each}": "number" for each in range(count - 1)}
+                    taken = [
+                        await held(
+                            store_of(
+                                options, f"held_{time.time_ns() // 1_000_000}_{count}", {**wide, "recent": "texts"}
+                            ),
+                            10,
+                        )
+                        for run in range(runs)
+                    ]
+                    cpu, clock = (
+                        median(each.longest_cpu_ms for each in taken),
+                        median(each.longest_ms for each in taken),
+                    )
+                    print(f"{url}: {count} columns hold the loop for {cpu:.1f} ms of CPU, {clock:.1f} ms")
                 kind = url.partition(":")[0]
                 print(f"{kind}: sink {median(sunk):,.0f} rows/s, store alone {median(plain):,.0f} rows/s, {runs} runs")
 

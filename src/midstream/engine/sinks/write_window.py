@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
-from midstream.engine.stores.online_store import OnlineStore, StoreRows, StoreValue
+from midstream.engine.stores.online_store import OnlineStore, StoreRows, StoreValue, turns_of
 
 GROUP_ROWS_MAX = 1_000
 """Rows of one call of the store, when nothing is folded between the turns."""
@@ -91,7 +91,12 @@ class WriteWindow:
         if group.gone:
             await self._store.delete(tuple(dict.fromkeys(group.gone)), group.version)
         if group.ids:
-            names = tuple(self._store.columns)
-            columns = dict(zip(names, zip(*group.rows, strict=True), strict=True))
+            columns: dict[str, list[StoreValue]] = {name: [] for name in self._store.columns}
+            for places in turns_of(len(group.rows), len(columns)):
+                for column, more in zip(
+                    columns.values(), zip(*group.rows[places.start : places.stop], strict=True), strict=True
+                ):
+                    column.extend(more)
+                await asyncio.sleep(0)
             await self._store.write(StoreRows(group.ids, columns), group.version)
         self._sent(group)
