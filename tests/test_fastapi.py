@@ -12,12 +12,12 @@ from fastapi.testclient import TestClient
 
 import midstream
 import midstream.fastapi
-from midstream.app.server.hosted_engine import below
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, FolderLocked
 from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.snapshots import snapshotter
 from midstream.serving.app import described
+from midstream.serving.http.mounting import below
 from midstream.serving.http.responses import MOUNTED_AT
 from midstream.serving.options import ServerOptions
 from tests.support.rig import SMALL

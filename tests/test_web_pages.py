@@ -29,8 +29,8 @@ def loaded(tmp_path, monkeypatch):
 
 
 def test_each_program_is_run_here():
-    """A new one on the page wants a test here, and none is without a name."""
-    assert set(PROGRAMS) == {"shop_app.py", "mounted_app.py"}
+    """A new one on the page wants a test here, or, for Flask, in tests/integrations/test_flask.py."""
+    assert set(PROGRAMS) == {"shop_app.py", "mounted_app.py", "flask_app.py", "gunicorn.conf.py"}
 
 
 def test_routes_of_the_application(loaded):

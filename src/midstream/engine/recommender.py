@@ -404,13 +404,21 @@ class Recommender:
             )
             raise RuntimeError(message)
 
-    def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
+    def submit(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
+        """Begin work on the event loop of the engine, and return its future; ``work`` must not block.
+
+        Raises:
+            RuntimeError: The shop is not open, or in another process, or its own thread calls, which may not wait.
+        """
         self._require_elsewhere()
         self._require_owner()
         with self._lock:
             if self._is_closed or not self._thread.is_alive():
                 raise RuntimeError(_NOT_OPEN)
-            answer = self._submit(work)
+            return self._submit(work)
+
+    def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        answer = self.submit(work)
         try:
             return answer.result()
         except CancelledError:

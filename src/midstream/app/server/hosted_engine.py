@@ -20,8 +20,9 @@ from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError
 from midstream.serving.app import App, asgi
 from midstream.serving.http.hosts import host_faults
+from midstream.serving.http.mounting import below
 from midstream.serving.http.problems import RouteUnknown, problem_reply
-from midstream.serving.http.responses import ASGI, MOUNTED_AT, Message, Receive, Scope, Send, send_reply
+from midstream.serving.http.responses import ASGI, Message, Receive, Scope, Send, send_reply
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import ANSWER_HEADERS, RequestOrigin
 
@@ -84,7 +85,7 @@ class HostedEngine:
             raise RuntimeError(message)
         self._folder.mkdir(parents=True, exist_ok=True)
         config = self._config or config_of(self._folder)
-        _require_hosted(config.server)
+        require_hosted(config.server)
         async with AsyncExitStack() as undo:
             with one_owner():
                 running, inputs, outputs = open_with_groups(self._folder, config)
@@ -92,7 +93,7 @@ class HostedEngine:
             opened = opened_engine(self._folder, running, inputs, outputs)
             app = asgi(opened.engine, opened.accept, config.server, opened.ingest, opened.upkeep)
             self._stack = undo.pop_all()
-        self._guarded = RequestOrigin(app, config.server) if self._checks_origin else app
+        self._guarded = guarded(app, config.server) if self._checks_origin else app
         self._app = app
         return self
 
@@ -136,12 +137,7 @@ class HostedEngine:
             await send_reply(scope, send, problem_reply(EngineNotOpen(f"The engine is not open. {right}.")))
             return
 
-        async def with_headers(message: Message) -> None:
-            if self._checks_origin and message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
-            await send(message)
-
-        await app(scope, receive, with_headers)
+        await app(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -161,22 +157,19 @@ class HostedEngine:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def below(scope: Scope, segments: int) -> Scope:
-    """Return a scope as the engine's app would have it without the first ``segments`` steps of the path."""
-    if not segments:
-        return {**scope, "root_path": ""}
-    path: str = scope["path"]
-    parts = path.split("/")
-    found = {
-        **scope,
-        "root_path": "",
-        "path": "/" + "/".join(parts[segments + 1 :]),
-        MOUNTED_AT: "/".join(parts[: segments + 1]),
-    }
-    raw: bytes | None = scope.get("raw_path")
-    if raw is not None:
-        found["raw_path"] = b"/" + b"/".join(raw.partition(b"?")[0].split(b"/")[segments + 1 :])
-    return found
+def guarded(app: App, options: ServerOptions) -> ASGI:
+    """Return an app behind the gate against web pages, with the headers that keep others from reading answers."""
+    gate = RequestOrigin(app, options)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            await send(message)
+
+        await gate(scope, receive, with_headers)
+
+    return answer
 
 
 def _segments(scope: Scope) -> int:
@@ -186,7 +179,7 @@ def _segments(scope: Scope) -> int:
     return root.count("/") if root and (path == root or path.startswith(f"{root}/")) else 0
 
 
-def _require_hosted(options: ServerOptions) -> None:
+def require_hosted(options: ServerOptions) -> None:
     """Refuse what only a server of its own can do, and names that are none.
 
     Raises:

@@ -38,13 +38,13 @@ def open_with_groups(folder: Path, config: Config, notify: Notify = nobody) -> t
 
 
 def opened_engine(
-    folder: Path,
+    folder: Path | None,
     running: Instance,
-    inputs: InputGroup,
-    outputs: OutputGroup,
+    inputs: InputGroup | None = None,
+    outputs: OutputGroup | None = None,
     company: FollowerGroup | None = None,
 ) -> OpenedEngine:
-    """Return a started engine with all that an app needs of it."""
+    """Return a started engine with all that an app needs of it; without the folder no node joins by its snapshots."""
 
     def accept() -> Accept:
         return msgspec.structs.replace(running.service.accept, limits=_LIMITS, now_ms=running.engine.clock())
@@ -55,7 +55,7 @@ def opened_engine(
         running.champions,
         running.explainer,
         running.placing,
-        SnapshotShelf(DataFolder(folder / DATA_NAME)),
+        None if folder is None else SnapshotShelf(DataFolder(folder / DATA_NAME)),
         inputs,
         outputs,
         running.sinks,
