@@ -151,8 +151,7 @@ def test_threads_of_the_web_server_ask_at_once(tmp_path):
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for each in threads:
             each.start()
-        for _ in range(20):
-            found.append(shop.recommend(session_id="s9").request_id)
+        found.extend(shop.recommend(session_id="s9").request_id for _ in range(20))
         for each in threads:
             each.join(PATIENCE_S)
         assert len(set(found)) == 100
@@ -178,8 +177,9 @@ def test_without_flask_the_extra_is_named(tmp_path, monkeypatch):
 def gunicorn(folder: Path, *options: str) -> "subprocess.Popen[str]":
     """Start gunicorn with the program of the page."""
     library("gunicorn")
-    (text,) = [block.text for block in blocks(PAGE) if block.file == "flask_app.py"]
-    (folder / "flask_app.py").write_text(text)
+    for block in blocks(PAGE):
+        if block.file in {"flask_app.py", "gunicorn.conf.py"}:
+            (folder / block.file).write_text(block.text)
     command = [sys.executable, "-m", "gunicorn", "flask_app:app", *options]
     return subprocess.Popen(
         command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=dict(os.environ)
@@ -206,17 +206,18 @@ def test_one_worker_of_gunicorn_has_the_engine(tmp_path):
         assert httpx.get(f"{url}/v1/items/a%2Fb", headers=KEY).json()["item_id"] == "a/b"
 
         def chunks():
-            for number in range(2_000):
+            for number in range(60_000):
                 yield json.dumps({**ACTS[0], "event_id": f"c{number}"}).encode() + b"\n"
 
         streamed = {**KEY, "content-type": "application/x-ndjson"}
         told = httpx.post(f"{url}/v1/events/bulk", content=chunks(), headers=streamed, timeout=PATIENCE_S)
-        assert told.json()["recorded"] == 2_000
+        assert told.json()["recorded"] == 60_000
         server.terminate()
         _, said = server.communicate(timeout=PATIENCE_S)
     finally:
         server.kill()
     assert "Traceback" not in said
+    assert list((tmp_path / "shop" / "data" / "snapshots").iterdir())
     with midstream.open(tmp_path / "shop") as shop:
         assert shop.item("a/b") is not None
 

@@ -8,7 +8,6 @@ Reference: Eby, PEP 3333, Python Web Server Gateway Interface 1.0.1, 2010.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import Future
 from importlib import import_module
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -17,6 +16,8 @@ from midstream.core.errors import ExtraMissing
 from midstream.serving.http.responses import ASGI, Message, Scope
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from midstream.engine.recommender import Recommender
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

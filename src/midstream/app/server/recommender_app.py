@@ -1,13 +1,15 @@
 """ASGI app of an open shop, for the event loop of the shop's own thread."""
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from midstream.app.config.schema import Config
 from midstream.app.server.hosted_engine import guarded, require_hosted
 from midstream.app.server.opened_engine import opened_engine
 from midstream.engine.recommender import Recommender
 from midstream.serving.app import asgi
 from midstream.serving.http.responses import ASGI
+
+if TYPE_CHECKING:
+    from midstream.app.config.schema import Config
 
 
 class RecommenderApp:
