@@ -13,13 +13,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from midstream.core.errors import Fault, Invalid
-from midstream.models.onnx.graph import ML, OnnxGraph, Tensor
+from midstream.models.onnx.graph import ML, NODES_MAX, PAGE, OnnxGraph, Tensor
 
-PAGE = "/docs/models.md"
 GRAPH_BYTES_MAX = 64 << 20
-"""Of a file: 16 million weights, or some 5,000 trees of 64 leaves. 500 candidates times that is 8 billion products,
-more than a request has time for."""
-NODES_MAX = 10_000
+"""Of a file: 16 million weights. 500 candidates times that is 8 billion products, more than a request has time for."""
 OPSETS_MAX = {"": 21, ML: 5}
 """Of ONNX Runtime 1.20."""
 IR_VERSION_MAX = 10

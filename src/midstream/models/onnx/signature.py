@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
-from midstream.models.onnx.graph import DOUBLE, ELEMENTS, FLOAT, ML, GraphValue, Node, OnnxGraph
-from midstream.models.onnx.rules import PAGE
+from midstream.models.onnx.graph import DOUBLE, ELEMENTS, FLOAT, ML, PAGE, GraphValue, Node, OnnxGraph
 from midstream.models.onnx.wire import Field, bytes_field, bytes_of, fields, number_field, text_of, written
 
 REALS = {FLOAT, DOUBLE}
