@@ -18,6 +18,7 @@ from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.snapshots import snapshotter
 from midstream.serving.app import described
 from midstream.serving.http.mounting import below
+from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import MOUNTED_AT
 from midstream.serving.options import ServerOptions
 from tests.support.rig import SMALL
@@ -333,8 +334,7 @@ def test_a_router_has_the_paths_that_were_chosen(tmp_path):
         assert client.get("/v1/items/lamp").status_code == 404
         assert client.get("/admin/v1/items/x%2Fsimilar").status_code == 401
         assert client.get("/admin/v1/items/x%2Fsimilar", headers=KEY).json()["item_id"] == "x/similar"
-        refused = client.get("/v1/items/x%2Fsimilar")
-        assert (refused.status_code, refused.json()["type"]) == (404, "urn:midstream:route-unknown")
+        assert client.get("/v1/items/x%2Fsimilar").status_code == 404
         assert client.delete("/v1/items/x%2Fsimilar").status_code in {404, 405}
     with pytest.raises(NameUnknown, match="/v1/events"):
         midstream.fastapi.router(engine, ["/v1/event"])
@@ -379,11 +379,106 @@ def test_a_mount_below_a_mount_and_a_proxy(tmp_path):
 def test_a_path_without_the_steps_of_the_host():
     """Decoded and as it was sent, and what was left out."""
     scope = {"path": "/api/shop/v1/items/a/b", "raw_path": b"/api/shop/v1/items/a%2Fb?x=1", "root_path": "/api/shop"}
-    found = below(scope, 2)
+    found = below(scope, "/api/shop")
     assert (found["path"], found["raw_path"]) == ("/v1/items/a/b", b"/v1/items/a%2Fb")
     assert (found["root_path"], found[MOUNTED_AT]) == ("", "/api/shop")
-    assert below({"path": "/shop"}, 1)["path"] == "/"
-    assert below({"path": "/v1"}, 0) == {"path": "/v1", "root_path": ""}
+    assert below({"path": "/shop"}, "/shop")["path"] == "/"
+    assert below({"path": "/v1"}, "") == {"path": "/v1", "root_path": ""}
+
+
+@pytest.mark.parametrize(
+    "path,raw,mounted_at",
+    [
+        ("/shop/v1/events/v1/erasures", b"/shop%2Fv1%2Fevents/v1/erasures", "/shop"),
+        ("/shop/v1/events/v1/erasures", b"/shop%2Fv1%2Fevents/v1/erasures", "/shop/v1/events"),
+        ("/api/shop/v1/events", b"/api%2fshop/v1/events", "/api/shop"),
+        ("/shop/v1/events", b"/shop/v1/erasures", "/shop"),
+        ("/shop/v1/events", b"/v1/events", "/shop"),
+        ("/v1/events", b"/v1/erasures", ""),
+    ],
+)
+def test_a_path_that_the_host_reads_in_another_way_is_refused(path, raw, mounted_at):
+    """Where the slashes of the host's part are not those that were sent, or the rest is another one."""
+    with pytest.raises(RouteUnknown):
+        below({"path": path, "raw_path": raw}, mounted_at)
+
+
+def test_a_guard_that_reads_the_decoded_path_of_a_mount_is_not_passed_by(tmp_path):
+    """It lets recommendations in alone; a slash of the host's part that is sent as %2F leads to nothing else."""
+    app = FastAPI(lifespan=midstream.fastapi.lifespan(engine := midstream.asgi(tmp_path, SMALL)))
+
+    @app.middleware("http")
+    async def guard(request, answer):
+        if not request.scope["path"].startswith("/shop/v1/recommendations"):
+            return Response(status_code=401)
+        return await answer(request)
+
+    app.mount("/shop", engine)
+    with TestClient(app, base_url=URL, headers=JSON) as client:
+        assert client.get("/shop/v1/recommendations").status_code == 200
+        assert client.get("/shop/v1/features").status_code == 401
+        for path in ("health/ready", "v1/features", "metrics", "v1/items/lamp"):
+            for slash in ("%2F", "%2f"):
+                refused = client.get(f"/shop{slash}v1{slash}recommendations/{path}")
+                assert (refused.status_code, refused.json()["type"]) == (404, "urn:midstream:route-unknown")
+
+
+def test_a_dependency_sees_the_id_that_the_engine_reads(tmp_path):
+    """Of a router: what it lets in by its id is that user, however the path is sent."""
+
+    def own_users(user_id: str = ""):
+        if not user_id.startswith("acme/"):
+            raise HTTPException(403)
+
+    engine = midstream.asgi(tmp_path, SMALL)
+    app = FastAPI(lifespan=midstream.fastapi.lifespan(engine))
+    router = midstream.fastapi.router(engine, ["/v1/users/{user_id}"])
+    app.include_router(router, prefix="/shop", dependencies=[Depends(own_users)])
+    app.include_router(midstream.fastapi.router(engine), prefix="/open")
+    with TestClient(app, base_url=URL, headers=JSON) as client:
+        for user in ("acme/ann", "other/bob"):
+            client.post("/open/v1/events", json=[{"type": "view", "user_id": user, "item_id": "lamp"}])
+        assert client.get("/shop/v1/users/acme%2Fann").json()["user_id"] == "acme/ann"
+        assert client.get("/shop/v1/users/other%2Fbob").status_code == 403
+        for path in ("/shop%2Fv1%2Fusers%2Facme/v1/users/other%2Fbob", "/shop/v1%2Fusers%2Facme/v1/users/other%2Fbob"):
+            for method in ("GET", "DELETE", "HEAD", "OPTIONS"):
+                assert client.request(method, path).status_code in {404, 405}
+
+
+def test_routes_of_the_host_below_the_prefix_of_a_router_are_reached(tmp_path):
+    """Also those that are added behind it: a router has the paths of its operations and pages alone."""
+    engine = midstream.asgi(tmp_path, SMALL)
+    app = FastAPI(lifespan=midstream.fastapi.lifespan(engine))
+    app.include_router(midstream.fastapi.router(engine), prefix="/s")
+    for path in ("/s/v1/items/{item_id}/reviews", "/s/docs/mine", "/s/v1/users/{user_id}/orders/{order}"):
+        app.add_api_route(path, lambda: "own")
+    with TestClient(app, base_url=URL, headers=JSON) as client:
+        client.post("/s/v1/events", json=ACTS)
+        for path in ("/s/v1/items/x/reviews", "/s/docs/mine", "/s/v1/users/u/orders/1"):
+            assert client.get(path).json() == "own"
+        assert client.get("/s/v1/items/a%2Fb").json()["item_id"] == "a/b"
+        assert client.get("/s/docs/tasks/web-frameworks.md").status_code == 200
+
+
+def test_a_dependency_that_takes_the_body_is_named(tmp_path):
+    """At once, in place of a wait for what does not come; the whole of a body or the first part of it."""
+
+    async def reads(request: Request):
+        async for _ in request.stream():
+            pass
+
+    async def reads_some(request: Request):
+        await anext(aiter(request.stream()))
+
+    engine = midstream.asgi(tmp_path, SMALL)
+    app = FastAPI(lifespan=midstream.fastapi.lifespan(engine))
+    for prefix, dependency in (("/all", reads), ("/some", reads_some)):
+        router = midstream.fastapi.router(engine, ["/v1/events"])
+        app.include_router(router, prefix=prefix, dependencies=[Depends(dependency)])
+    with TestClient(app, base_url=URL, headers=JSON) as client:
+        for prefix in ("/all", "/some"):
+            with pytest.raises(RuntimeError, match=r"request\.stream.*request\.body"):
+                client.post(f"{prefix}/v1/events", json=ACTS)
 
 
 def test_waits_of_the_file_hold(tmp_path):

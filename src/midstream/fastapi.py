@@ -17,15 +17,20 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Any, TypeAlias, cast
+from urllib.parse import unquote
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from starlette.routing import Match, compile_path
 
 from midstream.app.server.hosted_engine import HostedEngine, RouterPart
 from midstream.core.errors import DOCUMENTATION_PATH
 from midstream.engine.requests.faults import NameUnknown
 from midstream.serving.app import described
 from midstream.serving.http.admission import ANSWERING
+from midstream.serving.http.mounting import sent_below
 from midstream.serving.http.responses import Message, Receive, Scope, Send
+from midstream.serving.openapi.reference_pages import reference_pages
 from midstream.serving.slates.hot_routes import EVENTS_PATH
 
 __all__ = ["lifespan", "router"]
@@ -35,6 +40,8 @@ Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 Document: TypeAlias = dict[str, Any]
 _PAGES = f"{DOCUMENTATION_PATH}{{name}}"
 _PATH_VALUE = re.compile(r"\{(\w+)\}")
+_TAKEN = "midstream.taken"
+"""Field of a scope: a dependency has taken a part of the body."""
 _SHOWN_SHORT = frozenset({"Problem", "SlateWhy", "Explained"})
 """Types that many operations have: written out in each, they would be most of the document. Their fields are on the
 pages docs/http.md and docs/explanations.md."""
@@ -94,7 +101,14 @@ def router(engine: HostedEngine, paths: Sequence[str] | None = None) -> APIRoute
         for method, operation in known[path].items():
             _add(made, engine, (method, path, operations), cast("Document", _inlined(operation, schemas)))
     answer = _answering(engine, _PAGES, operations)
-    made.add_api_route(_matching(_PAGES), answer, methods=["GET"], include_in_schema=False, name="get midstream page")
+    made.add_api_route(
+        _matching(_PAGES),
+        answer,
+        methods=["GET"],
+        include_in_schema=False,
+        name="get midstream page",
+        route_class_override=_route_of(_PAGES),
+    )
     return made
 
 
@@ -118,7 +132,48 @@ def _add(
         response_class=Response,
         response_description=operation["responses"][str(right)]["description"],
         openapi_extra=operation,
+        route_class_override=_route_of(path),
     )
+
+
+def _route_of(template: str) -> type[APIRoute]:
+    """Return a route that has the paths which the engine has for a template, and leaves all others to the host."""
+    sent_pattern = compile_path(template)[0]
+
+    class EngineRoute(APIRoute):
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            match, found = super().matches(scope)
+            if match is not Match.NONE and not _is_sent(scope, template, sent_pattern, found["path_params"]):
+                return Match.NONE, {}
+            return match, found
+
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def noted() -> Message:
+                message = await receive()
+                scope[_TAKEN] = True
+                return message
+
+            await super().handle(scope, noted, send)
+
+    return EngineRoute
+
+
+def _is_sent(scope: Scope, template: str, sent_pattern: re.Pattern[str], values: Mapping[str, str]) -> bool:
+    """Return whether the path as it was sent has the values that the host has found in the path as it decoded it."""
+    if template == _PAGES:
+        return values["name"] in reference_pages()
+    own = template.format_map(values)
+    path: str = scope["path"]
+    raw: bytes | None = scope.get("raw_path")
+    sent: bytes | None = own.encode()
+    if raw is not None:
+        sent = sent_below(raw.partition(b"?")[0], path.removesuffix(own), own)
+    if sent is None:
+        return False
+    if own == template:
+        return True
+    match = sent_pattern.match(sent.decode("latin-1"))
+    return match is not None and all(unquote(value) == values[name] for name, value in match.groupdict().items())
 
 
 def _answering(
@@ -127,7 +182,7 @@ def _answering(
     async def answer(request: Request, response: Response) -> Response:
         own = path.format_map(request.path_params)
         before = request.scope["path"].removesuffix(own)
-        return _Passed(engine, RouterPart(before.count("/"), operations), (request, response))
+        return _Passed(engine, RouterPart(before, operations), (request, response))
 
     return answer
 
@@ -155,6 +210,12 @@ class _Passed(Response):
                 message = {**message, "headers": [*message.get("headers", ()), *self._set]}
             await send(message)
 
+        if self._read is None and _TAKEN in scope:
+            message = (
+                "A dependency has taken a part of the body, by request.stream() or request.form(), and the engine "
+                "cannot have it again. await request.body() reads it for both: midstream docs tasks/web-frameworks"
+            )
+            raise RuntimeError(message)
         taken = receive if self._read is None else read_before
         await self._engine.answer_part(self._part, scope, taken, with_headers)
         if self.background is not None:

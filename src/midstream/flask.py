@@ -4,13 +4,12 @@ One process has the folder open: a web server with one worker and several thread
 ``midstream serve`` instead (docs/tasks/web-frameworks.md).
 """
 
-from functools import partial
 from typing import Any
 
 from midstream.app.server.recommender_app import RecommenderApp
 from midstream.engine.recommender import Recommender
 from midstream.integrations.flask import blueprint_of
-from midstream.serving.http.mounting import below
+from midstream.serving.http.mounting import mounted
 
 __all__ = ["blueprint"]
 
@@ -30,4 +29,4 @@ def blueprint(recommender: Recommender, *, name: str = "midstream", checks_origi
         ExtraMissing: Flask is not installed.
     """
     app = RecommenderApp(recommender, checks_origin=checks_origin)
-    return blueprint_of(name, recommender, app.made, partial(below))
+    return blueprint_of(name, recommender, app.made, mounted)

@@ -124,6 +124,52 @@ def test_nobody_comes_in_without_the_key_of_the_application(client):
     assert client.ask("GET", "/shop/v1/items/lamp").status_code == 404
 
 
+def test_a_guard_that_reads_the_decoded_path_is_not_passed_by(tmp_path):
+    """It lets recommendations in alone; a slash that is sent as %2F leads to nothing else."""
+    flask = library("flask")
+    with midstream.open(tmp_path, SMALL) as shop:
+        app = flask.Flask("shop_app")
+        found: Any = midstream.flask.blueprint(shop)
+
+        @found.before_request
+        def guard():
+            if not flask.request.path.startswith("/shop/v1/recommendations"):
+                flask.abort(401)
+
+        app.register_blueprint(found, url_prefix="/shop")
+        client = Client(app)
+        assert client.ask("GET", "/shop/v1/recommendations").status_code == 200
+        assert client.ask("GET", "/shop/v1/features").status_code == 401
+        for path in ("health/ready", "v1/features", "metrics", "v1/items/lamp"):
+            refused = client.ask("GET", f"/shop%2Fv1%2Frecommendations/{path}")
+            assert (refused.status_code, json.loads(refused.data)["type"]) == (404, "urn:midstream:route-unknown")
+
+
+def test_a_proxy_that_takes_the_start_of_the_path_off(tmp_path):
+    """As ProxyFix tells it, and an application that is mounted in another one: with and without it in ``RAW_URI``."""
+    library("flask")
+    proxy_fix: Any = library("werkzeug.middleware.proxy_fix")
+    dispatcher: Any = library("werkzeug.middleware.dispatcher")
+    with midstream.open(tmp_path, SMALL) as shop:
+        app = made_app(shop)
+        inner = app.wsgi_app
+        for wsgi, path, more in (
+            (proxy_fix.ProxyFix(inner, x_prefix=1), "/shop", {"X-Forwarded-Prefix": "/app"}),
+            (dispatcher.DispatcherMiddleware(None, {"/app": inner}), "/app/shop", {}),
+            (
+                proxy_fix.ProxyFix(dispatcher.DispatcherMiddleware(None, {"/app": inner}), x_prefix=1),
+                "/app/shop",
+                {"X-Forwarded-Prefix": "/p r"},
+            ),
+        ):
+            app.wsgi_app = wsgi
+            client = Client(app)
+            assert client.ask("POST", f"{path}/v1/events", json=ACTS, headers=more).status_code == 200
+            assert client.ask("GET", f"{path}/v1/items/lamp", headers=more).json["item_id"] == "lamp"
+            assert client.ask("GET", f"{path}/v1/items/a%2Fb", headers=more).json["item_id"] == "a/b"
+            assert client.ask("GET", f"{path}%2Fv1/v1/items/lamp", headers=more).status_code == 404
+
+
 def test_limits_of_the_configuration_hold(tmp_path):
     """Of bytes and of callers; followers are refused when the blueprint is made."""
     options = ServerOptions(body_bytes_max=1_024, quota_per_second=0.001, quota_burst=2)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import import_module
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from urllib.parse import quote, unquote
 
 from midstream.core.errors import ExtraMissing
 from midstream.serving.http.responses import ASGI, Message, Scope
@@ -96,14 +97,14 @@ class _Passage:
         return {"type": "http.request", "body": piece, "more_body": not self._is_read}
 
 
-def blueprint_of(name: str, recommender: "Recommender", app: Callable[[], Awaitable[ASGI]], below: "Below") -> Any:  # noqa: ANN401  of a library that is not there to be checked against
+def blueprint_of(name: str, recommender: "Recommender", app: Callable[[], Awaitable[ASGI]], mounted: "Mounted") -> Any:  # noqa: ANN401  of a library that is not there to be checked against
     """Return a blueprint that passes all below its prefix on to an app.
 
     Args:
         name: Of the blueprint.
         recommender: Whose event loop runs the app.
         app: Returns it, on that loop.
-        below: Leaves the first steps out of the path of a scope.
+        mounted: Returns an app that leaves the start of a path out, which is the application's.
 
     Raises:
         ExtraMissing: Flask is not installed.
@@ -117,10 +118,11 @@ def blueprint_of(name: str, recommender: "Recommender", app: Callable[[], Awaita
 
     def answer(rest: str = "") -> Any:  # noqa: ANN401  as above
         passage = _Passage(flask.request.stream)
-        scope = below(scope_of(flask.request.environ), _before(flask.request.environ, rest))
+        scope = scope_of(flask.request.environ)
+        mounted_at = scope["path"].removesuffix(f"/{rest}")
 
         async def run() -> None:
-            await (await app())(scope, passage.receive, passage.send)
+            await mounted(await app(), mounted_at)(scope, passage.receive, passage.send)
 
         messages = passage.messages(recommender.submit(run))
         start = next(messages)
@@ -138,7 +140,7 @@ def blueprint_of(name: str, recommender: "Recommender", app: Callable[[], Awaita
     return found
 
 
-Below: TypeAlias = Callable[[Scope, int], Scope]
+Mounted: TypeAlias = Callable[[ASGI, str], ASGI]
 
 
 def _pieces(messages: Iterator[Message]) -> Iterator[bytes]:
@@ -169,15 +171,17 @@ def scope_of(environ: Environ) -> Scope:
     }
     sent = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "")
     if sent.startswith("/"):
-        scope["raw_path"] = sent.partition("?")[0].encode("latin-1", "replace")
+        scope["raw_path"] = _whole(sent.partition("?")[0].encode("latin-1", "replace"), environ)
     return scope
+
+
+def _whole(sent: bytes, environ: Environ) -> bytes:
+    """Return the path as it was sent with the part in front that a proxy has taken off, and ``SCRIPT_NAME`` names."""
+    missing = _path(environ).removesuffix(unquote(sent))
+    script = str(environ.get("SCRIPT_NAME", "")).encode("latin-1").decode("utf-8", "replace")
+    return quote(missing).encode() + sent if script.startswith(missing) else sent
 
 
 def _path(environ: Environ) -> str:
     path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
     return path.encode("latin-1").decode("utf-8", "replace")
-
-
-def _before(environ: Environ, rest: str) -> int:
-    """Return the steps of the path before the blueprint's part."""
-    return _path(environ).removesuffix(f"/{rest}").count("/")

@@ -20,7 +20,7 @@ from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError
 from midstream.serving.app import App, asgi
 from midstream.serving.http.hosts import host_faults
-from midstream.serving.http.mounting import below
+from midstream.serving.http.mounting import mounted
 from midstream.serving.http.problems import RouteUnknown, problem_reply
 from midstream.serving.http.responses import ASGI, Message, Receive, Scope, Send, send_reply
 from midstream.serving.options import ServerOptions
@@ -34,8 +34,8 @@ _HEADERS = tuple((name.encode(), value.encode()) for name, value in ANSWER_HEADE
 class RouterPart:
     """A request as a router of the host has it."""
 
-    prefix_segments: int
-    """Steps of the path before the engine's part."""
+    mounted_at: str
+    """Start of the path before the engine's part, as the host decoded it."""
     operations: Mapping[str, frozenset[str]]
     """Methods that the router has, by template of a path."""
 
@@ -110,7 +110,7 @@ class HostedEngine:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._answer(below(scope, _segments(scope)), receive, send)
+            await mounted(self._answer, _mounted_at(scope))(scope, receive, send)
         else:
             await send({"type": "websocket.close"})
 
@@ -120,15 +120,18 @@ class HostedEngine:
         The host finds a route by the path as it decodes it, the engine by the path as it was sent, in which an id may
         have a slash. An operation that the router does not have is not reached in this way.
         """
-        found = below(scope, part.prefix_segments)
-        if self._app is not None:
-            template = self._app.template_of(found)
-            if scope["method"] not in part.operations.get(template, frozenset()):
-                came = f'{scope["method"]} "{found["path"][:60]}" is no route of this router.'
-                unknown = RouteUnknown((Fault("path", came, "An operation of the application's document.", PAGE),))
-                await send_reply(scope, send, problem_reply(unknown))
-                return
-        await self._answer(found, receive, send)
+
+        async def answer(found: Scope, receive: Receive, send: Send) -> None:
+            if self._app is not None:
+                template = self._app.template_of(found)
+                if scope["method"] not in part.operations.get(template, frozenset()):
+                    came = f'{scope["method"]} "{found["path"][:60]}" is no route of this router.'
+                    unknown = RouteUnknown((Fault("path", came, "An operation of the application's document.", PAGE),))
+                    await send_reply(scope, send, problem_reply(unknown))
+                    return
+            await self._answer(found, receive, send)
+
+        await mounted(answer, part.mounted_at)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._guarded
@@ -172,11 +175,11 @@ def guarded(app: App, options: ServerOptions) -> ASGI:
     return answer
 
 
-def _segments(scope: Scope) -> int:
-    """Return the steps of the path that belong to the host: those of ``root_path``, where the path begins with it."""
+def _mounted_at(scope: Scope) -> str:
+    """Return the part of the path that belongs to the host: ``root_path``, where the path begins with it."""
     root: str = scope.get("root_path", "").rstrip("/")
     path: str = scope["path"]
-    return root.count("/") if root and (path == root or path.startswith(f"{root}/")) else 0
+    return root if path == root or path.startswith(f"{root}/") else ""
 
 
 def require_hosted(options: ServerOptions) -> None:
