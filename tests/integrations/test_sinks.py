@@ -75,7 +75,7 @@ def test_a_store_that_was_stopped_has_the_content_of_the_state_in_the_end(server
     log = MemoryLog()
 
     def make(kinds):
-        return store_of(options, table, kinds)
+        return store_of(options, table, "", kinds)
 
     process = Process(log, make, events_max=1_000)
     taken = {}
@@ -116,7 +116,7 @@ def test_rows_of_users_who_were_erased_while_the_sink_was_away_are_deleted(serve
     log, gone = MemoryLog(), [f"gone {each}" for each in range(SCAN_ROWS + 50)]
 
     def make(kinds):
-        return store_of(options, table, kinds)
+        return store_of(options, table, "", kinds)
 
     async def fill(process):
         for start in range(0, len(gone), 500):

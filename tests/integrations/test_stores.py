@@ -48,7 +48,7 @@ def test_redis_leaves_keys_that_are_not_midstreams(redis):
     """Whatever lies where a row would: it keeps its content, is counted, and no other row waits for it."""
     prefix = f"shop{next(numbers)}:"
     store = RedisStore(RedisStoreOptions(url=f"redis://{redis.address}", prefix=prefix), "users", {"score": "number"})
-    ids = ("text", "list", "hash", "words", "own", "new")
+    ids = ("text", "list", "hash", "words", "shops", "own", "new")
 
     async def work():
         await store.open()
@@ -58,17 +58,91 @@ def test_redis_leaves_keys_that_are_not_midstreams(redis):
             await client.rpush(f"{prefix}users:list", "kept")
             await client.hset(f"{prefix}users:hash", mapping={"name": "kept"})
             await client.hset(f"{prefix}users:words", mapping={"version": "2nd"})
-            await store.write(StoreRows(ids, {"score": [2.0] * 6}), 2)
-            await store.delete(ids[:5], 3)
-            assert {*(await store.scan("")).ids} <= {"new"}
+            await client.hset(f"{prefix}users:shops", mapping={"version": "1", "score": "7"})
+            await store.write(StoreRows(ids, {"score": [2.0] * 7}), 2)
+            await store.delete(ids[:6], 3)
+            assert await scanned(store) == {"new"}
             assert await client.get(f"{prefix}users:text") == b"kept"
             assert await client.lrange(f"{prefix}users:list", 0, -1) == [b"kept"]
             assert await client.hgetall(f"{prefix}users:hash") == {b"name": b"kept"}
             assert await client.hgetall(f"{prefix}users:words") == {b"version": b"2nd"}
-        assert store.left == 8
+            assert await client.hgetall(f"{prefix}users:shops") == {b"version": b"1", b"score": b"7"}
+        assert store.left == 10
+        assert (await store.read(("shops",), ("score",))).versions == [None]
         assert (await store.read(("own", "new"), ("score",))).columns == {"score": [None, 2.0]}
 
     run(closed_after(store, work))
+
+
+async def scanned(store):
+    """Return all ids that a store has."""
+    found, cursor = set(), ""
+    while cursor is not None:
+        page = await store.scan(cursor)
+        found |= set(page.ids)
+        cursor = page.cursor
+    return found
+
+
+async def taken(one, other, ids):
+    """Have one store delete all that it finds; return what another one has of its rows afterwards."""
+    await one.open()
+    await other.open()
+    await other.write(StoreRows(ids, {"score": [1.0] * len(ids)}), 10)
+    assert await scanned(one) == set()
+    keys = [f"b:{each}" for each in ids]
+    assert (await one.read(keys, ("score",))).columns == {"score": [None] * len(ids)}
+    await one.delete(keys, 20)
+    await one.write(StoreRows(keys, {"score": [3.0] * len(ids)}), 30)
+    assert one.left == 2 * len(ids)
+    rows = await other.read(ids, ("score",))
+    await other.delete(ids[:1], 11)
+    assert other.left == 0
+    return rows.columns["score"]
+
+
+def test_redis_leaves_the_rows_of_a_table_whose_keys_begin_as_its_own(redis):
+    """As those of another shop: a comparison with the state neither sees nor deletes them, and none is overwritten."""
+    outer = f"shop{next(numbers)}:"
+
+    def store(prefix, table, log="a"):
+        options = RedisStoreOptions(url=f"redis://{redis.address}", prefix=prefix, give_up=Duration("20s"))
+        return RedisStore(options, table, {"score": "number"}, log)
+
+    async def work():
+        one, other = store(outer, "users"), store(f"{outer}users:", "b")
+        try:
+            assert await taken(one, other, ("ann", "bob")) == [1.0, 1.0]
+        finally:
+            await one.close()
+            await other.close()
+
+    run(work())
+
+
+def test_redis_leaves_the_rows_of_another_log_in_the_same_table(redis):
+    """Two shops were given one table: neither deletes or replaces what the other one wrote, and both can count it."""
+    options = RedisStoreOptions(url=f"redis://{redis.address}", give_up=Duration("20s"))
+    table = f"rows{next(numbers)}"
+    one, other = (RedisStore(options, table, {"score": "number"}, log) for log in ("a", "b"))
+
+    async def work():
+        try:
+            await one.open()
+            await other.open()
+            await one.write(StoreRows(("ann",), {"score": [1.0]}), 1)
+            await one.delete(("bob",), 1)
+            await other.write(StoreRows(("ann", "bob", "eve"), {"score": [2.0] * 3}), 9)
+            await other.delete(("ann",), 10)
+            assert (other.left, one.left) == (3, 0)
+            assert await scanned(one) == {"ann"}
+            assert (await one.read(("ann", "bob", "eve"), ("score",))).columns == {"score": [1.0, None, None]}
+            assert await scanned(other) == {"eve"}
+        finally:
+            await one.close()
+            await other.close()
+
+    run(work())
 
 
 @pytest.mark.parametrize("name", ["redis", "valkey"])

@@ -48,7 +48,7 @@ def sink_of(told: SinkTable, engine: Engine, open_log: Callable[[], FolderLog], 
         every_s=told.every.ms / 1_000,
         refresh_ms=0 if told.refresh is None else told.refresh.ms,
     )
-    writer = RowWriter(options, engine, partial(store_of, told.store, told.table_name), monotonic)
+    writer = RowWriter(options, engine, partial(store_of, told.store, told.table_name, engine.liveness.log), monotonic)
     sink = FeatureSink(writer, engine.supervise, open_log, monotonic, is_shared=is_shared)
     relay = RelayOptions(
         name=f"sink_{told.name}",
@@ -62,10 +62,17 @@ def sink_of(told: SinkTable, engine: Engine, open_log: Callable[[], FolderLog], 
     return RunningSink(sink, LogRelay(relay, engine, open_log, sink), kind, told.table_name)
 
 
-def store_of(options: AnyStore, table: str, columns: Mapping[str, StoreKind]) -> OnlineStore:
-    """Return a store that is not open."""
+def store_of(options: AnyStore, table: str, log: str, columns: Mapping[str, StoreKind]) -> OnlineStore:
+    """Return a store that is not open.
+
+    Args:
+        options: Of the store.
+        table: Its name.
+        log: Public name of the log that the rows are of.
+        columns: By name.
+    """
     if isinstance(options, CassandraStoreOptions):
         return CassandraStore(options, table, columns)
     if isinstance(options, PostgresqlStoreOptions):
         return PostgresqlStore(options, table, columns)
-    return RedisStore(options, table, columns)
+    return RedisStore(options, table, columns, log)

@@ -133,6 +133,18 @@ def postgresql(url: str, more: str = "") -> str:
         (at(redis("redis://cache")) + at(redis("redis://CACHE:6379/0"), "b"), "[1].table", '"rows"'),
         (at(postgresql("postgresql://a@db")) + at(postgresql("postgresql://b@db:5432/postgres"), "b"), "[1].table", ""),
         (at(redis("redis://cache"), table="midstream_positions"), "[0].table", "not midstream_positions"),
+        (
+            at(redis("redis://cache", ', prefix = "shop:"'), "users", "users")
+            + at(redis("redis://CACHE:6379/0", ', prefix = "shop:users:"'), "b", "b"),
+            "[1].store.prefix",
+            '"shop:users:b:" and the keys of "users" with "shop:users:"',
+        ),
+        (
+            at(redis("redis://cache", ', prefix = "shop:users:"'), "b", "b")
+            + at(redis("redis://cache", ', prefix = "shop:"'), "users", "users"),
+            "[1].store.prefix",
+            '"shop:users:" and the keys of "b" with "shop:users:b:"',
+        ),
         (sink('["views"]', store=f'every = "31s"\n{REDIS}'), "[0].every", "30s"),
     ],
 )
@@ -148,6 +160,8 @@ def test_settings_that_cannot_work_are_refused_before_the_start(text: str, where
     [
         (redis("redis://cache"), redis("redis://cache/1")),
         (redis("redis://cache"), redis("redis://cache", ', prefix = "other:"')),
+        (redis("redis://cache", ', prefix = "shop:"'), redis("redis://cache", ', prefix = "shop:rows"')),
+        (redis("redis://cache", ', prefix = "a:"'), redis("redis://cache/1", ', prefix = "a:rows:"')),
         (postgresql("postgresql://db"), postgresql("postgresql://db", ', schema = "shop"')),
         (postgresql("postgresql://db"), redis("redis://db")),
     ],

@@ -26,7 +26,7 @@ from midstream.integrations.postgresql.store import POSITIONS, PostgresqlStoreOp
 from midstream.integrations.redis.connection import PORT as REDIS_PORT
 from midstream.integrations.redis.connection import SCHEME as REDIS
 from midstream.integrations.redis.connection import RedisServer
-from midstream.integrations.redis.store import PREFIX, RedisStoreOptions
+from midstream.integrations.redis.store import PREFIX, RedisStoreOptions, rows_prefix
 
 AnyStore: TypeAlias = RedisStoreOptions | PostgresqlStoreOptions | CassandraStoreOptions
 SINKS_MAX = 8
@@ -94,6 +94,22 @@ def sink_faults(
         if other != sink.name:
             came = f'"{sink.table_name}" of the same store is the table of "{other}".'
             yield Fault(f"{where}.table", came, "A table for each sink: it holds the sink's position.", PAGE)
+        yield from _nested_keys(sink, sinks[:number], where)
+
+
+def _nested_keys(sink: SinkTable, others: Sequence[SinkTable], where: str) -> Iterator[Fault]:
+    """Yield a fault where the keys of a table of Redis begin with those of another one: a scan has both."""
+    server = _server_of(sink.store)
+    if server is None or not isinstance(sink.store, RedisStoreOptions):
+        return
+    own = rows_prefix(sink.store.prefix, sink.table_name)
+    for other in others:
+        if not isinstance(other.store, RedisStoreOptions) or _server_of(other.store) != server:
+            continue
+        found = rows_prefix(other.store.prefix, other.table_name)
+        if found != own and (found.startswith(own) or own.startswith(found)):
+            came = f'The keys of this table begin with "{own}" and the keys of "{other.name}" with "{found}".'
+            yield Fault(f"{where}.store.prefix", came, "Prefixes of which none begins the other's keys.", PAGE)
 
 
 _REFRESH_MS_MIN = 60_000
@@ -165,18 +181,24 @@ def server_faults(server: RedisServer | PostgresqlServer | CassandraServer, wher
         yield Fault(f"{where}.tls_ca", f'"{server.tls_ca}" came, and tls is false.', "tls = true.", page)
 
 
-def _place_of(sink: SinkTable) -> Hashable:
-    """Return where the rows of a sink are, however its address is written."""
-    store = sink.store
+def _server_of(store: AnyStore) -> tuple[Hashable, ...] | None:
+    """Return which database of which server a store is in, however its address is written; None = it is no address."""
     scheme, port, path = _ADDRESSES[type(store)]
     try:
         address = address_of(store.url, scheme, port)
     except ValueError:
+        return None
+    return scheme, tuple(sorted(map(str.lower, address.hosts))), address.port, address.path or path
+
+
+def _place_of(sink: SinkTable) -> Hashable:
+    """Return where the rows of a sink are, however its address is written."""
+    store, server = sink.store, _server_of(sink.store)
+    if server is None:
         return store.url, sink.table_name  # which is a fault of its own
-    server = scheme, tuple(sorted(map(str.lower, address.hosts))), address.port, address.path or path
     match store:
         case RedisStoreOptions():
-            return *server, f"{store.prefix}{sink.table_name}"
+            return *server, rows_prefix(store.prefix, sink.table_name)
         case PostgresqlStoreOptions():
             return *server, store.schema, sink.table_name
         case CassandraStoreOptions():

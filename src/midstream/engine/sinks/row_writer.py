@@ -338,7 +338,7 @@ class RowWriter:
             self.tell(
                 "left",
                 f"the sink {self.options.name} left {left} rows unwritten since the start: what lies under their keys "
-                "is not midstream's. Give the sink a `prefix` or a `table` of its own",
+                "is not of this sink and log. Give the sink a `prefix` or a `table` of its own, or empty the table",
             )
 
     @property

@@ -95,7 +95,7 @@ class OnlineStore(Protocol):
 
     @property
     def left(self) -> int:
-        """Writes and deletes of rows since the start that were left: what lies at their place is not midstream's."""
+        """Writes and deletes of rows since the start that were left: what lies at their place is not of this table."""
         ...
 
     async def open(self) -> None:

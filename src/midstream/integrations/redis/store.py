@@ -1,10 +1,12 @@
 """Online store in Redis or Valkey: a row is a hash, and a script compares versions and replaces it in one step.
 
-The key of a row is ``prefix``, the table, a colon and the id; its fields are ``version`` and the columns that have a
-value: numbers as decimal text, lists of texts as JSON. A deleted row has ``version`` and ``deleted_at`` alone, and
-expires after ``FENCE_DAYS``.
+The key of a row is ``prefix``, the table, a colon and the id; its fields are ``version``, ``_owner`` and the columns
+that have a value: numbers as decimal text, lists of texts as JSON. A deleted row has ``deleted_at`` in place of
+columns, and expires after ``FENCE_DAYS``.
 
-A key that is there and is no hash with a version is not midstream's: it is left as it is, and counted.
+The owner is a digest of log, prefix and table. A key alone does not tell whose a row is: the keys of another table may
+begin with those of this one. What is there without this owner is not of this table: it is neither read, replaced nor
+deleted, and counted where it is in the way.
 
 Versions are compared as digits: numbers of Lua are float64, which do not tell 2^53 and 2^53 + 1 apart.
 """
@@ -13,6 +15,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -41,19 +44,24 @@ VALUES_MAX = 2_000
 """Values of one script, which are one argument: the client library takes a microsecond for each argument, at once."""
 READ_MAX = 500
 """Rows of one round."""
+OWNER = "_owner"
+"""Field of whose a row is; no column begins with an underscore."""
+_OWNER_BYTES = 8
+"""Of the digest: few enough that a row stays a short hash, whose fields Redis keeps in one piece."""
 PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{1,64}")
 """Never empty: a table's name and an id alone may well be the name of a key of the shop's."""
 _FENCED = """
-local version, expire, left = ARGV[1], ARGV[2], 0
-local rows = cmsgpack.unpack(ARGV[3])
+local version, expire, owner, left = ARGV[1], ARGV[2], ARGV[3], 0
+local rows = cmsgpack.unpack(ARGV[4])
 for row = 1, #KEYS do
     local kind = redis.call('TYPE', KEYS[row]).ok
-    local stored = kind == 'hash' and redis.call('HGET', KEYS[row], 'version')
-    if kind ~= 'none' and not (stored and string.find(stored, '^%d+$')) then
+    local found = kind == 'hash' and redis.call('HMGET', KEYS[row], 'version', '_owner') or {}
+    local stored = found[1]
+    if kind ~= 'none' and not (stored and string.find(stored, '^%d+$') and found[2] == owner) then
         left = left + 1
     elseif not stored or #stored < #version or (#stored == #version and stored < version) then
         redis.call('DEL', KEYS[row])
-        redis.call('HSET', KEYS[row], 'version', version, unpack(rows[row]))
+        redis.call('HSET', KEYS[row], 'version', version, '_owner', owner, unpack(rows[row]))
         if expire ~= '0' then
             redis.call('EXPIRE', KEYS[row], expire)
         end
@@ -74,8 +82,14 @@ class RedisStoreOptions(RedisServer, frozen=True, forbid_unknown_fields=True, ta
 class RedisStore:
     """An ``OnlineStore``; see the module."""
 
-    def __init__(self, options: RedisStoreOptions, table: str, columns: Mapping[str, StoreKind]) -> None:
+    def __init__(self, options: RedisStoreOptions, table: str, columns: Mapping[str, StoreKind], log: str = "") -> None:
         """Prepare a client that is not connected.
+
+        Args:
+            options: Of the connection and the keys.
+            table: Name in the keys.
+            columns: By name.
+            log: Public name of the log that the rows are of.
 
         Raises:
             ShapeMismatch: A name is wrong.
@@ -86,7 +100,8 @@ class RedisStore:
             raise ShapeMismatch(message)
         self.columns = dict(columns)
         self.left = 0
-        self._rows = f"{options.prefix}{table}:"
+        self._rows = rows_prefix(options.prefix, table)
+        self._owner = blake2b(f"{log} {self._rows}".encode(), digest_size=_OWNER_BYTES).hexdigest()
         self._positions = f"{options.prefix}{table}.positions"
         self._connection = new_connection(options)
 
@@ -98,12 +113,12 @@ class RedisStore:
         """Return rows, those of a deleted one too as missing."""
         check_known(columns, self.columns)
         check_ids(ids, are_distinct=False)
-        fields = ("version", "deleted_at", *columns)
+        fields = ("version", OWNER, "deleted_at", *columns)
         found: list[Sequence[bytes | None]] = []
         for start in range(0, len(ids), READ_MAX):
             keys = [f"{self._rows}{each}" for each in ids[start : start + READ_MAX]]
             found.extend(await self._connection.call(partial(hashes_of, keys=keys, fields=fields)))
-        rows = [None if version is None or deleted else (int(version), values) for version, deleted, *values in found]
+        rows = [None if (version := self._version(row)) is None else (version, row[3:]) for row in found]
         return StoredRows(
             [None if each is None else each[0] for each in rows],
             {
@@ -130,11 +145,17 @@ class RedisStore:
         found: dict[str, int] = {}
         for start in range(0, len(keys), READ_MAX):
             chunk = keys[start : start + READ_MAX]
-            rows = await self._connection.call(partial(hashes_of, keys=chunk, fields=("version", "deleted_at")))
-            for key, (version, deleted) in zip(chunk, rows, strict=True):
-                if version is not None and version.isdigit() and not deleted:
-                    found[key.decode().removeprefix(self._rows)] = int(version)
+            rows = await self._connection.call(partial(hashes_of, keys=chunk, fields=("version", OWNER, "deleted_at")))
+            for key, row in zip(chunk, rows, strict=True):
+                if (version := self._version(row)) is not None:
+                    found[key.decode().removeprefix(self._rows)] = version
         return ScannedIds([*found], [*found.values()], f"{server} {following}" if following else None)
+
+    def _version(self, row: Sequence[bytes | None]) -> int | None:
+        """Return the version of a row from its first three fields; None = it is deleted, or none of this table."""
+        version, owner, deleted = row[:3]
+        is_own = version is not None and version.isdigit() and owner == self._owner.encode()
+        return int(version) if version is not None and is_own and not deleted else None
 
     async def write(self, rows: StoreRows, version: int) -> None:
         """Replace rows of lower versions, ``WRITTEN_MAX`` at a time."""
@@ -169,13 +190,18 @@ class RedisStore:
         for places in turns_of(len(ids), max(len(self.columns), VALUES_MAX // WRITTEN_MAX), VALUES_MAX):
             keys = [f"{self._rows}{each}" for each in ids[places.start : places.stop]]
             rows = msgspec.msgpack.encode(fields[places.start : places.stop])
-            told = (str(version), str(expire_s), rows)
+            told = (str(version), str(expire_s), self._owner, rows)
 
             async def put(client: Any, keys: Sequence[str] = keys, told: Sequence[str | bytes] = told) -> None:  # noqa: ANN401  of the library
                 left = int(await client.register_script(_FENCED)(keys=keys, args=told))
                 self.left += left
 
             await self._connection.call(put)
+
+
+def rows_prefix(prefix: str, table: str) -> str:
+    """Return what the keys of a table's rows begin with; the id follows."""
+    return f"{prefix}{table}:"
 
 
 def _fields(columns: Mapping[str, Sequence[StoredValue]], place: int) -> list[str]:
