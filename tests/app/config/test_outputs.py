@@ -79,6 +79,62 @@ def test_an_output_to_pulsar_is_read(tmp_path):
         require_secrets((output,), {}, name="outputs")
 
 
+OTHER = PULSAR.replace('"shop"', '"other"')
+INPUT = """
+[[inputs]]
+name = "clicks"
+kind = "pulsar"
+service_url = "pulsar://broker:6650"
+admin_url = "http://broker:8080"
+topic = "events"
+"""
+KAFKA_INPUT = """
+[[inputs]]
+name = "clicks"
+kind = "kafka"
+servers = "other:9092, BROKER"
+topic = "events"
+"""
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (PULSAR.replace("persistent:", "non-persistent:"), "persistent://tenant/namespace/name"),
+        (PULSAR.replace("persistent://public/default/events", "shop/default/events"), "persistent://tenant/namespace"),
+        (PULSAR.replace("default/events", "default/events-partition-0"), "writes to all its partitions"),
+        (PULSAR + OTHER.replace('events"', 'events-partition-0"'), "writes to all its partitions"),
+        (PULSAR + OTHER.replace('events"', 'events-partition-0"'), 'is the topic of "shop" already'),
+        (PULSAR + OTHER.replace("broker:6650", "BROKER,other:6650"), 'is the topic of "shop" already'),
+        (PULSAR + INPUT, 'the input "clicks" reads'),
+        (PULSAR + INPUT.replace('"events"', '"persistent://public/default/events-partition-1"'), "would come in again"),
+        (GOOD + KAFKA_INPUT, 'the input "clicks" reads'),
+    ],
+)
+def test_a_topic_that_no_output_may_have_is_refused(tmp_path, text, said):
+    """One that stores nothing, a partition, one of another output, and one whose records would come in again."""
+    with pytest.raises(ConfigInvalid) as raised:
+        read(tmp_path, text)
+    assert all(each.where.endswith(".topic") and "outputs[" in each.where for each in raised.value.faults)
+    assert said in " ".join(f"{each.came} {each.right}" for each in raised.value.faults)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PULSAR + OTHER.replace('events"', 'events2"'),
+        PULSAR + OTHER.replace("pulsar://broker", "pulsar://elsewhere"),
+        PULSAR + INPUT.replace('"events"', '"clicks"'),
+        GOOD + INPUT,
+        GOOD + GOOD.replace('"shop"', '"other"'),
+        GOOD + KAFKA_INPUT.replace(", BROKER", ""),
+    ],
+)
+def test_topics_that_are_others_are_taken(tmp_path, text):
+    """Another name, another cluster, another system; in Kafka two outputs may share a topic."""
+    assert read(tmp_path, text).outputs
+
+
 @pytest.mark.parametrize(
     "text, where, said",
     [

@@ -66,7 +66,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from component_faults(config)
     yield from fetch_faults(config)
     yield from input_faults(config)
-    yield from output_faults(config.outputs, tuple(config.events.types))
+    yield from output_faults(config.outputs, tuple(config.events.types), config.inputs)
     yield from sink_faults(config.sinks, config.features, config.items.attributes, has_columns=not features)
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)

@@ -1,15 +1,19 @@
 """Options of outputs: a topic of a broker, which records go there, and how the broker is reached."""
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
 
 from midstream.app.config.bounds import distinct, known
+from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PulsarInput
 from midstream.app.config.broker_login import kafka_login_faults, pulsar_login_faults
 from midstream.core.errors import Fault
 from midstream.core.field_bounds import Length, Name
 from midstream.core.kinds import Kind
+from midstream.integrations.pulsar.positions import full_name
 
 PAGE = "/docs/outputs.md"
 OUTPUTS_MAX = 16
@@ -19,7 +23,9 @@ Text = Annotated[str, Length(1, 512, "characters")]
 Optional = Annotated[str, Length(0, 512, "characters")]
 _OF_KAFKA = ("servers", "tls", "key_password_env", "sasl", "username", "password_env", "settings")
 _OF_PULSAR = ("service_url", "admin_url", "token_env")
-_DEFAULT = "persistent://public/default/"
+_PULSAR_TOPIC = re.compile(r"(persistent://[^/\s]+/[^/\s]+/)?[^/\s]+")
+_PARTITION = re.compile(r"-partition-\d+\Z")
+_PORT = re.compile(r":\d+\Z")
 _ADDRESSES = {
     "servers": "Addresses of brokers, host:9092.",
     "service_url": "pulsar://host:6650 or pulsar+ssl://host:6651.",
@@ -69,12 +75,15 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Further settings of librdkafka, such as { "compression.type" = "zstd" }."""
 
 
-def output_faults(outputs: Sequence[Output], actions: Sequence[str]) -> Iterator[Fault]:
+def output_faults(
+    outputs: Sequence[Output], actions: Sequence[str], inputs: Sequence[AnyInput] = ()
+) -> Iterator[Fault]:
     """Yield what is wrong with ``[[outputs]]``.
 
     Args:
         outputs: In the order of the file.
         actions: Names of the configured interactions.
+        inputs: What is read.
     """
     yield from distinct(((f"$.outputs[{number}].name", each.name) for number, each in enumerate(outputs)), page=PAGE)
     names = (*actions, *(kind.name.lower() for kind in Kind if kind is not Kind.INTERACTION))
@@ -85,9 +94,61 @@ def output_faults(outputs: Sequence[Output], actions: Sequence[str]) -> Iterator
                 yield from known(f"{where}.types[{place}]", name, names, "a type of events", "One of them", PAGE)
         yield from _unread(output, where)
         yield from _broker_faults(output, where)
-    topics = ((f"$.outputs[{at}].topic", each) for at, each in enumerate(outputs) if each.kind == "pulsar")
-    named = ((where, f"{each.topic.removeprefix(_DEFAULT)} of {each.service_url}") for where, each in topics)
-    yield from distinct(named, "A topic of its own: an output to Pulsar is the only producer of its topic.", PAGE)
+    yield from _topic_faults(outputs, inputs)
+
+
+def _topic_faults(outputs: Sequence[Output], inputs: Sequence[AnyInput]) -> Iterator[Fault]:
+    """Yield topics that no output can have, that two outputs to Pulsar have, and that an input reads."""
+    read = [(each.name, _topic_of(each)) for each in inputs if isinstance(each, (KafkaInput, PulsarInput))]
+    written: list[tuple[str, _Topic]] = []
+    for number, output in enumerate(outputs):
+        where = f"$.outputs[{number}].topic"
+        if output.kind == "pulsar" and not _PULSAR_TOPIC.fullmatch(output.topic):
+            right = 'A bare name or "persistent://tenant/namespace/name": records and position have to be stored.'
+            yield Fault(where, f'"{output.topic}" came.', right, PAGE)
+            continue
+        topic = _topic_of(output)
+        if output.kind == "pulsar" and topic.name != full_name(output.topic):
+            right = "The topic itself: an output writes to all its partitions."
+            yield Fault(where, f'"{output.topic}" is the name of one partition.', right, PAGE)
+        for name, other in written:
+            if output.kind == "pulsar" and topic.is_same(other):
+                came = f'"{output.topic}" is the topic of "{name}" already.'
+                right = "A topic of its own: an output to Pulsar is the only producer of its topic."
+                yield Fault(where, came, right, PAGE)
+        for name, other in read:
+            if topic.is_same(other):
+                came = f'"{output.topic}" is the topic that the input "{name}" reads.'
+                yield Fault(where, came, "A topic that nothing here reads: its records would come in again.", PAGE)
+        written.append((output.name, topic))
+
+
+@dataclass(frozen=True, slots=True)
+class _Topic:
+    """A topic of a broker."""
+
+    kind: str
+    brokers: frozenset[str]
+    """Addresses in lower case: two that share one are of the same cluster."""
+    name: str
+
+    def is_same(self, other: "_Topic") -> bool:
+        """Return whether both are one topic, as far as the addresses tell."""
+        return (self.kind, self.name) == (other.kind, other.name) and bool(self.brokers & other.brokers)
+
+
+def _topic_of(told: Output | KafkaInput | PulsarInput) -> _Topic:
+    """Return the topic of an output or input, that of a partition too, however name and addresses are written."""
+    if isinstance(told, KafkaInput) or (isinstance(told, Output) and told.kind == "kafka"):
+        return _Topic("kafka", _brokers(told.servers, "9092"), told.topic)
+    scheme, _, places = told.service_url.partition("://")
+    port = "6651" if scheme == "pulsar+ssl" else "6650"
+    return _Topic("pulsar", _brokers(places, port), _PARTITION.sub("", full_name(told.topic)))
+
+
+def _brokers(addresses: str, port: str) -> frozenset[str]:
+    places = (each.strip().rstrip("/").lower() for each in addresses.split(","))
+    return frozenset(each if _PORT.search(each) else f"{each}:{port}" for each in places if each)
 
 
 def _broker_faults(output: Output, where: str) -> Iterator[Fault]:
