@@ -14,6 +14,7 @@ from midstream.engine.outbox.output_destination import OutputDestination
 from midstream.engine.outbox.output_records import OutputRecord, RecordOptions
 from midstream.integrations.pulsar import output_topics
 from midstream.integrations.pulsar.client_options import PulsarClientOptions
+from midstream.integrations.pulsar.library import pulsar as pulsar_library
 from midstream.integrations.pulsar.producer import PulsarOutputProducer
 from tests.support.destinations import check_destination
 from tests.support.patience import wait_until
@@ -157,6 +158,39 @@ def test_a_move_back_delivers_again_what_was_found_too(pulsar, monkeypatch):
     assert log_positions(received(pulsar, topic)) == [*range(20), *range(5, 20)]
 
 
+def count_anew(topic: Any) -> None:
+    """Have the producer of a topic give numbers that the broker has seen already, as one with a stale number does."""
+    library = pulsar_library()
+    topic.producer.close()
+    topic.producer = topic._client.create_producer(
+        topic._name,
+        producer_name=topic._owner,
+        access_mode=library.ProducerAccessMode.ExclusiveWithFencing,
+        initial_sequence_id=1,
+        batching_enabled=True,
+    )
+
+
+@pytest.mark.parametrize("which", ["records", "positions"])
+def test_what_the_broker_takes_for_a_copy_is_looked_for(pulsar, which):
+    """It goes by numbers alone: nothing counts as delivered that has no place, and the next delivery stores it."""
+    topic = make_topic(pulsar, f"out-stale-{which}")
+    own = producer(pulsar, topic)
+    own.resume()
+    for first in range(0, 40, 10):
+        own.deliver(records(first, 10), upto(first + 10))
+    session = own._session
+    assert session is not None
+    count_anew(session.positions if which == "positions" else session.partitions[0].topic)
+    with pytest.raises(DestinationUnavailable, match="it had it already"):
+        own.deliver(records(40, 20), upto(60))
+    assert own.resume() == upto(40).text
+    own.deliver(records(40, 20), upto(60))
+    assert own.resume() == upto(60).text
+    own.close()
+    assert log_positions(received(pulsar, topic)) == [*range(60)]
+
+
 def test_an_erased_user_is_a_key_without_a_value(pulsar):
     """A compacted topic forgets what has that key."""
     topic = make_topic(pulsar, "out-erased")
@@ -201,11 +235,29 @@ def test_another_output_of_the_topic_is_fenced_by_name(pulsar):
     one, two = producer(pulsar, topic), producer(pulsar, topic, "other")
     one.resume()
     two.resume()
-    with pytest.raises(DestinationFenced, match="another process delivers"):
+    with pytest.raises(DestinationFenced, match="another process delivers there, or another output"):
         one.deliver(records(0, 1), upto(1))
     one.close()
     two.close()
     assert received(pulsar, topic) == []
+
+
+def test_two_outputs_that_fence_each_other_store_each_record_once(pulsar):
+    """As two addresses of one cluster make it; health has the words of the error for as long as it lasts."""
+    topic = make_topic(pulsar, "out-turns")
+    own = [producer(pulsar, topic, name) for name in ("one", "other")]
+    for each in own:
+        each.resume()
+        each.deliver([], upto(0))
+    for first in (0, 10):
+        for each in own:
+            with pytest.raises(DestinationFenced, match="another output"):
+                each.deliver(records(first, 10), upto(first + 10))
+            assert each.resume() == upto(first).text
+            each.deliver(records(first, 10), upto(first + 10))
+    for each in own:
+        each.close()
+    assert log_positions(received(pulsar, topic)) == [*range(10), *range(10), *range(10, 20), *range(10, 20)]
 
 
 def test_what_does_not_come_in_time_is_an_error(pulsar, monkeypatch):

@@ -7,7 +7,8 @@ that are found there were delivered by a process that did not come to write thei
 events come again. Within one connection the broker drops what the client repeats (deduplication by producer name).
 
 The broker's own "last sequence id" is not what a start goes by: of a batch it is that of the first message, and it is
-forgotten after some hours without the producer.
+forgotten after some hours without the producer. So the answer that a record was there already is no proof either: the
+delivery ends as failed, and the next start looks what is there.
 
 Reference: https://pulsar.apache.org/docs/4.0.x/concepts-messaging/#access-mode, and PIP-6 (deduplication).
 """
@@ -33,6 +34,9 @@ POSITIONS = "-positions-"
 SETTLE_S_MAX = 10.0
 """Until all that the process before had sent is stored: a bookie that is slow is given up by the broker after that."""
 _SETTLE_S = 0.05
+_ALONE = "give each output a topic of its own"
+_NOT_STORED = "the broker says that it had it already; the topic is read to see what is there"
+"""It goes by the producer's numbers alone, and a number may have been given to something else."""
 _HASH_MASK = 0x7FFF_FFFF
 
 
@@ -185,18 +189,22 @@ class PulsarOutputProducer:
         self._require_stored(results, sent_count)
         places = {str(number): str(each.passed(upto.log_position)) for number, each in enumerate(partitions)}
         body = msgspec.json.encode(_Stored(upto.text, places))
-        stored = session.positions.producer.send(body)
+        stored = entry_of(session.positions.producer.send(body))
+        if stored.entry < 0:
+            raise self._unavailable(f"of the position {_NOT_STORED}")
         session.log_position = upto.log_position
-        session.positions.keep_from(entry_of(stored))
+        session.positions.keep_from(stored)
         for each in partitions:
             each.topic.keep_from(each.place)
 
     def _reported(self, partition: _Partition, results: list[Any]) -> Callable[[Any, Any], None]:
-        """Return what is called when the broker has a record; one that it had already has no place."""
+        """Return what is called when the broker has answered; a record that it took for a copy has no place."""
 
         def reported(result: Any, found: Any) -> None:  # noqa: ANN401  of the library
-            results.append(result)
-            if result == self._library.Result.Ok and (place := entry_of(found)).order > partition.end.order:
+            is_stored = result == self._library.Result.Ok
+            place = entry_of(found) if is_stored else partition.end
+            results.append(f"of a record {_NOT_STORED}" if place.entry < 0 and is_stored else result)
+            if place.order > partition.end.order:
                 partition.end = place
 
         return reported
@@ -226,7 +234,7 @@ class PulsarOutputProducer:
         message = f"Pulsar at {self._client.service_url}, topic {self._name}: {error}"
         library = self._library
         if isinstance(error, library.ProducerFenced) or error == library.Result.ProducerFenced:
-            return DestinationFenced(f"{message}: another process delivers under the same name")
+            return DestinationFenced(f"{message}: another process delivers there, or another output: {_ALONE}")
         return DestinationUnavailable(message)
 
 
