@@ -16,6 +16,7 @@ from midstream.app.point_in_time.served_examples import write_served_examples
 from midstream.core.errors import Invalid, Overloaded, RequestInvalid
 from midstream.engine import answer_tables
 from midstream.evaluation.data.interactions import InteractionTable
+from midstream.evaluation.data.tables import FileColumns, interactions_of_table
 
 TOML = """
 [[features]]
@@ -149,7 +150,13 @@ def test_columns_are_taken_as_lists_of_ids(folder, monkeypatch):
         users: Any
         for users in (["ann"], pa.array(["ann"]), pa.chunked_array([["ann"]]), Series(), iter(["ann"])):
             assert set(shop.recommend_table(users).column("user_id").to_pylist()) == {"ann"}
-        for users in ("ann", 7, ["a", "b", "c"]):
+
+        class Frame(dict[str, Any]):  # as pandas: a walk over it gives the names of columns
+            columns = ("user_id",)
+
+        frame = pa.table({"user_id": ["ann"]})
+        none = (frame, Frame(user_id=["ann"]), {"user_id": ["ann"]}, {"ann"}, frozenset(("ann",)), np.array("ann"))
+        for users in ("ann", 7, ["a", "b", "c"], np.array([["ann"]]), *none):
             with pytest.raises(RequestInvalid) as caught:
                 shop.recommend_table(users)
             assert [each.where for each in caught.value.faults] == ["users"]
@@ -157,6 +164,17 @@ def test_columns_are_taken_as_lists_of_ids(folder, monkeypatch):
             with pytest.raises(RequestInvalid) as caught:
                 shop.recommend_table(users)
             assert [each.where for each in caught.value.faults] == ["users[1]"]
+
+
+def test_one_text_is_no_list_of_fields(folder):
+    """It would be a column for each letter, also where nobody is asked for."""
+    with open_shop(folder) as shop:
+        users: Any
+        for users in (["ann"], []):
+            with pytest.raises(RequestInvalid) as caught:
+                shop.recommend_table(users, fields="price")
+            (fault,) = caught.value.faults
+            assert (fault.where, fault.right) == ("/fields", 'A list of names of attributes: ["price"].')
 
 
 def test_features_of_any_number_of_items(folder):
@@ -245,6 +263,26 @@ def test_an_evaluation_is_a_table(folder):
         with pytest.raises(Invalid) as caught:
             midstream.evaluate(folder, wrong)
         assert {each.where for each in caught.value.faults} == {where}
+
+
+def test_cells_are_the_same_with_pandas_and_without():
+    """Times of nanoseconds, which Python has no type for, and NaN for a user who is none."""
+    times = pa.array([1_700_000_000_123_456_789, 1_700_000_000_124_000_001, None], pa.timestamp("ns", "UTC"))
+    rows = {"user_id": [1.0, math.nan, 2.0], "item_id": list("xyz"), "time": times}
+    found = interactions_of_table(pa.table(rows), FileColumns(session=None, user="user_id"), "acts")
+    assert found.time_ms.tolist() == [1_700_000_000_123]
+    assert found.user_id.tolist() == ["1.0"]
+    numbers = {"user_id": ["a", "b"], "item_id": ["x", "y"], "time": [1_000.0, math.nan]}
+    found = interactions_of_table(pa.table(numbers), FileColumns(session=None, user="user_id"), "acts")
+    assert found.time_ms.tolist() == [1_000]
+
+
+def test_faults_of_an_evaluation_name_the_arguments_of_python(folder):
+    """Not the options of the command."""
+    table = pa.table({"item": ["x"], "time": [1]})
+    with pytest.raises(Invalid) as caught:
+        midstream.evaluate(folder, table, columns={"item": "item"}, time_unit="weeks")
+    assert [each.where for each in caught.value.faults] == ["columns.item", "time_unit"]
 
 
 def test_rows_without_a_session_are_cut_by_user_and_silence():

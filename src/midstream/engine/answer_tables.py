@@ -29,10 +29,11 @@ def ids_of(ids: object, where: str) -> list[str]:
     Raises:
         RequestInvalid: It is no sequence of them, or has more than ``ROWS_MAX``.
     """
-    listed: Any = getattr(ids, "to_pylist", None) or getattr(ids, "to_list", None)
-    if listed is None and (isinstance(ids, str | bytes) or not isinstance(ids, Iterable)):
+    listed: Any = None if _is_table(ids) else getattr(ids, "to_pylist", None) or getattr(ids, "to_list", None)
+    if listed is None and not _is_listed(ids):
         came = f"{type(ids).__name__} came."
-        raise RequestInvalid((Fault(where, came, "A list of ids, or a column of a table or a frame.", PAGE),))
+        right = 'A list of ids, or one column of a table or a frame: frame["user_id"].'
+        raise RequestInvalid((Fault(where, came, right, PAGE),))
     found: list[str] = list(cast("Iterable[str]", ids)) if listed is None else listed()
     if len(found) > ROWS_MAX:
         right = f"At most {ROWS_MAX:,} a call; more in several calls."
@@ -42,6 +43,18 @@ def ids_of(ids: object, where: str) -> list[str]:
             right = f"A text of 1 to {ID_CHARS_MAX} characters."
             raise RequestInvalid((Fault(f"{where}[{number}]", f"{shown(each)} came.", right, PAGE),))
     return found
+
+
+def _is_table(ids: object) -> bool:
+    """Return whether it has columns, as tables and frames have: a walk over those of pandas gives their names."""
+    return hasattr(ids, "columns") or hasattr(ids, "column_names")
+
+
+def _is_listed(ids: object) -> bool:
+    """Return whether a walk over it gives ids in an order that the caller has chosen."""
+    if isinstance(ids, str | bytes | Mapping | set | frozenset) or _is_table(ids) or getattr(ids, "ndim", 1) != 1:
+        return False
+    return isinstance(ids, Iterable)
 
 
 def parts_of(ids: Sequence[str], size: int) -> Iterator[list[str]]:
@@ -59,7 +72,14 @@ def joined(tables: Sequence["pyarrow.Table"]) -> "pyarrow.Table":
 
 
 def slate_schema(fields: Sequence[str], kinds: Mapping[str, str]) -> "pyarrow.Schema":
-    """Return the columns of ``slate_rows``: a requested field has the type of its attribute."""
+    """Return the columns of ``slate_rows``: a requested field has the type of its attribute.
+
+    Raises:
+        RequestInvalid: One text came in place of a list of names.
+    """
+    if isinstance(fields, str):
+        right = f'A list of names of attributes: ["{fields[:60]}"].'
+        raise RequestInvalid((Fault("/fields", f"The text {shown(fields)} came.", right, PAGE),))
     from midstream.events.loose_arrow import pa  # Arrow takes 0.2 s and 40 MB where it is used
 
     text, columns = pa.string(), dict[str, Any]()

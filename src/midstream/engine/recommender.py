@@ -258,11 +258,12 @@ class Recommender:
         """
         kinds = self._accept().attributes
         fields = request.get("fields", ())
+        none = slate_rows((), (), fields, kinds)
         parts = [
             slate_rows(part, self.recommend_many(part, placement, **request), fields, kinds)
             for part in parts_of(ids_of(users, "users"), USERS_MAX)
         ]
-        return joined(parts or [slate_rows((), (), fields, kinds)])
+        return joined(parts or [none])
 
     def features_table(self, items: object, **request: Unpack[FeatureRequest]) -> "pa.Table":
         """Return what ``features`` returns as an Arrow table, for any number of items up to a million.

@@ -44,7 +44,7 @@ def evaluation_table(
     def read() -> InteractionTable:
         told = {name: column for name, column in {**_OPTIONAL, **named}.items() if column in table.column_names}
         told |= options.columns
-        columns = columns_of(EvaluationOptions(told, options.time_unit))
+        columns = columns_of(EvaluationOptions(told, options.time_unit), ("columns.", "time_unit"))
         rows = by_time(interactions_of_table(table, columns, "interactions"))
         return in_sessions(rows) if columns.session else with_sessions(rows, GAP_MS)
 

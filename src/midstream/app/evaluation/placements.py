@@ -235,21 +235,25 @@ def _path(file: str) -> Path:
     return path
 
 
-def columns_of(options: EvaluationOptions) -> FileColumns:
+def columns_of(options: EvaluationOptions, where: tuple[str, str] = ("--map ", "--time-format")) -> FileColumns:
     """Return the names of columns.
+
+    Args:
+        options: As a caller gave them.
+        where: Start of the place of a column in faults, and the place of the unit: those of the command line.
 
     Raises:
         Invalid: The options name no column or unit.
     """
     names = ("item_id", "session_id", "user_id", "time", "type")
     faults = [
-        Fault(f"--map {each}", f"{each!r} is not read here.{nearest(each, names)}", ", ".join(names), _PAGE)
+        Fault(f"{where[0]}{each}", f"{each!r} is not read here.{nearest(each, names)}", ", ".join(names), _PAGE)
         for each in options.columns
         if each not in names
     ]
     units: tuple[str, ...] = get_args(TimeUnit)
     if options.time_unit not in units:
-        faults.append(Fault("--time-format", f"{options.time_unit!r}", ", ".join(units), _PAGE))
+        faults.append(Fault(where[1], f"{options.time_unit!r}", ", ".join(units), _PAGE))
     if faults:
         raise Invalid(tuple(faults))
     told = options.columns

@@ -1,5 +1,6 @@
 """Readers of interaction files: CSV, TSV (plain or .gz) and Parquet, with the columns named by the caller."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,8 @@ import pyarrow.parquet as pq
 from midstream.core.errors import Fault, Invalid, NotFound
 from midstream.core.nearest import nearest
 from midstream.evaluation.data.interactions import InteractionTable, Text
-from midstream.events.loose_arrow import UNREADABLE, said
+from midstream.events.loose_arrow import UNREADABLE, Array, pt, said
+from midstream.events.loose_arrow import pa as loose
 
 TimeUnit = Literal["s", "ms", "iso"]
 PAGE = "/docs/quality.md"
@@ -79,8 +81,19 @@ def interactions_of_table(table: pa.Table, columns: FileColumns, where: str) -> 
         raise Invalid(
             tuple(Fault(where, f'has no column "{name}".{nearest(name, known)}', right, PAGE) for name in missing)
         )
-    cells: dict[str, Sequence[object]] = {name: table.column(name).to_pylist() for name in columns.used()}
+    cells: dict[str, Sequence[object]] = {name: _cells(table.column(name)) for name in columns.used()}
     return _interactions(cells, columns, where)
+
+
+def _cells(column: Array) -> Sequence[object]:
+    """Return the cells of a column as Python has them, the same with pandas beside it and without.
+
+    A time of nanoseconds is cut to microseconds: Python has no type for more, and milliseconds are read of it.
+    """
+    if pt.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(loose.timestamp("us", column.type.tz), safe=False)
+    cells: Sequence[object] = column.to_pylist()
+    return cells
 
 
 def _read(path: Path, columns: FileColumns) -> pa.Table:
@@ -127,7 +140,12 @@ def _interactions(cells: Mapping[str, Sequence[object]], columns: FileColumns, w
 
 def _texts(cells: Sequence[object]) -> Text:
     """Return cells as text, empty where there is none."""
-    return np.array(["" if cell is None else str(cell) for cell in cells], dtype=np.str_)
+    return np.array(["" if _is_missing(cell) else str(cell) for cell in cells], dtype=np.str_)
+
+
+def _is_missing(cell: object) -> bool:
+    """Return whether a cell has nothing: null, or NaN, as frames have it in a column of numbers."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def _time_ms(cell: object, columns: FileColumns, where: str) -> int | None:
@@ -136,7 +154,7 @@ def _time_ms(cell: object, columns: FileColumns, where: str) -> int | None:
     Raises:
         Invalid: It is no time of the unit that the columns state.
     """
-    if cell is None or cell == "":
+    if _is_missing(cell) or cell == "":
         return None
     try:
         if isinstance(cell, datetime):

@@ -95,7 +95,9 @@ def _operators(graph: OnnxGraph) -> Iterator[Fault]:
         domain = title.rpartition(".")[0]
         what = f"operators of ai.onnx and {ML}" if domain not in OPERATORS else "a calculation without loops"
         right = f"Only {what}: no branch, no random number, no text, no length that is calculated."
-        yield Fault("graph.node", f'The operator "{title}" is called {count} times.', right, PAGE)
+        yield Fault(
+            "graph.node", f'The operator "{title}" is called {"once" if count == 1 else f"{count} times"}.', right, PAGE
+        )
 
 
 def _constants(graph: OnnxGraph) -> Iterator[Fault]:
