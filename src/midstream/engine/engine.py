@@ -275,6 +275,7 @@ class Engine:
             self.metrics.count_overload("events")
             message = f"{behind} durable events wait to be applied, at most {BEHIND_EVENTS_MAX} may"
             raise Overloaded(message)
+        await self._intake.await_copies(batch)
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):

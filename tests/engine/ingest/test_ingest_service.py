@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,8 @@ from midstream.app.config.schema import ItemsSection
 from midstream.app.ingest.import_file import import_file
 from midstream.app.opening import DATA_NAME, accept_of, open_shop
 from midstream.core.errors import CommitTooSlow, DiskFull, RequestInvalid
-from midstream.core.types import TimestampMs
+from midstream.core.kinds import Kind
+from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.child_process import nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
@@ -28,10 +30,11 @@ from midstream.events.dead_letters.dead_letters import DeadLetters, read_letters
 from midstream.events.disk import RealDisk
 from midstream.events.memory import MemoryLog
 from midstream.events.pieces import NDJSON
-from midstream.events.schema import event_at
+from midstream.events.schema import Event, build, event_at
 from midstream.events.wire import Limits
 from midstream.serving.app import asgi
 from midstream.simulation.engine_policy import EngineQuestion, _InProcess
+from midstream.state.control.input_positions import InputPosition, encode_input_position
 from tests.support.disks import ForgetfulDisk
 from tests.support.patience import PATIENCE_S
 from tests.support.rig import SMALL, START_MS, Rig, view
@@ -271,6 +274,52 @@ def test_a_batch_that_fails_leaves_no_letters(tmp_path: Path) -> None:
         assert len(list(letters.read())) == 1
 
     rig.run(work)
+
+
+class FailsOnce(MemoryLog):
+    """A log whose first append fails once the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.may_end = threading.Event(), threading.Event()
+
+    def append(self, batch: EventBatch) -> None:
+        """Append, or fail."""
+        if not self.began.is_set():
+            self.began.set()
+            assert self.may_end.wait(PATIENCE_S)
+            message = "no room"
+            raise DiskFull(message)
+        super().append(batch)
+
+
+@pytest.mark.parametrize("events", [("1",), ("1", "2")])
+def test_positions_are_not_durable_before_an_event_whose_first_copy_failed(events: tuple[str, ...]) -> None:
+    """A copy came by HTTP and was still pending when the input's came: it failed, so the input's is the event."""
+    log = FailsOnce()
+    body = InputPosition("clicks", "topic", "id", {"0": "7"})
+
+    async def work(rig: Rig) -> None:
+        service = IngestService(rig.engine)
+        accept = accept_of(SMALL, Limits())
+        first = asyncio.create_task(service.take(msgspec.json.encode(view("mug", event_id="1")), accept))
+        await asyncio.to_thread(log.began.wait, PATIENCE_S)
+        own = await service.decode(msgspec.json.encode([view("mug", event_id=each) for each in events]), accept)
+        control = build((Event(Kind.CONTROL, body=encode_input_position(body)),))
+        second = asyncio.create_task(service.record_with(control, own, asyncio.Lock()))
+        await asyncio.sleep(0.05)
+        assert not second.done()
+        log.may_end.set()
+        with pytest.raises(DiskFull):
+            await first
+        await second
+        row = rig.engine.fold.inputs.find("clicks")
+        assert row is not None
+        assert row.next == {"0": "7"}
+        found = [event_at(batch, at) for _, batch in log.read(LogPosition(0), 100) for at in range(len(batch))]
+        assert [each.event_id for each in found if each.item_id] == [*events]
+
+    Rig(log=log).run(work)
 
 
 def test_a_wait_for_the_log_has_an_end() -> None:

@@ -4,7 +4,7 @@ The fold repeats the dedupe, so an event that passes it (its first copy was in f
 applied once. This step keeps duplicates out of the log and gives each its answer.
 """
 
-from asyncio import Future
+from asyncio import Future, wait
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.errors import Overloaded
 from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, Mask
@@ -24,6 +25,8 @@ from midstream.state.fold import Fold
 from midstream.state.ids.pending_ids import PendingIds
 from midstream.state.structures.hashing import id_hash
 
+COPY_LOOKS_MAX = 100
+"""After each the copies that were pending are durable or failed: one is enough unless a client sends them on and on."""
 _ITEM_TEXT, _BODY_TEXT = 3, 6
 """Places of the item id and of the body among the texts of a row."""
 
@@ -89,6 +92,31 @@ class Deduplication:
             self._waiting[admitted] = None
             self._waiting_count += len(fresh)
         return admitted
+
+    async def await_copies(self, batch: EventBatch) -> None:
+        """Wait, for a batch with the positions of an input behind its events, until none of these is pending.
+
+        The positions say that all before them is durable, and a first copy may still fail: its event is new then. What
+        is found out here holds until the next turn of the event loop. Other batches are not held up.
+
+        Raises:
+            Overloaded: Copies came all the time.
+        """
+        if len(batch) <= 1 or batch.rows["kind"][-1] != Kind.CONTROL:
+            return
+        for _ in range(COPY_LOOKS_MAX):
+            if not self._tickets:
+                return
+            ticket: Future[None] = Future()
+            ticket.cancel()
+            found = self.admit(batch, ticket)
+            if len(found.batch):
+                self.release(found, ticket)
+            if not found.first_copies:
+                return
+            await wait(found.first_copies)
+        message = f"events of an input were on their way from elsewhere at {COPY_LOOKS_MAX} looks"
+        raise Overloaded(message)
 
     def _erased(self, batch: EventBatch, outcome: NDArray[np.uint8]) -> Index:
         """Return the new rows that are late copies of an erased user's events, or merges of one.
