@@ -24,6 +24,7 @@ from midstream.engine.inputs.broker_consumer import BrokerUnavailable
 from midstream.events.schema import event_at
 from midstream.integrations.postgresql import consumer as consuming
 from midstream.integrations.postgresql.consumer import PostgresqlConsumer
+from midstream.integrations.postgresql.refusals import REFUSED
 from midstream.state.fold import Fold
 from tests.crash.servers import serving
 from tests.support.libraries import library
@@ -185,14 +186,16 @@ def test_clocks_that_are_ahead_or_behind_lose_nothing(shop: Shop) -> None:
 
 
 def test_rows_without_a_time_are_named_once_and_the_others_go_on(shop: Shop) -> None:
-    """With their key, as dead letters."""
-    shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, NULL), (2, 2, {OLD})")
+    """With their key, as dead letters; infinity is no time, and holds nothing up."""
+    shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, NULL), (2, 2, {OLD}), (3, 3, 'infinity')")
     with closing(shop.consumer()) as consumer:
-        reading = Reading(consumer).to(1, 2)
-        (named,) = (each for each in reading.rows if consuming.REFUSED in each)
-        assert "updated_at is NULL" in named[consuming.REFUSED]
-        assert named["id"] == "1"
-        Reading(consumer).to(1, 2)  # after an error nothing counts as handed over
+        reading = Reading(consumer).to(1, 2, 3)
+        named = [each for each in reading.rows if REFUSED in each]
+        assert all("updated_at is NULL or infinite" in each[REFUSED] for each in named)
+        assert sorted(each["id"] for each in named) == ["1", "3"]
+        assert '"2"]' in reading.position
+        Reading(consumer).to(2)  # letters of before the last two polls are durable
+        Reading(consumer).poll()
 
 
 def test_deleted_rows_are_deletes(shop: Shop) -> None:
@@ -201,8 +204,7 @@ def test_deleted_rows_are_deletes(shop: Shop) -> None:
     known = ["1", "2", "gone"]
     with closing(shop.consumer(known, deleted_at="deleted_at", reconcile=Duration("1h"))) as consumer:
         reading = Reading(consumer).to(1, 2, 2, "gone")
-        again = Reading(consumer, reading.opened.topic_id, {"0": reading.position}).to(2, "gone")
-        assert all(each["midstream_operation"] == "delete" for each in again.rows)
+        Reading(consumer, reading.opened.topic_id, {"0": reading.position}).to()  # all of it is durable
     deletes = [each["id"] for each in reading.rows if each.get("midstream_operation") == "delete"]
     assert sorted(map(str, deletes)) == ["2", "2", "gone"]
     assert {"id": 1, "price": 1} in reading.rows
@@ -214,7 +216,7 @@ def test_a_table_that_was_emptied_deletes_nothing(shop: Shop, monkeypatch: pytes
     with closing(shop.consumer([str(each) for each in range(5)], reconcile=Duration("10s"))) as consumer:
         reading = Reading(consumer)
         wait_until(lambda: reading.poll() > 0)
-        assert "lacks 5 of 5 items" in reading.rows[0][consuming.REFUSED]
+        assert "lacks 5 of 5 items" in reading.rows[0][REFUSED]
         assert len(reading.rows) == 1
 
 
@@ -315,6 +317,242 @@ def test_positions_of_an_operator(shop: Shop) -> None:
             (gone,) = consumer.open(opened.topic_id, {"0": wrong}).gone
             assert (gone.stored, gone.first) == (wrong, "[]")
             assert '"3"]' in gone.end
+
+
+def test_deletes_by_a_comparison_have_names_of_their_own(straight_shop: Shop) -> None:
+    """Whatever their keys begin with."""
+    keys = [f"https://shop.example/catalogue/products/by-name/{each}" for each in ("lamp", "table", "chair")]
+    with closing(straight_shop.consumer(keys, reconcile=Duration("1h"))) as consumer:
+        reading = Reading(consumer).to(*keys)
+    assert len(set(reading.names)) == 3
+
+
+def test_what_may_not_be_durable_is_told_again_and_nothing_else(straight_shop: Shop) -> None:
+    """Of the last two polls, under the same names; and no comparison is made before its time."""
+    shop, asked = straight_shop, []
+
+    def known() -> Sequence[str]:
+        asked.append(1)
+        return ["gone"]
+
+    shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, NULL), (2, 2, {OLD})")
+    with closing(connector_of(shop.options(reconcile=Duration("30d")), known=known)(None)) as consumer:
+        assert isinstance(consumer, PostgresqlConsumer)
+        reading = Reading(consumer)
+        wait_until(lambda: reading.poll() < 0 or reading.keys().count("gone") == 1)
+        topic_id, at = reading.opened.topic_id, {"0": reading.position}
+        again = Reading(consumer, topic_id, at)
+        wait_until(lambda: again.poll() < 0 or again.keys().count("gone") == 1)
+        assert set(again.names) <= set(reading.names)
+        flapping = [
+            Reading(consumer, topic_id, at) for _ in range(3) if again.poll() + again.poll() + again.poll() == 0
+        ]
+        assert [each.poll() for each in flapping] == [0, 0, 0]
+        assert len(asked) == 1
+
+
+def test_a_letter_is_repeated_few_times_by_a_server_that_comes_and_goes(straight_shop: Shop) -> None:
+    """Also where each error comes right behind it."""
+    straight_shop.run("INSERT INTO TABLE_ VALUES (1, 1, NULL)")
+    with closing(straight_shop.consumer()) as consumer:
+        letters = 0
+        for _ in range(12):
+            reading = Reading(consumer)
+            reading.poll()
+            letters += len(reading.rows)
+        assert 2 <= letters <= 3
+
+
+def test_a_row_that_came_back_with_its_old_time_is_handed_over_again(straight_shop: Shop) -> None:
+    """Under a new name, once, and not where it was handed over just now, or is to come."""
+    shop, known = straight_shop, ["2"]
+    shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, {OLD}), (2, 2, {OLD})")
+    with closing(shop.consumer(known, reconcile=Duration("10s"))) as consumer:
+        reading = Reading(consumer).to(1, 2)
+        consumer._reconcile_s = 0.0
+        reading.to(1, 2, 1)
+        assert len(set(reading.names)) == 3
+        consumer._reconcile_s = 0.0
+        reading.to(1, 2, 1)
+        known.append("1")
+        consumer._reconcile_s = 0.0
+        reading.to(1, 2, 1)
+        known.remove("1")
+        consumer._reconcile_s = 0.0
+        reading.to(1, 2, 1, 1)
+
+
+@pytest.fixture
+def view_shop(straight_shop: Shop) -> Any:
+    """A view over a table without constraints, which the input follows."""
+    shop = straight_shop
+    shop.run("DROP VIEW IF EXISTS TABLE__view")
+    shop.run(
+        "ALTER TABLE TABLE_ DROP CONSTRAINT TABLE__pkey, ALTER COLUMN id DROP NOT NULL, ADD COLUMN b int DEFAULT 1"
+    )
+    shop.run("CREATE VIEW TABLE__view AS SELECT id, price / b AS price, updated_at, deleted_at FROM TABLE_")
+    yield shop
+    shop.run("DROP VIEW TABLE__view")
+
+
+def viewing(shop: Shop, **more: Any) -> PostgresqlConsumer:
+    options = msgspec.structs.replace(shop.options(**more), table=f"public.{shop.name}_view")
+    found = connector_of(options)(None)
+    assert isinstance(found, PostgresqlConsumer)
+    return found
+
+
+def test_rows_of_a_view_without_a_key_are_left_out(view_shop: Shop) -> None:
+    """Also behind a position."""
+    view_shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, {OLD}), (NULL, 2, {OLD} + interval '1 s'), (3, 3, now())")
+    with closing(viewing(view_shop)) as consumer:
+        reading = Reading(consumer)
+        reading.poll(rows_max=1)
+        reading.to(1, 3)
+
+
+def test_a_view_in_which_a_key_is_not_unique_is_refused(view_shop: Shop) -> None:
+    """When it is opened, and when a page has two rows of one key and time."""
+    view_shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, {OLD}), (2, 2, {OLD})")
+    with closing(viewing(view_shop)) as consumer:
+        reading = Reading(consumer).to(1, 2)
+        view_shop.run("INSERT INTO TABLE_ SELECT 3, n, '2099-01-01' FROM generate_series(1, 40) AS n")
+        with pytest.raises(BrokerUnavailable, match='Several rows have "3"'):
+            reading.poll(rows_max=1)
+        with pytest.raises(BrokerUnavailable, match='Several rows have "3"'):
+            consumer.open("", {})
+
+
+@pytest.mark.parametrize("rows_max", [1, 7, 1_000])
+def test_a_row_that_the_server_cannot_compute_is_a_letter(view_shop: Shop, rows_max: int) -> None:
+    """And the others go on, as does the position."""
+    view_shop.run(
+        f"INSERT INTO TABLE_ SELECT n, n, {OLD}, NULL, (n NOT IN (3, 150))::int FROM generate_series(1, 300) AS n"
+    )
+    with closing(viewing(view_shop)) as consumer:
+        reading = Reading(consumer)
+        wait_until(lambda: reading.poll(rows_max=rows_max) < 0 or len(reading.rows) == 300)
+        refused = [each for each in reading.rows if REFUSED in each]
+        assert sorted(each["id"] for each in refused) == ["150", "3"]
+        assert all("division by zero" in each[REFUSED] for each in refused)
+        assert '"300"]' in reading.position
+
+
+def text_keys(shop: Shop) -> None:
+    shop.run("ALTER TABLE TABLE_ ALTER COLUMN id TYPE text")
+
+
+def test_long_keys_hold_nothing_up(straight_shop: Shop) -> None:
+    """A page of them alone is passed; beyond the first thousand they are counted."""
+    shop = straight_shop
+    text_keys(shop)
+    shop.run(f"INSERT INTO TABLE_ SELECT repeat('a', 300) || n, n, {OLD} FROM generate_series(1, 1200) AS n")
+    shop.run("INSERT INTO TABLE_ SELECT repeat(E'\\x01', 120), 1, now() - interval '50 minutes'")
+    shop.run("INSERT INTO TABLE_ VALUES ('good', 1, now())")
+    with closing(shop.consumer()) as consumer:
+        reading = Reading(consumer)
+        wait_until(
+            lambda: reading.poll(rows_max=16) < 0 or (reading.keys().count("good") == 1 and len(reading.rows) >= 1_002)
+        )
+        assert '"good"]' in reading.position
+        told = [each[REFUSED] for each in reading.rows if "id" not in each]
+        assert told == ["1,001 rows were refused so far, this one: A key of more than 300 bytes."]
+
+
+def test_a_name_with_a_percent_sign_is_a_name(straight_shop: Shop) -> None:
+    """In all statements."""
+    shop = straight_shop
+    for name in ("price", "id", "updated_at", "deleted_at"):
+        shop.run(f'ALTER TABLE TABLE_ RENAME COLUMN {name} TO "{name}%s"')
+    shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, {OLD}, NULL), (2, 2, NULL, NULL), (3, 3, {OLD}, now())")
+    options = msgspec.structs.replace(
+        shop.options(map={"attributes.price": "price%s"}, deleted_at="deleted_at%s", reconcile=Duration("1h")),
+        key="id%s",
+        updated_at="updated_at%s",
+    )
+    with closing(connector_of(options, known=lambda: ["1", "gone"])(None)) as consumer:
+        assert isinstance(consumer, PostgresqlConsumer)
+        reading = Reading(consumer)
+        wait_until(lambda: reading.poll() < 0 or len(reading.rows) == 4)
+        assert sorted(str(each["id%s"]) for each in reading.rows) == ["1", "2", "3", "gone"]
+        assert {"id%s": 1, "price%s": 1} in reading.rows
+
+
+def test_the_bytes_of_a_page_are_bounded(straight_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the server; a row is there alone where it is larger, and refused where it is too large for any event."""
+    monkeypatch.setattr(consuming, "PAGE_BYTES", 100_000)
+    shop = straight_shop
+    shop.run("ALTER TABLE TABLE_ ADD COLUMN d text")
+    shop.run(f"INSERT INTO TABLE_ SELECT n, n, {OLD}, NULL, repeat('x', 30000) FROM generate_series(1, 40) AS n")
+    shop.run("UPDATE TABLE_ SET d = repeat('x', 200000) WHERE id = 20")
+    shop.run("UPDATE TABLE_ SET d = repeat('x', 2000000) WHERE id = 30")
+    with closing(shop.consumer(map={"attributes.d": "d"})) as consumer:
+        consumer.open("", {})
+        sizes: list[int] = []
+        values: list[bytes] = []
+
+        def poll() -> bool:
+            found = [each or b"" for part in consumer.poll(1_000, 0.05) for each in part.values]
+            values.extend(found)
+            sizes.append(sum(map(len, found)))
+            return len(values) >= 40
+
+        wait_until(poll)
+        assert max(sizes) < 100_000 + 201_000
+        (refused,) = (each for each in values if REFUSED.encode() in each)
+        assert b"more than 1 MiB" in refused
+        assert len(values) == 40
+
+
+def test_latest_waits_for_open_transactions(straight_shop: Shop) -> None:
+    """What commits late is read, and a time of infinity is no end."""
+    shop = straight_shop
+    shop.run(f"INSERT INTO TABLE_ VALUES (1, 1, {OLD}), (4, 4, 'infinity')")
+    with closing(shop.consumer(start="latest")) as consumer, closing(shop.other()) as late:
+        late.execute(f"INSERT INTO {shop.name} (id) VALUES (2)")
+        time.sleep(0.05)
+        shop.run("INSERT INTO TABLE_ (id) VALUES (3)")
+        reading = Reading(consumer)
+        late.commit()
+        reading.to(2, 3, 4)
+        assert consumer.open(reading.opened.topic_id, {"0": '["infinity","4"]'}).gone
+
+
+def test_rows_that_wait_for_a_transaction_are_no_stall(straight_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they wait for is said."""
+    monkeypatch.setattr("midstream.integrations.postgresql.sweep.AHEAD_MAX", 10)
+    shop = straight_shop
+    with closing(shop.consumer()) as consumer, closing(shop.other()) as late:
+        late.execute("SELECT 1")
+        time.sleep(0.05)
+        shop.run("INSERT INTO TABLE_ SELECT n, n FROM generate_series(1, 30) AS n")
+        reading = Reading(consumer)
+        wait_until(lambda: reading.poll() < 0 or consumer.delay() != "")
+        assert "open since 20" in consumer.delay()
+        assert consumer.lag()["0"] > 0
+        late.commit()
+        wait_until(lambda: reading.poll() < 0 or len(reading.rows) == 30)
+        wait_until(lambda: reading.poll() < 0 or consumer.delay() == "")
+
+
+def test_a_comparison_is_given_up_as_well(shop: Shop) -> None:
+    """A server that stands still while the keys are read ends the poll."""
+    shop.run(f"INSERT INTO TABLE_ SELECT n, n, {OLD} FROM generate_series(1, 10) AS n")
+
+    def known() -> Sequence[str]:
+        shop.through.freeze()
+        return ["gone"]
+
+    options = shop.options(reconcile=Duration("1h"), give_up=Duration("1s"))
+    with closing(connector_of(options, known=known)(None)) as consumer:
+        consumer.open("", {})
+        began = time.monotonic()
+        try:
+            with pytest.raises(BrokerUnavailable):
+                consumer.poll(1_000, 30.0) and consumer.poll(1_000, 30.0)
+            assert time.monotonic() - began < 30
+        finally:
+            shop.through.thaw()
 
 
 CONFIG = f"""

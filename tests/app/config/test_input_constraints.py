@@ -155,6 +155,11 @@ def test_a_table_is_an_input() -> None:
         ('map = { prize = "price" }', "inputs[0].map.prize", "attributes.NAME"),
         ('set = { type = "view" }', "inputs[0].type", "item or user"),
         ('type = "user"\nreconcile = "1h"', "inputs[0].reconcile", 'type = "item"'),
+        ('set = { type = "user" }\nreconcile = "1h"', "inputs[0].set.type", 'type = "user"'),
+        ('map = { operation = "op" }', "inputs[0].map.operation", "deleted_at"),
+        ('key = "midstream_operation"', "inputs[0].key", "another name"),
+        ('start = "999999999999999999"', "inputs[0].start", "9999"),
+        ('skew = "0s"', "inputs[0].skew", "1s"),
         ('every = "1ms"', "inputs[0].every", "100ms"),
         ('topic = "clicks"', "inputs[0].topic", ""),
     ],
@@ -167,3 +172,22 @@ def test_a_mistake_of_a_table_is_named_at_its_place(line: str, place: str, right
     assert place in found
     assert right in found[place].right + found[place].came
     assert "geheim" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "other,is_refused",
+    [
+        (TABLE, True),
+        (TABLE + 'type = "user"\n', False),
+        (INPUT + 'set = { type = "item" }\n', True),
+        (INPUT + 'types = { product = "item" }\n', True),
+        (INPUT, False),
+    ],
+)
+def test_a_table_that_is_compared_is_the_only_source_of_items(other: str, is_refused: bool) -> None:
+    """Each of two would delete the items of the other; what a topic brings without a word of it is not known."""
+    content = TABLE + 'reconcile = "1h"\n' + other.replace('name = "products"', 'name = "services"')
+    if is_refused:
+        assert "items of the input" in faults(content)["inputs[0].reconcile"].came
+    else:
+        parse_config(content)

@@ -30,6 +30,8 @@ COLUMN_CHARACTERS_MAX = 63
 TABLE_CHARACTERS_MAX = 2 * COLUMN_CHARACTERS_MAX + 1
 OPERATION = "midstream_operation"
 """Member of a deleted row."""
+RESERVED_COLUMN = "midstream_"
+"""Begins members that an input adds to rows."""
 MILLISECONDS_DIGITS_MAX = 18
 """Of a time as digits: more than brokers store."""
 Format = Literal["json", "ndjson", "arrow"]
@@ -155,10 +157,11 @@ class PostgresqlInput(InputOptions, frozen=True, kw_only=True, tag="postgresql")
     """Column that is not NULL where a row stands for one that was deleted; empty = there is none."""
     every: Annotated[Duration, Between("100ms", "1h")] = Duration("1s")
     """Between two looks at the table."""
-    skew: Annotated[Duration, Between("0s", "1d")] = Duration("10s")
+    skew: Annotated[Duration, Between("1s", "1d")] = Duration("10s")
     """By how much the time of a row may be before the begin of the transaction that writes it."""
     reconcile: Annotated[Duration, Between("10s", "30d")] | None = None
-    """Between two comparisons of all keys, by which items that the table does not have are deleted; none = never."""
+    """Between two comparisons of all keys, by which items that the table does not have are deleted, and those
+    come again that the state does not have; the table is the whole catalogue. None = never."""
 
     @property
     def topic(self) -> str:

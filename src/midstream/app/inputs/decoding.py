@@ -30,7 +30,7 @@ from midstream.engine.inputs.message_decoding import (
 from midstream.events.json.decode import Decoded, Rejected, SingleEvent
 from midstream.events.loose_arrow import Batch
 from midstream.events.wire import TIME_MS_END, Accept
-from midstream.integrations.postgresql.consumer import REFUSED
+from midstream.integrations.postgresql.refusals import REFUSED, RIGHT
 
 PAGE = "/docs/inputs.md"
 _REFUSED = f'{{"{REFUSED}"'.encode()
@@ -139,7 +139,7 @@ class _MappedMessages:
 def _refused(number: int, value: bytes) -> DecodedMessages:
     """Return a message that holds no row, and says why."""
     told = msgspec.json.decode(value, type=dict[str, str])
-    return nothing(number, value, Fault("row", told[REFUSED], told["right"], PAGE))
+    return nothing(number, value, Fault("row", told[REFUSED], told[RIGHT], PAGE))
 
 
 def _as_lines(value: bytes | None) -> bytes | None:

@@ -117,6 +117,13 @@ class BrokerConsumer(Protocol):
         """
         ...
 
+    def delay(self) -> str:
+        """Return what messages that are there wait for, though the broker answers; empty = nothing keeps them back.
+
+        No request, and from any thread.
+        """
+        ...
+
     def show(self, positions: Mapping[str, str]) -> None:
         """Tell the broker how far the events are durable, for its own displays of lag; a failure changes nothing."""
         ...

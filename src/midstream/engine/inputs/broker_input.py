@@ -198,7 +198,7 @@ class BrokerInput:
             sum(progress.lag.values()),
             progress.events,
             progress.rejected,
-            progress.waits or self._loop.health(),
+            progress.waits or self._loop.health() or self._delay,
             self.lease.owner,
         )
 
@@ -271,6 +271,12 @@ class BrokerInput:
         return "starting" if self._opened is None else "reading"
 
     @property
+    def _delay(self) -> str:
+        """What the broker has messages wait for, while they are read."""
+        consumer = self._consumer
+        return "" if consumer is None or self._opened is None else consumer.delay()
+
+    @property
     def _row(self) -> InputRow | None:
         return self._engine.fold.inputs.find(self.name)
 
@@ -334,7 +340,7 @@ class BrokerInput:
             self._looked_s = now_s
             if await self._thread.call(consumer.is_outdated):
                 await self._forget()
-            elif stalled := self._stall.looked(consumer.lag()):
+            elif stalled := self._stall.looked({} if consumer.delay() else consumer.lag()):
                 await self._thread.call(self._close)  # with it what it has wrong of the broker
                 raise BrokerUnavailable(stalled_text(self.name, self._source.topic, stalled))
             elif is_quiet and self._empty_polls is None:

@@ -33,6 +33,11 @@ class Horizon:
         self._looked: datetime | None = None
         self._at: datetime | None = None
 
+    @property
+    def open_since(self) -> datetime | None:
+        """Begin of the oldest transaction that the last look found open; None = of none it is known."""
+        return min((each for each in self._begins.values() if each is not None), default=None)
+
     def move(self, now: datetime, transactions: Mapping[str, datetime | None]) -> datetime | None:
         """Return the horizon after a look; it never goes back.
 

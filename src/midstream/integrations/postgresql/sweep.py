@@ -6,7 +6,7 @@ the position, and nothing that is read. They are read again by each sweep until 
 handed over again where they changed, or where a start has forgotten them; then their ids are those of before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -17,8 +17,11 @@ AHEAD_MAX = 100_000
 MARK_BYTES = 8
 """Of a row's hash: two versions of one row have the same once in 10^19."""
 KEY_BYTES_MAX = 300
-"""Of a row's key: a position has 512 bytes, and JSON of a text may have twice its own."""
+"""Of a row's key."""
+PLACE_BYTES_MAX = 480
+"""Of a position as JSON, in which a character may have six bytes; the state has room for 512."""
 KEY_SHOWN = 40
+KEY_NAME_SHOWN = 20
 _read = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -50,6 +53,16 @@ def place_of(text: str) -> Place | None:
         return None
 
 
+def key_name(key: str) -> str:
+    """Return a short name that only this key has: its begin, and a hash of all of it.
+
+    Example:
+        >>> key_name("lamp")
+        'lamp#2afc15e301f7046b'
+    """
+    return f"{key[:KEY_NAME_SHOWN]}#{blake2b(key.encode(), digest_size=MARK_BYTES).hexdigest()}"
+
+
 class TableRow(NamedTuple):
     """A row as the server returns it."""
 
@@ -57,12 +70,21 @@ class TableRow(NamedTuple):
     key: str
     is_settled: bool
     """It is before the horizon."""
-    content: bytes
+    content: bytes | None
+    """None = it was refused, and is passed by."""
+
+    @property
+    def is_place(self) -> bool:
+        """Whether its key has room in a position."""
+        return (
+            len(self.key.encode()) <= KEY_BYTES_MAX
+            and len(Place(self.updated, self.key).text.encode()) <= PLACE_BYTES_MAX
+        )
 
     @property
     def mark(self) -> bytes:
         """A hash of the row, which another version of it does not have."""
-        told = b"\0".join((self.updated.encode(), self.key.encode(), self.content))
+        told = b"\0".join((self.updated.encode(), self.key.encode(), self.content or b""))
         return blake2b(told, digest_size=MARK_BYTES).digest()
 
 
@@ -88,6 +110,12 @@ class Sweep:
         """Number of rows beyond the place that were handed over by the sweep before."""
         return len(self._ahead)
 
+    def resumed(self, place: Place, lost: Collection[str]) -> "Sweep":
+        """Return a sweep from a place of before that knows what was handed over, but for rows of the keys ``lost``."""
+        found = Sweep(place)
+        found._seen = {key: mark for key, mark in {**self._ahead, **self._seen}.items() if key not in lost}
+        return found
+
     def begin(self) -> None:
         """Begin the next sweep at the place."""
         self._ahead, self._seen = self._seen, {}
@@ -104,10 +132,12 @@ class Sweep:
             if not row.is_settled and self.is_full:
                 break
             self.reach = Place(row.updated, row.key)
-            mark = row.mark
-            if row.is_settled:
+            if row.is_settled and row.is_place:
                 self.place = self.reach
-            else:
+            if row.content is None or not row.is_place:
+                continue
+            mark = row.mark
+            if not row.is_settled:
                 self._seen[row.key] = mark
             if self._ahead.get(row.key) != mark:
                 found.append((f"{row.key[:KEY_SHOWN]}@{mark.hex()}", row))
