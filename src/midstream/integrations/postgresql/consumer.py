@@ -310,7 +310,7 @@ class PostgresqlConsumer:
         if count > NAMED_MAX and not self._is_untimed_counted:
             self._is_untimed_counted = True
             told = f"In {count:,} rows {came} {NAMED_MAX:,} of them are named."
-            self._waiting.append(notice(f"refused@untimed-{time.time_ns():x}", told, right))
+            self._waiting.append(notice(f"refused@untimed-{time.monotonic_ns():x}", told, right))
 
     def _move_horizon(self, session: Any) -> None:  # noqa: ANN401  a session of the library
         (now,) = session.execute(CLOCK).fetchone()
@@ -368,7 +368,7 @@ class PostgresqlConsumer:
 
     def _delete(self, missing: set[str], count: int) -> None:
         """Have items deleted that the table does not have, of so many."""
-        moment = f"{time.time_ns():x}"
+        moment = f"{time.monotonic_ns():x}"
         if len(missing) > max(MISSING_FREE, MISSING_SHARE_MAX * count):
             came = f"The table lacks {len(missing):,} of {count:,} items, and none of them was deleted."
             right = "A table that has all items, before it is compared again."
@@ -380,7 +380,7 @@ class PostgresqlConsumer:
 
     def _restore(self, messages_max: int) -> None:
         """Read rows again that the state does not have, under names that they did not have yet."""
-        table, moment, size = self._table, f"{time.time_ns():x}", 0
+        table, moment, size = self._table, f"{time.monotonic_ns():x}", 0
         while table is not None and self._lacking and len(self._waiting) < messages_max and size < PAGE_BYTES:
             keys = [self._lacking.popleft() for _ in range(min(APART_ROWS, len(self._lacking)))]
             for key, (_, content) in self._contents(table, keys).items():
