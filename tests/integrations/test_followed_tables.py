@@ -24,7 +24,7 @@ from midstream.engine.inputs.broker_consumer import BrokerUnavailable
 from midstream.events.schema import event_at
 from midstream.integrations.postgresql import consumer as consuming
 from midstream.integrations.postgresql.consumer import PostgresqlConsumer
-from midstream.integrations.postgresql.refusals import REFUSED
+from midstream.integrations.postgresql.refused_rows import REFUSED
 from midstream.state.fold import Fold
 from tests.crash.servers import serving
 from tests.support.libraries import library

@@ -125,7 +125,7 @@ def test_rows_of_a_table_are_items_deletes_and_letters() -> None:
     found = decode(
         [
             b'{"id":1,"price":2.5}',
-            b'{"midstream_refused":"no time","right":"one","id":"7"}',
+            b'{"midstream_refused":"no time","midstream_right":"one","id":"7"}',
             b'{"id":2,"midstream_operation":"delete"}',
             b'{"id":3,"price":null}',
         ]

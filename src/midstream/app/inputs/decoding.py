@@ -30,7 +30,7 @@ from midstream.engine.inputs.message_decoding import (
 from midstream.events.json.decode import Decoded, Rejected, SingleEvent
 from midstream.events.loose_arrow import Batch
 from midstream.events.wire import TIME_MS_END, Accept
-from midstream.integrations.postgresql.refusals import REFUSED, RIGHT
+from midstream.integrations.postgresql.refused_rows import REFUSED, RIGHT
 
 PAGE = "/docs/inputs.md"
 _REFUSED = f'{{"{REFUSED}"'.encode()

@@ -35,7 +35,7 @@ from midstream.integrations.postgresql.followed_table import (
     table_of,
 )
 from midstream.integrations.postgresql.horizon import CLOCK, OPEN, Horizon
-from midstream.integrations.postgresql.refusals import NAMED_MAX, REFUSED, Refusals, notice
+from midstream.integrations.postgresql.refused_rows import NAMED_MAX, REFUSED, RefusedRows, notice
 from midstream.integrations.postgresql.sweep import AHEAD_MAX, Place, Sweep, TableRow, key_name, place_of
 from midstream.integrations.postgresql.tables import SETTINGS, flat, said
 
@@ -107,7 +107,7 @@ class PostgresqlConsumer:
     def _forget(self, topic_id: str) -> None:
         """Know nothing of what was handed over, as of another table."""
         self._topic_id = topic_id
-        self._refusals = Refusals(self._options.key)
+        self._refusals = RefusedRows(self._options.key)
         self._is_untimed_counted = False
         self._waiting: deque[Message] = deque()
         """Messages beside the sweep."""

@@ -17,7 +17,7 @@ RIGHT = "midstream_right"
 """Member of it that says what would be right."""
 
 
-class Refusals:
+class RefusedRows:
     """Which rows of one table were refused."""
 
     def __init__(self, column: str) -> None:
