@@ -1,7 +1,9 @@
 """Import of ONNX files: a version with golden rows, a runner in its manifest, and nothing of a file that is refused."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -9,12 +11,12 @@ import pytest
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ExtraMissing, Invalid
 from midstream.models.artifact.artifact import ArtifactContent, Draft
-from midstream.models.artifact.golden import made_rows, row_content
+from midstream.models.artifact.golden import check_row_golden, made_rows, row_content
 from midstream.models.loading import load
 from midstream.models.onnx.writing import node, onnx_file, value
-from midstream.models.rows.onnx_ranker import OnnxRanker, ranker_of
+from midstream.models.rows.onnx_ranker import OnnxRanker, marks_of, ranker_of
 from midstream.training.fetched import import_folder
-from midstream.training.onnx_import import OnnxImport, publish_onnx
+from midstream.training.onnx_import import OnnxImport, golden_rows, publish_onnx
 from midstream.training.packing import export_version, import_version
 from midstream.training.registry import Registry
 from tests.support.small_graphs import COLUMNS, linear, logistic, stump
@@ -63,6 +65,85 @@ def test_golden_rows_lie_around_the_thresholds_of_trees(registry: Registry) -> N
     assert sorted(np.unique(scores).tolist()) == [-0.5, 0.75]
 
 
+def _standardised(mean: float, deviation: float, weights: Sequence[float] = (3.0, -1.0)) -> bytes:
+    nodes = [
+        node("Sub", ["rows", "mean"], ["off"]),
+        node("Div", ["off", "deviation"], ["z"]),
+        node("MatMul", ["z", "weights"], ["odds"]),
+        node("Sigmoid", ["odds"], ["score"]),
+    ]
+    told: dict[str, Any] = {
+        "mean": np.full((1, 2), mean, dtype=np.float32),
+        "deviation": np.full((1, 2), deviation, dtype=np.float32),
+        "weights": np.array(weights, dtype=np.float32)[:, None],
+    }
+    return onnx_file(nodes, [value("rows", ("n", 2))], [value("score", ("n", 1))], told)
+
+
+@pytest.mark.parametrize("mean, deviation", [(1e3, 10.0), (1e6, 1e5), (0.0, 1e-4)])
+def test_golden_rows_lie_around_what_a_graph_takes_off(mean: float, deviation: float) -> None:
+    """Rows of a normal distribution all score 0 there: exchanged columns and other weights would pass each load."""
+    ranker = ranker_of(_standardised(mean, deviation), ("a", "b"))
+    rows, _ = golden_rows(ranker, marks_of(ranker))
+    assert len(np.unique(ranker.score(rows))) > 100
+    arrays = row_content(ranker, rows).arrays
+    check_row_golden(ranker, arrays)
+    for other in (
+        _standardised(mean, deviation, (-1.0, 3.0)),
+        _standardised(mean, deviation, (3.0, 0.0)),
+        _standardised(mean + deviation / 100, deviation),
+    ):
+        with pytest.raises(ArtifactInvalid, match="golden questions otherwise"):
+            check_row_golden(ranker_of(other, ("a", "b")), arrays)
+
+
+def _beyond(threshold: float) -> bytes:
+    nodes = [
+        node("ReduceSum", ["rows", "axis"], ["sum"]),
+        node("Greater", ["sum", "most"], ["more"]),
+        node("Cast", ["more"], ["score"], to=1),
+    ]
+    told: dict[str, Any] = {"axis": np.array([1]), "most": np.array([threshold], dtype=np.float32)}
+    return onnx_file(nodes, [value("rows", ("n", 2))], [value("score", ("n", 1))], told)
+
+
+def test_a_check_that_could_not_fail_is_refused(registry: Registry) -> None:
+    """Larger rows are tried first: a threshold that is no mark is found, and one that nothing reaches is not."""
+    publish_onnx(registry, _beyond(4e4), OnnxImport("ranker", ("a", "b")))
+    with pytest.raises(Invalid, match="The 256 made up rows have the score 0, whatever"):
+        publish_onnx(registry, _beyond(1e30), OnnxImport("second", ("a", "b")))
+    assert registry.names() == ["ranker"]
+
+
+@pytest.mark.parametrize("call", ["Softmax", "ReduceMax", "CumSum"])
+def test_rows_that_depend_on_each_other_are_refused(registry: Registry, call: str) -> None:
+    """The score of an item would hang on which others are candidates of the same request."""
+    nodes = {
+        "Softmax": [node("Softmax", ["rows"], ["score"], axis=0)],
+        "ReduceMax": [node("ReduceMax", ["rows"], ["most"], axes=[0]), node("Sub", ["rows", "most"], ["score"])],
+        "CumSum": [node("CumSum", ["rows", "axis"], ["score"])],
+    }[call]
+    content = onnx_file(
+        nodes, [value("rows", ("n", 1))], [value("score", ("n", 1))], {"axis": np.array(0, dtype=np.int64)}
+    )
+    with pytest.raises(Invalid, match=r"A row has the score .* among others, and .* (alone|in another order)"):
+        publish_onnx(registry, content, OnnxImport("ranker", ("a",)))
+    assert registry.names() == []
+
+
+def test_a_threshold_without_end_is_no_place_of_values() -> None:
+    """Rows around infinity would have no values at all."""
+    assert np.isinf(marks_of(ranker_of(stump(float("inf")), ("a", "b")))[1]).any()
+    ranker = ranker_of(linear(), COLUMNS)
+    for rows in (
+        golden_rows(ranker, [np.array([np.inf])] * 3)[0],
+        golden_rows(ranker, [np.array([-np.inf, 5.0])] * 3)[0],
+        made_rows(ranker, 0, [np.array([np.inf, np.nan])] * 3),
+    ):
+        assert np.isfinite(rows).mean() > 0.8
+        assert np.abs(rows[np.isfinite(rows)]).max() < 1e9
+
+
 def test_every_import_carries_a_graph(registry: Registry, tmp_path: Path) -> None:
     """A folder such as MLflow gives, and the tar of an export; another name makes another version of the same files."""
     folder = tmp_path / "fetched"
@@ -101,7 +182,7 @@ def _never() -> bytes:
 def test_what_is_refused_leaves_nothing(registry: Registry) -> None:
     """A loop, too few columns, what is no file of the kind, what has no number for any row, and what is too large."""
     for content, columns, error, text in (
-        (_loop(), COLUMNS, Invalid, '"Loop" is called 1 times'),
+        (_loop(), COLUMNS, Invalid, '"Loop" is called once'),
         (linear(("n", 3)), COLUMNS[:2], Invalid, "takes 3 columns, and 2 came: price, views"),
         (b"nothing of the kind" * 9, COLUMNS, ArtifactInvalid, "no ONNX file|cut short|no message|wire type"),
         (_never(), ("a",), ArtifactInvalid, "no number for 256 of 256 rows"),

@@ -38,6 +38,17 @@ def test_two_graphs_in_a_file_are_refused(where):
         read_graph(memoryview(two))
 
 
+def test_two_versions_of_operators_are_refused():
+    """The same one twice is what skl2onnx writes; the names of ONNX's own operators are one."""
+    content = onnx_file([RELU], *ENDS)
+    for domain, version in (("", 17), ("ai.onnx", 17)):
+        twice = content + written([bytes_field(8, written([bytes_field(1, domain), number_field(2, version)]))])
+        assert read_graph(memoryview(twice)).opsets[""] == 17
+    other = content + written([bytes_field(8, written([bytes_field(1, "ai.onnx"), number_field(2, 18)]))])
+    with pytest.raises(ArtifactInvalid, match=r"operators of ai\.onnx came in two versions"):
+        read_graph(memoryview(other))
+
+
 def test_a_node_behind_a_tag_of_33_bits_is_refused():
     """Other readers take it as a node of the graph."""
     hidden = node("Loop", ["rows"], ["unused"])

@@ -3,7 +3,7 @@
 import pytest
 
 from midstream.core.errors import Invalid
-from midstream.models.onnx.graph import DOUBLE, FLOAT, INT64, STRING, read_graph
+from midstream.models.onnx.graph import DOUBLE, FLOAT, INT64, ML, STRING, read_graph
 from midstream.models.onnx.signature import columns_of, narrowed, signature_of
 from midstream.models.onnx.writing import node, onnx_file, value
 from tests.support.small_graphs import COLUMNS, by_column, classifier, linear
@@ -123,3 +123,25 @@ def test_a_list_of_maps_is_taken_off():
     assert [each.kind for each in kept.nodes] == ["LinearClassifier"]
     plain = linear()
     assert narrowed(memoryview(plain), read(plain), "score") == plain
+
+
+def two(*calls, name="score"):
+    """Return a file whose output has two numbers a row."""
+    return onnx_file(calls, [value("rows", ("n", 3))], [value(name, ("n", 2))], {})
+
+
+def test_of_two_targets_it_has_to_be_said_that_the_second_counts():
+    """A regressor of two targets is no classifier; its second column would be the score without a word."""
+    targets = node("LinearRegressor", ["rows"], ["score"], ML, targets=2, coefficients=[0.5] * 6)
+    assert refused(two(targets)) == [
+        ("score", '"score" has two numbers a row, and nothing says that they are probabilities of two classes.')
+    ]
+    assert signature_of(read(two(targets)), COLUMNS, "score").output == "score"
+    classes = node("LinearClassifier", ["rows"], ["label", "p"], ML, classlabels_ints=[0, 1], coefficients=[0.5] * 6)
+    for content in (
+        two(classes, node("Normalizer", ["p"], ["n"], ML), node("Cast", ["n"], ["score"], to=FLOAT)),
+        two(node("Softmax", ["rows"], ["score"])),
+        two(node("Relu", ["rows"], ["output_probability"]), name="output_probability"),
+    ):
+        assert signature_of(read(content), COLUMNS).has_classes
+    assert refused(two(classes, node("Relu", ["p"], ["score"])))

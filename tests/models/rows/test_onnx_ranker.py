@@ -126,10 +126,37 @@ def test_time_has_a_maximum(monkeypatch):
     """A run is ended between two operators, and a graph that is slow is refused."""
     session = Session(_slow())
     with pytest.raises(ArtifactInvalid, match="terminate"):
-        session.run_within(0.05, ["score"], {"rows": np.zeros((16, 1), dtype=np.float32)})
+        session.run(["score"], {"rows": np.zeros((16, 1), dtype=np.float32)}, 0.05)
     monkeypatch.setattr(onnx_ranker, "TRIAL_S_MAX", 1e-9)
     with pytest.raises(ArtifactInvalid, match=r"takes 0\.0 s for 16 rows"):
         ranker_of(linear(), COLUMNS)
+
+
+def test_a_call_in_service_has_a_maximum_of_time(monkeypatch):
+    """Whatever a trial of zeros took: a thread that never comes back would be one less for everybody."""
+    monkeypatch.setattr(onnx_ranker, "TRIAL_S_MAX", 60.0)
+    ranker = ranker_of(_slow(8, 1_000), ("a",))
+    assert ranker.score(VALUES[:3, :1]).tolist() == [0.0, 0.0, 0.0]
+    monkeypatch.setattr(onnx_ranker, "RUN_S_MAX", 0.02)
+    with pytest.raises(ArtifactInvalid, match="terminate"):
+        ranker.score(VALUES[:3, :1])
+    monkeypatch.setattr(onnx_ranker, "RUN_S_MAX", 60.0)
+    assert ranker.score(VALUES[:3, :1]).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_two_numbers_of_a_free_shape_are_seen_when_they_are_run():
+    """The file says nothing of the width; which of both is meant has to be said."""
+    told = {"weights": np.ones((3, 2), dtype=np.float32)}
+    content = onnx_file(
+        [node("MatMul", ["rows", "weights"], ["score"])],
+        [value("rows", ("n", "k"))],
+        [value("score", ("n", "m"))],
+        told,
+    )
+    with pytest.raises(Invalid, match="nothing says that they are probabilities"):
+        ranker_of(content, COLUMNS)
+    ranker = ranker_of(content, COLUMNS, "score")
+    assert OnnxRanker.restore(ranker.arrays()).score(VALUES).shape == (70,)
 
 
 @pytest.mark.parametrize("classes", [3, 8])

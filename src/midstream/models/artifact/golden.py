@@ -60,7 +60,7 @@ def made_rows(model: RowModel, seed: int, known: Sequence[NDArray[np.float64]] |
     """
     dice = np.random.default_rng(seed)
     values = dice.standard_normal((ROWS_MAX, len(model.inputs)))
-    for column, marks in enumerate(_marks(model) if known is None else known):
+    for column, marks in enumerate(bounded(_marks(model) if known is None else known)):
         if len(marks):
             spread = float(np.ptp(marks)) / 2 or max(1.0, float(np.abs(marks).max()))
             is_apart = dice.random(ROWS_MAX) >= 0.25  # noqa: PLR2004  the others are exactly at a mark
@@ -75,7 +75,7 @@ MARK_MAX = 1e30
 
 
 def _marks(model: RowModel) -> list[NDArray[np.float64]]:
-    """Return the finite numbers that each input is compared with, as far as the model has any."""
+    """Return the numbers that each input is compared with, as far as the model has any."""
     arrays, columns = model.arrays(), range(len(model.inputs))
     if "feature" in arrays and "threshold" in arrays:
         feature, threshold = arrays["feature"], arrays["threshold"].astype(np.float64)
@@ -86,7 +86,12 @@ def _marks(model: RowModel) -> list[NDArray[np.float64]]:
         found = [np.append(edges[column], mean[column]) for column in columns]
     else:
         found = [np.empty(0) for _ in columns]
-    return [each[np.abs(each) < MARK_MAX] for each in found]
+    return found
+
+
+def bounded(marks: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Return marks without those that say nothing of where values are."""
+    return [each[np.abs(each) < MARK_MAX] for each in marks]
 
 
 def item_content(model: ItemModel, histories: Histories, files: Mapping[str, bytes] | None = None) -> ArtifactContent:

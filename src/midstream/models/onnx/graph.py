@@ -44,8 +44,8 @@ AXES_MAX = 16
 """Of a constant, an input or an output."""
 PAGE = "/docs/models.md"
 _EXTERNAL = 1
-_GRAPHS, _TENSORS, _SPARSE = (6, 11), (5, 10), (22, 23)
-"""Fields of an attribute that hold graphs, tensors, and sparse ones."""
+_GRAPHS, _TENSORS, _SPARSE, _TEXTS = (6, 11), (5, 10), (22, 23), (4, 9)
+"""Fields of an attribute that hold graphs, tensors, sparse ones, and text, alone and in a list."""
 _NUMBER, _TEXT = (VARINT,), (BYTES,)
 _MODEL = MessageForm(
     "a model",
@@ -126,6 +126,8 @@ class Node:
     """Constants among the attributes."""
     sparse_count: int
     """Sparse ones among them."""
+    texts: Mapping[str, tuple[int, bool]]
+    """Of attributes that have text: the bytes of the longest, and whether it is a list."""
 
     @property
     def title(self) -> str:
@@ -172,9 +174,9 @@ def read_graph(content: memoryview) -> OnnxGraph:
             graph = bytes_of(value)
         elif number == 8:
             domain, version = _opset(bytes_of(value), budget)
-            if domain in opsets:
-                raise ArtifactInvalid(f"the version of the operators of {domain or 'ai.onnx'} came twice")
-            opsets[domain] = version
+            # skl2onnx writes the same version twice.
+            if opsets.setdefault(domain, version) != version:
+                raise ArtifactInvalid(f"the operators of {domain or 'ai.onnx'} came in two versions")
         elif number == 25:
             function_count += 1
     if graph is None or not opsets:
@@ -226,7 +228,7 @@ def _opset(content: memoryview, budget: Budget) -> tuple[str, int]:
 def _node(content: memoryview, budget: Budget) -> Node:
     kind, domain = "", ""
     inputs, outputs, tensors, attributes = list[str](), list[str](), list[Tensor](), dict[str, memoryview]()
-    has_graph, sparse_count = False, 0
+    has_graph, sparse_count, texts = False, 0, dict[str, tuple[int, bool]]()
     for number, _, value in read(content, _NODE, budget):
         if number == 1:
             inputs.append(text_of(value))
@@ -240,19 +242,23 @@ def _node(content: memoryview, budget: Budget) -> Node:
             raise ArtifactInvalid(f'"{kind}" is called by one of several definitions, which ONNX itself has not')
         elif number == 5:
             attribute = bytes_of(value)
-            name = ""
+            name, longest, is_list = "", -1, False
             for part, _, told in read(attribute, _ATTRIBUTE, budget):
                 if part == 1:
                     name = text_of(told)
                 elif part in _TENSORS:
                     _require_count("node", "constants of one call", len(tensors) + 1, CONSTANTS_MAX)
                     tensors.append(read_tensor(bytes_of(told), budget))
+                elif part in _TEXTS:
+                    longest, is_list = max(longest, len(bytes_of(told))), is_list or part == _TEXTS[1]
                 has_graph = has_graph or part in _GRAPHS
                 sparse_count += part in _SPARSE
             if name in attributes:
                 raise ArtifactInvalid(f'the attribute "{name}" of "{kind}" came twice')
             attributes[name] = attribute
-    return Node(kind, domain, tuple(inputs), tuple(outputs), attributes, has_graph, tuple(tensors), sparse_count)
+            if longest >= 0:
+                texts[name] = (longest, is_list)
+    return Node(kind, domain, tuple(inputs), tuple(outputs), attributes, has_graph, tuple(tensors), sparse_count, texts)
 
 
 def read_tensor(content: memoryview, budget: Budget) -> Tensor:

@@ -2,10 +2,12 @@
 
 A session runs on the thread that calls it, without Python's lock. All sessions of a process share one arena, which
 fails an operator that wants more (``ARENA_BYTES_MAX``) instead of taking it from the machine; constants are not
-calculated in advance, since that would be outside of it. A run whose time is over is ended between two operators.
+calculated in advance, since that would be outside of it. A run whose time is over is ended between two operators, by
+one thread that looks after all runs of the process.
 """
 
 import threading
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,6 +23,10 @@ RUNNER: Final = "onnxruntime"
 ARENA_BYTES_MAX = 512 << 20
 """Of constants and results of all graphs of a process: three versions of two models of ``GRAPH_BYTES_MAX``, or results
 of 1,000 rows in layers of 10,000 numbers ten times over."""
+RUN_S_MAX = 5.0
+"""Time of one call in service, on a machine that is busy: a hundred deadlines of a request."""
+_LOOK_S = 0.05
+"""Between two looks at what runs."""
 
 
 def library() -> Any:  # noqa: ANN401  the package brings no types
@@ -48,6 +54,48 @@ def _require_arena() -> None:
     runtime.create_and_register_allocator(place, options)
 
 
+class _Watch:
+    """What ends runs whose time is over: one thread, which sleeps while nothing runs."""
+
+    def __init__(self) -> None:
+        """Begin without a thread."""
+        self._changed = threading.Condition()
+        self._ends: dict[int, tuple[float, Any]] = {}
+        self._thread: threading.Thread | None = None
+        self._is_idle = False
+
+    @contextmanager
+    def within(self, seconds: float, options: Any) -> Generator[None, None, None]:  # noqa: ANN401
+        """End a run of some options when the time is over."""
+        key = id(options)
+        with self._changed:
+            self._ends[key] = (time.monotonic() + seconds, options)
+            # After a fork there is no thread.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._look, name="onnx-runs", daemon=True)
+                self._thread.start()
+            elif self._is_idle:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._ends[key]
+
+    def _look(self) -> None:
+        while True:
+            with self._changed:
+                self._is_idle = not self._ends
+                # Nothing notifies while something runs.
+                self._changed.wait(None if self._is_idle else _LOOK_S)
+                self._is_idle = False
+                now = time.monotonic()
+                for end, options in self._ends.values():
+                    if end <= now:
+                        options.terminate = True
+
+
+_WATCH = _Watch()
 Given = NDArray[np.generic] | list[object]
 """An output: a tensor, or a list, as of maps."""
 _LOCK = threading.Lock()
@@ -78,38 +126,18 @@ class Session:
                 bytes(graph), options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
             )
 
-    def run(self, outputs: Sequence[str], values: Mapping[str, NDArray[np.generic]]) -> list[Given]:
-        """Return outputs by name for some inputs by name.
-
-        Raises:
-            ArtifactInvalid: They do not fit, or an operator failed.
-        """
-        with runnable(self._runtime):
-            found: list[Given] = self._session.run(list(outputs), dict(values))
-        return found
-
-    def run_within(
-        self, seconds: float, outputs: Sequence[str], values: Mapping[str, NDArray[np.generic]]
+    def run(
+        self, outputs: Sequence[str], values: Mapping[str, NDArray[np.generic]], seconds: float = RUN_S_MAX
     ) -> list[Given]:
-        """Return what ``run`` does, ended between two operators when the time is over.
+        """Return outputs by name for some inputs by name, ended between two operators when the time is over.
 
         Raises:
-            ArtifactInvalid: As ``run``, or the time was over.
+            ArtifactInvalid: They do not fit, an operator failed, or the time was over.
         """
         options = self._runtime.RunOptions()
         options.log_severity_level = 4
-
-        def end() -> None:
-            options.terminate = True
-
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            with runnable(self._runtime):
-                found: list[Given] = self._session.run(list(outputs), dict(values), options)
-        finally:
-            timer.cancel()
+        with runnable(self._runtime), _WATCH.within(seconds, options):
+            found: list[Given] = self._session.run(list(outputs), dict(values), options)
         return found
 
 

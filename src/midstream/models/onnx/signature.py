@@ -2,8 +2,9 @@
 
 Two forms of inputs are read: one matrix [rows, columns], or one input for each column, by its name. Of the outputs one
 has floats, a number a row: [rows], [rows, 1], or [rows, 2] for the probabilities of two classes, of which the second
-counts. A list of maps (``ZipMap``, which skl2onnx writes behind a classifier by default) is taken off: the
-probabilities that go into it are the output.
+counts. Two numbers are such where they come from a classifier or a softmax, or are called probabilities; others may be
+two targets, of which it has to be said that the second one is meant. A list of maps (``ZipMap``, which skl2onnx writes
+behind a classifier by default) is taken off: the probabilities that go into it are the output.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,13 @@ REALS = {FLOAT, DOUBLE}
 CLASSES = 2
 """Of a classifier whose second probability is the number of a row."""
 WHERE = "columns"
+_PROBABILITIES = ("probability", "probabilities")
+"""In the name of an output of probabilities, as converters of all libraries write it."""
+_CLASSIFIERS = {
+    ("", "Softmax"), *((ML, each) for each in ("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier")),
+}  # fmt: skip
+_CARRIED = {("", "Identity"), ("", "Cast"), (ML, "Normalizer")}
+"""Operators behind which probabilities are still such."""
 _MATRIX_AXES, _COLUMN_AXES = (2,), (1, 2)
 
 
@@ -35,6 +43,8 @@ class Signature:
     """``FLOAT`` or ``DOUBLE``, of the inputs."""
     output: str
     """Of the graph, after ``narrowed``."""
+    has_classes: bool
+    """Whether of two numbers a row the second counts: they are probabilities, or the output was named."""
 
 
 def columns_of(graph: OnnxGraph) -> tuple[str, ...]:
@@ -73,7 +83,14 @@ def signature_of(graph: OnnxGraph, columns: Sequence[str], output: str = "") -> 
     first = inputs[0]
     is_matrix = len(graph.inputs) == 1
     axes = 2 if first.shape is None else len(first.shape)
-    return Signature(tuple(each.name for each in inputs), axes, is_matrix, first.element or FLOAT, chosen)
+    return Signature(
+        tuple(each.name for each in inputs),
+        axes,
+        is_matrix,
+        first.element or FLOAT,
+        chosen,
+        bool(output) or _is_classes(graph, chosen),
+    )
 
 
 def narrowed(content: memoryview, graph: OnnxGraph, output: str) -> bytes:
@@ -171,6 +188,31 @@ def _input_faults(graph: OnnxGraph, inputs: Sequence[GraphValue], columns: Seque
             yield Fault(where, came if is_matrix else f"It takes {width} numbers a row.", right, PAGE)
 
 
+def two_numbers(name: str) -> Fault:
+    """Return what is wrong with an output of two numbers a row that may be anything."""
+    came = f'"{name}" has two numbers a row, and nothing says that they are probabilities of two classes.'
+    return Fault("score", came, f"--score {name} where the second one is the score; else an output of one.", PAGE)
+
+
+def _is_classes(graph: OnnxGraph, name: str) -> bool:
+    """Return whether an output has probabilities: by its name, or by what it comes from."""
+    if any(_is_map(each) and name in each.inputs for each in graph.nodes):
+        return True
+    makers = {each: node for node in graph.nodes for each in node.outputs}
+    for _ in range(len(graph.nodes)):
+        if any(each in name.lower() for each in _PROBABILITIES):
+            return True
+        node = makers.get(name)
+        if node is None or not node.inputs:
+            return False
+        if (node.domain, node.kind) in _CLASSIFIERS:
+            return True
+        if (node.domain, node.kind) not in _CARRIED:
+            return False
+        name = node.inputs[0]
+    return False
+
+
 def _output(graph: OnnxGraph, wanted: str) -> tuple[str, list[Fault]]:
     """Return the output that is the number of a row, and what is wrong with it."""
     maps = {each.outputs[0]: each.inputs[0] for each in graph.nodes if _is_map(each) and each.outputs and each.inputs}
@@ -196,7 +238,11 @@ def _output(graph: OnnxGraph, wanted: str) -> tuple[str, list[Fault]]:
         return "", [Fault("graph.output", came, right, PAGE)]
     if not wanted and len(found) > 1:
         return "", [Fault("score", f"None came, and each of {', '.join(found)} could be meant.", "One of them.", PAGE)]
-    return found[wanted or next(iter(found))], []
+    chosen = next(iter(found))
+    shape = next((each.shape for each in graph.outputs if each.name == chosen), None) or ()
+    if not wanted and shape[1:] == (CLASSES,) and not _is_classes(graph, found[chosen]):
+        return "", [two_numbers(chosen)]
+    return found[wanted or chosen], []
 
 
 def _is_number_a_row(shape: Sequence[int | None]) -> bool:

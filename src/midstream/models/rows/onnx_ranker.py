@@ -7,7 +7,6 @@ bits that it has among others, on one machine with one release of the runtime.
 
 An unknown value is NaN, as everywhere, and the graph makes of it what it was made to: a row whose number is NaN then
 has no number, and is chosen where no other item is left.
-
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import ArtifactInvalid
+from midstream.core.errors import ArtifactInvalid, Invalid
 from midstream.core.types import Score
 from midstream.models.model import Arrays
-from midstream.models.onnx.graph import DOUBLE, ML, OnnxGraph, attribute_values, read_graph
+from midstream.models.onnx.graph import DOUBLE, read_graph
+from midstream.models.onnx.marks import column_marks
 from midstream.models.onnx.rules import require_allowed, require_bytes
-from midstream.models.onnx.session import Given, Session
-from midstream.models.onnx.signature import CLASSES, Signature, columns_of, narrowed, signature_of
+from midstream.models.onnx.session import RUN_S_MAX, Given, Session
+from midstream.models.onnx.signature import CLASSES, Signature, columns_of, narrowed, signature_of, two_numbers
 from midstream.models.rows.examples import names_of, names_text
 
 KIND: Final = "onnx"
@@ -58,12 +58,13 @@ class OnnxRanker:
         """Return the number of each row of values (n, len(inputs)), NaN = unknown; NaN = the graph gives none.
 
         Raises:
-            ArtifactInvalid: An operator failed, or the graph gives anything else than a number a row.
+            ArtifactInvalid: An operator failed, the graph gives anything else than a number a row, or a call of
+                ``ROWS_MAX`` rows takes longer than ``RUN_S_MAX``.
         """
         found = np.empty(len(values), dtype=np.float32)
         for begin in range(0, len(values), ROWS_MAX):
             part = values[begin : begin + ROWS_MAX]
-            told = self._session.run([self.signature.output], self._asked(part))
+            told = self._session.run([self.signature.output], self._asked(part), RUN_S_MAX)
             found[begin : begin + len(part)] = _numbers(told[0], _padded(len(part)))[: len(part)]
         return found
 
@@ -78,6 +79,16 @@ class OnnxRanker:
             return {self.signature.inputs[0]: rows}
         columns = (rows[:, [at]] if self.signature.axes == _COLUMN_AXES else rows[:, at] for at in range(shape[1]))
         return dict(zip(self.signature.inputs, columns, strict=True))
+
+    def width(self) -> int:
+        """Return how many numbers the graph gives for a row.
+
+        Raises:
+            ArtifactInvalid: An operator failed, or it gives anything else than a number a row.
+        """
+        (told,) = self._session.run([self.signature.output], self._asked(np.zeros((1, len(self.inputs)), np.float32)))
+        _numbers(told, ROWS_STEP)
+        return told.shape[1] if isinstance(told, np.ndarray) and told.ndim > 1 else 1
 
     def arrays(self) -> Arrays:
         """Return what ``restore`` makes the same ranker of."""
@@ -118,7 +129,7 @@ class OnnxRanker:
         for count in (ROWS_STEP, TRIAL_ROWS):
             asked = self._asked(np.zeros((count, len(self.inputs)), dtype=np.float32))
             before = thread_time()
-            (told,) = self._session.run_within(TRIAL_WALL_S_MAX, [self.signature.output], asked)
+            (told,) = self._session.run([self.signature.output], asked, TRIAL_WALL_S_MAX)
             took = thread_time() - before
             _numbers(told, count)
             if took > TRIAL_S_MAX:
@@ -150,7 +161,10 @@ def ranker_of(content: bytes, columns: Sequence[str] = (), output: str = "") -> 
         "graph": np.frombuffer(kept, dtype=np.uint8),
         "output": np.frombuffer(signature.output.encode(), dtype=np.uint8),
     }
-    return OnnxRanker.restore(arrays)
+    ranker = OnnxRanker.restore(arrays)
+    if not signature.has_classes and ranker.width() == CLASSES:
+        raise Invalid((two_numbers(signature.output),))
+    return ranker
 
 
 def facts_of(ranker: OnnxRanker) -> Mapping[str, object]:
@@ -164,25 +178,8 @@ def facts_of(ranker: OnnxRanker) -> Mapping[str, object]:
 
 
 def marks_of(ranker: OnnxRanker) -> list[NDArray[np.float64]]:
-    """Return the numbers that the trees of a graph compare each column with; none where it has no trees.
-
-    They say where a column's values lie, which a graph without trees does not.
-    """
-    return _marks(read_graph(ranker.graph.data), len(ranker.inputs))
-
-
-def _marks(graph: OnnxGraph, columns: int) -> list[NDArray[np.float64]]:
-    found: list[list[float]] = [[] for _ in range(columns)]
-    for node in graph.nodes:
-        if node.domain != ML or not {"nodes_featureids", "nodes_values"} <= node.attributes.keys():
-            continue
-        ids = [each for each in attribute_values(node.attributes["nodes_featureids"]) if isinstance(each, int)]
-        texts = [each for each in attribute_values(node.attributes["nodes_values"]) if not isinstance(each, int)]
-        values = np.frombuffer(b"".join(texts), dtype="<f4").astype(np.float64)
-        for column, value in zip(ids, values.tolist(), strict=False):
-            if 0 <= column < columns:
-                found[column].append(value)
-    return [np.array(each) for each in found]
+    """Return numbers around which the values of each column lie, as far as a graph says them; see ``column_marks``."""
+    return column_marks(read_graph(ranker.graph.data), ranker.signature.inputs, len(ranker.inputs))
 
 
 def _padded(count: int) -> int:
