@@ -418,7 +418,7 @@ def test_a_view_in_which_a_key_is_not_unique_is_refused(view_shop: Shop) -> None
         reading = Reading(consumer).to(1, 2)
         view_shop.run("INSERT INTO TABLE_ SELECT 3, n, '2099-01-01' FROM generate_series(1, 40) AS n")
         with pytest.raises(BrokerUnavailable, match='Several rows have "3"'):
-            reading.poll(rows_max=1)
+            reading.poll(5.0, rows_max=1)
         with pytest.raises(BrokerUnavailable, match='Several rows have "3"'):
             consumer.open("", {})
 

@@ -154,7 +154,7 @@ class PostgresqlConsumer:
         self._handed.clear()
         self._positions.clear()
         self._positions.append(place.text)
-        return self._sweep.resumed(place, set().union(*(each.keys for each in lost))) if is_own else Sweep(place)
+        return self._sweep.resumed(place, set[str]().union(*(each.keys for each in lost))) if is_own else Sweep(place)
 
     def poll(self, messages_max: int, wait_s: float) -> Sequence[PartitionMessages]:
         """Return the next rows."""
@@ -345,7 +345,7 @@ class PostgresqlConsumer:
             return
         known = set(self._known())  # asked first: what appears from now on is not among them
         count = len(known)
-        recent = set().union(*(each.keys for each in self._handed))  # the state may not have them yet
+        recent = set[str]().union(*(each.keys for each in self._handed))  # the state may not have them yet
         lacking: list[str] = []
         still: set[str] = set()
         with self._asking() as session, session.cursor(name="midstream_keys") as cursor:
