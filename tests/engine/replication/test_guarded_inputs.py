@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
@@ -21,7 +22,7 @@ from midstream.engine.ingest.writer import QueueEntry
 from midstream.engine.replication import replicated_writer
 from midstream.engine.replication.shared_topic import MESSAGE_BYTES_MAX
 from midstream.engine.replication.topic_message import Events, decode_events, encode_events
-from midstream.engine.replication.topic_position import read_topic_position
+from midstream.engine.replication.topic_position import read_topic_position, write_topic_position
 from midstream.events.schema import Event, build, event_at
 from midstream.state.control.input_positions import InputPosition, encode_input_position
 from tests.engine.replication.test_replicated_writer import FAULTS, LOG_ID, Node, events_of, settle
@@ -160,15 +161,14 @@ def test_a_restart_far_back_drops_what_was_dropped_before(tmp_path: Path) -> Non
     assert len(known.pairs) > 3
     assert known.newest.inputs == {"clicks": nodes[0].log.end - 1}
     want = messages_in(nodes[0])
-    for pair in known.pairs:
-        late = Node(server, tmp_path / f"late-{pair.offset}.json", 7)
+    for count in range(1, len(known.pairs) + 1):
+        late = Node(server, tmp_path / f"late-{count}.json", 7)
         late.log = nodes[0].log
-        late.path.write_bytes(nodes[0].path.read_bytes())
+        write_topic_position(late.path, replace(known, pairs=known.pairs[:count]))
         late.begin()
-        late.writer._tail.offset, late.writer._tail.position = pair.offset, LogPosition(pair.log_position)
-        late.writer._tail.inputs = dict(pair.inputs)
         late.writer.turn()
         assert late.writer._tail.position == late.log.end
+        assert late.writer.position.newest.inputs == known.newest.inputs
         assert messages_in(late) == want
 
 
