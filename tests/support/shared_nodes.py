@@ -29,6 +29,7 @@ from midstream.engine.replication.replicated_writer import ReplicatedWriter, Sha
 from midstream.engine.replication.topic_message import fingerprint_of, shared_log_id
 from midstream.engine.replication.topic_position import TopicPair, TopicPosition, read_topic_position
 from midstream.engine.tokens import RequestIds
+from midstream.engine.types import Outcome
 from midstream.events.json.decode import decode_objects
 from midstream.events.memory import MemoryLog
 from midstream.events.schema import event_at
@@ -136,11 +137,12 @@ class SharedNode:
         await asyncio.sleep(0)
         await self.engine._folding.stop()
 
-    async def record(self, *ids: str) -> None:
-        """Record a view under each id."""
+    async def record(self, *ids: str, item: str = "lamp") -> list[Outcome]:
+        """Record a view of an item under each id; return the outcome of each."""
         accept = msgspec.structs.replace(accept_of(SMALL), now_ms=START_MS)
-        events = [{"type": "view", "event_id": each, "user_id": "ann", "item_id": "lamp"} for each in ids]
-        await self.engine.record(decode_objects(events, accept).batch)
+        events = [{"type": "view", "event_id": each, "user_id": "ann", "item_id": item} for each in ids]
+        recorded = await self.engine.record(decode_objects(events, accept).batch)
+        return [Outcome(each) for each in recorded.outcome]
 
     @property
     def place(self) -> str:

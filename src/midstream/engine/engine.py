@@ -28,7 +28,7 @@ from midstream.engine.ingest.input_guard import InputGuard
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.ingest.served_forwarder import Forwarding
 from midstream.engine.ingest.ticks import TICK_MS, append_tick
-from midstream.engine.ingest.writer import QueueEntry, WrittenFrame, append_fact
+from midstream.engine.ingest.writer import QueueEntry, Ticket, WrittenFrame, append_fact
 from midstream.engine.listeners import Listeners
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
@@ -102,6 +102,7 @@ class Engine:
         """Which parts of plans are left out for a while."""
         self.live = LiveState(log, fold, plans, host, metrics, self.guards, FeatureValues(options.baseline))
         """What is in service; ``swap`` alone puts something else there."""
+        self._is_shared = host.token_generation is not None
         self._folding = FoldScheduler(fold, host.monotonic, metrics)
         self._intake = Deduplication(fold)
         self._writer = options.forwarding or host.writer(
@@ -276,7 +277,7 @@ class Engine:
             message = f"{behind} durable events wait to be applied, at most {BEHIND_EVENTS_MAX} may"
             raise Overloaded(message)
         await self._intake.await_copies(batch)
-        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket: Ticket = asyncio.get_running_loop().create_future()
         admitted = self._intake.admit(batch, ticket)
         if len(admitted.batch):
             try:
@@ -288,7 +289,7 @@ class Engine:
                 self._intake.release(admitted, ticket)
                 raise
             ticket.add_done_callback(lambda done: self._intake.release(admitted, done))
-            await asyncio.shield(ticket)
+            admitted.note(await asyncio.shield(ticket))
         for first_copy in admitted.first_copies:
             await asyncio.shield(first_copy)
         count_outcomes(admitted.outcome, self.metrics)
@@ -441,7 +442,7 @@ class Engine:
         if loop is None:
             return
         loop.call_soon_threadsafe(self._on_written, written)
-        if self.host.token_generation is not None:
+        if self._is_shared:
             self._wait_for_fold(loop)
 
     def _wait_for_fold(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -463,7 +464,8 @@ class Engine:
         if written.error is None:
             self.metrics.observe_commit(len(written.batch), written.append_s)
             # Before anybody is told: whatever becomes of that, what is durable is folded.
-            self._folding.add(written.first, written.batch, written.tickets(), written.prints)
+            told = (written.first, written.batch, written.tickets(), written.prints)
+            self._folding.add(*told, tells_copies=self._is_shared and bool(written.entries))
             self._tell_commit()
             return
         self.metrics.append_failures.labels(
@@ -488,8 +490,7 @@ class Engine:
     async def _tick(self) -> None:
         if self._tick_is_due():
             # Nodes of a shared log that wait for the same log time to move append the same tick.
-            is_shared = self.host.token_generation is not None
-            await append_tick(self._writer.submit, f"tick-{self.log.last_log_time_ms}" if is_shared else "")
+            await append_tick(self._writer.submit, f"tick-{self.log.last_log_time_ms}" if self._is_shared else "")
 
     def _tick_is_due(self) -> bool:
         """Whether nothing arrived for a minute, and an open session waits for log time to move."""

@@ -1,6 +1,7 @@
 """A folding turn is short whatever is folded, and nothing is left out or applied twice by the cuts."""
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,34 @@ def test_who_waits_no_more_has_no_place_among_those_who_wait() -> None:
         assert folding.waiting == 0
 
     asyncio.run(work())
+
+
+def test_whoever_waits_is_told_of_its_own_copies_alone() -> None:
+    """Each ticket has the copies since the one before, and none where they are not asked for, as in a log of one."""
+
+    async def told(*, tells_copies: bool) -> list[list[int]]:
+        folding = folding_of_nothing()
+        views = [
+            Event(Kind.INTERACTION, event_id=each, action="view", user_id="ann", item_id="lamp") for each in "abcd"
+        ]
+        prints = folding.fold.event_ids.fingerprints(build(views))
+        folding.add(LogPosition(0), build((views[0], views[3])), (), prints[np.array([0, 3])])
+        tickets: list[asyncio.Future[Any]] = [asyncio.get_running_loop().create_future() for _ in range(3)]
+        ends = zip(map(LogPosition, (3, 4, 6)), tickets, strict=True)
+        folding.add(LogPosition(2), build(views), ends, prints, tells_copies=tells_copies)
+        folding._turn(1e9)
+        assert folding.fold.log_position == 6
+        return [[each.id_hash for each in await ticket] for ticket in tickets]
+
+    first, _, _, last = fingerprints_of("abcd")
+    assert asyncio.run(told(tells_copies=True)) == [[first], [], [last]]
+    assert asyncio.run(told(tells_copies=False)) == [[], [], []]
+
+
+def fingerprints_of(ids: str) -> list[int]:
+    """Return what is known of each id."""
+    events = [Event(Kind.INTERACTION, event_id=each, action="view", user_id="ann", item_id="lamp") for each in ids]
+    return [int(each) for each in folding_of_nothing().fold.event_ids.fingerprints(build(events)).id_hash]
 
 
 def folding_of_nothing() -> FoldScheduler:

@@ -4,7 +4,8 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import isnan
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 from midstream.app.replicas.shared_log import NodeLog
 from midstream.engine.inputs import broker_input
 from midstream.engine.outbox import log_relay
-from midstream.engine.replication import lease_keeper, replicated_writer
+from midstream.engine.replication import lease_keeper, replicated_writer, topic_message
+from midstream.engine.types import Outcome
 from midstream.monitoring.metrics import Metrics
 from tests.support.brokers import FakeTopic as FakeBroker
 from tests.support.destinations import FakeStore
@@ -263,6 +265,90 @@ def test_engines_with_threads_are_equal_under_load_from_all(tmp_path: Path) -> N
             assert len({node.engine.fold.digest() for node in shop.nodes}) == 1
             folded = shop.nodes[0].engine.fold.counts()
             assert logs[0].total() - folded["duplicate"] == len(logs[0])
+
+    asyncio.run(work())
+
+
+class Hold:
+    """Readers of a topic that wait before they read on, so that no node has seen what another one appends."""
+
+    def __init__(self, nodes: Sequence[SharedNode]) -> None:
+        """Hold no node yet."""
+        self._nodes = nodes
+        self._waits: set[str] = set()
+        self._goes_on = threading.Event()
+
+    async def begin(self) -> None:
+        """Return when every reader waits."""
+        for node in self._nodes:
+            node.topic.called = partial(self._called, node.name)
+        await wait_on_loop(lambda: len(self._waits) == len(self._nodes))
+
+    def end(self) -> None:
+        """Let all read on."""
+        for node in self._nodes:
+            node.topic.called = lambda _: None
+        self._goes_on.set()
+
+    def _called(self, name: str, call: str) -> None:
+        if call == "read":
+            self._waits.add(name)
+            self._goes_on.wait()
+
+
+async def appended(node: SharedNode, *ids: str, item: str = "lamp") -> asyncio.Task[list[Outcome]]:
+    """Return a request of a node, whose first message is in the topic."""
+    count = node.writer.messages["appended"]
+    task = asyncio.create_task(node.record(*ids, item=item))
+    await wait_on_loop(lambda: task.done() or node.writer.messages["appended"] > count)
+    assert not task.done()
+    return task
+
+
+def test_of_two_nodes_that_take_one_id_at_once_one_says_recorded(tmp_path: Path) -> None:
+    """The fold of a node tells whether its own copy counted: a later one is a duplicate, or a conflict."""
+    shop = Shop(tmp_path)
+    one, two = shop.nodes
+
+    async def work() -> None:
+        async with serving(one, two):
+            hold = Hold(shop.nodes)
+            await hold.begin()
+            first = await appended(one, "first", "same", "other")
+            later = await appended(two, "same", "later")
+            third = await appended(two, "third")
+            other = await appended(two, "fourth", "other", item="chair")
+            again = asyncio.create_task(two.record("same"))
+            hold.end()
+            assert await first == [Outcome.RECORDED] * 3
+            assert await later == [Outcome.DUPLICATE, Outcome.RECORDED]
+            assert await third == [Outcome.RECORDED]
+            assert await other == [Outcome.RECORDED, Outcome.CONFLICT]
+            assert await again == [Outcome.DUPLICATE]
+            await wait_on_loop(lambda: are_level(shop.nodes))
+            assert one.ids()["same"] == one.ids()["other"] == 2
+            counted = two.engine.metrics.registry.get_sample_value
+            outcomes = {each: counted("midstream_events_total", {"outcome": each}) for each in ("recorded", "conflict")}
+            assert outcomes == {"recorded": 3, "conflict": 1}
+
+    asyncio.run(work())
+
+
+def test_requests_of_several_messages_are_told_of_every_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two nodes that send the same events at once, in messages that alternate, one says recorded of each."""
+    shop = Shop(tmp_path)
+    ids = [f"{number:0100}" for number in range(600)]
+    monkeypatch.setattr(topic_message, "_RAW_BYTES_MAX", 40_000)
+
+    async def work() -> None:
+        async with serving(*shop.nodes):
+            hold = Hold(shop.nodes)
+            await hold.begin()
+            tasks = [await appended(node, *ids) for node in shop.nodes]
+            hold.end()
+            told = zip(*[await task for task in tasks], strict=True)
+            assert {tuple(sorted(each)) for each in told} == {(Outcome.RECORDED, Outcome.DUPLICATE)}
+            assert all(node.writer.messages["appended"] >= 2 for node in shop.nodes)
 
     asyncio.run(work())
 

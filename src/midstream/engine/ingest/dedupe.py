@@ -6,7 +6,7 @@ applied once. This step keeps duplicates out of the log and gives each its answe
 
 from asyncio import Future, wait
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from midstream.core.errors import Overloaded
 from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Index, Mask
+from midstream.engine.ingest.writer import RepeatedEvent, Ticket
 from midstream.engine.types import Outcome
 from midstream.events.schema import pick, texts_of
 from midstream.events.values import merged_id
@@ -38,7 +39,7 @@ class Admitted:
     batch: EventBatch
     outcome: NDArray[np.uint8]
     """``Outcome`` of each row of the batch."""
-    first_copies: tuple[Future[None], ...]
+    first_copies: tuple[Ticket, ...]
     """Of duplicates of pending events: wait for these before answering."""
     erased: Index
     """Rows refused because their user was erased, ascending."""
@@ -49,6 +50,16 @@ class Admitted:
     items: Counter[str]
     """Items of its item events: in flight until ``release``. Empty unless unknown items are refused."""
 
+    def note(self, copies: Iterable[RepeatedEvent]) -> None:
+        """Change the outcome of appended rows that were copies after all; copies of others are passed by."""
+        told = {(copy.id_hash, copy.check): copy.admission for copy in copies}
+        if not told:
+            return
+        rows: list[int] = np.flatnonzero(self.outcome == Outcome.RECORDED).tolist()
+        names = zip(self.prints.id_hash.tolist(), self.prints.check.tolist(), strict=True)
+        for row, name in zip(rows, names, strict=True):
+            self.outcome[row] = told.get(name, Outcome.RECORDED)
+
 
 class Deduplication:
     """Ids in flight to the log, checked before the applied ones."""
@@ -58,7 +69,7 @@ class Deduplication:
         self.fold = fold
         """The state in service. Another one at the same log position may take its place between two calls."""
         self._pending = PendingIds()
-        self._tickets: dict[int, Future[None]] = {}
+        self._tickets: dict[int, Ticket] = {}
         """Of each lot with pending events."""
         self._lots = count()
         self._coming: Counter[str] = Counter()
@@ -66,7 +77,7 @@ class Deduplication:
         """What is not applied yet, with the items it names once somebody had to know."""
         self._waiting_count = 0
 
-    def admit(self, batch: EventBatch, ticket: Future[None]) -> Admitted:
+    def admit(self, batch: EventBatch, ticket: Ticket) -> Admitted:
         """Sort a batch into new events, duplicates and refusals; the new ones are pending under ``ticket``.
 
         Cost: about 0.2 µs an event and 15 µs a batch.
@@ -107,7 +118,7 @@ class Deduplication:
         for _ in range(COPY_LOOKS_MAX):
             if not self._tickets:
                 return
-            ticket: Future[None] = Future()
+            ticket: Ticket = Future()
             ticket.cancel()
             found = self.admit(batch, ticket)
             if len(found.batch):
@@ -133,7 +144,7 @@ class Deduplication:
             late[row] = bool(erasures.refused(batch.rows[row : row + 1], np.array([other], dtype=np.uint64)))
         return np.flatnonzero(late & (outcome == Outcome.RECORDED)).astype(np.int32)
 
-    def release(self, admitted: Admitted, ticket: Future[None]) -> None:
+    def release(self, admitted: Admitted, ticket: Ticket) -> None:
         """The events are applied, or were not stored: they are on their way no more."""
         if not ticket.cancelled():
             ticket.exception()  # seen here, for the case that its request was given up

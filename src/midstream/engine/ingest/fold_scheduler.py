@@ -19,6 +19,7 @@ from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.ingest.log_reader import Read, batches
+from midstream.engine.ingest.writer import RepeatedEvent, Ticket
 from midstream.events.schema import cut
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
@@ -37,7 +38,6 @@ WAITERS_MAX = 1_000
 """Requests that wait for a log position; each holds a connection, and more would only time out."""
 
 
-Ticket = asyncio.Future[None]
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
 _SERVED = int(Kind.SERVED)
@@ -51,6 +51,8 @@ class Durable:
     batch: EventBatch
     prints: Fingerprints | None = None
     """Of the batch, where they were taken already."""
+    tells_copies: bool = False
+    """Whether those who wait are told which of the events were copies."""
     applied: int = 0
     """Events of the batch that are in the state."""
 
@@ -74,6 +76,8 @@ class FoldScheduler:
         self._metrics = metrics
         self._durable: deque[Durable] = deque()
         self._tickets: deque[tuple[LogPosition, Ticket]] = deque()
+        self._copies: deque[tuple[LogPosition, RepeatedEvent]] = deque()
+        """Since the last ticket, with the position before each: of an entry in parts the last one has its ticket."""
         self._waiters: list[_Waiter] = []
         self._numbers = count()
         self._work = asyncio.Event()
@@ -107,13 +111,19 @@ class FoldScheduler:
         batch: EventBatch,
         tickets: Iterable[tuple[LogPosition, Ticket]],
         prints: Fingerprints | None = None,
+        *,
+        tells_copies: bool = False,
     ) -> None:
-        """Queue durable events; each ticket is resolved when the state reaches its position, in order."""
+        """Queue durable events; each ticket is resolved when the state reaches its position, in order.
+
+        With ``tells_copies`` it is resolved with the copies among them, of which others may have appended the first
+        ones meanwhile: ``prints`` have to be there, and no two of the events may have one id. Else there are none.
+        """
         self._tickets.extend(tickets)
         if self.failure is not None:
             self._give_up()
             return
-        self._durable.append(Durable(first, batch, prints))
+        self._durable.append(Durable(first, batch, prints, tells_copies))
         self._idle.clear()
         self._work.set()
 
@@ -218,6 +228,8 @@ class FoldScheduler:
             start = head.applied
             stop = start + step_length(head.batch.rows[start : start + min(self._step_cost, budget)])
             prints = None if head.prints is None else head.prints[start:stop]
+            if head.tells_copies and prints is not None:
+                self._copies.extend(self._found_copies(prints))
             self.fold.apply(LogPosition(head.first + start), cut(head.batch, start, stop), prints)
             head.applied = stop
             budget -= stop - start
@@ -226,13 +238,28 @@ class FoldScheduler:
             if self._monotonic() >= until:
                 break
         while self._tickets and self._tickets[0][0] <= self.fold.log_position:
-            ticket = self._tickets.popleft()[1]
+            stop, ticket = self._tickets.popleft()
+            copies = self._copies_before(stop) if self._copies else ()
             if not ticket.done():
-                ticket.set_result(None)
+                ticket.set_result(copies)
         while self._waiters and self._waiters[0].position <= self.fold.log_position:
             waiter = heapq.heappop(self._waiters)
             if not waiter.future.done():
                 waiter.future.set_result(None)
+
+    def _found_copies(self, prints: Fingerprints) -> Iterator[tuple[LogPosition, RepeatedEvent]]:
+        """Yield those of the next events, of which no two have one id, that the state has already."""
+        found = self.fold.event_ids.find(prints)
+        for row in np.flatnonzero(found).tolist():
+            copy = RepeatedEvent(int(prints.id_hash[row]), int(prints.check[row]), int(found[row]))
+            yield LogPosition(self.fold.log_position + row), copy
+
+    def _copies_before(self, stop: LogPosition) -> tuple[RepeatedEvent, ...]:
+        """Return the copies before a position; they are told once."""
+        told: list[RepeatedEvent] = []
+        while self._copies and self._copies[0][0] < stop:
+            told.append(self._copies.popleft()[1])
+        return tuple(told)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Keep the error that ended the turns: a table that raises is a bug, and nothing is applied after it."""
@@ -245,6 +272,7 @@ class FoldScheduler:
     def _give_up(self) -> None:
         """Drop queued events that will never be applied, and fail their waiters."""
         self._durable.clear()
+        self._copies.clear()
         while self._tickets:
             ticket = self._tickets.popleft()[1]
             if not ticket.done() and self.failure is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from midstream.core.errors import AppendFailed, Overloaded
 from midstream.core.kinds import Kind
-from midstream.engine.ingest.writer import QueueEntry
+from midstream.engine.ingest.writer import QueueEntry, Ticket
 from midstream.events.schema import Event, build
 
 TICK_MS = 60_000
@@ -24,7 +24,7 @@ async def append_tick(submit: Callable[[QueueEntry], None], event_id: str = "") 
         submit: Queues an entry for the writer, and resolves its ticket when it is applied or was not stored. A refused
             tick is left out.
     """
-    ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ticket: Ticket = asyncio.get_running_loop().create_future()
     # What went wrong with it is told by the engine's health; read here, so that nobody is told that nobody read it.
     ticket.add_done_callback(lambda done: None if done.cancelled() else done.exception())
     try:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future as ConcurrentFuture
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -36,13 +37,27 @@ TICK_STEP_MS_MAX = 3_600_000
 others. So a clock that is a year ahead does not move the log by a year while no event arrives."""
 
 
+class RepeatedEvent(NamedTuple):
+    """An event that the fold left out, as one of its id was in the log before it: another node had appended that."""
+
+    id_hash: int
+    check: int
+    """Both of its fingerprint."""
+    admission: int
+    """``EventAdmission``, not ``NEW``."""
+
+
+Ticket: TypeAlias = Future[tuple[RepeatedEvent, ...]]
+"""Of one request's events: resolved when they are applied, with the copies among them, and maybe some of others."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class QueueEntry:
     """One request's events on their way into the log."""
 
     batch: EventBatch
     """Not empty."""
-    ticket: Future[None] | None
+    ticket: Ticket | None
     """Resolved by the owner when the events are applied, or were not stored; None without a waiter."""
     prints: Fingerprints | None = None
     """Of the batch, where they were taken already."""
@@ -71,9 +86,9 @@ class WrittenFrame:
     prints: Fingerprints | None = None
     """Fingerprints of all events, for the fold; None for events that were not stored."""
 
-    def tickets(self) -> list[tuple[LogPosition, Future[None]]]:
+    def tickets(self) -> list[tuple[LogPosition, Ticket]]:
         """Return the ticket of each entry with a waiter, with the position after its last event."""
-        found: list[tuple[LogPosition, Future[None]]] = []
+        found: list[tuple[LogPosition, Ticket]] = []
         position = self.first
         for entry in self.entries:
             position = LogPosition(position + len(entry.batch))
