@@ -22,7 +22,8 @@ from midstream.app.config.schema import Config
 from midstream.app.opening import Outside, open_running
 from midstream.core.types import TimestampMs
 from midstream.engine.folder import DataFolder
-from midstream.engine.recommender import Recommender, Request
+from midstream.engine.recommender import Recommender
+from midstream.engine.requests.keywords import Request
 from midstream.engine.types import Answer
 from midstream.ranking.plan import SIMILAR
 from midstream.training.registry import Registry

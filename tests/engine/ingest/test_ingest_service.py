@@ -283,14 +283,14 @@ class FailsOnce(MemoryLog):
         super().__init__()
         self.began, self.may_end = threading.Event(), threading.Event()
 
-    def append(self, batch: EventBatch) -> None:
+    def append(self, batch: EventBatch) -> LogPosition:
         """Append, or fail."""
         if not self.began.is_set():
             self.began.set()
             assert self.may_end.wait(PATIENCE_S)
             message = "no room"
             raise DiskFull(message)
-        super().append(batch)
+        return super().append(batch)
 
 
 @pytest.mark.parametrize("events", [("1",), ("1", "2")])
@@ -334,7 +334,7 @@ def test_a_wait_for_the_log_has_an_end() -> None:
         def request_id_is_ours(self, _request_id: str) -> bool:
             return True
 
-        async def record(self, _batch: object) -> Any:
+        async def record(self, _batch: object, _guard: object = None) -> Any:
             await asyncio.Event().wait()
 
     async def wait() -> None:

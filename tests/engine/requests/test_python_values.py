@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import RequestInvalid
-from midstream.engine import recommender
+from midstream.engine.requests import keywords
 from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.requests.python_values import id_of, plain, read_request
 from midstream.engine.requests.schema import (
@@ -24,11 +24,11 @@ from midstream.engine.requests.schema import (
 from midstream.serving.http.parsing import decode_json
 
 KEYWORDS = (
-    (recommender.Request, RecommendationQuestion, {"placement"}),
-    (recommender.RankRequest, RankQuestion, {"placement", "items"}),
-    (recommender.SharedRequest, PageQuestion, {"placements"}),
-    (recommender.ManyRequest, BatchBody, {"placement", "users"}),
-    (recommender.FeatureRequest, FeatureAsk, {"items"}),
+    (keywords.Request, RecommendationQuestion, {"placement"}),
+    (keywords.RankRequest, RankQuestion, {"placement", "items"}),
+    (keywords.SharedRequest, PageQuestion, {"placements"}),
+    (keywords.ManyRequest, BatchBody, {"placement", "users"}),
+    (keywords.FeatureRequest, FeatureAsk, {"items"}),
 )
 """Keywords of each call, the type of its request, and what the call has as arguments of its own."""
 VALUES: tuple[dict[str, object], ...] = (

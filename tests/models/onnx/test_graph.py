@@ -6,8 +6,8 @@ from time import process_time
 
 import numpy as np
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from midstream.core.errors import ArtifactInvalid, Invalid
 from midstream.models.onnx.graph import attribute_values, domain_of, read_graph
@@ -15,7 +15,11 @@ from midstream.models.onnx.wire import bytes_field, fields, number_field, writte
 from midstream.models.onnx.writing import node, onnx_file, tensor, value
 from tests.support.small_graphs import by_column, classifier, linear, stump
 
-ENDS = ([value("rows", ("n", 1))], [value("score", ("n", 1))], {})
+ENDS: tuple[list[bytes], list[bytes], dict[str, np.ndarray]] = (
+    [value("rows", ("n", 1))],
+    [value("score", ("n", 1))],
+    {},
+)
 RELU = node("Relu", ["rows"], ["score"])
 T = tensor("w", np.zeros(1, dtype=np.float32))
 TWICE = [bytes_field(2, written([bytes_field(1, b"")])), bytes_field(2, written([bytes_field(1, b"")]))]

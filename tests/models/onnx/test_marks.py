@@ -1,5 +1,7 @@
 """Marks of columns are the numbers that a graph was fitted around, as numbers of its inputs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -90,7 +92,7 @@ def test_columns_that_are_picked_are_read(is_raw):
 
 def test_thresholds_behind_a_scaler_are_those_of_the_column():
     """And without one, or behind what is unknown here, as they stand."""
-    trees = {
+    trees: dict[str, Any] = {
         "n_targets": 1, "nodes_treeids": [0, 0, 0], "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0, 1, 1],
         "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [2.0, 0.0, 0.0],
         "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0], "target_treeids": [0, 0],

@@ -10,7 +10,11 @@ from midstream.models.onnx.wire import bytes_field, fields, number_field, writte
 from midstream.models.onnx.writing import node, onnx_file, tensor, value
 from tests.support.small_graphs import by_column, classifier, linear, stump
 
-ENDS = ([value("rows", ("n", 1))], [value("score", ("n", 1))], {})
+ENDS: tuple[list[bytes], list[bytes], dict[str, np.ndarray]] = (
+    [value("rows", ("n", 1))],
+    [value("score", ("n", 1))],
+    {},
+)
 RELU = node("Relu", ["rows"], ["score"])
 
 
@@ -105,7 +109,7 @@ def test_sparse_constants_of_an_attribute_are_refused(number):
 
 
 CAST = node("Cast", ["rows"], ["told"], to=INT64)
-TOLD = {"m": np.zeros((900, 900), dtype=np.float32), "zero": np.zeros(1, dtype=np.int64)}
+TOLD: dict[str, np.ndarray] = {"m": np.zeros((900, 900), dtype=np.float32), "zero": np.zeros(1, dtype=np.int64)}
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,10 @@ def graph(inputs, outputs):
 
 def test_a_matrix_takes_all_columns():
     """In their order, of a width that is free or theirs."""
-    for content in (linear(), linear(("n", 3)), linear(("n", 3), DOUBLE)):
-        found = signature_of(read(content), COLUMNS)
-        assert (found.inputs, found.is_matrix, found.axes, found.output) == (("rows",), True, 2, "score")
-    assert found.element == DOUBLE
+    found = [signature_of(read(each), COLUMNS) for each in (linear(), linear(("n", 3)), linear(("n", 3), DOUBLE))]
+    for each in found:
+        assert (each.inputs, each.is_matrix, each.axes, each.output) == (("rows",), True, 2, "score")
+    assert found[-1].element == DOUBLE
 
 
 @pytest.mark.parametrize("axes", [1, 2])

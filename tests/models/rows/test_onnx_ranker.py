@@ -194,7 +194,8 @@ def test_several_threads_ask_one_session():
     """Each gets its own answer."""
     ranker = ranker_of(_network(np.random.default_rng(1)), [f"c{at}" for at in range(40)])
     values = np.random.default_rng(2).standard_normal((4, 500, 40)).astype(np.float32)
-    expected, found = [ranker.score(each) for each in values], [None] * 4
+    expected = [ranker.score(each) for each in values]
+    found: list[list[np.ndarray]] = [[] for _ in values]
 
     def ask(number):
         found[number] = [ranker.score(values[number]) for _ in range(50)]

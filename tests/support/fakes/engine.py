@@ -135,7 +135,7 @@ class FakeEngine:
     _erasures: list[ErasureDue] = field(default_factory=list[ErasureDue])
     _served: dict[str, Answer] = field(default_factory=dict[str, Answer])
 
-    async def record(self, batch: EventBatch) -> Recorded:
+    async def record(self, batch: EventBatch, _guard: object = None) -> Recorded:
         """Take each event once."""
         if self.failure is not None:
             raise self.failure
