@@ -466,7 +466,9 @@ BUGS = (
         "acknowledge_before_sync",
         (
             Edit(
-                "engine/engine.py", "            await asyncio.shield(ticket)\n", "            await asyncio.sleep(0)\n"
+                "engine/engine.py",
+                "            admitted.note(await asyncio.shield(ticket))\n",
+                "            await asyncio.sleep(0)\n",
             ),
         ),
         ENGINE,

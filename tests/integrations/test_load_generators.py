@@ -70,9 +70,9 @@ def test_messages_come_in_order_each_with_the_time_of_its_sending(kafka, tmp_pat
         *texts, arrow = found[start : start + len(given)]
         rows = [json.loads(line) for text in texts for line in text.splitlines()]
         table = pyarrow.ipc.open_stream(io.BytesIO(arrow)).read_all()
-        times = table["event_time"].cast(pa.int64()).to_pylist()
-        rows += [dict(row, event_time=time_ms) for row, time_ms in zip(table.to_pylist(), times, strict=True)]
-        assert all(began_ms <= row["event_time"] <= ended_ms for row in rows)
+        times = table["time"].cast(pa.int64()).to_pylist()
+        rows += [dict(row, time=time_ms) for row, time_ms in zip(table.to_pylist(), times, strict=True)]
+        assert all(began_ms <= row["time"] <= ended_ms for row in rows)
         assert [row["item_id"] for row in rows] == columns["item_id"] * 3
 
 
