@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -33,6 +33,7 @@ from midstream.state.ids.compacted_items import NOTHING
 from tests.support.libraries import library, missing
 from tests.support.namespaces import require_namespaces
 from tests.support.node_client import ASK_S_MAX
+from tests.support.patience import wait_until
 from tests.support.services.faults import Unavailable
 from tests.support.services.kafka import PACKAGE
 from tests.support.three_nodes import SEED, Node, Shop, faults, longest_gap, three_nodes
@@ -90,6 +91,7 @@ def test_faults_lose_nothing_double_nothing_and_are_answered_through(
             time.sleep(QUIET_S)
             for name, number in faults(rounds, SEED):
                 shop.fault(name, number)
+            wait_until(lambda: shared_marks(digests_of(shop.nodes)))  # a busy machine is late with snapshots
         shop.wait_until_level()
         for node in shop.nodes:
             assert node.end(signal.SIGTERM) == 0, node.said()
@@ -153,18 +155,27 @@ def end_of(node: Node) -> LogPosition:
     return LogPosition(survey.end)
 
 
-def require_equal(nodes: Sequence[Node]) -> None:
-    """Snapshots of nodes at one log position have one digest, and so have the states at the end of the shortest log."""
-    digests: dict[int, set[str]] = {}
-    names: dict[int, set[str]] = {}
+def digests_of(nodes: Sequence[Node]) -> dict[int, dict[str, str]]:
+    """Return the digest of each node's snapshot by log position and name of the node."""
+    found: dict[int, dict[str, str]] = {}
     for node in nodes:
         for _, manifest in snapshots.manifests(DataFolder(node.folder / "data").snapshots):
-            digests.setdefault(manifest.log_position, set()).add(manifest.digest)
-            names.setdefault(manifest.log_position, set()).add(node.folder.name)
-    shared = [position for position, found in names.items() if len(found) > 1]
+            found.setdefault(manifest.log_position, {})[node.folder.name] = manifest.digest
+    return found
+
+
+def shared_marks(digests: Mapping[int, Mapping[str, str]]) -> list[int]:
+    """Return the log positions at which two nodes or more took a snapshot."""
+    return [position for position, found in digests.items() if len(found) > 1]
+
+
+def require_equal(nodes: Sequence[Node]) -> None:
+    """Snapshots of nodes at one log position have one digest, and so have the states at the end of the shortest log."""
+    digests = digests_of(nodes)
+    shared = shared_marks(digests)
     print(f"{len(shared)} log positions at which nodes took snapshots alike")
     assert shared, "no two nodes took a snapshot at one mark, so no states were compared"
-    assert {position: found for position, found in digests.items() if len(found) > 1} == {}
+    assert {position: found for position, found in digests.items() if len(set(found.values())) > 1} == {}
     end = min(end_of(node) for node in nodes)
     found = {node.folder.name: digest_at(node, end) for node in nodes}
     assert len(set(found.values())) == 1, found

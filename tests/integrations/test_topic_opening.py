@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from midstream.engine.replication.shared_topic import TopicFacts, TopicRefused
-from midstream.integrations.kafka import shared_topic
+from midstream.integrations.kafka import library, shared_topic
 from midstream.integrations.kafka.client_options import KafkaClientOptions
 from midstream.integrations.kafka.shared_topic import SEGMENT_MS_DEFAULT, KafkaSharedTopic, SharedTopicOptions
 
@@ -33,7 +33,7 @@ class Cluster:
         """Begin without a topic."""
         self.topics: dict[str, Mapping[str, str]] = {}
 
-    def AdminClient(self, _: object) -> "Cluster":  # noqa: N802  the library's name
+    def AdminClient(self, _: object, **__: object) -> "Cluster":  # noqa: N802  the library's name
         """Return a client."""
         return self
 
@@ -71,7 +71,8 @@ class Cluster:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Return a cluster that each new connection meets."""
     found = Cluster()
-    monkeypatch.setattr(shared_topic, "confluent_kafka_admin", lambda: found)
+    for module in (library, shared_topic):
+        monkeypatch.setattr(module, "confluent_kafka_admin", lambda: found)
     return found
 
 
