@@ -9,6 +9,7 @@ import pytest
 from midstream.engine.replication.shared_topic import TopicFacts, TopicRefused
 from midstream.integrations.kafka import library, shared_topic
 from midstream.integrations.kafka.client_options import KafkaClientOptions
+from midstream.integrations.kafka.library import confluent_kafka
 from midstream.integrations.kafka.shared_topic import SEGMENT_MS_DEFAULT, KafkaSharedTopic, SharedTopicOptions
 
 if TYPE_CHECKING:
@@ -67,10 +68,29 @@ class Cluster:
         }
 
 
+class SlowCluster(Cluster):
+    """A cluster that does not know a topic at the first two looks behind its making."""
+
+    looks = 0
+
+    def list_topics(self, _: str = "", **__: float) -> Any:
+        """Return all topics; an error for one that is not known yet."""
+        found = super().list_topics()
+        if _ and self.looks < 2:
+            self.looks += 1
+            kinds = confluent_kafka().KafkaError
+            found.topics[_] = SimpleNamespace(error=kinds(kinds.UNKNOWN_TOPIC_OR_PART), partitions={})
+        return found
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Return a cluster that each new connection meets."""
-    found = Cluster()
+    return placed(Cluster(), monkeypatch)
+
+
+def placed(found: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Let each new connection meet a cluster."""
     for module in (library, shared_topic):
         monkeypatch.setattr(module, "confluent_kafka_admin", lambda: found)
     return found
@@ -125,3 +145,11 @@ def test_a_topic_that_was_copied_is_compared_before_anything_is_made(cluster: Cl
         opened(topic, "cluster/id-before")
     assert topic._producer is None
     assert opened(connected(), "cluster/id-of-shop-log").topic_id == "cluster/id-of-shop-log"
+
+
+def test_a_topic_that_was_just_made_is_asked_for_until_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that has made a topic does not name it in each answer at once."""
+    cluster = SlowCluster()
+    placed(cluster, monkeypatch)
+    assert opened(connected()).is_new
+    assert cluster.looks == 2

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from midstream.core.errors import Fault, MidstreamError
 from midstream.engine.replication.shared_topic import (
@@ -38,6 +38,7 @@ from midstream.integrations.kafka.library import (
     kafka_producer,
 )
 
+T = TypeVar("T")
 REQUEST_S_MAX = 5.0
 """Of one request about the topic."""
 PROBE_S_MAX = 2.0
@@ -55,6 +56,7 @@ SEGMENT_MS_MAX = 86_400_000
 SEGMENT_MS_DEFAULT = 604_800_000
 """Of a topic that does not say: 7 days, as Kafka has it."""
 _POLL_S = 0.05
+_MADE_LOOK_S = 0.05
 _FLUSH_S = 2.0
 _MESSAGE_ROOM = 100_000
 """Bytes of a record batch beyond its message: overhead of Kafka, and as much again."""
@@ -141,8 +143,8 @@ class KafkaSharedTopic:
         admin = kafka_admin(self._settings)
         try:
             is_new = self._create(admin, known_id)
-            metadata, topic_id = self._described(admin)
-            config = self._config(admin)
+            metadata, topic_id = self._when_known(lambda: self._described(admin))
+            config = self._when_known(lambda: self._config(admin))
         except (library.KafkaException, TimeoutError) as error:
             raise self._unavailable(error) from error
         identity = f"{metadata.cluster_id}/{topic_id}"
@@ -155,6 +157,17 @@ class KafkaSharedTopic:
         self._begin()
         segment = int(config.get("segment.ms", SEGMENT_MS_DEFAULT))
         return TopicFacts(identity, replicas, in_sync, retention if retention >= 0 else None, segment, is_new)
+
+    def _when_known(self, ask: Callable[[], T]) -> T:
+        """Ask until the broker knows the topic: one that was made a moment ago is not known to all of it at once."""
+        library, until = self._library, time.monotonic() + REQUEST_S_MAX
+        while True:
+            try:
+                return ask()
+            except library.KafkaException as error:
+                if error.args[0].code() != library.KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > until:
+                    raise
+            time.sleep(_MADE_LOOK_S)
 
     def _described(self, admin: Any) -> tuple[Any, str]:  # noqa: ANN401  the library has no types
         """Return the metadata of the cluster with the topic, and the id of the topic."""
