@@ -56,8 +56,8 @@ def publish_onnx(registry: Registry, content: bytes, wanted: OnnxImport) -> str:
 
     Raises:
         ArtifactTooLarge: It has more bytes than a version may have.
-        ArtifactInvalid: It is no ONNX file, cannot be run, gives no numbers, or the model has no name of ours.
-        Invalid: It may not be run, or is no ranker over these columns: each reason is named.
+        ArtifactInvalid: It gives no numbers, or the model has no name of ours.
+        Invalid: It is no ONNX file, may not be run, or is no ranker over these columns: each reason is named.
         ExtraMissing: ONNX Runtime is not installed.
         OSError: The disk; nothing remains.
     """
@@ -66,7 +66,12 @@ def publish_onnx(registry: Registry, content: bytes, wanted: OnnxImport) -> str:
         message = f"say which model the graph becomes a version of: a name of small letters, digits and _, not {said}"
         raise ArtifactInvalid(message)
     registry.require_size(wanted.name, len(content))
-    return publish_ranker(registry, ranker_of(content, wanted.columns, wanted.output), wanted)
+    try:
+        ranker = ranker_of(content, wanted.columns, wanted.output)
+    except ArtifactInvalid as error:
+        right = "A whole file, as an exporter of ONNX wrote it."
+        raise Invalid((Fault(wanted.source or "file", f"It cannot be read as ONNX: {error}.", right, PAGE),)) from error
+    return publish_ranker(registry, ranker, wanted)
 
 
 def publish_ranker(registry: Registry, ranker: OnnxRanker, wanted: OnnxImport) -> str:
