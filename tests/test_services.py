@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -97,6 +98,17 @@ def child(program):
             process.kill()
 
 
+@contextmanager
+def closing_soon(held, seconds=0.5):
+    """A socket that is closed while something waits for its port."""
+    timer = threading.Timer(seconds, held.close)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join(PATIENCE_S)
+
+
 @pytest.fixture
 def server(tmp_path):
     """A server that is not started, and ended at last."""
@@ -157,6 +169,12 @@ def test_a_server_that_was_killed_is_found_at_the_same_address(server, monkeypat
     assert server.address == address
     server.down()
     host, _, port = address.partition(":")
+    held = socket.create_server((host, int(port)))
+    with closing_soon(held):
+        server.up()
+    assert server.address == address
+    server.down()
+    monkeypatch.setattr(server_module, "PORT_S_MAX", 0.2)
     with socket.create_server((host, int(port))):
         server.up()
         assert server.address != address

@@ -42,6 +42,9 @@ class PgBouncer:
             "unix_socket_dir =\n"
             "auth_type = any\n"
             "pool_mode = transaction\n"
+            "log_connections = 0\n"
+            "log_disconnections = 0\n"
+            "log_pooler_errors = 0\n"
             f"default_pool_size = {self.sessions}\n",
         )
 

@@ -74,6 +74,8 @@ def end(root: Process, number: signal.Signals, wait_s: float) -> bool:
     Raises:
         ServiceFault: Even SIGKILL did not end one.
     """
+    if number == signal.SIGKILL:
+        root.send(signal.SIGSTOP)  # what it starts between a look at its family and its end would be nobody's
     members = family(root)
     root.send(number)
     if _have_ended(members, wait_s):

@@ -24,6 +24,9 @@ STOP_S_MAX = 60.0
 """Until a server that was asked to end is killed."""
 LOG_LINES = 30
 """Of its log, in the fault of a server that does not start."""
+PORT_S_MAX = 10.0
+"""Until a port of the time before is free: what a crash left behind ends by itself, in seconds on a busy machine. Then
+another port is taken, which neither clients nor a pooler in front would find."""
 _POLL_S = 0.2
 _PORTS = range(20_000, 32_000)
 """Below those that connections are given: one that tries again and again to reach a server that is down could be given
@@ -202,10 +205,15 @@ class Server:
 
 
 def usable_ports(host: str, before: Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
-    """Return a port for each name: those of the time before where they are free, so that clients find it again."""
+    """Return a port for each name: those of the time before where they get free, so that clients find it again."""
     wanted = list(names)
-    if set(before) == set(wanted) and all(_is_free(host, port) for port in before.values()):
-        return dict(before)
+    until = time.monotonic() + PORT_S_MAX
+    while set(before) == set(wanted):
+        if all(_is_free(host, port) for port in before.values()):
+            return dict(before)
+        if time.monotonic() > until:
+            break
+        time.sleep(_POLL_S)
     first = os.getpid() * _PORT_STEP % len(_PORTS)
     free = (port for port in [*_PORTS[first:], *_PORTS[:first]] if _is_free(host, port))
     return {name: next(free) for name in wanted}
