@@ -47,6 +47,8 @@ FEATURES = (
 COLUMNS = ("views", "lately", "carts", "last_view", "row.recent_items")
 ACTS = 5
 """Of each user."""
+LOG = "bench"
+"""Public name of the log that rows are said to be of."""
 _BATCH = 5_000
 HELD_COLUMNS = (10, 63)
 
@@ -164,6 +166,7 @@ async def held(store: OnlineStore, groups: int) -> Turns:
     ]
     await store.write(batches[0], 1)
     gc.collect()
+    gc.freeze()
     async with turns:
         for each in batches:
             await store.write(each, 2)
@@ -184,16 +187,12 @@ async def measured(urls: Sequence[str], users: int, runs: int) -> None:
                     table = f"bench_{time.time_ns() // 1_000_000}_{run}"
                     sunk.append(await through_sink(running, folder, options, table, users))
                     kinds = row_columns("user", COLUMNS, FEATURES, {}).kinds
-                    plain.append(await alone(store_of(options, f"{table}_alone", kinds), users))
+                    plain.append(await alone(store_of(options, f"{table}_alone", LOG, kinds), users))
                 for count in HELD_COLUMNS:
                     wide: dict[str, StoreKind] = {f"c{each}": "number" for each in range(count - 1)}
+                    wide["recent"] = "texts"
                     taken = [
-                        await held(
-                            store_of(
-                                options, f"held_{time.time_ns() // 1_000_000}_{count}", {**wide, "recent": "texts"}
-                            ),
-                            10,
-                        )
+                        await held(store_of(options, f"held_{time.time_ns() // 1_000_000}_{count}", LOG, wide), 10)
                         for run in range(runs)
                     ]
                     cpu, clock = (

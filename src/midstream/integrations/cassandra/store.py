@@ -30,6 +30,8 @@ from midstream.integrations.cassandra.connection import CassandraServer, Cassand
 
 WRITTEN_MAX = 200
 """Rows of one call: what takes longer than ``give_up`` is given up."""
+WRITING_MAX = 32
+"""Rows under way: half of what a session has room for, so that none waits there and then begins beside many others."""
 READ_MAX = 50
 """Partitions of one statement, which one node collects; more at once weigh on it, and fewer on this process."""
 POSITIONS = "midstream_positions"
@@ -156,12 +158,23 @@ class CassandraStore:
         return await self._connection.call(lambda session: session.run(statement, values, self._consistency))
 
     async def _run_all(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Run a statement for each row, ``WRITTEN_MAX`` at a time."""
+        """Run a statement for each row, ``WRITTEN_MAX`` in a call, each of which begins in a turn of its own."""
         for start in range(0, len(rows), WRITTEN_MAX):
             chunk = rows[start : start + WRITTEN_MAX]
 
             async def put(session: CassandraSession, chunk: Sequence[Sequence[object]] = chunk) -> None:
-                await asyncio.gather(*(session.run(statement, each, self._consistency) for each in chunk))
+                begun: set[asyncio.Task[Sequence[Sequence[object]]]] = set()
+                try:
+                    for each in chunk:
+                        begun.add(asyncio.create_task(session.run(statement, each, self._consistency)))
+                        await asyncio.sleep(0)
+                        if len(begun) >= WRITING_MAX:
+                            done, begun = await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+                            await asyncio.gather(*done)
+                    await asyncio.gather(*begun)
+                finally:
+                    for task in begun:
+                        task.cancel()
 
             await self._connection.call(put)
 
