@@ -91,6 +91,25 @@ def test_an_input_of_pulsar_has_two_addresses() -> None:
     assert "inputs[0].kind" in faults(pulsar.replace("pulsar", "rabbit", 1))
 
 
+@pytest.mark.parametrize(
+    "topic, servers, is_refused",
+    [
+        ("shop-log", "one:9092", True),
+        ("shop-log-nodes", "ONE", True),
+        ("shop-log", "two:9092", False),
+        ("clicks", "one:9092", False),
+    ],
+)
+def test_the_topics_of_a_shared_log_are_no_input(topic: str, servers: str, is_refused: bool) -> None:
+    """An input of them reads the positions that it writes there itself, without end."""
+    log = '[log]\nkind = "kafka"\nservers = "one:9092"\ntopic = "shop-log"\n'
+    text = f'[[inputs]]\nname = "clicks"\nkind = "kafka"\nservers = "{servers}"\ntopic = "{topic}"\n'
+    if is_refused:
+        assert "inputs[0].topic" in faults(text + log)
+    else:
+        assert parse_config(text + log).inputs
+
+
 def test_names_are_their_own() -> None:
     """Positions are kept by name."""
     assert "inputs[1].name" in faults(INPUT + INPUT)

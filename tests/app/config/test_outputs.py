@@ -97,6 +97,14 @@ topic = "events"
 """
 
 
+LOG = """
+[log]
+kind = "kafka"
+servers = "BROKER, other:9092"
+topic = "events"
+"""
+
+
 @pytest.mark.parametrize(
     "text, said",
     [
@@ -109,10 +117,13 @@ topic = "events"
         (PULSAR + INPUT, 'the input "clicks" reads'),
         (PULSAR + INPUT.replace('"events"', '"persistent://public/default/events-partition-1"'), "would come in again"),
         (GOOD + KAFKA_INPUT, 'the input "clicks" reads'),
+        (GOOD + LOG, "the topic of the shared log"),
+        (GOOD + LOG + KAFKA_INPUT.replace('"events"', '"clicks"'), "the topic of the shared log"),
+        (GOOD.replace('"events"', '"events-nodes"', 1) + LOG, "the topic in which nodes report"),
     ],
 )
 def test_a_topic_that_no_output_may_have_is_refused(tmp_path, text, said):
-    """One that stores nothing, a partition, one of another output, and one whose records would come in again."""
+    """One that stores nothing, a partition, another output's or the log's, and one whose records would come in."""
     with pytest.raises(ConfigInvalid) as raised:
         read(tmp_path, text)
     assert all(each.where.endswith(".topic") and "outputs[" in each.where for each in raised.value.faults)
@@ -128,6 +139,9 @@ def test_a_topic_that_no_output_may_have_is_refused(tmp_path, text, said):
         GOOD + INPUT,
         GOOD + GOOD.replace('"shop"', '"other"'),
         GOOD + KAFKA_INPUT.replace(", BROKER", ""),
+        GOOD + LOG.replace("BROKER, ", ""),
+        GOOD + LOG.replace('"events"', '"shop-log"'),
+        PULSAR + LOG,
     ],
 )
 def test_topics_that_are_others_are_taken(tmp_path, text):

@@ -13,7 +13,7 @@ from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.input_constraints import input_faults
 from midstream.app.config.log_section import log_faults
 from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
-from midstream.app.config.outputs import output_faults
+from midstream.app.config.outputs import log_topic_faults, output_faults
 from midstream.app.config.reason_constraints import reason_faults
 from midstream.app.config.schema import Config, Custom, Placement
 from midstream.app.config.sinks import sink_faults
@@ -67,6 +67,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from fetch_faults(config)
     yield from input_faults(config)
     yield from output_faults(config.outputs, tuple(config.events.types), config.inputs)
+    yield from log_topic_faults(config.log, config.outputs, config.inputs)
     yield from sink_faults(config.sinks, config.features, config.items.attributes, has_columns=not features)
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)

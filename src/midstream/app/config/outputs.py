@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from midstream.app.config.bounds import distinct, known
-from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PulsarInput
+from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PostgresqlInput, PulsarInput
 from midstream.app.config.broker_login import kafka_login_faults, pulsar_login_faults
+from midstream.app.config.log_section import LogSection
 from midstream.core.errors import Fault
 from midstream.core.field_bounds import Length, Name
 from midstream.core.kinds import Kind
+from midstream.integrations.kafka.node_board import SUFFIX
 from midstream.integrations.pulsar.positions import full_name
 
 PAGE = "/docs/outputs.md"
@@ -121,6 +123,29 @@ def _topic_faults(outputs: Sequence[Output], inputs: Sequence[AnyInput]) -> Iter
                 came = f'"{output.topic}" is the topic that the input "{name}" reads.'
                 yield Fault(where, came, "A topic that nothing here reads: its records would come in again.", PAGE)
         written.append((output.name, topic))
+
+
+def log_topic_faults(log: LogSection, outputs: Sequence[Output], inputs: Sequence[AnyInput]) -> Iterator[Fault]:
+    """Yield topics of a shared log that an output writes to, or an input reads.
+
+    Nodes skip what is no message of the log, and an input would read the positions that it appends there, without end.
+    """
+    if log.kind != "kafka":
+        return
+    own = {
+        log.topic: "the topic of the shared log",
+        f"{log.topic}{SUFFIX}": "the topic in which nodes report to each other",
+    }
+    known = [_Topic("kafka", _brokers(log.servers, "9092"), name) for name in own]
+    named: list[tuple[str, AnyInput | Output]] = [
+        *((f"outputs[{number}]", each) for number, each in enumerate(outputs)),
+        *((f"inputs[{number}]", each) for number, each in enumerate(inputs)),
+    ]
+    for where, each in named:
+        if not isinstance(each, PostgresqlInput) and any(_topic_of(each).is_same(topic) for topic in known):
+            came = f'"{each.topic}" is {own[each.topic]}.'
+            right = "A topic of its own: nothing but the nodes reads and writes that one."
+            yield Fault(f"$.{where}.topic", came, right, f"/docs/{where.partition('[')[0]}.md")
 
 
 @dataclass(frozen=True, slots=True)
