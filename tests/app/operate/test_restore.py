@@ -13,6 +13,13 @@ import midstream
 from midstream.app.operate.backup import MANIFEST_NAME, BackupFile, BackupManifest, back_up, checksum_of
 from midstream.app.operate.restore import restore
 from midstream.core.errors import Invalid
+from midstream.engine.folder import DataFolder
+from midstream.engine.replication.topic_position import (
+    TopicPair,
+    TopicPosition,
+    read_topic_position,
+    write_topic_position,
+)
 from tests.support.fakes.rebuilds import write_config
 
 CONTENT = b"CONTENT = 1\n"
@@ -113,3 +120,47 @@ def test_strangers_see_nothing_of_what_was_put_back(kept: Path, tmp_path: Path) 
     found = [tmp_path / "again" / "data", *(tmp_path / "again" / "data").rglob("*")]
     assert len(found) > 5
     assert [each for each in found if each.stat().st_mode & 0o007] == []
+
+
+def shared(folder: Path, *pairs: TopicPair) -> Path:
+    """Return a folder whose log is a copy of a topic, with places in both."""
+    write_config(folder)
+    with midstream.open(folder) as shop:
+        shop.record([{"type": "view", "user_id": "ann", "item_id": "lamp"}])
+    write_topic_position(
+        DataFolder(folder / "data").topic_position, TopicPosition("shop", "cluster/topic", "aa", pairs)
+    )
+    return folder
+
+
+def test_places_in_a_shared_topic_come_back(tmp_path: Path) -> None:
+    """A node goes on from them; later ones than the log has count as nothing."""
+    folder = shared(tmp_path, TopicPair(0, 0, {}), TopicPair(9, 7, {"clicks": 3}))
+    back_up(folder, folder.parent / f"{folder.name}-kept")
+    restore(folder.parent / f"{folder.name}-kept", folder / "again")
+    found = read_topic_position(DataFolder(folder / "again" / "data").topic_position)
+    assert found is not None
+    assert [pair.offset for pair in found.pairs] == [0, 9]
+
+
+def test_damaged_places_are_not_backed_up(tmp_path: Path) -> None:
+    """No node starts with them, so they would be found out when the backup is wanted."""
+    path = DataFolder(shared(tmp_path / "shop", TopicPair(0, 0, {})) / "data").topic_position
+    path.write_bytes(path.read_bytes().replace(b"cluster", b"klaster"))
+    with pytest.raises(Invalid, match=r"topic\.json\n  It is not as it was written"):
+        back_up(tmp_path / "shop", tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("how", ["damaged", "later"])
+def test_places_with_which_no_node_could_start_are_not_restored(tmp_path: Path, how: str) -> None:
+    """As a log that does not fit its manifest is not; by the name of the file."""
+    back_up(shared(tmp_path / "shop", TopicPair(0, 0, {})), tmp_path / "kept")
+    path = tmp_path / "kept" / "data" / "topic.json"
+    write_topic_position(path, TopicPosition("shop", "cluster/topic", "aa", (TopicPair(4, 4, {}),)))
+    if how == "damaged":
+        path.write_bytes(path.read_bytes().replace(b"cluster", b"klaster"))
+    said = "checksum does not match" if how == "damaged" else "ends at 1, before every place"
+    with pytest.raises(Invalid, match=f"data/topic.json.*{said}"):
+        restore(forged(tmp_path / "kept", tmp_path, "data/topic.json", path.read_bytes()), tmp_path / "again")
+    assert not list((tmp_path / "again").iterdir())

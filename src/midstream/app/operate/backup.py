@@ -28,6 +28,7 @@ from midstream.core.errors import Fault, Invalid
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_completeness import is_absent, known_end, survey_folder
+from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import base_folder
 from midstream.events.disk import RealDisk
@@ -123,7 +124,8 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
         notify: Told how many files were copied, of how many.
 
     Raises:
-        Invalid: The target is there already, there is nothing to copy, or a file went away each time.
+        Invalid: The target is there already, there is nothing to copy, a file went away each time, or the places of
+            a shared log are damaged.
         LogDamaged: The log cannot be trusted.
         OSError: The disk.
     """
@@ -163,6 +165,7 @@ def _copy(folder: Path, sink: _Sink, notify: Notify) -> BackupManifest:
         raise FileNotFoundError(log)
     if survey.damage is not None:
         raise survey.damage.error(log)
+    read_topic_position(data.topic_position)  # of a copy of a shared log: no node starts with a damaged one
     total = len(_still_there(data.root, "")) + 1
     copier = _Copier(sink, lambda done: notify("copying", min(done, total), total))
     with ExitStack() as opened_first:

@@ -25,9 +25,11 @@ from midstream.app.operate.backup import (
     write_file,
 )
 from midstream.core.errors import Fault, Invalid
+from midstream.core.types import LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_readers import open_reader
+from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.snapshots import snapshots
 from midstream.events.disk import RealDisk
 from midstream.events.segments.log_identity import identity_of, write_identity
@@ -155,12 +157,29 @@ def _entry_of(path: Path) -> BackupFile:
 
 
 def _require_sound(work: Path, manifest: BackupManifest, source: Path) -> None:
-    log = DataFolder(work / DATA_NAME).log
+    data = DataFolder(work / DATA_NAME)
+    log = data.log
     survey = survey_log(log, RealDisk(), thorough=True)
     if survey.damage is not None:
         raise survey.damage.error(log)
     if survey.end != manifest.log_position:
         raise _not_whole(f"The log of {source} ends at {survey.end}, not at {manifest.log_position}.")
+    _require_places(data.topic_position, survey.end)
+
+
+def _require_places(path: Path, end: int) -> None:
+    """Refuse a copy of a shared log from which no node could read on in its topic.
+
+    Raises:
+        Invalid: The file of its places is not as it was written, or has later ones than the log alone.
+    """
+    name = f"{DATA_NAME}/{path.name}"
+    try:
+        known = read_topic_position(path)
+    except Invalid as error:
+        raise _not_whole(f"{name}: {error.faults[0].came}") from error
+    if known is not None and known.joined_at(LogPosition(end)) is None:
+        raise _not_whole(f"{name}: the log ends at {end}, before every place of {known.topic} that is known.")
 
 
 def _begin_generation(work: Path) -> None:
