@@ -16,6 +16,7 @@ from tests.support.fakes.inputs import FakeInputs
 from tests.support.fakes.models import FakeChampions
 from tests.support.fakes.outputs import FakeOutputs
 from tests.support.fakes.placements import FakePlacing
+from tests.support.fakes.shelves import FakeShelf
 from tests.support.fakes.sinks import FakeSinks
 
 
@@ -32,6 +33,7 @@ class Client:
         self.inputs = FakeInputs()
         self.outputs = FakeOutputs()
         self.sinks = FakeSinks()
+        self.shelf = FakeShelf()
         own = options or ServerOptions()
         behind = asgi(
             engine,
@@ -47,6 +49,7 @@ class Client:
                 inputs=cast("Any", self.inputs),
                 outputs=cast("Any", self.outputs),
                 sinks=cast("Any", self.sinks),
+                shelf=cast("Any", self.shelf),
             ),
         )
         self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))

@@ -13,6 +13,7 @@ from midstream.events.disk import RealDisk
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.http import closing_answers, problems
 from midstream.serving.options import ServerOptions
+from tests.support.fakes.shelves import PEER_KEY, SNAPSHOT
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
 TEXT = PAGE.read_text("utf-8")
@@ -30,7 +31,7 @@ def commands():
             body = rest[rest.index("-d") + 1] if "-d" in rest else ""
             method = rest[rest.index("-X") + 1] if "-X" in rest else "POST" if body else "GET"
             sent = [
-                rest[place + 1].replace("$JSON", json_header).split(": ")
+                rest[place + 1].replace("$JSON", json_header).replace("$PEER_KEY", PEER_KEY).split(": ")
                 for place, word in enumerate(rest)
                 if word == "-H"
             ]
@@ -51,7 +52,7 @@ def test_every_command_works_in_order(make_client, engine, tmp_path):
     client = make_client(engine, dead_letters=DeadLetters(tmp_path / "dead", RealDisk()))
     request_id = ""
     for method, path, body, headers in commands():
-        asked = path.replace("$REQUEST_ID", request_id)
+        asked = path.replace("$REQUEST_ID", request_id).replace("$SNAPSHOT", SNAPSHOT)
         if body:  # what curl sends where nothing is said
             headers.setdefault("content-type", "application/x-www-form-urlencoded")
         answer = client.ask(method, asked, content=body.encode(), headers=headers)

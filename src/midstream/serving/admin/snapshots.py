@@ -1,6 +1,7 @@
 """Routes of snapshots for nodes that join: names, and files as streams. Only nodes of the shop are let in.
 
-They are no part of the API for clients, and may change with any release.
+They are in the document for those who run a proxy in front of nodes. They are no part of the API for clients, and may
+change with any release.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from midstream.serving.admin.route_io import available, json_response, path_value
 from midstream.serving.http.parsing import query_fields
+from midstream.serving.openapi.document import file_operation, plain_operation
 
 if TYPE_CHECKING:
     from midstream.engine.replication.snapshot_shelf import SnapshotShelf
@@ -25,7 +27,7 @@ def add_snapshot_routes(app: FastAPI, shelf: "SnapshotShelf | None") -> None:
     @app.get(
         SNAPSHOTS_PATH,
         name="get snapshots",
-        include_in_schema=False,
+        openapi_extra=plain_operation("Names of this node's snapshots, newest first.", 404),
     )
     async def get_snapshots(request: Request) -> Response:
         """Names of this node's snapshots, newest first, for a node that joins; it has the key of the shop's nodes."""
@@ -35,7 +37,7 @@ def add_snapshot_routes(app: FastAPI, shelf: "SnapshotShelf | None") -> None:
     @app.get(
         f"{SNAPSHOTS_PATH}/{{folder}}/{{name}}",
         name="get snapshot file",
-        include_in_schema=False,
+        openapi_extra=file_operation("The file.", "folder", "name"),
     )
     async def get_snapshot_file(request: Request) -> Response:
         """One file of a snapshot as a stream, for a node that joins; it has the key of the shop's nodes."""

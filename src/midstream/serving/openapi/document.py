@@ -211,6 +211,13 @@ def plain_operation(text: str, *statuses: int, media: str = "application/json") 
     return {"responses": found | {str(status): {"description": "Not so; why."} for status in statuses}}
 
 
+def file_operation(text: str, *names: str) -> Document:
+    """Describe a route that sends a file, which the values of its path name."""
+    stream: Document = {"type": "string", "format": "binary"}
+    found = responses(text, stream, 400, 404, 413, 503, media="application/octet-stream")
+    return {"parameters": [_in_path(name) for name in names], "responses": found}
+
+
 _EVENT_FAILURES = (400, 403, 408, 413, 415, 422, 503, 507)
 
 
