@@ -13,6 +13,9 @@ import msgspec
 import pytest
 
 from midstream.app.replicas.shared_log import NodeLog
+from midstream.core.errors import CommitTooSlow
+from midstream.core.types import EventBatch
+from midstream.engine.ingest.dedupe import Deduplication
 from midstream.engine.inputs import broker_input
 from midstream.engine.outbox import log_relay
 from midstream.engine.replication import lease_keeper, replicated_writer, topic_message
@@ -351,6 +354,83 @@ def test_requests_of_several_messages_are_told_of_every_copy(tmp_path: Path, mon
             assert all(node.writer.messages["appended"] >= 2 for node in shop.nodes)
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("fate", ["lost", "arrives before the copy", "arrives behind the copy"])
+def test_a_message_with_an_id_of_uncertain_fate_is_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    """The input waits until the fate of the first copy is told, and takes it for new where that is not known.
+
+    Whether the first copy is in the topic or not, it is counted once, and the position behind it is durable.
+    """
+    shop = Shop(tmp_path)
+    one, two = shop.nodes
+    first = FirstCopy(one, monkeypatch, "lost" if fate == "lost" else "late")
+    event = {"type": "view", "event_id": "same", "user_id": "ann", "item_id": "m0"}
+
+    async def work() -> None:
+        async with serving(one, two):
+            await wait_on_loop(lambda: one.input.lease.is_held and one.place == "0")
+            first.is_held = True
+            request = asyncio.create_task(one.record("same", item="m0"))
+            await wait_on_loop(first.was_sent.is_set)
+            shop.broker.partitions[0].append(msgspec.json.encode(event))
+            shop.sent += 1
+            await wait_on_loop(lambda: first.is_awaited)
+            assert (one.place, request.done()) == ("0", False)
+            first.goes_on.set()
+            with pytest.raises(CommitTooSlow):
+                await request
+            await wait_on_loop(first.copy_comes.is_set)
+            assert one.place == "0"
+            if fate == "arrives before the copy":
+                shop.server.arrive()
+                await wait_on_loop(lambda: one.ids()["same"] == 1)
+            first.copy_goes_on.set()
+            await shop.read_to_end()
+            if fate == "arrives behind the copy":
+                shop.server.arrive()
+            await wait_on_loop(lambda: are_level(shop.nodes) and one.ids()["same"] == (1 if fate == "lost" else 2))
+            assert await one.record("same", item="m0") == [Outcome.DUPLICATE]
+            assert len({node.engine.fold.digest() for node in shop.nodes}) == 1
+            assert [node.engine.fold.counts()["duplicate"] for node in shop.nodes] == [0 if fate == "lost" else 1] * 2
+
+    asyncio.run(work())
+
+
+class FirstCopy:
+    """A message of a node that is held behind its append, and the next one, which is held before."""
+
+    def __init__(self, node: SharedNode, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+        """Hold nothing yet."""
+        self.is_held = self.is_awaited = False
+        self.was_sent, self.goes_on = threading.Event(), threading.Event()
+        self.copy_comes, self.copy_goes_on = threading.Event(), threading.Event()
+        self._fault = fault
+        awaited, make = Deduplication.await_copies, node.make
+
+        async def await_copies(intake: Deduplication, batch: EventBatch) -> None:
+            self.is_awaited |= len(batch) > 1
+            await awaited(intake, batch)
+
+        def made() -> None:
+            make()
+            node.topic.called, node.topic.fault = self._called, self._next_fault
+
+        monkeypatch.setattr(Deduplication, "await_copies", await_copies)
+        monkeypatch.setattr(node, "make", made)
+
+    def _next_fault(self) -> str:
+        return self._fault if self.is_held and not self.was_sent.is_set() else ""
+
+    def _called(self, call: str) -> None:
+        if self.is_held and call == "appended" and not self.was_sent.is_set():
+            self.was_sent.set()
+            self.goes_on.wait()
+        elif call == "append" and self.goes_on.is_set() and not self.copy_comes.is_set():
+            self.copy_comes.set()
+            self.copy_goes_on.wait()
 
 
 def batched(ids: list[str]) -> Iterator[list[str]]:
