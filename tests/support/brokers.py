@@ -27,6 +27,8 @@ class FakeTopic:
     sent_ms: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
     """When messages were sent; the others at 0."""
     is_up: bool = True
+    delay: str = ""
+    """What messages wait for that are there and not given out; empty = they are given out."""
     shown: dict[str, str] = field(default_factory=dict[str, str])
     """What consumers told the broker for its displays."""
 
@@ -79,7 +81,7 @@ class FakeConsumer:
         """Return the next messages of each partition."""
         self._check()
         found: list[PartitionMessages] = []
-        left = messages_max
+        left = 0 if self.broker.delay else messages_max
         for number, place in self._next.items():
             stop = min(place + min(self.each_max, left), len(self.broker.partitions[number]))
             if stop > place:
@@ -107,8 +109,8 @@ class FakeConsumer:
         return {str(each): len(self.broker.partitions[each]) - at for each, at in self._next.items()}
 
     def delay(self) -> str:
-        """Return that nothing is kept back."""
-        return ""
+        """Return what the broker has messages wait for."""
+        return self.broker.delay
 
     def show(self, positions: Mapping[str, str]) -> None:
         """Keep what is told."""

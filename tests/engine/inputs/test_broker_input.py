@@ -23,7 +23,7 @@ from midstream.engine.inputs.broker_input import BrokerInput, InputSource
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.inputs.message_decoding import decode_json
 from midstream.engine.inputs.polled_messages import topic_hash
-from midstream.engine.types import Recorded
+from midstream.engine.types import InputView, Recorded
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.memory import MemoryLog
@@ -517,4 +517,41 @@ def test_a_client_that_stands_still_is_made_anew(
     assert first.is_closed
     assert len(made) == 2
     assert any("stands still" in each for each in said)
+    assert sorted(each.event_id for each in events_of(log)) == ids(broker)
+
+
+def test_messages_that_the_broker_keeps_back_are_no_fault_of_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they wait for is named while the input reads, it is not at its end, and its client is not made anew."""
+    monkeypatch.setattr(broker_input, "QUIET_S", 0.02)
+    monkeypatch.setattr(broker_input, "PARTITIONS_S", 0.02)
+    monkeypatch.setattr(stall_watch, "STALL_S", 0.05)
+    broker, log = topic(count=5), MemoryLog()
+    broker.delay = "a transaction is open since 08:00"
+    process = Process(tmp_path, log, broker)
+    asked: list[bool] = []
+    is_outdated = process.consumer.is_outdated
+
+    def counted() -> bool:
+        asked.append(process.input.is_at_end)
+        return is_outdated()
+
+    monkeypatch.setattr(process.consumer, "is_outdated", counted)
+    views: list[InputView] = []
+
+    def is_seen() -> bool:
+        views.append(process.input.view())
+        return len(asked) > 10
+
+    process.until(is_seen)
+    seen = views[-1]
+    assert (seen.state, seen.problem, seen.lag) == ("reading", broker.delay, 10)
+    assert "stands still" not in process.concerns
+    assert process.consumer.opens == 1
+    assert not any(asked), "an input that waits for messages of the broker is not at its end"
+    broker.delay = ""
+    again = Process(tmp_path, log, broker)
+    again.to_end()
+    assert again.input.view().problem == ""
     assert sorted(each.event_id for each in events_of(log)) == ids(broker)

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -23,8 +23,11 @@ from midstream.engine.types import InputView
 LOOK_S = 0.1
 """Between two looks at the inputs."""
 FAILING_S_MAX = 30.0
-"""A run to the end gives up an input that failed for so long, or that another node reads: nobody waits at a terminal
-for a broker that is gone."""
+"""A run to the end gives up an input that failed for so long, or whose messages the broker keeps back: nobody waits at
+a terminal for a broker that is gone, or for a transaction that is never ended."""
+STANDING_BY_S_MAX = 10.0
+"""A run to the end gives up an input that another node reads after so long: the lease of a node that is gone has run
+out by then, and this one reads."""
 Progress = Callable[[Sequence[InputView]], None]
 
 
@@ -104,15 +107,31 @@ async def _consumed(running: Instance, group: InputGroup, options: ConsumeOption
             if options.until_end and _is_over(views, group, good_s):
                 break
             await asyncio.sleep(LOOK_S)
-        views, at_end = group.views(), group.is_at_end
+        views, at_end = tuple(map(_explained, group.views())), group.is_at_end
     return Consumed(views, at_end, running.engine.fold.log_position, time.monotonic() - began)
 
 
 def _is_over(views: Sequence[InputView], group: InputGroup, good_s: dict[str, float]) -> bool:
-    """Return whether every input has nothing left that it can read, or failed for a while."""
+    """Return whether every input has nothing left that it can read, or was given up."""
+    is_given_up = {each.name: _is_given_up(each, good_s) for each in views}
+    return all(group.is_idle(name) or is_given_up[name] for name in is_given_up)
+
+
+def _is_given_up(view: InputView, good_s: dict[str, float]) -> bool:
+    """Return whether an input failed, waited for the broker or stood by, for as long as that is waited for."""
     now_s = time.monotonic()
-    for each in views:
-        if each.state not in {"failing", "standing_by"}:
-            good_s[each.name] = now_s
-    is_given_up = {each.name: now_s - good_s.setdefault(each.name, now_s) > FAILING_S_MAX for each in views}
-    return all(group.is_idle(each.name) or is_given_up[each.name] for each in views)
+    is_kept_back = view.state == "reading" and bool(view.problem)
+    if view.state not in {"failing", "standing_by"} and not is_kept_back:
+        good_s[view.name] = now_s
+        return False
+    limit_s = STANDING_BY_S_MAX if view.state == "standing_by" else FAILING_S_MAX
+    return now_s - good_s.setdefault(view.name, now_s) > limit_s
+
+
+def _explained(view: InputView) -> InputView:
+    """Return a view that says of an input which stands by that another node reads it."""
+    if view.state != "standing_by":
+        return view
+    owner = f"the node {view.owner}" if view.owner else "another node"
+    problem = f"{owner} of the shared log reads it, and this one stands by: its events come through that log"
+    return replace(view, problem=problem)

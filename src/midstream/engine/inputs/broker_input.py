@@ -212,11 +212,12 @@ class BrokerInput:
         """Whether nothing is left that can be read: every open partition is at its end, or nothing comes any more.
 
         Behind the last message of a topic that is written in transactions there are marks that are no messages: its
-        lag may never become 0. Then the broker has to answer first: one that is gone is quiet as well.
+        lag may never become 0. Then the broker has to answer first: one that is gone is quiet as well. What the broker
+        keeps back is still to come.
         """
         if self._opened is None or self._loop.health():
             return self._opened is None and bool(self._progress.waits)
-        return self._is_known_end or (self._empty_polls or 0) >= EMPTY_POLLS
+        return self._is_known_end or ((self._empty_polls or 0) >= EMPTY_POLLS and not self._delay)
 
     @property
     def _is_known_end(self) -> bool:
