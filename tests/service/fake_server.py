@@ -46,8 +46,9 @@ async def opening(_signals):
 if __name__ == "__main__":
     wait = "500ms" if "--hasty" in sys.argv else "600s"
     waits = {"body_wait_max": wait, "head_wait_max": wait, "stop_wait_max": "600s", "keep_alive": "1h"}
+    drains = [each.removeprefix("--drain=") for each in sys.argv if each.startswith("--drain=")]
     options = msgspec.convert(
-        {"port": 0, "connections_max": 64, **waits},
+        {"port": 0, "connections_max": 64, "drain": drains[0] if drains else "0s", **waits},
         ServerOptions,
         dec_hook=lambda kind, value: kind(value) if kind is Duration else value,
     )

@@ -230,6 +230,22 @@ def test_stop_answers_what_is_in_flight(sign):
         assert (process.returncode, rest.strip(), errors) == (0, "stopped with 4 events", "")
 
 
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_drain_answers_while_health_says_not_ready(sign):
+    """From the first signal on health is a 503 with the reason, all else is answered; a second one ends the drain."""
+    with served(SERVER, "--drain=10m") as (process, url), asking(url) as client:
+        assert client.get("/health/ready").status_code == 200
+        process.send_signal(sign)
+        wait_until(lambda: client.get("/health/ready").status_code == 503)
+        assert "asked to stop" in client.get("/health/ready").json()["reason"]
+        for number in range(20):  # each on a connection of its own
+            answer = httpx.post(f"{url}/v1/events", json=EVENT | {"event_id": str(number)}, timeout=PATIENCE_S)
+            assert answer.status_code == 200
+        process.send_signal(sign)
+        rest, _ = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, rest.strip()) == (0, "stopped with 20 events")
+
+
 def takes_no_connection(url):
     """Return whether a server has heard that it is to stop."""
     try:

@@ -84,6 +84,9 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longest wait for a whole stream, 100 M events at 30,000 a second; body_wait_max is that for its next bytes."""
     keep_alive: Annotated[Duration, Between("1s", "1h")] = Duration("120s")
     """An idle connection is closed after this: longer than the idle time of any usual client's pool."""
+    drain: Annotated[Duration, Between("0s", "10m")] = Duration("0s")
+    """After an order to stop health says not ready, and requests are taken for so long: longer than the interval of a
+    balancer, so that none is refused."""
     stop_wait_max: Annotated[Duration, Between("1s", "1h")] = Duration("30s")
     """Time for requests in flight when the server stops."""
     log_level: Level = "info"

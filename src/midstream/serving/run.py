@@ -21,6 +21,7 @@ import uvloop
 
 from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
 from midstream.engine.ingest.ingest_service import IngestService
+from midstream.engine.listeners import Listener
 from midstream.events.wire import Accept
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, Facts
@@ -28,6 +29,7 @@ from midstream.serving.app import ALONE, NO_UPKEEP, App, Maintenance, OtherProce
 from midstream.serving.http.connection_admission import place_limits
 from midstream.serving.http.connection_sharing import Share, SharingServer
 from midstream.serving.http.connections import bounded_protocol
+from midstream.serving.http.draining import DrainingServer
 from midstream.serving.http.hosts import host_faults
 from midstream.serving.http.read_limits import read_limits
 from midstream.serving.http.target import noting_targets
@@ -132,11 +134,17 @@ async def _serve_opened(
         _hangup_rereads(opened.upkeep.rebuilder),
     ):
         on_ready(_url_of(*listener.getsockname()[:2]))
+        config, drain_s = _uvicorn_config(app, options), options.drain.ms / 1_000
+        listeners = opened.engine.listeners
         if company is None:
-            await signals.ending(uvicorn.Server(_uvicorn_config(app, options))).serve([listener])
+            server = DrainingServer(config, drain_s)
+            listeners.add(Listener(name="drain", wait=server.wait))
+            await signals.ending(server).serve([listener])
             return
         async with company.joining(app, listener) as share:
-            await signals.ending(SharingServer(_uvicorn_config(app, options), share)).serve()
+            sharing = SharingServer(config, share, drain_s)
+            listeners.add(Listener(name="drain", wait=sharing.wait))
+            await signals.ending(sharing).serve()
 
 
 async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:

@@ -288,9 +288,9 @@ class FakeEngine:
         """Return what the fake can do."""
         position = self.fold.log_position
         return Health(
-            ready=True,
+            ready=not (waits := self.listeners.waits()),
             accepts_events=self.failure is None,
-            reason="; ".join((*([str(self.failure)] if self.failure else []), *self.concerns.values())),
+            reason="; ".join((*([str(self.failure)] if self.failure else []), *waits, *self.concerns.values())),
             log_position=position,
             applied_log_position=position,
             queued_events=0,

@@ -18,6 +18,7 @@ from typing import cast
 import uvicorn
 
 from midstream.engine.replication.shared_board import Board
+from midstream.serving.http.draining import DrainingServer
 
 YIELD_S = 0.002
 """Time for which a connection is left to a process with fewer: ten times the time to wake."""
@@ -104,12 +105,12 @@ class Acceptor:
             connection.close()
 
 
-class SharingServer(uvicorn.Server):
-    """uvicorn's server, with an acceptor in place of a listening socket of its own."""
+class SharingServer(DrainingServer):
+    """A server with an acceptor in place of a listening socket of its own."""
 
-    def __init__(self, config: uvicorn.Config, share: Share) -> None:
-        """Serve what ``share`` gives."""
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, share: Share, drain_s: float = 0.0) -> None:
+        """Serve what ``share`` gives; drain for so long before a stop."""
+        super().__init__(config, drain_s)
         self._share = share
         self._acceptor = Acceptor(share, self._protocol, lambda: len(self.server_state.connections))
 

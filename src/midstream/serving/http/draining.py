@@ -1,0 +1,45 @@
+"""Drain of a server before its stop: health says not ready, and requests are taken as before, for a stated time.
+
+A load balancer looks at health now and then, and sends requests until it has seen that a server is not ready. A server
+that closes its port at the order to stop refuses those. With a drain longer than the balancer's interval none is.
+
+Reference: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
+"""
+
+import asyncio
+from types import FrameType
+
+import uvicorn
+
+DRAINING = "this server is asked to stop, and answers until a balancer has seen that"
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, which goes on for a while after the first signal; a second one ends it at once."""
+
+    def __init__(self, config: uvicorn.Config, drain_s: float = 0.0) -> None:
+        """Serve as ``config`` has it; drain for so long, 0 = stop at the first signal."""
+        super().__init__(config)
+        self._drain_s = drain_s
+        self._is_draining = False
+        self._until_s: float | None = None
+        """Time of the loop at which the drain ends; None = it has not begun."""
+
+    def wait(self) -> str:
+        """Return why the server is not ready; empty = it does not drain."""
+        return DRAINING if self._is_draining else ""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or to stop."""
+        super().handle_exit(sig, frame)
+        if self._drain_s and not self._is_draining:
+            self._is_draining, self.should_exit = True, False
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: return whether the server is to stop."""
+        is_over = await super().on_tick(counter)
+        if not self._is_draining:
+            return is_over
+        now_s = asyncio.get_running_loop().time()
+        self._until_s = now_s + self._drain_s if self._until_s is None else self._until_s
+        return is_over or now_s >= self._until_s

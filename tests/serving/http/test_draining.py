@@ -1,0 +1,53 @@
+"""A drain takes as long as is stated, and begins with the first order to stop."""
+
+import asyncio
+import signal
+
+import pytest
+import uvicorn
+
+from midstream.serving.http.draining import DrainingServer
+
+
+async def _app(*_: object) -> None:
+    """Answer nothing."""
+
+
+def server(drain_s: float) -> DrainingServer:
+    """Return a server that does not serve."""
+    return DrainingServer(uvicorn.Config(_app), drain_s)
+
+
+@pytest.mark.parametrize("later_s", [0.0, 100.0])
+def test_a_drain_lasts_from_the_first_look_after_the_order(monkeypatch: pytest.MonkeyPatch, later_s: float) -> None:
+    """However long the server had run before; until then it goes on and is not ready."""
+    draining = server(5.0)
+
+    async def work() -> None:
+        now_s = 0.0
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_s)
+        assert (await draining.on_tick(1), draining.wait()) == (False, "")
+        now_s = later_s
+        draining.handle_exit(signal.SIGTERM, None)
+        for past_s, is_over in ((0.0, False), (4.9, False), (5.0, True), (6.0, True)):
+            now_s = later_s + past_s
+            assert await draining.on_tick(1) is is_over
+            assert draining.wait()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("drain_s, signals", [(0.0, 1), (600.0, 2)])
+def test_a_stop_is_at_once_without_a_drain_and_at_the_second_order(drain_s: float, signals: int) -> None:
+    """Whoever cannot wait does not have to."""
+    stopping = server(drain_s)
+
+    async def work() -> list[bool]:
+        found = [await stopping.on_tick(1)]
+        for _ in range(signals):
+            stopping.handle_exit(signal.SIGINT, None)
+            found.append(await stopping.on_tick(1))
+        return found
+
+    assert asyncio.run(work()) == [False] * signals + [True]
+    assert not stopping.force_exit, "requests in flight are answered"
