@@ -1,28 +1,20 @@
 """Consumer of a table of PostgreSQL: rows as messages of one partition, in the order of their time and key.
 
 A poll reads the rows behind its place whatever wrote them, and hands over those that it has not; see ``sweep`` for what
-the position stands for, and ``horizon`` for how far it goes. Each page is one transaction that only reads, and keeps
-nothing in its session, so a pooler in transaction mode may stand between. A session is asked one statement at a time,
-and is given up when an answer takes too long.
+the position stands for, and ``horizon`` for how far it goes. Each page is one question of a ``ReadingSession``.
 """
 
-import socket
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from os import dup
 from typing import Any, NamedTuple
 
 import msgspec
 
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.inputs.broker_consumer import BrokerUnavailable, GonePosition, OpenedTopic, PartitionMessages
-from midstream.engine.stores.address import address_of
-from midstream.integrations.postgresql.connection import PORT, SCHEME, library, session_settings
 from midstream.integrations.postgresql.followed_table import (
     OPERATION,
     PAGE,
@@ -35,9 +27,10 @@ from midstream.integrations.postgresql.followed_table import (
     table_of,
 )
 from midstream.integrations.postgresql.horizon import CLOCK, OPEN, Horizon
+from midstream.integrations.postgresql.reading_session import ReadingSession
 from midstream.integrations.postgresql.refused_rows import NAMED_MAX, REFUSED, RefusedRows, notice
 from midstream.integrations.postgresql.sweep import AHEAD_MAX, Place, Sweep, TableRow, key_name, place_of
-from midstream.integrations.postgresql.tables import SETTINGS, flat, said
+from midstream.integrations.postgresql.tables import flat, said
 
 PARTITION = "0"
 PAGE_ROWS_MAX = 2_000
@@ -86,11 +79,7 @@ class PostgresqlConsumer:
         """
         self._options = options
         self._known = known
-        self._library = library()
-        self._settings = session_settings(options.server, is_read_only=True)
-        self._name = f"PostgreSQL at {address_of(options.server.url, SCHEME, PORT).shown}"
-        self._session: Any = None
-        self._renew: Callable[[], None] = _nothing
+        self._session = ReadingSession(options.server, options.table, self._begin_anew)
         self._table: FollowedTable | None = None
         self._horizon = Horizon()
         self._settled: datetime | None = None
@@ -103,6 +92,10 @@ class PostgresqlConsumer:
         self._lag: Mapping[str, int] = {}
         self._delay = ""
         self._forget("")
+
+    def _begin_anew(self) -> None:
+        """Know nothing of open transactions, as of another server."""
+        self._horizon, self._settled = Horizon(), None
 
     def _forget(self, topic_id: str) -> None:
         """Know nothing of what was handed over, as of another table."""
@@ -129,7 +122,7 @@ class PostgresqlConsumer:
     def open(self, topic_id: str, positions: Mapping[str, str]) -> OpenedTopic:
         """Begin at the position; of what was handed over, that counts as not handed over which may not be durable."""
         self._lag, self._delay, self._is_sweeping, self._due_s = {}, "", False, 0.0
-        with self._asking() as session:
+        with self._session.asking() as session:
             table = table_of(session, self._options)
             if topic_id and topic_id != table.topic_id:
                 return OpenedTopic(table.topic_id, {})
@@ -182,7 +175,7 @@ class PostgresqlConsumer:
 
     def is_outdated(self) -> bool:
         """Return whether the table was made anew."""
-        with self._asking() as session:
+        with self._session.asking() as session:
             return self._table is None or identity_of(session, self._options.table).topic_id != self._table.topic_id
 
     def lag(self) -> Mapping[str, int]:
@@ -203,15 +196,13 @@ class PostgresqlConsumer:
 
     def close(self) -> None:
         """End the session."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        self._session.close()
 
     def _page(self, rows_max: int, handed: set[str]) -> list[Message]:
         """Return what is to be handed over of the next rows; ``handed`` gets their keys."""
         table = self._table
         if table is None:
-            message = f"{self._name}: the table is not open"
+            message = f"{self._session.name}: the table is not open"
             raise BrokerUnavailable(message)
         if not self._is_sweeping:
             self._look(table)
@@ -224,7 +215,7 @@ class PostgresqlConsumer:
         found = self._sweep.take(rows)
         is_end &= not self._sweep.is_full
         handed.update(row.key for _, row in found)
-        with self._asking() as session:
+        with self._session.asking() as session:
             self._count(session, table, len(rows), is_short=is_end)
         if is_end or self._sweep.is_full:
             self._is_sweeping = False
@@ -238,7 +229,7 @@ class PostgresqlConsumer:
         while True:
             try:
                 return self._read(table, rows_max)
-            except self._library.DataError:
+            except self._session.library.DataError:
                 if rows_max <= APART_ROWS:
                     return self._read_apart(table, rows_max)
                 self._rows_max = rows_max = max(APART_ROWS, rows_max // 4)
@@ -250,7 +241,7 @@ class PostgresqlConsumer:
             BrokerUnavailable: Two rows of a view cannot be put in order, or the server is gone.
             DataError: Of the library; the server cannot compute a row.
         """
-        with self._asking(is_raw=True) as session:
+        with self._session.asking(is_raw=True) as session:
             statement, values = table.page(self._sweep.reach, rows_max + 1, PAGE_BYTES)
             cursor = session.cursor(binary=True).execute(statement, {**values, "settled": self._settled})
             found = cursor.fetchall()
@@ -268,7 +259,7 @@ class PostgresqlConsumer:
 
     def _read_apart(self, table: FollowedTable, rows_max: int) -> tuple[list[TableRow], bool]:
         """Return the next rows without those that the server cannot compute, which are refused."""
-        with self._asking() as session:
+        with self._session.asking() as session:
             statement, values = table.heads(self._sweep.reach, rows_max)
             heads = session.execute(statement, {**values, "settled": self._settled}).fetchall()
         found = self._contents(table, [key for _, key, _ in heads])
@@ -285,10 +276,10 @@ class PostgresqlConsumer:
         while parts:
             part = parts.pop()
             try:
-                with self._asking(is_raw=True) as session:
+                with self._session.asking(is_raw=True) as session:
                     cursor = session.cursor(binary=True).execute(*table.rows(part))
                     found |= {key: (at, flat(content)) for key, at, content in cursor.fetchall() if content is not None}
-            except self._library.DataError as error:
+            except self._session.library.DataError as error:
                 if len(part) == 1:
                     right = "A row that the server can compute, such as NULLIF(…, 0) in a view."
                     self._refuse(part, f"PostgreSQL cannot compute the row: {said(error)}.", right)
@@ -298,7 +289,7 @@ class PostgresqlConsumer:
 
     def _look(self, table: FollowedTable) -> None:
         """Move the horizon, and name rows without a time."""
-        with self._asking() as session:
+        with self._session.asking() as session:
             self._move_horizon(session)
             untimed = [key for (key,) in session.execute(table.untimed(NAMED_MAX), {}) if key is not None]
             count = len(untimed)
@@ -348,10 +339,10 @@ class PostgresqlConsumer:
         recent = set[str]().union(*(each.keys for each in self._handed))  # the state may not have them yet
         lacking: list[str] = []
         still: set[str] = set()
-        with self._asking() as session, session.cursor(name="midstream_keys") as cursor:
+        with self._session.asking() as session, session.cursor(name="midstream_keys") as cursor:
             cursor.execute(*table.keys(self._sweep.reach))
             while found := cursor.fetchmany(KEYS_AT_ONCE):
-                self._renew()
+                self._session.renew()
                 for key, is_passed in found:
                     if key in known:
                         known.discard(key)
@@ -416,83 +407,12 @@ class PostgresqlConsumer:
         if "infinity" in place.updated:
             return False
         try:
-            with self._asking(is_raw=True) as session:
+            with self._session.asking(is_raw=True) as session:
                 session.execute(*table.check(place))
-        except self._library.DataError:
+        except self._session.library.DataError:
             return False
         return True
-
-    @contextmanager
-    def _asking(self, *, is_raw: bool = False) -> Generator[Any]:
-        """Give a session in a transaction that only reads, and close it where that fails.
-
-        Args:
-            is_raw: Errors of values are those of the library.
-
-        Raises:
-            BrokerUnavailable: The server does not answer, refuses the login, or cannot read the table.
-        """
-        is_good = False
-        give_up_s = self._options.server.give_up.ms / 1_000
-        try:
-            if self._session is None:
-                self._session = self._library.connect(**self._settings, client_encoding="utf8")
-                self._horizon, self._settled = Horizon(), None
-            session = self._session
-            with _given_up_after(session, give_up_s) as self._renew, session.transaction():
-                session.execute("SET TRANSACTION READ ONLY")
-                session.execute(SETTINGS)
-                yield session
-            is_good = True
-        except self._library.DataError as error:
-            is_good = True
-            if is_raw:
-                raise
-            raise BrokerUnavailable(f"{self._name}: {said(error)}") from error
-        except Invalid as error:
-            is_good = True
-            told = "; ".join(f"{each.where}: {each.came} Right: {each.right}" for each in error.faults)
-            raise BrokerUnavailable(f"{self._name}, table {self.topic}: {told}") from error
-        except (self._library.Error, OSError) as error:
-            raise BrokerUnavailable(f"{self._name}: {said(error)}") from error
-        finally:
-            if not is_good:
-                self.close()
 
 
 def _flat(content: bytes | None) -> bytes | None:
     return None if content is None else flat(content)
-
-
-def _nothing() -> None:
-    """Do nothing."""
-
-
-@contextmanager
-def _given_up_after(session: Any, wait_s: float) -> Generator[Callable[[], None]]:  # noqa: ANN401  a session of the library
-    """End a session whose server has not answered in time, as one that stands still would be waited for for ever.
-
-    Gives what begins the time anew, as for the next part of an answer.
-    """
-    line = socket.socket(fileno=dup(session.fileno()))
-    timer: threading.Timer | None = None
-
-    def give_up() -> None:
-        with suppress(OSError):  # the server has ended it
-            line.shutdown(socket.SHUT_RDWR)
-
-    def renew() -> None:
-        nonlocal timer
-        if timer is not None:
-            timer.cancel()
-        timer = threading.Timer(wait_s, give_up)
-        timer.daemon = True
-        timer.start()
-
-    renew()
-    try:
-        yield renew
-    finally:
-        if timer is not None:
-            timer.cancel()
-        line.close()
