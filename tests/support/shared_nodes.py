@@ -19,9 +19,10 @@ from midstream.core.types import LogPosition, TimestampMs
 from midstream.engine.engine import Engine, EngineOptions
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.ingest.log_reader import batches, catch_up
-from midstream.engine.inputs.broker_input import BrokerInput, InputSource
+from midstream.engine.inputs.broker_input import BrokerInput
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.inputs.message_decoding import decode_json
+from midstream.engine.inputs.topic_reader import InputSource
 from midstream.engine.live import Host
 from midstream.engine.outbox.log_relay import LogRelay, RelayOptions
 from midstream.engine.replication.lease_keeper import LeaseKeeper, LeaseNames

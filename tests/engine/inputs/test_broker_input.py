@@ -17,12 +17,13 @@ from midstream.core.types import EventBatch
 from midstream.engine.child_process import nobody
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
-from midstream.engine.inputs import broker_input, polled_batch, stall_watch
+from midstream.engine.inputs import broker_input, polled_batch, stall_watch, topic_reader
 from midstream.engine.inputs.broker_consumer import OpenedTopic, PartitionMessages
-from midstream.engine.inputs.broker_input import BrokerInput, InputSource
+from midstream.engine.inputs.broker_input import BrokerInput
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.inputs.message_decoding import decode_json
 from midstream.engine.inputs.polled_messages import topic_hash
+from midstream.engine.inputs.topic_reader import InputSource
 from midstream.engine.types import InputView, Recorded
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
@@ -323,9 +324,9 @@ def test_messages_that_become_too_many_rows_are_read_again_fewer_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame takes a number of rows; the next polls are as large as fits."""
-    for module in (broker_input, polled_batch):
+    for module in (topic_reader, polled_batch):
         monkeypatch.setattr(module, "MESSAGE_ROWS_MAX", 8)
-    monkeypatch.setattr(broker_input, "FRAME_ROWS", 4)
+    monkeypatch.setattr(topic_reader, "FRAME_ROWS", 4)
     lines: list[bytes | None] = [b"\n".join(message(f"m{number}-{row}") for row in range(3)) for number in range(10)]
     broker, log = FakeTopic([lines]), MemoryLog()
     process = Process(tmp_path, log, broker, each_max=100)
@@ -512,7 +513,7 @@ def test_a_client_that_stands_still_is_made_anew(
         return process.positions == {"0": "5", "1": "5"}
 
     first.poll = stand_still  # type: ignore[method-assign]
-    process.input._source = replace(process.input._source, connect=connect)
+    process.input._reader.source = replace(process.input._reader.source, connect=connect)
     process.until(is_read)
     assert first.is_closed
     assert len(made) == 2

@@ -9,7 +9,7 @@ from midstream.app.broker_clients import kafka_client, pulsar_client
 from midstream.app.config.broker_inputs import AnyInput, KafkaInput, PostgresqlInput, PulsarInput
 from midstream.app.mapping.table_columns import source_fields
 from midstream.engine.inputs.broker_consumer import BrokerConsumer
-from midstream.engine.inputs.broker_input import Connect
+from midstream.engine.inputs.topic_reader import Connect
 
 
 def connector_of(

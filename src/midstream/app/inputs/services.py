@@ -14,8 +14,9 @@ from midstream.app.inputs.consumers import connector_of
 from midstream.app.inputs.decoding import decoder_of
 from midstream.app.inputs.known_items import KnownItems
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError
-from midstream.engine.inputs.broker_input import BrokerInput, InputSource
+from midstream.engine.inputs.broker_input import BrokerInput
 from midstream.engine.inputs.input_group import InputGroup
+from midstream.engine.inputs.topic_reader import InputSource
 from midstream.engine.instance import Instance
 from midstream.events.wire import Accept
 

@@ -18,53 +18,28 @@ A full log pauses the input: what was polled waits, the next poll is not made, a
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from midstream.core.errors import Invalid, MidstreamError
+from midstream.core.errors import Invalid
 from midstream.core.kinds import Kind
 from midstream.engine.background_service import BackgroundService
-from midstream.engine.daemon_thread import DaemonThread
 from midstream.engine.ingest.admitted_batch import AdmittedBatch
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.ingest.input_guard import NEVER_MOVED, InputGuard, Superseded
-from midstream.engine.inputs.broker_consumer import (
-    BrokerConsumer,
-    BrokerUnavailable,
-    GonePosition,
-    OpenedTopic,
-    PartitionMessages,
-)
-from midstream.engine.inputs.message_decoding import (
-    MESSAGE_ROWS_MAX,
-    DecodeMessages,
-    nothing,
-    too_many,
-    with_position_ids,
-)
-from midstream.engine.inputs.polled_batch import BYTES_AIM, IdlePoll, PolledBatch
-from midstream.engine.inputs.polled_messages import PolledMessages
+from midstream.engine.inputs.broker_consumer import BrokerUnavailable, GonePosition, OpenedTopic
+from midstream.engine.inputs.polled_batch import IdlePoll, PolledBatch
 from midstream.engine.inputs.position_faults import gone_text, position_faults, replaced_text, stalled_text
-from midstream.engine.inputs.stall_watch import StallWatch
+from midstream.engine.inputs.topic_reader import InputSource, InputStopped, TopicReader
 from midstream.engine.lease import OWN, Lease
 from midstream.engine.types import InputState, InputView, PartitionView
 from midstream.events.schema import Event, build
 from midstream.state.control.input_positions import InputPosition, InputRow, encode_input_position
 from midstream.state.fold import Fold
 
-MESSAGES_MAX = 5_000
-"""Messages of one poll: with a row each they are half a frame, five turns of the fold."""
-MESSAGES_BEGIN = 16
-"""Messages of the first poll: with the most rows that each may become they are 160 MB on the way."""
-GROWTH = 8
-"""A poll has at most so many times the messages of the one before: from 16 to 5,000 in three polls."""
-FRAME_ROWS = 10_000
-"""Rows of one append that are aimed at, as a frame of events from HTTP has."""
 STAND_BY_S = 0.25
 """Between two looks whether this node is to read."""
-POLL_S = 0.5
-"""A poll without messages ends so soon, so that a stop waits no longer."""
 STOP_S_MAX = 2.0
 """A stop waits so long for a consumer that is in a call, then leaves it to its thread."""
 RETRY_S_MAX = 5.0
@@ -75,15 +50,6 @@ EMPTY_POLLS = 2
 """Without a message after the broker has answered, until a topic counts as read; the first began before the answer."""
 PARTITIONS_S = 30.0
 """Between two looks whether the topic has other partitions."""
-Connect: TypeAlias = Callable[[str | None], BrokerConsumer]
-"""Makes a consumer that begins at ``earliest``, ``latest`` or a time, None = as configured.
-
-Raises ``MidstreamError`` where it cannot, such as for an extra that is not installed.
-"""
-
-
-class InputStopped(MidstreamError):
-    """An input that waits for an operator: its positions cannot be read on from."""
 
 
 class InputEngine(Protocol):
@@ -106,16 +72,6 @@ class InputEngine(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class InputSource:
-    """One input as configured: where its messages come from, and what they are."""
-
-    name: str
-    topic: str
-    connect: Connect
-    decode: DecodeMessages
-
-
 @dataclass(slots=True)
 class _Progress:
     """What an input has done since its start."""
@@ -136,24 +92,18 @@ class BrokerInput:
         self.name = source.name
         self.lease: Lease = OWN
         """Right to read; to be set before the start."""
-        self._source = source
+        self._topic = source.topic
         self._engine = engine
         self._service = service
-        self._thread = DaemonThread(f"midstream-input-{source.name}")
+        self._reader = TopicReader(source, service)
         self._turn, self._moving = asyncio.Lock(), asyncio.Lock()
-        self._consumer: BrokerConsumer | None = None
         self._opened: OpenedTopic | None = None
         self._at: Mapping[str, str] = {}
         """Positions that the next batch goes on from, of all partitions that have one."""
-        self._ahead: asyncio.Task[PolledBatch | IdlePoll] | None = None
-        self._messages_max = MESSAGES_BEGIN
-        self._to_show: dict[str, str] = {}
-        """Positions that are durable and that the broker was not told of."""
         self._kept: set[tuple[str, str, int, int]] = set()
         """Places of events whose letters are kept and whose positions are not durable yet."""
         self._progress = _Progress()
         self._looked_s = self._came_s = 0.0
-        self._stall = StallWatch()
         self._empty_polls: int | None = None
         """Since the broker answered after ``QUIET_S`` without a message; None = it was not asked since the last one."""
         self._loop = engine.supervise(f"input_{source.name}", self._round, 0.0, first_s=0.0)
@@ -169,12 +119,12 @@ class BrokerInput:
         closing = asyncio.ensure_future(self._closed())
         await asyncio.wait((closing,), timeout=STOP_S_MAX)
         closing.cancel()
-        self._thread.end()
+        self._reader.end()
 
     async def _closed(self) -> None:
         """Drop what was polled ahead, and close the consumer."""
         await self._forget()
-        await self._thread.call(self._close)
+        await self._reader.close()
 
     def view(self) -> InputView:
         """Return how it stands."""
@@ -192,7 +142,7 @@ class BrokerInput:
         )
         return InputView(
             self.name,
-            self._source.topic,
+            self._topic,
             self._state,
             partitions,
             sum(progress.lag.values()),
@@ -238,11 +188,8 @@ class BrokerInput:
             MidstreamError: There is no consumer to be had, or the positions could not be made durable.
         """
         async with self._moving:
-            await self._forget()
-            try:
-                opened = await self._thread.call(lambda: self._found(positions))
-            finally:
-                await self._thread.call(self._close)
+            self._opened = None
+            opened = await self._reader.look_up(positions)
             if faults := position_faults(positions, opened):
                 raise Invalid(faults)
             following = opened.next if isinstance(positions, str) else positions
@@ -251,15 +198,6 @@ class BrokerInput:
                 await self._loop.stop()
                 self._loop.start()
         return self.view()
-
-    def _found(self, positions: Mapping[str, str] | str) -> OpenedTopic:
-        """Return the topic at positions that an operator names; on the thread."""
-        self._close()
-        if isinstance(positions, str):
-            self._consumer = self._source.connect(positions)
-            return self._consumer.open("", {})
-        self._consumer = self._source.connect(None)
-        return self._consumer.open("", positions)
 
     @property
     def _state(self) -> InputState:
@@ -274,18 +212,11 @@ class BrokerInput:
     @property
     def _delay(self) -> str:
         """What the broker has messages wait for, while they are read."""
-        consumer = self._consumer
-        return "" if consumer is None or self._opened is None else consumer.delay()
+        return "" if self._opened is None else self._reader.delay
 
     @property
     def _row(self) -> InputRow | None:
         return self._engine.fold.inputs.find(self.name)
-
-    def _close(self) -> None:
-        """Close the consumer, if there is one, and tell the broker how far it was; on the thread."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            consumer.close()
 
     async def _round(self) -> None:
         """Open the topic where that is to be done, then append one poll; the next one is polled meanwhile.
@@ -299,13 +230,14 @@ class BrokerInput:
             is_done = False
             try:
                 opened = self._opened or await self._open()
-                polled = await (self._ahead or self._read_ahead(opened.topic_id))
-                if isinstance(polled, IdlePoll) or polled.fits(in_message=self.lease.is_shared):
-                    self._ahead = self._read_ahead(opened.topic_id)
+                in_message = self.lease.is_shared
+                polled = await self._reader.next(opened.topic_id, in_message=in_message)
+                if isinstance(polled, IdlePoll) or polled.fits(in_message=in_message):
+                    self._reader.read_ahead(opened.topic_id, in_message=in_message)
                     await self._append(polled, opened.topic_id)
                     await self._look_at_partitions()
                 else:
-                    self._messages_max = max(1, len(polled.messages) // GROWTH)
+                    self._reader.shrink(polled)
                     await self._forget()
                 is_done = True
             except Superseded:  # another node moved the positions: the next round reads on from there
@@ -316,10 +248,10 @@ class BrokerInput:
 
     async def _stand_by(self) -> None:
         """Have no consumer, and what the broker says of none, while another node reads."""
-        if self._consumer is not None or self._opened is not None:
+        if self._reader.is_connected or self._opened is not None:
             async with self._moving:
                 await self._forget()
-                await self._thread.call(self._close)
+                await self._reader.close()
                 self._progress.lag, self._empty_polls = {}, None
                 self._wait_for_operator(())
         await asyncio.sleep(STAND_BY_S)
@@ -334,67 +266,22 @@ class BrokerInput:
             BrokerUnavailable: It does not answer, or nothing comes of a partition though it has messages.
         """
         now_s = asyncio.get_running_loop().time()
-        consumer = self._consumer
         is_quiet = now_s - self._came_s >= QUIET_S and not self._is_known_end
-        is_soon = is_quiet or self._stall.is_watching
-        if consumer is not None and now_s - self._looked_s >= (QUIET_S if is_soon else PARTITIONS_S):
+        is_soon = is_quiet or self._reader.is_watching
+        if now_s - self._looked_s >= (QUIET_S if is_soon else PARTITIONS_S):
             self._looked_s = now_s
-            if await self._thread.call(consumer.is_outdated):
+            if await self._reader.is_outdated():
                 await self._forget()
-            elif stalled := self._stall.looked({} if consumer.delay() else consumer.lag()):
-                await self._thread.call(self._close)  # with it what it has wrong of the broker
-                raise BrokerUnavailable(stalled_text(self.name, self._source.topic, stalled))
+            elif stalled := self._reader.stalled():
+                await self._reader.close()  # with it what it has wrong of the broker
+                raise BrokerUnavailable(stalled_text(self.name, self._topic, stalled))
             elif is_quiet and self._empty_polls is None:
                 self._empty_polls = 0
-
-    def _read_ahead(self, topic_id: str) -> asyncio.Task[PolledBatch | IdlePoll]:
-        return asyncio.get_running_loop().create_task(self._read(topic_id), name=f"midstream-input-{self.name}-poll")
-
-    async def _read(self, topic_id: str) -> PolledBatch | IdlePoll:
-        """Poll, and decode what came."""
-        consumer = self._consumer
-        if consumer is None:
-            message = f"input {self.name!r} has no consumer"
-            raise InputStopped(message)
-        shown, self._to_show = self._to_show, {}
-        messages_max = self._messages_max
-
-        def poll() -> tuple[Sequence[PartitionMessages], Mapping[str, int]]:
-            if shown:
-                consumer.show(shown)
-            return consumer.poll(messages_max, POLL_S), consumer.lag()
-
-        began_s = asyncio.get_running_loop().time()
-        parts, lag = await self._thread.call(poll)
-        waited_s = asyncio.get_running_loop().time() - began_s
-        self._stall.polled([each.partition for each in parts], waited_s)
-        if not parts:
-            return IdlePoll(lag)
-        messages = PolledMessages(self._source.topic, topic_id, parts)
-        polled = await self._service.on_worker(lambda: self._admitted(messages, lag))
-        if messages:  # otherwise the poll passed positions alone, and nothing is known of the rows of a message
-            by_rows = FRAME_ROWS * len(messages) // max(1, len(polled.admitted.batch))
-            by_bytes = BYTES_AIM * len(messages) // max(1, polled.bytes) if self.lease.is_shared else by_rows
-            self._messages_max = max(1, min(by_rows, by_bytes, GROWTH * messages_max, MESSAGES_MAX))
-        return polled
-
-    def _admitted(self, messages: PolledMessages, lag: Mapping[str, int]) -> PolledBatch:
-        """Return the events of a poll; on the thread that decodes."""
-        found = self._source.decode(messages.values)
-        rows = len(found.decoded.batch)
-        if len(messages) == 1 and rows > MESSAGE_ROWS_MAX:
-            found = nothing(0, messages.values[0] or b"", too_many(rows))
-        decoded = replace(found.decoded, batch=with_position_ids(found, messages))
-        return PolledBatch(messages, self._service.admit(decoded, found.part), found, lag)
 
     async def _forget(self) -> None:
         """Drop what was polled ahead: the next round opens the topic where the state stands then."""
         self._opened = None
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            await asyncio.wait((ahead,))
-            if not ahead.cancelled():
-                ahead.exception()  # of a poll whose messages are read again
+        await self._reader.forget()
 
     async def _open(self) -> OpenedTopic:
         """Assign the topic at the positions of the state; where it has none yet, make the first ones durable.
@@ -405,26 +292,19 @@ class BrokerInput:
         row = self._row
         topic_id = "" if row is None else row.topic_id
         stored: Mapping[str, str] = {} if row is None else row.next
-        opened = await self._thread.call(lambda: self._connected().open(topic_id, stored))
+        opened = await self._reader.open(topic_id, stored)
         self._wait_for_operator(opened.gone)
         if topic_id and opened.topic_id != topic_id:
-            self._progress.waits = replaced_text(self.name, self._source.topic, topic_id, opened.topic_id)
+            self._progress.waits = replaced_text(self.name, self._topic, topic_id, opened.topic_id)
             raise InputStopped(self._progress.waits)
         fresh = {partition: at for partition, at in opened.next.items() if partition not in stored}
         self._at = stored
         if fresh:
             await self._record(None, fresh, opened.topic_id, guard=self._guard())
-        self._stall.opened()
         self._progress.lag, self._empty_polls = {}, None
         self._looked_s = self._came_s = asyncio.get_running_loop().time()
         self._opened = opened
         return opened
-
-    def _connected(self) -> BrokerConsumer:
-        """Return the consumer, a new one where there is none; on the thread."""
-        if self._consumer is None:
-            self._consumer = self._source.connect(None)
-        return self._consumer
 
     def _wait_for_operator(self, gone: Sequence[GonePosition]) -> None:
         """Name the positions that the broker does not have any more; no concern without any."""
@@ -459,7 +339,7 @@ class BrokerInput:
         progress.events += events
         self._service.metrics.input_events.labels(self.name).inc(events)
         progress.lag, self._came_s = polled.lag, asyncio.get_running_loop().time()
-        self._to_show |= polled.messages.next
+        self._reader.show(polled.messages.next)
 
     async def _record(
         self,
@@ -476,7 +356,7 @@ class BrokerInput:
             Superseded: The guard does not hold; nothing of it is in the log.
             InputStopped: There is no room for the positions in the state.
         """
-        body = InputPosition(self.name, self._source.topic, topic_id, dict(following))
+        body = InputPosition(self.name, self._topic, topic_id, dict(following))
         if not self._engine.fold.inputs.takes(body):
             message = f"input {self.name!r} has more partitions than the positions of all inputs have room for"
             raise InputStopped(message)
