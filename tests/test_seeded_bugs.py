@@ -20,8 +20,8 @@ def test_the_edit_fits(bug):
         assert (ROOT / path).exists()
 
 
-@pytest.mark.parametrize("reason, caught", [("Timeout (>900.0s) from pytest-timeout.", False), ("no", True)])
-def test_a_test_that_took_too_long_has_noticed_nothing(tmp_path, monkeypatch, reason, caught):
+@pytest.mark.parametrize("reason, caught", [("Timeout (>900.0s) from pytest-timeout.", None), ("no", True)])
+def test_a_test_that_took_too_long_has_said_nothing(tmp_path, monkeypatch, reason, caught):
     """Also where its name is so long that the reason stands far to the right, and whatever the window's width."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("CI", raising=False)
@@ -54,7 +54,7 @@ def test_it():
 """A test that fails after an error was logged, which is told before the summary in a line that begins with ERROR."""
 
 
-@pytest.mark.parametrize("test, caught", [(IN_EXAMPLES, False), (LOGGED, True)], ids=["in_examples", "logged"])
+@pytest.mark.parametrize("test, caught", [(IN_EXAMPLES, None), (LOGGED, True)], ids=["in_examples", "logged"])
 def test_only_the_summary_says_what_failed_and_the_whole_output_why(tmp_path, monkeypatch, test, caught):
     """A timeout that a wrapper hides has noticed nothing; a line of the log is no outcome of a test."""
     monkeypatch.delenv("CI", raising=False)
@@ -72,4 +72,38 @@ def test_a_run_that_does_not_end_is_ended(tmp_path, monkeypatch):
     (tmp_path / "test_it.py").write_text(
         "import time\n\ndef test_it():\n    time.sleep(15)\n    raise AssertionError\n"
     )
-    assert SCRIPT["outcome"](tmp_path, ("test_it.py",)) == (False, "no end after 0.2 s")
+    assert SCRIPT["outcome"](tmp_path, ("test_it.py",)) == (None, "no end after 0.2 s")
+
+
+BUG = SCRIPT["Bug"]("slow", (), ())
+
+
+@pytest.mark.parametrize(
+    "found, told",
+    [([True], True), ([False], False), ([None, True], True), ([None, False], False), ([None, None], None)],
+)
+def test_a_bug_without_a_verdict_has_a_second_run_and_is_never_called_missed(monkeypatch, capsys, found, told):
+    """A machine that was too slow says nothing of the tests; the kernels of the first run are there in the second."""
+    outcomes = iter(found)
+    places = []
+
+    def outcome(copy, _):
+        places.append(copy)
+        assert (copy / "src" / "midstream" / "__init__.py").exists()
+        return next(outcomes), "a reason"
+
+    monkeypatch.setitem(SCRIPT["verdict"].__globals__, "outcome", outcome)
+    assert SCRIPT["verdict"](BUG) is told
+    assert list(outcomes) == []
+    assert len(set(places)) == 1
+    assert not places[0].exists()
+    assert ("MISSED" in capsys.readouterr().out) == (told is False)
+
+
+def test_two_runs_at_once_have_a_copy_each():
+    """The one place, by which kernels are cached, and another one."""
+    with SCRIPT["copy_of_project"]() as one, SCRIPT["copy_of_project"]() as two:
+        assert one != two
+        assert all((each / "pyproject.toml").exists() for each in (one, two))
+    assert not one.exists()
+    assert not two.exists()
