@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -229,10 +230,39 @@ def is_remembered(server: Server, path: str) -> bool:
     return bool(found["cursors"]["pulsar.dedup"]["markDeletePosition"] == found["lastConfirmedEntry"])
 
 
-def test_another_output_of_the_topic_is_fenced_by_name(pulsar):
-    """The error says that another process delivers."""
-    topic = make_topic(pulsar, "out-twice")
+@pytest.mark.parametrize("partitions", [0, 2])
+def test_another_output_of_the_topic_is_refused_by_name(pulsar, partitions):
+    """Two addresses of one cluster pass the configuration: the later one fences nobody, and delivers once alone."""
+    topic = make_topic(pulsar, f"out-twice-{partitions}", partitions)
     one, two = producer(pulsar, topic), producer(pulsar, topic, "other")
+    one.resume()
+    for first in (0, 1):
+        with pytest.raises(DestinationUnavailable, match='output "shop" of this shop delivers there: give each'):
+            two.resume()
+        one.deliver(records(first, 1), upto(first + 1))
+    one.close()
+    wait_until(lambda: is_resumed(two))
+    two.deliver(records(0, 1), upto(1))
+    with pytest.raises(DestinationUnavailable, match='output "other" of this shop'):
+        one.resume()
+    two.close()
+    assert sorted(at for each in parts(pulsar, topic, partitions) for at in each) == [0, 0, 1]
+
+
+def is_resumed(each: PulsarOutputProducer) -> bool:
+    """Return whether a producer has taken its topic over: a broker hears of the end of another one a moment later."""
+    try:
+        each.resume()
+    except DestinationUnavailable:
+        return False
+    return True
+
+
+def test_outputs_of_other_shops_and_of_this_one_are_told_apart(pulsar):
+    """A topic that another shop has is taken over, as one of a process before; its error says so."""
+    topic = make_topic(pulsar, "out-shops")
+    one = PulsarOutputProducer(client_options(pulsar), topic, f"{LOG}-shop", os.environ)
+    two = PulsarOutputProducer(client_options(pulsar), topic, f"{'e' * 32}-shop", os.environ)
     one.resume()
     two.resume()
     with pytest.raises(DestinationFenced, match="another process delivers there, or another output"):
@@ -242,8 +272,9 @@ def test_another_output_of_the_topic_is_fenced_by_name(pulsar):
     assert received(pulsar, topic) == []
 
 
-def test_two_outputs_that_fence_each_other_store_each_record_once(pulsar):
-    """As two addresses of one cluster make it; health has the words of the error for as long as it lasts."""
+def test_two_outputs_that_fence_each_other_store_each_record_once(pulsar, monkeypatch):
+    """As two that look at once make it, before either is there."""
+    monkeypatch.setattr(PulsarOutputProducer, "_require_alone", _alone)
     topic = make_topic(pulsar, "out-turns")
     own = [producer(pulsar, topic, name) for name in ("one", "other")]
     for each in own:
@@ -258,6 +289,10 @@ def test_two_outputs_that_fence_each_other_store_each_record_once(pulsar):
     for each in own:
         each.close()
     assert log_positions(received(pulsar, topic)) == [*range(10), *range(10), *range(10, 20), *range(10, 20)]
+
+
+def _alone(_producer: PulsarOutputProducer, _names: Sequence[str]) -> None:
+    """Find nobody."""
 
 
 def test_what_does_not_come_in_time_is_an_error(pulsar, monkeypatch):

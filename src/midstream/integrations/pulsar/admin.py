@@ -122,6 +122,15 @@ class PulsarAdmin:
         """
         return str(self._ask("GET", f"{self._path}{suffix}/stats")["deduplicationStatus"])
 
+    def producers(self, suffix: str) -> Sequence[str]:
+        """Return the names of the producers that a partition has now.
+
+        Raises:
+            BrokerUnavailable: No answer.
+        """
+        found = self._ask("GET", f"{self._path}{suffix}/stats")
+        return [str(each["producerName"]) for each in found["publishers"]]
+
     def pending(self, suffix: str) -> int:
         """Return how many entries of a partition the broker has taken and not stored yet.
 

@@ -34,6 +34,8 @@ POSITIONS = "-positions-"
 SETTLE_S_MAX = 10.0
 """Until all that the process before had sent is stored: a bookie that is slow is given up by the broker after that."""
 _SETTLE_S = 0.05
+_OWNER = "midstream-"
+"""Begins the names of all producers: behind it are the name of the log and that of the output."""
 _ALONE = "give each output a topic of its own"
 _NOT_STORED = "the broker says that it had it already; the topic is read to see what is there"
 """It goes by the producer's numbers alone, and a number may have been given to something else."""
@@ -88,7 +90,7 @@ class PulsarOutputProducer:
         Args:
             client: Of the connection.
             topic: Of the records; it must exist.
-            key: Of log and output: names the position, and the process that may deliver.
+            key: Of log and output, with a dash between: names the position, and the process that may deliver.
             environ: Variables with tokens.
 
         Raises:
@@ -96,7 +98,8 @@ class PulsarOutputProducer:
             DestinationUnavailable: A variable is not set.
         """
         self._library = pulsar()
-        self._client, self._owner = client, f"midstream-{key}"
+        self._client, self._owner = client, f"{_OWNER}{key}"
+        self._shop = f"{_OWNER}{key.partition('-')[0]}-"
         self._name = full_name(topic)
         self._positions = f"{self._name}{POSITIONS}{key}"
         try:
@@ -124,6 +127,7 @@ class PulsarOutputProducer:
     def _open(self, client: Any, records: PulsarAdmin, positions: PulsarAdmin) -> tuple[_Session, str | None]:  # noqa: ANN401  of the library
         """Take the topics over, that of the position first: so no older one is written behind what is read here."""
         parts = suffixes(records.partitions())
+        self._require_alone([name for each in parts for name in records.producers(each)])
         positions.make()
         own = OutputTopic(client, self._positions, self._owner, is_batched=False)
         topics = [OutputTopic(client, f"{self._name}{each}", self._owner, is_batched=True) for each in parts]
@@ -143,6 +147,19 @@ class PulsarOutputProducer:
         text = None if stored is None else stored.position
         position = -1 if text is None else DeliveredPosition.of_text(text).log_position
         return _Session(client, partitions, own, position), text
+
+    def _require_alone(self, producers: Sequence[str]) -> None:
+        """Refuse a topic to which another output of this log delivers now: both would fence each other for ever.
+
+        The configuration tells it where both name the cluster alike.
+
+        Raises:
+            DestinationUnavailable: There is one.
+        """
+        for each in producers:
+            if each.startswith(self._shop) and each != self._owner:
+                other = each.removeprefix(self._shop)
+                raise self._unavailable(f'the output "{other}" of this shop delivers there: {_ALONE}')
 
     def _require_deduplication(self, found: Sequence[str]) -> None:
         """Refuse topics in which a message that the client sends again is there twice.
