@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = [
     "asgi",
     "evaluate",
+    "evaluate_model",
+    "evaluate_next_item",
+    "evaluate_ranker",
     "examples",
     "features_as_of",
     "features_of_served",
@@ -254,6 +257,124 @@ def evaluate(
 
     options = EvaluationOptions(dict(columns or {}), time_unit)
     table: pa.Table = evaluation_table(folder, interactions, options, config)
+    return table
+
+
+def evaluate_next_item(
+    folder: str | Path,
+    interactions: object = None,
+    *,
+    source: str = "session_knn",
+    repeat: bool = False,
+    columns: Mapping[str, str] | None = None,
+    time_unit: str = "ms",
+) -> pa.Table:
+    """Return the accuracy of a source on the last sessions, as ``midstream evaluate next-item`` does.
+
+    The source learns all but the last tenth of the sessions and predicts each next item of these; its options are
+    chosen on the tenth before. Nothing is written.
+
+    Args:
+        folder: Its log's interactions are used where none are given.
+        interactions: As in ``evaluate``.
+        source: ``session_knn`` or ``covisitation``.
+        repeat: Whether the last item of a session may be recommended again.
+        columns: As there.
+        time_unit: As there.
+
+    Returns:
+        The columns of ``evaluate``, of ``HR@20``, ``MRR@20``, ``NDCG@20``, ``precision@20``, ``recall@20`` and
+        ``coverage``; nothing is compared.
+
+    Raises:
+        Invalid: A column is missing, a time cannot be read, there is no such source, or there are under three sessions.
+    """
+    from pathlib import Path
+
+    from midstream.app.evaluation.judged_frames import next_item_table
+    from midstream.app.evaluation.placements import EvaluationOptions
+
+    options = EvaluationOptions(dict(columns or {}), time_unit, repeat, source=source)
+    table: pa.Table = next_item_table(Path(folder), interactions, options)
+    return table
+
+
+def evaluate_model(
+    folder: str | Path,
+    kind: str,
+    interactions: object = None,
+    *,
+    options: Mapping[str, object] | None = None,
+    against: str | None = None,
+    protocol: str = "temporal",
+) -> pa.Table:
+    """Return the accuracy of a kind of item model on the newest interactions, as ``midstream evaluate model`` does.
+
+    It is fitted on the older ones and ranks all items for each history that goes on. Nothing is written.
+
+    Args:
+        folder: Its log's interactions are used where none are given.
+        kind: Such as ``ease`` or ``als`` (docs/models.md).
+        interactions: As in ``evaluate``, with its names of columns; times are timestamps or milliseconds.
+        options: Of the kind; the others have their defaults.
+        against: A second kind with its defaults, compared on the same questions by a paired test.
+        protocol: ``temporal``, or ``rolling`` for five windows of time.
+
+    Returns:
+        The columns of ``evaluate``: metrics of lists of 20, ``coverage``, and metrics of new users and rare items; the
+        differences of the first kind from the second.
+
+    Raises:
+        Invalid: There is no such kind, option or protocol, a column is missing, or a time cannot be read.
+        ExtraMissing: A library that the kind is fitted with is not installed.
+    """
+    from pathlib import Path
+
+    from midstream.app.evaluation.item_models import JudgingOptions
+    from midstream.app.evaluation.judged_frames import model_table
+
+    judging = JudgingOptions(dict(options or {}), against)
+    table: pa.Table = model_table(Path(folder), interactions, kind, protocol, judging)
+    return table
+
+
+def evaluate_ranker(
+    folder: str | Path,
+    kind: str,
+    examples: object = None,
+    *,
+    options: Mapping[str, object] | None = None,
+    against: str | None = None,
+    share: float = 0.2,
+) -> pa.Table:
+    """Return the accuracy of a kind of ranker on training examples, as ``midstream evaluate ranker`` does.
+
+    It is fitted on the earlier requests and tested on the later ones. Nothing is written.
+
+    Args:
+        folder: Its ``[feedback] window`` says which slates are old enough; its served slates are the examples where
+            none are given.
+        kind: Such as ``trees`` or ``ftrl`` (docs/models.md).
+        examples: An Arrow table or a frame of ``midstream.examples``, or of a file of ``midstream examples``.
+        options: Of the kind; the others have their defaults.
+        against: A second kind with its defaults, compared on the same rows by a paired test of NDCG.
+        share: Of the newest requests, which are the test part.
+
+    Returns:
+        The columns of ``evaluate``: NDCG@10 beside that of the order served, AUC, log loss and calibration error as
+        ``mean``, null where undefined, without intervals; ``questions`` are requests.
+
+    Raises:
+        Invalid: There is no such kind or option, they are no examples, or one of the two parts has no requests.
+        ExtraMissing: A library that the ranker is fitted with is not installed.
+    """
+    from pathlib import Path
+
+    from midstream.app.evaluation.judged_frames import ranker_table
+    from midstream.app.evaluation.rankers import RankerOptions
+
+    told = RankerOptions(dict(options or {}), against, share=share)
+    table: pa.Table = ranker_table(Path(folder), examples, kind, told)
     return table
 
 

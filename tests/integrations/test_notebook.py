@@ -68,6 +68,10 @@ def test_the_notebook_runs_and_its_frames_have_the_stated_dtypes(notebook):
     assert {"reward": NUMBER, "outcome_click": "bool", "value": "float64", "views": NUMBER}.items() <= examples.items()
     figures = dtypes(notebook["figures"])
     assert (figures["method"], figures["mean"], figures["questions"]) == (TEXT, "float64", "int64")
+    source = dtypes(notebook["source"])
+    assert source == figures
+    models = notebook["models"].column("method").to_pylist()
+    assert set(models) == {"ease", "popular"}
     polars = notebook["by_user"]
     assert sorted(polars["user_id"].to_list()) == ["ann", "bob", "eve"]
     assert sorted(len(each) for each in polars["item_id"]) == [2, 2, 2]

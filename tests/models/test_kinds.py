@@ -14,6 +14,7 @@ from midstream.models.descriptions import Description
 from midstream.models.histories import Histories, Interactions
 from midstream.models.items import popular
 from midstream.models.items.item_blend import BlendPart
+from midstream.models.items.onnx_items import KIND
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, blend_parts, is_told_items, item_kind
 from midstream.models.loading import READ, READ_ROWS, load
 from midstream.models.model import QUIET, is_row_model
@@ -186,7 +187,8 @@ def test_the_page_lists_every_kind_with_a_link_to_its_part():
         re.sub(r"[^\w -]", "", each).strip().lower().replace(" ", "-") for each in re.findall(r"(?m)^#+ (.+)$", page)
     }
     listed = page.partition("\n## Kinds\n")[2].partition("\n## ")[0]
-    for kinds, table in zip((ITEM_KINDS, {**ROW_KINDS, **READ_ROWS}), listed.split("\nRankers,"), strict=True):
+    offered = ({*ITEM_KINDS, KIND}, {*ROW_KINDS, *READ_ROWS})
+    for kinds, table in zip(offered, listed.split("\nRankers,"), strict=True):
         found = re.findall(r"(?m)^\| \[`(\w+)`\]\(#([\w-]+)\) \|", table)
         assert sorted(name for name, _ in found) == sorted(kinds)
         assert {link for _, link in found} <= headings

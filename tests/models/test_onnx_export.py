@@ -9,6 +9,7 @@ import pytest
 from midstream.app.operate.model_registry import export_model
 from midstream.core.errors import ExtraMissing, Invalid
 from midstream.models.histories import Histories
+from midstream.models.items.onnx_items import OnnxItems
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
 from midstream.models.loading import READ, READ_ROWS, load
 from midstream.models.model import RowModel, is_item_model, is_row_model
@@ -132,6 +133,8 @@ def test_each_kind_is_exported_or_named(tmp_path: Path, kind: str) -> None:
     model, content = load(registry.read(kind, version)), target.read_bytes()
     if kind == "sasrec":
         assert content == registry.read(kind, version).files["network.onnx"]
+    elif isinstance(model, OnnxItems):
+        assert content == model.graph.tobytes()
     elif is_row_model(model):
         rows = rows_of(200)[:, :1]
         assert np.abs(ranker_of(content, model.inputs).score(rows) - model.score(rows)).max() <= 1e-6

@@ -80,6 +80,22 @@ def stump(threshold: float = 3.5, column: int = 1) -> bytes:
     return onnx_file(nodes, [value("rows", ("n", column + 1))], [value("score", ("n", 1))], {})
 
 
+def mean_of_rows(vectors: NDArray[np.float32], shape: Sequence[int | str] = ("m",), element: int = INT64) -> bytes:
+    """Return a graph from the rows of a history, [items] or [1, items], to the mean of their vectors, [1, d]."""
+    nodes = [node("Gather", ["vectors", "items"], ["said"], axis=0)]
+    nodes.append(node("ReduceMean", ["said"], ["user"], axes=[len(shape) - 1], keepdims=int(len(shape) == 1)))
+    return onnx_file(
+        nodes, [value("items", shape, element)], [value("user", (1, vectors.shape[1]))], {"vectors": vectors}
+    )
+
+
+def mean_of_vectors(shape: Sequence[int | str], element: int = FLOAT) -> bytes:
+    """Return a graph from the vectors of a history, [items, d] or [1, items, d], to their mean, [1, d]."""
+    axis = len(shape) - 2
+    nodes = [node("ReduceMean", ["items"], ["user"], axes=[axis], keepdims=int(not axis))]
+    return onnx_file(nodes, [value("items", shape, element)], [value("user", (1, shape[-1]), element)], {})
+
+
 def logistic(values: NDArray[np.float32], weights: NDArray[np.float32] = WEIGHTS) -> NDArray[np.float64]:
     """Return what the linear graphs give."""
     odds = values.astype(np.float64) @ weights[:, 0].astype(np.float64)

@@ -8,6 +8,7 @@ from midstream.models.artifact.artifact import ARRAYS, Draft
 from midstream.models.artifact.golden import item_content, made_histories, made_rows, row_content
 from midstream.models.descriptions import Description
 from midstream.models.histories import Histories, Interactions
+from midstream.models.items import onnx_items
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.items.sequence import SequenceModel, Weights, shapes
 from midstream.models.items.sequence_onnx import FILE
@@ -21,7 +22,7 @@ from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.item_model import SERVES
 from midstream.training.registry import Registry
 from tests.support.fakes.models import CONFIG
-from tests.support.small_graphs import stump
+from tests.support.small_graphs import mean_of_rows, stump
 
 EVERY_KIND = tuple(sorted({*READ, *ITEM_KINDS, *ROW_KINDS, *READ_ROWS}))
 """Of a manifest."""
@@ -65,7 +66,8 @@ def publish_small(registry: Registry, kind: str, seed: int) -> str:
     files = dict(ITEM_KINDS[kind].files(model)) if kind in ITEM_KINDS else dict[str, bytes]()
     if isinstance(model, SequenceModel):
         files = {FILE: b"A network that nothing runs: the arrays answer.", **files}
-    draft = Draft(name=kind, kind=kind, vocabulary_hash=model.vocabulary.content_hash, options={"seed": seed})
+    hashed, runner = model.vocabulary.content_hash, RUNNERS.get(kind, ARRAYS)
+    draft = Draft(name=kind, kind=kind, runner=runner, vocabulary_hash=hashed, options={"seed": seed})
     return registry.publish(draft, item_content(model, made_histories(ITEMS, seed), files))
 
 
@@ -80,6 +82,8 @@ def small_item_model(kind: str, seed: int) -> ItemModel:
     vocabulary = ItemVocabulary.of(ids)
     if kind == "sasrec":
         return _sequence(vocabulary, dice)
+    if kind == onnx_items.KIND:
+        return _encoded(vocabulary, dice)
     if kind not in ITEM_KINDS:
         return _near(vocabulary, dice)
     rows = [dice.choice(ITEMS, 4, replace=False).tolist() for _ in range(USERS)]
@@ -112,6 +116,11 @@ def _near(vocabulary: ItemVocabulary, dice: np.random.Generator) -> ItemToItem:
     start = np.arange(0, ITEMS**2 + 1, ITEMS, dtype=np.int64)
     row = np.tile(np.arange(ITEMS, dtype=np.int32), ITEMS)
     return ItemToItem(vocabulary, start, row, dice.random(ITEMS**2, dtype=np.float32))
+
+
+def _encoded(vocabulary: ItemVocabulary, dice: np.random.Generator) -> ItemModel:
+    vectors = dice.standard_normal((ITEMS, 4)).astype(np.float32)
+    return onnx_items.item_model_of(mean_of_rows(vectors), vocabulary, vectors, 10)[0]
 
 
 def _sequence(vocabulary: ItemVocabulary, dice: np.random.Generator) -> SequenceModel:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, MidstreamError
 from midstream.models.artifact.artifact import ARRAYS, Artifact
 from midstream.models.artifact.golden import check_item_golden, check_row_golden
+from midstream.models.items import onnx_items
 from midstream.models.items.item_to_item import ItemToItem
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS
 from midstream.models.model import Arrays, ItemModel, RowModel
@@ -18,11 +19,14 @@ from midstream.models.vocabulary import ItemVocabulary
 _GOLDEN_VALUES = "golden.values"
 
 
-READ: Mapping[str, Callable[[ItemVocabulary, Arrays], ItemModel]] = {"item_to_item": ItemToItem.read}
+READ: Mapping[str, Callable[[ItemVocabulary, Arrays], ItemModel]] = {
+    "item_to_item": ItemToItem.read,
+    onnx_items.KIND: onnx_items.OnnxItems.restore,
+}
 """Kinds of item models that are read and not fitted here, by name: beside those of ``models.kinds``."""
 READ_ROWS: Mapping[str, Callable[[Arrays], RowModel]] = {onnx_ranker.KIND: onnx_ranker.OnnxRanker.restore}
 """Kinds of row models that are read and not fitted here."""
-RUNNERS: Mapping[str, str] = {onnx_ranker.KIND: RUNNER}
+RUNNERS: Mapping[str, str] = {onnx_ranker.KIND: RUNNER, onnx_items.KIND: RUNNER}
 """What computes the answers of a kind, where it is a library; a manifest names it."""
 
 

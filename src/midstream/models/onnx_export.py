@@ -2,7 +2,7 @@
 
 A ranker becomes a graph from ``rows`` [rows, columns] to ``score`` [rows, 1]. A model of item vectors becomes a graph
 without inputs: ``item_vectors`` [items, d] and ``item_ids``, row by row. Nothing here reads such a file again but the
-kind ``onnx``.
+kinds ``onnx`` and ``onnx_items``.
 """
 
 from typing import Final
@@ -13,6 +13,7 @@ from midstream.core.errors import Fault, Invalid
 from midstream.models.artifact.artifact import Artifact
 from midstream.models.items.als import AlsModel
 from midstream.models.items.bpr import Bpr
+from midstream.models.items.onnx_items import OnnxItems
 from midstream.models.items.sequence import SequenceModel
 from midstream.models.items.sequence_onnx import FILE
 from midstream.models.items.svd import Svd
@@ -52,7 +53,7 @@ def onnx_of(artifact: Artifact) -> bytes:
 
 def graph_of(model: ItemModel | RowModel, artifact: Artifact) -> bytes:
     """Return a loaded model as an ONNX file; raises as ``onnx_of`` does."""
-    if isinstance(model, OnnxRanker):
+    if isinstance(model, OnnxRanker | OnnxItems):
         return model.graph.tobytes()
     if isinstance(model, Trees):
         return trees_graph(model)

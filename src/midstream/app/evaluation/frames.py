@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from midstream.app.opening import config_of
 from midstream.core.errors import Fault, Invalid
 from midstream.evaluation.data.interactions import InteractionData, InteractionTable, by_time, with_sessions
 from midstream.evaluation.data.tables import interactions_of_table
+from midstream.evaluation.metrics.statistics import Estimate, PairedDifference
 from midstream.evaluation.replay import MethodFigures
 from midstream.events.loose_arrow import pa
 
@@ -39,7 +41,20 @@ def evaluation_table(
     """Return the figures of a replay; see ``midstream.evaluate``."""
     root = Path(folder)
     used = config or config_of(root)
-    table, named = _table_of(root, interactions)
+    report, _ = evaluate_replay(
+        table_interactions(root, interactions, options), used, root, options, lambda _rows: None
+    )
+    rows = [row for each in report.methods for row in _rows(each, report.k, report.questions)]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def table_interactions(folder: Path, interactions: object, options: EvaluationOptions) -> InteractionData:
+    """Return the interactions of a table, or of the folder's log where there is none, with sessions.
+
+    Raises:
+        Invalid: It is no table; and when they are read, a column is missing, or a time cannot be read.
+    """
+    table, named = _table_of(folder, interactions)
 
     def read() -> InteractionTable:
         told = {name: column for name, column in {**_OPTIONAL, **named}.items() if column in table.column_names}
@@ -48,9 +63,7 @@ def evaluation_table(
         rows = by_time(interactions_of_table(table, columns, "interactions"))
         return in_sessions(rows) if columns.session else with_sessions(rows, GAP_MS)
 
-    report, _ = evaluate_replay(InteractionData("interactions", read), used, root, options, lambda _rows: None)
-    rows = [row for each in report.methods for row in _rows(each, report.k, report.questions)]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return InteractionData("interactions", read)
 
 
 def in_sessions(rows: InteractionTable) -> InteractionTable:
@@ -74,23 +87,40 @@ def _table_of(folder: Path, interactions: object) -> tuple[Any, Mapping[str, str
     """Return a table, and the columns of it that have names of their own."""
     if interactions is None:
         return open_selected(folder, None, None, ["interaction"]).read_all(), {"time": "log_time"}
+    return arrow_table(interactions, "interactions"), {}
+
+
+def arrow_table(frame: object, where: str) -> Any:  # noqa: ANN401  the stubs know no schema
+    """Return a table of Arrow of a frame of any library.
+
+    Raises:
+        Invalid: It is none; ``where`` names the argument.
+    """
     try:
-        return pa.table(cast("Any", interactions)), {}
+        return pa.table(cast("Any", frame))
     except (TypeError, ValueError) as error:
-        came = f"{type(interactions).__name__} came."
-        raise Invalid((Fault("interactions", came, "A table of Arrow, or a frame.", _PAGE),)) from error
+        came = f"{type(frame).__name__} came."
+        raise Invalid((Fault(where, came, "A table of Arrow, or a frame.", _PAGE),)) from error
 
 
 def _rows(figures: MethodFigures, k: int, questions: int) -> list[dict[str, object]]:
     about = {"method": figures.name, "questions": questions}
-    rate, rank, less = figures.hit_rate, figures.mrr, figures.hit_rate_difference
-    compared = {
-        "difference": less.mean,
-        "difference_low": less.low,
-        "difference_high": less.high,
-        "p_value": less.p_value if less.p_value_corrected is None else less.p_value_corrected,
-    }
     return [
-        {**about, "figure": f"HR@{k}", "mean": rate.mean, "low": rate.low, "high": rate.high, **compared},
-        {**about, "figure": f"MRR@{k}", "mean": rank.mean, "low": rank.low, "high": rank.high},
+        {**about, "figure": f"HR@{k}", **known(figures.hit_rate), **compared(figures.hit_rate_difference)},
+        {**about, "figure": f"MRR@{k}", **known(figures.mrr)},
     ]
+
+
+def known(figure: Estimate) -> dict[str, object]:
+    """Return a mean and its interval by column, null where nothing was asked."""
+    if isnan(figure.mean):
+        return {}
+    return {"mean": figure.mean, "low": figure.low, "high": figure.high}
+
+
+def compared(less: PairedDifference | None) -> dict[str, object]:
+    """Return a difference by column; nothing of none."""
+    if less is None:
+        return {}
+    p_value = less.p_value if less.p_value_corrected is None else less.p_value_corrected
+    return {"difference": less.mean, "difference_low": less.low, "difference_high": less.high, "p_value": p_value}

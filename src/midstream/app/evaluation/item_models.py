@@ -43,8 +43,8 @@ _PAGE = "/docs/evaluation.md"
 class JudgingOptions:
     """Which models are judged, by which protocol, and how their settings are found."""
 
-    options: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Of the first model, as text; other options come from the settings file or the default."""
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Of the first model, as text or as they are; other options come from the settings file or the default."""
     against: str | None = None
     """A kind, with its settings file or its defaults, judged on the same questions; the same one too."""
     k: int = 20
@@ -132,12 +132,12 @@ def _fit(kind: ItemKind[Any], settings: msgspec.Struct) -> Callable[[Interaction
     return lambda learned: kind.fit(learned, settings, QUIET)
 
 
-def _named(kind: ItemKind[Any], options: Mapping[str, str]) -> dict[str, object]:
+def _named(kind: ItemKind[Any], options: Mapping[str, object]) -> dict[str, object]:
     """Return options that came as text, those of several values cut at their commas."""
     defaults = kind.decoded({})
     return {
-        name: text.split(",") if isinstance(getattr(defaults, name, None), tuple) else text
-        for name, text in options.items()
+        name: each.split(",") if isinstance(each, str) and isinstance(getattr(defaults, name, None), tuple) else each
+        for name, each in options.items()
     }
 
 

@@ -37,8 +37,8 @@ _NOT_FEATURES = frozenset(("propensity", "reward", "score"))
 class RankerOptions:
     """Which kinds are judged, and on which rows."""
 
-    options: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Of the first kind, as text; all others at their defaults."""
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Of the first kind, as text or as they are; all others at their defaults."""
     against: str | None = None
     """Another kind with its defaults, judged on the same rows."""
     placement: str = ""
@@ -92,26 +92,42 @@ def judge_rankers(path: Path, kind_name: str, options: RankerOptions, folder: Pa
         Invalid: No such kind or option, it is no file of examples, or one of the two parts has no requests.
         ExtraMissing: A library that the ranker is fitted with is not installed.
     """
+    kinds_of(kind_name, options)
+    return judge_examples(_read(path), path.name, kind_name, options, folder)
+
+
+def kinds_of(kind_name: str, options: RankerOptions) -> list[tuple[str, RowKind[Any], msgspec.Struct]]:
+    """Return name, kind and settings of each ranker that is asked for.
+
+    Raises:
+        Invalid: No such kind or option.
+    """
     names = [kind_name] if options.against is None else [kind_name, options.against]
     kinds = [_row_kind(name) for name in names]
     chosen = [kind.decoded(options.options if not at else {}) for at, kind in enumerate(kinds)]
-    batch = _read(path)
+    return list(zip(names, kinds, chosen, strict=True))
+
+
+def judge_examples(batch: Batch, where: str, kind_name: str, options: RankerOptions, folder: Path) -> RankerReport:
+    """Return the same of examples in memory; ``where`` names them in the report and in faults."""
+    kinds = kinds_of(kind_name, options)
+    _require_examples(batch.schema.names, where)
     is_replay = "group" in batch.schema.names
     window_ms = config_to_read(folder).feedback.window.ms
     rows = _rows(batch, options.placement, window_ms, is_replay=is_replay)
     earlier, later = rows.examples.split(options.share, 0 if is_replay else window_ms)
     if not len(earlier) or not len(later):
         came = f"{len(earlier.time_ms)} requests to learn from, {len(later.time_ms)} to ask about. Left out: "
-        raise Invalid((Fault(path.name, came + str(dict(rows.left_out)), "Both: a longer stretch of the log.", PAGE),))
+        raise Invalid((Fault(where, came + str(dict(rows.left_out)), "Both: a longer stretch of the log.", PAGE),))
     judged: list[JudgedRanker] = []
     models: list[RowModel] = []
-    for name, kind, settings in zip(names, kinds, chosen, strict=True):
+    for name, kind, settings in kinds:
         models.append(kind.fit(earlier, settings, QUIET))
         judged.append(_judged(name, models[-1], (kind, settings), later, is_sampled=is_replay))
     between = len(rows.examples.time_ms) - len(earlier.time_ms) - len(later.time_ms)
     parted = difference_of(models, later) if len(models) > 1 else None
     left = dict(rows.left_out)
-    return RankerReport(path.name, is_replay, len(earlier.time_ms), between, left, tuple(judged), parted)
+    return RankerReport(where, is_replay, len(earlier.time_ms), between, left, tuple(judged), parted)
 
 
 def _judged(
@@ -156,14 +172,28 @@ def _read(path: Path) -> Batch:
         table.validate(full=True)
     except UNREADABLE as error:
         raise _no_examples(path.name, f"It cannot be read: {said(error)}.") from error
-    names = set(table.schema.names)
-    if "time" not in names or not ({"group", "label"} <= names or {"log_position", "reward", "impression"} <= names):
-        raise _no_examples(path.name, f"Columns {', '.join(table.schema.names)} came.")
+    _require_examples(table.schema.names, path.name)
+    return batch_of(table)
+
+
+def batch_of(table: Any) -> Batch:  # noqa: ANN401  the stubs know no table of a batch
+    """Return all of a table as one batch."""
     return pa.concat_batches(table.to_batches()) if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)
 
 
+def _require_examples(names: Sequence[str], where: str) -> None:
+    """Refuse columns that are not those of examples.
+
+    Raises:
+        Invalid: They are so.
+    """
+    known = set(names)
+    if "time" not in known or not ({"group", "label"} <= known or {"log_position", "reward", "impression"} <= known):
+        raise _no_examples(where, f"Columns {', '.join(names)} came.")
+
+
 def _no_examples(name: str, came: str) -> Invalid:
-    right = "A Parquet or Arrow file that midstream examples wrote."
+    right = "A table that midstream examples wrote to Parquet or Arrow, or that midstream.examples returned."
     return Invalid((Fault(name, came, right, PAGE),))
 
 

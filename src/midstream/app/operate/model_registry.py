@@ -16,7 +16,7 @@ from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import DATA_NAME, config_of, open_running
 from midstream.app.server_address import server_of
 from midstream.app.server_refusals import faults_of, problem_of, server_answer, unavailable
-from midstream.core.errors import FolderLocked, MidstreamError, ModelUnfit, NotFound
+from midstream.core.errors import Fault, FolderLocked, Invalid, MidstreamError, ModelUnfit, NotFound
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.models.views import ModelView, compared, model_view, model_views
@@ -25,6 +25,7 @@ from midstream.integrations.mlflow import SCHEME, fetch
 from midstream.models.onnx_export import onnx_of
 from midstream.training.fetched import GRAPH, import_folder, read_graph_file
 from midstream.training.onnx_import import OnnxImport, publish_onnx
+from midstream.training.onnx_items_import import OnnxItemsImport, publish_onnx_items
 from midstream.training.packing import export_version, import_version
 from midstream.training.registry import ARRIVING, Registry
 
@@ -157,6 +158,10 @@ class Import:
     """Output of an ONNX graph that is the score; empty = the only one."""
     tracking: str = ""
     """Address of MLflow's server; empty = as MLflow finds it."""
+    items: str = ""
+    """File of ids and vectors of items, where an ONNX graph reads histories; empty = it ranks rows."""
+    last: int = 50
+    """Last items of a history that such a graph reads."""
 
 
 def import_model(folder: Path, wanted: Import) -> tuple[str, str]:
@@ -181,10 +186,21 @@ def import_model(folder: Path, wanted: Import) -> tuple[str, str]:
     if not source.is_file():
         message = f"{wanted.source} is no file, no folder, and no {SCHEME}name@alias"
         raise NotFound(message)
+    if wanted.items:
+        return wanted.name, _of_items(registry, source, wanted)
     if source.suffix == GRAPH:
         told = OnnxImport(wanted.name, wanted.columns, wanted.score, source.name)
         return wanted.name, publish_onnx(registry, read_graph_file(source), told)
     return import_version(registry, source, wanted.name)
+
+
+def _of_items(registry: Registry, source: Path, wanted: Import) -> str:
+    if source.suffix != GRAPH or wanted.columns:
+        came = f"--items came with {source.name}" + (" and --columns." if wanted.columns else ".")
+        right = "An ONNX file over histories, which has no columns."
+        raise Invalid((Fault("--items", came, right, "/docs/models.md"),))
+    told = OnnxItemsImport(wanted.name, Path(wanted.items), wanted.last, wanted.score, source.name)
+    return publish_onnx_items(registry, read_graph_file(source), told)
 
 
 def _of_folder(registry: Registry, folder: Path, wanted: Import) -> tuple[str, str]:

@@ -202,6 +202,8 @@ def export(
     epilog="""
     midstream models import ranker.onnx --name ranker --columns price,views
       Takes in a model that any library wrote as ONNX.
+    midstream models import users.onnx --items items.npz --name taste
+      Takes in a graph that reads histories, and the vectors of items.
     midstream models import models:/ranker@champion --name ranker
       Copies a model of the MLflow registry that MLFLOW_TRACKING_URI names.
     """,
@@ -225,6 +227,13 @@ def import_(
     tracking: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address of the MLflow registry; default: MLFLOW_TRACKING_URI.")
     ] = "",
+    items: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Ids and vectors of items (.npz) for an ONNX file that reads histories."),
+    ] = "",
+    last: Annotated[
+        int, typer.Option(metavar="N", min=1, max=500, help="Number of last items that such a file reads.")
+    ] = 50,
     folder: Folder = HERE,
 ) -> None:
     """Import a version of a model from a file or from MLflow.
@@ -235,7 +244,7 @@ def import_(
 
     named = tuple(each.strip() for each in columns.split(",")) if columns else ()
     with err.status("verifying"):
-        taken, version = import_model(folder, Import(source, name, named, score, tracking))
+        taken, version = import_model(folder, Import(source, name, named, score, tracking, items, last))
     out.print(f"{taken} {version}", markup=False)
 
 

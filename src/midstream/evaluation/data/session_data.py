@@ -51,19 +51,25 @@ def of_file(path: Path, columns: FileColumns, *, repeat: bool = False, gap_ms: i
         gap_ms: Gap that ends a session, where the file has no sessions.
     """
 
-    def parts() -> tuple[InteractionTable, InteractionTable, InteractionTable]:
-        rows = read_table(path, columns)
-        return cut_by_time(rows if columns.session else with_sessions(rows, gap_ms))
+    def rows() -> InteractionTable:
+        found = read_table(path, columns)
+        return found if columns.session else with_sessions(found, gap_ms)
+
+    return of_rows(path.name, rows, repeat=repeat)
+
+
+def of_rows(name: str, rows: Callable[[], InteractionTable], *, repeat: bool = False) -> NextItemData:
+    """Return interactions with sessions as a data set; the parts are those of ``of_file``."""
 
     def choosing() -> Split:
-        train, valid, _ = parts()
+        train, valid, _ = cut_by_time(rows())
         return Split(train, valid)
 
     def reporting() -> Split:
-        train, valid, test = parts()
+        train, valid, test = cut_by_time(rows())
         return Split(_joined(train, valid), test)
 
-    return NextItemData(path.name, choosing, reporting, repeat=repeat)
+    return NextItemData(name, choosing, reporting, repeat=repeat)
 
 
 def cut_by_time(

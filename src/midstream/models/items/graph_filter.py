@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 Real = NDArray[np.float64]
 _ROWS = 512
 """Rows of the dense matrix that are made at a time: 512 · 4 bytes an item, 84 MB of 41,000 items."""
+_DEPENDENT = 1e-10
+"""Of the largest square of a length: what is below it is rounding, since float32 has 1.2e-7 of a length. Squares are
+summed in float64. In float32 they are unsure by 1e-7 of the largest, and a vector that is there would be lost."""
 
 
 class GraphFilterOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -146,10 +149,9 @@ def _singular(graph: "csr_matrix", options: GraphFilterOptions, watch: Watch) ->
     for number in range(options.iterations):
         watch.step("singular vectors", 0.4 * number / options.iterations)
         found = _orthonormal(across @ (graph @ found))
-    image = graph @ found
-    squares, turned = eigh((image.T @ image).astype(np.float64))
+    squares, turned = eigh(_products(graph @ found))
     order = np.argsort(-squares, kind="stable")[:count]
-    kept = order[squares[order] > np.finfo(np.float32).eps * squares.max(initial=0.0)]
+    kept = order[squares[order] > _DEPENDENT * squares.max(initial=0.0)]
     return found @ turned[:, kept].astype(np.float32), np.sqrt(squares[kept])
 
 
@@ -163,9 +165,16 @@ def _whitened(columns: Score) -> Score:
     """Return combinations of columns (n, d) whose products with each other are those of unit vectors, about."""
     from scipy.linalg import eigh
 
-    squares, turned = eigh((columns.T @ columns).astype(np.float64))
-    kept = squares > 1e-10 * squares.max(initial=0.0)
+    squares, turned = eigh(_products(columns))
+    kept = squares > _DEPENDENT * squares.max(initial=0.0)
     found: Score = columns @ (turned[:, kept] / np.sqrt(squares[kept])).astype(np.float32)
+    return found
+
+
+def _products(columns: Score) -> Real:
+    """Return the products of columns (n, d) with each other, (d, d)."""
+    exact = columns.astype(np.float64)
+    found: Real = exact.T @ exact
     return found
 
 
