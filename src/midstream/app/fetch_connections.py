@@ -4,26 +4,29 @@ Those of a placement that is set later open with its first request.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 from midstream.core.protocols import Fetch
 from midstream.engine.stores.connector import Connector, close_connectors
 from midstream.integrations.cassandra.fetch import CassandraFetch
+from midstream.integrations.feast.fetch import FeastFetch
+from midstream.integrations.hopsworks.fetch import HopsworksFetch
 from midstream.integrations.postgresql.fetch import PostgresqlFetch
 from midstream.integrations.redis.fetch import RedisFetch
 from midstream.ranking.plan import Plan
 
+StoreFetch: TypeAlias = RedisFetch | PostgresqlFetch | CassandraFetch | FeastFetch | HopsworksFetch
+"""Fetches that ask a store over a connection that is made here."""
+
 
 def connection_of(component: Fetch) -> Connector[Any] | None:
     """Return the connector of a fetch from a store, on the running event loop; None = the fetch is another one."""
-    if isinstance(component, RedisFetch | PostgresqlFetch | CassandraFetch):
-        return component.connection()
-    return None
+    return component.connection() if isinstance(component, StoreFetch) else None
 
 
 def is_of_store(component: Fetch) -> bool:
     """Return whether a fetch asks a store over a connection that is made here."""
-    return isinstance(component, RedisFetch | PostgresqlFetch | CassandraFetch)
+    return isinstance(component, StoreFetch)
 
 
 async def open_connection(component: Fetch, wait_s_max: float) -> None:

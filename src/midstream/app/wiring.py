@@ -24,6 +24,8 @@ from midstream.features.declarations import Declarations
 from midstream.features.expressions.names import Names
 from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, condition
 from midstream.integrations.cassandra.fetch import CassandraFetch, CassandraFetchOptions
+from midstream.integrations.feast.fetch import FeastFetch, FeastFetchOptions
+from midstream.integrations.hopsworks.fetch import HopsworksFetch, HopsworksFetchOptions
 from midstream.integrations.postgresql.fetch import PostgresqlFetch, PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import RedisFetch, RedisFetchOptions
 from midstream.ranking.caller_items import RESERVED
@@ -239,6 +241,10 @@ def _fetch(told: FetchTable, where: str, folder: Path, components: Mapping[str, 
             return PostgresqlFetch(told.component, told.columns)
         case CassandraFetchOptions():
             return CassandraFetch(told.component, told.columns)
+        case FeastFetchOptions():
+            return FeastFetch(told.component, told.columns)
+        case HopsworksFetchOptions():
+            return HopsworksFetch(told.component, told.columns)
         case _:
             component: Fetch = load(told.component, "fetch", where, folder, components)
             return component

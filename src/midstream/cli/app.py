@@ -14,7 +14,7 @@ import typer
 
 from midstream.cli.answers import explain, placements, recommend, serve, simulate
 from midstream.cli.console import out
-from midstream.cli.data import consume, dead_letters, erase, export, import_file, inputs, report
+from midstream.cli.data import consume, dead_letters, erase, export, feast, import_file, inputs, report
 from midstream.cli.demo import demo
 from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
 from midstream.cli.features import features
@@ -61,6 +61,7 @@ of its time. A server has its own number."""
 _GROUPS = {
     "evaluate": evaluate.app,
     "features": features.app,
+    "feast": feast.app,
     "models": models.app,
     "placements": placements.app,
     "dead-letters": dead_letters.app,

@@ -46,4 +46,6 @@ def server_version(server: Server) -> str:
 
 def client_versions(name: str) -> dict[str, str]:
     """Return the versions of a system's clients that this process has imported, by package."""
-    return {package: metadata.version(package) for module, package in CLIENTS[name].items() if module in sys.modules}
+    return {
+        package: metadata.version(package) for module, package in CLIENTS.get(name, {}).items() if module in sys.modules
+    }

@@ -8,8 +8,13 @@ from midstream.app.config.schema import Config, FetchTable, Placement
 from midstream.app.config.sinks import server_faults
 from midstream.core.errors import Fault
 from midstream.core.paths import step
+from midstream.engine.stores.address import address_of, is_environment_name
 from midstream.integrations.cassandra.fetch import IDENTIFIER as CQL_NAME
 from midstream.integrations.cassandra.fetch import CassandraFetchOptions
+from midstream.integrations.feast.fetch import FeastFetchOptions
+from midstream.integrations.hopsworks.fetch import PORT as HOPSWORKS_PORT
+from midstream.integrations.hopsworks.fetch import SCHEME as HOPSWORKS
+from midstream.integrations.hopsworks.fetch import HopsworksFetchOptions
 from midstream.integrations.postgresql.fetch import IDENTIFIER as SQL_NAME
 from midstream.integrations.postgresql.fetch import IDS, PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import KEY, PLACE, RedisFetchOptions
@@ -43,6 +48,10 @@ def _store_faults(fetch: FetchTable, where: str) -> Iterator[Fault]:
         case CassandraFetchOptions():
             yield from server_faults(fetch.component, where, PAGE)
             yield from _cassandra_faults(fetch.component, where)
+        case FeastFetchOptions():
+            yield from _feast_faults(fetch, fetch.component, where)
+        case HopsworksFetchOptions():
+            yield from _hopsworks_faults(fetch.component, where)
         case _:
             return
     for column in fetch.component.fields:
@@ -73,6 +82,48 @@ def _cassandra_faults(options: CassandraFetchOptions, where: str) -> Iterator[Fa
         right = 'The keyspace in the address, or before the table: "shop.stock".'
         yield Fault(f"{where}.table", f'"{options.table}" came, and no keyspace.', right, PAGE)
     yield from _name_faults(options.table, options.id, options.fields, CQL_NAME, where)
+
+
+def _feast_faults(fetch: FetchTable, options: FeastFetchOptions, where: str) -> Iterator[Fault]:
+    scheme = options.url.partition("://")[0]
+    right = 'An address such as "http://feast:6566"; a token is in a variable of the environment: password_env.'
+    try:
+        address = address_of(options.url, scheme if scheme in ("http", "https") else "http", 1)
+    except ValueError as error:
+        yield Fault(f"{where}.url", str(error), right, PAGE)
+    else:
+        if len(address.hosts) > 1 or address.user or address.path:
+            yield Fault(f"{where}.url", f'"{options.url[:80]}" came.', right, PAGE)
+    yield from _secret_faults(options.password_env, where)
+    if options.tls_ca and scheme != "https":
+        yield Fault(f"{where}.tls_ca", f'"{options.tls_ca}" came, and the address is none of https.', "https://", PAGE)
+    for column in fetch.columns:
+        field = options.fields.get(column, column)
+        if not options.feature_service and not _FEATURE.fullmatch(field):
+            right = f'A view and a feature: fields = {{ {column} = "view:feature" }}, or a feature_service.'
+            yield Fault(f"{where}.fields{step(column)}", f'"{field[:80]}" came.', right, PAGE)
+
+
+_FEATURE = re.compile(r"[^:]+:[^:]+")
+"""Reference to a feature of Feast."""
+
+
+def _hopsworks_faults(options: HopsworksFetchOptions, where: str) -> Iterator[Fault]:
+    right = 'An address such as "hopsworks://host:443/project"; the API key is in a variable: password_env.'
+    try:
+        address = address_of(options.url, HOPSWORKS, HOPSWORKS_PORT)
+    except ValueError as error:
+        yield Fault(f"{where}.url", str(error), right, PAGE)
+    else:
+        if len(address.hosts) > 1 or address.user or not address.path:
+            yield Fault(f"{where}.url", f'"{options.url[:80]}" came.', right, PAGE)
+    yield from _secret_faults(options.password_env, where)
+
+
+def _secret_faults(name: str, where: str) -> Iterator[Fault]:
+    if name and not is_environment_name(name):
+        came = "It is no name of a variable of the environment."  # and may be the secret itself
+        yield Fault(f"{where}.password_env", came, 'The name of one: "SHOP_FEAST_TOKEN".', PAGE)
 
 
 def _name_faults(table: str, own: str, fields: Mapping[str, str], name: re.Pattern[str], where: str) -> Iterator[Fault]:

@@ -23,6 +23,8 @@ from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
 from midstream.features.readers.external import Table
 from midstream.integrations.cassandra.fetch import CassandraFetchOptions
+from midstream.integrations.feast.fetch import FeastFetchOptions
+from midstream.integrations.hopsworks.fetch import HopsworksFetchOptions
 from midstream.integrations.postgresql.fetch import PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import RedisFetchOptions
 from midstream.ranking.fetched_columns import COLUMNS_MAX, ColumnKind, FetchScope
@@ -99,7 +101,14 @@ AnySource = (
 )
 AnyFilter = Repeats | ActedOptions | ServedOptions | ExpressionOptions | Custom
 AnyScorer = ModelScorer | Objectives | Custom
-AnyFetch = Custom | RedisFetchOptions | PostgresqlFetchOptions | CassandraFetchOptions
+AnyFetch = (
+    Custom
+    | RedisFetchOptions
+    | PostgresqlFetchOptions
+    | CassandraFetchOptions
+    | FeastFetchOptions
+    | HopsworksFetchOptions
+)
 AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | Custom
 
 
