@@ -105,7 +105,12 @@ class HopsworksFetch:
         """Return the values of the features by name, on the thread."""
         rest = {"force_rest_client": True} if self.options.client == "rest" else {"force_sql_client": True}
         frame = view.get_feature_vectors(
-            serving_keys=entries, return_type="pandas", allow_missing=True, transform=False, on_demand_features=False, **rest
+            serving_keys=entries,
+            return_type="pandas",
+            allow_missing=True,
+            transform=False,
+            on_demand_features=False,
+            **rest,
         )
         missing = [each for each in self._fields if each not in frame.columns]
         if missing or len(frame) != len(entries):
