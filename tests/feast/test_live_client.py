@@ -9,10 +9,10 @@ import pytest
 
 from midstream.core.errors import StoreUnavailable
 from midstream.engine.stores.online_store import StoreRefused
-from midstream.feast.live_client import VALUES_MAX, LiveClient, PushedValue, ServerOptions
+from midstream.feast.live_client import VALUES_MAX, LiveClient, LiveServerOptions, PushedValue
 from midstream.feast.live_reads import ReadCall
 
-OPTIONS = ServerOptions("http://shop:8000", "", 1.0)
+OPTIONS = LiveServerOptions("http://shop:8000", "", 1.0)
 CALL = ReadCall(("lamp",), ("views",), "ann")
 ANSWER = {"features": ["views"], "items": [{"id": "lamp", "values": [3.0]}], "log_position": "A", "state_age_ms": 500}
 
@@ -31,7 +31,7 @@ def test_a_read_sends_the_ids_and_has_the_time_of_its_values(monkeypatch):
         sent.append((request.url.path, json.loads(request.content), request.headers.get("authorization")))
         return httpx.Response(200, json=ANSWER, headers={"date": "Mon, 30 Nov 2026 12:00:00 GMT"})
 
-    (found,) = client(answer, ServerOptions("http://shop:8000", "SHOP_TOKEN", 1.0)).read([CALL])
+    (found,) = client(answer, LiveServerOptions("http://shop:8000", "SHOP_TOKEN", 1.0)).read([CALL])
     assert found.answer.items[0].values == [3.0]
     assert found.time == datetime(2026, 11, 30, 11, 59, 59, 500_000, tzinfo=UTC)
     assert sent == [
@@ -42,7 +42,7 @@ def test_a_read_sends_the_ids_and_has_the_time_of_its_values(monkeypatch):
 def test_a_token_that_is_not_there_is_refused():
     """The name of the variable is in the error, and no request is sent without it."""
     with pytest.raises(StoreRefused, match="NOT_SET"):
-        LiveClient(ServerOptions("http://shop:8000", "NOT_SET", 1.0))
+        LiveClient(LiveServerOptions("http://shop:8000", "NOT_SET", 1.0))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_server_that_is_gone_is_named():
         client(gone).read([CALL])
 
     async def read():
-        own = LiveClient(ServerOptions("http://127.0.0.1:1", "", 1.0))
+        own = LiveClient(LiveServerOptions("http://127.0.0.1:1", "", 1.0))
         try:
             await own.read_async([CALL])
         finally:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import Invalid
-from midstream.feast.live_reads import ITEMS_MAX, NO_ITEM, ItemValues, ReadAnswer, ReadCall, ReadRow, planned
+from midstream.feast.live_reads import ITEMS_MAX, NO_ITEM, LiveItemValues, ReadAnswer, ReadCall, ReadRow, planned
 
 IDS = st.none() | st.sampled_from(["a", "b", "c"])
 ROWS = st.lists(st.builds(ReadRow, IDS, IDS, st.none() | st.integers(0, 30).map(str)), max_size=60)
@@ -13,7 +13,9 @@ ROWS = st.lists(st.builds(ReadRow, IDS, IDS, st.none() | st.integers(0, 30).map(
 
 def answered(call):
     """What a server would answer whose values are the ids."""
-    rows = [ItemValues(item, [hash_of(call.user_id), hash_of(call.session_id), hash_of(item)]) for item in call.items]
+    rows = [
+        LiveItemValues(item, [hash_of(call.user_id), hash_of(call.session_id), hash_of(item)]) for item in call.items
+    ]
     return ReadAnswer(("user", "session", "item"), tuple(rows))
 
 

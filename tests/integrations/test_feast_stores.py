@@ -17,6 +17,8 @@ import midstream
 from midstream.app.feature_stores.feast_repository import RepositoryOptions, write_repository
 from midstream.app.feature_stores.value_history import HistoryRange
 from midstream.app.server_address import read_address
+from midstream.core.durations import Duration
+from midstream.core.errors import StoreUnavailable
 from midstream.engine.stores.connector import closing_runner
 from midstream.integrations.feast.fetch import FeastFetch, FeastFetchOptions
 from tests.support.feast_process import FeastFailed, command, environment, opened, run_feast
@@ -140,12 +142,13 @@ def test_online_values_are_those_of_the_server(server, repository, do):
     check_equal(found, expected)
     assert [found["user_id"], found["item_id"]] == [entities["user_id"], entities["item_id"]]
     some = repository.ask(do, entities=entities, features=["item:views", "user_item:seen"])
-    assert set(some) == {"user_id", "item_id", "session_id", "views", "seen"} or set(some) >= {"views", "seen"}
+    assert set(some) >= {"views", "seen"}
+    assert not set(some) & (set(COLUMNS) - {"views", "seen"})
     check_equal(some, expected, ("views", "seen"))
     for name in COLUMNS:  # there is something to be compared
         values = {each for each in found[name] if each is not None}
         assert values, name
-        assert len(values) > 1 or name in VIEWS["shop"][1], name
+        assert len(values) > 1 or name in VIEWS["shop"][1] or name in MOVED_BY_TIME, name
 
 
 def test_an_entity_that_nobody_named_is_not_found(repository):
@@ -393,10 +396,12 @@ def test_a_fetch_reads_feasts_feature_server(server, repository):
     kinds = {"seen_often": "number", "fresh": "boolean"}
     fields = {"seen_often": "item:views", "fresh": "item_attributes:fresh"}
     with feature_server(repository.folder) as url:
-        found = run(FeastFetch(FeastFetchOptions(url, fields=fields), kinds).fetch(ids))
+        patient = Duration("60s")
+        found = run(FeastFetch(FeastFetchOptions(url, fields=fields, give_up=patient), kinds).fetch(ids))
         assert found["seen_often"] == expected["views"]
         assert found["fresh"] == [None if each is None else bool(each) for each in expected["fresh"]]
         assert any(found["fresh"])
         assert None in found["fresh"]
-        with pytest.raises(Exception, match="nothing"):
-            run(FeastFetch(FeastFetchOptions(url, fields={"x": "nothing:x"}), {"x": "number"}).fetch(ids))
+        unknown = FeastFetchOptions(url, fields={"x": "nothing:x"}, give_up=patient)
+        with pytest.raises(StoreUnavailable, match="nothing"):
+            run(FeastFetch(unknown, {"x": "number"}).fetch(ids))

@@ -18,7 +18,7 @@ TOPICS = {
     "Start": ("init", "demo", "serve", "check", "docs"),
     "Data": ("import", "consume", "inputs", "outputs", "export", "dead-letters", "erase"),
     "Answers": ("recommend", "explain", "placements", "report"),
-    "Features and models": ("features", "train", "models", "examples"),
+    "Features and models": ("features", "feast", "train", "models", "examples"),
     "Evaluation": ("evaluate", "simulate", "bench"),
     "Operation": ("doctor", "size", "rebuild", "seal", "sinks", "backup", "restore", "nodes"),
 }

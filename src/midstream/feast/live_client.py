@@ -31,7 +31,7 @@ _encoder = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True, slots=True)
-class ServerOptions:
+class LiveServerOptions:
     """Where a server is, and how long it may take."""
 
     url: str
@@ -79,7 +79,7 @@ _set = msgspec.json.Decoder(_SetAnswer)
 class LiveClient:
     """Connections to one server, opened when they are needed; threads may share it."""
 
-    def __init__(self, options: ServerOptions, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, options: LiveServerOptions, transport: httpx.BaseTransport | None = None) -> None:
         """Prepare; nothing is sent.
 
         Args:

@@ -18,7 +18,7 @@ NO_ITEM = "midstream:no-item"
 PAGE = "/docs/feature-stores.md"
 
 
-class ItemValues(msgspec.Struct, frozen=True):
+class LiveItemValues(msgspec.Struct, frozen=True):
     """Values of one item."""
 
     id: str
@@ -30,7 +30,7 @@ class ReadAnswer(msgspec.Struct, frozen=True):
 
     features: tuple[str, ...]
     """Columns."""
-    items: tuple[ItemValues, ...]
+    items: tuple[LiveItemValues, ...]
     log_position: str = ""
     state_age_ms: int = 0
 

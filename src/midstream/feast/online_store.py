@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
 from midstream.engine.stores.online_store import StoreRefused
-from midstream.feast.live_client import LiveClient, PushedValue, ServerOptions, TimedAnswer
+from midstream.feast.live_client import LiveClient, LiveServerOptions, PushedValue, TimedAnswer
 from midstream.feast.live_reads import PlannedReads, ReadRow, planned
 from midstream.integrations.feast.tags import BOOLEAN, FEATURE_TAG, FORM_TAG, SETTABLE, VIEW_TAG
 
@@ -146,7 +146,7 @@ class MidstreamOnlineStore(_stores.OnlineStore):  # type: ignore[misc]  # as abo
     def _of(self, config: RepoConfig) -> LiveClient:
         """Return the client of a configuration."""
         own = config.online_store
-        options = ServerOptions(own.url, own.token_env, own.timeout_s)
+        options = LiveServerOptions(own.url, own.token_env, own.timeout_s)
         if self._client is None or self._client.options != options:
             self._client = LiveClient(options)
         return self._client
