@@ -5,11 +5,10 @@ thread, which owns all state; the log thread is the writer's, and child processe
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from midstream.core.errors import AppendFailed, CommitTooSlow, DiskFull, ErasuresFull, MidstreamError, Overloaded
+from midstream.core.errors import ErasuresFull, MidstreamError, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import EventBatch, LogPosition, Models, TimestampMs
 from midstream.engine.answer.answering import Answering
@@ -22,13 +21,14 @@ from midstream.engine.circuit_breaker import CircuitBreaker, GuardOptions
 from midstream.engine.erasure_capacity import ErasurePlaces
 from midstream.engine.gauges import set_gauges
 from midstream.engine.health import IngestView, concerns_of, health_of
+from midstream.engine.ingest.commit_dispatcher import BEHIND_EVENTS_MAX, CommitDispatcher, CommitParts
 from midstream.engine.ingest.dedupe import Deduplication
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.input_guard import InputGuard
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.ingest.served_forwarder import Forwarding
 from midstream.engine.ingest.ticks import TICK_MS, append_tick
-from midstream.engine.ingest.writer import QueueEntry, Ticket, WrittenFrame, append_fact
+from midstream.engine.ingest.writer import QueueEntry, Ticket
 from midstream.engine.listeners import Listeners
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
@@ -52,12 +52,6 @@ from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.served import ServedRecord
 from midstream.state.fold import Fold
-
-BEHIND_EVENTS_MAX = 100_000
-"""Durable events that wait for the fold, as many as may wait for the log: 20 MB at 200 B, a second of folding."""
-
-FOLD_LOOK_S = 0.002
-"""Until the log thread of a shared log looks again whether the fold has caught up: two turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,30 +99,28 @@ class Engine:
         self._is_shared = host.token_generation is not None
         self._folding = FoldScheduler(fold, host.monotonic, metrics)
         self._intake = Deduplication(fold)
+        self.concerns: dict[str, str] = {} if options.forwarding is None else options.forwarding.concerns
+        """What an operator should look at while all goes on, by what it is about; health shows it."""
+        self.listeners = Listeners()
+        """The parts beside it, and what each hears of."""
+        self._commits = CommitDispatcher(
+            CommitParts(self.live, self._folding, self.listeners, self.facts, self.concerns, self._is_shared)
+        )
         self._writer = options.forwarding or host.writer(
             log,
             host.clock,
             host.monotonic,
-            self._hand_back,
+            self._commits.hand_back,
             fold.vocabulary.id_key,
             keeps_event_time=options.keeps_event_time,
         )
         self.erasure_ages = ErasureAges(host.clock, host.monotonic, options.erase_days_max, fold)
         """How long erasures have waited."""
-        forwarding = options.forwarding
-        self.concerns: dict[str, str] = {} if forwarding is None else forwarding.concerns
-        """What an operator should look at while all goes on, by what it is about; health shows it."""
-        self._outbox = ServedBuffer(self._writer, self._takes_nothing, metrics, self.concerns)
+        self._outbox = ServedBuffer(self._writer, lambda: self._commits.is_closed, metrics, self.concerns)
         self._answering = Answering(self.live, self._folding, self._outbox if options.logs_served else None)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pause = threading.Event()
-        """Never set: the log thread rests on it."""
-        self._refusal: AppendFailed | None = None
-        self.services: list[BackgroundService] = [] if forwarding is None else [forwarding.service]
+        self.services: list[BackgroundService] = [] if options.forwarding is None else [options.forwarding.service]
         """The loops that go on beside it."""
         self._ticker = self.supervise("tick", self._tick, TICK_MS / 1_000)
-        self.listeners = Listeners()
-        """The parts beside it, and what each hears of."""
         self.erasure_places = ErasurePlaces()
         """For erasures that wait for the log to be rewritten."""
 
@@ -236,7 +228,7 @@ class Engine:
     async def start(self) -> None:
         """Warm the kernels up, then begin to take turns on the running event loop."""
         await warm_up(self.fold.settings, tuple(self.plans.values()), self.host.monotonic)
-        self._loop = asyncio.get_running_loop()
+        self._commits.begin(self._outbox.handed_back)
         self._writer.start()
         self._folding.start()
         if self._options.forwarding is None:
@@ -268,8 +260,8 @@ class Engine:
         """
         if self._folding.failure is not None:
             raise self._folding.failure
-        if self._refusal is not None and self._takes_nothing():
-            raise self._refusal
+        if self._commits.refusal is not None and self._commits.is_closed:
+            raise self._commits.refusal
         live = self.live
         behind = live.log.end - live.fold.log_position
         if behind > BEHIND_EVENTS_MAX:
@@ -420,7 +412,7 @@ class Engine:
 
     def health(self) -> Health:
         """Return the abilities of the engine now, and the reasons for restrictions."""
-        ingest = IngestView(self._folding.failure, self._refusal, self._writer.queued_events)
+        ingest = IngestView(self._folding.failure, self._commits.refusal, self._writer.queued_events)
         return health_of(self.live, self.listeners, self.concerns_now(), ingest)
 
     def concerns_now(self) -> Mapping[str, str]:
@@ -432,61 +424,6 @@ class Engine:
         set_gauges(self.live, self.health(), self.erasure_ages, self._folding.waiting)
         self.listeners.set_gauges()
 
-    def _takes_nothing(self) -> bool:
-        """Whether the log is closed to every event; a full disk is not, it is tried again."""
-        return self._refusal is not None and not isinstance(self._refusal, DiskFull)
-
-    def _hand_back(self, written: WrittenFrame) -> None:
-        """Called on the log thread: go on on the owner's."""
-        loop = self._loop
-        if loop is None:
-            return
-        loop.call_soon_threadsafe(self._on_written, written)
-        if self._is_shared:
-            self._wait_for_fold(loop)
-
-    def _wait_for_fold(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait on the log thread while much is durable and not folded: other nodes append at any rate."""
-        while self.log.end - self.fold.log_position > BEHIND_EVENTS_MAX // 2:
-            if self._folding.failure is not None or loop.is_closed():
-                return
-            self._pause.wait(FOLD_LOOK_S)
-
-    def _on_written(self, written: WrittenFrame) -> None:
-        if isinstance(written.error, CommitTooSlow):
-            self._outbox.handed_back(written)
-            self._fail(written, written.error)
-            return
-        if written.error is not self._refusal:
-            self.facts.note(append_fact(written.error, self.log.end))
-        self._refusal = written.error
-        self._outbox.handed_back(written)
-        if written.error is None:
-            self.metrics.observe_commit(len(written.batch), written.append_s)
-            # Before anybody is told: whatever becomes of that, what is durable is folded.
-            told = (written.first, written.batch, written.tickets(), written.prints)
-            self._folding.add(*told, tells_copies=self._is_shared and bool(written.entries))
-            self._tell_commit()
-            return
-        self.metrics.append_failures.labels(
-            "disk_full" if isinstance(written.error, DiskFull) else "append_failed"
-        ).inc()
-        self._fail(written, written.error)
-
-    def _fail(self, written: WrittenFrame, error: MidstreamError) -> None:
-        """Tell all who wait for events that were not stored, or of which that is not known."""
-        for entry in written.entries:
-            if entry.ticket is not None and not entry.ticket.done():
-                entry.ticket.set_exception(error)
-
-    def _tell_commit(self) -> None:
-        """Call all listeners of a commit; an exception of one goes to the event loop and to health."""
-        self.concerns["commit"] = (
-            "what goes on beside the engine was not told of a commit; the log of the process says why"
-        )
-        self.listeners.tell_commit()
-        del self.concerns["commit"]
-
     async def _tick(self) -> None:
         if self._tick_is_due():
             # Nodes of a shared log that wait for the same log time to move append the same tick.
@@ -494,5 +431,5 @@ class Engine:
 
     def _tick_is_due(self) -> bool:
         """Whether nothing arrived for a minute, and an open session waits for log time to move."""
-        is_able = self._refusal is None and self._folding.failure is None
+        is_able = self._commits.refusal is None and self._folding.failure is None
         return is_able and len(self.fold.sessions) > 0 and self.clock() - self.log.last_log_time_ms >= TICK_MS

@@ -277,7 +277,7 @@ class Process:
     @property
     def is_full(self) -> bool:
         """Whether health speaks of a full disk, which is tried again with each event."""
-        return isinstance(self.engine._refusal, DiskFull)  # pyright: ignore[reportPrivateUsage]
+        return isinstance(self.engine._commits.refusal, DiskFull)  # pyright: ignore[reportPrivateUsage]
 
     def check_bounds(self) -> None:
         """Raise ``Broken`` where the engine contradicts itself now."""
