@@ -1458,12 +1458,12 @@ def main() -> int:
     undecided = [name for name, caught in verdicts.items() if caught is None]
     print(f"not caught: {', '.join(missed)}" if missed else "every bug was caught, of those with a verdict")
     if undecided:
-        print(f"no verdict, as this machine was too slow: {', '.join(undecided)}")
+        print(f"no verdict: {', '.join(undecided)}")
     return len(missed) + len(undecided)
 
 
 def verdict(bug: Bug) -> bool | None:
-    """Return whether the tests fail with the bug in; None = their time was over twice.
+    """Return whether the tests fail with the bug in; None = nothing was said, twice.
 
     Kernels that a first run compiled are there in a second one.
     """
@@ -1505,8 +1505,8 @@ def copy_of_project() -> Iterator[Path]:
 def outcome(copy: Path, tests: tuple[str, ...]) -> tuple[bool | None, str]:
     """Run tests of a copy until one fails; return whether one has, and what it said.
 
-    A test that could not be set up has noticed nothing. None = one took too long, as on a machine that is busy with
-    other things, where kernels alone may take that long to compile: it has noticed nothing, and said nothing.
+    A test that could not be set up has noticed nothing. None = nothing was said: one took too long, as on a machine
+    where kernels alone may take that long to compile, or the run broke before its summary.
     """
     how = ("-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", "-o", f"timeout={TEST_S_MAX}")
     environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -1522,6 +1522,8 @@ def outcome(copy: Path, tests: tuple[str, ...]) -> tuple[bool | None, str]:
     # In a test of many examples the reason is that of a wrapper, and what was raised stands further up.
     if "from pytest-timeout" in said:
         return None, reason[:300]
+    if status and not lines:
+        return None, f"status {status} without a summary: {errors.strip()[-200:] or reason}"
     return status == FAILED_TESTS and bool(lines) and lines[0].startswith("FAILED"), reason[:300]
 
 

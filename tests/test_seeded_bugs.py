@@ -75,6 +75,27 @@ def test_a_run_that_does_not_end_is_ended(tmp_path, monkeypatch):
     assert SCRIPT["outcome"](tmp_path, ("test_it.py",)) == (None, "no end after 0.2 s")
 
 
+def test_a_run_that_breaks_before_its_summary_has_said_nothing(tmp_path, monkeypatch):
+    """A plugin that fails at the end takes the names of failed tests with it; the error is named."""
+    monkeypatch.delenv("CI", raising=False)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "conftest.py").write_text("def pytest_sessionfinish(session):\n    raise OSError('no room')\n")
+    (tmp_path / "test_it.py").write_text("def test_it():\n    raise AssertionError\n")
+    found, reason = SCRIPT["outcome"](tmp_path, ("test_it.py",))
+    assert found is None
+    assert "no room" in reason
+
+
+def test_the_plugins_of_this_project_run_without_a_cache(tmp_path):
+    """As runs of seeded bugs do: the summary of a failed test is there."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "support").symlink_to(ROOT / "tests" / "support")
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["tests.support.services.record"]\n')
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_it.py").write_text("def test_it():\n    raise AssertionError\n")
+    assert SCRIPT["outcome"](tmp_path, ("test_it.py",))[0] is True
+
+
 BUG = SCRIPT["Bug"]("slow", (), ())
 
 

@@ -57,7 +57,7 @@ class Recorder:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the newest outcome of each test."""
-        cache = session.config.cache
+        cache = getattr(session.config, "cache", None)  # a run without pytest's cache has no such attribute
         if self._found and cache is not None:
             cache.set(CACHE_KEY, {**cache.get(CACHE_KEY, {}), **self._found})
 
