@@ -10,6 +10,7 @@ from midstream.app.operate.model_registry import promote
 from midstream.app.training.run import train
 from midstream.cli.app import main
 from midstream.engine.recommender import Recommender
+from tests.support.libraries import library
 from tests.support.patience import wait_until
 
 GROUPS, IN_GROUP = 4, 6
@@ -19,8 +20,8 @@ KINDS = [
     ("ease", "ease"),
     ("ease", "rp3beta"),
     ("graph", "graph_filter"),
-    ("sequence", "sasrec"),
-    ("two_tower", "two_tower"),
+    pytest.param("sequence", "sasrec", marks=pytest.mark.integration),
+    pytest.param("two_tower", "two_tower", marks=pytest.mark.integration),
     ("hybrid", "blend"),
 ]
 OPTIONS = {
@@ -73,7 +74,7 @@ def test_a_model_of_yesterday_answers_the_last_click(tmp_path: Path, source: str
     """Untrained it proposes nothing and fails nothing; promoted it is named; a new click changes it untrained."""
     if kind in {"sasrec", "two_tower"}:
         for each in ("torch", "onnx", "onnxscript"):
-            pytest.importorskip(each, reason='needs the extra "torch": pip install "midstream[torch]"')
+            library(each)
     (tmp_path / "midstream.toml").write_text(toml(source, kind))
     with open_shop(tmp_path) as shop:
         fill(shop)

@@ -10,17 +10,19 @@ from midstream.app.operate.model_registry import Import, export_model, import_mo
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, NotFound
 from midstream.integrations.mlflow import fetch
 from tests.support.fakes.models import publish_chain
+from tests.support.libraries import library
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("scheme", ["sqlite", "file"])
 @pytest.mark.parametrize("form", ["tar", "folder"])
 def test_what_was_exported_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, form: str) -> None:
     """Logged as the tar of an export, or as the folder of the version; asked for by alias and by number."""
-    mlflow = pytest.importorskip("mlflow", reason='needs the extra "mlflow": pip install "midstream[mlflow]"')
+    mlflow = library("mlflow")
     if scheme == "sqlite":
-        pytest.importorskip("alembic", reason="MLflow needs alembic and SQLAlchemy for a database")
+        library("alembic")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path}/runs.db" if scheme == "sqlite" else (tmp_path / "runs").as_uri()

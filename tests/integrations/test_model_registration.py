@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,22 +154,65 @@ def test_a_model_that_was_fitted_on_a_frame_knows_its_columns(shop: Path) -> Non
         midstream.register_model(shop, model, name="ranker", columns=FEATURES, sample=frame[["carts"]])
 
 
-def test_the_lines_of_the_page_lead_to_live_answers(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each in under ten lines, as they stand there; the live scores are those of the model in the notebook."""
-    library("skl2onnx")
-    library("xgboost")
+def torch_scores(model: Any, rows: Any) -> Any:
+    """Return the scores of a module, which is left in the mode that it was in."""
+    torch = library("torch")
+    mode = model.training
+    with torch.no_grad():
+        found = model.eval()(torch.from_numpy(np.array(rows))).numpy()
+    model.train(mode)
+    return found if found.ndim == 1 else found[:, -1]
+
+
+NOTEBOOKS: dict[str, tuple[tuple[str, ...], Callable[[Any, Any], Any]]] = {
+    "pipeline": (("skl2onnx",), lambda model, rows: model.predict_proba(rows)[:, 1]),
+    "xgboost": (("xgboost",), lambda model, rows: model.predict(rows)),
+    "torch": (("torch", "onnxscript"), torch_scores),
+    "keras": (("tensorflow", "tf2onnx"), lambda model, rows: model.predict(rows, verbose=0)[:, 0]),
+}
+"""Of each block of the page: libraries, and how its model scores by itself."""
+
+
+def torch_train(model: Any, rows: Any, clicked: Any) -> None:
+    """Train a module on clicks, as a notebook would."""
+    torch = library("torch")
+    torch.manual_seed(3)
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
+    given, wanted = torch.from_numpy(np.array(rows)), torch.from_numpy(np.array(clicked, dtype=np.float32))
+    for _ in range(20):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(given)[:, 0], wanted)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+
+def test_the_page_has_a_block_for_each_library() -> None:
+    """And no other one."""
+    assert sorted(notebook_blocks()) == sorted(NOTEBOOKS)
+
+
+def notebook_blocks() -> dict[str, str]:
+    """Return the blocks of the page by name."""
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
-    found = dict(re.findall(r"<!-- notebook: (\w+) -->\n```python\n(.*?)```", page, re.DOTALL))
-    assert sorted(found) == ["pipeline", "xgboost"]
+    return dict(re.findall(r"<!-- notebook: (\w+) -->\n```python\n(.*?)```", page, re.DOTALL))
+
+
+@pytest.mark.parametrize("kind", NOTEBOOKS)
+def test_the_lines_of_the_page_lead_to_live_answers(shop: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Each in under ten lines, as they stand there; the live scores are those of the model in the notebook."""
+    libraries, score = NOTEBOOKS[kind]
+    for each in libraries:
+        library(each)
+    code = notebook_blocks()[kind]
+    assert len([line for line in code.splitlines() if line.strip()]) < 10
     monkeypatch.chdir(shop.parent)
     shop.rename(shop.parent / "shop")
-    for kind, code in found.items():
-        assert len([line for line in code.splitlines() if line.strip()]) < 10
-        names: dict[str, Any] = {"rows": ROWS, "clicked": CLICKED, "sizes": [20] * 150}
-        exec(code, names)  # noqa: S102  the lines of our own page
-        values, scores = live(Path("shop"))
-        own = names["model"].predict_proba(values)[:, 1] if kind == "pipeline" else names["model"].predict(values)
-        assert np.abs(scores - own).max() <= 1e-6 * max(1.0, np.abs(own).max())
+    names: dict[str, Any] = {"rows": ROWS, "clicked": CLICKED, "sizes": [20] * 150, "train": torch_train}
+    exec(code, names)  # noqa: S102  the lines of our own page
+    values, scores = live(Path("shop"))
+    own = score(names["model"], values)
+    assert np.ptp(own) > 0
+    assert np.abs(scores - own).max() <= 1e-6 * max(1.0, np.abs(own).max())
 
 
 def refusals() -> dict[str, tuple[Any, dict[str, Any], str]]:

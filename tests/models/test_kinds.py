@@ -21,14 +21,16 @@ from midstream.models.model import QUIET, is_row_model
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.retrieval.item_model import SERVES
 from tests.models.click_rows import some_clicks
+from tests.support.libraries import library
 
-EXTRAS = {
-    "keras": ("tensorflow", "tensorflow"),
-    "sasrec": ("torch", "torch"),
-    "svd": ("surprise", "surprise"),
-    "two_tower": ("torch", "torch"),
-}
+FITTED_BY = {"keras": "tensorflow", "sasrec": "torch", "svd": "surprise", "two_tower": "torch"}
+"""Libraries that the environment of all tests has not."""
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def marked(kinds):
+    """Kinds by name, those marked that a library of others fits."""
+    return [pytest.param(each, marks=[pytest.mark.integration] * (each in FITTED_BY)) for each in sorted(kinds)]
 
 
 @pytest.mark.parametrize("name", sorted(ITEM_KINDS))
@@ -64,12 +66,11 @@ def test_a_kind_fits_and_reads_what_it_wrote():
         kind.restore(vocabulary, {"score": np.zeros(3, dtype=np.float32)})
 
 
-@pytest.mark.parametrize("name", sorted(ITEM_KINDS))
+@pytest.mark.parametrize("name", marked(ITEM_KINDS))
 def test_every_kind_answers_as_before_when_it_is_read_again(name):
     """With its default options, on a small shop; the same data give the same arrays."""
-    if name in EXTRAS:
-        package, extra = EXTRAS[name]
-        pytest.importorskip(package, reason=f'needs the extra "{extra}": pip install "midstream[{extra}]"')
+    if name in FITTED_BY:
+        library(FITTED_BY[name])
     ids = [f"i{number}" for number in range(12)]
     vocabulary = ItemVocabulary.of(ids)
     rng = np.random.default_rng(4)
@@ -86,12 +87,11 @@ def test_every_kind_answers_as_before_when_it_is_read_again(name):
     assert np.array_equal(again.scores(histories), first.scores(histories))
 
 
-@pytest.mark.parametrize("name", sorted(ROW_KINDS))
+@pytest.mark.parametrize("name", marked(ROW_KINDS))
 def test_every_ranker_is_published_and_answers_as_before(name, tmp_path):
     """From rows with something unknown, each a request of its own; golden rows are where the model's numbers are."""
-    if name in EXTRAS:
-        package, extra = EXTRAS[name]
-        pytest.importorskip(package, reason=f'needs the extra "{extra}": pip install "midstream[{extra}]"')
+    if name in FITTED_BY:
+        library(FITTED_BY[name])
     kind, examples = ROW_KINDS[name], some_clicks(2)
     model = kind.fit(examples, kind.decoded({"objective": "binary"} if name == "trees" else {}), QUIET)
     asked = made_rows(model, 1)

@@ -26,8 +26,8 @@ from midstream.models.kinds import item_kind
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
 from tests.models.sequences import drawn_model, vocabulary_of
+from tests.support import libraries
 
-HOW = 'needs the extra "torch": pip install "midstream[torch]"'
 SMALL = SasrecOptions(factors=16, epochs=40, dropout=0.1, learning_rate=0.01, batch_acts=64, threads=1)
 rows_of_histories = st.lists(st.lists(st.integers(0, 6), max_size=12), min_size=1, max_size=8)
 
@@ -35,7 +35,7 @@ rows_of_histories = st.lists(st.lists(st.integers(0, 6), max_size=12), min_size=
 @pytest.fixture
 def torch():
     """PyTorch, where it is installed."""
-    return pytest.importorskip("torch", reason=HOW)
+    return libraries.library("torch")
 
 
 def chains(items=12, count=80, seed=1):
@@ -86,6 +86,7 @@ def test_options_have_bounds():
         item_kind("sasrec").decoded({"heads": 3})
 
 
+@pytest.mark.integration
 def test_what_is_trained_is_what_answers(torch):
     """PyTorch and NumPy agree to 1e-5 on every window of a batch, filled up or not."""
     model = drawn_model(4, items=30, ages=20, factors=32, hidden=32)
@@ -100,6 +101,7 @@ def test_what_is_trained_is_what_answers(torch):
         assert np.abs(found[number, count - 1] - expected).max() < 1e-5
 
 
+@pytest.mark.integration
 def test_no_place_sees_what_comes_after_it(torch):
     """Other items behind a place change nothing there."""
     weights = at_first(torch, shapes(9, 6, 2, 8, 8))
@@ -112,6 +114,7 @@ def test_no_place_sees_what_comes_after_it(torch):
     assert (first[3:] != second[3:]).any(axis=1).all()
 
 
+@pytest.mark.integration
 def test_drawing_every_item_once_is_the_whole_softmax(torch):
     """With each as likely: the correction counts each once, and what is right is not counted twice."""
     dice = np.random.default_rng(3)
@@ -122,6 +125,7 @@ def test_drawing_every_item_once_is_the_whole_softmax(torch):
     assert abs(float(drawn_loss(torch, users, items, wanted, drawn)) - whole) < 1e-5
 
 
+@pytest.mark.integration
 def test_the_sum_over_drawn_items_is_unbiased(torch):
     """Drawn by any probabilities, the estimated sum is right on average."""
     dice = np.random.default_rng(4)
@@ -135,6 +139,7 @@ def test_the_sum_over_drawn_items_is_unbiased(torch):
     assert abs(np.mean(sums) - np.exp(float(whole_loss(torch, user, items, wanted)))) < 4 * error
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("torch")
 @pytest.mark.parametrize("exact_items_max", [1, 100])
 def test_it_learns_what_follows_what(exact_items_max):
@@ -147,6 +152,7 @@ def test_it_learns_what_follows_what(exact_items_max):
     check_item_model(model, data.histories.part(0, 9), lambda arrays: type(model).restore(data.vocabulary, arrays))
 
 
+@pytest.mark.integration
 def test_the_same_seed_gives_the_same_bits(torch):
     """Another gives others; what the program draws elsewhere, and its threads, stay as they are."""
     data = chains()
@@ -163,6 +169,7 @@ def test_the_same_seed_gives_the_same_bits(torch):
     assert (first["sequence.items"] != other["sequence.items"]).any()
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("torch")
 def test_a_fit_tells_how_far_it_is_and_stops():
     """At each step."""
@@ -178,6 +185,7 @@ def test_a_fit_tells_how_far_it_is_and_stops():
         fit_sasrec(chains(), SMALL, Watch(stopped=lambda: True))
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("torch")
 def test_histories_in_which_nothing_follows_are_refused():
     """There is nothing to learn."""

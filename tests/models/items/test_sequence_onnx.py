@@ -16,16 +16,15 @@ from midstream.models.items.sequence_onnx import FILE, agrees, exported, network
 from midstream.models.kinds import item_kind
 from midstream.models.loading import load
 from tests.models.sequences import HISTORIES, drawn_model
+from tests.support.libraries import library
 from tests.support.patience import PATIENCE_S
-
-HOW = 'needs the extras "torch" and "train": pip install "midstream[torch,train]"'
 
 
 @pytest.fixture
 def libraries():
     """What writes networks and what runs them, where both are installed."""
     for each in ("torch", "onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(each, reason=HOW)
+        library(each)
 
 
 def by_arrays(model, scale=1.0):
@@ -37,6 +36,7 @@ def _row(model, item):
     return int(np.flatnonzero((model.weights.items == item).all(axis=1))[0])
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("libraries")
 @pytest.mark.parametrize("blocks, heads, ages", [(1, 1, 1), (1, 4, 2), (2, 2, 5), (3, 4, 9)])
 def test_a_network_says_what_the_arrays_say(blocks, heads, ages):
@@ -112,7 +112,7 @@ def test_a_network_of_another_shape_is_wrong():
 
 def test_what_is_no_network_cannot_be_run():
     """It is said, and not what the library thinks of it."""
-    pytest.importorskip("onnxruntime", reason=HOW)
+    library("onnxruntime")
     for network in (b"", b"nothing of the kind" * 9):
         with pytest.raises(ArtifactInvalid, match="cannot be run"):
             runner(network)
@@ -186,6 +186,7 @@ def test_a_network_that_arrives_is_never_run(tmp_path, network):
     assert (found[0].scores(HISTORIES) == model.scores(HISTORIES)).all()
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("libraries")
 def test_an_answer_has_the_same_bits_with_a_network_and_without(tmp_path):
     """Whatever is installed: a version that was exported answers by its arrays too."""

@@ -13,8 +13,8 @@ from midstream.models.items.svd import Svd, SvdOptions, fit_ratings, ratings_of
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
 from tests.models.linear import SEEDS, some_interactions, some_questions, vocabulary_of
+from tests.support.libraries import library
 
-HOW = 'needs the extra "surprise": pip install "midstream[surprise]"'
 SMALL = SvdOptions(factors=6, epochs=60, learning_rate=0.02, seed=2)
 
 
@@ -36,10 +36,11 @@ def drawn(seed: int) -> Svd:
     return Svd(vocabulary_of(24), dice.standard_normal((24, 5)), told)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seed", [0, 1])
 def test_predictions_are_those_of_the_library(seed):
     """For users and items that it knows and that it does not, from the ratings in the same order."""
-    surprise = pytest.importorskip("surprise", reason=HOW)
+    surprise = library("surprise")
     data = rated(seed)
     told = data.histories
     data = Interactions(vocabulary_of(25), Histories(told.row + 1, told.weight, told.start))  # the first is nobody's
@@ -113,9 +114,10 @@ def test_drawn_factors_keep_the_promises_of_an_item_model(seed: int) -> None:
     check_item_model(model, some_questions(seed, 24), lambda arrays: Svd.restore(model.vocabulary, arrays))
 
 
+@pytest.mark.integration
 def test_a_fit_keeps_the_promises_and_foresees_ratings() -> None:
     """A newcomer who gives as one of two tastes does is given to as that taste is."""
-    pytest.importorskip("surprise", reason=HOW)
+    library("surprise")
     data = rated(3)
     model, users = fit_ratings(data, SvdOptions(factors=6, epochs=200, learning_rate=0.02))
     check_item_model(model, some_questions(3, 24), lambda arrays: Svd.restore(data.vocabulary, arrays))
@@ -149,12 +151,16 @@ def test_ratings_that_are_all_alike_are_no_ratings() -> None:
         fit_ratings(some_interactions(1), SMALL)
 
 
-def test_it_stops_when_it_is_told_to_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the library begins; by name of the extra."""
-    with monkeypatch.context() as without:
-        without.setitem(sys.modules, "surprise", None)
-        with pytest.raises(ExtraMissing, match=r"midstream\[surprise\]"):
-            fit_ratings(rated(1), SMALL)
-    pytest.importorskip("surprise", reason=HOW)
+def test_without_the_library_it_is_said_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name of the extra."""
+    monkeypatch.setitem(sys.modules, "surprise", None)
+    with pytest.raises(ExtraMissing, match=r"midstream\[surprise\]"):
+        fit_ratings(rated(1), SMALL)
+
+
+@pytest.mark.integration
+def test_it_stops_when_it_is_told_to() -> None:
+    """Before the library begins."""
+    library("surprise")
     with pytest.raises(FitStopped):
         fit_ratings(rated(1), SMALL, Watch(stopped=lambda: True))

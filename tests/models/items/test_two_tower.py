@@ -14,15 +14,15 @@ from midstream.models.items.two_tower import NAMES, TwoTowerModel, TwoTowerOptio
 from midstream.models.model import Watch
 from midstream.testing.model_conformance import check_item_model
 from tests.models.linear import SEEDS, some_questions, vocabulary_of
+from tests.support.libraries import library
 
-HOW = 'needs the extra "torch": pip install "midstream[torch]"'
 SMALL = TwoTowerOptions(factors=16, hidden=32, epochs=30, learning_rate=0.01, batch_acts=64, threads=1)
 
 
 @pytest.fixture
 def torch():
     """PyTorch, where it is installed."""
-    return pytest.importorskip("torch", reason=HOW)
+    return library("torch")
 
 
 def drawn(seed, items=24, factors=6, hidden=10, last=5):
@@ -63,6 +63,7 @@ def test_drawn_towers_keep_the_promises_of_an_item_model(seed):
     check_item_model(model, some_questions(seed, 24), lambda arrays: TwoTowerModel.restore(model.vocabulary, arrays))
 
 
+@pytest.mark.integration
 def test_the_loss_is_what_it_is_called(torch):
     """Softmax over what the step wants, log q taken off, without what is wanted twice."""
     dice = np.random.default_rng(2)
@@ -77,6 +78,7 @@ def test_the_loss_is_what_it_is_called(torch):
     assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.integration
 def test_what_is_fitted_is_what_answers(torch, monkeypatch):
     """Where weights hardly move, the vectors of a step are those that a question of the same acts gets."""
     data = chains(count=20)
@@ -98,6 +100,7 @@ def test_what_is_fitted_is_what_answers(torch, monkeypatch):
         assert np.allclose(vector * 0.5, model.item_vectors()[wanted], atol=1e-5)
 
 
+@pytest.mark.integration
 def test_a_fit_finds_what_follows_what(torch):
     """The next item is first of those that are not in the history; conformance; the same again for the same seed."""
     data = chains()
@@ -113,6 +116,7 @@ def test_a_fit_finds_what_follows_what(torch):
     assert all(np.array_equal(array, again.arrays()[name]) for name, array in model.arrays().items())
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("torch")
 def test_it_stops_when_it_is_told_to_and_needs_something_to_guess():
     """After some steps; histories of one act teach nothing."""

@@ -15,8 +15,8 @@ from midstream.models.rows.examples import Examples
 from midstream.models.rows.keras_ranker import KerasRanker, KerasRankerOptions, fit_keras_ranker, told_twice
 from midstream.testing.model_conformance import check_row_model
 from tests.models.click_rows import NAMES, some_clicks, some_values
+from tests.support.libraries import library
 
-HOW = 'needs the extra "tensorflow": pip install "midstream[tensorflow]"'
 SMALL = KerasRankerOptions(hidden=(8, 4), epochs=3, batch_rows=64, learning_rate=0.01)
 SEEDS = st.integers(0, 2**32 - 2)
 
@@ -24,7 +24,7 @@ SEEDS = st.integers(0, 2**32 - 2)
 @pytest.fixture
 def keras():
     """Keras, where it is installed."""
-    return pytest.importorskip("tensorflow", reason=HOW).keras
+    return library("tensorflow").keras
 
 
 def drawn(seed, hidden=(7, 3)):
@@ -65,7 +65,7 @@ def test_drawn_layers_keep_the_promises_of_a_row_model(seed):
 @pytest.fixture(scope="module")
 def fitted():
     """A network that was fitted, and the library's own, once for all tests: each makes the library compile."""
-    keras = pytest.importorskip("tensorflow", reason=HOW).keras
+    keras = library("tensorflow").keras
     made, plain = [], keras.Sequential
 
     def recorded(layers):
@@ -78,6 +78,7 @@ def fitted():
     return model, made[0]
 
 
+@pytest.mark.integration
 def test_a_fit_answers_as_the_library_does(fitted):
     """NumPy says what the network says that was fitted."""
     model, network = fitted
@@ -88,6 +89,7 @@ def test_a_fit_answers_as_the_library_does(fitted):
     check_row_model(model, asked, KerasRanker.restore)
 
 
+@pytest.mark.integration
 def test_a_fit_is_the_same_again(fitted, keras):
     """For the same seed, whatever others draw; and another for another."""
     model, _ = fitted
@@ -98,6 +100,7 @@ def test_a_fit_is_the_same_again(fitted, keras):
     assert not np.array_equal(other.layers[0][0], model.layers[0][0])
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("keras")
 def test_it_tells_clicks_apart_that_no_line_does():
     """Clicks at both ends of a feature, or where it is unknown."""
@@ -108,6 +111,7 @@ def test_it_tells_clicks_apart_that_no_line_does():
     assert np.mean((score > 0.5) == (label > 0)) > 0.93
 
 
+@pytest.mark.integration
 def test_rows_count_by_propensity_where_that_is_asked_for(fitted):
     """What is unlikely to be shown stands for more."""
     examples = some_clicks(3)
@@ -120,6 +124,7 @@ def test_rows_count_by_propensity_where_that_is_asked_for(fitted):
     assert not np.array_equal(found.layers[0][0], fitted[0].layers[0][0])
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("keras")
 def test_it_stops_when_it_is_told_to_and_needs_both_kinds_of_rows():
     """After an epoch; rows of one kind are nothing."""

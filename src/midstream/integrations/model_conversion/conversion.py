@@ -6,14 +6,19 @@ from typing import Any
 from midstream.core.errors import Fault, Invalid
 from midstream.integrations.model_conversion.boosted_trees import of_lightgbm, of_xgboost
 from midstream.integrations.model_conversion.converted_model import PAGE, ConvertedModel
+from midstream.integrations.model_conversion.keras_models import of_keras
 from midstream.integrations.model_conversion.scikit_learn import of_scikit_learn
+from midstream.integrations.model_conversion.torch_modules import of_torch
 
 LIBRARIES: Mapping[str, Callable[[Any, Sequence[str]], ConvertedModel]] = {
     "xgboost": of_xgboost,
     "lightgbm": of_lightgbm,
     "sklearn": of_scikit_learn,
+    "keras": of_keras,
+    "torch": of_torch,
 }
-"""By package; estimators of the first two are ones of scikit-learn too."""
+"""By package, the first that is among the classes of a model: estimators of the first two are ones of scikit-learn too,
+and a model of Keras may be a module of PyTorch."""
 
 
 def converted(model: Any, columns: Sequence[str]) -> ConvertedModel:  # noqa: ANN401  any model
@@ -29,7 +34,7 @@ def converted(model: Any, columns: Sequence[str]) -> ConvertedModel:  # noqa: AN
             return convert(model, columns)
     came = f"{type(model).__module__}.{type(model).__qualname__} came."
     right = (
-        f"A model of {', '.join(LIBRARIES)}. Of others write ONNX (torch.onnx.export, tf2onnx), then "
+        f"A model of {', '.join(LIBRARIES)}. Of others write ONNX with an exporter of theirs, then "
         "midstream models import FILE.onnx --columns a,b,c."
     )
     raise Invalid((Fault("model", came, right, PAGE),))

@@ -1,5 +1,6 @@
 """Fitted model of another library, converted: what is published of it, and how the library itself scores."""
 
+import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ _FAILURES = (
     RuntimeError, ValueError, TypeError, NotImplementedError, LookupError, AttributeError, NameError, AssertionError,
 )  # fmt: skip
 """What converters raise of a model that they cannot write: they have no class in common."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""Of a terminal, which some put into what they say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +48,7 @@ def converting(what: str) -> Generator[None, None, None]:
     try:
         yield
     except _FAILURES as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        told = " ".join(_COLOURS.sub("", f"{type(error).__name__}: {error}").split())[:300]
         right = "A model that the converter knows, or an ONNX file of its own: midstream models import FILE.onnx."
         raise Invalid((Fault("model", f"{what} cannot be converted. {told}", right, PAGE),)) from error
 
@@ -81,11 +84,12 @@ def numbers_of(model: Any) -> Callable[[Any], Real]:  # noqa: ANN401
     asked = (getattr(model, name, None) for name in ("predict_proba", "decision_function", "predict"))
     ask = next((each for each in asked if each is not None), None)
     if ask is not None:
-        return lambda rows: _last(ask(rows))
+        return lambda rows: last_of(ask(rows))
     right = "A fitted estimator with predict_proba, decision_function or predict."
     raise Invalid((Fault("model", f"{type(model).__name__} came.", right, PAGE),))
 
 
-def _last(told: Any) -> Real:  # noqa: ANN401
+def last_of(told: Any) -> Real:  # noqa: ANN401
+    """Return the number of each row of what a library gave, (n,), (n, 1), or (n, classes), of which the last counts."""
     found: Real = np.asarray(told, dtype=np.float64)
     return found if found.ndim == 1 else found[:, -1]
