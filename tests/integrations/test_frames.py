@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from midstream.app.config.schema import Config, ItemsSection
-from midstream.app.ingest.import_file import _LIMITS
+from midstream.app.ingest.import_file import IMPORT_LIMITS
 from midstream.app.mapping.batches import RowTerms, read_parts
 from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.mapping.readers import open_rows
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 NOW_MS = TimestampMs(1_790_000_000_000)
 KINDS = {"price": "number", "category": "category", "fresh": "boolean"}
 CONFIG = Config(items=ItemsSection(attributes=KINDS))
-ACCEPT = msgspec.structs.replace(accept_of(CONFIG, _LIMITS, trusted=True), now_ms=NOW_MS)
+ACCEPT = msgspec.structs.replace(accept_of(CONFIG, IMPORT_LIMITS, trusted=True), now_ms=NOW_MS)
 MOMENTS = [datetime(2026, 1, 1, 12, tzinfo=UTC), None, datetime(2026, 7, 1, 12, 30, tzinfo=UTC)]
 COLUMNS: dict[str, list[Any]] = {
     "type": ["view", "cart", "view"],

@@ -78,7 +78,7 @@ _FILE_CHARS, _TOLD_MAX = 256, 64
 """Kept of the name of a file or of an option, and options of a run: 32 KiB, an eighth of what an event may have."""
 _RIGHT_ID = "An event_id of its own for each event; without the column each row gets one of its content."
 _PIECE_ROWS_MAX = 1_000_000
-_LIMITS = Limits(events_max=100_000, body_bytes_max=1 << 30, rows_max=_PIECE_ROWS_MAX, text_bytes_max=3 << 30)
+IMPORT_LIMITS = Limits(events_max=100_000, body_bytes_max=1 << 30, rows_max=_PIECE_ROWS_MAX, text_bytes_max=3 << 30)
 """Of one piece of a file: 10,000 rows of a table with 100 items each."""
 _SENT_FIELDS = [name for name in SCHEMA.names if name not in TRUSTED_FIELDS]
 WARNED_ROWS = 1_000
@@ -197,7 +197,7 @@ def import_rows(
         AppendFailed: The log could not be made durable; run it again to continue.
     """
     began, now_ms, columns = time.monotonic(), Outside().clock(), columns or ColumnOptions()
-    accept = msgspec.structs.replace(accept_of(config, _LIMITS, trusted=True), now_ms=now_ms)
+    accept = msgspec.structs.replace(accept_of(config, IMPORT_LIMITS, trusted=True), now_ms=now_ms)
     data = DataFolder(folder / DATA_NAME)
     if config.log.kind == "kafka":
         _copy_topic(folder, config)

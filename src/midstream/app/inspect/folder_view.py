@@ -22,6 +22,7 @@ from midstream.engine.snapshots import compactions
 from midstream.engine.snapshots.base_state import beginning, everything
 from midstream.engine.types import ANY_PLACEMENT
 from midstream.events.disk import RealDisk
+from midstream.events.segments.known_end import KnownEnd
 from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity, identity_of
 from midstream.events.siphash import IdKey, id_key_of
 from midstream.ranking.plan import Plan
@@ -33,13 +34,17 @@ from midstream.training.registry import Registry
 class LogView:
     """The sound events of a folder's log, as they were when it was made; an empty log where there is none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, end: int | None = None) -> None:
         """Check every byte of the segments, and that each file of history is there. Cost: about 1 s for 2 GB.
 
         What is read of history is checked when it is read.
 
+        Args:
+            folder: Holds ``data``.
+            end: Read the log as if it ended at this position, as it did when another process looked; None = all.
+
         Raises:
-            LogIncomplete: It is gone, or ends before what other files of the folder say was durable.
+            LogIncomplete: It is gone, or ends before ``end`` or what other files of the folder say was durable.
             LogDamaged: Its identity is missing or not as it was written, or there is damage in its middle.
             LogUnreadable: It is of another schema version.
         """
@@ -53,6 +58,9 @@ class LogView:
             if self.survey.damage is not None:
                 raise self.survey.damage.error(data.log)
             self.reader = open_reader(data)
+        whole = 0 if self.survey is None else self.survey.end
+        self._end = LogPosition(whole if end is None else end)
+        KnownEnd(self._end, "a job that reads it").require(data.log, whole)
 
     @property
     def begin(self) -> LogPosition:
@@ -62,7 +70,7 @@ class LogView:
     @property
     def end(self) -> LogPosition:
         """Position after the last event."""
-        return LogPosition(0 if self.survey is None else self.survey.end)
+        return self._end
 
     @property
     def identity(self) -> LogIdentity:
@@ -104,6 +112,18 @@ class LogView:
             )
             raise LogRewritten(message)
         return reader
+
+    def position_at(self, time_ms: int) -> LogPosition:
+        """Return the number of events whose log time is before a time: a search of the log, some 30 reads of it."""
+        low, high = int(self.begin), int(self.end)
+        while low < high:
+            middle = (low + high) // 2
+            ((_, batch), *_) = self.read(LogPosition(middle), 1)
+            if int(batch.rows["log_time_ms"][0]) < time_ms:
+                low = middle + 1
+            else:
+                high = middle
+        return LogPosition(low)
 
     def batches(self) -> Iterator[EventBatch]:
         """Yield all events that are kept, oldest first."""

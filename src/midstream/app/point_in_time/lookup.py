@@ -94,19 +94,20 @@ class Eras:
 class Past:
     """The log of a folder, and a configuration by which to fold it."""
 
-    def __init__(self, folder: Path, config: Config, name: str = FILE_NAME) -> None:
+    def __init__(self, folder: Path, config: Config, name: str = FILE_NAME, end: int | None = None) -> None:
         """Look at the log.
 
         Args:
             folder: Holds the log, and the files of tables.
             config: By which it is folded.
             name: Of the configuration's file, with which what is wrong with it begins.
+            end: As ``LogView`` has it.
 
         Raises:
             LogDamaged: It cannot be trusted.
         """
         self.config = config
-        self.log = LogView(folder)
+        self.log = LogView(folder, end)
         self._folder, self._name = folder, name
         self._data = DataFolder(folder / DATA_NAME)
 
@@ -193,16 +194,8 @@ class Past:
         return frozenset(table for kind, table in _READS.items() if kind in kinds)
 
     def position_at(self, time_ms: int) -> LogPosition:
-        """Return the number of events whose log time is before a time: a search of the log, some 30 reads of it."""
-        low, high = int(self.log.begin), int(self.log.end)
-        while low < high:
-            middle = (low + high) // 2
-            ((_, batch), *_) = self.log.read(LogPosition(middle), 1)
-            if int(batch.rows["log_time_ms"][0]) < time_ms:
-                low = middle + 1
-            else:
-                high = middle
-        return LogPosition(low)
+        """Return the number of events whose log time is before a time."""
+        return self.log.position_at(time_ms)
 
 
 def answer(past: Past, asked: OrderedRequests, options: AsOfOptions, notify: Notify = nobody) -> LookupRows:
@@ -226,7 +219,7 @@ def answer(past: Past, asked: OrderedRequests, options: AsOfOptions, notify: Not
         FeatureFailed: A feature cannot be read; raised by the batches.
     """
     block = past.block(options.features)
-    schema = _schema_of(asked, block.names)
+    schema = answer_schema(asked, block.names)
     cursor = cursor_for(past, asked, notify)
     known = past.declared.block(comparable(past.declared)).names
     as_logged = tuple(name for name in block.names if name not in known)
@@ -299,7 +292,7 @@ def _since(past: Past) -> str:
     return f"log time {int(batch.rows['log_time_ms'][0])}"
 
 
-def _schema_of(asked: OrderedRequests, names: Sequence[str]) -> Schema:
+def answer_schema(asked: OrderedRequests, names: Sequence[str]) -> Schema:
     """Return the columns of answers.
 
     Raises:

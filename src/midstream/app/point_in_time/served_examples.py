@@ -19,7 +19,7 @@ from midstream.app.inspect.folder_view import beginning_of
 from midstream.app.opening import DATA_NAME, Outside, config_of
 from midstream.app.point_in_time.api import noting, statistics_path
 from midstream.app.point_in_time.files import table_format, write_tables
-from midstream.app.point_in_time.lookup import AsOfOptions, LookupRows, Past, answer
+from midstream.app.point_in_time.lookup import AsOfOptions, LookupRows, Past, answer, answer_schema
 from midstream.app.point_in_time.served_requests import Picks, ServedCounts, ServedRange, of_served, served_range
 from midstream.app.point_in_time.spill import Rows
 from midstream.core.types import EventBatch, LogPosition
@@ -143,7 +143,7 @@ def served_examples(past: Past, question: ServedQuestion, stack: ExitStack, noti
     asked, counts = of_served(past, question.bounds, stack, question.place, Picks.in_slates())
     options = AsOfOptions(question.features, in_input_order=True, place=question.place)
     features = answer(past, asked, options, notify)
-    schema = _schema_of(features, past)
+    schema = _schema_of(features.schema, past)
     unjoined = Unjoined()
     rows = _joined(features, _outcomes(past, question), schema, unjoined)
     return ServedExamples(schema, rows, counts, features.as_logged, unjoined)
@@ -164,10 +164,22 @@ def _outcomes(past: Past, question: ServedQuestion) -> Iterator[Batch]:
         yield batch.filter(pc.equal(batch.column("placement"), bounds.placement)) if bounds.placement else batch
 
 
-def _schema_of(features: LookupRows, past: Past) -> Schema:
+def examples_schema(past: Past, features: Sequence[str] | None) -> Schema:
+    """Return the columns of examples; nothing is folded.
+
+    Raises:
+        Invalid: As of ``served_examples``.
+    """
+    block = past.block(features)
+    with ExitStack() as stack:
+        asked, _ = of_served(past, ServedRange(past.log.end), stack, picks=Picks.in_slates())
+        return _schema_of(answer_schema(asked, block.names), past)
+
+
+def _schema_of(features: Schema, past: Past) -> Schema:
     actions = past.config.fold_settings().action_names()
     outcomes: Any = example_schema(actions)
-    return pa.schema([*outcomes, *(features.schema.field(at) for at in _kept(features.schema))])
+    return pa.schema([*outcomes, *(features.field(at) for at in _kept(features))])
 
 
 def _kept(features: Schema) -> list[int]:

@@ -1,0 +1,165 @@
+"""Options of the format ``midstream``: a folder's log as a DataFrame, or as a stream from a position or a time on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from midstream.app.export.events import moment_ms
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import Outside
+from midstream.app.spark.log_ranges import KINDS, LOG_SCHEMA, LogPlace, LogRange, place_of, record_batches
+from midstream.core.errors import Fault, Invalid
+from midstream.core.nearest import nearest
+from midstream.events.disk import RealDisk
+from midstream.events.loose_arrow import Batch
+from midstream.events.segments.segment_scan import segment_firsts, segment_name
+from midstream.events.whole_file import sync_file
+from midstream.integrations.spark.log_source import LogReads, source_class
+
+FORMAT: Final = "midstream"
+PAGE: Final = "/docs/spark.md"
+EVENTS_MAX: Final = "maxeventspertrigger"
+STREAM_EVENTS_MAX: Final = 1_000_000
+"""Events of one batch of a stream without the option: some seconds of work, and 250 MB of rows."""
+SYNCED_SEGMENTS: Final = 2
+"""The newest segments, of which a writer may have the last events in memory of the system alone."""
+_OPTIONS: Final = {
+    "path": "path",
+    "since": "since",
+    "until": "until",
+    "kinds": "kinds",
+    EVENTS_MAX: "maxEventsPerTrigger",
+}
+"""Options as Spark hands them over, and as they are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePiece:
+    """A range of a log as it goes to a task."""
+
+    place: LogPlace
+    part: LogRange
+    kinds: tuple[str, ...]
+    any_generation: bool = False
+
+
+def source() -> type[Any]:
+    """Return the class of the format, to register with a session.
+
+    Raises:
+        ExtraMissing: PySpark is not installed.
+    """
+    return source_class(LogReads(FORMAT, LOG_SCHEMA, ranges_of, begin_of, end_of, events_max_of, between, read))
+
+
+def ranges_of(options: Mapping[str, str]) -> Sequence[SourcePiece]:
+    """Return the ranges of a DataFrame: all events, or those from one log time to before another.
+
+    Raises:
+        Invalid: An option is none.
+        LogDamaged: The log cannot be trusted.
+    """
+    folder, kinds = _folder(options), _kinds(options)
+    view, now_ms = LogView(folder), Outside().clock()
+    place = place_of(folder, view)
+    bounds = [moment_ms(_time(options.get(name)), now_ms, name) for name in ("since", "until")]
+    first, stop = (None if bound is None else int(view.position_at(bound)) for bound in bounds)
+    wanted = place.ranges(place.begin if first is None else first, place.end if stop is None else stop)
+    return [SourcePiece(place, each, kinds) for each in wanted]
+
+
+def begin_of(options: Mapping[str, str]) -> int:
+    """Return where a new stream begins: at the log's oldest event, or at the first one from ``since`` on.
+
+    Raises:
+        Invalid: An option is none.
+        LogDamaged: The log cannot be trusted.
+    """
+    view = LogView(_folder(options))
+    if "until" in options:
+        came = f"until = {options['until']!r} came for a stream."
+        raise Invalid((Fault("until", came, "Leave it out: a stream goes on; a DataFrame has an end.", PAGE),))
+    since = moment_ms(_time(options.get("since")), Outside().clock(), "since")
+    return int(view.begin if since is None else view.position_at(since))
+
+
+def end_of(options: Mapping[str, str]) -> int:
+    """Return up to where a stream can be read. What is named here is durable, so a crash takes none of it back.
+
+    Raises:
+        Invalid: An option is none.
+        LogDamaged: The log cannot be trusted.
+    """
+    view = LogView(_folder(options))
+    if view.reader is not None:
+        folder = view.reader.folder
+        for first in segment_firsts(folder, RealDisk())[-SYNCED_SEGMENTS:]:
+            sync_file(folder / segment_name(first))
+    return int(view.end)
+
+
+def events_max_of(options: Mapping[str, str]) -> int:
+    """Return how many events a batch of a stream has at most.
+
+    Raises:
+        Invalid: The option is none.
+    """
+    text = options.get(EVENTS_MAX, str(STREAM_EVENTS_MAX))
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        came = f"{text!r} came."
+        raise Invalid((Fault(_OPTIONS[EVENTS_MAX], came, "A whole number above 0, such as 100000.", PAGE),))
+    return int(text)
+
+
+def between(options: Mapping[str, str], first: int, stop: int) -> Sequence[SourcePiece]:
+    """Return the ranges of one batch of a stream.
+
+    Raises:
+        Invalid: Retention cut events that the stream has not read.
+    """
+    place, kinds = place_of(_folder(options)), _kinds(options)
+    if first < place.begin and first < stop:
+        came = f"The stream stands at log position {first}, and the log begins at {place.begin}."
+        right = "A stream that is read more often than history is cut, or a new checkpoint, which begins anew."
+        raise Invalid((Fault(place.folder, came, right, PAGE),))
+    return [SourcePiece(place, each, kinds, any_generation=True) for each in place.ranges(first, stop)]
+
+
+def read(_: Mapping[str, str], piece: object) -> Iterator[Batch]:
+    """Yield the events of a range; see ``record_batches``."""
+    found = cast("SourcePiece", piece)
+    return record_batches(found.place, found.part, found.kinds, any_generation=found.any_generation)
+
+
+def _folder(options: Mapping[str, str]) -> Path:
+    unknown = [name for name in options if name.lower() not in _OPTIONS]
+    faults = [
+        Fault(name, f"{name!r} came.{nearest(name, _OPTIONS.values())}", f"One of {_named(_OPTIONS.values())}.", PAGE)
+        for name in unknown
+    ]
+    if "path" not in options:
+        faults.append(Fault("path", "No folder came.", 'load("shop"): the folder that holds data.', PAGE))
+    if faults:
+        raise Invalid(tuple(faults))
+    return Path(options["path"].removeprefix("file://").removeprefix("file:"))
+
+
+def _named(names: object) -> str:
+    return ", ".join(cast("Sequence[str]", names))
+
+
+def _kinds(options: Mapping[str, str]) -> tuple[str, ...]:
+    kinds = tuple(each.strip() for each in options.get("kinds", ",".join(KINDS)).split(","))
+    faults = tuple(
+        Fault("kinds", f"{each!r} came.{nearest(each, KINDS)}", f"Some of {_named(KINDS)}, with commas between.", PAGE)
+        for each in kinds
+        if each not in KINDS
+    )
+    if faults:
+        raise Invalid(faults)
+    return kinds
+
+
+def _time(text: str | None) -> str | int | None:
+    return int(text) if text is not None and text.isascii() and text.isdecimal() else text

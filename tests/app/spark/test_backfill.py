@@ -1,0 +1,156 @@
+"""Rows that come sorted by time, slice by slice, fold to the digest of an import of the file."""
+
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from midstream.app import opening as running
+from midstream.app.config.schema import Config, ItemsSection
+from midstream.app.ingest import import_file as importing
+from midstream.app.ingest.import_file import import_file
+from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.mapping.columns import ColumnOptions
+from midstream.app.spark.backfill import TIME_COLUMN, import_sorted, slices, terms_of, with_times
+from midstream.core.errors import Invalid
+from midstream.engine import log_opening
+
+START_MS = 1_700_000_000_000
+CONFIG = Config(items=ItemsSection(attributes={"price": "number"}))
+COLUMNS = ColumnOptions({"user_id": "visitor"}, {}, {"pageview": "view"})
+
+
+@pytest.fixture(autouse=True)
+def one_log_id(monkeypatch):
+    """Let every log have one id, so that states of different folders can be compared."""
+    begin = log_opening.open_log
+    monkeypatch.setattr(running, "open_log", lambda data, _, *rest: begin(data, bytes(16), *rest))
+    monkeypatch.setattr(importing, "_new_log_id", lambda: bytes(16))
+
+
+def rows(count=3_000, seed=1):
+    """Return a file's rows in no order: items without a time, acts, many of the same time, and rows that are none."""
+    rng = np.random.default_rng(seed)
+    items = [{"type": "item", "item_id": f"i{at}", "attributes": f'{{"price": {at}}}'} for at in range(40)]
+    acts = [
+        {
+            "type": "pageview" if rng.random() < 0.9 else "purchase",
+            "visitor": f"u{rng.integers(50)}",
+            "item_id": f"i{rng.integers(45)}",
+            "time": START_MS + int(rng.integers(400)) * 60_000,
+            "value": float(rng.integers(5)),
+        }
+        for _ in range(count)
+    ]
+    broken = [{"type": "wave", "visitor": "u1", "item_id": "i1", "time": START_MS}] * 3
+    found = [*items, *acts, *acts[:30], *broken]
+    return [found[at] for at in rng.permutation(len(found))]
+
+
+def table_of(listed):
+    """Return rows as a table."""
+    names = ("type", "visitor", "item_id", "time", "value", "attributes")
+    kinds = (pa.string(), pa.string(), pa.string(), pa.int64(), pa.float64(), pa.string())
+    return pa.Table.from_pylist(listed, schema=pa.schema(list(zip(names, kinds, strict=True))))
+
+
+def sorted_batches(table, size=256):
+    """Return what tasks and a sort make of a table."""
+    timed = pa.Table.from_batches(
+        list(with_times(terms_of(CONFIG, COLUMNS), table.schema.names, table.to_batches(size)))
+    )
+    order = np.argsort(timed.column(TIME_COLUMN).to_numpy(), kind="stable")
+    return iter(timed.take(pa.array(order)).to_batches(max_chunksize=size))
+
+
+def digest_of(folder):
+    """Return the digest of the state, and where the log ends."""
+    fold = state_of(folder, CONFIG, LogView(folder)).fold
+    return fold.digest(), fold.log_position
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_digest_is_that_of_an_import(tmp_path, seed):
+    """With ties, equal rows, rows that are no events and items without a time."""
+    table = table_of(rows(seed=seed))
+    pq.write_table(table, tmp_path / "rows.parquet")
+    told = import_file(tmp_path / "one", CONFIG, tmp_path / "rows.parquet", COLUMNS)
+    found = import_sorted(tmp_path / "two", CONFIG, COLUMNS, sorted_batches(table))
+    assert digest_of(tmp_path / "two") == digest_of(tmp_path / "one")
+    assert (found.rows, found.recorded, found.rejected) == (told.rows, told.recorded, told.rejected) != (0, 0, 0)
+    assert (found.log_time, told.log_time) == ("event time", "event time")
+    assert (len(found.slices), found.rejected) == (1, 3)
+
+
+def test_slices_are_imports_one_after_another(tmp_path):
+    """The events of one slice are those of several, in the same order; run again, nothing is new."""
+    table = table_of(rows())
+    one = import_sorted(tmp_path / "one", CONFIG, COLUMNS, sorted_batches(table))
+    many = import_sorted(tmp_path / "many", CONFIG, COLUMNS, sorted_batches(table), slice_rows=500)
+    assert len(many.slices) > 3
+    assert (many.rows, many.recorded, many.log_time) == (one.rows, one.recorded, "event time")
+    first, second = (
+        [event for batch in LogView(tmp_path / name).batches() for event in told(batch)] for name in ("one", "many")
+    )
+    assert first == second
+    again = import_sorted(tmp_path / "many", CONFIG, COLUMNS, sorted_batches(table), slice_rows=500)
+    assert (again.recorded, again.known) == (0, one.recorded)
+
+
+def told(batch):
+    """Return the events of a batch but for accounts of imports."""
+    rows = batch.rows[batch.rows["kind"] != 7]
+    return list(
+        map(repr, zip(rows["kind"].tolist(), rows["event_time_ms"].tolist(), rows["value"].tolist(), strict=True))
+    )
+
+
+def test_a_backfill_that_was_broken_off_goes_on(tmp_path):
+    """Its slices are imports: what is in the log already is known."""
+
+    class Gone(Exception):
+        pass
+
+    def broken(batches):
+        for number, batch in enumerate(batches):
+            if number == 7:
+                raise Gone
+            yield batch
+
+    table = table_of(rows())
+    with pytest.raises(Gone):
+        import_sorted(tmp_path / "two", CONFIG, COLUMNS, broken(sorted_batches(table)), slice_rows=500)
+    assert 0 < LogView(tmp_path / "two").end < 3_000
+    import_sorted(tmp_path / "two", CONFIG, COLUMNS, sorted_batches(table), slice_rows=500)
+    import_sorted(tmp_path / "one", CONFIG, COLUMNS, sorted_batches(table), slice_rows=500)
+    whole, later = (
+        [event for batch in LogView(tmp_path / name).batches() for event in told(batch)] for name in ("one", "two")
+    )
+    assert whole == later
+
+
+def test_an_act_without_a_time_is_refused(tmp_path):
+    """Before anything is recorded: a history folds as it happened."""
+    table = table_of([*rows(100), {"type": "view", "visitor": "u1", "item_id": "i1"}])
+    with pytest.raises(Invalid, match="act without a time"):
+        import_sorted(tmp_path, CONFIG, COLUMNS, sorted_batches(table))
+    assert LogView(tmp_path).end == 0
+    assert import_sorted(tmp_path, CONFIG, COLUMNS, iter(())).rows == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_slice_ends_between_two_times(seed):
+    """All rows come, in their order; equal times are together; a slice has at least so many rows."""
+    rng = np.random.default_rng(seed)
+    times = np.sort(rng.integers(0, 40, size=int(rng.integers(0, 400))))
+    edges = np.sort(rng.integers(0, len(times) + 1, size=9))
+    parts = np.split(times, edges)
+    batches = [pa.RecordBatch.from_pydict({TIME_COLUMN: pa.array(each, pa.int64())}) for each in parts]
+    found = [
+        np.concatenate([np.asarray(batch.column(TIME_COLUMN)) for batch in part]) for part in slices(iter(batches), 50)
+    ]
+    assert np.array_equal(np.concatenate([np.empty(0, np.int64), *found]), times)
+    assert all(one[-1] < other[0] for one, other in pairwise(found))
+    assert all(len(each) >= 50 for each in found[:-1])

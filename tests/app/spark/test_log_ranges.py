@@ -1,0 +1,125 @@
+"""A log cut into ranges gives each event once, as an export has it, from Parquet and from segments alike."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import midstream
+from midstream.app.opening import DATA_NAME, config_of, open_shop
+from midstream.app.operate.seal import seal_folder
+from midstream.app.spark import log_source
+from midstream.app.spark.log_ranges import LOG_SCHEMA, LogRange, place_of, record_batches
+from midstream.core.errors import Invalid, LogRewritten
+from midstream.engine.folder import DataFolder
+from midstream.engine.log_opening import open_log
+from midstream.events.disk import RealDisk
+from midstream.events.history.history import read_history
+from midstream.events.schema import cut
+from tests.support.events import Stream, random_events
+
+EVENTS = 3_000
+LOG = random_events(EVENTS, seed=3, stream=Stream(duplicate_share=0.0, feedback_share=0.1, step_ms=120_000))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder whose log has some thousand events of every kind, in small segments."""
+    (tmp_path / "midstream.toml").write_text('[history]\nhot = "1d"\n')
+    log = open_log(DataFolder(tmp_path / DATA_NAME), bytes(16), 1 << 14)
+    for first in range(0, EVENTS, 50):
+        log.append(cut(LOG, first, first + 50))
+    log.close()
+    return tmp_path
+
+
+def read(options):
+    """All rows of the ranges of a DataFrame, in their order."""
+    pieces = log_source.ranges_of(options)
+    batches = [batch for piece in pieces for batch in log_source.read(options, piece)]
+    return pa.Table.from_batches(batches, schema=LOG_SCHEMA)
+
+
+def assert_whole(table, folder):
+    """The rows are those of an export, in order, at their positions."""
+    told = midstream.read_events(folder)
+    assert table.column("log_position").to_pylist() == list(range(EVENTS))
+    for name in told.schema.names:
+        values = table.column(name)
+        if name in ("time", "log_time"):
+            values = values.cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
+        assert values.equals(told.column(name)), name
+
+
+@pytest.mark.parametrize("events", [7, 500, 262_144])
+def test_ranges_have_each_event_once(folder, monkeypatch, events):
+    """However long they are; sealed days and the rest are read by the same call."""
+    cut_before = log_source.LogPlace.ranges
+    monkeypatch.setattr(log_source.LogPlace, "ranges", lambda self, first, stop: cut_before(self, first, stop, events))
+    options = {"path": str(folder)}
+    assert_whole(read(options), folder)
+    seal_folder(folder, config_of(folder))
+    history = read_history(DataFolder(folder / DATA_NAME).log, RealDisk())
+    assert history is not None
+    assert 0 < history.end < EVENTS  # both kinds are there
+    assert_whole(read(options), folder)
+
+
+def test_a_part_by_time_and_kind(folder):
+    """The positions stay those of the log."""
+    times = LOG.rows["log_time_ms"].astype(np.int64)
+    since, until = int(times[700]), int(times[2_000])
+    table = read({"path": str(folder), "since": str(since), "until": str(until), "kinds": "item, interaction"})
+    wanted = (times >= since) & (times < until) & np.isin(LOG.rows["kind"], (1, 3))
+    assert table.column("log_position").to_pylist() == np.flatnonzero(wanted).tolist()
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"kinds": "items"}, "'items' came. Nearest: \"item\"."),
+        ({"kind": "item"}, "'kind' came. Nearest: \"kinds\"."),
+        ({"since": "yesterday"}, "'yesterday' is no time"),
+        ({"path": ""}, None),
+    ],
+)
+def test_options_that_are_none(folder, options, said):
+    """Each is named with what would be right; a folder without a log has no event."""
+    told = {"path": str(folder), **options}
+    if said is None:
+        assert not log_source.ranges_of({"path": str(folder / "nowhere")})
+        del told["path"]
+        said = "No folder came"
+    with pytest.raises(Invalid, match=said.replace("(", r"\(")):
+        log_source.ranges_of(told)
+
+
+def test_a_task_reads_no_other_log(folder):
+    """One that was rewritten since the job began says so, and a stream reads on in it."""
+    place = place_of(folder)
+    part = LogRange(0, 10)
+    assert sum(map(len, record_batches(place, part))) == 10
+    other = log_source.LogPlace(place.folder, place.log_id, 7, place.begin, place.end)
+    with pytest.raises(LogRewritten, match=r"generation 0 .* began with generation 7"):
+        list(record_batches(other, part))
+    assert sum(map(len, record_batches(other, part, any_generation=True))) == 10
+    stranger = log_source.LogPlace(place.folder, "00" * 15 + "01", 0, place.begin, place.end)
+    with pytest.raises(LogRewritten):
+        list(record_batches(stranger, part, any_generation=True))
+
+
+def test_a_stream_reads_on_from_a_position(tmp_path):
+    """From the beginning or a time, up to what is durable, so many events a batch; what was cut is named."""
+    options = {"path": str(tmp_path)}
+    assert (log_source.begin_of(options), log_source.end_of(options)) == (0, 0)
+    with open_shop(tmp_path) as shop:
+        shop.record([{"type": "view", "user_id": "ann", "item_id": f"i{each}"} for each in range(10)])
+        assert log_source.end_of(options) == 10
+        assert log_source.events_max_of({**options, "maxeventspertrigger": "4"}) == 4
+        pieces = log_source.between(options, 4, 8)
+        rows = [row for piece in pieces for batch in log_source.read(options, piece) for row in batch.to_pylist()]
+        assert [row["item_id"] for row in rows] == ["i4", "i5", "i6", "i7"]
+        assert log_source.between(options, 8, 8) == []
+    with pytest.raises(Invalid, match="above 0"):
+        log_source.events_max_of({**options, "maxeventspertrigger": "0"})
+    with pytest.raises(Invalid, match="until"):
+        log_source.begin_of({**options, "until": "2d"})
