@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.services import compatibility
+from tests.support.services.beside import BESIDE
 from tests.support.services.compatibility import JSON, PAGE, Row, decode, encode, names_of_tests, page, rows_of
 from tests.support.services.record import cache_file
 from tests.support.services.systems import SYSTEMS
@@ -25,12 +26,17 @@ def kept():
     return decode((ROOT / JSON).read_text("utf-8"))
 
 
+def beside(name, root):
+    """How far a library beside ``.venv`` is tested, and in which version."""
+    return (BESIDE[name].how, BESIDE[name].locked(root)) if name in BESIDE else ("", "")
+
+
 def faults(rows, root=ROOT):
     """What is out of date in rows."""
     clients = compatibility.locked_clients(root)
-    found = [f"{name} has no row" for name in SYSTEMS.keys() - rows.keys()]
+    found = [f"{name} has no row" for name in (SYSTEMS.keys() | BESIDE.keys()) - rows.keys()]
     for name, row in rows.items():
-        version = SYSTEMS[name].package.version if name in SYSTEMS else ""
+        how, version = ("server-tested", SYSTEMS[name].package.version) if name in SYSTEMS else beside(name, root)
         if row.server != version and name not in compatibility.without_lock():
             found.append(f"{name} {row.server}: the lock has {version or 'none'}")
         found += [
@@ -39,7 +45,7 @@ def faults(rows, root=ROOT):
             if clients.get(package) != version
         ]
         found += [f"{file} is gone" for file in (*row.passed, *row.failed) if not (root / file).exists()]
-        if row.level != "server-tested" or not row.clients:
+        if row.level != how or (name in SYSTEMS and not row.clients):
             found.append(f"{name} is {row.level} with {len(row.clients)} clients")
     return found
 

@@ -79,7 +79,7 @@ def stocked(body):
     names = [each.replace(":", "__") if body["full_feature_names"] else each for each in names]
     columns = {
         "qty": [STOCK.get(str(each)) for each in ids],
-        "on_sale": [None if str(each) not in STOCK else each == "lamp" for each in ids],
+        "on_sale": [None if str(each) not in STOCK else float(each == "lamp") for each in ids],
     }
     results = [{"values": ids}, *({"values": columns[each.rpartition("__")[2]]} for each in names)]
     for each in results:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.services.beside import BESIDE
 from tests.support.services.record import cache_file
 from tests.support.services.systems import SYSTEMS
 from tests.support.services.versions import CLIENTS
@@ -35,13 +36,15 @@ class Row:
     passed: Mapping[str, int]
     """Tests by file."""
     failed: Mapping[str, int]
+    how: str = "server-tested"
+    """How far its tests go, where they pass."""
 
     @property
     def level(self) -> str:
         """How far it is tested."""
         if any(self.failed.values()):
             return "**fails**"
-        return "server-tested" if any(self.passed.values()) else "not tested"
+        return self.how if any(self.passed.values()) else "not tested"
 
 
 def rows_of(record: Mapping[str, Any], tests: Iterable[str]) -> dict[str, Row]:
@@ -56,7 +59,7 @@ def rows_of(record: Mapping[str, Any], tests: Iterable[str]) -> dict[str, Row]:
     """
     known = frozenset(tests)
     found = {name: each for name, each in record.items() if re.sub(r"\[.*$", "", name) in known}
-    return {name: _row(name, found) for name in SYSTEMS}
+    return {name: _row(name, found) for name in (*SYSTEMS, *BESIDE)}
 
 
 def _row(system: str, record: Mapping[str, Any]) -> Row:
@@ -77,6 +80,7 @@ def _row(system: str, record: Mapping[str, Any]) -> Row:
         dict(sorted(clients.items())),
         dict(sorted(counts["passed"].items())),
         dict(sorted(counts["failed"].items())),
+        BESIDE[system].how if system in BESIDE else "server-tested",
     )
 
 
@@ -165,13 +169,14 @@ _HEAD = """\
 
 Which versions of which systems are tested, and how far. This page is not written by hand: `scripts/compatibility` makes
 it from what the last runs of `scripts/test-integrations` met. A server's version is what that server said when it
-started, a client's is that of the package which the tests imported. Both are those of the locks, which a test holds.
+started, a client's is that of the package which the tests imported; a library has the version of its package. All are
+those of the locks, which a test holds.
 
 | word | means |
 |---|---|
 | *server-tested* | tests passed against the system itself, in the version named |
 | *protocol-tested* | tests passed against another program that speaks its protocol |
-| *contract-tested* | tests passed against a fake of this repository that passes the checks of the adapter |
+| *contract-tested* | tests passed against a fake that passes the adapter's checks, or has the client's signatures |
 | *fails*, *not tested* | a test of it failed in the last run; no test met it |
 """
 _BETWEEN = """\

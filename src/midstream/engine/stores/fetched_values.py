@@ -36,7 +36,7 @@ def _value(name: str, kind: str, value: object, own: str) -> FetchedText:
     if kind == "category" and isinstance(value, (str, int, UUID)) and not isinstance(value, bool):
         return str(value)
     if kind == "boolean":
-        if isinstance(value, (bool, int)) and value in {0, 1}:
+        if isinstance(value, (bool, int, float)) and value in {0, 1}:
             return bool(value)
         if isinstance(value, str) and (found := _TRUTHS.get(value.lower())) is not None:
             return found
