@@ -24,7 +24,7 @@ from midstream.integrations.feast.fetch import FeastFetch, FeastFetchOptions
 from tests.support.feast_process import FeastFailed, command, environment, opened, run_feast
 from tests.support.feast_shop import ITEMS, OF_KEYS_ALONE, USERS, VIEWS, write_shop
 from tests.support.patience import PATIENCE_S, wait_until
-from tests.support.services.beside import BESIDE
+from tests.support.services.beside import FEAST
 
 pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]
 EVENTS, QUESTIONS = 3_000, 10_000
@@ -36,7 +36,7 @@ MOVED_BY_TIME = {"recent_1h", "recent_1d", "recent_fading_2h", "purchase_rate", 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """A folder with a log of the past."""
-    BESIDE["feast"].required()
+    FEAST.required()
     folder = tmp_path_factory.mktemp("feast") / "shop"
     write_shop(folder, EVENTS)
     return folder
@@ -82,7 +82,7 @@ def repository(shop, server, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def feast():
     """Each test of this file is one of Feast, in the version that is there."""
-    return BESIDE["feast"].required()
+    return FEAST.required()
 
 
 def test_feast_has_the_views_with_names_and_types_as_exported(repository):

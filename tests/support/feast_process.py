@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.patience import PATIENCE_S
-from tests.support.services.beside import BESIDE
+from tests.support.services.beside import FEAST
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = BESIDE["feast"].folder
+PACKAGES = FEAST.folder
 PEER = ROOT / "benchmarks" / "feast_peer"
 _PROGRAM = "from feast.cli.cli import cli; cli()"
 
