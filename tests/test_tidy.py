@@ -54,7 +54,7 @@ SEEDED = {
 COUNTERS = {"logging", "structlog", "prometheus_client"}
 # fmt: off
 EXTRAS = {
-    "cassandra", "confluent_kafka", "feast", "flask", "hopsworks", "hsfs", "implicit", "kafka", "lightgbm",
+    "cassandra", "confluent_kafka", "feast", "flask", "grpc", "hopsworks", "hsfs", "implicit", "kafka", "lightgbm",
     "onnx", "onnxruntime", "onnxscript", "optuna", "psycopg", "pulsar", "pyspark", "redis", "sklearn", "surprise",
     "tensorflow", "torch",
 }

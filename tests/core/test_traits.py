@@ -6,6 +6,7 @@ import pytest
 
 from midstream.app.config.schema import AnyScorer, AnySelector, AnySource, Custom
 from midstream.core.traits import PROPOSES, UNDECLARED, Traits, traits_of
+from midstream.integrations.model_servers.remote_scorer import RemoteScorer
 from midstream.retrieval.popular import Popular
 
 
@@ -34,7 +35,12 @@ def test_of_a_component_that_says_nothing_nothing_is_assumed():
 
 @pytest.mark.parametrize("kinds, is_pure", [(AnySource, True), (AnyScorer, False), (AnySelector, False)])
 def test_the_engine_s_own_declare_theirs(kinds, is_pure):
-    """No built-in part waits or is without a bound; pages ask equal sources once."""
-    for kind in {*get_args(kinds)} - {Custom}:
+    """No built-in part waits or is without a bound, but the one that asks a server; pages ask equal sources once."""
+    for kind in {*get_args(kinds)} - {Custom, RemoteScorer}:
         traits = vars(kind)["traits"]
         assert (traits.waits, traits.pure, traits.bounded) == (False, is_pure, True), kind
+
+
+def test_a_scorer_that_asks_a_server_says_that_it_waits():
+    """So it runs under a timer, and its columns are read-only."""
+    assert traits_of(RemoteScorer(protocol="oip", url="http://triton:8000", model="ranker")) == UNDECLARED

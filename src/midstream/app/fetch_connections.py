@@ -1,16 +1,18 @@
-"""Connections of fetches: opened in the background at the start of a process that answers, closed at its end.
+"""Connections of fetches and of scorers on servers: opened at the start of a process that answers, closed at its end.
 
-Those of a placement that is set later open with its first request.
+They are opened in the background. Those of a placement that is set later open with its first request.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from midstream.core.protocols import Fetch
+from midstream.core.errors import ShapeMismatch
+from midstream.core.protocols import Fetch, Scorer
 from midstream.engine.stores.connector import Connector, close_connectors
 from midstream.integrations.cassandra.fetch import CassandraFetch
 from midstream.integrations.feast.fetch import FeastFetch
 from midstream.integrations.hopsworks.fetch import HopsworksFetch
+from midstream.integrations.model_servers.remote_scorer import RemoteScorer, misfit
 from midstream.integrations.postgresql.fetch import PostgresqlFetch
 from midstream.integrations.redis.fetch import RedisFetch
 from midstream.ranking.plan import Plan
@@ -19,9 +21,11 @@ StoreFetch: TypeAlias = RedisFetch | PostgresqlFetch | CassandraFetch | FeastFet
 """Fetches that ask a store over a connection that is made here."""
 
 
-def connection_of(component: Fetch) -> Connector[Any] | None:
-    """Return the connector of a fetch from a store, on the running event loop; None = the fetch is another one."""
-    return component.connection() if isinstance(component, StoreFetch) else None
+def connection_of(component: Fetch | Scorer) -> Connector[Any] | None:
+    """Return the connector of a component that asks a server, on the running event loop; None = it is another one."""
+    if isinstance(component, StoreFetch | RemoteScorer):
+        return component.connection()
+    return None
 
 
 def is_of_store(component: Fetch) -> bool:
@@ -29,8 +33,8 @@ def is_of_store(component: Fetch) -> bool:
     return isinstance(component, StoreFetch)
 
 
-async def open_connection(component: Fetch, wait_s_max: float) -> None:
-    """Wait until the store of a fetch is connected.
+async def open_connection(component: Fetch | Scorer, wait_s_max: float) -> None:
+    """Wait until the server of a component is connected.
 
     Raises:
         StoreUnavailable: It is not by then.
@@ -38,6 +42,23 @@ async def open_connection(component: Fetch, wait_s_max: float) -> None:
     """
     if (connection := connection_of(component)) is not None:
         await connection.opened(wait_s_max)
+
+
+async def check_server(scorer: Scorer, columns: tuple[str, ...], wait_s_max: float) -> None:
+    """Wait until the server of a scorer is connected, and compare its model with what is sent; others ask nobody.
+
+    Args:
+        scorer: Of a plan.
+        columns: Of the plan's features.
+        wait_s_max: Until it is connected.
+
+    Raises:
+        StoreUnavailable: It is not connected by then, or its model is not ready.
+        ShapeMismatch: Its model has other tensors.
+    """
+    await open_connection(scorer, wait_s_max)
+    if isinstance(scorer, RemoteScorer) and (told := await misfit(scorer, scorer.columns or columns)):
+        raise ShapeMismatch(told)
 
 
 class FetchConnections:
@@ -50,8 +71,9 @@ class FetchConnections:
     def start(self) -> None:
         """Begin to connect; nothing waits for it."""
         for plan in self._plans():
-            for each in plan.fetches:
-                if (connection := connection_of(each.component)) is not None:
+            components: tuple[Fetch | Scorer, ...] = (*(each.component for each in plan.fetches), *plan.scorers)
+            for each in components:
+                if (connection := connection_of(each)) is not None:
                     connection.start()
 
     async def stop(self) -> None:

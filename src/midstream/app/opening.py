@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from midstream.app.config.component_constraints import unnamed_faults
+from midstream.app.config.component_constraints import unnamed_faults, unnamed_server_faults
 from midstream.app.config.effective import effective
 from midstream.app.config.reader import read_config
 from midstream.app.config.schema import Config, SnapshotsSection
@@ -375,7 +375,8 @@ def _chosen(folder: Path, config: Config, log: FolderLog, end: LogPosition, *, m
     before = remembered(data)
     if before is None or before.settings.version() == wanted.settings.version():
         return chosen
-    if any(unnamed_faults(config, before.config)):  # code that the file of now does not name is not run
+    unnamed = (*unnamed_faults(config, before.config), *unnamed_server_faults(config, before.config))
+    if unnamed:  # code that the file of now does not name is not run, and servers are not asked
         return chosen
     try:
         service = service_of(folder, before.config, before.settings)

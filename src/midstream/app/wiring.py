@@ -1,6 +1,6 @@
 """Composition root: the components that run, in their order. With ``app.config`` it alone names concrete classes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +16,7 @@ from midstream.app.config.rule_constraints import PAGE as RULES
 from midstream.app.config.schema import AnyScorer, AnySource, Config, Custom, FetchTable, Placement
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.paths import step
-from midstream.core.protocols import Fetch, Scorer, Source
+from midstream.core.protocols import Fetch, Filter, Scorer, Source
 from midstream.core.traits import traits_of
 from midstream.core.types import Models
 from midstream.engine.types import ANY_PLACEMENT
@@ -26,6 +26,7 @@ from midstream.features.language import PLACEMENT, SEGMENT, Condition, Use, cond
 from midstream.integrations.cassandra.fetch import CassandraFetch, CassandraFetchOptions
 from midstream.integrations.feast.fetch import FeastFetch, FeastFetchOptions
 from midstream.integrations.hopsworks.fetch import HopsworksFetch, HopsworksFetchOptions
+from midstream.integrations.model_servers.remote_scorer import RemoteScorer
 from midstream.integrations.postgresql.fetch import PostgresqlFetch, PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import RedisFetch, RedisFetchOptions
 from midstream.ranking.caller_items import RESERVED
@@ -201,13 +202,20 @@ def plan(
         reasons=reasons_of(config.reasons, {each.name: _kind(each) for each in (*sources, *floor)}),
         declared=declared,
         after_fetch=frozenset(filters_after(fetches, filters, own)),
-        reads_served=any(traits_of(each).reads_served for each in filters)
-        or any(cap.within is not None for cap in placement.caps),
+        reads_served=_reads_served(filters, placement),
+        remote={each.name: each.timeout.ms / 1_000 for each in scorers if isinstance(each, RemoteScorer)},
     )
     _require_names(made, where)
     _require_rule_names(made, placement, where)
     _require_inputs(made, where)
     return made.serving(models)
+
+
+def _reads_served(filters: Iterable[Filter], placement: Placement) -> bool:
+    """Return whether a part of a placement goes by what was served before."""
+    return any(traits_of(each).reads_served for each in filters) or any(
+        each.within is not None for each in placement.caps
+    )
 
 
 def _fetches(config: Config, placement: Placement, folder: Path) -> tuple[DeclaredFetch, ...]:

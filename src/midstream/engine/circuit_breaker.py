@@ -58,8 +58,8 @@ class GuardOptions:
     bench_s: float = 10.0
     """After it one request tries the part; so much it costs at most in 10 s."""
     fetch_bench_s: float = 3.0
-    """The same for a fetch. It waits and holds nobody, so a trial costs one request one ``timeout``; and a system that
-    is back is asked within 5 s."""
+    """The same for a fetch, and for a scorer on a server. They wait and hold nobody, so a trial costs one request one
+    ``timeout``; and a system that is back is asked within 5 s."""
 
     def budget_s(self, plan: Plan) -> float:
         """Return for how long one part of a plan may hold the thread, in seconds."""
@@ -158,7 +158,7 @@ class CircuitBreaker:
         self._note_failures(plan.name, served.failures)
         self._let_others_try(plan.name, served, reasons)
         may_be_benched, bounded = frozenset(benchable(plan)), plan.bounded
-        fetches = frozenset(each.name for each in plan.fetches)
+        fetches = frozenset((*(each.name for each in plan.fetches), *plan.remote))
         for part, took_s in served.took_s.items():
             is_slow = (min(took_s, worked_s) if part in bounded else took_s) > budget_s
             if is_slow:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 8
+RECORD_VERSION = 9
 Value: TypeAlias = str | float | bool
 
 
@@ -89,7 +89,11 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     fetched_context: tuple[str, ...] = ()
     """Names of ``context`` that were fetched."""
     rerunnable: bool = True
-    """False = the fetched columns exceed the bytes of a record, which has those of items of the slate alone."""
+    """False = what was asked from outside exceeds the bytes of a record: of fetched columns it has those of the slate's
+    items, of scores none."""
+    outside_scores: bytes = b""
+    """Scores that a server gave the candidates: eight bytes that stand for their ids, then a float32 each in the order
+    of the ids, little-endian, compressed with zlib. Empty = they are of a part that computes them anew."""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

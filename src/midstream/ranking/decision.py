@@ -3,6 +3,7 @@
 A component that fails is in the account, and the next one of its ladder runs; the last ones cannot fail.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +18,7 @@ from midstream.ranking.boundary import Account, boundary
 from midstream.ranking.frame import lent, lent_frame, of_array, of_type
 from midstream.ranking.plan import SELECTOR, Plan
 from midstream.ranking.record.order import order_after
+from midstream.ranking.record.outside_scores import RecordedScores
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.selecting import Choosing
@@ -37,6 +39,8 @@ class Decision:
     facts: CandidateFacts | None
     """Columns of the candidates for the slate rules; None = there are no rules, or they could not be read."""
     account: Account
+    recorded: RecordedScores | None = None
+    """Of a rerun: what a server said then, which is not asked again."""
 
     async def scored(self) -> tuple[str, Score]:
         """Return the name and the scores of the first scorer that returns valid scores in time.
@@ -44,15 +48,18 @@ class Decision:
         A scorer without a single number has failed. The last scorer runs whatever the time. A scorer whose models have
         no version in service is skipped without a failure: the shop is new, and the answer of the next one is full.
         """
-        plan, features, account = self.plan, self.features, self.account
+        plan, features, account, recorded = self.plan, self.features, self.account, self.recorded
         last = plan.scorers[-1]
         for scorer in plan.scorers:
+            if recorded is not None and scorer.name == recorded.scorer:
+                return scorer.name, recorded.score
             named: tuple[str, ...] = getattr(scorer, "model_names", ())  # as ``ReadsModels`` has them
             if named and not plan.models.by_name.keys() & named:
                 continue
             traits = traits_of(scorer)
             is_instant = not traits.waits
-            wait_s_max = account.remaining_s() - (0.0 if is_instant else share_s(plan))
+            own_s_max = plan.remote.get(scorer.name, math.inf)
+            wait_s_max = min(own_s_max, account.remaining_s() - (0.0 if is_instant else share_s(plan)))
             if scorer is not last and wait_s_max <= 0:
                 account.late(scorer.name)
                 continue
@@ -62,7 +69,7 @@ class Decision:
                 if is_instant:
                     numbers = await begin()
                 else:
-                    numbers = await awaited(scorer.name, begin, wait_s_max, share_s(plan), account)
+                    numbers = await awaited(scorer.name, begin, wait_s_max, min(own_s_max, share_s(plan)), account)
                 score = _usable(numbers, features)
                 return scorer.name, score if traits.bounded else score.copy()  # a component may keep what it returned
         message = f"none of {', '.join(scorer.name for scorer in plan.scorers)} gave scores"

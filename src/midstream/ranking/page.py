@@ -15,7 +15,7 @@ import numpy as np
 from midstream.core.types import Failure, Index, Moment, Query, Served
 from midstream.ranking.boundary import Account
 from midstream.ranking.fetch_cache import FetchCache
-from midstream.ranking.pipeline import PlanRequest, with_fetched
+from midstream.ranking.pipeline import PlanRequest, unasked, with_fetched
 from midstream.ranking.plan import Plan
 from midstream.ranking.source_cache import SourceCache
 
@@ -37,16 +37,17 @@ async def recommend_page(
         ids_of: Returns the ids of items.
         remaining_s: Seconds to the deadline of them all.
         left_out: Returns the components of a plan that the circuit breaker skips.
-        cache: Cache of fetched columns; None = no outside system is called.
+        cache: Cache of fetched columns; None = no outside system is called, as in ``recommend``.
 
     Returns:
         The slates in the order of the slots.
     """
     before = accumulate((query.slate_size for _, query in slots), initial=0)
-    requests = [
-        PlanRequest.of(plan, replace(query, spare=spare), Account(left_out(plan), remaining_s))
-        for (plan, query), spare in zip(slots, before, strict=False)
-    ]
+    requests: list[PlanRequest] = []
+    for (plan, query), spare in zip(slots, before, strict=False):
+        failed = left_out(plan)
+        account = Account((*failed, *unasked(plan, failed, cache)), remaining_s)
+        requests.append(PlanRequest.of(plan, replace(query, spare=spare), account))
     if cache is not None and any(each.plan.fetches for each in requests):
         requests = await with_fetched(requests, observe, cache)
     asked = SourceCache()

@@ -1,6 +1,6 @@
 """Request pipeline, top to bottom: fetch, gather, decide."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -32,6 +32,7 @@ from midstream.ranking.frame import FeatureReader, declared_of, take
 from midstream.ranking.plan import Plan, tier_of
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.record.fetched_fields import only_read
+from midstream.ranking.record.outside_scores import RecordedScores
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import Pinned
 from midstream.ranking.rules.rules import CandidateFacts
@@ -39,6 +40,9 @@ from midstream.ranking.selectors.sampling import LOGGED, is_sampled
 from midstream.ranking.shortlist import shortlist
 from midstream.ranking.source_cache import SourceCache
 from midstream.state.ids.vocabulary import Vocabulary
+
+UNASKED = "no outside system is asked here"
+"""Failure reason of a scorer that would ask a server, where none may be asked: evaluation, training, warming up."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +117,8 @@ class Gathered:
     removed: Mapping[str, int]
     verdict: NDArray[np.intp] | None
     read_s: float
+    recorded: Callable[[Index], RecordedScores] | None = None
+    """Of a rerun: returns what a server said of some candidates then."""
 
     def with_taken(self, item_ids: Sequence[str], item_index: Index) -> "Gathered":
         """Return it for a page that has items already, at most ``query.spare``."""
@@ -128,7 +134,8 @@ class Gathered:
             candidates, facts = take(candidates, kept), None if facts is None else facts.where(kept)
             features = FeatureFrame(features.names, features.values.T[:, kept].T)
             removed = {**removed, PAGE: len(kept) - len(candidates)}
-        decision = Decision(plan, query, features, facts, account)
+        recorded = None if self.recorded is None else self.recorded(candidates.item_index)
+        decision = Decision(plan, query, features, facts, account, recorded)
         scorer, score = await decision.scored()
         selection, order = decision.slates(score)
         if self.request.is_bounded and len(candidates) < query.slate_size:
@@ -162,7 +169,8 @@ async def recommend(
         query: Complete with time and seed.
         remaining_s: Seconds to the deadline on the monotonic clock.
         failed: Components left out from the start: those that the circuit breaker skips.
-        cache: Cache of fetched columns; None = no outside system is called, as for a moment of the past.
+        cache: Cache of fetched columns; None = no outside system is called, as for a moment of the past: scorers that
+            would ask a server are left out and named.
 
     Returns:
         The slate with its trace: retrieved = removed + not selected + served. Unless there is no eligible item, or a
@@ -173,10 +181,17 @@ async def recommend(
     """
     if faults := request_faults(plan.filters, query, plan.conditions):
         raise RequestInvalid(faults)
-    request = PlanRequest.of(plan, query, Account(failed, remaining_s))
+    request = PlanRequest.of(plan, query, Account((*failed, *unasked(plan, failed, cache)), remaining_s))
     if cache is not None and plan.fetches:
         (request,) = await with_fetched((request,), lambda _, asked: observe(asked), cache)
     return await request.gathered(observe).decided()
+
+
+def unasked(plan: Plan, failed: Sequence[Failure], cache: FetchCache | None) -> Iterator[Failure]:
+    """Yield a failure for each scorer that would ask a server, where no outside system is called."""
+    if cache is None and plan.remote:
+        known = {each.component for each in failed}
+        yield from (Failure(name, UNASKED) for name in plan.remote if name not in known)
 
 
 async def with_fetched(requests: Sequence[PlanRequest], observe: Observe, cache: FetchCache) -> list[PlanRequest]:

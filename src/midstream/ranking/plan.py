@@ -1,7 +1,7 @@
 """Plan of a placement: an immutable value. A change makes a new plan and swaps one reference."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -180,6 +180,8 @@ class Plan:
     reads_served: bool = False
     """A component reads served slates: an answer waits for the records of earlier answers to the same user or
     session."""
+    remote: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Scorers that ask a server, by name, and for how many seconds at most. What they said is in the served record."""
 
     @property
     def part_names(self) -> tuple[str, ...]:

@@ -218,6 +218,7 @@ CLASSES = {
     "fetched_ids": ("bytes", "blanked"),
     "fetched_context": ("tuple[str, ...]", "blanked"),
     "rerunnable": ("bool", "blanked"),
+    "outside_scores": ("bytes", "blanked"),
 }
 """What becomes of each field of a served record, with its whole type: whoever adds a field, or something within one,
 says here whether it may tell of a person."""

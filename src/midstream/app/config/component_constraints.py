@@ -1,8 +1,10 @@
-"""Allow list of code: custom components are those that ``midstream.toml`` names.
+"""Allow list of code and of servers: custom components and model servers are those that ``midstream.toml`` names.
 
 A placement from HTTP, from the log or from an earlier configuration is data from outside. It may use the names in
 ``[components]`` of the current file, or a path that one of the file's own placements has, with other options. Any other
-path is refused before anything is imported or searched on the disk.
+path is refused before anything is imported or searched on the disk. A scorer on a model server may ask a server that
+one of the file's own placements asks, under the same secrets: else whoever sets a placement could have columns and
+tokens sent to an address of their choice.
 """
 
 from collections.abc import Iterator
@@ -11,8 +13,9 @@ from midstream.app.config.bounds import known
 from midstream.app.config.schema import PATH_BYTES_MAX, AnyFilter, AnyScorer, AnySource, Config, Custom, Placement
 from midstream.core.errors import Fault
 from midstream.core.paths import step
+from midstream.integrations.model_servers.remote_scorer import RemoteScorer
 
-PAGE = "/docs/sources.md"
+PAGE, SERVERS = "/docs/sources.md", "/docs/model-servers.md"
 
 
 def component_faults(config: Config) -> Iterator[Fault]:
@@ -39,6 +42,25 @@ def unnamed_faults(file: Config, config: Config) -> Iterator[Fault]:
         if path not in known:
             came = f"{path[:PATH_BYTES_MAX]!r} is not named in midstream.toml any more, so it is not imported."
             yield Fault(f"$.components{step(name)}", came, "A component that midstream.toml names.", PAGE)
+
+
+def unnamed_server_faults(file: Config, config: Config) -> Iterator[Fault]:
+    """Yield the model servers of a configuration that no placement of the file asks; a rerun asks none of them."""
+    known = {each.server_key() for _, each in _remote_scorers(file)}
+    for where, each in _remote_scorers(config):
+        if each.server_key() not in known:
+            shown = each.url[:PATH_BYTES_MAX]
+            came = f"{shown!r}, with these secrets and bounds, is asked by no placement of midstream.toml."
+            right = "The server, model, secrets and bounds of a scorer of a placement in it; the rest may differ."
+            yield Fault(f"{where}.url", came, right, SERVERS)
+
+
+def _remote_scorers(config: Config) -> Iterator[tuple[str, RemoteScorer]]:
+    """Yield the scorers on model servers of a configuration, with the place of each."""
+    for number, placement in enumerate(config.placements):
+        for place, each in enumerate(placement.scorers):
+            if isinstance(each, RemoteScorer):
+                yield f"$.placements[{number}].scorers[{place}]", each
 
 
 def _every_part(config: Config) -> Iterator[tuple[str, Custom]]:

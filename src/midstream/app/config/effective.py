@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from midstream.app.config.component_constraints import unnamed_faults
+from midstream.app.config.component_constraints import unnamed_faults, unnamed_server_faults
 from midstream.app.config.constraints import SOURCES, relation_faults
 from midstream.app.config.reader import FILE_NAME, placement_readings, with_relations
 from midstream.app.config.schema import Config, Placement
@@ -127,7 +127,7 @@ def _held(file: Config, config: Config) -> tuple[Fault, ...]:
     """
     faults, kept = tuple(_state_faults(file, config)), file.half_lives()
     wholes = [config] if not faults else [_with_half_life(config, kept, each) for each in (kept[0], kept[-1])]
-    unnamed = tuple(unnamed_faults(file, config))
+    unnamed = (*unnamed_faults(file, config), *unnamed_server_faults(file, config))
     return with_relations((*unnamed, *faults), [tuple(relation_faults(each)) for each in wholes])
 
 

@@ -25,6 +25,7 @@ from midstream.features.readers.external import Table
 from midstream.integrations.cassandra.fetch import CassandraFetchOptions
 from midstream.integrations.feast.fetch import FeastFetchOptions
 from midstream.integrations.hopsworks.fetch import HopsworksFetchOptions
+from midstream.integrations.model_servers.remote_scorer import RemoteScorer
 from midstream.integrations.postgresql.fetch import PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import RedisFetchOptions
 from midstream.ranking.fetched_columns import COLUMNS_MAX, ColumnKind, FetchScope
@@ -100,7 +101,7 @@ AnySource = (
     | Custom
 )
 AnyFilter = Repeats | ActedOptions | ServedOptions | ExpressionOptions | Custom
-AnyScorer = ModelScorer | Objectives | Custom
+AnyScorer = ModelScorer | Objectives | RemoteScorer | Custom
 AnyFetch = (
     Custom
     | RedisFetchOptions
@@ -307,8 +308,8 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidates_max: Annotated[int, msgspec.Meta(ge=SLATE_SIZE_MAX, le=CANDIDATES_MAX)] = CANDIDATES_MAX
     """Number of candidates that are scored: the best by the blend of those that pass the filters; 100 to 500."""
     scorers: Annotated[tuple[AnyScorer, ...], Length(0, SCORERS_MAX)] = ()
-    """Scorers, best first: models, such as [{ kind = "model", name = "ranker" }], sums of several and custom
-    scorers; the blend of the sources is always the last (docs/models.md)."""
+    """Scorers, best first: models, such as [{ kind = "model", name = "ranker" }], sums of several, models on a server
+    (docs/model-servers.md) and custom scorers; the blend of the sources is always the last (docs/models.md)."""
     selector: AnySelector = TopK()
     """Choice and order of the items: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md) or custom."""
     caps: Annotated[tuple[Cap, ...], Length(0, CAPS_MAX)] = ()

@@ -10,6 +10,9 @@ from midstream.app.config.schema import Config, Custom, Placement
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.features.kinds.kinds import columns_of
+from midstream.integrations.model_servers.constraints import remote_faults
+from midstream.integrations.model_servers.remote_scorer import RemoteScorer
+from midstream.ranking.scorers.model_scorer import OF_SOURCES
 from midstream.ranking.scorers.objectives import Objectives
 from midstream.ranking.selectors.thompson import Thompson
 from midstream.ranking.selectors.top_k import TopK
@@ -35,6 +38,8 @@ def scorer_faults(config: Config, placement: Placement, where: str) -> Iterator[
     for place, scorer in every:
         if isinstance(scorer, Objectives):
             yield from _terms(config, placement, scorer, place)
+        elif isinstance(scorer, RemoteScorer):
+            yield from remote_faults(scorer, _columns(config, placement), place)
 
 
 def _terms(config: Config, placement: Placement, scorer: Objectives, where: str) -> Iterator[Fault]:
@@ -47,6 +52,14 @@ def _terms(config: Config, placement: Placement, scorer: Objectives, where: str)
             yield Fault(f"{place}.weight", f"{each.weight} came.", right, MODELS)
         if each.value:
             yield from _column(config, placement, each.value, f"{place}.value", MODELS)
+
+
+def _columns(config: Config, placement: Placement) -> set[str]:
+    """Return the columns that a placement gives its scorers: those of its features, and of its sources."""
+    read = [each for each in config.features if each.name in placement.features]
+    sources = ("popular", "editorial", *(each.name for each in placement.sources))
+    of_sources = (f"{kind}{name}" for kind in OF_SOURCES for name in sources)
+    return {*of_sources, *(column for names in columns_of(read).values() for column in names)}
 
 
 def _column(config: Config, placement: Placement, name: str, where: str, page: str) -> Iterator[Fault]:

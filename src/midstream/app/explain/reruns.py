@@ -38,6 +38,7 @@ from midstream.features.declarations import Declarations
 from midstream.ranking.explain.differences import FieldDifference, differences
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.plan import Plan
+from midstream.ranking.record.outside_scores import outside_scores
 from midstream.ranking.record.served import ServedRecord, decode_served, encode_served
 from midstream.ranking.rules.traces import pack_traces
 from midstream.state.fold import Fold
@@ -126,9 +127,9 @@ class Reruns:
             return Rerun(logged, (gone.difference,))
         except RequestInvalid as error:
             return Rerun(logged, (FieldDifference("query", "answered", str(error)),))
-        found = differences(
-            logged, decode_body(encode_served(served, ids_of(served, fold), pack_traces(served, fold.vocabulary)))
-        )
+        scores = outside_scores(served, made.remote, fold.vocabulary)
+        traces = pack_traces(served, fold.vocabulary)
+        found = differences(logged, decode_body(encode_served(served, ids_of(served, fold), traces, scores)))
         return Rerun(logged, found, served, made, observe(served.query))
 
     def _continued(self, record: ServedRecord, fold: Fold) -> ServedRecord | None:
@@ -228,9 +229,7 @@ class Reruns:
 
 def _require_whole(record: ServedRecord) -> None:
     if not record.rerunnable:
-        raise Gone(
-            "rerunnable", "false", "the fetched columns of the candidates took more bytes than a record has for them"
-        )
+        raise Gone("rerunnable", "false", "what was asked from outside took more bytes than a record has for it")
 
 
 def _placement(config: Config, name: str) -> Placement:

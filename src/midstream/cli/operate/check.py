@@ -134,23 +134,26 @@ def check_folder(folder: Path, *, connect: bool = False) -> Checked:
     with closing_runner() as runner:  # one event loop for all, as a component may keep a client for its next call
         for plan in found:
             own = [each for each in standings if each.placement == plan.name]
-            asked, passed_by = (plan, ()) if connect else _without_stores(plan)
+            asked, passed_by = (plan, ()) if connect else _without_servers(plan)
             findings += [*passed_by, *_check_plan(asked, fold, own, runner), *map(_of_model, own)]
     findings += _check_unread(found, fold)
     models = {plan.name: dict(plan.models.versions) for plan in found if plan.model_names}
     return Checked(findings, state, models)
 
 
-def _without_stores(plan: "Plan") -> "tuple[Plan, tuple[Finding, ...]]":
-    """Return a plan without the fetches that ask a store, and for each that nobody looked at it."""
+def _without_servers(plan: "Plan") -> "tuple[Plan, tuple[Finding, ...]]":
+    """Return a plan without the parts that ask a server, and for each that nobody looked at it."""
     from dataclasses import replace
 
     from midstream.app.fetch_connections import is_of_store
 
     of_stores = [each.name for each in plan.fetches if is_of_store(each.component)]
     fetches = tuple(each for each in plan.fetches if each.name not in of_stores)
-    warning = "its store was not asked; --connect asks it"
-    return replace(plan, fetches=fetches), tuple(Finding(plan.name, each, "", warning) for each in of_stores)
+    scorers = tuple(each for each in plan.scorers if each.name not in plan.remote)
+    warnings = dict.fromkeys(of_stores, "its store was not asked; --connect asks it")
+    warnings |= dict.fromkeys(plan.remote, "its server was not asked; --connect asks it")
+    passed_by = tuple(Finding(plan.name, part, "", warning) for part, warning in warnings.items())
+    return replace(plan, fetches=fetches, scorers=scorers, remote={}), passed_by
 
 
 def _of_model(standing: "ModelStanding") -> Finding:
@@ -238,7 +241,7 @@ def _check_plan(
     A component that lacks a model has no problem of its own: the result of the model covers it.
     """
     waiting = _lacking_models(plan, frozenset(each.name for each in models if not each.version))
-    problems = _check_fetches(plan, fold, runner)
+    problems = _check_servers(plan, fold, runner)
     for moment in _moments(plan, fold):
         failures = _check_moment(plan, moment, runner)
         for part in (*plan.part_names, *failures):  # a feature of a block is no part of its own
@@ -277,9 +280,9 @@ def _moments(plan: "Plan", fold: "Fold") -> "list[Moment]":
     return [fold.moment(query, plan.models) for query in queries]
 
 
-def _check_fetches(plan: "Plan", fold: "Fold", runner: "asyncio.Runner") -> dict[str, str]:
-    """Return the problem of each fetch that has one: a stranger is asked for, or the first items that are known."""
-    from midstream.app.fetch_connections import open_connection
+def _check_servers(plan: "Plan", fold: "Fold", runner: "asyncio.Runner") -> dict[str, str]:
+    """Return the problem of each part that asks a server: about a stranger, or the first items that are known."""
+    from midstream.app.fetch_connections import check_server, open_connection
     from midstream.ranking.boundary import Account, boundary
     from midstream.testing import conformance
 
@@ -289,6 +292,10 @@ def _check_fetches(plan: "Plan", fold: "Fold", runner: "asyncio.Runner") -> dict
         with boundary(each.name, account):
             runner.run(open_connection(each.component, _CONNECT_S_MAX))
             conformance.check_fetch(each, items if each.of == "item" else ("nobody",), runner)
+    columns = tuple(name for block in plan.features for name in block.names)
+    for scorer in plan.scorers:
+        with boundary(scorer.name, account):
+            runner.run(check_server(scorer, columns, _CONNECT_S_MAX))
     return {failure.component: failure.reason for failure in account.failures}
 
 

@@ -31,6 +31,7 @@ from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.continuation import query_on, read_on
+from midstream.ranking.record.outside_scores import outside_scores
 from midstream.ranking.record.served import ServedRecord
 from midstream.ranking.rules.traces import pack_traces
 from midstream.state.fold import Fold
@@ -82,7 +83,7 @@ class Answering:
             plan, observe, query, lambda: until - monotonic(), live.guards.left_out(plan), live.fetched
         )
         live.guards.note(plan, served, self._worked_s() - worked_s)
-        answer = self._told(served, ask, fold, read_your_writes=read_your_writes)
+        answer = self._told(served, ask, fold, plan, read_your_writes=read_your_writes)
         return await with_why(answer, ask, served, plan, fold)
 
     async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
@@ -149,7 +150,7 @@ class Answering:
         told: list[Answer] = []
         for (place, (plan, _)), each in zip(slots.made.items(), served, strict=True):
             self._live.guards.note(plan, each, worked_s)
-            answer = self._told(each, asks[place], fold, read_your_writes=read_your_writes)
+            answer = self._told(each, asks[place], fold, plan, read_your_writes=read_your_writes)
             told.append(with_what_is_read(answer, asks[place], each, plan, fold))
         # All that the state says was read: from here on it may move.
         for (place, (plan, _)), each, answer in zip(slots.made.items(), served, told, strict=True):
@@ -167,14 +168,15 @@ class Answering:
         self._require_position(asks[0].min_log_position)
         slots_of(self._live, asks)
 
-    def _told(self, served: Served, ask: Ask, fold: Fold, *, read_your_writes: bool | None) -> Answer:
+    def _told(self, served: Served, ask: Ask, fold: Fold, plan: Plan, *, read_your_writes: bool | None) -> Answer:
         """Return the answer; hand its served record over without waiting for it; count it."""
         live = self._live
         position = live.token(served.log_position)
         answer = answer_of(served, ask, fold, position, read_your_writes=read_your_writes)
         if self._outbox is not None and self._ahead is not None:
             item_ids = [each.id for each in answer.items] if served.order is None else ids_of(served, fold)
-            self._outbox.add(served_event(served, item_ids, pack_traces(served, fold.vocabulary)))
+            scores = outside_scores(served, plan.remote, fold.vocabulary)
+            self._outbox.add(served_event(served, item_ids, pack_traces(served, fold.vocabulary), scores))
             self._ahead.add(served.query)
         note(served, served.query.placement, live.metrics, live.feature_values)
         if served.order is None or not served.order.lengths:
@@ -209,7 +211,7 @@ class Answering:
         query = query_on(record, asked, cursor.turn, cursor.first_position)
         self._folding.note_answer()
         found = read_on(plan, partial(fold.moment, models=plan.models), query, record)
-        answer = self._told(found.served, ask, fold, read_your_writes=read_your_writes)
+        answer = self._told(found.served, ask, fold, plan, read_your_writes=read_your_writes)
         if found.turn > len(record.order):
             return answer
         after = Cursor(cursor.request_id, found.turn, cursor.first_position + len(answer.items))

@@ -17,6 +17,7 @@ from midstream.monitoring.feature_values import WATCHED_SHARE, FeatureValues
 from midstream.monitoring.metrics import EventOutcome, Metrics
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.order import ORDER_MAX
+from midstream.ranking.record.outside_scores import NO_SCORES, PackedScores
 from midstream.ranking.record.served import encode_served
 from midstream.ranking.rules.traces import PackedTraces
 from midstream.ranking.selectors.sampling import WATCHED, is_sampled
@@ -158,7 +159,9 @@ def ids_of(served: Served, fold: Fold) -> list[str]:
     return fold.vocabulary.item_ids(served.candidates.item_index[rows])
 
 
-def served_event(served: Served, item_ids: Sequence[str], traces: PackedTraces) -> Event:
+def served_event(
+    served: Served, item_ids: Sequence[str], traces: PackedTraces, scores: PackedScores = NO_SCORES
+) -> Event:
     """Return the served event of an answer."""
     query = served.query
     return Event(
@@ -167,7 +170,7 @@ def served_event(served: Served, item_ids: Sequence[str], traces: PackedTraces) 
         user_id=query.user_id or "",
         session_id=query.session_id or "",
         request_id=query.request_id,
-        body=encode_served(served, item_ids, traces),
+        body=encode_served(served, item_ids, traces, scores),
         event_time_ms=query.now_ms,
     )
 

@@ -87,8 +87,13 @@ class Connector(Generic[C]):
         if self._client is None:
             raise self._unavailable()
 
-    async def call(self, work: Callable[[C], Awaitable[T]]) -> T:
-        """Return the result of some work with the client; a caller that is cancelled leaves it to itself.
+    async def call(self, work: Callable[[C], Awaitable[T]], *, goes_on: bool = True) -> T:
+        """Return the result of some work with the client.
+
+        Args:
+            work: Uses the client.
+            goes_on: A caller that is cancelled leaves the work to itself, which keeps its connection. False = the work
+                is cancelled too, where that costs no connection.
 
         Raises:
             StoreUnavailable: There is no client, too many calls are under way, or the work took too long.
@@ -106,7 +111,7 @@ class Connector(Generic[C]):
         task = asyncio.ensure_future(self._bounded(work, self._client))
         self._calls.add(task)
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        return await (asyncio.shield(task) if goes_on else task)
 
     async def close(self) -> None:
         """End what is under way and close the client."""

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from midstream.core.errors import NotFound, RequestInvalid
-from midstream.core.types import Moment, Query, Served
+from midstream.core.types import Index, Moment, Query, Served
 from midstream.ranking.boundary import Account
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.pipeline import PlanRequest
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.continuation import read_on
+from midstream.ranking.record.outside_scores import RecordedScores, scores_in
 from midstream.ranking.record.served import ServedRecord
+from midstream.state.ids.vocabulary import Vocabulary
 
 
 async def rerun(
@@ -27,11 +29,12 @@ async def rerun(
         continued: For a record that continues a slate (``query.continues``): the record of that slate.
 
     Raises:
-        NotFound: The record continues a slate whose record is not given, or it lacks a part of the fetched columns.
+        NotFound: The record continues a slate whose record is not given, or it lacks a part of the fetched columns,
+            or the scores that a server gave its candidates.
         RequestInvalid: The plan's filters cannot use the record's query: it is another plan.
     """
     if not record.rerunnable:
-        message = "the fetched columns took more bytes than a record has for them, so a rerun would give another answer"
+        message = "what was asked from outside took more bytes than a record has, so a rerun would give another answer"
         raise NotFound(message)
     if record.query.continues:
         if continued is None:
@@ -41,4 +44,13 @@ async def rerun(
     if faults := request_faults(plan.filters, record.query, plan.conditions):
         raise RequestInvalid(faults)
     request = PlanRequest.of(plan, record.query, Account(record.failures))
-    return await replace(request, fetched=record.fetched).gathered(observe).decided()
+    kept = request.plan.without(frozenset(plan.remote) - {record.scorer})  # nobody else may come to ask
+    gathered = replace(request, plan=kept, fetched=record.fetched).gathered(observe)
+    if record.scorer in plan.remote:
+        vocabulary = observe(record.query).table(Vocabulary)
+
+        def recorded(item_index: Index) -> RecordedScores:
+            return RecordedScores(record.scorer, scores_in(record.outside_scores, vocabulary.item_ids(item_index)))
+
+        gathered = replace(gathered, recorded=recorded)
+    return await gathered.decided()

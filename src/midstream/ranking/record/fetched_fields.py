@@ -76,7 +76,7 @@ def unpack_fetched(told: ServedBody) -> Fetched:
     if not told.fetched and not told.fetched_context:
         return NOTHING_FETCHED
     ids = unpack_ids(told.fetched_ids)
-    columns = {name: _numbers(_expanded(column, 8 * len(ids)), len(ids)) for name, column in told.fetched.items()}
+    columns = {name: _numbers(expanded(column, 8 * len(ids)), len(ids)) for name, column in told.fetched.items()}
     rows = zip(*columns.values(), strict=True)
     items = {
         item: {name: value for name, value in zip(columns, row, strict=True) if not math.isnan(value)}
@@ -91,7 +91,7 @@ def unpack_ids(packed: bytes) -> list[str]:
     Raises:
         ValueError: The bytes are no ids.
     """
-    return msgspec.msgpack.decode(_expanded(packed, IDS_BYTES_MAX), type=list[str]) if packed else []
+    return msgspec.msgpack.decode(expanded(packed, IDS_BYTES_MAX), type=list[str]) if packed else []
 
 
 def only_read(
@@ -140,17 +140,17 @@ def with_fetched(own: Mapping[str, Mapping[str, float]], fetched: Fetched) -> Ma
 
 def _packed(fields: Mapping[str, Mapping[str, float]]) -> PackedFields:
     names = sorted({name for row in fields.values() for name in row})
-    columns = {name: _small(_bytes(np.array([row.get(name, np.nan) for row in fields.values()]))) for name in names}
-    return PackedFields(columns, _small(msgspec.msgpack.encode(list(fields))) if fields else b"", is_whole=True)
+    columns = {name: compressed(_bytes(np.array([row.get(name, np.nan) for row in fields.values()]))) for name in names}
+    return PackedFields(columns, compressed(msgspec.msgpack.encode(list(fields))) if fields else b"", is_whole=True)
 
 
-def _small(content: bytes) -> bytes:
+def compressed(content: bytes) -> bytes:
     """Return compressed bytes. Cost: 0.3 ms for 36 kB, of 1,000 ids."""
     packer = zlib.compressobj(level=1, strategy=zlib.Z_HUFFMAN_ONLY)
     return packer.compress(content) + packer.flush()
 
 
-def _expanded(packed: bytes, bytes_max: int) -> bytes:
+def expanded(packed: bytes, bytes_max: int) -> bytes:
     """Return what was compressed, at most ``bytes_max``; raise ``ValueError`` where it is more, cut off or followed."""
     unpacker = zlib.decompressobj()
     try:

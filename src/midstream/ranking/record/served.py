@@ -43,6 +43,7 @@ from midstream.ranking.plan import (
     lost_columns,
 )
 from midstream.ranking.record.fetched_fields import own_fields, pack_fetched, unpack_fetched, with_fetched
+from midstream.ranking.record.outside_scores import NO_SCORES, PackedScores
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import PINS
 from midstream.ranking.rules.traces import NO_TRACES, PackedTraces, ServedTrace, unpack_traces
@@ -114,22 +115,29 @@ class ServedRecord:
     fetched: Fetched = NOTHING_FETCHED
     """Columns of the query that are from outside systems."""
     rerunnable: bool = True
-    """False = only fetched columns of the slate's items are kept, so a rerun would give another answer."""
+    """False = only fetched columns of the slate's items are kept, or no scores of a server, so a rerun would give
+    another answer."""
+    outside_scores: bytes = b""
+    """Scores of all candidates that a server gave, as they are kept."""
 
 
-def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces = NO_TRACES) -> bytes:
+def encode_served(
+    served: Served, item_ids: Sequence[str], traces: PackedTraces = NO_TRACES, given: PackedScores = NO_SCORES
+) -> bytes:
     """Return the body of a served event.
 
     Args:
         served: The answer.
         item_ids: Of the slate, in its order, then of the continuation order.
         traces: Of its rules (``pack_traces``).
+        given: Scores of its candidates that a server gave (``outside_scores``).
 
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, and further bytes for the content of the request
-        (context, exclude list, filter text, items to rank), fetched columns up to ``FETCHED_BYTES_MAX``, the items of a
-        page's earlier slates, 25 bytes an item of the continuation order, 40 bytes a model, rule actions on items
-        outside of the slate, and 4 bytes an item and feature where their values are kept. Cost: about 20 µs.
+        (context, exclude list, filter text, items to rank), fetched columns up to ``FETCHED_BYTES_MAX``, 4 bytes a
+        candidate where a server scored them, the items of a page's earlier slates, 25 bytes an item of the continuation
+        order, 40 bytes a model, rule actions on items outside of the slate, and 4 bytes an item and feature where their
+        values are kept. Cost: about 20 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     count = len(chosen)
@@ -170,9 +178,7 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         feature_names=() if logged is None else logged.names,
         feature_values=b"" if logged is None else _bytes(logged.values[chosen]),
         models=dict(served.models),
-        given=query.given,
-        taken=query.taken,
-        spare=query.spare,
+        given=query.given, taken=query.taken, spare=query.spare,
         page_id=query.page_id,
         trace_rules=traces.rules,
         traces=traces.actions,
@@ -180,8 +186,9 @@ def encode_served(served: Served, item_ids: Sequence[str], traces: PackedTraces 
         order_max=query.order_max,
         order_ids=tuple(item_ids[count:]),
         order_scores=later[0], order_propensities=later[1], order_bits=later[2], order_lengths=lengths,
-        continues=query.continues, turn=query.turn, first_position=query.first_position,
-        fetched_ids=outside.ids, fetched_context=tuple(served.fetched.context), rerunnable=outside.is_whole,
+        continues=query.continues, turn=query.turn, first_position=query.first_position, fetched_ids=outside.ids,
+        fetched_context=tuple(served.fetched.context), rerunnable=outside.is_whole and given.is_whole,
+        outside_scores=given.content,
     )  # fmt: skip
     return encode_body(body)
 
@@ -329,6 +336,7 @@ def decode_served(body: bytes) -> ServedRecord:
         order=_order(told),
         fetched=fetched,
         rerunnable=told.rerunnable,
+        outside_scores=told.outside_scores,
     )
 
 
