@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from midstream.cli.operate.check import check_folder
 from midstream.core.errors import ConfigInvalid
 from midstream.core.types import Query, TimestampMs
 from midstream.evaluation.replay import asking_plan
+from midstream.integrations.model_servers.remote_scorer import RemoteScorer
 from midstream.state.fold import Fold
 from tests.support.model_servers.models import OipHttpModel, right_scores
 from tests.support.model_servers.servers import HttpServer, running
@@ -300,3 +302,15 @@ def test_a_placement_without_features_has_nothing_to_send():
         'features = ["price", "views"]\nscorers', "scorers"
     )
     assert [each for _, each in faults(text)] == ["The placement reads no features, so there is nothing to send."]
+
+
+def test_the_example_of_the_page_is_read_and_each_setting_is_on_it():
+    """With a server, and a model behind it."""
+    page = (Path(__file__).parents[2] / "docs" / "model-servers.md").read_text("utf-8")
+    found = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert found
+    scorer = parse_config(found[1]).placements[0].scorers[0]
+    assert isinstance(scorer, RemoteScorer)
+    assert scorer.output == "score"
+    settings = page.partition("## Settings")[2].partition("\n## ")[0]
+    assert [each for each in RemoteScorer.__struct_fields__ if f"`{each}`" not in settings] == []

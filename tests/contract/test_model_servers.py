@@ -207,7 +207,7 @@ def test_an_output_of_several_is_named(way, server):
         ("deep", "dimensions|JSON: "),
         ("garbage", ""),
         ("nothing", ""),
-        ("huge", ""),
+        ("huge", "more than 1 MiB|RESOURCE_EXHAUSTED"),
         ("nested", ""),
         ("error", "500|INTERNAL"),
     ],

@@ -16,6 +16,7 @@ SAID: Mapping[str, str] = {
     "valkey": r"Valkey version=([^,\s]+)",
     "postgresql": r"starting PostgreSQL (\S+)",
     "pgbouncer": r"process up: PgBouncer (\S+)",
+    "triton": r"server_version\s*\|\s*(\S+)",
 }
 """Of each system: the line of its log that has its version."""
 CLIENTS: Mapping[str, Mapping[str, str]] = {
@@ -26,6 +27,7 @@ CLIENTS: Mapping[str, Mapping[str, str]] = {
     "valkey": {"redis": "redis", "hiredis": "hiredis"},
     "postgresql": {"psycopg": "psycopg"},
     "pgbouncer": {"psycopg": "psycopg"},
+    "triton": {"grpc": "grpcio"},
 }
 """Of each system: modules of clients, and their packages."""
 

@@ -17,7 +17,13 @@ from tests.support.services.locks import Artifact
 
 FETCH_S_MAX = 600
 _TARGET = ("--only-binary", ":all:", "--implementation", "cp", "--python-version", "3.11")
-_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+_PLATFORMS = (
+    "manylinux_2_35_x86_64",
+    "manylinux_2_28_x86_64",
+    "manylinux_2_27_x86_64",
+    "manylinux_2_17_x86_64",
+    "manylinux2014_x86_64",
+)
 """A binary asks for no version of Python: the wheel for the oldest one serves all."""
 
 

@@ -37,7 +37,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ServerReply:
     """What came back."""
 
     status: int
@@ -47,7 +47,7 @@ class Reply:
     body: bytes
 
 
-def require_ok(reply: Reply) -> None:
+def require_ok(reply: ServerReply) -> None:
     """Refuse the answer of a server that says that it failed.
 
     Raises:

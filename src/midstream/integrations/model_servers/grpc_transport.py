@@ -15,7 +15,7 @@ from midstream.integrations.model_servers.exchange import (
     TOLD_CHARACTERS_MAX,
     Call,
     CallFailed,
-    Reply,
+    ServerReply,
 )
 
 ALIVE_MS = 600_000
@@ -58,7 +58,7 @@ class GrpcTransport:
         self._channel = library().secure_channel(self._address, credentials, options=_OPTIONS)
         return self
 
-    async def send(self, call: Call) -> Reply:
+    async def send(self, call: Call) -> ServerReply:
         """Return what the server answers.
 
         Raises:
@@ -73,7 +73,7 @@ class GrpcTransport:
             except library().AioRpcError as error:
                 told = str(error.details() or "")[:TOLD_CHARACTERS_MAX]
                 raise CallFailed(f"{error.code().name}: {told}".rstrip(" :")) from error
-        return Reply(OK, {}, body)
+        return ServerReply(OK, {}, body)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import httptools
 
-from midstream.integrations.model_servers.exchange import ANSWER_BYTES_MAX, AnswerInvalid, Reply
+from midstream.integrations.model_servers.exchange import ANSWER_BYTES_MAX, AnswerInvalid, ServerReply
 
 HEAD_BYTES_MAX = 1 << 16
 """Of the first line and the headers of an answer."""
@@ -24,7 +24,7 @@ class HttpConnection(asyncio.Protocol):
         """Wait for the transport."""
         self._transport: asyncio.Transport | None = None
         self._parser: Any = None
-        self._reply: asyncio.Future[Reply] | None = None
+        self._reply: asyncio.Future[ServerReply] | None = None
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._head_bytes = 0
@@ -34,7 +34,7 @@ class HttpConnection(asyncio.Protocol):
         self.is_open = False
         """The next question may be sent."""
 
-    def ask(self, question: bytes) -> asyncio.Future[Reply]:
+    def ask(self, question: bytes) -> asyncio.Future[ServerReply]:
         """Send a question; the future gets the answer, ``AnswerInvalid`` or an ``OSError``."""
         self._parser = httptools.HttpResponseParser(self)
         self._reply = asyncio.get_running_loop().create_future()
@@ -104,7 +104,7 @@ class HttpConnection(asyncio.Protocol):
         """Give the answer to who asked."""
         if self._reply is not None and not self._reply.done():
             self.is_open = self.is_open and bool(self._parser.should_keep_alive())
-            self._reply.set_result(Reply(self._parser.get_status_code(), self._headers, bytes(self._body)))
+            self._reply.set_result(ServerReply(self._parser.get_status_code(), self._headers, bytes(self._body)))
 
     def _fail(self, error: Exception) -> None:
         """Give an error to who asked, and close."""

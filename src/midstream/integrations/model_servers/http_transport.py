@@ -8,7 +8,7 @@ redirections are not followed.
 import asyncio
 import ssl
 
-from midstream.integrations.model_servers.exchange import Call, Reply
+from midstream.integrations.model_servers.exchange import Call, ServerReply
 from midstream.integrations.model_servers.http_connection import HttpConnection
 from midstream.integrations.model_servers.urls import ServerUrl
 
@@ -37,7 +37,7 @@ class HttpTransport:
         secret = {} if token is None else {"authorization": f"Bearer {token}"}
         self._headers = {"accept-encoding": "identity", "user-agent": "midstream", **secret}
 
-    async def send(self, call: Call) -> Reply:
+    async def send(self, call: Call) -> ServerReply:
         """Return what the server answers.
 
         Raises:
@@ -62,7 +62,7 @@ class HttpTransport:
         self._connections.clear()
         self._idle.clear()
 
-    async def _asked(self, connection: HttpConnection, question: bytes) -> Reply:
+    async def _asked(self, connection: HttpConnection, question: bytes) -> ServerReply:
         """Return the answer on a connection, which is kept behind a whole one alone."""
         is_kept = False
         try:

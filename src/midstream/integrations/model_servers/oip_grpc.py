@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from midstream.core.types import Score
-from midstream.integrations.model_servers.exchange import AnswerInvalid, Call, Reply
+from midstream.integrations.model_servers.exchange import AnswerInvalid, Call, ServerReply
 from midstream.integrations.model_servers.messages import (
     Field,
     bytes_field,
@@ -22,7 +22,7 @@ from midstream.integrations.model_servers.messages import (
     text_of,
     written,
 )
-from midstream.integrations.model_servers.rows import Tensor, tensors_of
+from midstream.integrations.model_servers.rows import SentTensor, tensors_of
 from midstream.integrations.model_servers.target import Target
 from midstream.integrations.model_servers.tensors import Numbers, of_bytes, require_float, reshaped
 
@@ -65,7 +65,7 @@ class OipGrpc:
         """Ask whether the model is ready."""
         return Call(f"{SERVICE}/ModelReady", written(self._model))
 
-    def unready(self, reply: Reply) -> str:
+    def unready(self, reply: ServerReply) -> str:
         """Return why the model is not ready; empty = it is."""
         is_ready = any(each[0] == 1 and number_of(each) for each in read(reply.body))
         return "" if is_ready else f"the model {self.of.model} is not ready"
@@ -78,7 +78,7 @@ class OipGrpc:
         raw = [bytes_field(RAW_INPUTS, each.rows.tobytes()) for each in tensors]
         return Call(f"{SERVICE}/ModelInfer", written([*self._model, *heads, *outputs, *raw]))
 
-    def numbers(self, reply: Reply) -> Numbers:
+    def numbers(self, reply: ServerReply) -> Numbers:
         """Return the numbers of an answer.
 
         Raises:
@@ -99,7 +99,7 @@ class OipGrpc:
         """Ask for the names and shapes of the model's tensors."""
         return Call(f"{SERVICE}/ModelMetadata", written(self._model))
 
-    def misfits(self, reply: Reply, names: Sequence[str]) -> str:
+    def misfits(self, reply: ServerReply, names: Sequence[str]) -> str:
         """Return what of the model's tensors does not fit; empty = nothing."""
         inputs, outputs = dict[str, tuple[str, Sequence[int]]](), list[str]()
         for each in read(reply.body):
@@ -111,7 +111,7 @@ class OipGrpc:
         return self.of.misfits(names, inputs, outputs)
 
 
-def _head(tensor: Tensor) -> bytes:
+def _head(tensor: SentTensor) -> bytes:
     shape = [number_field(SHAPE, each) for each in tensor.rows.shape]
     return written([bytes_field(NAME, tensor.name), bytes_field(DATATYPE, "FP32"), *shape])
 

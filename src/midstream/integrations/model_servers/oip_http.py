@@ -13,8 +13,16 @@ from typing import Any
 import msgspec
 
 from midstream.core.types import Score
-from midstream.integrations.model_servers.exchange import OK, AnswerInvalid, Call, Reply, json_of, require_ok, shown
-from midstream.integrations.model_servers.rows import Tensor, json_numbers, tensors_of
+from midstream.integrations.model_servers.exchange import (
+    OK,
+    AnswerInvalid,
+    Call,
+    ServerReply,
+    json_of,
+    require_ok,
+    shown,
+)
+from midstream.integrations.model_servers.rows import SentTensor, json_numbers, tensors_of
 from midstream.integrations.model_servers.target import Target
 from midstream.integrations.model_servers.tensors import Numbers, of_bytes, of_json, require_float, reshaped
 
@@ -60,7 +68,7 @@ class OipHttp:
         """Ask whether the model is ready."""
         return Call(f"{self._path}/ready")
 
-    def unready(self, reply: Reply) -> str:
+    def unready(self, reply: ServerReply) -> str:
         """Return why the model is not ready; empty = it is."""
         return "" if reply.status == OK else f"it answered {reply.status}: {shown(reply.body)}".rstrip(" :")
 
@@ -76,7 +84,7 @@ class OipHttp:
         headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
         return Call(target, b"".join((head, *(each.rows.tobytes() for each in tensors))), headers)
 
-    def numbers(self, reply: Reply) -> Numbers:
+    def numbers(self, reply: ServerReply) -> Numbers:
         """Return the numbers of an answer.
 
         Raises:
@@ -102,7 +110,7 @@ class OipHttp:
         """Ask for the names and shapes of the model's tensors."""
         return Call(self._path)
 
-    def misfits(self, reply: Reply, names: Sequence[str]) -> str:
+    def misfits(self, reply: ServerReply, names: Sequence[str]) -> str:
         """Return what of the model's tensors does not fit; empty = nothing."""
         require_ok(reply)
         told = json_of(reply.body, _Metadata)
@@ -121,11 +129,11 @@ class OipHttp:
 _JSON = {"content-type": "application/json"}
 
 
-def _head(tensor: Tensor) -> dict[str, object]:
+def _head(tensor: SentTensor) -> dict[str, object]:
     return {"name": tensor.name, "shape": list(tensor.rows.shape), "datatype": "FP32"}
 
 
-def _head_size(reply: Reply) -> int:
+def _head_size(reply: ServerReply) -> int:
     """Return the bytes of JSON of an answer."""
     told = reply.headers.get(HEADER_LENGTH)
     if told is None:

@@ -22,7 +22,7 @@ from midstream.core.traits import Traits
 from midstream.core.types import FeatureFrame, Models, Query, Score
 from midstream.engine.stores.connector import Connector, connector_of
 from midstream.engine.stores.online_store import StoreRefused
-from midstream.integrations.model_servers.exchange import AnswerInvalid, CallFailed, Reply
+from midstream.integrations.model_servers.exchange import AnswerInvalid, CallFailed, ServerReply
 from midstream.integrations.model_servers.grpc_transport import GrpcTransport, library
 from midstream.integrations.model_servers.http_transport import HttpTransport, authority_of
 from midstream.integrations.model_servers.oip_grpc import OipGrpc
@@ -196,7 +196,7 @@ async def misfit(scorer: RemoteScorer, names: tuple[str, ...]) -> str:
     if not isinstance(dialect, OipHttp | OipGrpc):
         return ""
     call = dialect.metadata_call()
-    reply: Reply = await scorer.connection().call(lambda transport: transport.send(call))
+    reply: ServerReply = await scorer.connection().call(lambda transport: transport.send(call))
     return dialect.misfits(reply, names)
 
 

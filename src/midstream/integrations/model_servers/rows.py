@@ -11,7 +11,7 @@ from midstream.integrations.model_servers.target import Target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tensor:
+class SentTensor:
     """A named input."""
 
     name: str
@@ -19,7 +19,7 @@ class Tensor:
     """Little-endian float32, row by row, shape (n, columns)."""
 
 
-def tensors_of(target: Target, names: Sequence[str], rows: Score) -> list[Tensor]:
+def tensors_of(target: Target, names: Sequence[str], rows: Score) -> list[SentTensor]:
     """Return the inputs of a question.
 
     Args:
@@ -28,9 +28,10 @@ def tensors_of(target: Target, names: Sequence[str], rows: Score) -> list[Tensor
         rows: Of the candidates, (n, columns).
     """
     if target.layout == "matrix":
-        return [Tensor(target.input, np.ascontiguousarray(rows, dtype="<f4"))]
+        return [SentTensor(target.input, np.ascontiguousarray(rows, dtype="<f4"))]
     return [
-        Tensor(name, np.ascontiguousarray(rows[:, place : place + 1], dtype="<f4")) for place, name in enumerate(names)
+        SentTensor(name, np.ascontiguousarray(rows[:, place : place + 1], dtype="<f4"))
+        for place, name in enumerate(names)
     ]
 
 

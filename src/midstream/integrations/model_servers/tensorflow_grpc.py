@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from midstream.core.types import Score
-from midstream.integrations.model_servers.exchange import AnswerInvalid, Call, Reply
+from midstream.integrations.model_servers.exchange import AnswerInvalid, Call, ServerReply
 from midstream.integrations.model_servers.messages import (
     Field,
     bytes_field,
@@ -24,7 +24,7 @@ from midstream.integrations.model_servers.messages import (
     text_of,
     written,
 )
-from midstream.integrations.model_servers.rows import Tensor, tensors_of
+from midstream.integrations.model_servers.rows import SentTensor, tensors_of
 from midstream.integrations.model_servers.target import Target
 from midstream.integrations.model_servers.tensors import Numbers, of_bytes, reshaped
 
@@ -57,7 +57,7 @@ class TensorFlowGrpc:
         """Ask for the states of the model's versions."""
         return Call(STATUS, written([bytes_field(SPEC, self._spec(is_asked_for_scores=False))]))
 
-    def unready(self, reply: Reply) -> str:
+    def unready(self, reply: ServerReply) -> str:
         """Return why the model is not ready; empty = it is."""
         versions = [list(read(bytes_of(each))) for each in read(reply.body) if each[0] == VERSIONS]
         is_ready = any(each[0] == STATE and number_of(each) == AVAILABLE for version in versions for each in version)
@@ -73,7 +73,7 @@ class TensorFlowGrpc:
             parts.append(bytes_field(FILTER, self.of.output))
         return Call(PREDICT, written(parts))
 
-    def numbers(self, reply: Reply) -> Numbers:
+    def numbers(self, reply: ServerReply) -> Numbers:
         """Return the numbers of an answer.
 
         Raises:
@@ -100,7 +100,7 @@ class TensorFlowGrpc:
         return written(parts)
 
 
-def _tensor(tensor: Tensor) -> bytes:
+def _tensor(tensor: SentTensor) -> bytes:
     dims = [bytes_field(DIM, written([number_field(SIZE, each)])) for each in tensor.rows.shape]
     return written(
         [

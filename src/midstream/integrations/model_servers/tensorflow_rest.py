@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from midstream.core.types import Score
-from midstream.integrations.model_servers.exchange import AnswerInvalid, Call, Reply, json_of, require_ok
+from midstream.integrations.model_servers.exchange import AnswerInvalid, Call, ServerReply, json_of, require_ok
 from midstream.integrations.model_servers.rows import json_numbers, tensors_of
 from midstream.integrations.model_servers.target import Target
 from midstream.integrations.model_servers.tensors import Numbers, of_json
@@ -50,7 +50,7 @@ class TensorFlowRest:
         """Ask for the states of the model's versions."""
         return Call(self._path)
 
-    def unready(self, reply: Reply) -> str:
+    def unready(self, reply: ServerReply) -> str:
         """Return why the model is not ready; empty = it is."""
         require_ok(reply)
         told = json_of(reply.body, _Status)
@@ -69,7 +69,7 @@ class TensorFlowRest:
         )
         return Call(f"{self._path}:predict", msgspec.json.encode(more | asked), HEADERS)
 
-    def numbers(self, reply: Reply) -> Numbers:
+    def numbers(self, reply: ServerReply) -> Numbers:
         """Return the numbers of an answer.
 
         Raises:

@@ -65,9 +65,10 @@ def of_json(content: msgspec.Raw) -> Numbers:
         AnswerInvalid: It is none.
     """
     text = bytes(content)
-    is_flat = text.lstrip()[1:].lstrip()[:1] != b"["
-    rows: list[Any] = json_of(text, list[float]) if is_flat else json_of(text, list[list[float]])
-    lengths = {len(each) for each in rows if isinstance(each, list)}
+    if text.lstrip()[1:].lstrip()[:1] != b"[":
+        return np.array(json_of(text, list[float]), dtype=np.float64)
+    rows = json_of(text, list[list[float]])
+    lengths = set(map(len, rows))
     if len(lengths) > 1:
         raise AnswerInvalid(f"rows of {min(lengths)} and of {max(lengths)} numbers came")
     return np.array(rows, dtype=np.float64)

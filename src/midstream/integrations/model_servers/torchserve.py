@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from midstream.core.types import Score
-from midstream.integrations.model_servers.exchange import Call, Reply, json_of, require_ok
+from midstream.integrations.model_servers.exchange import Call, ServerReply, json_of, require_ok
 from midstream.integrations.model_servers.rows import json_numbers
 from midstream.integrations.model_servers.target import Target
 from midstream.integrations.model_servers.tensors import Numbers, of_json
@@ -47,7 +47,7 @@ class TorchServe:
         """Ask for the states of the model's workers, at the address of the management."""
         return Call(f"/models/{self._model}")
 
-    def unready(self, reply: Reply) -> str:
+    def unready(self, reply: ServerReply) -> str:
         """Return why the model is not ready; empty = it is."""
         require_ok(reply)
         states = [worker.status for each in json_of(reply.body, list[_Model]) for worker in each.workers]
@@ -58,7 +58,7 @@ class TorchServe:
         body = msgspec.json.encode({"instances": json_numbers(rows)})
         return Call(f"/predictions/{self._model}", body, HEADERS)
 
-    def numbers(self, reply: Reply) -> Numbers:
+    def numbers(self, reply: ServerReply) -> Numbers:
         """Return the numbers of an answer: a list of them, or one by the name of ``predictions``.
 
         Raises:

@@ -1,0 +1,154 @@
+"""Candidates of a shop scored by a real Triton: exact, refused with its own words, and answered while it is gone."""
+
+import asyncio
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+import pytest
+import uvloop
+
+from midstream.app.explain.explain import explain_request
+from midstream.app.opening import config_to_read, open_shop
+from midstream.core.errors import MidstreamError
+from midstream.core.types import FeatureFrame, Models, Query, TimestampMs
+from midstream.engine.stores.connector import close_connectors
+from midstream.integrations.model_servers.remote_scorer import RemoteScorer, misfit
+from midstream.state.settings import read_duration
+from tests.support.libraries import library
+from tests.support.model_servers.models import right_scores
+from tests.support.patience import PATIENCE_S
+
+pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]
+WAYS = {
+    "http": {},
+    "http json": {"encoding": "json", "missing": -1.0},
+    "grpc": {},
+}
+QUERY = Query("r", "home", "ann", None, 20, TimestampMs(0), 1)
+VALUES = np.random.default_rng(7).normal(size=(500, 40)).astype(np.float32)
+VALUES[VALUES > 2.5] = np.nan
+NAMES = tuple(f"f{number}" for number in range(40))
+FEATURES = FeatureFrame(NAMES, VALUES)
+DEADLINE_S = 0.5
+FILE = """
+[[features]]
+name = "views"
+kind = "count"
+actions = ["view"]
+
+[[placements]]
+name = "home"
+deadline = "500ms"
+slate_size = 10
+features = ["views"]
+scorers = [{{ kind = "remote", name = "triton", protocol = "oip", url = "{url}", model = "ranker", output = "score" }}]
+
+[limits]
+users_max = 100
+items_max = 1_000
+click_items_max = 1_000
+sessions_max = 100
+event_ids_max = 1_000
+"""
+
+
+def url_of(server, way):
+    """Return the address of a way."""
+    if way.startswith("http"):
+        return f"http://{server.host}:{server.ports['http']}"
+    library("grpc")
+    return f"grpc://{server.host}:{server.ports['grpc']}"
+
+
+@pytest.fixture(params=list(WAYS), name="way")
+def _way(request):
+    return request.param
+
+
+def scorer_of(server, way, **more):
+    """Return a scorer of the server's model."""
+    options = {"kind": "remote", "protocol": "oip", "url": url_of(server, way), "model": "ranker", "give_up": "20s"}
+    return msgspec.convert(options | WAYS[way] | more, RemoteScorer, dec_hook=read_duration)
+
+
+def run(work):
+    """Run on the event loop that a server has, and close its clients."""
+
+    async def all_of_it():
+        try:
+            return await work
+        finally:
+            await close_connectors()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(all_of_it())
+
+
+def test_scores_are_those_of_the_model(triton, way):
+    """500 rows of 40 columns with missing values, whose model is known."""
+    found = run(scorer_of(triton, way).score(QUERY, FEATURES, Models({})))
+    assert (found.dtype, found.shape) == (np.float32, (500,))
+    assert np.allclose(found, right_scores(VALUES), rtol=1e-5, atol=1e-4)
+
+
+def test_a_check_knows_the_model_s_tensors(triton, way):
+    """And the server's own words say what it refuses."""
+    assert run(misfit(scorer_of(triton, way), NAMES)) == ""
+    assert "no input rows: it has input" in run(misfit(scorer_of(triton, way, input="rows"), NAMES))
+    with pytest.raises(MidstreamError) as caught:
+        run(scorer_of(triton, way, input="rows").score(QUERY, FEATURES, Models({})))
+    assert "input" in str(caught.value)
+    with pytest.raises(MidstreamError, match="is not connected"):
+        run(scorer_of(triton, way, model="nobody").score(QUERY, FEATURES, Models({})))
+
+
+@pytest.mark.parametrize("way", ["http", "grpc"], indirect=True)
+@pytest.mark.parametrize("gone", ["frozen", "killed"])
+def test_requests_are_answered_while_it_is_gone(triton, way, tmp_path, gone):
+    """Each in its time, from two threads without a pause; full again soon after it is back; reruns ask nobody."""
+    (tmp_path / "midstream.toml").write_text(FILE.format(url=url_of(triton, way)))
+    with open_shop(tmp_path, config_to_read(tmp_path)) as shop:
+        shop.record([{"type": "view", "user_id": "bob", "item_id": f"item-{number:03d}"} for number in range(300)])
+        full(shop)
+        counts, took_s = Counter[str](), list[float]()
+
+        def asking(until):
+            while time.monotonic() < until:
+                began = time.monotonic()
+                answer = shop.recommend("home", user_id="eve")
+                took_s.append(time.monotonic() - began)
+                assert len(answer.items) == 10
+                counts[answer.tier] += 1
+
+        (triton.freeze if gone == "frozen" else triton.kill)()
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(asking, [time.monotonic() + 4.0] * 2))
+        finally:
+            triton.up()
+        back = time.monotonic()
+        answer = full(shop)
+        back_s = time.monotonic() - back
+        shop.record({"type": "view", "user_id": "eve", "item_id": "item-003"})
+    late = sum(each > DEADLINE_S for each in took_s)
+    told = f"{sum(counts.values())} answers, {dict(counts)}, {late} late, longest {max(took_s):.2f} s"
+    print(f"\n{way} {gone}: {told}; full again after {back_s:.1f} s")
+    assert counts["reduced"] == sum(counts.values()) > 10
+    assert sorted(took_s)[int(0.98 * len(took_s))] < DEADLINE_S + 0.3
+    triton.freeze()
+    try:
+        assert explain_request(tmp_path, answer.request_id).differences == ()
+    finally:
+        triton.thaw()
+
+
+def full(shop):
+    """Return the first full answer."""
+    until = time.monotonic() + PATIENCE_S
+    while (answer := shop.recommend("home", user_id="eve")).tier != "full":
+        assert time.monotonic() < until, answer.failures
+        time.sleep(0.05)
+    return answer
