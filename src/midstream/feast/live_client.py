@@ -19,7 +19,10 @@ from midstream.feast.live_reads import ReadAnswer, ReadCall
 
 READ_PATH, SET_PATH = "/v1/features/read", "/v1/features"
 CONNECTIONS_MAX = 16
-"""Of a process, and calls under way at once: a server answers some thousand reads a second."""
+"""Of a process: a server answers some thousand reads a second."""
+AT_ONCE_MAX = 4
+"""Calls of one read under way at once: one thread answers, and a server that is asked for more than it can answer in
+time refuses."""
 VALUES_MAX = 1_000
 """Values of a call that sets them."""
 BODY_CHARS_MAX = 300
@@ -110,8 +113,8 @@ class LiveClient:
         return [self._timed(self._post(READ_PATH, _encoder.encode(each))) for each in calls]
 
     async def read_async(self, calls: Sequence[ReadCall]) -> list[TimedAnswer]:
-        """Return the answers to calls, up to ``CONNECTIONS_MAX`` at once; as ``read`` otherwise."""
-        client, free = self._async_client(), asyncio.Semaphore(CONNECTIONS_MAX)
+        """Return the answers to calls, up to ``AT_ONCE_MAX`` at once; as ``read`` otherwise."""
+        client, free = self._async_client(), asyncio.Semaphore(AT_ONCE_MAX)
 
         async def one(call: ReadCall) -> TimedAnswer:
             async with free:
