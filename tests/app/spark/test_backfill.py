@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import midstream
 from midstream.app import opening as running
 from midstream.app.config.schema import Config, ItemsSection
 from midstream.app.ingest import import_file as importing
@@ -56,10 +57,10 @@ def table_of(listed):
     return pa.Table.from_pylist(listed, schema=pa.schema(list(zip(names, kinds, strict=True))))
 
 
-def sorted_batches(table, size=256):
+def sorted_batches(table, size=256, columns=COLUMNS):
     """Return what tasks and a sort make of a table."""
     timed = pa.Table.from_batches(
-        list(with_times(terms_of(CONFIG, COLUMNS), table.schema.names, table.to_batches(size)))
+        list(with_times(terms_of(CONFIG, columns), table.schema.names, table.to_batches(size)))
     )
     order = np.argsort(timed.column(TIME_COLUMN).to_numpy(), kind="stable")
     return iter(timed.take(pa.array(order)).to_batches(max_chunksize=size))
@@ -82,6 +83,20 @@ def test_the_digest_is_that_of_an_import(tmp_path, seed):
     assert (found.rows, found.recorded, found.rejected) == (told.rows, told.recorded, told.rejected) != (0, 0, 0)
     assert (found.log_time, told.log_time) == ("event time", "event time")
     assert (len(found.slices), found.rejected) == (1, 3)
+
+
+def test_a_history_comes_back(tmp_path):
+    """Its times are timestamps, to the microsecond as Spark has them; the digest is that of an import of the export."""
+    import_sorted(tmp_path / "shop", CONFIG, COLUMNS, sorted_batches(table_of(rows(500))))
+    events = midstream.read_events(tmp_path / "shop", kinds=["item", "interaction"])
+    pq.write_table(events, tmp_path / "export.parquet")
+    import_file(tmp_path / "one", CONFIG, tmp_path / "export.parquet")
+    for name in ("time", "log_time"):
+        stamped = events.column(name).cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("us", "UTC"))
+        events = events.set_column(events.schema.get_field_index(name), name, stamped)
+    found = import_sorted(tmp_path / "two", CONFIG, ColumnOptions(), sorted_batches(events, columns=ColumnOptions()))
+    assert (found.rejected, found.log_time) == (0, "event time")
+    assert digest_of(tmp_path / "two") == digest_of(tmp_path / "one")
 
 
 def test_slices_are_imports_one_after_another(tmp_path):

@@ -16,9 +16,11 @@ class BesideLibrary:
     """A package with a lock and a folder of its own."""
 
     name: str
-    """Of the package, and its row."""
+    """Of its lock, its folder and its row."""
     how: str = "server-tested"
     """How far its tests go."""
+    package: str = ""
+    """In the lock; empty = of that name too."""
 
     @property
     def folder(self) -> Path:
@@ -28,7 +30,11 @@ class BesideLibrary:
     def locked(self, root: Path = ROOT) -> str:
         """Return the version in its lock; empty = there is none."""
         lock = root / "scripts" / f"{self.name}.lock"
-        found = re.search(rf"^{self.name}==(\S+)", lock.read_text("utf-8"), re.MULTILINE) if lock.exists() else None
+        found = (
+            re.search(rf"^{self.package or self.name}==(\S+)", lock.read_text("utf-8"), re.MULTILINE)
+            if lock.exists()
+            else None
+        )
         return found[1] if found else ""
 
     def required(self) -> Path:
@@ -42,5 +48,8 @@ class BesideLibrary:
 
 FEAST = BesideLibrary("feast")
 """Has no row yet: that is made by a whole run of its tests."""
-BESIDE: Mapping[str, BesideLibrary] = {each.name: each for each in (BesideLibrary("hopsworks", "contract-tested"),)}
+BESIDE: Mapping[str, BesideLibrary] = {
+    each.name: each
+    for each in (BesideLibrary("hopsworks", "contract-tested"), BesideLibrary("spark", package="pyspark"))
+}
 """Those with a row, by name."""

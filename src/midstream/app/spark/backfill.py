@@ -25,7 +25,7 @@ from midstream.app.opening import Outside, accept_of
 from midstream.core.errors import Fault, Invalid
 from midstream.core.kinds import Kind
 from midstream.events.arrow.views import without_inner_views, without_views
-from midstream.events.loose_arrow import Batch, pa
+from midstream.events.loose_arrow import Batch, pa, pt
 
 PAGE = "/docs/spark.md"
 TIME_COLUMN = "_midstream_time"
@@ -33,6 +33,7 @@ TIME_COLUMN = "_midstream_time"
 SLICE_ROWS = 10_000_000
 """Rows of one import: 700 MB of memory at 70 B, and half of what one may have: a slice ends where the time changes."""
 _UNTIMED_ACT = -1
+_LOG_TIME = "log_time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,14 @@ def _times_of(reader: RowReader, rows: Batch) -> np.ndarray[tuple[int], np.dtype
 
 
 def _plain(rows: Batch) -> Batch:
-    return without_views(without_inner_views(rows, TABLE_TEXT_BYTES_MAX), TABLE_TEXT_BYTES_MAX)
+    """Return rows as an import reads them; the log time of a history is a number there."""
+    plain = without_views(without_inner_views(rows, TABLE_TEXT_BYTES_MAX), TABLE_TEXT_BYTES_MAX)
+    at = plain.schema.get_field_index(_LOG_TIME)
+    if at < 0 or not pt.is_timestamp(plain.schema.field(at).type):
+        return plain
+    zone = plain.schema.field(at).type.tz
+    times = plain.column(at).cast(pa.timestamp("ms", zone), safe=False).cast(pa.int64())
+    return plain.set_column(at, _LOG_TIME, times)
 
 
 def import_sorted(

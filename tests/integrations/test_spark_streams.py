@@ -1,0 +1,100 @@
+"""Streams of a real Spark into a shop: each row of each batch is an event once, over several runs of a query."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import midstream
+import midstream.spark
+from midstream.core.errors import Invalid
+from tests.support.libraries import library
+from tests.support.services.record import note
+from tests.support.spark import CONFIG, PIECE_ROWS, spark_session, write_stream
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+ROWS = 4 * PIECE_ROWS + 7
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Yield a session of two threads."""
+    library("pyspark")
+    library("pandas")
+    with spark_session(tmp_path_factory.mktemp("spark")) as found:
+        yield found
+
+
+@pytest.fixture
+def spark(session: Any) -> Any:
+    """Return the session, and keep its version for the page of compatibility."""
+    note("spark", session.version)
+    return session
+
+
+def write_files(folder: Path, first: int, count: int) -> int:
+    """Write files of rows, each row with a number of its own as its value; return the number of the next row."""
+    folder.mkdir(exist_ok=True)
+    number = first
+    for file in range(count):
+        rows = []
+        for _ in range(ROWS):
+            moment = f"2026-01-01T00:{number % 60:02}:00Z"
+            context = json.dumps({"number": number % 3})
+            rows.append(
+                {
+                    "type": "view",
+                    "user_id": f"u{number % 11}",
+                    "item_id": f"i{number % 5}",
+                    "value": float(number),
+                    "time": moment,
+                    "context": context,
+                }
+            )
+            number += 1
+        path = folder / f"{first:08}-{file:04}.json"
+        path.with_suffix(".part").write_text("".join(f"{json.dumps(each)}\n" for each in rows))
+        path.with_suffix(".part").rename(path)
+    return number
+
+
+def values_of(folder: Path) -> Counter[float]:
+    """Return how often each row is in a log."""
+    table = midstream.stream_events(folder, kinds=["interaction"]).read_all()
+    return Counter(table.column("value").to_pylist())
+
+
+def test_each_row_is_an_event_once(spark, tmp_path):
+    """A second run of the query adds what is new; the places stand in the state; the same batch again adds nothing."""
+    shop_folder, source = tmp_path / "shop", tmp_path / "files"
+    shop_folder.mkdir()
+    (shop_folder / "midstream.toml").write_text(CONFIG)
+    count = write_files(source, 0, 3)
+    with midstream.open(shop_folder) as shop:
+        write_stream(spark, shop, source, tmp_path / "checkpoint").awaitTermination()
+        count = write_files(source, count, 2)
+        write_stream(spark, shop, source, tmp_path / "checkpoint").awaitTermination()
+        row = shop.running.engine.fold.inputs.find("clicks")
+        assert row is not None
+        assert (row.topic, dict(row.next)) == ("spark", {"0": "5:0"})
+        with pytest.raises(Exception, match="wrote it before"):
+            write_stream(spark, shop, source, tmp_path / "other").awaitTermination()
+        write_stream(spark, shop, source, tmp_path / "another", "more").awaitTermination()
+    assert values_of(shop_folder) == Counter({float(number): 2 for number in range(count)})
+
+
+def test_rows_that_are_no_events_are_dead_letters(spark, tmp_path):
+    """The others of their batch are recorded; a column that cannot be ordered is named."""
+    source = tmp_path / "files"
+    write_files(source, 0, 1)
+    (source / "z.json").write_text('{"type": "wave", "user_id": "u", "item_id": "i", "value": 1.5}\n')
+    with midstream.open(tmp_path) as shop:
+        write_stream(spark, shop, source, tmp_path / "checkpoint").awaitTermination()
+        assert shop.running.ingest.dead_letters is not None
+        assert shop.running.ingest.dead_letters.counts.kept == 1
+        frame = spark.sql("SELECT 'view' AS type, map('page', 'home') AS context")
+        with pytest.raises(Invalid, match="no order"):
+            midstream.spark.sink(shop, "maps")(frame, 0)
+    assert len(values_of(tmp_path)) == ROWS
