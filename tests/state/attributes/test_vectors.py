@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.events.wire import FLOAT32_MAX
-from midstream.state.attributes.vectors import Vectors, vector_of
+from midstream.state.attributes.vectors import CHANGES_MAX, LENGTH_MAX, Vectors, vector_of
 
 ITEMS, LENGTH = 12, 3
 _NUMBERS = st.integers(-(10**400), 10**400) | st.integers(-9, 9) | st.floats() | st.floats(width=32)
@@ -63,6 +63,60 @@ def test_a_restored_table_is_the_other(sets, others):
         assert [each.tobytes() for each in other.arrays(ITEMS)] == [each.tobytes() for each in table.arrays(ITEMS)]
 
 
+def plain_scale(row):
+    """The inverse of a length, exactly, rounded once; 0 for what has no direction."""
+    length = math.sqrt(sum((float(each) ** 2 for each in row), 0.0))
+    return np.float32(1.0 / length) if 1.0 / LENGTH_MAX <= length <= LENGTH_MAX else np.float32(0.0)
+
+
+@given(SETS, SETS)
+def test_the_scale_is_the_inverse_length(sets, others):
+    """Of what is there, however it came there; a vector that float32 cannot multiply has none."""
+    table, expected = filled(sets)
+    scales = [plain_scale(expected.get(item) or ()) for item in range(ITEMS)]
+    np.testing.assert_array_equal(table.scale, np.array(scales, dtype=np.float32))
+    again, _ = filled(others)
+    again.restore(*(each.copy() for each in table.arrays(ITEMS)))
+    assert again.scale.tobytes() == table.scale.tobytes()
+
+
+@given(SETS, SETS)
+def test_who_reads_what_changed_has_what_is_there(before, after):
+    """From any count on, and no more than changed; a table that was restored may have changed anywhere."""
+    table, _ = filled(before)
+    seen, held = table.change_count, table.values.copy()
+    for item, value in after:
+        table.set(item, value)
+    changed = table.changed_since(seen)
+    assert changed is not None
+    assert set(changed.tolist()) <= {item for item, _ in after}
+    held[changed] = table.values[changed]
+    assert held.tobytes() == table.values.tobytes()
+    table.restore(*(each.copy() for each in table.arrays(ITEMS)))
+    assert table.changed_since(seen) is None
+    assert table.changed_since(table.change_count).tolist() == []
+
+
+def test_changes_are_remembered_up_to_a_maximum():
+    """What is further behind reads everything."""
+    table = Vectors(2, 1)
+    for number in range(CHANGES_MAX + 1):
+        table.set(number % 2, [number])
+    assert table.changed_since(0) is None
+    assert table.changed_since(1).tolist() == [0, 1]
+    table.set(0, [0.5])
+    seen = table.change_count
+    table.set(0, [0.5])
+    assert table.changed_since(seen).tolist() == []
+
+
+def test_views_of_the_table_cannot_be_written_to():
+    """Nobody changes a vector past ``set``."""
+    table, _ = filled([(0, [1, 2, 3])])
+    for view in (table.values, table.scale):
+        assert not view.flags.writeable
+
+
 def test_arrays_are_of_the_first_items_only():
     """Ascending, a row for each that has a vector."""
     table, _ = filled([(5, [1, 2, 3]), (2, [4, 5, 6]), (9, [7, 8, 9]), (3, [1])])
@@ -98,6 +152,7 @@ def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4_096
 
 
+Vectors(1, 1).set(0, [1])  # loads the kernel
 before = resident_bytes()
 table = Vectors(1_000_000, 200)
 for item in range(100):
@@ -106,13 +161,13 @@ for item in range(100, 1_000_000, 997):
     table.set(item, "none")
 table.restore(*table.arrays(1_000_000))
 assert np.isnan(table.read(np.arange(0, 1_000_000, 7_919, dtype=np.int32))).any()
-assert table.byte_count() == 801_000_000
+assert table.byte_count() == 805_000_000
 print(resident_bytes() - before)
 """
 
 
 def test_an_item_without_a_vector_has_no_pages():
-    """Of 801 MB that are reserved few are touched: marks, and those of the vectors there are; also after a restore.
+    """Of 805 MB that are reserved few are touched: marks, and those of the vectors there are; also after a restore.
 
     In a process of its own: what others have freed is not new, so it would be cleared, and touched.
     """

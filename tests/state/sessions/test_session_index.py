@@ -112,6 +112,19 @@ def test_lists_equal_those_made_anew_after_every_event(events):
     assert arrays["item"].tolist() == [item for items in held for item in items]
 
 
+@given(events_of(), st.lists(st.integers(0, 3), min_size=60, max_size=60), st.integers(1, ENTRIES + 2))
+def test_the_users_of_an_item_are_those_of_its_newest_sessions(events, users, entries_max):
+    """In their order; a session without a user has 0."""
+    index, plain = new_index(), Plain()
+    told = [(number, item, user) for (number, item), user in zip(events, users, strict=False)]
+    fold(index, told, 7)
+    for event in told:
+        plain.apply(*event)
+    for item in range(ITEMS):
+        expected = [plain.users.get(number, 0) for number in plain.entries(item)[0]][-entries_max:]
+        assert index.newest_users(item, entries_max).tolist() == expected
+
+
 @given(events_of())
 def test_the_cut_of_the_log_does_not_show(events):
     """Batches of 1, 7 and all give the same arrays to the byte, and the same lists."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import NotFound
 from midstream.core.types import Index
 from midstream.events.wire import AttributeKind, vector_length
-from midstream.state.attributes.vectors import Vector, Vectors
+from midstream.state.attributes.vectors import Vectors
 from midstream.state.settings import StateLimits
 
 VALUE_BYTES_MAX = 256
@@ -122,12 +122,12 @@ class Attributes:
         column.flags.writeable = False
         return column
 
-    def vectors(self, name: str, item_index: Index) -> Vector:
-        """Return the vectors of items (``Vectors.read``), or raise ``NotFound``."""
+    def vectors(self, name: str) -> Vectors:
+        """Return the vectors of an attribute, or raise ``NotFound``."""
         kind = self.kind(name)
         if name not in self._vectors:
             raise NotFound(f"item attribute {name!r} is a {kind}, not a vector")
-        return self._vectors[name].read(item_index)
+        return self._vectors[name]
 
     def codes(self, name: str) -> ValueCodes:
         """Return the values of a category or tags attribute, or raise ``NotFound``."""

@@ -33,7 +33,7 @@ from midstream.events.schema import TIME_SENT, texts_of
 from midstream.events.wire import AttributeKind, plain_kind, vector_length
 from midstream.state.attributes.attributes import Attributes
 from midstream.state.attributes.documents import DOCUMENT_BYTES_MAX, Change, Documents
-from midstream.state.attributes.vectors import MARK_BYTES, NUMBER_BYTES
+from midstream.state.attributes.vectors import MARK_BYTES, NUMBER_BYTES, Vectors
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.arrivals import Arrivals
 from midstream.state.items.item_fold import (
@@ -334,7 +334,15 @@ class Items:
         Raises:
             NotFound: It is not declared, or of another kind.
         """
-        return self._attributes.vectors(name, item_index)
+        return self._attributes.vectors(name).read(item_index)
+
+    def all_vectors(self, name: str) -> Vectors:
+        """Return the vectors of an attribute, to be read from end to end.
+
+        Raises:
+            NotFound: It is not declared, or of another kind.
+        """
+        return self._attributes.vectors(name)
 
     def kind(self, name: str) -> AttributeKind:
         """Return the kind of a declared attribute, or of ``available``; or raise ``NotFound``."""

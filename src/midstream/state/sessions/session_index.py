@@ -372,6 +372,19 @@ class SessionIndex:
         """Return the number of held sessions that hold an item."""
         return int(self._heads[item_index, _COUNT])
 
+    def newest_users(self, item_index: int, entries_max: int) -> Hashes:
+        """Return the user's hash of each of the newest held sessions with an item, oldest first; 0 = no user.
+
+        Args:
+            item_index: Of the item.
+            entries_max: At most so many sessions; the list of an item has ``index_entries_max``.
+        """
+        first, count = self._heads[item_index].tolist()
+        places = self._postings.shape[1]
+        held = min(count, places)
+        newest = np.arange(held - min(held, entries_max), held)
+        return self._users[self._postings[item_index, (first + newest) % places]]
+
     def score(self, query: SessionQuery, recent: Index, excluded: Sequence[int] = ()) -> tuple[Index, Score]:
         """Return the items that belong to the sessions most like this one, best first; equal ones by id hash.
 
