@@ -50,9 +50,11 @@ from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
+from midstream.retrieval.recently_viewed import RecentlyViewed
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
+from midstream.retrieval.similar_users_items import SimilarUsersItems
 from midstream.retrieval.trending import Trending
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING
@@ -109,6 +111,8 @@ SOURCES = (
         RepeatItems(min_gap=Duration("0ms")),
         RepeatItems(min_gap=Duration("1s"), limit=2),
     ),
+    *(RecentlyViewed(), RecentlyViewed(limit=2, actions=("view", "dismiss"))),
+    *(SimilarUsersItems(), SimilarUsersItems(limit=3, neighbours_max=2, last_items_max=1, actions=("view",))),
     *(Editorial(), Editorial(items=("i3", "nobody", "i1", "i3"))),
 )
 FILTERS = (

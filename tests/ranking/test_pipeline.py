@@ -38,6 +38,7 @@ from midstream.ranking.rules.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
+from midstream.retrieval.approximate import ApproximateProposal, approximate_of
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.popular import Popular
 from tests.support.frozen_shop import SMALL, StillShop
@@ -195,6 +196,24 @@ def test_nothing_disappears_and_a_rerun_is_the_same(proposals, modulus, slate_si
     assert slate(SHOP, again) == [item.id for item in record.items] == slate(SHOP, served)
     assert again.score.tolist() == served.score.tolist()
     assert replace_arrays(again) == replace_arrays(served)
+
+
+def test_a_rerun_takes_what_an_index_proposed_then():
+    """An index that was built otherwise would name other items; the record has those of then, with their scores."""
+    lists = iter([(5, 3, 20), (9, 8, 7)])
+
+    def names() -> Proposal:
+        return ApproximateProposal(np.array(next(lists), dtype=np.int32), np.array([3, 2, 1], dtype=np.float32))
+
+    plan = plan_of([Fixed("s0", makes=names), Fixed("s1", (1, 2))])
+    served = answer(SHOP, plan)
+    record = decode_served(encode_served(served, slate(SHOP, served)))
+    assert record.approximate.keys() == {"s0"}
+    again = asyncio.run(rerun(plan, SHOP.moment, record))
+    assert slate(SHOP, again) == slate(SHOP, served)
+    assert again.score.tolist() == served.score.tolist()
+    assert next(lists) == (9, 8, 7)
+    assert not approximate_of(answer(SHOP, plan_of([Fixed("s1", (1, 2))])))
 
 
 def replace_arrays(served: Served) -> tuple[object, ...]:

@@ -27,6 +27,7 @@ from midstream.app.config_history import (
     settings_of,
 )
 from midstream.app.drift_watch import baseline_of, clock_concern
+from midstream.app.encoding.service import text_encoding_of
 from midstream.app.fetch_connections import FetchConnections
 from midstream.app.folder_owner import one_owner
 from midstream.app.letter_erasure import forget_in_pieces, forgetting, letters_of
@@ -71,6 +72,7 @@ from midstream.engine.snapshots.base_state import newest
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Liveness
+from midstream.engine.vectors.indexing import VectorIndexing
 from midstream.events.disk import Disk, RealDisk
 from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity
 from midstream.events.segments.segments import SegmentLog
@@ -299,7 +301,10 @@ def _assembled(
         Placing(engine, rebuilder, placement_parts(folder, data)),
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
-        services=(sealer, eraser, rebuilder, operational_log, fetching, sinks),
+        services=(
+            *(sealer, eraser, rebuilder, operational_log, fetching, sinks, VectorIndexing(engine)),
+            text_encoding_of(config, engine, data),
+        ),
         sinks=sinks,
     )
 

@@ -50,6 +50,7 @@ from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
 from midstream.retrieval.editorial import Editorial
 from midstream.retrieval.item_model import ItemModelSource
+from midstream.retrieval.nearest import Nearest, NearestOptions
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.similar import Similar
 from midstream.state.fold import Fold
@@ -153,8 +154,8 @@ def plan(
     """
     declared = declared or declarations(config, settings, folder)
     where = f"$.placements[{placements(config).index(placement)}]"
-    sources, floor = _sources(config, placement, where, folder)
     names = names_of(config, placement, declared)
+    sources, floor = _sources(config, placement, where, folder, names)
     rules = tuple(_ruling(rule, names, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules))
     pins = tuple(
         _ruling(rule, names, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules) if isinstance(rule, Pin)
@@ -260,7 +261,7 @@ def _fetch(told: FetchTable, where: str, folder: Path, components: Mapping[str, 
 
 def _own_names(placement: Placement, sources: Sequence[Source], scorers: Sequence[Scorer]) -> Iterator[str]:
     """Yield the names of the custom sources, scorers and selector."""
-    yield from (each.name for each in sources if type(each) not in get_args(AnySource))
+    yield from (each.name for each in sources if type(each) not in (*get_args(AnySource), Nearest))
     yield from (each.name for each in scorers if type(each) not in get_args(AnyScorer))
     if isinstance(placement.selector, Custom):
         yield SELECTOR
@@ -308,17 +309,19 @@ def declarations(config: Config, settings: FoldSettings, folder: Path = HERE, na
 
 
 def _sources(
-    config: Config, placement: Placement, where: str, folder: Path
+    config: Config, placement: Placement, where: str, folder: Path, names: Names
 ) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
     """Return the sources, and those of the floor: wherever popular and editorial are listed, they run in any case."""
     weights = {each.name: each.actions for each in config.models}
-    every: list[Any] = [
-        load(each, "source", f"{where}.sources[{n}]", folder, config.components)
-        if not isinstance(each, ItemModelSource) or each.actions
-        # Acts weigh in a question what they weighed in the training.
-        else msgspec.structs.replace(each, actions=weights.get(each.model, {}))
-        for n, each in enumerate(placement.sources)
-    ]
+    every: list[Any] = []
+    for n, each in enumerate(placement.sources):
+        if isinstance(each, NearestOptions):
+            every.append(each.compiled(names, f"{where}.sources[{n}]"))
+        elif isinstance(each, ItemModelSource) and not each.actions:
+            # Acts weigh in a question what they weighed in the training.
+            every.append(msgspec.structs.replace(each, actions=weights.get(each.model, {})))
+        else:
+            every.append(load(each, "source", f"{where}.sources[{n}]", folder, config.components))
     if not any(isinstance(each, Popular) for each in every):
         every.append(Popular())
     if placement.editorial:
@@ -352,7 +355,7 @@ def _condition(text: str, names: Names, where: str, use: Use = PLACEMENT) -> Con
 
 def _kind(source: Source) -> str:
     """Return the kind of a source; a custom one has its name."""
-    struct = type(source)
+    struct = type(source.options if isinstance(source, Nearest) else source)
     tag = struct.__struct_config__.tag if issubclass(struct, msgspec.Struct) else None
     return source.name if tag is None else str(tag)
 

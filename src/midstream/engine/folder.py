@@ -74,6 +74,11 @@ class DataFolder:
         return self.root / "models"
 
     @property
+    def encoded_texts(self) -> Path:
+        """Vectors of texts, by hash."""
+        return self.root / "encoded-texts.sqlite"
+
+    @property
     def configurations(self) -> Path:
         """Effective configurations by their hash, and which of them is in service."""
         return self.root / "config"

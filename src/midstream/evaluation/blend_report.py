@@ -32,6 +32,7 @@ from midstream.evaluation.replay import ReplayOptions, rows_asked, run_replay
 from midstream.evaluation.settings_file import PAGE, read_settings, write_settings
 from midstream.evaluation.source_proposals import BallotBox
 from midstream.ranking.scorers.blend import Blend
+from midstream.retrieval.nearest import Nearest
 from midstream.state.settings import FoldSettings
 
 QUESTIONS_MAX = 20_000
@@ -67,9 +68,15 @@ class Contest:
     def options(self) -> dict[str, object]:
         """Return each source's options by its name, as JSON values."""
         found: dict[str, object] = {
-            source.name: msgspec.json.decode(msgspec.json.encode(source, enc_hook=str)) for source in self.sources
+            source.name: msgspec.json.decode(msgspec.json.encode(_options(source), enc_hook=str))
+            for source in self.sources
         }
         return found
+
+
+def _options(source: Source) -> object:
+    """Return the options of a source; all but one are their own."""
+    return source.options if isinstance(source, Nearest) else source
 
 
 @dataclass(frozen=True, slots=True)

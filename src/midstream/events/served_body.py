@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 9
+RECORD_VERSION = 10
 Value: TypeAlias = str | float | bool
 
 
@@ -94,6 +94,9 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     outside_scores: bytes = b""
     """Scores that a server gave the candidates: eight bytes that stand for their ids, then a float32 each in the order
     of the ids, little-endian, compressed with zlib. Empty = they are of a part that computes them anew."""
+    proposed: dict[str, bytes] = {}
+    """What sources proposed that ask an index of vectors, by name: an int32 for each item, the index of this fold
+    version, then a float32 for the score of each, little-endian. Empty before version 10."""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

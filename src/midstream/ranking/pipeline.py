@@ -17,6 +17,7 @@ from midstream.core.types import (
     Index,
     LogPosition,
     Moment,
+    Proposal,
     Query,
     Served,
 )
@@ -39,6 +40,7 @@ from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.sampling import LOGGED, is_sampled
 from midstream.ranking.shortlist import shortlist
 from midstream.ranking.source_cache import SourceCache
+from midstream.retrieval.approximate import with_approximate
 from midstream.state.ids.vocabulary import Vocabulary
 
 UNASKED = "no outside system is asked here"
@@ -97,6 +99,7 @@ class PlanRequest:
             removed=found.removed,
             verdict=found.verdict,
             read_s=read_s,
+            approximate=found.approximate,
         )
 
 
@@ -117,6 +120,7 @@ class Gathered:
     removed: Mapping[str, int]
     verdict: NDArray[np.intp] | None
     read_s: float
+    approximate: Mapping[str, Proposal]
     recorded: Callable[[Index], RecordedScores] | None = None
     """Of a rerun: returns what a server said of some candidates then."""
 
@@ -143,7 +147,7 @@ class Gathered:
         tier = tier_of(self.request.whole, self.retrieved, account.failures)
         own = declared_of(features, len(candidates.source_names)) if plan.features else None
         logs = own is not None and is_sampled(query.seed, plan.log_features, LOGGED)
-        return Served(
+        served = Served(
             query=query, log_position=self.log_position, candidates=candidates, scorer=scorer, score=score,
             selection=selection, retrieved=self.retrieved, retrieved_count=self.retrieved_count, removed=removed,
             failures=tuple(account.failures), config_hash=plan.config_hash, tier=tier, fold_version=plan.fold_version,
@@ -151,6 +155,7 @@ class Gathered:
             verdict=self.verdict, took_s=account.took_s, traces=selection.traces, order=order,
             fetched=self.request.fetched,
         )  # fmt: skip
+        return with_approximate(served, self.approximate)
 
 
 async def recommend(
@@ -179,7 +184,7 @@ async def recommend(
     Raises:
         RequestInvalid: The request's filter or context cannot be used.
     """
-    if faults := request_faults(plan.filters, query, plan.conditions):
+    if faults := request_faults(plan.filters, query, plan.context_readers):
         raise RequestInvalid(faults)
     request = PlanRequest.of(plan, query, Account((*failed, *unasked(plan, failed, cache)), remaining_s))
     if cache is not None and plan.fetches:

@@ -7,17 +7,20 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from midstream.core.protocols import Feature, Filter, Scorer, Selector, Source
-from midstream.core.traits import BOUNDED, Traits, traits_of
-from midstream.core.types import Candidates, Failure, Mask, Models, Moment, Proposal, Score
+from midstream.core.traits import BOUNDED, PROPOSES, Traits, traits_of
+from midstream.core.types import Candidates, Failure, Index, Mask, Models, Moment, Proposal, Score
 from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.degraded_block import less
 from midstream.features.kinds.kinds import columns_of
-from midstream.features.language import Condition
 from midstream.ranking.fetched_columns import DeclaredFetch
+from midstream.ranking.filters.expression_filter import ReadsContext
 from midstream.ranking.reason_texts import NO_REASONS, Reasons
 from midstream.ranking.rules.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.rules.pin import PINS, Pins
+from midstream.retrieval.approximate import ApproximateProposal
+from midstream.retrieval.evidence import NOTHING, Evidence, SaysWhy
+from midstream.retrieval.nearest import Nearest
 
 SELECTOR = "selector"
 """Name of a failed selector in answers and served records; the Protocol gives it none of its own."""
@@ -88,6 +91,29 @@ class Nothing:
     def retrieve(self, moment: Moment) -> Proposal:
         """Return no item."""
         return Proposal(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedSource:
+    """Replacement of a source in a rerun: it proposes what the record has of it."""
+
+    traits: ClassVar[Traits] = PROPOSES
+    source: Source
+    proposal: Proposal
+
+    @property
+    def name(self) -> str:
+        """The source's."""
+        return self.source.name
+
+    def retrieve(self, moment: Moment) -> Proposal:
+        """Return what was proposed then."""
+        return ApproximateProposal(self.proposal.item_index.copy(), self.proposal.score.copy())
+
+    def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
+        """Return the evidence of the source itself."""
+        source = self.source
+        return source.why(moment, item_index) if isinstance(source, SaysWhy) else (NOTHING,) * len(item_index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +231,26 @@ class Plan:
         return frozenset(self.part_names) - unbounded
 
     @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """Conditions of the rules of the slate."""
+    def context_readers(self) -> tuple[ReadsContext, ...]:
+        """Sources that read the request's context, and the conditions of the rules of the slate."""
         rulings = () if self.arrangement is None else self.arrangement.rules
-        return tuple(each for ruling in rulings for each in (ruling.when, ruling.where) if each is not None)
+        conditions = (each for ruling in rulings for each in (ruling.when, ruling.where) if each is not None)
+        return (*(each for each in self.sources if isinstance(each, Nearest)), *conditions)
 
     def serving(self, models: Models) -> "Plan":
         """Return the plan with those of some models that it reads; itself where it reads none."""
         if not self.model_names and not self.models.by_name:
             return self
         return replace(self, models=models.only(self.model_names))
+
+    def recorded(self, proposals: Mapping[str, Proposal]) -> "Plan":
+        """Return the plan whose sources of these names propose what was recorded; itself where there are none."""
+        if not proposals:
+            return self
+        sources = (
+            RecordedSource(each, proposals[each.name]) if each.name in proposals else each for each in self.sources
+        )
+        return replace(self, sources=tuple(sources))
 
     def less(self, failures: Sequence[Failure]) -> "Plan":
         """Return the plan without the parts that failures name; itself where there are none."""

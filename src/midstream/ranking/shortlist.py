@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Candidates, Index
+from midstream.core.types import Candidates, Index, Proposal
 from midstream.ranking.apply_filters import sift
 from midstream.ranking.caller_items import GIVEN, UNKNOWN, only_given, said_of, verdict_of
 from midstream.ranking.candidate_cutoff import cut
@@ -20,6 +20,7 @@ from midstream.ranking.plan import Closed
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.pin import Pinned
 from midstream.ranking.source_cache import SourceCache
+from midstream.retrieval.approximate import ApproximateProposal
 from midstream.state.ids.vocabulary import Vocabulary
 
 
@@ -37,6 +38,8 @@ class Shortlist:
     """As in ``Served``."""
     examined: tuple[Index, ...]
     """Every item whose columns may have decided something: what was proposed, and what filling looked at."""
+    approximate: Mapping[str, Proposal]
+    """Approximate proposals, by source."""
 
 
 def shortlist(run: PlanRun, asked: SourceCache | None = None, count_max: int | None = None) -> Shortlist:
@@ -82,4 +85,5 @@ def shortlist(run: PlanRun, asked: SourceCache | None = None, count_max: int | N
             retrieved_count += len(filled.examined)
             removed = {name: count + filled.removed.get(name, 0) for name, count in removed.items()}
     candidates, beyond = cut(plan, candidates, pinned.among(candidates.item_index), spare)
-    return Shortlist(candidates, pinned, retrieved, retrieved_count, removed | beyond, verdict, examined)
+    approximate = {name: each for name, each in proposals.items() if isinstance(each, ApproximateProposal)}
+    return Shortlist(candidates, pinned, retrieved, retrieved_count, removed | beyond, verdict, examined, approximate)

@@ -100,8 +100,9 @@ def test_the_example_of_an_error():
         "midstream.toml: $.placements[0].sources[1].kind": (
             "midstream.toml: $.placements[0].sources[1].kind\n"
             '  "sesion_knn" is not a source. Nearest: "session_knn".\n'
-            "  Sources: als, content, covisitation, custom, ease, editorial, graph, hybrid, popular, "
-            "recent_items, repeat, sequence, session_knn, similar, trending, two_tower\n"
+            "  Sources: als, content, covisitation, custom, ease, editorial, graph, hybrid, nearest, popular, "
+            "recent_items, recently_viewed, repeat, sequence, session_knn, similar, similar_users_items, trending, "
+            "two_tower\n"
             "  midstream docs sources"
         )
     }
@@ -209,6 +210,9 @@ def test_all_faults_are_reported_together():
         assert says in text
 
 
+RECENT = '[[placements]]\nrepeats = "any"\nsources = [{ kind = "recently_viewed", actions = ["view"] }]\n'
+
+
 @pytest.mark.parametrize(
     "text, where, says",
     [
@@ -228,6 +232,46 @@ def test_all_faults_are_reported_together():
             '[[placements]]\nrepeats = "any"\nsources = [{ kind = "repeat" }]\nexclude = { purchase = 3 }',
             "placements[0].exclude.purchase",
             "3 removes what the source repeat proposes",
+        ),
+        (
+            '[[placements]]\nsources = [{ kind = "recently_viewed" }]',
+            "placements[0].repeats",
+            '"not_last" removes items of the session that the source recently_viewed proposes.\n  repeats = "any"',
+        ),
+        (
+            '[[placements]]\nrepeats = "any"\nsources = [{ kind = "recently_viewed", actions = ["viw"] }]',
+            "placements[0].sources[0].actions[0]",
+            'Nearest: "view"',
+        ),
+        (
+            RECENT + 'exclude = { view = "90d" }',
+            "placements[0].exclude.view",
+            'An age below its max_age, "90d", a count of at least 2, or nothing.',
+        ),
+        (
+            RECENT + "exclude = { view = 1 }",
+            "placements[0].exclude.view",
+            "1 removes what the source recently_viewed proposes",
+        ),
+        (
+            '[[placements]]\nsources = [{ kind = "similar_users_items", entries_max = 501 }]',
+            "placements[0].sources[0].entries_max",
+            "From 1 to 500",
+        ),
+        (
+            '[[placements]]\nsources = [{ kind = "similar_users_items", neighbour_items_max = 51 }]',
+            "placements[0].sources[0].neighbour_items_max",
+            "From 1 to 50",
+        ),
+        (
+            '[[placements]]\nsources = [{ kind = "similar_users_items", last_items_max = 3, overlap_min = 4 }]',
+            "placements[0].sources[0].overlap_min",
+            "From 1 to 3",
+        ),
+        (
+            '[[placements]]\nsources = [{ kind = "similar_users_items", actions = ["viw"] }]',
+            "placements[0].sources[0].actions[0]",
+            'Nearest: "view"',
         ),
         (
             '[[placements]]\nrepeats = "any"\nsources = [{ kind = "repeat", actions = ["view", "purchse"] }]',
@@ -376,6 +420,12 @@ def test_relations_between_values_are_checked(text, where, says):
         ("similar", "limit", "1001", "from 1 to 1,000"),
         ("similar", "pairs_min", "-1", "from 0 to 1,000"),
         ("similar", "pairs_min", "1001", "from 0 to 1,000"),
+        ("recently_viewed", "limit", "0", "from 1 to 1,000"),
+        ("recently_viewed", "limit", "1001", "from 1 to 1,000"),
+        ("similar_users_items", "limit", "1001", "from 1 to 1,000"),
+        ("similar_users_items", "last_items_max", "51", "from 1 to 50"),
+        ("similar_users_items", "neighbours_max", "201", "from 1 to 200"),
+        ("similar_users_items", "neighbours_max", "0", "from 1 to 200"),
         ("repeat", "limit", "0", "from 1 to 1,000"),
         ("repeat", "limit", "1001", "from 1 to 1,000"),
         ("repeat", "early", "-0.1", "from 0 to 1"),
@@ -402,6 +452,16 @@ def test_what_repeat_and_exclude_agree_on_is_no_fault():
         'exclude = { purchase = "7d", view = 3, impression = 5 }'
     )
     assert len(config.placements[0].exclude) == 3
+
+
+def test_what_recently_viewed_and_exclude_agree_on_is_no_fault():
+    """Viewed in the last hour: not yet; bought: not at all, where views alone are proposed or any act is."""
+    for actions in ('actions = ["view"]', "actions = []"):
+        config = parse_config(
+            '[[placements]]\nrepeats = "any"\nexclude = { view = "1h", purchase = 1 }\n'
+            f'[[placements.sources]]\nkind = "recently_viewed"\n{actions}'
+        )
+        assert len(config.placements[0].exclude) == 2
 
 
 @pytest.mark.parametrize("text", ["[", "a = ", b"\xff", "a = 1\na = 2"])

@@ -10,9 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import NotFound
-from midstream.core.types import Candidates, Failure, FeatureFrame, LogPosition, Query, Selection, Served, TimestampMs
+from midstream.core.types import (
+    Candidates,
+    Failure,
+    FeatureFrame,
+    LogPosition,
+    Proposal,
+    Query,
+    Selection,
+    Served,
+    TimestampMs,
+)
 from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
 from midstream.ranking.record.served import STAYS, blank_served, decode_served, encode_served
+from midstream.retrieval.approximate import approximate_of, with_approximate
 
 ids = st.text(max_size=12)
 values = st.one_of(st.text(max_size=8), st.booleans(), st.floats(allow_nan=False))
@@ -52,7 +63,7 @@ def served(draw) -> Served:
     columns = tuple(draw(st.lists(ids, unique=True, max_size=3)))
     known = st.lists(st.floats(width=32), min_size=count * len(columns), max_size=count * len(columns))
     frame = FeatureFrame(columns, np.array(draw(known), dtype=np.float32).reshape(count, len(columns)))
-    return Served(
+    answer = Served(
         query=draw(queries),
         log_position=LogPosition(draw(st.integers(0, 2**40))),
         candidates=candidates,
@@ -69,6 +80,8 @@ def served(draw) -> Served:
         features=frame if columns else None,
         logs_features=draw(st.booleans()),
     )
+    kept = {name: Proposal(rank[:, 0], rank[:, 0].astype(np.float32)) for name in names[: draw(st.integers(0, 2))]}
+    return with_approximate(answer, kept)
 
 
 def names_of(item_index) -> list[str]:
@@ -80,6 +93,10 @@ def names_of(item_index) -> list[str]:
 def test_what_was_served_comes_back(given):
     """Every field, numbers bit by bit."""
     record = decode_served(encode_served(given, names_of(given.candidates.item_index[given.selection.chosen])))
+    assert record.approximate.keys() == approximate_of(given).keys()
+    for name, proposal in record.approximate.items():
+        assert proposal.item_index.tobytes() == approximate_of(given)[name].item_index.tobytes()
+        assert proposal.score.tobytes() == approximate_of(given)[name].score.tobytes()
     chosen = given.selection.chosen
     assert record.query == given.query
     assert [item.id for item in record.items] == names_of(given.candidates.item_index[chosen])
@@ -219,6 +236,7 @@ CLASSES = {
     "fetched_context": ("tuple[str, ...]", "blanked"),
     "rerunnable": ("bool", "blanked"),
     "outside_scores": ("bytes", "blanked"),
+    "proposed": ("dict[str, bytes]", "blanked"),
 }
 """What becomes of each field of a served record, with its whole type: whoever adds a field, or something within one,
 says here whether it may tell of a person."""

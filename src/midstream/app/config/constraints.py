@@ -12,7 +12,7 @@ from midstream.app.config.fetch_constraints import fetch_faults, listed_fetch_fa
 from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.input_constraints import input_faults
 from midstream.app.config.log_section import log_faults
-from midstream.app.config.model_constraints import model_faults, model_source_faults, replay_faults
+from midstream.app.config.model_constraints import encoder_faults, model_faults, model_source_faults, replay_faults
 from midstream.app.config.outputs import log_topic_faults, output_faults
 from midstream.app.config.reason_constraints import reason_faults
 from midstream.app.config.schema import Config, Custom, Placement
@@ -24,15 +24,19 @@ from midstream.core.field_bounds import NAME, Between
 from midstream.core.kinds import IMPRESSION, RESERVED_TYPES
 from midstream.core.paths import step
 from midstream.engine.types import ANY_PLACEMENT
+from midstream.events.wire import vector_length
 from midstream.features.checking import feature_faults
 from midstream.features.readers.external import table_faults
 from midstream.ranking.scorers.blend import DEFAULT_WEIGHTS
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.item_model import ItemModelSource
+from midstream.retrieval.nearest import NearestOptions
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
+from midstream.retrieval.recently_viewed import RecentlyViewed
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.similar_users_items import SimilarUsersItems
 from midstream.retrieval.trending import Trending
 from midstream.serving.http.hosts import host_faults
 from midstream.serving.options import ServerOptions
@@ -64,6 +68,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _events(config)
     yield from _attributes(config)
     yield from component_faults(config)
+    yield from encoder_faults(config)
     yield from fetch_faults(config)
     yield from input_faults(config)
     yield from output_faults(config.outputs, tuple(config.events.types), config.inputs)
@@ -250,7 +255,21 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
         case RecentItems():
             yield from within(f"{place}.limit", source.limit, 1, limits.new_items_max, SOURCES)
         case RepeatItems():
-            yield from _repeat(config, source, place)
+            if not source.actions:
+                yield Fault(f"{place}.actions", "No action came.", f"Some of: {listed(config.events.types)}", SOURCES)
+            yield from _actions(config, source.actions, place)
+        case RecentlyViewed():
+            yield from _actions(config, source.actions, place)
+        case SimilarUsersItems():
+            yield from within(f"{place}.entries_max", source.entries_max, 1, limits.index_entries_max, SOURCES)
+            ring = limits.user_ring_max
+            yield from within(f"{place}.neighbour_items_max", source.neighbour_items_max, 1, ring, SOURCES)
+            yield from within(f"{place}.overlap_min", source.overlap_min, 1, source.last_items_max, SOURCES)
+            yield from _actions(config, source.actions, place)
+        case NearestOptions():
+            names = [name for name, kind in config.items.attributes.items() if vector_length(kind)]
+            what = "a declared vector attribute"
+            yield from known(f"{place}.attribute", source.attribute, names, what, "Vector attributes", SOURCES)
         case ItemModelSource():
             yield from model_source_faults(config, source, place)
         case _:
@@ -268,11 +287,9 @@ def _by_segment(config: Config, source: Trending, place: str) -> Iterator[Fault]
         yield Fault(f"{place}.half_life", came, f'"{shortest}", or no shorter one elsewhere.', SOURCES)
 
 
-def _repeat(config: Config, source: RepeatItems, place: str) -> Iterator[Fault]:
-    """Yield the faults of one ``repeat``."""
-    if not source.actions:
-        yield Fault(f"{place}.actions", "No action came.", f"Some of: {listed(config.events.types)}", SOURCES)
-    for number, name in enumerate(source.actions):
+def _actions(config: Config, actions: tuple[str, ...], place: str) -> Iterator[Fault]:
+    """Yield a fault for each action of a source that is no configured interaction."""
+    for number, name in enumerate(actions):
         where = f"{place}.actions[{number}]"
         yield from known(where, name, config.events.types, "a configured interaction", "Some of", SOURCES)
 

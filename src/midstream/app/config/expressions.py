@@ -18,6 +18,7 @@ from midstream.ranking.fetched_columns import ColumnKind
 from midstream.ranking.filters.expression_filter import ExpressionOptions
 from midstream.ranking.rules.boost import Boost
 from midstream.ranking.rules.promote import Promote
+from midstream.retrieval.nearest import WHERE, NearestOptions
 from midstream.state.expressions.program import Expression, column
 
 _KINDS: Mapping[ColumnKind, Kind] = {"number": "number", "boolean": "boolean", "category": "text"}
@@ -63,6 +64,9 @@ def _texts(placement: Placement) -> Iterator[tuple[str, str, Use]]:
     for place, part in placement.filter_parts():
         if isinstance(part, ExpressionOptions):
             yield option_place(place, "where"), part.where, PLACEMENT
+    for number, source in enumerate(placement.sources):
+        if isinstance(source, NearestOptions) and source.where:
+            yield f"sources[{number}].where", source.where, WHERE
     for number, rule in enumerate(placement.rules):
         if rule.when is not None:
             yield f"rules[{number}].when", rule.when, SEGMENT

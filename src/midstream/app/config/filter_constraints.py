@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping
 
 from midstream.app.config.bounds import distinct, duration_ms, known, within
 from midstream.app.config.schema import AnyFilter, Config, Custom, Placement, option_place
-from midstream.core.durations import Duration, parse_duration_ms
+from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault
 from midstream.core.kinds import IMPRESSION
 from midstream.core.paths import step
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.repeats import Repeats
 from midstream.ranking.filters.served_lately import NAMES, TIMES_MAX, ServedOptions
+from midstream.retrieval.recently_viewed import RecentlyViewed
 from midstream.retrieval.repeat import RepeatItems
 from midstream.state.users.users import SEEN_COUNT_MAX
 
@@ -99,9 +100,9 @@ def age_faults(config: Config, told: str, place: str, right: str) -> Iterator[Fa
 
 
 def _of_sources(placement: Placement, part: AnyFilter, where: str) -> Iterator[Fault]:
-    """Yield how a filter would remove again all that a source ``repeat`` of the placement proposes."""
+    """Yield how a filter would remove again all that a source of earlier acts of the placement proposes."""
     for source in placement.sources:
-        if not isinstance(source, RepeatItems):
+        if not isinstance(source, RepeatItems | RecentlyViewed):
             continue
         if isinstance(part, Repeats) and part.allow != "any":
             came = f'"{part.allow}" removes items of the session that the source {source.name} proposes.'
@@ -109,16 +110,23 @@ def _of_sources(placement: Placement, part: AnyFilter, where: str) -> Iterator[F
             yield Fault(place, came, f'{place.rpartition(".")[2]} = "any"', SOURCES)
         exclude = part.exclude if isinstance(part, ActedOptions) else {}
         for name in source.actions:
-            told = exclude.get(name)
-            if isinstance(told, int) or (told is not None and _is_longer(told, source.min_gap)):
+            if (told := exclude.get(name)) is not None and (right := _right_beside(source, told)):
                 came = f"{told} removes what the source {source.name} proposes: items with a {name}."
-                right = f'An age of at most its min_gap, such as "{source.min_gap}", or nothing.'
                 yield Fault(f"{option_place(where, 'exclude')}{step(name)}", came, right, SOURCES)
 
 
-def _is_longer(told: str, duration: Duration) -> bool:
-    """Return whether an age is above a duration; one that cannot be read has a fault of its own."""
+def _right_beside(source: RepeatItems | RecentlyViewed, told: str | int) -> str:
+    """Return what an exclusion beside a source of earlier acts may be; empty = it may be what it is."""
+    if isinstance(source, RepeatItems):
+        removes = isinstance(told, int) or _age_ms(told) > source.min_gap.ms
+        return f'An age of at most its min_gap, such as "{source.min_gap}", or nothing.' if removes else ""
+    removes = told == 1 if isinstance(told, int) else _age_ms(told) >= source.max_age.ms
+    return f'An age below its max_age, "{source.max_age}", a count of at least 2, or nothing.' if removes else ""
+
+
+def _age_ms(told: str) -> int:
+    """Return an age; one that cannot be read has a fault of its own and is 0 here."""
     try:
-        return parse_duration_ms(told) > duration.ms
+        return parse_duration_ms(told)
     except ValueError:
-        return False
+        return 0

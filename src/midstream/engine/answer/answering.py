@@ -74,7 +74,7 @@ class Answering:
         require_why(ask, plan)
         request_id, seed = live.host.request_ids.make()
         query = query_of(ask, plan, request_id, seed, live.clock())
-        if faults := request_faults(plan.filters, query, plan.conditions):
+        if faults := request_faults(plan.filters, query, plan.context_readers):
             raise RequestInvalid(faults)  # before a part on the bench has its one try in it
         self._folding.note_answer()
         observe = partial(fold.moment, models=plan.models)
@@ -242,7 +242,7 @@ class Answering:
             return
         plan = live.plan(ask.placement)
         require_why(ask, plan)
-        if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, live.clock()), plan.conditions):
+        if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, live.clock()), plan.context_readers):
             raise RequestInvalid(faults)
 
     async def read_features(self, ask: FeatureAsk) -> FeatureRead:

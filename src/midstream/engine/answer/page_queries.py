@@ -46,7 +46,7 @@ def slots_of(live: LiveState, asks: Sequence[Ask]) -> Slots:
             plan = live.plan(ask.placement)
             require_why(ask, plan)
             query = query_of(ask, plan, *live.host.request_ids.make(), now_ms)
-            if faults := request_faults(plan.filters, query, plan.conditions):
+            if faults := request_faults(plan.filters, query, plan.context_readers):
                 raise RequestInvalid(faults)
         except MidstreamError as error:
             refused[place] = SlateRefused(ask.placement, _on_page(error, place))

@@ -7,7 +7,7 @@ at its first request, so that the circuit breaker would skip its source.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
@@ -25,6 +25,7 @@ from midstream.events.wire import Accept, vector_length
 from midstream.models.model import is_item_model
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
+from midstream.retrieval.nearest import Nearest
 from midstream.state.fold import Fold
 from midstream.state.ids.pending_ids import PendingIds
 from midstream.state.outcomes.recipients import session_asker
@@ -95,6 +96,7 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
             # The filter: columns are computed for it also where no placement has a text or a feature.
             items = ("i0", *(known[name] for name in plan.models.by_name if name in known))
             query = Query("warm", plan.name, "u0", "s", plan.slate_size, _NOW, 1, items=items, filter=_FILTER)
+            query = replace(query, context=_context(plan))
             served = await recommend(plan, partial(fold.moment, models=plan.models), query, left_s)
             failures.extend(served.failures)
             overran |= {(plan.name, each.component): each for each in overruns(plan, served)}
@@ -104,6 +106,11 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
                 break
     warm_decoding()
     return WarmupResult(tuple(failures), tuple(slow.values()))
+
+
+def _context(plan: Plan) -> dict[str, str]:
+    """Return vectors for the sources that read one of the context."""
+    return {name: text for each in plan.sources if isinstance(each, Nearest) for name, text in each.example().items()}
 
 
 def _left_s(until: float, monotonic: Callable[[], float]) -> float:
@@ -123,7 +130,7 @@ def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...], known: tuple[st
     # A value for each attribute, so that the item that is asked about has one like it.
     values = {"category": "warm", "tags": ["warm"], "number": 1, "boolean": True}
     body = msgspec.json.encode(
-        {name: [0] * vector_length(kind) or values[kind] for name, kind in fold.settings.attributes.items()}
+        {name: [1] * vector_length(kind) or values[kind] for name, kind in fold.settings.attributes.items()}
     )
     events = [
         *(

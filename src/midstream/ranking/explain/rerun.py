@@ -20,7 +20,8 @@ async def rerun(
 ) -> Served:
     """Answer a logged request again; equal plan, state and record give an equal slate, with its full trace.
 
-    Outside systems are not called again: their results, or their failure, are in the query.
+    Outside systems are not called again: their results, or their failure, are in the query. Neither is an index of
+    vectors, which another process has built in another order: what it proposed is in the record.
 
     Args:
         plan: Of the record's ``config_hash``.
@@ -41,9 +42,9 @@ async def rerun(
             message = f"the slate {record.query.continues} that this one continues is not kept any more"
             raise NotFound(message)
         return read_on(plan, observe, record.query, continued, record.failures).served
-    if faults := request_faults(plan.filters, record.query, plan.conditions):
+    if faults := request_faults(plan.filters, record.query, plan.context_readers):
         raise RequestInvalid(faults)
-    request = PlanRequest.of(plan, record.query, Account(record.failures))
+    request = PlanRequest.of(plan.recorded(record.approximate), record.query, Account(record.failures))
     kept = request.plan.without(frozenset(plan.remote) - {record.scorer})  # nobody else may come to ask
     gathered = replace(request, plan=kept, fetched=record.fetched).gathered(observe)
     if record.scorer in plan.remote:

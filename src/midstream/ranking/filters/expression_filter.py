@@ -1,8 +1,8 @@
 """Filters by expressions of the language: the placement's condition, and the request's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -79,11 +79,20 @@ class RequestFilter:
         return found
 
 
-def request_faults(filters: Sequence[Filter], query: Query, conditions: Sequence[Condition] = ()) -> tuple[Fault, ...]:
-    """Return the faults of a request's filter text and context, for all filters and rules of a plan."""
+@runtime_checkable
+class ReadsContext(Protocol):
+    """A part that reads values of a request's context, and says which it cannot read."""
+
+    def faults(self, context: Mapping[str, object]) -> tuple[Fault, ...]:
+        """Return the faults of a request's context; a missing name is no fault."""
+        ...
+
+
+def request_faults(filters: Sequence[Filter], query: Query, parts: Sequence[ReadsContext] = ()) -> tuple[Fault, ...]:
+    """Return the faults of a request's filter text and context, for the filters and further parts of a plan."""
     if query.filter is None and not query.context:
         return ()
-    faults: tuple[Fault, ...] = tuple(fault for each in conditions for fault in each.faults(query.context))
+    faults: tuple[Fault, ...] = tuple(fault for each in parts for fault in each.faults(query.context))
     for each in filters:
         if isinstance(each, ExpressionFilter):
             faults += each.condition.faults(query.context)

