@@ -160,6 +160,7 @@ def test_a_network_without_an_input_is_refused(shop: Path, keras: Any) -> None:
 def test_what_tf2onnx_has_no_operator_for_is_refused_by_name(shop: Path, keras: Any) -> None:
     """The exact GELU of Keras 3 is one with Erfc, which ONNX has not."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4, "gelu"), keras.layers.Dense(1)])
+    model.predict(ROWS[:8], verbose=0)
     with pytest.raises(Invalid, match='The operator "Erfc" is called once'):
         midstream.register_model(shop, model, name="ranker", columns=FEATURES, sample=ROWS)
 
