@@ -77,8 +77,9 @@ def _reader_class(library: Any, reads: LogReads) -> type[Any]:  # noqa: ANN401  
             return [library.InputPartition(each) for each in reads.ranges(self._options)]
 
         def read(self, partition: Any) -> Iterator[Batch]:  # noqa: ANN401  as above
-            # Of a log without an event Spark asks for the one partition None.
-            return iter(()) if partition is None else reads.read(self._options, partition.value)
+            # Of a log without an event Spark asks for one partition that holds None.
+            part = getattr(partition, "value", None)
+            return iter(()) if part is None else reads.read(self._options, part)
 
     return Reader
 
