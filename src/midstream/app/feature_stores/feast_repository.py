@@ -151,9 +151,12 @@ def definitions_text(views: Sequence[EntityView]) -> str:
         '"""',
         "",
         "from datetime import timedelta",
+        "from pathlib import Path",
         "",
         "from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType",
         "from feast.types import Float32",
+        "",
+        f'DATA = Path(__file__).parent / "{DATA}"',
         "",
     ]
     for each in owners:
@@ -171,7 +174,7 @@ def _view_lines(view: EntityView) -> list[str]:
     tags = {VIEW_TAG: SETTABLE if view.is_settable else COMPUTED}
     return [
         f"{name}_history = FileSource(",
-        f'    name="{name}_history", path="{DATA}/{name}.parquet", timestamp_field="{TIMESTAMP}"',
+        f'    name="{name}_history", path=str(DATA / "{name}.parquet"), timestamp_field="{TIMESTAMP}"',
         ")",
         f'{name}_push = PushSource(name="{name}_push", batch_source={name}_history)',
         f"{name}_view = FeatureView(",
