@@ -4,6 +4,7 @@ The fake of Hopsworks has the signatures of its client, which ``test_hopsworks_c
 """
 
 import asyncio
+import gzip
 import json
 import sys
 import threading
@@ -40,6 +41,7 @@ class FeatureServer(ThreadingHTTPServer):
         self.answer = answer
         self.asked: list[Mapping[str, Any]] = []
         self.tokens: list[str | None] = []
+        self.codings: list[str | None] = []
 
     @property
     def url(self) -> str:
@@ -62,11 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append(body)
         self.server.tokens.append(self.headers.get("authorization"))
-        status, content = self.server.answer(body)
-        self._reply(status, content if isinstance(content, bytes) else json.dumps(content).encode())
+        self.server.codings.append(self.headers.get("accept-encoding"))
+        status, content, *headers = self.server.answer(body)
+        self._reply(status, content if isinstance(content, bytes) else json.dumps(content).encode(), *headers)
 
-    def _reply(self, status: int, content: bytes) -> None:
+    def _reply(self, status: int, content: bytes, *headers: tuple[str, str]) -> None:
         self.send_response(status)
+        for each in headers:
+            self.send_header(*each)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -194,6 +199,43 @@ def test_a_wrong_answer_is_named(reply, kind, words):
         assert type(found.value) is kind
 
 
+GZIPPED = gzip.compress(b" " * (64 << 20), 1)
+
+
+@pytest.mark.parametrize(
+    "reply, words",
+    [
+        ((200, GZIPPED, ("content-encoding", "gzip")), "gzip came, which was not asked for"),
+        ((200, b" " * ((1 << 16) + 2 * 512 + 1)), "more than 65 KiB came"),
+        ((400, b" " * ((1 << 16) + 1)), "more than 64 KiB came"),
+    ],
+)
+def test_an_answer_is_read_up_to_a_maximum_and_not_unpacked(reply, words):
+    """It is made of the ids and the columns; errors have one too."""
+    with feature_server(lambda _: reply) as server:
+        fetch = FeastFetch(FeastFetchOptions(server.url, fields={"stock": "v:qty"}), {"stock": "number"})
+        with pytest.raises(ShapeMismatch, match=words):
+            run(fetch.fetch(["lamp"]))
+        assert server.codings == ["identity"]
+
+
+def test_an_answer_as_long_as_its_ids_and_columns_need_is_read():
+    """1,000 ids with a text, a status and a time for each."""
+    ids = [f"item-{number:040}" for number in range(1_000)]
+    told = {"statuses": ["PRESENT"] * 1_000, "event_timestamps": ["2026-11-30T12:00:00.123456Z"] * 1_000}
+    columns = {"item_id": ids, "v__qty": ["x" * 256] * 1_000}
+    answer = (
+        200,
+        {
+            "metadata": {"feature_names": list(columns)},
+            "results": [{"values": each, **told} for each in columns.values()],
+        },
+    )
+    with feature_server(lambda _: answer) as server:
+        fetch = FeastFetch(FeastFetchOptions(server.url, fields={"brand": "v:qty"}), {"brand": "category"})
+        assert run(fetch.fetch(ids)) == {"brand": columns["v__qty"]}
+
+
 def test_a_server_that_is_late_is_given_up():
     """The call ends by itself, and the error names the server and the time."""
     over = threading.Event()
@@ -259,12 +301,15 @@ event_ids_max = 5_000
     [
         ('kind = "feast", url = "redis://feast:6566", fields = { stock = "v:qty" }', "url", 'scheme "redis"'),
         ('kind = "feast", url = "http://a:b@feast", fields = { stock = "v:qty" }', "url", "password"),
-        ('kind = "feast", url = "http://feast/api", fields = { stock = "v:qty" }', "url", "http://feast/api"),
+        ('kind = "feast", url = "http://feast/api", fields = { stock = "v:qty" }', "url", "with a path"),
+        ('kind = "feast", url = "https://glpat-secret@feast:6566", feature_service = "a"', "url", "a user in it"),
+        ('kind = "feast", url = "http://a,b", feature_service = "a"', "url", "2 hosts came"),
         ('kind = "feast", url = "http://feast"', "fields.stock", '"stock" came'),
         ('kind = "feast", url = "http://feast", tls_ca = "ca.pem", feature_service = "a"', "tls_ca", "https"),
         ('kind = "feast", url = "http://f", password_env = "a b", feature_service = "a"', "password_env", "no name"),
         ('kind = "feast", url = "http://f", feature_service = "a", fields = { stok = "qty" }', "fields.stok", "stok"),
-        ('kind = "hopsworks", url = "hopsworks://h", feature_view = "v"', "url", "hopsworks://h"),
+        ('kind = "hopsworks", url = "hopsworks://h", feature_view = "v"', "url", "h:443 came without a project"),
+        ('kind = "hopsworks", url = "hopsworks://glpat-secret@h/p", feature_view = "v"', "url", "a user in it"),
         ('kind = "hopsworks", url = "https://h/p", feature_view = "v"', "url", 'scheme "https"'),
         ('kind = "hopsworks", url = "hopsworks://h/p", feature_view = "v", version = 0', "version", "0"),
     ],
@@ -276,6 +321,7 @@ def test_a_component_that_cannot_be_used_is_a_fault(component, where, words):
     faults = [each for each in found.value.faults if each.where.endswith(f": $.fetches[0].component.{where}")]
     assert len(faults) == 1
     assert words in str(faults[0])
+    assert "secret" not in str(found.value)
 
 
 # Hopsworks

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import msgspec
 
 from midstream.core.errors import Fault, Invalid
+from midstream.integrations.feast.tags import NO_ITEM
 
 ITEMS_MAX = 1_000
 """Items of a call, as the server has it."""
-NO_ITEM = "midstream:no-item"
-"""Asked about where rows have no item: columns of users and sessions are there for an item that nobody named."""
 PAGE = "/docs/feature-stores.md"
 
 

@@ -15,8 +15,8 @@ import midstream
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.stores.online_store import StoreRefused
 from midstream.events.loose_arrow import pa
-from midstream.feast.live_reads import NO_ITEM, PAGE
-from midstream.integrations.feast.tags import FEATURE_TAG, VIEW_TAG
+from midstream.feast.live_reads import PAGE
+from midstream.integrations.feast.tags import FEATURE_TAG, NO_ITEM, VIEW_TAG
 
 _dask: Any = import_module("feast.infra.offline_stores.dask")
 _offline: Any = import_module("feast.infra.offline_stores.offline_store")

@@ -42,6 +42,13 @@ def test_there_is_something_to_offer(text):
         views_of(declared(text))
 
 
+def test_a_column_has_another_name_than_that_of_the_times():
+    """It would stand twice in the history; names of ids are no names of features at all."""
+    text = '[[features]]\nname = "event_timestamp"\nkind = "count"\nactions = ["view"]\n'
+    with pytest.raises(Invalid, match='has the column "event_timestamp"'):
+        views_of(declared(text))
+
+
 def test_a_feature_that_is_computed_from_an_attribute_is_not_set():
     """A reduced list, an age and a code are no number that was sent."""
     text = """

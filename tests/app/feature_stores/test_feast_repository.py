@@ -2,15 +2,18 @@
 
 import ast
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 import midstream
-from midstream.app.feature_stores.feast_repository import RepositoryOptions, write_repository
+from midstream.app.feature_stores.feast_repository import RepositoryOptions, store_text, write_repository
 from midstream.app.feature_stores.value_history import HistoryRange
 from midstream.cli.app import main
 from midstream.core.errors import Invalid
@@ -50,7 +53,7 @@ def test_definitions_name_every_view_with_its_types(shop, tmp_path):
     assert {name: history(tmp_path, name).num_rows for name in VIEWS} == told.rows
     assert 'url: "http://shop:8000"\n' in (tmp_path / "feature_store.yaml").read_text("utf-8")
     again = write_repository(shop, tmp_path, RepositoryOptions(url="http://shop:8000"))
-    assert again == told
+    assert again == replace(told, is_store_kept=True)
     manifest = json.loads((tmp_path / "data" / "views.json").read_text("utf-8"))
     assert {each["name"]: (tuple(each["keys"]), tuple(each["columns"])) for each in manifest} == VIEWS
 
@@ -61,6 +64,45 @@ def test_files_of_others_are_not_replaced(shop, tmp_path):
     with pytest.raises(Invalid, match=r"features\.py of another repository"):
         write_repository(shop, tmp_path, RepositoryOptions())
     assert [each.name for each in tmp_path.iterdir()] == ["features.py"]
+
+
+@pytest.mark.parametrize("inside", [".", "data"])
+def test_a_shop_is_no_place_for_a_repository(tmp_path, inside):
+    """Neither its folder nor its data is written to, also where another folder's log is in the way."""
+    write_shop(tmp_path / "own", 20)
+    write_shop(tmp_path / "other", 20)
+    for place in (tmp_path / "own", tmp_path / "other"):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(Invalid, match="the folder of a shop"):
+            write_repository(tmp_path / "own", place / inside, RepositoryOptions())
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_data_of_others_is_not_replaced(shop, tmp_path):
+    """A folder with files in its data and no definitions of ours stays as it is."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "item.parquet").write_text("mine")
+    with pytest.raises(Invalid, match="has data of another repository"):
+        write_repository(shop, tmp_path, RepositoryOptions())
+    assert (tmp_path / "data" / "item.parquet").read_text() == "mine"
+
+
+def test_what_was_changed_in_the_store_configuration_stays(shop, tmp_path, capfd):
+    """A second export replaces definitions and history alone, and says so."""
+    assert not write_repository(shop, tmp_path, RepositoryOptions()).is_store_kept
+    store = tmp_path / "feature_store.yaml"
+    changed = store.read_text("utf-8").replace("    url:", "    token_env: SHOP_TOKEN\n    url:")
+    store.write_text(changed, "utf-8")
+    (tmp_path / "data" / "registry.db").write_text("of Feast")
+    main_exits(["feast", "export", str(tmp_path), "-f", str(shop)])
+    assert "feature_store.yaml was there and stays as it is" in capfd.readouterr().err
+    assert store.read_text("utf-8") == changed
+
+
+@pytest.mark.parametrize("name", ["2026", "no", "null", "0x1F", "on", "1e3", "shop"])
+def test_a_project_is_a_text_whatever_its_name(name):
+    """Also where YAML would read a number, a truth or nothing."""
+    assert yaml.safe_load(store_text(name, "http://shop:8000", Path()))["project"] == name
 
 
 @pytest.mark.parametrize("name", ["_x", "a-b", "", "x" * 64])
@@ -142,6 +184,7 @@ def test_the_command_says_what_it_wrote(shop, tmp_path, capfd):
     assert (set(told["rows"]), told["left_out"], told["url"]) == ({"item"}, ["hour"], "http://x")
     main_exits([*words, "--until", "2025-06-15T15:10:00Z"])
     assert 0 < json.loads(capfd.readouterr().out)["rows"]["item"] < told["rows"]["item"]
+    words[2] = str(tmp_path / "other")
     main_exits(words[:-1])
     said = capfd.readouterr().err
     assert f"item: {told['rows']['item']} rows of history written" in said

@@ -8,7 +8,7 @@ from midstream.app.config.schema import Config, FetchTable, Placement
 from midstream.app.config.sinks import server_faults
 from midstream.core.errors import Fault
 from midstream.core.paths import step
-from midstream.engine.stores.address import address_of, is_environment_name
+from midstream.engine.stores.address import address_of, http_address_of, is_environment_name
 from midstream.integrations.cassandra.fetch import IDENTIFIER as CQL_NAME
 from midstream.integrations.cassandra.fetch import CassandraFetchOptions
 from midstream.integrations.feast.fetch import FeastFetchOptions
@@ -85,17 +85,16 @@ def _cassandra_faults(options: CassandraFetchOptions, where: str) -> Iterator[Fa
 
 
 def _feast_faults(fetch: FetchTable, options: FeastFetchOptions, where: str) -> Iterator[Fault]:
-    scheme = options.url.partition("://")[0]
     right = 'An address such as "http://feast:6566"; a token is in a variable of the environment: password_env.'
     try:
-        address = address_of(options.url, scheme if scheme in ("http", "https") else "http", 1)
+        address = http_address_of(options.url)
     except ValueError as error:
         yield Fault(f"{where}.url", str(error), right, PAGE)
     else:
-        if len(address.hosts) > 1 or address.user or address.path:
-            yield Fault(f"{where}.url", f'"{options.url[:80]}" came.', right, PAGE)
+        if address.path:
+            yield Fault(f"{where}.url", f"{address.origin} came with a path.", right, PAGE)
     yield from _secret_faults(options.password_env, where)
-    if options.tls_ca and scheme != "https":
+    if options.tls_ca and not options.url.startswith("https://"):
         yield Fault(f"{where}.tls_ca", f'"{options.tls_ca}" came, and the address is none of https.', "https://", PAGE)
     for column in fetch.columns:
         field = options.fields.get(column, column)
@@ -115,8 +114,11 @@ def _hopsworks_faults(options: HopsworksFetchOptions, where: str) -> Iterator[Fa
     except ValueError as error:
         yield Fault(f"{where}.url", str(error), right, PAGE)
     else:
-        if len(address.hosts) > 1 or address.user or not address.path:
-            yield Fault(f"{where}.url", f'"{options.url[:80]}" came.', right, PAGE)
+        if address.user:
+            yield Fault(f"{where}.url", "It has a user in it.", right, PAGE)
+        elif len(address.hosts) > 1 or not address.path:
+            came = f"{len(address.hosts)} hosts came." if address.path else f"{address.shown} came without a project."
+            yield Fault(f"{where}.url", came, right, PAGE)
     yield from _secret_faults(options.password_env, where)
 
 

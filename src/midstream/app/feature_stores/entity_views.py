@@ -17,6 +17,8 @@ from midstream.features.kinds.kinds import AnyFeature, Boolean, Number, columns_
 PAGE = "/docs/feature-stores.md"
 KEYS: Final = {"user": "user_id", "session": "session_id", "item": "item_id"}
 """Column of the ids of each owner, in the order in which views have them."""
+TIMESTAMP = "event_timestamp"
+"""Column of the time of a row."""
 EVERYBODY = "shop"
 """Name of the view of columns that are the same for everybody."""
 _SET: Mapping[Noun, str] = {"item": "item_attributes", "user": "user_profile"}
@@ -56,7 +58,7 @@ def views_of(declared: Declarations, features: Sequence[str] | None = None) -> V
     """Return the views of some features, or of all, in the order of the declarations.
 
     Raises:
-        Invalid: No feature is declared, or all of them read the request.
+        Invalid: No feature is declared, all of them read the request, or a column has the name of the times.
         NotFound: There is no feature of a name.
     """
     chosen = declared.features if features is None else tuple(declared.feature(each) for each in features)
@@ -71,6 +73,9 @@ def views_of(declared: Declarations, features: Sequence[str] | None = None) -> V
             owners = owners_of(expressions[column])
             if "request" in owners:
                 left_out.append(column)
+            elif column == TIMESTAMP:
+                right = "Another name: a history has its times there."
+                raise Invalid((Fault("$.features", f'A feature has the column "{column}".', right, PAGE),))
             else:
                 found.setdefault((owners, is_settable), {})[column] = feature.name
     if not found:

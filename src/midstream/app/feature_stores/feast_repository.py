@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from midstream.app.feature_stores.entity_views import KEYS, PAGE, EntityView, views_of
-from midstream.app.feature_stores.value_history import TIMESTAMP, HistoryRange, write_history
+from midstream.app.feature_stores.entity_views import KEYS, PAGE, TIMESTAMP, EntityView, views_of
+from midstream.app.feature_stores.value_history import HistoryRange, write_history
 from midstream.app.opening import DATA_NAME
 from midstream.app.point_in_time.api import past_of
 from midstream.app.server_address import read_address
@@ -59,6 +59,8 @@ class RepositorySummary:
     """Of the history of each view."""
     left_out: tuple[str, ...]
     """Columns that read the request, which no view has."""
+    is_store_kept: bool = False
+    """Whether ``feature_store.yaml`` was there, and stays as it is."""
 
 
 class ViewTable(msgspec.Struct, frozen=True):
@@ -75,13 +77,14 @@ def write_repository(
 ) -> RepositorySummary:
     """Write a Feast repository; the folder is made if it is not there.
 
-    A registry and files of others in it stay. Definitions that were written here are replaced.
+    A registry and the store configuration stay, with what was changed in it. Definitions and history that were written
+    here are replaced.
 
     Raises:
         Invalid: Options or features are not as they should be, or files of others would be replaced.
     """
     project = _project_of(folder, options.project)
-    _refuse_replacing(target)
+    _refuse_replacing(folder, target)
     past = past_of(folder, options.config)
     found = views_of(past.declared, options.features)
     data = target / DATA
@@ -90,9 +93,11 @@ def write_repository(
     url = options.url or _url_of(folder)
     tables = [ViewTable(each.name, each.keys, tuple(each.columns)) for each in found.views]
     _write(data / VIEWS_FILE, msgspec.json.format(msgspec.json.encode(tables), indent=1).decode() + "\n")
-    _write(target / STORE_FILE, store_text(project, url, folder.absolute(), options.config))
+    is_kept = (target / STORE_FILE).exists()
+    if not is_kept:
+        _write(target / STORE_FILE, store_text(project, url, folder.absolute(), options.config))
     _write(target / DEFINITIONS_FILE, definitions_text(found.views))
-    return RepositorySummary(project, url, rows, found.left_out)
+    return RepositorySummary(project, url, rows, found.left_out, is_kept)
 
 
 def _project_of(folder: Path, named: str) -> str:
@@ -103,11 +108,19 @@ def _project_of(folder: Path, named: str) -> str:
     return project
 
 
-def _refuse_replacing(target: Path) -> None:
-    """Raise ``Invalid`` where files are there that were not written here."""
+def _refuse_replacing(folder: Path, target: Path) -> None:
+    """Raise ``Invalid`` where files are there that were not written here, or data of an engine."""
+    data = target / DATA
+    is_inside = target.resolve().is_relative_to((folder / DATA_NAME).resolve())
+    has_log = any(DataFolder(each).log.exists() for each in (target, data))
+    if is_inside or has_log or target.resolve() == folder.resolve():
+        came = f"{target} is the folder of a shop."
+        raise Invalid((Fault("DIR", came, "A folder of its own, such as repository.", PAGE),))
     definitions = target / DEFINITIONS_FILE
     is_own = definitions.is_file() and definitions.read_text("utf-8", "replace").startswith(_MARK)
     others = [each for each in (STORE_FILE, DEFINITIONS_FILE) if (target / each).exists()]
+    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+        others.append(DATA)
     if others and not is_own:
         came = f"{target} has {' and '.join(others)} of another repository."
         raise Invalid((Fault("DIR", came, "An empty folder, or one that this command has written.", PAGE),))
@@ -126,7 +139,7 @@ def _write(path: Path, text: str) -> None:
 def store_text(project: str, url: str, folder: Path, config: Path | None = None) -> str:
     """Return ``feature_store.yaml``. A text in JSON is one in YAML."""
     lines = [
-        f"project: {project}",
+        f"project: {json.dumps(project)}",
         "provider: local",
         "registry: data/registry.db",
         "online_store:",

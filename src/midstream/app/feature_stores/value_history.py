@@ -15,20 +15,18 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from midstream.app.export.events import Moment, open_selected
-from midstream.app.feature_stores.entity_views import PAGE, EntityView, features_of
+from midstream.app.feature_stores.entity_views import PAGE, TIMESTAMP, EntityView, features_of
 from midstream.app.point_in_time.lookup import AsOfOptions, LookupRows, Past, answer
 from midstream.app.point_in_time.requests import OrderedRequests, of_batches, of_file
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.child_process import Notify, nobody
 from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.whole_file import OPEN_MODE, WholeFile
+from midstream.integrations.feast.tags import NO_ITEM
 
 pc: Any = pyarrow.compute
-TIMESTAMP = "event_timestamp"
 KINDS = ("interaction", "impression", "item", "user")
 """Events that name whose values may have changed."""
-NO_ITEM = "midstream:no-item"
-"""Stands where a question has no item: values of users and sessions are read beside an item that is not there."""
 _TIME = pa.timestamp("us", "UTC")
 
 

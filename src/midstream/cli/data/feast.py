@@ -103,4 +103,7 @@ def say_summary(summary: "RepositorySummary") -> None:
         say(f"{name}: {rows} rows of history written")
     if summary.left_out:
         say(f"left out, as they read the request: {', '.join(summary.left_out)}")
-    say(f"project {summary.project}, values from {summary.url}")
+    if summary.is_store_kept:
+        say("feature_store.yaml was there and stays as it is, with its project and its address")
+    else:
+        say(f"project {summary.project}, values from {summary.url}")

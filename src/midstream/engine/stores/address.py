@@ -11,6 +11,7 @@ from midstream.engine.stores.online_store import StoreRefused
 HOSTS_MAX = 16
 """Contact points of a cluster: a client finds the others by itself."""
 PORT_MAX = 65_535
+_HTTP_PORTS = {"http": 80, "https": 443}
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -63,6 +64,34 @@ def address_of(url: str, scheme: str, port: int) -> StoreAddress:
         message = f'"{places}" came as host and port.'
         raise ValueError(message)
     return StoreAddress(hosts, number, unquote(parts.username or ""), unquote(parts.path.removeprefix("/")))
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAddress:
+    """Parts of an address such as ``https://gateway:443/shop``, for errors without what may be a secret."""
+
+    origin: str
+    """Scheme, host and port."""
+    path: str
+    """Empty = none."""
+
+
+def http_address_of(url: str) -> HttpAddress:
+    """Return the parts of an address of HTTP: one host, and nobody's name.
+
+    Raises:
+        ValueError: It is another one; the text says what came, and never a user or a password.
+    """
+    scheme = url.partition("://")[0]
+    address = address_of(url, scheme if scheme in _HTTP_PORTS else "http", _HTTP_PORTS.get(scheme, 80))
+    if address.user:
+        message = "It has a user in it."
+        raise ValueError(message)
+    if len(address.hosts) > 1:
+        message = f"{len(address.hosts)} hosts came."
+        raise ValueError(message)
+    host = f"[{address.hosts[0]}]" if ":" in address.hosts[0] else address.hosts[0]
+    return HttpAddress(f"{scheme}://{host}:{address.port}", address.path)
 
 
 def is_environment_name(name: str) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 from midstream.core.durations import Duration
 from midstream.core.errors import ShapeMismatch, StoreUnavailable
 from midstream.core.field_bounds import Between, Name, TextBytes
-from midstream.engine.stores.address import password_from
+from midstream.engine.stores.address import http_address_of, password_from
 from midstream.engine.stores.connector import Connector, connector_of
 from midstream.engine.stores.fetched_values import FetchedText, IdKind, column_of, keys_of, named_fields
 from midstream.engine.stores.online_store import StoreRefused
@@ -28,6 +28,12 @@ CONNECTIONS_MAX = 32
 TIMEOUT_S_MAX = "60s"
 READ_PATH, HEALTH_PATH = "/get-online-features", "/health"
 BODY_CHARS_MAX = 200
+VALUE_BYTES_MAX = 512
+"""Of an answer, for each id and column: the value, its status and its time."""
+HEAD_BYTES_MAX = 1 << 16
+"""Of an answer beside its values; of an error as a whole."""
+ANSWER_BYTES_MAX = 1 << 24
+"""Of any answer; a feature service may have other columns than those that are read."""
 _BUSY = frozenset((408, 429, 500, 502, 503, 504))
 """Statuses after which the same call may be answered."""
 
@@ -111,7 +117,10 @@ class FeastFetch:
         if places:
             told = [str(each) if self.options.id_type == "uuid" else each for each in places]
             body = msgspec.json.encode({**self._body, "entities": {self.options.key: told}})
-            rows = _columns(await self.connection().call(lambda client: _ask(client, body)), len(told))
+            most = ANSWER_BYTES_MAX
+            if not self.options.feature_service:
+                most = min(most, HEAD_BYTES_MAX + len(told) * (len(self._fields) + 1) * VALUE_BYTES_MAX)
+            rows = _columns(await self.connection().call(lambda client: _ask(client, body, most)), len(told))
         found: dict[str, Sequence[FetchedText]] = {}
         for (name, kind), field in zip(self.kinds.items(), self._fields, strict=True):
             values: list[object] = [None] * len(ids)
@@ -133,14 +142,15 @@ class FeastFetch:
 
 def new_connection(server: FeastServer) -> "Connector[httpx.AsyncClient]":
     """Return a connector of one's own, which is not opened."""
-    return Connector(f"Feast at {server.url}", lambda: _open(server), _close, _failures, server.give_up.ms / 1_000)
+    name = f"Feast at {http_address_of(server.url).origin}"
+    return Connector(name, lambda: _open(server), _close, _failures, server.give_up.ms / 1_000)
 
 
 async def _open(server: FeastServer) -> "httpx.AsyncClient":
     """Return a client whose server has said that it is well."""
     import httpx
 
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", "accept-encoding": "identity"}
     if (token := password_from(server.password_env)) is not None:
         headers["authorization"] = f"Bearer {token}"
     client = httpx.AsyncClient(
@@ -152,7 +162,7 @@ async def _open(server: FeastServer) -> "httpx.AsyncClient":
     )
     is_open = False
     try:
-        _check(await client.get(HEALTH_PATH))
+        await _answer_of(client, client.build_request("GET", HEALTH_PATH), HEAD_BYTES_MAX)
         is_open = True
     finally:
         if not is_open:
@@ -178,20 +188,36 @@ async def _close(client: "httpx.AsyncClient") -> None:
     await client.aclose()
 
 
-async def _ask(client: "httpx.AsyncClient", body: bytes) -> bytes:
-    return _check(await client.post(READ_PATH, content=body)).content
+async def _ask(client: "httpx.AsyncClient", body: bytes, bytes_max: int) -> bytes:
+    return await _answer_of(client, client.build_request("POST", READ_PATH, content=body), bytes_max)
 
 
-def _check(answer: "httpx.Response") -> "httpx.Response":
-    """Return a good answer.
+async def _answer_of(client: "httpx.AsyncClient", request: "httpx.Request", bytes_max: int) -> bytes:
+    """Return the body of a good answer, which is read up to a maximum and never unpacked.
 
     Raises:
         StoreUnavailable: The server is busy.
         StoreRefused: It refuses the call, such as for a feature that it does not have.
+        ShapeMismatch: The answer is longer, or coded.
     """
+    answer, body = await client.send(request, stream=True), bytearray()
+    most = bytes_max if answer.is_success else HEAD_BYTES_MAX
+    try:
+        coding = answer.headers.get("content-encoding", "identity")
+        if coding != "identity":
+            message = f"an answer in {coding[:20]} came, which was not asked for"
+            raise ShapeMismatch(message)
+        async for piece in answer.aiter_raw(HEAD_BYTES_MAX):
+            body += piece
+            if len(body) > most:
+                message = f"an answer of more than {most >> 10} KiB came"
+                raise ShapeMismatch(message)
+    finally:
+        await answer.aclose()
     if answer.is_success:
-        return answer
-    message = f"Feast at {answer.url.copy_with(path='/')} answers {answer.status_code}: {answer.text[:BODY_CHARS_MAX]}"
+        return bytes(body)
+    told = body.decode("utf-8", "replace")[:BODY_CHARS_MAX]
+    message = f"Feast at {request.url.scheme}://{request.url.netloc.decode()} answers {answer.status_code}: {told}"
     raise StoreUnavailable(message) if answer.status_code in _BUSY else StoreRefused(message)
 
 
