@@ -247,8 +247,8 @@ KINDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "a_vector_that_a_snapshot_has_not_stays",
         "state/attributes/vectors.py",
-        "        self._known[before] = False\n        rows =",
-        "        rows =",
+        "        self._known[before] = False\n        self._scale",
+        "        self._scale",
         VECTORS,
     ),
     (
