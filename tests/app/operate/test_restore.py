@@ -12,6 +12,7 @@ import pytest
 import midstream
 from midstream.app.operate.backup import MANIFEST_NAME, BackupFile, BackupManifest, back_up, checksum_of
 from midstream.app.operate.restore import restore
+from midstream.cli.app import main
 from midstream.core.errors import Invalid
 from midstream.engine.folder import DataFolder
 from midstream.engine.replication.topic_position import (
@@ -143,13 +144,45 @@ def test_places_in_a_shared_topic_come_back(tmp_path: Path) -> None:
     assert [pair.offset for pair in found.pairs] == [0, 9]
 
 
-def test_damaged_places_are_not_backed_up(tmp_path: Path) -> None:
-    """No node starts with them, so they would be found out when the backup is wanted."""
-    path = DataFolder(shared(tmp_path / "shop", TopicPair(0, 0, {})) / "data").topic_position
+@pytest.mark.parametrize("kind", ["kafka", "segments"])
+def test_damaged_places_are_left_out_and_all_else_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """No node starts with them, and none needs them: the log comes back, and whoever restores a node is told."""
+    folder = shared(tmp_path / "shop", TopicPair(0, 0, {}))
+    config = folder / "midstream.toml"
+    config.write_text(f'{config.read_text()}\n[log]\nkind = "{kind}"\n')
+    path = DataFolder(folder / "data").topic_position
     path.write_bytes(path.read_bytes().replace(b"cluster", b"klaster"))
-    with pytest.raises(Invalid, match=r"topic\.json\n  It is not as it was written"):
-        back_up(tmp_path / "shop", tmp_path / "kept")
-    assert not (tmp_path / "kept").exists()
+    done = back_up(folder, tmp_path / "kept.tar")
+    assert done.left_out.startswith(f"{path} is left out: It is not as it was written")
+    found = restore(tmp_path / "kept.tar", tmp_path / "again")
+    assert found.log_position == done.log_position == 1
+    assert not DataFolder(tmp_path / "again" / "data").topic_position.exists()
+    assert found.lacks[:36] == ("data/topic.json is not in the backup" if kind == "kafka" else "")
+    for command in (
+        ["backup", tmp_path / "by_command", "-f", folder],
+        ["restore", tmp_path / "kept.tar", tmp_path / "b"],
+    ):
+        with pytest.raises(SystemExit, match="0"):
+            main([str(each) for each in command])
+    told = "".join(f"warning: {each}\n" for each in (done.left_out, found.lacks) if each)
+    assert capsys.readouterr().err == told
+
+
+def test_nothing_is_said_of_places_that_are_whole_and_of_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
+    """A server that starts says what is wrong with the latter."""
+    folder = shared(tmp_path / "shop", TopicPair(0, 0, {}))
+    assert not back_up(folder, tmp_path / "kept").left_out
+    assert not restore(tmp_path / "kept", tmp_path / "again").lacks
+    DataFolder(folder / "data").topic_position.unlink()
+    for number, content in enumerate((b"log = 3", b"log = ", b"\xff")):
+        (folder / "midstream.toml").write_bytes(content)
+        back_up(folder, tmp_path / f"kept{number}")
+        assert not restore(tmp_path / f"kept{number}", tmp_path / f"again{number}").lacks
+    (folder / "midstream.toml").unlink()
+    back_up(folder, tmp_path / "bare")
+    assert not restore(tmp_path / "bare", tmp_path / "again_bare").lacks
 
 
 @pytest.mark.parametrize("how", ["damaged", "later"])

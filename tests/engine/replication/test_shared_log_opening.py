@@ -109,3 +109,19 @@ def test_the_topic_that_was_copied_is_opened_with_its_facts(data: DataFolder) ->
     server.is_down = False
     assert shared.prepare is not None
     assert shared.prepare() == TopicFacts("cluster/topic")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_copy_without_places_begins_at_the_beginning_of_its_topic(data: DataFolder, first: int) -> None:
+    """As a node is that was restored from a backup which left damaged ones out; a beginning that was cut is refused."""
+    data.topic_position.unlink()
+    server = FakeTopicServer()
+    server.append(encode_founding(KEY))
+    server.first = first
+    if first:
+        with pytest.raises(TopicRefused, match="no place in the topic"):
+            open_shared(LateTopic(server), data, KEYS)
+        assert not data.topic_position.exists()
+    else:
+        assert open_shared(LateTopic(server), data, KEYS).position.pairs == (TopicPair(0, 0, {}),)
+        assert data.topic_position.exists()

@@ -12,7 +12,7 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -54,6 +54,10 @@ PAGE = "/docs/data.md"
 TAR_SUFFIX = ".tar"
 ALIVE = frozenset({"lock", "history.lock", "server.url"})
 """Of a process that has the folder open."""
+WITHOUT_PLACES = (
+    "Restored, the node reads its topic again from the beginning. Where retention cut that, join it anew by a "
+    "snapshot of another node."
+)
 _UNFINISHED = (".new", ".part", ".writing")
 
 
@@ -93,6 +97,8 @@ class BackedUp:
     bytes: int
     attempts: int
     """Times that it was begun, because a file went away."""
+    left_out: str = ""
+    """What the folder has and the backup does not, because it is damaged, and what follows; empty = nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +130,7 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
         notify: Told how many files were copied, of how many.
 
     Raises:
-        Invalid: The target is there already, there is nothing to copy, a file went away each time, or the places of
-            a shared log are damaged.
+        Invalid: The target is there already, there is nothing to copy, or a file went away each time.
         LogDamaged: The log cannot be trusted.
         OSError: The disk.
     """
@@ -140,13 +145,13 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
         with ExitStack() as undo:
             undo.callback(sink.give_up)
             try:
-                manifest = _copy(folder, sink, notify)
+                manifest, left_out = _copy(folder, sink, notify)
             except FileNotFoundError:
                 continue
             sink.finish()
             undo.pop_all()
             total = sum(entry.bytes for entry in manifest.files.values())
-            return BackedUp(manifest.log_position, len(manifest.files), total, attempt)
+            return BackedUp(manifest.log_position, len(manifest.files), total, attempt, left_out)
     came = f"Files of {folder} went away while they were copied, {ATTEMPTS_MAX} times."
     raise Invalid(
         (
@@ -157,7 +162,8 @@ def back_up(folder: Path, target: Path, notify: Notify = nobody) -> BackedUp:
     )
 
 
-def _copy(folder: Path, sink: _Sink, notify: Notify) -> BackupManifest:
+def _copy(folder: Path, sink: _Sink, notify: Notify) -> tuple[BackupManifest, str]:
+    """Return the manifest of what was copied, and what was left out."""
     data = DataFolder(folder / DATA_NAME)
     log = data.log
     survey = survey_folder(data, RealDisk())
@@ -165,7 +171,8 @@ def _copy(folder: Path, sink: _Sink, notify: Notify) -> BackupManifest:
         raise FileNotFoundError(log)
     if survey.damage is not None:
         raise survey.damage.error(log)
-    read_topic_position(data.topic_position)  # of a copy of a shared log: no node starts with a damaged one
+    left_out = _damage_of_places(data.topic_position)
+    passed_by = ALIVE | {data.topic_position.name} if left_out else ALIVE
     total = len(_still_there(data.root, "")) + 1
     copier = _Copier(sink, lambda done: notify("copying", min(done, total), total))
     with ExitStack() as opened_first:
@@ -176,10 +183,22 @@ def _copy(folder: Path, sink: _Sink, notify: Notify) -> BackupManifest:
                 copier.add(each, file)
         for unit in opened:
             copier.add_unit(unit)
-    for planned in (*(_snapshot(data, name) for name in names[OPENED_FIRST:]), *_units(folder, data)):
+    for planned in (*(_snapshot(data, name) for name in names[OPENED_FIRST:]), *_units(folder, data, passed_by)):
         with ExitStack() as stack:
             copier.add_unit(_opened_all(planned, stack) or ())
-    return copier.finish(survey)
+    return copier.finish(survey), left_out
+
+
+def _damage_of_places(path: Path) -> str:
+    """Return what is said of the places of a shared log that no node starts with; empty = they are whole, or none.
+
+    The log is sound without them, so it is copied, and they are not.
+    """
+    try:
+        read_topic_position(path)
+    except Invalid as error:
+        return f"{path} is left out: {error.faults[0].came} {WITHOUT_PLACES}"
+    return ""
 
 
 _Unit: TypeAlias = Sequence[tuple["_Planned", IO[bytes]]]
@@ -257,7 +276,7 @@ def _snapshot(data: DataFolder, name: str) -> list[_Planned]:
     return found if frozenset(each.path.name for each in found) == wanted else []
 
 
-def _units(folder: Path, data: DataFolder) -> Iterator[list[_Planned]]:
+def _units(folder: Path, data: DataFolder, passed_by: Container[str]) -> Iterator[list[_Planned]]:
     """Yield what lies beside the log and the snapshots, as it is by then: what is of use together only, together."""
     in_service = (data.compactions, data.configurations)
     yield [each for path in in_service for each in _still_there(path, f"{DATA_NAME}/{path.name}")]
@@ -265,7 +284,7 @@ def _units(folder: Path, data: DataFolder) -> Iterator[list[_Planned]]:
         yield _still_there(version_folder, f"{DATA_NAME}/{version_folder.relative_to(data.root).as_posix()}")
     for path in sorted(data.root.iterdir()):
         is_log = path.name == "log" or path.name.startswith("log-")
-        if not (is_log or path in {data.snapshots, data.models, *in_service} or path.name in ALIVE):
+        if not (is_log or path in {data.snapshots, data.models, *in_service} or path.name in passed_by):
             yield from ([_as_it_is(each)] for each in _still_there(path, f"{DATA_NAME}/{path.name}"))
     for path in (folder / CONFIG_NAME, *sorted(folder.glob("*.py"))):
         yield _still_there(path, path.name)

@@ -2,6 +2,7 @@
 
 import shutil
 import tarfile
+import tomllib
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from midstream.app.operate.backup import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     PAGE,
+    WITHOUT_PLACES,
     BackupFile,
     BackupManifest,
     checksum_of,
@@ -48,6 +50,8 @@ class Restored:
     log_position: int
     files: int
     bytes: int
+    lacks: str = ""
+    """What the backup left out, and what follows; empty = nothing."""
 
 
 class _Source(Protocol):
@@ -80,6 +84,7 @@ def restore(source: Path, folder: Path, notify: Notify = nobody) -> Restored:
                 _put(found, manifest, name, work)
                 notify("restoring", number, len(manifest.files))
             _require_sound(work, manifest, source)
+            lacks = _lacking_places(work)
             _begin_generation(work)
             sync_tree(work)
             RealDisk().sync_folder(folder.absolute().parent)
@@ -87,7 +92,7 @@ def restore(source: Path, folder: Path, notify: Notify = nobody) -> Restored:
         finally:
             shutil.rmtree(work, ignore_errors=True)
     total = sum(entry.bytes for entry in manifest.files.values())
-    return Restored(manifest.log_position, len(manifest.files), total)
+    return Restored(manifest.log_position, len(manifest.files), total, lacks)
 
 
 def _make_empty(folder: Path, manifest: BackupManifest) -> None:
@@ -180,6 +185,23 @@ def _require_places(path: Path, end: int) -> None:
         raise _not_whole(f"{name}: {error.faults[0].came}") from error
     if known is not None and known.joined_at(LogPosition(end)) is None:
         raise _not_whole(f"{name}: the log ends at {end}, before every place of {known.topic} that is known.")
+
+
+def _lacking_places(work: Path) -> str:
+    """Return what is said of a copy of a shared log whose places were damaged when it was backed up."""
+    path = DataFolder(work / DATA_NAME).topic_position
+    if path.exists() or not _has_shared_log(work / CONFIG_NAME):
+        return ""
+    return f"{DATA_NAME}/{path.name} is not in the backup. {WITHOUT_PLACES}"
+
+
+def _has_shared_log(config: Path) -> bool:
+    """Return whether a configuration names a shared log; one that cannot be read is told of when a server starts."""
+    try:
+        told = tomllib.loads(config.read_text("utf-8")).get("log")
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(told, dict) and told.get("kind") == "kafka"
 
 
 def _begin_generation(work: Path) -> None:

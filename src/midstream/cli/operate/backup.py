@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, print_facts
+from midstream.cli.console import HERE, AsJson, Folder, print_facts, say
 from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
@@ -36,6 +36,8 @@ def back_up_command(target: Target, folder: Folder = HERE, as_json: AsJson = Fal
 
     with progress() as bar:
         done = back_up(folder, target, notify_of(bar))
+    if done.left_out:
+        say(f"warning: {done.left_out}")
     print_facts({"log_position": done.log_position, "files": done.files, "bytes": done.bytes}, as_json=as_json)
 
 
@@ -55,4 +57,6 @@ def restore_command(source: Source, folder: Into = HERE, as_json: AsJson = False
 
     with progress() as bar:
         done = restore(source, folder, notify_of(bar))
+    if done.lacks:
+        say(f"warning: {done.lacks}")
     print_facts({"log_position": done.log_position, "files": done.files, "bytes": done.bytes}, as_json=as_json)

@@ -183,7 +183,7 @@ def _require_no_other_log(topic: SharedTopic, data: DataFolder, log_id: bytes) -
 def _from_the_beginning(topic: SharedTopic, facts: TopicFacts, log_id: bytes) -> TopicPosition:
     first, end = topic.span()
     if first > 0:
-        came = f"This node has nothing and would begin at offset 0; the topic has {first} to {end}."
+        came = f"This node has no place in the topic and would begin at offset 0; the topic has {first} to {end}."
         right = "A snapshot of another node, to join by."
         raise TopicRefused((Fault(topic.name, came, right, PAGE),))
     return TopicPosition(topic.name, facts.topic_id, fingerprint_of(log_id), (TopicPair(0, 0, {}),))
