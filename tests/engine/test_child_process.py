@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.app.config.schema import Config
+from midstream.app.encoding import worker as encoding_child
 from midstream.app.explain import worker as explain_child
 from midstream.app.training import worker as training_child
 from midstream.core.errors import Fault
@@ -178,7 +179,7 @@ def test_a_child_that_somebody_waits_for_keeps_the_rank_of_its_server(
     assert done == [*([] if hurried else ["steps back"]), hurried, b"null"]
 
 
-WORKERS = (rewrite_child, seal_child, snapshot_child, explain_child, training_child)
+WORKERS = (rewrite_child, seal_child, snapshot_child, explain_child, training_child, encoding_child)
 UNREADABLE = {"settings": "{}", "config": "{}", "name": "none", "request_id": "r-1"}
 """Texts of orders with which no worker does anything, as there is nothing in the folder."""
 
@@ -242,11 +243,13 @@ def test_a_child_ends_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 Said = list[tuple[str, int, int]]
 CHILD = """
-import json, sys, time
+import json, os, sys, time
 from midstream.core.errors import Fault, Invalid
 from midstream.engine import child_process as child
 order = json.load(sys.stdin)["folder"]
 child.say_progress("folding", 1, 2)
+if order == "variables":
+    order = os.environ["TOLD"] + os.pathsep + os.environ["KEPT"]
 if order == "hang":
     time.sleep(60)
 if order == "fail":
@@ -277,7 +280,12 @@ def ended(
     said: Said = []
     asked = child_process.WorkOrder(folder=order)
     work = child_process.run(
-        "told_child", asked, lambda *each: said.append(each), stall_s=stall_s, time_s_max=time_s_max
+        "told_child",
+        asked,
+        lambda *each: said.append(each),
+        stall_s=stall_s,
+        time_s_max=time_s_max,
+        variables={"TOLD": "so"},
     )
     return asyncio.run(work), said
 
@@ -314,6 +322,12 @@ def test_a_bug_is_told_by_its_type_and_its_calls(
     assert "test_a_bug_is_told" in told.out
     assert told.out.count("\n") == 1
     assert "MARKED" not in told.out + told.err
+
+
+def test_a_child_has_the_variables_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside those of its server."""
+    monkeypatch.setenv("KEPT", "too")
+    assert ended(tmp_path, monkeypatch, "variables")[0].line == b"so:too"
 
 
 def test_faults_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -305,6 +305,7 @@ async def run(
     *,
     stall_s: float = STALL_S_MAX,
     time_s_max: float | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run a child of this package until its end; cancelled, end it.
 
@@ -314,23 +315,26 @@ async def run(
         notify: Receives its progress, on the running event loop.
         stall_s: It is killed after so long without output.
         time_s_max: It is killed after so long; None = no limit.
+        variables: Of its environment, beside this process's.
     """
     limit = asyncio.timeout(time_s_max)
     try:
         async with limit:
-            return await _run(module, msgspec.json.encode(order), notify, stall_s)
+            return await _run(module, msgspec.json.encode(order), notify, stall_s, variables or {})
     except TimeoutError:
         if not limit.expired():
             raise
         return Ended(b"", f"its process took longer than {time_s_max:g} s and was ended")
 
 
-async def _run(module: str, order: bytes, notify: Notify, stall_s: float) -> Ended:
+async def _run(module: str, order: bytes, notify: Notify, stall_s: float, variables: Mapping[str, str]) -> Ended:
     # -P: nothing of the current folder is imported.
     command = (sys.executable, "-P", "-m", module)
     pipe = asyncio.subprocess.PIPE
     try:
-        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES_MAX)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, limit=LINE_BYTES_MAX, env={**os.environ, **variables}
+        )
     except OSError as error:  # no memory or no process to be had now
         return Ended(b"", f"no process could be started: {error}")
     try:

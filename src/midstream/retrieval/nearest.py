@@ -125,7 +125,7 @@ class Nearest:
         """Return the nearest items, best first, equal ones by id hash; the score is the cosine.
 
         Nothing where the request has no vector: no item with one was acted on, or none was sent. Cost: linear in the
-        vectors, 22 µs a MB of float32, and that of the condition.
+        vectors, at the rate of memory, and that of the condition.
         """
         directions = self._directions(moment)
         items, weights = self._history(moment)

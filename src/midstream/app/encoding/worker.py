@@ -13,7 +13,10 @@ from midstream.models.text_encoder.encoders import load_encoder, spec_of
 
 _MODULE = "midstream.app.encoding.worker"
 STALL_S = 120.0
-"""Without a text done: the longest takes a second on a busy machine."""
+"""Without a text done: the longest takes 0.2 s of a core."""
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+"""For products of matrices: on a busy machine their threads wait for each other in loops, and 200 words took ten times
+the processor's time."""
 
 
 class EncodingOrder(child_process.WorkOrder, frozen=True):
@@ -50,7 +53,7 @@ async def encode(encoder: str, texts: Sequence[str]) -> Score:
         EncodingFailed: It ended without them.
     """
     order = EncodingOrder(folder="", encoder=encoder, texts=tuple(texts))
-    ended = await child_process.run(_MODULE, order, stall_s=STALL_S)
+    ended = await child_process.run(_MODULE, order, stall_s=STALL_S, variables=ONE_THREAD)
     if not ended.line:
         raise EncodingFailed(ended.reason)
     told = np.frombuffer(b64decode(msgspec.json.decode(ended.line, type=str)), dtype="<f4")

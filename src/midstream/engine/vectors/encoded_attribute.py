@@ -10,7 +10,7 @@ from midstream.core.field_bounds import Length, Name
 from midstream.state.items.items import Items
 
 ENCODERS_MAX = 4
-"""Each encodes every item: at 30 texts a second the first pass over 200,000 items takes two hours."""
+"""Each encodes every item: at 30 words each the first pass over 200,000 items takes two hours of a core."""
 TEXTS_MAX = 16
 TEXT_CHARACTERS_MAX = 20_000
 """Of an item's texts together: an encoder reads the first few hundred words."""

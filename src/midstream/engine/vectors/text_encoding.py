@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PAUSE_S: Final = 0.1
 LOOKED_MAX: Final = 500
-"""Items whose documents are hashed in one round, 1 µs each; so 200,000 are looked at in 40 s."""
+"""Items whose documents are hashed in one round; so 200,000 are looked at in 40 s."""
 NEWEST_MAX: Final = 200
 """New items that are looked at in every round."""
 BATCH_MAX: Final = 256

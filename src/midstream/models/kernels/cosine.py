@@ -37,7 +37,7 @@ class Directions:
             eligible: Of the first n rows.
             k: At most so many; less than 1 gives none.
 
-        Cost: n × d at the rate of memory, 22 µs a MB.
+        Cost: n × d at the rate of memory.
         """
         wanted = min(k, len(eligible))
         if wanted < 1:

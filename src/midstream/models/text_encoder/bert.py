@@ -34,7 +34,7 @@ class Bert:
     def encode(self, pieces: NDArray[np.intp]) -> Score:
         """Return the vector of a text of some pieces, (width,), of length 1.
 
-        Cost: 20 MFLOP a piece for six layers of 384: 4 ms for 32 pieces.
+        Cost: 20 MFLOP a piece for six layers of 384: 35 ms for 30 words, with one thread.
         """
         tensors = self.tensors
         state: Score = tensors["embeddings.word_embeddings.weight"][pieces]

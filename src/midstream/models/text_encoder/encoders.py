@@ -53,7 +53,7 @@ def spec_of(name: str) -> EncoderSpec:
 
 
 def load_encoder(name: str) -> TextEncoder:
-    """Return an encoder, checked. Cost: 0.3 s, and the memory of the weights (90 MB).
+    """Return an encoder, checked. Cost: 0.25 s of a core, and the memory of the weights (90 MB).
 
     Raises:
         NotFound: There is no encoder of that name.

