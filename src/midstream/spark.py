@@ -17,6 +17,7 @@ from midstream.app.spark import event_shards, log_ranges, point_in_time, shard_t
 from midstream.app.spark.backfill import TIME_COLUMN, BackfillSummary, import_sorted, terms_of, with_times
 from midstream.app.spark.log_source import FORMAT, source
 from midstream.app.spark.stream_sink import FolderSink, ServerSink
+from midstream.core.errors import Fault, Invalid
 from midstream.engine.recommender import Recommender
 from midstream.integrations.spark.frames import mapped, of_pieces, sorted_by_time, to_driver
 from midstream.integrations.spark.grouping import folded_by_shard, heaviest
@@ -260,7 +261,7 @@ def covisitation(
 
 
 def sink(
-    target: Recommender | str, name: str, *, headers: Mapping[str, str] | None = None
+    target: Recommender | str, name: str, *, headers: Mapping[str, str] | None = None, begin_at: int | None = None
 ) -> Callable[[Frame, int], None]:
     """Return what writes each batch of a stream into a shop, each row once: for ``foreachBatch`` of one query.
 
@@ -270,14 +271,24 @@ def sink(
         target: An open shop, of ``midstream.open`` in the driver: exactly once, as the place in the stream stands in
             the log beside the events. Or the address of a server, ``http://127.0.0.1:8000``: once for as long as the
             server remembers event ids (24 h, 10 million).
-        name: Of the stream, its own in the shop.
+        name: Of the stream, its own in the shop, of up to 64 characters.
         headers: Of requests to the server, such as a key.
+        begin_at: Of a shop: number of a batch that may come though the log lacks those before it.
+
+    Raises:
+        Invalid: The target is neither, or the name is none.
 
     Example: ``events.writeStream.foreachBatch(sink(shop, "clicks")).option("checkpointLocation", path).start()``
     """
-    if isinstance(target, str):
-        return ServerSink(target, name, dict(headers or {}))
-    return FolderSink(target, name)
+    if isinstance(target, Recommender):
+        return FolderSink(target, name, begin_at)
+    if not isinstance(target, str) or not target.startswith(("http://", "https://")):
+        right = "An open shop, with midstream.open(folder), or the address of a server, such as http://127.0.0.1:8000."
+        raise Invalid((Fault("target", f"{target!r} came.", right, "/docs/spark.md"),))
+    if begin_at is not None:
+        came = f"{begin_at} came for a server, which keeps no place of a stream."
+        raise Invalid((Fault("begin_at", came, "Leave it out: a server takes every batch.", "/docs/spark.md"),))
+    return ServerSink(target, name, dict(headers or {}))
 
 
 def _sharded(

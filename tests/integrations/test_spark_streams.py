@@ -95,6 +95,11 @@ def test_rows_that_are_no_events_are_dead_letters(spark, tmp_path):
         assert shop.running.ingest.dead_letters is not None
         assert shop.running.ingest.dead_letters.counts.kept == 1
         frame = spark.sql("SELECT 'view' AS type, map('page', 'home') AS context")
+        to = midstream.spark.sink(shop, "maps")
+        with pytest.raises(Invalid, match="no query hands over"):
+            to(frame, 0)
+        spark.sparkContext.setLocalProperty("sql.streaming.queryId", "q")
         with pytest.raises(Invalid, match="no order"):
-            midstream.spark.sink(shop, "maps")(frame, 0)
+            to(frame, 0)
+        spark.sparkContext.setLocalProperty("sql.streaming.queryId", None)
     assert len(values_of(tmp_path)) == ROWS

@@ -1,7 +1,11 @@
 """Batches of a stream that are handed over again go on where the log ends, each row once; without Spark."""
 
 import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -11,14 +15,20 @@ import pyarrow as pa
 import pytest
 
 import midstream
+import midstream.spark
 from midstream.app import server_refusals
+from midstream.app.operate.dead_letters import letters_of
 from midstream.app.spark import stream_sink
-from midstream.app.spark.stream_sink import Done, FolderSink, ServerSink, pieces_of
-from midstream.core.errors import Invalid, Overloaded, StoreUnavailable
+from midstream.app.spark.stream_sink import Done, FolderSink, ServerSink, pieces_of, with_event_ids
+from midstream.core.errors import Invalid, Overloaded, StoreUnavailable, TooLarge
+from midstream.engine.ingest.input_guard import NEVER_MOVED, InputGuard
 from midstream.state.control.input_positions import InputRow
 from tests.support.rig import SMALL
 
 ROWS = 23
+EVENTS = pa.schema(
+    [*((name, pa.string()) for name in ("event_id", "type", "user_id", "item_id")), ("time", pa.int64())]
+)
 
 
 class Killed(Exception):
@@ -31,6 +41,7 @@ def small(monkeypatch):
     monkeypatch.setattr(stream_sink, "PIECE_EVENTS", 5)
     monkeypatch.setattr(stream_sink, "ordered_rows", lambda frame, _: iter(frame.batches))
     monkeypatch.setattr(stream_sink, "query_id", lambda frame: frame.query)
+    monkeypatch.setattr(stream_sink, "columns_key", lambda frame: getattr(frame, "columns", "c1"))
 
 
 def frame_of(first, count=ROWS, query="q1", seed=0, kind="view"):
@@ -69,12 +80,12 @@ def test_a_batch_that_is_handed_over_again_goes_on(tmp_path, monkeypatch, pieces
     record = FolderSink._record
     left = pieces
 
-    def breaking(self, query, admitted, after):
+    def breaking(self, *told):
         nonlocal left
         if not left:
             raise Killed
         left -= 1
-        record(self, query, admitted, after)
+        return record(self, *told)
 
     config = msgspec.structs.replace(SMALL, limits=msgspec.structs.replace(SMALL.limits, event_ids_max=1))
     with midstream.open(tmp_path, config) as shop:
@@ -90,9 +101,9 @@ def test_a_batch_that_is_handed_over_again_goes_on(tmp_path, monkeypatch, pieces
         for again in (0, 1):
             sink(frame_of(again * ROWS), again)
         sink(frame_of(0, 0), 2)
-        sink(frame_of(2 * ROWS, 1), 4)
+        sink(frame_of(2 * ROWS, 1), 3)
         row = shop.running.engine.fold.inputs.find("clicks")
-        assert Done.of(row) == Done(5)
+        assert Done.of(row) == Done(4)
     assert values_of(tmp_path) == [float(at) for at in range(2 * ROWS + 1)]
 
 
@@ -136,7 +147,166 @@ def test_rows_that_are_no_events_are_letters_and_columns_that_are_none_are_named
             midstream_sink(shop)(SimpleNamespace(batches=[bad], query="q1"), 1)
 
 
-@pytest.mark.parametrize("text, done", [("0:0", Done()), ("17:20000", Done(17, 20_000))])
+def test_batches_that_are_missing_are_named(tmp_path):
+    """As after a restore of the log alone, and of a checkpoint that another log belongs to; a word lets them go."""
+    with midstream.open(tmp_path, SMALL) as shop:
+        with pytest.raises(Invalid, match=r"(?s)Batch 57 came, and batch 0 is the next one.*begin_at=57"):
+            midstream_sink(shop)(frame_of(0), 57)
+        midstream_sink(shop)(frame_of(0), 0)
+        with pytest.raises(Invalid, match="Batch 7 came, and batch 1 is the next one"):
+            midstream_sink(shop)(frame_of(ROWS), 7)
+        with pytest.raises(Invalid, match="Batch 7 came"):
+            FolderSink(shop, "clicks", begin_at=6)(frame_of(ROWS), 7)
+        going_on = FolderSink(shop, "clicks", begin_at=7)
+        for batch in (7, 8):
+            going_on(frame_of((batch - 6) * ROWS), batch)
+    assert values_of(tmp_path) == [float(at) for at in range(3 * ROWS)]
+
+
+def test_a_call_that_was_left_behind_writes_nothing_more(tmp_path):
+    """A restarted query has written the rest of its batch meanwhile: each row stays once."""
+    middle, go = threading.Event(), threading.Event()
+    whole = frame_of(0)
+    table = pa.Table.from_batches(whole.batches).combine_chunks().to_batches()[0]
+
+    def slow():
+        yield table.slice(0, 10)
+        yield table.slice(10, 5)
+        middle.set()
+        assert go.wait(60)
+        yield table.slice(15)
+
+    with midstream.open(tmp_path, SMALL) as shop, ThreadPoolExecutor(1) as threads:
+        old = threads.submit(midstream_sink(shop), SimpleNamespace(batches=slow(), query="q1"), 0)
+        assert middle.wait(60)
+        midstream_sink(shop)(whole, 0)
+        go.set()
+        with pytest.raises(Invalid, match=r"Another call wrote this stream since this one read that it stands at 0:1"):
+            old.result()
+    assert values_of(tmp_path) == [float(at) for at in range(ROWS)]
+
+
+def test_calls_at_once_write_each_row_once(tmp_path):
+    """Whichever is first: the place is compared and moved in one turn of the stream."""
+    with midstream.open(tmp_path, SMALL) as shop, ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(midstream_sink(shop), frame_of(0, seed=seed), 0) for seed in range(4)]
+        assert any(call.exception() is None for call in calls)
+        assert all(isinstance(call.exception(), Invalid | None) for call in calls)
+    assert values_of(tmp_path) == [float(at) for at in range(ROWS)]
+
+
+def test_a_shared_log_is_moved_under_a_condition(tmp_path, monkeypatch):
+    """Of the place that was read, as another node may have moved it."""
+    guards = []
+    with midstream.open(tmp_path, SMALL) as shop:
+        record_with = shop.running.ingest.record_with
+
+        async def noted(control, admitted, turn, origin, guard):
+            guards.append(guard)
+            await record_with(control, admitted, turn, origin)
+
+        monkeypatch.setattr(shop.running.ingest, "record_with", noted)
+        midstream_sink(shop)(frame_of(0, 1), 0)
+        alone = shop.running
+        shop.running = replace(alone, leases=object())
+        row = shop.running.engine.fold.inputs.find("clicks")
+        midstream_sink(shop)(frame_of(1, 1), 1)
+        FolderSink(shop, "new")(frame_of(2, 1), 0)
+        shop.running = alone
+    assert guards == [None, InputGuard("clicks", row.position), InputGuard("new", NEVER_MOVED)]
+
+
+def test_equal_rows_are_events_of_their_own(tmp_path):
+    """With a time and without an id their content would be one; what came with an id keeps it."""
+    row = {"type": "view", "user_id": "u", "item_id": "i", "time": 1_790_000_000_000}
+    rows = pa.Table.from_pylist([row, row, {**row, "event_id": "own"}, row], schema=EVENTS).to_batches()
+    with midstream.open(tmp_path, SMALL) as shop:
+        midstream_sink(shop)(SimpleNamespace(batches=rows, query="q1"), 0)
+    ids = midstream.read_events(tmp_path, kinds=["interaction"]).column("event_id").to_pylist()
+    assert ids == ["clicks:q1:0:0", "clicks:q1:0:1", "own", "clicks:q1:0:3"]
+
+
+def test_a_batch_that_is_another_one_is_refused(tmp_path, monkeypatch):
+    """Other columns, while a part of it is in the log, would have another order; fewer rows are others."""
+    record = FolderSink._record
+
+    def breaking(self, call, admitted, after, before):
+        if after.rows > 5:
+            raise Killed
+        return record(self, call, admitted, after, before)
+
+    with midstream.open(tmp_path, SMALL) as shop:
+        monkeypatch.setattr(FolderSink, "_record", breaking)
+        with pytest.raises(Killed):
+            midstream_sink(shop)(frame_of(0), 0)
+        monkeypatch.setattr(FolderSink, "_record", record)
+        other = frame_of(0)
+        other.columns = "c2"
+        with pytest.raises(Invalid, match="5 rows of batch 0 are in the log, ordered by other columns"):
+            midstream_sink(shop)(other, 0)
+        with pytest.raises(Invalid, match="Batch 0 has at most 5 rows"):
+            midstream_sink(shop)(frame_of(0, 4), 0)
+        midstream_sink(shop)(frame_of(0), 0)
+        other = frame_of(ROWS)
+        other.columns = "c2"
+        midstream_sink(shop)(other, 1)
+    assert values_of(tmp_path) == [float(at) for at in range(2 * ROWS)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_piece_that_is_too_large_is_halved(tmp_path, monkeypatch, seed):
+    """As of orders of many rows; one row that is too large is an error."""
+    monkeypatch.setattr(stream_sink, "PIECE_EVENTS", 20)
+    monkeypatch.setattr(stream_sink, "PIECE_LIMITS", msgspec.structs.replace(stream_sink.PIECE_LIMITS, rows_max=3))
+    with midstream.open(tmp_path, SMALL) as shop:
+        midstream_sink(shop)(frame_of(0, seed=seed), 0)
+        assert Done.of(shop.running.engine.fold.inputs.find("clicks")) == Done(1)
+        items = [{"item_id": f"i{at}"} for at in range(4)]
+        order = pa.Table.from_pylist([{"type": "purchase", "user_id": "u", "items": items}]).to_batches()
+        with pytest.raises(TooLarge):
+            midstream_sink(shop)(SimpleNamespace(batches=order, query="q1"), 1)
+    assert values_of(tmp_path) == [float(at) for at in range(ROWS)]
+
+
+def test_what_the_engine_refuses_is_a_letter_of_the_stream(tmp_path):
+    """Such as an action of an item that no catalogue has; as what is no event."""
+    config = msgspec.structs.replace(SMALL, items=msgspec.structs.replace(SMALL.items, unknown_items="reject"))
+    with midstream.open(tmp_path, config) as shop:
+        midstream_sink(shop)(frame_of(0, 2), 0)
+        midstream_sink(shop)(frame_of(0, 2, kind="wave"), 1)
+    assert [dict(letter.origin) for letter in letters_of(tmp_path)] == [{"input": "clicks"}] * 4
+
+
+@pytest.mark.parametrize("target", ["shop", Path("shop"), None])
+def test_a_target_that_is_none_is_named(target):
+    """A folder has to be open; a name makes ids, so it has an end."""
+    with pytest.raises(Invalid, match=r"An open shop, with midstream.open"):
+        midstream.spark.sink(target, "clicks")
+    for name in ("", "x" * 65):
+        with pytest.raises(Invalid, match="1 to 64 characters"):
+            midstream.spark.sink("http://shop", name)
+    with pytest.raises(Invalid, match="a server takes every batch"):
+        midstream.spark.sink("http://shop", "clicks", begin_at=3)
+
+
+def test_ids_that_are_no_text_are_named():
+    """Numbers as ids would be those of other rows."""
+    rows = pa.RecordBatch.from_pydict({"event_id": [1, None], "type": ["view", "view"]})
+    with pytest.raises(Invalid, match="Its type is int64"):
+        with_event_ids(rows, "clicks", 0)
+
+
+def test_an_input_of_a_broker_keeps_its_name(tmp_path):
+    """Its positions are none of a stream."""
+    with midstream.open(tmp_path, SMALL) as shop:
+        inputs = shop.running.engine.fold.inputs
+        inputs._rows["clicks"] = InputRow("clicks", "orders", "t", {"0": "123", "1": "7"}, 1, 1)
+        with pytest.raises(Invalid, match="An input of this name reads orders"):
+            midstream_sink(shop)(frame_of(0), 0)
+        del inputs._rows["clicks"]
+
+
+@pytest.mark.parametrize("text, done", [("0:0", Done()), ("17:20000:ab", Done(17, 20_000, "ab"))])
 def test_a_place_is_read_as_it_was_written(text, done):
     """And nothing is known of a stream that the state does not have."""
     assert Done.of(InputRow("clicks", "spark", "q", {"0": text}, 3, 4)) == done
@@ -162,9 +332,20 @@ def test_a_server_gets_ids_of_the_place(monkeypatch):
     sink(frame_of(0, seed=5), 3)
     one, other = sent[: len(sent) // 2], sent[len(sent) // 2 :]
     assert list(chain(*one)) == list(chain(*other)) == [f"clicks:q1:3:{at}" for at in range(ROWS)]
+    sent.clear()
+    monkeypatch.setattr(stream_sink, "PIECE_EVENTS", 20)
+    monkeypatch.setattr(stream_sink, "MESSAGE_BYTES_MAX", 300)
+    sink(frame_of(0), 3)
+    assert list(chain(*sent)) == [f"clicks:q1:3:{at}" for at in range(ROWS)]
+    assert max(map(len, sent)) <= 6
     status = 401
     with pytest.raises(StoreUnavailable, match="answered 401"):
         sink(frame_of(0), 4)
+    status = 413
+    sent.clear()
+    with pytest.raises(StoreUnavailable, match="answered 413"):
+        sink(frame_of(0), 4)
+    assert len(sent[-1]) == 1  # no row alone is taken
     status = 503
     monkeypatch.setattr(server_refusals, "TRIES_MAX", 2)
     monkeypatch.setattr(server_refusals.time, "sleep", lambda _: None)
