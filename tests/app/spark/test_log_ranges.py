@@ -110,16 +110,45 @@ def test_a_task_reads_no_other_log(folder):
 def test_a_stream_reads_on_from_a_position(tmp_path):
     """From the beginning or a time, up to what is durable, so many events a batch; what was cut is named."""
     options = {"path": str(tmp_path)}
-    assert (log_source.begin_of(options), log_source.end_of(options)) == (0, 0)
+    begin = log_source.begin_of(options)
+    assert begin == log_source.end_of(options, begin) == {"log_position": 0, "log": "", "generation": 0}
     with open_shop(tmp_path) as shop:
         shop.record([{"type": "view", "user_id": "ann", "item_id": f"i{each}"} for each in range(10)])
-        assert log_source.end_of(options) == 10
+        end = log_source.end_of(options, begin)
+        assert (end["log_position"], end["generation"]) == (10, 0)
         assert log_source.events_max_of({**options, "maxeventspertrigger": "4"}) == 4
-        pieces = log_source.between(options, 4, 8)
+        pieces = log_source.between(options, {**end, "log_position": 4}, {**end, "log_position": 8})
         rows = [row for piece in pieces for batch in log_source.read(options, piece) for row in batch.to_pylist()]
         assert [row["item_id"] for row in rows] == ["i4", "i5", "i6", "i7"]
-        assert log_source.between(options, 8, 8) == []
+        assert log_source.between(options, end, end) == []
     with pytest.raises(Invalid, match="above 0"):
         log_source.events_max_of({**options, "maxeventspertrigger": "0"})
     with pytest.raises(Invalid, match="until"):
         log_source.begin_of({**options, "until": "2d"})
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"log": "ab"}, "stands in log ab, and the folder holds log"),
+        ({"generation": 3}, "stands in generation 3 of log"),
+        ({"log_position": EVENTS + 1}, f"stands at log position {EVENTS + 1}, and log .* ends at {EVENTS}"),
+    ],
+)
+def test_a_stream_does_not_go_on_in_another_log(folder, changes, said):
+    """As after a restore, a repair or a folder that was made anew: positions there are those of other events."""
+    options = {"path": str(folder)}
+    begin = log_source.begin_of(options)
+    end = log_source.end_of(options, begin)
+    other = {**end, **changes}
+    with pytest.raises(Invalid, match=said):
+        log_source.end_of(options, other)
+    with pytest.raises(Invalid, match=said):
+        log_source.between(options, begin, other)
+    any_writing = {**options, "generations": "any"}
+    if "generation" in changes:
+        assert log_source.end_of(any_writing, other) == end
+        assert sum(each.part.stop - each.part.first for each in log_source.between(any_writing, begin, other)) == EVENTS
+        return
+    with pytest.raises(Invalid, match=said):
+        log_source.end_of(any_writing, other)

@@ -1,12 +1,15 @@
 """Answers and examples that tasks give are those of one process, to the bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import midstream
 from midstream.app.spark import point_in_time
-from midstream.core.errors import Invalid
+from midstream.core.errors import Invalid, LogRewritten
+from midstream.events.segments.log_identity import identity_of
 from tests.app.point_in_time import test_lookup, test_served_examples
 
 asked_folder = test_lookup.folder
@@ -77,6 +80,25 @@ def test_a_job_sees_the_log_as_it_was_when_it_began(served_folder):
     same(after, before, before.schema.names)
     place, _ = point_in_time.place_of(folder)
     assert not pa.Table.from_batches(list(point_in_time.examples_of(place, None, piece))).equals(before)
+
+
+def test_a_task_that_begins_or_ends_with_another_writing_of_the_log_fails(served_folder, monkeypatch):
+    """As an erasure makes one in mid-job: no table has rows of both."""
+    folder, _ = served_folder
+    place, past = point_in_time.place_of(folder)
+    (piece,) = point_in_time.example_pieces(past, "..", 1)
+    questions = pa.Table.from_pylist([{"user_id": "u1", "items": ["i1"], "log_position": 5}]).to_batches()
+    other = replace(place, log=replace(place.log, generation=7))
+    for begun in (point_in_time.examples_of(other, None, piece), point_in_time.features_of(other, None, questions)):
+        with pytest.raises(LogRewritten, match=r"generation 0 .* began with generation 7"):
+            next(begun)
+    for begun in (point_in_time.examples_of(place, None, piece), point_in_time.features_of(place, None, questions)):
+        with monkeypatch.context() as patch:
+            assert len(next(begun))
+            rewrite = identity_of(bytes.fromhex(place.log.log_id), 8)
+            patch.setattr(point_in_time, "read_identity", lambda *_, made=rewrite: made)
+            with pytest.raises(LogRewritten, match=r"generation 8 .* began with generation 0"):
+                list(begun)
 
 
 def test_questions_need_a_place_in_the_log():

@@ -100,6 +100,7 @@ class ImportedDocuments:
         owners = [_owners(picked(dated[own]), key) for own in pieces]
         self.is_dated: Mask = np.isin(self._owner, np.concatenate([np.empty(0, np.uint64), *owners]))
         """Which of the rows have one with a time beside them, (n,): they are known by their ids, as acts are."""
+        self._logged_dated = np.zeros(len(self._owners), dtype=np.bool_)
         self._known: dict[int, _Known] = {}
         self._acted = np.zeros(len(self._owners), dtype=np.bool_)
 
@@ -110,6 +111,10 @@ class ImportedDocuments:
                 self._see_acts(batch)
                 self._see(batch)
             yield first, batch
+
+    def count_logged_dates(self) -> None:
+        """Let changes with a time in the log count as beside the rows: of a history that is imported in parts."""
+        self.is_dated |= np.isin(self._owner, self._owners[self._logged_dated])
 
     def late_count(self) -> int:
         """Return how many items the log has acts on and no change of before those of the file."""
@@ -153,6 +158,7 @@ class ImportedDocuments:
         if not len(own):
             return
         batch = pick(batch, own)
+        self._logged_dated[place[own[(batch.rows["flags"] & TIME_SENT) > 0]]] = True
         for at, content in enumerate(content_hashes(batch, self._key)[:, 0].tolist()):
             known = self._known.setdefault(int(owner[own[at]]), _Known())
             known.add(_change_of(batch, at, content))

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from midstream.app.config.schema import Config
-from midstream.app.ingest.ordering import PAGE, ImportPlan, RowSpill, parts, plan_of
+from midstream.app.ingest.ordering import PAGE, ImportPlan, RowSpill, parts, plan_of, require_event_time
 from midstream.app.ingest.refusals import Refusals, ServerRejection, admitted_rows
 from midstream.app.mapping.batches import RowTerms, read_parts
 from midstream.app.mapping.columns import ColumnOptions, unused_columns
@@ -351,7 +351,9 @@ def _into_folder(into: _Into, spill: RowSpill, source: _Source) -> tuple[ImportP
             message = f"{data.log}: another log was made while the file was read. {_AGAIN}"
             raise StoreUnavailable(message)
         close_run(data, log)
-        plan = plan_of(spill, batches(log.read, log.begin, log.end), log.last_log_time_ms, source.terms.now_ms)
+        logged, now_ms = batches(log.read, log.begin, log.end), source.terms.now_ms
+        plan = plan_of(spill, logged, log.last_log_time_ms, now_ms, is_part=source.origin.is_part)
+        require_event_time(plan, source.origin)
         if len(plan.order) == 0:
             return plan, {}
         closing.pop_all()  # it stays open and locked: nobody records rows of this file meanwhile
@@ -441,8 +443,9 @@ def _through_server(
     now_ms = source.terms.now_ms
     # Log time is the server's: a history does not fold as it happened beside live traffic.
     logged = batches(lambda after, limit: reader.read(after, limit, end), reader.begin, end)
-    plan = plan_of(spill, logged, now_ms, now_ms)
+    plan = plan_of(spill, logged, now_ms, now_ms, is_part=source.origin.is_part)
     plan = replace(plan, keeps_event_time=False)
+    require_event_time(plan, source.origin)
     counts: dict[int, int] = {}
     done = 0
     with server_client(url, note=f". {_AGAIN}") as client:

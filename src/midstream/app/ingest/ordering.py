@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from midstream.app.ingest.documents import ImportedDocuments
 from midstream.app.mapping.batches import own_time_ms
-from midstream.core.errors import DiskFull, Fault, TooLarge
+from midstream.app.mapping.pieces import RowOrigin
+from midstream.core.errors import DiskFull, Fault, Invalid, TooLarge
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Mask
 from midstream.events.content_ids import ID_BYTES, Hashes, content_hashes, id_texts, numbered, with_ids
@@ -291,7 +292,9 @@ class ImportPlan:
     """Items that the log has acts on, and that rows without a time are the first to describe."""
 
 
-def plan_of(spill: RowSpill, logged: Logged, last_log_time_ms: int, now_ms: int) -> ImportPlan:
+def plan_of(
+    spill: RowSpill, logged: Logged, last_log_time_ms: int, now_ms: int, *, is_part: bool = False
+) -> ImportPlan:
     """Return what is to be recorded of the rows that were read.
 
     Where every act has a time and none is older than the log's last event, rows go in by time and bring their log
@@ -303,12 +306,15 @@ def plan_of(spill: RowSpill, logged: Logged, last_log_time_ms: int, now_ms: int)
         logged: All events of the log, as they are read; each is looked at once, 0.5 µs.
         last_log_time_ms: Of the log's last event, 0 = there is none.
         now_ms: The clock.
+        is_part: Of a history in parts: where the log has a change with a time, rows without one say how it was before.
     """
     keys = _told_apart(spill, spill.keys())
     standing = np.flatnonzero(keys.is_standing)
     dated = np.flatnonzero(~keys.is_act & (keys.time_ms > 0))
     documents = ImportedDocuments(spill.pick, standing, dated, spill.log_key)
     verdict = _verdicts(keys, documents.seen(logged), spill.key)
+    if is_part:
+        documents.count_logged_dates()
     verdict[standing[~documents.is_dated]] = NEW
     verdict[documents.known()] = KNOWN
     is_new = verdict == NEW
@@ -334,6 +340,18 @@ def plan_of(spill: RowSpill, logged: Logged, last_log_time_ms: int, now_ms: int)
         known_untimed_count=int(np.count_nonzero((verdict == KNOWN) & keys.is_act & keys.is_made & (time == 0))),
         late_items_count=documents.late_count(),
     )
+
+
+def require_event_time(plan: ImportPlan, origin: RowOrigin) -> None:
+    """Refuse a part of a history that would be folded now, behind parts that were folded as they happened.
+
+    Raises:
+        Invalid: It would; nothing of it was recorded.
+    """
+    if origin.needs_event_time and len(plan.order) and not plan.keeps_event_time:
+        came = "The log has newer events than rows of this part, and the parts before were folded as they happened."
+        right = "Nobody else writes meanwhile. Take the parts back, or record the rest with an import of its own."
+        raise Invalid((Fault(origin.name, came, right, PAGE),))
 
 
 def _told_apart(spill: RowSpill, keys: RowKeys) -> RowKeys:

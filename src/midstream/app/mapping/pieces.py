@@ -75,3 +75,7 @@ class RowOrigin:
     """Opens it; its errors say what is wrong with it."""
     size: int = 0
     """In the unit of ``OpenFile.bytes_read``; 0 = unknown."""
+    is_part: bool = False
+    """Of a history that is imported in parts, sorted by time: changes without a time are of its beginning."""
+    needs_event_time: bool = False
+    """The parts before were folded as they happened, so this one is, or is refused."""

@@ -3,12 +3,13 @@
 Rows are decoded by the tasks for their time alone, sorted there, and brought to the driver in that order; one writer,
 the import of files, decodes them again and records them. So what is recorded, refused and left out as known is decided
 by the code of ``midstream import``, and a backfill that was broken off goes on when it is run again. A slice ends
-between two times, so equal rows are always in one.
+between two times, so equal rows are always in one. Each compares its rows with the whole log so far: with many slices
+that is what takes longest.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class BackfillSummary:
     refused: int
     rejected: int
     log_time: str
-    """``event time``; ``now`` where the log's last event is newer than a row that it has not."""
+    """``event time``; ``now`` where the log's last event was newer than a row that it had not."""
     slices: tuple[ImportSummary, ...]
     """Of each slice, in their order."""
 
@@ -107,7 +108,8 @@ def import_sorted(
     """Record rows in the order in which they come, with their times as the last column.
 
     Raises:
-        Invalid: An act has no time, or the options do not fit; nothing was recorded.
+        Invalid: An act has no time, or the options do not fit; nothing was recorded. Or somebody wrote between two
+            slices, so that the rest would not be folded as it happened; what earlier slices recorded stays.
         MidstreamError: As of ``import_rows``; what earlier slices recorded stays, and the next run goes on.
     """
     first = next(batches, None)
@@ -115,12 +117,14 @@ def import_sorted(
     if first is not None:
         _require_times(first)
         for number, part in enumerate(slices(chain((first,), batches), slice_rows)):
-            found.append(import_rows(folder, config, _origin(first, part, number), columns, notify))
+            is_event_time = any(each.recorded and each.log_time == "event time" for each in found)
+            origin = replace(_origin(first, part, number), needs_event_time=is_event_time)
+            found.append(import_rows(folder, config, origin, columns, notify))
 
     def total(name: str) -> int:
         return sum(int(getattr(each, name)) for each in found)
 
-    is_as_it_happened = all(each.log_time == "event time" for each in found)
+    is_as_it_happened = all(each.log_time == "event time" for each in found if each.recorded)
     return BackfillSummary(
         rows=total("rows"),
         recorded=total("recorded"),
@@ -160,7 +164,7 @@ def _origin(like: Batch, rows: Iterator[Batch], number: int) -> RowOrigin:
         for _ in rows:  # of an import that stopped reading, so that the next slice begins where it does
             continue
 
-    return RowOrigin(f"DataFrame, slice {number + 1}", opened)
+    return RowOrigin(f"DataFrame, slice {number + 1}", opened, is_part=True)
 
 
 def slices(batches: Iterator[Batch], rows: int) -> Iterator[Iterator[Batch]]:

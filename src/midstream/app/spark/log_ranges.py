@@ -23,6 +23,7 @@ from midstream.engine.log_readers import open_reader
 from midstream.events.arrow.to_arrow import SCHEMA, to_table
 from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.schema import pick
+from midstream.events.segments.log_identity import LogIdentity
 
 KINDS = tuple(kind.name.lower() for kind in Kind)
 RANGE_EVENTS = 262_144
@@ -61,6 +62,8 @@ class LogPlace:
     """Log position of the first event that is kept."""
     end: int
     """Log position before which all is durable."""
+    log_name: str = ""
+    """Public name of the log."""
 
     def ranges(self, first: int, stop: int, events: int = RANGE_EVENTS) -> list[LogRange]:
         """Return the events from one position to before another, within the log, cut into ranges."""
@@ -79,7 +82,7 @@ def place_of(folder: Path, view: LogView | None = None) -> LogPlace:
     path = str(folder.absolute())
     if log.reader is None:
         return LogPlace(path, "", 0, 0, 0)
-    return LogPlace(path, log.identity.log_id, log.identity.generation, log.begin, log.end)
+    return LogPlace(path, log.identity.log_id, log.identity.generation, log.begin, log.end, log.identity.public_name)
 
 
 def place_and_time(folder: Path) -> tuple[LogPlace, int]:
@@ -94,6 +97,15 @@ def place_and_time(folder: Path) -> tuple[LogPlace, int]:
         ((_, batch), *_) = view.read(LogPosition(view.end - 1), 1)
         last_ms = int(batch.rows["log_time_ms"][-1])
     return place_of(folder, view), last_ms
+
+
+def rewritten(folder: Path, place: LogPlace, now: LogIdentity | None) -> LogRewritten:
+    """Return the error of a job whose log is another one now, or none."""
+    found = "none" if now is None else f"generation {now.generation} of {now.public_name}"
+    return LogRewritten(
+        f"{folder}: the log is {found}, and the job began with generation {place.generation} of "
+        f"{place.log_name or 'none'}: it was rewritten meanwhile, as erasures have it done. Run the job again"
+    )
 
 
 def event_batches(
@@ -115,12 +127,7 @@ def event_batches(
     identity = reader.identity
     is_same = identity.log_id == place.log_id and (any_generation or identity.generation == place.generation)
     if not is_same:
-        message = (
-            f"{reader.folder}: the log is generation {identity.generation} of {identity.public_name}, and the job "
-            f"began with generation {place.generation}: it was rewritten meanwhile, as erasures have it done. "
-            "Run the job again"
-        )
-        raise LogRewritten(message)
+        raise rewritten(reader.folder, place, identity)
     end = LogPosition(part.stop)
     yield from batches(lambda after, limit: reader.read(after, limit, end), LogPosition(part.first), end)
 

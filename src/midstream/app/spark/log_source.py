@@ -15,13 +15,15 @@ from midstream.events.disk import RealDisk
 from midstream.events.loose_arrow import Batch
 from midstream.events.segments.segment_scan import segment_firsts, segment_name
 from midstream.events.whole_file import sync_file
-from midstream.integrations.spark.log_source import LogReads, source_class
+from midstream.integrations.spark.log_source import POSITION, LogReads, source_class
 
 FORMAT: Final = "midstream"
 PAGE: Final = "/docs/spark.md"
 EVENTS_MAX: Final = "maxeventspertrigger"
 STREAM_EVENTS_MAX: Final = 1_000_000
 """Events of one batch of a stream without the option: some seconds of work, and 250 MB of rows."""
+GENERATIONS: Final = "generations"
+"""Option of a stream; "any" = it goes on in another writing of the log."""
 SYNCED_SEGMENTS: Final = 2
 """The newest segments, of which a writer may have the last events in memory of the system alone."""
 _OPTIONS: Final = {
@@ -30,6 +32,7 @@ _OPTIONS: Final = {
     "until": "until",
     "kinds": "kinds",
     EVENTS_MAX: "maxEventsPerTrigger",
+    GENERATIONS: "generations",
 }
 """Options as Spark hands them over, and as they are written."""
 
@@ -69,7 +72,7 @@ def ranges_of(options: Mapping[str, str]) -> Sequence[SourcePiece]:
     return [SourcePiece(place, each, kinds) for each in wanted]
 
 
-def begin_of(options: Mapping[str, str]) -> int:
+def begin_of(options: Mapping[str, str]) -> dict[str, Any]:
     """Return where a new stream begins: at the log's oldest event, or at the first one from ``since`` on.
 
     Raises:
@@ -81,22 +84,52 @@ def begin_of(options: Mapping[str, str]) -> int:
         came = f"until = {options['until']!r} came for a stream."
         raise Invalid((Fault("until", came, "Leave it out: a stream goes on; a DataFrame has an end.", PAGE),))
     since = moment_ms(_time(options.get("since")), Outside().clock(), "since")
-    return int(view.begin if since is None else view.position_at(since))
+    return _offset(place_of(_folder(options), view), int(view.begin if since is None else view.position_at(since)))
 
 
-def end_of(options: Mapping[str, str]) -> int:
+def end_of(options: Mapping[str, str], start: Mapping[str, Any]) -> dict[str, Any]:
     """Return up to where a stream can be read. What is named here is durable, so a crash takes none of it back.
 
     Raises:
-        Invalid: An option is none.
+        Invalid: An option is none, or the stream stands in another log than there is.
         LogDamaged: The log cannot be trusted.
     """
     view = LogView(_folder(options))
+    place = place_of(_folder(options), view)
+    _require_same(options, place, start)
     if view.reader is not None:
         folder = view.reader.folder
         for first in segment_firsts(folder, RealDisk())[-SYNCED_SEGMENTS:]:
             sync_file(folder / segment_name(first))
-    return int(view.end)
+    return _offset(place, int(view.end))
+
+
+def _offset(place: LogPlace, position: int) -> dict[str, Any]:
+    # The public name: a checkpoint is no place for the id, from which keys are made.
+    return {POSITION: position, "log": place.log_name, "generation": place.generation}
+
+
+def _require_same(options: Mapping[str, str], place: LogPlace, start: Mapping[str, Any]) -> None:
+    """Refuse a log in which the position of a stream does not mean what it meant.
+
+    Raises:
+        Invalid: It is another log, another writing of it without a word that lets it be, or it ends before.
+    """
+    at, log, generation = int(start[POSITION]), start["log"], start["generation"]
+    anew = "A new checkpoint reads from the beginning, or from the option since."
+    came = right = ""
+    if log and log != place.log_name:
+        came, right = f"The stream stands in log {log}, and the folder holds log {place.log_name or 'none'}.", anew
+    elif log and generation != place.generation and options.get(GENERATIONS) != "any":
+        came = f"The stream stands in generation {generation} of log {log}, and the folder holds {place.generation}."
+        right = (
+            f'After an erasure or a retraction option("{GENERATIONS}", "any"): positions stayed. After a restore or '
+        )
+        right += "a repair events behind the position may be others: a new checkpoint."
+    elif at > place.end:
+        came, right = f"The stream stands at log position {at}, and log {log} ends at {place.end}.", anew
+    if came:
+        raise Invalid((Fault(place.folder, came, right, PAGE),))
 
 
 def events_max_of(options: Mapping[str, str]) -> int:
@@ -112,13 +145,16 @@ def events_max_of(options: Mapping[str, str]) -> int:
     return int(text)
 
 
-def between(options: Mapping[str, str], first: int, stop: int) -> Sequence[SourcePiece]:
+def between(options: Mapping[str, str], start: Mapping[str, Any], end: Mapping[str, Any]) -> Sequence[SourcePiece]:
     """Return the ranges of one batch of a stream.
 
     Raises:
-        Invalid: Retention cut events that the stream has not read.
+        Invalid: Retention cut events that the stream has not read, or it stands in another log than there is.
     """
     place, kinds = place_of(_folder(options)), _kinds(options)
+    first, stop = int(start[POSITION]), int(end[POSITION])
+    for offset in (start, end):
+        _require_same(options, place, offset)
     if first < place.begin and first < stop:
         came = f"The stream stands at log position {first}, and the log begins at {place.begin}."
         right = "A stream that is read more often than history is cut, or a new checkpoint, which begins anew."

@@ -20,14 +20,19 @@ from midstream.app.config.reader import FILE_NAME
 from midstream.app.config.schema import Config
 from midstream.app.mapping.pieces import CHUNK_ROWS
 from midstream.app.mapping.readers import TABLE_TEXT_BYTES_MAX
-from midstream.app.opening import Outside, config_of
+from midstream.app.opening import DATA_NAME, Outside, config_of
 from midstream.app.point_in_time.lookup import AsOfOptions, Past, answer, answer_schema
 from midstream.app.point_in_time.requests import of_batches
 from midstream.app.point_in_time.served_examples import ServedQuestion, examples_schema, served_examples
 from midstream.app.point_in_time.served_requests import ServedRange, served_range
+from midstream.app.spark.log_ranges import LogPlace, rewritten
+from midstream.app.spark.log_ranges import place_of as log_place
 from midstream.core.errors import Fault, Invalid
+from midstream.engine.folder import DataFolder
 from midstream.events.arrow.views import without_inner_views, without_views
+from midstream.events.disk import RealDisk
 from midstream.events.loose_arrow import Batch, Schema, pa, pt
+from midstream.events.segments.log_identity import read_identity
 
 PAGE = "/docs/spark.md"
 _ROW = "row"
@@ -39,19 +44,36 @@ _TIME = pa.timestamp("us", "UTC")
 class PastPlace:
     """A log and a configuration, as they go to tasks."""
 
-    folder: str
-    """Holds ``midstream.toml`` and ``data``; every machine that runs tasks has it under this path."""
+    log: LogPlace
+    """Its folder holds ``midstream.toml`` as well; it ends where it ended when the job began."""
     config: Config
-    end: int
-    """Log position at which the log ended when the job began."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder, which every machine that runs tasks has under this path."""
+        return Path(self.log.folder)
 
     def past(self) -> Past:
         """Return the log.
 
         Raises:
+            LogRewritten: Another log, or another writing of it, took its place since the job began.
             LogDamaged: It cannot be trusted.
         """
-        return Past(Path(self.folder), self.config, FILE_NAME, self.end)
+        self.require_same()
+        return Past(self.folder, self.config, FILE_NAME, self.log.end)
+
+    def require_same(self) -> None:
+        """Refuse another log than that of the job; at the end of a task, too: its files may have been replaced midway.
+
+        Raises:
+            LogRewritten: The log is another one, or another writing of it, as erasures make.
+        """
+        folder = DataFolder(self.folder / DATA_NAME).log
+        found = read_identity(folder, RealDisk()) if folder.is_dir() else None
+        now = ("", 0) if found is None else (found.log_id, found.generation)
+        if now != (self.log.log_id, self.log.generation):
+            raise rewritten(folder, self.log, found)
 
 
 class ExamplesPiece(msgspec.Struct, frozen=True, array_like=True):
@@ -66,7 +88,7 @@ class ExamplesPiece(msgspec.Struct, frozen=True, array_like=True):
 def place_of(folder: Path, config: Config | None = None) -> tuple[PastPlace, Past]:
     """Return a folder's log as it stands now, for tasks and for the driver."""
     past = Past(folder, config_of(folder) if config is None else config)
-    return PastPlace(str(folder.absolute()), past.config, past.log.end), past
+    return PastPlace(log_place(folder, past.log), past.config), past
 
 
 def question_key(columns: Sequence[str]) -> str:
@@ -106,6 +128,7 @@ def features_of(place: PastPlace, features: tuple[str, ...] | None, questions: I
         schema = _spark_columns(found.schema)
         for batch in found.batches:
             yield _as_spark(batch, schema)
+    place.require_same()
 
 
 def example_pieces(past: Past, served: str, tasks: int) -> list[bytes]:
@@ -128,12 +151,13 @@ def examples_of(place: PastPlace, features: tuple[str, ...] | None, piece: bytes
     """Yield the examples of one task, in the order of the log."""
     told = msgspec.msgpack.decode(piece, type=ExamplesPiece)
     bounds = ServedRange(told.first, told.stop, told.since_ms, told.until_ms)
-    question = ServedQuestion(Path(place.folder), bounds, Path(gettempdir()), features)
+    question = ServedQuestion(place.folder, bounds, Path(gettempdir()), features)
     with ExitStack() as stack:
         found = served_examples(place.past(), question, stack)
         schema = _spark_columns(found.schema)
         for batch in found.batches:
             yield _as_spark(batch, schema)
+    place.require_same()
 
 
 def example_columns(past: Past, features: Sequence[str] | None) -> Schema:

@@ -1,7 +1,8 @@
 """Popularity and co-visitation of a whole history, folded shard by shard by the tables of the state.
 
 **Popularity** is the table of items as it is live: counts in windows and heat of each item, to the bit, as all events
-of an item are in one shard and in the order of the log. **Co-visitation** has the sums of all pairs, where the live
+of an item are in one shard and in the order of the log; but where acts of several items have one event id, live only
+the first of them counts, and here one of each item. **Co-visitation** has the sums of all pairs, where the live
 table keeps the heaviest neighbours of each item: no row is ever full. Sums of several shards are added in another order
 than live, so they differ in the last bits.
 
@@ -10,6 +11,7 @@ Neither reaches a maximum that the whole state reaches: what that counts as evic
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -122,7 +124,7 @@ def popularity_of(job: ShardJob, batches: Iterable[Batch]) -> Iterator[Batch]:
         settings = job.settings()
         fold = ShardFold(settings, (*_IDENTITY, Items))
         tick = build((Event(Kind.TICK, log_time_ms=job.log_time_ms),))
-        for each in (*events, tick):
+        for each in chain(events, (tick,)):
             for _ in fold.apply(each):
                 pass
         yield from _item_rows(fold, settings, job.log_time_ms)

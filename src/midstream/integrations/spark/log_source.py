@@ -1,7 +1,8 @@
 """Data source of PySpark over ranges of a log: a DataFrame of what it holds, or a stream of what comes.
 
-The source knows functions: which ranges there are, and what of one is read. A stream's offset is a log position, so
-what a checkpoint keeps is exact: a query that begins again reads on at the same event.
+The source knows functions: which ranges there are, and what of one is read. A stream's offset is a log position and
+which writing of which log it is of, so what a checkpoint keeps is exact: a query that begins again reads on at the same
+event, or is told that there is none.
 
 Reference: Apache Spark 4, Python Data Source API (``pyspark.sql.datasource``).
 """
@@ -15,6 +16,8 @@ from midstream.integrations.spark.library import spark_module, spark_schema
 
 Options = Mapping[str, str]
 """Options of a read, by name in small letters."""
+POSITION = "log_position"
+"""Of an offset, beside what tells which log it is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,14 @@ class LogReads:
     schema: Schema
     ranges: Callable[[Options], Sequence[object]]
     """Returns the ranges of a DataFrame."""
-    begin: Callable[[Options], int]
-    """Returns where a new stream begins."""
-    end: Callable[[Options], int]
-    """Returns up to where a stream can be read."""
+    begin: Callable[[Options], dict[str, Any]]
+    """Returns the offset at which a new stream begins."""
+    end: Callable[[Options, Mapping[str, Any]], dict[str, Any]]
+    """Returns the offset up to which a stream at another one can be read."""
     events_max: Callable[[Options], int]
     """Returns how many events a batch of a stream has at most."""
-    between: Callable[[Options, int, int], Sequence[object]]
-    """Returns the ranges from one position to before another."""
+    between: Callable[[Options, Mapping[str, Any], Mapping[str, Any]], Sequence[object]]
+    """Returns the ranges from one offset to before another."""
     read: Callable[[Options, object], Iterator[Batch]]
     """Yields what a range holds."""
 
@@ -92,33 +95,38 @@ def _stream_reader_class(library: Any, reads: LogReads) -> type[Any]:  # noqa: A
 
         def __init__(self, options: Options) -> None:
             self._options = options
+            self._ends = False
+            """Whether the query ends by itself."""
             self._last: int | None = None
-            """Up to where a query reads that ends by itself; None = it goes on."""
+            """Up to where it reads then; known when it begins."""
 
         def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802  as above
-            self._last = reads.end(self._options)
+            self._ends = True
 
         def getDefaultReadLimit(self) -> Any:  # noqa: ANN401, N802  as above
             return streaming.ReadMaxRows(reads.events_max(self._options))
 
-        def initialOffset(self) -> dict[str, int]:  # noqa: N802  as above
-            return {"log_position": reads.begin(self._options)}
+        def initialOffset(self) -> dict[str, Any]:  # noqa: N802  as above
+            return reads.begin(self._options)
 
-        def latestOffset(self, start: dict[str, int], limit: Any) -> dict[str, int]:  # noqa: ANN401, N802  as above
+        def latestOffset(self, start: dict[str, Any], limit: Any) -> dict[str, Any]:  # noqa: ANN401, N802  as above
             """Return up to where the next batch reads: never back, and so many events further at most."""
-            at = int(start["log_position"])
-            end = reads.end(self._options) if self._last is None else self._last
+            at, found = int(start[POSITION]), reads.end(self._options, start)
+            end = int(found[POSITION])
+            if self._ends:
+                self._last = end if self._last is None else self._last
+                end = self._last
             rows_max = getattr(limit, "max_rows", None)
-            return {"log_position": max(at, end if rows_max is None else min(end, at + int(rows_max)))}
+            return {**found, POSITION: max(at, end if rows_max is None else min(end, at + int(rows_max)))}
 
-        def partitions(self, start: dict[str, int], end: dict[str, int]) -> list[Any]:
-            found = reads.between(self._options, int(start["log_position"]), int(end["log_position"]))
+        def partitions(self, start: dict[str, Any], end: dict[str, Any]) -> list[Any]:
+            found = reads.between(self._options, start, end)
             return [library.InputPartition(each) for each in found]
 
         def read(self, partition: Any) -> Iterator[Batch]:  # noqa: ANN401  as above
             return reads.read(self._options, partition.value)
 
-        def commit(self, end: dict[str, int]) -> None:
+        def commit(self, end: dict[str, Any]) -> None:
             """Keep nothing: the log has every event for as long as its retention says."""
 
     return StreamReader
