@@ -236,9 +236,10 @@ class StopSignals:
     """SIGINT and SIGTERM from before an engine is opened: each ends the server gracefully, whenever it comes.
 
     uvicorn handles signals only while it serves, and raises them again once it has stopped. One that comes before that,
-    while an address is announced or followers start, stops the server as soon as it begins; one that is raised again is
-    swallowed, as a requested stop is no failure. A start that folds a long log is ended at once, as nothing is served
-    yet that would have to end first. Outside the main thread no signal is handled.
+    while an address is announced or followers start, is given to the server as one that comes later is, so it drains as
+    it does then; one that is raised again is swallowed, as a requested stop is no failure. A start that folds a long
+    log is ended at once, as nothing is served yet that would have to end first. Outside the main thread no signal is
+    handled.
     """
 
     def __init__(self) -> None:
@@ -289,20 +290,20 @@ class StopSignals:
             self._note(note)
 
     def ending(self, server: uvicorn.Server) -> uvicorn.Server:
-        """Return the server, which the next signal ends; at once when one came already."""
-        self._server = server
-        if self._came:
-            server.should_exit = True
+        """Return the server, which is told of the signals that came already, and of each that comes."""
+        self._server = server  # first: one that comes in between is told twice, which ends a drain, rather than never
+        for number in tuple(self._came):
+            server.handle_exit(number, None)
         return server
 
     def _note(self, note: Callable[[Fact], None]) -> None:
         for number in dict.fromkeys(self._came):
             note(Fact("stop_asked", fields={"signal": signal.Signals(number).name}))
 
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
+    def _heard(self, number: int, frame: FrameType | None) -> None:
         self._came.append(number)
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.handle_exit(number, frame)
         if self._is_at_start:
             self._is_at_start = False  # a second one interrupts nothing that the first one lets go of
             raise StopAtStart
