@@ -101,19 +101,19 @@ class SharedNode:
         self.engine = Engine(self.log, fold, plans(SMALL), host, Metrics(CollectorRegistry()), options)
         names = LeaseNames(*self.writer.name, self.name)
         self.keeper = LeaseKeeper(self.writer, names, time.monotonic, self.engine.supervise)
-        self._make_input()
+        self._make_input(known.topic_id)
         relay = RelayOptions("output_slates", "shop", "beginning", is_shared=True)
         self.relay = LogRelay(relay, self.engine, lambda: Reader(self.log), FakeDestination(self.store))
         self.relay.lease = self.keeper.lease("output slates")
 
-    def _make_input(self) -> None:
+    def _make_input(self, topic_id: str) -> None:
         accept = msgspec.structs.replace(accept_of(SMALL), now_ms=START_MS)
         service = IngestService(self.engine)
         source = InputSource(
             "clicks", "events", lambda _: FakeConsumer(self.broker), lambda each: decode_json(each, accept)
         )
         self.input = BrokerInput(source, self.engine, service)
-        InputGroup([self.input], self.engine.metrics).share(self.keeper.lease)
+        InputGroup([self.input], self.engine.metrics).share(self.keeper.lease, topic_id)
 
     async def start(self) -> None:
         """Start a process."""

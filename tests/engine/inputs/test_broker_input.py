@@ -23,7 +23,8 @@ from midstream.engine.inputs.broker_input import BrokerInput
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.inputs.message_decoding import decode_json
 from midstream.engine.inputs.polled_messages import topic_hash
-from midstream.engine.inputs.topic_reader import InputSource
+from midstream.engine.inputs.topic_reader import InputSource, InputStopped
+from midstream.engine.lease import OWN
 from midstream.engine.types import InputView, Recorded
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
@@ -134,6 +135,30 @@ def test_each_message_is_recorded_once_under_the_id_of_its_position(tmp_path: Pa
     assert process.positions == {"0": "20", "1": "20"}
     assert process.consumer.is_closed
     assert process.input.view().events == 40
+
+
+@pytest.mark.parametrize("has_positions", [False, True])
+def test_the_topic_of_the_shared_log_is_not_read_whatever_its_address(tmp_path: Path, has_positions: bool) -> None:
+    """The configuration tells by addresses alone: nothing is appended, by a word of an operator neither."""
+    broker, log = topic(), MemoryLog()
+    if has_positions:
+        Process(tmp_path, log, broker).to_end()
+    process, end = Process(tmp_path, log, broker), log.end
+    InputGroup([process.input], process.rig.engine.metrics).share(lambda _: OWN, "one")
+
+    async def work(_: Rig) -> None:
+        process.input.start()
+        await until(lambda: process.input.view().state == "stopped")
+        assert "'events', which is the topic of the shared log (one)" in process.input.view().problem
+        with pytest.raises(InputStopped, match="topic of the shared log"):
+            await process.input.move("latest")
+        await process.input.stop()
+
+    process.rig.run(work)
+    assert log.end == end
+    process = Process(tmp_path, log, broker)
+    InputGroup([process.input], process.rig.engine.metrics).share(lambda _: OWN, "another")
+    process.to_end()
 
 
 def test_a_process_that_ends_anywhere_loses_and_repeats_nothing(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def log_topic_faults(log: LogSection, outputs: Sequence[Output], inputs: Sequenc
     """Yield topics of a shared log that an output writes to, or an input reads.
 
     Nodes skip what is no message of the log, and an input would read the positions that it appends there, without end.
+    An address may hide that; an input compares the ids of both topics when it opens its own.
     """
     if log.kind != "kafka":
         return

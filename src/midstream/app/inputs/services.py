@@ -30,8 +30,8 @@ def with_inputs(running: Instance, config: Config) -> tuple[Instance, InputGroup
     if not config.inputs:
         return running, group
     running.engine.listeners.add(group.listener)
-    if running.leases is not None:
-        group.share(running.leases.lease)
+    if running.leases is not None and running.shared_log is not None:
+        group.share(running.leases.lease, running.shared_log.position.topic_id)
     return replace(running, services=(*running.services, known, group)), group
 
 

@@ -6,8 +6,8 @@ read again, and what was not is. A consumer that was killed, a broker that deliv
 therefore change nothing.
 
 Messages that hold no event are dead letters, kept before the positions behind them are durable: after a kill in
-between a letter can be there twice, never not at all. Nothing but a stored position that the broker no longer has, and
-a topic that was made anew, waits for an operator.
+between a letter can be there twice, never not at all. Nothing but a stored position that the broker no longer has, a
+topic that was made anew, and the topic of the shared log itself, waits for an operator.
 
 Where several nodes share the log, one of them reads at a time, by a lease. A batch has a guard there, the version of
 the positions that it was read from: every node drops it alike where another batch moved them since. So a consumer that
@@ -30,7 +30,13 @@ from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.ingest.input_guard import NEVER_MOVED, InputGuard, Superseded
 from midstream.engine.inputs.broker_consumer import BrokerUnavailable, GonePosition, OpenedTopic
 from midstream.engine.inputs.polled_batch import IdlePoll, PolledBatch
-from midstream.engine.inputs.position_faults import gone_text, position_faults, replaced_text, stalled_text
+from midstream.engine.inputs.position_faults import (
+    gone_text,
+    log_topic_text,
+    position_faults,
+    replaced_text,
+    stalled_text,
+)
 from midstream.engine.inputs.topic_reader import InputSource, InputStopped, TopicReader
 from midstream.engine.lease import OWN, Lease
 from midstream.engine.types import InputState, InputView, PartitionView
@@ -92,6 +98,8 @@ class BrokerInput:
         self.name = source.name
         self.lease: Lease = OWN
         """Right to read; to be set before the start."""
+        self.shared_topic_id = ""
+        """Identity of the topic that is the log, empty = none is; to be set before the start."""
         self._topic = source.topic
         self._engine = engine
         self._service = service
@@ -192,6 +200,7 @@ class BrokerInput:
             opened = await self._reader.look_up(positions)
             if faults := position_faults(positions, opened):
                 raise Invalid(faults)
+            self._require_other_topic(opened)
             following = opened.next if isinstance(positions, str) else positions
             await self._record(None, following, opened.topic_id)
             if self._loop.is_running:  # it may be in the wait after an error
@@ -287,7 +296,7 @@ class BrokerInput:
         """Assign the topic at the positions of the state; where it has none yet, make the first ones durable.
 
         Raises:
-            InputStopped: The topic is another one than the positions are of.
+            InputStopped: The topic is another one than the positions are of, or that of the shared log.
         """
         row = self._row
         topic_id = "" if row is None else row.topic_id
@@ -297,6 +306,7 @@ class BrokerInput:
         if topic_id and opened.topic_id != topic_id:
             self._progress.waits = replaced_text(self.name, self._topic, topic_id, opened.topic_id)
             raise InputStopped(self._progress.waits)
+        self._require_other_topic(opened)
         fresh = {partition: at for partition, at in opened.next.items() if partition not in stored}
         self._at = stored
         if fresh:
@@ -305,6 +315,16 @@ class BrokerInput:
         self._looked_s = self._came_s = asyncio.get_running_loop().time()
         self._opened = opened
         return opened
+
+    def _require_other_topic(self, opened: OpenedTopic) -> None:
+        """Refuse the topic that is the log, by whatever address: its positions there would be its next messages.
+
+        Raises:
+            InputStopped: It is that topic.
+        """
+        if self.shared_topic_id and opened.topic_id == self.shared_topic_id:
+            self._progress.waits = log_topic_text(self.name, self._topic, opened.topic_id)
+            raise InputStopped(self._progress.waits)
 
     def _wait_for_operator(self, gone: Sequence[GonePosition]) -> None:
         """Name the positions that the broker does not have any more; no concern without any."""

@@ -20,10 +20,10 @@ class InputGroup:
         self._inputs = {each.name: each for each in inputs}
         self._metrics = metrics
 
-    def share(self, lease: Callable[[str], Lease]) -> None:
-        """Have each read while this node has its lease alone; before the start."""
+    def share(self, lease: Callable[[str], Lease], topic_id: str) -> None:
+        """Have each read while this node has its lease alone, and none the topic that is the log; before the start."""
         for name, each in self._inputs.items():
-            each.lease = lease(f"input {name}")
+            each.lease, each.shared_topic_id = lease(f"input {name}"), topic_id
 
     def __len__(self) -> int:
         """Return the number of inputs."""

@@ -43,6 +43,14 @@ def replaced_text(name: str, topic: str, stored: str, found: str) -> str:
     )
 
 
+def log_topic_text(name: str, topic: str, found: str) -> str:
+    """Return what an input says whose topic is that of the shared log."""
+    return (
+        f"input {name!r} is to read {topic!r}, which is the topic of the shared log ({found}): it would read the "
+        "positions that it appends there, without end; nothing of it is read; name another topic in midstream.toml"
+    )
+
+
 def gone_text(name: str, gone: GonePosition) -> str:
     """Return what an input says whose position the broker does not have."""
     return (
