@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from midstream.app.config.schema import Config, ItemsSection
-from midstream.app.ingest.import_file import _LIMITS
+from midstream.app.ingest.import_file import IMPORT_LIMITS
 from midstream.app.mapping.batches import RowTerms, read_parts
 from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.mapping.pieces import TablePiece
@@ -27,7 +27,7 @@ from midstream.events.schema import concat, event_at
 
 NOW_MS = TimestampMs(1_790_000_000_000)
 CONFIG = Config(items=ItemsSection(attributes={"price": "number"}))
-ACCEPT = msgspec.structs.replace(accept_of(CONFIG, _LIMITS, trusted=True), now_ms=NOW_MS)
+ACCEPT = msgspec.structs.replace(accept_of(CONFIG, IMPORT_LIMITS, trusted=True), now_ms=NOW_MS)
 IDS = ["ann", "7", "é", "", "x" * 129, "a b", "q'"]
 TIMES = {
     "auto": ["1700000000000", "1700000000000.0", "", "1700000000", "2024-01-31T12:00:00Z", "soon", "1800000000000"],
