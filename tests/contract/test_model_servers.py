@@ -176,6 +176,10 @@ def test_a_column_of_several_is_chosen(way, server):
         scored(scorer_of(way, server))
     with pytest.raises(AnswerInvalid, match=r"shape \(50, 2\) came where \(50, more than 2\)"):
         scored(scorer_of(way, server, output_column=2))
+    for mode in ("right", "upright"):  # one number a row has no second
+        server.model.mode = mode
+        with pytest.raises(AnswerInvalid, match=r"came where \(50, more than 1\)"):
+            scored(scorer_of(way, server, output_column=1))
 
 
 @TENSORS_ALONE
@@ -250,16 +254,20 @@ def test_what_http_may_do_besides_is_refused(way, server, mode, reason):
 
 @HTTP_ALONE
 def test_a_dribbling_server_costs_the_time_of_a_request(way, server):
-    """A byte now and then keeps no request, and the call is given up on its own."""
+    """A byte now and then keeps no request, and the call is given up soon after it, with its place and connection."""
     server.model.mode = "dribble"
-    scorer = scorer_of(way, server, give_up="300ms")
+    scorer = scorer_of(way, server, give_up="300ms", calls_max=1)
 
     async def asked():
-        return await waited(scorer, 0.1), await waited(scorer, 5.0)
+        late = await waited(scorer, 0.1)
+        server.model.mode = "right"
+        began = time.monotonic()
+        return late, await waited(scorer, 5.0), time.monotonic() - began
 
-    late, given_up = run(asked())
+    late, after, took_s = run(asked())
     assert isinstance(late, TimeoutError)
-    assert "gave no answer within 0.3 s" in str(given_up)
+    assert len(after) == 50
+    assert 0.2 < took_s < 3.0
 
 
 @pytest.mark.parametrize("mode", ["silent", "slow 0.6"])
@@ -336,6 +344,35 @@ def test_calls_at_once_are_bounded_and_connections_are_kept(way, server):
     assert server.most_under_way == 3
     if way.server is HttpServer:
         assert server.connections <= 4  # and that of the question whether it is ready
+
+
+@pytest.mark.parametrize("give_up", ["100ms", "10s"])
+def test_who_is_out_of_time_before_a_place_asks_nobody(way, server, give_up):
+    """Places go to those who wait still, and a call that somebody waits for has its time."""
+    server.model.mode = "slow 0.6"
+    scorer = scorer_of(way, server, calls_max=1, give_up=give_up)
+
+    async def asked():
+        first = asyncio.ensure_future(waited(scorer, 10.0))
+        while not server.under_way:  # noqa: ASYNC110  of a thread that has no event
+            await asyncio.sleep(0.01)
+        late = await asyncio.gather(*(waited(scorer, 0.1) for _ in range(8)))
+        return await first, late, await waited(scorer, 10.0)
+
+    first, late, after = run(asked())
+    assert (len(first), len(after)) == (50, 50)
+    assert all(isinstance(each, TimeoutError) for each in late), late
+    assert len(server.model.rows) == 2
+
+
+@of(lambda way: way.is_json)
+def test_an_infinite_value_is_no_json(way, server):
+    """It is named, and nobody is asked: null would be another value."""
+    values = VALUES.copy()
+    values[3, 2] = np.inf
+    with pytest.raises(ScoresUnavailable, match="price has an infinity or NaN, which JSON does not have"):
+        scored(scorer_of(way, server), FeatureFrame(NAMES, values))
+    assert not server.model.rows
 
 
 def test_no_candidates_ask_nobody(way, server):

@@ -14,6 +14,7 @@ from midstream.app.config.schema import PATH_BYTES_MAX, AnyFilter, AnyScorer, An
 from midstream.core.errors import Fault
 from midstream.core.paths import step
 from midstream.integrations.model_servers.remote_scorer import RemoteScorer
+from midstream.integrations.model_servers.urls import url_of
 
 PAGE, SERVERS = "/docs/sources.md", "/docs/model-servers.md"
 
@@ -49,10 +50,17 @@ def unnamed_server_faults(file: Config, config: Config) -> Iterator[Fault]:
     known = {each.server_key() for _, each in _remote_scorers(file)}
     for where, each in _remote_scorers(config):
         if each.server_key() not in known:
-            shown = each.url[:PATH_BYTES_MAX]
-            came = f"{shown!r}, with these secrets and bounds, is asked by no placement of midstream.toml."
+            came = f"{_shown(each.url)}, with these secrets and bounds, is asked by no placement of midstream.toml."
             right = "The server, model, secrets and bounds of a scorer of a placement in it; the rest may differ."
             yield Fault(f"{where}.url", came, right, SERVERS)
+
+
+def _shown(url: str) -> str:
+    """Return host and port of a server; of what is no address nothing, as it may have a password in it."""
+    try:
+        return url_of(url).shown
+    except ValueError:
+        return "What is no address of a server"
 
 
 def _remote_scorers(config: Config) -> Iterator[tuple[str, RemoteScorer]]:

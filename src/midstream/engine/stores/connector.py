@@ -62,6 +62,19 @@ class Connector(Generic[C]):
         self._calls: set[asyncio.Task[Any]] = set()
         self._fault: BaseException | None = None
         self._is_closed = False
+        self._places: asyncio.Semaphore | None = None
+        self._waiting = 0
+        self._left_s_max: float | None = None
+
+    def sharing(self, places: int, left_s_max: float) -> "Connector[C]":
+        """Have callers wait for one of some places before they begin, and end soon what they leave to itself.
+
+        Args:
+            places: Calls under way at once. Who is cut off in the wait for one has begun nothing.
+            left_s_max: How long a call goes on behind a caller that is cut off.
+        """
+        self._places, self._left_s_max = asyncio.Semaphore(places), left_s_max
+        return self
 
     @property
     def fault(self) -> str:
@@ -105,13 +118,22 @@ class Connector(Generic[C]):
                 await asyncio.shield(opening)  # the first attempt
             if self._client is None:
                 raise self._unavailable()
-        if len(self._calls) >= CALLS_MAX:
+        if len(self._calls) + self._waiting >= CALLS_MAX:
             message = f"{self.name}: {CALLS_MAX} calls are under way already"
             raise StoreUnavailable(message)
+        await self._place()
         task = asyncio.ensure_future(self._bounded(work, self._client))
         self._calls.add(task)
         task.add_done_callback(self._done)
-        return await (asyncio.shield(task) if goes_on else task)
+        if not goes_on:
+            return await task
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._left_s_max is not None and not task.done():
+                ending = asyncio.get_running_loop().call_later(self._left_s_max, task.cancel)
+                task.add_done_callback(lambda _: ending.cancel())
+            raise
 
     async def close(self) -> None:
         """End what is under way and close the client."""
@@ -148,6 +170,19 @@ class Connector(Generic[C]):
         """Keep a client as soon as there is one: whoever closes this meanwhile finds it."""
         self._client = await self._make()
 
+    async def _place(self) -> None:
+        """Wait for a place, where there are so many; nothing is awaited between it and the call's task."""
+        if self._places is None:
+            return
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        if self._client is None:
+            self._places.release()
+            raise self._unavailable()
+
     async def _bounded(self, work: Callable[[C], Awaitable[T]], client: C) -> T:
         try:
             return await asyncio.wait_for(work(client), self._call_s_max)
@@ -161,6 +196,8 @@ class Connector(Generic[C]):
     def _done(self, task: asyncio.Task[Any]) -> None:
         """Forget a call; the exception of one that nobody waits for any more is consumed."""
         self._calls.discard(task)
+        if self._places is not None:
+            self._places.release()
         if not task.cancelled():
             task.exception()
 

@@ -3,15 +3,18 @@
 import re
 from collections.abc import Collection, Iterator
 
+import numpy as np
+
 from midstream.core.errors import Fault
 from midstream.core.nearest import nearest
 from midstream.engine.stores.address import is_environment_name
-from midstream.integrations.model_servers.remote_scorer import RemoteScorer
+from midstream.integrations.model_servers.remote_scorer import RemoteScorer, is_json
 from midstream.integrations.model_servers.urls import ServerUrl, url_of
 
 PAGE = "/docs/model-servers.md"
 MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}|")
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 NUMBER = re.compile(r"[0-9]{1,18}|")
 _RIGHT = {
     "oip": 'An address such as "http://triton:8000" or "grpc://triton:8001"; https and grpcs with TLS.',
@@ -49,16 +52,14 @@ def remote_faults(scorer: RemoteScorer, columns: Collection[str], where: str) ->
             came = f'protocol = "{scorer.protocol}" does not read it.'
             yield Fault(f"{where}.{name}", came, "Leave it out.", PAGE)
     yield from _name_faults(scorer, where)
-    if url is not None and scorer.missing is None and is_json(scorer, url):
+    if url is not None and scorer.missing is None and is_json(scorer):
         came = "It is not set, rows go as JSON, and JSON has no NaN."
         right = "The number that the model takes for a missing value: missing = 0.0."
         yield Fault(f"{where}.missing", came, right, PAGE)
+    if scorer.missing is not None and not abs(scorer.missing) <= FLOAT32_MAX:
+        right = "A finite number of at most 3.4e38, or none: NaN is sent without it."
+        yield Fault(f"{where}.missing", f"{scorer.missing} came.", right, PAGE)
     yield from _column_faults(scorer, columns, where)
-
-
-def is_json(scorer: RemoteScorer, url: ServerUrl) -> bool:
-    """Return whether rows go as JSON."""
-    return not url.is_grpc and (scorer.protocol != "oip" or scorer.encoding == "json")
 
 
 def _default(name: str) -> object:
@@ -84,7 +85,7 @@ def _place_faults(scorer: RemoteScorer, url: ServerUrl | None, where: str) -> It
         if told and not is_environment_name(told):
             came = "It is no name of a variable of the environment."  # and may be the token itself
             yield Fault(f"{where}.{name}", came, 'The name of one: "SHOP_TRITON_TOKEN".', PAGE)
-    if scorer.tls_ca and url is not None and not url.is_secure:
+    if scorer.tls_ca and url is not None and not (url.is_secure or scorer.management_url.startswith("https:")):
         came = f'"{scorer.tls_ca[:80]}" came, and the address has no TLS.'
         yield Fault(f"{where}.tls_ca", came, "An address of https or grpcs.", PAGE)
 

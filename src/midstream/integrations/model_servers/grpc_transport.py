@@ -1,10 +1,9 @@
-"""Calls over gRPC by grpcio: one connection, which is kept alive, bounded calls and answers, messages as bytes.
+"""Calls over gRPC by grpcio: one connection, which is kept alive, bounded answers, messages as bytes.
 
 A call whose request is over is cancelled at the server as well. A server without a connection fails at once and is
 tried again each second.
 """
 
-import asyncio
 from importlib import import_module
 from typing import Any
 
@@ -12,10 +11,10 @@ from midstream.core.errors import ExtraMissing
 from midstream.integrations.model_servers.exchange import (
     ANSWER_BYTES_MAX,
     OK,
-    TOLD_CHARACTERS_MAX,
     Call,
     CallFailed,
     ServerReply,
+    shown,
 )
 
 ALIVE_MS = 600_000
@@ -37,10 +36,9 @@ _OPTIONS = (
 class GrpcTransport:
     """Client of one server."""
 
-    def __init__(self, address: str, calls_max: int, wait_s_max: float, token: str | None) -> None:
+    def __init__(self, address: str, wait_s_max: float, token: str | None) -> None:
         """Prepare a client; ``secure`` or ``plain`` gives it a channel."""
         self._address = address
-        self._places = asyncio.Semaphore(calls_max)
         self._wait_s_max = wait_s_max
         self._metadata = None if token is None else (("authorization", f"Bearer {token}"),)
         self._channel: Any = None
@@ -67,12 +65,11 @@ class GrpcTransport:
         method = self._methods.get(call.target)
         if method is None:
             method = self._methods[call.target] = self._channel.unary_unary(call.target)
-        async with self._places:
-            try:
-                body: bytes = await method(call.body, timeout=self._wait_s_max, metadata=self._metadata)
-            except library().AioRpcError as error:
-                told = str(error.details() or "")[:TOLD_CHARACTERS_MAX]
-                raise CallFailed(f"{error.code().name}: {told}".rstrip(" :")) from error
+        try:
+            body: bytes = await method(call.body, timeout=self._wait_s_max, metadata=self._metadata)
+        except library().AioRpcError as error:
+            told = shown(str(error.details() or "").encode())
+            raise CallFailed(f"{error.code().name}: {told}".rstrip(" :")) from error
         return ServerReply(OK, {}, body)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Calls over HTTP: a bounded pool of connections that are kept and used again.
+"""Calls over HTTP by connections that are kept and used again; as many as callers have calls under way.
 
 A connection that the server closed just now is noticed when it is used, so a call that got no byte on a used connection
 is repeated once on a new one: to be scored twice does no harm. Proxies of the environment are not used, and
@@ -20,18 +20,16 @@ CONNECT_S_MAX = 3.0
 class HttpTransport:
     """Client of one address."""
 
-    def __init__(self, url: ServerUrl, calls_max: int, authority: ssl.SSLContext | None, token: str | None) -> None:
+    def __init__(self, url: ServerUrl, authority: ssl.SSLContext | None, token: str | None) -> None:
         """Prepare a client; nobody is asked.
 
         Args:
             url: Of the server.
-            calls_max: Connections at once; further calls wait for one.
             authority: Of TLS; None = there is none.
             token: Goes with each call.
         """
         self._url = url
         self._authority = authority
-        self._places = asyncio.Semaphore(calls_max)
         self._idle: list[tuple[float, HttpConnection]] = []
         self._connections: set[HttpConnection] = set()
         secret = {} if token is None else {"authorization": f"Bearer {token}"}
@@ -45,15 +43,14 @@ class HttpTransport:
             OSError: There is none.
         """
         question = self._question(call)
-        async with self._places:
-            connection = self._kept()
-            if connection is not None:
-                try:
-                    return await self._asked(connection, question)
-                except OSError:
-                    if connection.has_begun:
-                        raise
-            return await self._asked(await self._connected(), question)
+        connection = self._kept()
+        if connection is not None:
+            try:
+                return await self._asked(connection, question)
+            except OSError:
+                if connection.has_begun:
+                    raise
+        return await self._asked(await self._connected(), question)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -95,7 +92,11 @@ class HttpTransport:
         opening = loop.create_connection(
             HttpConnection, host, self._url.port, ssl=self._authority, server_hostname=name
         )
-        _, connection = await asyncio.wait_for(opening, CONNECT_S_MAX)
+        try:
+            _, connection = await asyncio.wait_for(opening, CONNECT_S_MAX)
+        except TimeoutError as error:
+            message = f"no connection within {CONNECT_S_MAX:g} s"
+            raise ConnectionError(message) from error
         self._connections.add(connection)
         return connection
 

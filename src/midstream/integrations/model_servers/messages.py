@@ -9,28 +9,50 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from midstream.core.errors import ArtifactInvalid
+from midstream.core.errors import ArtifactInvalid, Invalid
 from midstream.integrations.model_servers.exchange import AnswerInvalid
 from midstream.integrations.model_servers.tensors import Numbers
 from midstream.models.onnx import wire
-from midstream.models.onnx.wire import BYTES, FIXED32, FIXED64, VARINT, Field, bytes_field, number_field, written
+from midstream.models.onnx.wire import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    MESSAGE_FIELDS,
+    VARINT,
+    Budget,
+    Field,
+    bytes_field,
+    number_field,
+    written,
+)
 
-__all__ = ["BYTES", "FIXED32", "FIXED64", "VARINT", "Field", "bytes_field", "number_field", "written"]
+__all__ = ["BYTES", "FIXED32", "FIXED64", "VARINT", "Budget", "Field", "bytes_field", "number_field", "written"]
 FIELDS_MAX = 10_000
-"""Of one message: 1,500 numbers that are not packed, some times over. Each takes 1 µs."""
+"""Of one answer with all messages in it: 1,500 numbers that are not packed, some times over. Each takes 1 to 2 µs."""
+METADATA_FIELDS_MAX = 100_000
+"""Of what a model says of itself, which a check alone asks for: 1,024 inputs."""
+OUTPUTS_MAX = 64
+DIMENSIONS_READ_MAX = 8
+_VARINT_BYTES_MAX = 10
 
 
-def read(content: bytes | memoryview) -> Iterator[Field]:
+def read(content: bytes | memoryview, budget: Budget) -> Iterator[Field]:
     """Yield the fields of a message in their order.
 
+    Args:
+        content: The message, which may be in another.
+        budget: Of the whole answer.
+
     Raises:
-        AnswerInvalid: It is none, or it has too many.
+        AnswerInvalid: It is none, or the answer has too many.
     """
     try:
-        for count, each in enumerate(wire.fields(memoryview(content))):
-            if count >= FIELDS_MAX:
-                raise AnswerInvalid(f"a message of more than {FIELDS_MAX} fields came")
+        budget.spend(MESSAGE_FIELDS)
+        for each in wire.fields(memoryview(content)):
+            budget.spend(1)
             yield each
+    except Invalid as error:
+        raise AnswerInvalid("an answer of too many fields came") from error
     except ArtifactInvalid as error:
         raise AnswerInvalid("what came is no message of the protocol") from error
 
@@ -64,15 +86,15 @@ def number_of(field: Field) -> int:
     return wire.signed(value)
 
 
-def numbers_of(field: Field) -> list[int]:
-    """Return the whole numbers of a repeated field, packed or one by one.
+def dimensions_of(field: Field) -> list[int]:
+    """Return the whole numbers of a field of a shape, packed or one.
 
     Raises:
         AnswerInvalid: They are others, or too many.
     """
     number, kind, value = field
-    if isinstance(value, memoryview) and len(value) > FIELDS_MAX:
-        raise AnswerInvalid(f"field {number} has {len(value)} bytes of whole numbers")
+    if isinstance(value, memoryview) and len(value) > _VARINT_BYTES_MAX * DIMENSIONS_READ_MAX:
+        raise AnswerInvalid(f"a shape of {len(value)} bytes came")
     try:
         return list(wire.numbers(kind, value))
     except ArtifactInvalid as error:

@@ -11,13 +11,18 @@ from dataclasses import dataclass, field
 from midstream.core.types import Score
 from midstream.integrations.model_servers.exchange import AnswerInvalid, Call, ServerReply
 from midstream.integrations.model_servers.messages import (
+    DIMENSIONS_READ_MAX,
+    FIELDS_MAX,
+    METADATA_FIELDS_MAX,
+    OUTPUTS_MAX,
+    Budget,
     Field,
     bytes_field,
     bytes_of,
+    dimensions_of,
     floats_of,
     number_field,
     number_of,
-    numbers_of,
     read,
     text_of,
     written,
@@ -47,7 +52,7 @@ class _Output:
     name: str = ""
     datatype: str = ""
     shape: list[int] = field(default_factory=list[int])
-    contents: list[Field] | None = None
+    contents: list[Field] = field(default_factory=list[Field])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class OipGrpc:
 
     def unready(self, reply: ServerReply) -> str:
         """Return why the model is not ready; empty = it is."""
-        is_ready = any(each[0] == 1 and number_of(each) for each in read(reply.body))
+        is_ready = any(each[0] == 1 and number_of(each) for each in read(reply.body, Budget(FIELDS_MAX)))
         return "" if is_ready else f"the model {self.of.model} is not ready"
 
     def call(self, names: Sequence[str], rows: Score) -> Call:
@@ -84,10 +89,12 @@ class OipGrpc:
         Raises:
             AnswerInvalid: It is no answer with numbers.
         """
-        outputs, raw = list[_Output](), list[memoryview]()
-        for each in read(reply.body):
+        outputs, raw, budget = list[_Output](), list[memoryview](), Budget(FIELDS_MAX)
+        for each in read(reply.body, budget):
             if each[0] == OUTPUT:
-                outputs.append(_output(bytes_of(each)))
+                if len(outputs) == OUTPUTS_MAX:
+                    raise AnswerInvalid(f"more than {OUTPUTS_MAX} outputs came")
+                outputs.append(_output(bytes_of(each), budget))
             elif each[0] == RAW_OUTPUTS:
                 raw.append(bytes_of(each))
         for place, output in enumerate(outputs):
@@ -102,12 +109,13 @@ class OipGrpc:
     def misfits(self, reply: ServerReply, names: Sequence[str]) -> str:
         """Return what of the model's tensors does not fit; empty = nothing."""
         inputs, outputs = dict[str, tuple[str, Sequence[int]]](), list[str]()
-        for each in read(reply.body):
+        budget = Budget(METADATA_FIELDS_MAX)
+        for each in read(reply.body, budget):
             if each[0] == META_INPUTS:
-                told = _output(bytes_of(each))
+                told = _output(bytes_of(each), budget)
                 inputs[told.name] = (told.datatype, told.shape)
             elif each[0] == META_OUTPUTS:
-                outputs.append(_output(bytes_of(each)).name)
+                outputs.append(_output(bytes_of(each), budget).name)
         return self.of.misfits(names, inputs, outputs)
 
 
@@ -116,17 +124,19 @@ def _head(tensor: SentTensor) -> bytes:
     return written([bytes_field(NAME, tensor.name), bytes_field(DATATYPE, "FP32"), *shape])
 
 
-def _output(content: memoryview) -> _Output:
+def _output(content: memoryview, budget: Budget) -> _Output:
     found = _Output()
-    for each in read(content):
+    for each in read(content, budget):
         if each[0] == NAME:
             found.name = text_of(each)
         elif each[0] == DATATYPE:
             found.datatype = text_of(each)
         elif each[0] == SHAPE:
-            found.shape += numbers_of(each)
+            found.shape += dimensions_of(each)
+            if len(found.shape) > DIMENSIONS_READ_MAX:
+                raise AnswerInvalid(f"a shape of more than {DIMENSIONS_READ_MAX} dimensions came")
         elif each[0] == CONTENTS:
-            found.contents = [*(found.contents or ()), *read(bytes_of(each))]
+            found.contents.extend(read(bytes_of(each), budget))
     return found
 
 
@@ -138,5 +148,5 @@ def _numbers(output: _Output, raw: memoryview | None) -> Numbers:
     if raw is not None and len(raw):
         raise AnswerInvalid(f"output {output.name[:32]} came with raw bytes and with contents")
     number = _TYPED.get(output.datatype)
-    own = [each for each in output.contents or () if each[0] == number]
+    own = [each for each in output.contents if each[0] == number]
     return reshaped(floats_of(own, kind), output.shape)

@@ -28,6 +28,7 @@ from midstream.integrations.model_servers.tensors import Numbers, of_bytes, of_j
 
 HEADER_LENGTH = "inference-header-content-length"
 """Bytes of JSON before those of the tensors."""
+_DIGITS_MAX = 10
 
 
 class _Output(msgspec.Struct):
@@ -98,7 +99,7 @@ class OipHttp:
             binary = (each.parameters or {}).get("binary_data_size")
             begin = at
             if binary is not None:
-                if not isinstance(binary, int) or not 0 <= binary <= len(rest) - at:
+                if type(binary) is not int or not 0 <= binary <= len(rest) - at:
                     raise AnswerInvalid(f"an output of {str(binary)[:20]} bytes came where {len(rest) - at} are left")
                 at += binary
             if self.of.is_output(each.name, len(answer.outputs)):
@@ -138,7 +139,7 @@ def _head_size(reply: ServerReply) -> int:
     told = reply.headers.get(HEADER_LENGTH)
     if told is None:
         return len(reply.body)
-    if not told.isdecimal() or int(told[:10]) > len(reply.body):
+    if not (told.isdecimal() and len(told) <= _DIGITS_MAX) or int(told) > len(reply.body):
         raise AnswerInvalid(f"{told[:20]} bytes of JSON came where all have {len(reply.body)}")
     return int(told)
 

@@ -7,6 +7,7 @@ is checked before it is a score; the record of the answer keeps it, so that a re
 
 import asyncio
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,8 @@ COLUMNS_MAX = 1_024
 CALLS_MAX = 64
 MANAGEMENT_PORT = 8_081
 _DIALECTS_MAX = 1_024
+CALL_S_MAX = 60.0
+"""Of a call that somebody waits for, as the longest ``timeout``."""
 
 
 class RemoteScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="remote"):
@@ -80,13 +83,13 @@ class RemoteScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
     """Variable of the environment with a bearer token."""
     management_token_env: str = ""
     tls_ca: str = ""
-    """File of the authority that signed the server's certificate; empty = those of the system."""
+    """File of the authority that signed the server's certificate; empty = of the system, over gRPC of grpcio."""
     calls_max: Annotated[int, msgspec.Meta(ge=1, le=CALLS_MAX)] = 8
     """Calls under way at the server, of one process; others wait for one to end."""
     timeout: Annotated[Duration, Between("1ms", "1m")] = Duration("1m")
     """How long a request waits at most, within what is left of its time."""
     give_up: Annotated[Duration, Between("50ms", "60s")] = Duration("1s")
-    """After which a call over HTTP whose request is over is given up, and its connection closed."""
+    """After which a call over HTTP whose request is over is given up, from then on, and its connection closed."""
 
     async def score(self, query: Query, features: FeatureFrame, models: Models) -> Score:
         """Return the server's number for each row.
@@ -94,12 +97,14 @@ class RemoteScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         Raises:
             StoreUnavailable: The server is not there, not ready, or too slow.
             AnswerInvalid: It gave no number for each row.
-            ScoresUnavailable: The features lack a column that is sent.
+            ScoresUnavailable: The features lack a column that is sent, or have a value that JSON does not have.
         """
         rows, names = self._rows(features)
         if not len(rows):
             return np.empty(0, dtype=np.float32)
         dialect = dialect_of(self)
+        if is_json(self):
+            _require_finite(rows, names)
         call = dialect.call(names, rows)
         reply = await self.connection().call(
             lambda transport: transport.send(call), goes_on=not url_of(self.url).is_grpc
@@ -127,6 +132,17 @@ class RemoteScorer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         if self.missing is not None:
             rows = np.where(np.isnan(rows), np.float32(self.missing), rows)
         return rows, names
+
+
+def is_json(scorer: RemoteScorer) -> bool:
+    """Return whether rows go as JSON."""
+    return not url_of(scorer.url).is_grpc and (scorer.protocol != "oip" or scorer.encoding == "json")
+
+
+def _require_finite(rows: Score, names: Sequence[str]) -> None:
+    if not (is_finite := np.isfinite(rows).all(axis=0)).all():
+        message = f"{names[int(np.argmin(is_finite))]} has an infinity or NaN, which JSON does not have"
+        raise ScoresUnavailable(message)
 
 
 @lru_cache(maxsize=_DIALECTS_MAX)
@@ -161,7 +177,8 @@ def new_connection(scorer: RemoteScorer) -> Connector[Transport]:
             return transport
 
     name = f"model server at {url_of(scorer.url).shown}"
-    return Connector(name, made, _close, _failures, scorer.give_up.ms / 1_000)
+    connector = Connector(name, made, _close, _failures, CALL_S_MAX)
+    return connector.sharing(scorer.calls_max, scorer.give_up.ms / 1_000)
 
 
 async def transport_of(scorer: RemoteScorer) -> Transport:
@@ -171,23 +188,23 @@ async def transport_of(scorer: RemoteScorer) -> Transport:
         StoreRefused: A token is not in the environment.
         ExtraMissing: grpcio is not installed.
     """
-    url, wait_s = url_of(scorer.url), scorer.give_up.ms / 1_000
+    url = url_of(scorer.url)
     token = _token(scorer.token_env, "token_env")
     if url.is_grpc:
         await asyncio.to_thread(library)
-        made = GrpcTransport(f"{url.host}:{url.port}", scorer.calls_max, wait_s, token)
+        made = GrpcTransport(f"dns:///{url.host}:{url.port}", CALL_S_MAX, token)
         if not url.is_secure:
             return made.plain()
         return made.secure(await asyncio.to_thread(Path(scorer.tls_ca).read_bytes) if scorer.tls_ca else None)
     authority = await asyncio.to_thread(authority_of, scorer.tls_ca) if url.is_secure else None
-    return HttpTransport(url, scorer.calls_max, authority, token)
+    return HttpTransport(url, authority, token)
 
 
 async def management_transport_of(scorer: RemoteScorer) -> HttpTransport:
     """Return a client of the address at which TorchServe says how its workers are; as ``transport_of``."""
     url = url_of(scorer.management_url) if scorer.management_url else url_of(scorer.url).at_port(MANAGEMENT_PORT)
     authority = await asyncio.to_thread(authority_of, scorer.tls_ca) if url.is_secure else None
-    return HttpTransport(url, 1, authority, _token(scorer.management_token_env, "management_token_env"))
+    return HttpTransport(url, authority, _token(scorer.management_token_env, "management_token_env"))
 
 
 async def misfit(scorer: RemoteScorer, names: tuple[str, ...]) -> str:

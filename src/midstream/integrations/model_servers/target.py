@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from midstream.integrations.model_servers.exchange import AnswerInvalid
+from midstream.integrations.model_servers.exchange import AnswerInvalid, shown
 
 Layout = Literal["matrix", "columns"]
 Encoding = Literal["binary", "json"]
@@ -33,7 +33,7 @@ class Target:
     def no_output(self, names: str) -> AnswerInvalid:
         """Return the error of an answer that has other outputs than the wanted one."""
         wanted = f'"{self.output[:32]}" is right' if self.output else "one is right: name it by output"
-        return AnswerInvalid(f"outputs {names[:NAMES_SHOWN_MAX] or 'none'} came where {wanted}")
+        return AnswerInvalid(f"outputs {_told(names) or 'none'} came where {wanted}")
 
     def misfits(
         self, names: Sequence[str], inputs: Mapping[str, tuple[str, Sequence[int]]], outputs: Sequence[str]
@@ -48,14 +48,19 @@ class Target:
         sent = {self.input: len(names)} if self.layout == "matrix" else dict.fromkeys(names, 1)
         for name, width in sent.items():
             if name not in inputs:
-                return f"the model has no input {name}: it has {', '.join(inputs) or 'none'}"
+                return f"the model has no input {name}: it has {_told(', '.join(inputs)) or 'none'}"
             kind, shape = inputs[name]
             if kind != "FP32":
-                return f"its input {name} is of type {kind}, and FP32 is sent"
+                return f"its input {name} is of type {_told(kind)}, and FP32 is sent"
             if len(shape) != 2 or shape[1] not in {-1, width}:  # noqa: PLR2004  rows and columns
-                return f"its input {name} has shape {list(shape)}, and rows of {width} numbers are sent"
+                return f"its input {name} has shape {list(shape[:8])}, and rows of {width} numbers are sent"
         if missing := [each for each in inputs if each not in sent]:
-            return f"nothing is sent for its input {', '.join(missing)}"
+            return f"nothing is sent for its input {_told(', '.join(missing))}"
         if self.output and self.output not in outputs:
-            return f"the model has no output {self.output}: it has {', '.join(outputs) or 'none'}"
+            return f"the model has no output {self.output}: it has {_told(', '.join(outputs)) or 'none'}"
         return ""
+
+
+def _told(names: str) -> str:
+    """Return the beginning of names that a server gave, on one line."""
+    return shown(names[: 4 * NAMES_SHOWN_MAX].encode("utf-8", "replace"))[:NAMES_SHOWN_MAX]

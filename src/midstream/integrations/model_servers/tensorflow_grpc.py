@@ -14,6 +14,10 @@ import numpy as np
 from midstream.core.types import Score
 from midstream.integrations.model_servers.exchange import AnswerInvalid, Call, ServerReply
 from midstream.integrations.model_servers.messages import (
+    DIMENSIONS_READ_MAX,
+    FIELDS_MAX,
+    OUTPUTS_MAX,
+    Budget,
     Field,
     bytes_field,
     bytes_of,
@@ -59,7 +63,8 @@ class TensorFlowGrpc:
 
     def unready(self, reply: ServerReply) -> str:
         """Return why the model is not ready; empty = it is."""
-        versions = [list(read(bytes_of(each))) for each in read(reply.body) if each[0] == VERSIONS]
+        budget = Budget(FIELDS_MAX)
+        versions = [list(read(bytes_of(each), budget)) for each in read(reply.body, budget) if each[0] == VERSIONS]
         is_ready = any(each[0] == STATE and number_of(each) == AVAILABLE for version in versions for each in version)
         return "" if is_ready else f"none of {len(versions)} versions of the model is available"
 
@@ -79,15 +84,17 @@ class TensorFlowGrpc:
         Raises:
             AnswerInvalid: It is no answer with numbers.
         """
-        outputs: dict[str, memoryview] = {}
-        for each in read(reply.body):
+        outputs, budget = dict[str, memoryview](), Budget(FIELDS_MAX)
+        for each in read(reply.body, budget):
             if each[0] == OUTPUTS:
-                entry = {part[0]: part for part in read(bytes_of(each))}
+                entry = {part[0]: part for part in read(bytes_of(each), budget)}
                 if KEY in entry and VALUE in entry:
                     outputs[text_of(entry[KEY])] = bytes_of(entry[VALUE])
+                if len(outputs) > OUTPUTS_MAX:
+                    raise AnswerInvalid(f"more than {OUTPUTS_MAX} outputs came")
         for name, tensor in outputs.items():
             if self.of.is_output(name, len(outputs)):
-                return _numbers(list(read(tensor)))
+                return _numbers(list(read(tensor, budget)), budget)
         raise self.of.no_output(", ".join(list(outputs)[:8]))
 
     def _spec(self, *, is_asked_for_scores: bool) -> bytes:
@@ -111,21 +118,25 @@ def _tensor(tensor: SentTensor) -> bytes:
     )
 
 
-def _numbers(tensor: Sequence[Field]) -> Numbers:
+def _numbers(tensor: Sequence[Field], budget: Budget) -> Numbers:
     """Return the numbers of a tensor."""
     dtype = next((number_of(each) for each in tensor if each[0] == DTYPE), 0)
     kind = _KINDS.get(dtype)
     if kind is None:
         raise AnswerInvalid(f"numbers of type {dtype} came where DT_FLOAT, DT_DOUBLE and DT_HALF are right")
-    shape = [size for each in tensor if each[0] == SHAPE for size in _shape(list(read(bytes_of(each))))]
+    told = [part for each in tensor if each[0] == SHAPE for part in read(bytes_of(each), budget)]
+    shape = _shape(told, budget)
     content = b"".join(bytes(bytes_of(each)) for each in tensor if each[0] == CONTENT)
     if content or dtype not in _TYPED:
         return of_bytes(content, kind, shape)
     return reshaped(floats_of([each for each in tensor if each[0] == _TYPED[dtype]], np.dtype(kind).str), shape)
 
 
-def _shape(told: Sequence[Field]) -> list[int]:
+def _shape(told: Sequence[Field], budget: Budget) -> list[int]:
     if any(each[0] == UNKNOWN_RANK and number_of(each) for each in told):
         raise AnswerInvalid("a tensor without a shape came")
-    dims = [list(read(bytes_of(each))) for each in told if each[0] == DIM]
+    found = [bytes_of(each) for each in told if each[0] == DIM]
+    if len(found) > DIMENSIONS_READ_MAX:
+        raise AnswerInvalid(f"a shape of {len(found)} dimensions came")
+    dims = [list(read(each, budget)) for each in found]
     return [next((number_of(part) for part in dim if part[0] == SIZE), 0) for dim in dims]

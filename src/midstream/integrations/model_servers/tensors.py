@@ -19,6 +19,7 @@ Numbers = NDArray[Any]
 FLOATS: Mapping[str, str] = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 """Types of numbers that scores may have, by their names in the Open Inference Protocol."""
 DIMENSIONS_MAX = 2
+DIMENSION_MAX = 1 << 31
 
 
 def require_float(datatype: str, known: Mapping[str, str] = FLOATS) -> str:
@@ -86,7 +87,7 @@ def scores_of(numbers: Numbers, count: int, column: int | None) -> Score:
         AnswerInvalid: The shape is another one, or a score is no number that float32 holds.
     """
     shape = numbers.shape
-    if shape == (count,) or (shape == (count, 1) and not column):
+    if shape in {(count,), (count, 1)} and not column:
         told = numbers.reshape(count)
     elif len(shape) == DIMENSIONS_MAX and shape[0] == count and column is not None and column < shape[1]:
         told = numbers[:, column]
@@ -101,7 +102,7 @@ def scores_of(numbers: Numbers, count: int, column: int | None) -> Score:
 
 
 def _require_shape(shape: Sequence[int]) -> None:
-    if len(shape) > DIMENSIONS_MAX or any(each < 0 for each in shape):
+    if len(shape) > DIMENSIONS_MAX or not all(0 <= each < DIMENSION_MAX for each in shape):
         raise AnswerInvalid(f"shape {_shown(shape)} came where at most {DIMENSIONS_MAX} dimensions are right")
 
 

@@ -1,5 +1,6 @@
 """Address of a model server, whose scheme says what carries the calls."""
 
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from midstream.engine.stores.address import address_of
 SCHEMES = ("http", "https", "grpc", "grpcs")
 PORTS = {"http": 80, "https": 443, "grpc": 80, "grpcs": 443}
 _URLS_MAX = 1_024
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,17 @@ def url_of(text: str) -> ServerUrl:
     Raises:
         ValueError: It is another one; the text says what came, and never a password.
     """
-    scheme = text.partition("://")[0]
+    scheme, separator, rest = text.partition("://")
+    if "@" in text:  # before all that is repeated, as what is in front of it may be a password
+        message = "It has a password in it." if ":" in (rest or text).partition("@")[0] else "It has a user in it."
+        raise ValueError(message)
+    if not separator:
+        message = "No scheme came."
+        raise ValueError(message)
     if scheme not in SCHEMES:
         message = f'An address of the scheme "{scheme[:20]}" came.'
         raise ValueError(message)
     address = address_of(text, scheme, PORTS[scheme])
-    if address.user:
-        message = "It has a user in it."
-        raise ValueError(message)
     if len(address.hosts) > 1:
         message = f"{len(address.hosts)} hosts came."
         raise ValueError(message)
@@ -71,6 +76,9 @@ def url_of(text: str) -> ServerUrl:
         raise ValueError(message)
     if path and scheme in {"grpc", "grpcs"}:
         message = f'"{path[:40]}" came behind the port.'
+        raise ValueError(message)
+    if ":" not in address.hosts[0] and not _HOST.fullmatch(address.hosts[0]):
+        message = "It has characters that no name of a host has."
         raise ValueError(message)
     host = f"[{address.hosts[0]}]" if ":" in address.hosts[0] else address.hosts[0]
     return ServerUrl(scheme, host, address.port, path)
