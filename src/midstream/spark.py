@@ -15,7 +15,7 @@ from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.opening import config_of
 from midstream.app.spark import event_shards, log_ranges, point_in_time, shard_tables
 from midstream.app.spark.backfill import TIME_COLUMN, BackfillSummary, import_sorted, terms_of, with_times
-from midstream.app.spark.log_source import FORMAT, source
+from midstream.app.spark.log_source import FORMAT, fixed, source
 from midstream.app.spark.stream_sink import FolderSink, ServerSink
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.recommender import Recommender
@@ -83,15 +83,17 @@ def history(
         ExtraMissing: PySpark is not installed.
         Invalid: A kind or a time is none.
         LogDamaged: The log cannot be trusted.
+
+    When it is computed after an erasure rewrote the log, it fails: call this again.
     """
     register(spark)
-    reader = spark.read.format(FORMAT)
+    options = {"path": str(Path(folder).absolute())}
     for name, value in (("since", since), ("until", until)):
         if value is not None:
-            reader = reader.option(name, value if isinstance(value, str | int) else value.isoformat())
+            options[name] = str(value) if isinstance(value, str | int) else value.isoformat()
     if kinds is not None:
-        reader = reader.option("kinds", ",".join(kinds))
-    return reader.load(str(Path(folder).absolute()))
+        options["kinds"] = ",".join(kinds)
+    return spark.read.format(FORMAT).options(**fixed(options)).load()
 
 
 def backfill(

@@ -15,6 +15,7 @@ from midstream.engine.log_opening import open_log
 from midstream.events.disk import RealDisk
 from midstream.events.history.history import read_history
 from midstream.events.schema import cut
+from midstream.events.segments.log_identity import identity_of
 from tests.support.events import Stream, random_events
 
 EVENTS = 3_000
@@ -91,6 +92,28 @@ def test_options_that_are_none(folder, options, said):
         said = "No folder came"
     with pytest.raises(Invalid, match=said.replace("(", r"\(")):
         log_source.ranges_of(told)
+
+
+def test_a_history_is_that_of_the_call(folder, monkeypatch):
+    """However often it is computed, and whatever came since; what is wrong is said by the call."""
+    options = log_source.fixed(
+        {"path": str(folder), "kinds": "interaction,item", "since": "100", "until": "2100-01-01"}
+    )
+    before = read(options)
+    assert before.num_rows == np.count_nonzero(np.isin(LOG.rows["kind"], (1, 3)))
+    log = open_log(DataFolder(folder / DATA_NAME), bytes(16), 1 << 14)
+    log.append(cut(LOG, EVENTS - 1, EVENTS))
+    log.close()
+    assert read(options).equals(before)
+    assert read(log_source.fixed({"path": str(folder)})).num_rows == EVENTS + 1
+    for wrong in ({"kinds": "clicks"}, {"since": "yesterday"}):
+        with pytest.raises(Invalid):
+            log_source.fixed({"path": str(folder), **wrong})
+    none = log_source.fixed({"path": str(folder / "nowhere")})
+    assert read(none).num_rows == 0
+    monkeypatch.setattr(log_source, "read_identity", lambda *_: identity_of(bytes(16), 4))
+    with pytest.raises(LogRewritten, match=r"generation 4 .* began with generation 0"):
+        read(options)
 
 
 def test_a_task_reads_no_other_log(folder):

@@ -1,10 +1,12 @@
 """What tells batches of a stream apart: their query, the columns of their rows and the types that have an order."""
 
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from midstream.core.errors import Invalid
+from midstream.core.errors import ExtraMissing, Invalid
+from midstream.integrations.spark.library import spark_module
 from midstream.integrations.spark.stream_batches import _require_order, columns_key, query_id
 
 
@@ -32,6 +34,15 @@ def test_a_batch_is_of_a_query(query):
     assert query_id(frame()) == "q"
     with pytest.raises(Invalid, match="no query hands over"):
         query_id(frame(query=query))
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    """PySpark is there without pandas, and could call nothing."""
+    for name in ("pyspark", "pyspark.sql"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ExtraMissing, match=r"with pandas: install midstream\[spark\]"):
+        spark_module("sql")
 
 
 def test_columns_are_the_same_in_any_order():

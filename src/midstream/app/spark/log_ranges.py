@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from midstream.app.export.events import KINDS
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import DATA_NAME
 from midstream.core.errors import LogRewritten
@@ -25,7 +26,6 @@ from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.schema import pick
 from midstream.events.segments.log_identity import LogIdentity
 
-KINDS = tuple(kind.name.lower() for kind in Kind)
 RANGE_EVENTS = 262_144
 """Events of one task: 16 row groups of history, 0.3 s of work; a task begins within 0.05 s, and reads two row groups of
 its neighbours at most."""

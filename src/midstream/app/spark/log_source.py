@@ -1,18 +1,22 @@
 """Options of the format ``midstream``: a folder's log as a DataFrame, or as a stream from a position or a time on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from midstream.app.export.events import moment_ms
+import msgspec
+
+from midstream.app.export.events import KINDS, moment_ms
 from midstream.app.inspect.folder_view import LogView
-from midstream.app.opening import Outside
-from midstream.app.spark.log_ranges import KINDS, LOG_SCHEMA, LogPlace, LogRange, place_of, record_batches
+from midstream.app.opening import DATA_NAME, Outside
+from midstream.app.spark.log_ranges import LOG_SCHEMA, LogPlace, LogRange, place_of, record_batches, rewritten
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
+from midstream.engine.folder import DataFolder
 from midstream.events.disk import RealDisk
 from midstream.events.loose_arrow import Batch
+from midstream.events.segments.log_identity import read_identity
 from midstream.events.segments.segment_scan import segment_firsts, segment_name
 from midstream.events.whole_file import sync_file
 from midstream.integrations.spark.log_source import POSITION, LogReads, source_class
@@ -24,6 +28,8 @@ STREAM_EVENTS_MAX: Final = 1_000_000
 """Events of one batch of a stream without the option: some seconds of work, and 250 MB of rows."""
 GENERATIONS: Final = "generations"
 """Option of a stream; "any" = it goes on in another writing of the log."""
+WITHIN: Final = "within"
+"""Option that ``fixed`` makes: which events of which log there were when it was called."""
 SYNCED_SEGMENTS: Final = 2
 """The newest segments, of which a writer may have the last events in memory of the system alone."""
 _OPTIONS: Final = {
@@ -35,6 +41,18 @@ _OPTIONS: Final = {
     GENERATIONS: "generations",
 }
 """Options as Spark hands them over, and as they are written."""
+
+
+class _Within(msgspec.Struct, frozen=True):
+    """Events of a log that a DataFrame has, however often it is computed."""
+
+    log: str
+    """Public name; empty = there was none."""
+    generation: int
+    begin: int
+    end: int
+    first: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +81,49 @@ def ranges_of(options: Mapping[str, str]) -> Sequence[SourcePiece]:
         Invalid: An option is none.
         LogDamaged: The log cannot be trusted.
     """
-    folder, kinds = _folder(options), _kinds(options)
-    view, now_ms = LogView(folder), Outside().clock()
+    place, first, stop = _known(options) if WITHIN in options else _found(options)
+    kinds = _kinds(options)
+    return [SourcePiece(place, each, kinds) for each in place.ranges(first, stop)]
+
+
+def fixed(options: Mapping[str, str]) -> dict[str, str]:
+    """Return the options of a DataFrame that has what there is now, and the same whenever it is computed.
+
+    Raises:
+        Invalid: An option is none.
+        LogDamaged: The log cannot be trusted.
+    """
+    place, first, stop = _found(options)
+    within = _Within(place.log_name, place.generation, place.begin, place.end, first, stop)
+    return {"path": place.folder, "kinds": ",".join(_kinds(options)), WITHIN: msgspec.json.encode(within).decode()}
+
+
+def _found(options: Mapping[str, str]) -> tuple[LogPlace, int, int]:
+    """Return the log as it stands now, synced, and the part of it that is asked for."""
+    folder, now_ms = _folder(options), Outside().clock()
+    view = LogView(folder)
+    _sync(view)
     place = place_of(folder, view)
     bounds = [moment_ms(_time(options.get(name)), now_ms, name) for name in ("since", "until")]
     first, stop = (None if bound is None else int(view.position_at(bound)) for bound in bounds)
-    wanted = place.ranges(place.begin if first is None else first, place.end if stop is None else stop)
-    return [SourcePiece(place, each, kinds) for each in wanted]
+    return place, place.begin if first is None else first, place.end if stop is None else stop
+
+
+def _known(options: Mapping[str, str]) -> tuple[LogPlace, int, int]:
+    """Return what ``fixed`` found.
+
+    Raises:
+        LogRewritten: There is another log by now, or another writing of it.
+    """
+    told, folder = msgspec.json.decode(options[WITHIN], type=_Within), Path(options["path"])
+    place = LogPlace(str(folder), "", told.generation, told.begin, told.end, told.log)
+    if not told.log:
+        return place, 0, 0
+    data = DataFolder(folder / DATA_NAME).log
+    identity = read_identity(data, RealDisk()) if data.is_dir() else None
+    if identity is None or (identity.public_name, identity.generation) != (told.log, told.generation):
+        raise rewritten(data, place, identity)
+    return replace(place, log_id=identity.log_id), told.first, told.stop
 
 
 def begin_of(options: Mapping[str, str]) -> dict[str, Any]:
@@ -97,11 +151,16 @@ def end_of(options: Mapping[str, str], start: Mapping[str, Any]) -> dict[str, An
     view = LogView(_folder(options))
     place = place_of(_folder(options), view)
     _require_same(options, place, start)
+    _sync(view)
+    return _offset(place, int(view.end))
+
+
+def _sync(view: LogView) -> None:
+    """Let what a view has be durable, where its writer did not see to it yet."""
     if view.reader is not None:
         folder = view.reader.folder
         for first in segment_firsts(folder, RealDisk())[-SYNCED_SEGMENTS:]:
             sync_file(folder / segment_name(first))
-    return _offset(place, int(view.end))
 
 
 def _offset(place: LogPlace, position: int) -> dict[str, Any]:
@@ -169,7 +228,7 @@ def read(_: Mapping[str, str], piece: object) -> Iterator[Batch]:
 
 
 def _folder(options: Mapping[str, str]) -> Path:
-    unknown = [name for name in options if name.lower() not in _OPTIONS]
+    unknown = [name for name in options if name.lower() not in (*_OPTIONS, WITHIN)]
     faults = [
         Fault(name, f"{name!r} came.{nearest(name, _OPTIONS.values())}", f"One of {_named(_OPTIONS.values())}.", PAGE)
         for name in unknown

@@ -11,12 +11,13 @@ def spark_module(name: str) -> Any:  # noqa: ANN401  the library is not there to
     """Return a module of PySpark, such as ``sql.functions``.
 
     Raises:
-        ExtraMissing: PySpark is not installed.
+        ExtraMissing: PySpark is not installed, or pandas, which it calls functions with.
     """
     try:
+        import_module("pandas")  # without it PySpark calls no function over record batches
         return import_module(f"pyspark.{name}")
     except ImportError as error:
-        raise ExtraMissing("DataFrames are those of PySpark: install midstream[spark]") from error
+        raise ExtraMissing("DataFrames are those of PySpark, with pandas: install midstream[spark]") from error
 
 
 def spark_schema(schema: Schema) -> Any:  # noqa: ANN401  as above

@@ -70,7 +70,7 @@ def source_class(reads: LogReads) -> type[Any]:
 
 
 def _reader_class(library: Any, reads: LogReads) -> type[Any]:  # noqa: ANN401  as above
-    class Reader(library.DataSourceReader):  # type: ignore[misc,name-defined]  # as above
+    class Reader(library.DataSourceReader):  # type: ignore[misc]  # as above
         """Ranges of a DataFrame."""
 
         def __init__(self, options: Options) -> None:
@@ -90,7 +90,7 @@ def _reader_class(library: Any, reads: LogReads) -> type[Any]:  # noqa: ANN401  
 def _stream_reader_class(library: Any, reads: LogReads) -> type[Any]:  # noqa: ANN401  as above
     streaming = spark_module("sql.streaming.datasource")
 
-    class StreamReader(library.DataSourceStreamReader, streaming.SupportsTriggerAvailableNow):  # type: ignore[misc]  # as above
+    class StreamReader(library.DataSourceStreamReader, streaming.SupportsTriggerAvailableNow):  # type: ignore[misc,name-defined]  # as above
         """Ranges of a stream."""
 
         def __init__(self, options: Options) -> None:
