@@ -1,12 +1,6 @@
-"""Streams of a real Spark into a shop and out of its log: each row once, through kills of the driver."""
+"""Streams of a real Spark into a shop, folder or server, and out of its log: each row of each batch is there once."""
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,22 +9,14 @@ import pytest
 
 import midstream
 import midstream.spark
-from midstream.app.inspect.folder_view import LogView, state_from_the_beginning, state_of
-from midstream.app.opening import DATA_NAME, config_of
 from midstream.core.errors import Invalid
-from midstream.engine.folder import DataFolder
-from midstream.events.segments.segment_scan import SEGMENT_SUFFIX
 from tests.crash.servers import serving
 from tests.support.libraries import library
-from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.services.record import note
 from tests.support.spark import CONFIG, PIECE_ROWS, spark_session, write_stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-KILLS, KILLS_LONG = 3, 20
-ROWS, FILES_EACH = 4 * PIECE_ROWS + 7, 8
-FRAMES_MAX = 20
-"""Commits of a driver until it is killed: four batches, of five each."""
+ROWS = 4 * PIECE_ROWS + 7
 
 
 @pytest.fixture(scope="module")
@@ -160,63 +146,3 @@ def test_a_log_is_read_as_a_stream(spark, tmp_path):
             shop.record(acts)
             query = run(count)
     assert len([each for each in query.recentProgress if each["numInputRows"]]) == 2  # 70 events, 40 at most
-
-
-class Driver:
-    """A driver in a process group of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        """Name its folders; it is not started."""
-        self.folder, self.source, self.checkpoint = folder / "shop", folder / "files", folder / "spark" / "checkpoint"
-        self.checkpoint.parent.mkdir()
-        self.folder.mkdir()
-        (self.folder / "midstream.toml").write_text(CONFIG)
-
-    @property
-    def log_bytes(self) -> int:
-        """Bytes of the log's segments, 0 before there are any."""
-        return sum(each.stat().st_size for each in DataFolder(self.folder / DATA_NAME).log.glob(f"*{SEGMENT_SUFFIX}"))
-
-    def run(self, frames: int | None, pause_s: float = 0.0) -> bool:
-        """Start it, and kill it with its JVM so many frames and a pause later; return whether it ended by itself."""
-        command = [sys.executable, "-m", "tests.support.spark", *map(str, (self.folder, self.source, self.checkpoint))]
-        with subprocess.Popen(command, start_new_session=True) as process:
-            try:
-                if frames is None:
-                    process.wait(PATIENCE_S)
-                else:
-                    self._wait_for(frames, process)
-                    time.sleep(pause_s)
-            finally:
-                has_ended = process.poll() is not None
-                if not has_ended:
-                    os.killpg(process.pid, signal.SIGKILL)
-            return has_ended and process.returncode == 0
-
-    def _wait_for(self, frames: int, process: "subprocess.Popen[bytes]") -> None:
-        """Return when the log has grown so often, or the driver has ended."""
-        for _ in range(frames):
-            before = self.log_bytes
-            wait_until(lambda: self.log_bytes > before or process.poll() is not None)  # noqa: B023  it is called here
-
-
-@pytest.mark.crash
-def test_kills_of_the_driver_lose_and_repeat_nothing(tmp_path, request):
-    """Killed with its JVM at any moment, in the middle of a batch or of its commit; the state is that of the log."""
-    note("spark", library("pyspark").__version__)
-    driver, dice = Driver(tmp_path), random.Random(5)  # noqa: S311  moments of kills
-    count, began = 0, time.monotonic()
-    for _ in range(KILLS_LONG if request.config.getoption("--long") else KILLS):
-        count = write_files(driver.source, count, FILES_EACH)
-        driver.run(dice.randint(2, FRAMES_MAX), dice.choice((0.0, 0.02, 0.5)))
-    assert 0 < len(values_of(driver.folder)) < count  # killed in the middle
-    assert driver.run(None)
-    found = values_of(driver.folder)
-    assert found.keys() == {float(number) for number in range(count)}
-    assert set(found.values()) == {1}
-    config, log = config_of(driver.folder), LogView(driver.folder)
-    assert (
-        state_of(driver.folder, config, log).fold.digest()
-        == state_from_the_beginning(driver.folder, config, log).digest()
-    )
-    print(f"{count} rows, killed every {(time.monotonic() - began):.0f} s in all")
