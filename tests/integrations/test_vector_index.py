@@ -1,5 +1,6 @@
 """The graph over vectors: fresh with every change whatever the graph holds, and close to the exact answer."""
 
+import os
 import threading
 
 import numpy as np
@@ -139,6 +140,22 @@ def test_a_search_goes_on_while_rows_are_added(column, dice):
         rounds += 1
     worker.join()
     assert index.size == np.count_nonzero(column.scale)
+
+
+def test_only_a_thread_of_its_own_gets_the_lowest_priority(column):
+    """The main thread of a process, and what it starts later, would never have another one again."""
+    before, found = os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), []
+    index = ready(column)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+    def work():
+        index.catch_up()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    assert found == [19]
 
 
 def test_a_stopped_index_ends_early(column):

@@ -4,7 +4,7 @@ The graph (HNSW) only names rows. Each named row is scored by its current vector
 last read them are scored beside them: so a new vector is found at once, a changed one by what it is now, and one that
 was taken away by nothing, whatever the graph still holds. What is approximate is which of the unchanged rows are named.
 
-``catch_up`` runs on a thread of its own, with the lowest priority: first it builds the graph, later it removes and adds
+``catch_up`` runs on a thread of its own, of the lowest priority: first it builds the graph, later it removes and adds
 rows, a few at a time, between which a search has its turn. When more rows were removed than are left it builds anew,
 and the new graph takes the place of the old one.
 
@@ -117,8 +117,9 @@ class VectorIndex:
         Raises:
             ExtraMissing: usearch is not installed.
         """
-        with suppress(OSError):  # a system without priorities of threads
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+        if threading.current_thread() is not threading.main_thread():  # which nobody could raise again
+            with suppress(OSError):  # a system without priorities of threads
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         upto = self._column.change_count
         changed = None if self._graph is None else self._column.changed_since(self._seen)
         if changed is None or self.removed_count > self.size:
