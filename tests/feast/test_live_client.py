@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+import time
 from datetime import UTC, datetime
 
 import httpx
@@ -9,7 +11,7 @@ import pytest
 
 from midstream.core.errors import StoreUnavailable
 from midstream.engine.stores.online_store import StoreRefused
-from midstream.feast.live_client import VALUES_MAX, LiveClient, LiveServerOptions, PushedValue
+from midstream.feast.live_client import AT_ONCE_MAX, VALUES_MAX, LiveClient, LiveServerOptions, PushedValue
 from midstream.feast.live_reads import ReadCall
 
 OPTIONS = LiveServerOptions("http://shop:8000", "", 1.0)
@@ -59,6 +61,53 @@ def test_an_answer_that_is_none_is_an_error(response, kind, words):
     with pytest.raises(kind, match=words) as found:
         client(lambda _: response).read([CALL])
     assert type(found.value) is kind
+
+
+@pytest.mark.parametrize("sent", ["yesterday", "", "Mon, 99 Nov 2026 12:00:00 GMT"])
+def test_an_answer_whose_date_is_none_has_no_time(sent):
+    """Its values are good all the same."""
+    (found,) = client(lambda _: httpx.Response(200, json=ANSWER, headers={"date": sent})).read([CALL])
+    assert (found.time, found.answer.items[0].values) == (None, [3.0])
+
+
+@pytest.mark.parametrize("url", ["https://glpat-secret@shop", "http://a:secret@shop", "shop:8000", "http://a,b"])
+def test_an_address_that_is_none_is_refused(url):
+    """A user or a password in it stays out of the error."""
+    with pytest.raises(StoreRefused, match="url of online_store") as found:
+        LiveClient(LiveServerOptions(url, "", 1.0))
+    assert "secret" not in str(found.value)
+
+
+def test_a_read_of_many_calls_has_a_time_as_a_whole():
+    """Up to four calls are under way at once, and none begins behind the end."""
+    over, sent, calls = threading.Event(), [], [ReadCall(("lamp",), ("views",), f"u{each}") for each in range(20)]
+
+    def late(_):
+        sent.append(1)
+        over.wait(60)
+        return httpx.Response(200, json=ANSWER)
+
+    own = client(late, LiveServerOptions("http://shop:8000", "", 60.0, 0.2))
+    with pytest.raises(StoreUnavailable, match=r"http://shop:8000: a read of 20 calls took more than 0\.2 s"):
+        own.read(calls)
+    over.set()
+    own.close()
+    assert len(sent) == AT_ONCE_MAX
+    busy = client(lambda _: httpx.Response(503, text="busy"), LiveServerOptions("http://shop:8000", "", 60.0, 60.0))
+    with pytest.raises(StoreUnavailable, match="503: busy"):
+        busy.read(calls)
+
+
+def test_answers_have_the_order_of_their_calls():
+    """Whichever comes first."""
+
+    def answer(request):
+        user = json.loads(request.content)["user_id"]
+        time.sleep(0.05 if user == "u0" else 0)
+        return httpx.Response(200, json={**ANSWER, "log_position": user})
+
+    found = client(answer).read([ReadCall(("lamp",), ("views",), f"u{each}") for each in range(9)])
+    assert [each.answer.log_position for each in found] == [f"u{each}" for each in range(9)]
 
 
 def test_a_server_that_is_gone_is_named():

@@ -22,7 +22,7 @@ from midstream.core.errors import StoreUnavailable
 from midstream.engine.stores.connector import closing_runner
 from midstream.integrations.feast.fetch import FeastFetch, FeastFetchOptions
 from tests.support.feast_process import FeastFailed, command, environment, opened, run_feast
-from tests.support.feast_shop import ITEMS, OF_KEYS_ALONE, USERS, VIEWS, write_shop
+from tests.support.feast_shop import ITEMS, OF_KEYS_ALONE, START_MS, USERS, VIEWS, write_shop
 from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.services.beside import FEAST
 
@@ -228,13 +228,28 @@ def pushing(source, to="ONLINE", **columns):
         (pushing("user_push", user_id="u1", user_views=7.0, user_paid=1.0), "made of events"),
         (pushing("item_attributes_push", item_id="i1", price=1.0, fresh=0.5), "0.5 came where a truth is right"),
         (pushing("item_attributes_push", "OFFLINE", item_id="i1", price=1.0, fresh=1.0), "history is the log"),
-        ({"do": "materialize", "since_ms": 1_700_000_000_000, "until_ms": 1_790_000_000_000}, "made of events"),
+        (
+            {"do": "materialize", "since_ms": 1_700_000_000_000, "until_ms": 1_790_000_000_000},
+            "materialization has nothing",
+        ),
     ],
 )
-def test_what_would_be_no_count_of_anything_is_refused(repository, ask, words):
-    """With the reason and what to do instead."""
+def test_what_would_be_no_count_of_anything_is_refused(server, repository, ask, words):
+    """With the reason and what to do instead; nothing of it is in the log."""
+    before = server.post("/v1/features/read", json={"items": ["i1"]}).json()["log_position"]
     with pytest.raises(FeastFailed, match=words):
         repository.ask(**ask)
+    assert server.post("/v1/features/read", json={"items": ["i1"]}).json()["log_position"] == before
+
+
+def test_a_row_without_an_id_has_no_values(repository):
+    """The others have theirs; an id that is no text is an error, as it is in the history."""
+    found = repository.ask("online", entities={"item_id": ["i1", None, "", "i2"]}, features=["item:views"])
+    assert [each is None for each in found["views"]] == [False, True, True, False]
+    told = historical(repository, [("u2", "i7", START_MS + 9_000_000), ("u2", None, START_MS + 9_000_000)])
+    assert told["views"].is_valid().to_pylist() == [True, False]
+    assert told["user_views"].is_valid().to_pylist() == [True, True]
+    assert told["seen"].is_valid().to_pylist() == [True, False]
 
 
 def historical(repository, asked, **told):
@@ -326,7 +341,7 @@ def test_feasts_own_join_of_the_history_equals_features_as_of(shop, asked, ours,
         refs = [f"{view}:{each}" for view, names in OF_KEYS_ALONE.items() for each in names]
         found = historical(files, asked, features=refs)
     # Where Feast has no row a count of ours is 0 for an id that was named otherwise.
-    zeros = {"views", "user_views", "seen", "session_views", "visitors", "all_views", "worth"}
+    zeros = {"views", "user_views", "seen", "visitors", "all_views", "worth"}
     names = [each.partition(":")[2] for each in refs]
     table = {name: filled(found[name], ours[name]) if name in zeros else found[name] for name in names}
     assert not differing(table, ours, names)

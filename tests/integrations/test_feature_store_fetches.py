@@ -22,10 +22,11 @@ from midstream.app.config.reader import parse_config
 from midstream.app.opening import config_to_read
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, ExtraMissing, ShapeMismatch, StoreUnavailable
+from midstream.engine.stores import connector
 from midstream.engine.stores.connector import close_connectors
 from midstream.engine.stores.online_store import StoreRefused
 from midstream.integrations.feast.fetch import FeastFetch, FeastFetchOptions
-from midstream.integrations.hopsworks.fetch import HopsworksFetch, HopsworksFetchOptions
+from midstream.integrations.hopsworks.fetch import LEFT_MAX, HopsworksFetch, HopsworksFetchOptions
 from tests.support.fakes.hopsworks import FakeFeatureView, fake_library
 
 STOCK: Mapping[str, float] = {"lamp": 3.0, "desk": 0.0, "chair": 12.5}
@@ -395,6 +396,53 @@ def test_errors_of_the_client_are_those_of_a_store(hopsworks):
         return time.monotonic() - began
 
     assert run(late()) < 60
+
+
+def test_a_call_that_hangs_is_left_and_another_thread_logs_in(hopsworks):
+    """Some times give_up later; with too many of them no login is begun until one ends."""
+    over = hopsworks.view.hangs = threading.Event()
+
+    async def hanging():
+        fetch = HopsworksFetch(msgspec.structs.replace(OPTIONS, give_up=Duration("50ms")), KINDS)
+        await fetch.connection().opened()
+        said = ""
+        while "4 calls of its client hang" not in said:
+            with pytest.raises(StoreUnavailable) as found:
+                await fetch.fetch(["lamp"])
+            said = str(found.value)
+            await asyncio.sleep(0.01)
+        assert len(hopsworks.logins) == LEFT_MAX
+        over.set()
+        hopsworks.view.hangs = None
+        found: object = None
+        while not isinstance(found, Mapping):
+            (found,) = await asyncio.gather(fetch.fetch(["lamp"]), return_exceptions=True)
+            await asyncio.sleep(0.01)
+        assert found == {"stock": [3.0], "on_sale": [True]}
+        assert len(hopsworks.logins) == LEFT_MAX + 1
+
+    run(hanging())
+    assert all(each.daemon for each in threading.enumerate() if each.name == "hopsworks")
+
+
+def test_one_login_at_most_is_under_way(hopsworks, monkeypatch):
+    """One that hangs is not begun again, and is used once it is through."""
+    monkeypatch.setattr(connector, "OPEN_S_MAX", 0.02)
+    over = hopsworks.hangs = threading.Event()
+
+    async def slow():
+        fetch = HopsworksFetch(OPTIONS, KINDS)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await fetch.fetch(["lamp"])
+            await asyncio.sleep(0.3)
+        assert len(hopsworks.logins) == 1
+        over.set()
+        await fetch.connection().opened(60)
+        assert await fetch.fetch(["lamp"]) == {"stock": [3.0], "on_sale": [True]}
+        assert len(hopsworks.logins) == 1
+
+    run(slow())
 
 
 def test_without_the_client_the_extra_is_named(monkeypatch):

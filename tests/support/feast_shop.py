@@ -163,10 +163,9 @@ OF_KEYS_ALONE = {
     "item": ("colour", "views", "paid", "visitors", "worth"),
     "user": ("user_views", "user_paid"),
     "user_item": ("seen",),
-    "session": ("session_views",),
     "shop": ("all_views",),
 }
-"""Columns that no time and no event about other ids moves, by view."""
+"""Columns that no time and no event about other ids moves, by view. Those of a session end with it."""
 START_MS, HOUR_MS = 1_750_000_000_000, 3_600_000
 ITEMS, USERS, SESSIONS = 60, 80, 300
 COLOURS = ("red", "blue", "green")

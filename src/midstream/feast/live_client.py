@@ -1,7 +1,9 @@
-"""HTTP client of a midstream server for Feast: bounded, a time for each call, errors in the words of the server."""
+"""HTTP client of a midstream server for Feast: bounded, a time for each call and read, errors as the server has it."""
 
 import asyncio
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +15,7 @@ import httpx
 import msgspec
 
 from midstream.core.errors import StoreUnavailable
-from midstream.engine.stores.address import password_from
+from midstream.engine.stores.address import http_address_of, password_from
 from midstream.engine.stores.online_store import StoreRefused
 from midstream.feast.live_reads import ReadAnswer, ReadCall
 
@@ -41,6 +43,9 @@ class LiveServerOptions:
     token_env: str
     """Variable of the environment with a token that a proxy before the server asks for; empty = none."""
     timeout_s: float
+    """Of one call."""
+    read_timeout_s: float = 10.0
+    """Of all calls of one read."""
 
 
 class PushedValue(NamedTuple):
@@ -52,7 +57,7 @@ class PushedValue(NamedTuple):
 
 
 class TimedAnswer(NamedTuple):
-    """Values, and the log time that they are of by the clock of the server."""
+    """Values, and the time of the newest event in them by the clock of the server, to a second as its Date is."""
 
     answer: ReadAnswer
     time: datetime | None
@@ -88,8 +93,16 @@ class LiveClient:
         Args:
             options: Of the server.
             transport: Instead of the network, for tests.
+
+        Raises:
+            StoreRefused: The address is none, or there is no token.
         """
         self.options = options
+        try:
+            self._name = f"midstream at {http_address_of(options.url).origin}"
+        except ValueError as error:
+            message = f"url of online_store: {error} An address such as http://shop:8000; a token is in token_env."
+            raise StoreRefused(message) from error
         self._limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
         self._headers = dict(_HEADERS)
         if (token := password_from(options.token_env)) is not None:
@@ -102,18 +115,35 @@ class LiveClient:
             transport=transport,
         )
         self._async: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
+        self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="midstream-read")
 
     def read(self, calls: Sequence[ReadCall]) -> list[TimedAnswer]:
-        """Return the answers to calls, one after another.
+        """Return the answers to calls, up to ``AT_ONCE_MAX`` at once.
 
         Raises:
-            StoreUnavailable: The server is gone, busy or late.
+            StoreUnavailable: The server is gone, busy or late, with a call or with the read as a whole.
             StoreRefused: It refuses a call; the text is its own.
         """
-        return [self._timed(self._post(READ_PATH, _encoder.encode(each))) for each in calls]
+        end = time.monotonic() + self.options.read_timeout_s
+
+        def one(call: ReadCall) -> TimedAnswer:
+            left_s = end - time.monotonic()
+            if left_s <= 0:
+                raise self._late(len(calls))
+            return self._timed(self._post(READ_PATH, _encoder.encode(call), min(left_s, self.options.timeout_s)))
+
+        asked: list[Future[TimedAnswer]] = [self._threads.submit(one, each) for each in calls]
+        done, late = wait(asked, timeout=self.options.read_timeout_s, return_when="FIRST_EXCEPTION")
+        for each in late:
+            each.cancel()
+        for each in done:
+            each.result()  # the error of a call comes before that of those that were left for it
+        if late:
+            raise self._late(len(calls))
+        return [each.result() for each in asked]
 
     async def read_async(self, calls: Sequence[ReadCall]) -> list[TimedAnswer]:
-        """Return the answers to calls, up to ``AT_ONCE_MAX`` at once; as ``read`` otherwise."""
+        """Return the answers to calls, as ``read``, on an event loop."""
         client, free = self._async_client(), asyncio.Semaphore(AT_ONCE_MAX)
 
         async def one(call: ReadCall) -> TimedAnswer:
@@ -124,7 +154,11 @@ class LiveClient:
                     raise self._unavailable(error) from error
             return self._timed(self._checked(answer))
 
-        return list(await asyncio.gather(*(one(each) for each in calls)))
+        try:
+            async with asyncio.timeout(self.options.read_timeout_s):
+                return list(await asyncio.gather(*(one(each) for each in calls)))
+        except TimeoutError as error:
+            raise self._late(len(calls)) from error
 
     def set_values(self, feature: str, values: Sequence[PushedValue]) -> int:
         """Set values of a feature that is an attribute or a field of a profile; return how many are new.
@@ -142,7 +176,8 @@ class LiveClient:
                 {"id": each.id, "value": each.value, "time": each.time_ms, "event_id": _event_id(feature, each)}
                 for each in part
             ]
-            answer = _set.decode(self._post(f"{SET_PATH}/{feature}", _encoder.encode({"values": told})).content)
+            body = _encoder.encode({"values": told})
+            answer = _set.decode(self._post(f"{SET_PATH}/{feature}", body, self.options.timeout_s).content)
             if answer.rejected:
                 first = answer.rejected[0]
                 more = f" ({len(answer.rejected)} of {len(part)} values)" if len(answer.rejected) > 1 else ""
@@ -153,6 +188,7 @@ class LiveClient:
 
     def close(self) -> None:
         """Close the connections of threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._sync.close()
 
     async def close_async(self) -> None:
@@ -173,15 +209,20 @@ class LiveClient:
             self._async = loop, made
         return self._async[1]
 
-    def _post(self, path: str, body: bytes) -> httpx.Response:
+    def _post(self, path: str, body: bytes, timeout_s: float) -> httpx.Response:
         try:
-            answer = self._sync.post(path, content=body)
+            answer = self._sync.post(path, content=body, timeout=timeout_s)
         except httpx.HTTPError as error:
             raise self._unavailable(error) from error
         return self._checked(answer)
 
     def _unavailable(self, error: httpx.HTTPError) -> StoreUnavailable:
-        return StoreUnavailable(f"midstream at {self.options.url}: {type(error).__name__}: {error}")
+        return StoreUnavailable(f"{self._name}: {type(error).__name__}: {error}")
+
+    def _late(self, calls: int) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._name}: a read of {calls} calls took more than {self.options.read_timeout_s:g} s"
+        )
 
     def _checked(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_success:
@@ -190,19 +231,20 @@ class LiveClient:
         with suppress(msgspec.DecodeError):
             problem = _problem.decode(answer.content)
             text = problem.detail or problem.title or text
-        message = f"midstream at {self.options.url} answers {answer.status_code}: {text}"
+        message = f"{self._name} answers {answer.status_code}: {text}"
         raise StoreUnavailable(message) if answer.status_code in _BUSY else StoreRefused(message)
 
     def _timed(self, answer: httpx.Response) -> TimedAnswer:
         try:
             found = _read.decode(answer.content)
         except msgspec.DecodeError as error:
-            message = f"midstream at {self.options.url} answers what is no read of features: {error}"
+            message = f"{self._name} answers what is no read of features: {error}"
             raise StoreRefused(message) from error
-        sent = answer.headers.get("date")
-        if sent is None:
+        try:
+            sent = parsedate_to_datetime(answer.headers.get("date", ""))
+        except ValueError:  # of a proxy, or none: the values are good without a time
             return TimedAnswer(found, None)
-        return TimedAnswer(found, parsedate_to_datetime(sent) - timedelta(milliseconds=found.state_age_ms))
+        return TimedAnswer(found, sent - timedelta(milliseconds=found.state_age_ms))
 
 
 def _event_id(feature: str, value: PushedValue) -> str:

@@ -97,7 +97,7 @@ def planned(rows: Sequence[ReadRow], features: Sequence[str], calls_max: int) ->
     if len(calls) > calls_max:
         came = f"{len(rows)} rows of {len(groups)} users and sessions need {len(calls)} calls."
         raise Invalid((Fault("entity_rows", came, f"At most {calls_max} calls (calls_max): fewer rows.", PAGE),))
-    places = []
+    places: list[tuple[int, int]] = []
     for row in rows:
         key = row.user_id, row.session_id
         number = 0 if row.item_id is None else groups[key][row.item_id]

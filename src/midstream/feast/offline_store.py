@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 import midstream
 from midstream.core.errors import Fault, Invalid
 from midstream.engine.stores.online_store import StoreRefused
@@ -139,33 +141,47 @@ def _with_values(
     """Return the frame with the values of views of a shop; views that name their ids otherwise are asked apart."""
     aliases: dict[tuple[tuple[str, str], ...], dict[Any, Sequence[str]]] = {}
     for view, names in views.items():
-        told = tuple(sorted((view.projection.join_key_map or {}).items()))
+        told: tuple[tuple[str, str], ...] = tuple(sorted((view.projection.join_key_map or {}).items()))
         aliases.setdefault(told, {})[view] = names
     found = frame.copy()
     for told, own in aliases.items():
-        questions = _questions(frame, time, dict(told))
+        names_of = dict(told)
+        ids = {each: _ids(frame, names_of.get(each, each)) for each in _KEYS}
+        questions = _questions(frame, time, ids)
         features = {each.tags[FEATURE_TAG]: None for view in own for each in view.features if each.name in own[view]}
         table = midstream.features_as_of(options.folder, questions, features=list(features), config=options.config)
         for view, names in own.items():
+            keys = (each.name for each in view.entity_columns if each.name in ids)
+            is_missing = np.any([[each is None for each in ids[key]] for key in keys] or [[False] * len(frame)], axis=0)
             for name in names:
                 column = f"{view.projection.name_to_use()}__{name}" if has_full_names else name
-                found[column] = table.column(name).to_numpy()
+                found[column] = np.where(is_missing, np.float32(np.nan), table.column(name).to_numpy())
     return found
 
 
-def _questions(frame: Frame, time: str, names: Mapping[str, str]) -> FeastObject:
+def _ids(frame: Frame, name: str) -> list[str | None]:
+    """Return the ids in a column; None = missing or empty, so that the row is about none.
+
+    Raises:
+        Invalid: One is no text, such as a number, whose text may be another one than that of the events.
+    """
+    if name not in frame.columns:
+        return [None] * len(frame)
+    values = frame[name]
+    found = [None if empty else each for each, empty in zip(values, values.isna(), strict=True)]
+    wrong = next((each for each in found if each is not None and not isinstance(each, str)), None)
+    if wrong is not None:
+        came = f"{type(wrong).__name__} {str(wrong)[:32]!r} came."
+        raise Invalid((Fault(f"entity_df.{name}", came, "Ids are texts.", PAGE),))
+    return [each or None for each in found]
+
+
+def _questions(frame: Frame, time: str, ids: Mapping[str, Sequence[str | None]]) -> FeastObject:
     """Return the questions of a frame. A part of a millisecond is rounded up: an event before it is seen."""
     times = _pandas.to_datetime(frame[time], utc=True).astype("datetime64[ns, UTC]").astype("int64")
     columns = {"time": pa.array(-(-times.to_numpy() // _NS_OF_MS))}
-    for key in _KEYS:
-        name = names.get(key, key)
-        if name in frame.columns:
-            values = frame[name]
-            columns[key] = pa.array(
-                [None if empty else str(each) for each, empty in zip(values, values.isna(), strict=True)], pa.string()
-            )
-    item = columns.get("item_id", pa.nulls(len(frame), pa.string()))
-    columns["item_id"] = item.fill_null(NO_ITEM)
+    columns.update({key: pa.array(told, pa.string()) for key, told in ids.items()})
+    columns["item_id"] = columns["item_id"].fill_null(NO_ITEM)
     return pa.table(columns)
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
+from midstream.core.errors import StoreUnavailable
 from midstream.engine.stores.online_store import StoreRefused
 from midstream.feast.live_client import LiveClient, LiveServerOptions, PushedValue, TimedAnswer
 from midstream.feast.live_reads import PlannedReads, ReadRow, planned
@@ -48,6 +49,8 @@ class MidstreamOnlineStoreConfig(_config.FeastConfigBaseModel):  # type: ignore[
     """Variable of the environment with a bearer token, for a proxy before the server."""
     timeout_s: float = 5.0
     """Of one call."""
+    read_timeout_s: float = 10.0
+    """Of all calls of one read."""
     calls_max: int = 1_000
     """Of one read: a call for each user and session, and each 1,000 items of one."""
 
@@ -72,9 +75,9 @@ class MidstreamOnlineStore(_stores.OnlineStore):  # type: ignore[misc]  # as abo
         requested_features: Sequence[str] | None = None,
     ) -> list[FeastRow]:
         """Return the values of one view."""
-        fields = _fields(table, requested_features)
-        plan = planned([_row(each) for each in entity_keys], _features(fields), config.online_store.calls_max)
-        return _rows(plan, self._of(config).read(plan.calls), [fields] * len(entity_keys))
+        fields, rows = _fields(table, requested_features), [_row(each) for each in entity_keys]
+        plan = planned(_known(rows), _features(fields), config.online_store.calls_max)
+        return _in_places(rows, _rows(plan, self._of(config).read(plan.calls), [fields] * len(plan.places)))
 
     async def online_read_async(
         self,
@@ -84,10 +87,10 @@ class MidstreamOnlineStore(_stores.OnlineStore):  # type: ignore[misc]  # as abo
         requested_features: Sequence[str] | None = None,
     ) -> list[FeastRow]:
         """Return the values of one view; calls run side by side."""
-        fields = _fields(table, requested_features)
-        plan = planned([_row(each) for each in entity_keys], _features(fields), config.online_store.calls_max)
+        fields, rows = _fields(table, requested_features), [_row(each) for each in entity_keys]
+        plan = planned(_known(rows), _features(fields), config.online_store.calls_max)
         answers = await self._of(config).read_async(plan.calls)
-        return _rows(plan, answers, [fields] * len(entity_keys))
+        return _in_places(rows, _rows(plan, answers, [fields] * len(plan.places)))
 
     def _read_features_per_fv(self, config: RepoConfig, *told: FeastObject) -> None:
         """Read all views of a request together, and put their values into its response."""
@@ -110,26 +113,31 @@ class MidstreamOnlineStore(_stores.OnlineStore):  # type: ignore[misc]  # as abo
     ) -> None:
         """Record pushed attributes as events, each once.
 
+        Args:
+            config: Of the repository.
+            table: The view.
+            data: Rows.
+            progress: Given by a materialization, and None of a push.
+
         Raises:
-            StoreRefused: The values of the view are made of events, or a value is refused.
+            StoreRefused: The values of the view are made of events, this is a materialization, or a value is refused;
+                the text says what is recorded.
             StoreUnavailable: The server is gone.
         """
+        if progress is not None:
+            message = (
+                f"{table.name}: the values of a shop are current without being written; a materialization has nothing "
+                "to add. Push new values (midstream docs feature-stores#pushes)"
+            )
+            raise StoreRefused(message)
         if table.tags.get(VIEW_TAG) != SETTABLE:
             message = (
-                f"{table.name}: its values are made of events and are current without being written; a push or a "
-                "materialization has nothing to add. Record the events instead: POST /v1/events "
+                f"{table.name}: its values are made of events and are current without being written; a push has "
+                "nothing to add. Record the events instead: POST /v1/events "
                 "(midstream docs feature-stores#pushes)"
             )
             raise StoreRefused(message)
-        client = self._of(config)
-        for field in table.features:
-            is_boolean = field.tags.get(FORM_TAG) == BOOLEAN
-            pushed = [
-                _pushed(key, values.get(field.name), time, is_boolean=is_boolean) for key, values, time, _ in data
-            ]
-            client.set_values(field.tags[FEATURE_TAG], [each for each in pushed if each.value is not None])
-        if progress is not None:
-            progress(len(data))
+        _set_all(self._of(config), _columns_of(table, data))
 
     def update(self, config: RepoConfig, *_: FeastObject, **__: FeastObject) -> None:
         """Do nothing: features are declared in the server's configuration."""
@@ -146,7 +154,7 @@ class MidstreamOnlineStore(_stores.OnlineStore):  # type: ignore[misc]  # as abo
     def _of(self, config: RepoConfig) -> LiveClient:
         """Return the client of a configuration."""
         own = config.online_store
-        options = LiveServerOptions(own.url, own.token_env, own.timeout_s)
+        options = LiveServerOptions(own.url, own.token_env, own.timeout_s, own.read_timeout_s)
         if self._client is None or self._client.options != options:
             self._client = LiveClient(options)
         return self._client
@@ -158,21 +166,25 @@ class _Request:
     def __init__(self, *told: FeastObject) -> None:
         grouped, values, join_keys, self._response, self._has_full_names, *rest = told
         self._has_versions = bool(rest and rest[0])
+        told_ids = {name: [_id_or_empty(name, each) for each in own] for name, own in values.items()}
         self._views: list[tuple[Any, Sequence[str], Mapping[str, str], Sequence[list[int]], int]] = []
-        keys: list[ReadRow] = []
+        keys: list[ReadRow | None] = []
         places: list[int] = []
         for table, names in grouped:
-            unique, indexes, count = _utils._get_unique_entities(table, values, join_keys)  # noqa: SLF001  as all stores of Feast do
+            unique, indexes, count = _utils._get_unique_entities(table, told_ids, join_keys)  # noqa: SLF001  as all stores of Feast do
             self._views.append((table, names, _fields(table, names), indexes, count))
             keys += [_row(each) for each in _utils._get_entity_key_protos(unique)]  # noqa: SLF001  as above
             places += [each[0] for each in indexes]
-        self.rows = _together(keys, places)
+        self._keys = keys
+        known = [(key, place) for key, place in zip(keys, places, strict=True) if key is not None]
+        self.rows = _together([key for key, _ in known], [place for _, place in known])
         self.features = tuple(dict.fromkeys(each for view in self._views for each in view[2].values()))
 
     def fill(self, plan: PlannedReads, answers: Sequence[TimedAnswer]) -> None:
         """Put values into the response."""
         fields = [fields for _, _, fields, indexes, _ in self._views for _ in indexes]
-        found, start = _rows(plan, answers, fields), 0
+        known = [each for each, key in zip(fields, self._keys, strict=True) if key is not None]
+        found, start = _in_places(self._keys, _rows(plan, answers, known)), 0
         for table, names, _, indexes, count in self._views:
             own = found[start : start + len(indexes)]
             start += len(indexes)
@@ -210,11 +222,45 @@ def _together(keys: Sequence[ReadRow], places: Sequence[int]) -> list[ReadRow]:
     ]
 
 
-def _row(key: FeastObject) -> ReadRow:
-    """Return the ids of an entity key."""
-    told = dict(zip(key.join_keys, (each.string_val for each in key.entity_values), strict=True))
-    told.pop(_DUMMY, None)
+def _row(key: FeastObject) -> ReadRow | None:
+    """Return the ids of an entity key; None = one of them is missing or empty, so there is no such row.
+
+    Raises:
+        StoreRefused: An id is no text.
+    """
+    told: dict[str, str] = {}
+    for name, value in zip(key.join_keys, key.entity_values, strict=True):
+        if name == _DUMMY:
+            continue
+        told[name] = _id_or_empty(name, value).string_val
+        if not told[name]:
+            return None
     return ReadRow(**told)
+
+
+def _id_or_empty(name: str, value: FeastObject) -> FeastObject:
+    """Return an id as Feast can sort it with others: one that is missing is an empty text.
+
+    Raises:
+        StoreRefused: It is no text.
+    """
+    kind = value.WhichOneof("val")
+    if kind in (None, "null_val"):
+        return _values.Value(string_val="")
+    if kind != "string_val":
+        message = f"{name}: {kind} came where a text is right, as ids are"
+        raise StoreRefused(message)
+    return value
+
+
+def _known(rows: Iterable[ReadRow | None]) -> list[ReadRow]:
+    return [each for each in rows if each is not None]
+
+
+def _in_places(rows: Sequence[ReadRow | None], found: Iterable[FeastRow]) -> list[FeastRow]:
+    """Return what was found in the places of its rows; one that was not asked about is not found."""
+    told = iter(found)
+    return [(None, None) if each is None else next(told) for each in rows]
 
 
 def _fields(table: FeatureView, requested: Sequence[str] | None) -> dict[str, str]:
@@ -250,13 +296,44 @@ def _rows(plan: PlannedReads, answers: Sequence[TimedAnswer], fields: Iterable[M
     return found
 
 
+def _columns_of(table: FeatureView, data: Sequence[Any]) -> dict[str, list[PushedValue]]:
+    """Return what is pushed of each feature, all of it checked.
+
+    Raises:
+        StoreRefused: A row has no id, or a truth is neither 1 nor 0.
+    """
+    found: dict[str, list[PushedValue]] = {}
+    for field in table.features:
+        is_boolean = field.tags.get(FORM_TAG) == BOOLEAN
+        pushed = (_pushed(key, values.get(field.name), time, is_boolean=is_boolean) for key, values, time, _ in data)
+        found[field.tags[FEATURE_TAG]] = [each for each in pushed if each.value is not None]
+    return found
+
+
+def _set_all(client: LiveClient, columns: Mapping[str, Sequence[PushedValue]]) -> None:
+    """Set one feature after another; an error says which are recorded."""
+    done: list[str] = []
+    for feature, values in columns.items():
+        try:
+            client.set_values(feature, values)
+        except (StoreRefused, StoreUnavailable) as error:
+            if not done:
+                raise
+            message = f"{error}; recorded before it: {', '.join(done)}"
+            raise type(error)(message) from error
+        done.append(feature)
+
+
 def _pushed(key: FeastObject, value: FeastObject, time: datetime, *, is_boolean: bool) -> PushedValue:
     """Return a value that was pushed, None where there is none; a time without a zone is UTC.
 
     Raises:
-        StoreRefused: A truth is neither 1 nor 0.
+        StoreRefused: The row has no id, or a truth is neither 1 nor 0.
     """
     row = _row(key)
+    if row is None:
+        message = f"a row has no {' and '.join(key.join_keys)}"
+        raise StoreRefused(message)
     own_id = row.item_id or row.user_id or ""
     kind = None if value is None else value.WhichOneof("val")
     own = getattr(value, kind) if kind and kind != "null_val" else None

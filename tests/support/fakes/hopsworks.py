@@ -47,6 +47,7 @@ class FakeFeatureView:
         self.threads: set[int] = set()
         self.error: Exception | None = None
         self.wait_s = 0.0
+        self.hangs: threading.Event | None = None
         self.drops = 0
 
     def init_serving(
@@ -83,6 +84,8 @@ class FakeFeatureView:
         assert not transform
         assert not on_demand_features
         time.sleep(self.wait_s)
+        if self.hangs is not None:
+            self.hangs.wait(60)
         if self.error is not None:
             raise self.error
         entries = serving_keys or []
@@ -103,6 +106,7 @@ class FakeLibrary:
     logins: list[Mapping[str, object]] = field(default_factory=list)
     views: list[Mapping[str, object]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
+    hangs: threading.Event | None = None
 
     def login(
         self,
@@ -124,6 +128,8 @@ class FakeLibrary:
                 "hostname_verification": hostname_verification,
             }
         )
+        if self.hangs is not None:
+            self.hangs.wait(60)
         return self
 
     def get_feature_store(self) -> "FakeLibrary":

@@ -47,9 +47,8 @@ class BesideLibrary:
 
 
 FEAST = BesideLibrary("feast")
-"""Has no row yet: that is made by a whole run of its tests."""
 BESIDE: Mapping[str, BesideLibrary] = {
     each.name: each
-    for each in (BesideLibrary("hopsworks", "contract-tested"), BesideLibrary("spark", package="pyspark"))
+    for each in (FEAST, BesideLibrary("hopsworks", "contract-tested"), BesideLibrary("spark", package="pyspark"))
 }
 """Those with a row, by name."""

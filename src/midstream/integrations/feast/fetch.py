@@ -8,7 +8,7 @@ Reference: https://docs.feast.dev/reference/feature-servers/python-feature-serve
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
 
@@ -229,12 +229,13 @@ def _columns(content: bytes, count: int) -> Mapping[str, Sequence[object]]:
         message = f"the answer is none of a feature server: {error}"
         raise ShapeMismatch(message) from error
     told = answer.metadata.feature_names
-    names = told.get("val") if isinstance(told, dict) else told
+    names: Any = cast("dict[str, Any]", told).get("val") if isinstance(told, dict) else told
     if not isinstance(names, list) or len(names) != len(answer.results):
         message = f"the answer has {len(answer.results)} columns of other names"
         raise ShapeMismatch(message)
-    for name, vector in zip(names, answer.results, strict=True):
+    found = dict(zip(map(str, names), answer.results, strict=True))
+    for name, vector in found.items():
         if len(vector.values) != count:
             message = f"{name}: {len(vector.values)} values came where {count} are right"
             raise ShapeMismatch(message)
-    return {str(name): vector.values for name, vector in zip(names, answer.results, strict=True)}
+    return {name: vector.values for name, vector in found.items()}

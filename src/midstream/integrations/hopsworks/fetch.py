@@ -2,26 +2,32 @@
 
 The client has no call that waits on an event loop, and says nothing of being called by several threads at once. So one
 thread logs in and makes the calls one after another; a call that nobody waits for any more is taken out of its queue.
+A call that hangs is left alone after some times ``give_up``, and another thread logs in; the threads are bounded.
 
 Reference: https://docs.hopsworks.ai/latest/user_guides/fs/feature_view/feature-vectors/
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from midstream.core.durations import Duration
-from midstream.core.errors import ExtraMissing, ShapeMismatch
+from midstream.core.errors import ExtraMissing, ShapeMismatch, StoreUnavailable
 from midstream.core.field_bounds import Between, Name, TextBytes
 from midstream.engine.stores.address import address_of, password_from
 from midstream.engine.stores.connector import Connector, connector_of
 from midstream.engine.stores.fetched_values import FetchedText, IdKind, column_of, keys_of, named_fields
+from midstream.integrations.hopsworks.client_thread import ClientThread
 
+T = TypeVar("T")
 SCHEME, PORT = "hopsworks", 443
+HANGING_TIMES = 5
+"""A call that takes this many times ``give_up`` hangs."""
+LEFT_MAX = 4
+"""Threads in calls that hang, of one view; with so many no other one logs in."""
 TIMEOUT_S_MAX = "60s"
 
 
@@ -50,12 +56,59 @@ class HopsworksFetchOptions(HopsworksView, frozen=True, forbid_unknown_fields=Tr
     """Feature of a column, where it has another name: ``{ stock = "qty" }``."""
 
 
-class HopsworksReader(NamedTuple):
-    """A feature view that is ready to be read, and the thread that reads it."""
+class HopsworksReader:
+    """A feature view and the thread that reads it; at most one login is under way."""
 
-    view: Any
-    """``hsfs.feature_view.FeatureView``"""
-    thread: ThreadPoolExecutor
+    def __init__(self, told: HopsworksView) -> None:
+        """Prepare; nobody logs in."""
+        self._told = told
+        self._thread: ClientThread | None = None
+        self._login: asyncio.Future[Any] | None = None
+        self._left: list[ClientThread] = []
+
+    async def opened(self) -> Any:  # noqa: ANN401  of the library
+        """Return ``hsfs.feature_view.FeatureView``. A login that takes longer than its caller waits goes on.
+
+        Raises:
+            StoreUnavailable: Too many threads hang.
+        """
+        if self._login is None:
+            self._left = [each for each in self._left if each.is_alive]
+            if len(self._left) >= LEFT_MAX:
+                message = f"{LEFT_MAX} calls of its client hang, and no other login is begun"
+                raise StoreUnavailable(message)
+            self._thread = ClientThread("hopsworks")
+            self._login = self._thread.call(lambda: _view(self._told))
+            self._login.add_done_callback(self._logged_in)
+        return await asyncio.shield(self._login)
+
+    async def call(self, work: Callable[[Any], T]) -> T:
+        """Return the result of some work with the view, on the thread.
+
+        Raises:
+            StoreUnavailable: As of ``opened``.
+        """
+        thread, login = self._thread, self._login
+        is_in = login is not None and login.done()
+        if thread is not None and is_in and thread.busy_s > HANGING_TIMES * self._told.give_up.ms / 1_000:
+            self._left.append(thread)
+            self.close()
+        view = await self.opened()
+        if self._thread is None:
+            message = "it is closed"
+            raise StoreUnavailable(message)
+        return await self._thread.call(lambda: work(view))
+
+    def close(self) -> None:
+        """End the thread behind the call that it is in; nobody waits for that."""
+        if self._thread is not None:
+            self._thread.end()
+        self._thread = self._login = None
+
+    def _logged_in(self, done: "asyncio.Future[Any]") -> None:
+        """Forget a login that failed, so that another one may begin."""
+        if (done.cancelled() or done.exception() is not None) and self._login is done:
+            self.close()
 
 
 class HopsworksFetch:
@@ -88,7 +141,7 @@ class HopsworksFetch:
         rows: Mapping[str, Sequence[object]] = {}
         if places:
             entries = [{self.options.key: str(each) if self.options.id_type == "uuid" else each} for each in places]
-            rows = await self.connection().call(lambda reader: self._ask(reader, entries))
+            rows = await self.connection().call(lambda reader: reader.call(lambda view: self._read(view, entries)))
         found: dict[str, Sequence[FetchedText]] = {}
         for (name, kind), field in zip(self.kinds.items(), self._fields, strict=True):
             values: list[object] = [None] * len(ids)
@@ -97,15 +150,11 @@ class HopsworksFetch:
             found[name] = column_of(name, kind, values, ids)
         return found
 
-    async def _ask(self, reader: HopsworksReader, entries: Sequence[Mapping[str, object]]) -> Mapping[str, Any]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(reader.thread, self._read, reader.view, list(entries))
-
-    def _read(self, view: Any, entries: list[Mapping[str, object]]) -> Mapping[str, Any]:  # noqa: ANN401  of the library
+    def _read(self, view: Any, entries: Sequence[Mapping[str, object]]) -> Mapping[str, Any]:  # noqa: ANN401  of the library
         """Return the values of the features by name, on the thread."""
         rest = {"force_rest_client": True} if self.options.client == "rest" else {"force_sql_client": True}
         frame = view.get_feature_vectors(
-            serving_keys=entries,
+            serving_keys=list(entries),
             return_type="pandas",
             allow_missing=True,
             transform=False,
@@ -132,20 +181,13 @@ def _values(column: Any) -> list[object]:  # noqa: ANN401  of the library
 def new_connection(told: HopsworksView) -> Connector[HopsworksReader]:
     """Return a connector of one's own, which is not opened."""
     name = f"Hopsworks at {address_of(told.url, SCHEME, PORT).shown}"
-    return Connector(name, lambda: _open(told), _close, _failures, told.give_up.ms / 1_000)
+    reader = HopsworksReader(told)
 
+    async def opened() -> HopsworksReader:
+        await reader.opened()
+        return reader
 
-async def _open(told: HopsworksView) -> HopsworksReader:
-    """Return a view whose clients are made, by the thread that will use them."""
-    thread = ThreadPoolExecutor(1, thread_name_prefix="hopsworks")
-    is_open = False
-    try:
-        view = await asyncio.get_running_loop().run_in_executor(thread, _view, told)
-        is_open = True
-    finally:
-        if not is_open:
-            thread.shutdown(wait=False, cancel_futures=True)
-    return HopsworksReader(view, thread)
+    return Connector(name, opened, _close, _failures, told.give_up.ms / 1_000)
 
 
 def _view(told: HopsworksView) -> Any:  # noqa: ANN401  of the library
@@ -166,7 +208,7 @@ def _view(told: HopsworksView) -> Any:  # noqa: ANN401  of the library
 
 
 async def _close(reader: HopsworksReader) -> None:
-    reader.thread.shutdown(wait=False, cancel_futures=True)
+    reader.close()
 
 
 def _failures() -> tuple[type[Exception], ...]:
