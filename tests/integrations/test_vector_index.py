@@ -2,12 +2,13 @@
 
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from midstream.models.kernels.cosine import Directions
-from midstream.models.vector_index import PENDING_MAX, VectorIndex
+from midstream.models.vector_index import PENDING_MAX, WAIT_S_MAX, VectorIndex
 from midstream.state.attributes.vectors import CHANGES_MAX, Vectors
 from tests.support.libraries import library
 
@@ -133,29 +134,19 @@ def test_a_search_goes_on_while_rows_are_added(column, dice):
         column.set(row, dice.normal(size=WIDTH).tolist())
     worker = threading.Thread(target=index.catch_up)
     worker.start()
-    rounds = 0
-    while worker.is_alive() or rounds == 0:
-        found, exact = best(index, column, query_of(dice), 20)
-        assert len({*found} & {*exact}) >= 15
-        rounds += 1
+    rounds, waited, begun = 0, 0.0, time.perf_counter()
+    while worker.is_alive():
+        since = time.perf_counter()
+        is_named = index.named(query_of(dice), 20, 64) is not None
+        waited = max(waited, time.perf_counter() - since)
+        if is_named:
+            found, exact = best(index, column, query_of(dice), 20)
+            assert len({*found} & {*exact}) >= 15
+            rounds += 1
     worker.join()
+    assert rounds
+    assert waited < (time.perf_counter() - begun) / 4
     assert index.size == np.count_nonzero(column.scale)
-
-
-def test_only_a_thread_of_its_own_gets_the_lowest_priority(column):
-    """The main thread of a process, and what it starts later, would never have another one again."""
-    before, found = os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), []
-    index = ready(column)
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
-
-    def work():
-        index.catch_up()
-        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    worker.join()
-    assert found == [19]
 
 
 def test_a_stopped_index_ends_early(column):
@@ -164,3 +155,40 @@ def test_a_stopped_index_ends_early(column):
     index.stop()
     index.catch_up()
     assert index.size == 0
+
+
+def test_a_search_waits_shortly_for_who_holds_the_graph(column, dice, monkeypatch):
+    """Then it names nothing, so that a scan answers, and names again as soon as the graph is free."""
+    index, query = ready(column), query_of(dice)
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def slow(*_):
+        is_held.set()
+        assert may_go.wait(60)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "_add", slow)
+        column.set(1, [1.0] * WIDTH)
+        worker = threading.Thread(target=index.catch_up)
+        worker.start()
+        assert is_held.wait(60)
+        since = time.perf_counter()
+        assert index.named(query, 5, 64) is None
+        assert WAIT_S_MAX * 0.9 <= time.perf_counter() - since < 5.0
+        may_go.set()
+        worker.join()
+    assert index.named(query, 5, 64) is not None
+
+
+def test_the_thread_keeps_the_priority_of_the_process(column):
+    """A lower one would keep the interpreter's lock while busy processes have the cores."""
+    found = []
+
+    def work():
+        VectorIndex(column).catch_up()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    assert found == [os.getpriority(os.PRIO_PROCESS, 0)]

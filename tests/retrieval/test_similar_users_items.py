@@ -18,6 +18,11 @@ NAMES = "abcdefgh"
 PEOPLE = ("ann", "bob", "cyd", "dan", "eve")
 
 
+def like(users_min=1, **options):
+    """The source, for which a single neighbour is enough."""
+    return SimilarUsersItems(users_min=users_min, **options)
+
+
 def shop_of(acts):
     """Return a shop with a catalogue of letters and the views of some users, each session of one act's user and day."""
     shop = StillShop()
@@ -31,7 +36,7 @@ def shop_of(acts):
 def proposal(shop, source=None, **asked):
     """What the source proposes, by id; every promise of a source is checked on the way."""
     moment = shop.moment(replace(shop.query(), **({"user_id": "ann"} | asked)))
-    found = check_source(source or SimilarUsersItems(), moment)
+    found = check_source(source or like(), moment)
     assert found is not None
     return dict(zip(shop.ids(found.item_index.tolist()), found.score.tolist(), strict=True))
 
@@ -70,7 +75,7 @@ ACTS = st.lists(st.tuples(st.sampled_from(PEOPLE), st.integers(0, 2), st.sampled
 @given(ACTS, st.sampled_from([1, 2, 10]), st.sampled_from([1, 3, 20]), st.sampled_from([1, 2]))
 def test_scores_are_those_of_the_plain_words(acts, last_items_max, neighbour_items_max, overlap_min):
     """While no list is full; logarithms to 1e-8."""
-    source = SimilarUsersItems(
+    source = like(
         last_items_max=last_items_max,
         neighbour_items_max=neighbour_items_max,
         overlap_min=min(overlap_min, last_items_max),
@@ -96,9 +101,9 @@ def test_items_of_who_has_more_in_common_come_first():
     found = proposal(shop)
     assert next(iter(found)) == "c"
     assert set(found) == {"c", "d", "e"}
-    assert [*proposal(shop, SimilarUsersItems(neighbours_max=1))] == ["c"]
-    assert [*proposal(shop, SimilarUsersItems(overlap_min=2))] == ["c"]
-    assert [*proposal(shop, SimilarUsersItems(limit=1))] == ["c"]
+    assert [*proposal(shop, like(neighbours_max=1))] == ["c"]
+    assert [*proposal(shop, like(overlap_min=2))] == ["c"]
+    assert [*proposal(shop, like(limit=1))] == ["c"]
 
 
 def test_the_last_act_of_a_neighbour_counts_at_once():
@@ -125,9 +130,9 @@ def test_acts_against_an_item_are_no_taste():
     shop.act("dismiss", "bob", "c")
     shop.act("cart", "bob", "d")
     assert set(proposal(shop)) == {"b", "d"}
-    assert proposal(shop, SimilarUsersItems(actions=("cart",))) == {}
+    assert proposal(shop, like(actions=("cart",))) == {}
     shop.act("cart", "ann", "a")
-    assert [*proposal(shop, SimilarUsersItems(actions=("cart",)))] == ["d"]
+    assert [*proposal(shop, like(actions=("cart",)))] == ["d"]
 
 
 def test_who_is_forgotten_is_no_neighbour():
@@ -149,7 +154,7 @@ def test_equal_users_and_items_come_by_their_hashes():
             *((user, 0, item) for n, user in enumerate(sorted(people)) for item in ("a", NAMES[n + 1])),
         ]
         shop = shop_of(sorted(acts, key=lambda each: people.index(each[0]) if each[0] in people else -1))
-        orders.append([*proposal(shop, SimilarUsersItems(neighbours_max=2))])
+        orders.append([*proposal(shop, like(neighbours_max=2))])
     assert orders[0] == orders[1]
     assert len(orders[0]) == 2
 
@@ -159,13 +164,36 @@ def test_it_says_how_many_users_have_an_item():
     shop = shop_of([("ann", 0, "a"), *((user, 0, item) for user in ("bob", "cyd") for item in "ab"), ("cyd", 0, "c")])
     moment = shop.moment(replace(shop.query(), user_id="ann"))
     index = shop.fold.vocabulary.item_indices(("b", "c", "d"))
-    facts = [dict(each.facts) for each in SimilarUsersItems().why(moment, index)]
+    facts = [dict(each.facts) for each in like().why(moment, index)]
     assert facts == [{"users": 2, "items": 1}, {"users": 1, "items": 1}, {}]
+
+
+def test_what_single_users_looked_at_is_kept_back():
+    """Who acts on a rare item is not shown the last items of the one or two others who have it, nor told of them."""
+    acts = [("ann", 0, "a"), *((user, 0, item) for user in ("bob", "cyd") for item in "ab"), ("cyd", 0, "c")]
+    asked = {"user_id": "ann"}
+    for users_min, expected in ((1, {"b", "c"}), (2, {"b"}), (3, set())):
+        shop, source = shop_of(acts), like(users_min)
+        moment = shop.moment(replace(shop.query(), **asked))
+        told = source.why(moment, shop.fold.vocabulary.item_indices(("b", "c")))
+        assert set(proposal(shop, source)) == expected
+        assert {name for name, each in zip("bc", told, strict=True) if each.facts} == expected
+    assert SimilarUsersItems().users_min == 3
+    shop = shop_of([*acts, ("dan", 0, "a"), ("dan", 0, "b")])
+    assert set(proposal(shop, SimilarUsersItems())) == {"b"}
+
+
+def test_the_session_stands_for_nobody_with_actions():
+    """Its acts are not known, so they may be others than those that count."""
+    shop = shop_of([("bob", 0, "a")])
+    shop.act("cart", "bob", "b", session_id="bob0")
+    assert [*proposal(shop, user_id=None, items=("a",))] == ["b"]
+    assert proposal(shop, like(actions=("cart",)), user_id=None, items=("a",)) == {}
 
 
 @pytest.mark.parametrize("entries_max", [1, 3])
 def test_only_the_newest_sessions_of_an_item_are_looked_at(entries_max):
     """So an item that everybody has costs no more than another."""
     acts = [("ann", 0, "a"), *((user, 0, item) for n, user in enumerate(PEOPLE[1:]) for item in ("a", NAMES[n + 1]))]
-    found = proposal(shop_of(acts), SimilarUsersItems(entries_max=entries_max))
+    found = proposal(shop_of(acts), like(entries_max=entries_max))
     assert set(found) == set(np.array([*NAMES[1:5]])[-entries_max:].tolist())

@@ -4,17 +4,17 @@ The graph (HNSW) only names rows. Each named row is scored by its current vector
 last read them are scored beside them: so a new vector is found at once, a changed one by what it is now, and one that
 was taken away by nothing, whatever the graph still holds. What is approximate is which of the unchanged rows are named.
 
-``catch_up`` runs on a thread of its own, of the lowest priority: first it builds the graph, later it removes and adds
-rows, a few at a time, between which a search has its turn. When more rows were removed than are left it builds anew,
-and the new graph takes the place of the old one.
+``catch_up`` runs on a thread of its own: first it builds the graph, later it removes and adds rows, a few at a time. It
+rests after each piece, as long as that took, so a search has its turn. Its priority is that of the process: a thread of
+a lower one keeps the interpreter's lock, and the graph's, for as long as other processes keep it off a core. When more
+rows were removed than are left it builds anew, and the new graph takes the place of the old one.
 
 Reference: Y. Malkov, D. Yashunin, "Efficient and Robust Approximate Nearest Neighbor Search Using Hierarchical
 Navigable Small World Graphs", IEEE TPAMI 42(4), 2020.
 """
 
-import os
 import threading
-from contextlib import suppress
+import time
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -33,11 +33,13 @@ CONNECTIVITY: Final = 16
 """Neighbours of a node."""
 BUILD_BREADTH: Final = 128
 """Candidates of a new node's neighbours."""
-_BUILD_ROWS: Final = 1_024
-"""Rows added between two looks at whether to stop."""
+_BUILD_ROWS: Final = 128
+"""Rows added to a new graph between two rests."""
 _ADDED_AT_ONCE: Final = 4
 """Rows added while a search waits: about 1 ms."""
-_LOWEST_PRIORITY: Final = 19
+WAIT_S_MAX: Final = 0.005
+"""That a search waits for these; then a scan answers."""
+_REST_S_MAX: Final = 0.1
 
 
 class ChangingVectors(Protocol):
@@ -91,7 +93,7 @@ class VectorIndex:
         self._is_stopped = True
 
     def named(self, direction: Score, count: int, breadth: int) -> Index | None:
-        """Return rows among which the nearest are, without their order; None = there is no graph, or it is far behind.
+        """Return rows among which the nearest are, without their order; None = no graph, far behind, or held too long.
 
         Args:
             direction: (d,).
@@ -101,12 +103,16 @@ class VectorIndex:
         Returns:
             Distinct rows, those that changed since the graph read them included; their vectors may be gone.
         """
-        with self._lock:  # a few additions at most
+        if not self._lock.acquire(timeout=WAIT_S_MAX):
+            return None
+        try:
             changed = None if self._graph is None else self._column.changed_since(self._seen)
             if changed is None or len(changed) > PENDING_MAX:
                 return None
             self._graph.expansion_search = max(breadth, count)
             found = self._graph.search(direction, count, threads=1).keys
+        finally:
+            self._lock.release()
         return np.union1d(found.astype(np.int32), changed).astype(np.int32)
 
     def catch_up(self) -> None:
@@ -117,9 +123,6 @@ class VectorIndex:
         Raises:
             ExtraMissing: usearch is not installed.
         """
-        if threading.current_thread() is not threading.main_thread():  # which nobody could raise again
-            with suppress(OSError):  # a system without priorities of threads
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         upto = self._column.change_count
         changed = None if self._graph is None else self._column.changed_since(self._seen)
         if changed is None or self.removed_count > self.size:
@@ -134,7 +137,9 @@ class VectorIndex:
         for begin in range(0, len(rows), _BUILD_ROWS):
             if self._is_stopped:
                 return
+            worked = time.thread_time()
             self._add(graph, rows[begin : begin + _BUILD_ROWS])
+            _rest(worked)
         with self._lock:
             self._graph, self._seen, self.removed_count = graph, upto, 0
 
@@ -143,6 +148,7 @@ class VectorIndex:
         for begin in range(0, len(changed), _ADDED_AT_ONCE):
             if self._is_stopped:
                 return
+            worked = time.thread_time()
             rows = changed[begin : begin + _ADDED_AT_ONCE].astype(np.int64)
             with self._lock:
                 held = rows[self._graph.contains(rows.astype(np.uint64))]
@@ -150,6 +156,7 @@ class VectorIndex:
                     self._graph.remove(held.astype(np.uint64), threads=1)
                     self.removed_count += len(held)
                 self._add(self._graph, rows)
+            _rest(worked)
         with self._lock:
             self._seen = upto
 
@@ -159,6 +166,11 @@ class VectorIndex:
         if len(rows):
             directions = column.values[rows] * column.scale[rows][:, None]
             graph.add(rows.astype(np.uint64), directions, threads=1)
+
+
+def _rest(since: float) -> None:
+    """Pause for as long as the thread has worked since a time of its clock."""
+    time.sleep(min(time.thread_time() - since, _REST_S_MAX))
 
 
 def _new_graph(width: int) -> Any:  # noqa: ANN401  # as above

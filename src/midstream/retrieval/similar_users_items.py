@@ -5,7 +5,8 @@ n(i) those of them with the item: rare items tell more. The overlap of another u
 are in a session of theirs, among the newest ``entries_max`` sessions of each item. The users of most overlap are the
 neighbours. A neighbour's similarity is its overlap divided by the square root of the number of its own last items, as
 in a cosine, so a user with an act on everything is nobody's neighbour. An item's score is the sum of the similarities
-of the neighbours that have it among their last items.
+of the neighbours that have it among their last items. An item that fewer than ``users_min`` neighbours have is not
+proposed, and nothing is told about it: it might be what one person looked at.
 
 Nothing is precomputed: the lists of the session index name the users, and their rows the items, so the last act of a
 neighbour counts in the next answer. Work is bounded by ``last_items_max`` lists of ``entries_max`` sessions, and
@@ -62,8 +63,11 @@ class SimilarUsersItems(
     """Last distinct items of each neighbour that count."""
     overlap_min: Annotated[int, msgspec.Meta(ge=1, le=LAST_ITEMS_MAX)] = 1
     """Items that a neighbour has in common with the user at least."""
+    users_min: Annotated[int, msgspec.Meta(ge=1, le=NEIGHBOURS_MAX)] = 3
+    """Neighbours that have an item at least; with fewer an answer tells the last items of single users."""
     actions: tuple[str, ...] = ()
-    """Acts that count, of the user and of the neighbours; none = all with a weight above 0."""
+    """Acts by which the user's and the neighbours' items count; none = all with a weight above 0. The session, of which
+    acts are not known, stands for the user only with none. Neighbours are found by all acts of sessions."""
 
     def retrieve(self, moment: Moment) -> Proposal:
         """Return the items, best first; equal ones by id hash. None without an item or a neighbour.
@@ -75,16 +79,17 @@ class SimilarUsersItems(
         for similarity, items in self._neighbours(moment):
             found.append(items)
             weights.append(np.full(len(items), similarity))
-        item_index, place = np.unique(np.concatenate(found), return_inverse=True)
+        item_index, place, users = np.unique(np.concatenate(found), return_inverse=True, return_counts=True)
         score = np.zeros(len(item_index))
         np.add.at(score, place, np.concatenate(weights))
         allowed = moment.table(Items).available[item_index] & ~np.isin(item_index, self._known(moment))
+        allowed &= users >= self.users_min
         item, value = item_index[allowed].astype(np.int32), score[allowed].astype(np.float32)
         order = np.lexsort((moment.table(Vocabulary).item_hash[item], -value))[: self.limit]
         return Proposal(item[order], value[order])
 
     def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
-        """Return the number of neighbours that have each item, and of the items that found them."""
+        """Return the number of neighbours that have each item, from ``users_min``, and of the items that found them."""
         counts = dict.fromkeys(item_index.tolist(), 0)
         for _, items in self._neighbours(moment):
             for item in items.tolist():
@@ -92,14 +97,17 @@ class SimilarUsersItems(
                     counts[item] += 1
         own = len(self._own(moment))
         return [
-            Evidence(facts={"users": counts[item], "items": own}) if counts[item] else NOTHING
+            Evidence(facts={"users": counts[item], "items": own}) if counts[item] >= self.users_min else NOTHING
             for item in item_index.tolist()
         ]
 
     def _own(self, moment: Moment) -> Index:
-        """Return the last distinct items of the user, or of the session where the user has none, the newest first."""
+        """Return the last distinct items of the user, or of the session where the user has none, the newest first.
+
+        Not of the session with ``actions``: its acts are not known.
+        """
         own = distinct_items(moment, "user", self.actions, self.last_items_max)
-        return own if len(own) else distinct_items(moment, "session", (), self.last_items_max)
+        return own if len(own) or self.actions else distinct_items(moment, "session", (), self.last_items_max)
 
     def _known(self, moment: Moment) -> Index:
         """Return the items that the user's row and the session have."""

@@ -269,6 +269,11 @@ RECENT = '[[placements]]\nrepeats = "any"\nsources = [{ kind = "recently_viewed"
             "From 1 to 3",
         ),
         (
+            '[[placements]]\nsources = [{ kind = "similar_users_items", neighbours_max = 2 }]',
+            "placements[0].sources[0].users_min",
+            "From 1 to 2",
+        ),
+        (
             '[[placements]]\nsources = [{ kind = "similar_users_items", actions = ["viw"] }]',
             "placements[0].sources[0].actions[0]",
             'Nearest: "view"',

@@ -265,6 +265,7 @@ def _source(config: Config, source: object, place: str) -> Iterator[Fault]:
             ring = limits.user_ring_max
             yield from within(f"{place}.neighbour_items_max", source.neighbour_items_max, 1, ring, SOURCES)
             yield from within(f"{place}.overlap_min", source.overlap_min, 1, source.last_items_max, SOURCES)
+            yield from within(f"{place}.users_min", source.users_min, 1, source.neighbours_max, SOURCES)
             yield from _actions(config, source.actions, place)
         case NearestOptions():
             names = [name for name, kind in config.items.attributes.items() if vector_length(kind)]

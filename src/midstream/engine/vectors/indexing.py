@@ -1,7 +1,7 @@
 """Indexes of the vectors that sources search by a graph, built and kept up in the background of a process that answers.
 
 Each state has indexes of its own: after a swap, such as of a rebuild, they are built anew, and until then sources scan.
-The work is done on a daemon thread of the lowest priority, so neither the loop nor the end of the process waits for it.
+The work is done on a daemon thread that rests half of the time, and no end of the process waits for it.
 """
 
 from collections.abc import Iterator
