@@ -78,7 +78,7 @@ def test_a_change_counts_before_the_graph_knows_it(column, dice):
     found, exact = best(index, column, query, 20)
     assert found[0] == 0
     assert nearest[0] not in found
-    assert nearest[1] not in found
+    assert nearest[1] not in found[:10]  # all that is named is asked for, also what is far now
     assert len({*found} & {*exact}) >= 19
 
 
