@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import Invalid
-from midstream.feast.live_reads import ITEMS_MAX, NO_ITEM, LiveItemValues, ReadAnswer, ReadCall, ReadRow, planned
+from midstream.feast.live_reads import ITEMS_MAX, LiveItemValues, ReadAnswer, ReadCall, ReadRow, planned
+from midstream.integrations.feast.tags import NO_ITEM
 
 IDS = st.none() | st.sampled_from(["a", "b", "c"])
 ROWS = st.lists(st.builds(ReadRow, IDS, IDS, st.none() | st.integers(0, 30).map(str)), max_size=60)
