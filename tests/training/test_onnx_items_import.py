@@ -1,5 +1,7 @@
 """Import of item models from elsewhere: a graph and a file of vectors become a version, or the file is named."""
 
+import io
+import warnings
 import zipfile
 
 import numpy as np
@@ -79,6 +81,57 @@ def test_what_is_no_file_of_vectors_is_refused(files, name):
         import_model(files, asked(files))
     assert [each.where for each in caught.value.faults] == ["items.npz"]
     assert registry_of(files).names() == []
+
+
+def npy(values):
+    """Return a file of one array."""
+    content = io.BytesIO()
+    np.save(content, values)
+    return content.getvalue()
+
+
+HEADERS = {
+    "a length of 23 digits": "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999, 4), }",
+    "a set of a list": "{[]: 1}",
+    "no type": "{'descr': {}, 'fortran_order': False, 'shape': (1,), }",
+    "no end": "{'descr': '<f4', 'fortran_order': False, 'shape': (1, }",
+    "less than none": "{'descr': '<f4', 'fortran_order': False, 'shape': (-12, 4), }",
+    "a comma": "{'descr': ',f4', 'fortran_order': False, 'shape': (True, 4), }",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_no_array_has_is_refused(files, name):
+    """By the name of the file, whatever the reader raises."""
+    header = HEADERS[name].ljust(117).encode("latin1") + b"\n"
+    with zipfile.ZipFile(files / "items.npz", "w") as packed:
+        packed.writestr("ids.npy", npy(np.array(IDS)))
+        packed.writestr("vectors.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+    with pytest.raises(Invalid, match=r"items\.npz"):
+        read_items(files / "items.npz", Registry(files / "models"))
+
+
+def test_an_encrypted_file_is_refused(files):
+    """Nobody is asked for its password."""
+    turned = bytearray((files / "items.npz").read_bytes())
+    for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        at = turned.find(mark)
+        while at >= 0:
+            turned[at + flags] |= 1
+            at = turned.find(mark, at + 1)
+    (files / "items.npz").write_bytes(turned)
+    with pytest.raises(Invalid, match="encrypted"):
+        read_items(files / "items.npz", Registry(files / "models"))
+
+
+@pytest.mark.parametrize("name", ["vectors", "ids", "vectors.npy"])
+def test_a_second_member_of_a_name_is_refused(files, name):
+    """NumPy prefers one without .npy, whose size would not have been looked at."""
+    with zipfile.ZipFile(files / "items.npz", "a") as packed, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        packed.writestr(name, npy(np.zeros((ITEMS, 9), dtype=np.float32)))
+    with pytest.raises(Invalid, match="each once"):
+        read_items(files / "items.npz", Registry(files / "models"))
 
 
 def test_a_damaged_file_is_refused_whatever_byte_it_is(files):

@@ -7,7 +7,9 @@ them one vector is refused, and so is one whose lists do not differ.
 
 from collections import Counter
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path
+from tokenize import TokenError
 from zipfile import BadZipFile, ZipFile, is_zipfile
 from zlib import error as DeflateError  # noqa: N812  the name says nothing
 
@@ -29,7 +31,11 @@ VARIED_MIN = 8
 ID_BYTES_MAX = 1_024
 """Of one id: more than any that an event may have."""
 _RIGHT = "A file of numpy.savez(path, ids=…, vectors=…): text or whole numbers (n,), and floats (n, d)."
-_FAILURES = (BadZipFile, DeflateError, OSError, ValueError, EOFError, KeyError, NotImplementedError, MemoryError)
+_FAILURES = (
+    BadZipFile, DeflateError, LZMAError, OSError, ValueError, EOFError, LookupError, RuntimeError, MemoryError,
+    OverflowError, TypeError, SyntaxError, TokenError,
+)  # fmt: skip
+"""What zipfile and NumPy raise of a file that is damaged, encrypted or misleading: they have no class in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +121,16 @@ def read_items(path: Path, registry: Registry) -> tuple[ItemVocabulary, Score]:
         if not is_zipfile(path):
             raise _no_items(path, "It is no .npz file.")
         with ZipFile(path) as packed:
-            told = {each.filename: each.file_size for each in packed.infolist()}
+            members = packed.infolist()
+        told = {each.filename: each.file_size for each in members}
         if missing := [each for each in MEMBERS if each not in told]:
             raise _no_items(
                 path, f"It has no {missing[0].removesuffix('.npy')}; it has: {', '.join(told) or 'nothing'}."
             )
+        if len(members) > len(MEMBERS):
+            # NumPy would read a member "vectors" in place of "vectors.npy", whose size was looked at.
+            names = ", ".join(each.filename for each in members[:20])[:500]
+            raise _no_items(path, f"It has more than {' and '.join(MEMBERS)}, each once; it has: {names}.")
         registry.require_size(path.name, sum(told[each] for each in MEMBERS))
         with np.load(path, allow_pickle=False) as arrays:
             ids, vectors = arrays["ids"], arrays["vectors"]
