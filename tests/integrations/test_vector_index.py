@@ -39,10 +39,10 @@ def ready(column):
     return index
 
 
-def best(index, column, query, count):
+def best(index, column, query, count, spare=0):
     """The nearest of the rows that the index names, and the exact ones."""
     directions = Directions(column.values, column.scale, np.arange(ROWS, dtype=np.uint64))
-    rows = index.named(query, count, 256)
+    rows = index.named(query, count + spare, 256)
     rows = rows[column.scale[rows] > 0]
     found = directions.in_order(rows, directions.cosines(query, rows), count)[0]
     exact = directions.nearest(query, np.ones(ROWS, dtype=np.bool_), count)[0]
@@ -140,7 +140,7 @@ def test_a_search_goes_on_while_rows_are_added(column, dice):
         is_named = index.named(query_of(dice), 20, 64) is not None
         waited = max(waited, time.perf_counter() - since)
         if is_named:
-            found, exact = best(index, column, query_of(dice), 20)
+            found, exact = best(index, column, query_of(dice), 20, spare=64)
             assert len({*found} & {*exact}) >= 15
             rounds += 1
     worker.join()

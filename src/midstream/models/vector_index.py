@@ -106,11 +106,12 @@ class VectorIndex:
         if not self._lock.acquire(timeout=WAIT_S_MAX):
             return None
         try:
-            changed = None if self._graph is None else self._column.changed_since(self._seen)
+            graph = self._graph
+            changed = None if graph is None else self._column.changed_since(self._seen)
             if changed is None or len(changed) > PENDING_MAX:
                 return None
-            self._graph.expansion_search = max(breadth, count)
-            found = self._graph.search(direction, count, threads=1).keys
+            graph.expansion_search = max(breadth, count)
+            found = graph.search(direction, count, threads=1).keys
         finally:
             self._lock.release()
         return np.union1d(found.astype(np.int32), changed).astype(np.int32)
