@@ -107,7 +107,9 @@ class VectorIndex:
             return None
         try:
             graph = self._graph
-            changed = None if graph is None else self._column.changed_since(self._seen)
+            if graph is None:
+                return None
+            changed = self._column.changed_since(self._seen)
             if changed is None or len(changed) > PENDING_MAX:
                 return None
             graph.expansion_search = max(breadth, count)
