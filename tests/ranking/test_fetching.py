@@ -438,7 +438,7 @@ def test_more_than_a_record_has_room_for_keeps_the_slate_s_own_and_says_so():
         record = decode_served(world.body(served))
         first = world.ids(served)[0]
         assert record.query.item_fields[first] == served.query.item_fields[first]
-        with pytest.raises(NotFound, match="more bytes than a record has for them"):
+        with pytest.raises(NotFound, match="took more bytes than a record has"):
             world.again(plan, served)
 
 

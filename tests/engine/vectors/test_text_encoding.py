@@ -104,7 +104,7 @@ def test_a_new_state_encodes_nothing_again(tmp_path):
     async def fill(rig, service):
         await rig.engine.record(rig.batch(item("one", title="aab")))
         await wait_on_loop(lambda: held(rig, "one") == [expected("aab")])
-        assert service.recorded_count == 1
+        await wait_on_loop(lambda: service.recorded_count == 1)
 
     run(fill, tmp_path, encoder)
     run(fill, tmp_path, encoder)
