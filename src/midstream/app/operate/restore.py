@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 from secrets import randbelow
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
 
 import msgspec
 
@@ -198,10 +198,10 @@ def _lacking_places(work: Path) -> str:
 def _has_shared_log(config: Path) -> bool:
     """Return whether a configuration names a shared log; one that cannot be read is told of when a server starts."""
     try:
-        told = tomllib.loads(config.read_text("utf-8")).get("log")
+        told: object = tomllib.loads(config.read_text("utf-8")).get("log")
     except (FileNotFoundError, ValueError):
         return False
-    return isinstance(told, dict) and told.get("kind") == "kafka"
+    return isinstance(told, dict) and cast("dict[str, object]", told).get("kind") == "kafka"
 
 
 def _begin_generation(work: Path) -> None:

@@ -258,14 +258,6 @@ class BulkClient(Protocol):
         ...
 
 
-class _Sent(msgspec.Struct, frozen=True):
-    """What of an answer to ``POST /v1/events/bulk`` counts here."""
-
-    recorded: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class ServerSink:
     """Sends the batches of one query to a server; to be given to ``foreachBatch``."""

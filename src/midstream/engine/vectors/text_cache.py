@@ -4,7 +4,7 @@ No text is in it. The oldest rows go when there are more than ``rows_max``.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -61,7 +61,7 @@ class TextCache:
                 file.execute(f"DELETE FROM vectors WHERE rowid IN ({oldest})", (beyond,))  # noqa: S608  # a constant
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self) -> Generator[sqlite3.Connection]:
         """Open the file for one call; what SQLite cannot do is an error of the disk."""
         try:
             with closing(sqlite3.connect(self._path, timeout=1.0)) as file:
