@@ -14,7 +14,7 @@ from tests.support.services.beside import BESIDE
 from tests.support.services.compatibility import JSON, PAGE, Row, decode, encode, names_of_tests, page, rows_of
 from tests.support.services.record import cache_file
 from tests.support.services.systems import SYSTEMS
-from tests.support.services.versions import CLIENTS, SAID
+from tests.support.services.versions import CLIENTS, LIBRARIES, SAID
 
 ROOT = Path(__file__).parents[1]
 FILE = "tests/test_compatibility.py"
@@ -26,17 +26,19 @@ def kept():
     return decode((ROOT / JSON).read_text("utf-8"))
 
 
-def beside(name, root):
-    """How far a library beside ``.venv`` is tested, and in which version."""
-    return (BESIDE[name].how, BESIDE[name].locked(root)) if name in BESIDE else ("", "")
+def how_of(name, root, libraries):
+    """How far something is tested, and in which version."""
+    if name in SYSTEMS:
+        return "server-tested", SYSTEMS[name].package.version
+    return (BESIDE[name].how, BESIDE[name].locked(root)) if name in BESIDE else ("tested", libraries.get(name, ""))
 
 
 def faults(rows, root=ROOT):
     """What is out of date in rows."""
-    clients = compatibility.locked_clients(root)
-    found = [f"{name} has no row" for name in (SYSTEMS.keys() | BESIDE.keys()) - rows.keys()]
+    clients, libraries = compatibility.locked_clients(root), compatibility.locked_libraries(root)
+    found = [f"{name} has no row" for name in {*SYSTEMS, *BESIDE, *LIBRARIES.values()} - rows.keys()]
     for name, row in rows.items():
-        how, version = ("server-tested", SYSTEMS[name].package.version) if name in SYSTEMS else beside(name, root)
+        how, version = how_of(name, root, libraries)
         if row.server != version and name not in compatibility.without_lock():
             found.append(f"{name} {row.server}: the lock has {version or 'none'}")
         found += [
@@ -59,6 +61,16 @@ def test_every_system_is_tested_in_the_versions_of_the_locks():
     """Behind a change of a lock or of a test's file it is red until scripts/test-integrations ran again."""
     assert not faults(kept())
     assert SYSTEMS.keys() == SAID.keys() == CLIENTS.keys()
+
+
+def test_a_library_of_another_version_or_without_a_test_is_named():
+    """As a system is; and each has a version in a lock."""
+    assert compatibility.locked_libraries(ROOT).keys() == set(LIBRARIES.values())
+    good = kept()["torch"]
+    assert not faults({**kept(), "torch": good})
+    assert faults({**kept(), "torch": Row("1.0", {}, good.passed, {})}) == [f"torch 1.0: the lock has {good.server}"]
+    assert faults({**kept(), "torch": Row(good.server, {}, {}, {})}) == ["torch is not tested with 0 clients"]
+    assert faults({name: row for name, row in kept().items() if name != "torch"}) == ["torch has no row"]
 
 
 GOOD = Row("4.4.0", {"confluent-kafka": compatibility.locked_clients(ROOT)["confluent-kafka"]}, {FILE: 2}, {})

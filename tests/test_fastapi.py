@@ -21,6 +21,7 @@ from midstream.serving.http.mounting import below
 from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import MOUNTED_AT
 from midstream.serving.options import ServerOptions
+from tests.support.libraries import library
 from tests.support.rig import SMALL
 
 KEY = {"x-key": "right"}
@@ -32,6 +33,12 @@ ACTS = [
 ]
 URL = "http://localhost"
 FORMS = ("mounted", "routed")
+
+
+@pytest.fixture(autouse=True)
+def framework():
+    """Say which release of it the tests of this file meet."""
+    return library("fastapi")
 
 
 def require_key(request: Request, response: Response, after: BackgroundTasks):

@@ -26,6 +26,7 @@ UNKNOWN = np.where(DICE.random(ROWS.shape) < 0.1, np.nan, ROWS)
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     """Return a folder whose placement is ranked by ``ranker``, with events."""
+    library("onnxruntime")
     write_ranked(tmp_path, FEATURES)
     with midstream.open(tmp_path) as opened:
         opened.record(

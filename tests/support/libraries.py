@@ -6,6 +6,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.support.services import record
+from tests.support.services.versions import LIBRARIES, library_version
+
 
 def missing(message: str) -> NoReturn:
     """End a test for something that this machine lacks: it skips at home, and fails in CI.
@@ -20,8 +23,13 @@ def missing(message: str) -> NoReturn:
 
 
 def library(name: str) -> Any:
-    """Import a library."""
+    """Import a library, and put it on record that the test under way met it."""
     try:
-        return importlib.import_module(name)
+        found = importlib.import_module(name)
     except ImportError:
         missing(f"{name} is not installed; scripts/test-integrations installs it")
+    top = name.partition(".")[0]
+    version = library_version(top)
+    if version:
+        record.note(LIBRARIES[top], version)
+    return found

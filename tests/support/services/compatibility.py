@@ -17,10 +17,11 @@ from typing import Any
 from tests.support.services.beside import BESIDE
 from tests.support.services.record import cache_file
 from tests.support.services.systems import SYSTEMS
-from tests.support.services.versions import CLIENTS
+from tests.support.services.versions import CLIENTS, LIBRARIES
 
 ROOT = Path(__file__).parents[3]
 JSON, PAGE = "docs/compatibility.json", "docs/compatibility.md"
+LIBRARY_LOCKS = ("requirements.lock", *(f"scripts/{name}.lock" for name in ("frames", "models", "torch", "tensorflow")))
 OF_DEBIAN = "of Debian"
 """Version of a package that each release of Debian has its own of."""
 
@@ -30,7 +31,7 @@ class Row:
     """One system, as tests met it."""
 
     server: str
-    """What the server said."""
+    """What the server said; of a library, its version."""
     clients: Mapping[str, str]
     """Versions of clients by package, of all tests together."""
     passed: Mapping[str, int]
@@ -59,7 +60,7 @@ def rows_of(record: Mapping[str, Any], tests: Iterable[str]) -> dict[str, Row]:
     """
     known = frozenset(tests)
     found = {name: each for name, each in record.items() if re.sub(r"\[.*$", "", name) in known}
-    return {name: _row(name, found) for name in (*SYSTEMS, *BESIDE)}
+    return {name: _row(name, found) for name in (*SYSTEMS, *BESIDE, *LIBRARIES.values())}
 
 
 def _row(system: str, record: Mapping[str, Any]) -> Row:
@@ -80,7 +81,7 @@ def _row(system: str, record: Mapping[str, Any]) -> Row:
         dict(sorted(clients.items())),
         dict(sorted(counts["passed"].items())),
         dict(sorted(counts["failed"].items())),
-        BESIDE[system].how if system in BESIDE else "server-tested",
+        BESIDE[system].how if system in BESIDE else "server-tested" if system in SYSTEMS else "tested",
     )
 
 
@@ -115,7 +116,12 @@ def page(rows: Mapping[str, Row], root: Path) -> str:
         _HEAD,
         "| system | server | how far | clients | tests passed |",
         "|---|---|---|---|---|",
-        *(_line(name, row) for name, row in rows.items()),
+        *(_line(name, row) for name, row in rows.items() if name not in LIBRARIES.values()),
+        "",
+        _LIBRARIES,
+        "| library | version | how far | tests passed |",
+        "|---|---|---|---|",
+        *(_library_line(name, row) for name, row in rows.items() if name in LIBRARIES.values()),
         "",
         _BETWEEN,
         "| file | promises | systems, tests passed |",
@@ -134,6 +140,12 @@ def _line(name: str, row: Row) -> str:
     return f"| {name} | {row.server or '–'} | {row.level} | {clients} | {count} |"
 
 
+def _library_line(name: str, row: Row) -> str:
+    passed, failed = sum(row.passed.values()), sum(row.failed.values())
+    count = f"{passed}, {failed} failed" if failed else str(passed)
+    return f"| {name} | {row.server or '–'} | {row.level} | {count} |"
+
+
 def _file_line(file: str, rows: Mapping[str, Row], root: Path) -> str:
     promise = (ast.get_docstring(ast.parse((root / file).read_text("utf-8"))) or "").splitlines()[0]
     met = ", ".join(f"{name} {row.passed[file]}" for name, row in rows.items() if row.passed.get(file))
@@ -143,6 +155,13 @@ def _file_line(file: str, rows: Mapping[str, Row], root: Path) -> str:
 def without_lock() -> set[str]:
     """Return the systems whose version the machine's release chooses."""
     return {name for name, each in SYSTEMS.items() if each.package.version == OF_DEBIAN}
+
+
+def locked_libraries(root: Path) -> dict[str, str]:
+    """Return the versions of all libraries in the locks of what tests have."""
+    text = "\n".join((root / name).read_text("utf-8") for name in LIBRARY_LOCKS)
+    found = re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE)
+    return {package: version for package, version in found if package in LIBRARIES.values()}
 
 
 def locked_clients(root: Path) -> dict[str, str]:
@@ -156,7 +175,10 @@ def locked_clients(root: Path) -> dict[str, str]:
 def main() -> int:
     """Write both files."""
     record = json.loads(cache_file(ROOT).read_text("utf-8"))
-    rows = rows_of(record, names_of_tests(ROOT, {name.partition("::")[0] for name in record}))
+    found = rows_of(record, names_of_tests(ROOT, {name.partition("::")[0] for name in record}))
+    # What no run of this checkout met has the row that it has; a test holds its version against the locks.
+    kept = decode((ROOT / JSON).read_text("utf-8"))
+    rows = {name: row if row.server else kept.get(name, row) for name, row in found.items()}
     (ROOT / JSON).write_text(encode(rows), "utf-8")
     (ROOT / PAGE).write_text(page(rows, ROOT), "utf-8")
     for name, row in rows.items():
@@ -174,10 +196,15 @@ those of the locks, which a test holds.
 
 | word | means |
 |---|---|
-| *server-tested* | tests passed against the system itself, in the version named |
+| *server-tested*, *tested* | tests passed against the system or with the library itself, in the version named |
 | *protocol-tested* | tests passed against another program that speaks its protocol |
 | *contract-tested* | tests passed against a fake that passes the adapter's checks, or has the client's signatures |
 | *fails*, *not tested* | a test of it failed in the last run; no test met it |
+"""
+_LIBRARIES = """\
+Libraries and frameworks that models, frames and applications come from. The versions are those of the locks in
+`scripts`; what they are tested with is [models.md](models.md), [data.md](data.md#frames) and
+[web frameworks](tasks/web-frameworks.md).
 """
 _BETWEEN = """\
 What these tests are:

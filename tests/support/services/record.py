@@ -18,7 +18,7 @@ _asked: dict[str, str] = {}
 
 
 def note(name: str, version: str) -> None:
-    """Say that the test under way is given a server of this version."""
+    """Say that the test under way is given a server, or a library, of this version."""
     _asked[name] = version
 
 

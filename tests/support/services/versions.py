@@ -31,6 +31,24 @@ CLIENTS: Mapping[str, Mapping[str, str]] = {
 }
 """Of each system: modules of clients, and their packages."""
 
+LIBRARIES: Mapping[str, str] = {
+    "onnxruntime": "onnxruntime",
+    "sklearn": "scikit-learn",
+    "skl2onnx": "skl2onnx",
+    "lightgbm": "lightgbm",
+    "xgboost": "xgboost-cpu",
+    "torch": "torch",
+    "tensorflow": "tensorflow-cpu",
+    "keras": "keras",
+    "surprise": "scikit-surprise",
+    "mlflow": "mlflow-skinny",
+    "pandas": "pandas",
+    "polars": "polars",
+    "fastapi": "fastapi",
+    "flask": "flask",
+}
+"""Libraries and frameworks that models, frames and applications come from: modules, and their packages."""
+
 
 def server_version(server: Server) -> str:
     """Return what a server that runs said when it started.
@@ -47,7 +65,14 @@ def server_version(server: Server) -> str:
 
 
 def client_versions(name: str) -> dict[str, str]:
-    """Return the versions of a system's clients that this process has imported, by package."""
-    return {
-        package: metadata.version(package) for module, package in CLIENTS.get(name, {}).items() if module in sys.modules
-    }
+    """Return the versions of a system's clients that this process has imported, by package; a library has none."""
+    clients = CLIENTS.get(name, {})
+    return {package: metadata.version(package) for module, package in clients.items() if module in sys.modules}
+
+
+def library_version(module: str) -> str:
+    """Return the version of one of ``LIBRARIES`` that is installed; none of another, or of another build of it."""
+    try:
+        return metadata.version(LIBRARIES.get(module, ""))
+    except (metadata.PackageNotFoundError, ValueError):
+        return ""
