@@ -68,8 +68,10 @@ def test_a_library_of_another_version_or_without_a_test_is_named():
     assert compatibility.locked_libraries(ROOT).keys() == set(LIBRARIES.values())
     good = kept()["torch"]
     assert not faults({**kept(), "torch": good})
-    assert faults({**kept(), "torch": Row("1.0", {}, good.passed, {})}) == [f"torch 1.0: the lock has {good.server}"]
-    assert faults({**kept(), "torch": Row(good.server, {}, {}, {})}) == ["torch is not tested with 0 clients"]
+    assert faults({**kept(), "torch": Row("1.0", {}, good.passed, {}, "tested")}) == [
+        f"torch 1.0: the lock has {good.server}"
+    ]
+    assert faults({**kept(), "torch": Row(good.server, {}, {}, {}, "tested")}) == ["torch is not tested with 0 clients"]
     assert faults({name: row for name, row in kept().items() if name != "torch"}) == ["torch has no row"]
 
 
