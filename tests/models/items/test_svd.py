@@ -1,4 +1,4 @@
-"""SVD of ratings: predictions are Surprise's, and whoever asks is where the same sum is smallest."""
+"""SVD of ratings: predictions are Surprise's, and a user of a request lies where the same sum is smallest."""
 
 import sys
 
