@@ -11,10 +11,10 @@ import pytest
 
 from midstream.core.errors import MidstreamError, ScoresUnavailable, StoreUnavailable
 from midstream.core.types import FeatureFrame, Models, Query, TimestampMs
-from midstream.engine.stores.connector import close_connectors
 from midstream.integrations.model_servers.exchange import AnswerInvalid
 from midstream.integrations.model_servers.remote_scorer import RemoteScorer, misfit
 from midstream.state.settings import read_duration
+from tests.support.closed_connectors import run
 from tests.support.model_servers.models import (
     RIGHT,
     FakeModel,
@@ -103,18 +103,6 @@ def scorer_of(way, server, **more):
     if way.options["protocol"] == "torchserve":
         options["management_url"] = server.url
     return msgspec.convert(options | {"kind": "remote"}, RemoteScorer, dec_hook=read_duration)
-
-
-def run(work):
-    """Run on an event loop whose clients are closed."""
-
-    async def all_of_it():
-        try:
-            return await work
-        finally:
-            await close_connectors()
-
-    return asyncio.run(all_of_it())
 
 
 def scored(scorer, features=FEATURES):

@@ -23,10 +23,10 @@ from midstream.app.opening import config_to_read
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, ExtraMissing, ShapeMismatch, StoreUnavailable
 from midstream.engine.stores import connector
-from midstream.engine.stores.connector import close_connectors
 from midstream.engine.stores.online_store import StoreRefused
 from midstream.integrations.feast.fetch import FeastFetch, FeastFetchOptions
 from midstream.integrations.hopsworks.fetch import LEFT_MAX, HopsworksFetch, HopsworksFetchOptions
+from tests.support.closed_connectors import run
 from tests.support.fakes.hopsworks import FakeFeatureView, fake_library
 
 STOCK: Mapping[str, float] = {"lamp": 3.0, "desk": 0.0, "chair": 12.5}
@@ -108,18 +108,6 @@ def feature_server(answer=stocked):
 
 KINDS = {"stock": "number", "on_sale": "boolean"}
 FIELDS = {"stock": "warehouse:qty", "on_sale": "warehouse:on_sale"}
-
-
-def run(work):
-    """Run on an event loop of its own, whose connections are closed."""
-
-    async def all_of_it():
-        try:
-            return await work
-        finally:
-            await close_connectors()
-
-    return asyncio.run(all_of_it())
 
 
 def test_columns_of_all_ids_are_read_in_one_call(monkeypatch):

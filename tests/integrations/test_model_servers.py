@@ -1,6 +1,5 @@
 """Candidates of a shop scored by a real Triton: exact, refused with its own words, and answered while it is gone."""
 
-import asyncio
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -8,15 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import numpy as np
 import pytest
-import uvloop
 
 from midstream.app.explain.explain import explain_request
 from midstream.app.opening import config_to_read, open_shop
 from midstream.core.errors import MidstreamError
 from midstream.core.types import FeatureFrame, Models, Query, TimestampMs
-from midstream.engine.stores.connector import close_connectors
 from midstream.integrations.model_servers.remote_scorer import RemoteScorer, misfit
 from midstream.state.settings import read_duration
+from tests.support.closed_connectors import run
 from tests.support.libraries import library
 from tests.support.model_servers.models import right_scores
 from tests.support.patience import PATIENCE_S
@@ -72,19 +70,6 @@ def scorer_of(server, way, **more):
     """Return a scorer of the server's model."""
     options = {"kind": "remote", "protocol": "oip", "url": url_of(server, way), "model": "ranker", "give_up": "20s"}
     return msgspec.convert(options | WAYS[way] | more, RemoteScorer, dec_hook=read_duration)
-
-
-def run(work):
-    """Run on the event loop that a server has, and close its clients."""
-
-    async def all_of_it():
-        try:
-            return await work
-        finally:
-            await close_connectors()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(all_of_it())
 
 
 def test_scores_are_those_of_the_model(triton, way):

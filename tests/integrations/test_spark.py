@@ -24,31 +24,14 @@ from tests.app.spark import test_log_ranges, test_shard_tables
 from tests.app.spark.test_backfill import rows as backfill_rows
 from tests.app.spark.test_backfill import table_of
 from tests.app.spark.test_point_in_time import same
-from tests.support.libraries import library
-from tests.support.services.record import note
-from tests.support.spark import spark_session
+from tests.support import spark_fixtures
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+session, spark = spark_fixtures.session, spark_fixtures.spark
 asked_folder = test_lookup.folder
 served_folder = test_served_examples.folder
 log_folder = test_log_ranges.folder
 shop_folder = test_shard_tables.folder
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Yield a session of two threads."""
-    library("pyspark")
-    library("pandas")
-    with spark_session(tmp_path_factory.mktemp("spark")) as found:
-        yield found
-
-
-@pytest.fixture
-def spark(session: Any) -> Any:
-    """Return the session, and keep its version for the page of compatibility."""
-    note("spark", session.version)
-    return session
 
 
 @pytest.fixture

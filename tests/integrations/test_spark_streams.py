@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,28 +10,12 @@ import midstream
 import midstream.spark
 from midstream.core.errors import Invalid
 from tests.crash.servers import serving
-from tests.support.libraries import library
-from tests.support.services.record import note
-from tests.support.spark import CONFIG, PIECE_ROWS, spark_session, write_stream
+from tests.support import spark_fixtures
+from tests.support.spark import CONFIG, PIECE_ROWS, write_stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+session, spark = spark_fixtures.session, spark_fixtures.spark
 ROWS = 4 * PIECE_ROWS + 7
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Yield a session of two threads."""
-    library("pyspark")
-    library("pandas")
-    with spark_session(tmp_path_factory.mktemp("spark")) as found:
-        yield found
-
-
-@pytest.fixture
-def spark(session: Any) -> Any:
-    """Return the session, and keep its version for the page of compatibility."""
-    note("spark", session.version)
-    return session
 
 
 def write_files(folder: Path, first: int, count: int) -> int:

@@ -7,18 +7,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from midstream.app.explain.explain import explain_request
 from midstream.app.opening import config_to_read, open_shop
 from midstream.cli.operate.check import check_folder
 from midstream.core.errors import ShapeMismatch, StoreUnavailable
-from midstream.engine.stores.connector import close_connectors
 from midstream.engine.stores.online_store import StoreRefused
 from midstream.integrations.cassandra.fetch import CassandraFetch, CassandraFetchOptions
 from midstream.integrations.postgresql.fetch import PostgresqlFetch, PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import RedisFetch, RedisFetchOptions
 from midstream.ranking.record.served import ServedRecord
+from tests.support.closed_connectors import run
 from tests.support.patience import PATIENCE_S
 from tests.support.store_shops import (
     STOCK,
@@ -105,19 +104,6 @@ def test_a_check_names_a_store_that_is_gone(servers, tmp_path):
     problems = [each.problem for each in check_folder(tmp_path, connect=True).findings if each.part == "warehouse"]
     assert len(problems) == 1
     assert "Redis at 127.0.0.1:1 is not connected" in problems[0]
-
-
-def run(work):
-    """Run on the event loop that a server has, and close its clients."""
-
-    async def all_of_it():
-        try:
-            return await work
-        finally:
-            await close_connectors()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(all_of_it())
 
 
 async def check_cancelled(fetch, ids):
