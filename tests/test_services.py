@@ -180,6 +180,49 @@ def test_a_server_that_was_killed_is_found_at_the_same_address(server, monkeypat
         assert server.address != address
 
 
+SILENT = """\
+    import socket, sys, time
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        print(listening.getsockname()[1], flush=True)
+        time.sleep(600)
+    """
+DOUBLE = """\
+    import socket, sys
+    first = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+    second = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+    """
+
+
+def test_a_port_that_is_taken_between_the_look_and_the_start_ends_no_test(server, monkeypatch):
+    """The server starts again, at last on another port; where that does not help either, the holder is named."""
+    monkeypatch.setattr(replies, "ASK_S_MAX", 0.2)
+    free = server_module._is_free
+    with child(SILENT) as holder:
+        port = int(holder.stdout.readline())
+        monkeypatch.setattr(server_module, "_is_free", lambda host, each: each == port or free(host, each))
+        server.folder.mkdir()
+        (server.folder / "ports.json").write_text(f'{{"client": {port}}}')
+        server.up()
+        assert server.status().state == "ready"
+        assert server.ports["client"] != port
+        server.down()
+        (server.folder / "ports.json").write_text(f'{{"client": {port}}}')
+        monkeypatch.setattr(server_module, "STARTS_MAX", 2)
+        monkeypatch.setattr(server_module, "usable_ports", lambda *_: {"client": port})
+        with pytest.raises(
+            ServiceFault, match=rf"(?s)port {port} listens .*, held by process {holder.pid}: .*create_server"
+        ):
+            server.up()
+
+
+def test_a_server_that_takes_its_own_port_twice_ends_after_some_starts(server):
+    """Nobody else is named."""
+    broken = replace(server, system=Echo(DOUBLE))
+    with pytest.raises(ServiceFault, match=r"(?s)echo ended by itself; the end of .*Address already in use"):
+        broken.up()
+    assert broken.status().state == "stopped"
+
+
 def test_a_frozen_server_answers_when_it_is_thawed(server, monkeypatch):
     """By whom it is started for the next test too, and it is ended like any other."""
     monkeypatch.setattr(replies, "ASK_S_MAX", 0.2)

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal
 from tests.support.services.faults import ServiceFault
 from tests.support.services.processes import Process, end, family, process_of
 from tests.support.services.replies import NotReady
+from tests.support.services.sockets import foreign_sockets
 from tests.support.services.system import Site, System
 
 READY_S_MAX = 480.0
@@ -27,6 +28,11 @@ LOG_LINES = 30
 PORT_S_MAX = 10.0
 """Until a port of the time before is free: what a crash left behind ends by itself, in seconds on a busy machine. Then
 another port is taken, which neither clients nor a pooler in front would find."""
+STARTS_MAX = 3
+"""Of a server that ends because one of its ports is in use: it was free before the start, and may be so again. The last
+start is on other ports."""
+_IN_USE = "address already in use"
+"""In the log of such a server, whichever it is."""
 _POLL_S = 0.2
 _PORTS = range(20_000, 32_000)
 """Below those that connections are given: one that tries again and again to reach a server that is down could be given
@@ -81,17 +87,13 @@ class Server:
         """
         with self._alone():
             self.thaw()
-            process = self._process() or self._start()
-            until = time.monotonic() + READY_S_MAX
-            while (fault := self._ask()) is not None:
-                if not process.is_alive():
-                    self._forget()
-                    raise self._fault("ended by itself")
-                if time.monotonic() > until:
-                    end(process, signal.SIGKILL, 0)
-                    self._forget()
-                    raise self._fault(f"does not answer within {READY_S_MAX:.0f} s: {fault!r}")
-                time.sleep(_POLL_S)
+            seen: list[str] = []
+            for number in range(1, STARTS_MAX + 1):
+                process = self._process() or self._start(self.ports.values() if number == STARTS_MAX else ())
+                if self._waits_until_ready(process, seen):
+                    return
+                if number == STARTS_MAX or _IN_USE not in self.log.read_text("utf-8", "replace").lower():
+                    raise self._fault("\n".join(["ended by itself", *dict.fromkeys(seen)]))
 
     def down(self) -> bool:
         """End it in order, also one that is frozen, and what does not end in time with force; its data stays.
@@ -144,9 +146,24 @@ class Server:
     def _site(self, ports: Mapping[str, int]) -> Site:
         return Site(self.folder, self.system.package.find(), self.host, ports)
 
-    def _start(self) -> Process:
+    def _waits_until_ready(self, process: Process, seen: list[str]) -> bool:
+        """Wait until it answers; note sockets of others on its ports, and return false when it ended by itself."""
+        until = time.monotonic() + READY_S_MAX
+        while (fault := self._ask()) is not None:
+            seen += map(str, foreign_sockets(process, self.ports.values()))
+            if not process.is_alive():
+                self._forget()
+                return False
+            if time.monotonic() > until:
+                end(process, signal.SIGKILL, 0)
+                self._forget()
+                raise self._fault(f"does not answer within {READY_S_MAX:.0f} s: {fault!r}")
+            time.sleep(_POLL_S)
+        return True
+
+    def _start(self, avoided: Collection[int] = ()) -> Process:
         self._forget()
-        site = self._site(usable_ports(self.host, self.ports, self.system.port_names))
+        site = self._site(usable_ports(self.host, self.ports, self.system.port_names, avoided))
         command = [*(["setpriv", "--pdeathsig", "KILL"] if self.is_tied else []), *self.system.command(site)]
         site.data.mkdir(exist_ok=True)
         (self.folder / "ports.json").write_text(json.dumps(dict(site.ports)), "utf-8")
@@ -204,18 +221,20 @@ class Server:
         return ServiceFault("\n".join([f"{self.system.name} {what}; the end of {self.log}:", *lines]))
 
 
-def usable_ports(host: str, before: Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
+def usable_ports(
+    host: str, before: Mapping[str, int], names: Iterable[str], avoided: Collection[int] = ()
+) -> dict[str, int]:
     """Return a port for each name: those of the time before where they get free, so that clients find it again."""
     wanted = list(names)
     until = time.monotonic() + PORT_S_MAX
-    while set(before) == set(wanted):
+    while set(before) == set(wanted) and not set(before.values()) & set(avoided):
         if all(_is_free(host, port) for port in before.values()):
             return dict(before)
         if time.monotonic() > until:
             break
         time.sleep(_POLL_S)
     first = os.getpid() * _PORT_STEP % len(_PORTS)
-    free = (port for port in [*_PORTS[first:], *_PORTS[:first]] if _is_free(host, port))
+    free = (port for port in [*_PORTS[first:], *_PORTS[:first]] if port not in avoided and _is_free(host, port))
     return {name: next(free) for name in wanted}
 
 
