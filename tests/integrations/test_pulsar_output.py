@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from midstream.engine.outbox.log_destination import DeliveredPosition, Destinati
 from midstream.engine.outbox.output_destination import OutputDestination
 from midstream.engine.outbox.output_records import OutputRecord, RecordOptions
 from midstream.integrations.pulsar import output_topics
+from midstream.integrations.pulsar import producer as producer_module
 from midstream.integrations.pulsar.client_options import PulsarClientOptions
 from midstream.integrations.pulsar.library import pulsar as pulsar_library
 from midstream.integrations.pulsar.producer import PulsarOutputProducer
@@ -305,6 +307,40 @@ def test_what_does_not_come_in_time_is_an_error(pulsar, monkeypatch):
         own.deliver([OutputRecord(LogPosition(0), "u", os.urandom(6_000_000), (("log_position", "0"),))], upto(1))
     assert own.resume() is None
     own.close()
+
+
+def report_by(each: PulsarOutputProducer, called: Callable[[Callable[[], None]], None]) -> None:
+    """Have what the broker has stored reported by another way than the client's threads."""
+    session = each._session
+    assert session is not None
+    topic = session.partitions[0].topic
+    usual = topic.producer
+
+    class Reporting:
+        def send_async(self, value: bytes, sent: Callable[..., None], **named: object) -> None:
+            usual.send_async(value, lambda *found: called(partial(sent, *found)), **named)
+
+        def flush(self) -> None:
+            usual.flush()
+
+    topic.producer = Reporting()
+
+
+def test_a_report_that_comes_behind_the_flush_is_waited_for(pulsar, monkeypatch):
+    """The client's threads report when they get the interpreter's lock; what is never reported on is not passed by."""
+    topic = make_topic(pulsar, "out-late")
+    own = producer(pulsar, topic)
+    own.resume()
+    report_by(own, lambda report: threading.Timer(0.3, report).start())
+    own.deliver(records(0, 20), upto(20))
+    monkeypatch.setattr(producer_module, "REPORT_S_MAX", 0.2)
+    report_by(own, lambda _report: None)
+    with pytest.raises(DestinationUnavailable, match="0 of 5 records were confirmed"):
+        own.deliver(records(20, 5), upto(25))
+    assert own.resume() == upto(20).text
+    own.deliver(records(20, 5), upto(25))
+    own.close()
+    assert log_positions(received(pulsar, topic)) == [*range(25)]
 
 
 def test_an_admin_interface_that_does_not_answer_is_an_error(pulsar):

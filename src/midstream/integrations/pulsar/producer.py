@@ -16,6 +16,7 @@ Reference: https://pulsar.apache.org/docs/4.0.x/concepts-messaging/#access-mode,
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import msgspec
@@ -34,6 +35,8 @@ POSITIONS = "-positions-"
 SETTLE_S_MAX = 10.0
 """Until all that the process before had sent is stored: a bookie that is slow is given up by the broker after that."""
 _SETTLE_S = 0.05
+REPORT_S_MAX = 5.0
+"""Until what a flush has stored is reported by the threads of the client."""
 _OWNER = "midstream-"
 """Begins the names of all producers: behind it are the name of the log and that of the output."""
 _ALONE = "give each output a topic of its own"
@@ -194,7 +197,7 @@ class PulsarOutputProducer:
         if upto.log_position <= session.log_position:  # an operator moved it back: all after it comes again
             for each in partitions:
                 each.found.clear()
-        results: list[Any] = []
+        results: SimpleQueue[Any] = SimpleQueue()
         sent_count = 0
         for record in records:
             partition = partitions[_partition(record, len(partitions))]
@@ -214,29 +217,34 @@ class PulsarOutputProducer:
         for each in partitions:
             each.topic.keep_from(each.place)
 
-    def _reported(self, partition: _Partition, results: list[Any]) -> Callable[[Any, Any], None]:
+    def _reported(self, partition: _Partition, results: SimpleQueue[Any]) -> Callable[[Any, Any], None]:
         """Return what is called when the broker has answered; a record that it took for a copy has no place."""
 
         def reported(result: Any, found: Any) -> None:  # noqa: ANN401  of the library
             is_stored = result == self._library.Result.Ok
             place = entry_of(found) if is_stored else partition.end
-            results.append(f"of a record {_NOT_STORED}" if place.entry < 0 and is_stored else result)
             if place.order > partition.end.order:
                 partition.end = place
+            results.put(f"of a record {_NOT_STORED}" if place.entry < 0 and is_stored else result)
 
         return reported
 
-    def _require_stored(self, results: Sequence[Any], sent_count: int) -> None:
+    def _require_stored(self, results: SimpleQueue[Any], sent_count: int) -> None:
         """Refuse a delivery of which a record failed, or was not reported on.
+
+        The client's threads report some time after a flush has returned: they wait for the interpreter's lock.
 
         Raises:
             DestinationUnavailable: There is one.
         """
-        for result in results:
+        until = time.monotonic() + REPORT_S_MAX
+        for number in range(sent_count):
+            try:
+                result = results.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                raise self._unavailable(f"{number} of {sent_count} records were confirmed") from None
             if result != self._library.Result.Ok:
                 raise self._unavailable(result)
-        if len(results) != sent_count:
-            raise self._unavailable(f"{len(results)} of {sent_count} records were confirmed")
 
     def close(self) -> None:
         """Release connections and threads."""
