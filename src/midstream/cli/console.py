@@ -78,6 +78,12 @@ def _existing(folder: Path) -> Path:
 
 
 Folder = Annotated[Path, typer.Option("--folder", "-f", metavar="FOLDER", callback=_existing, help=_FOLDER_HELP)]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", exists=True, dir_okay=False, help="Configuration to use instead of midstream.toml."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 HERE = Path()
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, print_json, say
+from midstream.cli.console import HERE, AsJson, ConfigFile, Folder, ended_by_sigterm, print_json, say
 from midstream.cli.help import CommandHelp, GroupHelp
 from midstream.cli.progress import notify_of, progress
 
@@ -46,12 +46,6 @@ Url = Annotated[
 ]
 Project = Annotated[
     str, typer.Option("--project", metavar="NAME", help="Project of Feast; default: the name of the folder.")
-]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", metavar="FILE", exists=True, dir_okay=False, help="Configuration to use instead of midstream.toml."
-    ),
 ]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midstream.cli.console import HERE, AsJson, Folder, ended_by_sigterm, print_json, say
+from midstream.cli.console import HERE, AsJson, ConfigFile, Folder, ended_by_sigterm, print_json, say
 from midstream.cli.help import CommandHelp
 from midstream.cli.progress import notify_of, progress
 
@@ -39,12 +39,6 @@ Served = Annotated[
     str | None,
     typer.Option(
         "--served", metavar="FROM..TO", help="Served slates instead of FILE: range of log positions or times."
-    ),
-]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", metavar="FILE", exists=True, dir_okay=False, help="Configuration to use instead of midstream.toml."
     ),
 ]
 
