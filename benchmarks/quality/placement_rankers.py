@@ -38,6 +38,12 @@ TRIED: Mapping[str, tuple[dict[str, object], ...]] = {
     "trees": tuple(
         {"leaves_max": leaves, "leaf_rows_min": rows} for leaves, rows in ((15, 50), (31, 50), (63, 100), (31, 200))
     ),
+    "keras": (
+        {"epochs": 5},
+        {"epochs": 20},
+        {"epochs": 10, "batch_rows": 1_024, "learning_rate": 0.003},
+        {"epochs": 10, "hidden": [128, 64], "dropout": 0.3},
+    ),
 }
 """Options of a kind that are tried where options are chosen; those that are not named stay as they are."""
 QUESTIONS = (20_000, 5_000, 20_000)

@@ -1,16 +1,21 @@
 """Import of item models from elsewhere: a graph and a file of vectors become a version, or the file is named."""
 
 import io
+import re
 import warnings
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from midstream.app.operate.model_registry import Import, import_model, registry_of
+from midstream.app.operate.model_registry import Import, import_model, is_unproven, registry_of
+from midstream.cli.app import main
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, Invalid, NotFound
 from midstream.models.histories import Histories
 from midstream.models.loading import load
+from midstream.models.onnx.graph import INT32, INT64, read_graph
+from midstream.models.onnx.row_tables import row_tables
 from midstream.models.onnx.writing import node, onnx_file, value
 from midstream.training.onnx_items_import import read_items
 from midstream.training.registry import Registry
@@ -68,6 +73,7 @@ BAD = {
     "objects": ({"ids": np.array(IDS, dtype=object), "vectors": VECTORS}, "cannot be read"),
     "nan": ({"ids": np.array(IDS), "vectors": np.where(np.arange(ITEMS) == 7, np.nan, VECTORS.T).T}, "row 7"),
     "large": ({"ids": np.array(IDS), "vectors": np.full((ITEMS, 2), 1e200)}, "row 0"),
+    "long vector": ({"ids": np.array(IDS), "vectors": np.full((ITEMS, 2), 1e19)}, "row 0 has a length of 1.41e"),
     "none": ({"ids": np.array([], dtype=str), "vectors": VECTORS[:0]}, r"ids is <U1 \(0,\)"),
 }
 
@@ -193,3 +199,191 @@ def test_other_faults_name_what_is_wrong(files):
         with pytest.raises(Invalid, match=text):
             import_model(files, asked(files))
     assert registry_of(files).names() == []
+
+
+def drawn(count=8, length=5):
+    """Return histories that nobody has, and the scores that the trained model gives for them."""
+    rows = np.random.default_rng(7).integers(0, ITEMS, (count, length))
+    return np.array(IDS)[rows], VECTORS[rows].mean(axis=1) @ VECTORS.T
+
+
+def written(files, vectors=VECTORS, **more):
+    """Write the file of items, with expected scores."""
+    histories, expected = drawn()
+    told = {"ids": np.array(IDS), "vectors": vectors, "histories": histories, "expected": expected}
+    np.savez(files / "items.npz", **{**told, **more})
+
+
+TOWER = np.random.default_rng(5).standard_normal((WIDTH, WIDTH)).astype(np.float32)
+
+
+def other_table(table):
+    """Return a graph whose table is not that of the vectors: what it makes of it are numbers like those."""
+    nodes = [
+        node("Gather", ["table", "items"], ["said"], axis=0),
+        node("ReduceMean", ["said"], ["mean"], axes=[0], keepdims=1),
+        node("MatMul", ["mean", "tower"], ["user"]),
+    ]
+    constants = {"table": np.ascontiguousarray(table @ np.linalg.inv(TOWER)).astype(np.float32), "tower": TOWER}
+    return onnx_file(nodes, [value("items", ("m",), INT64)], [value("user", (1, WIDTH))], constants)
+
+
+PADDED = np.concatenate([np.zeros((1, WIDTH), dtype=np.float32), VECTORS])
+WRONG_TABLES = {
+    "padded": (PADDED, "a table of 13 rows, and there are 12 items"),
+    "shifted": (PADDED[:-1], 'Row 1 has the vector of "item-0", and ids[1] is "item-1".'),
+    "turned": (VECTORS[::-1], 'Row 0 has the vector of "item-11", and ids[0] is "item-0".'),
+    "two of them": (VECTORS[[*range(10), 11, 10]], 'Row 10 has the vector of "item-11", and ids[10] is "item-10".'),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TABLES)
+def test_a_table_in_another_order_than_the_vectors_is_refused(files, name):
+    """By its name, and by that of the first item that it has elsewhere: the graph shares the table of the vectors."""
+    table, text = WRONG_TABLES[name]
+    (files / "users.onnx").write_bytes(mean_of_rows(np.ascontiguousarray(table)))
+    with pytest.raises(Invalid, match=re.escape(text)) as caught:
+        import_model(files, asked(files))
+    assert [each.where for each in caught.value.faults] == ['graph.initializer "vectors"']
+    assert registry_of(files).names() == []
+
+
+@pytest.mark.parametrize("name", WRONG_TABLES)
+def test_a_table_of_its_own_in_another_order_is_refused_by_expected_scores(files, name):
+    """Which name an item; without them a table of the right length is taken, as nothing says what its rows are."""
+    table, _ = WRONG_TABLES[name]
+    (files / "users.onnx").write_bytes(other_table(table))
+    if name != "padded":
+        assert import_model(files, asked(files, name="unseen"))[0] == "unseen"
+    written(files)
+    pattern = r'After history \d, which ends with "item-\d+", "item-\d+" has the score .* is expected'
+    with pytest.raises(Invalid, match=pattern) as caught:
+        import_model(files, asked(files))
+    assert [each.where for each in caught.value.faults] == ["items.npz"]
+    assert "taste" not in registry_of(files).names()
+
+
+def test_expected_scores_are_asked_again_at_each_load(files):
+    """As they came, beside made up histories; another table under them is refused, and names an item."""
+    (files / "users.onnx").write_bytes(other_table(VECTORS))
+    histories, expected = drawn(20)
+    written(files, histories=histories, expected=expected)
+    name, version = import_model(files, asked(files))
+    registry = registry_of(files)
+    read = registry.read(name, version)
+    assert registry.manifest(name, version).options["expected_histories"] == 20
+    assert not is_unproven(files, name, version)
+    start, row = read.arrays["golden.start"], read.arrays["golden.row"]
+    assert (len(start) - 1, [IDS[each] for each in row[:5]]) == (16, histories[0].tolist())
+    assert (read.arrays["golden.scores"][:8] == expected[:8].astype(np.float32)).all()
+    assert np.allclose(load(read).scores(Histories.of([[1, 2]])), VECTORS[[1, 2]].mean(axis=0) @ VECTORS.T, atol=1e-5)
+    shifted = np.frombuffer(other_table(PADDED[:-1]), dtype=np.uint8)
+    other = replace(read, arrays={**read.arrays, "onnx_items.graph": shifted})
+    with pytest.raises(ArtifactInvalid, match=r'golden questions otherwise .*, such as that of "item-\d+"'):
+        load(other)
+
+
+def test_a_longer_table_is_taken_where_expected_scores_say_that_it_is_right(files):
+    """Its further rows are nobody's: one for unknown items at its end."""
+    table = np.concatenate([VECTORS, np.ones((1, WIDTH), dtype=np.float32)])
+    (files / "users.onnx").write_bytes(mean_of_rows(table))
+    with pytest.raises(Invalid, match="a table of 13 rows"):
+        import_model(files, asked(files))
+    written(files)
+    assert load(registry_of(files).read(*import_model(files, asked(files)))).vocabulary.ids == IDS
+
+
+def test_rows_are_followed_to_the_tables_they_look_up():
+    """Through casts and axes, to each; not through a calculation, which may make another row of it."""
+    nodes = [
+        node("Cast", ["items"], ["whole"], to=INT64),
+        node("Unsqueeze", ["whole", "zero"], ["batch"]),
+        node("Gather", ["long", "batch"], ["first"], axis=0),
+        node("Identity", ["wide"], ["same"]),
+        node("Gather", ["same", "whole"], ["second"]),
+        node("Gather", ["along", "whole"], ["third"], axis=1),
+        node("Add", ["whole", "one"], ["next"]),
+        node("Gather", ["padded", "next"], ["fourth"], axis=0),
+        node("Gather", ["first", "whole"], ["fifth"], axis=0),
+    ]
+    told = {each: np.zeros((4, 2), dtype=np.float32) for each in ("long", "wide", "along", "padded")}
+    whole = {"zero": np.zeros(1, dtype=np.int64), "one": np.ones(1, dtype=np.int64)}
+    content = onnx_file(nodes, [value("items", ("m",), INT32)], [value("first", (1, 2))], {**told, **whole})
+    assert [each.name for each in row_tables(read_graph(memoryview(content)), "items")] == ["long", "wide"]
+
+
+BAD_EXPECTED = {
+    "alone": ({"expected": None}, "It has no expected"),
+    "axes": ({"histories": np.array(IDS)}, r"histories is <U7 \(12,\)"),
+    "floats": ({"histories": np.ones((8, 2))}, "histories is float64"),
+    "count": ({"expected": np.ones((7, ITEMS))}, r"expected is float64 \(7, 12\), for 8 histories and 12 ids"),
+    "items": ({"expected": np.ones((8, ITEMS + 1))}, r"expected is float64 \(8, 13\)"),
+    "unknown": ({"histories": np.full((8, 1), "cup")}, 'History 0 has "cup"'),
+    "empty": ({"histories": np.full((8, 2), "")}, "History 0 has 0 items"),
+    "nan": ({"expected": np.full((8, ITEMS), np.nan)}, 'score of "item-0" after history 0 is no number'),
+    "large": ({"expected": np.full((8, ITEMS), 1e300)}, "is no number"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_EXPECTED)
+def test_what_is_no_expected_score_is_refused(files, name):
+    """By its name, with what came."""
+    more, text = BAD_EXPECTED[name]
+    histories, expected = drawn()
+    told = {"ids": np.array(IDS), "vectors": VECTORS, "histories": histories, "expected": expected, **more}
+    np.savez(files / "items.npz", **{name: each for name, each in told.items() if each is not None})
+    with pytest.raises(Invalid, match=text) as caught:
+        import_model(files, asked(files))
+    assert [each.where for each in caught.value.faults] == ["items.npz"]
+    assert registry_of(files).names() == []
+
+
+def test_histories_may_be_of_several_lengths_and_of_whole_numbers(files):
+    """An empty text is no item; an id is its digits."""
+    rows = [[3, 1, 2], [4]]
+    expected = np.stack([VECTORS[each].mean(axis=0) @ VECTORS.T for each in rows])
+    written(files, histories=np.array([["item-3", "item-1", "item-2"], ["", "item-4", ""]]), expected=expected)
+    import_model(files, asked(files))
+    written(files, ids=np.arange(ITEMS), histories=np.array([[3, 1, 2]]), expected=expected[:1])
+    import_model(files, asked(files))
+
+
+def test_scores_that_are_no_numbers_are_refused(files):
+    """A user's vector of 1e33 and an item's of 1e8 have a product that float32 has not; and one that is none itself."""
+    nodes = [node("Mul", ["items", "large"], ["far"]), node("ReduceMean", ["far"], ["user"], axes=[0], keepdims=1)]
+    large = {"large": np.full(1, 1e25, dtype=np.float32)}
+    content = onnx_file(nodes, [value("items", ("m", WIDTH))], [value("user", (1, WIDTH))], large)
+    (files / "users.onnx").write_bytes(content)
+    np.savez(files / "items.npz", ids=np.array(IDS), vectors=VECTORS * np.float32(1e8))
+    with pytest.raises(Invalid, match=r'The score of "item-\d+" after a made up history is no number') as caught:
+        import_model(files, asked(files))
+    assert [each.where for each in caught.value.faults] == ["graph.output"]
+    nodes[0] = node("Div", ["items", "none"], ["far"])
+    none = {"none": np.zeros(1, dtype=np.float32)}
+    (files / "users.onnx").write_bytes(
+        onnx_file(nodes, [value("items", ("m", WIDTH))], [value("user", (1, WIDTH))], none)
+    )
+    with pytest.raises(Invalid, match="what the graph makes of a history is no number") as caught:
+        import_model(files, asked(files))
+    assert [each.where for each in caught.value.faults] == ["users.onnx"]
+    assert registry_of(files).names() == []
+
+
+def said(capfd, *arguments):
+    """Return what a command says on standard error, after it was done."""
+    with pytest.raises(SystemExit) as left:
+        main([str(each) for each in arguments])
+    assert left.value.code == 0
+    return " ".join(capfd.readouterr().err.split())
+
+
+def test_the_command_says_when_no_expected_scores_came(files, capfd):
+    """Where the graph reads rows, whose order is in no file; not where it reads the vectors that came."""
+    (files / "users.onnx").write_bytes(other_table(VECTORS))
+    line = ["models", "import", files / "users.onnx", "--name", "taste", "--items", files / "items.npz", "-f", files]
+    assert "nothing says that the graph has them in the order" in said(capfd, *line)
+    written(files)
+    assert "expected scores" not in said(capfd, *line)
+    np.savez(files / "items.npz", ids=np.array(IDS), vectors=VECTORS)
+    (files / "users.onnx").write_bytes(mean_of_vectors(("m", WIDTH)))
+    assert "expected scores" not in said(capfd, *line)

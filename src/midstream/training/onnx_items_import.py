@@ -1,12 +1,15 @@
 """Import of item models that other programs wrote: an ONNX graph over histories, and the vectors of the items.
 
-The vectors come as a file of NumPy (.npz) with ``ids`` and ``vectors``, row by row. Golden histories are drawn from the
-vocabulary, so a version holds no history of anybody. A check that could not fail is none: a graph that gives all of
-them one vector is refused, and so is one whose lists do not differ.
+The vectors come as a file of NumPy (.npz) with ``ids`` and ``vectors``, row by row, and, beside them, ``histories`` of
+these ids with the scores that are ``expected`` of all items. The scores of the graph have to be those, at the import
+and at each load, so a table in another order than the ids is found. Other golden histories are drawn from the
+vocabulary, so without such a version holds no history of anybody. A check that could not fail is none: a graph that
+gives all of them one vector is refused.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from lzma import LZMAError
 from pathlib import Path
 from tokenize import TokenError
@@ -15,22 +18,36 @@ from zlib import error as DeflateError  # noqa: N812  the name says nothing
 
 import numpy as np
 
-from midstream.core.errors import ArtifactInvalid, Fault, Invalid, NotFound
+from midstream.core.errors import ArtifactInvalid, Fault, Invalid, NotFound, ScoresUnavailable
 from midstream.core.types import Score
-from midstream.models.artifact.artifact import NAME, Draft
-from midstream.models.artifact.golden import TOLERANCE, item_content, made_histories
-from midstream.models.items.onnx_items import KIND, OnnxItems, item_model_of
-from midstream.models.onnx.graph import PAGE
+from midstream.models.artifact.artifact import NAME, ArtifactContent, Draft
+from midstream.models.artifact.golden import HISTORIES_MAX, TOLERANCE, item_content, made_histories
+from midstream.models.histories import Histories
+from midstream.models.items.onnx_items import KIND, LAST_MAX, OnnxItems, item_model_of
+from midstream.models.onnx.graph import PAGE, OnnxGraph
 from midstream.models.onnx.session import RUNNER, library
 from midstream.models.vocabulary import ItemVocabulary
 from midstream.training.registry import Registry
 
 MEMBERS = ("ids.npy", "vectors.npy")
+EXPECTED = ("histories.npy", "expected.npy")
+"""Members that may come beside them, both or none."""
+HISTORIES_GIVEN_MAX = 1_000
+"""Histories with expected scores: all are compared."""
+HISTORIES_KEPT_MAX = HISTORIES_MAX // 2
+"""Of these, the first, asked again at each load; the other golden histories are made up."""
+LENGTH_MAX = 1e9
+"""Of a vector: scores of two such are 1e18, and float32 ends at 3e38."""
+Given = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 VARIED_MIN = 8
 """Golden histories whose vectors differ from the first one's by more than a load allows."""
 ID_BYTES_MAX = 1_024
 """Of one id: more than any that an event may have."""
 _RIGHT = "A file of numpy.savez(path, ids=…, vectors=…): text or whole numbers (n,), and floats (n, d)."
+_RIGHT_EXPECTED = (
+    f'histories (h, items), 1 to {HISTORIES_GIVEN_MAX:,} of them, ids oldest first, "" where one has no more; and '
+    "expected (h, n), the finite score of each id."
+)
 _FAILURES = (
     BadZipFile, DeflateError, LZMAError, OSError, ValueError, EOFError, LookupError, RuntimeError, MemoryError,
     OverflowError, TypeError, SyntaxError, TokenError,
@@ -38,31 +55,52 @@ _FAILURES = (
 """What zipfile and NumPy raise of a file that is damaged, encrypted or misleading: they have no class in common."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Expected:
+    """Scores that a graph has to give, by whoever trained it."""
+
+    histories: Histories
+    scores: Score
+    """(histories, items)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemFile:
+    """What a file of items holds."""
+
+    vocabulary: ItemVocabulary
+    vectors: Score
+    """(items, d)."""
+    expected: Expected | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class OnnxItemsImport:
-    """What a graph and a file of vectors become."""
+    """What a graph and the vectors of items become."""
 
     name: str
     """Of the model."""
-    items: Path
-    """The file of ids and vectors."""
     last: int = 50
     """Last items of a history that are read; the history of a request has 50 at most."""
     output: str = ""
     """Of the graph; empty = the only one of floats."""
     source: str = ""
     """Where it came from; kept in the options of the version."""
+    items: str = ""
+    """Where the vectors came from, likewise."""
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    """What else a version says of how it was made."""
 
 
-def publish_onnx_items(registry: Registry, content: bytes, wanted: OnnxItemsImport) -> str:
-    """Publish an ONNX file with the vectors of its items as a version of a model; return the version.
+def publish_onnx_items(registry: Registry, content: bytes, items: Path, wanted: OnnxItemsImport) -> str:
+    """Publish an ONNX file with the file of its items as a version of a model; return the version.
 
     Raises:
         NotFound: There is no file of vectors.
         ArtifactTooLarge: They have more bytes than a version may have.
-        ArtifactInvalid: It gives no numbers, or the model has no name of ours.
-        Invalid: One is no such file, the graph may not be run, or reads no histories of these items: each is named.
-        ScoresUnavailable: The graph gives no numbers.
+        ArtifactInvalid: The model has no name of ours.
+        Invalid: One is no such file, the graph gives no numbers, may not be run, reads no histories of these items, or
+            scores otherwise than is expected: each is named.
         ExtraMissing: ONNX Runtime is not installed.
         OSError: The disk; nothing remains.
     """
@@ -70,27 +108,109 @@ def publish_onnx_items(registry: Registry, content: bytes, wanted: OnnxItemsImpo
         said = f"{wanted.name!r}" if wanted.name else "none"
         message = f"say which model the graph becomes a version of: a name of small letters, digits and _, not {said}"
         raise ArtifactInvalid(message)
-    vocabulary, vectors = read_items(wanted.items, registry)
-    registry.require_size(wanted.name, len(content) + vectors.nbytes + len(vocabulary.text))
+    told = read_items(items, registry)
+    registry.require_size(wanted.name, len(content) + told.vectors.nbytes + len(told.vocabulary.text))
     try:
-        model, graph = item_model_of(content, vocabulary, vectors, wanted.last, wanted.output)
-    except ArtifactInvalid as error:
+        model, graph = item_model_of(
+            content, told.vocabulary, told.vectors, wanted.last, wanted.output, is_proven=told.expected is not None
+        )
+    except (ArtifactInvalid, ScoresUnavailable) as error:
         right = "A whole file, as an exporter of ONNX wrote it, over histories of these items."
         raise Invalid((Fault(wanted.source or "file", f"It cannot be used: {error}.", right, PAGE),)) from error
-    histories = made_histories(len(vocabulary), 0)
+    if told.expected is not None:
+        require_expected(model, told.expected, items.name)
+    return publish_item_model(registry, model, graph, wanted, told.expected)
+
+
+def publish_item_model(
+    registry: Registry, model: OnnxItems, graph: OnnxGraph, wanted: OnnxItemsImport, expected: Expected | None = None
+) -> str:
+    """Publish an item model that was read, its first expected scores among its golden ones; return the version.
+
+    Raises:
+        ArtifactTooLarge: It has more bytes than a version may have.
+        Invalid: The graph makes the same of every history, or its scores are no numbers.
+        OSError: The disk; nothing remains.
+    """
     require_varied(model)
     options: dict[str, object] = {
         "source": wanted.source,
-        "items": wanted.items.name,
+        "items": wanted.items,
         "last": wanted.last,
         "opsets": {domain or "ai.onnx": version for domain, version in sorted(graph.opsets.items())},
         "nodes": len(graph.nodes),
         "output": model.signature.output,
+        "reads": "rows" if model.signature.takes_rows else "vectors",
+        "expected_histories": 0 if expected is None else len(expected.histories),
         "runner_version": str(library().__version__),
+        **wanted.options,
     }
-    hashed = vocabulary.content_hash
+    hashed = model.vocabulary.content_hash
     draft = Draft(name=wanted.name, kind=KIND, runner=RUNNER, vocabulary_hash=hashed, options=options)
-    return registry.publish(draft, item_content(model, histories))
+    return registry.publish(draft, _content(model, expected))
+
+
+def _content(model: OnnxItems, expected: Expected | None) -> ArtifactContent:
+    """Return what is written of a model, expected scores as they came among its golden ones.
+
+    Raises:
+        Invalid: Its scores are no numbers.
+    """
+    asked, kept = made_histories(len(model.vocabulary), 0), 0
+    if expected is not None:
+        kept = min(len(expected.histories), HISTORIES_KEPT_MAX)
+        asked = _joined(expected.histories.part(0, kept), asked.part(0, HISTORIES_MAX - kept))
+    content = item_content(model, asked)
+    scores = np.array(content.arrays["golden.scores"], dtype=np.float32)
+    bad = np.argwhere(~np.isfinite(scores))
+    if len(bad):
+        item = model.vocabulary.id_of(int(content.arrays["golden.items"][bad[0][1]]))
+        came = f'The score of "{item}" after a made up history is no number, or too large for one of float32.'
+        right = "A vector of the user whose product with each item's is a number: a length of 1, such as cosines have."
+        raise Invalid((Fault("graph.output", came, right, PAGE),))
+    if expected is not None:
+        scores[:kept] = expected.scores[:kept, content.arrays["golden.items"].astype(np.int64)]
+    return ArtifactContent({**content.arrays, "golden.scores": scores}, content.files)
+
+
+def _joined(first: Histories, second: Histories) -> Histories:
+    start = np.concatenate([first.start, second.start[1:] + first.start[-1]]).astype(np.int64)
+    rows = np.concatenate([first.row, second.row]).astype(np.int32)
+    return Histories(rows, np.concatenate([first.weight, second.weight]).astype(np.float32), start)
+
+
+def require_expected(model: OnnxItems, expected: Expected, where: str, tolerance: float = TOLERANCE) -> float:
+    """Return the largest difference from expected scores, as a part of the largest score of a history.
+
+    Args:
+        model: Asked about all histories.
+        expected: What it has to give.
+        where: Of a fault.
+        tolerance: The largest difference that is none.
+
+    Raises:
+        Invalid: There is a larger one; the item that a history ends with, and the one that is scored, are named.
+    """
+    largest = 0.0
+    for number in range(len(expected.histories)):
+        history = expected.histories.part(number, number + 1)
+        found, right = model.scores(history)[0].astype(np.float64), expected.scores[number].astype(np.float64)
+        scale = float(np.abs(right).max()) or 1.0
+        apart = np.abs(found - right) / scale
+        worst = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
+        if not apart[worst] <= tolerance:
+            names = model.vocabulary
+            came = (
+                f'After history {number}, which ends with "{names.id_of(int(history.row[-1]))}", '
+                f'"{names.id_of(worst)}" has the score {found[worst]:.9g}, and {right[worst]:.9g} is expected.'
+            )
+            wanted = (
+                "The graph's own table and the vectors in the order of the ids, and as a score the product of the "
+                f"user's vector and the item's, to {tolerance:g} of the largest, {scale:.6g}."
+            )
+            raise Invalid((Fault(where, came, wanted, PAGE),))
+        largest = max(largest, float(apart[worst]))
+    return largest
 
 
 def require_varied(model: OnnxItems) -> None:
@@ -106,8 +226,8 @@ def require_varied(model: OnnxItems) -> None:
         raise Invalid((Fault("graph.output", came, "A graph that reads the history.", PAGE),))
 
 
-def read_items(path: Path, registry: Registry) -> tuple[ItemVocabulary, Score]:
-    """Return the items of a file and their vectors, after its size was looked at.
+def read_items(path: Path, registry: Registry) -> ItemFile:
+    """Return the items of a file, their vectors and what is expected of them, after its size was looked at.
 
     Raises:
         NotFound: There is no such file.
@@ -123,23 +243,29 @@ def read_items(path: Path, registry: Registry) -> tuple[ItemVocabulary, Score]:
         with ZipFile(path) as packed:
             members = packed.infolist()
         told = {each.filename: each.file_size for each in members}
-        if missing := [each for each in MEMBERS if each not in told]:
+        right = MEMBERS if told.keys().isdisjoint(EXPECTED) else (*MEMBERS, *EXPECTED)
+        if missing := [each for each in right if each not in told]:
             raise _no_items(
                 path, f"It has no {missing[0].removesuffix('.npy')}; it has: {', '.join(told) or 'nothing'}."
             )
-        if len(members) > len(MEMBERS):
+        if len(members) > len(right):
             # NumPy would read a member "vectors" in place of "vectors.npy", whose size was looked at.
             names = ", ".join(each.filename for each in members[:20])[:500]
-            raise _no_items(path, f"It has more than {' and '.join(MEMBERS)}, each once; it has: {names}.")
-        registry.require_size(path.name, sum(told[each] for each in MEMBERS))
+            raise _no_items(path, f"It has more than {' and '.join(right)}, each once; it has: {names}.")
+        registry.require_size(path.name, sum(told[each] for each in right))
         with np.load(path, allow_pickle=False) as arrays:
-            ids, vectors = arrays["ids"], arrays["vectors"]
+            read = {each: arrays[each.removesuffix(".npy")] for each in right}
     except _FAILURES as error:
         raise _no_items(path, f"It cannot be read: {' '.join(str(error).split())[:200]}.") from error
-    return _vocabulary(path, ids), _vectors(path, vectors, len(ids) if ids.ndim else 0)
+    ids = read["ids.npy"]
+    vocabulary = _vocabulary(path, ids)
+    vectors = _vectors(path, read["vectors.npy"], len(ids))
+    if right == MEMBERS:
+        return ItemFile(vocabulary, vectors)
+    return ItemFile(vocabulary, vectors, _expected(path, vocabulary, *(read[each] for each in EXPECTED)))
 
 
-def _vocabulary(path: Path, ids: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> ItemVocabulary:
+def _vocabulary(path: Path, ids: Given) -> ItemVocabulary:
     if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "Uiu":
         raise _no_items(path, f"ids is {ids.dtype} {ids.shape}.")
     texts = [str(each) for each in ids.tolist()]
@@ -155,7 +281,7 @@ def _vocabulary(path: Path, ids: "np.ndarray[tuple[int, ...], np.dtype[np.generi
         raise _no_items(path, "An id is no text of UTF-8.") from error
 
 
-def _vectors(path: Path, vectors: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]", count: int) -> Score:
+def _vectors(path: Path, vectors: Given, count: int) -> Score:
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != count or not vectors.shape[1]:  # noqa: PLR2004
         raise _no_items(path, f"vectors is {vectors.dtype} {vectors.shape}, and there are {count:,} ids.")
     with np.errstate(over="ignore"):
@@ -163,7 +289,54 @@ def _vectors(path: Path, vectors: "np.ndarray[tuple[int, ...], np.dtype[np.gener
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(bad):
         raise _no_items(path, f"The vector of row {int(bad[0])} has no number, or one too large.")
+    require_lengths(found, path.name)
     return found
+
+
+def require_lengths(vectors: Score, where: str) -> None:
+    """Refuse vectors whose products could be no numbers of float32.
+
+    Raises:
+        Invalid: One is longer than ``LENGTH_MAX``; its row is named.
+    """
+    exact = vectors.astype(np.float64)
+    length = np.sqrt(np.einsum("ij,ij->i", exact, exact))
+    bad = np.flatnonzero(length > LENGTH_MAX)
+    if len(bad):
+        came = f"The vector of row {int(bad[0])} has a length of {length[bad[0]]:.3g}."
+        raise Invalid((Fault(where, came, f"At most {LENGTH_MAX:g}: divide all vectors by one number.", PAGE),))
+
+
+def _expected(path: Path, vocabulary: ItemVocabulary, told: Given, scores: Given) -> Expected:
+    """Return the histories of a file as rows, and their expected scores.
+
+    Raises:
+        Invalid: They are none of these items.
+    """
+    if told.ndim != 2 or told.dtype.kind not in "Uiu" or not 0 < len(told) <= HISTORIES_GIVEN_MAX:  # noqa: PLR2004
+        raise _no_expected(path, f"histories is {told.dtype} {told.shape}.")
+    if scores.dtype.kind != "f" or scores.shape != (len(told), len(vocabulary)):
+        came = f"expected is {scores.dtype} {scores.shape}, for {len(told):,} histories and {len(vocabulary):,} ids."
+        raise _no_expected(path, came)
+    rows, found = {each: row for row, each in enumerate(vocabulary.ids)}, list[list[int]]()
+    for number, line in enumerate(told.tolist()):
+        history = [str(each) for each in line if each != ""]
+        if unknown := [each for each in history if each not in rows]:
+            raise _no_expected(path, f'History {number} has "{unknown[0][:100]}", which is not among the ids.')
+        if not 0 < len(history) <= LAST_MAX:
+            raise _no_expected(path, f"History {number} has {len(history)} items, and 1 to {LAST_MAX} are read.")
+        found.append([rows[each] for each in history])
+    with np.errstate(over="ignore"):
+        exact = scores.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(exact))
+    if len(bad):
+        item = vocabulary.id_of(int(bad[0][1]))
+        raise _no_expected(path, f'The expected score of "{item}" after history {int(bad[0][0])} is no number.')
+    return Expected(Histories.of(found), exact)
+
+
+def _no_expected(path: Path, came: str) -> Invalid:
+    return Invalid((Fault(path.name, came, _RIGHT_EXPECTED, PAGE),))
 
 
 def _no_items(path: Path, came: str) -> Invalid:

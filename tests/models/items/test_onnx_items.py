@@ -97,7 +97,7 @@ NO_MODELS = {
         ScoresUnavailable,
         "no number",
     ),
-    "short table": (mean_of_rows(VECTORS[:-1]), ArtifactInvalid, "cannot be run"),
+    "short table": (mean_of_rows(VECTORS[:-1]), Invalid, "a table of 23 rows, and there are 24 items"),
 }  # fmt: skip
 
 

@@ -199,8 +199,20 @@ def _of_items(registry: Registry, source: Path, wanted: Import) -> str:
         came = f"--items came with {source.name}" + (" and --columns." if wanted.columns else ".")
         right = "An ONNX file over histories, which has no columns."
         raise Invalid((Fault("--items", came, right, "/docs/models.md"),))
-    told = OnnxItemsImport(wanted.name, Path(wanted.items), wanted.last, wanted.score, source.name)
-    return publish_onnx_items(registry, read_graph_file(source), told)
+    items = Path(wanted.items)
+    told = OnnxItemsImport(wanted.name, wanted.last, wanted.score, source.name, items.name)
+    return publish_onnx_items(registry, read_graph_file(source), items, told)
+
+
+def is_unproven(folder: Path, name: str, version: str) -> bool:
+    """Return whether nobody said what an item model has to score: its graph reads rows, in an order that is not seen.
+
+    Raises:
+        NotFound: There is no such version.
+        ArtifactInvalid: Its manifest is damaged.
+    """
+    told = registry_of(folder).manifest(name, version).options
+    return told.get("reads") == "rows" and not told.get("expected_histories")
 
 
 def _of_folder(registry: Registry, folder: Path, wanted: Import) -> tuple[str, str]:

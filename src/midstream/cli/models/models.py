@@ -229,7 +229,9 @@ def import_(
     ] = "",
     items: Annotated[
         str,
-        typer.Option(metavar="FILE", help="Ids and vectors of items (.npz) for an ONNX file that reads histories."),
+        typer.Option(
+            metavar="FILE", help="Ids, vectors and expected scores (.npz) for an ONNX file that reads histories."
+        ),
     ] = "",
     last: Annotated[
         int, typer.Option(metavar="N", min=1, max=500, help="Number of last items that such a file reads.")
@@ -240,12 +242,17 @@ def import_(
 
     The version is verified and published. To put it into service, use midstream models promote.
     """
-    from midstream.app.operate.model_registry import Import, import_model
+    from midstream.app.operate.model_registry import Import, import_model, is_unproven
 
     named = tuple(each.strip() for each in columns.split(",")) if columns else ()
     with err.status("verifying"):
         taken, version = import_model(folder, Import(source, name, named, score, tracking, items, last))
     out.print(f"{taken} {version}", markup=False)
+    if is_unproven(folder, taken, version):
+        say(
+            "No expected scores came with the items, so nothing says that the graph has them in the order of the ids. "
+            "Put histories and expected beside ids and vectors: midstream docs models"
+        )
 
 
 def _print_model(found: "ModelView", *, as_json: bool) -> None:

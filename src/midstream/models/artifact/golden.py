@@ -166,7 +166,8 @@ def check_item_golden(model: ItemModel, arrays: Mapping[str, NDArray[np.generic]
     if found.shape != (len(histories), items):
         message = f"it gives scores of shape {found.shape} where {(len(histories), items)} is right"
         raise ArtifactInvalid(message)
-    _require_close(found[:, columns.astype(np.int64)], expected.astype(np.float32))
+    names = [model.vocabulary.id_of(int(row)) for row in columns]
+    _require_close(found[:, columns.astype(np.int64)], expected.astype(np.float32), names)
     # A request asks for the best alone: whatever that compiles or loads is done here and not while somebody waits.
     rows, scores = model.best(histories.part(0, 1), BEST)
     if not np.array_equal(found[0, rows], scores):
@@ -210,13 +211,22 @@ def _within(rows: NDArray[np.generic], count: int) -> bool:
     return bool(((rows.astype(np.int64) >= 0) & (rows.astype(np.int64) < count)).all())
 
 
-def _require_close(found: Score, expected: Score) -> None:
-    """Refuse what differs from what is expected by more than the tolerance, row by row, or is no number."""
+def _require_close(found: Score, expected: Score, names: Sequence[str] = ()) -> None:
+    """Refuse what differs from what is expected by more than the tolerance, row by row, or is no number.
+
+    Args:
+        found: (questions, n).
+        expected: Likewise.
+        names: Of the n, for the message; none = they have none.
+    """
     if not expected.size:
         return
     scale = np.abs(expected).max(axis=1, keepdims=True)
     apart = np.abs(found.astype(np.float64) - expected)
-    wrong = int(np.count_nonzero(~(apart <= TOLERANCE * scale)))  # NaN is wrong
-    if wrong:
-        message = f"it answers {wrong} of {expected.size} golden questions otherwise than when it was written"
+    wrong = np.argwhere(~(apart <= TOLERANCE * scale))  # NaN is wrong
+    if len(wrong):
+        which = f', such as that of "{names[int(wrong[0][1])]}"' if names else ""
+        message = (
+            f"it answers {len(wrong)} of {expected.size} golden questions otherwise than when it was written{which}"
+        )
         raise ArtifactInvalid(message)

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.errors import ArtifactInvalid, ScoresUnavailable
+from midstream.core.errors import ArtifactInvalid, Invalid, ScoresUnavailable
 from midstream.core.types import Index, Score
 from midstream.models.histories import Histories
 from midstream.models.kernels.bf16_index import Halves
@@ -22,6 +22,7 @@ from midstream.models.kernels.top_k import inner_products
 from midstream.models.model import Arrays, checked
 from midstream.models.onnx.graph import DOUBLE, INT32, OnnxGraph, read_graph
 from midstream.models.onnx.history_signature import HistorySignature, history_signature_of
+from midstream.models.onnx.row_tables import table_faults
 from midstream.models.onnx.rules import require_allowed, require_bytes
 from midstream.models.onnx.session import RUN_S_MAX, Session
 from midstream.models.onnx.signature import narrowed
@@ -164,7 +165,7 @@ class OnnxItems:
 
 
 def item_model_of(
-    content: bytes, vocabulary: ItemVocabulary, vectors: Score, last: int, output: str = ""
+    content: bytes, vocabulary: ItemVocabulary, vectors: Score, last: int, output: str = "", *, is_proven: bool = False
 ) -> tuple[OnnxItems, OnnxGraph]:
     """Return the item model of an ONNX file and its description.
 
@@ -174,6 +175,8 @@ def item_model_of(
         vectors: Theirs, (items, d).
         last: Last items of a history that are read.
         output: Name of its output, where several have floats.
+        is_proven: Expected scores say which row of the graph's own table is whose: its length and order are then not
+            looked at.
 
     Raises:
         ArtifactInvalid: It is no ONNX file, or it cannot be run.
@@ -185,9 +188,13 @@ def item_model_of(
     graph = read_graph(memoryview(content))
     require_allowed(graph)
     signature = history_signature_of(graph, vectors.shape[1], output)
+    own = vectors.astype(np.float32)
+    looked_up = signature.takes_rows and not is_proven
+    if looked_up and (faults := tuple(table_faults(graph, signature.input, vocabulary, own))):
+        raise Invalid(faults)
     kept = narrowed(memoryview(content), graph, signature.output)
     arrays: Arrays = {
-        "onnx_items.vectors": vectors.astype(np.float32),
+        "onnx_items.vectors": own,
         "onnx_items.graph": np.frombuffer(kept, dtype=np.uint8),
         "onnx_items.output": np.frombuffer(signature.output.encode(), dtype=np.uint8),
         "onnx_items.last": np.array([last], dtype=np.int64),

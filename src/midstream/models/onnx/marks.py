@@ -47,12 +47,12 @@ def column_marks(graph: OnnxGraph, inputs: Sequence[str], columns: int) -> list[
         known = {inputs[0]: _plain(np.arange(columns))}
     else:
         known = {name: _plain(np.array([at])) for at, name in enumerate(inputs)}
-    constants = {name: _numbers(each, columns) for name, each in graph.constants.items()}
+    constants = {name: constant_numbers(each, columns) for name, each in graph.constants.items()}
     carried = set[str]()
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             if node.kind == "Constant" and node.tensors and node.outputs:
-                constants[node.outputs[0]] = _numbers(node.tensors[0], columns)
+                constants[node.outputs[0]] = constant_numbers(node.tensors[0], columns)
             for column, mark in _thresholds(node, known.get(node.inputs[0]) if node.inputs else None):
                 carried.add(node.inputs[0])
                 if 0 <= column < columns:
@@ -137,8 +137,8 @@ def _times(source: _Scaled | None, number: Real) -> _Scaled | None:
     return _Scaled(source.column, source.factor * number, source.shift * number)
 
 
-def _numbers(tensor: Tensor, most: int) -> Real | None:
-    """Return the numbers of a small constant; None = it is large, or of another type."""
+def constant_numbers(tensor: Tensor, most: int) -> Real | None:
+    """Return the numbers of a constant of at most so many; None = it has more, or is of another type."""
     if tensor.element not in _TYPES or not 0 < prod(tensor.shape) <= most:
         return None
     own, raw, whole = list[memoryview](), list[memoryview](), list[int]()
