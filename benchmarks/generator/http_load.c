@@ -8,9 +8,9 @@
  * one's answer fills, and one latency is that of both. "across" is the same with the second one sent to the next node, so
  * what one node acknowledged is asked of another one. Prints one line of JSON, times in microseconds.
  *
- * With DEADLINE_MS the server may refuse: 503 and 429 are counted as "refused" and are no errors, latencies are those of
- * the others, and "good" is how many of these came within the deadline. What could not even be sent before the end of
- * the time, as every connection was busy, is "unsent".
+ * "count", rate and latencies are those of answers 200 alone; others are "errors", and 503 and 429 of them "refused" too.
+ * With DEADLINE_MS the server may refuse: "refused" are no errors then, and "good" is how many answers came within the
+ * deadline. What could not even be sent before the end of the time, as every connection was busy, is "unsent".
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -168,12 +168,13 @@ static void follow(connection *c) {
 }
 
 static void finish(connection *c) {
-    if (deadline > 0 && (!strncmp(c->answer + 9, "503", 3) || !strncmp(c->answer + 9, "429", 3))) {
-        refused++;
+    int is_refused = !strncmp(c->answer + 9, "503", 3) || !strncmp(c->answer + 9, "429", 3);
+    refused += is_refused;
+    if (strncmp(c->answer + 9, "200", 3)) {
+        if (!(deadline > 0 && is_refused) && !errors++) fprintf(stderr, "first error: %.600s\n", c->answer);
         c->busy = 0;
         return;
     }
-    if (strncmp(c->answer + 9, "200", 3) && !errors++) fprintf(stderr, "first error: %.600s\n", c->answer);
     if (pair && !c->second) { follow(c); return; }
     c->busy = 0;
     double latency = now() - c->scheduled;
@@ -251,10 +252,10 @@ int main(int argc, char **argv) {
     for (; rate > 0 && due < end; due += -log(1 - drand48()) / rate) unsent++;
     long n = done < latencies_max ? done : latencies_max;
     qsort(latencies, n, sizeof *latencies, compare);
-    if (deadline > 0) printf("{\"good\":%ld,\"refused\":%ld,\"unsent\":%ld,", good, refused, unsent);
-    printf("%s\"count\":%ld,\"errors\":%ld,\"seconds\":%.3f,\"per_second\":%.1f,\"unfinished\":%d,"
+    if (deadline > 0) printf("{\"good\":%ld,\"unsent\":%ld,", good, unsent);
+    printf("%s\"count\":%ld,\"refused\":%ld,\"errors\":%ld,\"seconds\":%.3f,\"per_second\":%.1f,\"unfinished\":%d,"
            "\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f}\n",
-           deadline > 0 ? "" : "{", done, errors, seconds, done / (rate > 0 ? seconds : last - start), busy, quantile(n, 0.5),
+           deadline > 0 ? "" : "{", done, refused, errors, seconds, done / (rate > 0 ? seconds : last - start), busy, quantile(n, 0.5),
            quantile(n, 0.9), quantile(n, 0.99), quantile(n, 0.999), quantile(n, 1));
     return 0;
 }

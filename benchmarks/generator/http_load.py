@@ -65,7 +65,8 @@ def load(
         rate: Arrivals a second over all nodes; 0 = a closed loop on each connection.
         seconds: Length of the run.
         mode: One request at a time, two on a connection, or two on neighbouring nodes.
-        deadline_ms: Where given, refusals are no errors, and what comes later is not good.
+        deadline_ms: Where given, refusals (503, 429) are no errors, and what comes later is not good. Only answers with
+            status 200 count and have a latency either way.
         core: The one core that it runs on, where one is named.
     """
     pinned = ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []

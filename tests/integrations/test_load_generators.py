@@ -97,6 +97,9 @@ class Node(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append((self.path, body, self.client_address))
+        if self.server.refusal and len(self.server.asked) % 3 == 0:
+            self.wfile.write(b"HTTP/1.1 %d No\r\ncontent-length: 0\r\n\r\n" % self.server.refusal)
+            return
         token = f"{self.server.server_port:011d}{len(self.server.asked):05d}"
         content = json.dumps({"log_position": token}, separators=(",", ":")).encode()
         self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content)
@@ -113,6 +116,8 @@ class NodeServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Node)
         self.asked: list[tuple[str, dict[str, object], object]] = []
+        self.refusal = 0
+        """Status of each third answer; 0 = all are 200."""
 
 
 @contextmanager
@@ -140,6 +145,22 @@ def test_requests_are_spread_over_nodes(tmp_path):
     assert found["errors"] == found["unfinished"] == 0
     assert sum(len(each.asked) for each in servers) == found["count"] > 0
     assert [len({address for _, _, address in each.asked}) for each in servers] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("status, deadline_ms", [(503, 0), (503, 10_000), (429, 0), (500, 0), (500, 10_000)])
+def test_what_is_no_answer_counts_as_none(tmp_path, status, deadline_ms):
+    """Rate and latencies are those of answers alone: a refusal is cheap, and would make a busy server look fast."""
+    file = write_requests(tmp_path / "requests", [request("/v1/recommendations", {})])
+    with nodes(1) as (server,):
+        server.refusal = status
+        found = load([server.server_port], file, connections=2, rate=0, seconds=0.2, deadline_ms=deadline_ms)
+    others = len(server.asked) // 3
+    is_refusal = status != 500
+    assert (found["count"], others > 0) == (len(server.asked) - others, True)
+    assert found["refused"] == (others if is_refusal else 0)
+    assert found["errors"] == (0 if is_refusal and deadline_ms else others)
+    assert found["per_second"] <= found["count"] / 0.2
+    assert found.get("good", found["count"]) == found["count"]
 
 
 @pytest.mark.parametrize("mode", ["pair", "across"])
