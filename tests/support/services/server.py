@@ -37,8 +37,8 @@ _POLL_S = 0.2
 _PORTS = range(20_000, 32_000)
 """Below those that connections are given: one that tries again and again to reach a server that is down could be given
 its port, and be connected with itself."""
-_PORT_STEP = 61
-"""Between the first ports that processes of neighbouring ids try."""
+_PORT_STEP, _AVOIDED_STEP = 61, 1_009
+"""Between the first ports that processes of neighbouring ids try, and of those that follow avoided ones."""
 State = Literal["ready", "does not answer", "stopped", "ended by itself"]
 
 
@@ -233,7 +233,7 @@ def usable_ports(
         if time.monotonic() > until:
             break
         time.sleep(_POLL_S)
-    first = os.getpid() * _PORT_STEP % len(_PORTS)
+    first = (os.getpid() * _PORT_STEP + len(avoided) * _AVOIDED_STEP) % len(_PORTS)
     free = (port for port in [*_PORTS[first:], *_PORTS[:first]] if port not in avoided and _is_free(host, port))
     return {name: next(free) for name in wanted}
 
