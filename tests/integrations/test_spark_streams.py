@@ -11,11 +11,11 @@ import midstream.spark
 from midstream.core.errors import Invalid
 from tests.crash.servers import serving
 from tests.support import spark_fixtures
-from tests.support.spark import CONFIG, PIECE_ROWS, write_stream
+from tests.support.spark import CONFIG, write_stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 session, spark = spark_fixtures.session, spark_fixtures.spark
-ROWS = 4 * PIECE_ROWS + 7
+ROWS = 207
 
 
 def write_files(folder: Path, first: int, count: int) -> int:

@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import midstream
+from midstream.app.opening import Outside, config_of, open_running
 from midstream.app.spark import stream_sink
+from midstream.core.types import TimestampMs
+from midstream.engine.recommender import Recommender
 
 SCHEMA = "type string, user_id string, item_id string, value double, time timestamp, context string"
-PIECE_ROWS = 50
-"""Rows of a frame in a driver that is killed: several for each batch."""
+PIECE_ROWS = 3
+"""Rows of a frame in a driver that is killed: many for each batch."""
+START_MS = 1_767_225_600_000
+BATCH_MS = 60_000
+"""Between the times of two batches of a driver that is killed: by its clock all of a batch happens at one moment."""
 CONFIG = """\
 [limits]
 event_ids_max = 1
+
+[snapshots]
+interval = "1s"
 """
 """Of a shop that remembers one event id: what is written twice is there twice."""
 
@@ -59,12 +68,39 @@ def write_stream(spark: Any, shop: Any, source: Path, checkpoint: Path, name: st
     return writer.option("checkpointLocation", str(checkpoint)).trigger(availableNow=True).start()
 
 
+class BatchClock:
+    """Clock of a shop that stands at the time of the batch under way."""
+
+    def __init__(self) -> None:
+        """Begin before all batches."""
+        self.now_ms = START_MS - 1
+
+    def __call__(self) -> TimestampMs:
+        """Return the time."""
+        return TimestampMs(self.now_ms)
+
+
 def main() -> None:
-    """Write all files of a folder into a shop."""
+    """Write the files of a folder into a shop, one a batch: until it is killed, or all that there are.
+
+    Arguments: the folder of the shop, that of the files, the checkpoint, and "all" or "on".
+    """
     folder, source, checkpoint = (Path(each) for each in sys.argv[1:4])
     stream_sink.PIECE_EVENTS = PIECE_ROWS
-    with midstream.open(folder) as shop, spark_session(checkpoint.parent) as spark:
-        query = write_stream(spark, shop, source, checkpoint)
+    clock = BatchClock()
+    config = config_of(folder)
+    running = open_running(folder, config, outside=Outside(clock=clock))
+    accept = running.service.accept
+    with Recommender(running, lambda: accept) as shop, spark_session(checkpoint.parent) as spark:
+        write = midstream.spark.sink(shop, "clicks")
+
+        def write_at_its_time(frame: Any, batch: int) -> None:
+            clock.now_ms = START_MS + batch * BATCH_MS
+            write(frame, batch)
+
+        rows = spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", "1").json(str(source))
+        writer = rows.writeStream.foreachBatch(write_at_its_time).option("checkpointLocation", str(checkpoint))
+        query = (writer.trigger(availableNow=True) if sys.argv[4] == "all" else writer).start()
         query.awaitTermination()
 
 
