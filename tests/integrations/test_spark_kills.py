@@ -44,8 +44,8 @@ FILES_AHEAD_MAX = 4
 """Of the load: files that the driver has not read."""
 STARTING_S, RUNNING_S, FRAMES = 8.0, 3.0, 100
 """A driver is killed so long after its start at most, after its first frame, or so many frames behind that."""
-OF_CONTROL = ("fold.place", "event_ids.", "inputs.", "import_runs.")
-"""Begins the names of arrays that control events are in: a stream writes its own, and an import has a last one. Of ids
+OF_CONTROL = ("fold.place", "event_ids.", "inputs.")
+"""Begins the names of arrays that control events are in: a stream writes its own, an import has a last one. Of ids
 the shop remembers one, and the last event is a control event."""
 
 
