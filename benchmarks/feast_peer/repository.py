@@ -73,10 +73,10 @@ class Repository:
         self.store.push(source, frame, to=PushMode[to])
         return "pushed"
 
-    def materialize(self, since_ms: int, until_ms: int) -> str:
-        """Fill the online store from the history."""
+    def materialize(self, since_ms: int, until_ms: int, views: list[str] | None = None) -> str:
+        """Fill the online store from the history, of all views or of some."""
         since, until = (pd.to_datetime(each, unit="ms", utc=True).to_pydatetime() for each in (since_ms, until_ms))
-        self.store.materialize(since, until)
+        self.store.materialize(since, until, feature_views=views)
         return "materialized"
 
     def historical(self, questions: str, out: str, features: list[str] | None = None, *, full: bool = False) -> int:

@@ -222,16 +222,19 @@ def pushing(source, to="ONLINE", **columns):
     return {"do": "push", "source": source, "columns": told, "time_ms": int(time.time() * 1_000), "to": to}
 
 
+MATERIALIZE = {"do": "materialize", "since_ms": 1_700_000_000_000, "until_ms": 1_790_000_000_000}
+"""Of all views, or of those that it names: settable ones alone may be pushed, and are not written from a history."""
+
+
 @pytest.mark.parametrize(
     "ask, words",
     [
         (pushing("user_push", user_id="u1", user_views=7.0, user_paid=1.0), "made of events"),
         (pushing("item_attributes_push", item_id="i1", price=1.0, fresh=0.5), "0.5 came where a truth is right"),
         (pushing("item_attributes_push", "OFFLINE", item_id="i1", price=1.0, fresh=1.0), "history is the log"),
-        (
-            {"do": "materialize", "since_ms": 1_700_000_000_000, "until_ms": 1_790_000_000_000},
-            "materialization has nothing",
-        ),
+        (MATERIALIZE, "materialization has nothing"),
+        ({**MATERIALIZE, "views": ["item_attributes"]}, "item_attributes: .* materialization has nothing"),
+        ({**MATERIALIZE, "views": ["user_profile"]}, "user_profile: .* materialization has nothing"),
     ],
 )
 def test_what_would_be_no_count_of_anything_is_refused(server, repository, ask, words):

@@ -1,7 +1,7 @@
 """Logs as DataFrames of a real Spark and back: digests, features, examples and tables are the local ones."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -106,7 +106,7 @@ def test_a_log_comes_back_from_its_history(spark, tmp_path):
 def test_features_are_those_of_one_pass(spark, asked_folder):
     """Of a question in any partition, to the bit; a question without a place is refused before anything runs."""
     questions = pa.Table.from_pylist(test_lookup.asked(300, seed=3)).append_column("number", pa.array(range(300)))
-    by = [("number", "ascending"), ("position", "ascending")]
+    by: list[tuple[str, Literal["ascending", "descending"]]] = [("number", "ascending"), ("position", "ascending")]
     told = midstream.features_as_of(asked_folder, questions).sort_by(by)
     frame = spark.createDataFrame(questions).repartition(5)
     found = midstream.spark.features_as_of(frame, asked_folder, tasks=3)

@@ -221,7 +221,7 @@ def test_each_row_is_in_the_log_once_after_any_kill(shops: tuple[Path, Path], re
     print(f"{rounds} kills, {dict(kinds)}: {len(load.rows)} rows; {time.monotonic() - began:.0f} s")
     values = midstream.read_events(shop, kinds=["interaction"]).column("value").to_pylist()
     doubled = [value for value, count in Counter(values).items() if count > 1]
-    assert (len(values), doubled) == (len(load.rows), [])
+    assert (len(values), doubled[:3]) == (len(load.rows), [])
     assert values == [float(each) for each in range(len(load.rows))]
     assert kinds["within a batch"] + kinds["before the commit"], "no kill was where a row could be written twice"
     pq.write_table(pa.Table.from_pylist(load.rows), other / "rows.parquet")

@@ -86,7 +86,7 @@ def main() -> None:
     Arguments: the folder of the shop, that of the files, the checkpoint, and "all" or "on".
     """
     folder, source, checkpoint = (Path(each) for each in sys.argv[1:4])
-    stream_sink.PIECE_EVENTS = PIECE_ROWS
+    vars(stream_sink)["PIECE_EVENTS"] = PIECE_ROWS
     clock = BatchClock()
     config = config_of(folder)
     running = open_running(folder, config, outside=Outside(clock=clock))

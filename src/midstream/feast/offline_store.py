@@ -141,7 +141,8 @@ def _with_values(
     """Return the frame with the values of views of a shop; views that name their ids otherwise are asked apart."""
     aliases: dict[tuple[tuple[str, str], ...], dict[Any, Sequence[str]]] = {}
     for view, names in views.items():
-        told: tuple[tuple[str, str], ...] = tuple(sorted((view.projection.join_key_map or {}).items()))
+        renamed: Mapping[str, str] = view.projection.join_key_map or {}
+        told = tuple(sorted(renamed.items()))
         aliases.setdefault(told, {})[view] = names
     found = frame.copy()
     for told, own in aliases.items():

@@ -75,9 +75,8 @@ class MidstreamOnlineStore(_stores.OnlineStore):  # type: ignore[misc]  # as abo
         requested_features: Sequence[str] | None = None,
     ) -> list[FeastRow]:
         """Return the values of one view."""
-        fields, rows = _fields(table, requested_features), [_row(each) for each in entity_keys]
-        plan = planned(_known(rows), _features(fields), config.online_store.calls_max)
-        return _in_places(rows, _rows(plan, self._of(config).read(plan.calls), [fields] * len(plan.places)))
+        view = _View(table, entity_keys, requested_features, config.online_store.calls_max)
+        return view.rows(self._of(config).read(view.plan.calls))
 
     async def online_read_async(
         self,
@@ -87,22 +86,18 @@ class MidstreamOnlineStore(_stores.OnlineStore):  # type: ignore[misc]  # as abo
         requested_features: Sequence[str] | None = None,
     ) -> list[FeastRow]:
         """Return the values of one view; calls run side by side."""
-        fields, rows = _fields(table, requested_features), [_row(each) for each in entity_keys]
-        plan = planned(_known(rows), _features(fields), config.online_store.calls_max)
-        answers = await self._of(config).read_async(plan.calls)
-        return _in_places(rows, _rows(plan, answers, [fields] * len(plan.places)))
+        view = _View(table, entity_keys, requested_features, config.online_store.calls_max)
+        return view.rows(await self._of(config).read_async(view.plan.calls))
 
     def _read_features_per_fv(self, config: RepoConfig, *told: FeastObject) -> None:
         """Read all views of a request together, and put their values into its response."""
-        request = _Request(*told)
-        plan = planned(request.rows, request.features, config.online_store.calls_max)
-        request.fill(plan, self._of(config).read(plan.calls))
+        request = _Request(config.online_store.calls_max, *told)
+        request.fill(self._of(config).read(request.plan.calls))
 
     async def _read_features_per_fv_async(self, config: RepoConfig, *told: FeastObject) -> None:
         """Do the same while calls run side by side."""
-        request = _Request(*told)
-        plan = planned(request.rows, request.features, config.online_store.calls_max)
-        request.fill(plan, await self._of(config).read_async(plan.calls))
+        request = _Request(config.online_store.calls_max, *told)
+        request.fill(await self._of(config).read_async(request.plan.calls))
 
     def online_write_batch(
         self,
@@ -160,10 +155,24 @@ class MidstreamOnlineStore(_stores.OnlineStore):  # type: ignore[misc]  # as abo
         return self._client
 
 
-class _Request:
-    """Views of one request of Feast, and the rows that they need, unique by view."""
+class _View:
+    """Rows of one view, and the calls that they need."""
 
-    def __init__(self, *told: FeastObject) -> None:
+    def __init__(
+        self, table: FeatureView, keys: Sequence[FeastObject], requested: Sequence[str] | None, calls_max: int
+    ) -> None:
+        self._fields, self._keys = _fields(table, requested), [_row(each) for each in keys]
+        self.plan = planned(_known(self._keys), _features(self._fields), calls_max)
+
+    def rows(self, answers: Sequence[TimedAnswer]) -> list[FeastRow]:
+        """Return the rows in the order of their keys."""
+        return _in_places(self._keys, _rows(self.plan, answers, [self._fields] * len(self.plan.places)))
+
+
+class _Request:
+    """Views of one request of Feast, and the calls for the rows that they need, unique by view."""
+
+    def __init__(self, calls_max: int, *told: FeastObject) -> None:
         grouped, values, join_keys, self._response, self._has_full_names, *rest = told
         self._has_versions = bool(rest and rest[0])
         told_ids = {name: [_id_or_empty(name, each) for each in own] for name, own in values.items()}
@@ -177,14 +186,15 @@ class _Request:
             places += [each[0] for each in indexes]
         self._keys = keys
         known = [(key, place) for key, place in zip(keys, places, strict=True) if key is not None]
-        self.rows = _together([key for key, _ in known], [place for _, place in known])
-        self.features = tuple(dict.fromkeys(each for view in self._views for each in view[2].values()))
+        rows = _together([key for key, _ in known], [place for _, place in known])
+        features = tuple(dict.fromkeys(each for view in self._views for each in view[2].values()))
+        self.plan = planned(rows, features, calls_max)
 
-    def fill(self, plan: PlannedReads, answers: Sequence[TimedAnswer]) -> None:
+    def fill(self, answers: Sequence[TimedAnswer]) -> None:
         """Put values into the response."""
         fields = [fields for _, _, fields, indexes, _ in self._views for _ in indexes]
         known = [each for each, key in zip(fields, self._keys, strict=True) if key is not None]
-        found, start = _in_places(self._keys, _rows(plan, answers, known)), 0
+        found, start = _in_places(self._keys, _rows(self.plan, answers, known)), 0
         for table, names, _, indexes, count in self._views:
             own = found[start : start + len(indexes)]
             start += len(indexes)

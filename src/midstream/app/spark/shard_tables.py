@@ -25,6 +25,7 @@ from midstream.app.spark.event_shards import unpack
 from midstream.core.durations import format_duration
 from midstream.core.fold_step import FoldStep
 from midstream.core.kinds import IMPRESSION, Kind
+from midstream.core.protocols import StateTable
 from midstream.core.types import EventBatch, Index, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.events.loose_arrow import Batch, Schema, pa
@@ -76,7 +77,8 @@ class ShardFold:
     def __init__(self, settings: FoldSettings, kinds: tuple[type, ...] = _IDENTITY) -> None:
         """Reserve the tables of some types, which may read no others."""
         above = TablesAbove(settings, NOTHING)
-        self._above, self._by_part = above, []
+        self._above = above
+        self._by_part: list[StateTable] = []
         for entry in TABLES:
             table = above.add(entry) if len(above.tables) < len(kinds) else None
             if table is not None and entry.by_part:

@@ -229,8 +229,9 @@ def _columns(content: bytes, count: int) -> Mapping[str, Sequence[object]]:
         message = f"the answer is none of a feature server: {error}"
         raise ShapeMismatch(message) from error
     told = answer.metadata.feature_names
-    names: Any = cast("dict[str, Any]", told).get("val") if isinstance(told, dict) else told
-    if not isinstance(names, list) or len(names) != len(answer.results):
+    named: object = cast("dict[str, object]", told).get("val") if isinstance(told, dict) else told
+    names = cast("list[object]", named) if isinstance(named, list) else None
+    if names is None or len(names) != len(answer.results):
         message = f"the answer has {len(answer.results)} columns of other names"
         raise ShapeMismatch(message)
     found = dict(zip(map(str, names), answer.results, strict=True))
