@@ -26,7 +26,7 @@ CONFIG = """\
 event_ids_max = 1
 
 [snapshots]
-interval = "1s"
+interval = "5s"
 """
 """Of a shop that remembers one event id: what is written twice is there twice."""
 

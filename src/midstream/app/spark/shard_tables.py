@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -25,7 +26,6 @@ from midstream.app.spark.event_shards import unpack
 from midstream.core.durations import format_duration
 from midstream.core.fold_step import FoldStep
 from midstream.core.kinds import IMPRESSION, Kind
-from midstream.core.protocols import StateTable
 from midstream.core.types import EventBatch, Index, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.events.loose_arrow import Batch, Schema, pa
@@ -43,6 +43,9 @@ from midstream.state.steps import parts, steps
 from midstream.state.structures.decay import decay_weight, decay_weights, landmark_at
 from midstream.state.structures.windows import WINDOWS_MS
 from midstream.state.tables import TABLES, TablesAbove
+
+if TYPE_CHECKING:
+    from midstream.core.protocols import StateTable
 
 PAIR_SCHEMA: Schema = pa.schema(
     [("item_id", pa.string()), ("neighbour_id", pa.string()), ("weight", pa.float64()), ("pairs", pa.int64())]
