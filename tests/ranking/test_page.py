@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.traits import PROPOSES
-from midstream.core.types import FeatureFrame, Models, Moment, Proposal, Query, Score, Served
+from midstream.core.types import Failure, FeatureFrame, Models, Moment, Proposal, Query, Score, Served
 from midstream.ranking.caller_items import PAGE
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.page import recommend_page
@@ -20,6 +20,7 @@ from midstream.ranking.rules.arrangement import Arrangement
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.retrieval.cut_search import CutProposal
 from tests.ranking.test_pipeline import Fixed, Keeps, plan_of, require_conserved, shop_of, slate
 
 SHOP = shop_of(30)
@@ -153,6 +154,24 @@ def test_equal_sources_are_asked_once_for_all_slates():
     plans = [plan_of([own]) for _ in range(3)]
     page_of([(plan, query(n, 1)) for n, plan in enumerate(plans)])
     assert counted.asked == {"counted": 5}, "a component of one's own may read anything of a query"
+
+
+class Cut(Pure):
+    """The same, whose search ends early."""
+
+    traits = PROPOSES
+
+    def retrieve(self, moment):
+        found = super().retrieve(moment)
+        return CutProposal(found.item_index, found.score, "where", "not all")
+
+
+def test_a_search_that_was_cut_is_named_in_each_slate():
+    """Also where it was asked once for all of them."""
+    cut = Cut()
+    page = page_of([(plan_of([cut]), query(n, 1)) for n in range(2)])
+    assert cut.asked == {"counted": 1}
+    assert [each.failures for each in page] == [(Failure("counted.where", "not all"),)] * 2
 
 
 class Unlike(Pure):

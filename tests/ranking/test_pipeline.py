@@ -40,6 +40,7 @@ from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.approximate import ApproximateProposal, approximate_of
 from midstream.retrieval.catalogue import Catalogue
+from midstream.retrieval.cut_search import CutProposal
 from midstream.retrieval.popular import Popular
 from tests.support.frozen_shop import SMALL, StillShop
 
@@ -214,6 +215,31 @@ def test_a_rerun_takes_what_an_index_proposed_then():
     assert again.score.tolist() == served.score.tolist()
     assert next(lists) == (9, 8, 7)
     assert not approximate_of(answer(SHOP, plan_of([Fixed("s1", (1, 2))])))
+
+
+@dataclass(frozen=True)
+class Timed(Fixed):
+    """Proposes what it finds in the time that is left: one item a second, which is no end of a search of three."""
+
+    def retrieve_within(self, moment: Moment, remaining_s: Callable[[], float]) -> Proposal:
+        if remaining_s() >= 3.0:
+            return self.retrieve(moment)
+        found = np.array(self.item_index[: int(remaining_s())], dtype=np.int32)
+        return CutProposal(found, np.ones(len(found), dtype=np.float32), "where", "not all: the time was over")
+
+
+def test_a_search_that_was_cut_is_named_and_rerun_as_it_was():
+    """The source is no failed one: what it found in its time is in the answer, and a rerun looks at no clock."""
+    plan = plan_of([Timed("s0", (5, 3, 20)), Fixed("s1", (1, 2))])
+    whole = answer(SHOP, plan)
+    assert (whole.failures, whole.tier, whole.retrieved["s0"]) == ((), "full", 3)
+    served = answer(SHOP, plan, remaining_s=1.0)
+    assert served.failures == (Failure("s0.where", "not all: the time was over"),)
+    assert (served.tier, served.retrieved["s0"]) == ("reduced", 1)
+    record = decode_served(encode_served(served, slate(SHOP, served)))
+    again = asyncio.run(rerun(plan, SHOP.moment, record))
+    assert slate(SHOP, again) == slate(SHOP, served)
+    assert (again.failures, dict(again.retrieved)) == (served.failures, dict(served.retrieved))
 
 
 def replace_arrays(served: Served) -> tuple[object, ...]:

@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.core.types import Proposal
 from midstream.features.expressions.names import Names
 from midstream.models.vector_index import VectorIndex
+from midstream.retrieval import cut_search
 from midstream.retrieval.approximate import ApproximateProposal
-from midstream.retrieval.nearest import BREADTH_MAX, LOOKED_TIMES, SPARE, NearestOptions
+from midstream.retrieval.cut_search import CutProposal
+from midstream.retrieval.nearest import NearestOptions
+from midstream.retrieval.vector_search import BREADTH_MAX, LOOKED_TIMES, SPARE
 from midstream.testing.conformance import check_source
 from tests.support.frozen_shop import SMALL, StillShop
 
@@ -235,3 +239,102 @@ def test_an_index_is_asked_for_more_where_few_may_be_proposed():
     assert shop.ids(scanned.item_index.tolist()) == ["i0"]
     assert not isinstance(scanned, ApproximateProposal)
     assert far.counts[-1] == BREADTH_MAX
+
+
+class Clock:
+    """Seconds that are left: one less with each look."""
+
+    def __init__(self, left):
+        """Begin with so many looks."""
+        self.left = left
+
+    def __call__(self):
+        """Look."""
+        self.left -= 1
+        return float(self.left)
+
+
+@pytest.fixture(scope="module")
+def far_kind():
+    """Items on a quarter of a circle, the nearest last in the catalogue; those of a price of 1 lie at its end."""
+    shop = StillShop()
+    for number in reversed(range(1_200)):
+        shop.put(f"i{number}", look=[1_200 - number, number, 0], price=float(number >= 1_190))
+    for name in ("i2", "i50"):
+        shop.put(name, price=2.0, look=[1_200 - int(name[1:]), int(name[1:]), 0])
+    return shop
+
+
+def seen_from_the_begin(shop):
+    """The moment of a request from where the quarter begins."""
+    return shop.moment(replace(shop.query(), context={"vector": "[1, 0, 0]"}))
+
+
+def test_a_condition_is_asked_of_so_many_items_at_most(far_kind):
+    """Of the nearest of them, and not in the order of the catalogue; that it was not asked of all is said."""
+    moment, options = seen_from_the_begin(far_kind), {"to": "request", "limit": 3, "similarity_min": -1.0}
+    whole = source_of(**options, where="item.price == 1", asked_max=1_200).retrieve(moment)
+    assert far_kind.ids(whole.item_index.tolist()) == ["i1190", "i1191", "i1192"]
+    assert not isinstance(whole, ApproximateProposal)
+    cut = source_of(**options, where="item.price == 1", asked_max=1_191).retrieve(moment)
+    assert isinstance(cut, CutProposal)
+    assert far_kind.ids(cut.item_index.tolist()) == ["i1190"]
+    assert (cut.part, cut.reason) == ("where", "not asked of all items: asked_max, 1,191 of 1,200")
+    enough = source_of(**options, where="item.price == 1", asked_max=1_193).retrieve(moment)
+    assert by_id(far_kind, enough) == by_id(far_kind, whole)
+    assert not isinstance(enough, ApproximateProposal)
+    check_source(source_of(**options, where="item.price == 1", asked_max=1_191), moment)
+
+
+def test_a_condition_is_asked_of_no_item_that_is_too_far(far_kind):
+    """So an answer that had all that are near enough is whole, however many others there are."""
+    near = source_of(to="request", limit=3, similarity_min=0.9, where="item.price == 1", asked_max=1_000)
+    found = near.retrieve(seen_from_the_begin(far_kind))
+    assert type(found) is Proposal
+    assert len(found.item_index) == 0
+
+
+@pytest.mark.parametrize("asked_max", [1_195, 1_200])
+def test_the_time_of_the_request_ends_the_asking(far_kind, monkeypatch, asked_max):
+    """Between two parts, with what was found until then, in the order of the catalogue and of nearness."""
+    monkeypatch.setattr(cut_search, "ASKED_AT_ONCE", 100)
+    options = {"to": "request", "limit": 3, "similarity_min": -1.0, "where": "item.price == 1"}
+    source, moment = source_of(**options, asked_max=asked_max), seen_from_the_begin(far_kind)
+    whole = source.retrieve_within(moment, Clock(100))
+    assert len(whole.item_index) == 3
+    assert type(whole) is Proposal
+    late = source.retrieve_within(moment, Clock(6))
+    assert isinstance(late, CutProposal)
+    assert late.reason.startswith("not asked of all items: the time was over, ")
+    assert 12 < int(late.reason.split()[-3].replace(",", "")) < 1_000
+    at_once = source.retrieve_within(moment, Clock(0))
+    assert at_once.reason == "not asked of all items: the time was over, 0 of 1,200"
+
+
+def test_what_passed_in_time_is_proposed(far_kind, monkeypatch):
+    """The nearest of what was asked about, those that were looked at first among them."""
+    monkeypatch.setattr(cut_search, "ASKED_AT_ONCE", 100)
+    options = {"to": "request", "limit": 3, "similarity_min": -1.0}
+    source = source_of(**options, where="item.price > 0")
+    assert "i50" in by_id(far_kind, source.retrieve(seen_from_the_begin(far_kind)))
+    late = source.retrieve_within(seen_from_the_begin(far_kind), Clock(5))
+    assert far_kind.ids(late.item_index.tolist()) == ["i2", "i1190", "i1191"]
+    assert isinstance(late, CutProposal)
+
+
+def test_what_an_index_names_is_asked_about_within_the_same_bounds(far_kind):
+    """No item twice, and no scan follows where nothing may be asked about any more."""
+    names = [f"i{number}" for number in range(1_200)]
+    index = indexed(far_kind, names)
+    options = {"search": "usearch", "to": "request", "limit": 3, "similarity_min": -1.0, "where": "item.price == 1"}
+    moment = seen_from_the_begin(far_kind)
+    found = source_of(**options, asked_max=1_200).retrieve(moment)
+    assert type(found) is ApproximateProposal
+    assert len(found.item_index) == 3
+    cut = source_of(**options, asked_max=1_073).retrieve(moment)
+    assert cut.reason == "not asked of all items: asked_max, 1,073 of 1,200"
+    assert far_kind.ids(cut.item_index.tolist()) == ["i1199"]
+    late = source_of(**options).retrieve_within(moment, Clock(2))
+    assert late.reason == "not asked of all items: the time was over, 67 of 1,200"
+    assert len(late.item_index) == 0
+    assert index.counts[-1] == 67

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from midstream.core.traits import traits_of
-from midstream.core.types import Candidates, Index, Proposal
+from midstream.core.types import Candidates, Failure, Index, Proposal
 from midstream.ranking.apply_filters import sift
 from midstream.ranking.boundary import boundary
 from midstream.ranking.candidate_cutoff import cut
@@ -14,6 +14,7 @@ from midstream.ranking.frame import checked, extend, merge, take
 from midstream.ranking.plan import Nothing
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.source_cache import SourceCache
+from midstream.retrieval.cut_search import CutProposal, retrieved
 from midstream.state.ids.vocabulary import Vocabulary
 
 NO_CANDIDATES = Candidates(np.empty(0, np.int32), (), np.empty((0, 0), np.float32), np.empty((0, 0), np.int32))
@@ -22,7 +23,7 @@ _FILL_ITEMS = 512
 
 
 def propose(run: PlanRun, asked: SourceCache | None = None) -> dict[str, Proposal]:
-    """Return the proposals of each source; a source that fails, or could not begin in time, is in the account.
+    """Return the proposals of each source; one that fails, could not begin in time or was cut is in the account.
 
     Args:
         run: With the sources of its plan.
@@ -44,10 +45,12 @@ def propose(run: PlanRun, asked: SourceCache | None = None) -> dict[str, Proposa
                 account.late(source.name)
                 continue
             if proposal is None:
-                proposal = checked(source.retrieve(run.moment), item_count)
+                proposal = checked(retrieved(source, run.moment, account.remaining_s), item_count)
                 if shared is not None:
                     shared.put(source, proposal)
             proposals[source.name] = proposal
+            if isinstance(proposal, CutProposal):
+                account.failures.append(Failure(f"{source.name}.{proposal.part}", proposal.reason))
     return proposals
 
 
