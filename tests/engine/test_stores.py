@@ -181,13 +181,25 @@ def test_an_address_has_its_parts():
         "redis://cache?ssl=no",
         "redis://a,,b",
         "redis://[::1",
+        "redis://me:sec/ret@cache",
+        "redis://me:12/secret@cache",
+        "redis://secret/@cache",
+        "redis://me:se/cret@cache:6379/0",
+        "redis://me:secret#@cache",
+        "redis://me:secret?@cache",
+        "redis://me:secret@@cache:x",
+        "redis://me:secret",
+        "redis://:secret/cret",
+        "redis://me:secret[@cache",
+        "secret:secret@cache:6379",
+        "redis:me:secret@cache",
     ],
 )
 def test_a_wrong_address_is_refused_without_its_password(url):
     """A password in an address would stand in every error, list of processes and effective configuration."""
     with pytest.raises(ValueError, match=r"It|came") as raised:
         address_of(url, "redis", 6379)
-    assert "secret" not in str(raised.value)
+    assert not [part for part in ("sec", "cret") if part in str(raised.value)]
 
 
 def test_a_password_is_in_the_environment(monkeypatch):

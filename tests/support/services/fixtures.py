@@ -72,12 +72,6 @@ def postgresql(servers: Servers) -> Server:
 
 
 @pytest.fixture
-def triton(servers: Servers) -> Server:
-    """Triton, whose model ``ranker`` scores rows by a weighted sum."""
-    return servers("triton")
-
-
-@pytest.fixture
 def pgbouncer(servers: Servers) -> Server:
     """A pooler in front of the server of PostgreSQL."""
     servers("postgresql")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from tests.support.services.cassandra import Cassandra
 from tests.support.services.kafka import Kafka
+from tests.support.services.oip_servers import KServe, MLServer
 from tests.support.services.pgbouncer import PgBouncer
 from tests.support.services.postgresql import PostgreSQL
 from tests.support.services.pulsar import Pulsar
@@ -12,7 +13,11 @@ from tests.support.services.system import System
 from tests.support.services.triton import Triton
 
 SYSTEMS: Mapping[str, System] = {
-    each.name: each for each in (Kafka(), Pulsar(), Cassandra(), Redis(), VALKEY, PostgreSQL(), PgBouncer(), Triton())
+    each.name: each
+    for each in (
+        *(Kafka(), Pulsar(), Cassandra(), Redis(), VALKEY, PostgreSQL(), PgBouncer()),
+        *(Triton(), KServe(), MLServer()),
+    )
 }
 BRIEF: Mapping[str, System] = {
     **SYSTEMS,

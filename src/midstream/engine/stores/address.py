@@ -12,6 +12,8 @@ HOSTS_MAX = 16
 """Contact points of a cluster: a client finds the others by itself."""
 PORT_MAX = 65_535
 _HTTP_PORTS = {"http": 80, "https": 443}
+_NO_USER = re.compile(r"[:/?#\[\]@]")
+"""Characters that a name of a user has as %XX, in what stands before the last @."""
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -42,6 +44,11 @@ def address_of(url: str, scheme: str, port: int) -> StoreAddress:
     Raises:
         ValueError: The URL is another; the text says what came, and never a password.
     """
+    scheme_came, separator, rest = url.partition("://")
+    # Before all else: of a password with a / or # in it a parser makes a host, a port or a path.
+    if _NO_USER.search((rest if separator else scheme_came).rpartition("@")[0]):
+        message = "It has a password in it."
+        raise ValueError(message)
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -49,9 +56,6 @@ def address_of(url: str, scheme: str, port: int) -> StoreAddress:
         raise ValueError(message) from None
     if parts.scheme != scheme:
         message = f'An address of the scheme "{parts.scheme}" came.'
-        raise ValueError(message)
-    if parts.password is not None:
-        message = "It has a password in it."
         raise ValueError(message)
     if parts.query or parts.fragment:
         message = "It has something behind a ? or #."
@@ -61,7 +65,7 @@ def address_of(url: str, scheme: str, port: int) -> StoreAddress:
     hosts = tuple(each.strip("[]") for each in found[1].split(",")) if found else ()
     number = int((found and found[2]) or port)
     if not 1 <= len(hosts) <= HOSTS_MAX or not all(hosts) or not 1 <= number <= PORT_MAX:
-        message = f'"{places}" came as host and port.'
+        message = "It has no right host and port."  # without them: "me:secret" of who forgot the host stands there
         raise ValueError(message)
     return StoreAddress(hosts, number, unquote(parts.username or ""), unquote(parts.path.removeprefix("/")))
 
