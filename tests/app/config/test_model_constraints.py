@@ -274,3 +274,29 @@ def test_a_replay_reads_no_feature_that_counts_impressions(feature: str) -> None
 def test_a_replay_reads_what_tells_no_candidate_apart_by_its_impressions(feature: str) -> None:
     """How much a user was shown is the same for all candidates."""
     assert parse_config(SHOWN.format(feature=feature, examples="replay")).models
+
+
+ENCODED = """
+[items.attributes]
+meaning = "vector:384"
+
+[[encoders]]
+attribute = "meaning"
+texts = ["title"]
+
+[limits]
+items_max = 100_000
+document_bytes_max = {bytes_max}
+"""
+
+
+def test_vectors_of_all_items_have_room() -> None:
+    """A catalogue of more items than there is room for vectors of is refused, with what would be right."""
+    found = fault_of(ENCODED.format(bytes_max=383_999_999))
+    assert found[0] == "$.limits.document_bytes_max"
+    assert (
+        "383,999,999 bytes; the vectors of 100,000 items (items_max), 384 numbers each, take 384,000,000." in found[1]
+    )
+    assert "About 484,000,000" in found[2]
+    assert found[3] == "/docs/models.md"
+    assert len(parse_config(ENCODED.format(bytes_max=384_000_000)).encoders) == 1

@@ -257,6 +257,7 @@ def test_a_vector_with_a_number_that_is_none_is_at_fault(tmp_path):
         await rig.engine.record(rig.batch(item("bad", title="bad"), item("one", title="a")))
         await wait_on_loop(lambda: held(rig, "one") == [[1.0, 0.0, 0.0]])
         assert held(rig, "bad") == [None]
+        await wait_on_loop(lambda: CONCERN in rig.engine.concerns)
         assert "'bad': its vector has a number that is not finite" in rig.engine.concerns[CONCERN]
 
     run(work, tmp_path, Broken())

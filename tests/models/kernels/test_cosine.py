@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -85,3 +86,24 @@ def test_a_mean_is_of_directions():
     np.testing.assert_allclose(column.mean((0, 1), (3.0, 4.0)), [0.6, 0.8], rtol=1e-6)
     assert column.mean((0, 2), (1.0, 1.0)) is None
     assert column.mean((), ()) is None
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-161, 1e-30, 1.0, 1e30, 1e160, 1e308])
+def test_a_vector_of_any_length_has_its_direction(size):
+    """No square of it is lost; a zero has none."""
+    assert direction_of(np.array([0.0, -size, 0.0])).tolist() == [0.0, -1.0, 0.0]
+    if size > 1e-300:
+        assert direction_of(np.array([3.0, 4.0]) * (size / 4.0)).tolist() == pytest.approx([0.6, 0.8])
+    assert direction_of(np.zeros(3)) is None
+
+
+@given(
+    st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=9).filter(
+        lambda numbers: any(abs(x) > 1e-30 for x in numbers)
+    )
+)
+def test_a_direction_has_the_bits_that_it_had_without_scaling(numbers):
+    """A power of two changes none of them."""
+    vector = np.array(numbers)
+    plain = vector / math.sqrt(math.fsum(np.square(vector).tolist()))
+    assert direction_of(vector).tobytes() == plain.astype(np.float32).tobytes()

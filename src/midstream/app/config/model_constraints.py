@@ -184,6 +184,12 @@ def _weights(config: Config, actions: dict[str, float], where: str, page: str) -
         yield from known(f"{where}{step(name)}", name, config.events.types, what, "Some of", page)
 
 
+ENCODED_NUMBER_BYTES = 10
+"""Text of a number of an encoder's vector, with a comma: 10.5 on average for 384 numbers of six digits."""
+OTHER_BYTES = 1_000
+"""Of an item's document beside its vectors: text and overhead."""
+
+
 def encoder_faults(config: Config) -> Iterator[Fault]:
     """Yield the faults of text encoders: their names, and that attribute and encoder have vectors of one length."""
     places = [(f"$.encoders[{number}]", each) for number, each in enumerate(config.encoders)]
@@ -200,3 +206,18 @@ def encoder_faults(config: Config) -> Iterator[Fault]:
             came = f"{each.model} makes {width} numbers, {each.attribute} has {lengths[each.attribute]}."
             right = f'{each.attribute} = "vector:{width}" in [items.attributes].'
             yield Fault(f"{place}.attribute", came, right, PAGE)
+    yield from _room_for_vectors(config)
+
+
+def _room_for_vectors(config: Config) -> Iterator[Fault]:
+    """Yield the fault of a catalogue whose documents have no room for the vectors of all of its items."""
+    numbers = sum(SPECS[each.model].width for each in config.encoders if each.model in SPECS)
+    vectors = config.limits.items_max * numbers * ENCODED_NUMBER_BYTES
+    if vectors > config.limits.document_bytes_max:
+        items = config.limits.items_max
+        came = (
+            f"{config.limits.document_bytes_max:,} bytes; the vectors of {items:,} items (items_max), "
+            f"{numbers:,} numbers each, take {vectors:,}."
+        )
+        right = f"About {vectors + items * OTHER_BYTES:,}, or an items_max that the vectors have room for."
+        yield Fault("$.limits.document_bytes_max", came, right, PAGE)

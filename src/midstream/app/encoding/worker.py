@@ -1,7 +1,8 @@
 """Child process that encodes texts, beside a server at a lower priority."""
 
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -14,7 +15,11 @@ from midstream.models.text_encoder.encoders import load_encoder, spec_of
 _MODULE = "midstream.app.encoding.worker"
 STALL_S = 120.0
 """Without a text done: the longest takes 0.2 s of a core."""
-ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+ONE_THREAD: Final[Mapping[str, str]] = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
 """For products of matrices: on a busy machine their threads wait for each other in loops, and 200 words took ten times
 the processor's time."""
 

@@ -1,7 +1,7 @@
 """Options of a text encoding: a vector attribute of items, the texts that it is made of, and the encoder."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 import xxhash
@@ -41,4 +41,5 @@ def _words(values: Iterator[object]) -> Iterator[str]:
         if isinstance(value, str) and value.strip():
             yield value
         elif isinstance(value, list):
-            yield from (each for each in value if isinstance(each, str) and each.strip())
+            parts = cast("list[object]", value)
+            yield from (each for each in parts if isinstance(each, str) and each.strip())

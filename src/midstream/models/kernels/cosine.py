@@ -87,6 +87,12 @@ class Directions:
 
 
 def direction_of(vector: NDArray[np.float64]) -> Score | None:
-    """Return a vector of finite float32 values at length 1; None = it is zero, so it has no direction."""
-    length = math.sqrt(math.fsum(np.square(vector).tolist()))
-    return (vector / length).astype(np.float32) if length > 0.0 else None
+    """Return a finite vector at length 1; None = it is zero, so it has no direction.
+
+    It is multiplied by a power of two first, which changes no digit, so that no square is too small or too large.
+    """
+    largest = float(np.abs(vector).max(initial=0.0))
+    if largest == 0.0:
+        return None
+    near_one = np.ldexp(vector, -math.frexp(largest)[1])
+    return (near_one / math.sqrt(math.fsum(np.square(near_one).tolist()))).astype(np.float32)

@@ -48,7 +48,9 @@ class Bert:
                 state + self._attention(state, f"{name}.attention"), f"{name}.attention.output.LayerNorm"
             )
             inner = self._dense(state, f"{name}.intermediate.dense")
-            inner = inner * (np.float32(0.5) * (np.float32(1.0) + erf(inner * _ROOT_HALF).astype(np.float32)))
+            share: Score = erf(inner * _ROOT_HALF).astype(np.float32)
+            gate: Score = (np.float32(0.5) * (np.float32(1.0) + share)).astype(np.float32, copy=False)
+            inner = inner * gate
             state = self._normed(state + self._dense(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
         mean = state.mean(axis=0, dtype=np.float64)
         found: Score = (mean / max(float(np.sqrt(mean @ mean)), 1e-12)).astype(np.float32)

@@ -1,8 +1,8 @@
 """Text encoders by name: the package with the weights, and the check that it gives the vectors that it should.
 
-An encoder's name stands for one file of weights, by its hash: another version of the package is another encoder, and is
-refused. Golden rows, computed when it was taken in, are compared at each load, so a library that multiplies wrongly, or
-a vocabulary that was cut, is found before a vector is written.
+An encoder's name stands for one file of weights and one vocabulary, by their hashes: another version of the package is
+another encoder, and is refused. Golden rows, computed when it was taken in, are compared at each load, so a library
+that multiplies wrongly is found before a vector is written.
 """
 
 from collections.abc import Sequence
@@ -68,15 +68,21 @@ def load_encoder(name: str) -> TextEncoder:
     folder = Path(found.origin).parent / spec.folder
     weights, vocabulary = folder / "model.safetensors", folder / "vocab.txt"
     try:
-        told = sha256(weights.read_bytes()).hexdigest()
-        pieces = WordPieces.of(vocabulary.read_text("utf-8").splitlines())
+        _require_hash(weights, weights.read_bytes(), spec.weights_sha256)
+        words = vocabulary.read_bytes()
+        _require_hash(vocabulary, words, spec.vocabulary_sha256)
+        pieces = WordPieces.of(words.decode().splitlines())
     except (OSError, UnicodeDecodeError, KeyError) as error:
         raise _invalid(folder, f"{type(error).__name__}: {error}", "The files of the package.") from error
-    if told != spec.weights_sha256:
-        raise _invalid(weights, f"SHA-256 {told}", f"{spec.weights_sha256}, which the name stands for.")
     encoder = TextEncoder(name, pieces, Bert(spec.shape, read_tensors(weights)))
     _require_golden(encoder, spec, folder)
     return encoder
+
+
+def _require_hash(path: Path, content: bytes, expected: str) -> None:
+    told = sha256(content).hexdigest()
+    if told != expected:
+        raise _invalid(path, f"SHA-256 {told}", f"{expected}, which the name stands for.")
 
 
 def _require_golden(encoder: TextEncoder, spec: EncoderSpec, folder: Path) -> None:

