@@ -325,6 +325,19 @@ def benched() -> Bench:
     return bench
 
 
+@pytest.mark.parametrize("is_remote, bench_s", [(False, 10.0), (True, 3.0)])
+def test_a_part_that_asks_a_server_is_tried_again_sooner(*, is_remote: bool, bench_s: float) -> None:
+    """A try costs one request its scores, and a server that is back is to be used."""
+    bench = Bench()
+    bench.plan = replace(bench.plan, remote={"shelf": 1.0} if is_remote else {})
+    for _ in range(5):
+        bench.answer("TimeoutError")
+    bench.clock.now += bench_s - 0.1
+    assert not bench.may_ask()
+    bench.clock.now += 0.1
+    assert bench.may_ask()
+
+
 def test_one_request_at_a_time_tries_a_benched_part() -> None:
     """Others are answered without it meanwhile, and let nobody else try by that; after ten seconds another may."""
     bench = benched()

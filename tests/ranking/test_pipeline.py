@@ -467,6 +467,7 @@ def test_a_late_scorer_is_cut_off():
     served = answer(SHOP, plan_of([Fixed("good", (5, 6))], scorers=(late,)), remaining_s=0.02)
     assert served.scorer == "blend"
     assert [failure.component for failure in served.failures] == ["late"]
+    assert served.failures[0].reason == "TimeoutError: no answer within 15 ms"  # a tenth of the deadline is kept
 
 
 def test_what_could_not_begin_in_time_is_left_out_and_named():
