@@ -1,7 +1,8 @@
-"""A read of 200 items with 10 features through Feast, whose online store asks midstream, beside our own route.
+"""Reads through Feast, whose stores ask midstream, beside our own: online of 200 items, and of 10,000 past moments.
 
-Feast runs in the environment that ``scripts/test-integrations`` installs (``.venv-feast``). Both ask the same server on
-loopback, in turns, until values in Python; the values are compared. About a minute.
+Feast runs in the environment that ``scripts/test-integrations`` installs (``.venv-feast``). Online both ask the same
+server on loopback, in turns, until values in Python. Historical reads end with a frame or a table, in turns as well.
+The values are compared. About two minutes.
 """
 
 import argparse
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+import midstream
 from midstream.app.feature_stores.feast_repository import RepositoryOptions, write_repository
 from midstream.app.server_address import read_address
 from tests.support.feast_process import opened, run_feast
@@ -28,13 +32,15 @@ COLUMNS = {
 }
 """10 columns of four views."""
 FEATURES = ("colour", "views", "recent", "paid", "visitors", "worth", "price", "user_views", "seen")
-ITEMS = 200
+ITEMS, USERS = 200, 30
+HISTORY_ROUNDS = 5
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--questions", type=int, default=10_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
         folder, target = Path(root) / "shop", Path(root) / "repository"
@@ -46,6 +52,7 @@ def main() -> None:
                 write_repository(folder, target, RepositoryOptions())
                 run_feast("-c", str(target), "apply")
                 measure(read_address(folder / "data").url, target, options.rounds)
+                measure_history(folder, target, options.questions)
             finally:
                 server.terminate()
                 server.wait(PATIENCE_S)
@@ -80,6 +87,54 @@ def measure(url: str, target: Path, rounds: int) -> None:
         )
     for name, times in (("Feast's API with our store", feast_ms), ("POST /v1/features/read", own_ms)):
         print(f"{name}: {np.percentile(times, 50):.2f} / {np.percentile(times, 99):.2f}")
+
+
+def questions_of(folder: Path, count: int) -> pa.Table:
+    """Return rows of an entity frame at times of acts all over the log, some seconds later."""
+    rng = np.random.default_rng(3)
+    times = midstream.read_events(folder, kinds=["interaction"])["log_time"].to_numpy()
+    return pa.table(
+        {
+            "user_id": [f"u{each}" for each in rng.integers(0, USERS, count)],
+            "item_id": [f"i{each}" for each in rng.integers(0, ITEMS, count)],
+            "event_timestamp": pa.array(rng.choice(times, count) + 5_000, pa.timestamp("ms", "UTC")),
+            "number": np.arange(count),
+        }
+    )
+
+
+def measure_history(folder: Path, target: Path, count: int) -> None:
+    """Read past moments in turns, and print both."""
+    questions = questions_of(folder, count)
+    asked = questions.drop_columns("event_timestamp").append_column(
+        "time", questions["event_timestamp"].cast(pa.int64())
+    )
+    refs = [f"{view}:{column}" for view, columns in COLUMNS.items() for column in columns]
+    pq.write_table(questions, target / "questions.parquet")
+    out = target / "answers.parquet"
+    feast_s: list[float] = []
+    own_s: list[float] = []
+    with opened(target, target / "said.txt") as feast:
+        for _ in range(1 + HISTORY_ROUNDS):
+            told = {"questions": str(target / "questions.parquet"), "out": str(out), "features": refs}
+            began = time.perf_counter()
+            feast.ask("historical", **told)
+            feast_s.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            own = midstream.features_as_of(folder, asked, features=list(FEATURES))
+            own_s.append(time.perf_counter() - began)
+    found = pq.read_table(out).sort_by("number")
+    for name in (each for columns in COLUMNS.values() for each in columns):
+        values = [
+            np.asarray(each[name].to_numpy(zero_copy_only=False), dtype=np.float32)
+            for each in (found, own.sort_by("number"))
+        ]
+        if not np.array_equal(*values, equal_nan=True):
+            message = f"{name} of the past differs"
+            raise ValueError(message)
+    print(f"{count} past moments, {len(refs)} columns, {HISTORY_ROUNDS} reads each; s, p50 / slowest")
+    for name, times in (("Feast's API with our store", feast_s[1:]), ("midstream.features_as_of", own_s[1:])):
+        print(f"{name}: {np.percentile(times, 50):.2f} / {max(times):.2f}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from midstream.engine.log_opening import open_log
 from tests.support.libraries import library
 from tests.support.patience import wait_until
 from tests.support.services.record import note
-from tests.support.spark import BATCH_MS, CONFIG, START_MS
+from tests.support.spark import BATCH_MS, BEGAN, CONFIG, START_MS
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.crash]
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ ROWS = 120
 FILES_AHEAD_MAX = 4
 """Of the load: files that the driver has not read."""
 STARTING_S, RUNNING_S, FRAMES = 8.0, 3.0, 100
-"""A driver is killed so long after its start at most, after its first frame, or so many frames behind that."""
+"""A driver is killed so long after its start at most, after its first batch began, or so many frames later."""
 OF_CONTROL = ("fold.place", "event_ids.", "inputs.")
 """Begins the names of arrays that control events are in: a stream writes its own, an import has a last one. Of ids
 the shop remembers one, and the last event is a control event."""
@@ -149,21 +149,22 @@ def kill(driver: "subprocess.Popen[bytes]") -> None:
 def wait_for_moment(driver: "subprocess.Popen[bytes]", folder: Path, dice: random.Random, number: int) -> None:
     """Wait until a random moment of one of three kinds, in turns: of its start, of its work, and of one frame."""
 
-    def has_grown() -> bool:
-        assert driver.poll() is None, (folder.parent / "said.txt").read_text()
-        return log_bytes(folder) > before
+    def has_begun() -> bool:
+        said = (folder.parent / "said.txt").read_text()
+        assert driver.poll() is None, said
+        return BEGAN in said
 
-    before = log_bytes(folder)
     if number % 3 == 2:
         time.sleep(dice.uniform(0.0, STARTING_S))
         return
-    wait_until(has_grown)
+    wait_until(has_begun)
     if number % 3 == 1:
         time.sleep(dice.uniform(0.0, RUNNING_S))
         return
     for _ in range(dice.randrange(FRAMES)):
         before = log_bytes(folder)
-        while not has_grown():
+        while log_bytes(folder) == before:
+            assert driver.poll() is None, (folder.parent / "said.txt").read_text()
             time.sleep(0.000_2)
 
 
@@ -181,6 +182,7 @@ def killed_again_and_again(folder: Path, rounds: int) -> tuple[Load, list[Stand]
             finally:
                 kill(driver)
             found.append(stand_of(folder, checkpoint))
+            print(f"kill {number + 1}: {found[-1].kind}, {found[-1].done.text}", flush=True)
     finally:
         load.end()
     driver = start(folder, source, checkpoint, to_end=True)

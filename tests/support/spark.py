@@ -18,6 +18,8 @@ from midstream.engine.recommender import Recommender
 SCHEMA = "type string, user_id string, item_id string, value double, time timestamp, context string"
 PIECE_ROWS = 3
 """Rows of a frame in a driver that is killed: many for each batch."""
+BEGAN = "a batch began"
+"""Printed by such a driver for each batch."""
 START_MS = 1_767_225_600_000
 BATCH_MS = 60_000
 """Between the times of two batches of a driver that is killed: by its clock all of a batch happens at one moment."""
@@ -96,6 +98,7 @@ def main() -> None:
 
         def write_at_its_time(frame: Any, batch: int) -> None:
             clock.now_ms = START_MS + batch * BATCH_MS
+            print(BEGAN, flush=True)
             write(frame, batch)
 
         rows = spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", "1").json(str(source))
