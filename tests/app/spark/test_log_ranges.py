@@ -1,15 +1,18 @@
 """A log cut into ranges gives each event once, as an export has it, from Parquet and from segments alike."""
 
+import asyncio
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import midstream
-from midstream.app.opening import DATA_NAME, config_of, open_shop
+from midstream.app.opening import DATA_NAME, config_of, open_running, open_shop
 from midstream.app.operate.seal import seal_folder
 from midstream.app.spark import log_source
 from midstream.app.spark.log_ranges import LOG_SCHEMA, LogRange, place_of, record_batches
 from midstream.core.errors import Invalid, LogRewritten
+from midstream.engine import child_process
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_opening import open_log
 from midstream.events.disk import RealDisk
@@ -17,6 +20,7 @@ from midstream.events.history.history import read_history
 from midstream.events.schema import cut
 from midstream.events.segments.log_identity import identity_of
 from tests.support.events import Stream, random_events
+from tests.support.fakes.rebuilds import run_in_process
 
 EVENTS = 3_000
 LOG = random_events(EVENTS, seed=3, stream=Stream(duplicate_share=0.0, feedback_share=0.1, step_ms=120_000))
@@ -175,3 +179,47 @@ def test_a_stream_does_not_go_on_in_another_log(folder, changes, said):
         return
     with pytest.raises(Invalid, match=said):
         log_source.end_of(any_writing, other)
+
+
+def acts(*numbers):
+    """Views of two users in turns."""
+    return [{"type": "view", "user_id": ("ann", "ben")[each % 2], "item_id": f"i{each}"} for each in numbers]
+
+
+async def erase(folder):
+    """Erase a user, and have the log rewritten without them."""
+    running = open_running(folder, config_of(folder))
+    await running.start()
+    assert running.eraser
+    await running.engine.erase("ann")
+    await running.eraser.begin(hurried=True)
+    assert running.eraser.view.state == "done", running.eraser.view
+    await running.stop()
+
+
+def test_a_stream_stops_at_an_erasure_and_says_how_it_goes_on(tmp_path, monkeypatch):
+    """In four parts; with the option that it names the stream reads on, where nobody is named who was erased."""
+    monkeypatch.setattr(child_process, "run", run_in_process)
+    options = {"path": str(tmp_path)}
+    with open_shop(tmp_path) as shop:
+        shop.record(acts(*range(10)))
+        stood = {**log_source.end_of(options, log_source.begin_of(options)), "log_position": 6}
+    asyncio.run(erase(tmp_path))
+    for ask in (log_source.end_of, lambda *told: log_source.between(*told, stood)):
+        with pytest.raises(Invalid) as error:
+            ask(options, stood)
+        (fault,) = error.value.faults
+        assert fault.where == str(tmp_path)
+        log = stood["log"]
+        assert fault.came == f"The stream stands in generation 0 of log {log}, and the folder holds 1."
+        assert fault.right == (
+            'After an erasure or a retraction option("generations", "any"): positions stayed. '
+            "After a restore or a repair events behind the position may be others: a new checkpoint."
+        )
+        assert fault.page == "/docs/spark.md"
+    going_on = {**options, "generations": "any"}
+    end = log_source.end_of(going_on, stood)
+    pieces = log_source.between(going_on, stood, end)
+    rows = [row for piece in pieces for batch in log_source.read(going_on, piece) for row in batch.to_pylist()]
+    found = [(row["log_position"], row["user_id"]) for row in rows if row["type"] == "view"]
+    assert found == [(6, None), (7, "ben"), (8, None), (9, "ben")]
