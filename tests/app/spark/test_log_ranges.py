@@ -205,7 +205,7 @@ def test_a_stream_stops_at_an_erasure_and_says_how_it_goes_on(tmp_path, monkeypa
         shop.record(acts(*range(10)))
         stood = {**log_source.end_of(options, log_source.begin_of(options)), "log_position": 6}
     asyncio.run(erase(tmp_path))
-    for ask in (log_source.end_of, lambda *told: log_source.between(*told, stood)):
+    for ask in (log_source.end_of, lambda told, at: log_source.between(told, at, at)):
         with pytest.raises(Invalid) as error:
             ask(options, stood)
         (fault,) = error.value.faults
