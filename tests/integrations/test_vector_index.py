@@ -1,6 +1,8 @@
 """The graph over vectors: fresh with every change whatever the graph holds, and close to the exact answer."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -192,3 +194,38 @@ def test_the_thread_keeps_the_priority_of_the_process(column):
     worker.start()
     worker.join()
     assert found == [os.getpriority(os.PRIO_PROCESS, 0)]
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from midstream.models import vector_index
+from midstream.state.attributes.vectors import Vectors
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+vector_index.BUILD_BREADTH = 8  # neighbours of less worth, and as many
+vector_index._rest = lambda _: None
+rows, width = map(int, sys.argv[1:])
+column = Vectors(rows, width)
+column.restore(np.arange(rows, dtype=np.uint32), np.random.default_rng(1).normal(size=(rows, width)).astype(np.float32))
+few = Vectors(100, width)
+few.restore(np.arange(100, dtype=np.uint32), column.values[:100])
+vector_index.VectorIndex(few).catch_up()
+index, before = vector_index.VectorIndex(column), resident()
+index.catch_up()
+print(resident() - before, vector_index.graph_bytes(index.size, width))
+"""
+
+
+@pytest.mark.parametrize("width", [16, 128])
+def test_a_graph_takes_the_memory_that_is_said(width):
+    """Within a fifth, of a process of its own."""
+    library("usearch")
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, "30000", str(width)], capture_output=True, text=True, check=True, timeout=300
+    )
+    grown, said = map(int, done.stdout.split())
+    assert grown == pytest.approx(said, rel=0.2)

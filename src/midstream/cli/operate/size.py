@@ -1,4 +1,4 @@
-"""``midstream size``: the memory of each table and each model, now and at its maximum."""
+"""``midstream size``: the memory of each table, model, graph and encoder, now and at its maximum."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ app = typer.Typer()
     cls=CommandHelp,
     epilog="""
     midstream size
-      Prints a line for each table and model: bytes now and at the maximum.
+      Prints a line for each table, model, graph and encoder: bytes now and at the maximum.
     """,
 )
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Print the memory of each table and each model.
+    """Print the memory of each table, each model, and each graph and encoder of vectors.
 
     Memory is computed for the events in the log, and for the maxima in midstream.toml.
     """
@@ -32,14 +32,14 @@ def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
 
 def sizes_of(folder: Path) -> dict[str, dict[str, int]]:
-    """Return the bytes of each table, of all tables, and of each model, by name."""
+    """Return the bytes of each table, of all tables, of each model, and of what is made of vectors, by name."""
     from midstream.app.opening import config_to_read
     from midstream.app.operate.memory_report import memory_of
 
     memory = memory_of(folder, config_to_read(folder))
-    tables, models = (
+    tables, models, vectors = (
         {name: {"bytes_now": each.bytes_now, "bytes_max": each.bytes_max} for name, each in sizes.items()}
-        for sizes in (memory.tables, memory.models)
+        for sizes in (memory.tables, memory.models, memory.vectors)
     )
     total = {key: sum(each[key] for each in tables.values()) for key in ("bytes_now", "bytes_max")}
-    return {**tables, "all tables": total, **models}
+    return {**tables, "all tables": total, **models, **vectors}

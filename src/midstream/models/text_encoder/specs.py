@@ -28,6 +28,8 @@ class EncoderSpec:
     vocabulary_sha256: str
     """Of the pieces: which words one has decides what is computed as much as the weights do."""
     width: int
+    child_bytes: int
+    """Memory of a process that encodes the longest texts: the weights, what a text is computed in, and Python."""
     shape: BertShape
     golden: Mapping[str, tuple[float, ...]]
     """The first numbers of the vectors of some texts."""
@@ -40,6 +42,7 @@ SPECS: Final[Mapping[str, EncoderSpec]] = {
         weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         vocabulary_sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
         width=384,
+        child_bytes=260_000_000,
         shape=BertShape(layers=6, heads=12, epsilon=1e-12, pieces_max=256),
         golden={
             "brass desk lamp": (
