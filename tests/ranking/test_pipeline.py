@@ -28,6 +28,7 @@ from midstream.core.types import (
 from midstream.features.expressions.names import Names
 from midstream.features.language import Condition, condition
 from midstream.ranking.explain.rerun import rerun
+from midstream.ranking.explain.why_not import explain_with
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import ExpressionFilter, RequestFilter
@@ -213,6 +214,7 @@ def test_a_rerun_takes_what_an_index_proposed_then():
     again = asyncio.run(rerun(plan, SHOP.moment, record))
     assert slate(SHOP, again) == slate(SHOP, served)
     assert again.score.tolist() == served.score.tolist()
+    explain_with(served, plan, SHOP.moment(served.query), ["i9"])
     assert next(lists) == (9, 8, 7)
     assert not approximate_of(answer(SHOP, plan_of([Fixed("s1", (1, 2))])))
 

@@ -241,6 +241,22 @@ def test_an_index_is_asked_for_more_where_few_may_be_proposed():
     assert far.counts[-1] == BREADTH_MAX
 
 
+def test_what_an_index_still_names_takes_no_place(shop):
+    """Items that were deleted, or whose vectors were taken away: it is asked for others in their place."""
+    gone = [f"gone{number}" for number in range(70)]
+    for name in gone:
+        shop.put(name, look=[0, 1, 0])
+    index = indexed(shop, (*gone, "northeast"))
+    for number, name in enumerate(gone):
+        if number % 2:
+            shop.delete(name)
+        else:
+            shop.put(name)
+    source = source_of(search="usearch", limit=1)
+    assert proposal(shop, source, items=("north",)) == {"northeast": pytest.approx(0.70710678)}
+    assert index.counts[-1] > len(gone)
+
+
 class Clock:
     """Seconds that are left: one less with each look."""
 

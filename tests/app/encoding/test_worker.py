@@ -1,11 +1,13 @@
 """The child that encodes: its vectors are the encoder's own, and what it lacks or how it died is told."""
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from midstream.app.encoding import worker
@@ -25,18 +27,24 @@ def test_absent_weights_are_named(monkeypatch):
         asyncio.run(encode(NAME, TEXTS))
 
 
-def test_products_of_matrices_take_one_thread(monkeypatch):
-    """Threads of a child of low priority wait for each other in loops."""
+def test_a_child_has_a_low_rank_and_one_thread(monkeypatch):
+    """No caller waits for it, so it is nice; and threads of such a child would wait for each other in loops."""
     told = []
 
-    async def run(_module, _order, **options):
-        told.append(options["variables"])
+    async def run(_module, order, **options):
+        told.extend((options["variables"], order))
         return child_process.Ended(b"", "seen")
 
     monkeypatch.setattr(child_process, "run", run)
     with pytest.raises(EncodingFailed, match="seen"):
         asyncio.run(encode(NAME, TEXTS))
     assert told[0]["OPENBLAS_NUM_THREADS"] == told[0]["MKL_NUM_THREADS"] == told[0]["OMP_NUM_THREADS"] == "1"
+    ranks = []
+    monkeypatch.setattr(child_process, "begin", lambda: ranks.append("low"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(msgspec.json.encode(told[1]))))
+    monkeypatch.setattr(child_process, "report", ranks.append)
+    child_process.main(worker.EncodingOrder, lambda order, _pace: len(order.texts), logs_bugs=False)
+    assert ranks == ["low", b"4"]
 
 
 @pytest.mark.integration

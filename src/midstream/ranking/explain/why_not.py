@@ -42,6 +42,7 @@ from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.arrangement import ARRANGEMENT, codes_of
 from midstream.ranking.rules.cap import Cap, served_before
 from midstream.ranking.selectors.top_k import best_first
+from midstream.retrieval.approximate import approximate_of
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
 
@@ -62,10 +63,13 @@ class WhyNotQuestion:
 
 
 def asked_of(served: Served, plan: Plan, moment: Moment) -> WhyNotQuestion:
-    """Return the inputs for a slate; its sources propose once more. Cost: that of the sources."""
+    """Return the inputs for a slate; its sources propose once more. Cost: that of the sources.
+
+    What an index named, or a search found until its time was over, is what it was: that is not asked for again.
+    """
     failed = frozenset(each.component for each in served.failures)
     run = PlanRun(plan, moment, Account())
-    proposed = proposed_by_sources(replace(run, plan=plan.without(failed)))
+    proposed = proposed_by_sources(replace(run, plan=plan.without(failed).recorded(approximate_of(served))))
     unasked = tuple(each.component for each in run.account.failures)
     return WhyNotQuestion(served, run, proposed, unasked, amounts_of(served, run))
 
