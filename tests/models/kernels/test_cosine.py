@@ -41,6 +41,18 @@ def test_it_is_the_plain_sort(vectors, query, data):
     assert score.tobytes() == exact[order].tobytes()
 
 
+@pytest.mark.parametrize("k", [1, 3, 5, 29])
+def test_of_equal_scores_the_lowest_hashes_are_in_the_answer(k):
+    """Where it ends among them too, and wherever they lie; what is better stays before them."""
+    vectors = np.ones((30, 4), dtype=np.float32)
+    vectors[17] = (1, 1, 1, 2)
+    asked = direction_of(np.array([1.0, 1.0, 1.0, 2.0]))
+    hashes = np.arange(30, 0, -1).astype(np.uint64)  # the lowest last
+    column = Directions(vectors, directions(vectors).scale, hashes)
+    found = column.nearest(asked, np.ones(30, dtype=np.bool_), k)[0]
+    assert found.tolist() == [17, *(row for row in range(29, -1, -1) if row != 17)][:k]
+
+
 @given(VECTORS, arrays(np.float32, WIDTH, elements=SMALL))
 def test_scores_are_cosines(vectors, query):
     """To what float32 holds; NaN where there is no direction."""
