@@ -2,19 +2,31 @@
 
 import json
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from midstream.app.inputs import consumers
+from midstream.app.operate import consume
 from midstream.cli.app import main
 from midstream.cli.data.inputs import positions_of
 from midstream.core.errors import ExtraMissing
+from midstream.core.types import LogPosition
+from midstream.engine.folder import DataFolder
+from midstream.engine.log_opening import locked
+from midstream.engine.types import Health, InputView, PartitionView
+from midstream.events.disk import RealDisk
 from tests.support.brokers import FakeConsumer, FakeTopic
 
 Run = Callable[..., tuple[int, str, str]]
 INPUT = '[[inputs]]\nname = "clicks"\nkind = "kafka"\nservers = "localhost:1"\ntopic = "events"\n'
+READY = (False, True)
+"""It is not ready, and takes events."""
 VIEW = b'{"type":"view","user_id":"u%d","item_id":"lamp"}'
 
 
@@ -48,6 +60,31 @@ def shop(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def health_server(health: bytes) -> Generator[str]:
+    """Serve one answer to every question; return the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/health/ready"
+            self.send_response(503)
+            self.send_header("Content-Length", str(len(health)))
+            self.end_headers()
+            self.wfile.write(health)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_a_topic_is_consumed_to_its_end_shown_and_moved(tmp_path: Path, broker: FakeTopic, run: Run) -> None:
     """A second run finds nothing new; after a move what is known is left out, and what is new comes."""
     folder = shop(tmp_path)
@@ -66,6 +103,29 @@ def test_a_topic_is_consumed_to_its_end_shown_and_moved(tmp_path: Path, broker: 
     assert json.loads(out)["inputs"][0]["events"] == 3
     status, out, _ = run("inputs", "show", "-f", folder, "--json")
     assert [each["position"] for each in json.loads(out)["inputs"][0]["partitions"]] == ["5", "6"]
+
+
+@pytest.mark.parametrize("waits, status", [("", 0), ("a partition is gone", 1)])
+def test_what_a_server_reads_is_followed(
+    tmp_path: Path, broker: FakeTopic, run: Run, monkeypatch: pytest.MonkeyPatch, waits: str, status: int
+) -> None:
+    """Its progress is shown until the end, and nothing is read here; without a server the owner is an error."""
+    assert broker.partitions
+    folder = shop(tmp_path)
+    partition = PartitionView("0", "5", 0)
+    view = InputView("clicks", "events", "stopped" if waits else "reading", (partition,), 0, 5, 0, waits)
+    health = msgspec.json.encode(Health(*READY, "", LogPosition(5), LogPosition(5), 0, inputs=(view,)))
+    assert run("consume", "-f", folder, "--until-end")[0] == 0
+    with locked(DataFolder(folder / "data"), RealDisk()), health_server(health) as url:
+        ended, _, err = run("consume", "-f", folder, "--until-end")
+        assert (ended, "is in use by process" in err) == (1, True), err
+        monkeypatch.setattr(consume, "server_of", lambda _: url)
+        ended, out, err = run("consume", "-f", folder, "--until-end", "--json")
+        told = json.loads(out)
+        assert (ended, told["at_end"], told["server"], told["log_position"]) == (status, not status, url, 5), err
+        assert told["inputs"][0]["events"] == 0
+        _, _, err = run("consume", "-f", folder, "--until-end")
+        assert f"{url} has the folder open and reads the inputs" in " ".join(err.split())
 
 
 def test_what_a_broker_does_not_have_is_refused(tmp_path: Path, broker: FakeTopic, run: Run) -> None:

@@ -1,4 +1,7 @@
-"""Consumption by hand: the inputs of a folder without a server, until a signal, or until all that is there is read."""
+"""Consumption by hand: the inputs of a folder, until a signal, or until all that is there is read.
+
+Where a server has the folder open, it reads them; then its progress is followed.
+"""
 
 import asyncio
 import signal
@@ -11,11 +14,14 @@ import msgspec
 
 from midstream.app.config.schema import Config
 from midstream.app.inputs.services import require_secrets, with_inputs
-from midstream.app.opening import open_running
-from midstream.core.errors import NotFound
+from midstream.app.opening import DATA_NAME, open_running
+from midstream.app.operate.followed_inputs import followed
+from midstream.app.server_address import server_of
+from midstream.core.errors import FolderLocked, NotFound
 from midstream.core.nearest import nearest
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.engine import EngineOptions
+from midstream.engine.folder import DataFolder
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.instance import Instance
 from midstream.engine.types import InputView
@@ -51,6 +57,8 @@ class Consumed:
     """Whether every input had read what its topic had."""
     log_position: int
     seconds: float
+    server: str = ""
+    """Address of the server that has the folder open and read them; empty = this process did."""
 
 
 def consume(
@@ -60,7 +68,7 @@ def consume(
     tell: Progress,
     notify: Notify = nobody,
 ) -> Consumed:
-    """Read inputs into the log of a folder until SIGINT or SIGTERM, or until their ends.
+    """Read inputs into the log of a folder until SIGINT or SIGTERM, or until their ends; follow a server that does.
 
     Args:
         folder: Of the data.
@@ -72,11 +80,19 @@ def consume(
     Raises:
         NotFound: There is no input of a name, or none at all.
         ConfigInvalid: A secret is not in the environment.
-        FolderLocked: A server has the folder open, which reads the inputs itself.
+        FolderLocked: Another process has the folder open, and it is no server that can be reached.
+        StoreUnavailable: The server that has the folder open does not answer any more.
     """
     chosen = _chosen(config, options.names)
     require_secrets(chosen.inputs)
-    running, group = with_inputs(open_running(folder, config, EngineOptions(logs_served=False), notify=notify), chosen)
+    try:
+        opened = open_running(folder, config, EngineOptions(logs_served=False), notify=notify)
+    except FolderLocked:
+        url = server_of(DataFolder(folder / DATA_NAME))
+        if url is None:
+            raise
+        return asyncio.run(_followed(url, [each.name for each in chosen.inputs], options, tell))
+    running, group = with_inputs(opened, chosen)
     return asyncio.run(_consumed(running, group, options, tell))
 
 
@@ -94,11 +110,7 @@ def _chosen(config: Config, names: Sequence[str]) -> Config:
 
 
 async def _consumed(running: Instance, group: InputGroup, options: ConsumeOptions, tell: Progress) -> Consumed:
-    began = time.monotonic()
-    ends = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ends.set)
+    began, ends = time.monotonic(), _ending()
     async with running:
         good_s: dict[str, float] = {}
         while not ends.is_set():
@@ -109,6 +121,25 @@ async def _consumed(running: Instance, group: InputGroup, options: ConsumeOption
             await asyncio.sleep(LOOK_S)
         views, at_end = tuple(map(_explained, group.views())), group.is_at_end
     return Consumed(views, at_end, running.engine.fold.log_position, time.monotonic() - began)
+
+
+async def _followed(url: str, names: Sequence[str], options: ConsumeOptions, tell: Progress) -> Consumed:
+    began, good_s = time.monotonic(), dict[str, float]()
+
+    def is_given_up(view: InputView) -> bool:
+        return view.state == "stopped" or _is_given_up(view, good_s)
+
+    done = await followed(url, names, _ending(), tell, is_given_up if options.until_end else None)
+    views = tuple(map(_explained, done.views))
+    return Consumed(views, done.at_end, done.log_position, time.monotonic() - began, url)
+
+
+def _ending() -> asyncio.Event:
+    """Return an event that SIGINT and SIGTERM set."""
+    ends, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ends.set)
+    return ends
 
 
 def _is_over(views: Sequence[InputView], group: InputGroup, good_s: dict[str, float]) -> bool:

@@ -1,4 +1,4 @@
-"""``midstream consume``: reads the inputs of a folder without a server."""
+"""``midstream consume``: reads the inputs of a folder, or follows the server that does."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,8 +31,9 @@ UntilEnd = Annotated[bool, typer.Option("--until-end", help="Stop when all that 
 def command(names: Names = None, until_end: UntilEnd = False, folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Read inputs from brokers into the log, without a server.
 
-    The command ends with Ctrl-C, or with --until-end. The next run, or the server, goes on from there. The exit status
-    is 1 when --until-end did not reach an end.
+    A server that has the folder open reads them itself: then its progress is shown. The command ends with Ctrl-C, or
+    with --until-end. The next run, or the server, goes on from there. The exit status is 1 when --until-end did not
+    reach an end.
     """
     from midstream.app.opening import config_of
     from midstream.app.operate.consume import ConsumeOptions, consume
@@ -57,6 +58,8 @@ def _told(notify: "Callable[[str, int, int], None]") -> "Callable[[Sequence[Inpu
 
 def print_consumed(done: "Consumed") -> None:
     """Print the totals of a run, and what needs attention."""
+    if done.server:
+        say(f"{done.server} has the folder open and reads the inputs: its progress was followed")
     for each in done.inputs:
         rate = f" ({each.events / done.seconds:,.0f}/s)" if done.seconds >= 1 else ""
         left = f"; {each.lag:,} messages are left" if each.lag else ""
