@@ -212,6 +212,7 @@ def shops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     return tmp_path / "shop", tmp_path / "other"
 
 
+@pytest.mark.timeout(3_600)
 def test_each_row_is_in_the_log_once_after_any_kill(shops: tuple[Path, Path], request: pytest.FixtureRequest) -> None:
     """Three kills, twenty in a long run: none is lost or double, their order is kept, and the state is an import's."""
     note("spark", library("pyspark").__version__)
