@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 Real = NDArray[np.float64]
 _ROWS = 512
 """Rows of the dense matrix that are made at a time: 512 · 4 bytes an item, 84 MB of 41,000 items."""
+_PIECE = 8_192
+"""Rows whose products are summed at a time: 288 columns of float64 are 19 MB."""
 _DEPENDENT = 1e-10
 """Of the largest square of a length: what is below it is rounding, since float32 has 1.2e-7 of a length. Squares are
 summed in float64. In float32 they are unsure by 1e-7 of the largest, and a vector that is there would be lost."""
@@ -149,7 +151,7 @@ def _singular(graph: "csr_matrix", options: GraphFilterOptions, watch: Watch) ->
     for number in range(options.iterations):
         watch.step("singular vectors", 0.4 * number / options.iterations)
         found = _orthonormal(across @ (graph @ found))
-    squares, turned = eigh(_products(graph @ found))
+    squares, turned = eigh(products_of(graph @ found))
     order = np.argsort(-squares, kind="stable")[:count]
     kept = order[squares[order] > _DEPENDENT * squares.max(initial=0.0)]
     return found @ turned[:, kept].astype(np.float32), np.sqrt(squares[kept])
@@ -165,16 +167,21 @@ def _whitened(columns: Score) -> Score:
     """Return combinations of columns (n, d) whose products with each other are those of unit vectors, about."""
     from scipy.linalg import eigh
 
-    squares, turned = eigh(_products(columns))
+    squares, turned = eigh(products_of(columns))
     kept = squares > _DEPENDENT * squares.max(initial=0.0)
     found: Score = columns @ (turned[:, kept] / np.sqrt(squares[kept])).astype(np.float32)
     return found
 
 
-def _products(columns: Score) -> Real:
-    """Return the products of columns (n, d) with each other, (d, d)."""
-    exact = columns.astype(np.float64)
-    found: Real = exact.T @ exact
+def products_of(columns: Score) -> Real:
+    """Return the products of columns (n, d) with each other, (d, d), in float64.
+
+    They are added up by pieces of rows, so that users × d numbers are not copied to float64 at once.
+    """
+    found = np.zeros((columns.shape[1], columns.shape[1]))
+    for begin in range(0, len(columns), _PIECE):
+        exact = columns[begin : begin + _PIECE].astype(np.float64)
+        found += exact.T @ exact
     return found
 
 
