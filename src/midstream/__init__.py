@@ -10,7 +10,7 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from midstream.engine.recommender import Recommender
 
 __all__ = [
+    "ItemVectors",
     "asgi",
     "evaluate",
     "evaluate_model",
@@ -378,27 +379,38 @@ def evaluate_ranker(
     return table
 
 
+class ItemVectors(NamedTuple):
+    """An item model for ``register_model``: a score is the product of the vectors of a user and an item."""
+
+    ids: object
+    """Of the items, row by row: text or whole numbers."""
+    vectors: object
+    """Of the items, floats (items, d)."""
+    encoder: object = None
+    """Module of PyTorch that makes the user's vector of a history; None = the mean of the history's vectors."""
+
+
 def register_model(
     folder: str | Path,
     model: object,
     *,
     name: str,
-    columns: Sequence[str],
+    columns: Sequence[str] = (),
     sample: object = None,
     promote: bool = False,
 ) -> RegisteredModel:
-    """Publish a fitted model of scikit-learn, XGBoost or LightGBM as a version of a ranker.
+    """Publish a fitted model of another library as a version: a ranker over columns, or an item model.
 
     It is converted, compared with its library on a sample to 1e-6 of the largest score, and published; nothing of the
     sample is kept but mean and deviation of each column.
 
     Args:
         folder: Holds ``midstream.toml`` and ``data``; a server may have it open.
-        model: Fitted: an estimator or pipeline, or a booster. Of two classes the probability of the second is the
-            score.
-        name: Of the model, which a scorer of a placement names.
-        columns: Features that it reads, in the order of the fit.
-        sample: Rows to compare on, as an array or a frame; made up when None.
+        model: Of a ranker, fitted: an estimator, pipeline or booster, or a module. Of two classes the probability of
+            the second is the score. Of an item model: ``ItemVectors``.
+        name: Of the model, which a scorer or a source of a placement names.
+        columns: Features that a ranker reads, in the order of the fit.
+        sample: Rows to compare on, as an array or a frame; of an item model histories of ids. Made up when None.
         promote: Whether the version is in service when this returns.
 
     Raises:
@@ -408,6 +420,10 @@ def register_model(
     """
     from pathlib import Path
 
+    from midstream.app.operate.item_registration import GivenItems, register_items
     from midstream.app.operate.model_registration import Registration, register
 
-    return register(Path(folder), model, Registration(name, tuple(columns), sample, promote))
+    wanted = Registration(name, tuple(columns), sample, promote)
+    if isinstance(model, ItemVectors):
+        return register_items(Path(folder), GivenItems(*model), wanted)
+    return register(Path(folder), model, wanted)

@@ -181,3 +181,67 @@ def test_what_is_missing_for_keras_is_named(shop: Path, keras: Any, monkeypatch:
     model = networks(keras)["classes"]
     with pytest.raises(ExtraMissing, match="pip install tf2onnx"):
         midstream.register_model(shop, model, name="ranker", columns=FEATURES, sample=ROWS)
+
+
+def wrapped(torch: Any, told: Any, kind: Any = None) -> Any:
+    """Return a module that gives something made of one number a row."""
+    layers = torch.nn
+
+    class Wrapped(layers.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = layers.Linear(2, 1)
+
+        def forward(self, rows: Any) -> Any:
+            return told(self.dense(rows))
+
+    return Wrapped() if kind is None else Wrapped().to(kind)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "list", "dict", "bfloat16", "float16"])
+def test_one_tensor_is_taken_however_it_is_given(shop: Path, torch: Any, kind: str) -> None:
+    """In a tuple, list or dict of one; of half numbers as these numbers in float32."""
+    shapes = {"tuple": lambda one: (one,), "list": lambda one: [one], "dict": lambda one: {"score": one}}
+    model = wrapped(torch, shapes.get(kind, lambda one: one), getattr(torch, kind, None) if "float" in kind else None)
+    done = midstream.register_model(shop, model, name="ranker", columns=FEATURES, sample=ROWS, promote=True)
+    assert (done.rows, done.difference <= 1e-6) == (3_000, True)
+    values, scores = live(shop)
+    own = model.dense.float()(torch.from_numpy(np.array(values))).detach().numpy()[:, 0]
+    assert np.abs(scores - own).max() <= 1e-6 * max(1.0, np.abs(own).max())
+
+
+NO_NUMBERS: dict[str, tuple[Any, str]] = {
+    "two": (lambda one: (one, one), "It gives a tuple of 2."),
+    "named": (lambda one: {"a": one, "b": one}, "It gives a dict of 2."),
+    "none": (lambda _one: (), "It gives a tuple of 0."),
+    "nested": (lambda one: ((one,),), "It gives a tuple of 1."),
+    "nothing": (lambda _one: None, "It gives a NoneType."),
+    "sum": (lambda one: one.sum(), "Wrapped gives float32 [] for 2 rows."),
+    "deep": (lambda one: one[None], "Wrapped gives float32 [1, 2, 1] for 2 rows."),
+    "whole": (lambda one: one.int(), "Wrapped gives int32 [2, 1] for 2 rows."),
+    "halved": (lambda one: one.bfloat16(), "Wrapped gives bfloat16 [2, 1] for 2 rows."),
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_what_gives_no_number_a_row_is_refused_in_four_parts(shop: Path, torch: Any, kind: str) -> None:
+    """Before anything is converted: what came, and one tensor of floats as what is right."""
+    told, came = NO_NUMBERS[kind]
+    with pytest.raises(Invalid) as caught:
+        midstream.register_model(shop, wrapped(torch, told), name="ranker", columns=FEATURES, sample=ROWS)
+    (fault,) = caught.value.faults
+    assert (fault.where, fault.came, fault.page) == ("model", came, "/docs/models.md#from-a-notebook")
+    assert fault.right.startswith("One tensor of float")
+    assert registry_of(shop).names() == []
+
+
+def test_what_a_library_raises_over_a_sample_is_told(shop: Path, torch: Any) -> None:
+    """Whatever class it has: here of a module that looks at the rows."""
+
+    def choosy(one: Any) -> Any:
+        if one.shape[0] > 100 and not torch.compiler.is_exporting():
+            raise RuntimeError("no more than 100 rows")
+        return one
+
+    with pytest.raises(Invalid, match="The model itself does not score it: no more than 100 rows"):
+        midstream.register_model(shop, wrapped(torch, choosy), name="ranker", columns=FEATURES, sample=ROWS)

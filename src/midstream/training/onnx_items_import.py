@@ -257,39 +257,56 @@ def read_items(path: Path, registry: Registry) -> ItemFile:
             read = {each: arrays[each.removesuffix(".npy")] for each in right}
     except _FAILURES as error:
         raise _no_items(path, f"It cannot be read: {' '.join(str(error).split())[:200]}.") from error
-    ids = read["ids.npy"]
-    vocabulary = _vocabulary(path, ids)
-    vectors = _vectors(path, read["vectors.npy"], len(ids))
+    vocabulary = item_ids(read["ids.npy"], path.name)
+    vectors = item_vectors(read["vectors.npy"], len(vocabulary), path.name)
     if right == MEMBERS:
         return ItemFile(vocabulary, vectors)
     return ItemFile(vocabulary, vectors, _expected(path, vocabulary, *(read[each] for each in EXPECTED)))
 
 
-def _vocabulary(path: Path, ids: Given) -> ItemVocabulary:
+def item_ids(ids: Given, where: str, right: str = _RIGHT) -> ItemVocabulary:
+    """Return ids (n,) as a vocabulary; ``where`` and ``right`` are of a fault.
+
+    Raises:
+        Invalid: They are no text and no whole numbers, or one comes twice, is empty or too long.
+    """
+
+    def fault(came: str) -> Invalid:
+        return Invalid((Fault(where, came, right, PAGE),))
+
     if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "Uiu":
-        raise _no_items(path, f"ids is {ids.dtype} {ids.shape}.")
+        raise fault(f"ids is {ids.dtype} {ids.shape}.")
     texts = [str(each) for each in ids.tolist()]
     often, count = Counter(texts).most_common(1)[0]
     if count > 1:
-        raise _no_items(path, f'The id "{often[:100]}" comes {count} times.')
+        raise fault(f'The id "{often[:100]}" comes {count} times.')
     for row, each in enumerate(texts):
         if not 0 < len(each.encode("utf-8", "replace")) <= ID_BYTES_MAX:
-            raise _no_items(path, f"The id of row {row} has {len(each)} characters.")
+            raise fault(f"The id of row {row} has {len(each)} characters.")
     try:
         return ItemVocabulary.of(texts)
     except UnicodeEncodeError as error:
-        raise _no_items(path, "An id is no text of UTF-8.") from error
+        raise fault("An id is no text of UTF-8.") from error
 
 
-def _vectors(path: Path, vectors: Given, count: int) -> Score:
+def item_vectors(vectors: Given, count: int, where: str, right: str = _RIGHT) -> Score:
+    """Return vectors (count, d) as float32; ``where`` and ``right`` are of a fault.
+
+    Raises:
+        Invalid: They are no such floats, or one has no number or is longer than ``LENGTH_MAX``; its row is named.
+    """
+
+    def fault(came: str) -> Invalid:
+        return Invalid((Fault(where, came, right, PAGE),))
+
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != count or not vectors.shape[1]:  # noqa: PLR2004
-        raise _no_items(path, f"vectors is {vectors.dtype} {vectors.shape}, and there are {count:,} ids.")
+        raise fault(f"vectors is {vectors.dtype} {vectors.shape}, and there are {count:,} ids.")
     with np.errstate(over="ignore"):
         found: Score = np.ascontiguousarray(vectors, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(bad):
-        raise _no_items(path, f"The vector of row {int(bad[0])} has no number, or one too large.")
-    require_lengths(found, path.name)
+        raise fault(f"The vector of row {int(bad[0])} has no number, or one too large.")
+    require_lengths(found, where)
     return found
 
 

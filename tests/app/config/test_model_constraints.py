@@ -4,8 +4,9 @@ import pytest
 
 from midstream.app.config.model_constraints import options_of
 from midstream.app.config.reader import parse_config
+from midstream.app.training.fit import model_named
 from midstream.app.wiring import plans
-from midstream.core.errors import ConfigInvalid
+from midstream.core.errors import ConfigInvalid, Invalid
 from midstream.models import kinds
 from midstream.retrieval.item_model import SERVES, AnyItemModelSource, ItemModelSource
 from tests.support.item_models import BESIDE, BesideOptions
@@ -300,3 +301,25 @@ def test_vectors_of_all_items_have_room() -> None:
     assert "About 484,000,000" in found[2]
     assert found[3] == "/docs/models.md"
     assert len(parse_config(ENCODED.format(bytes_max=384_000_000)).encoders) == 1
+
+
+def test_a_model_from_elsewhere_is_declared_by_its_kind() -> None:
+    """So any source answers with it; it takes no setting of a fit."""
+    told = '[[models]]\nname = "taste"\nkind = "onnx_items"\n'
+    for kind in ("als", "two_tower"):
+        source = f'[[placements]]\nsources = [{{ kind = "{kind}", model = "taste" }}]'
+        parse_config(f"{told}actions = {{ view = 1.0 }}\n{source}")
+    for line in ("seed = 3", "options = { factors = 3 }", 'last = "30d"'):
+        where, came, right, _ = fault_of(told + line)
+        assert where == f"$.models[0].{line.partition(' ')[0]}"
+        assert (came.partition(",")[2], right) == (
+            " and a model of kind onnx_items is not fitted here: it is imported or registered.",
+            "Leave it out.",
+        )
+
+
+def test_a_model_from_elsewhere_is_not_trained() -> None:
+    """It is named what makes it instead."""
+    config = parse_config('[[models]]\nname = "taste"\nkind = "onnx_items"\n')
+    with pytest.raises(Invalid, match='"taste" is of kind onnx_items, which is not fitted here'):
+        model_named(config, "taste")

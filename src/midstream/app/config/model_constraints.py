@@ -13,6 +13,7 @@ from midstream.core.paths import step
 from midstream.events.wire import vector_length
 from midstream.features.kinds.kinds import impression_features
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
+from midstream.models.loading import READ
 from midstream.models.text_encoder.specs import SPECS
 from midstream.retrieval.item_model import SERVES, ItemModelSource
 from midstream.state.expressions.program import Expression
@@ -87,7 +88,10 @@ def options_of(model: Model, kind: ItemKind[Any] | RowKind[Any]) -> msgspec.Stru
 def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
     """Yield a fault unless the kind is known and its options are right."""
     found = ITEM_KINDS.get(model.kind) or ROW_KINDS.get(model.kind)
-    yield from known(f"{where}.kind", model.kind, (*ITEM_KINDS, *ROW_KINDS), "a kind of model", "Kinds", PAGE)
+    kinds = (*ITEM_KINDS, *ROW_KINDS, *READ)
+    yield from known(f"{where}.kind", model.kind, kinds, "a kind of model", "Kinds", PAGE)
+    if model.kind in READ:
+        yield from _not_fitted(model, where)
     if found is None:
         return
     if isinstance(found, RowKind):
@@ -109,6 +113,15 @@ def _unread(model: Model, where: str, learns_from: Literal["acts", "rows"]) -> I
         if told != getattr(plain, name):
             shown = msgspec.json.encode(told).decode()
             came = f"{shown} came, and a model of kind {model.kind} learns from {learns_from}."
+            yield Fault(f"{where}.{name}", came, "Leave it out.", PAGE)
+
+
+def _not_fitted(model: Model, where: str) -> Iterator[Fault]:
+    """Yield a fault for each setting of a fit where the model comes from elsewhere."""
+    plain = Model(model.name, model.kind)
+    for name in sorted({*Model.__struct_fields__} - {"name", "kind", "actions"}):
+        if getattr(model, name) != getattr(plain, name):
+            came = f"It came, and a model of kind {model.kind} is not fitted here: it is imported or registered."
             yield Fault(f"{where}.{name}", came, "Leave it out.", PAGE)
 
 

@@ -17,7 +17,7 @@ from midstream.app.operate.model_registry import promote, registry_of
 from midstream.core.errors import Fault, Invalid
 from midstream.core.types import Score
 from midstream.integrations.model_conversion.conversion import converted
-from midstream.integrations.model_conversion.converted_model import PAGE, ConvertedModel
+from midstream.integrations.model_conversion.converted_model import FAILURES, PAGE, ConvertedModel
 from midstream.models.artifact.artifact import ARRAYS, NAME, Draft
 from midstream.models.artifact.golden import made_rows, row_content
 from midstream.models.model import RowModel
@@ -41,11 +41,11 @@ class RegisteredModel:
     """Of the model."""
     version: str
     kind: str
-    """``onnx`` or ``trees``."""
+    """``onnx``, ``trees`` or ``onnx_items``."""
     runner: str
     """What computes its answers."""
     rows: int
-    """Rows on which it was compared with its library."""
+    """Rows, or histories of an item model, on which it was compared with its library."""
     difference: float
     """The largest one, as a part of the largest score."""
 
@@ -71,9 +71,10 @@ def register(folder: Path, model: Any, wanted: Registration) -> RegisteredModel:
         ArtifactInvalid: It cannot be published.
         FolderLocked: It is to be promoted, and a process that is no server has the folder open.
     """
-    if not NAME.match(wanted.name):
-        right = "Small letters, digits and _, up to 64, a letter first."
-        raise Invalid((Fault("name", f"{wanted.name!r} came.", right, PAGE),))
+    require_name(wanted.name)
+    if not wanted.columns:
+        right = "The features that a ranker reads, in order; of an item model midstream.ItemVectors as the model."
+        raise Invalid((Fault("columns", "None came.", right, PAGE),))
     told = converted(model, wanted.columns)
     ranker: OnnxRanker | Trees = (
         told.content if isinstance(told.content, Trees) else ranker_of(told.content, told.columns)
@@ -101,6 +102,17 @@ def register(folder: Path, model: Any, wanted: Registration) -> RegisteredModel:
     return RegisteredModel(wanted.name, version, kind, runner, len(rows), difference)
 
 
+def require_name(name: str) -> None:
+    """Refuse a name that no model has.
+
+    Raises:
+        Invalid: It is none.
+    """
+    if not NAME.match(name):
+        right = "Small letters, digits and _, up to 64, a letter first."
+        raise Invalid((Fault("name", f"{name!r} came.", right, PAGE),))
+
+
 def _publish_trees(registry: Registry, trees: Trees, name: str, options: dict[str, object]) -> str:
     draft = Draft(name=name, kind="trees", inputs=trees.inputs, options=options)
     return registry.publish(draft, row_content(trees, made_rows(trees, 0)))
@@ -120,7 +132,7 @@ def compared(ranker: RowModel, told: ConvertedModel, rows: Score) -> float:
     """
     try:
         expected = told.predict(rows)
-    except (ValueError, TypeError) as error:
+    except FAILURES as error:
         came = f"The model itself does not score it: {' '.join(str(error).split())[:300]}"
         right = "Rows that it scores, or a step of the pipeline that fills in unknown values."
         raise Invalid((Fault("sample", came, right, PAGE),)) from error

@@ -43,6 +43,7 @@ from midstream.models.artifact.artifact import ArtifactContent, Draft, Window, n
 from midstream.models.artifact.golden import item_content, made_histories, made_rows, row_content
 from midstream.models.histories import Interactions
 from midstream.models.kinds import ROW_KINDS, ItemKind, RowKind, is_told_items, item_kind
+from midstream.models.loading import READ
 from midstream.models.model import ItemModel, RowModel, Watch
 from midstream.models.rows.examples import Examples
 from midstream.state.tables import sizes_max
@@ -98,12 +99,17 @@ def model_named(config: Config, name: str) -> Model:
 
     Raises:
         NotFound: There is none.
+        Invalid: It comes from elsewhere.
     """
     by_name = {each.name: each for each in config.models}
     if name not in by_name:
         known = ", ".join(sorted(by_name)) or "none; [[models]] in midstream.toml makes one"
         message = f"no model {name!r} is configured.{nearest(name, by_name)} Models: {known}"
         raise NotFound(message)
+    if by_name[name].kind in READ:
+        came = f'"{name}" is of kind {by_name[name].kind}, which is not fitted here.'
+        right = "midstream models import, or midstream.register_model from a notebook."
+        raise Invalid((Fault("model", came, right, "/docs/models.md"),))
     return by_name[name]
 
 

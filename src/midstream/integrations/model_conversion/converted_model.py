@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import Fault, Invalid
 from midstream.core.nearest import nearest
-from midstream.core.types import Score
+from midstream.core.types import Index, Score
 from midstream.models.rows.trees import Trees
 
 PAGE = "/docs/models.md#from-a-notebook"
 Real = NDArray[np.float64]
-_FAILURES = (
+FAILURES = (
     RuntimeError, ValueError, TypeError, NotImplementedError, LookupError, AttributeError, NameError, AssertionError,
 )  # fmt: skip
-"""What converters raise of a model that they cannot write: they have no class in common."""
+"""What libraries raise of a model that they cannot write or ask: they have no class in common."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """Of a terminal, which some put into what they say."""
 
@@ -38,6 +38,18 @@ class ConvertedModel:
     """Scores of the library itself for rows of the columns, (n, columns)."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ConvertedEncoder:
+    """What makes a user's vector of a history, as it is published, and as it was."""
+
+    library: str
+    """Name and version of the library that trained it."""
+    content: bytes
+    """An ONNX file."""
+    read: Callable[[Index], Real]
+    """The vector of the user, (d,), by the library itself, for the rows of a history's items, oldest first."""
+
+
 @contextmanager
 def converting(what: str) -> Generator[None, None, None]:
     """Turn what a converter raises into a fault that names the model.
@@ -47,7 +59,7 @@ def converting(what: str) -> Generator[None, None, None]:
     """
     try:
         yield
-    except _FAILURES as error:
+    except FAILURES as error:
         told = " ".join(_COLOURS.sub("", f"{type(error).__name__}: {error}").split())[:300]
         right = "A model that the converter knows, or an ONNX file of its own: midstream models import FILE.onnx."
         raise Invalid((Fault("model", f"{what} cannot be converted. {told}", right, PAGE),)) from error
@@ -90,6 +102,9 @@ def numbers_of(model: Any) -> Callable[[Any], Real]:  # noqa: ANN401
 
 
 def last_of(told: Any) -> Real:  # noqa: ANN401
-    """Return the number of each row of what a library gave, (n,), (n, 1), or (n, classes), of which the last counts."""
+    """Return the number of each row of what a library gave, (n,), (n, 1), or (n, classes), of which the last counts.
+
+    What has other axes is left as it is: its shape is not that of a number a row.
+    """
     found: Real = np.asarray(told, dtype=np.float64)
-    return found if found.ndim == 1 else found[:, -1]
+    return found[:, -1] if found.ndim == 2 else found  # noqa: PLR2004
