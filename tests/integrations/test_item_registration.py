@@ -117,7 +117,9 @@ def test_an_encoder_answers_live_as_in_the_notebook(shop: Path, torch: Any, kind
     """Over rows or vectors, in evaluation mode whatever mode it was left in; of bfloat16 as its numbers in float32."""
     model = encoders(torch)[kind]
     mode = model.training
-    done = midstream.register_model(shop, model, name="taste", items=IDS, vectors=VECTORS, sample=SAMPLE, promote=True)
+    done = midstream.register_model(
+        shop, midstream.ItemVectors(IDS, VECTORS, model), name="taste", sample=SAMPLE, promote=True
+    )
     assert (done.kind, done.runner, done.rows) == ("onnx_items", "onnxruntime", 2)
     assert done.difference <= 1e-6
     assert model.training is mode
