@@ -169,10 +169,10 @@ def digest(path):
 
 
 @contextmanager
-def serving(folder, followers, port=0):
+def serving(folder, followers, port=0, drain="0s"):
     """Serve a folder in several processes until the block ends; kill what still lives then."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "midstream.toml").write_text(CONFIG)
+    (folder / "midstream.toml").write_text(CONFIG.replace("[server]", f'[server]\ndrain = "{drain}"'))
     command = [sys.executable, "-P", "-m", "midstream", "serve", "-f", str(folder), "--port", str(port)]
     with (folder / "said.txt").open("w") as said:
         process = subprocess.Popen([*command, "--followers", str(followers)], stdout=subprocess.DEVNULL, stderr=said)
@@ -679,6 +679,27 @@ def generation(token):
 def restarts_of(server):
     """Return how often a follower ended by itself."""
     return sum(metric(server, "midstream_follower_restarts_total").values())
+
+
+def test_a_stop_of_all_processes_drains_each(tmp_path):
+    """A supervisor that signals a whole group ends no follower before the port: all are not ready, and all answer."""
+    with serving(tmp_path, 1, drain="6s") as server:
+        (child,) = server.children()
+        with connections(server, 12) as opened:
+
+            def found(path, body=None):
+                return {ask(each, "POST" if body is not None else "GET", path, body)[0] for each in opened}
+
+            assert found("/health/ready") == {200}
+            assert connections_of(child, server.port) > 0
+            for each in (child, server.process.pid):
+                os.kill(each, signal.SIGTERM)
+            wait_until(lambda: found("/health/ready") == {503})
+            assert found("/v1/recommendations", {"user_id": "ann"}) == {200}
+            assert is_alive(child)
+        assert server.process.wait(PATIENCE_S) == 0
+        assert not is_alive(child)
+        assert "is started again" not in server.said()
 
 
 def test_a_killed_leader_takes_its_followers_along(tmp_path):

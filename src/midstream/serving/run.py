@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -21,7 +21,7 @@ import uvloop
 
 from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
 from midstream.engine.ingest.ingest_service import IngestService
-from midstream.engine.listeners import Listener
+from midstream.engine.listeners import Listener, Listeners
 from midstream.events.wire import Accept
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, Facts
@@ -29,7 +29,7 @@ from midstream.serving.app import ALONE, NO_UPKEEP, App, Maintenance, OtherProce
 from midstream.serving.http.connection_admission import place_limits
 from midstream.serving.http.connection_sharing import Share, SharingServer
 from midstream.serving.http.connections import bounded_protocol
-from midstream.serving.http.draining import DrainingServer
+from midstream.serving.http.draining import AT_ONCE, DrainingServer
 from midstream.serving.http.hosts import host_faults
 from midstream.serving.http.read_limits import read_limits
 from midstream.serving.http.target import noting_targets
@@ -147,11 +147,16 @@ async def _serve_opened(
             await signals.ending(sharing).serve()
 
 
-async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:
-    """Serve one process's part of a port until a signal requests a stop, or the share's tick fails."""
+async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts, listeners: Listeners) -> None:
+    """Serve one process's part of a port until a signal requests a stop, or the share's tick fails.
+
+    It drains as the process that owns the port does, since a supervisor may signal all of them; not at ``AT_ONCE``.
+    """
     settle()
-    with StopSignals() as signals, signals.noted(facts.note):
-        await signals.ending(SharingServer(_uvicorn_config(app, options), share)).serve()
+    with StopSignals((AT_ONCE,)) as signals, signals.noted(facts.note):
+        sharing = SharingServer(_uvicorn_config(app, options), share, options.drain.ms / 1_000)
+        listeners.add(Listener(name="drain", wait=sharing.wait))
+        await signals.ending(sharing).serve()
 
 
 def _url_of(host: str, port: int) -> str:
@@ -242,8 +247,9 @@ class StopSignals:
     handled.
     """
 
-    def __init__(self) -> None:
-        """Have no server yet."""
+    def __init__(self, further: Sequence[signal.Signals] = ()) -> None:
+        """Have no server yet; hear further signals too."""
+        self._signals = signal.SIGINT, signal.SIGTERM, *further
         self._server: uvicorn.Server | None = None
         self._is_at_start = False
         self._came: list[int] = []
@@ -252,7 +258,7 @@ class StopSignals:
     def __enter__(self) -> Self:
         """Begin to hear."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {each: signal.signal(each, self._heard) for each in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {each: signal.signal(each, self._heard) for each in self._signals}
         return self
 
     def __exit__(self, *_: object) -> None:

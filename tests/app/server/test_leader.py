@@ -147,7 +147,7 @@ def test_a_follower_is_told_of_plans_and_exchanged_for_a_state(tmp_path, monkeyp
         watched = Followers(running, tmp_path, ServerOptions(followers=1))
         ended, pipe = [], Pipe(stuck)
         process: Any = SimpleNamespace(
-            stdin=pipe, returncode=None, terminate=lambda: ended.append(watched._board.epoch)
+            stdin=pipe, returncode=None, send_signal=lambda _: ended.append(watched._board.epoch)
         )
         watched._children[1] = child = leader._Child(process, 0, watched._board.epoch)
         monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
@@ -188,7 +188,7 @@ def test_a_follower_whose_pipe_is_gone_keeps_no_other_from_being_told(tmp_path, 
         monkeypatch.setattr(pipes[0], "write", gone)
         for number, pipe in enumerate(pipes, 1):
             process: Any = SimpleNamespace(
-                stdin=pipe, returncode=None, terminate=lambda each=number: ended.append(each)
+                stdin=pipe, returncode=None, send_signal=lambda _, each=number: ended.append(each)
             )
             watched._children[number] = leader._Child(process, 0, 0)
         watched.renew()
@@ -208,7 +208,7 @@ def test_a_follower_that_does_not_take_up_what_it_was_told_is_exchanged(tmp_path
         watched = Followers(running, tmp_path, ServerOptions(followers=1))
         monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
         ended = []
-        process: Any = SimpleNamespace(stdin=Pipe(stuck=False), returncode=None, terminate=lambda: ended.append(1))
+        process: Any = SimpleNamespace(stdin=Pipe(stuck=False), returncode=None, send_signal=lambda _: ended.append(1))
         watched._children[1] = leader._Child(process, 0, 0)
         watched.renew()
         watched._order_all()

@@ -11,11 +11,13 @@ import httpx
 import pytest
 
 from midstream.core.errors import DiskFull, Overloaded
+from midstream.engine.listeners import Listener
 from midstream.events.json.decode import decode
 from midstream.serving.app import OtherProcesses, asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
 from midstream.serving.cluster.proxy import LeaderGone, Passage
 from midstream.serving.cluster.unix_server import served_at
+from midstream.serving.http.draining import DRAINING
 from midstream.serving.http.loop_delay import SMALL_BATCH, STANDING_S
 from midstream.serving.http.problems import RefusedElsewhere
 from midstream.serving.options import ServerOptions
@@ -178,6 +180,19 @@ def test_nothing_is_answered_from_what_is_no_longer_in_service(tmp_path):
         return [each["id"] for each in slate["items"]], known, requests_of(found.follower)
 
     assert run(tmp_path, play) == (["mug"], 200, 0)
+
+
+def test_a_follower_that_drains_is_not_ready_and_answers(tmp_path):
+    """Whatever the leader says, which all other looks at health go to."""
+
+    async def play(found):
+        ready = [await found.ask("GET", "/health/ready")]
+        found.follower.listeners.add(Listener(name="drain", wait=lambda: DRAINING))
+        ready.append(await found.ask("GET", "/health/ready"))
+        slate = await found.ask("POST", "/v1/recommendations", json={})
+        return [each.status_code for each in ready], slate.status_code, passed_on(found.follower)
+
+    assert run(tmp_path, play) == ([200, 503], 200, 1.0)
 
 
 def test_lookups_wait_for_what_was_acknowledged(tmp_path):

@@ -6,7 +6,7 @@ import signal
 import pytest
 import uvicorn
 
-from midstream.serving.http.draining import DrainingServer
+from midstream.serving.http.draining import AT_ONCE, DrainingServer
 
 
 async def _app(*_: object) -> None:
@@ -35,6 +35,22 @@ def test_a_drain_lasts_from_the_first_look_after_the_order(monkeypatch: pytest.M
             assert draining.wait()
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("is_draining", [False, True])
+def test_the_owner_of_the_port_ends_a_follower_at_once(*, is_draining: bool) -> None:
+    """It has drained itself, or puts another process in its place."""
+    stopping = server(600.0)
+
+    async def work() -> bool:
+        if is_draining:
+            stopping.handle_exit(signal.SIGTERM, None)
+            assert not await stopping.on_tick(1)
+        stopping.handle_exit(AT_ONCE, None)
+        return await stopping.on_tick(1)
+
+    assert asyncio.run(work())
+    assert not stopping.force_exit
 
 
 @pytest.mark.parametrize("drain_s, signals", [(0.0, 1), (600.0, 2)])

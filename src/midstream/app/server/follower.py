@@ -210,7 +210,8 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     share = Share(socket.socket(fileno=order.listener), board, order.number, place.tick)
     share.listener.settimeout(0)
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
-        await serve_share(FollowedApp(app, engine, leader, flush, place.is_current), options, share, engine.facts)
+        front = FollowedApp(app, engine, leader, flush, place.is_current)
+        await serve_share(front, options, share, engine.facts, engine.listeners)
     hearing.cancel()
     await indexing.stop()
     await connections.stop()

@@ -31,6 +31,7 @@ from midstream.serving.cluster.internal_routes import METRICS_PATH, Inside
 from midstream.serving.cluster.proxy import Passage
 from midstream.serving.cluster.unix_server import served_at
 from midstream.serving.http.connection_sharing import Share
+from midstream.serving.http.draining import AT_ONCE
 from midstream.serving.options import ServerOptions
 from midstream.state.settings import encode_settings
 
@@ -378,7 +379,7 @@ def _signal(child: _Child, *, kill: bool) -> None:
         if kill:
             child.process.kill()
         else:
-            child.process.terminate()
+            child.process.send_signal(AT_ONCE)
     except ProcessLookupError:
         return  # it has ended by itself
 

@@ -28,6 +28,7 @@ LEVEL_S_MAX = 0.05
 _QUESTIONS = frozenset((RECOMMENDATIONS_PATH, BATCH_PATH, RANK_PATH, PAGES_PATH, READ_PATH))
 _LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/features")
 _PLAIN = frozenset(("/health/live", DOCS_PATH, "/openapi.json"))
+READY_PATH = "/health/ready"
 _REQUESTS = "/v1/requests/"
 _READS = frozenset(("GET", "HEAD"))
 _PASSES = frozenset((503, 507))
@@ -83,8 +84,9 @@ class FollowedApp:
         """Return whether this state answers; for a lookup, once it has all events acknowledged before it."""
         path: str = scope["path"]
         method: str = scope["method"]
-        if not self._is_current():
-            return False
+        if path == READY_PATH or not self._is_current():
+            # The balancer that asks is to leave a process that drains, whatever the leader says.
+            return path == READY_PATH and bool(self._engine.listeners.waits())
         if path in _QUESTIONS:
             return method in {"GET", "POST"}
         if method not in _READS:

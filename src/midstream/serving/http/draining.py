@@ -7,10 +7,13 @@ Reference: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod
 """
 
 import asyncio
+import signal
 from types import FrameType
 
 import uvicorn
 
+AT_ONCE = signal.SIGUSR1
+"""Ends a follower without a drain: the process that owns the port sends it, and has drained where that is due."""
 DRAINING = "this server is asked to stop, and answers until a balancer has seen that"
 
 
@@ -32,7 +35,7 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain, or to stop."""
         super().handle_exit(sig, frame)
-        if self._drain_s and not self._is_draining:
+        if self._drain_s and not self._is_draining and sig != AT_ONCE:
             self._is_draining, self.should_exit = True, False
 
     async def on_tick(self, counter: int) -> bool:
