@@ -15,11 +15,11 @@ app = typer.Typer()
     cls=CommandHelp,
     epilog="""
     midstream size
-      Prints a line for each table, model, graph and encoder: bytes now and at the maximum.
+      Prints a line for each of them: bytes now and at the maximum.
     """,
 )
 def command(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Print the memory of each table, each model, and each graph and encoder of vectors.
+    """Print the memory of each table, model, graph and encoder.
 
     Memory is computed for the events in the log, and for the maxima in midstream.toml.
     """
