@@ -15,6 +15,7 @@ from midstream.core.errors import MidstreamError
 from midstream.core.types import FeatureFrame, Models, Query, TimestampMs
 from midstream.integrations.model_servers.remote_scorer import RemoteScorer, misfit
 from midstream.state.settings import read_duration
+from tests.integrations.test_servers import LOOPBACK, listening
 from tests.support.closed_connectors import run
 from tests.support.libraries import library
 from tests.support.model_servers.models import right_scores
@@ -84,6 +85,14 @@ def test_scores_are_those_of_the_model(asked):
     found = run(scorer_of(*asked).score(QUERY, FEATURES, Models({})))
     assert (found.dtype, found.shape) == (np.float32, (500,))
     assert np.allclose(found, right_scores(VALUES), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in SERVED}))
+def test_a_server_of_tests_listens_on_loopback_alone(servers, name):
+    """Its ports are for the tests of one machine."""
+    addresses = listening(servers(name).status().process)
+    assert len(addresses) >= 1
+    assert {each[-8:] for each in addresses} == {LOOPBACK}
 
 
 def test_a_check_knows_the_model_s_tensors(asked):

@@ -35,9 +35,25 @@ from importlib.metadata import version
 import kserve
 import numpy as np
 import pandas
+import uvicorn
+from grpc.aio import _server
 from kserve.utils.utils import get_predict_response
 
+HTTP_PORT, GRPC_PORT, HOST = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 SCORES
+
+class Config(uvicorn.Config):
+    def __init__(self, app, host, **named):
+        super().__init__(app, host=HOST, **named)
+
+
+class Server(_server.Server):
+    def add_insecure_port(self, address):
+        return super().add_insecure_port(address.replace("[::]", HOST))
+
+
+uvicorn.Config, _server.Server = Config, Server
+
 
 class Ranker(kserve.Model):
     def __init__(self):
@@ -56,9 +72,9 @@ class Ranker(kserve.Model):
 
 
 print("KServe version", version("kserve"), flush=True)
-kserve.ModelServer(http_port=int(sys.argv[1]), grpc_port=int(sys.argv[2]), workers=1).start([Ranker()])
+kserve.ModelServer(http_port=HTTP_PORT, grpc_port=GRPC_PORT, workers=1).start([Ranker()])
 """
-"""Its ports are those of all addresses: it has no option for one."""
+"""KServe has no option for its address, which is any of the machine: what it listens with is given that of loopback."""
 MLSERVER_MODEL = """
 import numpy as np
 from mlserver import MLModel
@@ -96,7 +112,8 @@ class KServe:
 
     def command(self, site: Site) -> list[str]:
         """Return the command of the program."""
-        return [*python(site), str(site.folder / "serve.py"), str(site.ports["http"]), str(site.ports["grpc"])]
+        ports = (str(site.ports[each]) for each in self.port_names)
+        return [*python(site), str(site.folder / "serve.py"), *ports, site.host]
 
     def ask(self, site: Site) -> None:
         """Ask whether the model is ready."""
