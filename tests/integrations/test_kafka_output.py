@@ -116,3 +116,21 @@ def test_an_open_transaction_of_another_output_hides_no_position(kafka):
     found = asyncio.run(work(lambda: other.commit_transaction(WAIT_S)))
     assert found is not None
     assert found.log_position == 2
+
+
+def test_the_topic_of_the_shared_log_is_refused_by_its_id(kafka):
+    """Under whichever name of the cluster: what an output writes there all nodes would read."""
+    make_topic(kafka.address, "out-log")
+    make_topic(kafka.address, "out-other")
+    client = KafkaClientOptions(f"localhost:{kafka.address.partition(':')[2]}")
+    admin = library("confluent_kafka.admin").AdminClient({"bootstrap.servers": kafka.address})
+    names = library("confluent_kafka").TopicCollection(["out-log"])
+    topic_id = admin.describe_topics(names)["out-log"].result(WAIT_S).topic_id
+    identity = f"{admin.list_topics(timeout=WAIT_S).cluster_id}/{topic_id}"
+    refused = KafkaOutputProducer(client, "out-log", f"{LOG}-shop", os.environ, log_topic_id=identity)
+    with pytest.raises(DestinationUnavailable, match=rf"topic of the shared log \({identity}\)"):
+        refused.resume()
+    taken = KafkaOutputProducer(client, "out-other", f"{LOG}-shop", os.environ, log_topic_id=identity)
+    assert taken.resume() is None
+    taken.close()
+    refused.close()

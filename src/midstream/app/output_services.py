@@ -35,7 +35,9 @@ def with_outputs(running: Instance, data: DataFolder) -> tuple[Instance, OutputG
     """
     with ExitStack() as undo:
         undo.callback(running.engine.log.close)
-        group = outputs_of(running.config, running.engine, partial(open_reader, data))
+        shared = running.shared_log
+        topic_id = "" if shared is None else shared.position.topic_id
+        group = outputs_of(running.config, running.engine, partial(open_reader, data), log_topic_id=topic_id)
         undo.pop_all()
     if not running.config.outputs:
         return running, group
@@ -49,7 +51,12 @@ def with_outputs(running: Instance, data: DataFolder) -> tuple[Instance, OutputG
 
 
 def outputs_of(
-    config: Config, engine: Engine, open_log: Callable[[], LogReader], environ: Mapping[str, str] = os.environ
+    config: Config,
+    engine: Engine,
+    open_log: Callable[[], LogReader],
+    environ: Mapping[str, str] = os.environ,
+    *,
+    log_topic_id: str = "",
 ) -> OutputGroup:
     """Return a relay for each output, none of them started.
 
@@ -58,6 +65,7 @@ def outputs_of(
         engine: Its applied events are delivered.
         open_log: Opens a reader of the log as it is then.
         environ: Variables with passwords.
+        log_topic_id: Cluster and id of the topic of the shared log; empty = there is none.
 
     Raises:
         ExtraMissing: The library of a broker is not installed.
@@ -73,7 +81,11 @@ def outputs_of(
             rewards=rewards_of(config.feedback.reward, config.events.types),
         )
         destination = OutputDestination(
-            told.name, options, _producer(told, log, environ), lambda: engine.fold, open_log
+            told.name,
+            options,
+            _producer(told, f"{log}-{told.name}", environ, log_topic_id),
+            lambda: engine.fold,
+            open_log,
         )
         relay_options = RelayOptions(f"output_{told.name}", log, told.begin, config.log.kind == "kafka")
         relay = LogRelay(relay_options, engine, open_log, destination)
@@ -82,8 +94,7 @@ def outputs_of(
     return OutputGroup(found, engine.metrics)
 
 
-def _producer(told: Output, log: str, environ: Mapping[str, str]) -> RecordProducer:
-    key = f"{log}-{told.name}"
+def _producer(told: Output, key: str, environ: Mapping[str, str], log_topic_id: str) -> RecordProducer:
     if told.kind == "kafka":
-        return KafkaOutputProducer(kafka_client(told), told.topic, key, environ)
+        return KafkaOutputProducer(kafka_client(told), told.topic, key, environ, log_topic_id=log_topic_id)
     return PulsarOutputProducer(pulsar_client(told), told.topic, key, environ)

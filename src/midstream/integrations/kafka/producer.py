@@ -50,7 +50,9 @@ _COMPACTED = {
 class KafkaOutputProducer:
     """A ``RecordProducer`` of one topic of Kafka."""
 
-    def __init__(self, client: KafkaClientOptions, topic: str, key: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, client: KafkaClientOptions, topic: str, key: str, environ: Mapping[str, str], *, log_topic_id: str = ""
+    ) -> None:
         """Prepare a producer; the broker is asked for nothing yet.
 
         Args:
@@ -58,6 +60,8 @@ class KafkaOutputProducer:
             topic: Of the records; it must exist.
             key: Of log and output: names the position, and the process that may deliver.
             environ: Variables with passwords.
+            log_topic_id: Cluster and id of the topic of the shared log, which no output may write to; empty = the log
+                is in none.
 
         Raises:
             ExtraMissing: ``confluent-kafka`` is not installed.
@@ -70,6 +74,7 @@ class KafkaOutputProducer:
         except SecretMissing as error:
             raise DestinationUnavailable(str(error)) from error
         self._servers = client.servers
+        self._log_topic_id = log_topic_id
         self._producer: Any = None
 
     def resume(self) -> str | None:
@@ -134,14 +139,17 @@ class KafkaOutputProducer:
         """Require the topic of the records, and make that of the positions where there is none.
 
         Raises:
-            DestinationUnavailable: There is no topic for the records.
+            DestinationUnavailable: There is no topic for the records, or it is that of the shared log.
         """
-        found = admin.list_topics(timeout=WAIT_S_MAX).topics
+        cluster = admin.list_topics(timeout=WAIT_S_MAX)
+        found = cluster.topics
         if self._topic not in found:
             message = (
                 f"Kafka at {self._servers} has no topic {self._topic!r}; make it with the partitions it is to have"
             )
             raise DestinationUnavailable(message)
+        if self._log_topic_id:
+            self._require_other_topic(admin, str(cluster.cluster_id))
         if self._positions in found:
             return
         fresh = self._admin_library.NewTopic(self._positions, 1, -1, config=_COMPACTED)
@@ -150,6 +158,18 @@ class KafkaOutputProducer:
         except self._library.KafkaException as error:
             if error.args[0].code() != self._library.KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+
+    def _require_other_topic(self, admin: Any, cluster_id: str) -> None:  # noqa: ANN401  of the library
+        """Refuse the topic of the shared log, under whichever name of the cluster: all nodes read what is there.
+
+        Raises:
+            DestinationUnavailable: It is that.
+        """
+        wanted = self._library.TopicCollection([self._topic])
+        asked = admin.describe_topics(wanted, request_timeout=WAIT_S_MAX)[self._topic].result(WAIT_S_MAX)
+        if f"{cluster_id}/{asked.topic_id}" == self._log_topic_id:
+            text = f"it is the topic of the shared log ({self._log_topic_id}), nothing is written there; name another"
+            raise self._unavailable(text)
 
     def _stored(self, admin: Any) -> str | None:  # noqa: ANN401  of the library
         """Return the newest committed position of this log and output."""
