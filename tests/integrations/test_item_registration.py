@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import midstream
-from midstream.app.operate.model_registry import registry_of
+from midstream.app.operate.model_registry import is_unproven, registry_of
 from midstream.core.errors import Invalid
 from midstream.models.histories import Histories
 from midstream.models.loading import load
@@ -55,6 +55,16 @@ def encoders(torch: Any) -> dict[str, Any]:
         def forward(self, rows: Any) -> Any:
             return self.dense(self.read(rows + self.shift).mean(dim=-2))
 
+    class Padded(layers.Module):  # type: ignore[misc]
+        """Trained over numbers from 1, which it does not make of rows itself."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.read = layers.Embedding(ITEMS + 1, WIDTH, padding_idx=0)
+
+        def forward(self, numbers: Any) -> Any:
+            return self.read(numbers).mean(dim=-2)
+
     class Attending(layers.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -75,6 +85,7 @@ def encoders(torch: Any) -> dict[str, Any]:
     return {
         "rows": Tower(0),
         "rows behind a row of padding": Tower(1),
+        "numbers from 1": Padded(),
         "vectors with places": Attending().train(),
         "half": Tower(0).bfloat16(),
         "tuple of one": Wrapped(lambda user: (user,)),
@@ -123,11 +134,24 @@ def test_an_encoder_answers_live_as_in_the_notebook(shop: Path, torch: Any, kind
     assert (done.kind, done.runner, done.rows) == ("onnx_items", "onnxruntime", 2)
     assert done.difference <= 1e-6
     assert model.training is mode
+    assert is_unproven(shop, "taste", done.version) is ("vectors" not in kind)
     own = scores_of(torch, model.float() if kind == "half" else model, SEEN, VECTORS)
     assert live(shop) == best(own)
     read = load(registry_of(shop).read("taste", done.version))
     found = read.scores(Histories.of([SEEN]))[0]  # type: ignore[union-attr]
     assert np.abs(found - own).max() <= 1e-6 * np.abs(own).max()
+
+
+def test_a_table_with_a_row_of_padding_is_refused_where_rows_are_not_shifted(shop: Path, torch: Any) -> None:
+    """Each item would have the vector of the one before: the module itself gives the same, so no score tells."""
+    with pytest.raises(Invalid, match="looks up a table of 41 rows, and there are 40 items") as caught:
+        midstream.register_model(
+            shop, midstream.ItemVectors(IDS, VECTORS, encoders(torch)["numbers from 1"]), name="taste", sample=SAMPLE
+        )
+    (fault,) = caught.value.faults
+    assert fault.where.startswith("graph.initializer")
+    assert "add to the rows within the graph" in fault.right
+    assert registry_of(shop).names() == []
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,11 @@ from midstream.cli.app import main
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, Invalid, NotFound
 from midstream.models.histories import Histories
 from midstream.models.loading import load
-from midstream.models.onnx.graph import INT32, INT64, read_graph
+from midstream.models.onnx import writing
+from midstream.models.onnx.graph import FLOAT, INT32, INT64, read_graph
 from midstream.models.onnx.row_tables import row_tables
+from midstream.models.onnx.wire import bytes_field, number_field
+from midstream.models.onnx.wire import written as written_fields
 from midstream.models.onnx.writing import node, onnx_file, value
 from midstream.training.onnx_items_import import read_items
 from midstream.training.registry import Registry
@@ -281,6 +284,48 @@ def test_expected_scores_are_asked_again_at_each_load(files):
     other = replace(read, arrays={**read.arrays, "onnx_items.graph": shifted})
     with pytest.raises(ArtifactInvalid, match=r'golden questions otherwise .*, such as that of "item-\d+"'):
         load(other)
+
+
+@pytest.mark.parametrize("name", [each for each in WRONG_TABLES if each != "padded"])
+@pytest.mark.parametrize("more", [0, 1])
+def test_few_expected_scores_leave_the_order_of_a_shared_table_to_be_looked_at(files, name, more):
+    """One history that scores as the graph says: nothing but the rows themselves tells, behind which more may lie."""
+    table, text = WRONG_TABLES[name]
+    table = np.concatenate([table, np.ones((more, WIDTH), dtype=np.float32)])
+    (files / "users.onnx").write_bytes(mean_of_rows(table))
+    written(files, histories=np.array([[IDS[5]]]), expected=table[[5]] @ VECTORS.T)
+    with pytest.raises(Invalid, match=re.escape(text)) as caught:
+        import_model(files, asked(files))
+    assert [each.where for each in caught.value.faults] == ['graph.initializer "vectors"']
+
+
+CUTS = {
+    "all but one byte": lambda content: content[:-1],
+    "less than a number": lambda content: content[:3],
+    "all but a number": lambda content: content[:-4],
+    "some bytes more": lambda content: content + b"abc",
+    "none": lambda content: content[:0],
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_damaged_table_is_refused_by_the_name_of_the_file(files, monkeypatch, name):
+    """One whose bytes are not those of its shape: ONNX Runtime says which, and there is no other error."""
+
+    def damaged(name, array):
+        shape = [number_field(1, each) for each in array.shape]
+        return written_fields([*shape, number_field(2, FLOAT), bytes_field(8, name), bytes_field(9, cut(array))])
+
+    def cut(array):
+        return CUTS[name](array.tobytes())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "tensor", damaged)
+        (files / "users.onnx").write_bytes(mean_of_rows(VECTORS))
+    with pytest.raises(Invalid, match="'vectors'") as caught:
+        import_model(files, asked(files))
+    assert [each.where for each in caught.value.faults] == ["users.onnx"]
+    assert registry_of(files).names() == []
 
 
 def test_a_longer_table_is_taken_where_expected_scores_say_that_it_is_right(files):

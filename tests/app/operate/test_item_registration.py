@@ -14,6 +14,7 @@ from midstream.core.errors import Invalid
 from midstream.integrations.model_conversion.converted_model import ConvertedEncoder
 from midstream.integrations.model_conversion.history_encoders import of_mean
 from midstream.models.loading import load
+from tests.support.small_graphs import mean_of_rows
 
 ITEMS, WIDTH = 40, 8
 IDS = [f"item-{number}" for number in range(ITEMS)]
@@ -86,12 +87,16 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "twice": (([*IDS[:-1], IDS[0]], VECTORS), {}, "ids", 'The id "item-0" comes 2 times.'),
     "mixed": (([*IDS[:-1], 7], VECTORS), {}, "ids", "ids is object (40,)."),
     "no list": ((7, VECTORS), {}, "ids", "int came."),
+    "table of ids": ((np.array(IDS).reshape(20, 2), VECTORS), {}, "ids", "ndarray (20, 2) came."),
     "count": ((IDS, VECTORS[1:]), {}, "vectors", "vectors is float32 (39, 8), and there are 40 ids."),
     "text": ((IDS, "vectors"), {}, "vectors", "vectors is <U7 ()"),
     "ragged": ((IDS, [[1.0], [1.0, 2.0]]), {}, "vectors", "list came: "),
     "long": ((IDS, np.full((ITEMS, 2), 1e19)), {}, "vectors", "The vector of row 0 has a length of 1.41e+19."),
     "same": ((IDS, np.ones((ITEMS, 2))), {}, "graph.output", "have one vector"),
     "sample": ((IDS, VECTORS), {"sample": [["nobody"]]}, "sample", "No history has an item that is known."),
+    "sample, a number": ((IDS, VECTORS), {"sample": 7}, "sample", "int came, whose history 0 has no ids: 'int' object"),
+    "sample, nothing": ((IDS, VECTORS), {"sample": [["cup"], None]}, "sample", "list came, whose history 1 has no ids"),
+    "sample, rows": ((IDS, VECTORS), {"sample": np.ones((2, 2, 2))}, "sample", "ndarray came, whose history 0 has no"),
     "other": ((IDS, VECTORS, object()), {}, "encoder", "builtins.object came."),
 }
 
@@ -114,6 +119,28 @@ def test_a_ranker_without_columns_is_refused(tmp_path: Path) -> None:
     """And told what an item model is given as."""
     with pytest.raises(Invalid, match=r"of an item model midstream\.ItemVectors as the model"):
         midstream.register_model(tmp_path, VECTORS, name="taste")
+
+
+@pytest.mark.parametrize("is_padded", [True, False])
+def test_the_scores_of_an_encoder_say_nothing_of_the_order_of_its_own_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_padded: bool
+) -> None:
+    """One with a row of padding is refused, though the module itself scores so; of one as long nothing is proven."""
+    table = np.random.default_rng(8).standard_normal((ITEMS + is_padded, WIDTH)).astype(np.float32)
+
+    def module(model: Any, vectors: Any) -> ConvertedEncoder:
+        del model, vectors
+        return ConvertedEncoder("other", mean_of_rows(table), lambda rows: table[rows].astype(np.float64).mean(axis=0))
+
+    monkeypatch.setattr(item_registration, "converted_encoder", module)
+    given = midstream.ItemVectors(IDS, VECTORS, object())
+    if not is_padded:
+        done = midstream.register_model(tmp_path, given, name="taste")
+        assert is_unproven(tmp_path, "taste", done.version)
+        return
+    with pytest.raises(Invalid, match="looks up a table of 41 rows, and there are 40 items"):
+        midstream.register_model(tmp_path, given, name="taste")
+    assert registry_of(tmp_path).names() == []
 
 
 @pytest.mark.parametrize("part, is_right", [(1 + 4e-7, True), (1 + 1e-5, False)])

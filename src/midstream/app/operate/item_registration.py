@@ -1,7 +1,9 @@
 """Registration of an item model from a notebook: vectors of items, and what makes the user's vector of a history.
 
 What is published scores sample histories as the library does, to ``TOLERANCE`` of the largest score, or it is refused.
-A sample is read and not kept: the golden histories are drawn from the ids, with the scores of the library.
+A sample is read and not kept: the golden histories are drawn from the ids, with the scores of the library. These prove
+the conversion, and not which row of an encoder's own table is whose: the module itself says both sides of them. So a
+table that rows look up has to be as long as the ids, and none of these scores counts as one that somebody expects.
 """
 
 from collections.abc import Iterator
@@ -37,6 +39,8 @@ LAST = 50
 """Last items of a history that are read: all that a request has."""
 _PIECE = 65_536
 """Vectors that are multiplied in float64 at a time."""
+_NO_IDS = (TypeError, ValueError, RuntimeError)
+"""What Python, NumPy and PyTorch raise of what holds no ids: of a number, of nothing, of rows of several."""
 _RIGHT = "ids, text or whole numbers (n,), each once; and their vectors, floats (n, d), row by row."
 
 
@@ -70,7 +74,7 @@ def register_items(folder: Path, given: GivenItems, wanted: Registration) -> Reg
     is_mean = given.encoder is None
     encoder = of_mean(vectors) if is_mean else converted_encoder(given.encoder, vectors)
     try:
-        read, graph = item_model_of(encoder.content, vocabulary, vectors, LAST, is_proven=True)
+        read, graph = item_model_of(encoder.content, vocabulary, vectors, LAST)
         histories = sample_histories(vocabulary, wanted.sample)
         difference = compared_items(read, encoder, histories)
     except (ArtifactInvalid, ScoresUnavailable) as error:
@@ -78,8 +82,9 @@ def register_items(folder: Path, given: GivenItems, wanted: Registration) -> Reg
         raise Invalid((Fault("encoder", f"What it was converted to cannot be used: {error}.", right, PAGE),)) from error
     facts: dict[str, object] = {
         "library": encoder.library, "compared_histories": len(histories), "compared_difference": difference,
+        "expected_histories": 0,  # the golden scores are the module's own
     }  # fmt: skip
-    kind = type(given.encoder)
+    kind: type[object] = type(given.encoder)
     source = "the mean of the vectors" if is_mean else f"{kind.__module__}.{kind.__qualname__}"
     told = OnnxItemsImport(wanted.name, LAST, source=source, options=facts)
     registry = registry_of(folder)
@@ -130,15 +135,20 @@ def sample_histories(vocabulary: ItemVocabulary, sample: Any) -> Histories:  # n
     if sample is None:
         return made_histories(len(vocabulary), 0)
     rows = {each: row for row, each in enumerate(vocabulary.ids)}
-    found = list[list[int]]()
-    for history in sample:
-        items = [] if isinstance(history, str) else [str(_plain(each)) for each in history]
-        if known := [rows[each] for each in items if each in rows]:
-            found.append(known)
-        if len(found) == SAMPLE_HISTORIES_MAX:
-            break
+    found, read = list[list[int]](), 0
+    right = "Histories of ids that are among the items, oldest first: [[id, id], [id]]."
+    try:
+        for history in sample:
+            items = [] if isinstance(history, str) else [str(_plain(each)) for each in history]
+            if known := [rows[each] for each in items if each in rows]:
+                found.append(known)
+            if len(found) == SAMPLE_HISTORIES_MAX:
+                break
+            read += 1
+    except _NO_IDS as error:
+        came = f"{type(sample).__name__} came, whose history {read} has no ids: {' '.join(str(error).split())[:200]}."
+        raise Invalid((Fault("sample", came, right, PAGE),)) from error
     if not found:
-        right = "Histories of ids that are among the items, oldest first: [[id, id], [id]]."
         raise Invalid((Fault("sample", "No history has an item that is known.", right, PAGE),))
     return Histories.of(found)
 
@@ -163,10 +173,13 @@ def _golden(model: OnnxItems, encoder: ConvertedEncoder) -> Expected:
 def _ids(items: Any) -> NDArray[np.generic]:  # noqa: ANN401
     """Return ids of a list, an array or a column as an array of text or whole numbers, where they are such."""
     try:
-        plain = [_plain(each) for each in items]
-    except TypeError as error:
-        raise Invalid((Fault("ids", f"{type(items).__name__} came.", _RIGHT, PAGE),)) from error
-    return np.array(plain) if len({type(each) for each in plain}) == 1 else np.array(plain, dtype=object)
+        plain: list[Any] = [_plain(each) for each in items]
+    except _NO_IDS as error:
+        axes = getattr(items, "shape", None)
+        came = f"{type(items).__name__}{'' if axes is None else f' {tuple(axes)}'} came."
+        raise Invalid((Fault("ids", came, _RIGHT, PAGE),)) from error
+    kinds: set[type] = {type(each) for each in plain}
+    return np.array(plain) if len(kinds) == 1 else np.array(plain, dtype=object)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  of any library

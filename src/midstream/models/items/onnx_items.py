@@ -175,8 +175,8 @@ def item_model_of(
         vectors: Theirs, (items, d).
         last: Last items of a history that are read.
         output: Name of its output, where several have floats.
-        is_proven: Expected scores say which row of the graph's own table is whose: its length and order are then not
-            looked at.
+        is_proven: Scores that whoever trained it expects are compared as well: a table of the graph may then be longer
+            than the items. Its order is looked at all the same, since few scores may not tell it.
 
     Raises:
         ArtifactInvalid: It is no ONNX file, or it cannot be run.
@@ -189,9 +189,10 @@ def item_model_of(
     require_allowed(graph)
     signature = history_signature_of(graph, vectors.shape[1], output)
     own = vectors.astype(np.float32)
-    looked_up = signature.takes_rows and not is_proven
-    if looked_up and (faults := tuple(table_faults(graph, signature.input, vocabulary, own))):
-        raise Invalid(faults)
+    if signature.takes_rows:
+        faults = tuple(table_faults(graph, signature.input, vocabulary, own, is_proven=is_proven))
+        if faults:
+            raise Invalid(faults)
     kept = narrowed(memoryview(content), graph, signature.output)
     arrays: Arrays = {
         "onnx_items.vectors": own,

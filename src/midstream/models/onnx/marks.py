@@ -138,7 +138,7 @@ def _times(source: _Scaled | None, number: Real) -> _Scaled | None:
 
 
 def constant_numbers(tensor: Tensor, most: int) -> Real | None:
-    """Return the numbers of a constant of at most so many; None = it has more, or is of another type."""
+    """Return the numbers of a constant of at most so many; None = it has more, is of another type, or is damaged."""
     if tensor.element not in _TYPES or not 0 < prod(tensor.shape) <= most:
         return None
     own, raw, whole = list[memoryview](), list[memoryview](), list[int]()
@@ -152,8 +152,10 @@ def constant_numbers(tensor: Tensor, most: int) -> Real | None:
             raw.append(bytes_of(value))
     if whole:
         return np.array(whole, dtype=np.float64) if len(whole) == prod(tensor.shape) else None
-    found = np.frombuffer(b"".join(raw or own), dtype=_TYPES[tensor.element]).astype(np.float64)
-    return found if len(found) == prod(tensor.shape) else None
+    element, told = np.dtype(_TYPES[tensor.element]), raw or own
+    if sum(each.nbytes for each in told) != prod(tensor.shape) * element.itemsize:
+        return None
+    return np.frombuffer(b"".join(told), dtype=element).astype(np.float64)
 
 
 def _floats(node: Node, name: str) -> Real:

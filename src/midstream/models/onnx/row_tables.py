@@ -1,9 +1,9 @@
 """Tables of a graph that the rows of a history look up: how long they are, and in which order.
 
 A graph that reads rows has a table of its own, whose row k has to be that of item k. A table of another length, such as
-one with a row of padding at its beginning, is none of these items. Where the table is that of the vectors which are
-multiplied here, as in models that share one, its order is seen as well. Of any other table the order is in no file:
-only expected scores tell.
+one with a row of padding at its beginning, is none of these items, unless expected scores say that its first rows are
+theirs. Where these are the vectors which are multiplied here, as in models that share a table, their order is seen as
+well. Of any other table the order is in no file: only expected scores tell.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,10 @@ from midstream.models.vocabulary import ItemVocabulary
 _ROWS_KEPT = {"Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Slice", "Clip"}
 """Operators behind which rows are still rows, by their first input."""
 _TABLE_KEPT = {"Identity", "Cast"}
-_RIGHT = (
-    "Row k of it for ids[k], and no other row: cut off what is padding. Or histories and their expected scores beside "
-    "the vectors, which say that it is right."
+_ORDER = "Row k of it for ids[k]"
+_LENGTH = (
+    f"{_ORDER}, and no other row: cut off what is padding, or add to the rows within the graph. Or import it with "
+    "histories and their expected scores beside the vectors, which say that a longer one is right."
 )
 
 
@@ -53,7 +54,9 @@ def _looks_up(node: Node) -> bool:
     return node.kind == "Gather" and len(node.inputs) > 1 and (axis is None or attribute_number(axis) == 0)
 
 
-def table_faults(graph: OnnxGraph, name: str, vocabulary: ItemVocabulary, vectors: Score) -> Iterator[Fault]:
+def table_faults(
+    graph: OnnxGraph, name: str, vocabulary: ItemVocabulary, vectors: Score, *, is_proven: bool = False
+) -> Iterator[Fault]:
     """Yield what is wrong with the tables that rows of items look up.
 
     Args:
@@ -61,22 +64,26 @@ def table_faults(graph: OnnxGraph, name: str, vocabulary: ItemVocabulary, vector
         name: Of its input.
         vocabulary: The items, row by row.
         vectors: Theirs, (items, d), float32.
+        is_proven: Expected scores are compared as well: a table may be of another length.
     """
+    items, width = vectors.shape
     for table in row_tables(graph, name):
         where = f'graph.initializer "{table.name}"'
-        if not table.shape or table.shape[0] != len(vocabulary):
-            count = table.shape[0] if table.shape else 1
-            came = f"The history looks up a table of {count:,} rows, and there are {len(vocabulary):,} items."
-            yield Fault(where, came, _RIGHT, PAGE)
+        count = table.shape[0] if table.shape else 1
+        if count != items and not is_proven:
+            came = f"The history looks up a table of {count:,} rows, and there are {items:,} items."
+            yield Fault(where, came, _LENGTH, PAGE)
             continue
-        numbers = constant_numbers(table, vectors.size) if table.shape == vectors.shape else None
-        apart = None if numbers is None else misplaced(numbers.reshape(vectors.shape).astype(np.float32), vectors)
+        numbers = constant_numbers(table, count * width) if table.shape[1:] == (width,) and count >= items else None
+        if numbers is None:
+            continue
+        apart = misplaced(numbers[: items * width].reshape(vectors.shape).astype(np.float32), vectors)
         if apart is not None:
             row, other = apart
             came = (
                 f'Row {row} has the vector of "{vocabulary.id_of(other)}", and ids[{row}] is "{vocabulary.id_of(row)}".'
             )
-            yield Fault(where, came, _RIGHT, PAGE)
+            yield Fault(where, came, f"{_ORDER}.", PAGE)
 
 
 def misplaced(table: Score, vectors: Score) -> tuple[int, int] | None:
