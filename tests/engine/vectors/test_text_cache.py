@@ -37,3 +37,13 @@ def test_a_damaged_file_is_an_error_of_the_disk(tmp_path):
         TextCache(path).get([b"\x01"])
     with pytest.raises(OSError, match=r"texts\.sqlite"):
         TextCache(path).put(vectors(1))
+
+
+def test_a_file_without_its_table_is_an_empty_one(tmp_path):
+    """As a kill or a full disk leaves it at the first ``put``: nothing is known, and what is put is kept."""
+    path = tmp_path / "texts.sqlite"
+    path.touch()
+    cache = TextCache(path)
+    assert cache.get([b"\x01"]) == {}
+    cache.put(vectors(1))
+    assert [*cache.get([b"\x01"])] == [b"\x01"]

@@ -13,6 +13,7 @@ from midstream.engine.vectors import attribute_encoding
 from midstream.engine.vectors.attribute_encoding import BATCH_MAX
 from midstream.engine.vectors.document_room import document_bytes_max
 from midstream.engine.vectors.encoded_attribute import EncodedAttribute
+from midstream.engine.vectors.isolated_texts import TRIES_MAX
 from midstream.engine.vectors.text_cache import TextCache
 from midstream.engine.vectors.text_encoding import TextEncoding
 from midstream.events.memory import MemoryLog
@@ -132,6 +133,22 @@ def test_many_items_go_in_batches(tmp_path):
     run(work, tmp_path, encoder)
 
 
+def test_vectors_are_recorded_a_few_at_a_time(tmp_path):
+    """In the order in which items are looked at; others have their turn on the event loop between two of these."""
+    names = [f"i{number}" for number in range(150)]
+
+    async def work(rig, _service):
+        await rig.engine.record(rig.batch(*(item(name, title=f"a{number}") for number, name in enumerate(names))))
+        begin = rig.log.end
+        await wait_on_loop(lambda: None not in held(rig, *names))
+        found = [each for _, each in rig.log.read(begin, 1_000)]
+        counts = [len(each.rows) for each in found]
+        assert sum(counts) == 150
+        assert max(counts) == 16
+
+    run(work, tmp_path, Letters())
+
+
 def test_a_failure_is_told_and_tried_again(tmp_path):
     """Health names it; when the encoder is back, items get their vectors."""
     encoder = Letters()
@@ -218,6 +235,23 @@ def test_a_text_that_fails_costs_no_other_its_vector(tmp_path):
         await rig.engine.record(rig.batch(item("bad", title="b"), item("worse", title="ab")))
         await wait_on_loop(lambda: held(rig, "bad", "worse") == [expected("b"), expected("ab")])
         await wait_on_loop(lambda: CONCERN not in rig.engine.concerns)
+
+    run(work, tmp_path, encoder)
+
+
+def test_many_texts_that_fail_cost_no_other_its_vector(tmp_path):
+    """Health names one after the first call, and counts all of them in the end."""
+    bad = [f"bad{number}" for number in range(20)]
+    encoder = Brittle(*bad)
+    names = [f"i{number}" for number in range(130)]
+
+    async def work(rig, service):
+        await rig.engine.record(rig.batch(*(item(name, title=name) for name in (*bad, *names))))
+        await wait_on_loop(lambda: "no such letter" in rig.engine.concerns.get(CONCERN, ""))
+        assert encoder.calls <= TRIES_MAX + 1
+        await wait_on_loop(lambda: "vector: 20, the last" in rig.engine.concerns[CONCERN])
+        assert None not in held(rig, *names)
+        assert service.recorded_count == 130
 
     run(work, tmp_path, encoder)
 

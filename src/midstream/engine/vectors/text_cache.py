@@ -53,7 +53,6 @@ class TextCache:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         rows = [(key, each.astype("<f4").tobytes()) for key, each in vectors.items()]
         with self._opened() as file, file:
-            file.execute(_TABLE)
             file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
             beyond = file.execute("SELECT count(*) FROM vectors").fetchone()[0] - self._rows_max
             if beyond > 0:
@@ -62,9 +61,13 @@ class TextCache:
 
     @contextmanager
     def _opened(self) -> Generator[sqlite3.Connection]:
-        """Open the file for one call; what SQLite cannot do is an error of the disk."""
+        """Open the file for one call; what SQLite cannot do is an error of the disk.
+
+        A file that a kill or a full disk left without its table gets it here.
+        """
         try:
             with closing(sqlite3.connect(self._path, timeout=1.0)) as file:
+                file.execute(_TABLE)
                 yield file
         except sqlite3.Error as error:
             message = f"{self._path}: {error}"
