@@ -328,6 +328,41 @@ def test_a_damaged_table_is_refused_by_the_name_of_the_file(files, monkeypatch, 
     assert registry_of(files).names() == []
 
 
+@pytest.mark.parametrize("part, is_right", [(5e-5, True), (1.5e-4, False)])
+def test_expected_scores_of_many_items_may_differ_by_as_much_as_those_of_few(files, part, is_right):
+    """By a part of the largest, though the golden scores are those of some items, of which that one may be none."""
+    items, popular = 9_000, 4_001
+    vectors = np.random.default_rng(4).standard_normal((items, WIDTH)).astype(np.float32)
+    vectors[popular] *= 100
+    rows = np.random.default_rng(6).integers(0, items, (10, 5))
+    expected = vectors[rows].astype(np.float64).mean(axis=1) @ vectors.T
+    step = part * np.abs(expected).max(axis=1, keepdims=True)
+    expected += step * np.where(np.arange(items) % 2, -1, 1) * (np.arange(items) != popular)
+    (files / "users.onnx").write_bytes(mean_of_rows(vectors))
+    ids = np.array([f"item-{each}" for each in range(items)])
+    np.savez(files / "items.npz", ids=ids, vectors=vectors, histories=ids[rows], expected=expected)
+    if not is_right:
+        with pytest.raises(Invalid, match="is expected"):
+            import_model(files, asked(files))
+        return
+    read = registry_of(files).read(*import_model(files, asked(files)))
+    largest = np.abs(expected).argmax(axis=1)[:8]
+    assert {popular} < {*largest} < {*read.arrays["golden.items"]}
+    assert len(read.arrays["golden.items"]) <= items // 3 + 8
+    assert load(read).vocabulary.ids == ids.tolist()
+
+
+def test_expected_scores_of_zero_have_no_tolerance(files):
+    """There is nothing that it could be a part of, at the import as at a load: the item is named."""
+    table = VECTORS.copy()
+    table[3] = np.float32(1e-7)
+    (files / "users.onnx").write_bytes(other_table(table))
+    written(files, histories=np.array([["item-3"]]), expected=np.zeros((1, ITEMS)))
+    with pytest.raises(Invalid, match=r'which ends with "item-3", .* and 0 is expected') as caught:
+        import_model(files, asked(files))
+    assert [each.where for each in caught.value.faults] == ["items.npz"]
+
+
 def test_a_longer_table_is_taken_where_expected_scores_say_that_it_is_right(files):
     """Its further rows are nobody's: one for unknown items at its end."""
     table = np.concatenate([VECTORS, np.ones((1, WIDTH), dtype=np.float32)])

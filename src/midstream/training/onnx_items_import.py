@@ -153,14 +153,17 @@ def publish_item_model(
 def _content(model: OnnxItems, expected: Expected | None) -> ArtifactContent:
     """Return what is written of a model, expected scores as they came among its golden ones.
 
+    The largest of each expected history is kept in any case: the tolerance goes by it, as at the import.
+
     Raises:
         Invalid: Its scores are no numbers.
     """
-    asked, kept = made_histories(len(model.vocabulary), 0), 0
+    asked, kept, largest = made_histories(len(model.vocabulary), 0), 0, np.empty(0, dtype=np.int64)
     if expected is not None:
         kept = min(len(expected.histories), HISTORIES_KEPT_MAX)
         asked = _joined(expected.histories.part(0, kept), asked.part(0, HISTORIES_MAX - kept))
-    content = item_content(model, asked)
+        largest = np.argmax(np.abs(expected.scores[:kept]), axis=1)
+    content = item_content(model, asked, rows=largest)
     scores = np.array(content.arrays["golden.scores"], dtype=np.float32)
     bad = np.argwhere(~np.isfinite(scores))
     if len(bad):
@@ -195,10 +198,10 @@ def require_expected(model: OnnxItems, expected: Expected, where: str, tolerance
     for number in range(len(expected.histories)):
         history = expected.histories.part(number, number + 1)
         found, right = model.scores(history)[0].astype(np.float64), expected.scores[number].astype(np.float64)
-        scale = float(np.abs(right).max()) or 1.0
-        apart = np.abs(found - right) / scale
+        scale = float(np.abs(right).max())
+        apart = np.abs(found - right)
         worst = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
-        if not apart[worst] <= tolerance:
+        if not apart[worst] <= tolerance * scale:
             names = model.vocabulary
             came = (
                 f'After history {number}, which ends with "{names.id_of(int(history.row[-1]))}", '
@@ -209,7 +212,7 @@ def require_expected(model: OnnxItems, expected: Expected, where: str, tolerance
                 f"user's vector and the item's, to {tolerance:g} of the largest, {scale:.6g}."
             )
             raise Invalid((Fault(where, came, wanted, PAGE),))
-        largest = max(largest, float(apart[worst]))
+        largest = max(largest, float(apart[worst]) / (scale or 1.0))
     return largest
 
 

@@ -84,8 +84,8 @@ def register_items(folder: Path, given: GivenItems, wanted: Registration) -> Reg
         "library": encoder.library, "compared_histories": len(histories), "compared_difference": difference,
         "expected_histories": 0,  # the golden scores are the module's own
     }  # fmt: skip
-    kind: type[object] = type(given.encoder)
-    source = "the mean of the vectors" if is_mean else f"{kind.__module__}.{kind.__qualname__}"
+    module: object = given.encoder
+    source = "the mean of the vectors" if is_mean else f"{type(module).__module__}.{type(module).__qualname__}"
     told = OnnxItemsImport(wanted.name, LAST, source=source, options=facts)
     registry = registry_of(folder)
     registry.require_size(wanted.name, len(encoder.content) + vectors.nbytes + len(vocabulary.text))

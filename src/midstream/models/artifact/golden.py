@@ -29,7 +29,8 @@ HISTORY_ACTS_MAX = 20
 BEST = 20
 """Length of the recorded lists."""
 COLUMNS_MAX = 4_096
-"""Items whose scores are kept, evenly spread over the rows of the vocabulary: 256 KiB at 16 histories."""
+"""Items whose scores are kept, evenly spread over the rows of the vocabulary: 256 KiB at 16 histories; others beside
+them where ``item_content`` is told so."""
 
 
 def made_histories(items: int, seed: int) -> Histories:
@@ -94,7 +95,12 @@ def bounded(marks: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
     return [each[np.abs(each) < MARK_MAX] for each in marks]
 
 
-def item_content(model: ItemModel, histories: Histories, files: Mapping[str, bytes] | None = None) -> ArtifactContent:
+def item_content(
+    model: ItemModel,
+    histories: Histories,
+    files: Mapping[str, bytes] | None = None,
+    rows: Sequence[int] | NDArray[np.int64] = (),
+) -> ArtifactContent:
     """Return what is written of an item model: what was fitted, its vocabulary, and golden answers.
 
     Args:
@@ -102,6 +108,7 @@ def item_content(model: ItemModel, histories: Histories, files: Mapping[str, byt
         histories: Some that it may be asked about, such as ``made_histories``; the first 16 are used and kept as they
             are, so real ones would outlive an erasure. At least one.
         files: What a library wrote of it.
+        rows: Of items whose scores are kept in any case, such as those of the largest, by which tolerances go.
 
     Raises:
         ValueError: No history came.
@@ -110,7 +117,8 @@ def item_content(model: ItemModel, histories: Histories, files: Mapping[str, byt
         raise ValueError("a model is asked about one history at least before it is written")
     asked = histories.part(0, min(len(histories), HISTORIES_MAX))
     step = max(1, -(-len(model.vocabulary) // COLUMNS_MAX))
-    columns = np.arange(0, len(model.vocabulary), step, dtype=np.int32)
+    spread = np.arange(0, len(model.vocabulary), step, dtype=np.int32)
+    columns = np.union1d(spread, np.asarray(rows, dtype=np.int32))
     golden: dict[str, NDArray[np.generic]] = {
         "golden.row": asked.row,
         "golden.weight": asked.weight,
@@ -221,8 +229,9 @@ def _require_close(found: Score, expected: Score, names: Sequence[str] = ()) -> 
     """
     if not expected.size:
         return
-    scale = np.abs(expected).max(axis=1, keepdims=True)
-    apart = np.abs(found.astype(np.float64) - expected)
+    right = expected.astype(np.float64)
+    scale = np.abs(right).max(axis=1, keepdims=True)
+    apart = np.abs(found - right)
     wrong = np.argwhere(~(apart <= TOLERANCE * scale))  # NaN is wrong
     if len(wrong):
         which = f', such as that of "{names[int(wrong[0][1])]}"' if names else ""
