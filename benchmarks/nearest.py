@@ -138,7 +138,7 @@ def asked(told, index, directions, queries, exact, what):
     """Ask the graph with each breadth; print what it took, and its recall."""
 
     def ask(query, breadth):
-        rows = index.named(query, told.limit + 64, breadth)
+        rows = np.concatenate(index.named(query, told.limit + 64, breadth))
         rows = rows[directions.scale[rows] > 0.0]
         return directions.in_order(rows, directions.cosines(query, rows), told.limit)[0]
 

@@ -44,7 +44,7 @@ def ready(column):
 def best(index, column, query, count, spare=0):
     """The nearest of the rows that the index names, and the exact ones."""
     directions = Directions(column.values, column.scale, np.arange(ROWS, dtype=np.uint64))
-    rows = index.named(query, count + spare, 256)
+    rows = np.concatenate(index.named(query, count + spare, 256))
     rows = rows[column.scale[rows] > 0]
     found = directions.in_order(rows, directions.cosines(query, rows), count)[0]
     exact = directions.nearest(query, np.ones(ROWS, dtype=np.bool_), count)[0]
@@ -91,7 +91,7 @@ def test_catching_up_takes_changes_into_the_graph(column, dice):
         column.set(row, None if row % 3 else dice.normal(size=WIDTH).tolist())
     index.catch_up()
     assert index.size == np.count_nonzero(column.scale)
-    assert len(index.named(query_of(dice), 5, 64)) == 5
+    assert len(np.concatenate(index.named(query_of(dice), 5, 64))) == 5
     assert recall(index, column, dice) >= 0.95
 
 

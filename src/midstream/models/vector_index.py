@@ -105,8 +105,8 @@ class VectorIndex:
         """Let a running ``catch_up`` end early."""
         self._is_stopped = True
 
-    def named(self, direction: Score, count: int, breadth: int) -> Index | None:
-        """Return rows among which the nearest are, without their order; None = no graph, far behind, or held too long.
+    def named(self, direction: Score, count: int, breadth: int) -> tuple[Index, Index] | None:
+        """Return rows among which the nearest are, without order; None = no graph, far behind, or held too long.
 
         Args:
             direction: (d,).
@@ -114,7 +114,8 @@ class VectorIndex:
             breadth: Rows that the search holds at a time, at least ``count``: more name more of the true nearest.
 
         Returns:
-            Distinct rows, those that changed since the graph read them included; their vectors may be gone.
+            Those of the graph's that are as it read them, the nearest of all such, about; and all that changed since it
+            read them, in neither twice. Their vectors may be gone.
         """
         if not self._lock.acquire(timeout=WAIT_S_MAX):
             return None
@@ -129,7 +130,7 @@ class VectorIndex:
             found = graph.search(direction, count, threads=1).keys
         finally:
             self._lock.release()
-        return np.union1d(found.astype(np.int32), changed).astype(np.int32)
+        return np.setdiff1d(found.astype(np.int32), changed), changed.astype(np.int32)
 
     def catch_up(self) -> None:
         """Build the graph, or bring it up to the column's changes. To be called by one thread at a time.

@@ -22,6 +22,7 @@ ASKED_AT_ONCE = 4_096
 condition that ``nearest`` reads."""
 NOT_ALL = "not asked of all items"
 """Begin of each reason, in logs the whole of it: with its numbers each would be another one."""
+_FAILS, _PASSES = 1, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,44 +55,56 @@ def retrieved(source: Source, moment: Moment, remaining_s: Callable[[], float]) 
 
 
 class AskedItems:
-    """A condition for one request, asked of so many items at most and until the time is over."""
+    """A condition for one request, asked of so many items at most, of each once, and until the time is over."""
 
-    def __init__(self, condition: Condition, moment: Moment, asked_max: int, remaining_s: Callable[[], float]) -> None:
-        """Begin with no item asked about."""
+    def __init__(
+        self, condition: Condition, moment: Moment, asked_max: int, remaining_s: Callable[[], float], item_count: int
+    ) -> None:
+        """Begin with no item of the first ``item_count`` asked about."""
         self._condition = condition
         self._moment = moment
         self._remaining_s = remaining_s
-        self._asked_max = asked_max
+        self._told = np.zeros(item_count, dtype=np.int8)
+        """What is known of each item: 0 nothing, or one of those below."""
+        self.asked_max = asked_max
         self.count = 0
-        """Items that were asked about, one that was asked about twice counted twice."""
+        """Items that were asked about."""
 
     @property
     def left(self) -> int:
         """Items that may still be asked about."""
-        return self._asked_max - self.count
+        return self.asked_max - self.count
 
     @property
     def is_over(self) -> bool:
         """Whether no item is asked about any more."""
         return self.left <= 0 or self._remaining_s() <= 0.0
 
+    def is_known(self, items: Index) -> Mask:
+        """Return which items were asked about."""
+        return np.asarray(self._told[items] != 0)
+
     def passes(self, items: Index, wanted: float = math.inf) -> tuple[Mask, bool]:
-        """Return which items pass, and whether all were asked about, or as many as are needed.
+        """Return which items are known to pass, and whether all were asked about, or as many as are needed.
 
         Args:
-            items: To be asked about in this order, a part at a time, until it is over.
+            items: To be asked about in this order, a part at a time, until it is over; each without a repetition.
             wanted: None is asked about behind the part in which so many have passed.
         """
-        found = np.zeros(len(items), dtype=np.bool_)
-        begin, passed = 0, 0
-        while begin < len(items) and passed < wanted and not self.is_over:
-            part = items[begin : begin + min(ASKED_AT_ONCE, self.left)]
-            is_in = self._condition.passes(self._moment, part)
-            found[begin : begin + len(part)] = is_in
-            passed += int(np.count_nonzero(is_in))
+        new = np.flatnonzero(~self.is_known(items))
+        begin = reached = passed = 0
+        while True:
+            end = int(new[begin]) if begin < len(new) else len(items)
+            passed += int(np.count_nonzero(self._told[items[reached:end]] == _PASSES))
+            reached = end
+            if reached == len(items) or passed >= wanted or self.is_over:
+                break
+            places = new[begin : begin + min(ASKED_AT_ONCE, self.left)]
+            part = items[places]
+            self._told[part] = np.where(self._condition.passes(self._moment, part), _PASSES, _FAILS)
             self.count += len(part)
             begin += len(part)
-        return found, begin == len(items) or passed >= wanted
+        return self._told[items] == _PASSES, reached == len(items) or passed >= wanted
 
     def reason(self, item_count: int) -> str:
         """Return why no more were asked about, of so many items."""

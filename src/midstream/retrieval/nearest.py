@@ -134,14 +134,10 @@ class Nearest:
         towards = self._towards(moment, directions, items, weights)
         if towards is None:
             return _NOTHING
-        search = VectorSearch(
-            directions,
-            towards,
-            self._eligible(moment, items),
-            options.limit,
-            np.float32(options.similarity_min),
-            None if self.where is None else AskedItems(self.where, moment, options.asked_max, remaining_s),
-        )
+        eligible, asked = self._eligible(moment, items), None
+        if self.where is not None:
+            asked = AskedItems(self.where, moment, options.asked_max, remaining_s, len(eligible))
+        search = VectorSearch(directions, towards, eligible, options.limit, np.float32(options.similarity_min), asked)
         index = moment.table(Items).all_vectors(options.attribute).index
         named = None
         if options.search == "usearch" and isinstance(index, VectorIndex):

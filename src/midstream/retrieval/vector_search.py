@@ -1,9 +1,10 @@
 """Search of one request among the vectors of items: by a scan, or among what a graph names, and past a condition.
 
 The nearest are looked at first, ``LOOKED_TIMES`` as many as are wanted. Where too few of them pass the condition, it is
-asked of every item that has a vector, and the nearest of those that pass are the answer: the same as if all had been
-asked first, and an item that does not pass costs no product. Where there are more items than may be asked about, so
-many of the nearest are, in their order and until enough have passed.
+asked of every item that is near enough, and the nearest of those that pass are the answer: the same as if all had been
+asked first. Where there are more items than may be asked about, so many of the nearest are, in their order and until
+enough have passed. The nearest are asked about first, so what an end by time leaves out is what is far. No item is
+asked about twice, also where a scan follows what a graph has named.
 """
 
 from dataclasses import dataclass, replace
@@ -53,25 +54,25 @@ class VectorSearch:
         It is asked for more where too few of them may be proposed, up to ``BREADTH_MAX``.
         """
         count = self.limit + SPARE
-        seen = passed = np.empty(0, dtype=np.int32)
         while True:
-            rows = index.named(self.towards, count, breadth)
-            if rows is None:
+            told = index.named(self.towards, count, breadth)
+            if told is None:
                 return None
-            is_all = index.size <= count
-            rows = rows[rows < len(self.eligible)]
-            rows = rows[self.eligible[rows] & (self.directions.scale[rows] > 0.0)]
+            kept, changed = map(self._proposable, told)
+            rows = np.concatenate((kept, changed))
+            score = self.directions.cosines(self.towards, rows)
+            is_near = score >= self.score_min
+            # One that changed may be anywhere; of the others none is near behind one that is too far.
+            is_all = index.size <= count or not is_near[: len(kept)].all()
+            rows, score = self.directions.in_order(rows[is_near], score[is_near], len(rows))
             cut = ""
             if self.asked is not None:
-                new = np.setdiff1d(rows, seen)
-                passes, is_whole = self.asked.passes(new)
-                seen = np.concatenate((seen, new))
-                rows = passed = np.concatenate((passed, new[passes]))
+                passes, is_whole = self.asked.passes(rows, self.limit)
+                rows, score = rows[passes], score[passes]
                 is_end = len(rows) >= self.limit or is_all
                 cut = "" if is_whole and (is_end or not self.asked.is_over) else self.asked.reason(self._count())
             if len(rows) >= self.limit or is_all or cut:
-                best = self.directions.in_order(rows, self.directions.cosines(self.towards, rows), self.limit)
-                return NearestFound(*best, cut)
+                return NearestFound(rows[: self.limit], score[: self.limit], cut)
             if count >= BREADTH_MAX:
                 return None
             count = min(LOOKED_TIMES * count, BREADTH_MAX)
@@ -79,59 +80,53 @@ class VectorSearch:
     def scanned(self) -> NearestFound:
         """Return the nearest of all that pass. Cost: linear in the vectors, and that of the condition."""
         if self.asked is None:
-            return NearestFound(*self._nearest(self.eligible, self.limit))
-        looked = LOOKED_TIMES * self.limit
-        rows, score = self._nearest(self.eligible, looked)
-        passes, is_whole = self.asked.passes(rows, self.limit)
-        found = NearestFound(rows[passes][: self.limit], score[passes][: self.limit])
-        is_all = len(rows) < looked or score[-1] < self.score_min
-        if len(found.rows) == self.limit or (is_all and is_whole):
+            return NearestFound(*self.directions.nearest(self.towards, self.eligible, self.limit))
+        rows, score = self._near()
+        first, first_score = self._best(rows, score, LOOKED_TIMES * self.limit)
+        passes, is_whole = self.asked.passes(first, self.limit)
+        found = NearestFound(first[passes][: self.limit], first_score[passes][: self.limit])
+        if is_whole and (len(found.rows) == self.limit or len(first) == len(rows)):
             return found
-        count = self._count()
         if self.asked.is_over or not is_whole:
-            return replace(found, cut=self.asked.reason(count))
-        if count - looked > self.asked.left:
-            return self._of_near(self.asked, found, looked, count)
-        return self._of_all(self.asked, rows, passes)
+            return replace(found, cut=self.asked.reason(self._count()))
+        if np.count_nonzero(~self.asked.is_known(rows)) > self.asked.left:
+            return self._of_nearest(self.asked, rows, score)
+        return self._of_all(self.asked, rows, score)
 
-    def _of_near(self, asked: AskedItems, found: NearestFound, looked: int, count: int) -> NearestFound:
-        """Return the nearest that pass of as many as may be asked about, which are not all.
+    def _of_nearest(self, asked: AskedItems, rows: Index, score: Score) -> NearestFound:
+        """Return the nearest that pass of as many of some rows as may be asked about, which are not all."""
+        rows, score = self._best(rows, score, asked.asked_max)
+        passes, is_whole = asked.passes(rows, self.limit)
+        is_cut = not is_whole or np.count_nonzero(passes) < self.limit
+        cut = asked.reason(self._count()) if is_cut else ""
+        return NearestFound(rows[passes][: self.limit], score[passes][: self.limit], cut)
 
-        Args:
-            asked: The condition.
-            found: What passed of those that were looked at first.
-            looked: How many these were.
-            count: Items that have a vector.
-        """
-        rows, score = self._nearest(self.eligible, looked + asked.left)
-        is_near = score[looked:] >= self.score_min
-        rows, score = rows[looked:][is_near], score[looked:][is_near]
-        wanted = self.limit - len(found.rows)
-        passes, is_whole = asked.passes(rows, wanted)
-        is_cut = np.count_nonzero(passes) < wanted and not (is_whole and len(rows) < len(is_near))
-        return NearestFound(
-            np.concatenate((found.rows, rows[passes][:wanted])),
-            np.concatenate((found.score, score[passes][:wanted])),
-            asked.reason(count) if is_cut else "",
-        )
+    def _of_all(self, asked: AskedItems, rows: Index, score: Score) -> NearestFound:
+        """Return the nearest that pass of all of some rows."""
+        order = np.argsort(-score)  # of equal ones in any order: all are asked about
+        rows, score = rows[order], score[order]
+        passes, is_whole = asked.passes(rows)
+        found = self.directions.in_order(rows[passes], score[passes], self.limit)
+        return NearestFound(*found, "" if is_whole else asked.reason(self._count()))
 
-    def _of_all(self, asked: AskedItems, rows: Index, passes: Mask) -> NearestFound:
-        """Return the nearest that pass of all.
+    def _near(self) -> tuple[Index, Score]:
+        """Return all that may be proposed and are near enough, without order."""
+        rows = np.flatnonzero(self._is_directed()).astype(np.int32)
+        score = self.directions.cosines(self.towards, rows)
+        is_near = score >= self.score_min
+        return rows[is_near], score[is_near]
 
-        Args:
-            asked: The condition.
-            rows: Those that were looked at first.
-            passes: Which of them pass.
-        """
-        every = np.flatnonzero(self._is_directed())
-        others = every[~np.isin(every, rows, assume_unique=True)].astype(np.int32)
-        eligible = np.zeros(len(self.eligible), dtype=np.bool_)
-        eligible[others], is_whole = asked.passes(others)
-        eligible[rows] = passes
-        return NearestFound(*self._nearest(eligible, self.limit), "" if is_whole else asked.reason(len(every)))
+    def _best(self, rows: Index, score: Score, count: int) -> tuple[Index, Score]:
+        """Return so many of the nearest of some rows, best first, equal ones by id hash."""
+        if count < len(rows):
+            is_in = score >= -np.partition(-score, count - 1)[count - 1]
+            rows, score = rows[is_in], score[is_in]
+        return self.directions.in_order(rows, score, count)
 
-    def _nearest(self, eligible: Mask, count: int) -> tuple[Index, Score]:
-        return self.directions.nearest(self.towards, eligible, count)
+    def _proposable(self, rows: Index) -> Index:
+        """Return those of some rows that may be proposed and have a vector."""
+        rows = rows[rows < len(self.eligible)]
+        return rows[self.eligible[rows] & (self.directions.scale[rows] > 0.0)]
 
     def _is_directed(self) -> Mask:
         """Return which of the eligible items have a vector."""
