@@ -208,7 +208,7 @@ def test_a_port_that_is_taken_between_the_look_and_the_start_ends_no_test(server
         server.down()
         (server.folder / "ports.json").write_text(f'{{"client": {port}}}')
         monkeypatch.setattr(server_module, "STARTS_MAX", 2)
-        monkeypatch.setattr(server_module, "usable_ports", lambda *_: {"client": port})
+        monkeypatch.setattr(server_module, "fresh_ports", lambda *_: {"client": port})
         with pytest.raises(
             ServiceFault, match=rf"(?s)port {port} listens .*, held by process {holder.pid}: .*create_server"
         ):
@@ -221,6 +221,31 @@ def test_a_server_that_takes_its_own_port_twice_ends_after_some_starts(server):
     with pytest.raises(ServiceFault, match=r"(?s)echo ended by itself; the end of .*Address already in use"):
         broken.up()
     assert broken.status().state == "stopped"
+
+
+def test_the_port_of_a_server_that_is_down_is_not_given_to_another(server, tmp_path):
+    """One of a folder beside it, which is started for the first time: both are found where they were."""
+    server.up()
+    address = server.address
+    server.down()
+    other = Server(Echo(), tmp_path / "other")
+    other.up()
+    assert other.address != address
+    server.up()
+    assert server.address == address
+    other.down()
+
+
+def test_ports_that_a_server_had_are_none_of_its_others(tmp_path):
+    """What keeps one of them in its data, as Pulsar's bookie does, would take it from itself."""
+    moved = Server(replace(Echo(), port_names=("client", "second")), tmp_path / "echo")
+    moved.up()
+    before = moved.ports
+    moved.down()
+    with socket.create_server((moved.host, before["client"])):
+        moved._start(is_moved=True)
+    assert not {*before.values()} & {*moved.ports.values()}
+    moved.down()
 
 
 def test_a_frozen_server_answers_when_it_is_thawed(server, monkeypatch):

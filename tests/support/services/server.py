@@ -37,8 +37,8 @@ _POLL_S = 0.2
 _PORTS = range(20_000, 32_000)
 """Below those that connections are given: one that tries again and again to reach a server that is down could be given
 its port, and be connected with itself."""
-_PORT_STEP, _AVOIDED_STEP = 61, 1_009
-"""Between the first ports that processes of neighbouring ids try, and of those that follow avoided ones."""
+_PORT_STEP = 61
+"""Between the first ports that processes of neighbouring ids try."""
 State = Literal["ready", "does not answer", "stopped", "ended by itself"]
 
 
@@ -68,6 +68,14 @@ class Server:
         path = self.folder / "ports.json"
         return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
+    def _taken_ports(self) -> set[int]:
+        """Return the ports that servers in folders beside it had: one that is down is to find its own free again.
+
+        Pulsar keeps the port of its bookie in its data, and listens there whatever it is told later.
+        """
+        others = (each for each in self.folder.parent.glob("*/ports.json") if each.parent != self.folder)
+        return {port for each in others for port in json.loads(each.read_text("utf-8")).values()}
+
     @property
     def address(self) -> str:
         """Host and port for clients."""
@@ -89,7 +97,7 @@ class Server:
             self.thaw()
             seen: list[str] = []
             for number in range(1, STARTS_MAX + 1):
-                process = self._process() or self._start(self.ports.values() if number == STARTS_MAX else ())
+                process = self._process() or self._start(is_moved=number == STARTS_MAX)
                 if self._waits_until_ready(process, seen):
                     return
                 if number == STARTS_MAX or _IN_USE not in self.log.read_text("utf-8", "replace").lower():
@@ -161,9 +169,12 @@ class Server:
             time.sleep(_POLL_S)
         return True
 
-    def _start(self, avoided: Collection[int] = ()) -> Process:
+    def _start(self, *, is_moved: bool) -> Process:
         self._forget()
-        site = self._site(usable_ports(self.host, self.ports, self.system.port_names, avoided))
+        before, names = self.ports, self.system.port_names
+        ports = None if is_moved else former_ports(self.host, before, names)
+        ports = ports or fresh_ports(self.host, names, self._taken_ports() | {*before.values()})
+        site = self._site(ports)
         command = [*(["setpriv", "--pdeathsig", "KILL"] if self.is_tied else []), *self.system.command(site)]
         site.data.mkdir(exist_ok=True)
         (self.folder / "ports.json").write_text(json.dumps(dict(site.ports)), "utf-8")
@@ -221,21 +232,23 @@ class Server:
         return ServiceFault("\n".join([f"{self.system.name} {what}; the end of {self.log}:", *lines]))
 
 
-def usable_ports(
-    host: str, before: Mapping[str, int], names: Iterable[str], avoided: Collection[int] = ()
-) -> dict[str, int]:
-    """Return a port for each name: those of the time before where they get free, so that clients find it again."""
-    wanted = list(names)
+def former_ports(host: str, before: Mapping[str, int], names: Iterable[str]) -> dict[str, int] | None:
+    """Return the ports of the time before, so that clients find them again; None = there are none, or one is held."""
     until = time.monotonic() + PORT_S_MAX
-    while set(before) == set(wanted) and not set(before.values()) & set(avoided):
+    while set(before) == set(names):
         if all(_is_free(host, port) for port in before.values()):
             return dict(before)
         if time.monotonic() > until:
             break
         time.sleep(_POLL_S)
-    first = (os.getpid() * _PORT_STEP + len(avoided) * _AVOIDED_STEP) % len(_PORTS)
+    return None
+
+
+def fresh_ports(host: str, names: Iterable[str], avoided: Collection[int]) -> dict[str, int]:
+    """Return a port for each name that is free and none of some."""
+    first = os.getpid() * _PORT_STEP % len(_PORTS)
     free = (port for port in [*_PORTS[first:], *_PORTS[:first]] if port not in avoided and _is_free(host, port))
-    return {name: next(free) for name in wanted}
+    return {name: next(free) for name in names}
 
 
 def _is_free(host: str, port: int) -> bool:
