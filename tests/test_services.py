@@ -20,6 +20,7 @@ from tests.support.libraries import library, missing
 from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.services import locks, replies
 from tests.support.services import server as server_module
+from tests.support.services import sockets as sockets_module
 from tests.support.services.debian import DebianPackage
 from tests.support.services.faults import ServiceFault, Unavailable
 from tests.support.services.java import find_java
@@ -28,6 +29,7 @@ from tests.support.services.maven import MavenPackage, file_name, project
 from tests.support.services.processes import Process, end, family, process_of
 from tests.support.services.replies import NotReady, connected
 from tests.support.services.server import Server
+from tests.support.services.sockets import foreign_sockets
 from tests.support.services.system import Package, Site
 from tests.support.services.systems import SYSTEMS
 
@@ -203,7 +205,7 @@ def test_a_port_that_is_taken_between_the_look_and_the_start_ends_no_test(server
         server.folder.mkdir()
         (server.folder / "ports.json").write_text(f'{{"client": {port}}}')
         server.up()
-        assert server.status().state == "ready"
+        wait_until(lambda: server.status().state == "ready")
         assert server.ports["client"] != port
         server.down()
         (server.folder / "ports.json").write_text(f'{{"client": {port}}}')
@@ -215,10 +217,20 @@ def test_a_port_that_is_taken_between_the_look_and_the_start_ends_no_test(server
             server.up()
 
 
+def test_a_socket_that_a_server_closes_meanwhile_is_nobodys(monkeypatch):
+    """As its end does between the looks at the table of sockets and at what the server has open."""
+    here = process_of(os.getpid())
+    with socket.create_server(("127.0.0.1", 0)) as listening, child(SILENT) as other:
+        ports = [listening.getsockname()[1], int(other.stdout.readline())]
+        assert [each.port for each in foreign_sockets(here, ports[:1])] == []
+        monkeypatch.setattr(sockets_module, "family", lambda _: (listening.close(), [here])[1])
+        assert [each.port for each in foreign_sockets(here, ports)] == ports[1:]
+
+
 def test_a_server_that_takes_its_own_port_twice_ends_after_some_starts(server):
     """Nobody else is named."""
     broken = replace(server, system=Echo(DOUBLE))
-    with pytest.raises(ServiceFault, match=r"(?s)echo ended by itself; the end of .*Address already in use"):
+    with pytest.raises(ServiceFault, match=r"(?s)^echo ended by itself; the end of .*Address already in use"):
         broken.up()
     assert broken.status().state == "stopped"
 

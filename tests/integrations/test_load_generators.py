@@ -5,7 +5,7 @@ import json
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Lock, Thread
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -96,11 +96,13 @@ class Node(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.asked.append((self.path, body, self.client_address))
-        if self.server.refusal and len(self.server.asked) % 3 == 0:
+        with self.server.counting:
+            self.server.asked.append((self.path, body, self.client_address))
+            number = len(self.server.asked)
+        if self.server.refusal and number % 3 == 0:
             self.wfile.write(b"HTTP/1.1 %d No\r\ncontent-length: 0\r\n\r\n" % self.server.refusal)
             return
-        token = f"{self.server.server_port:011d}{len(self.server.asked):05d}"
+        token = f"{self.server.server_port:011d}{number:05d}"
         content = json.dumps({"log_position": token}, separators=(",", ":")).encode()
         self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content)
 
@@ -115,6 +117,7 @@ class NodeServer(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Node)
+        self.counting = Lock()
         self.asked: list[tuple[str, dict[str, object], object]] = []
         self.refusal = 0
         """Status of each third answer; 0 = all are 200."""

@@ -32,12 +32,21 @@ class PortSocket:
 
 
 def foreign_sockets(process: Process, ports: Collection[int]) -> list[PortSocket]:
-    """Return the sockets on some ports that neither a process nor what it started holds."""
-    found = [each for table in _TABLES for each in _rows(table) if each.port in ports and each.inode]
+    """Return the sockets on some ports that neither a process nor what it started holds.
+
+    One that is open before and behind the look at its own was open meanwhile: it is not one that it just opened or
+    closed, or that its end closed.
+    """
+    found = list(_on(ports))
     if not found:
         return []
     own = {inode for each in family(process) for inode in _inodes(each.pid)}
-    return [each for each in found if each.inode not in own]
+    still = {each.inode for each in _on(ports)}
+    return [each for each in found if each.inode in still - own]
+
+
+def _on(ports: Collection[int]) -> Iterator[PortSocket]:
+    return (each for table in _TABLES for each in _rows(table) if each.port in ports and each.inode)
 
 
 def _rows(table: str) -> Iterator[PortSocket]:
