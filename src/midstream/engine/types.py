@@ -320,6 +320,8 @@ class InputView:
     """What it waits for, or what failed last; empty = nothing."""
     owner: str = ""
     """Node of a shared log that reads it; empty = none, or the log is that of one node."""
+    is_idle: bool = False
+    """Whether nothing is left that it can read: it is at the end of every partition, or nothing comes any more."""
 
     @property
     def reads(self) -> bool:

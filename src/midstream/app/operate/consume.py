@@ -81,17 +81,20 @@ def consume(
         NotFound: There is no input of a name, or none at all.
         ConfigInvalid: A secret is not in the environment.
         FolderLocked: Another process has the folder open, and it is no server that can be reached.
-        StoreUnavailable: The server that has the folder open does not answer any more.
+        StoreUnavailable: The server that has the folder open does not answer any more, or an input of it has stalled.
     """
     chosen = _chosen(config, options.names)
-    require_secrets(chosen.inputs)
+    data = DataFolder(folder / DATA_NAME)
+    if server_of(data) is None:  # else the secrets are the server's
+        require_secrets(chosen.inputs)
     try:
         opened = open_running(folder, config, EngineOptions(logs_served=False), notify=notify)
     except FolderLocked:
-        url = server_of(DataFolder(folder / DATA_NAME))
+        url = server_of(data)
         if url is None:
             raise
         return asyncio.run(_followed(url, [each.name for each in chosen.inputs], options, tell))
+    require_secrets(chosen.inputs)  # the server may have ended in between
     running, group = with_inputs(opened, chosen)
     return asyncio.run(_consumed(running, group, options, tell))
 

@@ -158,6 +158,7 @@ class BrokerInput:
             progress.rejected,
             progress.waits or self._loop.health() or self._delay,
             self.lease.owner,
+            self.is_idle,
         )
 
     @property
