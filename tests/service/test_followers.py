@@ -22,6 +22,7 @@ import pytest
 from midstream.app.server_address import read_address, server_of
 from midstream.engine.folder import DataFolder
 from midstream.serving.cluster.unix_socket import connect_to
+from midstream.serving.http.connection_sharing import STOP_SEEN_S_MAX
 from tests.support.bare_http import read_all, statuses
 from tests.support.patience import PATIENCE_S, wait_until
 
@@ -682,8 +683,11 @@ def restarts_of(server):
 
 
 def test_a_stop_of_all_processes_drains_each(tmp_path):
-    """A supervisor that signals a whole group ends no follower before the port: all are not ready, and all answer."""
-    with serving(tmp_path, 1, drain="6s") as server:
+    """A supervisor that signals a whole group ends no follower before the port: all are not ready, and all answer.
+
+    The leader ends the followers, however long it drains.
+    """
+    with serving(tmp_path, 1, drain="10m") as server:
         (child,) = server.children()
         with connections(server, 12) as opened:
 
@@ -695,11 +699,34 @@ def test_a_stop_of_all_processes_drains_each(tmp_path):
             for each in (child, server.process.pid):
                 os.kill(each, signal.SIGTERM)
             wait_until(lambda: found("/health/ready") == {503})
+            time.sleep(STOP_SEEN_S_MAX + 0.5)
             assert found("/v1/recommendations", {"user_id": "ann"}) == {200}
-            assert is_alive(child)
-        assert server.process.wait(PATIENCE_S) == 0
+            assert server.children() == [child]
+        assert stop(server) == 0
         assert not is_alive(child)
         assert "is started again" not in server.said()
+
+
+def test_a_follower_that_alone_is_stopped_is_replaced(tmp_path):
+    """The others serve, so the port is ready at each look, and the follower drains for nobody."""
+    with serving(tmp_path, 1, drain="10m") as server:
+        (child,) = server.children()
+        with closing(server.connect()) as connection:
+            found = set()
+
+            def looks(number):
+                with suppress(OSError, http.client.HTTPException):
+                    found.add(ask_anew(connection, "GET", "/health/ready")[0])
+                return number not in server.children()
+
+            os.kill(child, signal.SIGTERM)
+            wait_until(lambda: looks(child))
+        assert found == {200}
+        server.wait_until_ready()
+        wait_until(lambda: len(server.children()) == 1)
+        for _ in range(2):
+            server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_a_killed_leader_takes_its_followers_along(tmp_path):

@@ -17,7 +17,7 @@ from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.facts import Facts
-from midstream.serving.http.draining import DrainingServer
+from midstream.serving.http.draining import AT_ONCE, DrainingServer
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import OpenedEngine, StopAtStart, StopSignals, serve_until_stopped
 from tests.support.fakes.engine import FakeEngine
@@ -144,6 +144,21 @@ def test_a_stop_that_came_before_the_start_ends_it() -> None:
         with pytest.raises(StopAtStart), signals.at_start():
             begun.append(False)
     assert begun == [True]
+
+
+def test_what_is_left_to_be_done_behind_the_last_answer_is_ended_by_no_signal() -> None:
+    """Of a follower: the leader's order to end may come after its own end has begun."""
+    stops = (*STOPS, AT_ONCE)
+    before = [signal.getsignal(each) for each in stops]
+    try:
+        with StopSignals((AT_ONCE,), is_last=True):
+            pass
+        for each in stops:
+            os.kill(os.getpid(), each)
+        assert [signal.getsignal(each) for each in stops] == [signal.SIG_IGN] * len(stops)
+    finally:
+        for each, handler in zip(stops, before, strict=True):
+            signal.signal(each, handler)
 
 
 def test_outside_the_main_thread_no_signal_is_taken() -> None:

@@ -21,7 +21,7 @@ import uvloop
 
 from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
 from midstream.engine.ingest.ingest_service import IngestService
-from midstream.engine.listeners import Listener, Listeners
+from midstream.engine.listeners import Listener
 from midstream.events.wire import Accept
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, Facts
@@ -147,15 +147,15 @@ async def _serve_opened(
             await signals.ending(sharing).serve()
 
 
-async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts, listeners: Listeners) -> None:
+async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:
     """Serve one process's part of a port until a signal requests a stop, or the share's tick fails.
 
-    It drains as the process that owns the port does, since a supervisor may signal all of them; not at ``AT_ONCE``.
+    It drains as long as the process that owns the port does, since a supervisor may signal all of them; not at
+    ``AT_ONCE``. Behind it all these signals are ignored: what is left to be done is short, and is to be done.
     """
     settle()
-    with StopSignals((AT_ONCE,)) as signals, signals.noted(facts.note):
+    with StopSignals((AT_ONCE,), is_last=True) as signals, signals.noted(facts.note):
         sharing = SharingServer(_uvicorn_config(app, options), share, options.drain.ms / 1_000)
-        listeners.add(Listener(name="drain", wait=sharing.wait))
         await signals.ending(sharing).serve()
 
 
@@ -247,9 +247,10 @@ class StopSignals:
     handled.
     """
 
-    def __init__(self, further: Sequence[signal.Signals] = ()) -> None:
-        """Have no server yet; hear further signals too."""
+    def __init__(self, further: Sequence[signal.Signals] = (), *, is_last: bool = False) -> None:
+        """Have no server yet; hear further signals too. ``is_last``: the process ends behind this, and ignores them."""
         self._signals = signal.SIGINT, signal.SIGTERM, *further
+        self._is_last = is_last
         self._server: uvicorn.Server | None = None
         self._is_at_start = False
         self._came: list[int] = []
@@ -262,8 +263,9 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Restore the previous handlers."""
-        for each, handler in self._before.items():
+        """Restore the previous handlers, or ignore the signals from now on."""
+        for each, before in self._before.items():
+            handler = signal.SIG_IGN if self._is_last else before
             signal.signal(each, cast("Callable[[int, FrameType | None], object]", handler))
 
     @contextmanager

@@ -119,6 +119,25 @@ def test_an_exchange_is_no_failure(tmp_path, monkeypatch):
     assert rig.engine.concerns == {}
 
 
+def test_a_follower_that_ends_while_the_server_stops_is_not_started_again(tmp_path):
+    """The leader drains or answers what is under way: it is no end that counts."""
+    rig = Rig()
+    running: Any = SimpleNamespace(engine=rig.engine)
+    watched = Followers(running, tmp_path, ServerOptions(followers=1))
+    begun: list[int] = []
+
+    async def live(number):
+        begun.append(number)
+        watched._board.say_stop()
+        return "ended with exit status 0"
+
+    watched._run = live
+    asyncio.run(asyncio.wait_for(watched._keep(1), 20))
+    assert begun == [1]
+    assert watched.views()[0].restarts == 0
+    assert rig.engine.concerns == {}
+
+
 class Pipe:
     """The standard input of a process that reads nothing more once it is stuck."""
 

@@ -182,17 +182,17 @@ def test_nothing_is_answered_from_what_is_no_longer_in_service(tmp_path):
     assert run(tmp_path, play) == (["mug"], 200, 0)
 
 
-def test_a_follower_that_drains_is_not_ready_and_answers(tmp_path):
-    """Whatever the leader says, which all other looks at health go to."""
+def test_all_processes_are_not_ready_while_the_leader_drains(tmp_path):
+    """Which alone says so, as all looks at health go to it; and each answers as before."""
 
     async def play(found):
         ready = [await found.ask("GET", "/health/ready")]
-        found.follower.listeners.add(Listener(name="drain", wait=lambda: DRAINING))
+        found.leader.listeners.add(Listener(name="drain", wait=lambda: DRAINING))
         ready.append(await found.ask("GET", "/health/ready"))
         slate = await found.ask("POST", "/v1/recommendations", json={})
         return [each.status_code for each in ready], slate.status_code, passed_on(found.follower)
 
-    assert run(tmp_path, play) == ([200, 503], 200, 1.0)
+    assert run(tmp_path, play) == ([200, 503], 200, 2.0)
 
 
 def test_lookups_wait_for_what_was_acknowledged(tmp_path):

@@ -2,10 +2,13 @@
 
 import asyncio
 import signal
+import socket
 
 import pytest
 import uvicorn
 
+from midstream.engine.replication.shared_board import LEADER, Board
+from midstream.serving.http.connection_sharing import STOP_SEEN_S_MAX, Share, SharingServer
 from midstream.serving.http.draining import AT_ONCE, DrainingServer
 
 
@@ -51,6 +54,35 @@ def test_the_owner_of_the_port_ends_a_follower_at_once(*, is_draining: bool) -> 
 
     assert asyncio.run(work())
     assert not stopping.force_exit
+
+
+@pytest.mark.parametrize("leader_stops", [False, True])
+def test_a_follower_drains_until_the_leader_ends_it(monkeypatch: pytest.MonkeyPatch, *, leader_stops: bool) -> None:
+    """However much longer than its own drain that is; one that alone was signalled ends soon."""
+    board = Board.make()
+
+    async def work() -> None:
+        now_s = 0.0
+        listener = socket.socket()
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_s)
+        leader, follower = (
+            SharingServer(uvicorn.Config(_app), Share(listener, board, each, lambda _: False), 0.1)
+            for each in (LEADER, LEADER + 1)
+        )
+        follower.handle_exit(signal.SIGTERM, None)
+        assert not board.stops
+        assert not await follower.on_tick(1)
+        now_s = STOP_SEEN_S_MAX / 2
+        assert not await follower.on_tick(1)
+        if leader_stops:
+            leader.handle_exit(signal.SIGTERM, None)
+        now_s = 1e6
+        assert await follower.on_tick(1) is not leader_stops
+        follower.handle_exit(AT_ONCE, None)
+        assert await follower.on_tick(1)
+        listener.close()
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("drain_s, signals", [(0.0, 1), (600.0, 2)])

@@ -259,14 +259,19 @@ class Followers:
         elif now - child.told_at > TAKE_UP_S_MAX:
             self._exchange(child)
 
+    @property
+    def _is_stopping(self) -> bool:
+        """Whether the server was asked to stop, and may still answer: no follower is started any more."""
+        return self._ends.is_set() or self._board.stops
+
     async def _keep(self, number: int) -> None:
-        """Have one follower running until the end."""
+        """Have one follower running until the server is asked to stop."""
         loop = asyncio.get_running_loop()
         delay_s = RESTART_S_MIN
-        while not self._ends.is_set():
+        while not self._is_stopping:
             began = loop.time()
             said = await self._run(number)
-            if self._ends.is_set():
+            if self._is_stopping:
                 return
             if said is None:
                 continue

@@ -19,7 +19,7 @@ PROCESSES_MAX = 65
 """A leader and 64 followers, each with a state of its own: no machine has memory for more of them."""
 _ROW = 8
 """Numbers of a process: 64 bytes, a cache line, so that the counters of two processes share none."""
-_EPOCH, _END, _LOG_TIME = range(3)
+_EPOCH, _END, _LOG_TIME, _STOPS = range(4)
 _CONNECTIONS, _ACCEPTS, _APPLIED, _READY = range(4)
 
 
@@ -66,6 +66,15 @@ class Board:
     def last_log_time_ms(self) -> int:
         """Log time of the last durable event, 0 while there is none."""
         return int(self._rows[0, _LOG_TIME])
+
+    @property
+    def stops(self) -> bool:
+        """Whether the leader was asked to stop: it drains, or ends what is under way."""
+        return bool(self._rows[0, _STOPS])
+
+    def say_stop(self) -> None:
+        """Publish that the leader was asked to stop."""
+        self._rows[0, _STOPS] = 1
 
     def publish(self, end: int, last_log_time_ms: int) -> None:
         """Publish the durable log position."""

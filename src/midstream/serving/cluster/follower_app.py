@@ -85,8 +85,7 @@ class FollowedApp:
         path: str = scope["path"]
         method: str = scope["method"]
         if path == READY_PATH or not self._is_current():
-            # The balancer that asks is to leave a process that drains, whatever the leader says.
-            return path == READY_PATH and bool(self._engine.listeners.waits())
+            return False
         if path in _QUESTIONS:
             return method in {"GET", "POST"}
         if method not in _READS:

@@ -13,17 +13,20 @@ import errno
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import cast
 
 import uvicorn
 
-from midstream.engine.replication.shared_board import Board
+from midstream.engine.replication.shared_board import LEADER, Board
 from midstream.serving.http.draining import DrainingServer
 
 YIELD_S = 0.002
 """Time for which a connection is left to a process with fewer: ten times the time to wake."""
 NO_ROOM_S = 1.0
 """Without descriptors or memory it is tried again after this."""
+STOP_SEEN_S_MAX = 1.0
+"""Within this after a signal to a follower the leader has the same one, if all processes of a server are signalled."""
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -114,6 +117,12 @@ class SharingServer(DrainingServer):
         self._share = share
         self._acceptor = Acceptor(share, self._protocol, lambda: len(self.server_state.connections))
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or to stop; that of the leader is on the board."""
+        if self._share.process == LEADER:
+            self._share.board.say_stop()
+        super().handle_exit(sig, frame)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start without a socket; the first tick begins to accept."""
         await super().startup(sockets=[])
@@ -129,6 +138,15 @@ class SharingServer(DrainingServer):
         """Leave further connections to others, then end those that are open when they have their answers."""
         self._acceptor.turn(on=False)
         await super().shutdown(sockets=[])
+
+    def _is_drained(self, for_s: float) -> bool:
+        """Return whether a drain is over; that of a follower ends with the leader's, which ends the follower.
+
+        One that alone was signalled stops: the others serve, and it is started again.
+        """
+        if self._share.process == LEADER:
+            return super()._is_drained(for_s)
+        return for_s >= STOP_SEEN_S_MAX and not self._share.board.stops
 
     def _protocol(self) -> asyncio.Protocol:
         make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)

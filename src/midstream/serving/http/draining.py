@@ -13,7 +13,7 @@ from types import FrameType
 import uvicorn
 
 AT_ONCE = signal.SIGUSR1
-"""Ends a follower without a drain: the process that owns the port sends it, and has drained where that is due."""
+"""Ends a follower, also one that drains: the process that owns the port sends it, and has drained where that is due."""
 DRAINING = "this server is asked to stop, and answers until a balancer has seen that"
 
 
@@ -25,8 +25,8 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._drain_s = drain_s
         self._is_draining = False
-        self._until_s: float | None = None
-        """Time of the loop at which the drain ends; None = it has not begun."""
+        self._began_s: float | None = None
+        """Time of the loop at which the drain began; None = it has not."""
 
     def wait(self) -> str:
         """Return why the server is not ready; empty = it does not drain."""
@@ -44,5 +44,9 @@ class DrainingServer(uvicorn.Server):
         if not self._is_draining:
             return is_over
         now_s = asyncio.get_running_loop().time()
-        self._until_s = now_s + self._drain_s if self._until_s is None else self._until_s
-        return is_over or now_s >= self._until_s
+        self._began_s = now_s if self._began_s is None else self._began_s
+        return is_over or self._is_drained(now_s - self._began_s)
+
+    def _is_drained(self, for_s: float) -> bool:
+        """Return whether a drain is over that began so long ago."""
+        return for_s >= self._drain_s
