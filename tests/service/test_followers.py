@@ -724,9 +724,9 @@ def test_a_follower_that_alone_is_stopped_is_replaced(tmp_path):
         assert found == {200}
         server.wait_until_ready()
         wait_until(lambda: len(server.children()) == 1)
-        for _ in range(2):
-            server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(PATIENCE_S) == 0
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: server.health()["reason"])
+        assert stop(server) == 0
 
 
 def test_a_killed_leader_takes_its_followers_along(tmp_path):

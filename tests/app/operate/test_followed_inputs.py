@@ -108,7 +108,7 @@ def test_an_answer_that_is_no_health_is_one_after_some_looks(
     if not is_over:
         assert asyncio.run(run).at_end
         return
-    with pytest.raises(StoreUnavailable, match="answered 50[23]"):
+    with pytest.raises(StoreUnavailable, match=r"answered 50[23]"):
         asyncio.run(run)
 
 

@@ -63,7 +63,8 @@ class FollowedInput:
             self.moved = now_s, where
         if now.state != "reading" or not now.partitions or any(each.gone for each in now.partitions):
             return False
-        return all([self._has_end(each) for each in now.partitions]) or now.is_idle
+        have_ends = [self._has_end(each) for each in now.partitions]  # of each, as it keeps where that is
+        return all(have_ends) or now.is_idle
 
     def stalled_s(self, now_s: float) -> float:
         """Return for how long it has moved nowhere while it reads."""
