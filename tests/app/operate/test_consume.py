@@ -1,12 +1,17 @@
 """A run of inputs by hand ends when nothing is left to read here, and says where another node reads."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import msgspec
 import pytest
 
+from midstream.app.config.broker_inputs import KafkaInput
+from midstream.app.config.reader import parse_config
 from midstream.app.operate import consume
+from midstream.core.errors import ConfigInvalid, FolderLocked
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.types import InputState, InputView
 
@@ -87,3 +92,28 @@ def test_an_input_that_stands_by_says_who_reads_it(owner: str, said: str) -> Non
     """A run that ends without its messages would be a riddle otherwise."""
     assert consume._explained(view("clicks", "standing_by", owner)).problem.startswith(said)
     assert consume._explained(view("clicks", "reading", owner)).problem == ""
+
+
+@pytest.mark.parametrize("has_server", [True, False])
+def test_secrets_are_asked_for_where_this_process_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_server: bool
+) -> None:
+    """A server that has the folder open has them in its own environment."""
+    options = KafkaInput(name="clicks", topic="t", servers="s", password_env="NO_SUCH_PASSWORD")
+    config = msgspec.structs.replace(parse_config(""), inputs=(options,))
+
+    def locked(*_: object, **__: object) -> None:
+        raise FolderLocked(tmp_path)
+
+    async def followed(url: str, *_: object) -> str:
+        return url
+
+    monkeypatch.setattr(consume, "open_running", locked)
+    monkeypatch.setattr(consume, "server_of", lambda _: "http://server" if has_server else None)
+    monkeypatch.setattr(consume, "_followed", followed)
+    if has_server:
+        done: object = consume.consume(tmp_path, config, consume.ConsumeOptions(), lambda _: None)
+        assert done == "http://server"
+        return
+    with pytest.raises(ConfigInvalid, match="NO_SUCH_PASSWORD"):
+        consume.consume(tmp_path, config, consume.ConsumeOptions(), lambda _: None)
