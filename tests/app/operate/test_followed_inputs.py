@@ -65,6 +65,19 @@ def test_the_end_is_that_of_the_first_look(monkeypatch: pytest.MonkeyPatch) -> N
     assert done.views == (told[-1],)
 
 
+def test_the_end_of_each_partition_is_that_of_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one behind a partition that is not at its end then."""
+    first, second = (
+        (PartitionView("0", "0", 5), PartitionView("1", "0", 2)),
+        (
+            PartitionView("0", "5", 0),
+            PartitionView("1", "2", 10),
+        ),
+    )
+    done, told = follow(monkeypatch, [replace(view(0, 7, 0), partitions=each) for each in (first, second)])
+    assert (done.at_end, len(told)) == (True, 2)
+
+
 def test_positions_that_are_no_numbers_end_where_nothing_is_behind_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as the ids of Pulsar's messages."""
     done, told = follow(monkeypatch, [view("3:1:-1", 2, 0), view("3:2:-1", 1, 1), view("3:3:-1", 0, 2)])
