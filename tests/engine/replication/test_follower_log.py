@@ -18,7 +18,7 @@ from midstream.engine.ingest import served_forwarder as forwarding_part
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.ingest.served_forwarder import LOTS_MAX, Forwarding, decode_lot, encode_lot
 from midstream.engine.ingest.writer import QueueEntry
-from midstream.engine.listeners import Listeners
+from midstream.engine.listeners import Listener
 from midstream.engine.live import Host
 from midstream.engine.replication.follower_log import FollowedLog
 from midstream.engine.replication.shared_board import LEADER, PROCESSES_MAX, Board, BoardRow
@@ -90,7 +90,7 @@ def test_a_follower_that_begins_late_catches_up(tmp_path):
     chance = random.Random(8)  # noqa: S311  no secret
 
     async def play(both):
-        both.leader.listeners = Listeners()
+        both.leader.listeners.add(Listener(name="follower"))  # in place of the one that tells it
         for _ in range(12):
             await both.leader.record(acts(chance, 4_000))
         assert both.follower.fold.log_position == 0
@@ -184,7 +184,7 @@ def test_damage_ends_the_following(tmp_path):
             heard.set()
 
         both.following._on_end = hear
-        both.leader.listeners = Listeners()
+        both.leader.listeners.add(Listener(name="follower"))  # in place of the one that tells it
         await both.leader.record(acts(random.Random(1), 100))  # noqa: S311  no secret
         (segment,) = (tmp_path / "log").glob("*.segment")
         content = bytearray(segment.read_bytes())
