@@ -47,7 +47,7 @@ def faults(rows, root=ROOT):
             if clients.get(package) != version
         ]
         found += [f"{file} is gone" for file in (*row.passed, *row.failed) if not (root / file).exists()]
-        if row.level != how or (name in SYSTEMS and not row.clients):
+        if row.level != how or (CLIENTS.get(name) and not row.clients):
             found.append(f"{name} is {row.level} with {len(row.clients)} clients")
     return found
 

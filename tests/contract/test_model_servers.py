@@ -214,6 +214,19 @@ def test_a_wrong_answer_is_refused_and_says_how(way, server, mode, reason):
     assert len(scored(scorer_of(way, server))) == 50
 
 
+@of(lambda way: way.name == "torchserve")
+def test_a_refusal_of_torchserve_is_told_by_its_message(way, server):
+    """The name of an exception in front of it would take the room that a reason has."""
+    server.model.mode = "refusal"
+    with pytest.raises(
+        (AnswerInvalid, StoreUnavailable), match=r'503: Model "ranker" has no worker to serve inference'
+    ):
+        scored(scorer_of(way, server))
+    server.model.mode = "error"
+    with pytest.raises((AnswerInvalid, StoreUnavailable), match=r'500: {"error": "out of memory"}'):
+        scored(scorer_of(way, server))
+
+
 @of(lambda way: way.name != "torchserve" and not way.name.startswith("tensorflow rest"))
 def test_whole_numbers_are_refused(way, server):
     """Where numbers have a type: they may be places or classes."""

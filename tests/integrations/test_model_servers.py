@@ -1,7 +1,10 @@
 """Candidates of a shop scored by real model servers: exact, refused in their words, answered while one is gone."""
 
 import json
+import re
+import signal
 import time
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,17 +23,32 @@ from tests.support.closed_connectors import run
 from tests.support.libraries import library
 from tests.support.model_servers.models import right_scores
 from tests.support.patience import PATIENCE_S
+from tests.support.services.processes import family
 
 pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]
 WAYS = {
     "http": {},
     "http json": {"encoding": "json", "missing": -1.0},
     "grpc": {},
+    "rest": {"protocol": "torchserve", "output": "", "missing": -1.0},
 }
 NO_BINARY = "mlserver"
 """It has no binary tensor extension over HTTP."""
-SERVED = [(name, way) for name in ("triton", "kserve", NO_BINARY) for way in WAYS if (name, way) != (NO_BINARY, "http")]
-GONE = [("triton", "http"), ("triton", "grpc"), ("kserve", "http"), (NO_BINARY, "http json")]
+OIP = [
+    (name, way)
+    for name in ("triton", "kserve", NO_BINARY)
+    for way in ("http", "http json", "grpc")
+    if (name, way) != (NO_BINARY, "http")
+]
+TORCHSERVE = ("torchserve", "rest")
+SERVED = [*OIP, TORCHSERVE]
+GONE = [
+    (asked, gone)
+    for asked in (("triton", "http"), ("triton", "grpc"), ("kserve", "http"), (NO_BINARY, "http json"), TORCHSERVE)
+    for gone in ("frozen", "killed")
+]
+GONE.append((TORCHSERVE, "with a frozen worker"))
+ASK_S_MAX = 60.0
 QUERY = Query("r", "home", "ann", None, 20, TimestampMs(0), 1)
 VALUES = np.random.default_rng(7).normal(size=(500, 40)).astype(np.float32)
 VALUES[VALUES > 2.5] = np.nan
@@ -48,7 +66,7 @@ name = "home"
 deadline = "500ms"
 slate_size = 10
 features = ["views"]
-scorers = [{{ kind = "remote", protocol = "oip", url = "{url}", model = "ranker", output = "score"{more} }}]
+scorers = [{{ kind = "remote", {options} }}]
 
 [limits]
 users_max = 100
@@ -61,7 +79,7 @@ event_ids_max = 1_000
 
 def url_of(server, way):
     """Return the address of a way."""
-    if way.startswith("http"):
+    if way != "grpc":
         return f"http://{server.host}:{server.ports['http']}"
     library("grpc")
     return f"grpc://{server.host}:{server.ports['grpc']}"
@@ -74,10 +92,18 @@ def _asked(servers, request):
     return servers(name), way
 
 
+def options_of(server, way):
+    """Return what a scorer of the server's model is configured with."""
+    told = {"protocol": "oip", "url": url_of(server, way), "model": "ranker", "output": "score"} | WAYS[way]
+    if told["protocol"] == "torchserve":
+        told["management_url"] = f"http://{server.host}:{server.ports['management']}"
+    return told
+
+
 def scorer_of(server, way, **more):
     """Return a scorer of the server's model."""
-    options = {"kind": "remote", "protocol": "oip", "url": url_of(server, way), "model": "ranker", "give_up": "20s"}
-    return msgspec.convert(options | WAYS[way] | more, RemoteScorer, dec_hook=read_duration)
+    options = options_of(server, way) | {"kind": "remote", "output": "", "give_up": "20s"} | more
+    return msgspec.convert(options, RemoteScorer, dec_hook=read_duration)
 
 
 def test_scores_are_those_of_the_model(asked):
@@ -95,6 +121,7 @@ def test_a_server_of_tests_listens_on_loopback_alone(servers, name):
     assert {each[-8:] for each in addresses} == {LOOPBACK}
 
 
+@pytest.mark.parametrize("asked", OIP, indirect=True, ids=" ".join)
 def test_a_check_knows_the_model_s_tensors(asked):
     """And the server's own words say what it refuses."""
     assert run(misfit(scorer_of(*asked), NAMES)) == ""
@@ -103,7 +130,7 @@ def test_a_check_knows_the_model_s_tensors(asked):
         run(scorer_of(*asked, model="nobody").score(QUERY, FEATURES, Models({})))
 
 
-@pytest.mark.parametrize("asked", [("triton", way) for way in WAYS], indirect=True, ids=" ".join)
+@pytest.mark.parametrize("asked", [each for each in OIP if each[0] == "triton"], indirect=True, ids=" ".join)
 def test_a_server_says_which_tensor_it_misses(asked):
     """Where it compares names itself: KServe and MLServer leave that to the model."""
     with pytest.raises(MidstreamError, match="input"):
@@ -117,13 +144,59 @@ def test_a_server_without_the_binary_extension_fails_each_call(asked):
         run(scorer_of(*asked).score(QUERY, FEATURES, Models({})))
 
 
-@pytest.mark.parametrize("asked", GONE, indirect=True, ids=" ".join)
-@pytest.mark.parametrize("gone", ["frozen", "killed"])
+@pytest.mark.parametrize("asked", [TORCHSERVE], indirect=True, ids=" ".join)
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        ({"model": "nobody"}, "is not connected: it answered 404: Model not found: nobody"),
+        ({"version": "9.0"}, "is not connected: it answered 404: Model version: 9.0 does not exist for model: ranker"),
+    ],
+)
+def test_torchserve_refuses_what_it_does_not_know_in_its_words(asked, more, said):
+    """Whole, though its answers begin with the name of an exception."""
+    with pytest.raises(MidstreamError, match=re.escape(said)):
+        run(scorer_of(*asked, **more).score(QUERY, FEATURES, Models({})))
+    assert len(run(scorer_of(*asked, version="1.0").score(QUERY, FEATURES, Models({})))) == 500
+
+
+@pytest.mark.parametrize("asked", [TORCHSERVE], indirect=True, ids=" ".join)
+def test_torchserve_is_ready_when_a_worker_is(asked):
+    """Without one, and while one starts, nobody is asked for scores, though the server calls itself healthy."""
+    server, _ = asked
+    scorer = scorer_of(*asked)
+    scale(server, 0, is_awaited=True)
+    try:
+        with pytest.raises(MidstreamError, match="none of its workers is ready: there is none"):
+            run(scorer.score(QUERY, FEATURES, Models({})))
+        with urllib.request.urlopen(f"http://{server.address}/ping", timeout=ASK_S_MAX) as answer:
+            assert json.load(answer) == {"status": "Healthy"}
+    finally:
+        scale(server, 1, is_awaited=False)
+    until, reasons, found = time.monotonic() + PATIENCE_S, set(), None
+    while found is None and time.monotonic() < until:
+        try:
+            found = run(scorer.score(QUERY, FEATURES, Models({})))
+        except MidstreamError as error:
+            reasons.add(str(error).partition("none of its workers is ready: ")[2])
+            time.sleep(0.05)
+    assert reasons <= {"there is none", "UNLOADING"}
+    assert np.allclose(found, right_scores(VALUES), rtol=1e-5, atol=1e-4)
+
+
+def scale(server, workers, *, is_awaited):
+    """Have TorchServe run so many workers of the model, at once or when it comes to it."""
+    told = f"min_worker={workers}&max_worker={workers}&synchronous={json.dumps(is_awaited)}"
+    address = f"http://{server.host}:{server.ports['management']}/models/ranker?{told}"
+    with urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=ASK_S_MAX) as answer:
+        assert answer.status in {200, 202}
+
+
+@pytest.mark.parametrize("asked, gone", GONE, indirect=["asked"], ids=[f"{' '.join(who)} {how}" for who, how in GONE])
 def test_requests_are_answered_while_it_is_gone(asked, tmp_path, gone):
     """Each in its time, from two threads without a pause; full again soon after it is back; reruns ask nobody."""
     server, way = asked
-    more = "".join(f", {name} = {json.dumps(value)}" for name, value in WAYS[way].items())
-    (tmp_path / "midstream.toml").write_text(FILE.format(url=url_of(server, way), more=more))
+    options = ", ".join(f"{name} = {json.dumps(value)}" for name, value in options_of(server, way).items())
+    (tmp_path / "midstream.toml").write_text(FILE.format(options=options))
     with open_shop(tmp_path, config_to_read(tmp_path)) as shop:
         shop.record([{"type": "view", "user_id": "bob", "item_id": f"item-{number:03d}"} for number in range(300)])
         full(shop)
@@ -137,7 +210,7 @@ def test_requests_are_answered_while_it_is_gone(asked, tmp_path, gone):
                 assert len(answer.items) == 10
                 counts[answer.tier] += 1
 
-        (server.freeze if gone == "frozen" else server.kill)()
+        take_away(server, gone)
         try:
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(asking, [time.monotonic() + 4.0] * 2))
@@ -157,6 +230,17 @@ def test_requests_are_answered_while_it_is_gone(asked, tmp_path, gone):
         assert explain_request(tmp_path, answer.request_id).differences == ()
     finally:
         server.thaw()
+
+
+def take_away(server, gone):
+    """Kill or freeze a server, or the processes alone that it started: then it takes calls, and answers none."""
+    if gone == "with a frozen worker":
+        _, *workers = family(server.status().process)
+        assert workers
+        for each in workers:
+            each.send(signal.SIGSTOP)
+    else:
+        (server.freeze if gone == "frozen" else server.kill)()
 
 
 def full(shop):

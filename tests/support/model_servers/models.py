@@ -39,6 +39,12 @@ LIES: Mapping[str, Callable[[NDArray[np.float64]], NDArray[Any]]] = {
     "deep": lambda told: told.astype("<f4")[:, None, None],
 }
 """Of each mode: what a model answers instead of scores. The first three are right."""
+REFUSAL = b"""{
+  "code": 503,
+  "type": "ServiceUnavailableException",
+  "message": "Model \\"ranker\\" has no worker to serve inference request."
+}"""
+"""As TorchServe writes it."""
 RIGHT = ("right", "doubles", "upright")
 
 
@@ -236,6 +242,7 @@ def twisted(told: Told, mode: str) -> Told:
     """Return an answer that is wrong as a whole, whatever it says."""
     answers = {
         "error": lambda: Told(b'{"error": "out of memory"}', status=500),
+        "refusal": lambda: Told(REFUSAL, status=503),
         "garbage": lambda: Told(bytes(range(256)) * 4, told.headers),
         "half": lambda: Told(told.body[: len(told.body) // 2], told.headers),
         "nothing": lambda: Told(b""),

@@ -10,13 +10,14 @@ from tests.support.services.postgresql import PostgreSQL
 from tests.support.services.pulsar import Pulsar
 from tests.support.services.redis import VALKEY, Redis
 from tests.support.services.system import System
+from tests.support.services.torchserve import TorchServe
 from tests.support.services.triton import Triton
 
 SYSTEMS: Mapping[str, System] = {
     each.name: each
     for each in (
         *(Kafka(), Pulsar(), Cassandra(), Redis(), VALKEY, PostgreSQL(), PgBouncer()),
-        *(Triton(), KServe(), MLServer()),
+        *(Triton(), KServe(), MLServer(), TorchServe()),
     )
 }
 BRIEF: Mapping[str, System] = {

@@ -19,6 +19,7 @@ SAID: Mapping[str, str] = {
     "triton": r"server_version\s*\|\s*(\S+)",
     "kserve": r"KServe version (\S+)",
     "mlserver": r"MLServer version (\S+)",
+    "torchserve": r"Torchserve version: (\S+)",
 }
 """Of each system: the line of its log that has its version."""
 CLIENTS: Mapping[str, Mapping[str, str]] = {
@@ -32,8 +33,9 @@ CLIENTS: Mapping[str, Mapping[str, str]] = {
     "triton": {"grpc": "grpcio"},
     "kserve": {"grpc": "grpcio"},
     "mlserver": {"grpc": "grpcio"},
+    "torchserve": {},
 }
-"""Of each system: modules of clients, and their packages."""
+"""Of each system: modules of clients, and their packages; none where midstream is the client itself."""
 
 LIBRARIES: Mapping[str, str] = {
     "onnxruntime": "onnxruntime",

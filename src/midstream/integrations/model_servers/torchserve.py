@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from midstream.core.types import Score
-from midstream.integrations.model_servers.exchange import Call, ServerReply, json_of, require_ok
+from midstream.integrations.model_servers.exchange import OK, AnswerInvalid, Call, ServerReply, json_of, require_ok
 from midstream.integrations.model_servers.rows import json_numbers
 from midstream.integrations.model_servers.target import Target
 from midstream.integrations.model_servers.tensors import Numbers, of_json
@@ -33,6 +33,10 @@ class _Answer(msgspec.Struct):
     predictions: msgspec.Raw
 
 
+class _Refusal(msgspec.Struct):
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class TorchServe:
     """What is sent to TorchServe, and what its answers mean."""
@@ -49,7 +53,7 @@ class TorchServe:
 
     def unready(self, reply: ServerReply) -> str:
         """Return why the model is not ready; empty = it is."""
-        require_ok(reply)
+        require_ok(_plain(reply))
         states = [worker.status for each in json_of(reply.body, list[_Model]) for worker in each.workers]
         return "" if READY in states else f"none of its workers is ready: {', '.join(states[:4]) or 'there is none'}"
 
@@ -64,7 +68,18 @@ class TorchServe:
         Raises:
             AnswerInvalid: It is no answer with numbers.
         """
-        require_ok(reply)
+        require_ok(_plain(reply))
         if reply.body.lstrip()[:1] == b"{":
             return of_json(json_of(reply.body, _Answer).predictions)
         return of_json(msgspec.Raw(reply.body))
+
+
+def _plain(reply: ServerReply) -> ServerReply:
+    """Return a refusal with its message alone: the name of an exception before it would fill the room of a reason."""
+    if reply.status == OK:
+        return reply
+    try:
+        message = json_of(reply.body, _Refusal).message
+    except AnswerInvalid:  # of a proxy in front, or of a handler of one's own
+        return reply
+    return ServerReply(reply.status, reply.headers, message.encode("utf-8", "replace"))
