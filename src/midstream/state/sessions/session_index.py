@@ -383,7 +383,8 @@ class SessionIndex:
         places = self._postings.shape[1]
         held = min(count, places)
         newest = np.arange(held - min(held, entries_max), held)
-        return self._users[self._postings[item_index, (first + newest) % places]]
+        found: Hashes = self._users[self._postings[item_index, (first + newest) % places]]
+        return found
 
     def score(self, query: SessionQuery, recent: Index, excluded: Sequence[int] = ()) -> tuple[Index, Score]:
         """Return the items that belong to the sessions most like this one, best first; equal ones by id hash.
