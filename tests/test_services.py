@@ -32,6 +32,7 @@ from tests.support.services.server import Server
 from tests.support.services.sockets import foreign_sockets
 from tests.support.services.system import Package, Site
 from tests.support.services.systems import SYSTEMS
+from tests.support.services.torchserve import require_importable
 
 ECHO = """\
     import pathlib, signal, socket, subprocess, sys
@@ -434,3 +435,11 @@ def test_the_command_refuses_a_name_that_it_does_not_know(tmp_path):
     assert "unknown: oracle; there are kafka, pulsar, cassandra, redis, valkey, postgresql, pgbouncer" in ran.stderr
     ran = subprocess.run(command[:-1], capture_output=True, text=True, check=True, env=environ)
     assert re.fullmatch(r"kafka: stopped \(\d\.\d s\)\n", ran.stdout)
+
+
+def test_a_worker_of_torchserve_that_cannot_import_fails_at_once():
+    """With the error's words; one that ended for another reason starts again."""
+    line = "[WARN ] W-9000-ranker_1.0-stderr MODEL_LOG - "
+    require_importable(f"{line}Traceback (most recent call last):\nWorker disconnected. WORKER_MODEL_LOADED")
+    with pytest.raises(ServiceFault, match=r"cannot start: ImportError: libcudart\.so\.13: cannot open"):
+        require_importable(f"{line}Traceback\n{line}ImportError: libcudart.so.13: cannot open shared object file\n")

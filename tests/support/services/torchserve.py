@@ -4,13 +4,14 @@ The front is run without its launcher, whose file of the pid is one for the whol
 """
 
 import json
+import re
 import signal
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.support.services.beside import BesideLibrary
-from tests.support.services.faults import Unavailable
+from tests.support.services.faults import ServiceFault, Unavailable
 from tests.support.services.java import find_java, java_options
 from tests.support.services.oip_servers import ASK_S_MAX, MODEL, SCORES, python
 from tests.support.services.replies import NotReady
@@ -115,12 +116,26 @@ class TorchServe:
 
         Raises:
             NotReady: None is ready.
+            ServiceFault: None ever will be.
         """
         address = f"http://{site.host}:{site.ports['management']}/models/{MODEL}"
         with urllib.request.urlopen(address, timeout=ASK_S_MAX) as answer:
             states = [worker["status"] for each in json.load(answer) for worker in each["workers"]]
         if "READY" not in states:
+            require_importable((site.folder / "log").read_text("utf-8", "replace"))
             raise NotReady(f"workers: {states}")
+
+
+def require_importable(log: str) -> None:
+    """Refuse a server whose worker cannot import what it needs: it is started again and again, for minutes.
+
+    Raises:
+        ServiceFault: That is in the log.
+    """
+    found = re.search(r"MODEL_LOG - ((?:Import|ModuleNotFound|OS)Error: .*)", log)
+    if found:
+        message = f"a worker of TorchServe cannot start: {found[1]}"
+        raise ServiceFault(message)
 
 
 _ADDRESSES = {"inference": "http", "management": "management", "metrics": "metrics"}
