@@ -23,6 +23,8 @@ READY_S_MAX = 480.0
 """A server on Java compiles for most of its start, on a machine that does other things too."""
 STOP_S_MAX = 60.0
 """Until a server that was asked to end is killed."""
+ORPHANS_S_MAX = 3.0
+"""Until what a killed server has started is killed too: PostgreSQL's sessions see it at once, Triton's models never."""
 LOG_LINES = 30
 """Of its log, in the fault of a server that does not start."""
 PORT_S_MAX = 10.0
@@ -113,7 +115,7 @@ class Server:
 
     def kill(self) -> None:
         """End it as a crash does: nothing is written any more."""
-        self._end(signal.SIGKILL, STOP_S_MAX)
+        self._end(signal.SIGKILL, ORPHANS_S_MAX)
 
     def freeze(self) -> None:
         """Stop it from running, as a machine without time does: connections stay open, and nothing answers."""
