@@ -382,7 +382,7 @@ class SessionIndex:
         first, count = self._heads[item_index].tolist()
         places = self._postings.shape[1]
         held = min(count, places)
-        newest = np.arange(held - min(held, entries_max), held)
+        newest = np.arange(held - min(held, entries_max), held, dtype=np.int64)
         found: Hashes = self._users[self._postings[item_index, (first + newest) % places]]
         return found
 
