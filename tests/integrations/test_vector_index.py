@@ -41,10 +41,15 @@ def ready(column):
     return index
 
 
-def best(index, column, query, count, spare=0):
+def best(index, column, query, count):
     """The nearest of the rows that the index names, and the exact ones."""
+    return compared(column, query, count, index.named(query, count, 256))
+
+
+def compared(column, query, count, named):
+    """The nearest of some rows, and the exact ones."""
     directions = Directions(column.values, column.scale, np.arange(ROWS, dtype=np.uint64))
-    rows = np.concatenate(index.named(query, count + spare, 256))
+    rows = np.concatenate(named)
     rows = rows[column.scale[rows] > 0]
     found = directions.in_order(rows, directions.cosines(query, rows), count)[0]
     exact = directions.nearest(query, np.ones(ROWS, dtype=np.bool_), count)[0]
@@ -138,11 +143,11 @@ def test_a_search_goes_on_while_rows_are_added(column, dice):
     worker.start()
     rounds, waited, begun = 0, 0.0, time.perf_counter()
     while worker.is_alive():
-        since = time.perf_counter()
-        is_named = index.named(query_of(dice), 20, 64) is not None
+        query, since = query_of(dice), time.perf_counter()
+        named = index.named(query, 84, 256)
         waited = max(waited, time.perf_counter() - since)
-        if is_named:
-            found, exact = best(index, column, query_of(dice), 20, spare=64)
+        if named is not None:  # the other thread does not hold the graph
+            found, exact = compared(column, query, 20, named)
             assert len({*found} & {*exact}) >= 15
             rounds += 1
     worker.join()
@@ -222,10 +227,10 @@ print(resident() - before, vector_index.graph_bytes(index.size, width))
 
 @pytest.mark.parametrize("width", [16, 128])
 def test_a_graph_takes_the_memory_that_is_said(width):
-    """Within a fifth, of a process of its own."""
+    """At most a fifth more in a process of its own, and less by what the allocator had free from before."""
     library("usearch")
     done = subprocess.run(
         [sys.executable, "-c", GROWTH, "30000", str(width)], capture_output=True, text=True, check=True, timeout=300
     )
     grown, said = map(int, done.stdout.split())
-    assert grown == pytest.approx(said, rel=0.2)
+    assert said / 2 < grown < 1.2 * said
