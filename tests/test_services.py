@@ -221,10 +221,16 @@ def test_a_port_that_is_taken_between_the_look_and_the_start_ends_no_test(server
 def test_a_socket_that_a_server_closes_meanwhile_is_nobodys(monkeypatch):
     """As its end does between the looks at the table of sockets and at what the server has open."""
     here = process_of(os.getpid())
+    assert here is not None
     with socket.create_server(("127.0.0.1", 0)) as listening, child(SILENT) as other:
         ports = [listening.getsockname()[1], int(other.stdout.readline())]
         assert [each.port for each in foreign_sockets(here, ports[:1])] == []
-        monkeypatch.setattr(sockets_module, "family", lambda _: (listening.close(), [here])[1])
+
+        def closing(_):
+            listening.close()
+            return [here]
+
+        monkeypatch.setattr(sockets_module, "family", closing)
         assert [each.port for each in foreign_sockets(here, ports)] == ports[1:]
 
 

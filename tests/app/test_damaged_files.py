@@ -115,7 +115,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 def import_rows_of(path: Path) -> None:
     """Read a file as an import does, up to where its rows go into the log."""
-    terms = RowTerms(ColumnOptions(), accept_of(CONFIG, importing._LIMITS, trusted=True), NOW_MS)
+    terms = RowTerms(ColumnOptions(), accept_of(CONFIG, importing.IMPORT_LIMITS, trusted=True), NOW_MS)
     with open_rows(path) as opened:
         for part in read_parts(opened, terms):
             for refused in part.refused:
@@ -239,7 +239,7 @@ def test_empty_lines_are_counted_and_cost_little(tmp_path, monkeypatch, name):
     path = tmp_path / name
     path.write_bytes(header + first + b"\n" * count + b'{"type": 1, "user_id": 2}\n')
     with open_rows(path) as opened:
-        terms = RowTerms(ColumnOptions(), accept_of(CONFIG, importing._LIMITS, trusted=True), NOW_MS)
+        terms = RowTerms(ColumnOptions(), accept_of(CONFIG, importing.IMPORT_LIMITS, trusted=True), NOW_MS)
         parts = list(read_parts(opened, terms))
     refused = [each for part in parts for each in part.refused]
     assert [each.line for each in refused] == [count + 1 + header.count(b"\n") + first.count(b"\n")]

@@ -75,7 +75,6 @@ def repository(shop, server, tmp_path_factory):
     write_repository(shop, target, RepositoryOptions())
     run_feast("-c", str(target), "apply")
     with opened(target, target / "said.txt") as found:
-        found.folder = target
         yield found
 
 
@@ -108,8 +107,8 @@ def rows(users, items):
 
 def read(server, entities):
     """The same by our route, a call for each user and session."""
-    found = {}
-    groups = {}
+    found: dict[str, list[float | None]] = {}
+    groups: dict[tuple[str, str], list[int]] = {}
     for place, key in enumerate(zip(entities["user_id"], entities["session_id"], strict=True)):
         groups.setdefault(key, []).append(place)
     for (user, session), places in groups.items():
@@ -270,7 +269,7 @@ def historical(repository, asked, **told):
     out = place / "answers.parquet"
     repository.ask("historical", questions=str(place / "questions.parquet"), out=str(out), **told)
     table = pq.read_table(out)
-    return table.take(pa.array(np.argsort(table["number"].to_numpy())))
+    return table.take(pa.array(np.argsort(table["number"].to_numpy()), pa.int64()))
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +333,6 @@ def repository_of_files(shop, target, moments):
     path.write_text("\n".join(kept).replace("offline_store:", "offline_store:\n    type: duckdb") + "\n")
     run_feast("-c", str(target), "apply")
     with opened(target, target / "said.txt") as found:
-        found.folder = target
         yield found
 
 

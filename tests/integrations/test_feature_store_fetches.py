@@ -395,9 +395,9 @@ def test_a_call_that_hangs_is_left_and_another_thread_logs_in(hopsworks):
         await fetch.connection().opened()
         said = ""
         while "4 calls of its client hang" not in said:
-            with pytest.raises(StoreUnavailable) as found:
+            with pytest.raises(StoreUnavailable) as caught:
                 await fetch.fetch(["lamp"])
-            said = str(found.value)
+            said = str(caught.value)
             await asyncio.sleep(0.01)
         assert len(hopsworks.logins) == LEFT_MAX
         over.set()

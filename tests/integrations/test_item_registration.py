@@ -46,7 +46,7 @@ def encoders(torch: Any) -> dict[str, Any]:
     """Return encoders of a history by the form that they take."""
     layers = torch.nn
 
-    class Tower(layers.Module):  # type: ignore[misc]  # the package is not there where types are checked
+    class Tower(layers.Module):  # type: ignore[misc, name-defined]  # the package is not there where types are checked
         def __init__(self, shift: int) -> None:
             super().__init__()
             self.shift = shift
@@ -55,7 +55,7 @@ def encoders(torch: Any) -> dict[str, Any]:
         def forward(self, rows: Any) -> Any:
             return self.dense(self.read(rows + self.shift).mean(dim=-2))
 
-    class Padded(layers.Module):  # type: ignore[misc]
+    class Padded(layers.Module):  # type: ignore[misc, name-defined]
         """Trained over numbers from 1, which it does not make of rows itself."""
 
         def __init__(self) -> None:
@@ -65,7 +65,7 @@ def encoders(torch: Any) -> dict[str, Any]:
         def forward(self, numbers: Any) -> Any:
             return self.read(numbers).mean(dim=-2)
 
-    class Attending(layers.Module):  # type: ignore[misc]
+    class Attending(layers.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.place = layers.Parameter(torch.randn(50, WIDTH))
@@ -74,7 +74,7 @@ def encoders(torch: Any) -> dict[str, Any]:
         def forward(self, vectors: Any) -> Any:
             return self.inner(vectors + self.place[: vectors.shape[1]])[:, -1]
 
-    class Wrapped(layers.Module):  # type: ignore[misc]
+    class Wrapped(layers.Module):  # type: ignore[misc, name-defined]
         def __init__(self, told: Any) -> None:
             super().__init__()
             self.inner, self.told = Tower(0), told

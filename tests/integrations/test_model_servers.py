@@ -180,6 +180,7 @@ def test_torchserve_is_ready_when_a_worker_is(asked):
             reasons.add(str(error).partition("none of its workers is ready: ")[2])
             time.sleep(0.05)
     assert reasons <= {"there is none", "UNLOADING"}
+    assert found is not None
     assert np.allclose(found, right_scores(VALUES), rtol=1e-5, atol=1e-4)
 
 

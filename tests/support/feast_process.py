@@ -53,8 +53,9 @@ def run_feast(*words: str) -> str:
 class FeastRepository:
     """A repository that was applied, open in a process."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
         self._process = process
+        self.folder = folder
 
     def ask(self, do: str, **told: Any) -> Any:
         """Return the answer to a command.
@@ -91,6 +92,6 @@ def opened(folder: Path, said: Path) -> Generator[FeastRepository]:
         ) as process,
     ):
         try:
-            yield FeastRepository(process)
+            yield FeastRepository(process, folder)
         finally:
             process.kill()

@@ -5,6 +5,7 @@ import re
 import warnings
 import zipfile
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from midstream.app.operate.model_registry import Import, import_model, is_unprov
 from midstream.cli.app import main
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, Invalid, NotFound
 from midstream.models.histories import Histories
+from midstream.models.items.onnx_items import OnnxItems
 from midstream.models.loading import load
 from midstream.models.onnx import writing
 from midstream.models.onnx.graph import FLOAT, INT32, INT64, read_graph
@@ -43,6 +45,13 @@ def asked(files, **more):
     return Import(str(files / "users.onnx"), **told)
 
 
+def items_of(artifact):
+    """Return the model of a version, which is one of items."""
+    model = load(artifact)
+    assert isinstance(model, OnnxItems)
+    return model
+
+
 def test_a_graph_and_its_vectors_become_a_version(files):
     """Which says what runs it; its golden histories are nobody's, and its scores those of the vectors."""
     name, version = import_model(files, asked(files, last=3))
@@ -51,7 +60,7 @@ def test_a_graph_and_its_vectors_become_a_version(files):
     assert (manifest.kind, manifest.runner, manifest.inputs) == ("onnx_items", "onnxruntime", ())
     told = manifest.options
     assert (told["source"], told["items"], told["last"]) == ("users.onnx", "items.npz", 3)
-    model = load(registry.read(name, version))
+    model = items_of(registry.read(name, version))
     assert model.vocabulary.ids == IDS
     found = model.scores(Histories.of([[1, 2, 3, 4]]))[0]
     assert np.allclose(found, VECTORS @ VECTORS[[2, 3, 4]].mean(axis=0), atol=1e-5)
@@ -61,7 +70,7 @@ def test_ids_may_be_whole_numbers_and_vectors_of_float64(files):
     """An id is its digits."""
     np.savez(files / "items.npz", ids=np.arange(ITEMS), vectors=VECTORS.astype(np.float64))
     name, version = import_model(files, asked(files))
-    assert load(registry_of(files).read(name, version)).vocabulary.ids == [str(each) for each in range(ITEMS)]
+    assert items_of(registry_of(files).read(name, version)).vocabulary.ids == [str(each) for each in range(ITEMS)]
 
 
 BAD = {
@@ -155,7 +164,7 @@ def test_a_damaged_file_is_refused_whatever_byte_it_is(files):
                 name, version = import_model(files, asked(files))
             except (Invalid, ArtifactTooLarge):
                 continue
-            model = load(registry_of(files).read(name, version))
+            model = items_of(registry_of(files).read(name, version))
             assert np.array_equal(model.item_vectors(), VECTORS)
 
 
@@ -279,7 +288,9 @@ def test_expected_scores_are_asked_again_at_each_load(files):
     start, row = read.arrays["golden.start"], read.arrays["golden.row"]
     assert (len(start) - 1, [IDS[each] for each in row[:5]]) == (16, histories[0].tolist())
     assert (read.arrays["golden.scores"][:8] == expected[:8].astype(np.float32)).all()
-    assert np.allclose(load(read).scores(Histories.of([[1, 2]])), VECTORS[[1, 2]].mean(axis=0) @ VECTORS.T, atol=1e-5)
+    assert np.allclose(
+        items_of(read).scores(Histories.of([[1, 2]])), VECTORS[[1, 2]].mean(axis=0) @ VECTORS.T, atol=1e-5
+    )
     shifted = np.frombuffer(other_table(PADDED[:-1]), dtype=np.uint8)
     other = replace(read, arrays={**read.arrays, "onnx_items.graph": shifted})
     with pytest.raises(ArtifactInvalid, match=r'golden questions otherwise .*, such as that of "item-\d+"'):
@@ -349,7 +360,7 @@ def test_expected_scores_of_many_items_may_differ_by_as_much_as_those_of_few(fil
     largest = np.abs(expected).argmax(axis=1)[:8]
     assert {popular} < {*largest} < {*read.arrays["golden.items"]}
     assert len(read.arrays["golden.items"]) <= items // 3 + 8
-    assert load(read).vocabulary.ids == ids.tolist()
+    assert items_of(read).vocabulary.ids == ids.tolist()
 
 
 def test_expected_scores_of_zero_have_no_tolerance(files):
@@ -370,7 +381,7 @@ def test_a_longer_table_is_taken_where_expected_scores_say_that_it_is_right(file
     with pytest.raises(Invalid, match="a table of 13 rows"):
         import_model(files, asked(files))
     written(files)
-    assert load(registry_of(files).read(*import_model(files, asked(files)))).vocabulary.ids == IDS
+    assert items_of(registry_of(files).read(*import_model(files, asked(files)))).vocabulary.ids == IDS
 
 
 def test_rows_are_followed_to_the_tables_they_look_up():
@@ -392,7 +403,7 @@ def test_rows_are_followed_to_the_tables_they_look_up():
     assert [each.name for each in row_tables(read_graph(memoryview(content)), "items")] == ["long", "wide"]
 
 
-BAD_EXPECTED = {
+BAD_EXPECTED: dict[str, tuple[dict[str, Any], str]] = {
     "alone": ({"expected": None}, "It has no expected"),
     "axes": ({"histories": np.array(IDS)}, r"histories is <U7 \(12,\)"),
     "floats": ({"histories": np.ones((8, 2))}, "histories is float64"),

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,7 +30,7 @@ def test_absent_weights_are_named(monkeypatch):
 
 def test_a_child_has_a_low_rank_and_one_thread(monkeypatch):
     """No caller waits for it, so it is nice; and threads of such a child would wait for each other in loops."""
-    told = []
+    told: list[Any] = []
 
     async def run(_module, order, **options):
         told.extend((options["variables"], order))

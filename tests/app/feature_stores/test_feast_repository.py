@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]  # the package brings no types
 
 import midstream
 from midstream.app.feature_stores.feast_repository import RepositoryOptions, store_text, write_repository
@@ -34,6 +34,12 @@ def history(target, view):
     return pq.read_table(target / "data" / f"{view}.parquet")
 
 
+def listed(expression):
+    """The parts of a list that is written out."""
+    assert isinstance(expression, ast.List)
+    return expression.elts
+
+
 def test_definitions_name_every_view_with_its_types(shop, tmp_path):
     """They are Python that can be read; a second export replaces them, and rows of a view are counted."""
     told = write_repository(shop, tmp_path, RepositoryOptions(url="http://shop:8000"))
@@ -44,10 +50,12 @@ def test_definitions_name_every_view_with_its_types(shop, tmp_path):
     found = {}
     for each in views:
         keys = {word.arg: word.value for word in each.keywords}
-        fields = [ast.unparse(field) for field in keys["schema"].elts]
+        fields = [ast.unparse(field) for field in listed(keys["schema"])]
         assert all("dtype=Float32" in field for field in fields)
-        entities = tuple(ast.unparse(one).removesuffix("_entity") + "_id" for one in keys["entities"].elts)
-        found[keys["name"].value] = (entities, tuple(field.split("'")[1] for field in fields))
+        entities = tuple(ast.unparse(one).removesuffix("_entity") + "_id" for one in listed(keys["entities"]))
+        name = keys["name"]
+        assert isinstance(name, ast.Constant)
+        found[name.value] = (entities, tuple(field.split("'")[1] for field in fields))
     assert found == VIEWS
     assert sum(ast.unparse(each.func) == "PushSource" for each in calls) == len(VIEWS)
     assert {name: history(tmp_path, name).num_rows for name in VIEWS} == told.rows

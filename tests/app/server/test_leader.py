@@ -119,7 +119,7 @@ def test_an_exchange_is_no_failure(tmp_path, monkeypatch):
     assert rig.engine.concerns == {}
 
 
-def test_a_follower_that_ends_while_the_server_stops_is_not_started_again(tmp_path):
+def test_a_follower_that_ends_while_the_server_stops_is_not_started_again(tmp_path, monkeypatch):
     """The leader drains or answers what is under way: it is no end that counts."""
     rig = Rig()
     running: Any = SimpleNamespace(engine=rig.engine)
@@ -131,7 +131,7 @@ def test_a_follower_that_ends_while_the_server_stops_is_not_started_again(tmp_pa
         watched._board.say_stop()
         return "ended with exit status 0"
 
-    watched._run = live
+    monkeypatch.setattr(watched, "_run", live)
     asyncio.run(asyncio.wait_for(watched._keep(1), 20))
     assert begun == [1]
     assert watched.views()[0].restarts == 0

@@ -53,7 +53,8 @@ def rows(count=3_000, seed=1):
 def table_of(listed):
     """Return rows as a table."""
     names = ("type", "visitor", "item_id", "time", "value", "attributes")
-    kinds = (pa.string(), pa.string(), pa.string(), pa.int64(), pa.float64(), pa.string())
+    texts = (pa.string(),) * 3
+    kinds: tuple[pa.DataType, ...] = (*texts, pa.int64(), pa.float64(), pa.string())
     return pa.Table.from_pylist(listed, schema=pa.schema(list(zip(names, kinds, strict=True))))
 
 
@@ -63,7 +64,7 @@ def sorted_batches(table, size=256, columns=COLUMNS):
         list(with_times(terms_of(CONFIG, columns), table.schema.names, table.to_batches(size)))
     )
     order = np.argsort(timed.column(TIME_COLUMN).to_numpy(), kind="stable")
-    return iter(timed.take(pa.array(order)).to_batches(max_chunksize=size))
+    return iter(timed.take(pa.array(order, pa.int64())).to_batches(max_chunksize=size))
 
 
 def digest_of(folder):

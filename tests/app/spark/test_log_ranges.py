@@ -10,7 +10,7 @@ import midstream
 from midstream.app.opening import DATA_NAME, config_of, open_running, open_shop
 from midstream.app.operate.seal import seal_folder
 from midstream.app.spark import log_source
-from midstream.app.spark.log_ranges import LOG_SCHEMA, LogRange, place_of, record_batches
+from midstream.app.spark.log_ranges import LOG_SCHEMA, LogPlace, LogRange, place_of, record_batches
 from midstream.core.errors import Invalid, LogRewritten
 from midstream.engine import child_process
 from midstream.engine.folder import DataFolder
@@ -58,8 +58,8 @@ def assert_whole(table, folder):
 @pytest.mark.parametrize("events", [7, 500, 262_144])
 def test_ranges_have_each_event_once(folder, monkeypatch, events):
     """However long they are; sealed days and the rest are read by the same call."""
-    cut_before = log_source.LogPlace.ranges
-    monkeypatch.setattr(log_source.LogPlace, "ranges", lambda self, first, stop: cut_before(self, first, stop, events))
+    cut_before = LogPlace.ranges
+    monkeypatch.setattr(LogPlace, "ranges", lambda self, first, stop: cut_before(self, first, stop, events))
     options = {"path": str(folder)}
     assert_whole(read(options), folder)
     seal_folder(folder, config_of(folder))
@@ -125,11 +125,11 @@ def test_a_task_reads_no_other_log(folder):
     place = place_of(folder)
     part = LogRange(0, 10)
     assert sum(map(len, record_batches(place, part))) == 10
-    other = log_source.LogPlace(place.folder, place.log_id, 7, place.begin, place.end)
+    other = LogPlace(place.folder, place.log_id, 7, place.begin, place.end)
     with pytest.raises(LogRewritten, match=r"generation 0 .* began with generation 7"):
         list(record_batches(other, part))
     assert sum(map(len, record_batches(other, part, any_generation=True))) == 10
-    stranger = log_source.LogPlace(place.folder, "00" * 15 + "01", 0, place.begin, place.end)
+    stranger = LogPlace(place.folder, "00" * 15 + "01", 0, place.begin, place.end)
     with pytest.raises(LogRewritten):
         list(record_batches(stranger, part, any_generation=True))
 

@@ -17,6 +17,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.log_opening import open_log
 from midstream.events.schema import concat, cut, pick
 from midstream.state.fold import Fold
+from midstream.state.structures.hashing import id_hash
 from midstream.state.structures.windows import WINDOWS_MS
 from tests.support.events import Stream, random_events
 
@@ -118,7 +119,8 @@ def test_pairs_are_those_of_the_state(folder, monkeypatch, shards, held):
     table = pa.Table.from_batches(batches, schema=PAIR_SCHEMA)
     sums = table.group_by(["item_id", "neighbour_id"]).aggregate([("weight", "sum")]).to_pylist()
     found = {(row["item_id"], row["neighbour_id"]): row["weight_sum"] for row in sums}
-    fold, expected = live(job), {}
+    fold = live(job)
+    expected: dict[tuple[str, str], float] = {}
     for item in range(fold.vocabulary.item_count):
         neighbours, weights = fold.pairs.neighbours(item, job.log_time_ms)
         names = fold.vocabulary.item_ids(neighbours)
@@ -134,7 +136,7 @@ def test_users_who_were_merged_are_one():
     kinds, operations = LOG.rows["kind"], LOG.rows["operation"]
     assert np.count_nonzero((kinds == Kind.USER) & (operations == Operation.MERGE)) > 10
     one = event_shards.joined_users([("a", "b"), ("c", "d"), ("b", "c"), ("x", "y")])
-    hashes = np.array([event_shards.id_hash(each, event_shards._KEY) for each in "abcdxyz"], dtype=np.uint64)
+    hashes = np.array([id_hash(each, event_shards._KEY) for each in "abcdxyz"], dtype=np.uint64)
     found = one.resolve(hashes).tolist()
     assert len(set(found[:4])) == len(set(found[4:6])) == 1
     assert len({found[0], found[4], found[6]}) == 3

@@ -2,11 +2,13 @@
 
 import contextlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -22,13 +24,16 @@ from midstream.app.spark import stream_sink
 from midstream.app.spark.stream_sink import Done, FolderSink, ServerSink, pieces_of, with_event_ids
 from midstream.core.errors import Invalid, Overloaded, StoreUnavailable, TooLarge
 from midstream.engine.ingest.input_guard import NEVER_MOVED, InputGuard
+from midstream.events.pieces import PIECE_LIMITS
 from midstream.state.control.input_positions import InputRow
 from tests.support.rig import SMALL
 
 ROWS = 23
-EVENTS = pa.schema(
-    [*((name, pa.string()) for name in ("event_id", "type", "user_id", "item_id")), ("time", pa.int64())]
-)
+COLUMNS: list[tuple[str, pa.DataType]] = [
+    *((name, pa.string()) for name in ("event_id", "type", "user_id", "item_id")),
+    ("time", pa.int64()),
+]
+EVENTS = pa.schema(COLUMNS)
 
 
 class Killed(Exception):
@@ -51,9 +56,9 @@ def frame_of(first, count=ROWS, query="q1", seed=0, kind="view"):
         for at in range(first, first + count)
     ]
     table = pa.Table.from_pylist(rows).to_batches()[0] if rows else None
-    edges = np.sort(np.random.default_rng(seed).integers(0, count + 1, size=3)) if rows else []
+    edges: list[int] = np.sort(np.random.default_rng(seed).integers(0, count + 1, size=3)).tolist() if rows else []
     spans = zip([0, *edges], [*edges, count], strict=True)
-    batches = [] if table is None else [table.slice(int(start), int(stop - start)) for start, stop in spans]
+    batches = [] if table is None else [table.slice(start, stop - start) for start, stop in spans]
     return SimpleNamespace(batches=batches, query=query)
 
 
@@ -208,8 +213,9 @@ def test_a_shared_log_is_moved_under_a_condition(tmp_path, monkeypatch):
         monkeypatch.setattr(shop.running.ingest, "record_with", noted)
         midstream_sink(shop)(frame_of(0, 1), 0)
         alone = shop.running
-        shop.running = replace(alone, leases=object())
+        shop.running = replace(alone, leases=cast("Any", object()))
         row = shop.running.engine.fold.inputs.find("clicks")
+        assert row is not None
         midstream_sink(shop)(frame_of(1, 1), 1)
         FolderSink(shop, "new")(frame_of(2, 1), 0)
         shop.running = alone
@@ -257,7 +263,7 @@ def test_a_batch_that_is_another_one_is_refused(tmp_path, monkeypatch):
 def test_a_piece_that_is_too_large_is_halved(tmp_path, monkeypatch, seed):
     """As of orders of many rows; one row that is too large is an error."""
     monkeypatch.setattr(stream_sink, "PIECE_EVENTS", 20)
-    monkeypatch.setattr(stream_sink, "PIECE_LIMITS", msgspec.structs.replace(stream_sink.PIECE_LIMITS, rows_max=3))
+    monkeypatch.setattr(stream_sink, "PIECE_LIMITS", msgspec.structs.replace(PIECE_LIMITS, rows_max=3))
     with midstream.open(tmp_path, SMALL) as shop:
         midstream_sink(shop)(frame_of(0, seed=seed), 0)
         assert Done.of(shop.running.engine.fold.inputs.find("clicks")) == Done(1)
@@ -316,7 +322,7 @@ def test_a_place_is_read_as_it_was_written(text, done):
 
 def test_a_server_gets_ids_of_the_place(monkeypatch):
     """The same for the same row of the same batch, whatever the pieces; refusals of it are errors."""
-    sent: list[list[str]] = []
+    sent: list[list[str | None]] = []
     status = 200
 
     def answered(request):
@@ -348,6 +354,6 @@ def test_a_server_gets_ids_of_the_place(monkeypatch):
     assert len(sent[-1]) == 1  # no row alone is taken
     status = 503
     monkeypatch.setattr(server_refusals, "TRIES_MAX", 2)
-    monkeypatch.setattr(server_refusals.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     with pytest.raises(Overloaded):
         sink(frame_of(0), 4)

@@ -97,7 +97,12 @@ def test_a_new_text_does_not_wait_for_those_at_fault(tmp_path):
 def test_digits_are_cut_beside_the_event_loop(tmp_path, monkeypatch):
     """It takes 60 ms at 256 vectors of 384 numbers."""
     threads = []
-    monkeypatch.setattr(isolated_texts, "_rounded", lambda each: threads.append(threading.current_thread()) or each)
+
+    def noted(each):
+        threads.append(threading.current_thread())
+        return each
+
+    monkeypatch.setattr(isolated_texts, "_rounded", noted)
     assert len(encoded(IsolatedTexts(Faulty(()), TextCache(tmp_path / "texts.sqlite"))).vectors) == COUNT
     assert threads != [threading.main_thread()]
     assert len(threads) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -310,12 +311,15 @@ def test_an_attribute_that_fails_stops_no_other(tmp_path):
         return await letters(name, texts)
 
     async def whole(rig):
+        def is_held(text):
+            return held(rig, "one") == [expected(text)]
+
         service = TextEncoding(rig.engine, (other, ATTRIBUTE), encode, TextCache(tmp_path / "texts.sqlite"))
         service.start()
         try:
             for number in range(3):
                 await rig.engine.record(rig.batch(item("one", title="a" * number + "b")))
-                await wait_on_loop(lambda n=number: held(rig, "one") == [expected("a" * n + "b")])
+                await wait_on_loop(partial(is_held, "a" * number + "b"))
                 await wait_on_loop(
                     lambda: "no weights" in rig.engine.concerns.get("background-text_encoding_second", "")
                 )
