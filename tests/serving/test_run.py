@@ -89,7 +89,7 @@ def test_a_stop_that_is_asked_for_before_and_after_there_is_a_server() -> None:
 @pytest.mark.parametrize("early", [1, 0])
 def test_a_stop_before_the_server_hears_signals_itself_begins_the_drain(early: int) -> None:
     """While followers start, or between that and its first tick; a second one ends the drain."""
-    server = DrainingServer(uvicorn.Config(_app), 5.0)
+    server = DrainingServer(uvicorn.Config(_app, log_config=None), 5.0)
     with StopSignals() as signals:
         for _ in range(early):
             os.kill(os.getpid(), signal.SIGINT)

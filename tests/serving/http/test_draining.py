@@ -18,7 +18,7 @@ async def _app(*_: object) -> None:
 
 def server(drain_s: float) -> DrainingServer:
     """Return a server that does not serve."""
-    return DrainingServer(uvicorn.Config(_app), drain_s)
+    return DrainingServer(uvicorn.Config(_app, log_config=None), drain_s)
 
 
 @pytest.mark.parametrize("later_s", [0.0, 100.0])
@@ -66,7 +66,7 @@ def test_a_follower_drains_until_the_leader_ends_it(monkeypatch: pytest.MonkeyPa
         listener = socket.socket()
         monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_s)
         leader, follower = (
-            SharingServer(uvicorn.Config(_app), Share(listener, board, each, lambda _: False), 0.1)
+            SharingServer(uvicorn.Config(_app, log_config=None), Share(listener, board, each, lambda _: False), 0.1)
             for each in (LEADER, LEADER + 1)
         )
         follower.handle_exit(signal.SIGTERM, None)
