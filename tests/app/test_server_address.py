@@ -154,8 +154,8 @@ def test_every_command_looks_first() -> None:
         assert "read_address" not in names or module in known, path
     assert users == {
         "app/export/slates", "app/ingest/import_file", "app/ingest/undo", "app/inspect/outcome_report",
-        "app/operate/consume", "app/operate/dead_letters", "app/operate/erase", "app/operate/inputs", "app/operate/model_registry",
-        "app/operate/outputs", "app/operate/placements", "app/operate/rebuild", "app/operate/sinks",
+        "app/operate/consume", "app/operate/dead_letters", "app/operate/erase", "app/operate/inputs",
+        "app/operate/model_registry", "app/operate/outputs", "app/operate/placements", "app/operate/rebuild", "app/operate/sinks",
     }  # fmt: skip
 
 
