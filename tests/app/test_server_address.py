@@ -155,7 +155,8 @@ def test_every_command_looks_first() -> None:
     assert users == {
         "app/export/slates", "app/ingest/import_file", "app/ingest/undo", "app/inspect/outcome_report",
         "app/operate/consume", "app/operate/dead_letters", "app/operate/erase", "app/operate/inputs",
-        "app/operate/model_registry", "app/operate/outputs", "app/operate/placements", "app/operate/rebuild", "app/operate/sinks",
+        "app/operate/model_registry", "app/operate/outputs", "app/operate/placements", "app/operate/rebuild",
+        "app/operate/sinks",
     }  # fmt: skip
 
 
