@@ -40,6 +40,7 @@ SECTIONS_AT_START = (
     "inputs",
     "outputs",
     "sinks",
+    "encoders",
 )
 """Read when a folder is opened, and not again."""
 
