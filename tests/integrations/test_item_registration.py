@@ -13,10 +13,12 @@ from midstream.core.errors import Invalid
 from midstream.models.histories import Histories
 from midstream.models.loading import load
 from tests.app.operate.test_item_registration import IDS, ITEMS, PLACE, SAMPLE, VECTORS, WIDTH
+from tests.integrations import test_network_registration as networks
 from tests.support.libraries import library
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 SEEN = [2, 30, 7, 12]
+torch = networks.torch
 
 
 @pytest.fixture
@@ -30,16 +32,6 @@ def shop(tmp_path: Path) -> Path:
         opened.record([{"type": "view", "user_id": "bob", "item_id": each} for each in IDS])
         opened.record([{"type": "view", "user_id": "ann", "item_id": IDS[each]} for each in SEEN])
     return folder
-
-
-@pytest.fixture
-def torch() -> Any:
-    """Return PyTorch, where all that writes its networks is installed."""
-    for each in ("onnx", "onnxscript"):
-        library(each)
-    found = library("torch")
-    found.manual_seed(5)
-    return found
 
 
 def encoders(torch: Any) -> dict[str, Any]:

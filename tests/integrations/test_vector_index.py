@@ -202,6 +202,7 @@ def test_the_thread_keeps_the_priority_of_the_process(column):
 
 
 GROWTH = """
+import ctypes
 import resource, sys
 from pathlib import Path
 import numpy as np
@@ -219,6 +220,7 @@ column.restore(np.arange(rows, dtype=np.uint32), np.random.default_rng(1).normal
 few = Vectors(100, width)
 few.restore(np.arange(100, dtype=np.uint32), column.values[:100])
 vector_index.VectorIndex(few).catch_up()
+ctypes.CDLL(None).malloc_trim(0)  # what lies free would be used again, and not be seen
 index, before = vector_index.VectorIndex(column), resident()
 index.catch_up()
 print(resident() - before, vector_index.graph_bytes(index.size, width))
@@ -227,10 +229,10 @@ print(resident() - before, vector_index.graph_bytes(index.size, width))
 
 @pytest.mark.parametrize("width", [16, 128])
 def test_a_graph_takes_the_memory_that_is_said(width):
-    """At most a fifth more in a process of its own, and less by what the allocator had free from before."""
+    """Within a fifth, of a process of its own."""
     library("usearch")
     done = subprocess.run(
         [sys.executable, "-c", GROWTH, "30000", str(width)], capture_output=True, text=True, check=True, timeout=300
     )
     grown, said = map(int, done.stdout.split())
-    assert said / 2 < grown < 1.2 * said
+    assert grown == pytest.approx(said, rel=0.2)
