@@ -45,7 +45,7 @@ class WheelPackage:
         return cache.find(self.name, locks.key_of(self.name))
 
     def fetch(self) -> Path:
-        """Bring the locked wheel, unless it is there."""
+        """Bring what is locked, unless it is there."""
         return cache.fetch(self.name, locks.key_of(self.name), self._bring)
 
     def lock(self) -> int:
@@ -63,23 +63,8 @@ class WheelPackage:
 
 
 @dataclass(frozen=True)
-class LibraryPackage:
+class LibraryPackage(WheelPackage):
     """A server that is a library of Python, with all that it imports: its versions need not be those of ``.venv``."""
-
-    name: str
-    root: str
-    """``name==version`` of the server."""
-    version: str
-
-    def find(self) -> Path:
-        """Return its folder."""
-        return cache.find(self.name, locks.key_of(self.name))
-
-    def fetch(self) -> Path:
-        """Bring the locked wheels, unless they are there."""
-        return cache.fetch(
-            self.name, locks.key_of(self.name), lambda folder: _install(self.name, folder, "--no-compile")
-        )
 
     def lock(self) -> int:
         """Write down what pip would install, of each wheel the one for the oldest Python."""
@@ -88,6 +73,9 @@ class LibraryPackage:
             kept = ("--target", str(Path(made) / "none"), "--report", str(report))
             _pip("install", "--dry-run", "--ignore-installed", *kept, *_target(), self.root)
             return locks.write_lock(self.name, map(_artifact, json.loads(report.read_text("utf-8"))["install"]))
+
+    def _bring(self, folder: Path) -> None:
+        _install(self.name, folder, "--no-compile")
 
 
 def _artifact(installed: Mapping[str, Any]) -> Artifact:
