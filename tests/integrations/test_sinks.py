@@ -9,6 +9,7 @@ import pytest
 
 from midstream.app.sinks import store_of
 from midstream.core.durations import Duration
+from midstream.core.errors import StoreUnavailable
 from midstream.engine.stores.online_store import SCAN_ROWS
 from midstream.events.memory import MemoryLog
 from midstream.integrations.cassandra.store import CassandraStoreOptions
@@ -54,10 +55,23 @@ async def act(process, until):
     return number
 
 
+async def opened(store):
+    """Return a store that is open; a node under load may take longer than a call waits."""
+    until = time.monotonic() + BACK_S_MAX
+    while True:
+        try:
+            await store.open()
+        except StoreUnavailable:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(1)
+        else:
+            return store
+
+
 async def stored(make, process):
     """Return the rows of a store, by id."""
-    store = make(process.writer.columns.kinds)
-    await store.open()
+    store = await opened(make(process.writer.columns.kinds))
     found = await store.read([*PEOPLE, "gone"], list(store.columns))
     await store.close()
     return {
@@ -126,8 +140,7 @@ def test_rows_of_users_who_were_erased_while_the_sink_was_away_are_deleted(serve
 
     async def compare(process):
         await wait_on_loop(process.is_even)
-        store = make(process.writer.columns.kinds)
-        await store.open()
+        store = await opened(make(process.writer.columns.kinds))
         assert {*await ids_in(store)} == {*PEOPLE}
         await store.close()
 

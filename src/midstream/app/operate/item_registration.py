@@ -1,9 +1,10 @@
 """Registration of an item model from a notebook: vectors of items, and what makes the user's vector of a history.
 
-What is published scores sample histories as the library does, to ``TOLERANCE`` of the largest score, or it is refused.
-A sample is read and not kept: the golden histories are drawn from the ids, with the scores of the library. These prove
-the conversion, and not which row of an encoder's own table is whose: the module itself says both sides of them. So a
-table that rows look up has to be as long as the ids, and none of these scores counts as one that somebody expects.
+What is published scores sample histories as the library does, to ``NETWORK_TOLERANCE`` of the largest score, or it is
+refused. A sample is read and not kept: the golden histories are drawn from the ids, with the scores of the library.
+These prove the conversion, and not which row of an encoder's own table is whose: the module itself says both sides of
+them. So a table that rows look up has to be as long as the ids, and none of these scores counts as one that somebody
+expects.
 """
 
 from collections.abc import Iterator
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.app.opening import config_of
-from midstream.app.operate.model_registration import TOLERANCE, RegisteredModel, Registration, require_name
+from midstream.app.operate.model_registration import RegisteredModel, Registration, require_name
 from midstream.app.operate.model_registry import promote, registry_of
 from midstream.core.errors import ArtifactInvalid, Fault, Invalid, ScoresUnavailable
-from midstream.integrations.model_conversion.converted_model import PAGE, ConvertedEncoder
+from midstream.integrations.model_conversion.converted_model import NETWORK_TOLERANCE, PAGE, ConvertedEncoder
 from midstream.integrations.model_conversion.history_encoders import converted_encoder, of_mean
 from midstream.models.artifact.golden import made_histories
 from midstream.models.histories import Histories
@@ -99,7 +100,7 @@ def compared_items(model: OnnxItems, encoder: ConvertedEncoder, histories: Histo
     """Return the largest difference between an item model and its library, as a part of the largest score.
 
     Raises:
-        Invalid: It is above ``TOLERANCE``; the history and the item are named.
+        Invalid: It is above ``NETWORK_TOLERANCE``; the history and the item are named.
     """
     worst, scale, faults = -1.0, 0.0, dict[str, float | int]()
     for number, expected in enumerate(_expected(model, encoder, histories)):
@@ -111,13 +112,13 @@ def compared_items(model: OnnxItems, encoder: ConvertedEncoder, histories: Histo
             worst = float(apart[item])
             faults = {"number": number, "item": item, "expected": expected[item], "found": found[item]}
     scale = scale or 1.0
-    if not worst <= TOLERANCE * scale:
+    if not worst <= NETWORK_TOLERANCE * scale:
         name = model.vocabulary.id_of(int(faults["item"]))
         came = (
             f'After history {faults["number"]} the model gives "{name}" {faults["expected"]:.9g}, what it was '
             f"converted to {faults['found']:.9g}."
         )
-        right = f"A difference of at most {TOLERANCE:g} of the largest score, {scale:.6g}."
+        right = f"A difference of at most {NETWORK_TOLERANCE:g} of the largest score, {scale:.6g}."
         raise Invalid((Fault("sample", came, right, PAGE),))
     return worst / scale
 

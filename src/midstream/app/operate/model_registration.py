@@ -1,7 +1,7 @@
 """Registration of a fitted model from a notebook: converted, compared with its library on a sample, published.
 
-What is published scores a sample as the library does, to ``TOLERANCE`` of the largest score, or it is refused. A sample
-is read and not kept: of it only mean and deviation of each column, around which golden rows are drawn.
+What is published scores a sample as the library does, to its ``tolerance`` of the largest score, or it is refused. A
+sample is read and not kept: of it only mean and deviation of each column, around which golden rows are drawn.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,6 @@ from midstream.models.rows.trees import Trees
 from midstream.training.onnx_import import OnnxImport, golden_rows, publish_ranker
 from midstream.training.registry import Registry
 
-TOLERANCE = 1e-6
-"""Difference from the library's score, as a part of the largest score of the sample: float32 has 1.2e-7."""
 SAMPLE_ROWS_MAX = 100_000
 """Rows of a sample that are compared, the first ones: at 40 columns 16 MB."""
 
@@ -128,7 +126,7 @@ def compared(ranker: RowModel, told: ConvertedModel, rows: Score) -> float:
     """Return the largest difference between a converted model and its library, as a part of the largest score.
 
     Raises:
-        Invalid: It is above ``TOLERANCE``, or one gives a number where the other gives none.
+        Invalid: It is above ``told.tolerance``, or one gives a number where the other gives none.
     """
     try:
         expected = told.predict(rows)
@@ -143,9 +141,9 @@ def compared(ranker: RowModel, told: ConvertedModel, rows: Score) -> float:
     scale = float(np.nanmax(np.abs(expected), initial=0.0)) or 1.0
     apart = np.where(np.isnan(expected) & np.isnan(found), 0.0, np.abs(found - expected)) / scale
     worst = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
-    if not apart[worst] <= TOLERANCE:
+    if not apart[worst] <= told.tolerance:
         came = f"Row {worst}: the model gives {expected[worst]:.9g}, what it was converted to {found[worst]:.9g}."
-        right = f"A difference of at most {TOLERANCE:g} of the largest score, {scale:.6g}."
+        right = f"A difference of at most {told.tolerance:g} of the largest score, {scale:.6g}."
         raise Invalid((Fault("sample", came, right, PAGE),))
     return float(apart[worst])
 

@@ -16,8 +16,13 @@ from midstream.models.rows.trees import Trees
 
 PAGE = "/docs/models.md#from-a-notebook"
 Real = NDArray[np.float64]
+TOLERANCE = 1e-6
+"""Difference from the library's score, as a part of the largest score of a sample: float32 has 1.2e-7."""
+NETWORK_TOLERANCE = 1e-5
+"""The same of a network in float32: its library adds in an order of its own, which the processor decides too."""
 FAILURES = (
     RuntimeError, ValueError, TypeError, NotImplementedError, LookupError, AttributeError, NameError, AssertionError,
+    SystemError,
 )  # fmt: skip
 """What libraries raise of a model that they cannot write or ask: they have no class in common."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -36,6 +41,8 @@ class ConvertedModel:
     """An ONNX file, or trees of ours."""
     predict: Callable[[Score], Real]
     """Scores of the library itself for rows of the columns, (n, columns)."""
+    tolerance: float = TOLERANCE
+    """Difference that is taken for rounding, as a part of the largest score."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

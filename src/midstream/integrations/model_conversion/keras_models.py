@@ -7,7 +7,13 @@ from typing import Any
 
 from midstream.core.errors import ExtraMissing
 from midstream.core.types import Score
-from midstream.integrations.model_conversion.converted_model import ConvertedModel, Real, converting, last_of
+from midstream.integrations.model_conversion.converted_model import (
+    NETWORK_TOLERANCE,
+    ConvertedModel,
+    Real,
+    converting,
+    last_of,
+)
 
 OPSET = 18
 """Every ONNX Runtime since 2023 reads it, and tf2onnx writes it."""
@@ -35,4 +41,4 @@ def of_keras(model: Any, columns: Sequence[str]) -> ConvertedModel:  # noqa: ANN
     def predict(values: Score) -> Real:
         return last_of(model.predict(values, verbose=0))
 
-    return ConvertedModel(f"keras {library.__version__}", tuple(columns), content, predict)
+    return ConvertedModel(f"keras {library.__version__}", tuple(columns), content, predict, NETWORK_TOLERANCE)

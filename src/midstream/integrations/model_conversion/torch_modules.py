@@ -14,6 +14,7 @@ from midstream.core.errors import ExtraMissing, Fault, Invalid
 from midstream.core.types import Score
 from midstream.integrations.model_conversion.converted_model import (
     FAILURES,
+    NETWORK_TOLERANCE,
     PAGE,
     ConvertedEncoder,
     ConvertedModel,
@@ -21,9 +22,8 @@ from midstream.integrations.model_conversion.converted_model import (
     converting,
     last_of,
 )
+from midstream.models.onnx.torch_graph import torch_graph
 
-OPSET = 18
-"""Of the operators that the exporter writes by itself, without a conversion."""
 _EXAMPLE_ROWS = 2
 """Of one row the exporter would make a graph of exactly one row."""
 _EXAMPLE_ITEMS = (3, 2)
@@ -47,14 +47,14 @@ def of_torch(model: Any, columns: Sequence[str]) -> ConvertedModel:  # noqa: ANN
             told = module(example)
     _require_numbers(torch, only_of(told), what)
     with converting(what):
-        content = _exported(torch, module, example, ("rows", "score"), 0)
+        content = torch_graph(torch, module, example, ("rows", "score"), _free(torch, "rows", 0))
 
     def predict(values: Score) -> Real:
         with torch.no_grad():
             told = only_of(module(torch.from_numpy(np.array(values)).to(kind)))
         return last_of(told.float().numpy() if told.dtype in _halves(torch) else told.numpy())
 
-    return ConvertedModel(f"torch {torch.__version__}", tuple(columns), content, predict)
+    return ConvertedModel(f"torch {torch.__version__}", tuple(columns), content, predict, NETWORK_TOLERANCE)
 
 
 def of_encoder(model: Any, vectors: Score) -> ConvertedEncoder:  # noqa: ANN401  any module
@@ -92,7 +92,7 @@ def of_encoder(model: Any, vectors: Score) -> ConvertedEncoder:  # noqa: ANN401 
             continue
         with converting(what):
             example = asked(_example(len(vectors), _EXAMPLE_ITEMS[0]))
-            content = _exported(torch, module, example, ("items", "user"), int(is_batch))
+            content = torch_graph(torch, module, example, ("items", "user"), _free(torch, "items", int(is_batch)))
 
         def read(rows: Any, asked: Any = asked) -> Real:  # noqa: ANN401
             with torch.no_grad():
@@ -171,28 +171,9 @@ def _copied(torch: Any, model: Any) -> tuple[Any, Any]:  # noqa: ANN401
     return module, kind
 
 
-def _exported(torch: Any, module: Any, example: Any, names: tuple[str, str], axis: int) -> bytes:  # noqa: ANN401
-    """Return the file of a module, with a free axis of its input.
-
-    Args:
-        torch: The library.
-        module: On the CPU.
-        example: Of its input.
-        names: Of input and output.
-        axis: The free one, which is called as the input.
-    """
-    program = torch.onnx.export(
-        module,
-        (example,),
-        dynamo=True,
-        verbose=False,
-        input_names=[names[0]],
-        output_names=[names[1]],
-        opset_version=OPSET,
-        dynamic_shapes=({axis: torch.export.Dim(names[0], min=1)},),
-    )
-    content: bytes = program.model_proto.SerializeToString()
-    return content
+def _free(torch: Any, name: str, axis: int) -> tuple[Mapping[int, Any]]:  # noqa: ANN401
+    """Return a free axis of an input, as the exporter takes it."""
+    return ({axis: torch.export.Dim(name, min=1)},)
 
 
 def _library() -> Any:  # noqa: ANN401

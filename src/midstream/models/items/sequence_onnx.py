@@ -21,6 +21,7 @@ from midstream.models.histories import Histories
 from midstream.models.items.sasrec import library, read_places
 from midstream.models.items.sequence import NAMES, Real32, SequenceModel
 from midstream.models.onnx.session import Session
+from midstream.models.onnx.torch_graph import torch_graph
 
 Run: TypeAlias = Callable[[Real32], Real32]
 """From the vectors of the items of a history, oldest first, (m, d), to that of its user, (d,)."""
@@ -28,10 +29,10 @@ FILE = "network.onnx"
 """Of a version."""
 TOLERANCE = 1e-4
 """Of the largest number of a user."""
-_FAILURES = (RuntimeError, MemoryError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError)
+_FAILURES = (
+    RuntimeError, MemoryError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError, SystemError
+)  # fmt: skip
 """Of the exporter: a network that cannot be written is left out of a version, which answers by its arrays."""
-OPSET = 18
-"""Of the operators that PyTorch's exporter writes by itself, without a conversion."""
 LENGTHS = (1, 2, 7, 50)
 """Of the histories that an export is tried with, up to what the model reads."""
 
@@ -106,21 +107,11 @@ def network_of(model: SequenceModel) -> bytes:
     ages, factors = model.weights.ages.shape
     lengths = ({0: torch.export.Dim("m", min=1, max=ages)},) if ages > 1 else None
     try:
-        program = torch.onnx.export(
-            _network(torch, model),
-            (torch.zeros(min(2, ages), factors),),
-            dynamo=True,
-            verbose=False,
-            input_names=["items"],
-            output_names=["user"],
-            opset_version=OPSET,
-            dynamic_shapes=lengths,
-        )
+        example = torch.zeros(min(2, ages), factors)
+        return torch_graph(torch, _network(torch, model), example, ("items", "user"), lengths)
     except _FAILURES as error:
         message = f"the network cannot be written: {error}"
         raise ArtifactInvalid(message) from error
-    written: bytes = program.model_proto.SerializeToString()
-    return written
 
 
 def _network(torch: Any, model: SequenceModel) -> Any:  # noqa: ANN401
