@@ -284,6 +284,22 @@ def test_a_frozen_server_answers_when_it_is_thawed(server, monkeypatch):
     assert server.down()
 
 
+def test_a_server_that_answers_no_more_is_started_again(server, monkeypatch):
+    """For the next test that asks for it, where it was before; one that needs a moment is left alone."""
+    server.up()
+    process, ports = running(server), server.ports
+    answers = iter([NotReady("no bookie"), None])
+    monkeypatch.setattr(Server, "_ask", lambda _: next(answers, None))
+    server.up()
+    assert running(server) == process
+    monkeypatch.setattr(server_module, "ILL_S_MAX", 0.5)
+    monkeypatch.setattr(Server, "_ask", lambda own: NotReady("no bookie") if own._process() == process else None)
+    server.up()
+    assert running(server) != process
+    assert not process.is_alive()
+    assert server.ports == ports
+
+
 def test_a_server_that_ends_at_its_start_says_why(server):
     """By the end of its log."""
     broken = replace(server, system=Echo("import sys; sys.exit('no room for the log')"))

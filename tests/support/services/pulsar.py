@@ -2,6 +2,7 @@
 
 import http.client
 import signal
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,19 +84,29 @@ class Pulsar:
         ]
 
     def ask(self, site: Site) -> None:
-        """Ask for its health: it sends a message to itself and reads it."""
+        """Ask for its health: it sends a message to itself and reads it; and for a new topic, as that needs a ledger.
+
+        A broker that knows its bookie no more goes on with the ledgers that it has, and refuses each new topic.
+        """
         line = http.client.HTTPConnection(site.host, site.ports["http"], timeout=6 * ASK_S_MAX)
+        topic = f"/admin/v2/persistent/public/default/ready-{uuid.uuid4()}"
         try:
-            line.request("GET", "/admin/v2/brokers/health")
-            answer = line.getresponse()
-            text = answer.read().decode("utf-8", "replace")
+            if (told := _told(line, "GET", "/admin/v2/brokers/health")) != "200 ok":
+                raise NotReady(told)
+            if not (told := _told(line, "PUT", topic)).startswith("204"):
+                raise NotReady(told)
+            _told(line, "DELETE", topic)
         except http.client.HTTPException as error:
             raise NotReady(repr(error)) from error
         finally:
             line.close()
-        if text != "ok":
-            message = f"status {answer.status}: {text[:200]}"
-            raise NotReady(message)
+
+
+def _told(line: http.client.HTTPConnection, method: str, path: str) -> str:
+    """Return status and text of an answer."""
+    line.request(method, path)
+    answer = line.getresponse()
+    return f"{answer.status} {answer.read().decode('utf-8', 'replace')[:200]}"
 
 
 def _home(site: Site) -> Path:

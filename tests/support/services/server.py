@@ -21,6 +21,8 @@ from tests.support.services.system import Site, System
 
 READY_S_MAX = 480.0
 """A server on Java compiles for most of its start, on a machine that does other things too."""
+ILL_S_MAX = 60.0
+"""Until a server that was ready before and answers no more is killed and started again."""
 STOP_S_MAX = 60.0
 """Until a server that was asked to end is killed."""
 ORPHANS_S_MAX = 3.0
@@ -97,6 +99,7 @@ class Server:
         """
         with self._alone():
             self.thaw()
+            self._end_ill()
             seen: list[str] = []
             for number in range(1, STARTS_MAX + 1):
                 process = self._process() or self._start(is_moved=number == STARTS_MAX)
@@ -155,6 +158,15 @@ class Server:
 
     def _site(self, ports: Mapping[str, int]) -> Site:
         return Site(self.folder, self.system.package.find(), self.host, ports)
+
+    def _end_ill(self) -> None:
+        """Kill a server that runs and answers no more, as one does whose storage is gone from below it."""
+        until = time.monotonic() + ILL_S_MAX
+        while (process := self._process()) is not None and self._ask() is not None:
+            if time.monotonic() > until:
+                end(process, signal.SIGKILL, 0)
+                self._forget()
+            time.sleep(_POLL_S)
 
     def _waits_until_ready(self, process: Process, seen: list[str]) -> bool:
         """Wait until it answers; note sockets of others on its ports, and return false when it ended by itself."""
