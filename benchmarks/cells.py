@@ -36,7 +36,7 @@ from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
-CANDIDATES, QUESTIONS = 500, 2_000
+CANDIDATES, QUESTIONS, WARM_UP = 500, 2_000, 100
 
 
 def features() -> tuple[AnyFeature, ...]:
@@ -130,13 +130,13 @@ def main() -> None:
     ask(fold, world)
 
 
-def ask(fold: Fold, world: World) -> None:
-    """Read all columns of candidates for many users, and print how long it takes."""
+def ask(fold: Fold, world: World, questions: int = QUESTIONS) -> dict[str, tuple[float, float]]:
+    """Read all columns of candidates for many users; print how long it takes, and return p50 and p99 in µs."""
     block = declared(features(), fold.settings.attributes)
     rng = np.random.default_rng(5)
     walls, works, own = [], [], []
     inputs = np.zeros((len(block.program.inputs), CANDIDATES))
-    for number in range(QUESTIONS + 100):
+    for number in range(questions + WARM_UP):
         user = f"u{int(rng.integers(0, world.sessions)):07d}"
         item = np.unique(zipf_items(rng, world, 8 * CANDIDATES))
         index = rng.permutation(item)[:CANDIDATES].astype(np.int32)
@@ -151,9 +151,12 @@ def ask(fold: Fold, world: World) -> None:
         worked = time.thread_time()
         fold.cells.columns(block.program, keys, inputs, query.now_ms)
         own.append((time.thread_time() - worked) * 1e6)
-    for name, times in (("wall", walls[100:]), ("CPU", works[100:]), ("CPU of cells and steps alone", own[100:])):
-        p50, p99 = np.percentile(times, [50, 99])
+    found = {}
+    for name, times in (("wall", walls), ("CPU", works), ("CPU of cells and steps alone", own)):
+        p50, p99 = np.percentile(times[WARM_UP:], [50, 99])
         print(f"{len(block.names)} columns of {CANDIDATES} candidates, {name}: p50 {p50:.0f}, p99 {p99:.0f} µs")
+        found[name] = (float(p50), float(p99))
+    return found
 
 
 if __name__ == "__main__":

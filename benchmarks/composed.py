@@ -37,6 +37,7 @@ from serving import (
 )
 from world import World, batches
 
+from midstream.app.config_history import settings_of
 from midstream.app.opening import DATA_NAME, config_of
 from midstream.app.wiring import plans
 from midstream.core.types import Models, Query
@@ -106,7 +107,7 @@ def prepare(root: Path, world: World, trees: int) -> Iterator[Row]:
         log.append(build([put(item) for item in items[first : first + 10_000]]))
     for batch in batches(world):
         log.append(batch)
-    fold = Fold(config.fold_settings())
+    fold = Fold(settings_of(data, config))
     catch_up(fold, log.read, log.end)
     snapshots.write(data.snapshots, fold, identity_of(bytes.fromhex(log.log_id), log.generation))
     log.close()

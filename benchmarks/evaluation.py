@@ -76,4 +76,5 @@ def main():
     print(json.dumps({"histories": users, "items": ITEMS, "kernel": took, "numpy": peer, "same_lists": round(same, 5)}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from serving import CONFIG, serving
 from world import World, batches, zipf_items
 
+from midstream.app.config_history import settings_of
 from midstream.app.opening import DATA_NAME, config_of
 from midstream.core.types import EventBatch, LogPosition, Models, Query, TimestampMs
 from midstream.engine.folder import DataFolder
@@ -144,7 +145,8 @@ def prepare(root: Path, world: World) -> tuple[Fold, DeclaredFeatures]:
     (root / "midstream.toml").write_text(f'{CONFIG}[items.attributes]\ncategory = "category"\n{tables}')
     config, data = config_of(root), DataFolder(root / DATA_NAME)
     now_ms = time.time_ns() // 1_000_000 - 60_000
-    log, fold = SegmentLog(data.log, RealDisk(), b"b" * 16), Fold(config.fold_settings())
+    log = SegmentLog(data.log, RealDisk(), b"b" * 16)
+    fold = Fold(settings_of(data, config))  # under the key of this log, else no start takes the snapshot
     catalogue = build(
         [
             Event(3, 1, item_id=f"i{item:07d}", body=b'{"category":"%s"}' % category(item).encode(), log_time_ms=1)

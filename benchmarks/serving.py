@@ -6,6 +6,7 @@ Needs a C compiler. About 4 minutes at full size.
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ from midstream.state.fold import Fold
 from midstream.state.settings import encode_settings
 
 HERE = Path(__file__).parent
+READY_S, READY_PAUSE_S = 120.0, 0.02
 CONFIG = '[snapshots]\nmode = "off"\n[limits]\nclick_items_max = 200000\n'
 
 
@@ -127,7 +129,7 @@ def prepare(root: Path, world: World) -> Iterator[Row]:
     for batch in batches(world):
         log.append(batch)
     yield Row("log of the world, written by 10,000", rate(world.events, began), "", "")
-    fold = Fold(config_of(root).fold_settings())
+    fold = Fold(settings_of(data, config_of(root)))  # under the key of this log, else no start takes the snapshot
     began = time.perf_counter()
     catch_up(fold, log.read, log.end)
     yield Row("fold of it, all tables, compile or cache load included", rate(world.events, began), "", "")
@@ -172,8 +174,15 @@ class Server:
 
 
 @contextmanager
-def serving(root: Path, *, pinned: bool = True) -> Iterator[Server]:
-    """Serve the folder until the block ends; pinned on core 0, else where the machine puts it."""
+def serving(
+    root: Path,
+    *,
+    pinned: bool = True,
+    environment: Mapping[str, str] | None = None,
+    ready_s: float = READY_S,
+    log: Path | None = None,
+) -> Iterator[Server]:
+    """Serve the folder until the block ends; pinned on core 0, else where the machine puts it; lines go to ``log``."""
     with socket.socket() as each:
         each.bind(("127.0.0.1", 0))
         port = each.getsockname()[1]
@@ -181,25 +190,38 @@ def serving(root: Path, *, pinned: bool = True) -> Iterator[Server]:
     if pinned and shutil.which("taskset"):
         command = ["taskset", "-c", "0", *command]
     began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    with (
+        contextlib.nullcontext() if log is None else log.open("wb") as lines,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=lines, env=environment) as process,
+    ):
         try:
-            wait_until_ready(port)
+            wait_until_ready(port, process, ready_s)
             yield Server(process, port, time.perf_counter() - began)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
 
 
-def wait_until_ready(port: int) -> None:
-    """Return when the server answers."""
-    for _ in range(1_200):
+def wait_until_ready(port: int, process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Return when the server answers.
+
+    Raises:
+        TimeoutError: It does not in this time.
+        RuntimeError: It ended.
+    """
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        if process.poll() is not None:
+            message = f"the server ended with status {process.returncode}"
+            raise RuntimeError(message)
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             connection.request("GET", "/health/ready")
             if connection.getresponse().status == 200:
                 return
         except OSError:
-            time.sleep(0.1)
+            pass  # it does not listen yet
+        time.sleep(READY_PAUSE_S)
     raise TimeoutError
 
 

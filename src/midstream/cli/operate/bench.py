@@ -1,4 +1,4 @@
-"""``midstream bench``: runs the benchmarks of a checkout, each as a program of its own."""
+"""``midstream bench``: runs the suite of a checkout, or one of its benchmarks, as a program of its own."""
 
 import subprocess
 import sys
@@ -14,6 +14,7 @@ from midstream.core.nearest import nearest
 
 app = typer.Typer()
 FOLDER = Path(__file__).resolve().parents[4] / "benchmarks"
+SUITE = "suite"
 _MAIN = 'if __name__ == "__main__":'
 
 
@@ -22,25 +23,31 @@ _MAIN = 'if __name__ == "__main__":'
     cls=CommandHelp,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     epilog="""
+    midstream bench
+      Measures every row of the suite on this machine, in about half an hour.
+    midstream bench --against HEAD~10
+      Measures this checkout and another revision in turns.
     midstream bench serving
       Measures throughput and latency of a server over HTTP.
     """,
 )
 def command(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a benchmark; default: all.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a benchmark; default: the suite.")] = None,
 ) -> None:
     """Run speed benchmarks on this machine.
 
-    Benchmarks are part of a source checkout, not of an installed package. Options after the name are passed on to the
-    benchmark.
+    Without a name, the suite measures every row of the benchmarks page in turns of rounds. Benchmarks are part of a
+    source checkout, not of an installed package. Options are passed on to the benchmark.
     """
-    paths = chosen(name)
-    raise typer.Exit(max(run(path, context.args) for path in paths))
+    # Options of the suite come where a name may stand: unknown ones count as arguments.
+    is_option = name is not None and name.startswith("-")
+    told = [name, *context.args] if name is not None and is_option else context.args
+    raise typer.Exit(run(chosen(None if is_option else name), told))
 
 
-def chosen(name: str | None) -> list[Path]:
-    """Return the benchmarks to run.
+def chosen(name: str | None) -> Path:
+    """Return the benchmark to run.
 
     Raises:
         NotFound: This is no checkout, or there is no benchmark of that name.
@@ -52,7 +59,7 @@ def chosen(name: str | None) -> list[Path]:
     if name is not None and name not in found:
         message = f"there is no benchmark {name!r}.{nearest(name, found)} There are {', '.join(found)}"
         raise NotFound(message)
-    return list(found.values()) if name is None else [found[name]]
+    return found[name or SUITE]
 
 
 def run(path: Path, arguments: list[str]) -> int:

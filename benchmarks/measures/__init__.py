@@ -1,0 +1,1 @@
+"""What the suite measures, how it compares, and what it keeps."""

@@ -1,0 +1,96 @@
+"""The suite: every row that this engine is judged by, in rounds, with the machine's own noise beside each.
+
+    ./scripts/bench                     this tree, five rounds, about half an hour
+    ./scripts/bench --against v0.1      this tree and a revision in turns, row by row: medians, ratio and spread
+    ./scripts/bench --only lean cells   some programs alone
+    ./scripts/bench --short             seconds, tiny sizes: shows that every row can be measured, and nothing more
+    ./scripts/bench --past 5            the last runs of the history
+
+Each run is added to a file, with the revision, the machine, the command, each figure of each round and the noise. The
+status is 1 where a program failed or a row has no figure. Needs a C compiler and the extra ``train``.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from measures import checkouts, history
+from measures.goals import GOALS, PROGRAMS
+from measures.programs import SHORT, Bench, Sizes, prepare
+from measures.report import table
+from measures.turns import measured
+
+HISTORY = checkouts.ROOT / "docs" / "benchmarks.jsonl"
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return what the suite is told."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", metavar="REV", help="a revision to compare with, in turns")
+    parser.add_argument("--rounds", type=int, help="default: 5, of the short form 1")
+    parser.add_argument("--only", nargs="+", choices=PROGRAMS, metavar="PROGRAM", help=f"of {', '.join(PROGRAMS)}")
+    parser.add_argument("--skip", nargs="+", choices=PROGRAMS, default=(), metavar="PROGRAM", help="all but these")
+    parser.add_argument("--short", action="store_true", help="tiny sizes, no history unless it is named")
+    parser.add_argument("--past", type=int, metavar="RUNS", help="print the last runs of the history and end")
+    parser.add_argument("--history", type=Path, help=f"default: {HISTORY.relative_to(checkouts.ROOT)}")
+    for name in ("items", "users", "sessions", "events", "sent"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--seconds", type=float, help="of one load")
+    return parser
+
+
+def sizes_of(told: argparse.Namespace) -> Sizes:
+    """Return the sizes that were asked for."""
+    usual = vars(SHORT if told.short else Sizes())
+    return Sizes(
+        **{name: given if (given := getattr(told, name, None)) is not None else each for name, each in usual.items()}
+    )
+
+
+def say(text: str) -> None:
+    """Print where the run is, beside its table."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Measure, print and keep."""
+    told = arguments().parse_args()
+    if told.past:
+        print("\n".join(history.past(told.history or HISTORY, told.past)))
+        return 0
+    versions = [*([checkouts.of(told.against)] if told.against else []), checkouts.here()]
+    if told.against and checkouts.locks_differ(*versions):
+        say(f"the locks of {told.against} and of this tree differ: both run with the libraries of this tree")
+    programs = tuple(each for each in told.only or PROGRAMS if each not in told.skip)
+    sizes, rounds = sizes_of(told), told.rounds or (1 if told.short else 5)
+    place = checkouts.ROOT / "build"
+    place.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        bench = Bench(Path(folder), sizes)
+        for each in versions:
+            say(f"folders of {each.name} ({each.revision[:12]}), load of the machine {os.getloadavg()[0]:.1f}")
+            prepare(bench, each, programs)
+        found = measured(bench, versions, programs, rounds, say)
+    is_judged = sizes == Sizes(seconds=sizes.seconds, sent=sizes.sent)
+    print("\n".join(table(found, versions, programs, is_judged=is_judged)))
+    if not is_judged:
+        say("floors and goals are those of other sizes: no row was held against them")
+    for each in found.failures:
+        say(f"failed: {each}")
+    if told.history or not told.short:
+        history.add(told.history or HISTORY, history.entry(sys.argv, sizes, versions, programs, found))
+    missing = [
+        f"{goal.name} of {each.name}"
+        for each in versions
+        for goal in GOALS
+        if goal.program in programs and not found.figures[each.name][goal.name]
+    ]
+    for each in missing:
+        say(f"no figure: {each}")
+    return 1 if found.failures or missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

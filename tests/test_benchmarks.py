@@ -1,0 +1,167 @@
+"""The suite measures every row of its table, compares versions in turns, and keeps runs; every benchmark can start."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "benchmarks"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (FOLDER, ROOT)))}
+SHORT_S_MAX = 600
+PEERS = {"surprise"}
+"""Libraries that a benchmark compares with, in environments of their own; all else has to be here."""
+IMPORTING = f"""
+import importlib, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as fault:
+        if fault.name not in {PEERS!r}:
+            raise
+"""
+
+
+@pytest.fixture
+def measures(monkeypatch):
+    """The modules of the suite, which its program finds beside itself."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    names = ("goals", "machine", "checkouts", "programs", "turns", "report", "history")
+    return SimpleNamespace(**{name: importlib.import_module(f"measures.{name}") for name in names})
+
+
+@pytest.mark.slow
+def test_short_form_measures_every_row_and_keeps_the_run(tmp_path):
+    """Every program runs for real, with sizes that take seconds: no row is without a figure, and no program fails."""
+    command = [sys.executable, str(FOLDER / "suite.py"), "--short", "--history", str(tmp_path / "history.jsonl")]
+    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=SHORT_S_MAX, check=False)
+    assert ran.returncode == 0, ran.stderr
+    (line,) = (tmp_path / "history.jsonl").read_text("utf-8").splitlines()
+    run = json.loads(line)
+    rows = {name: each for name, each in run["figures"]["here"].items() if len(each) == 1 and each[0] > 0}
+    told = [row for row in ran.stdout.splitlines() if row.startswith("| ")][1:]
+    assert (len(rows), len(told)) == (len(run["figures"]["here"]), len(rows))
+    assert "no figure" not in ran.stdout
+    assert set(run["noise"]) == set(run["programs"])
+    assert run["revisions"]["here"]
+    assert run["machine"]["cores"] == os.cpu_count()
+    assert "--short" in run["command"]
+
+
+def test_every_benchmark_can_be_imported():
+    """A benchmark whose imports have moved away is found here, not on the day on which it is wanted."""
+    names = [path.stem for path in sorted(FOLDER.glob("*.py"))]
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPORTING, *names],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (len(names) > 30, ran.returncode) == (True, 0), ran.stderr
+
+
+def test_every_row_has_a_program_and_each_program_a_row(measures):
+    """A row of an unknown program would never be measured."""
+    assert set(measures.goals.PROGRAMS) == set(measures.programs.PROGRAMS)
+    assert len(measures.goals.BY_NAME) == len(measures.goals.GOALS)
+    assert set(measures.programs.ONCE) <= set(measures.programs.PROGRAMS)
+
+
+def test_goals_know_what_is_better(measures):
+    """More of a rate, less of a time; a floor itself is kept."""
+    rate, time_ms = (
+        measures.goals.BY_NAME["lean slates/s, one process"],
+        measures.goals.BY_NAME["restart with all events"],
+    )
+    assert [rate.is_missed(each) for each in (2_499, 2_500, 2_501)] == [True, False, False]
+    assert [time_ms.is_missed(each) for each in (4.9, 5, 5.1)] == [False, False, True]
+    assert (rate.times_better(3_000, 1_500), time_ms.times_better(2, 8)) == (2, 4)
+
+
+def in_turns(measures, monkeypatch, tmp_path, rounds, ask):
+    """Run two versions through two programs that ``ask`` plays."""
+    monkeypatch.setitem(measures.programs.PROGRAMS, "lean", lambda _, each: ask("lean", each))
+    monkeypatch.setitem(measures.programs.PROGRAMS, "fresh clone", lambda _, each: ask("fresh clone", each))
+    versions = [measures.checkouts.Checkout(name, "0" * 40, tmp_path) for name in ("before", "here")]
+    bench = measures.programs.Bench(tmp_path, measures.programs.SHORT)
+    return versions, measures.turns.measured(bench, versions, ("lean", "fresh clone"), rounds, lambda _: None)
+
+
+def test_versions_take_turns_and_change_who_is_first(measures, monkeypatch, tmp_path):
+    """Both run each program before the next one; what takes minutes runs in the first round alone."""
+    asked = []
+
+    def ask(name, each):
+        asked.append((name, each.name))
+        return {"lean slates/s, one process": 1.0}
+
+    in_turns(measures, monkeypatch, tmp_path, 2, ask)
+    assert asked == [
+        ("lean", "before"),
+        ("lean", "here"),
+        ("fresh clone", "before"),
+        ("fresh clone", "here"),
+        ("lean", "here"),
+        ("lean", "before"),
+    ]
+
+
+def test_ratio_is_that_of_each_round(measures, monkeypatch, tmp_path):
+    """A machine that is half as fast in one round is so for both: medians differ, the ratio does not."""
+    speeds = iter((100.0, 200.0, 1.0, 1.0, 100.0, 50.0, 40.0, 80.0))
+
+    def ask(name, _):
+        return {"lean slates/s, one process" if name == "lean" else "first slate of a fresh clone": next(speeds)}
+
+    versions, found = in_turns(measures, monkeypatch, tmp_path, 3, ask)
+    lines = list(measures.report.table(found, versions, ("lean",), is_judged=True))
+    row = next(line for line in lines if line.startswith("| lean slates/s"))
+    assert "| 2.00 (2.00 to 2.00) |" in row
+    assert "50 (40 to 100), **below its floor**" in row
+    assert "spin" in row
+
+
+def test_a_program_that_fails_is_named_and_the_others_go_on(measures, monkeypatch, tmp_path):
+    """No figure is made up, and the noise of a failed turn belongs to none."""
+
+    def ask(name, each):
+        if (name, each.name) == ("lean", "here"):
+            message = "no answer has status 200"
+            raise RuntimeError(message)
+        return {"lean slates/s, one process": 1.0}
+
+    versions, found = in_turns(measures, monkeypatch, tmp_path, 1, ask)
+    assert found.failures == ["lean of here: RuntimeError: no answer has status 200"]
+    lines = "\n".join(measures.report.table(found, versions, ("lean", "fresh clone"), is_judged=True))
+    assert "no figure" in lines
+
+
+def test_history_grows_and_is_read_back(measures, tmp_path):
+    """A line a run; what stood there stays."""
+    path, found = tmp_path / "runs" / "history.jsonl", measures.turns.Measured()
+    here = measures.checkouts.Checkout("here", "a" * 40, tmp_path)
+    for value in (7.0, 9.0):
+        found.figures["here"]["restart with all events"] = [value, value + 1, value + 2]
+        run = measures.history.entry(["suite.py"], measures.programs.SHORT, [here], ("restart",), found)
+        measures.history.add(path, run)
+    assert len(path.read_text("utf-8").splitlines()) == 2
+    assert "| restart with all events, s | 8 | 10 |" in list(measures.history.past(path, 5))
+
+
+def test_a_revision_is_unpacked_as_it_was(measures, monkeypatch, tmp_path):
+    """Its files, not those of the tree; a second comparison finds them there."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this tree is no checkout of git")
+    monkeypatch.setenv("MIDSTREAM_SERVICES", str(tmp_path))
+    found = measures.checkouts.of("HEAD")
+    assert (found.root / "src" / "midstream" / "__init__.py").is_file()
+    assert found.environment["PYTHONPATH"].startswith(str(found.root / "src"))
+    assert not measures.checkouts.locks_differ(found, measures.checkouts.of("HEAD"))
+    assert not (found.root / ".venv").exists()
