@@ -1,12 +1,10 @@
 """ONNX file of a PyTorch module of one input and one output, by PyTorch's own exporter."""
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 OPSET = 18
 """Of the operators that the exporter writes by itself, without a conversion."""
-_log = logging.getLogger(__name__)
 
 
 def torch_graph(
@@ -47,7 +45,9 @@ def torch_graph(
     try:
         program = export()
     except SystemError as error:
-        _log.debug("exported again: %s", error)
-        program = export()
+        try:
+            program = export()
+        except SystemError as again:
+            raise again from error
     content: bytes = program.model_proto.SerializeToString()
     return content
