@@ -27,7 +27,7 @@ from tests.support.services.java import find_java
 from tests.support.services.locks import Artifact, sha256_of
 from tests.support.services.maven import MavenPackage, file_name, project
 from tests.support.services.processes import Process, end, family, process_of
-from tests.support.services.replies import NotReady, connected
+from tests.support.services.replies import Ill, NotReady, connected
 from tests.support.services.server import Server
 from tests.support.services.sockets import foreign_sockets
 from tests.support.services.system import Package, Site
@@ -295,9 +295,25 @@ def test_a_server_that_answers_no_more_is_started_again(server, monkeypatch):
     monkeypatch.setattr(server_module, "ILL_S_MAX", 0.5)
     monkeypatch.setattr(Server, "_ask", lambda own: NotReady("no bookie") if own._process() == process else None)
     server.up()
-    assert running(server) != process
+    second = running(server)
+    assert second != process
     assert not process.is_alive()
+    monkeypatch.setattr(Server, "_ask", lambda own: Ill("no bookie") if own._process() == second else None)
+    server.up()
+    assert running(server) not in (process, second)
     assert server.ports == ports
+
+
+def test_a_server_that_starts_ill_is_started_again_some_times(server, monkeypatch):
+    """Not for ever, and the last time on other ports."""
+    monkeypatch.setattr(Server, "_ask", lambda _: Ill("no bookie"))
+    with pytest.raises(ServiceFault, match="no bookie"):
+        server.up()
+    assert server.status().process is None
+    asked = iter([Ill("no bookie"), NotReady("a moment"), None])
+    monkeypatch.setattr(Server, "_ask", lambda _: next(asked, None))
+    server.up()
+    assert server.status().state == "ready"
 
 
 def test_a_server_that_ends_at_its_start_says_why(server):

@@ -14,6 +14,10 @@ class NotReady(Exception):
     """An answer of a server that has not started whole."""
 
 
+class Ill(NotReady):
+    """An answer of a server that will not become ready: it is ended in order and started again."""
+
+
 class Line:
     """One connection."""
 

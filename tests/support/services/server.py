@@ -15,14 +15,14 @@ from typing import Literal
 
 from tests.support.services.faults import ServiceFault
 from tests.support.services.processes import Process, end, family, process_of
-from tests.support.services.replies import NotReady
+from tests.support.services.replies import Ill, NotReady
 from tests.support.services.sockets import foreign_sockets
 from tests.support.services.system import Site, System
 
 READY_S_MAX = 480.0
 """A server on Java compiles for most of its start, on a machine that does other things too."""
 ILL_S_MAX = 60.0
-"""Until a server that was ready before and answers no more is killed and started again."""
+"""Until a server that was ready before and answers no more is ended and started again."""
 STOP_S_MAX = 60.0
 """Until a server that was asked to end is killed."""
 ORPHANS_S_MAX = 3.0
@@ -99,14 +99,18 @@ class Server:
         """
         with self._alone():
             self.thaw()
-            self._end_ill()
+            if (running := self._process()) is not None and self._amiss(running, ILL_S_MAX, []) is not None:
+                self._end_process(running, self.system.stop_signal, STOP_S_MAX)
             seen: list[str] = []
             for number in range(1, STARTS_MAX + 1):
                 process = self._process() or self._start(is_moved=number == STARTS_MAX)
-                if self._waits_until_ready(process, seen):
+                fault = self._amiss(process, READY_S_MAX, seen)
+                if fault is None:
                     return
-                if number == STARTS_MAX or _IN_USE not in self.log.read_text("utf-8", "replace").lower():
-                    raise self._fault("\n".join(["ended by itself", *dict.fromkeys(seen)]))
+                self._end_process(process, self.system.stop_signal, STOP_S_MAX)
+                is_in_use = _IN_USE in self.log.read_text("utf-8", "replace").lower()
+                if number == STARTS_MAX or not (isinstance(fault, Ill) or is_in_use):
+                    raise self._fault("\n".join([str(fault), *dict.fromkeys(seen)]))
 
     def down(self) -> bool:
         """End it in order, also one that is frozen, and what does not end in time with force; its data stays.
@@ -159,29 +163,19 @@ class Server:
     def _site(self, ports: Mapping[str, int]) -> Site:
         return Site(self.folder, self.system.package.find(), self.host, ports)
 
-    def _end_ill(self) -> None:
-        """Kill a server that runs and answers no more, as one does whose storage is gone from below it."""
-        until = time.monotonic() + ILL_S_MAX
-        while (process := self._process()) is not None and self._ask() is not None:
-            if time.monotonic() > until:
-                end(process, signal.SIGKILL, 0)
-                self._forget()
-            time.sleep(_POLL_S)
-
-    def _waits_until_ready(self, process: Process, seen: list[str]) -> bool:
-        """Wait until it answers; note sockets of others on its ports, and return false when it ended by itself."""
-        until = time.monotonic() + READY_S_MAX
+    def _amiss(self, process: Process, wait_s: float, seen: list[str]) -> Exception | None:
+        """Wait until it answers; note sockets of others on its ports. Return why it will not, None = it does."""
+        until = time.monotonic() + wait_s
         while (fault := self._ask()) is not None:
             seen += map(str, foreign_sockets(process, self.ports.values()))
             if not process.is_alive():
-                self._forget()
-                return False
+                return NotReady("ended by itself")
+            if isinstance(fault, Ill):
+                return fault
             if time.monotonic() > until:
-                end(process, signal.SIGKILL, 0)
-                self._forget()
-                raise self._fault(f"does not answer within {READY_S_MAX:.0f} s: {fault!r}")
+                return NotReady(f"does not answer within {wait_s:.0f} s: {fault!r}")
             time.sleep(_POLL_S)
-        return True
+        return None
 
     def _start(self, *, is_moved: bool) -> Process:
         self._forget()
@@ -222,9 +216,13 @@ class Server:
             process = self._process()
             if process is not None:
                 self.thaw()
-                end(process, number, wait_s)
-            self._forget()
+            self._end_process(process, number, wait_s)
         return process is not None
+
+    def _end_process(self, process: Process | None, number: signal.Signals, wait_s: float) -> None:
+        if process is not None and process.is_alive():
+            end(process, number, wait_s)
+        self._forget()
 
     def _forget(self) -> None:
         """Forget a process that has ended."""
