@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import RESERVED_TYPES, Kind
 from midstream.core.types import EventBatch, Index
-from midstream.events.json.kernels import parse_lines, parse_list
+from midstream.events.json.kernels import SCRATCH_COLUMNS, parse_lines, parse_list
+from midstream.events.json.memory import SLACK
 from midstream.events.schema import ROW, concat, pick
 from midstream.events.wire import Accept
 
 PLAIN_BYTES_MIN = 1_024
 """A shorter body is decoded before the kernel's arguments are laid out: 20 µs."""
-_Types: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]
+_ZEROS = b"\0" * SLACK
+_Types: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
 
 class OddLine(NamedTuple):
@@ -54,11 +56,11 @@ def plain_lines(body: bytes, accept: Accept) -> PlainLines | None:
         return None
     events_max = body.count(b"\n") + 1
     rows = np.empty(events_max, dtype=ROW)
-    arena = np.empty(len(body), dtype=np.uint8)
+    arena = np.empty(len(body) + SLACK, dtype=np.uint8)
     event_index = np.empty(events_max, dtype=np.int32)
     odd = np.empty((events_max, 4), dtype=np.int64)
     counts = np.zeros(4, dtype=np.int64)
-    parse_lines(_ended(body), len(body), *types, _limits_of(accept), rows, arena, event_index, odd, counts)
+    parse_lines(_ended(body), len(body), *types, _limits_of(accept), rows, arena, _scratch(), event_index, odd, counts)
     events, taken, used, odd_count = counts.tolist()
     if _is_any_negative(rows[:taken]):
         return None
@@ -83,9 +85,9 @@ def plain_list(body: bytes, start: int, end: bytes, accept: Accept) -> EventBatc
     if not len(types[2]):
         return None
     rows = np.empty(min(body.count(b"{"), accept.limits.events_max + 1), dtype=ROW)
-    arena = np.empty(len(body), dtype=np.uint8)
+    arena = np.empty(len(body) + SLACK, dtype=np.uint8)
     counts = np.zeros(4, dtype=np.int64)
-    stop = parse_list(_ended(body), start, *types, _limits_of(accept), rows, arena, counts)
+    stop = parse_list(_ended(body), start, *types, _limits_of(accept), rows, arena, _scratch(), counts)
     if stop < 0 or body[stop:].strip(b" \t\r\n") != end:
         return None
     taken, used = int(counts[0]), int(counts[2])
@@ -111,7 +113,11 @@ def in_order(one: EventBatch, one_index: Index, other: EventBatch, other_index: 
 
 
 def _ended(body: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(body + b"\0", dtype=np.uint8)
+    return np.frombuffer(body + _ZEROS, dtype=np.uint8)
+
+
+def _scratch() -> NDArray[np.int64]:
+    return np.empty(SCRATCH_COLUMNS, dtype=np.int64)
 
 
 def _limits_of(accept: Accept) -> NDArray[np.int64]:
@@ -127,4 +133,4 @@ def _types_of(actions: frozenset[str], open_types: frozenset[str]) -> _Types:
     starts = np.zeros(len(names) + 1, dtype=np.int64)
     np.cumsum([len(name) for name, _ in names], out=starts[1:])
     text = np.frombuffer(b"".join(name for name, _ in names) + b"\0", dtype=np.uint8)
-    return text, starts, np.array([kind for _, kind in names], dtype=np.uint8)
+    return text, starts, np.array([kind for _, kind in names], dtype=np.int64)
