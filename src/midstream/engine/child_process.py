@@ -88,6 +88,11 @@ class Pace:
         self._others_are_busy = False
         self._due = 0.0
 
+    @property
+    def is_hurried(self) -> bool:
+        """Whether a caller waits for the work, which never rests."""
+        return self._is_hurried
+
     def say(self, stage: str, done: int, total: int) -> None:
         """Report progress, a few times a second at most; the end of a stage is always reported."""
         now = time.monotonic()

@@ -9,7 +9,7 @@ The digest covers the logical content of every table in index order: not capacit
 happens to lie.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -43,7 +43,8 @@ from midstream.state.tables import TABLES, TablesAbove
 from midstream.state.users.users import Users
 
 _NO_EVENTS = build([])
-_PLACE = "fold.place"
+_FOLD, _USERS, _CELLS = "fold", "users", "cells"
+_PLACE = "place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,35 +266,63 @@ class Fold:
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the state by what ``arrays`` returned, of the same settings."""
-        for name, table in self._named.items():
+
+        def of_table(name: str) -> dict[str, NDArray[np.generic]]:
             prefix = f"{name}."
-            table.restore({key.removeprefix(prefix): each for key, each in arrays.items() if key.startswith(prefix)})
-        position, log_time_ms = arrays[_PLACE].tolist()
+            return {key.removeprefix(prefix): each for key, each in arrays.items() if key.startswith(prefix)}
+
+        self.restore_each(of_table)
+
+    def restore_each(self, of_table: Callable[[str], Mapping[str, NDArray[np.generic]]]) -> None:
+        """Replace the state table by table, so that the arrays of one can be gone before those of the next come.
+
+        Args:
+            of_table: Gives the arrays of a table, by their names in it. Those that lie in ``rooms`` need no content
+                yet: no table reads one here.
+        """
+        for name, table in self._named.items():
+            table.restore(of_table(name))
+        position, log_time_ms = of_table(_FOLD)[_PLACE].tolist()
         self._position = LogPosition(position)
         self._log_time_ms = log_time_ms
         self.vocabulary.erasures.expire(log_time_ms)
 
-    def digest(self) -> str:
+    def rooms(self) -> dict[str, NDArray[np.generic]]:
+        """Return memory by ``table.name`` whose first rows are that array: whoever restores may fill it there.
+
+        Only of a fold to which nothing came yet. The array is then handed to ``restore`` as a view of its room.
+        """
+        rooms = {_USERS: self.users.rooms(), _CELLS: self.cells.rooms()}
+        return {f"{table}.{name}": each for table, found in rooms.items() for name, each in found.items()}
+
+    def digest(self, before: Callable[[str], None] | None = None) -> str:
         """Return 32 hex digits of an XXH3 over the names, types, shapes and bytes of all arrays.
 
         Cost: that of ``arrays``, one table at a time, and 0.1 s a GB.
+
+        Args:
+            before: Called with the name of each table before it is read.
         """
         digest = xxhash.xxh3_128()
-        for _, arrays in self._each_table():
+        for _, arrays in self._each_table(before):
             for key in sorted(arrays):
                 array = arrays[key]
                 digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
                 digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
-    def _each_table(self) -> Iterator[tuple[str, dict[str, NDArray[np.generic]]]]:
+    def _each_table(
+        self, before: Callable[[str], None] | None = None
+    ) -> Iterator[tuple[str, dict[str, NDArray[np.generic]]]]:
         """Yield the arrays of one table after another, in the order of their names, by full name."""
         if self._left:
             message = "a fold that left tables out is not the state"
             raise ValueError(message)
         place: NDArray[np.generic] = np.array([self._position, self._log_time_ms], dtype=np.int64)
-        yield "fold", {_PLACE: place}
+        yield _FOLD, {f"{_FOLD}.{_PLACE}": place}
         for name in sorted(self._named):
+            if before is not None:
+                before(name)
             arrays = self._named[name].arrays()
             yield name, {f"{name}.{key}": array for key, array in arrays.items()}
 

@@ -11,7 +11,7 @@ from midstream.core.durations import Duration
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.child_process import Pace, PacedFile
-from midstream.engine.snapshots import snapshots
+from midstream.engine.snapshots import array_files, snapshots
 from midstream.events.schema import cut
 from midstream.events.segments.log_identity import LogIdentity, identity_of
 from midstream.state.fold import Fold
@@ -74,7 +74,7 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     manifest = snapshots.write(tmp_path, folded(40), IDENTITY)
     files = files_of(tmp_path / snapshots.names(tmp_path)[0])
     checks: dict[str, Callable[[bytes], object]] = {
-        f"{key}.npy": partial(snapshots._parse_array, key, digest=each) for key, each in manifest.files.items()
+        f"{key}.npy": partial(array_files.parse_array, key, digest=each) for key, each in manifest.files.items()
     }
     checks["manifest.json"] = snapshots._unseal
     assert checks.keys() == files.keys()

@@ -1,19 +1,16 @@
-"""Snapshots: the fold at one log position as ``.npy`` files and a manifest with the SHA-256 of each.
+"""Snapshots: the fold at one log position as ``.npy`` files (``array_files``) and a manifest with the SHA-256 of each.
 
 A snapshot is written into a temporary folder, synced, then renamed, so that a folder with a snapshot's name is always
 complete. Every hash is checked when it is read, so a flipped bit makes an older snapshot serve, never wrong state. The
 manifest has the generation, the log and the fold version of the snapshot.
 """
 
-import io
-import math
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -22,6 +19,7 @@ from numpy.typing import NDArray
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.child_process import PIECE_BYTES, Pace, PacedFile
+from midstream.engine.snapshots.array_files import ArrayFiles, Content, content_of, parse_array
 from midstream.engine.snapshots.retention import NONE, Hourly, KeptSnapshot, staying
 from midstream.events.file_modes import make_folder, open_file
 from midstream.events.segments.log_identity import LogIdentity
@@ -30,14 +28,14 @@ from midstream.models.artifact.artifact import sync_folder
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.settings import FoldSettings
+from midstream.state.tables import TABLES
 
-Content: TypeAlias = bytes | memoryview
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, FORMAT_VERSION)
+"""The first had no packed arrays."""
 KEEP_MIN = 2
 """The newest may turn out damaged; the one before it then saves a fold from the beginning."""
 MANIFEST_NAME = "manifest.json"
-_HEADER_BYTES_MAX = 1 << 17
-"""Of an array's file before its content: 64 KiB are the most that the format allows."""
 _TEMPORARY = ".writing-"
 _SET_ASIDE = ".differs-"
 """Before the name of a snapshot that differed from the live state: kept to be looked into while the log has the same
@@ -94,7 +92,8 @@ class FoundSnapshot:
 def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = None) -> SnapshotManifest:
     """Write the fold as a snapshot; return its manifest.
 
-    Cost: the state's bytes once to disk and once through SHA-256; the arrays are views where the tables allow it.
+    Cost: the state without most of its zeros, once to disk and once through SHA-256; the arrays are views where
+    the tables allow it.
 
     Args:
         folder: Of snapshots.
@@ -260,12 +259,9 @@ def parse(
     """
     pace = pace or Pace(hurried=True)
     manifest = _unseal(bytes(files.get(MANIFEST_NAME, b"")))
-    expected = {f"{key}.npy" for key in manifest.files}
-    if files.keys() - {MANIFEST_NAME} != expected:
-        message = f"its files are not those of the manifest: {sorted((files.keys() - {MANIFEST_NAME}) ^ expected)[:3]}"
-        raise SnapshotInvalid(message)
+    _require_files(manifest, files)
     return manifest, {
-        key: _parse_array(key, files[f"{key}.npy"], digest, pace) for key, digest in manifest.files.items()
+        key: parse_array(key, files[f"{key}.npy"], digest, pace) for key, digest in manifest.files.items()
     }
 
 
@@ -364,18 +360,37 @@ def _is_of(path: Path, identity: LogIdentity, *, unread: bool) -> bool:
 
 
 def _restore(path: Path, wanted: SnapshotRequirement, pace: Pace) -> Fold:
+    """Return the fold of a snapshot whose files are all as they were written, and which has the digest of then."""
     try:
-        _require_fit(_unseal((path / MANIFEST_NAME).read_bytes()), wanted)  # before all the rest is read
+        manifest = _unseal((path / MANIFEST_NAME).read_bytes())
+        _require_fit(manifest, wanted)  # before all the rest is read
+        _require_files(manifest, [each.name for each in path.iterdir()])
+        fold = Fold(wanted.settings, wanted.dropped)
+        with ArrayFiles(path, _in_order(manifest.files), fold.rooms(), pace) as arrays:
+            fold.restore_each(arrays.of_table)
+            digest = fold.digest(arrays.verify)
+            arrays.verify_all()
     except OSError as error:
-        message = f"its manifest cannot be read: {error}"
+        message = f"it cannot be read: {error}"
         raise SnapshotInvalid(message) from error
-    manifest, arrays = read(path, pace)
-    fold = Fold(wanted.settings, wanted.dropped)
-    fold.restore(arrays)
-    if fold.digest() != manifest.digest:
+    if digest != manifest.digest:
         message = "what was restored has another digest than what was written"
         raise SnapshotInvalid(message)
     return fold
+
+
+def _in_order(files: Mapping[str, str]) -> dict[str, str]:
+    """Return files in the order in which the tables are restored."""
+    place = {entry.name: number for number, entry in enumerate(TABLES)}
+    return dict(sorted(files.items(), key=lambda each: place.get(each[0].partition(".")[0], -1)))
+
+
+def _require_files(manifest: SnapshotManifest, found: Collection[str]) -> None:
+    """Raise ``SnapshotInvalid`` unless these names are those of the manifest and its files."""
+    expected, present = {f"{key}.npy" for key in manifest.files}, set(found) - {MANIFEST_NAME}
+    if present != expected:
+        message = f"its files are not those of the manifest: {sorted(present ^ expected)[:3]}"
+        raise SnapshotInvalid(message)
 
 
 def _require_fit(manifest: SnapshotManifest, wanted: SnapshotRequirement) -> None:
@@ -408,39 +423,20 @@ def _unseal(content: bytes) -> SnapshotManifest:
     except msgspec.MsgspecError as error:
         message = f"its manifest is of another release: {error}"
         raise SnapshotInvalid(message) from error
-    if manifest.format_version != FORMAT_VERSION:
-        message = f"it has format {manifest.format_version}, this release reads {FORMAT_VERSION}"
+    if manifest.format_version not in READ_VERSIONS:
+        message = f"it has format {manifest.format_version}, this release reads {READ_VERSIONS}"
         raise SnapshotInvalid(message)
     return manifest
 
 
 def _write_array(path: Path, array: NDArray[np.generic], pace: Pace) -> str:
-    whole = np.ascontiguousarray(array)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(whole))
     digest = sha256()
     with PacedFile(path, pace) as file:
-        for piece in (header.getbuffer(), *_pieces(whole.reshape(-1).view(np.uint8).data)):
+        for piece in content_of(array):
             digest.update(piece)
             file.write(piece)
             pace.rest()
     return digest.hexdigest()
-
-
-def _parse_array(key: str, content: Content, digest: str, pace: Pace | None = None) -> NDArray[np.generic]:
-    found = sha256()
-    for piece in _pieces(memoryview(content)):
-        found.update(piece)
-        if pace is not None:
-            pace.rest()
-    if found.hexdigest() != digest:
-        message = f"{key} does not match its SHA-256"
-        raise SnapshotInvalid(message)
-    header = io.BytesIO(content[:_HEADER_BYTES_MAX])
-    np.lib.format.read_magic(header)
-    shape, _, kind = np.lib.format.read_array_header_1_0(header)
-    array: NDArray[np.generic] = np.frombuffer(content, kind, math.prod(shape), header.tell()).reshape(shape)
-    return array
 
 
 def _content(path: Path, pace: Pace) -> Content:
@@ -453,11 +449,6 @@ def _content(path: Path, pace: Pace) -> Content:
             pace.rest()
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # nobody reads it again; the log's pages stay
     return buffer[:filled].data
-
-
-def _pieces(content: memoryview) -> Iterator[memoryview]:
-    for start in range(0, len(content), PIECE_BYTES):
-        yield content[start : start + PIECE_BYTES]
 
 
 def _write_synced(path: Path, content: Content) -> None:

@@ -235,12 +235,20 @@ class Cells:
                 found.update({f"{group.name}.{name}": array for name, array in group.keys.arrays().items()})
         return found
 
+    def rooms(self) -> dict[str, NDArray[np.generic]]:
+        """Return the memory of all rows of each scope without keys: its first ones are those of ``arrays``."""
+        return {f"{group.name}.rows": group.rows for group in self.groups if group.keys is None}
+
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Replace the table by what ``arrays`` returned, of the same settings. Only rows once in use are touched."""
+        """Replace the table by what ``arrays`` returned, of the same settings. Only rows once in use are touched.
+
+        Rows that lie where they belong are not read.
+        """
         for number, group in enumerate(self.groups):
             rows = arrays[f"{group.name}.rows"]
             group.rows[len(rows) : int(self._touched[number])] = 0.0
-            group.rows[: len(rows)] = rows
+            if not np.may_share_memory(rows, group.rows):
+                group.rows[: len(rows)] = rows
             self._touched[number] = len(rows)
             if group.keys is not None:
                 group.keys.restore({name: arrays[f"{group.name}.{name}"] for name in ("first", "second", "evicted")})

@@ -281,11 +281,17 @@ class Users:
         held.update({f"document.{name}": each for name, each in self._documents.arrays().items()})
         return held
 
+    def rooms(self) -> dict[str, NDArray[np.generic]]:
+        """Return the memory of all rows: its first ones are those of ``arrays``."""
+        return {"rows": self._bytes}
+
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Replace the table by what ``arrays`` returned."""
-        count = len(arrays["rows"])
+        """Replace the table by what ``arrays`` returned; rows that lie where they belong are not read."""
+        rows = arrays["rows"]
+        count = len(rows)
         self._bytes[count : int(self._used[0])] = 0
-        self._bytes[:count] = arrays["rows"]
+        if not np.may_share_memory(rows, self._bytes):
+            self._bytes[:count] = rows
         self._used[0] = count
         prefix = "document."
         self._documents.restore(
