@@ -123,6 +123,19 @@ class CircuitBreaker:
             if placement == plan.name and not self._may_ask(watched, now)
         )
 
+    def is_quiet(self, plan: Plan) -> bool:
+        """Return whether no part of a plan is watched: none failed or was slow lately. Starts no trial."""
+        return not self._watched or all(placement != plan.name for placement, _ in self._watched)
+
+    def budget_s(self, plan: Plan) -> float:
+        """Return for how long one part of a plan may hold the thread, in seconds."""
+        return self._options.budget_s(plan)
+
+    @property
+    def bench_s(self) -> float:
+        """For how long a part is skipped, in seconds."""
+        return self._options.bench_s
+
     def benched(self, plan: Plan) -> tuple[Failure, ...]:
         """Return a failure for each skipped component of a plan; does not start a trial."""
         names = frozenset(plan.part_names)

@@ -12,6 +12,7 @@ from midstream.core.errors import ErasuresFull, MidstreamError, Overloaded
 from midstream.core.protocols import EventLog
 from midstream.core.types import EventBatch, LogPosition, Models, TimestampMs
 from midstream.engine.answer.answering import Answering
+from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
 from midstream.engine.answer.feature_reads import view_of, views_of, with_live
 from midstream.engine.answer.lookups import item_view, served_record, user_view
 from midstream.engine.answer.query_mapping import count_outcomes
@@ -32,7 +33,7 @@ from midstream.engine.ingest.writer import QueueEntry, Ticket
 from midstream.engine.listeners import Listeners
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
-from midstream.engine.requests.schema import FeatureAsk
+from midstream.engine.requests.schema import FeatureAsk, RecommendationQuestion
 from midstream.engine.types import (
     Answer,
     Ask,
@@ -117,7 +118,7 @@ class Engine:
         self.erasure_ages = ErasureAges(host.clock, host.monotonic, options.erase_days_max, fold)
         """How long erasures have waited."""
         self._outbox = ServedBuffer(self._writer, lambda: self._commits.is_closed, metrics, self.concerns)
-        self._answering = Answering(self.live, self._folding, self._outbox if options.logs_served else None)
+        self._answering = Answering(self.live, self._folding, self._outbox if options.logs_served else None, self.facts)
         self.services: list[BackgroundService] = [] if options.forwarding is None else [options.forwarding.service]
         """The loops that go on beside it."""
         self._ticker = self.supervise("tick", self._tick, TICK_MS / 1_000)
@@ -160,6 +161,7 @@ class Engine:
         self.live.swap(fold, plans)
         self._folding.fold = fold
         self._intake.fold = fold
+        self._answering.compiled.forget()
         self.listeners.tell_swap()
 
     def serve_models(self, models: Models) -> None:
@@ -332,8 +334,16 @@ class Engine:
         """
         return await self._folding.reached(position, timeout_s)
 
-    async def recommend(self, ask: Ask) -> Answer:
+    def encoded_slate(self, question: RecommendationQuestion, placement: str) -> EncodedSlate | Stamp | None:
+        """Answer a usual question whose placement's plan is compiled, as ``CompiledSlates.answer`` does."""
+        return self._answering.compiled.answer(question, placement)
+
+    async def recommend(self, ask: Ask, stamp: Stamp | None = None) -> Answer:
         """Answer with a slate, and append its served record without waiting for it.
+
+        Args:
+            ask: The question.
+            stamp: Of an answer that ``encoded_slate`` began; None = a new one.
 
         Raises:
             NotFound: The placement is not configured.
@@ -341,7 +351,7 @@ class Engine:
             ItemUnknown: No event has named its item yet.
             Overloaded: Too many requests wait for a log position.
         """
-        return await self._answering.recommend(ask)
+        return await self._answering.recommend(ask, stamp)
 
     async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
         """Answer the same question for several users, as ``Answering`` has it."""

@@ -93,6 +93,7 @@ class Metrics:
         self._of_requests: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
         self._of_answers = Series(self._answers, _TIERS * _PLACEMENTS_MAX)
         self._of_items = Series(self._slate_items, _PLACEMENTS_MAX)
+        self.compiled_answers = Series(self._compiled_answers, _PLACEMENTS_MAX)
         self.rules = Series(self._rule_actions, _RULES_MAX)
         self.feature_reads = Series(self._feature_read_seconds, _PLACEMENTS_MAX)
         self.failures = Series(self._failures, _PARTS_MAX)
@@ -178,6 +179,9 @@ class Metrics:
         self._answers_running = self._gauge("answers_running", "Answers being made.")
         self._answers_waiting = self._gauge("answers_waiting", "Questions that wait for a place among them.")
         self._answers = self._counter("answers", "Slates by placement and tier.", "placement", "tier")
+        self._compiled_answers = self._counter(
+            "compiled_answers", "Slates that the kernel of compiled plans made.", "placement"
+        )
         self._slate_items = self._histogram("slate_items", "Items of a slate.", _SLATE_ITEMS, "placement")
         self._feature_read_seconds = self._histogram(
             "feature_read_seconds", "Time of reading the features of all candidates.", _READ_SECONDS, "placement"

@@ -273,7 +273,7 @@ def test_marks_that_run_out_begin_anew():
     """A query with the number of an earlier one does not take its marks for its own."""
     pairs = fold(new_pairs(), [(1, [0], START_MS, START_MS), (2, [0], START_MS, START_MS)])
     expected = pairs.score(PairQuery(), np.array([0], dtype=np.int32), START_MS)[0].tolist()
-    pairs._epochs.last = 2**31 - 2
+    pairs.epochs.last = 2**31 - 2
     for _ in range(2):
         assert pairs.score(PairQuery(), np.array([0], dtype=np.int32), START_MS)[0].tolist() == expected == [1, 2]
 

@@ -171,7 +171,7 @@ def test_tables_are_cleared_when_query_numbers_run_out():
     index, sessions = index_of(HISTORY)
     query = SessionQuery()
     expected = plain_answer(query, sessions, 3, [0, 1], ())
-    index._epochs.last = EPOCH_MAX - 2
+    index.epochs.last = EPOCH_MAX - 2
     for _ in range(5):
         assert answer_of(index, query, [0, 1]) == expected
     assert index._epochs.last == 3

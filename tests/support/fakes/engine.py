@@ -24,7 +24,7 @@ from midstream.engine.erasure.eraser import RewriteView
 from midstream.engine.explain.explainer import ExplainOrder, Job
 from midstream.engine.listeners import Listeners
 from midstream.engine.pending_erasures import DAY_MS, erase_event
-from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk
+from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk, RecommendationQuestion
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.types import (
     Answer,
@@ -155,7 +155,10 @@ class FakeEngine:
         if ask.min_log_position is not None:
             parse_position(ask.min_log_position, 1, len(self.events))
 
-    async def recommend(self, ask: Ask) -> Answer:
+    def encoded_slate(self, _question: RecommendationQuestion, _placement: str) -> None:
+        """Compile no plan."""
+
+    async def recommend(self, ask: Ask, _stamp: None = None) -> Answer:
         """Return the newest items that are known, less those that are not wanted."""
         self.check(ask)
         plan = self.plans[ask.placement]

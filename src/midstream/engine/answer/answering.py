@@ -13,6 +13,7 @@ from msgspec import structs
 
 from midstream.core.errors import MidstreamError, RequestInvalid
 from midstream.core.types import Served
+from midstream.engine.answer.compiled_slates import CompiledSlates, Stamp
 from midstream.engine.answer.cursors import Cursor, gone, parse_cursor, require_same
 from midstream.engine.answer.feature_reads import WAIT_S_MAX, read_of
 from midstream.engine.answer.inline_explanation import require_why, with_score_parts, with_what_is_read, with_why
@@ -26,6 +27,7 @@ from midstream.engine.live import LiveState
 from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk
 from midstream.engine.tokens import parse_position
 from midstream.engine.types import Answer, Ask, FeatureRead, PageAnswer, SlateRefused
+from midstream.monitoring.facts import Facts
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.page import recommend_page
 from midstream.ranking.pipeline import recommend
@@ -44,16 +46,22 @@ answer, in another process some tens."""
 class Answering:
     """Answers requests from the state and plans in service."""
 
-    def __init__(self, live: LiveState, folding: FoldScheduler, outbox: ServedBuffer | None) -> None:
-        """Read ``live``; served records go to ``outbox``, None = they are not logged."""
+    def __init__(self, live: LiveState, folding: FoldScheduler, outbox: ServedBuffer | None, facts: Facts) -> None:
+        """Read ``live``; served records go to ``outbox``, None = they are not logged; ``facts`` go into the log."""
         self._live = live
         self._folding = folding
         self._outbox = outbox
         self._worked_s = live.host.worked_s or live.host.monotonic
         self._ahead = None if outbox is None else ServedAhead(folding, outbox, live.host.monotonic)
+        self.compiled = CompiledSlates(live, folding, outbox, self._ahead, facts)
+        """What answers usual questions in one kernel."""
 
-    async def recommend(self, ask: Ask) -> Answer:
+    async def recommend(self, ask: Ask, stamp: Stamp | None = None) -> Answer:
         """Answer with a slate, and append its served record without waiting for it.
+
+        Args:
+            ask: The question.
+            stamp: Of an answer that was begun; None = a new one.
 
         Raises:
             NotFound: The placement is not configured.
@@ -72,8 +80,8 @@ class Answering:
         fold, plan = live.fold, live.plan(ask.placement)
         require_known(ask, fold)
         require_why(ask, plan)
-        request_id, seed = live.host.request_ids.make()
-        query = query_of(ask, plan, request_id, seed, live.clock())
+        request_id, seed, now_ms = stamp or (*live.host.request_ids.make(), live.clock())
+        query = query_of(ask, plan, request_id, seed, now_ms)
         if faults := request_faults(plan.filters, query, plan.context_readers):
             raise RequestInvalid(faults)  # before a part on the bench has its one try in it
         self._folding.note_answer()

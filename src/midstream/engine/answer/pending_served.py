@@ -46,8 +46,12 @@ class ServedAhead:
         """
         key = self._folding.fold.vocabulary.id_key
         user_hash, session_hash = id_hash(query.user_id or "", key), id_hash(query.session_id or "", key)
+        self.add_hashes(user_hash, session_hash, id_hash(query.request_id, key))
+
+    def add_hashes(self, user_hash: int, session_hash: int, request_hash: int) -> None:
+        """Do as ``add``, given the hashes of the ids, 0 = none."""
         if user_hash or session_hash:
-            self._added.append((user_hash, session_hash, id_hash(query.request_id, key), self._monotonic()))
+            self._added.append((user_hash, session_hash, request_hash, self._monotonic()))
             if len(self._added) > ADDED_MAX:
                 self._look_up()
 

@@ -23,6 +23,7 @@ from midstream.events.json.plain import PLAIN_BYTES_MIN
 from midstream.events.schema import Event, build, pick
 from midstream.events.wire import Accept, vector_length
 from midstream.models.model import is_item_model
+from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.retrieval.nearest import Nearest
@@ -99,6 +100,7 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
             query = replace(query, context=_context(plan))
             served = await recommend(plan, partial(fold.moment, models=plan.models), query, left_s)
             failures.extend(served.failures)
+            _warm_compiled(plan, fold)
             overran |= {(plan.name, each.component): each for each in overruns(plan, served)}
         if turn:
             slow = {key: each for key, each in overran.items() if turn == 1 or key in slow}
@@ -106,6 +108,13 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
                 break
     warm_decoding()
     return WarmupResult(tuple(failures), tuple(slow.values()))
+
+
+def _warm_compiled(plan: Plan, fold: Fold) -> None:
+    """Ask the compiled form of a plan that has one, with a question in which all that it has to look up is known."""
+    compiled = compiled_plan(plan, fold)
+    if isinstance(compiled, CompiledPlan):
+        compiled.ask(("u0", "s", "warm"), ("i0",), ("a",), 1, _NOW)
 
 
 def _context(plan: Plan) -> dict[str, str]:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from midstream.core.errors import AppendFailed, CommitTooSlow, NotFound, Overloaded
+from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
 from midstream.engine.requests.faults import NameUnknown, field_refusal, reading
 from midstream.engine.requests.schema import RecommendationQuestion, read_deadline
 from midstream.engine.types import Answer, Ask, Value
@@ -139,14 +140,30 @@ class Recommendations:
         return Reply(200, _encode(slate_of(answer, None)), headers=NO_STORE)
 
     async def _answer(self, question: RecommendationBody) -> Reply:
-        return await answered(self._engine, self._record, self._ask(question), question.events)
+        engine, events = self._engine, question.events
+        placement = question.placement or ("" if question.continues else only_placement(engine))
+        found = engine.encoded_slate(question, placement) if events is msgspec.UNSET else None
+        if isinstance(found, EncodedSlate):
+            return Reply(200, encoded_reply(found), headers=NO_STORE)
+        return await answered(engine, self._record, question.ask(placement), events, found)
 
-    def _ask(self, question: RecommendationBody) -> Ask:
-        return question.ask(question.placement or ("" if question.continues else only_placement(self._engine)))
+
+def encoded_reply(slate: EncodedSlate) -> bytes:
+    """Return the bytes of a ``Slate`` with encoded items and none of the fields that may be left out."""
+    return b"".join(
+        (
+            b'{"request_id":"%b","placement":%b,"items":[' % (slate.request_id.encode(), _encode(slate.placement)),
+            slate.items,
+            b'],"tier":"full","applied_log_position":"%b","state_age_ms":%d,"config_hash":%b}'
+            % (slate.log_position.encode(), slate.state_age_ms, _encode(slate.config_hash)),
+        )
+    )
 
 
-async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType) -> Reply:
-    """Record the events that came with a question, then answer it.
+async def answered(
+    engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType, stamp: Stamp | None = None
+) -> Reply:
+    """Record the events that came with a question, then answer it; with the stamp of an answer that was begun, if any.
 
     Raises:
         NameUnknown: The placement is not configured.
@@ -157,7 +174,7 @@ async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.R
         min_log_position, told = await recorded(record, events, lambda: engine.check(ask))
         if min_log_position is not None:
             ask = replace(ask, min_log_position=min_log_position)
-        answer = await engine.recommend(ask)
+        answer = await engine.recommend(ask, stamp)
     except NotFound as error:
         raise placement_unknown(engine, ask.placement) from error
     return Reply(200, _encode(slate_of(answer, told)), headers=NO_STORE)

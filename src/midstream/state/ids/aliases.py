@@ -6,6 +6,7 @@ are no cycles. Full, the alias that was made first goes, and its id is a user of
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,14 @@ def alias_bytes(settings: FoldSettings) -> int:
     """Return the bytes of the table."""
     aliases_max = settings.limits.aliases_max
     return aliases_max * ALIAS_BYTES + 4 * table_size(aliases_max)
+
+
+class AliasColumns(NamedTuple):
+    """Arrays in which kernels look up which user an id stands for."""
+
+    rows: NDArray[np.void]
+    into: NDArray[np.uint64]
+    table: NDArray[np.int32]
 
 
 class Aliases:
@@ -68,6 +77,11 @@ class Aliases:
             self._stand_for(change.other_hash, change.into_hash)
         elif isinstance(change, UserForgotten):
             self.forget(change.user_hash)
+
+    @property
+    def columns(self) -> AliasColumns:
+        """The arrays themselves: they stay the same for as long as the table is."""
+        return AliasColumns(self._rows, self._into, self._table)
 
     def resolve(self, user_hash: int) -> int:
         """Return the hash of the user that a hash stands for: itself unless it was merged."""

@@ -12,6 +12,7 @@ nor do late copies of an erased user's events. An id that was merged into anothe
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ from midstream.state.ids.user_slots import (
 )
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.hash_table import fill, find, find_each, table_size
-from midstream.state.structures.hashing import id_hash
+from midstream.state.structures.hashing import IdKey, id_hash
 from midstream.state.structures.kernel import frozen_columns
 
 ITEM_ID_BYTES_MEAN = 128
@@ -69,6 +70,18 @@ def vocabulary_bytes(settings: FoldSettings) -> int:
     users_max, items_max = settings.limits.users_max, settings.limits.items_max
     users = users_max * USER_ROW.itemsize + 4 * table_size(users_max)
     return users + items_max * (_BYTES_EACH + ITEM_ID_BYTES_MEAN) + 8 + 4 * table_size(items_max)
+
+
+class IdColumns(NamedTuple):
+    """Arrays in which kernels look up users and items, and read ids of items."""
+
+    key: IdKey
+    users: NDArray[np.void]
+    user_table: NDArray[np.int32]
+    item_hash: NDArray[np.uint64]
+    item_start: NDArray[np.int64]
+    item_text: NDArray[np.uint8]
+    item_table: NDArray[np.int32]
 
 
 class Vocabulary:
@@ -116,6 +129,12 @@ class Vocabulary:
     def click_item_count(self) -> int:
         """Number of items known only from interactions."""
         return int(self._meta["click_items"][0])
+
+    @property
+    def columns(self) -> IdColumns:
+        """The arrays themselves: they stay the same for as long as the table is."""
+        items = (self._item_hash, self._item_start, self._item_text, self._item_table)
+        return IdColumns(self.id_key, self._users, self._user_table, *items)
 
     @property
     def item_hash(self) -> NDArray[np.uint64]:

@@ -47,7 +47,7 @@ from midstream.state.items.item_fold import (
 )
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.decay import decay_weight
-from midstream.state.structures.hot_lists import HotLists, switch_item
+from midstream.state.structures.hot_lists import HotColumns, HotLists, switch_item
 from midstream.state.structures.windows import ROW_CELLS, count_window
 
 _ITEM = np.uint8(Kind.ITEM)
@@ -172,6 +172,19 @@ class Items:
         for an item known from interactions alone when ``unknown_items`` is ``accept``.
         """
         return _read_only(self._available)
+
+    @property
+    def hot_columns(self) -> HotColumns:
+        """The arrays themselves: they stay the same for as long as the table is."""
+        return HotColumns(self._available, self._clock, *self._hot.columns[1:])
+
+    def hot_row(self, half_life_ms: int, limit: int) -> tuple[int, int]:
+        """Return the row of a half-life in ``hot_columns``, and how many of ``limit`` items ``hottest`` gives at most.
+
+        Raises:
+            NotFound: No list is kept for that half-life.
+        """
+        return self._list_number(half_life_ms), self._hot.longest(limit)
 
     def uncatalogued(self, first: int) -> Index:
         """Return the items from an index on that no row of the catalogue has named so far, ascending."""

@@ -22,7 +22,7 @@ Internet Computing, 2003. G. Cormode et al., Forward Decay, ICDE 2009.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,6 +222,16 @@ def unpack_rows(lengths: NDArray[np.uint8], items: Index, values: Weights, neigh
             read += 1
 
 
+class PairColumns(NamedTuple):
+    """Arrays that a query of the pairs reads, and its room."""
+
+    neighbours: Index
+    weights: Weights
+    shares: Weights
+    clock: NDArray[np.int64]
+    scratch: PairScratch
+
+
 def pair_bytes(settings: FoldSettings) -> int:
     """Return the bytes of the table."""
     row = min(settings.limits.pair_neighbours_max, PAIR_NEIGHBOURS_MAX)
@@ -247,7 +257,8 @@ class Pairs:
         self._shares = self._values[:, row]
         self._neighbours = self._numbers[:, 2 * (row + 1) : 2 * (row + 1) + row]
         self._scratch: PairScratch = make_scratch(row)
-        self._epochs = Epochs(self._scratch.items)
+        self.epochs = Epochs(self._scratch.items)
+        """Numbers of queries: each query over the room of ``columns`` takes one."""
 
     def apply(self, step: FoldStep) -> None:
         """Fold a step: of its events, items, times and what their sessions had before are read.
@@ -268,6 +279,16 @@ class Pairs:
             self._values,
             self._vocabulary.item_hash,
         )
+
+    @property
+    def columns(self) -> PairColumns:
+        """The arrays themselves: they stay the same for as long as the table is."""
+        return PairColumns(self._neighbours, self._weights, self._shares, self._clock, self._scratch)
+
+    @property
+    def half_life_ms(self) -> int:
+        """Half-life of the weights."""
+        return self._half_life_ms
 
     def neighbours(self, item_index: int, now_ms: int) -> tuple[Index, Weights]:
         """Return the neighbours of an item, by index, and their weights at a time: 1 = acted on next after it, now."""
@@ -299,7 +320,7 @@ class Pairs:
         answer_items = np.empty(query.limit, dtype=np.int32)
         answer_scores = np.empty(query.limit, dtype=np.float32)
         found = run_query(
-            self._epochs.next(),
+            self.epochs.next(),
             recent,
             hidden if query.allow_session_items else recent,
             weights_of(query),

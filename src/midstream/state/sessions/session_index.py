@@ -16,7 +16,7 @@ e-Commerce at Scale, SIGMOD 2022, section 3.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -302,6 +302,17 @@ def unpack_sessions(
             read += 1
 
 
+class IndexColumns(NamedTuple):
+    """Arrays that a query of the index reads, and its room."""
+
+    items: Index
+    lengths: Lengths
+    postings: Index
+    heads: Index
+    state: Numbers
+    scratch: SessionScratch
+
+
 def session_index_bytes(settings: FoldSettings) -> int:
     """Return the bytes of the table."""
     limits = settings.limits
@@ -323,7 +334,8 @@ class SessionIndex:
         self._heads = np.zeros((limits.items_max, 2), dtype=np.int32)
         self._state = np.array([-1, 0], dtype=np.int64)
         self._scratch: SessionScratch = make_scratch(row, limits.index_entries_max)
-        self._epochs = Epochs(self._scratch.sessions, self._scratch.items)
+        self.epochs = Epochs(self._scratch.sessions, self._scratch.items)
+        """Numbers of queries: each query over the room of ``columns`` takes one."""
 
     def apply(self, step: FoldStep) -> None:
         """Fold a step: of its events, items and sessions are read.
@@ -362,6 +374,11 @@ class SessionIndex:
             self._state,
             np.zeros(len(self._heads), dtype=np.int32),
         )
+
+    @property
+    def columns(self) -> IndexColumns:
+        """The arrays themselves: they stay the same for as long as the table is."""
+        return IndexColumns(self._items, self._lengths, self._postings, self._heads, self._state, self._scratch)
 
     @property
     def session_count(self) -> int:
@@ -406,7 +423,7 @@ class SessionIndex:
         answer_items = np.empty(query.limit, dtype=np.int32)
         answer_scores = np.empty(query.limit, dtype=np.float32)
         found = run_query(
-            self._epochs.next(),
+            self.epochs.next(),
             recent,
             np.array(excluded[-EXCLUDED_MAX:], dtype=np.int64),
             hidden if query.allow_session_items else recent,

@@ -12,6 +12,7 @@ an event.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,16 @@ class Open:
     """Its last items, oldest first; an item may be there more than once."""
 
 
+class OpenColumns(NamedTuple):
+    """Arrays in which kernels find open sessions."""
+
+    sessions: NDArray[np.void]
+    items: NDArray[np.int32]
+    table: NDArray[np.int32]
+    user_heads: NDArray[np.int32]
+    meta: NDArray[np.void]
+
+
 def session_bytes(settings: FoldSettings) -> int:
     """Return the bytes of the table."""
     limits = settings.limits
@@ -78,6 +89,11 @@ class Sessions:
     def __len__(self) -> int:
         """Return the number of sessions that no event has closed yet."""
         return int(self._meta["open"][0])
+
+    @property
+    def columns(self) -> OpenColumns:
+        """The arrays themselves: they stay the same for as long as the table is."""
+        return OpenColumns(self._sessions, self._items, self._table, self._user_heads, self._meta)
 
     @property
     def next_number(self) -> int:

@@ -4,6 +4,8 @@ A row is a half-life, or a segment. The lists are no state of their own (``state
 from heat and from which items are eligible.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,16 @@ from midstream.state.structures.top_list import (
     drop_item,
     raise_item,
 )
+
+
+class HotColumns(NamedTuple):
+    """Arrays in which kernels read which items may be served, and the lists of items with a clock of their heat."""
+
+    available: Mask
+    clock: NDArray[np.int64]
+    values: Sums
+    items: Index
+    states: NDArray[np.int64]
 
 
 class HotLists:
@@ -57,12 +69,16 @@ class HotLists:
         for heat, values, items, state in zip(*self.columns, strict=True):
             build_list(values, items, state, heat, eligible, count, item_hash)
 
+    def longest(self, limit: int) -> int:
+        """Return how many of ``limit`` items an answer has at most."""
+        return min(limit, self._hot_items_max)
+
     def hottest(self, row: int, limit: int) -> Index:
         """Return the eligible items with the most heat in a row, best first; equal ones by id hash.
 
         At most ``hot_items_max`` come back, and fewer when fewer have any heat there.
         """
-        length = max(min(limit, self._hot_items_max, int(self.states[row, LENGTH])), 0)
+        length = max(min(self.longest(limit), int(self.states[row, LENGTH])), 0)
         return self.items[row, :length].copy()
 
 

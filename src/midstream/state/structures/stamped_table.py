@@ -30,13 +30,21 @@ class Epochs:
         """Number of the last query, 0 = none yet."""
 
     def next(self) -> int:
-        """Return the number of a new query. When numbers run out all marks go, so that none is taken for a new one."""
-        if self.last >= EPOCH_MAX:
+        """Return the number of a new query."""
+        return self.take(1)
+
+    def take(self, count: int) -> int:
+        """Return the first of so many numbers in a row, each of a new query.
+
+        When numbers run out all marks go, so that none is taken for a new one.
+        """
+        if self.last > EPOCH_MAX - count:
             for table in self._tables:
                 table[:] = 0
             self.last = 0
-        self.last += 1
-        return self.last
+        first = self.last + 1
+        self.last += count
+        return first
 
 
 @kernel

@@ -11,7 +11,7 @@ Events more than 24 h behind log time move affinities only, where decay makes th
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,15 @@ class SeenItems:
     """Impressions since the item entered this list."""
     event_time_ms: NDArray[np.int64]
     """Of the last impression, to the second."""
+
+
+class RingColumns(NamedTuple):
+    """Arrays in which kernels read the last interactions of a user."""
+
+    octets: NDArray[np.uint8]
+    ints: NDArray[np.int32]
+    at: NDArray[np.int64]  # as ``_places`` gives it
+    is_positive: Mask  # by the action's number
 
 
 def user_bytes(settings: FoldSettings) -> int:
@@ -189,6 +198,11 @@ class Users:
         row = self._rows[user_index]
         wanted = np.isin(self._names, actions) if actions else self.is_positive
         return newest_distinct(row["ring_item"], row["ring_action"], int(row["added"]), wanted, count_max)
+
+    @property
+    def ring_columns(self) -> RingColumns:
+        """The arrays themselves: they stay the same for as long as the table is."""
+        return RingColumns(self._bytes, self._ints, self._at, self.is_positive)
 
     @property
     def categories(self) -> tuple[str, ...]:

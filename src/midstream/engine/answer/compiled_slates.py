@@ -1,0 +1,213 @@
+"""Slates of compiled plans: usual questions whose plan has a program are answered by one kernel, bytes to bytes.
+
+Everything else is answered by the pipeline, which stays the definition: reply and served record are the same bytes on
+both ways, and explanations and reruns run the pipeline. What is usual is decided once a plan, in ``program_of``, and
+once a question, here. The kernel ends before it has changed anything where the question turns out to be unusual: then
+the pipeline answers with the same request id, seed and time.
+
+The kernel is one guarded part of an answer: all that it does is bounded by the plan's limits and waits for nothing, so
+the deadline is not looked at within it. Where it takes longer than a part may, the pipeline answers for the placement
+for a while, whose boundaries say which part it is; and it does so while the circuit breaker watches any part.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from midstream.core.errors import NotFound
+from midstream.core.kinds import Kind
+from midstream.core.types import Index, LogPosition, TimestampMs
+from midstream.engine.answer.pending_served import ServedAhead
+from midstream.engine.ingest.fold_scheduler import FoldScheduler
+from midstream.engine.ingest.served_buffer import ServedBuffer
+from midstream.engine.live import LiveState
+from midstream.engine.requests.schema import RecommendationQuestion
+from midstream.events.schema import Event
+from midstream.events.served_head import RECORD_VERSION, ServedHead, joined_body
+from midstream.monitoring.facts import Fact, Facts
+from midstream.ranking.candidate_cutoff import CUT
+from midstream.ranking.compiled import room
+from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
+from midstream.ranking.compiled.decision_kernel import ANSWERED
+from midstream.ranking.compiled.program import NotCompiled
+from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
+
+FULL = "full"
+"""Tier of each of these answers: no part of them can fail alone."""
+
+
+class Stamp(NamedTuple):
+    """Request id, seed and time of an answer."""
+
+    request_id: str
+    seed: int
+    now_ms: TimestampMs
+
+
+class EncodedSlate(NamedTuple):
+    """A slate whose items are JSON already."""
+
+    request_id: str
+    placement: str
+    """As it was asked for."""
+    items: memoryview
+    """Inner part of the array of items. Valid until the next question."""
+    log_position: str
+    """Token of the state's log position."""
+    state_age_ms: int
+    config_hash: str
+
+
+class _Entry(NamedTuple):
+    """A plan and a state, and the compiled form of both."""
+
+    plan: Plan
+    fold: Fold
+    compiled: CompiledPlan | NotCompiled
+
+
+class CompiledSlates:
+    """Compiled plans of the state in service."""
+
+    def __init__(
+        self,
+        live: LiveState,
+        folding: FoldScheduler,
+        outbox: ServedBuffer | None,
+        ahead: ServedAhead | None,
+        facts: Facts,
+    ) -> None:
+        """Answer from ``live``; records go to ``outbox`` and are noted in ``ahead``, None = neither; log ``facts``."""
+        self._live = live
+        self._folding = folding
+        self._outbox = outbox
+        self._ahead = ahead
+        self._facts = facts
+        self._worked_s = live.host.worked_s or live.host.monotonic
+        self._entries: dict[str, _Entry] = {}
+        self._slow_until: dict[str, float] = {}
+        self._place: Index | None = None
+        self._token: tuple[int, int, str] = (-1, -1, "")
+
+    def forget(self) -> None:
+        """Drop all compiled plans, and with them the state: each is made anew with its next question."""
+        self._entries = {}
+        self._slow_until = {}
+        self._place = None
+
+    def obstacle(self, placement: str) -> str:
+        """Return why the pipeline answers for a placement, empty = the kernel does.
+
+        Raises:
+            NotFound: The placement is not configured.
+        """
+        compiled = self._compiled(self._live.plan(placement))
+        return compiled.reason if isinstance(compiled, NotCompiled) else ""
+
+    def answer(self, question: RecommendationQuestion, placement: str) -> EncodedSlate | Stamp | None:
+        """Answer a question, and append its served record without waiting for it.
+
+        Args:
+            question: As it came; without events.
+            placement: That it is for.
+
+        Returns:
+            The slate; or the stamp with which the pipeline has to answer from the start; or None = the pipeline has to
+            answer, and nothing was begun.
+        """
+        live = self._live
+        try:
+            plan = live.plan(placement)
+        except NotFound:
+            return None  # the other way says so
+        compiled = self._compiled(plan)
+        size = plan.slate_size if question.n is None else question.n
+        if isinstance(compiled, NotCompiled) or not is_usual(question) or not 1 <= size <= plan.slate_size_max:
+            return None
+        began, worked_s = live.host.monotonic(), self._worked_s()
+        if not live.guards.is_quiet(plan) or began < self._slow_until.get(plan.name, began):
+            return None
+        stamp = Stamp(*live.host.request_ids.make(), live.clock())
+        ids = (question.user_id or "", question.session_id or "", stamp.request_id)
+        code = compiled.ask(ids, question.items, question.exclude, size, stamp.now_ms)
+        budget_s = live.guards.budget_s(plan)
+        # As any built-in part it overran only if the processor worked for that long.
+        if live.host.monotonic() - began > budget_s and self._worked_s() - worked_s > budget_s:
+            self._slow_until[plan.name] = began + live.guards.bench_s
+        if code != ANSWERED:
+            return stamp
+        self._folding.note_answer()
+        self._hand_over(compiled, question, size, stamp)
+        live.metrics.observe_answer(plan.name, FULL, compiled.counts[room.CHOSEN])
+        live.metrics.compiled_answers.of(plan.name).inc()
+        fold = live.fold
+        return EncodedSlate(
+            request_id=stamp.request_id,
+            placement=placement,
+            items=compiled.text[: compiled.counts[room.TEXT_END]],
+            log_position=self._token_of(fold.log_position),
+            state_age_ms=max(0, stamp.now_ms - fold.log_time_ms) if fold.log_time_ms else 0,
+            config_hash=plan.config_hash,
+        )
+
+    def _compiled(self, plan: Plan) -> CompiledPlan | NotCompiled:
+        """Return the compiled form of a plan over the state in service."""
+        entry = self._entries.get(plan.name)
+        if entry is None or entry.plan is not plan or entry.fold is not self._live.fold:
+            fold = self._live.fold
+            if self._place is None or len(self._place) != fold.settings.limits.items_max:
+                self._place = np.zeros(fold.settings.limits.items_max, dtype=np.int32)
+            entry = self._entries[plan.name] = _Entry(plan, fold, compiled_plan(plan, fold, self._place))
+            if isinstance(entry.compiled, NotCompiled):
+                fields = {"placement": plan.name, "reason": entry.compiled.reason}
+                self._facts.note(Fact("plan_not_compiled", "debug", fields, key=plan.name))
+        return entry.compiled
+
+    def _hand_over(self, compiled: CompiledPlan, question: RecommendationQuestion, size: int, stamp: Stamp) -> None:
+        """Append the served record, without waiting for it."""
+        if self._outbox is None or self._ahead is None:
+            return
+        plan, counts = compiled.plan, compiled.counts.tolist()
+        proposed = counts[room.COUNTS : room.COUNTS + len(compiled.source_names)]
+        removed = dict(zip(compiled.filter_names, counts[room.COUNTS + len(proposed) :], strict=True))
+        if counts[room.CUT]:
+            removed[CUT] = counts[room.CUT]
+        head = ServedHead(
+            RECORD_VERSION, self._live.fold.log_position, stamp.request_id, plan.name, question.user_id,
+            question.session_id, size, stamp.now_ms, stamp.seed, question.items, question.exclude, None, {}, {},
+            plan.config_hash, plan.fold_version, compiled.scorer_name, FULL, counts[room.FOUND], counts[room.PASSED],
+            compiled.source_names, dict(zip(compiled.source_names, proposed, strict=True)), removed, (),
+        )  # fmt: skip
+        event = Event(
+            Kind.SERVED,
+            user_id=question.user_id or "",
+            session_id=question.session_id or "",
+            request_id=stamp.request_id,
+            body=joined_body(head, compiled.record[: counts[room.RECORD_END]]),
+            event_time_ms=stamp.now_ms,
+        )
+        self._outbox.add(event)
+        user_hash, session_hash, request_hash, _ = compiled.room.hashes.tolist()
+        self._ahead.add_hashes(user_hash, session_hash, request_hash)
+
+    def _token_of(self, position: LogPosition) -> str:
+        """Return the token of a log position; the last one is kept."""
+        generation = self._live.token_generation
+        if self._token[:2] != (generation, position):
+            self._token = generation, position, self._live.token(position)
+        return self._token[2]
+
+
+def is_usual(question: RecommendationQuestion) -> bool:
+    """Return whether a question has nothing that programs know nothing of."""
+    return not (
+        question.context
+        or question.item_fields
+        or question.fields
+        or question.explain
+        or question.cursor
+        or question.filter is not None
+        or question.reasons is not None
+        or question.min_log_position is not None
+    )

@@ -1,0 +1,134 @@
+"""Compiled plan: a program with the arrays of one state, asked question by question."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from midstream.core.types import Index
+from midstream.ranking.compiled.program import (
+    COVISITATION,
+    OPERATION,
+    SESSION_KNN,
+    NotCompiled,
+    PlanProgram,
+    program_of,
+)
+from midstream.ranking.compiled.room import (
+    EXCLUDED,
+    ITEMS,
+    LENGTHS,
+    NOW,
+    PAIR_EPOCH,
+    QUESTION_BYTES_MAX,
+    QUESTION_ITEMS_MAX,
+    REQUEST_BYTES,
+    SESSION_BYTES,
+    SESSION_EPOCH,
+    SIZE,
+    USER_BYTES,
+    AnswerRoom,
+    RoomSizes,
+    make_room,
+)
+from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
+
+if TYPE_CHECKING:
+    from midstream.ranking.compiled.state_kernel import BoundState
+
+TOO_LONG = -1
+"""A question that the room cannot hold: the pipeline has to answer."""
+
+
+class CompiledPlan:
+    """A plan over one state. It is made anew with the state or the plan; one thread asks it."""
+
+    def __init__(self, plan: Plan, fold: Fold, program: PlanProgram, place: Index) -> None:
+        """Bind a program to the arrays of a state.
+
+        Args:
+            plan: Of the program.
+            fold: The state; its arrays stay the same for as long as it lives.
+            program: As ``program_of`` gives it.
+            place: A cell an item, which all plans of the state share.
+        """
+        from midstream.ranking.compiled.state_kernel import answer_question, make_state
+
+        self.plan = plan
+        self.fold = fold
+        open_columns = fold.sessions.columns
+        rings = fold.users.ring_columns
+        sizes = RoomSizes(open_columns.items.shape[1], int(fold.settings.limits.user_ring_max), plan.slate_size_max)
+        self.room: AnswerRoom = make_room(program, sizes, place)
+        self.columns = (
+            fold.vocabulary.columns,
+            fold.vocabulary.aliases.columns,
+            open_columns,
+            rings,
+            fold.items.hot_columns,
+            fold.session_index.columns,
+            fold.pairs.columns,
+            program,
+            self.room,
+        )
+        """Arguments of ``answer_of``, in its order."""
+        self._state: BoundState = make_state(*self.columns)
+        self._answer = answer_question
+        operations: list[int] = program.sources[:, OPERATION].tolist()
+        self._session_queries = operations.count(SESSION_KNN)
+        self._pair_queries = operations.count(COVISITATION)
+        self.source_names = tuple(each.name for each in (*plan.sources, *plan.floor))
+        self.filter_names = tuple(each.name for each in plan.filters)
+        self.scorer_name = plan.scorers[-1].name
+        self.counts = self.room.counts.data
+        self.text, self.record = self.room.text.data, self.room.record.data
+        self._arena, self._ask = self.room.arena.data, self.room.ask.data
+
+    def ask(self, ids: Sequence[str], items: Sequence[str], exclude: Sequence[str], size: int, now_ms: int) -> int:
+        """Answer a question; the answer is in the room.
+
+        Args:
+            ids: Of the user, the session and the request; empty = none.
+            items: Of the session or basket, oldest first.
+            exclude: Items that the slate may not have.
+            size: Of the slate.
+            now_ms: Log time of the question.
+
+        Returns:
+            As ``answer_of``, or ``TOO_LONG``. Anything but ``ANSWERED``: nothing was changed, and the pipeline has to
+            answer.
+        """
+        return self._answer(self._state) if self.put(ids, items, exclude, size, now_ms) else TOO_LONG
+
+    def put(self, ids: Sequence[str], items: Sequence[str], exclude: Sequence[str], size: int, now_ms: int) -> bool:
+        """Write a question into the room; return whether it fits."""
+        texts = [each.encode() for each in (*ids, *items, *exclude)]
+        arena = b"".join(texts)
+        if len(arena) > QUESTION_BYTES_MAX or len(texts) > QUESTION_ITEMS_MAX:
+            return False
+        self._arena[: len(arena)] = arena
+        ask, fold = self._ask, self.fold
+        ask[NOW], ask[SIZE], ask[ITEMS], ask[EXCLUDED] = now_ms, size, len(items), len(exclude)
+        ask[USER_BYTES], ask[SESSION_BYTES], ask[REQUEST_BYTES] = len(texts[0]), len(texts[1]), len(texts[2])
+        for place, text in enumerate(texts[len(ids) :], LENGTHS):
+            ask[place] = len(text)
+        ask[SESSION_EPOCH] = fold.session_index.epochs.take(self._session_queries)
+        ask[PAIR_EPOCH] = fold.pairs.epochs.take(self._pair_queries)
+        return True
+
+
+def compiled_plan(plan: Plan, fold: Fold, place: Index | None = None) -> CompiledPlan | NotCompiled:
+    """Return a plan bound to a state, or why it has no program.
+
+    Args:
+        plan: The plan.
+        fold: The state.
+        place: A cell an item, to share with other plans of the state; None = its own.
+    """
+    program = program_of(plan, fold)
+    if isinstance(program, NotCompiled):
+        return program
+    if place is None:
+        place = np.zeros(fold.settings.limits.items_max, dtype=np.int32)
+    return CompiledPlan(plan, fold, program, place)

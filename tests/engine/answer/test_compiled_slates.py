@@ -1,0 +1,442 @@
+"""Compiled plans answer as the pipeline does, byte for byte: the reply, and the served record in the log.
+
+The pipeline is the twin of the kernel. Both answer the same questions of one state here, in turns, so that they also
+share the marks of the tables that they search in.
+"""
+
+import asyncio
+import gc
+import json
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.app.config.schema import Config, ItemsSection, Placement
+from midstream.core.durations import Duration
+from midstream.core.types import EventBatch, LogPosition, TimestampMs
+from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
+from midstream.engine.circuit_breaker import _Watched
+from midstream.events.schema import Event
+from midstream.events.served_body import decode_body
+from midstream.ranking.compiled.compiled_plan import TOO_LONG, CompiledPlan
+from midstream.ranking.compiled.decision_kernel import TOO_FEW, UNUSUAL
+from midstream.ranking.compiled.state_kernel import BoundState
+from midstream.ranking.filters.repeats import Repeat
+from midstream.ranking.rules.cap import Cap
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.retrieval.covisitation import Covisitation
+from midstream.retrieval.popular import Popular
+from midstream.retrieval.recent_items import RecentItems
+from midstream.retrieval.session_knn import SessionKnn
+from midstream.retrieval.trending import Trending
+from midstream.serving.slates.recommendations import RecommendationBody, encoded_reply, slate_of
+from midstream.state.fold import Fold
+from midstream.state.settings import StateLimits
+from midstream.state.structures.stamped_table import EPOCH_MAX
+from tests.support.events import START_MS, Stream, random_events
+from tests.support.rig import Rig, view
+
+STREAM = Stream(users=40, items=120, sessions=12, step_ms=2_000, people_share=0.02, catalogue_share=0.15)
+LIMITS = StateLimits(
+    users_max=30,
+    items_max=110,
+    click_items_max=100,
+    sessions_max=25,
+    session_items_max=12,
+    index_sessions_max=150,
+    index_items_max=8,
+    index_entries_max=40,
+    user_ring_max=9,
+    event_ids_max=2_000,
+    hot_items_max=40,
+    pair_neighbours_max=8,
+    aliases_max=6,
+)
+
+
+def random_placement(dice: np.random.Generator, number: int) -> Placement:
+    """A placement of parts that programs have, with any of their options."""
+    sources: list[SessionKnn | Covisitation | Trending] = [
+        SessionKnn(
+            name=f"knn{each}",
+            last_items_max=int(dice.integers(1, 12)),
+            entries_max=int(dice.integers(1, 60)),
+            neighbours_max=int(dice.integers(1, 50)),
+            position_decay=float(dice.random()),
+            sharpness=str(dice.choice(["1", "1.5", "2"])),  # type: ignore[arg-type]
+            same_item=float(dice.random()),
+            allow_session_items=bool(dice.random() < 0.6),
+            exclude_last_item=bool(dice.random() < 0.5),
+            history_items_max=int(dice.integers(0, 12)),
+            limit=int(dice.integers(1, 60)),
+        )
+        for each in range(int(dice.integers(0, 3)))
+    ]
+    sources += [
+        Covisitation(
+            name=f"pairs{each}",
+            last_items_max=int(dice.integers(1, 8)),
+            popularity=str(dice.choice(["0", "0.25", "0.5", "0.75", "1"])),  # type: ignore[arg-type]
+            same_item=float(dice.choice([0.0, 0.1, 2.0])),
+            allow_session_items=bool(dice.random() < 0.6),
+            exclude_last_item=bool(dice.random() < 0.5),
+            history_items_max=int(dice.integers(0, 12)),
+            limit=int(dice.integers(1, 40)),
+        )
+        for each in range(int(dice.integers(0, 3)))
+    ]
+    sources += [
+        Trending(name=f"hot{each}", limit=int(dice.integers(1, 60)), half_life=Duration(str(dice.choice(["1h", "6h"]))))
+        for each in range(int(dice.integers(0, 2)))
+    ]
+    order = dice.permutation(len(sources))
+    names = [each.name for each in sources]
+    weights = {name: float(dice.choice([0.0, 0.001, 0.7, 3.0, 800.0])) for name in names if dice.random() < 0.7}
+    return Placement(
+        name=f"p{number}",
+        sources=(*(sources[place] for place in order), Popular(limit=int(dice.integers(20, 60)))),
+        weights=weights,
+        rank_offset=float(dice.choice([0.1, 1.0, 60.0])),
+        repeats=_REPEATS[int(dice.integers(3))],
+        slate_size=int(dice.integers(1, 25)),
+        candidates_max=100,
+    )
+
+
+_REPEATS: tuple[Repeat, ...] = ("any", "not_last", "none")
+
+
+def random_question(dice: np.random.Generator, placement: str) -> bytes:
+    """A usual question, about ids of the stream and others."""
+    told: dict[str, object] = {"placement": placement}
+    if dice.random() < 0.7:
+        told["user_id"] = f"user-{int(dice.integers(45))}"
+    if dice.random() < 0.4:
+        generation = int(dice.integers(0, 6))
+        told["session_id"] = f"session-{generation}-{int(dice.integers(12))}"
+    if dice.random() < 0.5:
+        told["n"] = int(dice.integers(1, 30))
+    for name, most in (("items", 6), ("exclude", 12)):
+        if dice.random() < 0.5:
+            told[name] = [f"item-{int(dice.integers(130))}" for _ in range(int(dice.integers(1, most)))]
+    return json.dumps(told).encode()
+
+
+@dataclass
+class Both:
+    """An engine whose served records are kept here, asked on both ways."""
+
+    rig: Rig
+    served: list[Event] = field(default_factory=list)
+    ways: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.rig.engine._outbox.add = self.served.append  # type: ignore[assignment,method-assign]
+
+    async def same(self, body: bytes) -> str:
+        """Ask both ways; return which of them answered first: ``compiled``, ``stamp`` or ``pipeline``."""
+        engine = self.rig.engine
+        question = msgspec.json.decode(body, type=RecommendationBody)
+        assert question.placement is not None
+        found = engine.encoded_slate(question, question.placement)
+        if not isinstance(found, EncodedSlate):
+            way = "pipeline" if found is None else "stamp"
+            assert not self.served, "a way that does not answer leaves nothing behind"
+            answer = await engine.recommend(question.ask(question.placement), found)
+            if found is not None:
+                assert answer.request_id == found.request_id == decode_body(self.served[0].body).request_id
+                assert decode_body(self.served[0].body).seed == found.seed
+            self.served.clear()
+            return way
+        reply = encoded_reply(found)
+        (event,) = self.served
+        self.served.clear()
+        record = decode_body(event.body)
+        stamp = Stamp(record.request_id, record.seed, TimestampMs(record.now_ms))
+        answer = await engine.recommend(question.ask(question.placement), stamp)
+        assert reply.decode() == msgspec.json.encode(slate_of(answer, None)).decode()
+        (other,) = self.served
+        self.served.clear()
+        assert record == decode_body(other.body)
+        assert event == other
+        return "compiled"
+
+
+def answered(config: Config, work: Callable[[Both], object]) -> None:
+    """Run work with an engine."""
+
+    async def main() -> None:
+        both = Both(Rig(config=config, worked_s=lambda: 0.0))
+        found = work(both)
+        if asyncio.iscoroutine(found):
+            await found
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_replies_and_records_are_those_of_the_pipeline(seed: int) -> None:
+    """Random plans, states with merges and erasures, and questions, while events come in between."""
+    dice = np.random.default_rng(seed)
+    config = Config(placements=tuple(random_placement(dice, number) for number in range(4)), limits=LIMITS)
+    batch = random_events(1_500, seed, STREAM)
+
+    async def work(both: Both) -> None:
+        engine, fold = both.rig.engine, both.rig.engine.fold
+        start = 0
+        while start < len(batch):
+            stop = start + int(dice.integers(1, 200))
+            part = batch.rows[start:stop]
+            fold.apply(LogPosition(start), type(batch)(part, batch.text))
+            start += len(part)
+            both.rig.now_ms = fold.log_time_ms + int(dice.integers(0, 40 * 60_000))
+            for _ in range(30):
+                placement = f"p{int(dice.integers(4))}"
+                assert engine._answering.compiled.obstacle(placement) == ""
+                both.ways[await both.same(random_question(dice, placement))] += 1
+        assert both.ways["compiled"] > 150, "else this test says nothing"
+        assert not both.ways["pipeline"]
+
+    answered(config, work)
+
+
+def test_a_question_that_no_program_has_goes_to_the_pipeline() -> None:
+    """Decided before anything begins: no request id is made for it twice."""
+    told = (
+        {"context": {"hour": 3}},
+        {"filter": "item.available"},
+        {"fields": ["price"]},
+        {"item_fields": {"item-1": {"own": 1.0}}},
+        {"explain": True},
+        {"reasons": "en"},
+        {"cursor": True},
+        {"min_log_position": "x"},
+        {"n": 100},
+        {"placement": "nowhere"},
+    )
+
+    def work(both: Both) -> None:
+        both.rig.engine.fold.apply(LogPosition(0), random_events(300, 1, STREAM))
+        for each in told:
+            question = msgspec.convert({"placement": "default", **each}, RecommendationBody, strict=False)
+            assert both.rig.engine.encoded_slate(question, question.placement or "") is None, each
+        plain = RecommendationBody(placement="default", user_id="user-1")
+        assert isinstance(both.rig.engine.encoded_slate(plain, "default"), EncodedSlate)
+
+    answered(Config(limits=LIMITS, placements=(Placement(slate_size=9, slate_size_max=99),)), work)
+
+
+def by_code(config: Config, question: RecommendationBody, *events: Mapping[str, object]) -> int:
+    """What the kernel says of a question after some events; the pipeline answers it from the same stamp."""
+    found: list[int] = []
+
+    async def work(both: Both) -> None:
+        engine = both.rig.engine
+        engine.fold.apply(LogPosition(0), stamped(both.rig, events))
+        both.rig.now_ms = engine.fold.log_time_ms
+        made = engine.encoded_slate(question, "default")
+        assert isinstance(made, Stamp)
+        assert not both.served
+        answer = await engine.recommend(question.ask("default"), made)
+        record = decode_body(both.served[0].body)
+        assert (answer.request_id, record.seed, record.now_ms) == made
+        compiled = engine._answering.compiled._compiled(engine.plan("default"))
+        assert isinstance(compiled, CompiledPlan)
+        ids = (question.user_id or "", question.session_id or "", "r")
+        found.append(compiled.ask(ids, question.items, question.exclude, question.n or 20, both.rig.now_ms))
+
+    answered(config, work)
+    return found[0]
+
+
+def stamped(rig: Rig, events: Sequence[Mapping[str, object]]) -> EventBatch:
+    """Events as the log has them."""
+    batch = rig.batch(*events)
+    rows = batch.rows.copy()
+    rows["log_time_ms"] = START_MS + np.arange(len(rows))
+    rows["event_time_ms"] = rows["log_time_ms"]
+    return EventBatch(rows, batch.text)
+
+
+def test_too_few_candidates_are_filled_by_the_pipeline() -> None:
+    """Of three items, a slate of four is filled, and is short all the same."""
+    acts = [view(f"i{number}") for number in range(3)]
+    assert by_code(Config(limits=LIMITS), RecommendationBody(n=4), *acts) == TOO_FEW
+
+
+@pytest.mark.parametrize("item", ['a"b', "a\\b"])
+def test_ids_with_escapes_are_written_by_the_pipeline(item: str) -> None:
+    """A quote, a backslash. Control characters are in no id."""
+    assert by_code(Config(limits=LIMITS), RecommendationBody(n=1), view(item)) == UNUSUAL
+
+
+def test_scores_beyond_plain_decimals_are_written_by_the_pipeline() -> None:
+    """The largest weight there may be over the smallest offset, and a weight that leaves next to nothing."""
+    for weight, code in ((1e9, UNUSUAL), (1e-9, UNUSUAL)):
+        placement = Placement(sources=(Popular(),), weights={"popular": weight}, rank_offset=0.1)
+        assert by_code(Config(limits=LIMITS, placements=(placement,)), RecommendationBody(n=1), view("i")) == code
+
+
+def test_users_with_many_open_sessions_are_left_to_the_pipeline() -> None:
+    """A query leaves out 64 sessions; of 64 the kernel answers, of 65 the pipeline."""
+    limits = msgspec.structs.replace(LIMITS, sessions_max=100)
+    acts = [view(f"i{number % 3}", session_id=f"s{number}") for number in range(65)]
+    question = RecommendationBody(n=1, user_id="ann")
+    assert by_code(Config(limits=limits), question, *acts) == UNUSUAL
+
+    async def work(both: Both) -> None:
+        both.rig.engine.fold.apply(LogPosition(0), stamped(both.rig, acts[:64]))
+        both.rig.now_ms = both.rig.engine.fold.log_time_ms
+        assert await both.same(b'{"placement": "default", "n": 1, "user_id": "ann"}') == "compiled"
+
+    answered(Config(limits=limits), work)
+
+
+def test_a_question_with_too_many_bytes_is_for_the_pipeline() -> None:
+    """1,000 excluded ids of 128 characters."""
+    question = RecommendationBody(n=1, exclude=tuple(f"{number:0128d}" for number in range(1_000)))
+    assert by_code(Config(limits=LIMITS), question, view("i")) == TOO_LONG
+
+
+def test_a_swap_of_the_state_is_seen_at_once() -> None:
+    """The next question is answered from the new state, and nothing holds the old one."""
+
+    async def work(both: Both) -> None:
+        engine, settings = both.rig.engine, Config(limits=LIMITS).fold_settings()
+        batch = random_events(400, 3, STREAM)
+        engine.fold.apply(LogPosition(0), batch)
+        both.rig.now_ms = engine.fold.log_time_ms
+        body = b'{"placement": "default", "user_id": "user-1", "n": 3}'
+        assert await both.same(body) == "compiled"
+        old = weakref.ref(engine.fold)
+        other = Fold(settings)
+        other.apply(LogPosition(0), random_events(400, 4, STREAM))
+        engine.swap(other, engine.plans)
+        del other
+        gc.collect()
+        assert old() is None
+        assert await both.same(body) == "compiled"
+        arrays = {name: each.copy() for name, each in engine.fold.arrays().items()}
+        engine.fold.apply(LogPosition(400), type(batch)(batch.rows[:100], batch.text))
+        engine.fold.restore(arrays)
+        assert await both.same(body) == "compiled"
+
+    answered(Config(limits=LIMITS), work)
+
+
+def test_the_tables_keep_their_arrays() -> None:
+    """A program reads the arrays that a table had when it was made: neither events nor a restore replace one."""
+    fold = Fold(Config(limits=LIMITS).fold_settings())
+    tables = (fold.sessions, fold.session_index, fold.pairs, fold.vocabulary, fold.vocabulary.aliases)
+
+    def held() -> list[object]:
+        found = [each for table in tables for each in table.columns]
+        rings = fold.users.ring_columns
+        return [*found, *fold.items.hot_columns, rings.octets, rings.ints, rings.at]
+
+    def addresses() -> list[int]:
+        flat = [part for each in held() for part in (each if isinstance(each, tuple) else (each,))]
+        return [part.ctypes.data for part in flat if isinstance(part, np.ndarray)]
+
+    before = addresses()
+    fold.apply(LogPosition(0), random_events(1_500, 5, STREAM))
+    fold.restore({name: each.copy() for name, each in fold.arrays().items()})
+    assert addresses() == before
+
+
+def test_numbers_of_queries_run_out_on_both_ways() -> None:
+    """All marks go once; neither way takes an old mark for its own."""
+
+    async def work(both: Both) -> None:
+        fold = both.rig.engine.fold
+        fold.apply(LogPosition(0), random_events(1_000, 6, STREAM))
+        both.rig.now_ms = fold.log_time_ms
+        dice = np.random.default_rng(6)
+        for _ in range(40):
+            await both.same(random_question(dice, "default"))
+        fold.session_index.epochs.last = fold.pairs.epochs.last = EPOCH_MAX - 7
+        for _ in range(40):
+            await both.same(random_question(dice, "default"))
+        assert fold.session_index.epochs.last < 100
+        assert both.ways["compiled"] == 0
+
+    answered(Config(limits=LIMITS), work)
+
+
+def test_a_slow_kernel_is_left_to_the_pipeline_for_a_while() -> None:
+    """Its boundaries say which part is slow; after the time of a bench the kernel answers again.
+
+    Where the machine stood still, the processor did not work for so long, and nothing comes of it.
+    """
+    clock, worked = [0.0], [0.0]
+
+    async def work(both: Both) -> None:
+        engine = both.rig.engine
+        engine.fold.apply(LogPosition(0), random_events(400, 7, STREAM))
+        question = RecommendationBody(placement="default", n=3)
+        compiled = engine._answering.compiled._compiled(engine.plan("default"))
+        assert isinstance(compiled, CompiledPlan)
+        run = compiled._answer
+
+        def slow(state: BoundState) -> int:
+            clock[0] += 1.0
+            return run(state)
+
+        def working(state: BoundState) -> int:
+            worked[0] += 1.0
+            return slow(state)
+
+        compiled._answer = slow
+        for _ in range(2):
+            assert isinstance(engine.encoded_slate(question, "default"), EncodedSlate)
+        compiled._answer = working
+        assert isinstance(engine.encoded_slate(question, "default"), EncodedSlate)
+        assert engine.encoded_slate(question, "default") is None
+        clock[0] += engine.guards.bench_s
+        assert isinstance(engine.encoded_slate(question, "default"), EncodedSlate)
+
+    async def main() -> None:
+        await work(Both(Rig(config=Config(limits=LIMITS), monotonic=lambda: clock[0], worked_s=lambda: worked[0])))
+
+    asyncio.run(main())
+
+
+def test_a_watched_part_leaves_its_placement_to_the_pipeline() -> None:
+    """A part on the bench is left out of an answer, which the kernel cannot."""
+
+    def work(both: Both) -> None:
+        engine = both.rig.engine
+        engine.fold.apply(LogPosition(0), random_events(400, 8, STREAM))
+        question = RecommendationBody(placement="default", n=3)
+        engine.guards._watched["other", "trending"] = _Watched()
+        assert isinstance(engine.encoded_slate(question, "default"), EncodedSlate)
+        engine.guards._watched["default", "trending"] = _Watched()
+        assert engine.encoded_slate(question, "default") is None
+
+    answered(Config(limits=LIMITS), work)
+
+
+def test_plans_with_other_parts_say_which() -> None:
+    """The first part that a program has not."""
+    told = {
+        "rules of the slate": Placement(name="a", caps=(Cap(attribute="category", max=1),)),
+        "source mine": Placement(name="b", sources=(RecentItems(name="mine"),)),
+        "selector PlackettLuce": Placement(name="c", selector=PlackettLuce()),
+        "source trending": Placement(name="d", sources=(Trending(by_segment=True),)),
+        "parts that read served slates": Placement(name="e", exclude={"served": "1h"}),
+        "filter filter": Placement(name="f", filter="item.available"),
+    }
+    config = Config(
+        limits=LIMITS, placements=tuple(told.values()), items=ItemsSection(attributes={"category": "category"})
+    )
+
+    def work(both: Both) -> None:
+        found = [both.rig.engine._answering.compiled.obstacle(each.name) for each in told.values()]
+        assert found == list(told)
+
+    answered(config, work)

@@ -1,0 +1,101 @@
+"""The kernel of compiled plans as plain functions: every index is checked, and the bytes are those of the kernel.
+
+That they are also those of the pipeline is what tests/engine/answer/test_compiled_slates.py shows.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.app.config.schema import Config, Placement
+from midstream.app.wiring import plans
+from midstream.core.types import LogPosition
+from midstream.events.kernel import Kernel
+from midstream.ranking.compiled import answer_kernel
+from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
+from midstream.ranking.compiled.decision_kernel import ANSWERED
+from midstream.ranking.compiled.encode_kernel import put_score
+from midstream.ranking.compiled.room import RECORD_END, TEXT_END
+from midstream.serving.slates.recommendations import SlateItem
+from midstream.state.fold import Fold
+from midstream.state.settings import StateLimits
+from tests.support.events import Stream, random_events
+
+LIMITS = StateLimits(
+    users_max=30, items_max=110, click_items_max=100, sessions_max=25, index_sessions_max=150, event_ids_max=2_000
+)
+STREAM = Stream(users=40, items=90, sessions=12, step_ms=2_000, people_share=0.02)
+
+
+@contextmanager
+def plain_kernels(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run every kernel as the plain function that it is made of, in which a wrong index is an error."""
+    modules = [each for name, each in sys.modules.items() if name.startswith("midstream.")]
+    with patch.context() as patched, np.errstate(all="ignore"):
+        for module in modules:
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Kernel):
+                    patched.setattr(module, name, value.py_func)
+        yield
+
+
+def answer(compiled: CompiledPlan) -> tuple[int, bytes, bytes, list[int]]:
+    """What is in the room after the plain functions ran."""
+    code = int(answer_kernel.answer_of(*compiled.columns))
+    return said(compiled, code)
+
+
+def said(compiled: CompiledPlan, code: int) -> tuple[int, bytes, bytes, list[int]]:
+    """What is in the room after an answer."""
+    counts = compiled.room.counts.tolist()
+    if code != ANSWERED:
+        return code, b"", b"", []
+    return code, bytes(compiled.text[: counts[TEXT_END]]), bytes(compiled.record[: counts[RECORD_END]]), counts
+
+
+def test_plain_functions_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of users with and without a session, of items that came and are excluded, of unknown ids."""
+    config = Config(limits=LIMITS, placements=(Placement(repeats="none", slate_size=12),))
+    fold = Fold(config.fold_settings())
+    fold.apply(LogPosition(0), random_events(1_200, 11, STREAM))
+    compiled = compiled_plan(plans(config)["default"], fold)
+    assert isinstance(compiled, CompiledPlan)
+    dice = np.random.default_rng(11)
+    answered = 0
+    for _ in range(12):
+        ids = (f"user-{int(dice.integers(45))}" if dice.random() < 0.8 else "", "", "request")
+        items, exclude = ([f"item-{int(dice.integers(99))}" for _ in range(int(dice.integers(4)))] for _ in range(2))
+        now_ms, size = fold.log_time_ms + int(dice.integers(3_000_000)), int(dice.integers(1, 30))
+        expected = said(compiled, compiled.ask(ids, items, exclude, size, now_ms))
+        assert compiled.put(ids, items, exclude, size, now_ms)
+        with plain_kernels(monkeypatch):
+            assert answer(compiled) == expected
+        answered += expected[0] == ANSWERED
+    assert answered > 6
+
+
+def test_scores_are_written_as_json_has_them() -> None:
+    """All float32 between the ends that are drawn: powers of ten and two, their neighbours, ties, any others."""
+    dice = np.random.default_rng(3)
+    edges = [float(f"1e{power}") for power in range(-5, 7)] + [2.0**power for power in range(-16, 23)]
+    near = [np.nextafter(np.float32(each), np.float32(side)) for each in edges for side in (0.0, 1e9)]
+    ties = [np.float32(each + 0.5) for each in (1_234_566, 8_388_607, 4_194_303)]
+    drawn = np.exp(dice.uniform(np.log(1e-5), np.log(1e7), 20_000)).astype(np.float32)
+    halves = (dice.integers(1, 1 << 20, 5_000) / 2.0 ** dice.integers(1, 12, 5_000)).astype(np.float32)
+    out = np.zeros(64, dtype=np.uint8)
+    count = 0
+    for score in [*map(np.float32, edges), *near, *ties, *drawn, *halves, np.float32(0.0)]:
+        end = put_score(out, 0, np.float32(score))
+        if not 1e-5 <= float(score) < 1e7 and score != 0.0:
+            assert end == -1
+            continue
+        expected = msgspec.json.encode(SlateItem("", float(f"{score:.7g}"), 0)).decode()
+        assert f'{{"id":"","score":{out[:end].tobytes().decode()},"position":0}}' == expected, score
+        count += 1
+    assert count > 25_000
+    for score in (np.nan, np.inf, -1.0, -0.0):
+        assert put_score(out, 0, np.float32(score)) == -1
