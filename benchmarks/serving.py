@@ -120,9 +120,10 @@ def spread(values: list[float], form: str) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def prepare(root: Path, world: World) -> Iterator[Row]:
-    """Write the log and its snapshot; yield what that took."""
-    (root / "midstream.toml").write_text(CONFIG)
+def prepare(root: Path, world: World, config: str | None = CONFIG) -> Iterator[Row]:
+    """Write the log and its snapshot; yield what that took. ``config`` None = the file is there."""
+    if config is not None:
+        (root / "midstream.toml").write_text(config)
     data = DataFolder(root / DATA_NAME)
     began = time.perf_counter()
     log = SegmentLog(data.log, RealDisk(), b"b" * 16)

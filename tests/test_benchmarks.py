@@ -36,9 +36,11 @@ def measures(monkeypatch):
 
 
 @pytest.mark.slow
-def test_short_form_measures_every_row_and_keeps_the_run(tmp_path):
+@pytest.mark.parametrize("mode", ["", "--growth", "--peers"])
+def test_short_form_measures_every_row_and_keeps_the_run(mode, tmp_path):
     """Every program runs for real, with sizes that take seconds: no row is without a figure, and no program fails."""
-    command = [sys.executable, str(FOLDER / "suite.py"), "--short", "--history", str(tmp_path / "history.jsonl")]
+    path = str(tmp_path / "history.jsonl")
+    command = [sys.executable, str(FOLDER / "suite.py"), "--short", "--history", path, *([mode] if mode else [])]
     ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=SHORT_S_MAX, check=False)
     assert ran.returncode == 0, ran.stderr
     (line,) = (tmp_path / "history.jsonl").read_text("utf-8").splitlines()
@@ -85,16 +87,15 @@ def test_goals_know_what_is_better(measures):
     assert (rate.times_better(3_000, 1_500), time_ms.times_better(2, 8)) == (2, 4)
 
 
-def in_turns(measures, monkeypatch, tmp_path, rounds, ask):
+def in_turns(measures, tmp_path, rounds, ask):
     """Run two versions through two programs that ``ask`` plays."""
-    monkeypatch.setitem(measures.programs.PROGRAMS, "lean", lambda _, each: ask("lean", each))
-    monkeypatch.setitem(measures.programs.PROGRAMS, "fresh clone", lambda _, each: ask("fresh clone", each))
+    programs = {name: lambda _, each, name=name: ask(name, each) for name in ("lean", "fresh clone")}
     versions = [measures.checkouts.Checkout(name, "0" * 40, tmp_path) for name in ("before", "here")]
     bench = measures.programs.Bench(tmp_path, measures.programs.SHORT)
-    return versions, measures.turns.measured(bench, versions, ("lean", "fresh clone"), rounds, lambda _: None)
+    return versions, measures.turns.measured(bench, versions, programs, rounds, lambda _: None)
 
 
-def test_versions_take_turns_and_change_who_is_first(measures, monkeypatch, tmp_path):
+def test_versions_take_turns_and_change_who_is_first(measures, tmp_path):
     """Both run each program before the next one; what takes minutes runs in the first round alone."""
     asked = []
 
@@ -102,7 +103,7 @@ def test_versions_take_turns_and_change_who_is_first(measures, monkeypatch, tmp_
         asked.append((name, each.name))
         return {"lean slates/s, one process": 1.0}
 
-    in_turns(measures, monkeypatch, tmp_path, 2, ask)
+    in_turns(measures, tmp_path, 2, ask)
     assert asked == [
         ("lean", "before"),
         ("lean", "here"),
@@ -113,34 +114,35 @@ def test_versions_take_turns_and_change_who_is_first(measures, monkeypatch, tmp_
     ]
 
 
-def test_ratio_is_that_of_each_round(measures, monkeypatch, tmp_path):
+def test_ratio_is_that_of_each_round(measures, tmp_path):
     """A machine that is half as fast in one round is so for both: medians differ, the ratio does not."""
     speeds = iter((100.0, 200.0, 1.0, 1.0, 100.0, 50.0, 40.0, 80.0))
 
     def ask(name, _):
         return {"lean slates/s, one process" if name == "lean" else "first slate of a fresh clone": next(speeds)}
 
-    versions, found = in_turns(measures, monkeypatch, tmp_path, 3, ask)
-    lines = list(measures.report.table(found, versions, ("lean",), is_judged=True))
+    versions, found = in_turns(measures, tmp_path, 3, ask)
+    lines = list(measures.report.table(found, versions, measures.goals.GOALS[:1], is_judged=True))
     row = next(line for line in lines if line.startswith("| lean slates/s"))
     assert "| 2.00 (2.00 to 2.00) |" in row
     assert "50 (40 to 100), **below its floor**" in row
     assert "spin" in row
 
 
-def test_a_program_that_fails_is_named_and_the_others_go_on(measures, monkeypatch, tmp_path):
+def test_a_program_that_fails_is_named_and_the_others_go_on(measures, tmp_path):
     """No figure is made up, and the noise of a failed turn belongs to none."""
 
     def ask(name, each):
         if (name, each.name) == ("lean", "here"):
             message = "no answer has status 200"
             raise RuntimeError(message)
-        return {"lean slates/s, one process": 1.0}
+        return {f"of {name}": 1.0}
 
-    versions, found = in_turns(measures, monkeypatch, tmp_path, 1, ask)
+    versions, found = in_turns(measures, tmp_path, 1, ask)
     assert found.failures == ["lean of here: RuntimeError: no answer has status 200"]
-    lines = "\n".join(measures.report.table(found, versions, ("lean", "fresh clone"), is_judged=True))
+    lines = "\n".join(measures.report.table(found, versions, measures.goals.GOALS[:1], is_judged=True))
     assert "no figure" in lines
+    assert (len(found.noise["lean"]), len(found.noise["fresh clone"])) == (2, 4)
 
 
 def test_history_grows_and_is_read_back(measures, tmp_path):

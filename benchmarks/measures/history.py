@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .checkouts import Checkout
-from .goals import GOALS
+from .goals import BY_NAME, GOALS
 from .machine import named
 from .turns import Measured
 
@@ -47,7 +47,7 @@ def add(path: Path, run: dict) -> None:
 def past(path: Path, count: int) -> Iterator[str]:
     """Yield a table of the medians of the last runs of this tree, oldest first; machines stand above."""
     runs = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    runs = runs[-count:]
+    runs = [each for each in runs if BY_NAME.keys() & each["figures"].get("here", {}).keys()][-count:]
     for number, run in enumerate(runs):
         machine = run["machine"]
         place = f"{machine['processor']}, {machine['cores']} cores"

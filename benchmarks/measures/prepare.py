@@ -15,11 +15,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     for name in ("events", "sessions", "users", "items", "trees"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--keeps-config", action="store_true", help="the folder has its configuration")
     told = parser.parse_args()
     world = World(items=told.items, users=told.users, sessions=told.sessions, events=told.events)
-    made = (
-        serving.prepare(told.folder, world) if told.kind == "lean" else composed.prepare(told.folder, world, told.trees)
-    )
+    if told.kind == "composed":
+        made = composed.prepare(told.folder, world, told.trees)
+    else:
+        made = serving.prepare(told.folder, world, None if told.keeps_config else serving.CONFIG)
     for row in made:
         print(row.what, row.value, flush=True)
 

@@ -4,13 +4,13 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from .checkouts import Checkout
-from .goals import GOALS, Goal
+from .goals import Goal
 from .machine import told
 from .turns import Measured
 
 
 def table(
-    measured: Measured, checkouts: Sequence[Checkout], programs: Sequence[str], *, is_judged: bool
+    measured: Measured, checkouts: Sequence[Checkout], goals: Sequence[Goal], *, is_judged: bool
 ) -> Iterator[str]:
     """Yield the lines of a Markdown table; with two versions the first is the one before, and the last is this tree.
 
@@ -23,17 +23,15 @@ def table(
     yield f"|{'---|' * len(heads)}"
     every = [noise for noises in measured.noise.values() for noise in noises]
     best_ms = min((each.spin_ms for each in every), default=1.0)
-    for goal in GOALS:
-        if goal.program not in programs:
-            continue
+    for goal in goals:
         values = [measured.figures[name][goal.name] for name in names]
         cells = [spread(each, goal, is_judged=is_judged) for each in values]
         if ratio:
             cells.append(ratios(goal, *values))
         noises = measured.noise[goal.program]
-        goals = [number(each) if each is not None else "" for each in (goal.floor, goal.aim, goal.stretch)]
+        told_goals = [number(each) if each is not None else "" for each in (goal.floor, goal.aim, goal.stretch)]
         beside = told(noises, best_ms) if noises else ""
-        yield f"| {' | '.join([f'{goal.name}, {goal.unit}', *cells, *goals, beside])} |"
+        yield f"| {' | '.join([f'{goal.name}, {goal.unit}', *cells, *told_goals, beside])} |"
 
 
 def spread(values: list[float], goal: Goal, *, is_judged: bool) -> str:

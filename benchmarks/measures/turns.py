@@ -7,12 +7,12 @@ rounds. Which version is first changes with each round.
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .checkouts import Checkout
 from .machine import Noise, probe, ticks
-from .programs import ONCE, PROGRAMS, Bench
+from .programs import ONCE, Bench, Program
 
 FAULTS = (subprocess.SubprocessError, OSError, RuntimeError, TimeoutError, KeyError, ValueError)
 """What a program may raise; it is named and fails the run, and the others go on."""
@@ -32,7 +32,7 @@ class Measured:
 def measured(
     bench: Bench,
     checkouts: Sequence[Checkout],
-    programs: Sequence[str],
+    programs: Mapping[str, Program],
     rounds: int,
     say: Callable[[str], None],
 ) -> Measured:
@@ -40,21 +40,22 @@ def measured(
     found = Measured()
     for number in range(rounds):
         order = checkouts if number % 2 == 0 else list(reversed(checkouts))
-        for name in programs:
+        for name, program in programs.items():
             if number and name in ONCE:
                 continue
             for checkout in order:
-                turn(bench, checkout, name, found)
+                turn(bench, checkout, (name, program), found)
         say(f"round {number + 1} of {rounds}, {time.strftime('%H:%M:%S')}")
     return found
 
 
-def turn(bench: Bench, checkout: Checkout, name: str, found: Measured) -> None:
+def turn(bench: Bench, checkout: Checkout, named: tuple[str, Program], found: Measured) -> None:
     """Run one program for one version, with the noise before it and behind it."""
+    name, program = named
     since = ticks()
     before = probe(bench.root, since)
     try:
-        figures = PROGRAMS[name](bench, checkout)
+        figures = program(bench, checkout)
     except FAULTS as fault:
         found.failures.append(f"{name} of {checkout.name}: {type(fault).__name__}: {str(fault)[-300:]}")
         return
