@@ -45,7 +45,7 @@ def test_short_form_measures_every_row_and_keeps_the_run(mode, tmp_path):
     assert ran.returncode == 0, ran.stderr
     (line,) = (tmp_path / "history.jsonl").read_text("utf-8").splitlines()
     run = json.loads(line)
-    rows = {name: each for name, each in run["figures"]["here"].items() if len(each) == 1 and each[0] > 0}
+    rows = {name: each for name, each in run["figures"]["here"].items() if len(each) == 1 and each[0] >= 0}
     told = [row for row in ran.stdout.splitlines() if row.startswith("| ")][1:]
     assert (len(rows), len(told)) == (len(run["figures"]["here"]), len(rows))
     assert "no figure" not in ran.stdout

@@ -38,10 +38,12 @@ class Goal:
 GOALS = (
     Goal("lean slates/s, one process", "1/s", "lean", MORE, 1_520, 2_500, 4_000, 6_000),
     Goal("… server CPU a slate", "µs", "lean", LESS, 648, 380, 230, 150),
+    Goal("… refused or failed at saturation", "%", "lean", LESS, None, 2),
     Goal("… at half of it, p50", "ms", "lean", LESS, 1.5),
     Goal("… at half of it, p99", "ms", "lean", LESS, 11),
     Goal("composed slates/s", "1/s", "composed", MORE, 596, 1_000, 1_600, 2_200),
     Goal("… server CPU a composed slate", "µs", "composed", LESS, 1_654),
+    Goal("composed: refused or failed at saturation", "%", "composed", LESS, None, 2),
     Goal("composed at half of it, p50", "ms", "composed", LESS, 2.5, 2, 1.2),
     Goal("composed at half of it, p99", "ms", "composed", LESS, 10.8, 8, 5),
     Goal("event then slate at 500/s, p50", "ms", "lean", LESS, 5.4, 2.5, 1.2, 0.8),

@@ -127,7 +127,7 @@ def measured_at(point: Point) -> Program:
         log = log_of(bench, checkout, "growth")
         with serving.serving(folder, environment=checkout.environment, ready_s=COMPILE_S_MAX, log=log) as server:
             loads = Loads(server, bench)
-            found = loads.saturated("rate", "cpu", file, CONNECTIONS)
+            found = loads.saturated(("rate", "cpu", "lost"), file, CONNECTIONS)
             steady = loads.at(file, RATE_S)
             figures = (found["cpu"], steady["p50_us"] / 1e3, steady["p99_us"] / 1e3, server.rss_mb(), server.started_s)
         return {f"{point.name}: {what}": figure for what, figure in zip(UNITS, figures, strict=True)}

@@ -30,6 +30,8 @@ COMPILE_S_MAX = 1_200
 """For the first start of a version that has no machine code yet."""
 CHILD_S_MAX = 1_800
 CONNECTIONS, HALF_CONNECTIONS = 16, 32
+LEAN = ("lean slates/s, one process", "… server CPU a slate", "… refused or failed at saturation")
+COMPOSED = ("composed slates/s", "… server CPU a composed slate", "composed: refused or failed at saturation")
 PAIRS_S, RANKS_S = 500, 200
 """Rates: of an event with its slate, and of reranks."""
 
@@ -143,8 +145,8 @@ def lean(bench: Bench, checkout: Checkout) -> dict[str, float]:
     file = write_requests(bench.root / "slates", slates)
     with served(bench, checkout, "lean") as server:
         run = Loads(server, bench)
-        found = run.saturated("lean slates/s, one process", "… server CPU a slate", file, CONNECTIONS)
-        half = run.at(file, found["lean slates/s, one process"] / 2)
+        found = run.saturated(LEAN, file, CONNECTIONS)
+        half = run.at(file, found[LEAN[0]] / 2)
         pairs = run.at(write_requests(bench.root / "pairs", event_pairs(bench)), PAIRS_S, "pair")
         ranks = run.at(write_requests(bench.root / "ranks", rank_requests(world, 1_000)), RANKS_S)
         memory = server.rss_mb()
@@ -163,8 +165,8 @@ def composed_slates(bench: Bench, checkout: Checkout) -> dict[str, float]:
     file = write_requests(bench.root / "composed", [request("/v1/recommendations", ask) for ask in told])
     with served(bench, checkout, "composed") as server:
         run = Loads(server, bench)
-        found = run.saturated("composed slates/s", "… server CPU a composed slate", file, composed.CONNECTIONS)
-        half = run.at(file, found["composed slates/s"] / 2)
+        found = run.saturated(COMPOSED, file, composed.CONNECTIONS)
+        half = run.at(file, found[COMPOSED[0]] / 2)
     return {**found, **milliseconds("composed at half of it", half)}
 
 
@@ -187,12 +189,15 @@ class Loads:
             raise RuntimeError(message)
         return found
 
-    def saturated(self, rate: str, cpu: str, file: Path, connections: int) -> dict[str, float]:
-        """Return slates a second of a closed loop, behind a warm-up, and CPU time for one; refused ones are none."""
+    def saturated(self, names: tuple[str, str, str], file: Path, connections: int) -> dict[str, float]:
+        """Return three rows of a closed loop behind a warm-up: slates a second, CPU time for one in µs, and how many of
+        a hundred were refused or failed, which are no slates.
+        """
         seconds = self.bench.sizes.seconds
         self.run(file, connections, 0, seconds / 2, "single")
         found = self.run(file, connections, 0, seconds, "single")
-        return {rate: found["per_second"], cpu: found["cpu_s"] / found["count"] * 1e6}
+        lost = 100 * found["errors"] / (found["count"] + found["errors"])
+        return dict(zip(names, (found["per_second"], found["cpu_s"] / found["count"] * 1e6, lost), strict=True))
 
     def at(self, file: Path, rate_s: float, mode: str = "single") -> dict:
         """Load it by an open loop."""
