@@ -53,6 +53,7 @@ FUZZ = ("tests/simulation/test_fuzz.py",)
 POWER_LOSS = ("tests/events/test_power_loss.py",)
 LOG = ("tests/events/segments/test_segments.py", "tests/events/test_bit_flips.py", "tests/events/test_power_loss.py")
 SNAPSHOTS = ("tests/engine/snapshots/test_snapshots.py",)
+ARRAY_FILES = ("tests/engine/snapshots/test_array_files.py",)
 HISTORY = ("tests/events/history/test_history.py",)
 SEALING = ("tests/events/test_sealing_power_loss.py",)
 CELLS = ("tests/state/cells/test_cells.py",)
@@ -632,6 +633,41 @@ BUGS = (
         SNAPSHOTS,
     ),
     Bug(
+        "files_that_no_table_asks_for_are_not_verified",
+        (
+            Edit(
+                "engine/snapshots/array_files.py", "        for key in list(self._reads):\n", "        for key in ():\n"
+            ),
+        ),
+        ARRAY_FILES,
+    ),
+    Bug(
+        "hash_of_an_array_is_not_compared",
+        (Edit("engine/snapshots/array_files.py", "    if found != digest:\n", "    if not found:\n"),),
+        ARRAY_FILES,
+    ),
+    Bug(
+        "digest_before_the_rows_have_come",
+        (Edit("engine/snapshots/snapshots.py", "fold.digest(arrays.verify)", "fold.digest()"),),
+        ARRAY_FILES,
+    ),
+    Bug(
+        "negative_zeros_are_left_out",
+        (
+            Edit(
+                "state/structures/packed_words.py",
+                "            if words[start + bit] != _NONE:\n",
+                "            if words[start + bit] << _ONE != _NONE:\n",
+            ),
+            Edit(
+                "state/structures/packed_words.py",
+                "        if words[place] != _NONE:\n",
+                "        if words[place] << _ONE != _NONE:\n",
+            ),
+        ),
+        ARRAY_FILES,
+    ),
+    Bug(
         "wall_clock_in_the_fold",
         (
             Edit(
@@ -1138,13 +1174,13 @@ BUGS = (
         (
             Edit(
                 "state/fold.py",
-                "        for name in sorted(self._named):\n            arrays",
-                '        for name in sorted(self._named.keys() - {"event_ids"}):\n            arrays',
+                "        for name in sorted(self._named):\n            if before",
+                '        for name in sorted(self._named.keys() - {"event_ids"}):\n            if before',
             ),
             Edit(
                 "state/fold.py",
-                "        for name, table in self._named.items():\n            prefix",
-                "        for name, table in list(self._named.items())[1:]:\n            prefix",
+                "        for name, table in self._named.items():\n            table.restore",
+                "        for name, table in list(self._named.items())[1:]:\n            table.restore",
             ),
         ),
         FUZZ,
@@ -1197,8 +1233,8 @@ BUGS = (
         (
             Edit(
                 "state/fold.py",
-                "        for name, table in self._named.items():\n            prefix",
-                "        for name, table in list(self._named.items())[:-1]:\n            prefix",
+                "        for name, table in self._named.items():\n            table.restore",
+                "        for name, table in list(self._named.items())[:-1]:\n            table.restore",
             ),
         ),
         FUZZ,
