@@ -21,6 +21,8 @@ from midstream.core.durations import Duration
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
 from midstream.engine.circuit_breaker import _Watched
+from midstream.engine.tokens import position_token
+from midstream.engine.types import Ask
 from midstream.events.schema import Event
 from midstream.events.served_body import decode_body
 from midstream.ranking.compiled.compiled_plan import TOO_LONG, CompiledPlan
@@ -34,7 +36,8 @@ from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
-from midstream.serving.slates.recommendations import RecommendationBody, encoded_reply, slate_of
+from midstream.serving.events.ingest import EventsAnswer
+from midstream.serving.slates.recommendations import RecommendationBody, Recommendations, encoded_reply, slate_of
 from midstream.state.fold import Fold
 from midstream.state.settings import StateLimits
 from midstream.state.structures.stamped_table import EPOCH_MAX
@@ -216,6 +219,7 @@ def test_a_question_that_no_program_has_goes_to_the_pipeline() -> None:
         {"reasons": "en"},
         {"cursor": True},
         {"min_log_position": "x"},
+        {"min_log_position": position_token(7, 0)},
         {"n": 100},
         {"placement": "nowhere"},
     )
@@ -392,9 +396,12 @@ def test_a_slow_kernel_is_left_to_the_pipeline_for_a_while() -> None:
             return slow(state)
 
         compiled._answer = slow
-        for _ in range(2):
+        for _ in range(3):
             assert isinstance(engine.encoded_slate(question, "default"), EncodedSlate)
+        compiled._answer = run
+        assert isinstance(engine.encoded_slate(question, "default"), EncodedSlate)
         compiled._answer = working
+        assert isinstance(engine.encoded_slate(question, "default"), EncodedSlate)
         assert isinstance(engine.encoded_slate(question, "default"), EncodedSlate)
         assert engine.encoded_slate(question, "default") is None
         clock[0] += engine.guards.bench_s
@@ -404,6 +411,39 @@ def test_a_slow_kernel_is_left_to_the_pipeline_for_a_while() -> None:
         await work(Both(Rig(config=Config(limits=LIMITS), monotonic=lambda: clock[0], worked_s=lambda: worked[0])))
 
     asyncio.run(main())
+
+
+def test_a_question_after_its_own_events_is_answered_by_the_kernel() -> None:
+    """Events in the question, or a token that the state has: the reply says so as the pipeline's does."""
+
+    async def work(rig: Rig) -> None:
+        both = Both(rig)
+        for number in range(8):
+            await rig.engine.record(rig.batch(view(f"i{number}")))
+        token = rig.engine.token(rig.engine.fold.log_position)
+        body = {"placement": "default", "user_id": "ann", "n": 3, "min_log_position": token}
+        assert await both.same(json.dumps(body).encode()) == "compiled"
+        ahead = {**body, "min_log_position": rig.engine.token(LogPosition(rig.engine.fold.log_position + 1))}
+        question = msgspec.convert(ahead, RecommendationBody)
+        assert rig.engine.encoded_slate(question, "default") is None
+        both.served.clear()
+
+        async def record(events: bytes) -> EventsAnswer:
+            await rig.engine.record(rig.batch(*json.loads(events)))
+            return EventsAnswer(1, 0, (), log_position=rig.engine.token(rig.engine.fold.log_position))
+
+        body["events"] = [{"type": "view", "user_id": "ann", "item_id": "i9"}]
+        del body["min_log_position"]
+        reply = (await Recommendations(rig.engine, record).from_body(json.dumps(body).encode())).body
+        made = decode_body(both.served.pop().body)
+        told = EventsAnswer(1, 0, (), log_position=rig.engine.token(LogPosition(made.log_position)))
+        ask = Ask("default", user_id="ann", n=3, min_log_position=told.log_position)
+        answer = await rig.engine.recommend(ask, Stamp(made.request_id, made.seed, TimestampMs(made.now_ms)))
+        assert reply == msgspec.json.encode(slate_of(answer, told))
+        served = rig.engine.metrics.text().decode()
+        assert 'midstream_compiled_answers_total{placement="default"} 2.0' in served
+
+    Rig(config=Config(limits=LIMITS), worked_s=lambda: 0.0).run(work)
 
 
 def test_a_watched_part_leaves_its_placement_to_the_pipeline() -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midstream.core.errors import NotFound
+from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, LogPosition, TimestampMs
 from midstream.engine.answer.pending_served import ServedAhead
@@ -22,6 +22,7 @@ from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.live import LiveState
 from midstream.engine.requests.schema import RecommendationQuestion
+from midstream.engine.tokens import parse_position
 from midstream.events.schema import Event
 from midstream.events.served_head import RECORD_VERSION, ServedHead, joined_body
 from midstream.monitoring.facts import Fact, Facts
@@ -57,6 +58,8 @@ class EncodedSlate(NamedTuple):
     """Token of the state's log position."""
     state_age_ms: int
     config_hash: str
+    read_your_writes: bool | None
+    """None = the question named no log position."""
 
 
 class _Entry(NamedTuple):
@@ -87,6 +90,7 @@ class CompiledSlates:
         self._worked_s = live.host.worked_s or live.host.monotonic
         self._entries: dict[str, _Entry] = {}
         self._slow_until: dict[str, float] = {}
+        self._suspects: set[str] = set()
         self._place: Index | None = None
         self._token: tuple[int, int, str] = (-1, -1, "")
 
@@ -125,16 +129,16 @@ class CompiledSlates:
         size = plan.slate_size if question.n is None else question.n
         if isinstance(compiled, NotCompiled) or not is_usual(question) or not 1 <= size <= plan.slate_size_max:
             return None
-        began, worked_s = live.host.monotonic(), self._worked_s()
+        if question.min_log_position is not None and not self._has(question.min_log_position):
+            return None
+        began = live.host.monotonic()
         if not live.guards.is_quiet(plan) or began < self._slow_until.get(plan.name, began):
             return None
         stamp = Stamp(*live.host.request_ids.make(), live.clock())
         ids = (question.user_id or "", question.session_id or "", stamp.request_id)
+        worked_s = self._worked_s() if plan.name in self._suspects else None
         code = compiled.ask(ids, question.items, question.exclude, size, stamp.now_ms)
-        budget_s = live.guards.budget_s(plan)
-        # As any built-in part it overran only if the processor worked for that long.
-        if live.host.monotonic() - began > budget_s and self._worked_s() - worked_s > budget_s:
-            self._slow_until[plan.name] = began + live.guards.bench_s
+        self._judge(plan, began, worked_s)
         if code != ANSWERED:
             return stamp
         self._folding.note_answer()
@@ -149,7 +153,37 @@ class CompiledSlates:
             log_position=self._token_of(fold.log_position),
             state_age_ms=max(0, stamp.now_ms - fold.log_time_ms) if fold.log_time_ms else 0,
             config_hash=plan.config_hash,
+            read_your_writes=None if question.min_log_position is None else True,
         )
+
+    def _has(self, token: str) -> bool:
+        """Return whether the state has the log position of a token; a wait, or a refusal, is the other way's."""
+        live = self._live
+        try:
+            position = parse_position(token, live.token_generation, live.token_end)
+        except RequestInvalid:
+            return False
+        return position is not None and position <= live.fold.log_position
+
+    def _judge(self, plan: Plan, began: float, worked_s: float | None) -> None:
+        """Leave a plan to the pipeline for a while whose kernel overran.
+
+        As any built-in part it overran only if the processor worked for that long. That is measured once a call took
+        long by the clock, at the calls after it: reading it costs more than the clock.
+
+        Args:
+            plan: Of the call.
+            began: When, of the monotonic clock.
+            worked_s: What the processor had worked then; None = it was not measured.
+        """
+        host, budget_s = self._live.host, self._live.guards.budget_s(plan)
+        if host.monotonic() - began <= budget_s:
+            if worked_s is not None:
+                self._suspects.discard(plan.name)
+        elif worked_s is None:
+            self._suspects.add(plan.name)
+        elif self._worked_s() - worked_s > budget_s:
+            self._slow_until[plan.name] = began + self._live.guards.bench_s
 
     def _compiled(self, plan: Plan) -> CompiledPlan | NotCompiled:
         """Return the compiled form of a plan over the state in service."""
@@ -209,5 +243,4 @@ def is_usual(question: RecommendationQuestion) -> bool:
         or question.cursor
         or question.filter is not None
         or question.reasons is not None
-        or question.min_log_position is not None
     )

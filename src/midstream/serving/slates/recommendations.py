@@ -142,42 +142,72 @@ class Recommendations:
     async def _answer(self, question: RecommendationBody) -> Reply:
         engine, events = self._engine, question.events
         placement = question.placement or ("" if question.continues else only_placement(engine))
-        found = engine.encoded_slate(question, placement) if events is msgspec.UNSET else None
+        told: EventsAnswer | None = None
+        if events is not msgspec.UNSET:
+            ask, outcome = await _after_events(engine, self._record, question.ask(placement), events)
+            if not isinstance(outcome, EventsAnswer):
+                return await _reply_of(engine, ask, outcome)
+            told, question = outcome, replace(question, min_log_position=ask.min_log_position)
+        found = engine.encoded_slate(question, placement)
         if isinstance(found, EncodedSlate):
-            return Reply(200, encoded_reply(found), headers=NO_STORE)
-        return await answered(engine, self._record, question.ask(placement), events, found)
+            return Reply(200, encoded_reply(found, told), headers=NO_STORE)
+        return await _reply_of(engine, question.ask(placement), told, found)
 
 
-def encoded_reply(slate: EncodedSlate) -> bytes:
-    """Return the bytes of a ``Slate`` with encoded items and none of the fields that may be left out."""
+def encoded_reply(slate: EncodedSlate, events: EventsAnswer | None = None) -> bytes:
+    """Return the bytes of a ``Slate`` with encoded items, and of the fields that may be left out only these."""
+    told = b""
+    if slate.read_your_writes is not None:
+        told = b',"read_your_writes":true' if slate.read_your_writes else b',"read_your_writes":false'
+    if events is not None:
+        told += b',"events":' + _encode(events)
     return b"".join(
         (
             b'{"request_id":"%b","placement":%b,"items":[' % (slate.request_id.encode(), _encode(slate.placement)),
             slate.items,
-            b'],"tier":"full","applied_log_position":"%b","state_age_ms":%d,"config_hash":%b}'
-            % (slate.log_position.encode(), slate.state_age_ms, _encode(slate.config_hash)),
+            b'],"tier":"full","applied_log_position":"%b","state_age_ms":%d,"config_hash":%b%b}'
+            % (slate.log_position.encode(), slate.state_age_ms, _encode(slate.config_hash), told),
         )
     )
 
 
-async def answered(
-    engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType, stamp: Stamp | None = None
+async def _reply_of(
+    engine: "Engine", ask: Ask, events: EventsAnswer | Problem | None, stamp: Stamp | None = None
 ) -> Reply:
-    """Record the events that came with a question, then answer it; with the stamp of an answer that was begun, if any.
+    """Answer by the pipeline, with the stamp of an answer that was begun, if any.
+
+    Raises:
+        NameUnknown: The placement is not configured.
+        RequestInvalid: Something that the question names cannot be used.
+        Overloaded: Too many requests wait for a log position.
+    """
+    try:
+        answer = await engine.recommend(ask, stamp)
+    except NotFound as error:
+        raise placement_unknown(engine, ask.placement) from error
+    return Reply(200, _encode(slate_of(answer, events)), headers=NO_STORE)
+
+
+async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType) -> Reply:
+    """Record the events that came with a question, then answer it.
 
     Raises:
         NameUnknown: The placement is not configured.
         RequestInvalid: The events, or something that the question names, cannot be used.
         Overloaded: Too many requests wait for a log position.
     """
+    return await _reply_of(engine, *await _after_events(engine, record, ask, events))
+
+
+async def _after_events(
+    engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType
+) -> tuple[Ask, EventsAnswer | Problem | None]:
+    """Record the events that came with a question; return what is to be answered then, and their outcomes."""
     try:
         min_log_position, told = await recorded(record, events, lambda: engine.check(ask))
-        if min_log_position is not None:
-            ask = replace(ask, min_log_position=min_log_position)
-        answer = await engine.recommend(ask, stamp)
     except NotFound as error:
         raise placement_unknown(engine, ask.placement) from error
-    return Reply(200, _encode(slate_of(answer, told)), headers=NO_STORE)
+    return (ask if min_log_position is None else replace(ask, min_log_position=min_log_position)), told
 
 
 async def recorded(
