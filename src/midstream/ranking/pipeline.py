@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,13 +38,17 @@ from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import Pinned
 from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.sampling import LOGGED, is_sampled
-from midstream.ranking.shortlist import shortlist
+from midstream.ranking.shortlist import Shortlist, shortlist
 from midstream.ranking.source_cache import SourceCache
 from midstream.retrieval.approximate import with_approximate
 from midstream.state.ids.vocabulary import Vocabulary
 
 UNASKED = "no outside system is asked here"
 """Failure reason of a scorer that would ask a server, where none may be asked: evaluation, training, warming up."""
+
+
+Shortlister: TypeAlias = Callable[[PlanRun], Shortlist | None]
+"""Makes the same shortlist in another way; None = it cannot, and changed nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,11 +66,13 @@ class PlanRequest:
     """Fetched part of the query."""
     is_bounded: bool = False
     """Outside systems were asked about ``IDS_MAX`` items, and there are more."""
+    shortlister: Shortlister | None = None
+    """What may make the shortlist instead; None = nothing."""
 
     @classmethod
-    def of(cls, plan: Plan, query: Query, account: Account) -> Self:
+    def of(cls, plan: Plan, query: Query, account: Account, shortlister: Shortlister | None = None) -> Self:
         """Return a request to a plan without the components with which the account begins."""
-        return cls(plan, plan.less(account.failures), query, account)
+        return cls(plan, plan.less(account.failures), query, account, shortlister=shortlister)
 
     def gathered(self, observe: Callable[[Query], Moment], asked: SourceCache | None = None) -> "Gathered":
         """Read everything that the query needs, without waiting, so that all state is of one log position.
@@ -78,7 +84,8 @@ class PlanRequest:
         plan, query, account = self.plan, self.query, self.account
         moment = observe(query)
         run = PlanRun(plan, moment, account)
-        found = shortlist(run, asked)
+        found = None if self.shortlister is None else self.shortlister(run)
+        found = found or shortlist(run, asked)
         candidates = found.candidates
         until_read_s = account.remaining_s()
         features = FeatureReader(moment, account, plan.declared).frame(plan.features, candidates)
@@ -184,9 +191,19 @@ async def recommend(
     Raises:
         RequestInvalid: The request's filter or context cannot be used.
     """
-    if faults := request_faults(plan.filters, query, plan.context_readers):
+    account = Account((*failed, *unasked(plan, failed, cache)), remaining_s)
+    return await answered(PlanRequest.of(plan, query, account), observe, cache)
+
+
+async def answered(request: PlanRequest, observe: Callable[[Query], Moment], cache: FetchCache | None = None) -> Served:
+    """Answer a request, as ``recommend`` does.
+
+    Raises:
+        RequestInvalid: The request's filter or context cannot be used.
+    """
+    plan = request.whole
+    if faults := request_faults(plan.filters, request.query, plan.context_readers):
         raise RequestInvalid(faults)
-    request = PlanRequest.of(plan, query, Account((*failed, *unasked(plan, failed, cache)), remaining_s))
     if cache is not None and plan.fetches:
         (request,) = await with_fetched((request,), lambda _, asked: observe(asked), cache)
     return await request.gathered(observe).decided()

@@ -10,7 +10,8 @@ import json
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -18,19 +19,28 @@ import pytest
 
 from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.core.durations import Duration
-from midstream.core.types import EventBatch, LogPosition, TimestampMs
+from midstream.core.types import EventBatch, Failure, LogPosition, TimestampMs
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
+from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.circuit_breaker import _Watched
 from midstream.engine.tokens import position_token
-from midstream.engine.types import Ask
+from midstream.engine.types import Answer, Ask
 from midstream.events.schema import Event
 from midstream.events.served_body import decode_body
+from midstream.features.kinds.counts import Count
+from midstream.ranking.boundary import Account
+from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.compiled.compiled_plan import TOO_LONG, CompiledPlan
 from midstream.ranking.compiled.decision_kernel import TOO_FEW, UNUSUAL
 from midstream.ranking.compiled.state_kernel import BoundState
 from midstream.ranking.filters.repeats import Repeat
+from midstream.ranking.plan_run import PlanRun
+from midstream.ranking.rules.boost import Boost
 from midstream.ranking.rules.cap import Cap
+from midstream.ranking.rules.diversity import Diversity
+from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.ranking.shortlist import shortlist
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
@@ -141,6 +151,12 @@ class Both:
     def __post_init__(self) -> None:
         self.rig.engine._outbox.add = self.served.append  # type: ignore[assignment,method-assign]
 
+    async def by_pipeline(self, ask: Ask, stamp: Stamp | None) -> Answer:
+        """The answer that no kernel had part in."""
+        compiled = self.rig.engine._answering.compiled
+        with patch.object(compiled, "shortlister", lambda _: None):
+            return await self.rig.engine.recommend(ask, stamp)
+
     async def same(self, body: bytes) -> str:
         """Ask both ways; return which of them answered first: ``compiled``, ``stamp`` or ``pipeline``."""
         engine = self.rig.engine
@@ -161,7 +177,7 @@ class Both:
         self.served.clear()
         record = decode_body(event.body)
         stamp = Stamp(record.request_id, record.seed, TimestampMs(record.now_ms))
-        answer = await engine.recommend(question.ask(question.placement), stamp)
+        answer = await self.by_pipeline(question.ask(question.placement), stamp)
         assert reply.decode() == msgspec.json.encode(slate_of(answer, None)).decode()
         (other,) = self.served
         self.served.clear()
@@ -233,6 +249,106 @@ def test_a_question_that_no_program_has_goes_to_the_pipeline() -> None:
         assert isinstance(both.rig.engine.encoded_slate(plain, "default"), EncodedSlate)
 
     answered(Config(limits=LIMITS, placements=(Placement(slate_size=9, slate_size_max=99),)), work)
+
+
+COMPOSED: tuple[dict[str, object], ...] = (
+    {"features": ("purchases",), "log_features": 1.0},
+    {"caps": (Cap(attribute="category", max=2),), "diversity": Diversity(attribute="category", weight=0.4)},
+    {"rules": (Boost(name="up", where='item.category == "shoes"', factor=2.0),), "selector": PlackettLuce()},
+    {"selector": EpsilonGreedy(epsilon=0.3)},
+)
+"""Parts behind the cut that no program has."""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shortlists_are_those_of_the_pipeline(seed: int) -> None:
+    """Of plans and questions with other parts behind the cut: answers and records are the same bytes."""
+    dice = np.random.default_rng(seed)
+    placements = tuple(
+        msgspec.structs.replace(random_placement(dice, number), **more) for number, more in enumerate(COMPOSED)
+    )
+    feature = Count(name="purchases", scope="item", actions=("purchase",), windows=(Duration("7d"),))
+    attributes = ItemsSection(attributes={"category": "category"})
+    config = Config(limits=LIMITS, placements=placements, items=attributes, features=(feature,))
+    batch = random_events(1_200, seed, STREAM)
+
+    async def work(both: Both) -> None:
+        engine, fold = both.rig.engine, both.rig.engine.fold
+        for start in range(0, len(batch), 300):
+            fold.apply(LogPosition(start), EventBatch(batch.rows[start : start + 300], batch.text))
+            both.rig.now_ms = fold.log_time_ms + int(dice.integers(0, 40 * 60_000))
+            for number in range(40):
+                body = random_question(dice, f"p{int(dice.integers(len(COMPOSED)))}")
+                question = msgspec.json.decode(body, type=RecommendationBody)
+                assert question.placement is not None
+                assert engine.encoded_slate(question, question.placement) is None
+                ask = msgspec.structs.replace(question.ask(question.placement), cursor=number % 5 == 0)
+                stamp = Stamp(f"{number:032d}", int(dice.integers(1 << 62)), TimestampMs(both.rig.now_ms))
+                with patch.object(CompiledPlan, "shortlist", autospec=True, side_effect=CompiledPlan.shortlist) as made:
+                    found = [await engine.recommend(ask, stamp), await both.by_pipeline(ask, stamp)]
+                assert made.call_count == 1
+                assert msgspec.json.encode(found[0]) == msgspec.json.encode(found[1])
+                one, other = both.served
+                both.served.clear()
+                assert one == other
+
+    answered(config, work)
+
+
+def test_shortlists_are_cut_as_the_pipeline_cuts_them() -> None:
+    """More candidates than are scored: the best by the blend stay, in their order, and the others are counted."""
+    found: Counter[str] = Counter()
+
+    def work(both: Both) -> None:
+        fold, plan = both.rig.engine.fold, both.rig.engine.plan("default")
+        fold.apply(LogPosition(0), random_events(2_500, 9, Stream(users=40, items=400, sessions=12, step_ms=2_000)))
+        compiled = both.rig.engine._answering.compiled._compiled(plan)
+        assert isinstance(compiled, CompiledPlan)
+        dice = np.random.default_rng(9)
+        for _ in range(60):
+            told = msgspec.json.decode(random_question(dice, "default"), type=RecommendationBody)
+            query = query_of(told.ask("default"), plan, "r", 1, TimestampMs(fold.log_time_ms))
+            run = PlanRun(plan, fold.moment(query, plan.models), Account())
+            one, other = compiled.shortlist(run), shortlist(run)
+            found["cut" if CUT in other.removed else "whole"] += 1
+            if one is None:
+                found["none"] += 1
+                continue
+            assert (one.retrieved, one.retrieved_count) == (other.retrieved, other.retrieved_count)
+            assert list(one.removed.items()) == list(other.removed.items())
+            mine, theirs = one.candidates, other.candidates
+            assert mine.source_names == theirs.source_names
+            for name in ("item_index", "source_score", "source_rank"):
+                np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), strict=True)
+            np.testing.assert_array_equal(one.examined[0], other.examined[0], strict=True)
+
+    sources = (SessionKnn(limit=200), Covisitation(limit=200), Trending(limit=150), Popular(limit=150))
+    placement = Placement(sources=sources, candidates_max=100)
+    limits = msgspec.structs.replace(LIMITS, items_max=400, click_items_max=400, hot_items_max=200)
+    answered(Config(limits=limits, placements=(placement,)), work)
+    assert found["cut"] > 20
+    assert found["none"] < 5
+
+
+def test_shortlists_of_other_questions_are_the_pipelines() -> None:
+    """Of given items, of a later slate of a page, of a filter of its own, of an account with a failure, too late."""
+
+    def work(both: Both) -> None:
+        fold, plan = both.rig.engine.fold, both.rig.engine.plan("default")
+        fold.apply(LogPosition(0), random_events(400, 9, STREAM))
+        compiled = both.rig.engine._answering.compiled._compiled(plan)
+        assert isinstance(compiled, CompiledPlan)
+        plain = query_of(Ask(n=2), plan, "r", 1, TimestampMs(fold.log_time_ms))
+        for more in ({"given": ("item-1",)}, {"spare": 3}, {"filter": "item.available"}, {"items": ("i" * 70_000,)}):
+            moment = fold.moment(replace(plain, **more), plan.models)
+            assert compiled.shortlist(PlanRun(plan, moment, Account())) is None
+        moment = fold.moment(plain, plan.models)
+        assert compiled.shortlist(PlanRun(plan, moment, Account((Failure("trending", "benched"),)))) is None
+        assert compiled.shortlist(PlanRun(plan, moment, Account((), lambda: 0.0))) is None
+        assert compiled.shortlist(PlanRun(plan.without(frozenset(("trending",))), moment, Account())) is None
+        assert compiled.shortlist(PlanRun(plan, moment, Account())) is not None
+
+    answered(Config(limits=LIMITS), work)
 
 
 def by_code(config: Config, question: RecommendationBody, *events: Mapping[str, object]) -> int:
@@ -438,7 +554,7 @@ def test_a_question_after_its_own_events_is_answered_by_the_kernel() -> None:
         made = decode_body(both.served.pop().body)
         told = EventsAnswer(1, 0, (), log_position=rig.engine.token(LogPosition(made.log_position)))
         ask = Ask("default", user_id="ann", n=3, min_log_position=told.log_position)
-        answer = await rig.engine.recommend(ask, Stamp(made.request_id, made.seed, TimestampMs(made.now_ms)))
+        answer = await both.by_pipeline(ask, Stamp(made.request_id, made.seed, TimestampMs(made.now_ms)))
         assert reply == msgspec.json.encode(slate_of(answer, told))
         served = rig.engine.metrics.text().decode()
         assert 'midstream_compiled_answers_total{placement="default"} 2.0' in served
@@ -468,7 +584,7 @@ def test_plans_with_other_parts_say_which() -> None:
         "source mine": Placement(name="b", sources=(RecentItems(name="mine"),)),
         "selector PlackettLuce": Placement(name="c", selector=PlackettLuce()),
         "source trending": Placement(name="d", sources=(Trending(by_segment=True),)),
-        "parts that read served slates": Placement(name="e", exclude={"served": "1h"}),
+        "filter served_lately": Placement(name="e", exclude={"served": "1h"}),
         "filter filter": Placement(name="f", filter="item.available"),
     }
     config = Config(

@@ -28,9 +28,10 @@ from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, Fea
 from midstream.engine.tokens import parse_position
 from midstream.engine.types import Answer, Ask, FeatureRead, PageAnswer, SlateRefused
 from midstream.monitoring.facts import Facts
+from midstream.ranking.boundary import Account
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.page import recommend_page
-from midstream.ranking.pipeline import recommend
+from midstream.ranking.pipeline import PlanRequest, answered
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.continuation import query_on, read_on
 from midstream.ranking.record.outside_scores import outside_scores
@@ -87,9 +88,9 @@ class Answering:
         self._folding.note_answer()
         observe = partial(fold.moment, models=plan.models)
         worked_s = self._worked_s()
-        served = await recommend(
-            plan, observe, query, lambda: until - monotonic(), live.guards.left_out(plan), live.fetched
-        )
+        account = Account(live.guards.left_out(plan), lambda: until - monotonic())
+        request = PlanRequest.of(plan, query, account, self.compiled.shortlister(plan))
+        served = await answered(request, observe, live.fetched)
         live.guards.note(plan, served, self._worked_s() - worked_s)
         answer = self._told(served, ask, fold, plan, read_your_writes=read_your_writes)
         return await with_why(answer, ask, served, plan, fold)

@@ -2,8 +2,9 @@
 
 Everything else is answered by the pipeline, which stays the definition: reply and served record are the same bytes on
 both ways, and explanations and reruns run the pipeline. What is usual is decided once a plan, in ``program_of``, and
-once a question, here. The kernel ends before it has changed anything where the question turns out to be unusual: then
-the pipeline answers with the same request id, seed and time.
+once a question, here. Where either has other parts behind the cut, such as features, models and rules, the kernel makes
+the shortlist and the pipeline the rest. The kernel ends before it has changed anything where the question turns out to
+be unusual: then the pipeline answers with the same request id, seed and time.
 
 The kernel is one guarded part of an answer: all that it does is bounded by the plan's limits and waits for nothing, so
 the deadline is not looked at within it. Where it takes longer than a part may, the pipeline answers for the placement
@@ -26,12 +27,14 @@ from midstream.engine.tokens import parse_position
 from midstream.events.schema import Event
 from midstream.events.served_head import RECORD_VERSION, ServedHead, joined_body
 from midstream.monitoring.facts import Fact, Facts
-from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.compiled import room
 from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
 from midstream.ranking.compiled.decision_kernel import ANSWERED
 from midstream.ranking.compiled.program import NotCompiled
+from midstream.ranking.pipeline import Shortlister
 from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
+from midstream.ranking.shortlist import Shortlist
 from midstream.state.fold import Fold
 
 FULL = "full"
@@ -107,7 +110,7 @@ class CompiledSlates:
             NotFound: The placement is not configured.
         """
         compiled = self._compiled(self._live.plan(placement))
-        return compiled.reason if isinstance(compiled, NotCompiled) else ""
+        return compiled.reason if isinstance(compiled, NotCompiled) else compiled.obstacle
 
     def answer(self, question: RecommendationQuestion, placement: str) -> EncodedSlate | Stamp | None:
         """Answer a question, and append its served record without waiting for it.
@@ -127,16 +130,20 @@ class CompiledSlates:
             return None  # the other way says so
         compiled = self._compiled(plan)
         size = plan.slate_size if question.n is None else question.n
-        if isinstance(compiled, NotCompiled) or not is_usual(question) or not 1 <= size <= plan.slate_size_max:
+        if (
+            isinstance(compiled, NotCompiled)
+            or compiled.obstacle
+            or not is_usual(question)
+            or not 1 <= size <= plan.slate_size_max
+        ):
             return None
         if question.min_log_position is not None and not self._has(question.min_log_position):
             return None
-        began = live.host.monotonic()
-        if not live.guards.is_quiet(plan) or began < self._slow_until.get(plan.name, began):
+        if not self._may_run(plan):
             return None
         stamp = Stamp(*live.host.request_ids.make(), live.clock())
         ids = (question.user_id or "", question.session_id or "", stamp.request_id)
-        worked_s = self._worked_s() if plan.name in self._suspects else None
+        began, worked_s = self._begun(plan)
         code = compiled.ask(ids, question.items, question.exclude, size, stamp.now_ms)
         self._judge(plan, began, worked_s)
         if code != ANSWERED:
@@ -155,6 +162,32 @@ class CompiledSlates:
             config_hash=plan.config_hash,
             read_your_writes=None if question.min_log_position is None else True,
         )
+
+    def shortlister(self, plan: Plan) -> Shortlister | None:
+        """Return what makes the shortlists of a plan: the kernel, where it cannot answer plan and question as a whole.
+
+        None = the pipeline does: the plan has no program, or the kernel was slow, or the pipeline answers in its place.
+        """
+        compiled = self._compiled(plan)
+        if isinstance(compiled, NotCompiled) or not self._may_run(plan):
+            return None
+
+        def made(run: PlanRun) -> Shortlist | None:
+            began, worked_s = self._begun(plan)
+            found = compiled.shortlist(run)
+            self._judge(plan, began, worked_s)
+            return found
+
+        return made
+
+    def _may_run(self, plan: Plan) -> bool:
+        """Return whether no part of a plan is watched, and the kernel was not slow lately."""
+        now, live = self._live.host.monotonic(), self._live
+        return live.guards.is_quiet(plan) and now >= self._slow_until.get(plan.name, now)
+
+    def _begun(self, plan: Plan) -> tuple[float, float | None]:
+        """Return the clock at the begin of a call, and what the processor had worked, None = it is not measured."""
+        return self._live.host.monotonic(), self._worked_s() if plan.name in self._suspects else None
 
     def _has(self, token: str) -> bool:
         """Return whether the state has the log position of a token; a wait, or a refusal, is the other way's."""
@@ -193,8 +226,9 @@ class CompiledSlates:
             if self._place is None or len(self._place) != fold.settings.limits.items_max:
                 self._place = np.zeros(fold.settings.limits.items_max, dtype=np.int32)
             entry = self._entries[plan.name] = _Entry(plan, fold, compiled_plan(plan, fold, self._place))
-            if isinstance(entry.compiled, NotCompiled):
-                fields = {"placement": plan.name, "reason": entry.compiled.reason}
+            compiled = entry.compiled
+            if reason := compiled.reason if isinstance(compiled, NotCompiled) else compiled.obstacle:
+                fields = {"placement": plan.name, "reason": reason}
                 self._facts.note(Fact("plan_not_compiled", "debug", fields, key=plan.name))
         return entry.compiled
 
@@ -203,15 +237,12 @@ class CompiledSlates:
         if self._outbox is None or self._ahead is None:
             return
         plan, counts = compiled.plan, compiled.counts.tolist()
-        proposed = counts[room.COUNTS : room.COUNTS + len(compiled.source_names)]
-        removed = dict(zip(compiled.filter_names, counts[room.COUNTS + len(proposed) :], strict=True))
-        if counts[room.CUT]:
-            removed[CUT] = counts[room.CUT]
+        retrieved, removed = compiled.told(counts)
         head = ServedHead(
             RECORD_VERSION, self._live.fold.log_position, stamp.request_id, plan.name, question.user_id,
             question.session_id, size, stamp.now_ms, stamp.seed, question.items, question.exclude, None, {}, {},
             plan.config_hash, plan.fold_version, compiled.scorer_name, FULL, counts[room.FOUND], counts[room.PASSED],
-            compiled.source_names, dict(zip(compiled.source_names, proposed, strict=True)), removed, (),
+            compiled.source_names, retrieved, removed, (),
         )  # fmt: skip
         event = Event(
             Kind.SERVED,

@@ -5,21 +5,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from midstream.core.types import Index
+from midstream.core.types import Candidates, Index
+from midstream.ranking.candidate_cutoff import CUT
+from midstream.ranking.compiled.decision_kernel import ANSWERED
 from midstream.ranking.compiled.program import (
     COVISITATION,
     OPERATION,
     SESSION_KNN,
     NotCompiled,
     PlanProgram,
+    obstacle_to_slates,
     program_of,
 )
 from midstream.ranking.compiled.room import (
+    COUNTS,
     EXCLUDED,
+    FOUND,
+    IS_SHORTLIST,
     ITEMS,
     LENGTHS,
     NOW,
     PAIR_EPOCH,
+    PASSED,
+    PROPOSED,
     QUESTION_BYTES_MAX,
     QUESTION_ITEMS_MAX,
     REQUEST_BYTES,
@@ -31,7 +39,11 @@ from midstream.ranking.compiled.room import (
     RoomSizes,
     make_room,
 )
+from midstream.ranking.compiled.room import CUT as CUT_COUNT
 from midstream.ranking.plan import Plan
+from midstream.ranking.plan_run import PlanRun
+from midstream.ranking.rules.pin import NO_PINS
+from midstream.ranking.shortlist import Shortlist
 from midstream.state.fold import Fold
 
 if TYPE_CHECKING:
@@ -78,6 +90,8 @@ class CompiledPlan:
         operations: list[int] = program.sources[:, OPERATION].tolist()
         self._session_queries = operations.count(SESSION_KNN)
         self._pair_queries = operations.count(COVISITATION)
+        self.obstacle = obstacle_to_slates(plan)
+        """Why it makes shortlists alone; empty = it makes slates too."""
         self.source_names = tuple(each.name for each in (*plan.sources, *plan.floor))
         self.filter_names = tuple(each.name for each in plan.filters)
         self.scorer_name = plan.scorers[-1].name
@@ -101,6 +115,45 @@ class CompiledPlan:
         """
         return self._answer(self._state) if self.put(ids, items, exclude, size, now_ms) else TOO_LONG
 
+    def shortlist(self, run: PlanRun) -> Shortlist | None:
+        """Return what ``ranking.shortlist`` does; None = the pipeline has to, and nothing was changed.
+
+        Args:
+            run: Of this plan, at a moment of this state.
+        """
+        query = run.moment.query
+        if run.plan is not self.plan or run.account.failures or run.account.remaining_s() <= 0:
+            return None
+        if query.given or query.spare or query.filter is not None:
+            return None
+        ids = (query.user_id or "", query.session_id or "", query.request_id)
+        if not self.put(ids, query.items, query.exclude, query.rows_max, query.now_ms):
+            return None
+        self._ask[IS_SHORTLIST] = 1
+        if self._answer(self._state) != ANSWERED:
+            return None
+        found, counts = self.room, self.counts.tolist()
+        rows = found.rows[: counts[PASSED]]
+        columns = (len(self.source_names), counts[PROPOSED])
+        cells = columns[0] * columns[1]
+        proposed = found.distinct[: counts[FOUND]].copy()
+        candidates = Candidates(
+            proposed.take(rows),
+            self.source_names,
+            found.score[:cells].reshape(columns).take(rows, axis=1).T,
+            found.rank[:cells].reshape(columns).take(rows, axis=1).T,
+        )
+        retrieved, removed = self.told(counts)
+        return Shortlist(candidates, NO_PINS, retrieved, counts[FOUND], removed, None, (proposed,), {})
+
+    def told(self, counts: list[int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many candidates each source proposed, and how many each filter and the cut removed."""
+        proposed = counts[COUNTS : COUNTS + len(self.source_names)]
+        removed = dict(zip(self.filter_names, counts[COUNTS + len(proposed) :], strict=True))
+        if counts[CUT_COUNT]:
+            removed[CUT] = counts[CUT_COUNT]
+        return dict(zip(self.source_names, proposed, strict=True)), removed
+
     def put(self, ids: Sequence[str], items: Sequence[str], exclude: Sequence[str], size: int, now_ms: int) -> bool:
         """Write a question into the room; return whether it fits."""
         texts = [each.encode() for each in (*ids, *items, *exclude)]
@@ -111,6 +164,7 @@ class CompiledPlan:
         ask, fold = self._ask, self.fold
         ask[NOW], ask[SIZE], ask[ITEMS], ask[EXCLUDED] = now_ms, size, len(items), len(exclude)
         ask[USER_BYTES], ask[SESSION_BYTES], ask[REQUEST_BYTES] = len(texts[0]), len(texts[1]), len(texts[2])
+        ask[IS_SHORTLIST] = 0
         for place, text in enumerate(texts[len(ids) :], LENGTHS):
             ask[place] = len(text)
         ask[SESSION_EPOCH] = fold.session_index.epochs.take(self._session_queries)

@@ -18,7 +18,9 @@ from midstream.ranking.compiled.room import (
     CUT,
     EXCLUDED,
     FOUND,
+    IS_SHORTLIST,
     PASSED,
+    PROPOSED,
     RECENT,
     SENT,
     SIZE,
@@ -174,8 +176,23 @@ def choose(rank: NDArray[np.int32], room: AnswerRoom, passed: int, wanted: int) 
 
 
 @kernel
+def cut(room: AnswerRoom, passed: int, most: int) -> None:
+    """Keep the rows of so many best, in their old order."""
+    keys = room.keys
+    least = largest_key(keys[0], passed, most, keys[1])
+    count = 0
+    for place in range(passed):
+        if keys[0, place] >= least:
+            room.rows[count] = room.rows[place]
+            count += 1
+
+
+@kernel
 def decide(program: PlanProgram, hot: HotColumns, room: AnswerRoom, proposed: int) -> int:
-    """Merge the proposals, filter, score and choose; return ``ANSWERED``, or why the pipeline has to answer."""
+    """Merge the proposals, filter, score and choose; return ``ANSWERED``, or why the pipeline has to answer.
+
+    Of a shortlist it ends with the cut.
+    """
     counts, sources = room.counts, len(program.sources)
     merged = (sources, proposed)
     rank = room.rank[: sources * proposed].reshape(merged)
@@ -184,6 +201,7 @@ def decide(program: PlanProgram, hot: HotColumns, room: AnswerRoom, proposed: in
         room.score[: sources * proposed].reshape(merged), rank,
     )  # fmt: skip
     counts[FOUND] = found
+    counts[PROPOSED] = proposed
     for source in range(sources):
         counts[COUNTS + source] = 0
         for row in range(found):
@@ -195,6 +213,13 @@ def decide(program: PlanProgram, hot: HotColumns, room: AnswerRoom, proposed: in
     counts[CUT] = max(passed - most, 0)
     counts[PASSED] = min(passed, most)
     counts[CHOSEN] = min(signed(room.ask[SIZE]), counts[PASSED])
+    if room.ask[IS_SHORTLIST] == 1:
+        if passed <= most:
+            return ANSWERED
+        if not blend(program, rank, room, passed):
+            return UNUSUAL
+        cut(room, passed, most)
+        return ANSWERED
     is_alone = counts[PASSED] == 1 and sources >= _ADDED_APART  # NumPy then adds the terms in another order
     if is_alone or not blend(program, rank, room, passed):
         return UNUSUAL

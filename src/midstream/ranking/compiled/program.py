@@ -93,7 +93,7 @@ class NotCompiled(NamedTuple):
 
 
 def program_of(plan: Plan, fold: Fold) -> PlanProgram | NotCompiled:
-    """Return the program of a plan over a state, or the first part that has none."""
+    """Return the program of a plan over a state, up to the cut at least, or the first part before it that has none."""
     for reason in _obstacles(plan):
         return NotCompiled(reason)
     sources = (*plan.sources, *plan.floor)
@@ -125,32 +125,45 @@ def program_of(plan: Plan, fold: Fold) -> PlanProgram | NotCompiled:
     )
 
 
+def obstacle_to_slates(plan: Plan) -> str:
+    """Return the first part behind the cut that no program has; empty = programs make whole slates."""
+    return next(_obstacles_behind(plan), "")
+
+
 def _obstacles(plan: Plan) -> Iterator[str]:
-    """Yield what of a plan no program has."""
+    """Yield what of a plan up to the cut no program has."""
     sources = (*plan.sources, *plan.floor)
+    if plan.fetches:
+        yield "parts that ask outside systems"
+    if plan.pins is not None:
+        yield "pinned items"
+    yield from (f"source {each.name}" for each in sources if not _is_known(each))
+    yield from (f"filter {each.name}" for each in plan.filters if type(each) not in _FILTERS)
+    for names in ([each.name for each in sources], [each.name for each in plan.filters]):
+        if len(set(names)) < len(names):
+            yield f"two parts of one name: {', '.join(names)}"
+    if not sources:
+        yield "no source"
+    if type(plan.scorers[-1]) is not Blend:
+        yield f"scorer {plan.scorers[-1].name}"
+
+
+def _obstacles_behind(plan: Plan) -> Iterator[str]:
+    """Yield what of a plan behind the cut no program has."""
     if plan.own:
         yield f"custom components: {', '.join(sorted(plan.own))}"
-    if plan.fetches or plan.remote:
-        yield "parts that ask outside systems"
     if plan.reads_served:
         yield "parts that read served slates"
     if plan.models.by_name or plan.model_names:
         yield "models"
     if plan.features:
         yield "features"
-    if plan.arrangement is not None or plan.pins is not None:
+    if plan.arrangement is not None:
         yield "rules of the slate"
-    yield from (f"source {each.name}" for each in sources if not _is_known(each))
-    yield from (f"filter {each.name}" for each in plan.filters if type(each) not in _FILTERS)
-    if len(plan.scorers) != 1 or type(plan.scorers[0]) is not Blend:
+    if len(plan.scorers) != 1:
         yield f"scorer {plan.scorers[0].name}"
     if len(plan.selectors) != 1 or type(plan.selectors[0]) is not TopK:
         yield f"selector {type(plan.selectors[0]).__name__}"
-    for names in ([each.name for each in sources], [each.name for each in plan.filters]):
-        if len(set(names)) < len(names):
-            yield f"two parts of one name: {', '.join(names)}"
-    if not sources:
-        yield "no source"
 
 
 _SOURCES: Final[frozenset[type]] = frozenset((SessionKnn, Covisitation, Trending, Popular))

@@ -21,9 +21,11 @@ ITEMS: Final = 5
 EXCLUDED: Final = 6
 SESSION_EPOCH: Final = 7
 PAIR_EPOCH: Final = 8
-LENGTHS: Final = 9
+IS_SHORTLIST: Final = 9
+LENGTHS: Final = 10
 """Cells of ``ask``: time, size of the slate, bytes of the three ids, items and excluded items, first numbers of queries
-over the session index and the pairs, then the bytes of each item and each excluded one."""
+over the session index and the pairs, 1 = a shortlist is asked for instead of a slate, then the bytes of each item and
+each excluded one."""
 
 FOUND: Final = 0
 PASSED: Final = 1
@@ -31,9 +33,11 @@ CUT: Final = 2
 CHOSEN: Final = 3
 TEXT_END: Final = 4
 RECORD_END: Final = 5
-COUNTS: Final = 6
+PROPOSED: Final = 6
+COUNTS: Final = 7
 """Cells of ``counts``: merged candidates, those that passed the filters, those that were cut, the length of the slate,
-the ends of both texts, then how many each source proposed, and behind them how many each filter removed."""
+the ends of both texts, proposals of all sources, then how many each source proposed, and behind them how many each
+filter removed."""
 
 SESSION_NUMBER: Final = 0
 RECENT: Final = 1
@@ -81,7 +85,7 @@ class AnswerRoom(NamedTuple):
     keys: Keys
     blended: NDArray[np.float32]
     rows: Index
-    """Row of each candidate that passed, then of each item of the slate."""
+    """Row of each candidate that passed, then of each item of the slate or of each candidate of the shortlist."""
     bits: NDArray[np.int64]
     """Of each item of the slate: a bit for each source that proposed it."""
     counts: NDArray[np.int64]
