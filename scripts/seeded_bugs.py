@@ -668,6 +668,11 @@ BUGS = (
         ARRAY_FILES,
     ),
     Bug(
+        "a_rebuild_is_loaded_by_every_core",
+        (Edit("engine/rebuild/rebuilder.py", "Pace(hurried=True, beside=True)", "Pace(hurried=True)"),),
+        ("tests/engine/rebuild/test_rebuilder.py",),
+    ),
+    Bug(
         "wall_clock_in_the_fold",
         (
             Edit(

@@ -77,10 +77,17 @@ def nobody(_stage: str, _done: int, _total: int) -> None:
 class Pace:
     """Speed of a child. A hurried one, because a stop waits for it, never rests."""
 
-    def __init__(self, notify: Notify = nobody, *, hurried: bool = False) -> None:
-        """Begin to work now."""
+    def __init__(self, notify: Notify = nobody, *, hurried: bool = False, beside: bool = False) -> None:
+        """Begin to work now.
+
+        Args:
+            notify: Receives progress.
+            hurried: A caller waits.
+            beside: The process answers meanwhile: no more than one thread is used.
+        """
         self._notify = notify
         self._is_hurried = hurried
+        self._is_beside = beside
         self._parent = os.getppid()
         self._said = self._looked = time.monotonic()
         self._busy_before = busy_seconds()
@@ -89,9 +96,9 @@ class Pace:
         self._due = 0.0
 
     @property
-    def is_hurried(self) -> bool:
-        """Whether a caller waits for the work, which never rests."""
-        return self._is_hurried
+    def uses_threads(self) -> bool:
+        """Whether the work may be shared out among threads: it never rests, and nothing else waits for a core."""
+        return self._is_hurried and not self._is_beside
 
     def say(self, stage: str, done: int, total: int) -> None:
         """Report progress, a few times a second at most; the end of a stage is always reported."""

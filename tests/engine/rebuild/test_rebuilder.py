@@ -16,7 +16,7 @@ from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Ended, WorkOrder
 from midstream.engine.instance import Instance
-from midstream.engine.snapshots import snapshots
+from midstream.engine.snapshots import array_files, snapshots
 from midstream.engine.snapshots.worker import SnapshotOrder
 from midstream.engine.types import Ask, Outcome
 from midstream.events.json.decode import decode_objects
@@ -322,6 +322,18 @@ def test_whatever_ends_a_rebuild_leaves_the_old_state(
         assert running.engine.fold.digest() == digest_anew(running)
 
     run_folder(tmp_path, work)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_state_is_loaded_by_one_thread_beside_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a start may use every core; a server that answers meanwhile keeps one for its answers."""
+    write_config(tmp_path, "[events.types]\nview = {}\n")
+    with open_shop(tmp_path) as shop:
+        shop.record({"type": "view", "user_id": "ann", "item_id": "mug"})
+        monkeypatch.setattr(array_files, "ThreadPoolExecutor", None)
+        write_config(tmp_path, HEAVY_VIEWS)
+        shop._wait(shop.running.rebuilder.order)
+        assert shop._wait(lambda: rebuilt(shop.running)).state == "done"
 
 
 @pytest.mark.usefixtures("in_process")

@@ -295,7 +295,8 @@ class Eraser:
         position = LogPosition(report.log_position)
         dropped = compactions.dropped_by(self._folder, settings)
         wanted = snapshots.SnapshotRequirement(settings, dropped, reader.identity, reader.begin, position)
-        found = snapshots.find_newest(target / SNAPSHOTS_NAME, wanted)
+        pace = child_process.Pace(hurried=True, beside=True)
+        found = snapshots.find_newest(target / SNAPSHOTS_NAME, wanted, pace)
         if found.fold is None:
             message = f"the state of the new log was refused: {'; '.join(found.refused)}"
             raise RewriteFailed(message)

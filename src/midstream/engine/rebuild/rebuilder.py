@@ -338,7 +338,8 @@ class Rebuilder:
         """
         dropped = compactions.dropped_by(self._folder, settings)
         identity = open_reader(self._folder).identity
-        loaded = snapshots.load_newest(self._folder.snapshots, settings, identity, position, dropped)
+        pace = child_process.Pace(hurried=True, beside=True)
+        loaded = snapshots.load_newest(self._folder.snapshots, settings, identity, position, dropped, pace)
         if loaded.fold.log_position != position:
             message = f"the snapshot at {position} was refused: {'; '.join(loaded.refused)}"
             raise RebuildFailed(message)

@@ -3,7 +3,7 @@
 An array that a table keeps as it stands in its file is read straight into the memory of the table (a room of
 ``Fold.rooms``), so it is neither held twice nor copied. One thread reads those, most of the bytes of a large state, and
 one all others, in the order in which tables ask for them. Both read and hash without the interpreter's lock. A child
-that rests while others are busy reads in its own thread, when it is asked.
+that rests while others are busy, and a server that answers meanwhile, read in one thread, when they are asked.
 
 Nothing of a file counts before the hash of all of it is right: an array is handed over after that, and one in a room,
 whose content may still be coming, is verified before anybody reads it (``verify``). What fails leaves a fold behind
@@ -116,7 +116,7 @@ class ArrayFiles:
             path: Folder of the snapshot.
             files: SHA-256 of the file of each array, by ``table.name``, in the order in which tables ask for them.
             rooms: Memory of tables for arrays that lie in its first rows, contiguous; nothing came to it yet.
-            pace: Speed; one that rests reads no file before it is asked for.
+            pace: Speed; without threads no file is read before it is asked for.
 
         Raises:
             OSError: A file cannot be opened.
@@ -127,7 +127,7 @@ class ArrayFiles:
         self._ended = Event()
         self._is_packed: dict[str, bool] = {}
         self._placed = {key: found for key, room in rooms.items() if (found := self._place(key, room)) is not None}
-        self._threads = [ThreadPoolExecutor(1, "midstream-snapshot") for _ in range(2 if pace.is_hurried else 0)]
+        self._threads = [ThreadPoolExecutor(1, "midstream-snapshot") for _ in range(2 if pace.uses_threads else 0)]
         self._reads = {key: self._begun(key) for key in files}
         """Of each file that is not verified: waits for it and returns its array."""
 
