@@ -145,6 +145,10 @@ _OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (
 
 def count_outcomes(outcome: NDArray[np.uint8], metrics: Metrics) -> None:
     """Count outcomes of events."""
+    if not outcome.any():  # as of nearly every batch
+        if len(outcome):
+            metrics.count_events("recorded", len(outcome))
+        return
     counts = np.bincount(outcome, minlength=len(_OUTCOMES)).tolist()
     for each, name in _OUTCOMES:
         if counts[each]:

@@ -28,6 +28,9 @@ from midstream.state.structures.hashing import id_hash
 
 COPY_LOOKS_MAX = 100
 """After each the copies that were pending are durable or failed: one is enough unless a client sends them on and on."""
+_NO_ROWS: Index = np.empty(0, dtype=np.int32)
+_NO_ITEMS: Counter[str] = Counter()
+"""Of nearly every batch; nothing is added to it."""
 _ITEM_TEXT, _BODY_TEXT = 3, 6
 """Places of the item id and of the body among the texts of a row."""
 
@@ -83,20 +86,23 @@ class Deduplication:
         Cost: about 0.2 µs an event and 15 µs a batch.
         """
         prints = self.fold.event_ids.fingerprints(batch)
-        outcome = self.fold.event_ids.find(prints).astype(np.uint8)
+        outcome = self.fold.event_ids.find(prints)
         erased = self._erased(batch, outcome)
-        outcome[erased] = Outcome.REFUSED
+        if len(erased):
+            outcome[erased] = Outcome.REFUSED
         for index in self._refused(batch, outcome):
             outcome[index] = Outcome.REFUSED
         lot = next(self._lots)
         first = self._pending.admit(prints, outcome, lot)
-        waits = [self._tickets[each] for each in np.unique(first[first >= 0]).tolist() if each != lot]
+        waits: list[Ticket] = []
         fresh = batch
-        if outcome.any():
+        if outcome.any():  # else no event is a copy, of what is pending neither
+            waits = [self._tickets[each] for each in np.unique(first[first >= 0]).tolist() if each != lot]
             chosen = np.flatnonzero(outcome == Outcome.RECORDED)
             fresh, prints = pick(batch, chosen), prints[chosen]
-        items = Counter(self._items_of(fresh).keys())
-        self._coming.update(items)
+        items = Counter(self._items_of(fresh).keys()) if self._refuses_unknown else _NO_ITEMS
+        if items:
+            self._coming.update(items)
         admitted = Admitted(fresh, outcome, tuple(waits), erased, prints, lot, items)
         if len(fresh):
             self._tickets[lot] = ticket
@@ -137,7 +143,7 @@ class Deduplication:
         erasures = self.fold.vocabulary.erasures
         late = erasures.late_copies(batch, self.fold.vocabulary.id_key)
         if late is None:
-            return np.empty(0, dtype=np.int32)
+            return _NO_ROWS
         is_merge = (batch.rows["kind"] == Kind.USER) & (batch.rows["operation"] == Operation.MERGE)
         for row in np.flatnonzero(is_merge & ~late).tolist():  # they name another id, and so would the log
             other = id_hash(merged_id(texts_of(batch, row)[_BODY_TEXT]), self.fold.vocabulary.id_key)
@@ -150,14 +156,15 @@ class Deduplication:
             ticket.exception()  # seen here, for the case that its request was given up
         self._pending.release(admitted.prints, admitted.lot)
         del self._tickets[admitted.lot]
-        self._coming -= admitted.items
+        if admitted.items:
+            self._coming -= admitted.items
         del self._waiting[admitted]
         self._waiting_count -= len(admitted.batch)
 
     def _refused(self, batch: EventBatch, outcome: NDArray[np.uint8]) -> list[int]:
         """Return rows of unknown items that may not become known: by configuration, or because there is no room."""
         refused = self._surplus(batch, outcome)
-        if self.fold.settings.unknown_items == "reject":
+        if self._refuses_unknown:
             kinds = batch.rows["kind"]
             acts = np.flatnonzero((kinds == Kind.INTERACTION) | (kinds == Kind.IMPRESSION))
             made = self._items_of(batch, refused)
@@ -200,10 +207,14 @@ class Deduplication:
 
     def _items_of(self, batch: EventBatch, refused: Collection[int] = ()) -> dict[str, int]:
         """Return the items that a batch adds, each with its first row; none where all items are accepted."""
-        if self.fold.settings.unknown_items != "reject":
+        if not self._refuses_unknown:
             return {}
         rows: list[int] = np.flatnonzero(_puts(batch))[::-1].tolist()
         return {_item_id(batch, row): row for row in rows if row not in refused}
+
+    @property
+    def _refuses_unknown(self) -> bool:
+        return self.fold.settings.unknown_items == "reject"
 
     def _unknown(self, items: Collection[str]) -> set[str]:
         """Return those of the items that the state has not."""

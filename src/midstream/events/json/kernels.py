@@ -105,12 +105,12 @@ def parse_lines(
         scratch: Of one event, shape (SCRATCH_COLUMNS,). Whoever calls holds it: its address is all that is used here.
         event_index: Filled with the number of each row's event.
         odd: Filled with start, stop, number of the event and of the line of each odd one, shape (events, 4).
-        counts: Filled with events, rows, bytes of text, odd ones.
+        counts: Filled with events, rows, bytes of text, odd ones, rows with a quantity below 0, which none may have.
     """
     found, body = scratch.ctypes.data, text.ctypes.data
     terms = (types.ctypes.data, type_starts.ctypes.data, type_kinds.ctypes.data, len(type_kinds), limits.ctypes.data)
     texts = arena.ctypes.data
-    events = taken = odds = 0
+    events = taken = odds = negatives = 0
     used = texts
     at = line = 0
     while at < length:
@@ -125,7 +125,7 @@ def parse_lines(
             if end < length and byte_at(body + end) != LINE_END:
                 end = -1
         if end >= 0:
-            _put_row(rows[taken], found, used - texts)
+            negatives += _put_row(rows[taken], found, used - texts)
             used = _put_texts(body, found, used)
             event_index[taken] = events
             taken += 1
@@ -138,7 +138,7 @@ def parse_lines(
             odds += 1
             at = stop + 1
         events += 1
-    counts[0], counts[1], counts[2], counts[3] = events, taken, used - texts, odds
+    counts[0], counts[1], counts[2], counts[3], counts[4] = events, taken, used - texts, odds, negatives
 
 
 @kernel
@@ -162,18 +162,18 @@ def parse_list(
     terms = (types.ctypes.data, type_starts.ctypes.data, type_kinds.ctypes.data, len(type_kinds), limits.ctypes.data)
     texts = arena.ctypes.data
     at = skip(body, start + 1, LINE_END)
-    taken = 0
+    taken = negatives = 0
     used = texts
     while taken < len(rows):
         at = _event(body, at, terms, found, LINE_END)
         if at < 0:
             return -1
-        _put_row(rows[taken], found, used - texts)
+        negatives += _put_row(rows[taken], found, used - texts)
         used = _put_texts(body, found, used)
         taken += 1
         at = skip(body, at, LINE_END)
         if byte_at(body + at) == LIST_END:
-            counts[0], counts[1], counts[2], counts[3] = taken, taken, used - texts, 0
+            counts[0], counts[1], counts[2], counts[3], counts[4] = taken, taken, used - texts, 0, negatives
             return at + 1
         if byte_at(body + at) != COMMA:
             return -1
@@ -386,8 +386,8 @@ def _context(text: int, at: int, limits: int, found: int, also: int) -> int:
 
 
 @kernel
-def _put_row(row: np.void, found: int, text_start: int) -> None:
-    """Write the numbers of the scratch as a row whose texts begin there."""
+def _put_row(row: np.void, found: int, text_start: int) -> int:
+    """Write the numbers of the scratch as a row whose texts begin there; return 1 where its quantity is below 0."""
     numbers = found + _NUMBER_BYTES * FOUND_COLUMNS
     row["kind"] = _of(found, _KIND)
     row["operation"] = 0
@@ -404,8 +404,10 @@ def _put_row(row: np.void, found: int, text_start: int) -> None:
     row["event_time_ms"] = _of(found, _TIME_MS)
     row["log_time_ms"] = _of(found, _LOG_TIME_MS)
     row["value"] = float_at(numbers)
-    row["quantity"] = np.float32(float_at(numbers + _NUMBER_BYTES))
+    quantity = np.float32(float_at(numbers + _NUMBER_BYTES))
+    row["quantity"] = quantity
     row["unused"] = 0
+    return 1 if quantity < 0.0 else 0
 
 
 @kernel
