@@ -1038,6 +1038,16 @@ BUGS = (
         PLAIN,
     ),
     Bug(
+        "plain_json_takes_a_delete",
+        (Edit("events/json/value_kernels.py", "(((deletes - _ONES) & ~deletes) | word) & _HIGHS", "word & _HIGHS"),),
+        PLAIN,
+    ),
+    Bug(
+        "plain_json_takes_a_negative_quantity",
+        (Edit("events/json/kernels.py", "    return 1 if quantity < 0.0 else 0", "    return 0"),),
+        PLAIN,
+    ),
+    Bug(
         "arrow_null_is_empty",
         (
             Edit(
