@@ -250,7 +250,9 @@ def test_equal_sources_are_asked_once_for_a_page(monkeypatch: pytest.MonkeyPatch
         asked.clear()
         await rig.engine.page([Ask("top", user_id="u1"), Ask("row", user_id="u1"), Ask("top", user_id="u1")])
         assert asked == {"session_knn": 1}
-        await rig.engine.recommend(Ask("top", user_id="u1", filter="item.available"))  # the kernel asks no component
+        await rig.engine.recommend(
+            Ask("top", user_id="u1", given=ITEMS)
+        )  # the kernel asks no component, for no ranking
         assert asked == {"session_knn": 2}
 
     Rig(config=CONFIG).run(work)

@@ -19,11 +19,11 @@ import pytest
 
 from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.core.durations import Duration
-from midstream.core.types import EventBatch, Failure, LogPosition, TimestampMs
+from midstream.core.types import EventBatch, Failure, LogPosition, Mask, TimestampMs
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.circuit_breaker import _Watched
-from midstream.engine.tokens import position_token
+from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import Answer, Ask
 from midstream.events.schema import Event
 from midstream.events.served_body import decode_body
@@ -33,6 +33,7 @@ from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.compiled.compiled_plan import TOO_LONG, CompiledPlan
 from midstream.ranking.compiled.decision_kernel import TOO_FEW, UNUSUAL
 from midstream.ranking.compiled.state_kernel import BoundState
+from midstream.ranking.filters.expression_filter import ExpressionFilter
 from midstream.ranking.filters.repeats import Repeat
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.boost import Boost
@@ -256,6 +257,7 @@ COMPOSED: tuple[dict[str, object], ...] = (
     {"caps": (Cap(attribute="category", max=2),), "diversity": Diversity(attribute="category", weight=0.4)},
     {"rules": (Boost(name="up", where='item.category == "shoes"', factor=2.0),), "selector": PlackettLuce()},
     {"selector": EpsilonGreedy(epsilon=0.3)},
+    {"filter": 'item.category != "shoes"', "exclude": {"view": "7d"}},
 )
 """Parts behind the cut that no program has."""
 
@@ -282,10 +284,14 @@ def test_shortlists_are_those_of_the_pipeline(seed: int) -> None:
                 question = msgspec.json.decode(body, type=RecommendationBody)
                 assert question.placement is not None
                 assert engine.encoded_slate(question, question.placement) is None
-                ask = msgspec.structs.replace(question.ask(question.placement), cursor=number % 5 == 0)
+                own = 'item.category != "hats"' if number % 7 == 0 else None
+                ask = msgspec.structs.replace(question.ask(question.placement), cursor=number % 5 == 0, filter=own)
                 stamp = Stamp(f"{number:032d}", int(dice.integers(1 << 62)), TimestampMs(both.rig.now_ms))
-                with patch.object(CompiledPlan, "shortlist", autospec=True, side_effect=CompiledPlan.shortlist) as made:
-                    found = [await engine.recommend(ask, stamp), await both.by_pipeline(ask, stamp)]
+                with (
+                    patch.object(CompiledPlan, "shortlist", autospec=True, side_effect=CompiledPlan.shortlist) as made,
+                    patch.object(RequestIds, "make", lambda _: stamp[:2]),  # noqa: B023  it is called here
+                ):
+                    found = [await engine.recommend(ask), await both.by_pipeline(ask, stamp)]
                 assert made.call_count == 1
                 assert msgspec.json.encode(found[0]) == msgspec.json.encode(found[1])
                 one, other = both.served
@@ -331,7 +337,7 @@ def test_shortlists_are_cut_as_the_pipeline_cuts_them() -> None:
 
 
 def test_shortlists_of_other_questions_are_the_pipelines() -> None:
-    """Of given items, of a later slate of a page, of a filter of its own, of an account with a failure, too late."""
+    """Of given items, of a later slate of a page, of too many bytes, of an account with a failure, too late."""
 
     def work(both: Both) -> None:
         fold, plan = both.rig.engine.fold, both.rig.engine.plan("default")
@@ -339,7 +345,7 @@ def test_shortlists_of_other_questions_are_the_pipelines() -> None:
         compiled = both.rig.engine._answering.compiled._compiled(plan)
         assert isinstance(compiled, CompiledPlan)
         plain = query_of(Ask(n=2), plan, "r", 1, TimestampMs(fold.log_time_ms))
-        for more in ({"given": ("item-1",)}, {"spare": 3}, {"filter": "item.available"}, {"items": ("i" * 70_000,)}):
+        for more in ({"given": ("item-1",)}, {"spare": 3}, {"items": ("i" * 70_000,)}):
             moment = fold.moment(replace(plain, **more), plan.models)
             assert compiled.shortlist(PlanRun(plan, moment, Account())) is None
         moment = fold.moment(plain, plan.models)
@@ -349,6 +355,29 @@ def test_shortlists_of_other_questions_are_the_pipelines() -> None:
         assert compiled.shortlist(PlanRun(plan, moment, Account())) is not None
 
     answered(Config(limits=LIMITS), work)
+
+
+def test_a_filter_that_fails_closes_the_slate_as_the_pipeline_does() -> None:
+    """It is asked once more there, where its failure is kept: the kernel's way leaves none behind."""
+
+    def failing(*_: object) -> Mask:
+        message = "no"
+        raise ValueError(message)
+
+    def work(both: Both) -> None:
+        fold, plan = both.rig.engine.fold, both.rig.engine.plan("default")
+        fold.apply(LogPosition(0), random_events(400, 9, STREAM))
+        compiled = both.rig.engine._answering.compiled._compiled(plan)
+        assert isinstance(compiled, CompiledPlan)
+        query = query_of(Ask(n=2), plan, "r", 1, TimestampMs(fold.log_time_ms))
+        run = PlanRun(plan, fold.moment(query, plan.models), Account())
+        assert compiled.shortlist(run) is not None
+        with patch.object(ExpressionFilter, "keep", failing):
+            assert compiled.shortlist(run) is None
+        assert not run.account.failures
+
+    placement = Placement(filter="item.available")
+    answered(Config(limits=LIMITS, placements=(placement,)), work)
 
 
 def by_code(config: Config, question: RecommendationBody, *events: Mapping[str, object]) -> int:

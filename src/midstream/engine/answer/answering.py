@@ -89,7 +89,7 @@ class Answering:
         observe = partial(fold.moment, models=plan.models)
         worked_s = self._worked_s()
         account = Account(live.guards.left_out(plan), lambda: until - monotonic())
-        request = PlanRequest.of(plan, query, account, self.compiled.shortlister(plan))
+        request = PlanRequest.of(plan, query, account, None if stamp else self.compiled.shortlister(plan))
         served = await answered(request, observe, live.fetched)
         live.guards.note(plan, served, self._worked_s() - worked_s)
         answer = self._told(served, ask, fold, plan, read_your_writes=read_your_writes)

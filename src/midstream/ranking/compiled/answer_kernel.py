@@ -5,7 +5,7 @@ from midstream.ranking.compiled.decision_kernel import ANSWERED, UNUSUAL, decide
 from midstream.ranking.compiled.encode_kernel import encode
 from midstream.ranking.compiled.program import PlanProgram
 from midstream.ranking.compiled.proposal_kernel import propose_all
-from midstream.ranking.compiled.room import IS_SHORTLIST, AnswerRoom
+from midstream.ranking.compiled.room import SLATE, WANTED, AnswerRoom
 from midstream.state.ids.aliases import AliasColumns
 from midstream.state.ids.vocabulary import IdColumns
 from midstream.state.pairs.covisitation import PairColumns
@@ -34,6 +34,6 @@ def answer_of(
     if proposed < 0:
         return UNUSUAL
     code = decide(program, hot, room, proposed)
-    if code != ANSWERED or room.ask[IS_SHORTLIST] == 1:
+    if code != ANSWERED or room.ask[WANTED] != SLATE:
         return code
     return encode(ids, room)

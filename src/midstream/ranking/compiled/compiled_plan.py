@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from midstream.core.types import Candidates, Index
-from midstream.ranking.candidate_cutoff import CUT
+from midstream.ranking.apply_filters import sift
+from midstream.ranking.candidate_cutoff import CUT, cut
 from midstream.ranking.compiled.decision_kernel import ANSWERED
 from midstream.ranking.compiled.program import (
     COVISITATION,
     OPERATION,
+    OUTSIDE,
+    PASSES,
     SESSION_KNN,
     NotCompiled,
     PlanProgram,
@@ -21,7 +24,6 @@ from midstream.ranking.compiled.room import (
     COUNTS,
     EXCLUDED,
     FOUND,
-    IS_SHORTLIST,
     ITEMS,
     LENGTHS,
     NOW,
@@ -33,13 +35,18 @@ from midstream.ranking.compiled.room import (
     REQUEST_BYTES,
     SESSION_BYTES,
     SESSION_EPOCH,
+    SHORTLIST,
     SIZE,
+    SLATE,
     USER_BYTES,
+    VERDICTS,
+    WANTED,
     AnswerRoom,
     RoomSizes,
     make_room,
 )
 from midstream.ranking.compiled.room import CUT as CUT_COUNT
+from midstream.ranking.frame import take
 from midstream.ranking.plan import Plan
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.pin import NO_PINS
@@ -90,6 +97,9 @@ class CompiledPlan:
         operations: list[int] = program.sources[:, OPERATION].tolist()
         self._session_queries = operations.count(SESSION_KNN)
         self._pair_queries = operations.count(COVISITATION)
+        codes: list[int] = program.filters[:, OPERATION].tolist()
+        self._outside = [number for number, code in enumerate(codes) if code == OUTSIDE]
+        self._own_texts = [number for number, code in enumerate(codes) if code == PASSES]
         self.obstacle = obstacle_to_slates(plan)
         """Why it makes shortlists alone; empty = it makes slates too."""
         self.source_names = tuple(each.name for each in (*plan.sources, *plan.floor))
@@ -124,27 +134,60 @@ class CompiledPlan:
         query = run.moment.query
         if run.plan is not self.plan or run.account.failures or run.account.remaining_s() <= 0:
             return None
-        if query.given or query.spare or query.filter is not None:
+        if query.given or query.spare:
             return None
+        outside = [*self._outside, *(self._own_texts if query.filter is not None else ())]
         ids = (query.user_id or "", query.session_id or "", query.request_id)
         if not self.put(ids, query.items, query.exclude, query.rows_max, query.now_ms):
             return None
-        self._ask[IS_SHORTLIST] = 1
+        self._ask[WANTED] = VERDICTS if outside else SHORTLIST
         if self._answer(self._state) != ANSWERED:
             return None
-        found, counts = self.room, self.counts.tolist()
-        rows = found.rows[: counts[PASSED]]
-        columns = (len(self.source_names), counts[PROPOSED])
-        cells = columns[0] * columns[1]
-        proposed = found.distinct[: counts[FOUND]].copy()
-        candidates = Candidates(
-            proposed.take(rows),
-            self.source_names,
-            found.score[:cells].reshape(columns).take(rows, axis=1).T,
-            found.rank[:cells].reshape(columns).take(rows, axis=1).T,
-        )
+        counts = self.counts.tolist()
+        proposed = self.room.distinct[: counts[FOUND]].copy()
+        if outside:
+            return self._sifted(run, sorted(outside), counts, proposed)
+        candidates = self._candidates(counts, proposed, self.room.rows[: counts[PASSED]])
         retrieved, removed = self.told(counts)
         return Shortlist(candidates, NO_PINS, retrieved, counts[FOUND], removed, None, (proposed,), {})
+
+    def _candidates(self, counts: list[int], proposed: Index, rows: Index) -> Candidates:
+        """Return some rows of the merged proposals, copied."""
+        columns = (len(self.source_names), counts[PROPOSED])
+        cells = columns[0] * columns[1]
+        return Candidates(
+            proposed.take(rows),
+            self.source_names,
+            self.room.score[:cells].reshape(columns).take(rows, axis=1).T,
+            self.room.rank[:cells].reshape(columns).take(rows, axis=1).T,
+        )
+
+    def _sifted(self, run: PlanRun, outside: list[int], counts: list[int], proposed: Index) -> Shortlist | None:
+        """Return the shortlist after filters of which some are no operations; None = one failed, or too few pass.
+
+        Args:
+            run: As of the shortlist.
+            outside: Numbers of those filters in the plan, rising.
+            counts: Of the room; the verdicts of the other filters are in it as well.
+            proposed: The items.
+        """
+        plan, account = self.plan, run.account.aside()
+        verdict = self.room.verdict[: counts[FOUND]].copy()
+        candidates = self._candidates(counts, proposed, np.arange(counts[FOUND], dtype=np.int32))
+        found = sift(PlanRun(plan, run.moment, account), candidates, tuple(plan.filters[each] for each in outside))
+        if found.is_closed:
+            return None
+        numbers = np.array([*outside, len(plan.filters)], dtype=np.int64)
+        np.minimum(verdict, numbers[found.removed_by], out=verdict)
+        kept = verdict == len(plan.filters)
+        if np.count_nonzero(kept) < run.moment.query.rows_max:
+            return None
+        removed = np.bincount(verdict, minlength=len(plan.filters) + 1).tolist()
+        counts[COUNTS + len(self.source_names) :] = removed[: len(plan.filters)]
+        counts[CUT_COUNT] = 0
+        candidates, beyond = cut(plan, take(candidates, kept))
+        retrieved, by_name = self.told(counts)
+        return Shortlist(candidates, NO_PINS, retrieved, counts[FOUND], by_name | beyond, None, (proposed,), {})
 
     def told(self, counts: list[int]) -> tuple[dict[str, int], dict[str, int]]:
         """Return how many candidates each source proposed, and how many each filter and the cut removed."""
@@ -164,7 +207,7 @@ class CompiledPlan:
         ask, fold = self._ask, self.fold
         ask[NOW], ask[SIZE], ask[ITEMS], ask[EXCLUDED] = now_ms, size, len(items), len(exclude)
         ask[USER_BYTES], ask[SESSION_BYTES], ask[REQUEST_BYTES] = len(texts[0]), len(texts[1]), len(texts[2])
-        ask[IS_SHORTLIST] = 0
+        ask[WANTED] = SLATE
         for place, text in enumerate(texts[len(ids) :], LENGTHS):
             ask[place] = len(text)
         ask[SESSION_EPOCH] = fold.session_index.epochs.take(self._session_queries)

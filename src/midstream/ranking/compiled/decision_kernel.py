@@ -18,12 +18,14 @@ from midstream.ranking.compiled.room import (
     CUT,
     EXCLUDED,
     FOUND,
-    IS_SHORTLIST,
     PASSED,
     PROPOSED,
     RECENT,
     SENT,
+    SHORTLIST,
     SIZE,
+    VERDICTS,
+    WANTED,
     AnswerRoom,
 )
 from midstream.ranking.merge_kernel import merge_rows
@@ -188,10 +190,30 @@ def cut(room: AnswerRoom, passed: int, most: int) -> None:
 
 
 @kernel
+def shorten(program: PlanProgram, rank: NDArray[np.int32], room: AnswerRoom, passed: int, most: int) -> int:
+    """Cut the candidates where they are too many; return ``ANSWERED``, or why the pipeline has to answer."""
+    if passed > most:
+        if not blend(program, rank, room, passed):
+            return UNUSUAL
+        cut(room, passed, most)
+    return ANSWERED
+
+
+@kernel
+def select(program: PlanProgram, rank: NDArray[np.int32], room: AnswerRoom, passed: int) -> int:
+    """Score the candidates and choose; return ``ANSWERED``, or why the pipeline has to answer."""
+    is_alone = room.counts[PASSED] == 1 and len(program.sources) >= _ADDED_APART  # NumPy adds them in another order
+    if is_alone or not blend(program, rank, room, passed):
+        return UNUSUAL
+    choose(rank, room, passed, room.counts[CHOSEN])
+    return ANSWERED
+
+
+@kernel
 def decide(program: PlanProgram, hot: HotColumns, room: AnswerRoom, proposed: int) -> int:
     """Merge the proposals, filter, score and choose; return ``ANSWERED``, or why the pipeline has to answer.
 
-    Of a shortlist it ends with the cut.
+    Of a shortlist it ends with the cut, of verdicts with the filters.
     """
     counts, sources = room.counts, len(program.sources)
     merged = (sources, proposed)
@@ -207,21 +229,14 @@ def decide(program: PlanProgram, hot: HotColumns, room: AnswerRoom, proposed: in
         for row in range(found):
             counts[COUNTS + source] += rank[source, row] >= 0
     passed = apply_filters(program, hot, room)
+    if room.ask[WANTED] == VERDICTS:
+        return ANSWERED
     if passed < room.ask[SIZE]:
         return TOO_FEW
     most = program.limits[CANDIDATES_MAX]
     counts[CUT] = max(passed - most, 0)
     counts[PASSED] = min(passed, most)
     counts[CHOSEN] = min(signed(room.ask[SIZE]), counts[PASSED])
-    if room.ask[IS_SHORTLIST] == 1:
-        if passed <= most:
-            return ANSWERED
-        if not blend(program, rank, room, passed):
-            return UNUSUAL
-        cut(room, passed, most)
-        return ANSWERED
-    is_alone = counts[PASSED] == 1 and sources >= _ADDED_APART  # NumPy then adds the terms in another order
-    if is_alone or not blend(program, rank, room, passed):
-        return UNUSUAL
-    choose(rank, room, passed, counts[CHOSEN])
-    return ANSWERED
+    if room.ask[WANTED] == SHORTLIST:
+        return shorten(program, rank, room, passed, most)
+    return select(program, rank, room, passed)

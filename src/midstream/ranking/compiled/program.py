@@ -52,7 +52,9 @@ AVAILABLE: Final = 0
 EXCLUDED: Final = 1
 REPEATS: Final = 2
 PASSES: Final = 3
-"""Operations of filters; ``PASSES`` is that of a request's own text in a question without one."""
+OUTSIDE: Final = 4
+"""Operations of filters. ``PASSES`` is that of a request's own text in a question without one. One that is ``OUTSIDE``
+is asked of all candidates behind the kernel, so it makes shortlists alone."""
 FILTER_WIDTH: Final = 2
 """Columns of a filter: its operation, and of ``REPEATS`` one of the following."""
 ALLOWS_ANY: Final = 0
@@ -138,7 +140,6 @@ def _obstacles(plan: Plan) -> Iterator[str]:
     if plan.pins is not None:
         yield "pinned items"
     yield from (f"source {each.name}" for each in sources if not _is_known(each))
-    yield from (f"filter {each.name}" for each in plan.filters if type(each) not in _FILTERS)
     for names in ([each.name for each in sources], [each.name for each in plan.filters]):
         if len(set(names)) < len(names):
             yield f"two parts of one name: {', '.join(names)}"
@@ -152,6 +153,7 @@ def _obstacles_behind(plan: Plan) -> Iterator[str]:
     """Yield what of a plan behind the cut no program has."""
     if plan.own:
         yield f"custom components: {', '.join(sorted(plan.own))}"
+    yield from (f"filter {each.name}" for each in plan.filters if type(each) not in _FILTERS)
     if plan.reads_served:
         yield "parts that read served slates"
     if plan.models.by_name or plan.model_names:
@@ -206,6 +208,8 @@ def _hides(source: SessionKnn | Covisitation) -> int:
 
 def _filter(rule: Filter) -> tuple[int, int]:
     """Return the columns of a filter."""
+    if type(rule) not in _FILTERS:
+        return OUTSIDE, 0
     if isinstance(rule, Available):
         return AVAILABLE, 0
     if isinstance(rule, Excluded):

@@ -21,11 +21,15 @@ ITEMS: Final = 5
 EXCLUDED: Final = 6
 SESSION_EPOCH: Final = 7
 PAIR_EPOCH: Final = 8
-IS_SHORTLIST: Final = 9
+WANTED: Final = 9
 LENGTHS: Final = 10
 """Cells of ``ask``: time, size of the slate, bytes of the three ids, items and excluded items, first numbers of queries
-over the session index and the pairs, 1 = a shortlist is asked for instead of a slate, then the bytes of each item and
-each excluded one."""
+over the session index and the pairs, what is wanted, then the bytes of each item and each excluded one."""
+SLATE: Final = 0
+SHORTLIST: Final = 1
+VERDICTS: Final = 2
+"""What is wanted: a slate and its record; the candidates after the cut; all candidates with the first filter that
+removes each."""
 
 FOUND: Final = 0
 PASSED: Final = 1
