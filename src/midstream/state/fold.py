@@ -3,7 +3,8 @@
 state = fold(log). However the log is cut into batches the tables come out the same, because each kernel
 treats one event after another and no table reads another one further on than the event it is at. The tables and their
 order stand in ``state.tables``, what they are handed in ``core.fold_step``, and where a batch is cut for them in
-``state.steps``.
+``state.steps``. Usual events take one call for all tables (``state.one_pass``); any other, and every event where
+``is_general`` says so, is handed from table to table.
 
 The digest covers the logical content of every table in index order: not capacities, not where an entry
 happens to lie.
@@ -30,6 +31,7 @@ from midstream.state.ids.event_ids import EventIds
 from midstream.state.ids.id_indexing import VocabularyCount
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
+from midstream.state.one_pass import OnePass, runs
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.outcomes.requests import Requests
 from midstream.state.pairs.covisitation import Pairs
@@ -98,6 +100,9 @@ class Fold:
         self.promotions = above.table(Promotions)
         self.placements = above.table(Placements)
         self.inputs = above.table(InputPositions)
+        self._one_pass = OnePass(above)
+        self.is_general = False
+        """Hand every event from table to table, usual ones too: slower, and the twin of the one pass. No state."""
         self._position = LogPosition(0)
         self._log_time_ms = 0
 
@@ -140,6 +145,7 @@ class Fold:
             raise ValueError(message)
         self._left |= frozenset(tables)
         self._order_tables()
+        self._one_pass.leave_out(self._left)
         self.tables = MappingProxyType({kind: each for kind, each in self.tables.items() if kind not in self._left})
 
     def begin_with(self, position: LogPosition, count: int, batches: Iterable[EventBatch]) -> None:
@@ -173,7 +179,7 @@ class Fold:
             batch: Stamped with log times.
             prints: Of the batch, where somebody has taken them already.
 
-        Cost: about 1 µs an interaction in batches of 1,000; 50 µs a batch of one, and a deletion of a user; 30 µs an
+        Cost: about 1 µs an interaction in batches of 1,000, 15 µs one alone; 50 µs a deletion of a user; 30 µs an
         item or user event, 0.5 ms a merge, and 10 µs more for each pair of the user that features count by; 5 to 50 ms
         an erasure at a million sessions.
 
@@ -185,6 +191,22 @@ class Fold:
             raise ValueError(message)
         if not len(batch):
             return
+        if self.is_general or not self._one_pass.is_possible(first):
+            self._apply_steps(first, batch, prints)
+            return
+        for start, stop, is_usual in runs(batch):
+            piece = batch if stop - start == len(batch) else EventBatch(batch.rows[start:stop], batch.text)
+            taken = prints and prints[start:stop]
+            place = LogPosition(first + start)
+            if not is_usual or not self._one_pass.fold(place, piece, taken):
+                self._apply_steps(place, piece, taken)
+                continue
+            self._position = LogPosition(first + stop)
+            self._log_time_ms = int(piece.rows["log_time_ms"][-1])
+            self.vocabulary.erasures.expire(self._log_time_ms)
+
+    def _apply_steps(self, first: LogPosition, batch: EventBatch, prints: Fingerprints | None) -> None:
+        """Fold events of any kind, step by step and table by table."""
         for step in steps(first, batch, prints):
             self._run(step)
             self._position = LogPosition(step.first + len(step.source))

@@ -37,6 +37,15 @@ class AliasColumns(NamedTuple):
     table: NDArray[np.int32]
 
 
+class AliasRows(NamedTuple):
+    """Arrays of the table."""
+
+    rows: NDArray[np.void]
+    into: NDArray[np.uint64]
+    table: NDArray[np.int32]
+    meta: NDArray[np.void]
+
+
 class Aliases:
     """The hashes of user ids that stand for others, by 64-bit hash."""
 
@@ -46,6 +55,8 @@ class Aliases:
         self._into = np.zeros(aliases_max, dtype=np.uint64)
         self._table = np.zeros(table_size(aliases_max), dtype=np.int32)
         self._meta = new_meta()
+        self.rows = AliasRows(self._rows, self._into, self._table, self._meta)
+        """For the one pass over all tables (``state.one_pass``)."""
         self.void_count = 0
         """Merges that changed nothing: of a user with itself, of ids that were one already, of nobody."""
 
@@ -91,7 +102,7 @@ class Aliases:
     def resolve_all(self, user_hash: NDArray[np.uint64]) -> None:
         """Replace each hash (n,) by that of the user it stands for. Cost: 5 ns each, nothing while there are none."""
         if len(self):
-            _resolve(user_hash, self._rows, self._table, self._into)
+            resolve_each(user_hash, self._rows, self._table, self._into)
 
     def members(self, user_hash: int) -> NDArray[np.uint64]:
         """Return the hashes that stand for a user, ascending. Cost: 0.1 ms at 200,000 aliases."""
@@ -161,9 +172,10 @@ class Aliases:
 
 
 @kernel
-def _resolve(
+def resolve_each(
     user_hash: NDArray[np.uint64], rows: NDArray[np.void], table: NDArray[np.int32], into: NDArray[np.uint64]
 ) -> None:
+    """Replace each hash by that of the user it stands for."""
     for i in range(len(user_hash)):
         if user_hash[i] != _NONE:
             slot = find(user_hash[i], rows["hash"], table)

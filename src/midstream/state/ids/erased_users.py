@@ -22,7 +22,7 @@ from midstream.core.types import EventBatch, LogPosition, Mask
 from midstream.events.schema import TIME_SENT, text_lengths, texts_of
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.hashing import IdKey, hash_id
-from midstream.state.structures.kernel import frozen_columns, kernel
+from midstream.state.structures.kernel import frozen_columns, kernel, signed
 
 REFUSED_MS = 86_400_000
 """Late copies of an erased user are refused for 24 h of log time: as long as ids of events are remembered."""
@@ -70,8 +70,10 @@ class Erasures:
         """Start empty."""
         self._erased_max = erased_max
         self._rows: list[Erasure] = []
-        self._hash = np.empty(0, dtype=np.uint64)
-        self._until = np.empty(0, dtype=np.int64)
+        self.refused_hash = np.empty(0, dtype=np.uint64)
+        """Ids whose late copies are refused, ascending; a new array whenever they change, as the next one."""
+        self.refused_until = np.empty(0, dtype=np.int64)
+        """Log time of the last erase of each."""
         self._expires_ms = _NEVER
         self.forgotten_count = 0
         """Rows that went for want of room."""
@@ -132,7 +134,7 @@ class Erasures:
 
     def late_copies(self, batch: EventBatch, key: IdKey) -> Mask | None:
         """Return which events of a batch that is not stamped yet are late copies, as ``refused`` does."""
-        if not len(self._hash):
+        if not len(self.refused_hash):
             return None
         return self.refused(batch.rows, hash_column(batch, _USER_TEXT, key))
 
@@ -143,20 +145,20 @@ class Erasures:
             rows: Of the events. Their log times are those of now, or 0 where they are not stamped yet.
             user_hash: Of the user ids as they were sent, aliases not resolved.
         """
-        if not len(self._hash):
+        if not len(self.refused_hash):
             return None
-        place = np.minimum(np.searchsorted(self._hash, user_hash), len(self._hash) - 1)
-        is_erased = (self._hash[place] == user_hash) & (rows["kind"] != _ERASE)
-        until = self._until[place]
+        place = np.minimum(np.searchsorted(self.refused_hash, user_hash), len(self.refused_hash) - 1)
+        is_erased = (self.refused_hash[place] == user_hash) & (rows["kind"] != _ERASE)
+        until = self.refused_until[place]
         is_before = (rows["flags"] & TIME_SENT != 0) & (rows["event_time_ms"] <= until)
         found: Mask = is_erased & is_before & (rows["log_time_ms"] - until <= REFUSED_MS)
         return found
 
     def erased_at(self, user_hash: int) -> int | None:
         """Return the log time of an id's last erase while late copies are refused, else None."""
-        place = int(np.searchsorted(self._hash, np.uint64(user_hash)))
-        is_there = place < len(self._hash) and int(self._hash[place]) == user_hash
-        return int(self._until[place]) if is_there else None
+        place = int(np.searchsorted(self.refused_hash, np.uint64(user_hash)))
+        is_there = place < len(self.refused_hash) and int(self.refused_hash[place]) == user_hash
+        return int(self.refused_until[place]) if is_there else None
 
     def hides(self, user_hash: int, position: LogPosition) -> bool:
         """Say whether an event at a log position is of a user who was erased after it."""
@@ -211,8 +213,8 @@ class Erasures:
         """Make the sorted columns of the ids whose late copies are refused at a log time."""
         last = {row.user_hash: row.log_time_ms for row in self._rows if log_time_ms - row.log_time_ms <= REFUSED_MS}
         hashes = sorted(last)
-        self._hash = np.array(hashes, dtype=np.uint64)
-        self._until = np.array([last[each] for each in hashes], dtype=np.int64)
+        self.refused_hash = np.array(hashes, dtype=np.uint64)
+        self.refused_until = np.array([last[each] for each in hashes], dtype=np.int64)
         # A row whose id was erased again says nothing any more, and still goes at its own time: so however a log is cut
         # into batches, the rows are the same.
         due = [row.log_time_ms for row in self._rows if not row.is_pending]
@@ -238,6 +240,34 @@ def _hash_texts(
 ) -> None:
     for i in range(len(starts)):
         hashes[i] = hash_id(text, starts[i], lengths[i], key)
+
+
+@kernel
+def refuse_each(
+    rows: NDArray[np.void],
+    user_hash: NDArray[np.uint64],
+    refused_hash: NDArray[np.uint64],
+    refused_until: NDArray[np.int64],
+    folded: Mask,
+) -> int:
+    """Let late copies of erased users not be folded (``Erasures.refused``, which is its twin); return how many."""
+    count = 0
+    for i in range(len(rows)):
+        place, stop = 0, len(refused_hash)
+        while place < stop:
+            middle = (place + stop) >> 1
+            if refused_hash[middle] < user_hash[i]:
+                place = middle + 1
+            else:
+                stop = middle
+        if not folded[i] or place == len(refused_hash) or refused_hash[place] != user_hash[i]:
+            continue
+        row, until = rows[i], refused_until[place]
+        is_before = (row["flags"] & TIME_SENT) != 0 and signed(row["event_time_ms"]) <= until
+        if row["kind"] != _ERASE and is_before and signed(row["log_time_ms"]) - until <= REFUSED_MS:
+            folded[i] = False
+            count += 1
+    return count
 
 
 def asked_body(asked_ms: int) -> bytes:

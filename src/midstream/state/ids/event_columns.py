@@ -47,6 +47,7 @@ def read_columns(
     quantity: NDArray[np.float32],
 ) -> None:
     """Write the columns that depend on the event alone."""
+    named, named_length, number = 0, -1, -1
     for i in range(len(rows)):
         row = rows[i]
         codes[0, i] = row["kind"]
@@ -56,7 +57,12 @@ def read_columns(
         quantity[i] = row["quantity"]
         start = signed(row["text_start"]) + signed(row["event_id_length"])
         length = signed(row["action_length"])
-        action[i] = _action_of(hash_id(text, start, length, key), actions) if row["kind"] == _INTERACTION else -1
+        action[i] = -1
+        if row["kind"] == _INTERACTION:
+            if not _is_same(text, named, start, length if length == named_length else -1):
+                number = _action_of(hash_id(text, start, length, key), actions)
+            named, named_length = start, length
+            action[i] = number
         start += length
         length = signed(row["user_id_length"])
         hashes[0, i] = hash_id(text, start, length, key) if length > 0 else _NONE
@@ -69,6 +75,17 @@ def read_columns(
         start += length
         length = signed(row["request_id_length"])
         hashes[3, i] = hash_id(text, start, length, key) if length > 0 else _NONE
+
+
+@kernel
+def _is_same(text: NDArray[np.uint8], one: int, other: int, length: int) -> bool:
+    """Return whether two texts of one length are the same: most acts are what the act before was. -1 = no."""
+    same = length >= 0
+    at = 0
+    while same and at < length:
+        same = text[one + at] == text[other + at]
+        at += 1
+    return same
 
 
 @kernel

@@ -10,6 +10,7 @@ counted.
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ def fingerprints(batch: EventBatch, key: IdKey) -> Fingerprints:
         np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.uint32), np.empty(count, dtype=np.uint32)
     )
     if count:
-        _fingerprint(*frozen_columns(batch), key, found.id_hash, found.check, found.content)
+        fingerprint_events(*frozen_columns(batch), key, found.id_hash, found.check, found.content)
     return found
 
 
@@ -86,6 +87,18 @@ def event_id_bytes(settings: FoldSettings) -> int:
     return ring_bytes(settings.limits.event_ids_max, _BYTES_EACH)
 
 
+class EventIdRows(NamedTuple):
+    """Arrays of the table, and the key under which ids are hashed."""
+
+    key: IdKey
+    id_hash: NDArray[np.uint64]
+    check: NDArray[np.uint32]
+    content: NDArray[np.uint32]
+    second: NDArray[np.uint32]
+    table: NDArray[np.int32]
+    meta: NDArray[np.void]
+
+
 class EventIds:
     """The ids of the newest events; full, the oldest goes."""
 
@@ -95,6 +108,9 @@ class EventIds:
         self._ring = HashRing(
             event_ids_max, {"id_hash": np.uint64, "check": np.uint32, "content": np.uint32, "second": np.uint32}
         )
+        ids, checks, contents, seconds = self._ring.columns
+        self.rows = EventIdRows(key, ids, checks, contents, seconds, self._ring.table, self._ring.meta)
+        """For the one pass over all tables (``state.one_pass``)."""
 
     def __len__(self) -> int:
         """Return the number of ids that are remembered."""
@@ -142,7 +158,7 @@ class EventIds:
         found = np.empty(len(prints.id_hash), dtype=np.uint8)
         ring, of = self._ring, (prints.id_hash, prints.check, prints.content)
         ids, checks, contents, seconds = ring.columns
-        _admit(*of, log_time_ms, found, ids, checks, contents, seconds, ring.table, ring.meta)
+        admit_events(*of, log_time_ms, found, ids, checks, contents, seconds, ring.table, ring.meta)
         return found
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -155,7 +171,7 @@ class EventIds:
 
 
 @kernel
-def _fingerprint(
+def fingerprint_events(
     rows: NDArray[np.void],
     text: NDArray[np.uint8],
     key: IdKey,
@@ -163,6 +179,7 @@ def _fingerprint(
     check: NDArray[np.uint32],
     content: NDArray[np.uint32],
 ) -> None:
+    """Write the fingerprints of all events."""
     begin = sip_begin(key)
     a, b, c, d = begin
     of_id = sip_word(a, b, c, d, _OF_ID)
@@ -231,12 +248,11 @@ def _slot_of(
     """Return the place in the table that holds an id, or -1 minus the free place where it belongs."""
     mask = len(table) - 1
     at = signed(wanted) & mask
-    while table[at] != 0:
-        held = table[at] - 1
-        if id_hash[held] == wanted and checks[held] == check:
-            return at
+    held = signed(table[at]) - 1
+    while held >= 0 and (id_hash[held] != wanted or checks[held] != check):
         at = (at + 1) & mask
-    return -1 - at
+        held = signed(table[at]) - 1
+    return at if held >= 0 else -1 - at
 
 
 @kernel
@@ -259,7 +275,7 @@ def _find(
 
 
 @kernel
-def _admit(
+def admit_events(
     id_hash: NDArray[np.uint64],
     check: NDArray[np.uint32],
     content: NDArray[np.uint32],
@@ -272,6 +288,7 @@ def _admit(
     table: NDArray[np.int32],
     meta: NDArray[np.void],
 ) -> None:
+    """Write the admission of each event, remember new ids, forget old ones."""
     ids_max = len(ring_id)
     head = meta[0]["head"]
     count = meta[0]["count"]

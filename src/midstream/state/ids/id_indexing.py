@@ -14,6 +14,7 @@ from midstream.core.types import Mask
 from midstream.events.schema import TIME_SENT
 from midstream.state.ids.item_slots import COLLIDES, take_item
 from midstream.state.ids.user_slots import take_user, touch
+from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import AHEAD, FURTHER, NEAR, prefetch
@@ -90,6 +91,10 @@ def index_events(
 ) -> None:
     """Write event times, indices and whether a slot starts cold, making users and items as they come; count."""
     evicted_before = user_meta[0]["evicted"]
+    rows, text, hashes, counts = borrowed((rows, text, hashes, counts))
+    users, user_table, user_meta = borrowed((users, user_table, user_meta))
+    item_hash, item_start, in_catalogue = borrowed((item_hash, item_start, in_catalogue))
+    item_text, item_table, meta = borrowed((item_text, item_table, meta))
     for i in range(len(rows)):
         _look_ahead(i, hashes, users, user_table, item_hash, item_start, item_table)
         row = rows[i]

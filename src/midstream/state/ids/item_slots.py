@@ -47,12 +47,10 @@ def take_item(
 ) -> int:
     """Return the index of an item, made if it is not there and may be; else -1, or ``COLLIDES``."""
     at = item_slot(wanted, text, start, length, item_hash, item_start, item_text, table)
+    index = COLLIDES if at == _TAKEN else -1
     if at >= 0:
         index = signed(table[at] - 1)
-    else:
-        may = at != _TAKEN and (is_catalogue or makes_items)
-        if not may or not _has_room(is_catalogue, length, item_hash, item_text, meta):
-            return COLLIDES if at == _TAKEN else -1
+    elif index == -1 and (is_catalogue or makes_items) and _has_room(is_catalogue, length, item_hash, item_text, meta):
         index = signed(meta[0]["items"])
         used = meta[0]["text_used"]
         for j in range(length):
@@ -63,7 +61,7 @@ def take_item(
         meta[0]["items"] = index + 1
         meta[0]["text_used"] = used + length
         meta[0]["click_items"] += 1
-    if is_catalogue and not in_catalogue[index]:
+    if index >= 0 and is_catalogue and not in_catalogue[index]:
         in_catalogue[index] = True
         meta[0]["click_items"] -= 1
     return index
@@ -145,8 +143,6 @@ def _has_room(
     item_text: NDArray[np.uint8],
     meta: NDArray[np.void],
 ) -> bool:
-    if id_length > ITEM_ID_BYTES_MAX or meta[0]["text_used"] + id_length > len(item_text):
-        return False
-    if meta[0]["items"] >= len(item_hash):
-        return False
-    return bool(is_catalogue or meta[0]["click_items"] < meta[0]["click_items_max"])
+    has_room = id_length <= ITEM_ID_BYTES_MAX and meta[0]["text_used"] + id_length <= len(item_text)
+    has_room = has_room and meta[0]["items"] < len(item_hash)
+    return bool(has_room and (is_catalogue or meta[0]["click_items"] < meta[0]["click_items_max"]))

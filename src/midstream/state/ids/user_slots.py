@@ -36,9 +36,22 @@ def take_user(
 ) -> tuple[int, bool]:
     """Return the slot of a user, now the most recently seen, and whether it starts cold."""
     slot = find(user_hash, users["hash"], table)
-    if slot >= 0:
+    is_cold = slot < 0
+    if is_cold:
+        slot = _new_slot(user_hash, users, table, meta)
+    else:
         touch(slot, users, meta)
-        return slot, False
+    return slot, is_cold
+
+
+@kernel
+def _new_slot(
+    user_hash: np.uint64,
+    users: NDArray[np.void],
+    table: NDArray[np.int32],
+    meta: NDArray[np.void],
+) -> int:
+    """Return a slot for a user that has none: a free one, a new one, or that of the least recently seen."""
     if meta[0]["free"] >= 0:
         slot = signed(meta[0]["free"])
         meta[0]["free"] = users[slot]["newer"]
@@ -55,7 +68,7 @@ def take_user(
     users[slot]["hash"] = user_hash
     _append(slot, users, meta)
     insert(slot, users["hash"], table)
-    return slot, True
+    return slot
 
 
 @kernel

@@ -84,6 +84,24 @@ class IdColumns(NamedTuple):
     item_table: NDArray[np.int32]
 
 
+class VocabularyRows(NamedTuple):
+    """Arrays of the table, and what decides which ids it takes in."""
+
+    key: IdKey
+    actions: NDArray[np.uint64]
+    makes_items: bool
+    users: NDArray[np.void]
+    user_table: NDArray[np.int32]
+    user_meta: NDArray[np.void]
+    item_hash: NDArray[np.uint64]
+    item_start: NDArray[np.int64]
+    in_catalogue: Mask
+    item_text: NDArray[np.uint8]
+    item_table: NDArray[np.int32]
+    meta: NDArray[np.void]
+    counts: NDArray[np.int64]
+
+
 class Vocabulary:
     """Every id that the state knows, and the counts of what events did not fit."""
 
@@ -114,6 +132,12 @@ class Vocabulary:
         self._meta["click_items_max"] = min(limits.click_items_max, limits.items_max)
         self.counts = np.zeros(len(VocabularyCount), dtype=np.int64)
         """How many of each ``VocabularyCount``. Part of the state."""
+        self.rows = VocabularyRows(
+            self.id_key, self._actions, self._makes_items, self._users, self._user_table, self._user_meta,
+            self._item_hash, self._item_start, self._in_catalogue, self._item_text, self._item_table, self._meta,
+            self.counts,
+        )  # fmt: skip
+        """For the one pass over all tables (``state.one_pass``)."""
 
     @property
     def user_count(self) -> int:

@@ -4,13 +4,14 @@ Rows are actions: row a is the configured interaction a, the last row is the imp
 event at a time in log order.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, Mask
+from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
 from midstream.state.structures.hot_lists import rescale_heat
 from midstream.state.structures.kernel import kernel, signed
@@ -33,6 +34,23 @@ LANDMARKS_START: Final = 2
 """Cell of the clock: the landmark of the first half-life, the others after it."""
 
 Columns = NDArray[np.float64]
+
+
+class ItemRows(NamedTuple):
+    """Arrays of the items table that interactions and impressions change, and its options."""
+
+    weights: Columns
+    half_lives: NDArray[np.int64]
+    accepts: bool
+    clock: NDArray[np.int64]
+    counters: Columns
+    windows: Cells
+    status: NDArray[np.uint8]
+    available: Mask
+    heat: Columns
+    list_values: Columns
+    list_items: Index
+    list_states: NDArray[np.int64]
 
 
 @kernel
@@ -86,6 +104,9 @@ def fold_events(
     lists (h, capacity), list states (h, 2). Every other event, and a copy that is passed by, moves the clock alone.
     """
     impressions = len(weights)
+    clock, counters, windows, status, available = borrowed((clock, counters, windows, status, available))
+    heat, list_values, list_items, list_states = borrowed((heat, list_values, list_items, list_states))
+    item_hash = borrowed(item_hash)
     for event in range(len(kind)):
         ahead = min(event + AHEAD, len(kind) - 1)
         if item_index[ahead] >= 0:
@@ -134,7 +155,7 @@ def _look_ahead(item: int, row: int, counters: Columns, windows: Cells, heat: Co
     for start in range(0, windows.strides[1], LINE_BYTES):
         prefetch(windows, place, row * windows.strides[1] + start)
     for h in range(len(heat)):
-        prefetch(heat[h], place, 0)
+        prefetch(heat, h, place * heat.itemsize)
     prefetch(available, place, 0)
 
 

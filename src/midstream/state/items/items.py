@@ -42,6 +42,7 @@ from midstream.state.items.item_fold import (
     LANDMARKS_START,
     LOG_TIME,
     UNSEEN,
+    ItemRows,
     fold_events,
     read_decayed,
 )
@@ -99,6 +100,11 @@ class Items:
         self._available = np.zeros(limits.items_max, dtype=np.bool_)
         self._arrived_ms = np.zeros(limits.items_max, dtype=np.int64)
         self._hot = HotLists(lists, limits.items_max, limits.hot_items_max)
+        self.rows = ItemRows(
+            self._weights, self._half_lives, self._accepts, self._clock, self._counters, self._windows, self._status,
+            self._available, self._hot.heat, self._hot.values, self._hot.items, self._hot.states,
+        )  # fmt: skip
+        """For the one pass over all tables (``state.one_pass``)."""
 
     def apply(self, step: FoldStep) -> None:
         """Fold a part of a step (``state.steps.parts``).
@@ -113,28 +119,10 @@ class Items:
 
     def _count(self, batch: IndexedBatch) -> None:
         """Fold interactions and impressions, and move the clock."""
-        hot = self._hot
         fold_events(
-            batch.kind,
-            batch.action,
-            batch.folded,
-            batch.item_index,
-            batch.event_time_ms,
-            batch.log_time_ms,
-            self._weights,
-            self._half_lives,
-            self._accepts,
-            self._clock,
-            self._counters,
-            self._windows,
-            self._status,
-            self._available,
-            hot.heat,
-            hot.values,
-            hot.items,
-            hot.states,
-            self._vocabulary.item_hash,
-        )
+            batch.kind, batch.action, batch.folded, batch.item_index, batch.event_time_ms, batch.log_time_ms,
+            *self.rows, self._vocabulary.item_hash,
+        )  # fmt: skip
 
     def _change(self, batch: IndexedBatch, event: int) -> None:
         """Fold one item event into documents, columns and availability."""

@@ -18,6 +18,7 @@ from midstream.core.types import Mask
 from midstream.state.cells.fold import sent
 from midstream.state.outcomes.early_outcomes import await_slate, drop_oldest, release
 from midstream.state.outcomes.recipients import asker_of, link, unlink
+from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find, insert, remove
 from midstream.state.structures.hashing import IdKey, hash_id
 from midstream.state.structures.kernel import kernel, signed
@@ -118,6 +119,18 @@ class Left(NamedTuple):
     rings: Rows
 
 
+class OutcomeRows(NamedTuple):
+    """What is handed to ``fold_outcomes`` where nothing is served and nobody reads what leaves."""
+
+    window_ms: int
+    told: ServedColumns
+    """Of no event."""
+    state: OutcomeState
+    left: Left
+    """Of no size."""
+    key: IdKey
+
+
 @kernel
 def fold_outcomes(
     start: int,
@@ -143,13 +156,22 @@ def fold_outcomes(
     """
     impression = held.counts.shape[1] - ACTIONS - 1
     slate = 0
+    columns, told, held, left = borrowed((columns, told, held, left))
+    requests, log_time_ms, slates, waiting = columns.request_hash, columns.log_time_ms, held.slates, held.waiting
+    rings, meta = held.rings, held.waiting_meta
     for i in range(start, stop):
-        _look_ahead(i, columns.request_hash, held)
-        now = signed(columns.log_time_ms[i])
-        if not _pass_time(now, window_ms, held, left):
+        ahead = min(i + FURTHER, len(requests) - 1)
+        if (
+            (requests[ahead] != _NONE)
+            | (requests[min(i + AHEAD, ahead)] != _NONE)
+            | (requests[min(i + NEAR, ahead)] != _NONE)
+        ):
+            _look_ahead(i, requests, held)
+        now = signed(log_time_ms[i])
+        if is_due(now, window_ms, slates, rings, waiting, meta) and not _pass_time(now, window_ms, held, left):
             return i
-        request = columns.request_hash[i]
-        if not columns.folded[i] or request == _NONE:
+        request = requests[i]
+        if request == _NONE or not columns.folded[i]:
             continue
         kind = columns.kind[i]
         if kind == _SERVED:
@@ -173,6 +195,13 @@ def fold_outcomes(
     if stop < len(columns.kind):
         _pass_time(signed(columns.log_time_ms[stop]), window_ms, held, left)
     return stop
+
+
+@kernel
+def is_due(now: int, window_ms: int, slates: Rows, rings: Rows, waiting: Rows, meta: Rows) -> bool:
+    """Return whether the oldest slate, or what has waited longest for one, is older than the window."""
+    found = rings[0]["count"] > 0 and now - slates[rings[0]["head"]]["log_time_ms"] > window_ms
+    return bool(found or (meta[0]["count"] > 0 and now - waiting[meta[0]["oldest"]]["log_time_ms"] > window_ms))
 
 
 @kernel

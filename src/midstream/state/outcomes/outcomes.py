@@ -40,6 +40,7 @@ from midstream.state.outcomes.outcome_fold import (
     WAITING_EVICTED,
     Left,
     OutcomeColumns,
+    OutcomeRows,
     OutcomeState,
     ServedColumns,
     copy_held,
@@ -189,6 +190,9 @@ class Outcomes:
             self._counts,
             self._totals,
         )
+        _, told = self._read(self._slates, self._hashes.view(np.uint8), np.empty(0, dtype=np.int64))
+        self.rows = OutcomeRows(self._window_ms, told, self._held, self._nowhere.left, self._key)
+        """For the one pass over all tables (``state.one_pass``)."""
 
     def __len__(self) -> int:
         """Return the number of slates that are held."""

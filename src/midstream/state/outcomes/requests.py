@@ -1,6 +1,7 @@
 """Index of requests: the log positions of the newest ``requests_max`` served events, by request id."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,24 @@ def request_bytes(settings: FoldSettings) -> int:
     return ring_bytes(settings.limits.requests_max, _BYTES_EACH)
 
 
+class RequestRows(NamedTuple):
+    """Arrays of the table, in the order of ``fold_requests``."""
+
+    request_hash: NDArray[np.uint64]
+    position: NDArray[np.int64]
+    table: NDArray[np.int32]
+    meta: NDArray[np.void]
+
+
 class Requests:
     """A ring of requests with a table over it; full, the oldest goes. A request's first answer stays."""
 
     def __init__(self, settings: FoldSettings) -> None:
         """Reserve the maximum; pages are paid when touched."""
         self._ring = HashRing(settings.limits.requests_max, {"request_hash": np.uint64, "position": np.int64})
+        hashes, positions = self._ring.columns
+        self.rows = RequestRows(hashes, positions, self._ring.table, self._ring.meta)
+        """For the one pass over all tables (``state.one_pass``)."""
 
     def __len__(self) -> int:
         """Return the number of requests that can be found."""
@@ -46,9 +59,8 @@ class Requests:
 
     def apply(self, step: FoldStep) -> None:
         """Fold the served events of a step."""
-        batch, ring = step.events, self._ring
-        hashes, positions = ring.columns
-        _fold(batch.kind, batch.folded, batch.request_hash, batch.first, hashes, positions, ring.table, ring.meta)
+        batch = step.events
+        fold_requests(batch.kind, batch.folded, batch.request_hash, batch.first, *self.rows)
 
     def find(self, request_hash: int) -> LogPosition | None:
         """Return the log position before the served event of a request, so that reading from it begins there."""
@@ -66,7 +78,7 @@ class Requests:
 
 
 @kernel
-def _fold(
+def fold_requests(
     kind: NDArray[np.uint8],
     folded: Mask,
     request_hash: NDArray[np.uint64],
@@ -76,6 +88,7 @@ def _fold(
     table: NDArray[np.int32],
     meta: NDArray[np.void],
 ) -> None:
+    """Fold the served events of a batch."""
     requests_max = len(ring_hash)
     for i in range(len(kind)):
         if kind[i] != _SERVED or not folded[i] or request_hash[i] == _NONE:

@@ -40,6 +40,7 @@ from midstream.state.pairs.covisitation_query import (
     weights_of,
 )
 from midstream.state.settings import PAIR_ITEMS_MAX, PAIR_NEIGHBOURS_MAX, FoldSettings
+from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
 from midstream.state.structures.exact_math import fading
 from midstream.state.structures.kernel import kernel, signed
@@ -68,29 +69,36 @@ def row_words(row: int) -> int:
 
 
 @kernel
-def place_in(items: Index, item: int) -> int:
-    """Return the last place of an item, -1 = nowhere. Without a way out of the loop it takes a few instructions."""
+def place_in(items: Index, line: int, start: int, count: int, item: int) -> int:
+    """Return the last place of an item among ``count`` of a line from ``start`` on, -1 = nowhere.
+
+    Without a way out of the loop it takes a few instructions; unsigned places are not looked at for being below 0.
+    """
     found = np.int32(0)
-    for place in range(len(items)):
-        found = max(found, np.int32(place + 1) if items[place] == np.int32(item) else np.int32(0))
+    begin = np.uint64(start)
+    for place in range(count):
+        is_it = items[line, begin + np.uint64(place)] == np.int32(item)
+        found = max(found, np.int32(place + 1) if is_it else np.int32(0))
     return int(found) - 1
 
 
 @kernel
-def lightest(row: Index, bits: NDArray[np.int64], item_hash: NDArray[np.uint64]) -> int:
+def lightest(line: int, row: int, words: NDArray[np.int64], numbers: Index, item_hash: NDArray[np.uint64]) -> int:
     """Return the place of the neighbour that has to go; weights are compared by their bits, as none is below 0."""
-    low = bits[0]
-    for place in range(1, len(bits)):
-        low = min(low, bits[place])
+    low = words[line, 0]
+    for place in range(1, row):
+        low = min(low, words[line, place])
     found = np.int64(0)
     count = np.int64(0)
-    for place in range(len(bits)):
-        is_low = np.int64(bits[place] == low)
+    for place in range(row):
+        is_low = np.int64(words[line, place] == low)
         count += is_low
         found = max(found, is_low * place)
     if count > 1:
-        for place in range(len(bits)):
-            if bits[place] == low and goes_first(row[place] - 1, row[found] - 1, item_hash):
+        start = 2 * (row + 1)
+        for place in range(row):
+            other, known = signed(numbers[line, start + place]) - 1, signed(numbers[line, start + found]) - 1
+            if words[line, place] == low and goes_first(other, known, item_hash):
                 found = np.int64(place)
     return int(found)
 
@@ -98,33 +106,36 @@ def lightest(row: Index, bits: NDArray[np.int64], item_hash: NDArray[np.uint64])
 @kernel
 def goes_first(item: int, other: int, item_hash: NDArray[np.uint64]) -> bool:
     """Return whether of two equally light neighbours the first has to go: higher id hash, then higher index."""
-    if item_hash[item] != item_hash[other]:
-        return bool(item_hash[item] > item_hash[other])
-    return item > other
+    mine, others = item_hash[item], item_hash[other]
+    return bool(mine > others or (mine == others and item > other))
 
 
 @kernel
 def add_neighbour(
-    row: Index,
-    weights: Weights,
-    bits: NDArray[np.int64],
+    line: int,
+    row: int,
+    words: NDArray[np.int64],
+    numbers: Index,
+    values: Weights,
     item: int,
     weight: float,
     item_hash: NDArray[np.uint64],
 ) -> None:
-    """Add the weight of one pair to a row; entries are item + 1, from the front, 0 = free."""
-    place = place_in(row, item + 1)
+    """Add the weight of one pair to a line and its share; entries are item + 1, from the front, 0 = free."""
+    start = 2 * (row + 1)
+    place = place_in(numbers, line, start, row, item + 1)
     if place >= 0:
-        weights[place] += weight
-        return
-    if row[len(row) - 1] == 0:
-        place = 0
-        while row[place] != 0:
-            place += 1
+        values[line, place] += weight
     else:
-        place = lightest(row, bits, item_hash)
-    row[place] = item + 1
-    weights[place] = weight
+        place = 0
+        if numbers[line, start + row - 1] == 0:
+            while numbers[line, start + place] != 0:
+                place += 1
+        else:
+            place = lightest(line, row, words, numbers, item_hash)
+        numbers[line, start + place] = item + 1
+        values[line, place] = weight
+    values[line, row] += weight
 
 
 @kernel
@@ -137,15 +148,15 @@ def move_landmark(now: int, half_life_ms: int, clock: NDArray[np.int64], weights
 
 
 @kernel
-def _look_ahead(item: int, others: Index, words: NDArray[np.int64]) -> None:
+def _look_ahead(event: int, item: int, before: Index, words: NDArray[np.int64]) -> None:
     """Ask for the rows of an event: the branches of adding keep a CPU from looking ahead by itself."""
     for start in range(0, words.strides[0], LINE_BYTES):
         prefetch(words, item, start)
-    for other in others:
-        if other < 0:
-            break
+    place = 0
+    while place < before.shape[1] and before[event, place] >= 0:
         for start in range(0, words.strides[0], LINE_BYTES):
-            prefetch(words, signed(other), start)
+            prefetch(words, signed(before[event, place]), start)
+        place += 1
 
 
 @kernel
@@ -167,31 +178,26 @@ def fold_pairs(
     ``words``, ``numbers`` and ``values`` are one memory as int64, int32 and float64, a line for each item: first the
     ``row`` weights, then the share, then the ``row`` neighbours.
     """
-    start = 2 * (row + 1)
+    places = before.shape[1]
+    before, words, numbers, values, item_hash = borrowed((before, words, numbers, values, item_hash))
     for event in range(len(item_index)):
         ahead = event + NEXT
         if ahead < len(item_index) and before[ahead, 0] >= 0:
-            _look_ahead(signed(item_index[ahead]), before[ahead], words)
-        item = item_index[event]
-        if before[event, 0] < 0 or place_in(before[event], item) >= 0:
+            _look_ahead(ahead, signed(item_index[ahead]), before, words)
+        item = signed(item_index[event])
+        if before[event, 0] < 0 or place_in(before, event, 0, places, item) >= 0:
             continue
         now = log_time_ms[event]
         if now - clock[LANDMARK] >= half_life_ms * LANDMARK_HALF_LIVES:
             move_landmark(now, half_life_ms, clock, values[:, : row + 1])
         decay = decay_weight(event_time_ms[event], clock[LANDMARK], half_life_ms)
-        own, weights, bits = numbers[item, start : start + row], values[item, :row], words[item, :row]
-        for place in range(before.shape[1]):
-            other = before[event, place]
-            if other < 0:
-                break
+        place = 0
+        while place < places and before[event, place] >= 0:
+            other = signed(before[event, place])
             clock[USED] = max(clock[USED], item + 1, other + 1)
-            after = decay * AFTER_WEIGHTS[place]
-            add_neighbour(
-                numbers[other, start : start + row], values[other, :row], words[other, :row], item, after, item_hash,
-            )  # fmt: skip
-            values[other, row] += after
-            add_neighbour(own, weights, bits, other, decay * BEFORE_WEIGHTS[place], item_hash)
-            values[item, row] += decay * BEFORE_WEIGHTS[place]
+            add_neighbour(other, row, words, numbers, values, item, decay * AFTER_WEIGHTS[place], item_hash)
+            add_neighbour(item, row, words, numbers, values, other, decay * BEFORE_WEIGHTS[place], item_hash)
+            place += 1
 
 
 @kernel
@@ -238,6 +244,17 @@ def pair_bytes(settings: FoldSettings) -> int:
     return settings.limits.items_max * row_words(row) * 8
 
 
+class PairRows(NamedTuple):
+    """Arrays of the table and its options, in the order of ``fold_pairs``."""
+
+    half_life_ms: int
+    row: int
+    clock: NDArray[np.int64]
+    words: NDArray[np.int64]
+    numbers: Index
+    values: Weights
+
+
 class Pairs:
     """Neighbours of each item with their weights, by item index."""
 
@@ -253,6 +270,8 @@ class Pairs:
         self._words = np.zeros((limits.items_max, row_words(row)), dtype=np.int64)
         self._numbers = self._words.view(np.int32)
         self._values = self._words.view(np.float64)
+        self.rows = PairRows(self._half_life_ms, row, self._clock, self._words, self._numbers, self._values)
+        """For the one pass over all tables (``state.one_pass``)."""
         self._weights = self._values[:, :row]
         self._shares = self._values[:, row]
         self._neighbours = self._numbers[:, 2 * (row + 1) : 2 * (row + 1) + row]
@@ -267,18 +286,9 @@ class Pairs:
         """
         batch = step.events
         fold_pairs(
-            batch.item_index,
-            step.sessions.before,
-            batch.event_time_ms,
-            batch.log_time_ms,
-            self._half_life_ms,
-            self._row,
-            self._clock,
-            self._words,
-            self._numbers,
-            self._values,
+            batch.item_index, step.sessions.before, batch.event_time_ms, batch.log_time_ms, *self.rows,
             self._vocabulary.item_hash,
-        )
+        )  # fmt: skip
 
     @property
     def columns(self) -> PairColumns:

@@ -75,6 +75,11 @@ class Segments:
         self._hot = HotLists(values_max, items_max, limits.hot_items_max)
         self._totals = np.zeros(values_max + 1, dtype=np.float64)
 
+    @property
+    def is_declared(self) -> bool:
+        """Whether an attribute makes segments; else events change nothing here."""
+        return bool(self._name)
+
     def apply(self, step: FoldStep) -> None:
         """Fold a part of a step that items and users have folded (``state.steps.parts``).
 

@@ -34,6 +34,7 @@ from midstream.state.sessions.session_slots import (
     touch_session,
 )
 from midstream.state.settings import PAIR_ITEMS_MAX, FoldSettings
+from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find, table_size
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import AHEAD, FURTHER, NEAR, prefetch
@@ -69,6 +70,17 @@ def session_bytes(settings: FoldSettings) -> int:
     return limits.sessions_max * row + 2 * 4 * table_size(limits.sessions_max)
 
 
+class SessionRows(NamedTuple):
+    """Arrays of the table, and the weights of the actions."""
+
+    weights: NDArray[np.float64]
+    sessions: NDArray[np.void]
+    items: NDArray[np.int32]
+    table: NDArray[np.int32]
+    user_heads: NDArray[np.int32]
+    meta: NDArray[np.void]
+
+
 class Sessions:
     """The open sessions, by id and by user."""
 
@@ -81,10 +93,13 @@ class Sessions:
         self._items = np.zeros((limits.sessions_max, limits.session_items_max), dtype=np.int32)
         self._table = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
         self._user_heads = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
-        self._before_max = min(limits.pair_items_max, PAIR_ITEMS_MAX)
+        self.before_max = min(limits.pair_items_max, PAIR_ITEMS_MAX)
+        """Items of a session that ``SessionColumns.before`` holds at most."""
         self._meta = np.zeros(1, dtype=SESSION_META)
         self._meta["free"] = self._meta["oldest"] = self._meta["newest"] = -1
         self._meta["gap_ms"] = settings.session_gap.ms
+        self.rows = SessionRows(self._weights, self._sessions, self._items, self._table, self._user_heads, self._meta)
+        """For the one pass over all tables (``state.one_pass``)."""
 
     def __len__(self) -> int:
         """Return the number of sessions that no event has closed yet."""
@@ -137,9 +152,9 @@ class Sessions:
     def number(self, batch: IndexedBatch) -> SessionColumns:
         """Fold a batch; return which session each event goes on with, and what that had before."""
         found = np.empty(len(batch), dtype=np.int64)
-        before = np.empty((len(batch), self._before_max), dtype=np.int32)
+        before = np.empty((len(batch), self.before_max), dtype=np.int32)
         user = np.empty(len(batch), dtype=np.uint64)
-        _number(
+        number_events(
             batch.kind,
             batch.action,
             batch.folded,
@@ -255,7 +270,7 @@ class Sessions:
 
 
 @kernel
-def _number(
+def number_events(
     kind: NDArray[np.uint8],
     action: NDArray[np.int16],
     folded: Mask,
@@ -274,10 +289,14 @@ def _number(
     user_heads: NDArray[np.int32],
     meta: NDArray[np.void],
 ) -> None:
+    """Fold the events of a batch; write which session each goes on with, and what that had before."""
+    session_hash, user_hash, before = borrowed((session_hash, user_hash, before))
+    sessions, items, table, user_heads, meta = borrowed((sessions, items, table, user_heads, meta))
     for i in range(len(kind)):
         _look_ahead(i, session_hash, user_hash, sessions, items, table)
         found[i] = -1
-        before[i, :] = -1
+        for place in range(before.shape[1]):
+            before[i, place] = -1
         user[i] = _NONE
         now = log_time_ms[i]
         while meta[0]["oldest"] >= 0 and now - sessions[meta[0]["oldest"]]["last_ms"] > meta[0]["gap_ms"]:
@@ -299,7 +318,7 @@ def _number(
             sessions[slot]["user"] = user_hash[i]
             join_user(slot, sessions, user_heads)
         sessions[slot]["last_ms"] = now
-        _look_back(slot, sessions, items, before[i])
+        _look_back(slot, i, sessions, items, before)
         _add(slot, item_index[i], sessions, items)
         found[i] = sessions[slot]["number"]
         user[i] = sessions[slot]["user"]
@@ -333,25 +352,29 @@ def _add(slot: int, item: int, sessions: NDArray[np.void], items: NDArray[np.int
     """Add an item to a session; full, its oldest goes."""
     kept = items.shape[1]
     added = sessions[slot]["added"]
-    items[slot, added % kept] = item
+    items[slot, added if added < kept else added - kept] = item
     # Kept below twice the length: its remainder is the place of the oldest, and it never overflows.
     sessions[slot]["added"] = added + 1 if added + 1 < 2 * kept else kept
 
 
 @kernel
-def _look_back(slot: int, sessions: NDArray[np.void], items: NDArray[np.int32], before: NDArray[np.int32]) -> None:
+def _look_back(
+    slot: int, event: int, sessions: NDArray[np.void], items: NDArray[np.int32], before: NDArray[np.int32]
+) -> None:
     """Write the last distinct items of a session to ``before``, newest first. Cost: the acts that it keeps at most."""
     kept = items.shape[1]
     added = signed(sessions[slot]["added"])
     count = 0
-    for back in range(1, min(added, kept) + 1):
-        item = items[slot, (added - back) % kept]
+    at = added if added <= kept else added - kept
+    left = min(added, kept)
+    while left > 0 and count < before.shape[1]:
+        at = at - 1 if at > 0 else kept - 1
+        item = items[slot, at]
         is_new = True
         for place in range(count):
-            if before[place] == item:
+            if before[event, place] == item:
                 is_new = False
         if is_new:
-            before[count] = item
+            before[event, count] = item
             count += 1
-            if count == len(before):
-                break
+        left -= 1

@@ -31,14 +31,17 @@ def table_size(places_max: int) -> int:
 
 @kernel
 def find(wanted: np.uint64, hashes: NDArray[np.uint64], table: NDArray[np.int32]) -> int:
-    """Return the place that holds a hash, -1 when none does."""
+    """Return the place that holds a hash, -1 when none does.
+
+    One way out, as in every kernel that is called for each event: with two, numba counts references to the arrays.
+    """
     mask = len(table) - 1
     at = signed(wanted) & mask
-    while table[at] != 0:
-        if hashes[table[at] - 1] == wanted:
-            return signed(table[at] - 1)
+    place = signed(table[at]) - 1
+    while place >= 0 and hashes[place] != wanted:
         at = (at + 1) & mask
-    return -1
+        place = signed(table[at]) - 1
+    return place
 
 
 @kernel

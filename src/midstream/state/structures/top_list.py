@@ -29,18 +29,44 @@ State = NDArray[np.int64]
 @kernel
 def comes_before(value: float, item: int, other_value: float, other: int, item_hash: Hashes) -> bool:
     """Return whether an item with a sum comes before another: higher sum, lower id hash, lower index."""
-    if value != other_value:
-        return value > other_value
-    if item_hash[item] != item_hash[other]:
-        return bool(item_hash[item] < item_hash[other])
-    return item < other
+    before = value > other_value
+    if value == other_value:
+        before = item_hash[item] < item_hash[other] or (item_hash[item] == item_hash[other] and item < other)
+    return before
 
 
 @kernel
 def place_of(values: Sums, items: Index, stop: int, value: float, item: int, item_hash: Hashes) -> int:
     """Return how many of the first ``stop`` entries come before an item with a sum. Cost: log2(stop)."""
     low = 0
+    size = stop
+    # By the sum alone, without a branch that a CPU would have to foresee; the rest only among equal ones.
+    while size > 0:
+        half = size >> 1
+        is_more = values[low + half] > value
+        low = low + half + 1 if is_more else low
+        size = size - half - 1 if is_more else half
+    high = stop if low < stop and values[low] == value else low
+    while low < high:
+        middle = (low + high) >> 1
+        if comes_before(values[middle], items[middle], value, item, item_hash):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def place_above(values: Sums, items: Index, stop: int, value: float, item: int, item_hash: Hashes) -> int:
+    """Return what ``place_of`` does, sooner the nearer that is to ``stop``: an event moves an item by a few places."""
     high = stop
+    step = 1
+    low = max(high - step, 0)
+    while low < high and not comes_before(values[low], items[low], value, item, item_hash):
+        high = low
+        step <<= 1
+        low = max(high - step, 0)
+    # What comes before ``low`` comes before, what is at ``high`` does not.
     while low < high:
         middle = (low + high) >> 1
         if comes_before(values[middle], items[middle], value, item, item_hash):
@@ -54,9 +80,10 @@ def place_of(values: Sums, items: Index, stop: int, value: float, item: int, ite
 def is_listed(values: Sums, items: Index, state: State, value: float, item: int, item_hash: Hashes) -> bool:
     """Return whether an eligible item with a sum is in the list."""
     last = int(state[LENGTH]) - 1
-    if last < 0 or value <= 0.0:
-        return False
-    return not comes_before(values[last], items[last], value, item, item_hash)
+    listed = last >= 0 and value > 0.0
+    if listed:
+        listed = not comes_before(values[last], items[last], value, item, item_hash)
+    return listed
 
 
 @kernel
@@ -67,30 +94,28 @@ def raise_item(  # a kernel
 
     Cost: two searches, and one step for each item that it overtakes.
     """
-    if new <= 0.0:
-        return
     length = int(state[LENGTH])
-    if is_listed(values, items, state, old, item, item_hash):
+    gap = -1  # the place that becomes free, -1 = the item stays outside
+    if new > 0.0 and is_listed(values, items, state, old, item, item_hash):
         gap = place_of(values, items, length, old, item, item_hash)
-    else:
-        if state[COMPLETE] == 0 and (
-            length == 0 or comes_before(values[length - 1], items[length - 1], new, item, item_hash)
-        ):
-            return
-        gap = length
+    elif new > 0.0 and not (
+        state[COMPLETE] == 0
+        and (length == 0 or comes_before(values[length - 1], items[length - 1], new, item, item_hash))
+    ):
         if length < len(items):
+            gap = length
             state[LENGTH] = length + 1
         else:
             state[COMPLETE] = 0
-            gap = length - 1
-            if comes_before(values[gap], items[gap], new, item, item_hash):
-                return
-    place = place_of(values, items, gap, new, item, item_hash)
-    for position in range(gap, place, -1):
-        values[position] = values[position - 1]
-        items[position] = items[position - 1]
-    values[place] = new
-    items[place] = item
+            if not comes_before(values[length - 1], items[length - 1], new, item, item_hash):
+                gap = length - 1
+    if gap >= 0:
+        place = place_above(values, items, gap, new, item, item_hash)
+        for position in range(gap, place, -1):
+            values[position] = values[position - 1]
+            items[position] = items[position - 1]
+        values[place] = new
+        items[place] = item
 
 
 @kernel

@@ -22,18 +22,13 @@ from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
 from midstream.state.attributes.documents import Change, Documents
 from midstream.state.settings import FoldSettings
-from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.row_merge import add_row, ring_places, ring_times
-from midstream.state.structures.windows import LATE_MS_MAX
 from midstream.state.users.affinities import AFFINITIES_MAX, fold_affinities, merge_affinities, read_affinities
 from midstream.state.users.ring_query import newest_distinct
+from midstream.state.users.user_fold import SEEN_COUNT_MAX, UserRows, fold_users
 
 ACTIONS_MAX = 16
 """Configured actions: each user has a count of each in its row, 4 bytes."""
-SEEN_COUNT_MAX = 65_535
-"""Where the count of an item's impressions stays: the largest number of 2 bytes."""
-_INTERACTION = int(Kind.INTERACTION)
-_IMPRESSION = int(Kind.IMPRESSION)
 _USER = int(Kind.USER)
 _SECOND_MS = 1_000
 _LOW32 = 0xFFFFFFFF
@@ -113,6 +108,8 @@ class Users:
         self._at = _places(self.dtype, self._ring_max)
         self._affinity_at = [_affinity_places(self.dtype, name) for name in range(len(self._attributes))]
         self._used = np.zeros(1, dtype=np.int64)
+        self.rows = UserRows(self._at, self._bytes, self._shorts, self._ints, self._longs, self._used)
+        """For the one pass over all tables (``state.one_pass``)."""
         self._documents = Documents(settings.limits.document_bytes_max)
         self._document_bytes_max = settings.limits.document_bytes_max
         scope, _, name = settings.segment.partition(".")
@@ -120,6 +117,11 @@ class Users:
         self.profiles: list[tuple[int, object]] = []
         """Of the batch that was folded last: each event that may have changed a profile, by its number, and the value
         that the attribute which makes segments has after it, None = none. Empty where no such attribute is declared."""
+
+    @property
+    def document_count(self) -> int:
+        """Number of documents that are held, marks of deleted users among them."""
+        return len(self._documents)
 
     @property
     def refused_documents_count(self) -> int:
@@ -139,11 +141,16 @@ class Users:
     def apply(self, step: FoldStep) -> None:
         """Fold a part of a step (``state.steps.parts``). Cost: about 50 ns an interaction, 10 µs a user event."""
         batch = step.events
-        document_events = _fold(
+        document_events = fold_users(
             batch.kind, batch.action, batch.folded, batch.user_index, batch.user_is_new, batch.item_index,
-            batch.event_time_ms, batch.log_time_ms, self._at, self._bytes, self._shorts, self._ints, self._longs,
-            self._used,
+            batch.event_time_ms, batch.log_time_ms, *self.rows,
         )  # fmt: skip
+        self.apply_rest(batch, has_documents=document_events > 0)
+        if step.change is not None:
+            self._follow(step.change)
+
+    def apply_rest(self, batch: IndexedBatch, *, has_documents: bool) -> None:
+        """Fold affinities and documents of events whose acts were folded."""
         for at, name in zip(self._affinity_at, self._attributes, strict=True):
             fold_affinities(
                 batch.kind, batch.action, batch.folded, batch.user_index, batch.user_is_new, batch.item_index,
@@ -151,10 +158,8 @@ class Users:
                 self._floats, self._longs,
             )  # fmt: skip
         self.profiles = []
-        if document_events:
+        if has_documents:
             self._fold_documents(batch)
-        if step.change is not None:
-            self._follow(step.change)
 
     def _follow(self, change: UserChange) -> None:
         if isinstance(change, UserMerged) and change.other >= 0:
@@ -307,10 +312,8 @@ class Users:
         if not np.may_share_memory(rows, self._bytes):
             self._bytes[:count] = rows
         self._used[0] = count
-        prefix = "document."
-        self._documents.restore(
-            {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
-        )
+        held = {name.removeprefix("document."): each for name, each in arrays.items() if name.startswith("document.")}
+        self._documents.restore(held)
 
     def _fold_documents(self, batch: IndexedBatch) -> None:
         """Fold user events, and drop the documents of slots that changed hands, in log order."""
@@ -399,102 +402,3 @@ def _places(dtype: np.dtype[np.void], ring_max: int) -> NDArray[np.int64]:
 def _affinity_places(dtype: np.dtype[np.void], number: int) -> NDArray[np.int64]:
     names = ("affinity_landmark", "affinity_code", "affinity_weight")
     return np.array([_offset(dtype, f"{name}_{number}") for name in names], dtype=np.int64)
-
-
-@kernel
-def _fold(
-    kind: NDArray[np.uint8],
-    action: NDArray[np.int16],
-    folded: Mask,
-    user_index: NDArray[np.int32],
-    user_is_new: Mask,
-    item_index: NDArray[np.int32],
-    event_time_ms: NDArray[np.int64],
-    log_time_ms: NDArray[np.int64],
-    at: NDArray[np.int64],
-    octets: NDArray[np.uint8],
-    shorts: NDArray[np.uint16],
-    ints: NDArray[np.int32],
-    longs: NDArray[np.int64],
-    used: NDArray[np.int64],
-) -> int:
-    """Fold all but affinities; return the number of events that concern a document."""
-    document_events = 0
-    for i in range(len(kind)):
-        if not folded[i] or user_index[i] < 0:
-            continue
-        user = signed(user_index[i])
-        if user_is_new[i]:
-            longs[user, : at[11]] = 0
-            used[0] = max(used[0], user + 1)
-        if user_is_new[i] or kind[i] == _USER:
-            document_events += 1
-        acts = kind[i] == _INTERACTION and action[i] >= 0
-        if not (acts or kind[i] == _IMPRESSION) or log_time_ms[i] - event_time_ms[i] > LATE_MS_MAX:
-            continue
-        if longs[user, 0] == 0:
-            longs[user, 0] = log_time_ms[i]
-        longs[user, 1] = log_time_ms[i]
-        if acts:
-            ints[user, at[0] + action[i]] += 1
-        if item_index[i] < 0:
-            continue
-        if acts:
-            _push(user, item_index[i], action[i], event_time_ms[i], at, octets, shorts, ints)
-        else:
-            _see(user, item_index[i], event_time_ms[i], at, shorts, ints)
-    return document_events
-
-
-@kernel
-def _push(
-    user: int,
-    item: int,
-    action: int,
-    event_time_ms: int,
-    at: NDArray[np.int64],
-    octets: NDArray[np.uint8],
-    shorts: NDArray[np.uint16],
-    ints: NDArray[np.int32],
-) -> None:
-    """Add an interaction to the ring; full, the oldest goes."""
-    ring_max = at[10]
-    added = signed(ints[user, at[1]])
-    place = added % ring_max
-    ints[user, at[3] + place] = item
-    ints[user, at[4] + place] = event_time_ms & _LOW32
-    shorts[user, at[7] + place] = event_time_ms >> 32
-    octets[user, at[9] + place] = action
-    # Kept below twice the length: its remainder is the place of the oldest, and it never overflows.
-    ints[user, at[1]] = added + 1 if added + 1 < 2 * ring_max else ring_max
-
-
-@kernel
-def _see(
-    user: int,
-    item: int,
-    event_time_ms: int,
-    at: NDArray[np.int64],
-    shorts: NDArray[np.uint16],
-    ints: NDArray[np.int32],
-) -> None:
-    """Count an impression and move its item to the end of the list; full, the longest unseen goes."""
-    length = signed(ints[user, at[2]])
-    place = 0
-    while place < length and ints[user, at[5] + place] != item:
-        place += 1
-    count = 0
-    if place < length:
-        count = signed(shorts[user, at[8] + place])
-    elif length < at[10]:
-        length += 1
-        ints[user, at[2]] = length
-    else:
-        place = 0
-    for each in range(place, length - 1):
-        ints[user, at[5] + each] = ints[user, at[5] + each + 1]
-        ints[user, at[6] + each] = ints[user, at[6] + each + 1]
-        shorts[user, at[8] + each] = shorts[user, at[8] + each + 1]
-    ints[user, at[5] + length - 1] = item
-    ints[user, at[6] + length - 1] = event_time_ms // _SECOND_MS
-    shorts[user, at[8] + length - 1] = min(count + 1, SEEN_COUNT_MAX)

@@ -1,0 +1,220 @@
+"""The one pass over all tables: usual events are folded by one call of a kernel, a run at a time.
+
+``Fold`` hands a step from table to table. That is some twenty calls and as many small arrays, which for one event take
+ten times what the event does. Here the arrays of all tables are one value that is made once, so no table may put
+another array in the place of one of them; and what a kernel cannot do (documents, cells, segments, slates that are
+opened) is left to the tables themselves, which find the columns of the run where it left them.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from midstream.core.fold_step import Fingerprints, FoldStep, SessionColumns
+from midstream.core.types import EventBatch, IndexedBatch, LogPosition
+from midstream.state.cells.cells import Cells
+from midstream.state.cells.coverage import CountCoverage
+from midstream.state.ids.event_ids import EventIds
+from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.items.items import Items
+from midstream.state.outcomes.outcomes import Outcomes
+from midstream.state.outcomes.requests import Requests
+from midstream.state.pairs.covisitation import Pairs
+from midstream.state.segments.segments import Segments
+from midstream.state.sessions.session_index import SessionIndex
+from midstream.state.sessions.sessions import Sessions
+from midstream.state.structures.kernel import frozen_columns
+from midstream.state.tables import TablesAbove
+from midstream.state.users.users import Users
+
+if TYPE_CHECKING:
+    from midstream.state.one_pass_kernels import RunColumns, Tables
+
+RUN_EVENTS: Final = 1_024
+"""Events of a run: their columns are 170 kB, which stay in a core's own cache while table after table reads them."""
+RUN_MIN: Final = 64
+"""A run within a batch has as many events at least: for a few the general way, which folds what is around them, is
+faster."""
+_NO_PRINTS: Final = Fingerprints(np.empty(0, np.uint64), np.empty(0, np.uint32), np.empty(0, np.uint32))
+
+
+class OnePass:
+    """The arrays of all tables of one fold as one value, and room for the columns of a run."""
+
+    def __init__(self, above: TablesAbove) -> None:
+        """Keep the tables; numba is not asked for before the first run.
+
+        Args:
+            above: All tables.
+        """
+        self._event_ids = above.table(EventIds)
+        self._vocabulary = above.table(Vocabulary)
+        self._sessions = above.table(Sessions)
+        self._items = above.table(Items)
+        self._users = above.table(Users)
+        self._cells = above.table(Cells)
+        self._counted = above.table(CountCoverage)
+        self._segments = above.table(Segments)
+        self._pairs = above.table(Pairs)
+        self._session_index = above.table(SessionIndex)
+        self._requests = above.table(Requests)
+        self._outcomes = above.table(Outcomes)
+        self._left: frozenset[type] = frozenset()
+        self._has_more = bool(self._cells.groups or self._users.categories) or self._segments.is_declared
+        """Whether something is declared that tables fold themselves in every run."""
+        self._which = -1
+        self._columns: RunColumns | None = None
+        self._tables: Tables | None = None
+
+    def leave_out(self, left: frozenset[type]) -> None:
+        """From here on fold without these tables."""
+        from midstream.state import one_pass_kernels as bits
+
+        self._left = left
+        leaves = {
+            Pairs: bits.PAIRS,
+            SessionIndex: bits.SESSION_INDEX,
+            Requests: bits.REQUESTS,
+            Outcomes: bits.OUTCOMES,
+        }
+        self._which = ~sum(bit for kind, bit in leaves.items() if kind in left)
+
+    def is_possible(self, first: LogPosition) -> bool:
+        """Return whether usual events from a log position on can be folded so: before a compaction they cannot."""
+        return self._vocabulary.dropped.before <= first
+
+    def fold(self, first: LogPosition, batch: EventBatch, prints: Fingerprints | None) -> bool:
+        """Fold a run of at most ``RUN_EVENTS`` events; return False, nothing done, where one of them is not usual.
+
+        Args:
+            first: Log position before the run.
+            batch: The run.
+            prints: Of the run, where somebody has taken them already.
+        """
+        from midstream.state.one_pass_kernels import OUTCOMES, SERVES, STARTS_COLD, UNUSUAL, fold_run
+
+        tables = self._tables or self._made()
+        reads_leaving = self._outcomes.leaving is not None
+        which = self._which & ~OUTCOMES if reads_leaving else self._which
+        rows, text = frozen_columns(batch)
+        taken, erasures = prints or _NO_PRINTS, self._vocabulary.erasures
+        left = fold_run(
+            tables, which, first, rows, text, taken.id_hash, taken.check, taken.content, erasures.refused_hash,
+            erasures.refused_until,
+        )  # fmt: skip
+        if left == UNUSUAL:
+            return False
+        has_documents = bool(left & STARTS_COLD) and self._users.document_count > 0
+        opens = bool(left & SERVES) or reads_leaving
+        if has_documents or opens or self._has_more or self._counted.since_ms is None:
+            self._fold_rest(first, batch, has_documents=has_documents, opens=opens)
+        return True
+
+    def _fold_rest(self, first: LogPosition, batch: EventBatch, *, has_documents: bool, opens: bool) -> None:
+        """Hand the columns of a run to the tables that fold it themselves, in the order of ``state.tables``."""
+        step = self._step(first, batch)
+        self._users.apply_rest(step.events, has_documents=has_documents)
+        self._cells.apply(step)
+        self._counted.apply(step)
+        if Segments not in self._left:
+            self._segments.apply(step)
+        if opens and Outcomes not in self._left:
+            self._outcomes.apply(step)
+
+    def _step(self, first: LogPosition, batch: EventBatch) -> FoldStep:
+        """Return the step of the run that was folded last: its columns are views, valid until the next run."""
+        columns, n = self._columns, len(batch)
+        if columns is None:
+            message = "no run was folded"
+            raise RuntimeError(message)
+        user_hash, item_hash, session_hash, request_hash = columns.hashes[: 4 * n].reshape(4, n)
+        event_time_ms, log_time_ms = columns.times[: 2 * n].reshape(2, n)
+        user_index, item_index = columns.indices[: 2 * n].reshape(2, n)
+        kind, operation = columns.codes[: 2 * n].reshape(2, n)
+        step = FoldStep(first, batch)
+        step.admission = columns.admission[:n]
+        step.events = IndexedBatch(
+            first=first,
+            kind=kind,
+            operation=operation,
+            action=columns.action[:n],
+            folded=columns.folded[:n],
+            user_index=user_index,
+            user_hash=user_hash,
+            user_is_new=columns.is_new[:n],
+            item_index=item_index,
+            item_hash=item_hash,
+            session_hash=session_hash,
+            request_hash=request_hash,
+            event_time_ms=event_time_ms,
+            log_time_ms=log_time_ms,
+            value=columns.value[:n],
+            quantity=columns.quantity[:n],
+            source=batch,
+        )
+        step.sessions = SessionColumns(columns.number[:n], columns.before[:n], columns.user[:n])
+        return step
+
+    def _made(self) -> "Tables":
+        """Return the arrays of all tables as one value, made once."""
+        from midstream.state.one_pass_kernels import make_tables
+
+        self._columns = columns = _room(self._sessions.before_max)
+        made = self._tables = make_tables(
+            columns,
+            self._event_ids.rows,
+            self._vocabulary.rows,
+            self._vocabulary.aliases.rows,
+            self._sessions.rows,
+            self._items.rows,
+            self._users.rows,
+            self._pairs.rows,
+            self._session_index.rows,
+            self._requests.rows,
+            self._outcomes.rows,
+        )
+        return made
+
+
+def runs(batch: EventBatch) -> Iterator[tuple[int, int, bool]]:
+    """Yield the runs of a batch, in order: first place, last place + 1, and whether every event may be usual."""
+    from midstream.state.one_pass_kernels import next_run
+
+    n = len(batch)
+    if n <= RUN_MIN:
+        yield 0, n, True
+        return
+    rows, place = frozen_columns(batch)[0], 0
+    while place < n:
+        start, stop = next_run(rows, place, RUN_MIN)
+        if start > place:
+            yield place, start, False
+        for begin in range(start, stop, RUN_EVENTS):
+            yield begin, min(begin + RUN_EVENTS, stop), True
+        place = stop
+
+
+def _room(before_max: int) -> "RunColumns":
+    """Return room for the columns of one run."""
+    from midstream.state.one_pass_kernels import RunColumns
+
+    n = RUN_EVENTS
+    return RunColumns(
+        id_hash=np.empty(n, dtype=np.uint64),
+        check=np.empty(n, dtype=np.uint32),
+        content=np.empty(n, dtype=np.uint32),
+        admission=np.empty(n, dtype=np.uint8),
+        folded=np.empty(n, dtype=np.bool_),
+        codes=np.empty(2 * n, dtype=np.uint8),
+        hashes=np.empty(4 * n, dtype=np.uint64),
+        action=np.empty(n, dtype=np.int16),
+        times=np.empty(2 * n, dtype=np.int64),
+        indices=np.empty(2 * n, dtype=np.int32),
+        is_new=np.empty(n, dtype=np.bool_),
+        value=np.empty(n, dtype=np.float64),
+        quantity=np.empty(n, dtype=np.float32),
+        number=np.empty(n, dtype=np.int64),
+        before=np.empty((n, before_max), dtype=np.int32),
+        user=np.empty(n, dtype=np.uint64),
+    )

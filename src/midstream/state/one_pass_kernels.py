@@ -1,0 +1,333 @@
+"""The one pass: a kernel that folds a run of usual events into all tables, in one call.
+
+Usual are interactions, impressions, served records and ticks; whatever changes an item, a user or a setting is not, and
+the kernel says so before it changes anything. The kernels of the tables are called as they stand in their own files, a
+run of events at a time, so that the columns of a run are at hand while table after table folds them. ``Fold`` runs the
+same kernels table by table for all other events: that is the twin to which this one is held equal.
+
+Reference: ``state.one_pass`` hands the arrays over.
+"""
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numba.core import types  # pyright: ignore[reportMissingTypeStubs]
+from numba.experimental import structref  # pyright: ignore[reportMissingTypeStubs]
+from numpy.typing import NDArray
+
+from midstream.core.kinds import Kind
+from midstream.core.types import Index, Mask
+from midstream.state.ids.aliases import AliasRows, resolve_each
+from midstream.state.ids.erased_users import refuse_each
+from midstream.state.ids.event_columns import read_columns
+from midstream.state.ids.event_ids import EventAdmission, EventIdRows, admit_events, fingerprint_events
+from midstream.state.ids.id_indexing import VocabularyCount, index_events
+from midstream.state.ids.vocabulary import VocabularyRows
+from midstream.state.items.item_fold import ItemRows, fold_events
+from midstream.state.outcomes.outcome_fold import OutcomeColumns, OutcomeRows, fold_outcomes, is_due
+from midstream.state.outcomes.requests import RequestRows, fold_requests
+from midstream.state.pairs.covisitation import PairRows, fold_pairs
+from midstream.state.sessions.session_index import SessionIndexRows, fold_sessions
+from midstream.state.sessions.sessions import SessionRows, number_events
+from midstream.state.structures.borrowed import borrowed
+from midstream.state.structures.kernel import kernel
+from midstream.state.users.user_fold import UserRows, fold_users
+
+IDS, ITEMS, USERS, PAIRS, SESSION_INDEX, REQUESTS, OUTCOMES = (1 << number for number in range(7))
+"""Bits of the tables to fold. ``IDS`` are event ids, vocabulary and sessions, which make the columns of the others."""
+UNUSUAL: Final = -1
+"""Nothing was folded: an event of the run is not usual."""
+STARTS_COLD, SERVES = 1, 2
+"""Bits of what is left to the general way: users that start cold may have documents, served records open slates."""
+_INTERACTION, _IMPRESSION, _SERVED, _TICK = (
+    int(kind) for kind in (Kind.INTERACTION, Kind.IMPRESSION, Kind.SERVED, Kind.TICK)
+)
+_NEW, _CONFLICT = int(EventAdmission.NEW), int(EventAdmission.CONFLICT)
+_CONFLICTS, _DUPLICATES, _ERASED = (
+    int(count) for count in (VocabularyCount.CONFLICT, VocabularyCount.DUPLICATE, VocabularyCount.ERASED)
+)
+_NONE = np.uint64(0)
+
+
+class RunColumns(NamedTuple):
+    """Room for the columns of a run of at most ``length`` events; those of several columns lie end to end."""
+
+    id_hash: NDArray[np.uint64]
+    check: NDArray[np.uint32]
+    content: NDArray[np.uint32]
+    admission: NDArray[np.uint8]
+    folded: Mask
+    codes: NDArray[np.uint8]
+    hashes: NDArray[np.uint64]
+    action: NDArray[np.int16]
+    times: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    is_new: Mask
+    value: NDArray[np.float64]
+    quantity: NDArray[np.float32]
+    number: NDArray[np.int64]
+    before: NDArray[np.int32]
+    user: NDArray[np.uint64]
+
+
+if TYPE_CHECKING:
+
+    class Tables(NamedTuple):
+        """The arrays of all tables as one value: to hand 100 arrays to a kernel costs 10 µs, to hand one value 1 µs."""
+
+        columns: RunColumns
+        ids: EventIdRows
+        vocabulary: VocabularyRows
+        aliases: AliasRows
+        sessions: SessionRows
+        items: ItemRows
+        users: UserRows
+        pairs: PairRows
+        session_index: SessionIndexRows
+        requests: RequestRows
+        outcomes: OutcomeRows
+else:
+
+    class Tables(structref.StructRefProxy):
+        """As above."""
+
+
+_FIELDS = (
+    "columns",
+    "ids",
+    "vocabulary",
+    "aliases",
+    "sessions",
+    "items",
+    "users",
+    "pairs",
+    "session_index",
+    "requests",
+    "outcomes",
+)
+
+
+@structref.register  # pyright: ignore[reportUnknownMemberType]  # numba has no types
+class TablesType(types.StructRef):
+    """Type of ``Tables`` in kernels."""
+
+    def preprocess_fields(self, fields: Any) -> Any:  # noqa: ANN401  # numba's own
+        """Return the fields as they are kept: a number as one that may change."""
+        return tuple((name, types.unliteral(each)) for name, each in fields)  # type: ignore[no-untyped-call]  # numba's
+
+
+structref.define_proxy(Tables, TablesType, _FIELDS)  # type: ignore[no-untyped-call]  # numba's
+
+
+@kernel
+def make_tables(
+    columns: RunColumns,
+    ids: EventIdRows,
+    vocabulary: VocabularyRows,
+    aliases: AliasRows,
+    sessions: SessionRows,
+    items: ItemRows,
+    users: UserRows,
+    pairs: PairRows,
+    session_index: SessionIndexRows,
+    requests: RequestRows,
+    outcomes: OutcomeRows,
+) -> Tables:
+    """Return the value to hand over. By a kernel, since ``Tables(...)`` in Python compiles anew in each process."""
+    return Tables(columns, ids, vocabulary, aliases, sessions, items, users, pairs, session_index, requests, outcomes)
+
+
+@kernel
+def usual_until(rows: NDArray[np.void], start: int) -> int:
+    """Return the place of the next event that is not usual, the number of rows when there is none."""
+    for i in range(start, len(rows)):
+        kind = rows[i]["kind"]
+        if kind not in (_INTERACTION, _IMPRESSION, _SERVED, _TICK):
+            return i
+    return len(rows)
+
+
+@kernel
+def next_run(rows: NDArray[np.void], start: int, run_min: int) -> tuple[int, int]:
+    """Return first and last place + 1 of the next run of at least so many usual events; where none is, of no event."""
+    n = len(rows)
+    while start < n:
+        stop = usual_until(rows, start)
+        if stop - start >= run_min:
+            return start, stop
+        start = stop + 1
+    return n, n
+
+
+@kernel
+def fold_run(
+    tables: Tables,
+    which: int,
+    first: int,
+    rows: NDArray[np.void],
+    text: NDArray[np.uint8],
+    id_hash: NDArray[np.uint64],
+    check: NDArray[np.uint32],
+    content: NDArray[np.uint32],
+    refused_hash: NDArray[np.uint64],
+    refused_until: NDArray[np.int64],
+) -> int:
+    """Fold a run of usual events into the tables of some bits; return what is left to the general way, or ``UNUSUAL``.
+
+    Args:
+        tables: Arrays of the tables, and room for at least so many events.
+        which: Bits of the tables; without ``IDS`` the columns are those that a call with it made.
+        first: Log position before the run.
+        rows: Of the run.
+        text: Of the batch.
+        id_hash: This and the next two are the fingerprints of the run, of no length where nobody has taken them.
+        check: More of them.
+        content: More of them.
+        refused_hash: Ids of erased users, ascending.
+        refused_until: Until when each is refused.
+    """
+    n = len(rows)
+    if usual_until(rows, 0) < n:
+        return UNUSUAL
+    c, v = borrowed(tables.columns), borrowed(tables.vocabulary)
+    rows, text = borrowed(rows), borrowed(text)
+    codes, hashes = c.codes[: 2 * n].reshape(2, n), c.hashes[: 4 * n].reshape(4, n)
+    times, indices = c.times[: 2 * n].reshape(2, n), c.indices[: 2 * n].reshape(2, n)
+    folded, action, is_new = c.folded[:n], c.action[:n], c.is_new[:n]
+    number, before, user = c.number[:n], c.before[:n], c.user[:n]
+    if which & IDS:
+        read_columns(rows, text, v.key, v.actions, codes, hashes, action, times, c.value[:n], c.quantity[:n])
+        if len(id_hash):
+            c.id_hash[:n] = id_hash
+            c.check[:n] = check
+            c.content[:n] = content
+        else:
+            fingerprint_events(rows, text, v.key, c.id_hash[:n], c.check[:n], c.content[:n])
+        _admit(n, times[1], c, borrowed(tables.ids), v.counts)
+        if len(refused_hash):
+            refused = refuse_each(rows, hashes[0], refused_hash, refused_until, folded)
+            v.counts[_ERASED] += refused
+            v.counts[_DUPLICATES] -= refused  # as which everything counts that is not to be folded
+        a = borrowed(tables.aliases)
+        if a.meta[0]["users"] > 0:
+            resolve_each(hashes[0], a.rows, a.table, a.into)
+        index_events(
+            rows, text, folded, v.makes_items, hashes, action, times, indices, is_new, v.users, v.user_table,
+            v.user_meta, v.item_hash, v.item_start, v.in_catalogue, v.item_text, v.item_table, v.meta, v.counts,
+        )  # fmt: skip
+        s = borrowed(tables.sessions)
+        number_events(
+            codes[0], action, folded, indices[1], hashes[0], hashes[2], times[0], times[1], s.weights, number, before,
+            user, s.sessions, s.items, s.table, s.user_heads, s.meta,
+        )  # fmt: skip
+    return _fold_columns(
+        tables,
+        which,
+        first,
+        rows,
+        text,
+        v.item_hash,
+        codes,
+        hashes,
+        times,
+        indices,
+        folded,
+        action,
+        is_new,
+        number,
+        before,
+        user,
+    )
+
+
+@kernel
+def _admit(n: int, log_time_ms: NDArray[np.int64], c: RunColumns, ids: EventIdRows, counts: NDArray[np.int64]) -> None:
+    """Say which events are to be folded, as ``EventIds.admit`` and ``Vocabulary.apply`` do."""
+    admit_events(
+        c.id_hash[:n], c.check[:n], c.content[:n], log_time_ms, c.admission[:n], ids.id_hash, ids.check, ids.content,
+        ids.second, ids.table, ids.meta,
+    )  # fmt: skip
+    for i in range(n):
+        c.folded[i] = c.admission[i] == _NEW
+        if c.admission[i] == _CONFLICT:
+            counts[_CONFLICTS] += 1
+
+
+@kernel
+def _fold_columns(
+    tables: Tables,
+    which: int,
+    first: int,
+    rows: NDArray[np.void],
+    text: NDArray[np.uint8],
+    item_hash: NDArray[np.uint64],
+    codes: NDArray[np.uint8],
+    hashes: NDArray[np.uint64],
+    times: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    folded: Mask,
+    action: NDArray[np.int16],
+    is_new: Mask,
+    number: NDArray[np.int64],
+    before: Index,
+    user: NDArray[np.uint64],
+) -> int:
+    """Fold the columns of a run into the tables of some bits; return what is left to the general way."""
+    left = 0
+    kind, item_index = codes[0], indices[1]
+    if which & ITEMS:
+        t = borrowed(tables.items)
+        fold_events(
+            kind, action, folded, item_index, times[0], times[1], t.weights, t.half_lives, t.accepts, t.clock,
+            t.counters, t.windows, t.status, t.available, t.heat, t.list_values, t.list_items, t.list_states, item_hash,
+        )  # fmt: skip
+    if which & USERS:
+        u = borrowed(tables.users)
+        concerned = fold_users(
+            kind, action, folded, indices[0], is_new, item_index, times[0], times[1], u.at, u.octets, u.shorts, u.ints,
+            u.longs, u.used,
+        )  # fmt: skip
+        left |= STARTS_COLD * (concerned > 0)
+    if which & PAIRS:
+        p = borrowed(tables.pairs)
+        fold_pairs(
+            item_index, before, times[0], times[1], p.half_life_ms, p.row, p.clock, p.words, p.numbers, p.values,
+            item_hash,
+        )  # fmt: skip
+    if which & SESSION_INDEX:
+        x = borrowed(tables.session_index)
+        fold_sessions(item_index, number, user, x.items, x.lengths, x.users, x.postings, x.heads, x.state)
+    if which & REQUESTS:
+        r = borrowed(tables.requests)
+        fold_requests(kind, folded, hashes[3], first, r.request_hash, r.position, r.table, r.meta)
+    if _serves(kind, folded, hashes[3]):
+        left |= SERVES
+    elif which & OUTCOMES and _has_outcomes(hashes[3], times[1], tables.outcomes):
+        o, c, n = borrowed(tables.outcomes), borrowed(tables.columns), len(kind)
+        value, quantity = c.value[:n], c.quantity[:n]
+        columns = OutcomeColumns(
+            kind, folded, action, hashes[0], hashes[1], hashes[3], hashes[2], times[0], times[1], value, quantity, rows,
+            text, o.key,
+        )  # fmt: skip
+        fold_outcomes(0, n, first, o.window_ms, columns, o.told, o.state, o.left)
+    return left
+
+
+@kernel
+def _has_outcomes(request_hash: NDArray[np.uint64], log_time_ms: NDArray[np.int64], outcomes: OutcomeRows) -> bool:
+    """Return whether an event names a request, or something that is held has become too old by the last event."""
+    found = False
+    for i in range(len(request_hash)):
+        found |= request_hash[i] != _NONE
+    held = borrowed(outcomes.state)
+    now = log_time_ms[len(log_time_ms) - 1]
+    return found or is_due(now, outcomes.window_ms, held.slates, held.rings, held.waiting, held.waiting_meta)
+
+
+@kernel
+def _serves(kind: NDArray[np.uint8], folded: Mask, request_hash: NDArray[np.uint64]) -> bool:
+    """Return whether an event is a served record that opens a slate."""
+    found = False
+    for i in range(len(kind)):
+        found |= kind[i] == _SERVED and folded[i] and request_hash[i] != _NONE
+    return found

@@ -1,0 +1,239 @@
+"""The one pass gives the state of the general way, to the bit: alone, in runs, and among events that are not usual."""
+
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midstream.core.kinds import Kind, Operation
+from midstream.core.types import LogPosition
+from midstream.events.schema import Event, build, cut, pick
+from midstream.state.fold import Fold
+from midstream.state.ids.compacted_items import Dropped
+from midstream.state.one_pass import RUN_EVENTS, RUN_MIN
+from midstream.state.outcomes.outcomes import Outcomes
+from midstream.state.pairs.covisitation import Pairs
+from midstream.state.settings import FoldSettings
+from tests.support.events import (
+    START_MS,
+    Stream,
+    cuts,
+    event_batches,
+    random_erasures,
+    random_events,
+    stamp,
+    tiny_settings,
+)
+
+COUNT = 6_000
+USUAL = (Kind.INTERACTION, Kind.IMPRESSION, Kind.SERVED, Kind.TICK)
+
+
+def plain_settings() -> FoldSettings:
+    """Return those of which the kernel folds everything: nothing is declared that makes tables of its own."""
+    return msgspec.structs.replace(tiny_settings(), attributes={}, segment="")
+
+
+def both(settings, dropped=None):
+    """Return a fold of each way."""
+    folds = [Fold(settings, dropped) if dropped else Fold(settings) for _ in range(2)]
+    folds[1].is_general = True
+    return folds
+
+
+def apply_all(fold, batch, edges):
+    """Fold a batch cut at the edges."""
+    for start, stop in pairwise(edges):
+        fold.apply(LogPosition(start), cut(batch, start, stop))
+
+
+def every(size, count):
+    """Return the edges of batches of one size."""
+    return [*range(0, count, size), count]
+
+
+def usual_part(batch):
+    """Return the events of a batch that are usual."""
+    return pick(batch, np.flatnonzero(np.isin(batch.rows["kind"], USUAL)))
+
+
+@pytest.fixture(scope="module")
+def log():
+    """Return events of all kinds, with merges and erasures."""
+    return random_events(COUNT, 4, Stream(people_share=0.01, feedback_share=0.2))
+
+
+@pytest.mark.parametrize("settings", [plain_settings, tiny_settings])
+@pytest.mark.parametrize("size", [1, 5, RUN_MIN + 1, 1_000, COUNT])
+def test_a_log_of_all_kinds_gives_one_state_by_both_ways(log, settings, size):
+    """However it is cut: the one pass takes what it can, and the general way the rest."""
+    one, general = both(settings())
+    apply_all(one, log, every(size, COUNT))
+    apply_all(general, log, [0, COUNT])
+    assert one.digest() == general.digest()
+    assert (one.log_position, one.log_time_ms) == (general.log_position, general.log_time_ms)
+
+
+@pytest.mark.parametrize("settings", [plain_settings, tiny_settings])
+@pytest.mark.parametrize("size", [1, RUN_EVENTS - 1, RUN_EVENTS + 1, 3 * RUN_EVENTS])
+def test_usual_events_after_people_and_items_never_take_the_general_way(log, settings, size, monkeypatch):
+    """Runs longer than their room too; aliases, erased users and a catalogue are there from before."""
+    usual = usual_part(random_events(2 * COUNT, 5, Stream(people_share=0.01, feedback_share=0.2)))
+    assert len(usual) > 3 * RUN_EVENTS
+    one, general = both(settings())
+    for fold in (one, general):
+        fold.apply(LogPosition(0), log)
+    assert len(one.vocabulary.aliases)
+    assert len(one.vocabulary.erasures.refused_hash)
+    usual.rows["log_time_ms"] = np.maximum(usual.rows["log_time_ms"], one.log_time_ms)
+    general.apply(LogPosition(COUNT), usual)
+    monkeypatch.setattr(Fold, "_apply_steps", None)
+    for start, stop in pairwise(every(size, len(usual))):
+        one.apply(LogPosition(COUNT + start), cut(usual, start, stop))
+    assert one.digest() == general.digest()
+
+
+@given(event_batches(people=True), st.data())
+def test_small_nasty_logs_give_one_state_by_both_ways_at_each_cut(batch, data):
+    """Very few ids, so that everything meets everything; with fingerprints taken before or not."""
+    one, general = both(data.draw(st.sampled_from([plain_settings, tiny_settings]))())
+    for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
+        part = cut(batch, start, stop)
+        prints = one.event_ids.fingerprints(part) if data.draw(st.booleans()) else None
+        one.apply(LogPosition(start), part, prints)
+        general.apply(LogPosition(start), part)
+        assert one.digest() == general.digest()
+
+
+@given(event_batches(people=True))
+def test_nasty_logs_give_one_state_event_by_event(batch):
+    """Each event alone, after each of which all that is held is the same."""
+    one, general = both(plain_settings())
+    for place in range(len(batch)):
+        part = cut(batch, place, place + 1)
+        one.apply(LogPosition(place), part)
+        general.apply(LogPosition(place), part)
+    assert one.digest() == general.digest()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_late_copies_of_erased_users_are_refused_by_both_ways(seed):
+    """``refuse_each`` is the twin of ``Erasures.refused``."""
+    batch = random_erasures(seed)
+    one, general = both(plain_settings())
+    apply_all(one, batch, every(1, len(batch)))
+    apply_all(general, batch, every(1, len(batch)))
+    assert one.digest() == general.digest()
+
+
+def test_late_copies_are_counted_as_erased():
+    """Before the erase, at its time, after it and a day later; of a user who is not erased too."""
+    act = Event(Kind.INTERACTION, action="view", user_id="a", item_id="i")
+    sent = [act._replace(event_time_ms=START_MS + late, user_id=user) for late in (-1, 0, 1) for user in "ab"]
+    events = [Event(Kind.ERASE, user_id="a"), *sent, act, act._replace(event_time_ms=START_MS - 1, event_id="late")]
+    batch = stamp(events, [START_MS] * (len(events) - 1) + [START_MS + 86_400_001])
+    one, general = both(plain_settings())
+    apply_all(one, batch, every(1, len(batch)))
+    apply_all(general, batch, [0, len(batch)])
+    assert one.counts()["erased"] == general.counts()["erased"] > 0
+    assert one.digest() == general.digest()
+
+
+def test_a_compaction_passes_items_by_in_both_ways(log):
+    """Up to its log position the general way runs, which knows what was dropped."""
+    first = Fold(plain_settings())
+    first.apply(LogPosition(0), log)
+    hashes = np.sort(first.vocabulary.item_hash[::2])
+    dropped = Dropped(LogPosition(COUNT // 2), hashes)
+    settings = msgspec.structs.replace(plain_settings(), compaction=dropped.name)
+    one, general = both(settings, dropped)
+    apply_all(one, log, [*every(1, COUNT // 2), COUNT])
+    apply_all(general, log, [0, COUNT])
+    assert one.digest() == general.digest() != first.digest()
+
+
+def test_leaves_are_left_out_by_both_ways(log):
+    """What is left out is not folded, and the rest as ever."""
+    one, general = both(plain_settings())
+    for fold in (one, general):
+        fold.leave_out([Pairs, Outcomes])
+    apply_all(one, log, every(1, COUNT))
+    apply_all(general, log, [0, COUNT])
+    for name, table in one.sizes().items():
+        assert table == general.sizes()[name], name
+    assert not one.pairs.arrays()["length"].size
+    assert not len(one.outcomes)
+    mine, others = one.session_index.arrays(), general.session_index.arrays()
+    assert all(mine[name].tobytes() == others[name].tobytes() for name in mine)
+
+
+def test_a_reader_of_leaving_slates_is_given_the_same_by_both_ways(log):
+    """In the same order, whether slates leave at a served record or by time alone."""
+    given_to: list[list[bytes]] = [[], []]
+    folds = both(plain_settings())
+    for fold, told in zip(folds, given_to, strict=True):
+        fold.outcomes.leaving = lambda slates, told=told: told.extend(
+            each.tobytes() for each in (*slates.slate[["request", "user", "log_position"]], slates.outcome)
+        )
+        apply_all(fold, log, every(1, COUNT))
+    assert folds[0].digest() == folds[1].digest()
+    assert given_to[0] == given_to[1]
+    assert given_to[0]
+
+
+def test_documents_of_evicted_users_go_with_their_slot():
+    """The kernel says that a slot starts cold; the document of who was there before is dropped."""
+    profile = Event(Kind.USER, Operation.PATCH, user_id="u0", body=b'{"plan":"a"}')
+    acts = [Event(Kind.INTERACTION, action="view", user_id=f"u{n}", item_id="i") for n in range(1, 14)]
+    batch = stamp([profile, *acts], [START_MS + n for n in range(14)])
+    one, general = both(tiny_settings())
+    apply_all(one, batch, every(1, len(batch)))
+    apply_all(general, batch, [0, len(batch)])
+    assert one.users.document_count == general.users.document_count == 0
+    assert one.digest() == general.digest()
+
+
+def held(fold):
+    """Return every array that the one pass holds, by its place."""
+    tables = (
+        fold.event_ids, fold.vocabulary, fold.vocabulary.aliases, fold.sessions, fold.items, fold.users, fold.pairs,
+        fold.session_index, fold.requests, fold.outcomes,
+    )  # fmt: skip
+    return {f"{type(table).__name__}.{name}": array for table in tables for name, array in arrays_in(table.rows, "")}
+
+
+def arrays_in(rows, prefix):
+    """Yield the arrays of a tuple and of the tuples in it, by name."""
+    for name, each in rows._asdict().items():
+        if isinstance(each, np.ndarray):
+            yield prefix + name, each
+        elif isinstance(each, tuple):
+            yield from arrays_in(each, f"{prefix}{name}.")
+
+
+def test_no_table_puts_another_array_in_the_place_of_one_that_is_held(log):
+    """Whatever happens: each array that an attribute of a table named before, it names after."""
+    fold = Fold(tiny_settings())
+    before = {name: id(array) for name, array in held(fold).items()}
+    owners = (
+        fold.event_ids._ring, fold.vocabulary, fold.vocabulary.aliases, fold.sessions, fold.items, fold.items._hot,
+        fold.users, fold.pairs, fold.session_index, fold.requests._ring, fold.outcomes,
+    )  # fmt: skip
+    named = [
+        (owner, key, id(value))
+        for owner in owners
+        for key, value in vars(owner).items()
+        if isinstance(value, np.ndarray) and id(value) in before.values()
+    ]
+    assert len({each for _, _, each in named}) > len(before) / 2
+    other = Fold(tiny_settings())
+    other.apply(LogPosition(0), random_events(500, 9, Stream(people_share=0.02)))
+    fold.apply(LogPosition(0), log)
+    fold.restore({name: array.copy() for name, array in other.arrays().items()})
+    fold.apply(LogPosition(500), build([Event(Kind.ERASE, user_id="u1", log_time_ms=fold.log_time_ms)]))
+    fold.forget([1, 2])
+    assert {name: id(array) for name, array in held(fold).items()} == before
+    assert [(key, id(getattr(owner, key))) for owner, key, _ in named] == [(key, each) for _, key, each in named]
