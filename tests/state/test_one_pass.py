@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut, pick
+from midstream.state.expressions.program import Cell, ScopeName
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import Dropped
 from midstream.state.one_pass import RUN_EVENTS, RUN_MIN
@@ -35,6 +36,22 @@ USUAL = (Kind.INTERACTION, Kind.IMPRESSION, Kind.SERVED, Kind.TICK)
 def plain_settings() -> FoldSettings:
     """Return those of which the kernel folds everything: nothing is declared that makes tables of its own."""
     return msgspec.structs.replace(tiny_settings(), attributes={}, segment="")
+
+
+def counting_settings() -> FoldSettings:
+    """Return those with cells in every scope, of values of a category and of tags too."""
+    scopes: list[tuple[ScopeName, str]] = [
+        ("user", ""), ("item", ""), ("session", ""), ("user_item", ""), ("global", ""), ("attribute", "category"),
+        ("attribute", "tags"), ("user_attribute", "brand"),
+    ]  # fmt: skip
+    cells = tuple(
+        Cell(scope, actions, attribute=attribute, window_ms=window_ms)
+        for scope, attribute in scopes
+        for actions, window_ms in ((("impression",), 3_600_000), (("cart", "view"), 0))
+    )
+    limits = msgspec.structs.replace(tiny_settings().limits, feature_user_items_max=9, feature_user_values_max=7)
+    ordered = tuple(sorted(cells, key=msgspec.json.encode))
+    return msgspec.structs.replace(tiny_settings(), segment="", cells=ordered, limits=limits)
 
 
 def both(settings, dropped=None):
@@ -66,7 +83,7 @@ def log():
     return random_events(COUNT, 4, Stream(people_share=0.01, feedback_share=0.2))
 
 
-@pytest.mark.parametrize("settings", [plain_settings, tiny_settings])
+@pytest.mark.parametrize("settings", [plain_settings, tiny_settings, counting_settings])
 @pytest.mark.parametrize("size", [1, 5, RUN_MIN + 1, 1_000, COUNT])
 def test_a_log_of_all_kinds_gives_one_state_by_both_ways(log, settings, size):
     """However it is cut: the one pass takes what it can, and the general way the rest."""
@@ -77,7 +94,7 @@ def test_a_log_of_all_kinds_gives_one_state_by_both_ways(log, settings, size):
     assert (one.log_position, one.log_time_ms) == (general.log_position, general.log_time_ms)
 
 
-@pytest.mark.parametrize("settings", [plain_settings, tiny_settings])
+@pytest.mark.parametrize("settings", [plain_settings, tiny_settings, counting_settings])
 @pytest.mark.parametrize("size", [1, RUN_EVENTS - 1, RUN_EVENTS + 1, 3 * RUN_EVENTS])
 def test_usual_events_after_people_and_items_never_take_the_general_way(log, settings, size, monkeypatch):
     """Runs longer than their room too; aliases, erased users and a catalogue are there from before."""
@@ -99,7 +116,7 @@ def test_usual_events_after_people_and_items_never_take_the_general_way(log, set
 @given(event_batches(people=True), st.data())
 def test_small_nasty_logs_give_one_state_by_both_ways_at_each_cut(batch, data):
     """Very few ids, so that everything meets everything; with fingerprints taken before or not."""
-    one, general = both(data.draw(st.sampled_from([plain_settings, tiny_settings]))())
+    one, general = both(data.draw(st.sampled_from([plain_settings, tiny_settings, counting_settings]))())
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
         part = cut(batch, start, stop)
         prints = one.event_ids.fingerprints(part) if data.draw(st.booleans()) else None
@@ -212,6 +229,20 @@ def arrays_in(rows, prefix):
             yield prefix + name, each
         elif isinstance(each, tuple):
             yield from arrays_in(each, f"{prefix}{name}.")
+
+
+def test_cells_of_a_used_fold_are_those_it_restores(log):
+    """Rows that the one pass wrote are empty again where the state that is restored has none."""
+    usual = usual_part(log)
+    used, first, fresh = (Fold(counting_settings()) for _ in range(3))
+    apply_all(used, usual, every(1, len(usual)))
+    first.apply(LogPosition(0), cut(log, 0, 3))
+    for fold in (used, fresh):
+        fold.restore({name: array.copy() for name, array in first.arrays().items()})
+    assert used.cells._words.tobytes() == fresh.cells._words.tobytes()
+    for fold in (used, first):
+        fold.apply(LogPosition(3), cut(log, 3, COUNT))
+    assert used.digest() == first.digest()
 
 
 def test_no_table_puts_another_array_in_the_place_of_one_that_is_held(log):

@@ -302,6 +302,7 @@ class Fold:
             of_table: Gives the arrays of a table, by their names in it. Those that lie in ``rooms`` need no content
                 yet: no table reads one here.
         """
+        self.cells.note_used()
         for name, table in self._named.items():
             table.restore(of_table(name))
         position, log_time_ms = of_table(_FOLD)[_PLACE].tolist()

@@ -61,8 +61,6 @@ class OnePass:
         self._requests = above.table(Requests)
         self._outcomes = above.table(Outcomes)
         self._left: frozenset[type] = frozenset()
-        self._has_more = bool(self._cells.groups or self._users.categories) or self._segments.is_declared
-        """Whether something is declared that tables fold themselves in every run."""
         self._which = -1
         self._columns: RunColumns | None = None
         self._tables: Tables | None = None
@@ -107,16 +105,14 @@ class OnePass:
             return False
         has_documents = bool(left & STARTS_COLD) and self._users.document_count > 0
         opens = bool(left & SERVES) or reads_leaving
-        if has_documents or opens or self._has_more or self._counted.since_ms is None:
+        if has_documents or opens or self._segments.is_declared:
             self._fold_rest(first, batch, has_documents=has_documents, opens=opens)
         return True
 
     def _fold_rest(self, first: LogPosition, batch: EventBatch, *, has_documents: bool, opens: bool) -> None:
         """Hand the columns of a run to the tables that fold it themselves, in the order of ``state.tables``."""
         step = self._step(first, batch)
-        self._users.apply_rest(step.events, has_documents=has_documents)
-        self._cells.apply(step)
-        self._counted.apply(step)
+        self._users.apply_documents(step.events, has_documents=has_documents)
         if Segments not in self._left:
             self._segments.apply(step)
         if opens and Outcomes not in self._left:
@@ -160,7 +156,7 @@ class OnePass:
         """Return the arrays of all tables as one value, made once."""
         from midstream.state.one_pass_kernels import make_tables
 
-        self._columns = columns = _room(self._sessions.before_max)
+        self._columns = columns = _room(self._sessions.before_max, self._cells.rows.code_count)
         made = self._tables = make_tables(
             columns,
             self._event_ids.rows,
@@ -173,6 +169,9 @@ class OnePass:
             self._session_index.rows,
             self._requests.rows,
             self._outcomes.rows,
+            self._users.affinity_rows,
+            self._cells.rows,
+            self._counted.rows,
         )
         return made
 
@@ -195,7 +194,7 @@ def runs(batch: EventBatch) -> Iterator[tuple[int, int, bool]]:
         place = stop
 
 
-def _room(before_max: int) -> "RunColumns":
+def _room(before_max: int, code_count: int) -> "RunColumns":
     """Return room for the columns of one run."""
     from midstream.state.one_pass_kernels import RunColumns
 
@@ -217,4 +216,5 @@ def _room(before_max: int) -> "RunColumns":
         number=np.empty(n, dtype=np.int64),
         before=np.empty((n, before_max), dtype=np.int32),
         user=np.empty(n, dtype=np.uint64),
+        item_codes=np.empty(n * code_count, dtype=np.int32),
     )

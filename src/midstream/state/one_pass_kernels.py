@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, Mask
+from midstream.state.cells.coverage import CoverageRows, fold_coverage
+from midstream.state.cells.fold import CellRows, fold_cells
 from midstream.state.ids.aliases import AliasRows, resolve_each
 from midstream.state.ids.erased_users import refuse_each
 from midstream.state.ids.event_columns import read_columns
@@ -29,11 +31,12 @@ from midstream.state.outcomes.requests import RequestRows, fold_requests
 from midstream.state.pairs.covisitation import PairRows, fold_pairs
 from midstream.state.sessions.session_index import SessionIndexRows, fold_sessions
 from midstream.state.sessions.sessions import SessionRows, number_events
-from midstream.state.structures.borrowed import borrowed
+from midstream.state.structures.borrowed import borrowed, codes_at
 from midstream.state.structures.kernel import kernel
+from midstream.state.users.affinities import AffinityRows, fold_affinities
 from midstream.state.users.user_fold import UserRows, fold_users
 
-IDS, ITEMS, USERS, PAIRS, SESSION_INDEX, REQUESTS, OUTCOMES = (1 << number for number in range(7))
+IDS, ITEMS, USERS, CELLS, PAIRS, SESSION_INDEX, REQUESTS, OUTCOMES = (1 << number for number in range(8))
 """Bits of the tables to fold. ``IDS`` are event ids, vocabulary and sessions, which make the columns of the others."""
 UNUSUAL: Final = -1
 """Nothing was folded: an event of the run is not usual."""
@@ -68,6 +71,7 @@ class RunColumns(NamedTuple):
     number: NDArray[np.int64]
     before: NDArray[np.int32]
     user: NDArray[np.uint64]
+    item_codes: NDArray[np.int32]
 
 
 if TYPE_CHECKING:
@@ -86,6 +90,9 @@ if TYPE_CHECKING:
         session_index: SessionIndexRows
         requests: RequestRows
         outcomes: OutcomeRows
+        affinities: AffinityRows
+        cells: CellRows
+        coverage: CoverageRows
 else:
 
     class Tables(structref.StructRefProxy):
@@ -104,6 +111,9 @@ _FIELDS = (
     "session_index",
     "requests",
     "outcomes",
+    "affinities",
+    "cells",
+    "coverage",
 )
 
 
@@ -132,9 +142,15 @@ def make_tables(
     session_index: SessionIndexRows,
     requests: RequestRows,
     outcomes: OutcomeRows,
+    affinities: AffinityRows,
+    cells: CellRows,
+    coverage: CoverageRows,
 ) -> Tables:
     """Return the value to hand over. By a kernel, since ``Tables(...)`` in Python compiles anew in each process."""
-    return Tables(columns, ids, vocabulary, aliases, sessions, items, users, pairs, session_index, requests, outcomes)
+    return Tables(
+        columns, ids, vocabulary, aliases, sessions, items, users, pairs, session_index, requests, outcomes, affinities,
+        cells, coverage,
+    )  # fmt: skip
 
 
 @kernel
@@ -288,6 +304,15 @@ def _fold_columns(
             u.longs, u.used,
         )  # fmt: skip
         left |= STARTS_COLD * (concerned > 0)
+        _fold_affinities(kind, action, folded, indices[0], is_new, item_index, times, u, borrowed(tables.affinities))
+    if which & CELLS:
+        y = borrowed(tables.coverage)
+        fold_coverage(first, kind, folded, action, times[1], y.since, y.last_ms, y.has_cells)
+        if y.has_cells:
+            _fold_cells(
+                borrowed(tables.columns), borrowed(tables.cells), item_hash, codes, hashes, times, indices, folded,
+                action, is_new, number,
+            )  # fmt: skip
     if which & PAIRS:
         p = borrowed(tables.pairs)
         fold_pairs(
@@ -311,6 +336,57 @@ def _fold_columns(
         )  # fmt: skip
         fold_outcomes(0, n, first, o.window_ms, columns, o.told, o.state, o.left)
     return left
+
+
+@kernel
+def _fold_affinities(
+    kind: NDArray[np.uint8],
+    action: NDArray[np.int16],
+    folded: Mask,
+    user_index: Index,
+    is_new: Mask,
+    item_index: Index,
+    times: NDArray[np.int64],
+    users: UserRows,
+    rows: AffinityRows,
+) -> None:
+    """Fold a run into the affinities to each attribute."""
+    for name in range(len(rows.at)):
+        codes = codes_at(rows.codes[name, 0], rows.codes[name, 1], 1).reshape(rows.codes[name, 1])
+        fold_affinities(
+            kind, action, folded, user_index, is_new, item_index, times[0], times[1], rows.weights, codes,
+            rows.at[name], users.ints, rows.floats, users.longs,
+        )  # fmt: skip
+
+
+@kernel
+def _fold_cells(
+    columns: RunColumns,
+    rows: CellRows,
+    item_hash: NDArray[np.uint64],
+    codes: NDArray[np.uint8],
+    hashes: NDArray[np.uint64],
+    times: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    folded: Mask,
+    action: NDArray[np.int16],
+    is_new: Mask,
+    number: NDArray[np.int64],
+) -> None:
+    """Fold a run into the cells of all scopes."""
+    n = len(folded)
+    item_codes = columns.item_codes[: n * rows.code_count].reshape(n, rows.code_count)
+    for name in range(len(rows.codes)):
+        values = codes_at(rows.codes[name, 0], rows.codes[name, 1], rows.codes[name, 2])
+        for i in range(n):
+            item = indices[1, i]
+            for place in range(values.shape[1]):
+                item_codes[i, rows.codes[name, 3] + place] = values[item, place] if item >= 0 else -1
+    fold_cells(
+        rows.groups, rows.spec, rows.take_of, rows.counts, rows.weights, codes[0], folded, action, columns.value[:n],
+        columns.quantity[:n], times[0], times[1], indices[0], hashes[0], is_new, hashes[2], number, indices[1],
+        item_hash, item_codes, rows.words, rows.octets, rows.keys, rows.tables, rows.metas,
+    )  # fmt: skip
 
 
 @kernel

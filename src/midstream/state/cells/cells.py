@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from midstream.core.fold_step import FoldStep, UserChange, UserForgotten, UserMerged
 from midstream.core.types import Index
 from midstream.state.cells.columns import CellQuestion, Reading, read_columns, read_matrix
-from midstream.state.cells.fold import fold_cells
+from midstream.state.cells.fold import CellRows, fold_cells
 from midstream.state.cells.keys import KEY_ROW, CellKeys
 from midstream.state.cells.layout import (
     BASE,
@@ -44,6 +44,7 @@ from midstream.state.ids.user_slots import new_meta
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
 from midstream.state.settings import FoldSettings
+from midstream.state.structures.borrowed import address_of
 
 _PAGE_BYTES = 4_096
 _PROGRAMS_MAX: Final = 256
@@ -99,6 +100,8 @@ class Cells:
         self._metas = np.concatenate([new_meta() for _ in range(len(named) + 1)])[: len(named)]
         self._touched = np.zeros(len(named), dtype=np.int64)
         """1 + the highest row of each scope that was written: behind it all is 0, and no page was paid."""
+        self.rows = self._all_rows()
+        """For the one pass over all tables (``state.one_pass``)."""
         self.groups = [self._group(settings, number, *each) for number, each in enumerate(named)]
         self._place = {
             cell: (number, int(self._layout.groups[FIRST, number]) + place)
@@ -150,10 +153,27 @@ class Cells:
             self._vocabulary.item_hash, self._codes(batch.item_index, self._attributes), self._words, self._octets,
             self._keys, self._tables, self._metas,
         )  # fmt: skip
-        for number, group in enumerate(self.groups):
-            self._touched[number] = max(int(self._touched[number]), self._used(group))
+        self.note_used()
         if step.change is not None:
             self._follow(step.change)
+
+    def note_used(self) -> None:
+        """Remember how many rows of each scope may have been written, before anything that counts them is replaced."""
+        for number, group in enumerate(self.groups):
+            used = self._used(group) if group.keys is None else int(self._metas["used"][number])
+            self._touched[number] = max(int(self._touched[number]), used)
+
+    def _all_rows(self) -> CellRows:
+        """Return the arrays that folding is given, and addresses and places of the codes that it reads."""
+        layout, codes = self._layout, []
+        for attribute in self._attributes:
+            values, place = self._columns[attribute], layout.attributes[attribute]
+            codes.append((address_of(values), len(values), values.shape[1], place[0]))
+        return CellRows(
+            layout.groups, layout.spec, layout.take_of, layout.counts, self._weights,
+            np.array(codes, dtype=np.int64).reshape(-1, 4), layout.code_count if codes else 0, self._words,
+            self._octets, self._keys, self._tables, self._metas,
+        )  # fmt: skip
 
     def _follow(self, change: UserChange) -> None:
         """Merge a user's cells into another user's, or delete them."""

@@ -5,14 +5,16 @@ which nothing is counted. So what counts began at the first event behind those.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.fold_step import FoldStep
 from midstream.core.kinds import IMPRESSION, Kind
-from midstream.core.types import LogPosition
+from midstream.core.types import LogPosition, Mask
 from midstream.state.settings import FoldSettings
+from midstream.state.structures.kernel import kernel
 
 _INTERACTION, _IMPRESSION = int(Kind.INTERACTION), int(Kind.IMPRESSION)
 _BEGIN, _SINCE = 0, 1
@@ -26,6 +28,14 @@ def counted_bytes(settings: FoldSettings) -> int:
     return _WORD * (2 + len(settings.types) + 1)
 
 
+class CoverageRows(NamedTuple):
+    """Arrays of the table; without cells only the beginning is noted."""
+
+    since: NDArray[np.int64]
+    last_ms: NDArray[np.int64]
+    has_cells: bool
+
+
 class CountCoverage:
     """A time for each action that features count, and one for all."""
 
@@ -35,6 +45,8 @@ class CountCoverage:
         self._has_cells = bool(settings.cells)
         self._since = np.array([0, _NEVER], dtype=np.int64)
         self._last_ms = np.zeros(len(self._names), dtype=np.int64)
+        self.rows = CoverageRows(self._since, self._last_ms, self._has_cells)
+        """For the one pass over all tables (``state.one_pass``)."""
 
     @property
     def begin(self) -> LogPosition:
@@ -86,3 +98,25 @@ class CountCoverage:
         """Replace the table by what ``arrays`` returned, of the same settings."""
         self._since[:] = arrays["since"]
         self._last_ms[:] = arrays["last_ms"]
+
+
+@kernel
+def fold_coverage(
+    first: int,
+    kind: NDArray[np.uint8],
+    folded: Mask,
+    action: NDArray[np.int16],
+    log_time_ms: NDArray[np.int64],
+    since: NDArray[np.int64],
+    last_ms: NDArray[np.int64],
+    has_cells: bool,  # noqa: FBT001  # kernels take no keywords
+) -> None:
+    """Fold the events of a batch that has some, as ``CountCoverage.apply`` does, which is its twin."""
+    if since[_SINCE] == _NEVER and first >= since[_BEGIN]:
+        since[_SINCE] = log_time_ms[0]
+    if has_cells:
+        for i in range(len(kind)):
+            if folded[i] and kind[i] == _IMPRESSION:
+                last_ms[len(last_ms) - 1] = log_time_ms[i]
+            elif folded[i] and kind[i] == _INTERACTION and action[i] >= 0:
+                last_ms[action[i]] = log_time_ms[i]

@@ -8,7 +8,7 @@ buckets, decay weights) is kept from event to event with the times for which it 
 time. Most events then add to the sums of a row in one straight loop.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,25 @@ decay weight holds."""
 _UNTIL, _NEWEST, _WINDOW_BEGIN, _WINDOW_END, _WEIGHT_LOW, _WEIGHT_HIGH = 0, 1, 2, 3, 4, 5
 """Of ``clock``, for the scope: until when all spans hold, the newest of their beginnings, between which event times all
 windows take the bucket of now, and all decay weights hold."""
+
+
+class CellRows(NamedTuple):
+    """Parameters and rows of all cells, as ``fold_cells`` is given them."""
+
+    groups: Places
+    spec: Places
+    take_of: NDArray[np.uint8]
+    counts: Mask
+    weights: Words
+    codes: Places
+    """Of each attribute: address, items and width of its codes, and the first of its columns in those of all."""
+    code_count: int
+    """Columns of codes of all attributes."""
+    words: Words
+    octets: Octets
+    keys: NDArray[np.void]
+    tables: Index
+    metas: NDArray[np.void]
 
 
 @kernel

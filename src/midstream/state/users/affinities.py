@@ -8,6 +8,8 @@ Weights are float32 relative to a landmark in the row, which moves by whole half
 written.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,17 @@ AFFINITIES_MAX = 16
 AFFINITY_HALF_LIFE_MS = 2_592_000_000
 """30 days."""
 _INTERACTION = int(Kind.INTERACTION)
+
+
+class AffinityRows(NamedTuple):
+    """Where affinities to all attributes lie, beside ``UserRows``."""
+
+    weights: NDArray[np.float64]
+    at: NDArray[np.int64]
+    """Places in a row, as ``fold_affinities`` is given them, (attributes, 3)."""
+    codes: NDArray[np.int64]
+    """Address and length of the attribute's codes by item, (attributes, 2); items hold them for good."""
+    floats: NDArray[np.float32]
 
 
 @kernel

@@ -22,8 +22,15 @@ from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
 from midstream.state.attributes.documents import Change, Documents
 from midstream.state.settings import FoldSettings
+from midstream.state.structures.borrowed import address_of
 from midstream.state.structures.row_merge import add_row, ring_places, ring_times
-from midstream.state.users.affinities import AFFINITIES_MAX, fold_affinities, merge_affinities, read_affinities
+from midstream.state.users.affinities import (
+    AFFINITIES_MAX,
+    AffinityRows,
+    fold_affinities,
+    merge_affinities,
+    read_affinities,
+)
 from midstream.state.users.ring_query import newest_distinct
 from midstream.state.users.user_fold import SEEN_COUNT_MAX, UserRows, fold_users
 
@@ -110,6 +117,13 @@ class Users:
         self._used = np.zeros(1, dtype=np.int64)
         self.rows = UserRows(self._at, self._bytes, self._shorts, self._ints, self._longs, self._used)
         """For the one pass over all tables (``state.one_pass``)."""
+        codes = [category(name) for name in self._attributes]
+        self.affinity_rows = AffinityRows(
+            self._weights,
+            np.array(self._affinity_at, dtype=np.int64).reshape(-1, 3),
+            np.array([(address_of(each), len(each)) for each in codes], dtype=np.int64).reshape(-1, 2),
+            self._floats,
+        )
         self._documents = Documents(settings.limits.document_bytes_max)
         self._document_bytes_max = settings.limits.document_bytes_max
         scope, _, name = settings.segment.partition(".")
@@ -145,18 +159,18 @@ class Users:
             batch.kind, batch.action, batch.folded, batch.user_index, batch.user_is_new, batch.item_index,
             batch.event_time_ms, batch.log_time_ms, *self.rows,
         )  # fmt: skip
-        self.apply_rest(batch, has_documents=document_events > 0)
-        if step.change is not None:
-            self._follow(step.change)
-
-    def apply_rest(self, batch: IndexedBatch, *, has_documents: bool) -> None:
-        """Fold affinities and documents of events whose acts were folded."""
         for at, name in zip(self._affinity_at, self._attributes, strict=True):
             fold_affinities(
                 batch.kind, batch.action, batch.folded, batch.user_index, batch.user_is_new, batch.item_index,
                 batch.event_time_ms, batch.log_time_ms, self._weights, self._category(name), at, self._ints,
                 self._floats, self._longs,
             )  # fmt: skip
+        self.apply_documents(batch, has_documents=document_events > 0)
+        if step.change is not None:
+            self._follow(step.change)
+
+    def apply_documents(self, batch: IndexedBatch, *, has_documents: bool) -> None:
+        """Fold the documents of events that were folded into rows; ``has_documents`` = one may concern a document."""
         self.profiles = []
         if has_documents:
             self._fold_documents(batch)
