@@ -31,7 +31,7 @@ from midstream.state.ids.event_ids import EventIds
 from midstream.state.ids.id_indexing import VocabularyCount
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
-from midstream.state.one_pass import OnePass, runs
+from midstream.state.one_pass import RUN_MIN, OnePass, runs
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.outcomes.requests import Requests
 from midstream.state.pairs.covisitation import Pairs
@@ -198,7 +198,9 @@ class Fold:
             piece = batch if stop - start == len(batch) else EventBatch(batch.rows[start:stop], batch.text)
             taken = prints and prints[start:stop]
             place = LogPosition(first + start)
-            if not is_usual or not self._one_pass.fold(place, piece, taken):
+            if is_usual and len(piece) > RUN_MIN:
+                self._one_pass.fold_long(place, piece, taken)
+            elif not is_usual or not self._one_pass.fold(place, piece, taken):
                 self._apply_steps(place, piece, taken)
                 continue
             self._position = LogPosition(first + stop)

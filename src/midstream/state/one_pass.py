@@ -6,7 +6,10 @@ another array in the place of one of them; and what a kernel cannot do (document
 opened) is left to the tables themselves, which find the columns of the run where it left them.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -36,7 +39,23 @@ RUN_EVENTS: Final = 1_024
 RUN_MIN: Final = 64
 """A run within a batch has as many events at least: for a few the general way, which folds what is around them, is
 faster."""
+BESIDE_MIN: Final = 4 * RUN_EVENTS
+"""Usual events that are worth a second core: more than a server folds at a turn, as long as it answers beside it."""
 _NO_PRINTS: Final = Fingerprints(np.empty(0, np.uint64), np.empty(0, np.uint32), np.empty(0, np.uint32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """Events that are folded together."""
+
+    first: LogPosition
+    batch: EventBatch
+    prints: Fingerprints | None
+
+    def part(self, start: int, stop: int) -> "_Run":
+        """Return some of the events; nothing is copied."""
+        batch = EventBatch(self.batch.rows[start:stop], self.batch.text)
+        return _Run(LogPosition(self.first + start), batch, self.prints and self.prints[start:stop])
 
 
 class OnePass:
@@ -62,8 +81,10 @@ class OnePass:
         self._outcomes = above.table(Outcomes)
         self._left: frozenset[type] = frozenset()
         self._which = -1
-        self._columns: RunColumns | None = None
-        self._tables: Tables | None = None
+        self._rooms: list[tuple[RunColumns, Tables]] = []
+        """Room for a run, and with it the arrays of all tables as one value; a second one where two runs are folded
+        at a time."""
+        self._beside: ThreadPoolExecutor | None = None
 
     def leave_out(self, left: frozenset[type]) -> None:
         """From here on fold without these tables."""
@@ -90,40 +111,89 @@ class OnePass:
             batch: The run.
             prints: Of the run, where somebody has taken them already.
         """
-        from midstream.state.one_pass_kernels import OUTCOMES, SERVES, STARTS_COLD, UNUSUAL, fold_run
+        run = _Run(first, batch, prints)
+        left = self._fold(0, run, -1)
+        if left >= 0:
+            self._fold_rest(0, run, left)
+        return left >= 0
 
-        tables = self._tables or self._made()
-        reads_leaving = self._outcomes.leaving is not None
-        which = self._which & ~OUTCOMES if reads_leaving else self._which
-        rows, text = frozen_columns(batch)
-        taken, erasures = prints or _NO_PRINTS, self._vocabulary.erasures
-        left = fold_run(
-            tables, which, first, rows, text, taken.id_hash, taken.check, taken.content, erasures.refused_hash,
-            erasures.refused_until,
+    def fold_long(self, first: LogPosition, batch: EventBatch, prints: Fingerprints | None) -> None:
+        """Fold any number of usual events, run by run; many of them on two cores, where this process may use them.
+
+        Then a thread folds the tables that only read what stands above them, while this one folds the others and begins
+        the next run. Each table is folded by one thread, run after run, so its bits are the same.
+
+        Args:
+            first: Log position before the first event.
+            batch: All of them are usual.
+            prints: Of them, where somebody has taken them already.
+        """
+        starts = range(0, len(batch), RUN_EVENTS)
+        runs = [_Run(first, batch, prints).part(start, start + RUN_EVENTS) for start in starts]
+        if len(batch) >= BESIDE_MIN and len(os.sched_getaffinity(0)) > 1:
+            self._fold_beside(runs)
+            return
+        for run in runs:
+            self._fold_rest(0, run, self._usual(self._fold(0, run, -1)))
+
+    def _fold_beside(self, runs: Sequence["_Run"]) -> None:
+        """Fold runs on two cores: ids of the next one, items and cells here, all else of a run there."""
+        from midstream.state.one_pass_kernels import CELLS, IDS, ITEMS
+
+        if self._beside is None:
+            self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="midstream-fold")
+        self._usual(self._fold(0, runs[0], IDS))
+        for number, run in enumerate(runs):
+            room = number % 2
+            waits = self._beside.submit(self._fold, room, run, ~(IDS | ITEMS | CELLS))
+            try:
+                self._fold(room, run, ITEMS | CELLS)
+                if number + 1 < len(runs):
+                    self._usual(self._fold(1 - room, runs[number + 1], IDS))
+            finally:
+                left = waits.result()
+            self._fold_rest(room, run, self._usual(left))
+
+    def _fold(self, room: int, run: "_Run", which: int) -> int:
+        """Call the kernel for a run and some tables, its columns in one of the rooms; return what it does."""
+        from midstream.state.one_pass_kernels import OUTCOMES, fold_run
+
+        while room >= len(self._rooms):
+            self._rooms.append(self._made())
+        if self._outcomes.leaving is not None:
+            which &= ~OUTCOMES
+        rows, text = frozen_columns(run.batch)
+        taken, erasures = run.prints or _NO_PRINTS, self._vocabulary.erasures
+        return fold_run(
+            self._rooms[room][1], which & self._which, run.first, rows, text, taken.id_hash, taken.check, taken.content,
+            erasures.refused_hash, erasures.refused_until,
         )  # fmt: skip
-        if left == UNUSUAL:
-            return False
-        has_documents = bool(left & STARTS_COLD) and self._users.document_count > 0
-        opens = bool(left & SERVES) or reads_leaving
-        if has_documents or opens or self._segments.is_declared:
-            self._fold_rest(first, batch, has_documents=has_documents, opens=opens)
-        return True
 
-    def _fold_rest(self, first: LogPosition, batch: EventBatch, *, has_documents: bool, opens: bool) -> None:
+    def _usual(self, left: int) -> int:
+        """Return what is left to the general way of a run that has been looked at."""
+        if left < 0:
+            message = "an event that is not usual came in a run of usual ones"
+            raise RuntimeError(message)
+        return left
+
+    def _fold_rest(self, room: int, run: "_Run", left: int) -> None:
         """Hand the columns of a run to the tables that fold it themselves, in the order of ``state.tables``."""
-        step = self._step(first, batch)
+        from midstream.state.one_pass_kernels import SERVES, STARTS_COLD
+
+        has_documents = bool(left & STARTS_COLD) and self._users.document_count > 0
+        opens = bool(left & SERVES) or self._outcomes.leaving is not None
+        if not (has_documents or opens or self._segments.is_declared):
+            return
+        step = self._step(self._rooms[room][0], run.first, run.batch)
         self._users.apply_documents(step.events, has_documents=has_documents)
         if Segments not in self._left:
             self._segments.apply(step)
         if opens and Outcomes not in self._left:
             self._outcomes.apply(step)
 
-    def _step(self, first: LogPosition, batch: EventBatch) -> FoldStep:
-        """Return the step of the run that was folded last: its columns are views, valid until the next run."""
-        columns, n = self._columns, len(batch)
-        if columns is None:
-            message = "no run was folded"
-            raise RuntimeError(message)
+    def _step(self, columns: "RunColumns", first: LogPosition, batch: EventBatch) -> FoldStep:
+        """Return the step of a run: its columns are views, valid until another run is folded in that room."""
+        n = len(batch)
         user_hash, item_hash, session_hash, request_hash = columns.hashes[: 4 * n].reshape(4, n)
         event_time_ms, log_time_ms = columns.times[: 2 * n].reshape(2, n)
         user_index, item_index = columns.indices[: 2 * n].reshape(2, n)
@@ -152,12 +222,12 @@ class OnePass:
         step.sessions = SessionColumns(columns.number[:n], columns.before[:n], columns.user[:n])
         return step
 
-    def _made(self) -> "Tables":
-        """Return the arrays of all tables as one value, made once."""
+    def _made(self) -> "tuple[RunColumns, Tables]":
+        """Return room for a run, and the arrays of all tables with it as one value."""
         from midstream.state.one_pass_kernels import make_tables
 
-        self._columns = columns = _room(self._sessions.before_max, self._cells.rows.code_count)
-        made = self._tables = make_tables(
+        columns = _room(self._sessions.before_max, self._cells.rows.code_count)
+        made = make_tables(
             columns,
             self._event_ids.rows,
             self._vocabulary.rows,
@@ -173,11 +243,11 @@ class OnePass:
             self._cells.rows,
             self._counted.rows,
         )
-        return made
+        return columns, made
 
 
 def runs(batch: EventBatch) -> Iterator[tuple[int, int, bool]]:
-    """Yield the runs of a batch, in order: first place, last place + 1, and whether every event may be usual."""
+    """Yield the parts of a batch, in order: first place, last place + 1, and whether every event may be usual."""
     from midstream.state.one_pass_kernels import next_run
 
     n = len(batch)
@@ -189,8 +259,8 @@ def runs(batch: EventBatch) -> Iterator[tuple[int, int, bool]]:
         start, stop = next_run(rows, place, RUN_MIN)
         if start > place:
             yield place, start, False
-        for begin in range(start, stop, RUN_EVENTS):
-            yield begin, min(begin + RUN_EVENTS, stop), True
+        if stop > start:
+            yield start, stop, True
         place = stop
 
 
