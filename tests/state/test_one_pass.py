@@ -1,5 +1,6 @@
 """The one pass gives the state of the general way, to the bit: alone, in runs, and among events that are not usual."""
 
+import os
 from itertools import pairwise
 
 import msgspec
@@ -14,7 +15,7 @@ from midstream.events.schema import Event, build, cut, pick
 from midstream.state.expressions.program import Cell, ScopeName
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import Dropped
-from midstream.state.one_pass import RUN_EVENTS, RUN_MIN
+from midstream.state.one_pass import BESIDE_MIN, RUN_EVENTS, RUN_MIN
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.pairs.covisitation import Pairs
 from midstream.state.settings import FoldSettings
@@ -111,6 +112,26 @@ def test_usual_events_after_people_and_items_never_take_the_general_way(log, set
     for start, stop in pairwise(every(size, len(usual))):
         one.apply(LogPosition(COUNT + start), cut(usual, start, stop))
     assert one.digest() == general.digest()
+
+
+@pytest.mark.parametrize("settings", [plain_settings, tiny_settings, counting_settings])
+@pytest.mark.parametrize("cores", [1, 2])
+def test_long_runs_give_one_state_on_one_core_and_on_two(log, settings, cores, monkeypatch):
+    """Each table is folded by one thread, run after run; what is left to the general way comes between two runs."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    usual = usual_part(random_events(2 * COUNT, 5, Stream(people_share=0.01, feedback_share=0.2)))
+    one, general = both(settings())
+    for fold in (one, general):
+        fold.apply(LogPosition(0), log)
+    usual.rows["log_time_ms"] = np.maximum(usual.rows["log_time_ms"], one.log_time_ms)
+    prints = one.event_ids.fingerprints(usual)
+    assert len(usual) > 2 * BESIDE_MIN
+    for start, stop in pairwise([0, BESIDE_MIN, 2 * BESIDE_MIN + 1, len(usual)]):
+        taken = prints[start:stop] if start else None
+        one.apply(LogPosition(COUNT + start), cut(usual, start, stop), taken)
+    general.apply(LogPosition(COUNT), usual)
+    assert one.digest() == general.digest()
+    assert len(one._one_pass._rooms) == cores
 
 
 @given(event_batches(people=True), st.data())
