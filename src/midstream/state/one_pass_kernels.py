@@ -196,11 +196,11 @@ def fold_run(
         first: Log position before the run.
         rows: Of the run.
         text: Of the batch.
-        id_hash: This and the next two are the fingerprints of the run, of no length where nobody has taken them.
-        check: More of them.
-        content: More of them.
-        refused_hash: Ids of erased users, ascending.
-        refused_until: Until when each is refused.
+        id_hash: Of its fingerprints, with ``check`` and ``content``; of no length where nobody has taken them.
+        check: As above.
+        content: As above.
+        refused_hash: Ids of erased users, ascending, refused until ``refused_until``.
+        refused_until: As above.
     """
     n = len(rows)
     if usual_until(rows, 0) < n:
@@ -214,9 +214,7 @@ def fold_run(
     if which & IDS:
         read_columns(rows, text, v.key, v.actions, codes, hashes, action, times, c.value[:n], c.quantity[:n])
         if len(id_hash):
-            c.id_hash[:n] = id_hash
-            c.check[:n] = check
-            c.content[:n] = content
+            _copy(id_hash, check, content, c)
         else:
             fingerprint_events(rows, text, v.key, c.id_hash[:n], c.check[:n], c.content[:n])
         _admit(n, times[1], c, borrowed(tables.ids), v.counts)
@@ -224,9 +222,7 @@ def fold_run(
             refused = refuse_each(rows, hashes[0], refused_hash, refused_until, folded)
             v.counts[_ERASED] += refused
             v.counts[_DUPLICATES] -= refused  # as which everything counts that is not to be folded
-        a = borrowed(tables.aliases)
-        if a.meta[0]["users"] > 0:
-            resolve_each(hashes[0], a.rows, a.table, a.into)
+        _resolve(hashes[0], borrowed(tables.aliases))
         index_events(
             rows, text, folded, v.makes_items, hashes, action, times, indices, is_new, v.users, v.user_table,
             v.user_meta, v.item_hash, v.item_start, v.in_catalogue, v.item_text, v.item_table, v.meta, v.counts,
@@ -237,23 +233,27 @@ def fold_run(
             user, s.sessions, s.items, s.table, s.user_heads, s.meta,
         )  # fmt: skip
     return _fold_columns(
-        tables,
-        which,
-        first,
-        rows,
-        text,
-        v.item_hash,
-        codes,
-        hashes,
-        times,
-        indices,
-        folded,
-        action,
-        is_new,
-        number,
-        before,
-        user,
-    )
+        tables, which, first, rows, text, v.item_hash, codes, hashes, times, indices, folded, action, is_new, number,
+        before, user,
+    )  # fmt: skip
+
+
+@kernel
+def _copy(
+    id_hash: NDArray[np.uint64], check: NDArray[np.uint32], content: NDArray[np.uint32], columns: RunColumns
+) -> None:
+    """Put fingerprints that somebody has taken where those of a run lie."""
+    for i in range(len(id_hash)):
+        columns.id_hash[i] = id_hash[i]
+        columns.check[i] = check[i]
+        columns.content[i] = content[i]
+
+
+@kernel
+def _resolve(user_hash: NDArray[np.uint64], aliases: AliasRows) -> None:
+    """Replace each hash by that of the user it stands for, as ``Aliases.resolve_all`` does."""
+    if aliases.meta[0]["users"] > 0:
+        resolve_each(user_hash, aliases.rows, aliases.table, aliases.into)
 
 
 @kernel

@@ -165,7 +165,8 @@ class Cells:
 
     def _all_rows(self) -> CellRows:
         """Return the arrays that folding is given, and addresses and places of the codes that it reads."""
-        layout, codes = self._layout, []
+        layout = self._layout
+        codes: list[tuple[int, int, int, int]] = []
         for attribute in self._attributes:
             values, place = self._columns[attribute], layout.attributes[attribute]
             codes.append((address_of(values), len(values), values.shape[1], place[0]))

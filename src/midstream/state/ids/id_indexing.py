@@ -91,10 +91,8 @@ def index_events(
 ) -> None:
     """Write event times, indices and whether a slot starts cold, making users and items as they come; count."""
     evicted_before = user_meta[0]["evicted"]
-    rows, text, hashes, counts = borrowed((rows, text, hashes, counts))
-    users, user_table, user_meta = borrowed((users, user_table, user_meta))
-    item_hash, item_start, in_catalogue = borrowed((item_hash, item_start, in_catalogue))
-    item_text, item_table, meta = borrowed((item_text, item_table, meta))
+    text, users, user_table, user_meta, item_hash = borrowed((text, users, user_table, user_meta, item_hash))
+    item_start, in_catalogue, item_text, item_table = borrowed((item_start, in_catalogue, item_text, item_table))
     for i in range(len(rows)):
         _look_ahead(i, hashes, users, user_table, item_hash, item_start, item_table)
         row = rows[i]
@@ -118,8 +116,8 @@ def index_events(
                 if kind == _IMPRESSION and indices[0, i] >= 0:
                     touch(signed(indices[0, i]), users, user_meta)
         if hashes[1, i] != _NONE:
-            start = signed(row["text_start"]) + signed(row["event_id_length"])
-            start += signed(row["action_length"]) + signed(row["user_id_length"])
+            start = signed(row["text_start"]) + signed(row["event_id_length"]) + signed(row["action_length"])
+            start += signed(row["user_id_length"])
             index = take_item(
                 kind == _ITEM and not deletes,
                 acts and makes_items,
