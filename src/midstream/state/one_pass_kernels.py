@@ -25,7 +25,7 @@ from midstream.state.ids.event_columns import read_columns
 from midstream.state.ids.event_ids import EventAdmission, EventIdRows, admit_events, fingerprint_events
 from midstream.state.ids.id_indexing import VocabularyCount, index_events
 from midstream.state.ids.vocabulary import VocabularyRows
-from midstream.state.items.item_fold import ItemRows, fold_events
+from midstream.state.items.item_fold import ItemCountRows, fold_events
 from midstream.state.outcomes.outcome_fold import OutcomeColumns, OutcomeRows, fold_outcomes, is_due
 from midstream.state.outcomes.requests import RequestRows, fold_requests
 from midstream.state.pairs.covisitation import PairRows, fold_pairs
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
         vocabulary: VocabularyRows
         aliases: AliasRows
         sessions: SessionRows
-        items: ItemRows
+        items: ItemCountRows
         users: UserRows
         pairs: PairRows
         session_index: SessionIndexRows
@@ -136,7 +136,7 @@ def make_tables(
     vocabulary: VocabularyRows,
     aliases: AliasRows,
     sessions: SessionRows,
-    items: ItemRows,
+    items: ItemCountRows,
     users: UserRows,
     pairs: PairRows,
     session_index: SessionIndexRows,

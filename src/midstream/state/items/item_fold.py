@@ -16,7 +16,7 @@ from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, 
 from midstream.state.structures.hot_lists import rescale_heat
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import AHEAD, LINE_BYTES, prefetch
-from midstream.state.structures.top_list import raise_item
+from midstream.state.structures.top_list import raise_item, settle_items
 from midstream.state.structures.windows import Cells, count_in_windows
 
 _INTERACTION = int(Kind.INTERACTION)
@@ -30,13 +30,15 @@ COUNT: Final = 0
 """Cell of the clock: 1 + the highest item index that an event named."""
 LOG_TIME: Final = 1
 """Cell of the clock: log time of the last event."""
+SETTLED_MIN: Final = 256
+"""Events of a batch whose hot lists are brought in line once, at its end: for fewer, event by event takes less."""
 LANDMARKS_START: Final = 2
 """Cell of the clock: the landmark of the first half-life, the others after it."""
 
 Columns = NDArray[np.float64]
 
 
-class ItemRows(NamedTuple):
+class ItemCountRows(NamedTuple):
     """Arrays of the items table that interactions and impressions change, and its options."""
 
     weights: Columns
@@ -64,14 +66,20 @@ def move_landmarks(
     list_items: Index,
     list_states: NDArray[np.int64],
     item_hash: NDArray[np.uint64],
+    risen: NDArray[np.int64],
 ) -> None:
-    """Move every landmark that log time has passed on to the next, and all sums with it."""
+    """Move every landmark that log time has passed on to the next, and all sums with it.
+
+    The lists of one that moves are built anew, with what rose and waits to be settled: it need not be any more, and
+    ``risen``, how many do by list, is set to 0.
+    """
     count = clock[COUNT]
     for h in range(len(half_lives)):
         if clock[LOG_TIME] - clock[LANDMARKS_START + h] >= half_lives[h] * LANDMARK_HALF_LIVES:
             landmark = landmark_at(clock[LOG_TIME], half_lives[h])
             factor = rebase_factor(clock[LANDMARKS_START + h], landmark, half_lives[h])
             clock[LANDMARKS_START + h] = landmark
+            risen[h] = 0
             counters[:count, h] *= factor
             rescale_heat(factor, count, heat[h], available, list_values[h], list_items[h], list_states[h], item_hash)
 
@@ -103,29 +111,27 @@ def fold_events(
     Shapes, with i items, r rows, h half-lives: counters (i, h, r), windows (i, r, ROW_CELLS), heat (h, i),
     lists (h, capacity), list states (h, 2). Every other event, and a copy that is passed by, moves the clock alone.
     """
-    impressions = len(weights)
+    impressions, item_hash = len(weights), borrowed(item_hash)
     clock, counters, windows, status, available = borrowed((clock, counters, windows, status, available))
     heat, list_values, list_items, list_states = borrowed((heat, list_values, list_items, list_states))
-    item_hash = borrowed(item_hash)
+    settles = len(kind) >= SETTLED_MIN
+    touched = np.empty((len(half_lives), len(kind) if settles else 0), dtype=np.int32)
+    risen = np.zeros(len(half_lives), dtype=np.int64)
     for event in range(len(kind)):
         ahead = min(event + AHEAD, len(kind) - 1)
         if item_index[ahead] >= 0:
-            counted = signed(action[ahead]) if action[ahead] >= 0 else impressions
-            _look_ahead(item_index[ahead], counted, counters, windows, heat, available)
+            _look_ahead(item_index[ahead], action[ahead], counters, windows, heat, available)
         now = log_time_ms[event]
         if now > clock[LOG_TIME]:
             clock[LOG_TIME] = now
             move_landmarks(
-                half_lives, clock, counters, available, heat, list_values, list_items, list_states, item_hash
+                half_lives, clock, counters, available, heat, list_values, list_items, list_states, item_hash, risen
             )
         item = item_index[event]
         if item < 0 or not folded[event]:
             continue
-        row = np.int64(-1)
-        if kind[event] == _INTERACTION:
-            row = np.int64(action[event])
-        elif kind[event] == _IMPRESSION:
-            row = np.int64(impressions)
+        row = np.int64(impressions) if kind[event] == _IMPRESSION else np.int64(-1)
+        row = np.int64(action[event]) if kind[event] == _INTERACTION else row
         if row < 0 and kind[event] != _ITEM:
             continue
         clock[COUNT] = max(clock[COUNT], item + 1)
@@ -142,14 +148,19 @@ def fold_events(
                 old = heat[h, item]
                 new = old + weights[row] * weight
                 heat[h, item] = new
-                if available[item]:
+                if available[item] and settles and new != old:
+                    touched[h, risen[h]] = item
+                    risen[h] += 1
+                elif available[item] and not settles:
                     raise_item(list_values[h], list_items[h], list_states[h], item, old, new, item_hash)
+    for h in range(len(half_lives) if settles else 0):
+        settle_items(list_values[h], list_items[h], list_states[h], heat[h], touched[h], risen[h], item_hash)
 
 
 @kernel
-def _look_ahead(item: int, row: int, counters: Columns, windows: Cells, heat: Columns, available: Mask) -> None:
-    """Ask for what an event of an item is counted in."""
-    place = signed(item)
+def _look_ahead(item: int, action: int, counters: Columns, windows: Cells, heat: Columns, available: Mask) -> None:
+    """Ask for what an event of an item is counted in; without an action it may be an impression."""
+    place, row = signed(item), signed(action) if action >= 0 else counters.shape[2] - 1
     for start in range(0, counters.strides[0], LINE_BYTES):
         prefetch(counters, place, start)
     for start in range(0, windows.strides[1], LINE_BYTES):

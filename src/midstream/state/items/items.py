@@ -42,7 +42,7 @@ from midstream.state.items.item_fold import (
     LANDMARKS_START,
     LOG_TIME,
     UNSEEN,
-    ItemRows,
+    ItemCountRows,
     fold_events,
     read_decayed,
 )
@@ -100,7 +100,7 @@ class Items:
         self._available = np.zeros(limits.items_max, dtype=np.bool_)
         self._arrived_ms = np.zeros(limits.items_max, dtype=np.int64)
         self._hot = HotLists(lists, limits.items_max, limits.hot_items_max)
-        self.rows = ItemRows(
+        self.rows = ItemCountRows(
             self._weights, self._half_lives, self._accepts, self._clock, self._counters, self._windows, self._status,
             self._available, self._hot.heat, self._hot.values, self._hot.items, self._hot.states,
         )  # fmt: skip

@@ -12,6 +12,8 @@ are therefore served exactly as long as they ask for half the capacity or less.
 ``state`` of a list is int64: [length, 1 when every eligible item with a sum is in the list].
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,8 @@ from midstream.state.structures.kernel import kernel
 
 LENGTH = 0
 COMPLETE = 1
+_SORTED_RUN: Final = 8
+"""Items that are sorted one after another before sorted ones are merged."""
 
 Sums = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
@@ -116,6 +120,90 @@ def raise_item(  # a kernel
             items[position] = items[position - 1]
         values[place] = new
         items[place] = item
+
+
+@kernel
+def settle_items(
+    values: Sums, items: Index, state: State, sums: Sums, touched: Index, count: int, item_hash: Hashes
+) -> None:
+    """Bring a list in line with the sums of eligible items that rose since it was right: ``raise_item`` of all at once.
+
+    Args:
+        values: This and the next two are the list.
+        items: Of it.
+        state: Of it.
+        sums: Of all items as they are now. Those of the list have what it says of them, or rose since.
+        touched: Items that rose, in any order, as often as they did.
+        count: How many of these.
+        item_hash: Of all items.
+
+    Cost: 0.1 µs for each that rose, and one pass over the list.
+    """
+    length, capacity = int(state[LENGTH]), len(items)
+    size = max(count, capacity)
+    keys, risen = np.empty(size, dtype=np.float64), np.empty(size, dtype=np.int32)
+    new_values, new_items = np.empty(size, dtype=np.float64), np.empty(size, dtype=np.int32)
+    kept = 0
+    for each in range(count):
+        item = touched[each]
+        is_near = state[COMPLETE] == 1
+        if not is_near and length > 0:
+            # Outside are others, of which nothing is known but that they come after the last one as it was.
+            is_near = not comes_before(values[length - 1], items[length - 1], sums[item], item, item_hash)
+        if is_near:
+            keys[kept], risen[kept] = sums[item], item
+            kept += 1
+    sort_items(kept, keys, risen, new_values, new_items, item_hash)
+    place, next_risen, written = 0, 0, 0
+    is_done = kept == 0
+    while not is_done:
+        while place < length and values[place] != sums[items[place]]:  # it rose, and is among the others
+            place += 1
+        while 0 < next_risen < kept and risen[next_risen] == risen[next_risen - 1]:
+            next_risen += 1
+        if place >= length and next_risen >= kept:
+            is_done = True
+        elif written == capacity:
+            state[COMPLETE] = 0
+            is_done = True
+        else:
+            stays = next_risen >= kept
+            if not stays and place < length:
+                stays = comes_before(values[place], items[place], keys[next_risen], risen[next_risen], item_hash)
+            new_values[written] = values[place] if stays else keys[next_risen]
+            new_items[written] = items[place] if stays else risen[next_risen]
+            place, next_risen = (place + 1, next_risen) if stays else (place, next_risen + 1)
+            written += 1
+    for each in range(written):
+        values[each], items[each] = new_values[each], new_items[each]
+    state[LENGTH] = max(written, length)
+
+
+@kernel
+def sort_items(count: int, keys: Sums, items: Index, other_keys: Sums, others: Index, item_hash: Hashes) -> None:
+    """Sort the first ``count`` items with their sums, best first, by merging; the others are room for it."""
+    run = _SORTED_RUN
+    for start in range(0, count, run):
+        for place in range(start + 1, min(start + run, count)):
+            key, item, at = keys[place], items[place], place
+            while at > start and comes_before(key, item, keys[at - 1], items[at - 1], item_hash):
+                keys[at], items[at] = keys[at - 1], items[at - 1]
+                at -= 1
+            keys[at], items[at] = key, item
+    while run < count:
+        for start in range(0, count, 2 * run):
+            middle, stop = min(start + run, count), min(start + 2 * run, count)
+            first, second = start, middle
+            for at in range(start, stop):
+                is_first = second >= stop
+                if not is_first and first < middle:
+                    is_first = not comes_before(keys[second], items[second], keys[first], items[first], item_hash)
+                taken = first if is_first else second
+                other_keys[at], others[at] = keys[taken], items[taken]
+                first, second = (first + 1, second) if is_first else (first, second + 1)
+        for at in range(count):
+            keys[at], items[at] = other_keys[at], others[at]
+        run *= 2
 
 
 @kernel
