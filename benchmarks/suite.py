@@ -14,6 +14,7 @@ status is 1 where a program failed or a row has no figure. Needs a C compiler an
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -79,6 +80,7 @@ def say(text: str) -> None:
 def main() -> int:
     """Measure, print and keep."""
     told = arguments().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server and no folder stays
     if told.past:
         print("\n".join(history.past(told.history or HISTORY, told.past)))
         return 0

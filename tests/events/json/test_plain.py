@@ -225,6 +225,19 @@ def test_lists_decode_the_same(form):
         assert_same(*both(form % b" ,\n".join(lines), ""))
 
 
+@pytest.mark.parametrize("quantity", [b"-1", b"-0.5", b"-0.00000000000000001", b"-0", b"-0.0", b"0", b"0.5"])
+def test_a_quantity_below_0_is_refused_among_plain_events(quantity):
+    """Which line it stands in is said by the careful way, whether a kernel has read the others or not."""
+    plain = [b'{"type":"view","user_id":"u%d","item_id":"i","quantity":2}' % number for number in range(20)]
+    lines = [*plain, b'{"type":"view","user_id":"u","item_id":"i","quantity":%b}' % quantity, *plain]
+    for form, kind in ((b"[%b]", ""), (b'{"events":[%b]}', "")):
+        assert_same(*both(form % b",".join(lines), kind))
+    fast, careful = both(b"\n".join(lines), "application/x-ndjson")
+    assert_same(fast, careful)
+    assert isinstance(fast, Decoded)
+    assert len(fast.rejected) == (float(quantity) < 0)
+
+
 ODD_UTF8 = [
     b"\xc0\x80",
     b"\xe0\x80\x80",
