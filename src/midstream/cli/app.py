@@ -7,7 +7,6 @@ prints a failure: where, what came, what would be right, page. Any other excepti
 import gc
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -75,6 +74,8 @@ for name, group in _GROUPS.items():
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         out.print(f"midstream {version('midstream')}", markup=False)
         raise typer.Exit
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from midstream.engine.inputs.broker_consumer import BrokerUnavailable
 from midstream.integrations.pulsar.client_options import PulsarClientOptions
 from midstream.integrations.pulsar.positions import PulsarPlace
@@ -63,6 +61,8 @@ class PulsarAdmin:
             topic: Full name, ``persistent://tenant/namespace/name``.
             token: Of the requests; empty = none.
         """
+        import httpx  # which takes 0.1 s to load, and every server loads this
+
         self._url = url = options.admin_url
         self._path = "/".join(quote(part, safe="") for part in topic.replace("://", "/", 1).split("/"))
         self._client = httpx.Client(
@@ -161,6 +161,8 @@ class PulsarAdmin:
         self._client.close()
 
     def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None, accepted: int = 0) -> Any:  # noqa: ANN401  JSON
+        import httpx
+
         try:
             answer = self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
