@@ -5,7 +5,10 @@ imported, and tests would run with another than the one that ``requirements.lock
 """
 
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,17 @@ def test_a_difference_is_told_with_both_versions() -> None:
     one = pins("Typing_Extensions==4.1 \\\n    --hash=sha256:aa\nnumpy==2.4.6 ; python_version > '3'\n")
     two = pins("# a remark\ntyping-extensions==4.2\nnumpy==2.4.6\nother==1\n")
     assert shadowed(one, two) == ["typing-extensions: 4.1, and 4.2"]
+
+
+def test_the_demo_has_a_part_of_the_lock_that_lacks_nothing() -> None:
+    """Each entry as in the lock, and all that its packages ask for on any machine; what checks sources is left out."""
+    program = [sys.executable, "scripts/demo_lock.py"]
+    printed = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
+    part = pins(printed.stdout)
+    assert part.items() <= OURS.items()
+    assert printed.stdout.count("--hash=") > len(part)
+    assert not part.keys() & {"pytest", "mypy", "ruff", "scikit-learn", "grpcio"}
+    for name in ("midstream", *part):
+        for text in requires(name) or ():
+            need = re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9_.-]", text)[0]).lower()
+            assert need in part or "extra ==" in text or need not in OURS or ";" in text, (name, text)
