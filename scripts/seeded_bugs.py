@@ -1484,6 +1484,33 @@ BUGS = (
         ("tests/serving/cluster/test_proxy.py",),
     ),
     Bug(
+        "a compiled plan takes no numbers of queries of its own",
+        (
+            Edit(
+                "ranking/compiled/compiled_plan.py",
+                "fold.session_index.epochs.take(self._session_queries)",
+                "fold.session_index.epochs.take(0)",
+            ),
+        ),
+        ("tests/engine/answer/test_compiled_slates.py",),
+    ),
+    Bug(
+        "a swapped state lives on in its compiled plans",
+        (Edit("engine/engine.py", "self._answering.compiled.forget()", "self._answering.compiled.obstacle"),),
+        ("tests/engine/answer/test_compiled_slates.py",),
+    ),
+    Bug(
+        "the kernel ends a position token's wait before it is reached",
+        (
+            Edit(
+                "engine/answer/compiled_slates.py",
+                "return position is not None and position <= live.fold.log_position",
+                "return position is not None",
+            ),
+        ),
+        ("tests/engine/answer/test_compiled_slates.py",),
+    ),
+    Bug(
         "dead letters are open to the group",
         (
             Edit(
