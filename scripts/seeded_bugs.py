@@ -697,8 +697,8 @@ BUGS = (
         (
             Edit(
                 "state/items/item_fold.py",
-                "    impressions = len(weights)\n    for event in",
-                "    impressions = len(weights)\n    extra = np.zeros(counters.shape)\n    for event in",
+                "    settles = len(kind) >= SETTLED_MIN\n",
+                "    settles = len(kind) >= SETTLED_MIN\n    extra = np.zeros(counters.shape)\n",
             ),
             Edit(
                 "state/items/item_fold.py",

@@ -174,7 +174,7 @@ def test_tables_are_cleared_when_query_numbers_run_out():
     index.epochs.last = EPOCH_MAX - 2
     for _ in range(5):
         assert answer_of(index, query, [0, 1]) == expected
-    assert index._epochs.last == 3
+    assert index.epochs.last == 3
 
 
 VALUES = st.one_of(st.sampled_from((0.0, 1.0, 1.5)), st.floats(0.0, 1e30))
