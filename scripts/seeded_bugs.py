@@ -909,7 +909,7 @@ BUGS = (
         (
             Edit(
                 "state/outcomes/outcome_fold.py",
-                "if not columns.folded[i] or request == _NONE:",
+                "if request == _NONE or not columns.folded[i]:",
                 "if request == _NONE:",
             ),
         ),
@@ -1205,8 +1205,8 @@ BUGS = (
         (
             Edit(
                 "state/ids/user_slots.py",
-                "    if slot >= 0:\n        touch(slot, users, meta)\n        return slot, False",
-                "    if slot >= 0:\n        return slot, False",
+                "    else:\n        touch(slot, users, meta)\n    return slot, is_cold",
+                "    return slot, is_cold",
             ),
         ),
         FUZZ,
