@@ -23,6 +23,7 @@ from midstream.core.types import EventBatch, Failure, LogPosition, Mask, Timesta
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.circuit_breaker import _Watched
+from midstream.engine.live import LiveState
 from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import Answer, Ask
 from midstream.events.schema import Event
@@ -571,6 +572,8 @@ def test_a_question_after_its_own_events_is_answered_by_the_kernel() -> None:
         ahead = {**body, "min_log_position": rig.engine.token(LogPosition(rig.engine.fold.log_position + 1))}
         question = msgspec.convert(ahead, RecommendationBody)
         assert rig.engine.encoded_slate(question, "default") is None
+        with patch.object(LiveState, "token_end", LogPosition(rig.engine.fold.log_position + 1)):  # in the log alone
+            assert rig.engine.encoded_slate(question, "default") is None
         both.served.clear()
 
         async def record(events: bytes) -> EventsAnswer:
