@@ -1496,7 +1496,7 @@ BUGS = (
     ),
     Bug(
         "a swapped state lives on in its compiled plans",
-        (Edit("engine/engine.py", "self._answering.compiled.forget()", "self._answering.compiled.obstacle"),),
+        (Edit("engine/engine.py", "self._answering.compiled.forget()", "self._answering.compiled.answer"),),
         ("tests/engine/answer/test_compiled_slates.py",),
     ),
     Bug(

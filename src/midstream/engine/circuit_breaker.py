@@ -124,8 +124,20 @@ class CircuitBreaker:
         )
 
     def is_quiet(self, plan: Plan) -> bool:
-        """Return whether no part of a plan is watched: none failed or was slow lately. Starts no trial."""
-        return not self._watched or all(placement != plan.name for placement, _ in self._watched)
+        """Return whether no part of a plan is watched: none failed or was slow lately. Starts no trial.
+
+        Reports whose time is over are dropped: where the kernel answers, no answer of the part would end them.
+        """
+        if not self._watched:
+            return True
+        now, quiet = self._monotonic(), True
+        for key in [each for each in self._watched if each[0] == plan.name]:
+            watched = self._watched[key]
+            if watched.state in {"slow", "failing"} and now >= watched.until:
+                del self._watched[key]
+            else:
+                quiet = False
+        return quiet
 
     def budget_s(self, plan: Plan) -> float:
         """Return for how long one part of a plan may hold the thread, in seconds."""

@@ -94,6 +94,7 @@ class Metrics:
         self._of_answers = Series(self._answers, _TIERS * _PLACEMENTS_MAX)
         self._of_items = Series(self._slate_items, _PLACEMENTS_MAX)
         self.compiled_answers = Series(self._compiled_answers, _PLACEMENTS_MAX)
+        self.compiled_overruns = Series(self._compiled_overruns, _PLACEMENTS_MAX)
         self.rules = Series(self._rule_actions, _RULES_MAX)
         self.feature_reads = Series(self._feature_read_seconds, _PLACEMENTS_MAX)
         self.failures = Series(self._failures, _PARTS_MAX)
@@ -181,6 +182,9 @@ class Metrics:
         self._answers = self._counter("answers", "Slates by placement and tier.", "placement", "tier")
         self._compiled_answers = self._counter(
             "compiled_answers", "Slates that the kernel of compiled plans made.", "placement"
+        )
+        self._compiled_overruns = self._counter(
+            "compiled_overruns", "Calls of that kernel that took longer than a part may.", "placement"
         )
         self._slate_items = self._histogram("slate_items", "Items of a slate.", _SLATE_ITEMS, "placement")
         self._feature_read_seconds = self._histogram(

@@ -20,10 +20,15 @@ from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
 from midstream.ranking.compiled.decision_kernel import ANSWERED
 from midstream.ranking.compiled.encode_kernel import put_score
 from midstream.ranking.compiled.room import RECORD_END, TEXT_END
+from midstream.retrieval.covisitation import Covisitation
+from midstream.retrieval.popular import Popular
+from midstream.retrieval.session_knn import SessionKnn
 from midstream.serving.slates.recommendations import SlateItem
 from midstream.state.fold import Fold
 from midstream.state.settings import StateLimits
+from tests.engine.answer.test_compiled_slates import stamped
 from tests.support.events import Stream, random_events
+from tests.support.rig import Rig, view
 
 LIMITS = StateLimits(
     users_max=30, items_max=110, click_items_max=100, sessions_max=25, index_sessions_max=150, event_ids_max=2_000
@@ -76,6 +81,26 @@ def test_plain_functions_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) ->
             assert answer(compiled) == expected
         answered += expected[0] == ANSWERED
     assert answered > 6
+
+
+def test_a_long_history_stays_within_the_tables_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel of a user with more items than a query reads, whose sources leave all of them out."""
+    sources = (
+        SessionKnn(history_items_max=2_200, allow_session_items=False),
+        Covisitation(history_items_max=2_200, allow_session_items=False),
+    )
+    larger = {"items_max": 2_300, "click_items_max": 2_300, "user_ring_max": 2_200, "pair_neighbours_max": 8}
+    limits = msgspec.structs.replace(LIMITS, event_ids_max=5_000, **larger)
+    config = Config(limits=limits, placements=(Placement(sources=(*sources, Popular(limit=5)), repeats="any"),))
+    rig = Rig(config=config)
+    fold = rig.engine.fold
+    fold.apply(LogPosition(0), stamped(rig, [view(f"i{number}") for number in range(2_200)]))
+    compiled = compiled_plan(plans(config)["default"], fold)
+    assert isinstance(compiled, CompiledPlan)
+    assert compiled.put(("ann", "", "request"), (), (), 3, fold.log_time_ms + 86_400_000)
+    with plain_kernels(monkeypatch):
+        code, *_ = answer(compiled)
+    assert code == ANSWERED
 
 
 def test_scores_are_written_as_json_has_them() -> None:

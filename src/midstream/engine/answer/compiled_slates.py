@@ -13,11 +13,9 @@ for a while, whose boundaries say which part it is; and it does so while the cir
 
 from typing import NamedTuple
 
-import numpy as np
-
 from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.kinds import Kind
-from midstream.core.types import Index, LogPosition, TimestampMs
+from midstream.core.types import LogPosition, TimestampMs
 from midstream.engine.answer.pending_served import ServedAhead
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
@@ -31,6 +29,7 @@ from midstream.ranking.compiled import room
 from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
 from midstream.ranking.compiled.decision_kernel import ANSWERED
 from midstream.ranking.compiled.program import NotCompiled
+from midstream.ranking.compiled.rooms import Rooms
 from midstream.ranking.pipeline import Shortlister
 from midstream.ranking.plan import Plan
 from midstream.ranking.plan_run import PlanRun
@@ -93,24 +92,20 @@ class CompiledSlates:
         self._worked_s = live.host.worked_s or live.host.monotonic
         self._entries: dict[str, _Entry] = {}
         self._slow_until: dict[str, float] = {}
-        self._suspects: set[str] = set()
-        self._place: Index | None = None
+        self._suspected_until: dict[str, float] = {}
+        self._rooms = Rooms()
         self._token: tuple[int, int, str] = (-1, -1, "")
 
     def forget(self) -> None:
-        """Drop all compiled plans, and with them the state: each is made anew with its next question."""
-        self._entries = {}
-        self._slow_until = {}
-        self._place = None
-
-    def obstacle(self, placement: str) -> str:
-        """Return why the pipeline answers for a placement, empty = the kernel does.
-
-        Raises:
-            NotFound: The placement is not configured.
-        """
-        compiled = self._compiled(self._live.plan(placement))
-        return compiled.reason if isinstance(compiled, NotCompiled) else compiled.obstacle
+        """Drop compiled plans that are not in service, or not over the state in service: no other state is held."""
+        fold, served = self._live.fold, {id(plan) for plan in self._live.plans.values()}
+        entries = self._entries.items()
+        self._entries = {name: each for name, each in entries if each.fold is fold and id(each.plan) in served}
+        for times in (self._slow_until, self._suspected_until):
+            for name in times.keys() - self._entries.keys():
+                del times[name]
+        if not self._entries:
+            self._rooms = Rooms()
 
     def answer(self, question: RecommendationQuestion, placement: str) -> EncodedSlate | Stamp | None:
         """Answer a question, and append its served record without waiting for it.
@@ -142,11 +137,7 @@ class CompiledSlates:
         if not self._may_run(plan):
             return None
         stamp = Stamp(*live.host.request_ids.make(), live.clock())
-        ids = (question.user_id or "", question.session_id or "", stamp.request_id)
-        began, worked_s = self._begun(plan)
-        code = compiled.ask(ids, question.items, question.exclude, size, stamp.now_ms)
-        self._judge(plan, began, worked_s)
-        if code != ANSWERED:
+        if compiled.scarcity.skips(size) or self._asked(compiled, question, size, stamp) != ANSWERED:
             return stamp
         self._folding.note_answer()
         self._hand_over(compiled, question, size, stamp)
@@ -162,6 +153,14 @@ class CompiledSlates:
             config_hash=plan.config_hash,
             read_your_writes=None if question.min_log_position is None else True,
         )
+
+    def _asked(self, compiled: CompiledPlan, question: RecommendationQuestion, size: int, stamp: Stamp) -> int:
+        """Ask the kernel, and judge its time; return what ``CompiledPlan.ask`` does."""
+        ids = (question.user_id or "", question.session_id or "", stamp.request_id)
+        began, worked_s = self._begun(compiled.plan)
+        code = compiled.ask(ids, question.items, question.exclude, size, stamp.now_ms)
+        self._judge(compiled.plan, began, worked_s)
+        return code
 
     def shortlister(self, plan: Plan) -> Shortlister | None:
         """Return what makes the shortlists of a plan: the kernel, where it cannot answer plan and question as a whole.
@@ -187,7 +186,8 @@ class CompiledSlates:
 
     def _begun(self, plan: Plan) -> tuple[float, float | None]:
         """Return the clock at the begin of a call, and what the processor had worked, None = it is not measured."""
-        return self._live.host.monotonic(), self._worked_s() if plan.name in self._suspects else None
+        now = self._live.host.monotonic()
+        return now, self._worked_s() if now < self._suspected_until.get(plan.name, now) else None
 
     def _has(self, token: str) -> bool:
         """Return whether the state has the log position of a token; a wait, or a refusal, is the other way's."""
@@ -201,8 +201,9 @@ class CompiledSlates:
     def _judge(self, plan: Plan, began: float, worked_s: float | None) -> None:
         """Leave a plan to the pipeline for a while whose kernel overran.
 
-        As any built-in part it overran only if the processor worked for that long. That is measured once a call took
-        long by the clock, at the calls after it: reading it costs more than the clock.
+        As any built-in part it overran only if the processor worked for that long. That is measured at the calls of the
+        time of a bench after one that took long by the clock: reading it costs more than the clock. The metric counts
+        those that took long by the clock.
 
         Args:
             plan: Of the call.
@@ -210,24 +211,21 @@ class CompiledSlates:
             worked_s: What the processor had worked then; None = it was not measured.
         """
         host, budget_s = self._live.host, self._live.guards.budget_s(plan)
-        if host.monotonic() - began <= budget_s:
-            if worked_s is not None:
-                self._suspects.discard(plan.name)
-        elif worked_s is None:
-            self._suspects.add(plan.name)
-        elif self._worked_s() - worked_s > budget_s:
-            self._slow_until[plan.name] = began + self._live.guards.bench_s
+        if (now := host.monotonic()) - began <= budget_s:
+            return
+        self._live.metrics.compiled_overruns.of(plan.name).inc()
+        self._suspected_until[plan.name] = now + self._live.guards.bench_s
+        if worked_s is not None and self._worked_s() - worked_s > budget_s:
+            self._slow_until[plan.name] = now + self._live.guards.bench_s
 
     def _compiled(self, plan: Plan) -> CompiledPlan | NotCompiled:
         """Return the compiled form of a plan over the state in service."""
         entry = self._entries.get(plan.name)
         if entry is None or entry.plan is not plan or entry.fold is not self._live.fold:
             fold = self._live.fold
-            if self._place is None or len(self._place) != fold.settings.limits.items_max:
-                self._place = np.zeros(fold.settings.limits.items_max, dtype=np.int32)
-            entry = self._entries[plan.name] = _Entry(plan, fold, compiled_plan(plan, fold, self._place))
+            entry = self._entries[plan.name] = _Entry(plan, fold, compiled_plan(plan, fold, self._rooms))
             compiled = entry.compiled
-            if reason := compiled.reason if isinstance(compiled, NotCompiled) else compiled.obstacle:
+            if reason := obstacle(compiled):
                 fields = {"placement": plan.name, "reason": reason}
                 self._facts.note(Fact("plan_not_compiled", "debug", fields, key=plan.name))
         return entry.compiled
@@ -262,6 +260,11 @@ class CompiledSlates:
         if self._token[:2] != (generation, position):
             self._token = generation, position, self._live.token(position)
         return self._token[2]
+
+
+def obstacle(compiled: CompiledPlan | NotCompiled) -> str:
+    """Return why the pipeline answers for a plan, at least behind the cut; empty = the kernel answers."""
+    return compiled.reason if isinstance(compiled, NotCompiled) else compiled.obstacle
 
 
 def is_usual(question: RecommendationQuestion) -> bool:

@@ -122,7 +122,10 @@ def read_asker(ids: IdColumns, aliases: AliasColumns, held: OpenColumns, room: A
 
 @kernel
 def read_history(rings: RingColumns, user: int, items_max: int, history: Index) -> int:
-    """Write the user's last items on which an act was no act against them, oldest first; return how many."""
+    """Write the user's last items on which an act was no act against them, oldest first; return how many.
+
+    No more than ``history`` has cells.
+    """
     count = 0
     if user >= 0 and items_max > 0:
         at = rings.at

@@ -7,8 +7,9 @@ import numpy as np
 
 from midstream.core.types import Candidates, Index
 from midstream.ranking.apply_filters import sift
+from midstream.ranking.boundary import Account
 from midstream.ranking.candidate_cutoff import CUT, cut
-from midstream.ranking.compiled.decision_kernel import ANSWERED
+from midstream.ranking.compiled.decision_kernel import ANSWERED, TOO_FEW
 from midstream.ranking.compiled.program import (
     COVISITATION,
     OPERATION,
@@ -42,10 +43,10 @@ from midstream.ranking.compiled.room import (
     VERDICTS,
     WANTED,
     AnswerRoom,
-    RoomSizes,
-    make_room,
 )
 from midstream.ranking.compiled.room import CUT as CUT_COUNT
+from midstream.ranking.compiled.rooms import Rooms, oversize, sizes_of
+from midstream.ranking.compiled.scarcity import Scarcity
 from midstream.ranking.frame import take
 from midstream.ranking.plan import Plan
 from midstream.ranking.plan_run import PlanRun
@@ -63,28 +64,25 @@ TOO_LONG = -1
 class CompiledPlan:
     """A plan over one state. It is made anew with the state or the plan; one thread asks it."""
 
-    def __init__(self, plan: Plan, fold: Fold, program: PlanProgram, place: Index) -> None:
+    def __init__(self, plan: Plan, fold: Fold, program: PlanProgram, room: AnswerRoom) -> None:
         """Bind a program to the arrays of a state.
 
         Args:
             plan: Of the program.
             fold: The state; its arrays stay the same for as long as it lives.
             program: As ``program_of`` gives it.
-            place: A cell an item, which all plans of the state share.
+            room: Shared with other plans of the state.
         """
         from midstream.ranking.compiled.state_kernel import answer_question, make_state
 
         self.plan = plan
         self.fold = fold
-        open_columns = fold.sessions.columns
-        rings = fold.users.ring_columns
-        sizes = RoomSizes(open_columns.items.shape[1], int(fold.settings.limits.user_ring_max), plan.slate_size_max)
-        self.room: AnswerRoom = make_room(program, sizes, place)
+        self.room = room
         self.columns = (
             fold.vocabulary.columns,
             fold.vocabulary.aliases.columns,
-            open_columns,
-            rings,
+            fold.sessions.columns,
+            fold.users.ring_columns,
             fold.items.hot_columns,
             fold.session_index.columns,
             fold.pairs.columns,
@@ -108,6 +106,8 @@ class CompiledPlan:
         self.counts = self.room.counts.data
         self.text, self.record = self.room.text.data, self.room.record.data
         self._arena, self._ask = self.room.arena.data, self.room.ask.data
+        self.scarcity = Scarcity()
+        """Questions that are to skip it, as too few items will be proposed."""
 
     def ask(self, ids: Sequence[str], items: Sequence[str], exclude: Sequence[str], size: int, now_ms: int) -> int:
         """Answer a question; the answer is in the room.
@@ -123,7 +123,11 @@ class CompiledPlan:
             As ``answer_of``, or ``TOO_LONG``. Anything but ``ANSWERED``: nothing was changed, and the pipeline has to
             answer.
         """
-        return self._answer(self._state) if self.put(ids, items, exclude, size, now_ms) else TOO_LONG
+        if not self.put(ids, items, exclude, size, now_ms):
+            return TOO_LONG
+        code = self._answer(self._state)
+        self.scarcity.note(size, too_few=code == TOO_FEW)
+        return code
 
     def shortlist(self, run: PlanRun) -> Shortlist | None:
         """Return what ``ranking.shortlist`` does; None = the pipeline has to, and nothing was changed.
@@ -134,19 +138,21 @@ class CompiledPlan:
         query = run.moment.query
         if run.plan is not self.plan or run.account.failures or run.account.remaining_s() <= 0:
             return None
-        if query.given or query.spare:
+        if query.given or query.spare or self.scarcity.skips(query.rows_max):
             return None
         outside = [*self._outside, *(self._own_texts if query.filter is not None else ())]
         ids = (query.user_id or "", query.session_id or "", query.request_id)
         if not self.put(ids, query.items, query.exclude, query.rows_max, query.now_ms):
             return None
         self._ask[WANTED] = VERDICTS if outside else SHORTLIST
-        if self._answer(self._state) != ANSWERED:
+        if (code := self._answer(self._state)) != ANSWERED:
+            self.scarcity.note(query.rows_max, too_few=code == TOO_FEW)
             return None
         counts = self.counts.tolist()
         proposed = self.room.distinct[: counts[FOUND]].copy()
         if outside:
             return self._sifted(run, sorted(outside), counts, proposed)
+        self.scarcity.note(query.rows_max, too_few=False)
         candidates = self._candidates(counts, proposed, self.room.rows[: counts[PASSED]])
         retrieved, removed = self.told(counts)
         return Shortlist(candidates, NO_PINS, retrieved, counts[FOUND], removed, None, (proposed,), {})
@@ -165,13 +171,15 @@ class CompiledPlan:
     def _sifted(self, run: PlanRun, outside: list[int], counts: list[int], proposed: Index) -> Shortlist | None:
         """Return the shortlist after filters of which some are no operations; None = one failed, or too few pass.
 
+        Then the pipeline asks them again, and their time here counts for nothing.
+
         Args:
             run: As of the shortlist.
             outside: Numbers of those filters in the plan, rising.
             counts: Of the room; the verdicts of the other filters are in it as well.
             proposed: The items.
         """
-        plan, account = self.plan, run.account.aside()
+        plan, account = self.plan, Account((), run.account.remaining_s)
         verdict = self.room.verdict[: counts[FOUND]].copy()
         candidates = self._candidates(counts, proposed, np.arange(counts[FOUND], dtype=np.int32))
         found = sift(PlanRun(plan, run.moment, account), candidates, tuple(plan.filters[each] for each in outside))
@@ -180,9 +188,13 @@ class CompiledPlan:
         numbers = np.array([*outside, len(plan.filters)], dtype=np.int64)
         np.minimum(verdict, numbers[found.removed_by], out=verdict)
         kept = verdict == len(plan.filters)
-        if np.count_nonzero(kept) < run.moment.query.rows_max:
+        rows_max = run.moment.query.rows_max
+        too_few = np.count_nonzero(kept) < rows_max
+        self.scarcity.note(rows_max, too_few=bool(too_few))
+        if too_few:
             return None
         removed = np.bincount(verdict, minlength=len(plan.filters) + 1).tolist()
+        run.account.took_s.update(account.took_s)  # of this answer: they do not run again
         counts[COUNTS + len(self.source_names) :] = removed[: len(plan.filters)]
         counts[CUT_COUNT] = 0
         candidates, beyond = cut(plan, take(candidates, kept))
@@ -201,7 +213,7 @@ class CompiledPlan:
         """Write a question into the room; return whether it fits."""
         texts = [each.encode() for each in (*ids, *items, *exclude)]
         arena = b"".join(texts)
-        if len(arena) > QUESTION_BYTES_MAX or len(texts) > QUESTION_ITEMS_MAX:
+        if len(arena) > QUESTION_BYTES_MAX or len(items) + len(exclude) > QUESTION_ITEMS_MAX:
             return False
         self._arena[: len(arena)] = arena
         ask, fold = self._ask, self.fold
@@ -215,17 +227,18 @@ class CompiledPlan:
         return True
 
 
-def compiled_plan(plan: Plan, fold: Fold, place: Index | None = None) -> CompiledPlan | NotCompiled:
+def compiled_plan(plan: Plan, fold: Fold, rooms: Rooms | None = None) -> CompiledPlan | NotCompiled:
     """Return a plan bound to a state, or why it has no program.
 
     Args:
         plan: The plan.
         fold: The state.
-        place: A cell an item, to share with other plans of the state; None = its own.
+        rooms: Of the state's plans; None = the plan gets room of its own.
     """
     program = program_of(plan, fold)
     if isinstance(program, NotCompiled):
         return program
-    if place is None:
-        place = np.zeros(fold.settings.limits.items_max, dtype=np.int32)
-    return CompiledPlan(plan, fold, program, place)
+    if reason := oversize(program, plan.slate_size_max):
+        return NotCompiled(reason)
+    room = (rooms or Rooms()).room_of(program, sizes_of(program, plan.slate_size_max, fold))
+    return CompiledPlan(plan, fold, program, room)

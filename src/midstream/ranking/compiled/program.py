@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
 from midstream.core.protocols import Filter, Source
+from midstream.core.traits import traits_of
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import RequestFilter
@@ -54,7 +55,8 @@ REPEATS: Final = 2
 PASSES: Final = 3
 OUTSIDE: Final = 4
 """Operations of filters. ``PASSES`` is that of a request's own text in a question without one. One that is ``OUTSIDE``
-is asked of all candidates behind the kernel, so it makes shortlists alone."""
+is asked of all candidates behind the kernel, so it makes shortlists alone; it is bounded and none of one's own, as it
+is asked again where too few pass."""
 FILTER_WIDTH: Final = 2
 """Columns of a filter: its operation, and of ``REPEATS`` one of the following."""
 ALLOWS_ANY: Final = 0
@@ -140,6 +142,7 @@ def _obstacles(plan: Plan) -> Iterator[str]:
     if plan.pins is not None:
         yield "pinned items"
     yield from (f"source {each.name}" for each in sources if not _is_known(each))
+    yield from (f"filter {each.name}" for each in plan.filters if not _may_run_again(each, plan))
     for names in ([each.name for each in sources], [each.name for each in plan.filters]):
         if len(set(names)) < len(names):
             yield f"two parts of one name: {', '.join(names)}"
@@ -177,6 +180,11 @@ def _is_known(source: Source) -> bool:
     if isinstance(source, Trending) and source.by_segment:
         return False
     return type(source) in _SOURCES
+
+
+def _may_run_again(rule: Filter, plan: Plan) -> bool:
+    """Return whether the pipeline may ask a filter again of the same candidates: a custom one may count its calls."""
+    return type(rule) in _FILTERS or (traits_of(rule).bounded and rule.name not in plan.own)
 
 
 def _source(source: Source, fold: Fold) -> tuple[list[int], Values, float]:

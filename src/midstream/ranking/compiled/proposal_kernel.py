@@ -1,7 +1,5 @@
 """The kernel that runs the sources of a program: their proposals end to end. The twin of ``propose``."""
 
-from typing import Final
-
 import numpy as np
 
 from midstream.core.types import Index
@@ -21,7 +19,7 @@ from midstream.ranking.compiled.program import (
     THIRD,
     PlanProgram,
 )
-from midstream.ranking.compiled.room import NOW, PAIR_EPOCH, RECENT, SESSION_EPOCH, USER, AnswerRoom
+from midstream.ranking.compiled.room import NOW, PAIR_EPOCH, RECENT, RECENT_MAX, SESSION_EPOCH, USER, AnswerRoom
 from midstream.state.ids.vocabulary import IdColumns
 from midstream.state.items.item_fold import LANDMARKS_START, LOG_TIME
 from midstream.state.pairs import covisitation_query
@@ -35,7 +33,6 @@ from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.top_list import LENGTH
 from midstream.state.users.users import RingColumns
 
-RECENT_MAX: Final = session_query.RECENT_MAX
 query_sessions = session_query.run_query
 query_pairs = covisitation_query.run_query
 

@@ -1,4 +1,4 @@
-"""Room of one plan's questions: what comes in, what is worked with, and what goes out. Reserved once, never cleared.
+"""Room of questions to plans: what comes in, what is worked with, and what goes out. Reserved once, never cleared.
 
 Nothing is held from one question to the next: every number that is read was written for the same question.
 """
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Index
-from midstream.ranking.compiled.program import LIMIT, PlanProgram
+from midstream.state.pairs import covisitation_query
+from midstream.state.sessions import session_query
 from midstream.state.structures.top_k_keys import Keys
 
 NOW: Final = 0
@@ -56,13 +57,13 @@ RESOLVED_HASH: Final = 3
 """Cells of ``hashes``; the last is that of the user whom the id stands for."""
 
 QUESTION_ITEMS_MAX: Final = 1_200
-"""Items and excluded items of a question, as many as one over HTTP may have."""
+"""Items and excluded items of a question together, as many as one over HTTP may have."""
 QUESTION_BYTES_MAX: Final = 65_536
 """Of all ids of a question: 1,200 of 54 bytes. A longer question is one for the pipeline."""
 OWN_SESSIONS_MAX: Final = 64
 """Open sessions of one user: as many as a query of the index leaves out. A user with more is one for the pipeline."""
-ITEM_TEXT_BYTES: Final = 512 + 96
-"""Of an item in a slate: its id and what stands around it."""
+RECENT_MAX: Final = min(session_query.RECENT_MAX, covisitation_query.RECENT_MAX)
+"""Items that a query reads, and leaves out at most."""
 
 
 class AnswerRoom(NamedTuple):
@@ -77,6 +78,7 @@ class AnswerRoom(NamedTuple):
     sent: Index
     excluded: Index
     history: Index
+    """As many items as a query reads: its tables have no room to leave out more."""
     own: NDArray[np.int64]
     stacked: Index
     values: NDArray[np.float32]
@@ -97,49 +99,3 @@ class AnswerRoom(NamedTuple):
     """JSON of the slate's items."""
     record: NDArray[np.uint8]
     """MessagePack of the served record's fields of items."""
-
-
-def make_room(program: PlanProgram, sizes: "RoomSizes", place: Index) -> AnswerRoom:
-    """Reserve room for the largest question; pages are paid when touched.
-
-    Args:
-        program: Of the plan.
-        sizes: Maxima of the state and of the plan.
-        place: A cell an item, which plans share.
-    """
-    sources, proposals = len(program.sources), max(int(program.sources[:, LIMIT].sum()), 1)
-    texts = ITEM_TEXT_BYTES * sizes.slate_items_max
-    return AnswerRoom(
-        arena=np.zeros(QUESTION_BYTES_MAX, dtype=np.uint8),
-        ask=np.zeros(LENGTHS + QUESTION_ITEMS_MAX, dtype=np.int64),
-        facts=np.zeros(4, dtype=np.int64),
-        hashes=np.zeros(4, dtype=np.uint64),
-        recent=np.zeros(sizes.session_items_max + QUESTION_ITEMS_MAX, dtype=np.int32),
-        sent=np.zeros(QUESTION_ITEMS_MAX, dtype=np.int32),
-        excluded=np.zeros(QUESTION_ITEMS_MAX, dtype=np.int32),
-        history=np.zeros(sizes.ring_items_max, dtype=np.int32),
-        own=np.zeros(OWN_SESSIONS_MAX + 1, dtype=np.int64),
-        stacked=np.zeros(proposals, dtype=np.int32),
-        values=np.zeros(proposals, dtype=np.float32),
-        proposed=np.zeros(sources, dtype=np.int64),
-        place=place,
-        distinct=np.zeros(proposals, dtype=np.int32),
-        score=np.zeros(sources * proposals, dtype=np.float32),
-        rank=np.zeros(sources * proposals, dtype=np.int32),
-        verdict=np.zeros(proposals, dtype=np.int64),
-        keys=np.zeros((3, proposals), dtype=np.uint64),
-        blended=np.zeros(proposals, dtype=np.float32),
-        rows=np.zeros(proposals, dtype=np.int32),
-        bits=np.zeros(proposals, dtype=np.int64),
-        counts=np.zeros(COUNTS + sources + len(program.filters), dtype=np.int64),
-        text=np.zeros(texts, dtype=np.uint8),
-        record=np.zeros(texts, dtype=np.uint8),
-    )
-
-
-class RoomSizes(NamedTuple):
-    """Maxima that decide about room."""
-
-    session_items_max: int
-    ring_items_max: int
-    slate_items_max: int
