@@ -13,6 +13,8 @@ from contextvars import Context
 from typing import Any, NoReturn, TypeVar, TypeVarTuple
 from unittest import mock
 
+from midstream.engine.child_process import Pace
+
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
@@ -92,7 +94,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 @contextmanager
 def only_virtual(loop: VirtualLoop) -> Generator[None]:
-    """Put the loop's time in the place of real clocks, and refuse real sleeps and threads, inside the block."""
+    """Put the loop's time in the place of real clocks, and refuse real sleeps and threads, inside the block.
+
+    Work that threads share out where they help is done by the one.
+    """
 
     def refuse(*_: object, **__: object) -> NoReturn:
         message = "a simulated run has one thread and no real sleep"
@@ -103,4 +108,5 @@ def only_virtual(loop: VirtualLoop) -> Generator[None]:
             stack.enter_context(mock.patch(name, loop.time))
         for name in ("time.sleep", "threading.Thread.start"):
             stack.enter_context(mock.patch(name, refuse))
+        stack.enter_context(mock.patch.object(Pace, "uses_threads", False))  # noqa: FBT003
         yield
