@@ -1,6 +1,8 @@
 """The one pass gives the state of the general way, to the bit: alone, in runs, and among events that are not usual."""
 
 import os
+import signal
+from concurrent.futures import Future
 from itertools import pairwise
 
 import msgspec
@@ -12,10 +14,11 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut, pick
+from midstream.state import one_pass
 from midstream.state.expressions.program import Cell, ScopeName
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import Dropped
-from midstream.state.one_pass import BESIDE_MIN, RUN_EVENTS, RUN_MIN
+from midstream.state.one_pass import BESIDE_MIN, RUN_EVENTS
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.pairs.covisitation import Pairs
 from midstream.state.settings import FoldSettings
@@ -73,6 +76,22 @@ def every(size, count):
     return [*range(0, count, size), count]
 
 
+def acts(count):
+    """Return usual events."""
+    return [
+        Event(
+            Kind.INTERACTION,
+            event_id=f"e{n}",
+            action="view",
+            user_id=f"u{n % 50}",
+            item_id=f"i{n % 20}",
+            session_id=f"s{n % 9}",
+            log_time_ms=START_MS + n,
+        )
+        for n in range(count)
+    ]
+
+
 def usual_part(batch):
     """Return the events of a batch that are usual."""
     return pick(batch, np.flatnonzero(np.isin(batch.rows["kind"], USUAL)))
@@ -85,7 +104,7 @@ def log():
 
 
 @pytest.mark.parametrize("settings", [plain_settings, tiny_settings, counting_settings])
-@pytest.mark.parametrize("size", [1, 5, RUN_MIN + 1, 1_000, COUNT])
+@pytest.mark.parametrize("size", [1, 5, 65, 1_000, COUNT])
 def test_a_log_of_all_kinds_gives_one_state_by_both_ways(log, settings, size):
     """However it is cut: the one pass takes what it can, and the general way the rest."""
     one, general = both(settings())
@@ -132,6 +151,96 @@ def test_long_runs_give_one_state_on_one_core_and_on_two(log, settings, cores, m
     general.apply(LogPosition(COUNT), usual)
     assert one.digest() == general.digest()
     assert len(one._one_pass._rooms) == cores
+
+
+@pytest.mark.parametrize("size", [2, 500, RUN_EVENTS, RUN_EVENTS + 1, 2 * BESIDE_MIN])
+@pytest.mark.parametrize("kind", [Kind.USER, Kind.ITEM, Kind.CONTROL])
+def test_a_batch_with_one_event_that_is_not_usual_takes_the_general_way_as_a_whole(size, kind, monkeypatch):
+    """Cut at that event it would be up to twice as dear: what is around it are steps of their own then."""
+    events = acts(size)
+    events[size // 2] = Event(kind, Operation.PATCH, user_id="u1", item_id="i1", body=b"{}", log_time_ms=START_MS)
+    taken, apply_steps = [], Fold._apply_steps
+
+    def noted(fold, first, batch, prints):
+        taken.append((first, len(batch)))
+        apply_steps(fold, first, batch, prints)
+
+    monkeypatch.setattr(Fold, "_apply_steps", noted)
+    monkeypatch.setattr(one_pass.OnePass, "_fold_rest", None)
+    Fold(plain_settings()).apply(LogPosition(0), build(events))
+    assert taken == [(0, size)]
+
+
+@pytest.fixture(name="two_cores")
+def _two_cores(monkeypatch):
+    """Let this process use two cores, whatever the machine has."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_copy_of_the_process_has_a_thread_of_its_own():
+    """A fork copies no threads: what the child waits for is none that its parent has started."""
+    batch = build(acts(2 * BESIDE_MIN))
+    fold, whole = Fold(plain_settings()), Fold(plain_settings())
+    fold.apply(LogPosition(0), cut(batch, 0, BESIDE_MIN))
+    whole.apply(LogPosition(0), batch)
+    digest = whole.digest()
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        fold.apply(LogPosition(BESIDE_MIN), cut(batch, BESIDE_MIN, len(batch)))
+        os._exit(0 if fold.digest() == digest else 1)
+    assert os.waitpid(child, 0) == (child, 0)
+    fold.apply(LogPosition(BESIDE_MIN), cut(batch, BESIDE_MIN, len(batch)))
+    assert fold.digest() == digest
+
+
+def test_the_other_thread_is_not_waited_for_without_end(monkeypatch):
+    """A process that was stopped finds a time that is over, and asks again."""
+    monkeypatch.setattr(one_pass, "WAIT_S_MAX", 0.01)
+    with pytest.raises(RuntimeError, match="no end of a run"):
+        one_pass._result(Future())
+
+
+def end_in_the_middle(fold, batch, error, monkeypatch):
+    """Fold a batch in whose third run, or after whose step, an exception comes."""
+    calls = iter((None, None, error))
+
+    def rest(*_):
+        if (raised := next(calls)) is not None:
+            raise raised
+
+    def step(*_):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one_pass.OnePass, "_fold_rest", rest)
+        patched.setattr(fold.requests, "apply", step)
+        with pytest.raises(type(error)):
+            fold.apply(fold.log_position, batch)
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a reader")], ids=["interrupt", "reader"])
+@pytest.mark.parametrize("is_general", [False, True], ids=["one_pass", "general"])
+@pytest.mark.parametrize("count", [BESIDE_MIN - 1, 2 * BESIDE_MIN])
+def test_a_state_in_the_middle_of_a_batch_is_neither_folded_on_nor_written(count, is_general, error, monkeypatch):
+    """Some of its tables are further than others: who went on from its log position would count events twice."""
+    batch = build(acts(count + 1))
+    fold, whole = Fold(plain_settings()), Fold(plain_settings())
+    for each in (fold, whole):
+        each.is_general = is_general
+        each.apply(LogPosition(0), cut(batch, 0, 1))
+    state = {name: array.copy() for name, array in fold.arrays().items()}
+    end_in_the_middle(fold, cut(batch, 1, len(batch)), error, monkeypatch)
+    for use in (fold.digest, fold.arrays, lambda: fold.apply(LogPosition(1), cut(batch, 1, len(batch)))):
+        with pytest.raises(RuntimeError, match="a part of a batch"):
+            use()
+    fold.restore(state)
+    for each in (fold, whole):
+        each.apply(LogPosition(1), cut(batch, 1, len(batch)))
+    assert fold.digest() == whole.digest()
 
 
 @given(event_batches(people=True), st.data())

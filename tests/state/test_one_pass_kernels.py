@@ -22,7 +22,6 @@ from midstream.state.one_pass_kernels import (
     SESSION_INDEX,
     UNUSUAL,
     USERS,
-    next_run,
     usual_until,
 )
 from midstream.state.structures.kernel import frozen_columns
@@ -37,16 +36,13 @@ def rows_of(kinds):
     return frozen_columns(build([Event(kind, 1, item_id="i", log_time_ms=START_MS) for kind in kinds]))[0]
 
 
-@given(st.lists(st.sampled_from(list(Kind)), max_size=30), st.integers(1, 6))
-def test_runs_are_found_as_a_plain_search_finds_them(kinds, run_min):
-    """The first stretch of usual events that is long enough, from each place on."""
+@given(st.lists(st.sampled_from(list(Kind)), max_size=30))
+def test_the_first_event_that_is_not_usual_is_found_from_each_place_on(kinds):
+    """As a plain search finds it."""
     rows = rows_of(kinds)
     for start in range(len(kinds) + 1):
         until = next((at for at in range(start, len(kinds)) if kinds[at] not in USUAL), len(kinds))
         assert usual_until(rows, start) == until
-        begins = [at for at in range(start, len(kinds)) if set(kinds[at : at + run_min]) <= USUAL]
-        begin = next((at for at in begins if at + run_min <= len(kinds)), len(kinds))
-        assert next_run(rows, start, run_min) == (begin, usual_until(rows, begin))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in USUAL])

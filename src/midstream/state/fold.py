@@ -31,7 +31,7 @@ from midstream.state.ids.event_ids import EventIds
 from midstream.state.ids.id_indexing import VocabularyCount
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
-from midstream.state.one_pass import RUN_MIN, OnePass, runs
+from midstream.state.one_pass import OnePass
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.outcomes.requests import Requests
 from midstream.state.pairs.covisitation import Pairs
@@ -105,6 +105,8 @@ class Fold:
         """Hand every event from table to table, usual ones too: slower, and the twin of the one pass. No state."""
         self._position = LogPosition(0)
         self._log_time_ms = 0
+        self._is_torn = False
+        """An exception came in the middle of a batch, so some tables have folded more of it than others."""
 
     def _order_tables(self) -> None:
         """List the tables to fold: those above all that fold parts of a step, those, and those below."""
@@ -185,27 +187,32 @@ class Fold:
 
         Raises:
             ValueError: The batch does not begin at ``log_position``.
+            RuntimeError: An exception, as one of a reader of slates or an interrupt, has come in the middle of a batch
+                before: the state is none, until another is restored.
         """
+        self._check_whole()
         if first != self._position:
             message = f"a batch at {first} came where one at {self._position} is due"
             raise ValueError(message)
         if not len(batch):
             return
-        if self.is_general or not self._one_pass.is_possible(first):
+        self._is_torn = True
+        if self.is_general or not (self._one_pass.is_possible(first) and self._one_pass.fold(first, batch, prints)):
             self._apply_steps(first, batch, prints)
-            return
-        for start, stop, is_usual in runs(batch):
-            piece = batch if stop - start == len(batch) else EventBatch(batch.rows[start:stop], batch.text)
-            taken = prints and prints[start:stop]
-            place = LogPosition(first + start)
-            if is_usual and len(piece) > RUN_MIN:
-                self._one_pass.fold_long(place, piece, taken)
-            elif not is_usual or not self._one_pass.fold(place, piece, taken):
-                self._apply_steps(place, piece, taken)
-                continue
-            self._position = LogPosition(first + stop)
-            self._log_time_ms = int(piece.rows["log_time_ms"][-1])
+        else:
+            self._position = LogPosition(first + len(batch))
+            self._log_time_ms = int(batch.rows["log_time_ms"][-1])
             self.vocabulary.erasures.expire(self._log_time_ms)
+        self._is_torn = False
+
+    def _check_whole(self) -> None:
+        """Raise ``RuntimeError`` where a batch was folded in part."""
+        if self._is_torn:
+            message = (
+                f"the state after {self._position} came with a part of a batch in it, where an exception ended its "
+                "fold; restore a state, or fold the log into a new one (docs/data.md)"
+            )
+            raise RuntimeError(message)
 
     def _apply_steps(self, first: LogPosition, batch: EventBatch, prints: Fingerprints | None) -> None:
         """Fold events of any kind, step by step and table by table."""
@@ -311,6 +318,7 @@ class Fold:
         self._position = LogPosition(position)
         self._log_time_ms = log_time_ms
         self.vocabulary.erasures.expire(log_time_ms)
+        self._is_torn = False
 
     def rooms(self) -> dict[str, NDArray[np.generic]]:
         """Return memory by ``table.name`` whose first rows are that array: whoever restores may fill it there.
@@ -343,6 +351,7 @@ class Fold:
         if self._left:
             message = "a fold that left tables out is not the state"
             raise ValueError(message)
+        self._check_whole()
         place: NDArray[np.generic] = np.array([self._position, self._log_time_ms], dtype=np.int64)
         yield _FOLD, {f"{_FOLD}.{_PLACE}": place}
         for name in sorted(self._named):

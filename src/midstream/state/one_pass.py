@@ -1,14 +1,17 @@
-"""The one pass over all tables: usual events are folded by one call of a kernel, a run at a time.
+"""The one pass over all tables: a batch of usual events is folded by one call of a kernel, a run at a time.
 
 ``Fold`` hands a step from table to table. That is some twenty calls and as many small arrays, which for one event take
 ten times what the event does. Here the arrays of all tables are one value that is made once, so no table may put
-another array in the place of one of them; and what a kernel cannot do (documents, cells, segments, slates that are
-opened) is left to the tables themselves, which find the columns of the run where it left them.
+another array in the place of one of them; and what a kernel cannot do (documents, segments, slates that are opened) is
+left to the tables themselves, which find the columns of the run where it left them.
+
+A batch with an event that is not usual takes the general way as a whole. In long batches the calls are no longer what
+counts, and each event that a batch is cut at is a step of its own: 0.3 ms, more than the runs around it gain.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -36,11 +39,12 @@ if TYPE_CHECKING:
 
 RUN_EVENTS: Final = 1_024
 """Events of a run: their columns are 170 kB, which stay in a core's own cache while table after table reads them."""
-RUN_MIN: Final = 64
-"""A run within a batch has as many events at least: for a few the general way, which folds what is around them, is
-faster."""
 BESIDE_MIN: Final = 4 * RUN_EVENTS
 """Usual events that are worth a second core: more than a server folds at a turn, as long as it answers beside it."""
+WAIT_S_MAX: Final = 60.0
+"""For the other core, at a time: a run takes it 2 ms, on a machine that is busy 100."""
+WAITS_MAX: Final = 3
+"""A process that was stopped goes on with its time over, and the other thread with nothing done yet."""
 _NO_PRINTS: Final = Fingerprints(np.empty(0, np.uint64), np.empty(0, np.uint32), np.empty(0, np.uint32))
 
 
@@ -79,12 +83,16 @@ class OnePass:
         self._session_index = above.table(SessionIndex)
         self._requests = above.table(Requests)
         self._outcomes = above.table(Outcomes)
+        kinds = above.settings.attributes
+        self._columns = [self._items.codes(name) for name, kind in kinds.items() if kind in {"category", "tags"}]
+        """Held for as long as this is: kernels are given their addresses alone."""
         self._left: frozenset[type] = frozenset()
         self._which = -1
         self._rooms: list[tuple[RunColumns, Tables]] = []
         """Room for a run, and with it the arrays of all tables as one value; a second one where two runs are folded
         at a time."""
-        self._beside: ThreadPoolExecutor | None = None
+        self._beside: tuple[int, ThreadPoolExecutor] | None = None
+        """The second core's thread, and the process that it runs in: in a copy made by ``fork`` it does not."""
 
     def leave_out(self, left: frozenset[type]) -> None:
         """From here on fold without these tables."""
@@ -104,54 +112,52 @@ class OnePass:
         return self._vocabulary.dropped.before <= first
 
     def fold(self, first: LogPosition, batch: EventBatch, prints: Fingerprints | None) -> bool:
-        """Fold a run of at most ``RUN_EVENTS`` events; return False, nothing done, where one of them is not usual.
+        """Fold a batch; return False, nothing done, where one of its events is not usual.
+
+        Many are folded on two cores, where this process may use them. Then a thread folds the tables that only read
+        what stands above them, while this one folds the others and begins the next run. Each table is folded by one
+        thread, run after run, so its bits are the same.
 
         Args:
-            first: Log position before the run.
-            batch: The run.
-            prints: Of the run, where somebody has taken them already.
+            first: Log position before the batch.
+            batch: Of any length.
+            prints: Of the batch, where somebody has taken them already.
+
+        Raises:
+            RuntimeError: The other thread has not ended.
         """
-        run = _Run(first, batch, prints)
-        left = self._fold(0, run, -1)
-        if left >= 0:
-            self._fold_rest(0, run, left)
-        return left >= 0
-
-    def fold_long(self, first: LogPosition, batch: EventBatch, prints: Fingerprints | None) -> None:
-        """Fold any number of usual events, run by run; many of them on two cores, where this process may use them.
-
-        Then a thread folds the tables that only read what stands above them, while this one folds the others and begins
-        the next run. Each table is folded by one thread, run after run, so its bits are the same.
-
-        Args:
-            first: Log position before the first event.
-            batch: All of them are usual.
-            prints: Of them, where somebody has taken them already.
-        """
-        starts = range(0, len(batch), RUN_EVENTS)
-        runs = [_Run(first, batch, prints).part(start, start + RUN_EVENTS) for start in starts]
+        whole = _Run(first, batch, prints)
+        if len(batch) <= RUN_EVENTS:
+            left = self._fold(0, whole, -1)
+            if left >= 0:
+                self._fold_rest(0, whole, left)
+            return left >= 0
+        if not is_usual(batch):
+            return False
+        runs = [whole.part(start, start + RUN_EVENTS) for start in range(0, len(batch), RUN_EVENTS)]
         if len(batch) >= BESIDE_MIN and len(os.sched_getaffinity(0)) > 1:
             self._fold_beside(runs)
-            return
+            return True
         for run in runs:
             self._fold_rest(0, run, self._usual(self._fold(0, run, -1)))
+        return True
 
     def _fold_beside(self, runs: Sequence["_Run"]) -> None:
         """Fold runs on two cores: ids of the next one, items and cells here, all else of a run there."""
         from midstream.state.one_pass_kernels import CELLS, IDS, ITEMS
 
-        if self._beside is None:
-            self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="midstream-fold")
+        if self._beside is None or self._beside[0] != os.getpid():
+            self._beside = os.getpid(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="midstream-fold")
         self._usual(self._fold(0, runs[0], IDS))
         for number, run in enumerate(runs):
             room = number % 2
-            waits = self._beside.submit(self._fold, room, run, ~(IDS | ITEMS | CELLS))
+            waits = self._beside[1].submit(self._fold, room, run, ~(IDS | ITEMS | CELLS))
             try:
                 self._fold(room, run, ITEMS | CELLS)
                 if number + 1 < len(runs):
                     self._usual(self._fold(1 - room, runs[number + 1], IDS))
             finally:
-                left = waits.result()
+                left = _result(waits)
             self._fold_rest(room, run, self._usual(left))
 
     def _fold(self, room: int, run: "_Run", which: int) -> int:
@@ -246,22 +252,20 @@ class OnePass:
         return columns, made
 
 
-def runs(batch: EventBatch) -> Iterator[tuple[int, int, bool]]:
-    """Yield the parts of a batch, in order: first place, last place + 1, and whether every event may be usual."""
-    from midstream.state.one_pass_kernels import next_run
+def is_usual(batch: EventBatch) -> bool:
+    """Return whether every event of a batch is usual. Cost: 1 ns an event."""
+    from midstream.state.one_pass_kernels import usual_until
 
-    n = len(batch)
-    if n <= RUN_MIN:
-        yield 0, n, True
-        return
-    rows, place = frozen_columns(batch)[0], 0
-    while place < n:
-        start, stop = next_run(rows, place, RUN_MIN)
-        if start > place:
-            yield place, start, False
-        if stop > start:
-            yield start, stop, True
-        place = stop
+    return usual_until(frozen_columns(batch)[0], 0) == len(batch)
+
+
+def _result(waits: "Future[int]") -> int:
+    """Return what the other thread returns."""
+    for _ in range(WAITS_MAX):
+        if wait((waits,), WAIT_S_MAX).done:
+            return waits.result()
+    message = f"no end of a run on the second core came within {WAITS_MAX * WAIT_S_MAX:g} s"
+    raise RuntimeError(message)
 
 
 def _room(before_max: int, code_count: int) -> "RunColumns":

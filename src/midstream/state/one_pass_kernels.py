@@ -164,18 +164,6 @@ def usual_until(rows: NDArray[np.void], start: int) -> int:
 
 
 @kernel
-def next_run(rows: NDArray[np.void], start: int, run_min: int) -> tuple[int, int]:
-    """Return first and last place + 1 of the next run of at least so many usual events; where none is, of no event."""
-    n = len(rows)
-    while start < n:
-        stop = usual_until(rows, start)
-        if stop - start >= run_min:
-            return start, stop
-        start = stop + 1
-    return n, n
-
-
-@kernel
 def fold_run(
     tables: Tables,
     which: int,
