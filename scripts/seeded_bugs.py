@@ -1500,6 +1500,28 @@ BUGS = (
         ("tests/engine/answer/test_compiled_slates.py",),
     ),
     Bug(
+        "a compiled plan reads more of a history than queries have room for",
+        (
+            Edit(
+                "ranking/compiled/rooms.py",
+                "history=np.zeros(min(sizes.ring_items_max, RECENT_MAX), dtype=np.int32)",
+                "history=np.zeros(sizes.ring_items_max, dtype=np.int32)",
+            ),
+        ),
+        ("tests/engine/answer/test_compiled_limits.py", "tests/ranking/compiled/test_answer_kernel.py"),
+    ),
+    Bug(
+        "a report of a slow part keeps the kernel away for good",
+        (
+            Edit(
+                "engine/circuit_breaker.py",
+                'if watched.state in {"slow", "failing"} and now >= watched.until:',
+                'if watched.state == "benched" and now >= watched.until:',
+            ),
+        ),
+        ("tests/engine/answer/test_compiled_limits.py",),
+    ),
+    Bug(
         "the kernel ends a position token's wait before it is reached",
         (
             Edit(

@@ -1,6 +1,7 @@
 """Compiled plans at the ends of their room and of their time: long histories, slow calls, filters behind the kernel."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,8 @@ from midstream.engine.answer.compiled_slates import EncodedSlate
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.types import Ask
 from midstream.ranking.boundary import Account
-from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
+from midstream.ranking.compiled.compiled_plan import TOO_LONG, CompiledPlan, compiled_plan
+from midstream.ranking.compiled.decision_kernel import ANSWERED
 from midstream.ranking.compiled.program import NotCompiled
 from midstream.ranking.compiled.scarcity import Scarcity
 from midstream.ranking.filters.acted import Acted
@@ -110,6 +112,26 @@ def test_parts_beyond_the_room_of_a_query_have_no_program() -> None:
             found = compiled_plan(larger, fold)
             assert isinstance(found, NotCompiled)
             assert "are right" in found.reason
+
+    answered(Config(limits=LIMITS), work)
+
+
+def test_the_largest_question_fits() -> None:
+    """200 items and 1,000 excluded ones, as over HTTP; of one more there is no room."""
+
+    async def work(both: Both) -> None:
+        engine = both.rig.engine
+        engine.fold.apply(LogPosition(0), random_events(600, 7, STREAM))
+        both.rig.now_ms = engine.fold.log_time_ms
+        items = [f"item-{number % 3}" for number in range(200)]
+        exclude = [f"gone-{number}" for number in range(1_000)]
+        body = {"placement": "default", "user_id": "user-1", "session_id": "s", "items": items, "exclude": exclude}
+        assert await both.same(json.dumps({**body, "n": 3}).encode()) == "compiled"
+        compiled = engine._answering.compiled._compiled(engine.plan("default"))
+        assert isinstance(compiled, CompiledPlan)
+        ids = ("user-1", "s", "r")
+        assert compiled.ask(ids, items, exclude, 3, both.rig.now_ms) == ANSWERED
+        assert compiled.ask(ids, items, [*exclude, "more"], 3, both.rig.now_ms) == TOO_LONG
 
     answered(Config(limits=LIMITS), work)
 
