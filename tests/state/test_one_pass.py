@@ -1,7 +1,6 @@
 """The one pass gives the state of the general way, to the bit: alone, in runs, and among events that are not usual."""
 
 import os
-import signal
 from concurrent.futures import Future
 from itertools import pairwise
 
@@ -15,6 +14,8 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.events.schema import Event, build, cut, pick
 from midstream.state import one_pass
+from midstream.state import one_pass_kernels as kernels
+from midstream.state.cells.fold import CellRows
 from midstream.state.expressions.program import Cell, ScopeName
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import Dropped
@@ -22,6 +23,7 @@ from midstream.state.one_pass import BESIDE_MIN, RUN_EVENTS
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.pairs.covisitation import Pairs
 from midstream.state.settings import FoldSettings
+from midstream.state.users.affinities import AffinityRows
 from tests.support.events import (
     START_MS,
     Stream,
@@ -32,6 +34,7 @@ from tests.support.events import (
     stamp,
     tiny_settings,
 )
+from tests.support.forked import HOLDS, status_of_a_copy
 
 COUNT = 6_000
 USUAL = (Kind.INTERACTION, Kind.IMPRESSION, Kind.SERVED, Kind.TICK)
@@ -185,15 +188,13 @@ def test_a_copy_of_the_process_has_a_thread_of_its_own():
     fold.apply(LogPosition(0), cut(batch, 0, BESIDE_MIN))
     whole.apply(LogPosition(0), batch)
     digest = whole.digest()
-    child = os.fork()
-    if not child:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(60)
+
+    def folds_on():
         fold.apply(LogPosition(BESIDE_MIN), cut(batch, BESIDE_MIN, len(batch)))
-        os._exit(0 if fold.digest() == digest else 1)
-    assert os.waitpid(child, 0) == (child, 0)
-    fold.apply(LogPosition(BESIDE_MIN), cut(batch, BESIDE_MIN, len(batch)))
-    assert fold.digest() == digest
+        return fold.digest() == digest
+
+    assert status_of_a_copy(folds_on) == HOLDS
+    assert folds_on()
 
 
 def test_the_other_thread_is_not_waited_for_without_end(monkeypatch):
@@ -343,22 +344,49 @@ def test_documents_of_evicted_users_go_with_their_slot():
     assert one.digest() == general.digest()
 
 
-def held(fold):
-    """Return every array that the one pass holds, by its place."""
-    tables = (
-        fold.event_ids, fold.vocabulary, fold.vocabulary.aliases, fold.sessions, fold.items, fold.users, fold.pairs,
-        fold.session_index, fold.requests, fold.outcomes,
-    )  # fmt: skip
-    return {f"{type(table).__name__}.{name}": array for table in tables for name, array in arrays_in(table.rows, "")}
+def handed_over(fold, monkeypatch):
+    """Fold an event; return every array that the one pass holds and every address that it has, by where they begin."""
+    given_rows, make = [], kernels.make_tables
+    monkeypatch.setattr(kernels, "make_tables", lambda *rows: (given_rows.extend(rows), make(*rows))[1])
+    fold.apply(fold.log_position, build(acts(1)))
+    monkeypatch.undo()
+    tables = given_rows[1:]
+    assert len(given_rows) == len(kernels._FIELDS)
+    codes = [rows.codes for rows in tables if isinstance(rows, CellRows | AffinityRows)]
+    assert [len(each) > 0 for each in codes] == [True, True]
+    arrays = [array for rows in tables for array in arrays_in(rows) if array.size]
+    return {address(array): array for array in arrays} | {int(row[0]): None for each in codes for row in each}
 
 
-def arrays_in(rows, prefix):
-    """Yield the arrays of a tuple and of the tuples in it, by name."""
-    for name, each in rows._asdict().items():
+def arrays_in(rows):
+    """Yield the arrays of a tuple and of the tuples in it."""
+    for each in rows:
         if isinstance(each, np.ndarray):
-            yield prefix + name, each
+            yield each
         elif isinstance(each, tuple):
-            yield from arrays_in(each, f"{prefix}{name}.")
+            yield from arrays_in(each)
+
+
+def address(array):
+    """Return where an array begins."""
+    return array.__array_interface__["data"][0]
+
+
+def places(thing, path, seen):
+    """Yield all arrays that an object of this package names, at any depth: where it names them, and where they lie."""
+    if isinstance(thing, np.ndarray):
+        yield path, (address(thing), thing.shape, thing.strides)
+    elif id(thing) not in seen:
+        seen[id(thing)] = thing
+        if isinstance(thing, tuple | list):
+            parts = list(enumerate(thing))
+        elif isinstance(thing, dict):
+            parts = list(thing.items())
+        else:
+            is_ours = type(thing).__module__.startswith("midstream.state")
+            parts = list(getattr(thing, "__dict__", {}).items()) if is_ours else []
+        for name, each in parts:
+            yield from places(each, (*path, name), seen)
 
 
 def test_cells_of_a_used_fold_are_those_it_restores(log):
@@ -375,26 +403,25 @@ def test_cells_of_a_used_fold_are_those_it_restores(log):
     assert used.digest() == first.digest()
 
 
-def test_no_table_puts_another_array_in_the_place_of_one_that_is_held(log):
-    """Whatever happens: each array that an attribute of a table named before, it names after."""
-    fold = Fold(tiny_settings())
-    before = {name: id(array) for name, array in held(fold).items()}
-    owners = (
-        fold.event_ids._ring, fold.vocabulary, fold.vocabulary.aliases, fold.sessions, fold.items, fold.items._hot,
-        fold.users, fold.pairs, fold.session_index, fold.requests._ring, fold.outcomes,
-    )  # fmt: skip
-    named = [
-        (owner, key, id(value))
-        for owner in owners
-        for key, value in vars(owner).items()
-        if isinstance(value, np.ndarray) and id(value) in before.values()
-    ]
-    assert len({each for _, _, each in named}) > len(before) / 2
-    other = Fold(tiny_settings())
+def test_no_table_puts_another_array_in_the_place_of_one_that_is_held(log, monkeypatch):
+    """Whatever happens: wherever a table names memory that the kernel was given, it names the same after."""
+    fold = Fold(counting_settings())
+    held = handed_over(fold, monkeypatch)
+
+    def named():
+        every = places([fold._named[each] for each in sorted(fold._named)], (), {})
+        return {path: place for path, place in every if path in before or not before}
+
+    before = {}
+    before = {path: place for path, place in named().items() if place[0] in held}
+    by_attribute = {place[0] for path, place in before.items() if not {"rows", "affinity_rows"} & set(path)}
+    assert held.keys() == {place[0] for place in before.values()}
+    assert len(by_attribute) > 0.9 * len(held) > 70
+    other = Fold(counting_settings())
     other.apply(LogPosition(0), random_events(500, 9, Stream(people_share=0.02)))
-    fold.apply(LogPosition(0), log)
+    log.rows["log_time_ms"] = np.maximum(log.rows["log_time_ms"], fold.log_time_ms)
+    fold.apply(LogPosition(1), log)
     fold.restore({name: array.copy() for name, array in other.arrays().items()})
     fold.apply(LogPosition(500), build([Event(Kind.ERASE, user_id="u1", log_time_ms=fold.log_time_ms)]))
     fold.forget([1, 2])
-    assert {name: id(array) for name, array in held(fold).items()} == before
-    assert [(key, id(getattr(owner, key))) for owner, key, _ in named] == [(key, each) for _, key, each in named]
+    assert named() == before

@@ -1,5 +1,7 @@
 """The kernel of the one pass says what it cannot fold before it folds anything, and folds tables in any order."""
 
+import ctypes
+import mmap
 from itertools import permutations
 
 import numpy as np
@@ -8,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.kinds import Kind
-from midstream.core.types import LogPosition
+from midstream.core.types import EventBatch, LogPosition
 from midstream.events.schema import Event, build, cut
+from midstream.state import one_pass
 from midstream.state.fold import Fold
-from midstream.state.one_pass import _Run
+from midstream.state.one_pass import RUN_EVENTS, _Run
 from midstream.state.one_pass_kernels import (
     CELLS,
     IDS,
@@ -27,6 +30,7 @@ from midstream.state.one_pass_kernels import (
 from midstream.state.structures.kernel import frozen_columns
 from tests.state.test_one_pass import counting_settings, plain_settings, usual_part
 from tests.support.events import START_MS, Stream, random_events
+from tests.support.forked import HOLDS, status_of_a_copy
 
 USUAL = {Kind.INTERACTION, Kind.IMPRESSION, Kind.SERVED, Kind.TICK}
 
@@ -75,3 +79,35 @@ def test_tables_that_only_read_columns_can_be_folded_in_any_order():
         held, expected = fold.arrays(), whole.arrays()
         assert [name for name in held if held[name].tobytes() != expected[name].tobytes()] == ["fold.place"]
         assert np.array_equal(held["fold.place"], [0, 0])
+
+
+def guarded(array):
+    """Return a copy at whose end a page begins that nobody may read."""
+    pages = -(-array.nbytes // mmap.PAGESIZE)
+    memory = np.frombuffer(mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE), np.uint8)
+    end = pages * mmap.PAGESIZE
+    assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory.ctypes.data + end), mmap.PAGESIZE, 0)
+    copy = memory[end - array.nbytes : end].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def test_nothing_is_read_past_the_end_of_a_run(monkeypatch):
+    """What is asked for ahead neither: where columns and rows end, memory does. A child, as it would end there."""
+    room = one_pass._room
+    monkeypatch.setattr(one_pass, "_room", lambda *sizes: type(columns := room(*sizes))(*map(guarded, columns)))
+    log = usual_part(random_events(4 * RUN_EVENTS, 6, Stream(feedback_share=0.2)))
+    assert len(log) > 1 + 2 * RUN_EVENTS
+    parts = [cut(log, 0, 1), *(cut(log, start, start + RUN_EVENTS) for start in (1, 1 + RUN_EVENTS))]
+    fold, general = Fold(counting_settings()), Fold(counting_settings())
+    general.is_general = True
+    for part in parts:
+        general.apply(general.log_position, part)
+    fold.apply(LogPosition(0), parts[0])
+
+    def folds_on():
+        for part in parts[1:]:
+            fold.apply(fold.log_position, EventBatch(guarded(part.rows), part.text))
+        return fold.digest() == general.digest()
+
+    assert status_of_a_copy(folds_on) == HOLDS
