@@ -419,7 +419,6 @@ def test_no_table_puts_another_array_in_the_place_of_one_that_is_held(log, monke
     assert len(by_attribute) > 0.9 * len(held) > 70
     other = Fold(counting_settings())
     other.apply(LogPosition(0), random_events(500, 9, Stream(people_share=0.02)))
-    log.rows["log_time_ms"] = np.maximum(log.rows["log_time_ms"], fold.log_time_ms)
     fold.apply(LogPosition(1), log)
     fold.restore({name: array.copy() for name, array in other.arrays().items()})
     fold.apply(LogPosition(500), build([Event(Kind.ERASE, user_id="u1", log_time_ms=fold.log_time_ms)]))
