@@ -370,8 +370,9 @@ def test_a_message_with_an_id_of_uncertain_fate_is_there_once(
     event = {"type": "view", "event_id": "same", "user_id": "ann", "item_id": "m0"}
 
     async def work() -> None:
-        async with serving(one, two):
+        async with serving(one):
             await wait_on_loop(lambda: one.input.lease.is_held and one.place == "0")
+            await two.start()
             first.is_held = True
             request = asyncio.create_task(one.record("same", item="m0"))
             await wait_on_loop(first.was_sent.is_set)
@@ -395,6 +396,7 @@ def test_a_message_with_an_id_of_uncertain_fate_is_there_once(
             assert await one.record("same", item="m0") == [Outcome.DUPLICATE]
             assert len({node.engine.fold.digest() for node in shop.nodes}) == 1
             assert [node.engine.fold.counts()["duplicate"] for node in shop.nodes] == [0 if fate == "lost" else 1] * 2
+            await two.stop()
 
     asyncio.run(work())
 
