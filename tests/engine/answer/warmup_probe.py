@@ -20,6 +20,7 @@ from midstream.retrieval.item_model import Sequence
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.trending import Trending
+from midstream.state.one_pass import is_usual
 from tests.support.small_models import publish_small
 
 NOW_MS = 1_790_000_000_000
@@ -88,6 +89,7 @@ async def main(folder: Path) -> None:
     for people in (PEOPLE, PEOPLE.replace(b"carl", b"dora")):
         await running.engine.record(decode(people, accept).batch)
         await running.engine.erase("bob")
+        is_usual(decode(people, accept).batch)
     for question in QUESTIONS:
         await running.engine.recommend(question)
     assert running.engine.item("rug-008")

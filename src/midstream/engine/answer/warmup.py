@@ -29,7 +29,7 @@ from midstream.ranking.plan import Plan
 from midstream.retrieval.nearest import Nearest
 from midstream.state.fold import Fold
 from midstream.state.ids.pending_ids import PendingIds
-from midstream.state.one_pass import RUN_EVENTS
+from midstream.state.one_pass import is_usual
 from midstream.state.outcomes.recipients import session_asker
 from midstream.state.settings import FoldSettings, StateLimits
 
@@ -171,8 +171,7 @@ def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...], known: tuple[st
     PendingIds().admit(prints, fold.event_ids.find(prints), turn)
     PendingIds().release(prints, turn)
     fold.apply(LogPosition(fold.log_position), batch)
-    if turn == 0:
-        fold.apply(LogPosition(fold.log_position), build([Event(Kind.TICK, log_time_ms=_NOW)] * (RUN_EVENTS + 1)))
+    is_usual(batch)  # what the fold asks of batches that are longer than a run
     item_view(fold, "a", _NOW)
     # How what a model proposes is found in the state: also where no model is in service yet.
     fold.vocabulary.item_indices_of_hashes(fold.vocabulary.item_hash[:1])
