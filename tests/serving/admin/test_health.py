@@ -76,7 +76,7 @@ def test_failure_of_a_cold_route_is_counted_under_its_template(make_client, monk
 def test_failure_that_nobody_expects_is_loud_and_counted(make_client, monkeypatch):
     """A bug ends the request with its exception, and is counted as 500."""
 
-    async def broken(_self, _ask):
+    async def broken(_self, _ask, _stamp):
         message = "a bug"
         raise ZeroDivisionError(message)
 

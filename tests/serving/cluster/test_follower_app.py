@@ -236,9 +236,9 @@ def test_events_of_a_question_are_the_leaders(tmp_path):
         seen = []
         recommend = found.follower.recommend
 
-        async def noting(question):
+        async def noting(question, stamp):
             seen.append(question.min_log_position)
-            return await recommend(question)
+            return await recommend(question, stamp)
 
         found.follower.recommend = noting
         # As if the follower had folded the event by then; else its token were one of the future to this fake.
