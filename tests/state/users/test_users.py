@@ -17,7 +17,8 @@ from midstream.state.settings import EventType, FoldSettings, StateLimits
 from midstream.state.steps import part, step_of
 from midstream.state.structures.decay import TABLE
 from midstream.state.users.affinities import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS
-from midstream.state.users.users import ACTIONS_MAX, SEEN_COUNT_MAX, Users, row_dtype
+from midstream.state.users.user_fold import SEEN_COUNT_MAX
+from midstream.state.users.users import ACTIONS_MAX, Users, row_dtype
 from tests.support.events import Stream, cuts, event_batches, indexed, random_events
 
 DAY_MS = 86_400_000

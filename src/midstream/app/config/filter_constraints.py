@@ -13,7 +13,7 @@ from midstream.ranking.filters.repeats import Repeats
 from midstream.ranking.filters.served_lately import NAMES, TIMES_MAX, ServedOptions
 from midstream.retrieval.recently_viewed import RecentlyViewed
 from midstream.retrieval.repeat import RepeatItems
-from midstream.state.users.users import SEEN_COUNT_MAX
+from midstream.state.users.user_fold import SEEN_COUNT_MAX
 
 FILTERS, SOURCES = "/docs/filters.md", "/docs/sources.md"
 AGE_MS_MIN = 1_000
