@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import Future
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -346,7 +347,7 @@ def test_documents_of_evicted_users_go_with_their_slot():
 
 def handed_over(fold, monkeypatch):
     """Fold an event; return every array that the one pass holds and every address that it has, by where they begin."""
-    given_rows, make = [], kernels.make_tables
+    given_rows, make = list[Any](), kernels.make_tables
 
     def noting(*rows):
         given_rows.extend(rows)

@@ -149,7 +149,8 @@ def settle_items(
         is_near = state[COMPLETE] == 1
         if not is_near and length > 0:
             # Outside are others, of which nothing is known but that they come after the last one as it was.
-            is_near = not comes_before(values[length - 1], items[length - 1], sums[item], item, item_hash)
+            last, other = values[length - 1], items[length - 1]
+            is_near = not comes_before(last, other, sums[item], item, item_hash)  # pyright: ignore[reportArgumentType]
         if is_near:
             keys[kept], risen[kept] = sums[item], item
             kept += 1
