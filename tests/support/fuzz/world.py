@@ -257,17 +257,18 @@ class FuzzWorld:
             if not process.is_dead:
                 result_of(task)
                 self._check_start(process)
-        except (OSError, AppendFailed) as error:
+        except Broken:
+            raise
+        except (OSError, MidstreamError) as error:
+            # A disk that is full or ill, told as it is or as the fault of the file that it has.
+            if not (isinstance(error, OSError | AppendFailed) or isinstance(error.__cause__, OSError)):
+                message = f"it does not start: {error}"
+                raise Broken(message) from error
             self.note(f"does not start: {type(error).__name__}")
             self.met["no start"] += 1
             process.disk.release()
             process.is_dead = True
             await asyncio.sleep(_BACK_OFF_S)
-        except Broken:
-            raise
-        except MidstreamError as error:
-            message = f"it does not start: {error}"
-            raise Broken(message) from error
 
     def _check_start(self, process: Process) -> None:
         engine, started = process.engine, process.running.started
