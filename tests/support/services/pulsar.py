@@ -54,8 +54,6 @@ class Pulsar:
             "listeningInterface": "lo",  # of the bookie, which has its own port only where it may choose one
             "allowEphemeralPorts": "true",
             "webSocketServiceEnabled": "false",
-            # Its one bookie would be asked for no new ledger for half an hour after five late answers within a minute.
-            "bookkeeperClientHealthCheckEnabled": "false",
             # What deduplication remembers is kept in messages until a snapshot: soon, so that they may be removed.
             "brokerDeduplicationSnapshotFrequencyInSeconds": "1",
             "brokerDeduplicationSnapshotIntervalSeconds": "1",

@@ -30,8 +30,6 @@ PORT = 9042
 TIMEOUT_S_MAX = "60s"
 QUERIES_MAX = 64
 """Under way at once, of one session: further ones wait here and not in the driver, which has no bound."""
-SCHEMA_S_MAX = 30.0
-"""For a statement that creates or changes a table: all nodes agree on it, which takes seconds of a busy one."""
 CONNECT_S_MAX = 3.0
 """Of one connection; a start makes several."""
 HEARTBEAT_S = 2
@@ -130,7 +128,7 @@ class CassandraSession:
 
     async def run_plain(self, statement: str) -> None:
         """Run a statement without values in a thread, such as one that creates a table."""
-        await asyncio.to_thread(self._session.execute, statement, timeout=SCHEMA_S_MAX)
+        await asyncio.to_thread(self._session.execute, statement, timeout=self._wait_s)
 
     async def close(self) -> None:
         """End the driver's threads."""
