@@ -77,15 +77,15 @@ def main() -> None:
     report(rounds)
 
 
-def publish(registry: Registry, size: int) -> Iterator[str]:
+def publish(registry: Registry, size: int, items: int = WORLD.items) -> Iterator[str]:
     """Publish three versions of different weights; yield their names."""
-    ids = [f"i{number:07d}" for number in range(WORLD.items)]
+    ids = [f"i{number:07d}" for number in range(items)]
     vocabulary = ItemVocabulary.of(ids)
-    each = size // WEIGHT_BYTES // WORLD.items
-    start = np.arange(WORLD.items + 1, dtype=np.int64) * each
-    row = (np.arange(WORLD.items, dtype=np.int32)[:, None] + np.arange(1, each + 1, dtype=np.int32)) % WORLD.items
+    each = size // WEIGHT_BYTES // items
+    start = np.arange(items + 1, dtype=np.int64) * each
+    row = (np.arange(items, dtype=np.int32)[:, None] + np.arange(1, each + 1, dtype=np.int32)) % items
     for seed in (1, 2, 3):
-        weight = np.random.default_rng(seed).random(WORLD.items * each, dtype=np.float32)
+        weight = np.random.default_rng(seed).random(items * each, dtype=np.float32)
         model = ItemToItem(vocabulary, start, row.reshape(-1).astype(np.int32), weight)
         draft = Draft(name="near", kind="ease", vocabulary_hash=vocabulary.content_hash)
         yield registry.publish(draft, item_content(model, Histories.of([[0, 1], [2]])))

@@ -15,6 +15,7 @@ import numpy as np
 
 from midstream.core.fold_step import FoldStep, SessionColumns
 from midstream.state.sessions.session_index import SessionIndex
+from midstream.state.sessions.session_lists import ENTRIES_MAX, entries_at
 from midstream.state.sessions.session_query import PLACES, SessionQuery, weights_of
 from midstream.state.settings import StateLimits
 from midstream.state.steps import step_of
@@ -51,7 +52,8 @@ def stream(items, starts, seed):
 def numpy_peer(index, query, recent):
     """Answer from the same arrays, vectorised: what one would write without a kernel."""
     heads, postings, rows = index._heads, index._postings, index._items
-    entries_max = min(query.entries_max, postings.shape[1])
+    ring = int(index._state[ENTRIES_MAX])
+    entries_max = min(query.entries_max, ring)
     weights = weights_of(query)
     _, first = np.unique(recent[::-1], return_index=True)
     asked = recent[::-1][np.sort(first)]
@@ -61,9 +63,9 @@ def numpy_peer(index, query, recent):
     rarity = np.log2((index.session_count + 1) / np.maximum(heads[:, 1], 1))
     slots, ranks = [], []
     for rank, item in enumerate(asked):
-        held = min(int(heads[item, 1]), postings.shape[1])
-        places = (heads[item, 0] + np.arange(held - min(held, entries_max), held)) % postings.shape[1]
-        slots.append(postings[item, places])
+        held = min(int(heads[item, 1]), ring)
+        places = (heads[item, 0] + np.arange(held - min(held, entries_max), held)) % ring
+        slots.append(postings[entries_at(item, places, len(heads))])
         ranks.append(np.full(len(places), rank))
     slot, rank = np.concatenate(slots), np.concatenate(ranks)
     met, latest, inverse = np.unique(slot, return_index=True, return_inverse=True)

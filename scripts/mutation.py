@@ -29,8 +29,8 @@ COMPARISONS = {
 ARITHMETIC = {"+": "-", "-": "+", "*": "//", "/": "*", "//": "*", "%": "//", "<<": ">>", ">>": "<<", "&": "|", "|": "&"}
 LEAST = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"}
 OPERATOR = re.compile(r"<=|>=|==|!=|<<|>>|//|\*\*|not\s+in|is\s+not|\bin\b|\bis\b|\band\b|\bor\b|[-+*/%&|^@<>]")
-KERNEL = "kernel"
-"""The decorator of what is compiled."""
+KERNELS = {"inlined", "kernel", "optional_kernel"}
+"""The decorators of what is compiled."""
 INTRINSIC = "intrinsic"
 """Takes a function that writes code into kernels, with the help of others of its module.
 
@@ -105,7 +105,7 @@ class _Candidates(ast.NodeVisitor):
         """Look into defaults and body."""
         before = self._in_kernel
         self._in_kernel = before or any(
-            isinstance(each, ast.Name) and each.id == KERNEL for each in node.decorator_list
+            isinstance(each, ast.Name) and each.id in KERNELS for each in node.decorator_list
         )
         defaults = [*node.args.defaults, *(each for each in node.args.kw_defaults if each is not None)]
         for each in (*defaults, *node.body):

@@ -50,6 +50,7 @@ class Bug:
 
 
 FUZZ = ("tests/simulation/test_fuzz.py",)
+EXPERIMENTS = ("tests/engine/experiments/test_experimenting.py",)
 POWER_LOSS = ("tests/events/test_power_loss.py",)
 LOG = ("tests/events/segments/test_segments.py", "tests/events/test_bit_flips.py", "tests/events/test_power_loss.py")
 SNAPSHOTS = ("tests/engine/snapshots/test_snapshots.py",)
@@ -391,6 +392,71 @@ BUGS = (
         ("tests/events/test_in_place.py",),
     ),
     Bug(
+        "control_event_of_a_variant_without_its_plan",
+        (
+            Edit(
+                "engine/placements/control_changes.py",
+                "        self._rebuilder.swap_plans(made)\n",
+                "        self._rebuilder.service = made\n",
+            ),
+        ),
+        EXPERIMENTS,
+    ),
+    Bug(
+        "document_of_an_experiment_left_out",
+        (
+            Edit(
+                "engine/placements/control_changes.py",
+                "body=encode_placement(body)) for body in bodies)",
+                "body=encode_placement(body)) for body in bodies[:2])",
+            ),
+        ),
+        EXPERIMENTS,
+    ),
+    Bug(
+        "held_out_user_gets_a_variant",
+        (
+            Edit(
+                "experiments/routes.py",
+                "        if is_user and _hash(unit, self._salt)",
+                "        if not unit and _hash(unit, self._salt)",
+            ),
+        ),
+        EXPERIMENTS,
+    ),
+    Bug(
+        "variant_by_the_bucket_of_its_layer",
+        (Edit("experiments/routes.py", "names[variants[_hash(unit, salt) % BUCKETS]]", "names[variants[own]]"),),
+        ("tests/experiments",),
+    ),
+    Bug(
+        "pinned_version_falls_back_to_the_champion",
+        (
+            Edit(
+                "models/pins.py",
+                "keys = {name: pin_key(name, pinned[name]) if name in pinned else name for name in names}",
+                "keys = {name: name for name in names}",
+            ),
+        ),
+        ("tests/engine/models/test_pinned_versions.py",),
+    ),
+    Bug(
+        "watch_stops_where_the_sample_ratio_is_wrong",
+        (Edit("engine/experiments/watch.py", "    if ratio.is_failed:\n", "    if ratio.is_failed and count < 0:\n"),),
+        ("tests/engine/experiments/test_watch.py",),
+    ),
+    Bug(
+        "watch_forgets_the_log_before_its_start",
+        (
+            Edit(
+                "engine/experiments/watch.py",
+                "            self._position = LogPosition(min(each.began_position for each in running.values()))\n",
+                "            self._position = fold.log_position\n",
+            ),
+        ),
+        ("tests/engine/experiments/test_watch.py",),
+    ),
+    Bug(
         "log_shorter_than_its_snapshot",
         (
             Edit(
@@ -471,8 +537,8 @@ BUGS = (
         (
             Edit(
                 "engine/engine.py",
-                "            admitted.note(await asyncio.shield(ticket))\n",
-                "            await asyncio.sleep(0)\n",
+                "            copies = await done_by(ticket, until, self.host.monotonic)\n",
+                "            copies = ()\n",
             ),
         ),
         ENGINE,
@@ -697,8 +763,8 @@ BUGS = (
         (
             Edit(
                 "state/items/item_fold.py",
-                "    settles = len(kind) >= SETTLED_MIN\n",
-                "    settles = len(kind) >= SETTLED_MIN\n    extra = np.zeros(counters.shape)\n",
+                "    risen[lists] = settles and not is_last\n",
+                "    risen[lists] = settles and not is_last\n    extra = np.zeros(counters.shape)\n",
             ),
             Edit(
                 "state/items/item_fold.py",
@@ -707,8 +773,8 @@ BUGS = (
             ),
             Edit(
                 "state/items/item_fold.py",
-                "\n\n@kernel\ndef _look_ahead(",
-                "    counters += extra\n\n\n@kernel\ndef _look_ahead(",
+                "    for h in range(lists if settles and is_last else 0):\n",
+                "    counters += extra\n    for h in range(lists if settles and is_last else 0):\n",
             ),
         ),
         FOLD,
@@ -1136,7 +1202,13 @@ BUGS = (
     # What follows needs several things to meet; beside each is the first seed that finds it.
     Bug(  # 2
         "duplicate_does_not_wait",
-        (Edit("engine/engine.py", "            await asyncio.shield(first_copy)\n", "            _ = first_copy\n"),),
+        (
+            Edit(
+                "engine/engine.py",
+                "            await done_by(first_copy, until, self.host.monotonic)\n",
+                "            _ = first_copy\n",
+            ),
+        ),
         FUZZ,
     ),
     Bug(  # 1
@@ -1493,6 +1565,17 @@ BUGS = (
             ),
         ),
         ("tests/engine/answer/test_compiled_slates.py",),
+    ),
+    Bug(
+        "a ranking of many items is cut as the candidates of a slate are",
+        (
+            Edit(
+                "ranking/compiled/decision_kernel.py",
+                "most = signed(program.limits[CANDIDATES_MAX]) + given",
+                "most = signed(program.limits[CANDIDATES_MAX])",
+            ),
+        ),
+        ("tests/engine/answer/test_compiled_rankings.py",),
     ),
     Bug(
         "a swapped state lives on in its compiled plans",

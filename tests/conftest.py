@@ -166,7 +166,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.path not in heavy)
 
 
-GROWTH_BYTES = 1 << 30
+GROWTH_BYTES = 1 << 29
 """Memory that a process of tests may gain before garbage is looked for."""
 _resident = {"bytes": 0}
 

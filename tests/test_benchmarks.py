@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -168,3 +169,54 @@ def test_a_revision_is_unpacked_as_it_was(measures, monkeypatch, tmp_path):
     assert found.environment["PYTHONPATH"].startswith(str(found.root / "src"))
     assert not measures.checkouts.locks_differ(found, measures.checkouts.of("HEAD"))
     assert not (found.root / ".venv").exists()
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """The benchmark of what goes on beside requests."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("beside")
+
+
+def test_what_goes_on_beside_a_load_is_ended_with_it(beside):
+    """A child of minutes ends when the load does, and is not counted; one that is done is begun again."""
+    for program, ended in (("import time; time.sleep(120)", 0), ("", 2)):
+        begun = time.monotonic()
+
+        def work(going, told=program):
+            going.child([sys.executable, "-c", told])
+
+        with beside.going_on(work) as going:
+            while len(going.took) < ended or time.monotonic() < begun + 0.2:
+                time.sleep(0.01)
+        assert (len(going.took) >= ended, bool(going.took)) == (True, bool(ended))
+        assert time.monotonic() < begun + 100
+
+
+def test_what_fails_beside_a_load_fails_the_benchmark(beside):
+    """Else a load would be measured beside nothing; what the child said is named."""
+
+    def work(going):
+        going.child([sys.executable, "-c", "raise SystemExit('no such model')"])
+
+    def loaded():
+        with beside.going_on(work) as going:
+            while going.failed is None:
+                time.sleep(0.01)
+
+    with pytest.raises(RuntimeError, match="no such model"):
+        loaded()
+
+
+def test_a_row_is_the_ratio_of_each_round(beside):
+    """A round on a slow machine is slow for both; refusals of both are told."""
+    turns = [
+        (
+            {"p99_us": each * 1e3, "p50_us": 1e3, "errors": 1},
+            {"p99_us": each * 2e3, "p50_us": 1e3, "errors": 2, "took": []},
+        )
+        for each in (1, 100)
+    ]
+    row = beside.row_of("slate", "a snapshot", turns)
+    assert "× 2.00 (2.00 to 2.00)" in row.value
+    assert row.value.endswith("0 came to an end; 6 refused or failed")

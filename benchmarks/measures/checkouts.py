@@ -28,9 +28,11 @@ class Checkout:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a child that runs this version's package."""
+        """Of a child that runs this version's package, with its bytecode kept, whatever the environment here says."""
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         places = (self.root / "src", ROOT / "benchmarks", ROOT)
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
+        bytecode = cache.cache_folder() / "bytecode"
+        return {**kept, "PYTHONPATH": os.pathsep.join(map(str, places)), "PYTHONPYCACHEPREFIX": str(bytecode)}
 
 
 def here() -> Checkout:

@@ -235,7 +235,8 @@ def rank_requests(world: World, count: int) -> list[bytes]:
 
 def folded(bench: Bench, checkout: Checkout, name: str, cores: str) -> dict[str, float]:
     """The fold of the whole world, in a process that may use these cores."""
-    return {name: child(checkout, HERE / "inside.py", ["fold", *inside(bench, bench.sizes.events)], cores)["rate"]}
+    found = child(checkout, HERE / "inside.py", ["fold", *inside(bench, bench.sizes.events)], cores)
+    return {name: found["rate"], f"… {name}: system time of one": found["system_us"]}
 
 
 def cell_rows(bench: Bench, checkout: Checkout) -> dict[str, float]:
@@ -266,17 +267,25 @@ def ingested(bench: Bench, checkout: Checkout, form: str, size: int, row: str) -
     if sent.recorded != (expected := size * len(bench.made[form])):
         message = f"{form}: {sent.recorded} of {expected} events were recorded"
         raise RuntimeError(message)
-    return {row: sent.recorded / max(sent.cpu_s, 0.01)}
+    return {
+        row: sent.recorded / max(sent.cpu_s, 0.01),
+        f"… {row}: system time of one": sent.system_s / sent.recorded * 1e6,
+    }
 
 
 def restarted(bench: Bench, checkout: Checkout) -> dict[str, float]:
-    """The start of a server on a folder that no load has touched, from its snapshot.
+    """The start of a server on a folder that no load has touched, from its snapshot, on all cores: nothing else runs.
 
     Raises:
         RuntimeError: It took none, and folded the whole log.
     """
-    with served(bench, checkout, "restart") as server:
-        found = {"restart with all events": server.started_s}
+    with served(bench, checkout, "restart", pinned=False) as server:
+        user_s, system_s = server.cpu_parts_s()
+        found = {
+            "restart with all events": server.started_s,
+            "… CPU time of the restart": user_s + system_s,
+            "… of that the system's": system_s,
+        }
     lines = [json.loads(line) for line in log_of(bench, checkout, "restart").read_text("utf-8").splitlines()]
     recovered = next(line for line in lines if line["event"] == "recovered")
     if not recovered["snapshot"]:
@@ -286,11 +295,11 @@ def restarted(bench: Bench, checkout: Checkout) -> dict[str, float]:
 
 
 def served(
-    bench: Bench, checkout: Checkout, name: str, ready_s: float = serving.READY_S
+    bench: Bench, checkout: Checkout, name: str, ready_s: float = serving.READY_S, *, pinned: bool = True
 ) -> AbstractContextManager[serving.Server]:
     """Return the server of a folder, until the block ends."""
-    log = log_of(bench, checkout, name)
-    return serving.serving(bench.folder(checkout, name), environment=checkout.environment, ready_s=ready_s, log=log)
+    folder, log = bench.folder(checkout, name), log_of(bench, checkout, name)
+    return serving.serving(folder, pinned=pinned, environment=checkout.environment, ready_s=ready_s, log=log)
 
 
 def log_of(bench: Bench, checkout: Checkout, name: str) -> Path:

@@ -13,11 +13,12 @@ from typing import Annotated
 import msgspec
 import typer
 
+from benchmarks.quality.continuous import ContinuousOptions, evaluate_continuous
 from benchmarks.quality.data_folder import known_folder
 from benchmarks.quality.known_sets import SETTINGS_FOLDER, interaction_set, item_set, session_set, with_validation
 from benchmarks.quality.placement_rankers import ShopBenchmark, evaluate_diversity, evaluate_reranking
 from benchmarks.quality.published import comparisons_of, published_lists
-from benchmarks.quality.reports import print_diversity, print_published, print_reranking
+from benchmarks.quality.reports import print_continuous, print_diversity, print_published, print_reranking
 from benchmarks.quality.session_sets import LEAVE_ONE_OUT_GRID
 from midstream.app.evaluation.item_models import JudgingOptions, judge_models
 from midstream.app.evaluation.placements import (
@@ -123,6 +124,24 @@ def learning_command(
         task = bar.add_task("rows", total=None if rows is None else 3 * rows)
         report = evaluate_learning(interaction_set(name), options, windows, lambda done: bar.advance(task, done))
     show(report, print_learning, as_json=as_json)
+
+
+@app.command("continuous")
+def continuous_command(
+    name: Name,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of item model, such as ease.")] = "ease",
+    option: Option = None,
+    every: Annotated[int, typer.Option(metavar="DAYS", min=2, help="Between two trainings.")] = 7,
+    window: Annotated[int, typer.Option(metavar="DAYS", min=2, help="That a training learns.")] = 150,
+    share: Share = 1.0,
+    live: Annotated[bool, typer.Option("--live/--no-live", help="Also ask sources that learn each act.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the gain of a model that is trained again each few days over the same model frozen at the half."""
+    options = ContinuousOptions(kind, parse_pairs(option or (), "--option"), every, window, share=share, with_live=live)
+    with working("reading") as say_step:
+        report = evaluate_continuous(interaction_set(name), options, say_step)
+    print_json(report) if as_json else print_continuous(report)
 
 
 @app.command("model")

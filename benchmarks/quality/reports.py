@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from benchmarks.quality.continuous import ContinuousReport
 from benchmarks.quality.diversity_curve import DiversityReport
 from benchmarks.quality.published import ListComparison
 from benchmarks.quality.reranking import RerankingReport
@@ -43,3 +44,28 @@ def print_published(comparisons: Sequence[ListComparison]) -> None:
     beside = [(each.name, str(each.hit_rate_difference), str(each.mrr_difference)) for each in comparisons]
     if beside:
         out.print(table_of(("published list", "HR, ours less theirs", "MRR"), beside))
+
+
+def print_continuous(report: ContinuousReport) -> None:
+    """Print a line for each way of learning, then what the frozen model has never seen."""
+    rows = [
+        (
+            each.name,
+            str(each.trained or "each act"),
+            str(each.ndcg),
+            f"{each.hit_rate.mean:.4f}",
+            str(each.ndcg_gain),
+            str(each.hit_rate_gain),
+            " ".join(f"{part:.3f}" for part in each.ndcg_by_period),
+        )
+        for each in report.ways
+    ]
+    k = report.k
+    title = (
+        f"{report.data}: {report.questions} questions of {report.groups} users or sessions; {report.kind}, "
+        f"{report.window_days} days learned, trained each {report.every_days} days"
+    )
+    gains = (f"NDCG@{k} less frozen", f"HR@{k} less frozen")
+    out.print(table_of(("model", "trained", f"NDCG@{k}", f"HR@{k}", *gains, f"NDCG@{k} by period"), rows, title))
+    shares = " ".join(f"{each:.1%}" for each in report.unknown)
+    say(f"right items that the frozen model has never seen, by period: {shares}")

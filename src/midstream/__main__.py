@@ -12,7 +12,7 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command that the arguments of the process name, and exit with its status."""
     try:
-        from midstream.cli.app import main as run
+        from midstream.cli.named_command import main as run
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     run()

@@ -249,7 +249,7 @@ def test_a_change_of_mind_needs_no_rebuild(folder: Path) -> None:
 def test_every_section_takes_effect_somewhere() -> None:
     """A section is part of the state, of the plans, or said to be read at a start: none changes unseen."""
     of_the_state = {"events", "items", "sessions", "pairs", "trending", "limits", "features", "feedback"}
-    of_the_plans = {"placements", "tables", "models", "reasons", "components", "fetches"}
+    of_the_plans = {"placements", "tables", "models", "reasons", "components", "fetches", "trainings"}
     assert {*Config.__struct_fields__} == of_the_state | of_the_plans | set(config_history.SECTIONS_AT_START)
     changed = parse_config(
         "[events.types]\nview = { weight = 9.0 }\n[items]\nunknown_items = 'hold'\n[sessions]\ngap = '9m'\n"

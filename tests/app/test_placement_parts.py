@@ -35,7 +35,7 @@ from midstream.engine import child_process
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.instance import Instance
-from midstream.engine.placements.placing import Said
+from midstream.engine.placements.control_changes import Said
 from midstream.engine.recommender import Recommender
 from midstream.engine.types import Ask, Recorded
 from midstream.events.schema import event_at

@@ -28,7 +28,7 @@ from midstream.app.operate.rebuild import rebuild_beside
 from midstream.app.server_address import Address, publish, read_address, server_of
 from midstream.core.errors import FolderLocked, StoreUnavailable
 from midstream.engine.folder import DataFolder
-from midstream.engine.placements.placing import Said
+from midstream.engine.placements.control_changes import Said
 from midstream.engine.recommender import Recommender
 from midstream.engine.types import Liveness
 from midstream.events.segments.log_identity import identity_of
@@ -154,9 +154,10 @@ def test_every_command_looks_first() -> None:
         assert "read_address" not in names or module in known, path
     assert users == {
         "app/export/slates", "app/ingest/import_file", "app/ingest/undo", "app/inspect/outcome_report",
-        "app/operate/consume", "app/operate/dead_letters", "app/operate/erase", "app/operate/inputs",
+        "app/operate/consume", "app/operate/dead_letters", "app/operate/erase", "app/operate/experiments",
+        "app/operate/inputs",
         "app/operate/model_registry", "app/operate/outputs", "app/operate/placements", "app/operate/rebuild",
-        "app/operate/sinks",
+        "app/operate/sinks", "app/operate/trainings",
     }  # fmt: skip
 
 

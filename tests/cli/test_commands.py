@@ -481,6 +481,16 @@ def test_report_prints_a_table_or_json(shop, run):
     assert (status, json.loads(out)["rows"], json.loads(out)["held"]) == (0, [], 0)
 
 
+def test_report_of_windows_says_that_nothing_was_served(shop, run):
+    """Online metrics as a table or JSON; a wrong window is a wrong use."""
+    status, _, err = run("report", "--window", "1h", "-f", shop)
+    assert (status, "nothing served in these windows" in err) == (0, True)
+    status, out, _ = run("report", "--window", "1h", "--window", "1d", "-f", shop, "--json")
+    assert (status, json.loads(out)["rows"]) == (0, [])
+    status, _, err = run("report", "--window", "soon", "-f", shop)
+    assert (status, "midstream docs online-metrics" in err) == (2, True)
+
+
 def test_runs_of_imports_are_listed_and_taken_back(tmp_path, run):
     """The name that an import prints is the one of the list and of --undo, and the same file goes in again."""
     file = tmp_path / "clicks.csv"

@@ -16,7 +16,7 @@ HEAVY = (
 """Each takes 0.1 to 2 s of CPU to import, but for the last, which takes 0.03 s."""
 PROGRAM = """
 import json, sys
-from midstream.cli.app import main
+from midstream.cli.named_command import main
 heavy, commands = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 for command in commands:
     try:
@@ -50,13 +50,13 @@ class _Interrupts:
     """An importer whose import is interrupted."""
 
     def find_spec(self, name, _path=None, _target=None):
-        if name == "midstream.cli.app":
+        if name == "midstream.cli.named_command":
             raise KeyboardInterrupt
 
 
 def test_an_interrupt_while_modules_are_imported_ends_the_program_without_a_traceback(monkeypatch):
     """As later: exit status 130."""
-    monkeypatch.delitem(sys.modules, "midstream.cli.app", raising=False)
+    monkeypatch.delitem(sys.modules, "midstream.cli.named_command", raising=False)
     monkeypatch.setattr(sys, "meta_path", [_Interrupts(), *sys.meta_path])
     with pytest.raises(SystemExit) as left:
         main()

@@ -59,7 +59,10 @@ def test_every_task_of_a_running_server_is_guarded(tmp_path: Path, monkeypatch: 
         found = {task.get_name() for task in asyncio.all_tasks() - before if task.get_name().startswith("midstream-")}
         assert found == ENDS_ALONE | {f"midstream-{each.name}" for each in services}
         names = {each.name for each in services}
-        assert names == {"tick", "snapshot", "seal", "erasures", "log", "vector_indexes"}
+        assert names == {
+            *("tick", "snapshot", "seal", "erasures", "log", "vector_indexes"),
+            *("experiment_watch", "experiment_allocation", "online_figures"),
+        }
         await wait_on_loop(lambda: all(errors_of(running, name) >= 2 for name in names))
         reason = running.engine.health().reason
         for each in services:

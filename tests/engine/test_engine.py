@@ -61,6 +61,39 @@ def test_a_duplicate_waits_for_its_first_copy() -> None:
     Rig(log=MemoryLog(events_max=0)).run(work)
 
 
+def test_what_is_recorded_beside_a_copy_that_fails_is_counted() -> None:
+    """The batch fails as the first copy of one of its events does, and its own event is durable: counted, and once."""
+    is_written, goes_on = threading.Event(), threading.Event()
+
+    class FullAtFirst(MemoryLog):
+        def append(self, batch: EventBatch) -> LogPosition:
+            is_first = not is_written.is_set()
+            is_written.set()
+            goes_on.wait(PATIENCE_S)
+            if is_first:
+                message = "no room"
+                raise DiskFull(message)
+            return super().append(batch)
+
+    async def work(rig: Rig) -> None:
+        first, other = view("mug", event_id="1"), view("cup", event_id="2")
+        calls = [asyncio.ensure_future(rig.engine.record(rig.batch(first)))]
+        await asyncio.wait_for(asyncio.to_thread(is_written.wait), PATIENCE_S)
+        calls.append(asyncio.ensure_future(rig.engine.record(rig.batch(first, other))))
+        await asyncio.sleep(0)  # it waits behind the first one, which the log thread has
+        goes_on.set()
+        assert [type(each) for each in await asyncio.gather(*calls, return_exceptions=True)] == [DiskFull, DiskFull]
+        assert rig.log.end == 1
+        assert b'midstream_events_total{outcome="recorded"} 1.0' in rig.engine.metrics.text()
+        again = await rig.engine.record(rig.batch(first, other))
+        assert again.outcome.tolist() == [Outcome.RECORDED, Outcome.DUPLICATE]
+        text = rig.engine.metrics.text()
+        assert b'midstream_events_total{outcome="recorded"} 2.0' in text
+        assert b'midstream_events_total{outcome="duplicate"} 1.0' in text
+
+    Rig(log=FullAtFirst()).run(work)
+
+
 def test_a_full_disk_refuses_events_and_goes_on_answering() -> None:
     """Events are refused with ``DiskFull``, slates are served, and events are taken again without a restart."""
     log = MemoryLog(events_max=3)

@@ -166,7 +166,7 @@ for path in sorted(root.rglob("*.py")):
             seen.add(each)
             todo += [*itertools.accumulate(each.split("."), "{}.{}".format), *needed[each]]
     found = import_closure.sources_of(path, root)
-    missing += [(name, each) for each in sorted(seen) if Path(sys.modules[each].__file__) not in found]
+    missing += [(name, each) for each in sorted(seen) if sys.modules[each].__file__ not in found]
 print(count, missing)
 """
 
@@ -202,13 +202,13 @@ def test_no_import_is_missed_in_sources_of_other_hands():
         text = path.read_text("utf-8")
         found = {
             (module, name)
-            for module, names in import_closure._imports(text, root / "a" / "b.py", root)
+            for module, names in import_closure._imports(text, str(root / "a" / "b.py"), str(root))
             for name in names
         }
         for each in loaded_imports(ast.parse(text)):
             level, module = (each.level, each.module or "") if isinstance(each, ast.ImportFrom) else (0, "")
             folder = (root / "a" / "b.py").parents[level - 1] if level else root.parent
-            needed = {(folder.joinpath(*filter(None, module.split("."))), name.name) for name in each.names}
+            needed = {(str(folder.joinpath(*filter(None, module.split(".")))), name.name) for name in each.names}
             missing += [(path.name, each.lineno)] if needed - found else []
             count += 1
     assert count > 200
@@ -223,6 +223,7 @@ def test_the_cache_lies_where_it_is_told_to(package, tmp_path, monkeypatch):
         folder = kernel.cache_folder.__wrapped__(package / "caller.py")
     finally:
         kernel._parents.cache_clear()
+    assert folder is not None
     assert folder.parent == tmp_path / "cache"
     assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0
 
@@ -236,6 +237,7 @@ def test_a_place_that_cannot_be_used_is_passed_by(package, tmp_path, monkeypatch
         folder = kernel.cache_folder.__wrapped__(package / "caller.py")
     finally:
         kernel._parents.cache_clear()
+    assert folder is not None
     assert folder.is_dir()
     assert tmp_path / "blocked" not in folder.parents
 
@@ -299,8 +301,10 @@ def test_code_that_was_changed_after_its_import_is_not_cached(tmp_path):
     for name in ("__init__", "core/__init__", "events/__init__", "state/__init__"):
         written(tmp_path / "midstream", f"{name}.py")
     written(tmp_path / "midstream", "core/types.py", "class EventBatch:\n    rows = text = None\n")
-    for name in ("kernel.py", "import_closure.py"):
-        shutil.copy(Path(kernel.__file__).with_name(name), tmp_path / "midstream" / "events")
+    machine_code = ("machine_code/__init__.py", "machine_code/cache.py")
+    for name in ("kernel.py", "import_closure.py", "file_modes.py", *machine_code):
+        copy = written(tmp_path / "midstream", f"events/{name}")
+        shutil.copy(Path(kernel.__file__).parent / name, copy)
     made = "from midstream.events.kernel import kernel\n\n\n"
     written(tmp_path / "midstream", "state/caller.py", made + CALLER.replace("def", "@kernel\ndef"))
     callee = made + CALLEE.replace("def", "@kernel\ndef")

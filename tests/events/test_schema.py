@@ -49,6 +49,18 @@ def test_concat_joins_in_order(lists: list[list[Event]]) -> None:
     assert np.array_equal(joined.rows["text_start"], build(whole).rows["text_start"])
 
 
+@given(st.lists(event_lists(), min_size=2, max_size=6))
+def test_batches_joined_are_the_batch_of_all_their_events(lists: list[list[Event]]) -> None:
+    """To the byte, empty and cut ones included; none of them is changed by it, nor by writing to the rows."""
+    batches = [cut(build((*events, Event(1))), 0, len(events)) for events in lists]
+    before = [(each.rows.tobytes(), each.text) for each in batches]
+    found, right = concat(batches), build([event for events in lists for event in events])
+    assert found.rows.dtype == right.rows.dtype
+    assert (found.rows.tobytes(), found.text[: len(right.text)]) == (right.rows.tobytes(), right.text)
+    found.rows["log_time_ms"] = 7
+    assert [(each.rows.tobytes(), each.text) for each in batches] == before
+
+
 @given(event_lists(), st.data())
 def test_pick_takes_any_rows_in_any_order(events: list[Event], data: st.DataObject) -> None:
     """Rows may be left out, come twice and change places; each keeps its own texts."""

@@ -278,7 +278,7 @@ def test_fields_that_are_read_together_are_told_apart(monkeypatch, names, others
         raise ArithmeticError
 
     monkeypatch.setattr(ItemFieldReader, "fill", alone)
-    monkeypatch.setattr("midstream.features.declared.fill_fields", together)
+    monkeypatch.setattr("midstream.features.block_inputs.fill_fields", together)
     served = answer(SHOP, plan_with(broken(block, others)), QUERY)
     lost = [name for name in DECLARED.names if set(NEEDS[name]) & {*names, *others}]
     expected = {f"features.{name}" for name in lost} if names else {"features"}

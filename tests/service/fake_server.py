@@ -26,7 +26,7 @@ class SlowEngine(FakeEngine):
         super().__init__()
         self._told = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
 
-    async def record(self, batch, _guard=None):
+    async def record(self, batch, _guard=None, *, within_s=None):
         print("records", flush=True)
         await asyncio.shield(self._told)
         return await super().record(batch)

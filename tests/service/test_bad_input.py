@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks as openapi_checks
 from uvicorn.server import ServerState
 
-from midstream.app.config.schema import Config, ItemsSection, Placement, SnapshotsSection
+from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.app.opening import Outside, accept_of, open_running
 from midstream.engine.instance import Instance
+from midstream.engine.snapshots.options import SnapshotsSection
 from midstream.events import wire
 from midstream.features.kinds.kinds import Affinity, Computed, Count, Match, Number, Relevancy
 from midstream.serving.app import App, asgi

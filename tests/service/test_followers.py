@@ -581,6 +581,40 @@ def test_a_placement_that_is_set_answers_the_next_request_of_every_process(serve
     assert server.children() == children
 
 
+def test_every_process_gives_a_unit_the_same_variant(server):
+    """From the answer to the start on, through whichever process it is asked; after the stop none has one."""
+    question = {"placement": "tried"}
+    users = [f"unit-{number}" for number in range(12)]
+    order = {
+        "placement": "tried",
+        "author": "ann",
+        "variants": [{"name": "a"}, {"name": "b", "change": {"slate_size": 2}}],
+    }
+
+    def variants(opened, user):
+        answers = [ask_anew(each, "POST", "/v1/recommendations", {**question, "user_id": user}) for each in opened]
+        assert [each for each in answers if each[0] != 200] == []
+        return {(slate.get("experiment", ""), slate.get("variant", "")) for _, slate in answers}
+
+    with connections(server, 6) as opened:
+        body = {"author": "ann", "placement": {"slate_size": 3, "deadline": "10s"}}
+        assert ask_anew(opened[0], "PUT", "/v1/placements/tried", body)[0] == 200
+        status, told = ask_anew(opened[1], "POST", "/v1/experiments/pair", order)
+        assert (status, told["state"]) == (200, "running"), told
+        found = [variants(opened, user) for user in users]
+        assert all(len(each) == 1 for each in found)
+        assert set.union(*found) == {("pair", "a"), ("pair", "b")}
+        server.wait_until_ready()
+    with connections(server, 6) as opened:
+        assert [variants(opened, user) for user in users] == found
+        assert ask_anew(opened[2], "DELETE", "/v1/placements/tried?author=ann")[0] == 400
+        stop_order = {"reason": "enough", "author": "ann"}
+        assert ask_anew(opened[3], "POST", "/v1/experiments/pair/stop", stop_order)[1]["stopped_by"] == "person"
+        assert set.union(*(variants(opened, user) for user in users)) == {("", "")}
+        assert ask_anew(opened[4], "DELETE", "/v1/placements/tried?author=ann")[0] == 200
+    server.wait_until_ready()
+
+
 @pytest.mark.parametrize(
     "change",
     ["{}slate_size = 7\n", "[events.types]\nview = {{ weight = 2.0 }}\nclick = {{}}\n{}"],

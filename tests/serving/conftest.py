@@ -12,12 +12,15 @@ from midstream.serving.events.ingest import limits_of
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
 from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
+from tests.support.fakes.experiments import FakeExperimenting
 from tests.support.fakes.inputs import FakeInputs
 from tests.support.fakes.models import FakeChampions
+from tests.support.fakes.online import FakeOnline
 from tests.support.fakes.outputs import FakeOutputs
 from tests.support.fakes.placements import FakePlacing
 from tests.support.fakes.shelves import FakeShelf
 from tests.support.fakes.sinks import FakeSinks
+from tests.support.fakes.trainings import FakeTrainings
 
 
 class Client:
@@ -30,10 +33,13 @@ class Client:
         self.champions = FakeChampions()
         self.explainer = FakeExplainer()
         self.placing = FakePlacing()
+        self.experimenting = FakeExperimenting()
         self.inputs = FakeInputs()
         self.outputs = FakeOutputs()
         self.sinks = FakeSinks()
         self.shelf = FakeShelf()
+        self.trainings = FakeTrainings()
+        self.online = FakeOnline()
         own = options or ServerOptions()
         behind = asgi(
             engine,
@@ -46,10 +52,13 @@ class Client:
                 cast("Any", self.champions),
                 cast("Any", self.explainer),
                 cast("Any", self.placing),
+                cast("Any", self.experimenting),
                 inputs=cast("Any", self.inputs),
                 outputs=cast("Any", self.outputs),
                 sinks=cast("Any", self.sinks),
                 shelf=cast("Any", self.shelf),
+                trainings=cast("Any", self.trainings),
+                online=cast("Any", self.online),
             ),
         )
         self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))

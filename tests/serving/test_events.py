@@ -165,8 +165,8 @@ def test_what_cannot_be_kept_is_not_acknowledged(make_client, failure, status):
 def test_commit_that_takes_too_long_is_not_waited_for(make_client, monkeypatch):
     """When a sync hangs, the answer is 503 after ``commit_wait_max``, not silence."""
 
-    async def never(_self, _batch):
-        await asyncio.Event().wait()
+    async def never(_self, _batch, *, within_s):
+        await asyncio.wait_for(asyncio.Event().wait(), within_s)
 
     monkeypatch.setattr(FakeEngine, "record", never)
     client = make_client(FakeEngine(), ServerOptions(commit_wait_max=Duration("20ms")))

@@ -30,7 +30,7 @@ from midstream.engine.child_process import Ended
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.listeners import Listener
-from midstream.engine.placements.placing import Said
+from midstream.engine.placements.control_changes import Said
 from midstream.engine.snapshots import snapshots
 from midstream.engine.types import Ask, FollowerView
 from midstream.events.disk import RealDisk

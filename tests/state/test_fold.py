@@ -20,6 +20,7 @@ from midstream.events.schema import Event, build, cut, event_at, pick
 from midstream.state.fold import Fold
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
+from midstream.state.online.online_models import OnlineModels
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.outcomes.requests import Requests
 from midstream.state.pairs.covisitation import Pairs
@@ -365,6 +366,7 @@ def test_sizes_are_those_of_what_is_reserved():
     assert len(sizes) == len(fold.tables)
     assert sizes.pop("cells").bytes_max == 0  # nothing is declared
     assert sizes.pop("promotions").bytes_now == 0  # no model was promoted
+    assert sizes.pop("online").bytes_max == 0  # no model goes on learning
     assert sizes.pop("placements").bytes_now == 0  # no placement was set
     assert sizes.pop("inputs").bytes_now == 0  # no broker was read
     for size in sizes.values():
@@ -408,7 +410,7 @@ def test_tables_that_no_other_reads_can_be_left_out():
     whole.apply(LogPosition(0), batch)
     for first in range(0, 2_000, 100):
         less.apply(LogPosition(first), cut(batch, first, first + 100))
-    leaves = {Segments, Pairs, SessionIndex, Requests, Outcomes}
+    leaves = {Segments, Pairs, SessionIndex, Requests, Outcomes, OnlineModels}
     assert whole.leaves == leaves
     assert set(whole.tables) - set(less.tables) == leaves
     for name, table in whole._named.items():

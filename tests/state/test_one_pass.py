@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import Future
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from midstream.state.cells.fold import CellRows
 from midstream.state.expressions.program import Cell, ScopeName
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import Dropped
-from midstream.state.one_pass import BESIDE_MIN, RUN_EVENTS
+from midstream.state.one_pass import BESIDE_MIN, ROOMS, RUN_EVENTS
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.pairs.covisitation import Pairs
 from midstream.state.settings import FoldSettings
@@ -154,7 +155,34 @@ def test_long_runs_give_one_state_on_one_core_and_on_two(log, settings, cores, m
         one.apply(LogPosition(COUNT + start), cut(usual, start, stop), taken)
     general.apply(LogPosition(COUNT), usual)
     assert one.digest() == general.digest()
-    assert len(one._one_pass._rooms) == cores
+    assert len(one._one_pass._rooms) == (ROOMS if cores > 1 else 1)
+    for half_life in settings().half_lives:  # hot lists are no part of the state
+        told, expected = (fold.items.hottest(half_life.ms, 1_000) for fold in (one, general))
+        assert [each.tolist() for each in told] == [each.tolist() for each in expected]
+
+
+@pytest.mark.parametrize("settings", [plain_settings, counting_settings, tiny_settings])
+@pytest.mark.parametrize("left", [(), (Pairs, Outcomes)])
+def test_two_cores_have_about_as_much_to_do(settings, left):
+    """Dear tables go to the core with less; items go where segments are folded, which read what is available."""
+    fold = Fold(settings())
+    fold.leave_out(left)
+    one = fold._one_pass
+    first, cells = one._split(), len(settings().cells)
+    spent = {
+        kernels.IDS: one_pass.IDS_NS,
+        kernels.ITEMS: one_pass.ITEMS_NS,
+        kernels.USERS: one_pass.USERS_NS + one_pass.AFFINITY_NS * len(fold.users.affinity_rows.at),
+        kernels.CELLS: one_pass.CELL_NS * cells,
+        kernels.PAIRS: one_pass.PAIRS_NS * (Pairs not in left),
+        kernels.SESSION_INDEX: one_pass.SESSION_INDEX_NS,
+        kernels.OUTCOMES: one_pass.OUTCOMES_NS,
+    }
+    ours = sum(ns for bit, ns in spent.items() if bit & first)
+    assert first & kernels.IDS
+    assert not first & (kernels.USERS | kernels.REQUESTS | kernels.OUTCOMES)
+    assert not (first & kernels.ITEMS and settings().segment)
+    assert abs(2 * ours - sum(spent.values())) <= max(one_pass.SESSION_INDEX_NS, one_pass.IDS_NS // 2)
 
 
 @pytest.mark.parametrize("size", [2, 500, RUN_EVENTS, RUN_EVENTS + 1, 2 * BESIDE_MIN])
@@ -202,7 +230,9 @@ def test_the_other_thread_is_not_waited_for_without_end(monkeypatch):
     """A process that was stopped finds a time that is over, and asks again."""
     monkeypatch.setattr(one_pass, "WAIT_S_MAX", 0.01)
     with pytest.raises(RuntimeError, match="no end of a run"):
-        one_pass._result(Future())
+        one_pass._end(Future())
+    with pytest.raises(RuntimeError, match="no end of a run"):
+        one_pass._next(SimpleQueue())
 
 
 def end_in_the_middle(fold, batch, error, monkeypatch):

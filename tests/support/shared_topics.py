@@ -65,6 +65,8 @@ class FakeTopic:
     """Most tests begin behind the opening."""
     called: Callable[[str], None] = len  # type: ignore[assignment]  # a count of letters harms nobody
     """Told of each call, before it does anything; may raise."""
+    appending: bytes = b""
+    """Message of the newest append."""
 
     @property
     def name(self) -> str:
@@ -81,6 +83,7 @@ class FakeTopic:
 
     def append(self, value: bytes, confirmed: Confirmed) -> None:
         """Append a message, as well as the fault lets it."""
+        self.appending = value
         self.called("append")
         self._require_open()
         fault = "lost" if self.is_cut or self.server.is_down else self.fault()

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from midstream.app.config.component_constraints import unnamed_faults, unnamed_server_faults
 from midstream.app.config.effective import effective
 from midstream.app.config.reader import read_config
-from midstream.app.config.schema import Config, SnapshotsSection
+from midstream.app.config.schema import Config
 from midstream.app.config_history import (
     Span,
     differs_at_start,
@@ -31,7 +31,8 @@ from midstream.app.encoding.service import text_encoding_of
 from midstream.app.fetch_connections import FetchConnections
 from midstream.app.folder_owner import one_owner
 from midstream.app.letter_erasure import forget_in_pieces, forgetting, letters_of
-from midstream.app.placement_parts import placement_parts
+from midstream.app.models_in_service import champions_of
+from midstream.app.placement_parts import placement_services
 from midstream.app.rejected_rows import remove_left
 from midstream.app.replicas.join import join_by
 from midstream.app.replicas.node_services import with_replicas
@@ -48,6 +49,9 @@ from midstream.engine.child_process import Notify, nobody
 from midstream.engine.engine import Engine, EngineOptions
 from midstream.engine.erasure.eraser import Eraser, EraserOptions
 from midstream.engine.erasure.log_rewrite import settle
+from midstream.engine.experiments.allocating import ExperimentAllocating
+from midstream.engine.experiments.canaries import Canaries
+from midstream.engine.experiments.watch import ExperimentWatch
 from midstream.engine.explain.explainer import Explainer
 from midstream.engine.folder import DataFolder
 from midstream.engine.history.sealer import Sealer, SealOptions
@@ -61,19 +65,21 @@ from midstream.engine.listeners import Listener
 from midstream.engine.live import Host
 from midstream.engine.log_opening import locked, open_log
 from midstream.engine.log_readers import FolderLog, open_reader
-from midstream.engine.models.champions import Champions
+from midstream.engine.online.figuring import OnlineFiguring
 from midstream.engine.operational_log import OperationalLog
-from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import ConfigStore, Rebuilder
 from midstream.engine.recommender import Recommender
 from midstream.engine.replication.topic_position import read_topic_position
+from midstream.engine.sinks.log_pieces import LogPieces
 from midstream.engine.snapshots import snapshots
 from midstream.engine.snapshots.base_state import newest
+from midstream.engine.snapshots.options import SnapshotsSection
 from midstream.engine.snapshots.snapshotter import SnapshotOptions, Snapshotter
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Liveness
 from midstream.engine.vectors.indexing import VectorIndexing
 from midstream.events.disk import Disk, RealDisk
+from midstream.events.machine_code.ahead import Manner, compile_ahead
 from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
@@ -83,7 +89,6 @@ from midstream.state.control.placements import PlacementVersion
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 from midstream.state.tables import sizes_max
-from midstream.training.registry import Registry
 
 CONFIG_NAME = "midstream.toml"
 DATA_NAME = "data"
@@ -192,7 +197,7 @@ def open_running(
         notify: Receives the progress of the fold.
         may_serve_before: If ``config`` needs another state than that of a snapshot, begin with the configuration that
             was in service before, if it is known and its snapshot near, and swap once the new state is rebuilt. Without
-            it the rebuild is done here, before the first answer.
+            it the rebuild is done here, before the first answer. Optional kernels are left to ``CompilationBehind``.
 
     Raises:
         FolderLocked: Another process has it open.
@@ -215,12 +220,11 @@ def open_running(
         undo.callback(log.close)
         reader = open_reader(data)
         _tidy(data, log, reader.identity)
+        compile_ahead(partial(notify, "compiling"), Manner(leaves_optional=may_serve_before))
         chosen = _chosen(folder, config, reader, log.end, may_serve_before=may_serve_before)
-        fold = chosen.loaded.fold
-        position = fold.log_position
+        fold, position = chosen.loaded.fold, chosen.loaded.fold.log_position
         folded = catch_up(fold, log.read, log.end, notify)
-        chosen = chosen.with_placements(folder)
-        service = chosen.service
+        service = (chosen := chosen.with_placements(folder)).service
         options = replace(
             options or EngineOptions(),
             baseline=baseline_of(config, folder),
@@ -256,23 +260,12 @@ def engine_of(
     return Engine(log, fold, service.plans, host, metrics, options)
 
 
-def champions_of(engine: Engine, data: DataFolder, config: Config) -> Champions:
-    """Return the models in service, none yet, for an answering process."""
-    registry = Registry(data.models, config.registry.version_bytes_max)
-    champions = Champions(engine, registry, config.registry.versions_kept)
-    engine.listeners.add(
-        Listener(name="models", swapped=champions.tell, gauges=champions.set_gauges, snapshot_written=champions.prune)
-    )
-    return champions
-
-
 def _assembled(
     folder: Path, config: Config, outside: Outside, started: Started, engine: Engine, chosen: "_Chosen"
 ) -> Instance:
     """Return an engine with its background services, none of them started."""
     data, each = DataFolder(folder / DATA_NAME), config.snapshots
-    at_marks = config.log.kind == "kafka"
-    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly, at_marks=at_marks)
+    snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly, config.log.kind == "kafka")
     snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
     store = _beside(folder, data, each, engine)
     rebuilder = Rebuilder(engine, snapshotter, data, chosen.service, store, chosen.wanted)
@@ -287,8 +280,10 @@ def _assembled(
     champions = champions_of(engine, data, config)
     champions.begin()
     operational_log = OperationalLog(engine)
-    fetching = FetchConnections(engine.plans.values)
     sinks = sinks_of(config, engine, eraser, partial(open_reader, data))
+    online = OnlineFiguring(engine, partial(open_reader, data))
+    placing, experimenting = placement_services(engine, rebuilder, champions, folder, data)
+    watch = ExperimentWatch(engine, experimenting, LogPieces(partial(open_reader, data)))
     return Instance(
         engine,
         snapshotter,
@@ -298,14 +293,19 @@ def _assembled(
         _ingest(engine, eraser, data, config, outside),
         rebuilder,
         champions,
-        Placing(engine, rebuilder, placement_parts(folder, data)),
+        placing,
+        experimenting,
         Explainer(engine, folder, snapshotter.turn),
         operational_log,
         services=(
-            *(sealer, eraser, rebuilder, operational_log, fetching, sinks, VectorIndexing(engine)),
+            *(sealer, eraser, rebuilder, operational_log, sinks, VectorIndexing(engine), online, watch),
+            *(FetchConnections(engine.plans.values), ExperimentAllocating(engine, experimenting, watch)),
             text_encoding_of(config, engine, data),
         ),
         sinks=sinks,
+        online=online,
+        watch=watch,
+        canaries=Canaries(experimenting, watch),
     )
 
 

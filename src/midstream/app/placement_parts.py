@@ -11,8 +11,12 @@ from midstream.core.errors import ConfigInvalid
 from midstream.core.field_bounds import Told
 from midstream.core.types import Models
 from midstream.engine.active_config import Service
+from midstream.engine.engine import Engine
+from midstream.engine.experiments.experimenting import Experimenting
 from midstream.engine.folder import DataFolder
-from midstream.engine.placements.placing import Drafted, PlacementParts
+from midstream.engine.models.champions import Champions
+from midstream.engine.placements.placing import Drafted, PlacementParts, Placing
+from midstream.engine.rebuild.rebuilder import Rebuilder
 from midstream.ranking.plan import Plan
 
 _NONE = Models({})
@@ -27,6 +31,14 @@ def placement_parts(folder: Path, data: DataFolder) -> PlacementParts:
         names=lambda config: frozenset(each.name for each in config.placements),
         content=lambda config, name: next((content_of(each) for each in placements(config) if each.name == name), ""),
     )
+
+
+def placement_services(
+    engine: Engine, rebuilder: Rebuilder, champions: Champions, folder: Path, data: DataFolder
+) -> tuple[Placing, Experimenting]:
+    """Return what changes placements and experiments of a folder."""
+    parts = placement_parts(folder, data)
+    return Placing(engine, rebuilder, parts, champions), Experimenting(engine, rebuilder, parts, champions)
 
 
 def draft(folder: Path, service: Service, name: str, told: Told, models: Models) -> Drafted:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from midstream.features.readers.external import ExternalTable
 
 HERE = Path()
+MODELS_PAGE = "/docs/models.md"
 _OF_PARTS = frozenset(
     (
         "editorial",
@@ -158,7 +159,7 @@ def plan(
     sources, floor = _sources(config, placement, where, folder, names)
     rules = tuple(_ruling(rule, names, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules))
     pins = tuple(
-        _ruling(rule, names, f"{where}.rules[{n}]") for n, rule in enumerate(placement.rules) if isinstance(rule, Pin)
+        _ruling(each, names, f"{where}.rules[{n}]") for n, each in enumerate(placement.rules) if type(each) is Pin
     )
     # A pin places an item; its score is the scorer's alone.
     weights = dict.fromkeys((each.name for each in pins), 0.0) | placement.weights
@@ -193,6 +194,7 @@ def plan(
         else None,
         pins=Pins(pins) if pins else None,
         model_names=_model_names(reading, where),
+        pinned=placement.models,
         own=frozenset((*own, *_own_names(placement, sources, scorers))),
         slate_size=placement.slate_size,
         slate_size_max=placement.slate_size_max,
@@ -206,10 +208,9 @@ def plan(
         reads_served=_reads_served(filters, placement),
         remote={each.name: each.timeout.ms / 1_000 for each in scorers if isinstance(each, RemoteScorer)},
     )
-    _require_names(made, where)
-    _require_rule_names(made, placement, where)
-    _require_inputs(made, where)
-    return made.serving(models)
+    _require_parts(made, placement, where)
+    _require_inputs(made := made.serving(models), where)
+    return made
 
 
 def _reads_served(filters: Iterable[Filter], placement: Placement) -> bool:
@@ -281,8 +282,24 @@ def _model_names(parts: Sequence[ReadsModels], where: str) -> tuple[str, ...]:
     names = sorted({name for part in parts for name in part.model_names})
     if len(names) > MODELS_MAX:
         came = f"Its parts read {len(names)} models."
-        raise ConfigInvalid((Fault(where, came, f"At most {MODELS_MAX} for one placement.", "/docs/models.md"),))
+        raise ConfigInvalid((Fault(where, came, f"At most {MODELS_MAX} for one placement.", MODELS_PAGE),))
     return tuple(names)
+
+
+def _require_read(made: Plan, where: str) -> None:
+    """Refuse a version of a model that no part of its placement reads.
+
+    Raises:
+        ConfigInvalid: Each is named.
+    """
+    right = f"A model that one reads: {', '.join(made.model_names) or 'none'}."
+    faults = tuple(
+        Fault(f"{where}.models{step(name)}", "No part of the placement reads it.", right, MODELS_PAGE)
+        for name in made.pinned
+        if name not in made.model_names
+    )
+    if faults:
+        raise ConfigInvalid(faults)
 
 
 def declarations(config: Config, settings: FoldSettings, folder: Path = HERE, name: str = FILE_NAME) -> Declarations:
@@ -358,6 +375,12 @@ def _kind(source: Source) -> str:
     struct = type(source.options if isinstance(source, Nearest) else source)
     tag = struct.__struct_config__.tag if issubclass(struct, msgspec.Struct) else None
     return source.name if tag is None else str(tag)
+
+
+def _require_parts(made: Plan, placement: Placement, where: str) -> None:
+    _require_names(made, where)
+    _require_rule_names(made, placement, where)
+    _require_read(made, where)
 
 
 def _require_names(made: Plan, where: str) -> None:

@@ -1,107 +1,11 @@
-"""Command-line program: its commands, and the exit status of failures.
+"""Command-line program with all of its commands, for its help and for who runs several in one process."""
 
-Exit status 0: done. 1: an expected failure. 2: wrong use, or an invalid configuration. 130: Ctrl-C. ``cli.faults``
-prints a failure: where, what came, what would be right, page. Any other exception is a bug and ends with its traceback.
-"""
-
-import gc
-import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
+from midstream.cli.named_command import whole
+from midstream.cli.program import run
 
-from midstream.cli.answers import explain, placements, recommend, serve, simulate
-from midstream.cli.console import out
-from midstream.cli.data import consume, dead_letters, erase, export, feast, import_file, inputs, report
-from midstream.cli.demo import demo
-from midstream.cli.faults import DONE, USAGE_ERROR, say_error, status_of
-from midstream.cli.features import features
-from midstream.cli.help import ProgramHelp
-from midstream.cli.models import evaluate, examples, models, train
-from midstream.cli.operate import backup, bench, check, docs, doctor, init, nodes, outputs, rebuild, seal, sinks, size
-from midstream.core.errors import MidstreamError
-
-app = typer.Typer(
-    cls=ProgramHelp,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for command in (
-    init,
-    serve,
-    import_file,
-    consume,
-    export,
-    examples,
-    recommend,
-    explain,
-    check,
-    erase,
-    train,
-    rebuild,
-    seal,
-    backup,
-    nodes,
-    size,
-    report,
-    doctor,
-    bench,
-    simulate,
-    demo,
-    docs,
-):
-    app.add_typer(command.app)
-GC_ALLOCATIONS = 50_000
-"""New containers between two looks for cycles: what a command imports is looked through 2 times instead of 200, a tenth
-of its time. A server has its own number."""
-_GROUPS = {
-    "evaluate": evaluate.app,
-    "features": features.app,
-    "feast": feast.app,
-    "models": models.app,
-    "placements": placements.app,
-    "dead-letters": dead_letters.app,
-    "inputs": inputs.app,
-    "outputs": outputs.app,
-    "sinks": sinks.app,
-}
-for name, group in _GROUPS.items():
-    app.add_typer(group, name=name)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        out.print(f"midstream {version('midstream')}", markup=False)
-        raise typer.Exit
-
-
-@app.callback(
-    epilog="""
-    midstream init shop
-    midstream import shop/example.ndjson --folder shop
-    midstream serve --folder shop
-    """
-)
-def program(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """A real-time recommendation engine: the next request sees the last click.
-
-    See midstream COMMAND --help for the options and examples of a command.
-    """
-
-
-def _command_of(arguments: Sequence[str]) -> str:
-    """Return which command was called, for whoever reads what it said."""
-    name = next((each for each in arguments if not each.startswith("-")), "")
-    return f"midstream {name}".rstrip()
+app = whole()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -110,12 +14,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Without the program's name; None = those of the process.
     """
-    if arguments is None:
-        gc.set_threshold(GC_ALLOCATIONS)
-    try:
-        status: object = app(args=arguments, prog_name="midstream", standalone_mode=False)
-    except (MidstreamError, OSError, USAGE_ERROR) as error:
-        # What the machine refuses (a port in use, a file that may not be read) is as expected as what we refuse.
-        say_error(error, _command_of(sys.argv[1:] if arguments is None else arguments))
-        sys.exit(status_of(error))
-    sys.exit(status if isinstance(status, int) else DONE)
+    run(app, arguments)

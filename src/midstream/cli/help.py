@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 TOPICS = {
     "Start": ("init", "demo", "serve", "check", "docs"),
     "Data": ("import", "consume", "inputs", "outputs", "export", "dead-letters", "erase"),
-    "Answers": ("recommend", "explain", "placements", "report"),
-    "Features and models": ("features", "feast", "train", "models", "examples"),
+    "Answers": ("recommend", "explain", "placements", "experiments", "report", "estimate"),
+    "Features and models": ("features", "feast", "train", "models", "training", "examples"),
     "Evaluation": ("evaluate", "simulate", "bench"),
-    "Operation": ("doctor", "size", "rebuild", "seal", "sinks", "backup", "restore", "nodes"),
+    "Operation": ("doctor", "size", "rebuild", "seal", "sinks", "backup", "restore", "nodes", "warm"),
 }
 """Commands of the program by topic, both in the order in which they are listed."""
 SUMMARY_CHARACTERS_MAX = 60

@@ -330,6 +330,10 @@ class Served:
     """Rows behind the slate; None = the query has no ``order_max``."""
     fetched: Fetched = NOTHING_FETCHED
     """Fetched part of the query: the record keeps it, so that a rerun calls no outside system."""
+    learned: Models | None = None
+    """Models of the plan with what they had learned by then; None = none of them goes on learning."""
+    bins: tuple[bytes, ...] = ()
+    """What those that gave the scores read of the slate's items, for the record: what they learn from."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

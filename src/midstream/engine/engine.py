@@ -23,17 +23,18 @@ from midstream.engine.erasure_capacity import ErasurePlaces
 from midstream.engine.gauges import set_gauges
 from midstream.engine.health import IngestView, concerns_of, health_of
 from midstream.engine.ingest.commit_dispatcher import BEHIND_EVENTS_MAX, CommitDispatcher, CommitParts
-from midstream.engine.ingest.dedupe import Deduplication
+from midstream.engine.ingest.dedupe import Admitted, Deduplication
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.input_guard import InputGuard
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.ingest.served_forwarder import Forwarding
 from midstream.engine.ingest.ticks import TICK_MS, append_tick
+from midstream.engine.ingest.waiting import done_by
 from midstream.engine.ingest.writer import QueueEntry, Ticket
 from midstream.engine.listeners import Listeners
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
-from midstream.engine.requests.schema import FeatureAsk, RecommendationQuestion
+from midstream.engine.requests.schema import FeatureAsk, RankQuestion, RecommendationQuestion
 from midstream.engine.types import (
     Answer,
     Ask,
@@ -42,6 +43,7 @@ from midstream.engine.types import (
     FeatureView,
     Health,
     Liveness,
+    Outcome,
     PageAnswer,
     Recorded,
 )
@@ -122,6 +124,8 @@ class Engine:
         self.services: list[BackgroundService] = [] if options.forwarding is None else [options.forwarding.service]
         """The loops that go on beside it."""
         self._ticker = self.supervise("tick", self._tick, TICK_MS / 1_000)
+        self._late: set[asyncio.Task[Recorded]] = set()
+        """Events whose senders wait no more."""
         self.erasure_places = ErasurePlaces()
         """For erasures that wait for the log to be rewritten."""
 
@@ -244,12 +248,15 @@ class Engine:
         await asyncio.sleep(0)  # the last frame comes through the loop
         await self._folding.stop()
 
-    async def record(self, batch: EventBatch, guard: InputGuard | None = None) -> Recorded:
+    async def record(
+        self, batch: EventBatch, guard: InputGuard | None = None, *, within_s: float | None = None
+    ) -> Recorded:
         """Make events durable and apply them, each id once; return when both are done.
 
         Args:
             batch: From ``events.json.decode``; log times are stamped on the way.
             guard: Condition under which it counts, in a log that several nodes share; None = always.
+            within_s: How long to wait; None = as long as it takes.
 
         Returns:
             The outcome of each row. A duplicate's answer waits until its first copy is durable and applied.
@@ -259,6 +266,7 @@ class Engine:
             AppendFailed: The log accepts no event until the process is restarted; the batch may be durable.
             Overloaded: Too many events wait; nothing of the batch is kept.
             Superseded: The guard's version is not the newest one; nothing of the batch is in the log.
+            TimeoutError: The time is over; the batch may be durable and applied later.
         """
         if self._folding.failure is not None:
             raise self._folding.failure
@@ -283,9 +291,36 @@ class Engine:
                 self._intake.release(admitted, ticket)
                 raise
             ticket.add_done_callback(lambda done: self._intake.release(admitted, done))
-            admitted.note(await asyncio.shield(ticket))
-        for first_copy in admitted.first_copies:
-            await asyncio.shield(first_copy)
+        try:
+            return await self._settled(admitted, ticket, within_s)
+        except (TimeoutError, asyncio.CancelledError):  # its events go on, and count when they are applied
+            late = asyncio.create_task(self._settled(admitted, ticket, None))
+            self._late.add(late)
+            late.add_done_callback(self._hear_late)
+            raise
+
+    def _hear_late(self, late: "asyncio.Task[Recorded]") -> None:
+        self._late.discard(late)
+        if not late.cancelled():
+            late.exception()  # seen: its waiter was told that nothing is known
+
+    async def _settled(self, admitted: Admitted, ticket: Ticket, within_s: float | None) -> Recorded:
+        """Return the outcome of events once they are durable and applied, as are those that they are copies of.
+
+        Raises:
+            TimeoutError: The time is over; nothing is counted.
+            MidstreamError: An event, or the first copy of one, was not stored; what was is counted.
+        """
+        until = None if within_s is None else self.host.monotonic() + within_s
+        if len(admitted.batch):
+            copies = await done_by(ticket, until, self.host.monotonic)
+            admitted.note(copies)
+        try:
+            for first_copy in admitted.first_copies:
+                await done_by(first_copy, until, self.host.monotonic)
+        except MidstreamError:  # what this batch itself recorded is durable, and a copy when all of it comes again
+            count_outcomes(admitted.outcome[admitted.outcome == Outcome.RECORDED], self.metrics)
+            raise
         count_outcomes(admitted.outcome, self.metrics)
         return Recorded(self.live.fold.log_position, admitted.outcome, admitted.erased)
 
@@ -334,7 +369,9 @@ class Engine:
         """
         return await self._folding.reached(position, timeout_s)
 
-    def encoded_slate(self, question: RecommendationQuestion, placement: str) -> EncodedSlate | Stamp | None:
+    def encoded_slate(
+        self, question: RecommendationQuestion | RankQuestion, placement: str
+    ) -> EncodedSlate | Stamp | None:
         """Answer a usual question whose placement's plan is compiled, as ``CompiledSlates.answer`` does."""
         return self._answering.compiled.answer(question, placement)
 

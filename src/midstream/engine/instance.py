@@ -9,10 +9,14 @@ from midstream.core.types import LogPosition
 from midstream.engine.active_config import Configuration, Service
 from midstream.engine.engine import Engine
 from midstream.engine.erasure.eraser import Eraser
+from midstream.engine.experiments.canaries import Canaries
+from midstream.engine.experiments.experimenting import Experimenting
+from midstream.engine.experiments.watch import ExperimentWatch
 from midstream.engine.explain.explainer import Explainer
 from midstream.engine.history.sealer import Sealer
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.models.champions import Champions
+from midstream.engine.online.figuring import OnlineFiguring
 from midstream.engine.operational_log import OperationalLog
 from midstream.engine.placements.placing import Placing
 from midstream.engine.rebuild.rebuilder import Rebuilder
@@ -20,6 +24,7 @@ from midstream.engine.replication.lease_keeper import LeaseKeeper
 from midstream.engine.replication.replicated_writer import ReplicatedWriter
 from midstream.engine.sinks.sink_group import SinkGroup
 from midstream.engine.snapshots.snapshotter import Snapshotter
+from midstream.engine.trainings.training_loop import TrainingLoop
 from midstream.events.segments.segments import SegmentLog
 
 
@@ -68,11 +73,14 @@ class Instance:
     rebuilder: Rebuilder
     champions: Champions
     placing: Placing
+    experimenting: Experimenting
     explainer: Explainer | None = None
     """As the snapshotter."""
     operational_log: OperationalLog | None = None
     """Observer that writes the operational log."""
     sinks: SinkGroup | None = None
+    """As the snapshotter; one of ``services``."""
+    online: OnlineFiguring | None = None
     """As the snapshotter; one of ``services``."""
     services: tuple[EngineService, ...] = ()
     """In the order of their start; they stop in the reverse order."""
@@ -80,6 +88,12 @@ class Instance:
     """Writer of a log that several nodes share, with its lag and connection; None = the log is this node's own."""
     leases: LeaseKeeper | None = None
     """Of a log that several nodes share; one of ``services``."""
+    trainings: TrainingLoop | None = None
+    """One of ``services``; None = this process trains nothing by itself."""
+    watch: ExperimentWatch | None = None
+    """Of running experiments, as the snapshotter; one of ``services``."""
+    canaries: Canaries | None = None
+    """As the watch."""
 
     @property
     def service(self) -> Service:

@@ -16,6 +16,7 @@ from midstream.engine.ingest.event_writer import EventWriter
 from midstream.engine.ingest.writer import LogWriter
 from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import ANY_PLACEMENT
+from midstream.experiments.routing import Routing
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.fetch_cache import FetchCache
@@ -64,6 +65,12 @@ class LiveState:
     """The models in service; each plan has those that it reads."""
     fetched: FetchCache = field(default_factory=FetchCache)
     """Columns of outside systems."""
+    routing: Routing = field(init=False)
+    """Which requests experiments and the holdout answer; replaced with the plans."""
+
+    def __post_init__(self) -> None:
+        """Read the experiments of the state."""
+        self._route()
 
     def swap(self, fold: Fold, plans: Mapping[str, Plan]) -> None:
         """Put another state and its plans in service, as ``Engine.swap`` does.
@@ -81,6 +88,36 @@ class LiveState:
         else:
             self.guards.forget()
         self.feature_values.clear()
+        self._route()
+
+    def _route(self) -> None:
+        self.routing = Routing.of(self.fold.placements, self.fold.vocabulary, self.plans)
+
+    def plan_for(self, placement: str, user_id: str | None, session_id: str | None, *, may_draft: bool = True) -> Plan:
+        """Return the plan that answers a request: the placement's, or that of a variant, of drafts or of the holdout.
+
+        Args:
+            placement: That the request names.
+            user_id: Of the request.
+            session_id: Of the request.
+            may_draft: Several plans may answer it together; else the placement does.
+
+        Raises:
+            NotFound: There is no such placement, or it is a variant, which no request names.
+        """
+        routing = self.routing
+        if routing.routes.has(placement):
+            found = routing.placement(placement, user_id, session_id, self.clock())
+            return self.plan(found if may_draft or not routing.teams(found) else placement)
+        if placement in routing.variants:
+            message = f"placement {placement!r} is a variant: requests name the placement, and are assigned"
+            raise NotFound(message)
+        return self.plan(placement)
+
+    def teams(self, plan: Plan) -> tuple[Plan, ...]:
+        """Return the plans that draft the slates of one, the control's first; empty = it answers by itself."""
+        names = self.routing.teams(plan.name)
+        return tuple(self.plans[name] for name in names) if names else ()
 
     def plan(self, placement: str) -> Plan:
         """Return the plan of a placement.

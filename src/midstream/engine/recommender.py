@@ -15,9 +15,10 @@ import numpy as np
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.answer_tables import feature_rows, ids_of, joined, parts_of, slate_rows
+from midstream.engine.experiments.calls import ExperimentCalls
 from midstream.engine.ingest.admitted_batch import AdmittedBatch, Parts
 from midstream.engine.instance import Instance
-from midstream.engine.placements.placing import Said
+from midstream.engine.placements.control_changes import Said
 from midstream.engine.placements.views import PlacementDetail, PlacementView, Preview
 from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.requests.keywords import FeatureRequest, ManyRequest, RankRequest, Request, SharedRequest
@@ -31,12 +32,14 @@ from midstream.engine.requests.schema import (
     RankQuestion,
     RecommendationQuestion,
 )
+from midstream.engine.trainings.views import training_history
 from midstream.engine.types import Answer, ErasureDue, FeatureRead, PageAnswer, Recorded
 from midstream.events.arrow.c_stream import DataFrameLike
 from midstream.events.faults import shown
 from midstream.events.json.decode import decode_objects, parts_of_objects
 from midstream.events.wire import Accept
 from midstream.ranking.plan import SIMILAR
+from midstream.training.decisions import TrainingDecision
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -391,6 +394,19 @@ class Recommender:
         """
         ask = read_request(RecommendationQuestion, {}, request).ask(id_of("name", name))
         return self._wait(lambda: self.running.placing.preview(name, placement, ask))
+
+    @property
+    def experiments(self) -> ExperimentCalls:
+        """Experiments: ``start``, ``ramp``, ``stop``, ``show``, ``list``, and the holdout."""
+        return ExperimentCalls(self._wait, lambda: self.running.experimenting)
+
+    def training_decisions(self, model: str = "") -> Sequence[TrainingDecision]:
+        """Return the decisions on trained models that the state keeps, the newest first, of one model or of all."""
+
+        async def work() -> Sequence[TrainingDecision]:
+            return training_history(self.running.engine.fold, model).decisions
+
+        return self._wait(work)
 
     def _require_elsewhere(self) -> None:
         if threading.current_thread() is self._thread:

@@ -226,6 +226,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     unexplained: Mapping[str, str] = {}
     """Reason of each missing part of the request (``explanation``, ``reasons``), or of a source whose evidence for
     reasons failed."""
+    experiment: str = ""
+    """Name of the experiment that chose how to answer, or ``holdout``; empty = none did."""
+    variant: str = ""
+    """Name of its variant; empty = none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cache
+from os.path import isdir, isfile
 from pathlib import Path
 
 _NO_CODE = re.compile(
@@ -33,8 +34,10 @@ _FROM = re.compile(r"\bfrom\b([\w. \t\f]*)$")
 _NAME = re.compile(r"[^\W\d][\w.]*|\*")
 
 
-def sources_of(source: Path, root: Path) -> dict[Path, bytes]:
-    """Return the source of a module and of all modules of its package that loading it loads, by file.
+def sources_of(source: Path, root: Path) -> dict[str, bytes]:
+    """Return the source of a module and of all modules of its package that loading it loads, by path.
+
+    Paths are text in here: a start joins and compares thousands of them, and objects would take four times as long.
 
     Args:
         source: File of the module.
@@ -42,33 +45,35 @@ def sources_of(source: Path, root: Path) -> dict[Path, bytes]:
 
     Cost: each file is read once a process, about 0.2 ms.
     """
-    found: dict[Path, bytes] = {}
-    todo = [source, *_files(source.with_suffix(""), root)]
+    found: dict[str, bytes] = {}
+    base = str(root)
+    todo = [str(source), *_files(str(source.with_suffix("")), base)]
     while todo:
         path = todo.pop()
         if path not in found:
-            found[path], imported = _read(path, root)
+            found[path], imported = _read(path, base)
             todo.extend(imported)
     return found
 
 
 @cache
-def _read(path: Path, root: Path) -> tuple[bytes, tuple[Path, ...]]:
+def _read(path: str, root: str) -> tuple[bytes, tuple[str, ...]]:
     """Return the source of a module, and the files of the modules that it imports itself."""
-    content = path.read_bytes()
+    content = Path(path).read_bytes()
     text = content.decode("utf-8-sig", errors="replace")
-    files: dict[Path, None] = {}
+    files: dict[str, None] = {}
     for module, names in _imports(text, path, root):
         files.update(dict.fromkeys(_files(module, root)))
-        if module == root.parent or module.is_dir():  # of a package a name may be a module
-            below = [each.stem for each in module.iterdir()] if "*" in names else names
+        # Of a package a name may be a module.
+        if module == _folder(root) or (_is_within(module, root) and isdir(module)):  # noqa: PTH112  # text
+            below = [each.stem for each in Path(module).iterdir()] if "*" in names else names
             for name in below:
-                files.update(dict.fromkeys(_files(module.joinpath(*name.split(".")), root)))
+                files.update(dict.fromkeys(_files(f"{module}/{name.replace('.', '/')}", root)))
     files.pop(path, None)
     return content, tuple(files)
 
 
-def _imports(text: str, path: Path, root: Path) -> Iterator[tuple[Path, list[str]]]:
+def _imports(text: str, path: str, root: str) -> Iterator[tuple[str, list[str]]]:
     """Yield what is imported: a folder or module without its ending, and the names that may be modules below it."""
     code = _code(text)
     blocks = [(each.start(), each["skipped"] is not None) for each in _BLOCK.finditer(code)]
@@ -82,8 +87,10 @@ def _imports(text: str, path: Path, root: Path) -> Iterator[tuple[Path, list[str
         names = _NAME.findall(each[1])
         module = "".join(found[1].split()) if found else ""
         dots = len(module) - len(module.lstrip("."))
-        folder = path.parents[dots - 1] if dots else root.parent
-        yield folder.joinpath(*filter(None, module.split("."))), names
+        folder = path if dots else _folder(root)
+        for _ in range(dots):
+            folder = _folder(folder)
+        yield "/".join((folder, *filter(None, module.split(".")))), names
 
 
 def _code(text: str) -> str:
@@ -105,14 +112,24 @@ def _is_skipped(blocks: list[tuple[int, bool]], line: int, ahead: str) -> bool:
     return skipped and (begin == line or not ahead.strip())
 
 
-def _files(module: Path, root: Path) -> Iterator[Path]:
+def _files(module: str, root: str) -> Iterator[str]:
     """Yield the files that importing a module runs, none where it is not of this package."""
-    if module != root and root not in module.parents:
+    if not _is_within(module, root):
         return
-    for folder in (module, *module.parents):
-        if (package := folder / "__init__.py").is_file():
+    folder = module
+    while True:
+        if isfile(package := f"{folder}/__init__.py"):  # noqa: PTH113  # text
             yield package
         if folder == root:
             break
-    if (file := module.with_name(f"{module.name}.py")).is_file():
+        folder = _folder(folder)
+    if isfile(file := f"{module}.py"):  # noqa: PTH113  # text
         yield file
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _is_within(module: str, root: str) -> bool:
+    return module == root or module.startswith(f"{root}/")

@@ -12,14 +12,20 @@ What is compiled is the code that was imported; where a file of it is no longer 
 under a running process), nothing is cached.
 
 ``NUMBA_CACHE_DIR``, when set, is the parent of these folders; else the user's cache folder is, and a folder
-under the temporary one when that cannot be written (a read-only container).
+under the temporary one when that cannot be written (a read-only container). A folder that this process may only read
+is taken where the administrator or its own user made it and nobody else may write there: an image brings it so.
+
+With ``NUMBA_CPU_NAME`` the machine code is that of another CPU than this one, such as ``x86-64-v3``: of what that one
+has and of nothing more, so that it runs on every machine that has as much.
 """
 
 import importlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, update_wrapper
 from hashlib import sha256
 from pathlib import Path
@@ -68,9 +74,14 @@ def _numba() -> ModuleType:
     It looks for that when its array functions are imported, to know whether it can compile products of matrices. SciPy
     is a dependency, so it is told yes; it looks again when it does compile one.
     """
+    if os.environ.get("NUMBA_CPU_NAME"):
+        # Else numba adds what the machine has on which it compiles, which others may not have.
+        os.environ.setdefault("NUMBA_CPU_FEATURES", "")
     import numba
+    from numba.core import config
     from numba.np import linalg
 
+    config.reload_config()  # type: ignore[no-untyped-call]  # numba may have been imported before
     name = "ensure_blas"
     looks = getattr(linalg, name, None)
     if looks is None or "numba.np.arraymath" in sys.modules:
@@ -86,9 +97,10 @@ def _numba() -> ModuleType:
 class Kernel(Generic[P, R]):
     """A function that is compiled when it is first called. Cost: 0.3 µs a call more than numba's own."""
 
-    def __init__(self, function: Callable[P, R]) -> None:
+    def __init__(self, function: Callable[P, R], *, is_inlined: bool = False) -> None:
         """Keep the plain function."""
         update_wrapper(self, function)
+        self._is_inlined = is_inlined
         self.py_func = function
         """As numba names it."""
         source = function.__code__.co_filename
@@ -96,6 +108,10 @@ class Kernel(Generic[P, R]):
             _IMPORTED[source] = _stamp(source)
         self._run: Callable[P, R] = self._first_call
         self._made: Any = None
+        self.is_optional = False
+        """Its callers have another way that gives the same bits, so no start waits for its machine code."""
+        self.is_pending = False
+        """Its machine code is being made: callers take the other way."""
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         """Run the compiled function."""
@@ -119,19 +135,48 @@ class Kernel(Generic[P, R]):
 
     def _compiled(self) -> Callable[P, R]:
         """Return numba's function; it is made once, whichever thread is first."""
-        from numba.core import config
         from numba.core.compiler_lock import global_compiler_lock
 
         # The compiler's own lock: it asks for kernels while it holds that.
         with global_compiler_lock:
             if self._made is None:
-                source = Path(self.py_func.__code__.co_filename)
-                is_cached = is_as_imported(source)
-                if is_cached:
-                    setattr(config, "CACHE_DIR", str(cache_folder(source)))  # noqa: B010  # made at run time
-                self._made = _numba().njit(nogil=True, cache=is_cached, error_model="numpy")(self.py_func)
+                self._made = self._dispatcher()
         made: Callable[P, R] = self._made
         return made
+
+    def _dispatcher(self) -> object:
+        """Return numba's function, with what keeps its machine code."""
+        # Nothing takes a kernel as a pointer, so none has the entry point for that.
+        made = _numba().njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, forceinline=self._is_inlined)(
+            self.py_func
+        )
+        source = Path(self.py_func.__code__.co_filename)
+        if is_as_imported(source) and (folder := cache_folder(source)) is not None:
+            from midstream.events.machine_code.cache import keep_in
+
+            keep_in(folder, made, is_ours=source.is_relative_to(_PACKAGE))
+        return take_numbers_as_values(made)
+
+    def compile_for(self, signature: tuple[object, ...]) -> None:
+        """Compile or load the machine code for these types of arguments."""
+        made: Any = self._compiled()
+        made.compile(signature)
+
+
+def take_numbers_as_values(made: Any) -> object:  # noqa: ANN401  # numba's own
+    """Have kernels that call this one with a number of the source compile no version for that number alone.
+
+    LLVM puts small functions in place, and with them such numbers, whichever version it is.
+    """
+    types: Any = importlib.import_module("numba.core.types")
+    unliteral: Callable[[object], object] = types.unliteral
+    found = made.get_call_template
+
+    def template(arguments: tuple[object, ...], named: dict[str, object]) -> object:
+        return found(tuple(map(unliteral, arguments)), {name: unliteral(each) for name, each in named.items()})
+
+    made.get_call_template = template
+    return made
 
 
 class Intrinsic:
@@ -170,6 +215,27 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     return Kernel(function)
 
 
+def optional_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile as ``kernel`` does what another way stands in for, which a caller takes while ``is_pending`` says so."""
+    made = Kernel(function)
+    made.is_optional = True
+    return made
+
+
+def is_pending(*functions: Callable[..., object]) -> bool:
+    """Return whether the machine code of one of these kernels is being made by another process."""
+    return any(isinstance(each, Kernel) and each.is_pending for each in functions)
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a kernel that is put in the place of each call by another one: for small ones that each event passes.
+
+    An array is handed over as seven values or more, most of them through memory, and what refers to it is counted: for
+    a function of a few instructions that takes longer than the function. What calls it grows, and compiles longer.
+    """
+    return Kernel(function, is_inlined=True)
+
+
 def intrinsic(generator: Callable[..., Any]) -> Intrinsic:
     """Make a function for kernels alone of one that writes its code (``numba.extending.intrinsic``)."""
     return Intrinsic(generator)
@@ -179,9 +245,10 @@ def source_hash(source: Path) -> str:
     """Return 16 hex digits over the sources of a module and of all modules of this package that it needs."""
     digest = sha256()
     found = sources_of(source, _PACKAGE)
+    inside = f"{_PACKAGE}/"
     for path in sorted(found):
         # A kernel of a test or of a shop's own component lies elsewhere.
-        name = path.relative_to(_PACKAGE).as_posix() if path.is_relative_to(_PACKAGE) else path.name
+        name = path.removeprefix(inside) if path.startswith(inside) else os.path.basename(path)  # noqa: PTH119  # text
         digest.update(name.encode() + b"\0" + found[path] + b"\0")
     return digest.hexdigest()[:16]
 
@@ -194,7 +261,7 @@ def is_as_imported(source: Path) -> bool:
     return _is_stamped(source) and _is_closure_stamped(source)
 
 
-def _is_stamped(path: Path) -> bool:
+def _is_stamped(path: Path | str) -> bool:
     found = _stamp(path)
     return found is not None and found == _IMPORTED.get(str(path))
 
@@ -205,38 +272,47 @@ def _is_closure_stamped(source: Path) -> bool:
 
 
 @cache
-def cache_folder(source: Path) -> Path:
-    """Return the folder for the machine code of one module, made if it can be."""
+def cache_folder(source: Path) -> Path | None:
+    """Return the folder for the machine code of one module, made if it can be; None where nothing can be kept."""
     from llvmlite import binding  # type: ignore[import-untyped]  # the package brings no types
 
     cpu = os.environ.get("NUMBA_CPU_NAME") or str(binding.get_host_cpu_name())
     name = f"{source.stem}-{source_hash(source)}-numba{_numba().__version__}-{cpu}"
-    for parent in _parents():
-        folder = parent / name
-        if _is_writable(folder):
-            return folder
-    return Path(tempfile.mkdtemp(prefix="midstream-kernels-"))
+    return next((folder for parent in _parents() if _is_usable(folder := parent / name)), None)
 
 
 @cache
 def _parents() -> tuple[Path, ...]:
     """Return where cache folders may lie, best first."""
-    temporary = Path(tempfile.gettempdir()) / f"midstream-kernels-{os.getuid()}"
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    if chosen:
-        return (Path(chosen), temporary)
-    user = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return (Path(user) / "midstream" / "kernels", temporary)
-
-
-def _is_writable(folder: Path) -> bool:
-    """Make the folder; say whether this process owns it and may write there."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    first = Path(chosen) if chosen else user / "midstream" / "kernels"
     try:
+        return first, Path(tempfile.gettempdir()) / f"midstream-kernels-{os.getuid()}"
+    except OSError:  # every disk is full
+        return (first,)
+
+
+def _is_usable(folder: Path) -> bool:
+    """Make the folder, if it can be made; say whether what lies there is this process's own or an administrator's."""
+    with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
+    found = _owned(folder)
     # Machine code is run as it is found, so a folder of somebody else's is no cache.
-    return os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid()
+    if found is None or found.st_uid not in {0, os.getuid()}:
+        return False
+    if found.st_uid == os.getuid() and os.access(folder, os.W_OK):
+        return True
+    return not found.st_mode & 0o022 and os.access(folder, os.R_OK | os.X_OK)
+
+
+def _owned(folder: Path) -> os.stat_result | None:
+    """Return the owner and the modes of a folder, None where there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found if stat.S_ISDIR(found.st_mode) else None
 
 
 def frozen_columns(batch: EventBatch) -> tuple[NDArray[np.void], NDArray[np.uint8]]:

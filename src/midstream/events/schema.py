@@ -43,6 +43,7 @@ ROW = np.dtype(
     ]
 )
 """56 bytes. ``position`` -1, ``value`` and ``quantity`` NaN, a length of 0: not sent."""
+_ROW_BYTES = np.dtype((np.void, ROW.itemsize))
 _PACK = struct.Struct("<BBBBhHHHHHIIqqdfI").pack
 _NAN = float("nan")
 
@@ -209,7 +210,8 @@ def concat(batches: Sequence[EventBatch]) -> EventBatch:
         return batches[0]
     if not batches:
         return EventBatch(np.empty(0, dtype=ROW), b"")
-    rows = np.concatenate([batch.rows for batch in batches])
+    # Rows are copied as bytes: column by column takes 7 µs a batch and ten times as long for large ones.
+    rows = np.concatenate([np.ascontiguousarray(batch.rows).view(_ROW_BYTES) for batch in batches]).view(ROW)
     offsets = np.cumsum([0] + [len(batch.text) for batch in batches[:-1]])
     rows["text_start"] += np.repeat(offsets, [len(batch) for batch in batches]).astype(np.uint32)
     return EventBatch(rows, b"".join(batch.text for batch in batches))

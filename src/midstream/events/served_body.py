@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 10
+RECORD_VERSION = 11
 Value: TypeAlias = str | float | bool
 
 
@@ -97,6 +97,10 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     proposed: dict[str, bytes] = {}
     """What sources proposed that ask an index of vectors, by name: an int32 for each item, the index of this fold
     version, then a float32 for the score of each, little-endian. Empty before version 10."""
+    bins: tuple[bytes, ...] = ()
+    """What models read that learn on from outcomes, one for each: eight bytes that stand for the inputs and their bins,
+    four for the position of the first item, then a byte an input for each item of the slate, in its order. Empty before
+    version 11."""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))

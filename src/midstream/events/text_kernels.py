@@ -1,14 +1,17 @@
-"""Text kernels: whether bytes are UTF-8, how many characters they have, whether they are a time.
+"""Text kernels: whether bytes are UTF-8, how many characters they have, whether they are a time, or the same.
 
 Each function gives the answer that Python gives for the same bytes, or -1 for "ask Python": nothing is ever taken
 here that decoding in Python would refuse.
 """
 
+from typing import TYPE_CHECKING, Any, Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.events.kernel import kernel, signed
+from midstream.events.kernel import inlined, intrinsic, kernel, signed
 
+WORD_BYTES: Final = 8
 NO_CONTROLS, WITH_CONTROLS = 0, 1
 _ISO_SECONDS = 19
 """``2026-01-31T12:00:00``"""
@@ -146,3 +149,40 @@ def _days_since_1970(year: int, month: int, day: int) -> int:
     day_of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
     day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
     return era * 146_097 + day_of_era - 719_468
+
+
+def _read_word(_typing: Any, array: Any, _at: Any) -> Any:  # noqa: ANN401  # numba's own
+    from llvmlite import ir  # type: ignore[import-untyped]  # the package brings no types
+    from numba import types
+
+    signature = types.uint64(array, types.int64)  # put together from single bytes it takes 25 instructions
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        found = context.make_array(signature.args[0])(context, builder, arguments[0])
+        word = ir.IntType(64)
+        address = builder.add(builder.ptrtoint(found.data, word), arguments[1])
+        return builder.load(builder.inttoptr(address, word.as_pointer()), align=1)
+
+    return signature, generate
+
+
+if TYPE_CHECKING:
+
+    def read_word(array: NDArray[np.uint8], at: int) -> np.uint64:
+        """Return the eight bytes from a place on, the first one lowest. All lie in the array, end to end."""
+        ...
+else:
+    read_word = intrinsic(_read_word)
+
+
+@inlined
+def is_same_text(text: NDArray[np.uint8], at: int, other_text: NDArray[np.uint8], other: int, length: int) -> bool:
+    """Return whether ``length`` bytes of two arrays are the same."""
+    same, done = True, 0
+    while same and done + WORD_BYTES <= length:
+        same = read_word(text, at + done) == read_word(other_text, other + done)
+        done += WORD_BYTES
+    while same and done < length:
+        same = text[at + done] == other_text[other + done]
+        done += 1
+    return same

@@ -2,28 +2,26 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 import numpy as np
 
 from midstream.core.types import Candidates, Moment, Score
 from midstream.events.wire import AttributeKind
+from midstream.features.block_inputs import BOUND_TABLES, Attempt, BlockInputs, ask, bind, fill_one, fill_together
+from midstream.features.block_kernel import BlockQuestion
 from midstream.features.kinds.kinds import AnyFeature, program_of
 from midstream.features.readers.external import Tables, bound
 from midstream.features.readers.inputs import Reader
-from midstream.features.readers.request_inputs import ItemFieldReader, fill_fields
+from midstream.features.readers.request_inputs import ItemFieldReader
 from midstream.state.cells.cells import CellOwners, Cells
 from midstream.state.expressions.program import Columns, Expression, Program, compile_columns
 from midstream.state.expressions.program_kernel import ProgramTables, compute
+from midstream.state.ids.vocabulary import Vocabulary
 
+_BITS: Final = (1 << 64) - 1
 _NO_TABLES: Tables = MappingProxyType({})
-TOGETHER: Final = -1
-"""In the place of a reader's number: all ``ItemFieldReader``, which are filled in one call."""
-Attempt: TypeAlias = Callable[[int, Callable[[], None]], bool]
-"""Calls the reader of a number (its place in ``readers``, or ``TOGETHER``), and returns whether it filled its
-columns. If it returns False it has handled the exception: the columns are then NaN."""
 
 
 def at_once(_reader: int, fill: Callable[[], None]) -> bool:
@@ -62,9 +60,40 @@ class DeclaredFeatures:
             moment: The state, and the query.
             candidates: The rows, n of them.
             attempt: Around each reader. Columns that use a failed reader are undefined.
+
+        Raises:
+            IndexError: A row is of an item that there is not.
         """
+        is_whole = len(candidates) > 0 and moment.tables.keys() >= BOUND_TABLES
+        read = self._read_at_once if is_whole else self.read_by_readers
+        return read(moment, candidates, attempt)
+
+    def read_by_readers(self, moment: Moment, candidates: Candidates, attempt: Attempt = at_once) -> Score:
+        """Return what ``read`` does, to the bit, from inputs that readers fill one by one: the plain twin."""
+        _refuse_beyond(moment, candidates)
         inputs = self._inputs(moment, candidates, attempt)
         return moment.table(Cells).columns(self.program, _keys(moment, candidates), inputs, moment.query.now_ms)
+
+    def _read_at_once(self, moment: Moment, candidates: Candidates, attempt: Attempt) -> Score:
+        """Return the columns by one kernel."""
+        from midstream.features.bound_block import read_bound
+
+        inputs, query = self._bound(moment), moment.query
+        question = BlockQuestion(
+            moment.user_index, np.uint64(moment.user_hash), moment.session_number, query.now_ms,
+            np.uint64(query.seed & _BITS), np.ascontiguousarray(candidates.item_index, dtype=np.int32),
+            inputs.vocabulary.item_count,
+            np.ascontiguousarray(moment.recent_item_index, dtype=np.int32),
+            *ask(inputs, moment, candidates, attempt),
+        )  # fmt: skip
+        found = np.empty((len(self.program.outputs), len(candidates)), dtype=np.float32)
+        if not read_bound(inputs.bound, question, found):
+            raise _no_such_item(candidates, inputs.vocabulary.item_count)
+        return found.T
+
+    def _bound(self, moment: Moment) -> BlockInputs:
+        """Return the inputs as the kernel takes them, bound to the state of a moment."""
+        return moment.table(Cells).kept(self, lambda: bind(self.program, self.readers, moment))
 
     def numbers(self, steps: ProgramTables, moment: Moment, candidates: Candidates) -> Columns:
         """Return the same values as ``read``, (n, len(names)), but as float64.
@@ -73,7 +102,11 @@ class DeclaredFeatures:
             steps: Of the program (``program_kernel.steps_of``).
             moment: The state, and the question.
             candidates: The rows, n of them.
+
+        Raises:
+            IndexError: As ``read`` does.
         """
+        _refuse_beyond(moment, candidates)
         now_ms, loaded = moment.query.now_ms, np.empty((0, len(candidates)))
         if self.program.cells:
             loaded = moment.table(Cells).read(self.program.cells, _keys(moment, candidates), now_ms).T
@@ -90,21 +123,15 @@ class DeclaredFeatures:
     def _fill(self, inputs: Columns, moment: Moment, candidates: Candidates, attempt: Attempt) -> None:
         """Let each reader fill its columns; those of a failed one are NaN."""
         start = 0
-        fields: dict[int, tuple[ItemFieldReader, Columns]] = {}
+        fields: list[tuple[int, int, ItemFieldReader]] = []
         for number, reader in enumerate(self.readers):
-            found = inputs[start : start + reader.rows]
+            if type(reader) is ItemFieldReader:
+                fields.append((number, start, reader))
+            else:
+                fill_one(reader, inputs[start : start + reader.rows], number, moment, candidates, attempt)
             start += reader.rows
-            if isinstance(reader, ItemFieldReader):
-                fields[number] = reader, found
-            elif not attempt(number, partial(reader.fill, moment, candidates, found)):
-                found[:] = np.nan
-        together = {reader.field: found[0] for reader, found in fields.values()}
-        if not together or attempt(TOGETHER, partial(fill_fields, together, moment, candidates)):
-            return
-        for number, (reader, found) in fields.items():  # one by one it shows which it is
-            found[:] = np.nan
-            if not attempt(number, partial(reader.fill, moment, candidates, found)):
-                found[:] = np.nan
+        if fields:
+            fill_together(fields, inputs, moment, candidates, attempt)
 
 
 def declared(
@@ -138,6 +165,20 @@ def _block(program: Program, tables: Tables) -> DeclaredFeatures:
     """Return the block that runs a program."""
     readers = tuple(dict.fromkeys(bound(cast("Reader", each.reader), tables) for each in program.inputs))
     return DeclaredFeatures(program, readers)
+
+
+def _refuse_beyond(moment: Moment, candidates: Candidates) -> None:
+    """Raise where an index is too large: kernels of readers and of cells would read what lies there."""
+    if len(candidates) and Vocabulary in moment.tables:
+        count, item_index = moment.table(Vocabulary).item_count, candidates.item_index
+        if item_index[item_index.argmax()] >= count:  # the place of the largest is found faster than itself
+            raise _no_such_item(candidates, count)
+
+
+def _no_such_item(candidates: Candidates, count: int) -> IndexError:
+    """Return what is raised where an index is too large."""
+    beyond = candidates.item_index.max()
+    return IndexError(f"item index {beyond} came where 0 to {count - 1} would do, or -1 for an unknown item")
 
 
 def _keys(moment: Moment, candidates: Candidates) -> CellOwners:

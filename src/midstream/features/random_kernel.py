@@ -19,15 +19,19 @@ def draw(seed: np.uint64, item_hash: NDArray[np.uint64], item_index: Index, foun
 
     24 bits, so that float32 holds each number and none becomes 1.
     """
-    mixed = _mixed(seed)
+    start = mixed(seed)
     for k in range(len(item_index)):
-        found[k] = np.nan
-        if item_index[k] >= 0:
-            found[k] = np.float64(_mixed(np.uint64(item_hash[item_index[k]] ^ mixed)) >> np.uint64(40)) * 2.0**-24
+        found[k] = draw_one(start, np.uint64(item_hash[item_index[k]])) if item_index[k] >= 0 else np.nan
 
 
 @kernel
-def _mixed(value: np.uint64) -> np.uint64:
+def draw_one(start: np.uint64, item_hash: np.uint64) -> float:
+    """Return the number of one item; ``start`` is the mixed seed."""
+    return np.float64(mixed(np.uint64(item_hash ^ start)) >> np.uint64(40)) * 2.0**-24
+
+
+@kernel
+def mixed(value: np.uint64) -> np.uint64:
     """Return a number with every bit spread over all."""
     value = (value ^ (value >> np.uint64(30))) * _FIRST
     value = (value ^ (value >> np.uint64(27))) * _SECOND

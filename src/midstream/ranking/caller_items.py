@@ -57,7 +57,10 @@ def verdict_of(moment: Moment, verdicts: Verdicts) -> NDArray[np.intp]:
         moment: Its query names them.
         verdicts: Of the known items, in the same order.
     """
+    of_known = np.where(verdicts.kept, -1, verdicts.removed_by + 1)
+    if len(of_known) == len(moment.query.given):  # as usual: to look 100 items up takes 20 µs
+        return of_known
     known = moment.table(Vocabulary).item_indices(moment.query.given) >= 0
     found = np.zeros(len(known), dtype=np.intp)
-    found[known] = np.where(verdicts.kept, -1, verdicts.removed_by + 1)
+    found[known] = of_known
     return found

@@ -70,7 +70,7 @@ class Decision:
                     numbers = await begin()
                 else:
                     numbers = await awaited(scorer.name, begin, wait_s_max, min(own_s_max, share_s(plan)), account)
-                score = _usable(numbers, features)
+                score = usable(numbers, features)
                 return scorer.name, score if traits.bounded else score.copy()  # a component may keep what it returned
         message = f"none of {', '.join(scorer.name for scorer in plan.scorers)} gave scores"
         raise ScoresUnavailable(message)
@@ -126,7 +126,7 @@ class Decision:
             made = selector.select(self.query, self.features, score)
         else:
             made = self.plan.arrangement.select(selector, self.query, self.features, score, facts)
-        return _proper(made, self.query.slate_size, score, pinned)
+        return proper(made, self.query.slate_size, score, pinned)
 
 
 def share_s(plan: Plan) -> float:
@@ -149,7 +149,7 @@ def _own_choice(selector: Selector, query: Query, features: FeatureFrame, score:
     return Selection(made.chosen, made.propensity)  # rules alone leave traces
 
 
-def _usable(score: Score, features: FeatureFrame) -> Score:
+def usable(score: Score, features: FeatureFrame) -> Score:
     """Return the scores as float32, one a row, at least one of them a number.
 
     Raises:
@@ -170,7 +170,7 @@ def _usable(score: Score, features: FeatureFrame) -> Score:
     return score
 
 
-def _proper(selection: Selection, slate_size: int, score: Score, pinned: frozenset[int] = frozenset()) -> Selection:
+def proper(selection: Selection, slate_size: int, score: Score, pinned: frozenset[int] = frozenset()) -> Selection:
     """Return a selection that keeps the Protocol's promise, or raise ``ShapeMismatch``; pinned rows need no score."""
     of_array(selection.chosen, "an array of rows")
     of_array(selection.propensity, "an array of propensities")

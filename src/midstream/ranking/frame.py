@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from midstream.core.errors import FeatureFailed, ShapeMismatch
 from midstream.core.protocols import Feature
 from midstream.core.types import Candidates, Failure, FeatureFrame, Index, Mask, Moment, Proposal, Score
+from midstream.features.block_inputs import TOGETHER
 from midstream.features.declarations import NONE, Declarations
-from midstream.features.declared import TOGETHER, DeclaredFeatures
+from midstream.features.declared import DeclaredFeatures
 from midstream.features.degraded_block import needed_readers
 from midstream.features.readers.request_inputs import ItemFieldReader
 from midstream.ranking.boundary import Account, RaisedFailure, boundary, raised_by
@@ -272,7 +273,7 @@ def _failed_features(
     None where readers that are filled together raised and each of them alone did not: the failing one is unknown.
     """
     name, owner = called[0], owners(called[1])
-    together = {number for number, reader in enumerate(block.readers) if isinstance(reader, ItemFieldReader)}
+    together = {number for number, reader in enumerate(block.readers) if type(reader) is ItemFieldReader}
     if TOGETHER in raised and not together & raised.keys():
         return []
     needed = needed_readers(block.program)

@@ -16,9 +16,11 @@ from midstream.core.types import (
     Fetched,
     Index,
     LogPosition,
+    Models,
     Moment,
     Proposal,
     Query,
+    Selection,
     Served,
 )
 from midstream.ranking.boundary import Account, boundary
@@ -37,6 +39,7 @@ from midstream.ranking.record.outside_scores import RecordedScores
 from midstream.ranking.rules.arrangement import ARRANGEMENT
 from midstream.ranking.rules.pin import Pinned
 from midstream.ranking.rules.rules import CandidateFacts
+from midstream.ranking.scorers.online_models import bins_read, models_at, named
 from midstream.ranking.selectors.sampling import LOGGED, is_sampled
 from midstream.ranking.shortlist import Shortlist, shortlist
 from midstream.ranking.source_cache import SourceCache
@@ -83,6 +86,7 @@ class PlanRequest:
         """
         plan, query, account = self.plan, self.query, self.account
         moment = observe(query)
+        models = models_at(moment, plan.models)
         run = PlanRun(plan, moment, account)
         found = None if self.shortlister is None else self.shortlister(run)
         found = found or shortlist(run, asked)
@@ -107,6 +111,7 @@ class PlanRequest:
             verdict=found.verdict,
             read_s=read_s,
             approximate=found.approximate,
+            learned=None if models is plan.models else models,
         )
 
 
@@ -128,6 +133,8 @@ class Gathered:
     verdict: NDArray[np.intp] | None
     read_s: float
     approximate: Mapping[str, Proposal]
+    learned: Models | None = None
+    """Models of the plan with what they have learned; None = none of them goes on learning."""
     recorded: Callable[[Index], RecordedScores] | None = None
     """Of a rerun: returns what a server said of some candidates then."""
 
@@ -139,6 +146,8 @@ class Gathered:
     async def decided(self) -> Served:
         """Choose the slate; may wait, reads no state."""
         plan, query, account = self.request.plan, self.request.query, self.request.account
+        if self.learned is not None:
+            plan = replace(plan, models=self.learned)
         candidates, features, facts, removed = self.candidates, self.features, self.facts, self.removed
         if query.spare:
             kept = ~among(candidates.item_index, self.taken)
@@ -160,9 +169,15 @@ class Gathered:
             failures=tuple(account.failures), config_hash=plan.config_hash, tier=tier, fold_version=plan.fold_version,
             features=own, logs_features=logs, feature_read_s=self.read_s, models=plan.models.versions,
             verdict=self.verdict, took_s=account.took_s, traces=selection.traces, order=order,
-            fetched=self.request.fetched,
+            fetched=self.request.fetched, learned=self.learned,
+            bins=bins_of(plan, scorer, features, query, selection) if self.learned is not None else (),
         )  # fmt: skip
         return with_approximate(served, self.approximate)
+
+
+def bins_of(plan: Plan, scorer: str, features: FeatureFrame, query: Query, selection: Selection) -> tuple[bytes, ...]:
+    """Return what the record of a slate keeps for models that go on learning."""
+    return bins_read(named(plan.scorers, scorer), plan.models, features, selection.chosen, query.first_position)
 
 
 async def recommend(

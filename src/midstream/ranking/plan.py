@@ -13,6 +13,7 @@ from midstream.features.declarations import NONE, Declarations
 from midstream.features.declared import DeclaredFeatures
 from midstream.features.degraded_block import less
 from midstream.features.kinds.kinds import columns_of
+from midstream.models.pins import chosen
 from midstream.ranking.fetched_columns import DeclaredFetch
 from midstream.ranking.filters.expression_filter import ReadsContext
 from midstream.ranking.reason_texts import NO_REASONS, Reasons
@@ -197,6 +198,8 @@ class Plan:
     """Names of the custom components: they are tested before a placement is set, whatever they declare."""
     model_names: tuple[str, ...] = ()
     """Models that its parts read; ``models`` has those of them that are loaded."""
+    pinned: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Version of each model that it reads in place of the champion, by name."""
     reasons: Reasons = NO_REASONS
     """Texts of reasons for visitors."""
     declared: Declarations = NONE
@@ -241,7 +244,7 @@ class Plan:
         """Return the plan with those of some models that it reads; itself where it reads none."""
         if not self.model_names and not self.models.by_name:
             return self
-        return replace(self, models=models.only(self.model_names))
+        return replace(self, models=chosen(models, self.model_names, self.pinned))
 
     def recorded(self, proposals: Mapping[str, Proposal]) -> "Plan":
         """Return the plan whose sources of these names propose what was recorded; itself where there are none."""

@@ -1,68 +1,62 @@
 """ASGI app: dispatches to the hot routes first and to FastAPI for the rest, and measures every answer.
 
 Errors, limits and metrics, which FastAPI's middleware would handle, are here, because it does not see the hot routes.
+FastAPI is imported and its routes are made in a thread once hot routes are answered: a fifth of a second that no start
+waits for.
 """
 
+import asyncio
+import gc
 import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from http import HTTPMethod
 from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-from fastapi import FastAPI, Request, Response
-from starlette.routing import Route
-
 from midstream.core.errors import Fault, MidstreamError
 from midstream.core.nearest import nearest
+from midstream.engine.answer.warmup import warm_tables
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.listeners import Listener
 from midstream.engine.requests.schema import PAGE
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
-from midstream.serving.admin.catalogue import add_catalogue_routes, bulk_routes
-from midstream.serving.admin.dead_letters import add_letter_routes
-from midstream.serving.admin.erasures import add_erasure_routes
-from midstream.serving.admin.explanations import add_explanation_routes
-from midstream.serving.admin.feature_values import add_setting_route
-from midstream.serving.admin.features import add_feature_routes
-from midstream.serving.admin.health import MetricsText, add_operation_routes
-from midstream.serving.admin.inputs import add_input_routes
-from midstream.serving.admin.models import add_model_routes
-from midstream.serving.admin.outputs import add_output_routes
-from midstream.serving.admin.placements import add_placement_routes
-from midstream.serving.admin.rebuilds import add_rebuild_routes
-from midstream.serving.admin.similar import add_similar_route
-from midstream.serving.admin.sinks import add_sink_routes
-from midstream.serving.admin.snapshots import add_snapshot_routes
-from midstream.serving.admin.users import add_people_routes
 from midstream.serving.events.bulk import Bulk
 from midstream.serving.events.ingest import Ingest, limits_of
 from midstream.serving.http.admission import Admission
 from midstream.serving.http.body_reader import BodyLimits
 from midstream.serving.http.problems import Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.http.responses import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
-from midstream.serving.openapi.document import Document, add_docs_page, add_hot_routes
+from midstream.serving.operation import MetricsText, operation_routes
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.batch import Batches
+from midstream.serving.slates.bulk_changes import bulk_routes
 from midstream.serving.slates.hot_routes import BATCH_PATH, PAGES_PATH, RANK_PATH, body_limits, hot_routes
 from midstream.serving.slates.pages import Pages
 from midstream.serving.slates.rank import Rankings
 from midstream.serving.slates.recommendations import Recommendations, Record, recording
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+
     from midstream.engine.engine import Engine
     from midstream.engine.erasure.eraser import Eraser
+    from midstream.engine.experiments.experimenting import Experimenting
     from midstream.engine.explain.explainer import Explainer
     from midstream.engine.inputs.input_group import InputGroup
     from midstream.engine.models.champions import Champions
+    from midstream.engine.online.figuring import OnlineFiguring
     from midstream.engine.outbox.output_group import OutputGroup
     from midstream.engine.placements.placing import Placing
     from midstream.engine.rebuild.rebuilder import Rebuilder
     from midstream.engine.replication.snapshot_shelf import SnapshotShelf
     from midstream.engine.sinks.sink_group import SinkGroup
+    from midstream.engine.trainings.training_loop import TrainingLoop
+    from midstream.serving.openapi.document import Document
 
 UNKNOWN_ROUTE = "unknown"
 """Metric label of requests with an unknown path: paths that callers make up must not become time series."""
@@ -84,16 +78,40 @@ class App:
     """The ASGI application. Use ``asgi`` to make one."""
 
     def __init__(
-        self, hot: Mapping[str, Mapping[str, Handler]], cold: FastAPI, metrics: Metrics, admission: Admission
+        self,
+        hot: Mapping[str, Mapping[str, Handler]],
+        cold: "Callable[[], FastAPI]",
+        metrics: Metrics,
+        admission: Admission,
     ) -> None:
-        """Dispatch to ``hot`` first, then to ``cold``; ``admission`` admits requests."""
+        """Dispatch to ``hot`` first, then to what ``cold`` makes; ``admission`` admits requests."""
         self._hot = hot
-        self._cold = cold
-        self._paths = _paths(hot, cold)
+        self._make_cold = cold
+        self._making: asyncio.Task[tuple[Path, ...]] | None = None
         self.metrics = metrics
         self._admission = admission
         self.arrivals = admission.arrivals
         """To be told of each request that was read."""
+
+    @cached_property
+    def _cold(self) -> "FastAPI":
+        return self._make_cold()
+
+    @cached_property
+    def _paths(self) -> tuple[Path, ...]:
+        return _paths(self._hot, self._cold)
+
+    async def _made(self) -> None:
+        """Have the routes that are not hot made in a thread; return when they are."""
+        if self._making is None:
+            self._making = asyncio.create_task(asyncio.to_thread(lambda: self._paths))
+        await asyncio.shield(self._making)
+
+    async def _make_behind(self) -> None:
+        """Have them made behind a start, with what the first table needs, and look for no cycles in all of it."""
+        await self._made()
+        await asyncio.to_thread(warm_tables)
+        gc.freeze()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""
@@ -112,6 +130,8 @@ class App:
         handler = methods.get(scope["method"]) if methods else None
         path = None
         if handler is None:
+            if "_paths" not in self.__dict__:
+                await self._made()
             path = self._path_of(scope)
             route = UNKNOWN_ROUTE if path is None else path.template
         status = UNEXPECTED
@@ -194,7 +214,9 @@ class App:
         """The engine is started before the app is made, and stopped by its owner."""
         await receive()
         await send({"type": "lifespan.startup.complete"})
+        making = asyncio.create_task(self._make_behind())
         await receive()
+        making.cancel()
         await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -222,6 +244,8 @@ class Maintenance:
     """None = there is no log in a folder."""
     placing: "Placing | None" = None
     """None = placements are those of the file."""
+    experimenting: "Experimenting | None" = None
+    """As the placements."""
     shelf: "SnapshotShelf | None" = None
     """None = there is no log in a folder."""
     inputs: "InputGroup | None" = None
@@ -230,6 +254,10 @@ class Maintenance:
     """As the inputs."""
     sinks: "SinkGroup | None" = None
     """None = there is no log in a folder."""
+    trainings: "TrainingLoop | None" = None
+    """None = this process trains nothing by itself."""
+    online: "OnlineFiguring | None" = None
+    """As the sinks."""
 
 
 ALONE = OtherProcesses()
@@ -259,14 +287,15 @@ def asgi(
     ingest = Ingest(service or IngestService(engine, limits_of(chosen)), accept, engine.token, chosen.body_bytes_max)
     record = elsewhere.record or recording(ingest)
     recommendations = Recommendations(engine, record)
-    cold = _cold(engine, (ingest, recommendations), limits, upkeep, elsewhere)
+    operation = operation_routes(engine, elsewhere.metrics_text)
+    cold = partial(_cold, engine, (ingest, recommendations), limits, upkeep, operation)
     others = {
         RANK_PATH: Rankings(engine, record).from_body,
         PAGES_PATH: Pages(engine, record).from_body,
         BATCH_PATH: Batches(engine).from_body,
     }
     bulk = Bulk(engine, ingest, chosen)
-    hot = {**hot_routes(ingest, bulk, recommendations, limits, others), **bulk_routes(bulk)}
+    hot = {**hot_routes(ingest, bulk, recommendations, limits, others), **bulk_routes(bulk), **operation}
     admission = Admission(chosen, engine.metrics, engine.concerns, perf_counter, secrets.randbelow)
     engine.listeners.add(Listener(name="admission", gauges=admission.set_gauges))
     return App(hot, cold, engine.metrics, admission)
@@ -277,9 +306,32 @@ def _cold(
     answering: tuple[Ingest, Recommendations],
     limits: BodyLimits,
     upkeep: Maintenance,
-    elsewhere: OtherProcesses,
-) -> FastAPI:
+    operation: Mapping[str, Mapping[str, Handler]],
+) -> "FastAPI":
     """Return the app of all routes that are not hot, with the document of all."""
+    from fastapi import FastAPI
+
+    from midstream.serving.admin.catalogue import add_catalogue_routes
+    from midstream.serving.admin.dead_letters import add_letter_routes
+    from midstream.serving.admin.erasures import add_erasure_routes
+    from midstream.serving.admin.experiments import add_experiment_routes
+    from midstream.serving.admin.explanations import add_explanation_routes
+    from midstream.serving.admin.feature_values import add_setting_route
+    from midstream.serving.admin.features import add_feature_routes
+    from midstream.serving.admin.health import add_operation_routes
+    from midstream.serving.admin.inputs import add_input_routes
+    from midstream.serving.admin.models import add_model_routes
+    from midstream.serving.admin.online_metrics import add_online_routes
+    from midstream.serving.admin.outputs import add_output_routes
+    from midstream.serving.admin.placements import add_placement_routes
+    from midstream.serving.admin.rebuilds import add_rebuild_routes
+    from midstream.serving.admin.similar import add_similar_route
+    from midstream.serving.admin.sinks import add_sink_routes
+    from midstream.serving.admin.snapshots import add_snapshot_routes
+    from midstream.serving.admin.trainings import add_training_routes
+    from midstream.serving.admin.users import add_people_routes
+    from midstream.serving.openapi.document import add_docs_page, add_hot_routes
+
     ingest, recommendations = answering
     cold = FastAPI(
         title="midstream",
@@ -294,7 +346,7 @@ def _cold(
     cold.add_exception_handler(Disconnected, _no_response)
     add_catalogue_routes(cold, engine, ingest, limits)
     add_people_routes(cold, engine, ingest, limits)
-    add_operation_routes(cold, engine, elsewhere.metrics_text)
+    add_operation_routes(cold, engine, operation)
     add_feature_routes(cold, engine, limits)
     add_setting_route(cold, engine, ingest, limits)
     add_letter_routes(cold, ingest, limits)
@@ -303,20 +355,23 @@ def _cold(
     add_model_routes(cold, upkeep.champions, limits)
     add_explanation_routes(cold, upkeep.explainer)
     add_placement_routes(cold, engine, upkeep.placing, limits)
+    add_experiment_routes(cold, upkeep.experimenting, limits)
+    add_online_routes(cold, upkeep.online)
     add_input_routes(cold, upkeep.inputs, limits)
     add_output_routes(cold, upkeep.outputs, limits)
     add_snapshot_routes(cold, upkeep.shelf)
     add_sink_routes(cold, upkeep.sinks, limits)
+    add_training_routes(cold, upkeep.trainings, limits)
     add_hot_routes(cold)
     add_docs_page(cold)
     add_similar_route(cold, recommendations)
     return cold
 
 
-def described() -> Document:
+def described() -> "Document":
     """Return the OpenAPI document of all routes, for an app that has to describe them before there is an engine."""
     none = cast("Any", None)  # handlers read it when they are called, and none of these ever is
-    return _cold(none, (none, none), none, NO_UPKEEP, ALONE).openapi()
+    return _cold(none, (none, none), none, NO_UPKEEP, {}).openapi()
 
 
 async def _replied(handler: Handler, scope: Scope, receive: Receive) -> Reply:
@@ -326,16 +381,16 @@ async def _replied(handler: Handler, scope: Scope, receive: Receive) -> Reply:
         return problem_reply(error)
 
 
-async def _problem_response(_request: Request, error: Exception) -> Response:
+async def _problem_response(_request: "Request", error: Exception) -> "Response":
     """FastAPI's face of the same failures; it is registered for ``MidstreamError`` alone."""
     if isinstance(error, MidstreamError):
         return to_response(problem_reply(error))
     raise error
 
 
-async def _no_response(_request: Request, _error: Exception) -> Response:
+async def _no_response(_request: "Request", _error: Exception) -> "Response":
     """FastAPI has to send something; the client that is gone does not get it."""
-    return Response(status_code=CLIENT_GONE)
+    return to_response(Reply(CLIENT_GONE, b""))
 
 
 def _sent_path(scope: Scope) -> str:
@@ -344,14 +399,15 @@ def _sent_path(scope: Scope) -> str:
     return str(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
 
 
-def _paths(hot: Mapping[str, Mapping[str, Handler]], cold: FastAPI) -> tuple[Path, ...]:
-    """Return every path with all of its methods; FastAPI has a route for each method."""
-    methods: dict[str, set[str]] = {path: set(handlers) for path, handlers in hot.items()}
+def _paths(hot: Mapping[str, Mapping[str, Handler]], cold: "FastAPI") -> tuple[Path, ...]:
+    """Return every path with all of its methods; FastAPI has a route for each method, and HEAD for its GET."""
+    from starlette.routing import Route
+
+    methods: dict[str, set[str]] = {path: {"OPTIONS", *handlers} for path, handlers in hot.items()}
     patterns = {path: re.compile(re.escape(path) + "$") for path in hot}
     for route in cold.routes:
         if isinstance(route, Route):
-            methods.setdefault(route.path, set()).update(route.methods or ())
+            found = set(route.methods or ())
+            methods.setdefault(route.path, {"OPTIONS"}).update(found, {"HEAD"} if "GET" in found else ())
             patterns[route.path] = route.path_regex
-    for template, found in methods.items():
-        found.update({"OPTIONS"} | ({"HEAD"} if "GET" in found and template not in hot else set()))
     return tuple(Path(template, patterns[template], frozenset(found)) for template, found in methods.items())

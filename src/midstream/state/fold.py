@@ -32,6 +32,7 @@ from midstream.state.ids.id_indexing import VocabularyCount
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
 from midstream.state.one_pass import OnePass
+from midstream.state.online.online_models import OnlineModels
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.outcomes.requests import Requests
 from midstream.state.pairs.covisitation import Pairs
@@ -45,7 +46,7 @@ from midstream.state.tables import TABLES, TablesAbove
 from midstream.state.users.users import Users
 
 _NO_EVENTS = build([])
-_FOLD, _USERS, _CELLS = "fold", "users", "cells"
+_FOLD, _EVENT_IDS, _USERS, _CELLS = "fold", "event_ids", "users", "cells"
 _PLACE = "place"
 
 
@@ -97,6 +98,7 @@ class Fold:
         self.session_index = above.table(SessionIndex)
         self.requests = above.table(Requests)
         self.outcomes = above.table(Outcomes)
+        self.online = above.table(OnlineModels)
         self.promotions = above.table(Promotions)
         self.placements = above.table(Placements)
         self.inputs = above.table(InputPositions)
@@ -278,6 +280,7 @@ class Fold:
             "session_evicted": self.sessions.evicted_count,
             "cell_evicted": self.cells.evicted_count,
             **self.outcomes.totals,
+            **self.online.totals,
             "item_document_refused": self.items.refused_documents_count,
             "item_value_refused": self.items.refused_values_count,
             "segment_value_refused": self.segments.refused_values_count,
@@ -325,7 +328,7 @@ class Fold:
 
         Only of a fold to which nothing came yet. The array is then handed to ``restore`` as a view of its room.
         """
-        rooms = {_USERS: self.users.rooms(), _CELLS: self.cells.rooms()}
+        rooms = {_EVENT_IDS: self.event_ids.rooms(), _USERS: self.users.rooms(), _CELLS: self.cells.rooms()}
         return {f"{table}.{name}": each for table, found in rooms.items() for name, each in found.items()}
 
     def digest(self, before: Callable[[str], None] | None = None) -> str:

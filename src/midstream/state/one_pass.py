@@ -12,8 +12,10 @@ counts, and each event that a batch is cut at is a step of its own: 0.3 ms, more
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -24,27 +26,36 @@ from midstream.state.cells.coverage import CountCoverage
 from midstream.state.ids.event_ids import EventIds
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
+from midstream.state.online.online_models import OnlineModels
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.outcomes.requests import Requests
 from midstream.state.pairs.covisitation import Pairs
 from midstream.state.segments.segments import Segments
 from midstream.state.sessions.session_index import SessionIndex
 from midstream.state.sessions.sessions import Sessions
-from midstream.state.structures.kernel import frozen_columns
+from midstream.state.structures.kernel import frozen_columns, is_pending
 from midstream.state.tables import TablesAbove
 from midstream.state.users.users import Users
 
 if TYPE_CHECKING:
     from midstream.state.one_pass_kernels import RunColumns, Tables
 
+Handed = TypeVar("Handed")
 RUN_EVENTS: Final = 1_024
 """Events of a run: their columns are 170 kB, which stay in a core's own cache while table after table reads them."""
 BESIDE_MIN: Final = 4 * RUN_EVENTS
 """Usual events that are worth a second core: more than a server folds at a turn, as long as it answers beside it."""
+ROOMS: Final = 4
+"""Runs whose columns are there at a time: so far one core may be ahead of the other, and neither waits for each run."""
 WAIT_S_MAX: Final = 60.0
 """For the other core, at a time: a run takes it 2 ms, on a machine that is busy 100."""
 WAITS_MAX: Final = 3
 """A process that was stopped goes on with its time over, and the other thread with nothing done yet."""
+IDS_NS, ITEMS_NS, USERS_NS, PAIRS_NS, SESSION_INDEX_NS, OUTCOMES_NS = 380, 140, 70, 260, 130, 25
+"""What an event takes each group of tables on one core, where sessions have ten events: what is balanced by."""
+CELL_NS, AFFINITY_NS = 30, 50
+"""The same of a cell, and of an attribute that users have affinities to."""
+_LATE: Final = f"no end of a run on the second core came within {WAITS_MAX * WAIT_S_MAX:g} s"
 _NO_PRINTS: Final = Fingerprints(np.empty(0, np.uint64), np.empty(0, np.uint32), np.empty(0, np.uint32))
 
 
@@ -60,6 +71,15 @@ class _Run:
         """Return some of the events; nothing is copied."""
         batch = EventBatch(self.batch.rows[start:stop], self.batch.text)
         return _Run(LogPosition(self.first + start), batch, self.prints and self.prints[start:stop])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Handed:
+    """A run that the first core has done with, as the second one is given it."""
+
+    room: int
+    run: _Run
+    is_last: bool
 
 
 class OnePass:
@@ -83,16 +103,43 @@ class OnePass:
         self._session_index = above.table(SessionIndex)
         self._requests = above.table(Requests)
         self._outcomes = above.table(Outcomes)
+        self._online = above.table(OnlineModels)
         kinds = above.settings.attributes
         self._columns = [self._items.codes(name) for name, kind in kinds.items() if kind in {"category", "tags"}]
         """Held for as long as this is: kernels are given their addresses alone."""
         self._left: frozenset[type] = frozenset()
         self._which = -1
+        self._is_ready = False
         self._rooms: list[tuple[RunColumns, Tables]] = []
-        """Room for a run, and with it the arrays of all tables as one value; a second one where two runs are folded
-        at a time."""
+        """Room for a run, and with it the arrays of all tables as one value; more where two cores fold."""
         self._beside: tuple[int, ThreadPoolExecutor] | None = None
         """The second core's thread, and the process that it runs in: in a copy made by ``fork`` it does not."""
+
+    def _split(self) -> int:
+        """Return the bits of the tables that the first of two cores folds, the ids among them.
+
+        Tables go to the core with less to do so far, the dearest first; what the tables fold themselves after a run
+        stays beside it.
+        """
+        from midstream.state import one_pass_kernels as bits
+
+        costs = {
+            bits.ITEMS: ITEMS_NS,
+            bits.CELLS: CELL_NS * self._cells.rows.spec.shape[1],
+            bits.PAIRS: PAIRS_NS,
+            bits.SESSION_INDEX: SESSION_INDEX_NS,
+        }
+        costs = {bit: ns for bit, ns in costs.items() if bit & self._which}
+        first, ns = bits.IDS, IDS_NS
+        second_ns = USERS_NS + AFFINITY_NS * len(self._users.affinity_rows.at) + OUTCOMES_NS
+        if self._segments.is_declared:  # they read which items are available
+            second_ns += costs.pop(bits.ITEMS)
+        for bit, cost in sorted(costs.items(), key=lambda each: -each[1]):
+            if ns <= second_ns:
+                first, ns = first | bit, ns + cost
+            else:
+                second_ns += cost
+        return first
 
     def leave_out(self, left: frozenset[type]) -> None:
         """From here on fold without these tables."""
@@ -109,14 +156,21 @@ class OnePass:
 
     def is_possible(self, first: LogPosition) -> bool:
         """Return whether usual events from a log position on can be folded so: before a compaction they cannot."""
-        return self._vocabulary.dropped.before <= first
+        return self._vocabulary.dropped.before <= first and (self._is_ready or self._has_code())
+
+    def _has_code(self) -> bool:
+        """Return whether the kernels have machine code, which a start on a new machine does not wait for."""
+        from midstream.state.one_pass_kernels import fold_run, make_tables
+
+        self._is_ready = not is_pending(fold_run, make_tables)
+        return self._is_ready
 
     def fold(self, first: LogPosition, batch: EventBatch, prints: Fingerprints | None) -> bool:
         """Fold a batch; return False, nothing done, where one of its events is not usual.
 
         Many are folded on two cores, where this process may use them. Then a thread folds the tables that only read
-        what stands above them, while this one folds the others and begins the next run. Each table is folded by one
-        thread, run after run, so its bits are the same.
+        what stands above them, while this one folds the others and goes on to the next runs. Each table is folded by
+        one thread, run after run, so its bits are the same.
 
         Args:
             first: Log position before the batch.
@@ -139,33 +193,48 @@ class OnePass:
             self._fold_beside(runs)
             return True
         for run in runs:
-            self._fold_rest(0, run, self._usual(self._fold(0, run, -1)))
+            self._fold_rest(0, run, self._usual(self._fold(0, run, -1, is_last=run is runs[-1])))
         return True
 
     def _fold_beside(self, runs: Sequence["_Run"]) -> None:
-        """Fold runs on two cores: ids of the next one, items and cells here, all else of a run there."""
-        from midstream.state.one_pass_kernels import CELLS, IDS, ITEMS
-
+        """Fold runs on two cores, this one ahead of the other by as many runs as there are rooms."""
         if self._beside is None or self._beside[0] != os.getpid():
             self._beside = os.getpid(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="midstream-fold")
-        self._usual(self._fold(0, runs[0], IDS))
-        for number, run in enumerate(runs):
-            room = number % 2
-            waits = self._beside[1].submit(self._fold, room, run, ~(IDS | ITEMS | CELLS))
-            try:
-                self._fold(room, run, ITEMS | CELLS)
-                if number + 1 < len(runs):
-                    self._usual(self._fold(1 - room, runs[number + 1], IDS))
-            finally:
-                left = _result(waits)
-            self._fold_rest(room, run, self._usual(left))
+        self._make_rooms(ROOMS)
+        first = self._split()
+        given: SimpleQueue[_Handed | None] = SimpleQueue()
+        free: SimpleQueue[int | None] = SimpleQueue()
+        for number in range(ROOMS):
+            free.put(number)
+        waits = self._beside[1].submit(self._follow, ~first, given, free)
+        try:
+            for run in runs:
+                room = _next(free)
+                if room is None:
+                    break  # it has ended, by what its result raises
+                is_last = run is runs[-1]
+                self._usual(self._fold(room, run, first, is_last=is_last))
+                given.put(_Handed(room, run, is_last))
+        finally:
+            given.put(None)
+            _end(waits)
 
-    def _fold(self, room: int, run: "_Run", which: int) -> int:
+    def _follow(self, which: int, given: "SimpleQueue[_Handed | None]", free: "SimpleQueue[int | None]") -> None:
+        """Fold the runs that are given into the tables of the second core, and give their rooms back; None ends it."""
+        try:
+            while (each := _next(given)) is not None:
+                left = self._fold(each.room, each.run, which, is_last=each.is_last)
+                self._fold_rest(each.room, each.run, self._usual(left))
+                free.put(each.room)
+        finally:
+            free.put(None)
+
+    def _fold(self, room: int, run: "_Run", which: int, *, is_last: bool = True) -> int:
         """Call the kernel for a run and some tables, its columns in one of the rooms; return what it does."""
-        from midstream.state.one_pass_kernels import OUTCOMES, fold_run
+        from midstream.state.one_pass_kernels import LAST, OUTCOMES, fold_run
 
-        while room >= len(self._rooms):
-            self._rooms.append(self._made())
+        self._make_rooms(room + 1)
+        which = which | LAST if is_last else which & ~LAST
         if self._outcomes.leaving is not None:
             which &= ~OUTCOMES
         rows, text = frozen_columns(run.batch)
@@ -188,7 +257,7 @@ class OnePass:
 
         has_documents = bool(left & STARTS_COLD) and self._users.document_count > 0
         opens = bool(left & SERVES) or self._outcomes.leaving is not None
-        if not (has_documents or opens or self._segments.is_declared):
+        if not (has_documents or opens or self._segments.is_declared or self._online.is_declared):
             return
         step = self._step(self._rooms[room][0], run.first, run.batch)
         self._users.apply_documents(step.events, has_documents=has_documents)
@@ -196,6 +265,8 @@ class OnePass:
             self._segments.apply(step)
         if opens and Outcomes not in self._left:
             self._outcomes.apply(step)
+        if OnlineModels not in self._left:
+            self._online.apply(step)
 
     def _step(self, columns: "RunColumns", first: LogPosition, batch: EventBatch) -> FoldStep:
         """Return the step of a run: its columns are views, valid until another run is folded in that room."""
@@ -228,6 +299,11 @@ class OnePass:
         step.sessions = SessionColumns(columns.number[:n], columns.before[:n], columns.user[:n])
         return step
 
+    def _make_rooms(self, count: int) -> None:
+        """Have so many rooms; by one thread alone."""
+        while count > len(self._rooms):
+            self._rooms.append(self._made())
+
     def _made(self) -> "tuple[RunColumns, Tables]":
         """Return room for a run, and the arrays of all tables with it as one value."""
         from midstream.state.one_pass_kernels import make_tables
@@ -259,13 +335,20 @@ def is_usual(batch: EventBatch) -> bool:
     return usual_until(frozen_columns(batch)[0], 0) == len(batch)
 
 
-def _result(waits: "Future[int]") -> int:
-    """Return what the other thread returns."""
+def _next(queue: "SimpleQueue[Handed]") -> Handed:
+    """Return what the other thread puts next into a queue."""
+    for _ in range(WAITS_MAX):
+        with suppress(Empty):
+            return queue.get(timeout=WAIT_S_MAX)
+    raise RuntimeError(_LATE)
+
+
+def _end(waits: "Future[None]") -> None:
+    """Return when the other thread has ended, or raise what it raised."""
     for _ in range(WAITS_MAX):
         if wait((waits,), WAIT_S_MAX).done:
             return waits.result()
-    message = f"no end of a run on the second core came within {WAITS_MAX * WAIT_S_MAX:g} s"
-    raise RuntimeError(message)
+    raise RuntimeError(_LATE)
 
 
 def _room(before_max: int, code_count: int) -> "RunColumns":

@@ -32,12 +32,14 @@ from midstream.state.pairs.covisitation import PairRows, fold_pairs
 from midstream.state.sessions.session_index import SessionIndexRows, fold_sessions
 from midstream.state.sessions.sessions import SessionRows, number_events
 from midstream.state.structures.borrowed import borrowed, codes_at
-from midstream.state.structures.kernel import kernel
+from midstream.state.structures.kernel import kernel, optional_kernel
 from midstream.state.users.affinities import AffinityRows, fold_affinities
 from midstream.state.users.user_fold import UserRows, fold_users
 
 IDS, ITEMS, USERS, CELLS, PAIRS, SESSION_INDEX, REQUESTS, OUTCOMES = (1 << number for number in range(8))
 """Bits of the tables to fold. ``IDS`` are event ids, vocabulary and sessions, which make the columns of the others."""
+LAST: Final = 1 << 8
+"""Beside them: the run is the last one of a batch, so lists of hot items have to be in line after it."""
 UNUSUAL: Final = -1
 """Nothing was folded: an event of the run is not usual."""
 STARTS_COLD, SERVES = 1, 2
@@ -129,7 +131,7 @@ class TablesType(types.StructRef):
 structref.define_proxy(Tables, TablesType, _FIELDS)  # type: ignore[no-untyped-call]  # numba's
 
 
-@kernel
+@optional_kernel
 def make_tables(
     columns: RunColumns,
     ids: EventIdRows,
@@ -163,7 +165,7 @@ def usual_until(rows: NDArray[np.void], start: int) -> int:
     return len(rows)
 
 
-@kernel
+@optional_kernel
 def fold_run(
     tables: Tables,
     which: int,
@@ -283,7 +285,8 @@ def _fold_columns(
         t = borrowed(tables.items)
         fold_events(
             kind, action, folded, item_index, times[0], times[1], t.weights, t.half_lives, t.accepts, t.clock,
-            t.counters, t.windows, t.status, t.available, t.heat, t.list_values, t.list_items, t.list_states, item_hash,
+            t.counters, t.windows, t.status, t.available, t.heat, t.list_values, t.list_items, t.list_states, t.risen,
+            t.touched, t.spans, item_hash, (which & LAST) != 0,
         )  # fmt: skip
     if which & USERS:
         u = borrowed(tables.users)
@@ -305,7 +308,7 @@ def _fold_columns(
         p = borrowed(tables.pairs)
         fold_pairs(
             item_index, before, times[0], times[1], p.half_life_ms, p.row, p.clock, p.words, p.numbers, p.values,
-            item_hash,
+            p.shares, p.lows, item_hash,
         )  # fmt: skip
     if which & SESSION_INDEX:
         x = borrowed(tables.session_index)

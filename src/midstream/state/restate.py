@@ -17,6 +17,7 @@ from midstream.state.control.placements import encode_placement, placement_body
 from midstream.state.control.promotions import promotion_body
 from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import blanked_hashes
+from midstream.state.online.online_models import CHAMPION
 from midstream.state.structures.hashing import id_hash
 
 
@@ -79,14 +80,17 @@ def restated(fold: Fold, events: Iterable[EventBatch], until_ms: int | None = No
 def _promotions(fold: Fold, last_ms: int) -> Iterator[Event]:
     """Yield what aliases of models stand for, each after what it stood for before: a rollback needs both.
 
+    A version that goes on learning goes on from what it has learned.
+
     Those named longest ago come first, so that they make room first here too.
     """
     for number, row in enumerate(sorted(fold.promotions.rows, key=lambda row: row.position)):
         for place, version, manifest in ((0, row.previous, row.previous_manifest), (1, row.version, row.manifest)):
+            sums = fold.online.sums(row.model, version) if row.alias == CHAMPION else None
             yield Event(
                 Kind.CONTROL,
                 event_id=f"base:model:{number}:{place}",
-                body=promotion_body(row.model, row.alias, version, manifest),
+                body=promotion_body(row.model, row.alias, version, manifest, sums),
                 log_time_ms=min(row.log_time_ms, last_ms),
             )
 

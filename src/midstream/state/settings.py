@@ -93,6 +93,20 @@ class StateLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Erased user ids that may wait for the log to be rewritten, half of them unknown ones."""
 
 
+class OnlineModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model that goes on learning in the state."""
+
+    name: str
+    clicks: tuple[str, ...]
+    """Interactions that make a position a click, by name."""
+    wait: Duration = Duration("0s")
+    """Log time after a slate at which a position that was seen counts as not clicked, until it is."""
+    slates_max: Size = 50_000
+    """Newest slates whose outcomes are learned, 32 bytes each."""
+    items_max: Size = 500_000
+    """Positions of these slates, 24 bytes each and one for each input."""
+
+
 class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings that decide the state after the same events."""
 
@@ -121,6 +135,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What declared features need; distinct, in the order of their JSON."""
     segment: str = ""
     """One attribute, ``user.country`` or ``context.device``, for whose values heat is kept apart; empty = none."""
+    online: tuple[OnlineModel, ...] = ()
+    """Models that go on learning, in the order of the file."""
     limits: StateLimits = StateLimits()
     compaction: str = ""
     """Names the deleted items whose slots are not kept (``state.ids.compacted_items``); empty = all are. No setting of

@@ -22,6 +22,7 @@ from midstream.state.ids.erased_users import erasure_bytes
 from midstream.state.ids.event_ids import EventIds, event_id_bytes
 from midstream.state.ids.vocabulary import Vocabulary, vocabulary_bytes
 from midstream.state.items.items import Items, item_bytes
+from midstream.state.online.online_models import OnlineModels, online_bytes
 from midstream.state.outcomes.outcomes import Outcomes, outcome_bytes
 from midstream.state.outcomes.requests import Requests, request_bytes
 from midstream.state.pairs.covisitation import Pairs, pair_bytes
@@ -112,6 +113,7 @@ TABLES = (
     ),
     TableEntry("requests", lambda above: Requests(above.settings), request_bytes, is_leaf=True),
     TableEntry("outcomes", lambda above: Outcomes(above.settings), outcome_bytes, is_leaf=True),
+    TableEntry("online", lambda above: OnlineModels(above.settings), online_bytes, is_leaf=True),
     TableEntry("promotions", lambda _: Promotions(), lambda _: PROMOTIONS_MAX * PROMOTION_BYTES),
     TableEntry("placements", lambda _: Placements(), lambda _: TABLE_BYTES_MAX),
     TableEntry("inputs", lambda _: InputPositions(), lambda _: INPUT_BYTES_MAX),

@@ -323,3 +323,80 @@ def test_a_model_from_elsewhere_is_not_trained() -> None:
     config = parse_config('[[models]]\nname = "taste"\nkind = "onnx_items"\n')
     with pytest.raises(Invalid, match='"taste" is of kind onnx_items, which is not fitted here'):
         model_named(config, "taste")
+
+
+ONLINE = """
+[[features]]
+name = "views"
+kind = "count"
+scope = "item"
+actions = ["view"]
+
+[[placements]]
+name = "home"
+features = ["views"]
+
+[[models]]
+name = "clicks"
+kind = "ftrl"
+placement = "home"
+"""
+
+
+def test_a_model_that_goes_on_learning_is_a_setting_of_the_state() -> None:
+    """Clicks are what the model is told is worth something, else the rewards, else the weights of the types."""
+    told = ONLINE + "options = { is_standardised = false }\nonline = { wait = '1m', slates_max = 7, items_max = 9 }\n"
+    (found,) = parse_config(told).fold_settings().online
+    assert (found.name, found.wait.ms, found.slates_max, found.items_max) == ("clicks", 60_000, 7, 9)
+    assert found.clicks == ("cart", "click", "purchase", "view")
+    (found,) = parse_config("[feedback]\nreward = { click = 1.0 }\n" + told).fold_settings().online
+    assert found.clicks == ("click",)
+    (found,) = parse_config(told + "actions = { purchase = 2.0 }\n").fold_settings().online
+    assert found.clicks == ("purchase",)
+    plain = parse_config(ONLINE).fold_settings()
+    assert plain.online == ()
+    assert plain.version() != parse_config(told).fold_settings().version()
+
+
+@pytest.mark.parametrize(
+    "lines, where, came, right",
+    [
+        ("online = {}", "options.is_standardised", "true came", "is_standardised = false."),
+        ("online = {}\noptions = { is_standardised = false, bins = 65 }", "options.bins", "65 came.", "At most 64"),
+        (
+            "online = {}\noptions = { is_standardised = false, debias = 'propensity' }",
+            "options.debias",
+            '"propensity" came',
+            'debias = "position" or "none".',
+        ),
+        (
+            "online = { wait = '8d' }\noptions = { is_standardised = false }",
+            "online.wait",
+            "8d came, and outcomes are joined for 7d.",
+            "At most [feedback] window.",
+        ),
+        (
+            "online = { slates_max = 0 }\noptions = { is_standardised = false }",
+            "online.slates_max",
+            "0 came.",
+            "from 1",
+        ),
+    ],
+)
+def test_what_cannot_go_on_learning_is_a_fault(lines: str, where: str, came: str, right: str) -> None:
+    """At the option, with the value that is right."""
+    found = fault_of(ONLINE + lines)
+    assert found[0] == f"$.models[0].{where}"
+    assert came in found[1]
+    assert right in found[2]
+    assert found[3] == "/docs/models.md"
+
+
+def test_other_kinds_do_not_go_on_learning() -> None:
+    """Nor do models of items, or rewards of nothing."""
+    assert fault_of(ONE + "online = {}")[0] == "$.models[0].online"
+    other = fault_of(ONLINE.replace('"ftrl"', '"trees"') + "online = {}")
+    assert other[0] == "$.models[0].online"
+    told = "[feedback]\nreward = { click = -1.0 }\n" + ONLINE
+    nothing = fault_of(told + "online = {}\noptions = { is_standardised = false }")
+    assert nothing[0] == "$.models[0].actions"

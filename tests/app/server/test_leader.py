@@ -250,10 +250,10 @@ def test_what_cannot_be_taken_up_ends_the_process(what):
         return what in {"model", "nothing"}
 
     async def load(_versions):
-        champions.versions = {"ranker": "1" if what == "model" else "2"}
+        champions.in_service = {"ranker": "1" if what == "model" else "2"}
 
     one = place()
-    champions: Any = SimpleNamespace(versions={"ranker": "1"}, follow=load)
+    champions: Any = SimpleNamespace(in_service={"ranker": "1"}, follow=load)
     one.champions, one.engine.reached, one.order.plans = champions, reached, 3
     one.board.renew()
     wanted: Any = SimpleNamespace(number=1, epoch=1, plans=3, log_position=9, models={"ranker": "2"})

@@ -107,7 +107,7 @@ def test_both_placements_are_asked_the_same_and_take_turns(tmp_path):
 
 def test_a_training_that_fails_is_told_and_the_demo_goes_on(tmp_path):
     """A log without a click: no model, and the reason in one line."""
-    (tmp_path / CONFIG_NAME).write_text(demo._CONFIG + training.CONFIG)
+    (tmp_path / CONFIG_NAME).write_text(demo.SHOP + training.CONFIG)
     told = training.train_beside(tmp_path, config_of(tmp_path))
     assert told.done is None
     assert str(told).startswith("No model was trained: ")

@@ -17,10 +17,10 @@ from midstream.engine.answer.compiled_slates import EncodedSlate
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.types import Ask
 from midstream.ranking.boundary import Account
+from midstream.ranking.compiled.back_off import BackOff
 from midstream.ranking.compiled.compiled_plan import TOO_LONG, CompiledPlan, compiled_plan
 from midstream.ranking.compiled.decision_kernel import ANSWERED
 from midstream.ranking.compiled.program import NotCompiled
-from midstream.ranking.compiled.scarcity import Scarcity
 from midstream.ranking.filters.acted import Acted
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.shortlist import shortlist
@@ -130,8 +130,8 @@ def test_the_largest_question_fits() -> None:
         compiled = engine._answering.compiled._compiled(engine.plan("default"))
         assert isinstance(compiled, CompiledPlan)
         ids = ("user-1", "s", "r")
-        assert compiled.ask(ids, items, exclude, 3, both.rig.now_ms) == ANSWERED
-        assert compiled.ask(ids, items, [*exclude, "more"], 3, both.rig.now_ms) == TOO_LONG
+        assert compiled.ask(ids, (items, exclude), 3, both.rig.now_ms) == ANSWERED
+        assert compiled.ask(ids, (items, [*exclude, "more"]), 3, both.rig.now_ms) == TOO_LONG
 
     answered(Config(limits=LIMITS), work)
 
@@ -288,18 +288,18 @@ def test_small_catalogues_skip_the_kernel() -> None:
 
 def test_a_slate_that_was_filled_once_skips_nothing() -> None:
     """Nor one that is filled every other time: what is proposed depends on who asks."""
-    found = Scarcity()
+    found = BackOff()
     for _ in range(20):
-        found.note(20, too_few=True)
+        found.note(20, answered=False)
         assert not found.skips(20)
-        found.note(20, too_few=False)
+        found.note(20, answered=True)
         assert not found.skips(20)
     skipped = 0
     for _ in range(1_000):
         if found.skips(20):
             skipped += 1
         else:
-            found.note(20, too_few=True)
+            found.note(20, answered=False)
     assert 950 < skipped < 970
     assert not found.skips(19)
 

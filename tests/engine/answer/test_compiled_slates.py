@@ -7,9 +7,11 @@ share the marks of the tables that they search in.
 import asyncio
 import gc
 import json
+import math
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from unittest.mock import patch
 
@@ -19,6 +21,7 @@ import pytest
 
 from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.core.durations import Duration
+from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, Failure, LogPosition, Mask, TimestampMs
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp, obstacle
 from midstream.engine.answer.query_mapping import query_of
@@ -26,20 +29,23 @@ from midstream.engine.circuit_breaker import _Watched
 from midstream.engine.live import LiveState
 from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import Answer, Ask
-from midstream.events.schema import Event
+from midstream.events.schema import Event, build
 from midstream.events.served_body import decode_body
 from midstream.features.kinds.counts import Count
 from midstream.ranking.boundary import Account
 from midstream.ranking.candidate_cutoff import CUT
+from midstream.ranking.compiled.back_off import BackOff
 from midstream.ranking.compiled.compiled_plan import TOO_LONG, CompiledPlan
 from midstream.ranking.compiled.decision_kernel import TOO_FEW, UNUSUAL
-from midstream.ranking.compiled.state_kernel import BoundState
+from midstream.ranking.compiled.obstacles import obstacle_of
+from midstream.ranking.compiled.state_kernel import BoundState, answer_question, make_state
 from midstream.ranking.filters.expression_filter import ExpressionFilter
 from midstream.ranking.filters.repeats import Repeat
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.boost import Boost
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
+from midstream.ranking.rules.pin import Pin
 from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.shortlist import shortlist
@@ -49,8 +55,16 @@ from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
 from midstream.serving.events.ingest import EventsAnswer
-from midstream.serving.slates.recommendations import RecommendationBody, Recommendations, encoded_reply, slate_of
+from midstream.serving.slates.recommendations import (
+    RankBody,
+    RecommendationBody,
+    Recommendations,
+    encoded_reply,
+    slate_of,
+)
 from midstream.state.fold import Fold
+from midstream.state.one_pass import OnePass
+from midstream.state.one_pass_kernels import fold_run, make_tables
 from midstream.state.settings import StateLimits
 from midstream.state.structures.stamped_table import EPOCH_MAX
 from tests.support.events import START_MS, Stream, random_events
@@ -158,6 +172,14 @@ class Both:
         engine = self.rig.engine
         return obstacle(engine._answering.compiled._compiled(engine.plan(placement)))
 
+    def forget_misses(self, placement: str) -> None:
+        """Let the next question ask the kernels, whatever came of those before."""
+        engine = self.rig.engine
+        for ranks in (False, True):
+            compiled = engine._answering.compiled._entry(engine.plan(placement), ranks=ranks).compiled
+            assert isinstance(compiled, CompiledPlan)
+            compiled.proposals, compiled.texts = BackOff(), BackOff()
+
     async def by_pipeline(self, ask: Ask, stamp: Stamp | None) -> Answer:
         """The answer that no kernel had part in."""
         compiled = self.rig.engine._answering.compiled
@@ -166,8 +188,11 @@ class Both:
 
     async def same(self, body: bytes) -> str:
         """Ask both ways; return which of them answered first: ``compiled``, ``stamp`` or ``pipeline``."""
+        return await self.same_of(msgspec.json.decode(body, type=RecommendationBody))
+
+    async def same_of(self, question: RecommendationBody | RankBody) -> str:
+        """As ``same``, of a question of either kind."""
         engine = self.rig.engine
-        question = msgspec.json.decode(body, type=RecommendationBody)
         assert question.placement is not None
         found = engine.encoded_slate(question, question.placement)
         if not isinstance(found, EncodedSlate):
@@ -183,7 +208,7 @@ class Both:
         (event,) = self.served
         self.served.clear()
         record = decode_body(event.body)
-        stamp = Stamp(record.request_id, record.seed, TimestampMs(record.now_ms))
+        stamp = Stamp(record.request_id, record.seed, TimestampMs(record.now_ms), math.inf)
         answer = await self.by_pipeline(question.ask(question.placement), stamp)
         assert reply.decode() == msgspec.json.encode(slate_of(answer, None)).decode()
         (other,) = self.served
@@ -194,10 +219,10 @@ class Both:
 
 
 def answered(config: Config, work: Callable[[Both], object]) -> None:
-    """Run work with an engine."""
+    """Run work with an engine whose clock stands still: how busy the machine is changes nothing."""
 
     async def main() -> None:
-        both = Both(Rig(config=config, worked_s=lambda: 0.0))
+        both = Both(Rig(config=config, monotonic=lambda: 100.0, worked_s=lambda: 0.0))
         found = work(both)
         if asyncio.iscoroutine(found):
             await found
@@ -224,6 +249,7 @@ def test_replies_and_records_are_those_of_the_pipeline(seed: int) -> None:
             for _ in range(30):
                 placement = f"p{int(dice.integers(4))}"
                 assert both.obstacle(placement) == ""
+                both.forget_misses(placement)
                 both.ways[await both.same(random_question(dice, placement))] += 1
         assert both.ways["compiled"] > 150, "else this test says nothing"
         assert not both.ways["pipeline"]
@@ -265,7 +291,7 @@ COMPOSED: tuple[dict[str, object], ...] = (
     {"selector": EpsilonGreedy(epsilon=0.3)},
     {"filter": 'item.category != "shoes"', "exclude": {"view": "7d"}},
 )
-"""Parts behind the cut that no program has."""
+"""Parts behind the cut; of some no program has all."""
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -289,10 +315,11 @@ def test_shortlists_are_those_of_the_pipeline(seed: int) -> None:
                 body = random_question(dice, f"p{int(dice.integers(len(COMPOSED)))}")
                 question = msgspec.json.decode(body, type=RecommendationBody)
                 assert question.placement is not None
-                assert engine.encoded_slate(question, question.placement) is None
+                if both.obstacle(question.placement):
+                    assert engine.encoded_slate(question, question.placement) is None
                 own = 'item.category != "hats"' if number % 7 == 0 else None
                 ask = msgspec.structs.replace(question.ask(question.placement), cursor=number % 5 == 0, filter=own)
-                stamp = Stamp(f"{number:032d}", int(dice.integers(1 << 62)), TimestampMs(both.rig.now_ms))
+                stamp = Stamp(f"{number:032d}", int(dice.integers(1 << 62)), TimestampMs(both.rig.now_ms), math.inf)
                 with (
                     patch.object(CompiledPlan, "shortlist", autospec=True, side_effect=CompiledPlan.shortlist) as made,
                     patch.object(RequestIds, "make", lambda _: stamp[:2]),  # noqa: B023  it is called here
@@ -340,6 +367,27 @@ def test_shortlists_are_cut_as_the_pipeline_cuts_them() -> None:
     answered(Config(limits=limits, placements=(placement,)), work)
     assert found["cut"] > 20
     assert found["none"] < 5
+
+
+@pytest.mark.parametrize("more", [{}, {"caps": (Cap(attribute="category", max=2),)}, {"features": ("purchases",)}])
+def test_slates_are_made_of_what_the_cut_leaves(more: dict[str, object]) -> None:
+    """More candidates than are scored, of a plan that is one kernel and of plans that are two."""
+
+    async def work(both: Both) -> None:
+        fold = both.rig.engine.fold
+        fold.apply(LogPosition(0), random_events(2_500, 9, Stream(users=40, items=400, sessions=12, step_ms=2_000)))
+        both.rig.now_ms = fold.log_time_ms
+        dice = np.random.default_rng(9)
+        for _ in range(40):
+            both.ways[await both.same(random_question(dice, "default"))] += 1
+        assert both.ways["compiled"] > 30
+
+    sources = (SessionKnn(limit=200), Covisitation(limit=200), Popular(limit=150), Trending(limit=150))
+    placement = msgspec.structs.replace(Placement(sources=sources, candidates_max=100), **more)
+    limits = msgspec.structs.replace(LIMITS, items_max=400, click_items_max=400, hot_items_max=200)
+    feature = Count(name="purchases", scope="item", actions=("purchase",), windows=(Duration("7d"),))
+    attributes = ItemsSection(attributes={"category": "category"})
+    answered(Config(limits=limits, placements=(placement,), items=attributes, features=(feature,)), work)
 
 
 def test_shortlists_of_other_questions_are_the_pipelines() -> None:
@@ -399,11 +447,11 @@ def by_code(config: Config, question: RecommendationBody, *events: Mapping[str, 
         assert not both.served
         answer = await engine.recommend(question.ask("default"), made)
         record = decode_body(both.served[0].body)
-        assert (answer.request_id, record.seed, record.now_ms) == made
+        assert (answer.request_id, record.seed, record.now_ms) == made[:3]
         compiled = engine._answering.compiled._compiled(engine.plan("default"))
         assert isinstance(compiled, CompiledPlan)
         ids = (question.user_id or "", question.session_id or "", "r")
-        found.append(compiled.ask(ids, question.items, question.exclude, question.n or 20, both.rig.now_ms))
+        found.append(compiled.ask(ids, (question.items, question.exclude), question.n or 20, both.rig.now_ms))
 
     answered(config, work)
     return found[0]
@@ -424,17 +472,64 @@ def test_too_few_candidates_are_filled_by_the_pipeline() -> None:
     assert by_code(Config(limits=LIMITS), RecommendationBody(n=4), *acts) == TOO_FEW
 
 
-@pytest.mark.parametrize("item", ['a"b', "a\\b"])
-def test_ids_with_escapes_are_written_by_the_pipeline(item: str) -> None:
-    """A quote, a backslash. Control characters are in no id."""
-    assert by_code(Config(limits=LIMITS), RecommendationBody(n=1), view(item)) == UNUSUAL
+@pytest.mark.parametrize("item", ['a"b', "a\\b", '"' * 128, '\\"\u00fc\u2028/\U0001f600'])
+def test_ids_with_escapes_are_the_kernels(item: str) -> None:
+    """A quote, a backslash, nothing else, and beside what JSON leaves as it is."""
+
+    async def work(both: Both) -> None:
+        both.rig.engine.fold.apply(LogPosition(0), stamped(both.rig, [view(item)]))
+        both.rig.now_ms = both.rig.engine.fold.log_time_ms
+        assert await both.same(b'{"placement": "default", "n": 1}') == "compiled"
+
+    answered(Config(limits=LIMITS), work)
 
 
-def test_scores_beyond_plain_decimals_are_written_by_the_pipeline() -> None:
-    """The largest weight there may be over the smallest offset, and a weight that leaves next to nothing."""
-    for weight, code in ((1e9, UNUSUAL), (1e-9, UNUSUAL)):
+def control(batch: EventBatch) -> EventBatch:
+    """Events with a control character in place of each ~: no client may send one, and a log may have one."""
+    return type(batch)(batch.rows, batch.text.replace(b"~", b"\x01"))
+
+
+def test_after_unusual_texts_in_a_row_most_questions_are_the_pipelines() -> None:
+    """Of 100 slates whose texts the kernel cannot write eight ask for them; of the others it makes the shortlist.
+
+    Smaller ones, and those of another plan, are still asked for.
+    """
+    placements = Placement(slate_size=4), Placement(name="other", slate_size=4)
+
+    async def work(both: Both) -> None:
+        engine = both.rig.engine
+        views = [view(item) for item in ("a", *("b", "c~") * 2, *"defg") for _ in range(9)]
+        engine.fold.apply(LogPosition(0), control(stamped(both.rig, [*views, *[view("a")] * 5, *[view("b")] * 3])))
+        both.rig.now_ms = engine.fold.log_time_ms
+        compiled = engine._answering.compiled._compiled(engine.plan("default"))
+        assert isinstance(compiled, CompiledPlan)
+        with patch.object(compiled, "ask", side_effect=compiled.ask) as asked:
+            ways = Counter([await both.same(b'{"placement": "default", "user_id": "ann"}') for _ in range(100)])
+            assert ways == {"stamp": 8, "pipeline": 92}
+            assert asked.call_count == 8
+            with patch.object(compiled, "shortlist", side_effect=compiled.shortlist) as shortened:
+                assert await both.same(b'{"placement": "default"}') == "pipeline"
+            assert shortened.call_count == 1
+            assert await both.same(b'{"placement": "default", "n": 1}') == "compiled"
+            assert await both.same(b'{"placement": "other", "n": 1}') == "compiled"
+
+    answered(Config(limits=LIMITS, placements=placements), work)
+
+
+def test_scores_beyond_the_kernels_texts_are_written_by_the_pipeline() -> None:
+    """The largest weight there may be over the smallest offset, and one that leaves little, are the kernel's."""
+    for weight in (1e20, 1e-20):
         placement = Placement(sources=(Popular(),), weights={"popular": weight}, rank_offset=0.1)
-        assert by_code(Config(limits=LIMITS, placements=(placement,)), RecommendationBody(n=1), view("i")) == code
+        assert by_code(Config(limits=LIMITS, placements=(placement,)), RecommendationBody(n=1), view("i")) == UNUSUAL
+
+    async def work(both: Both) -> None:
+        both.rig.engine.fold.apply(LogPosition(0), stamped(both.rig, [view("i")]))
+        both.rig.now_ms = both.rig.engine.fold.log_time_ms
+        assert await both.same(b'{"placement": "default", "n": 1}') == "compiled"
+
+    for weight in (1e9, 1e-9):
+        placement = Placement(sources=(Popular(),), weights={"popular": weight}, rank_offset=0.1)
+        answered(Config(limits=LIMITS, placements=(placement,)), work)
 
 
 def test_users_with_many_open_sessions_are_left_to_the_pipeline() -> None:
@@ -591,7 +686,7 @@ def test_a_question_after_its_own_events_is_answered_by_the_kernel() -> None:
         made = decode_body(both.served.pop().body)
         told = EventsAnswer(1, 0, (), log_position=rig.engine.token(LogPosition(made.log_position)))
         ask = Ask("default", user_id="ann", n=3, min_log_position=told.log_position)
-        answer = await both.by_pipeline(ask, Stamp(made.request_id, made.seed, TimestampMs(made.now_ms)))
+        answer = await both.by_pipeline(ask, Stamp(made.request_id, made.seed, TimestampMs(made.now_ms), math.inf))
         assert reply == msgspec.json.encode(slate_of(answer, told))
         served = rig.engine.metrics.text().decode()
         assert 'midstream_compiled_answers_total{placement="default"} 2.0' in served
@@ -614,22 +709,52 @@ def test_a_watched_part_leaves_its_placement_to_the_pipeline() -> None:
     answered(Config(limits=LIMITS), work)
 
 
+def test_while_kernels_are_made_the_pipeline_answers() -> None:
+    """From then on they do, without another plan or state."""
+    kernels = (fold_run, make_tables, answer_question, make_state)
+
+    async def work(both: Both) -> None:
+        engine = both.rig.engine
+        question = msgspec.json.encode({"placement": "default", "user_id": "user-1", "n": 3})
+        with ExitStack() as stack:
+            for each in kernels:
+                stack.enter_context(patch.object(each, "is_pending", new=True))
+            with patch.object(OnePass, "fold", side_effect=AssertionError("its kernel has no machine code")):
+                engine.fold.apply(LogPosition(0), random_events(300, 1, STREAM))
+            assert both.obstacle("default") == "its kernel is being compiled"
+            assert await both.same(question) == "pipeline"
+        usual = build([Event(Kind.TICK, log_time_ms=engine.fold.log_time_ms)])
+        with patch.object(OnePass, "fold", return_value=True) as folded:
+            engine.fold.apply(LogPosition(300), usual)
+        assert folded.call_count == 1
+        assert await both.same(question) == "compiled"
+
+    answered(Config(limits=LIMITS), work)
+
+
 def test_plans_with_other_parts_say_which() -> None:
     """The first part that a program has not."""
     told = {
-        "rules of the slate": Placement(name="a", caps=(Cap(attribute="category", max=1),)),
+        "pinned items": Placement(name="a", rules=(Pin(name="top", items=("item-1",), positions=(0,)),)),
+        "parts that read served slates": Placement(
+            name="g", caps=(Cap(attribute="category", max=1, within=Duration("1d")),)
+        ),
         "source mine": Placement(name="b", sources=(RecentItems(name="mine"),)),
-        "selector PlackettLuce": Placement(name="c", selector=PlackettLuce()),
         "source trending": Placement(name="d", sources=(Trending(by_segment=True),)),
         "filter served_lately": Placement(name="e", exclude={"served": "1h"}),
         "filter filter": Placement(name="f", filter="item.available"),
     }
     config = Config(
-        limits=LIMITS, placements=tuple(told.values()), items=ItemsSection(attributes={"category": "category"})
+        limits=LIMITS,
+        placements=tuple(told.values()),
+        items=ItemsSection(attributes={"category": "category", "tags": "tags"}),
     )
 
     def work(both: Both) -> None:
+        engine = both.rig.engine
         found = [both.obstacle(each.name) for each in told.values()]
         assert found == list(told)
+        for name, plan in engine.plans.items():
+            assert obstacle_of(plan, engine.fold) == both.obstacle(name), "what is told is what happens"
 
     answered(config, work)

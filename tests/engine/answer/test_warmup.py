@@ -21,10 +21,11 @@ from tests.support.virtual_loop import VirtualLoop
 PROBE = Path(__file__).with_name("warmup_probe.py")
 
 
-def test_nothing_is_compiled_after_the_warm_up(tmp_path):
+@pytest.mark.parametrize("words", [(), ("new",)], ids=["warm", "new_machine"])
+def test_nothing_is_compiled_after_the_warm_up(tmp_path, words):
     """A process of its own, because here other tests have compiled kernels already."""
     run = subprocess.run(
-        [sys.executable, str(PROBE), str(tmp_path / "shop")],
+        [sys.executable, str(PROBE), str(tmp_path / "shop"), *words],
         capture_output=True,
         text=True,
         check=False,

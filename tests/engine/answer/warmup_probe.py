@@ -1,25 +1,33 @@
 """Prints kernels that the first events, questions and look-ups of a new process compiled, after its warm-up.
 
-A model is promoted while it runs; what its first request compiles is printed too.
+A model is promoted while it runs; what its first request compiles is printed too. With a second argument optional
+kernels are pending until then, as on a new machine.
 """
 
 import asyncio
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 from msgspec.structs import replace
 
 from midstream.app.config.schema import Model, Placement, TrendingSection
 from midstream.app.opening import accept_of, config_of, open_running
 from midstream.cli.operate.init import starter_files, write_new
 from midstream.core.durations import Duration
+from midstream.engine.answer.warmup import warm_tables
 from midstream.engine.types import Ask
+from midstream.events.arrow.arrow import decode_arrow
 from midstream.events.json.decode import decode
 from midstream.events.kernel import Kernel
+from midstream.events.machine_code.ahead import optional_kernels
+from midstream.events.machine_code.behind import take_up
+from midstream.ranking.rules.cap import Cap
 from midstream.retrieval.item_model import Sequence
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.trending import Trending
+from midstream.serving.slates.recommendations import RecommendationBody
 from midstream.state.one_pass import is_usual
 from tests.support.small_models import publish_small
 
@@ -51,6 +59,7 @@ QUESTIONS = (
 MINE = Placement(
     name="mine", sources=(RecentItems(), RepeatItems(min_gap=Duration("0ms")), Trending(by_segment=True)), repeats="any"
 )
+CAPPED = Placement(name="capped", caps=(Cap(attribute="category", max=2),))
 MODEL = "sasrec"
 BY_MODEL = Placement(name="by_model", sources=(Sequence(model=MODEL),))
 KNOWN = b'{"type": "view", "user_id": "eve", "item_id": "item-3"}'
@@ -67,18 +76,25 @@ def compiled() -> set[str]:
     }
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, *, is_new: bool) -> None:
     """Open a new shop, use it, print what was compiled only then."""
+    for kernel in optional_kernels() if is_new else ():
+        kernel.is_pending = True
     files = starter_files(NOW_MS)
     write_new(folder, files)
     config = replace(
         (starter := config_of(folder)),
         trending=TrendingSection(segment="user.language"),
-        placements=(*starter.placements, MINE, BY_MODEL),
+        placements=(*starter.placements, MINE, BY_MODEL, CAPPED),
         models=(Model(name=MODEL, kind=MODEL),),
     )
     running = open_running(folder, config)
     await running.start()
+    if is_new:
+        assert not any(each.signatures for each in optional_kernels())
+        assert take_up(optional_kernels()) == []
+    assert "pyarrow.compute" not in sys.modules  # a start does not wait for it
+    warm_tables()
     before = compiled()
     accept = accept_of(config)
     for body in (files["example.ndjson"].encode(), MORE):
@@ -86,12 +102,14 @@ async def main(folder: Path) -> None:
             decoded = decode(part, accept)
             assert not decoded.rejected
             await running.engine.record(decoded.batch)
+    decode_arrow(pa.RecordBatch.from_pylist([{"type": "view", "item_id": "rug-008", "time": "2026-01-31"}]), accept)
     for people in (PEOPLE, PEOPLE.replace(b"carl", b"dora")):
         await running.engine.record(decode(people, accept).batch)
         await running.engine.erase("bob")
         is_usual(decode(people, accept).batch)
     for question in QUESTIONS:
         await running.engine.recommend(question)
+    assert running.engine.encoded_slate(RecommendationBody(user_id="ann", n=1), "capped")
     assert running.engine.item("rug-008")
     assert running.engine.user("ann")
     for each in sorted(compiled() - before):
@@ -106,4 +124,4 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), is_new=len(sys.argv) > 2))

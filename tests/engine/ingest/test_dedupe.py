@@ -1,12 +1,18 @@
 """What is acknowledged as recorded has its effect: what there is no room for is refused before it is in the log."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 import pytest
 
+from midstream.core.fold_step import Fingerprints
+from midstream.engine.ingest.dedupe import Admitted
+from midstream.engine.ingest.writer import RepeatedEvent
 from midstream.engine.types import Outcome
+from midstream.events.schema import build
 from tests.support.rig import SMALL, Rig, view
 
 RECORDED, REFUSED = Outcome.RECORDED, Outcome.REFUSED
@@ -71,3 +77,15 @@ def test_a_delete_takes_no_place_and_makes_nothing_known() -> None:
     assert outcomes([[item("a"), item("x", "delete"), item("b"), item("c")]], 2, 1) == [[0, 0, 0, REFUSED]]
     sent = [item("x", "delete"), view("x"), item("a"), item("b"), view("b")]
     assert outcomes([sent], 1, 1, "reject") == [[RECORDED, REFUSED, RECORDED, REFUSED, REFUSED]]
+
+
+def test_copies_that_are_told_twice_change_an_outcome_once() -> None:
+    """Where the time of a request ends between the two, whoever goes on for it is told again."""
+    names = np.arange(1, 4)
+    prints = Fingerprints(names.astype(np.uint64), names.astype(np.uint32), names.astype(np.uint32))
+    outcome = np.zeros(3, dtype=np.uint8)
+    admitted = Admitted(build([]), outcome, (), np.empty(0, dtype=np.int32), prints, 0, Counter())
+    copies = (RepeatedEvent(2, 2, Outcome.DUPLICATE),)
+    for _ in range(2):
+        admitted.note(copies)
+        assert outcome.tolist() == [RECORDED, Outcome.DUPLICATE, RECORDED]

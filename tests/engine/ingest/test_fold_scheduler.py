@@ -22,7 +22,7 @@ from midstream.engine.ingest.fold_scheduler import (
     FoldScheduler,
     step_length,
 )
-from midstream.events.schema import ROW, Event, build
+from midstream.events.schema import ROW, Event, build, cut
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
 from tests.support.events import random_events, tiny_settings
@@ -91,6 +91,98 @@ def test_turns_apply_everything_once_and_in_order() -> None:
             count += 1
         assert count > 2
         assert folding.fold.digest() == whole.digest()
+
+
+def test_events_that_come_alone_are_folded_when_they_are_handed_over() -> None:
+    """In the same call, one turn of work; the rest waits for the next turns, as does what comes before it is done."""
+
+    async def work() -> None:
+        folding = folding_of_nothing()
+        folding.start()
+        folding.add(LogPosition(0), TICK, ())
+        assert folding.fold.log_position == 0  # the task has not begun to rest
+        await settled(folding, 1)
+        ticket: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        folding.add(LogPosition(1), TICK, [(LogPosition(2), ticket)])
+        assert folding.fold.log_position == 2
+        assert ticket.done()
+        await asyncio.sleep(0)  # one turn in a pass of the loop
+        many = random_events(3_000, seed=9)
+        folding.add(LogPosition(2), many, ())
+        position = folding.fold.log_position
+        assert 2 < position <= 2 + TURN_EVENTS_MAX
+        folding.add(LogPosition(3_002), TICK, ())
+        assert folding.fold.log_position == position
+        await settled(folding, 3_003)
+        await folding.stop()
+        whole = Fold(tiny_settings())
+        for first, batch in ((0, TICK), (1, TICK), (2, many), (3_002, TICK)):
+            whole.apply(LogPosition(first), batch)
+        assert folding.fold.digest() == whole.digest()
+
+    asyncio.run(work())
+
+
+async def settled(folding: FoldScheduler, position: int) -> None:
+    """Return once all is folded and the task rests."""
+    await folding.reached(LogPosition(position), PATIENCE_S)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_of_what_comes_in_one_pass_only_the_first_is_folded_at_once() -> None:
+    """Answers have their room between two turns, however many frames come together."""
+    log = random_events(2_000, seed=3)
+
+    async def main() -> None:
+        folding = FoldScheduler(Fold(tiny_settings()), lambda: 0.0, Metrics(CollectorRegistry()))
+        folding.start()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        found = []
+        for start in range(0, 2_000, 400):
+            folding.add(LogPosition(start), cut(log, start, start + 400), ())
+            found.append(folding.fold.log_position)
+        assert found == [400] * 5
+        assert await folding.reached(LogPosition(2_000), PATIENCE_S)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        folding.add(LogPosition(2_000), TICK, ())
+        assert folding.fold.log_position == 2_001, "and then it rests again"
+        await folding.stop()
+        assert not folding._rests
+
+    asyncio.run(main())
+
+
+def test_a_table_that_raises_ends_the_turns_whoever_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state is none from then on: all who wait hear of it, and what comes later is refused."""
+
+    async def work() -> None:
+        folding = folding_of_nothing()
+        folding.start()
+        folding.add(LogPosition(0), TICK, ())
+        await settled(folding, 1)
+        ticket: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        with monkeypatch.context() as patch:
+            patch.setattr(Fold, "apply", broken)
+            with pytest.raises(ZeroDivisionError):
+                folding.add(LogPosition(1), TICK, [(LogPosition(2), ticket)])
+        assert isinstance(folding.failure, ZeroDivisionError)
+        with pytest.raises(ZeroDivisionError):
+            await ticket
+        later: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        folding.add(LogPosition(2), TICK, [(LogPosition(3), later)])
+        with pytest.raises(ZeroDivisionError):
+            await later
+        await folding.stop()
+
+    asyncio.run(work())
+
+
+def broken(*_: object) -> None:
+    """Raise what no table should."""
+    raise ZeroDivisionError
 
 
 def test_who_waits_no_more_has_no_place_among_those_who_wait() -> None:

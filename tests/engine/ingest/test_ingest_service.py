@@ -36,7 +36,7 @@ from midstream.serving.app import asgi
 from midstream.simulation.engine_policy import EngineQuestion, _InProcess
 from midstream.state.control.input_positions import InputPosition, encode_input_position
 from tests.support.disks import ForgetfulDisk
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S, wait_on_loop
 from tests.support.rig import SMALL, START_MS, Rig, view
 
 Events = list[dict[str, object]]
@@ -262,7 +262,7 @@ def test_a_batch_that_fails_leaves_no_letters(tmp_path: Path) -> None:
 
     async def work(rig: Rig) -> None:
         service = IngestService(rig.engine, dead_letters=letters)
-        with mock.patch.object(type(rig.engine), "record", lambda _engine, batch: full(batch)):
+        with mock.patch.object(type(rig.engine), "record", lambda _engine, batch, **_: full(batch)):
             for _ in range(3):
                 with pytest.raises(DiskFull):
                     await service.take(body, accept_of(SMALL, Limits()))
@@ -322,6 +322,45 @@ def test_positions_are_not_durable_before_an_event_whose_first_copy_failed(event
     Rig(log=log).run(work)
 
 
+def test_a_wait_for_one_event_has_an_end_and_its_outcome_counts_later() -> None:
+    """Its sender is told that it may be durable later; when it is, it counts as recorded, once."""
+    rig = Rig()
+
+    def recorded() -> bool:
+        return b'midstream_events_total{outcome="recorded"} 1.0' in rig.engine.metrics.text()
+
+    async def work(rig: Rig) -> None:
+        service = IngestService(rig.engine, IngestLimits(commit_s_max=0.01))
+        held: list[Any] = []
+        with mock.patch.object(type(rig.engine._outbox), "submit", lambda _outbox, entry: held.append(entry)):
+            with pytest.raises(CommitTooSlow):
+                await service.take(msgspec.json.encode(view("mug")), accept_of(SMALL, Limits()))
+            assert not recorded()
+        held[0].ticket.set_result(())
+        await wait_on_loop(lambda: recorded() and not rig.engine._late)
+
+    rig.run(work)
+    assert b'midstream_overloads_total{queue="commit"} 1.0' in rig.engine.metrics.text()
+
+
+def test_the_event_of_a_request_that_is_cancelled_counts_when_it_is_recorded() -> None:
+    """Its sender is gone; the log has it all the same."""
+
+    async def work(rig: Rig) -> None:
+        held: list[Any] = []
+        with mock.patch.object(type(rig.engine._outbox), "submit", lambda _outbox, entry: held.append(entry)):
+            waits = asyncio.create_task(rig.engine.record(rig.batch(view("mug"))))
+            await wait_on_loop(lambda: bool(held))
+            waits.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waits
+        held[0].ticket.set_result(())
+        recorded = b'midstream_events_total{outcome="recorded"} 1.0'
+        await wait_on_loop(lambda: recorded in rig.engine.metrics.text() and not rig.engine._late)
+
+    Rig().run(work)
+
+
 def test_a_wait_for_the_log_has_an_end() -> None:
     """Whoever hands events over is told that they may be durable later, and the wait is counted."""
 
@@ -334,7 +373,7 @@ def test_a_wait_for_the_log_has_an_end() -> None:
         def request_id_is_ours(self, _request_id: str) -> bool:
             return True
 
-        async def record(self, _batch: object, _guard: object = None) -> Any:
+        async def record(self, _batch: object, _guard: object = None, *, within_s: float | None = None) -> Any:
             await asyncio.Event().wait()
 
     async def wait() -> None:

@@ -9,20 +9,25 @@ from midstream.app.wiring import plans
 from midstream.core.errors import ConfigInvalid, RequestInvalid
 from midstream.core.types import Query
 from midstream.engine.placements import placing
-from midstream.engine.placements.placing import PlacementParts, Placing, Said, require_no_why
+from midstream.engine.placements.control_changes import Said, require_texts
+from midstream.engine.placements.placing import PlacementParts, Placing, require_no_why
 from midstream.engine.types import Ask
 from midstream.ranking.pipeline import recommend
 from tests.support.rig import SMALL, Rig, view
 
 if TYPE_CHECKING:
+    from midstream.engine.models.champions import Champions
     from midstream.engine.rebuild.rebuilder import Rebuilder
 
 
 def placing_of(rig: Rig, drafted: object = None) -> Placing:
     """Placements of an engine, of which every draft is the same plan."""
     service = SimpleNamespace(settings=SMALL.fold_settings())
-    parts = SimpleNamespace(draft=lambda *_: SimpleNamespace(plan=drafted))
-    return Placing(rig.engine, cast("Rebuilder", SimpleNamespace(service=service)), cast("PlacementParts", parts))
+    parts = SimpleNamespace(draft=lambda *_: SimpleNamespace(plan=drafted), write=lambda _: None)
+    rebuilder, champions = SimpleNamespace(service=service), SimpleNamespace(let_go=lambda _: None)
+    return Placing(
+        rig.engine, cast("Rebuilder", rebuilder), cast("PlacementParts", parts), cast("Champions", champions)
+    )
 
 
 def test_a_preview_warms_its_plan_up_before_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +98,7 @@ def test_a_change_has_an_author_and_texts_that_can_be_printed(name: str, said: S
     """Bounded in bytes; lines of a note may end, and nothing else in it may move a terminal."""
     faults: tuple[str, ...] = ()
     try:
-        placing._require_texts(name, said)
+        require_texts(name, said)
     except ConfigInvalid as refused:
         faults = tuple(each.where for each in refused.faults)
     assert faults == wheres

@@ -1,7 +1,9 @@
 """Arrays are read as they were written, into the memory of their tables too, and nothing that was changed is."""
 
 import threading
+import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,12 +15,14 @@ from numpy.typing import NDArray
 from midstream.core.errors import SnapshotInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.child_process import Pace
-from midstream.engine.snapshots import array_files, snapshots
-from midstream.engine.snapshots.array_files import ArrayFiles, content_of, parse_array
+from midstream.engine.snapshots import array_files, packed_room, snapshots
+from midstream.engine.snapshots.array_files import ArrayFiles, content_of, header_of, parse_array
+from midstream.engine.snapshots.packed_room import mark_count, read_only, unpack
 from midstream.events.schema import cut
 from midstream.events.segments.log_identity import identity_of
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
+from midstream.state.structures.packed_words import mark_words, take_marked
 from tests.support.events import random_events, tiny_settings
 
 IDENTITY = identity_of(b"l" * 16, 3)
@@ -57,7 +61,8 @@ def put(path: Path, arrays: dict[str, Array]) -> dict[str, str]:
 
 
 def pack_all(monkeypatch: pytest.MonkeyPatch, *, on: bool) -> None:
-    """Pack every array that can be, or none."""
+    """Pack every array that can be, or none; what is packed comes in many stretches."""
+    monkeypatch.setattr(packed_room, "MARKS_AT_ONCE", 2)
     monkeypatch.setattr(array_files, "PACKED_BYTES_MIN", 8 if on else 1 << 40)
     monkeypatch.setattr(array_files, "PACKED_SHARE_MAX", 1e9)
 
@@ -129,6 +134,84 @@ def test_no_flipped_bit_of_a_file_in_a_room_is_taken(
     assert accepted == []
 
 
+def packed_parts(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the marks of words, and those that are not zero."""
+    marks = np.zeros(mark_count(len(words)), dtype=np.uint64)
+    found = np.empty(mark_words(read_only(words), marks), dtype=np.uint64)
+    take_marked(read_only(words), found)
+    return marks, found
+
+
+def filling(content: bytes) -> Callable[[NDArray[np.uint8]], bool]:
+    """Return what fills arrays with the next bytes."""
+    left = [content]
+
+    def fill(found: NDArray[np.uint8]) -> bool:
+        part, left[0] = left[0][: len(found)], left[0][len(found) :]
+        found[: len(part)] = np.frombuffer(part, dtype=np.uint8)
+        return len(part) == len(found)
+
+    return fill
+
+
+@pytest.mark.parametrize("threads", [True, False])
+@pytest.mark.parametrize("at_once", [1, 3, 1 << 16])
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 1_000, 6_401])
+def test_words_are_spread_as_they_come(
+    count: int, at_once: int, threads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In stretches of any length, by one thread or two: the same words; one that is missing is seen."""
+    monkeypatch.setattr(packed_room, "MARKS_AT_ONCE", at_once)
+    rng = np.random.default_rng(count)
+    words = np.where(rng.random(count) < 0.2, rng.integers(1, 1 << 60, count), 0).astype(np.uint64)
+    words[-1] = 7
+    content = b"".join(each.tobytes() for each in packed_parts(words))
+    with ThreadPoolExecutor(1) as beside:
+        found = np.zeros(count, dtype=np.uint64)
+        assert unpack(filling(content), found, beside if threads else None)
+        assert np.array_equal(found, words)
+        assert not unpack(filling(content[:-8]), np.zeros(count, dtype=np.uint64), beside if threads else None)
+        assert not unpack(filling(b""), np.zeros(count, dtype=np.uint64), beside if threads else None)
+
+
+@pytest.mark.parametrize("hurried", [True, False])
+@pytest.mark.parametrize("change", ["surplus", "beyond"])
+def test_a_room_takes_no_words_without_marks(hurried: bool, change: str, tmp_path: Path) -> None:
+    """Whose hash is right, but not its form: words after the last one, and a mark behind the end of the memory."""
+    words = np.zeros(130, dtype=np.uint64)
+    words[3] = 5
+    marks, found = packed_parts(words)
+    if change == "surplus":
+        found = np.append(found, np.uint64(9))
+    else:
+        marks[-1], found = np.uint64(1) << np.uint64(60), np.append(found, np.uint64(9))
+    inner = header_of(words.dtype, words.shape) + marks.tobytes() + found.tobytes()
+    content = header_of(np.dtype([("packed", "u1")]), (len(inner),)) + inner
+    (tmp_path / "t.rows.npy").write_bytes(content)
+    files = {"t.rows": sha256(content).hexdigest()}
+    with ArrayFiles(tmp_path, files, {"t.rows": np.zeros(200, np.uint64)}, Pace(hurried=hurried)) as arrays:
+        arrays.of_table("t")
+        with pytest.raises(SnapshotInvalid, match="packed in another way"):
+            arrays.verify("t")
+
+
+def test_a_packed_file_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is packed goes into its table piece by piece: memory for a part of the file is all that it takes."""
+    monkeypatch.setattr(packed_room, "MARKS_AT_ONCE", 1 << 10)
+    sparse = np.zeros((100_000, 100))
+    sparse[:, 5:25] = 1.5
+    files = put(tmp_path, {"t.rows": sparse})
+    size = (tmp_path / "t.rows.npy").stat().st_size
+    room = np.zeros((200_000, 100))
+    tracemalloc.start()
+    with ArrayFiles(tmp_path, files, {"t.rows": room}, Pace(hurried=True)) as arrays:
+        arrays.verify_all()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(room[:100_000], sparse)
+    assert peak < size / 3
+
+
 @pytest.mark.parametrize("hurried, packed", WAYS)
 @pytest.mark.parametrize(
     "change",
@@ -189,15 +272,16 @@ def test_rooms_are_the_memory_of_their_tables(tmp_path: Path) -> None:
     """What lies in rooms is neither read twice nor copied: it is there before a table is restored."""
     arrays = dict(folded(400).arrays())
     rooms = Fold(SETTINGS).rooms()
-    assert {"users.rows", "cells.item.rows", "cells.user.rows"} == rooms.keys() <= arrays.keys()
+    ids = {f"event_ids.{name}" for name in ("check", "content", "second")}
+    assert {"users.rows", "cells.item.rows", "cells.user.rows", *ids} == rooms.keys() <= arrays.keys()
     files = put(tmp_path, arrays)
     with ArrayFiles(tmp_path, files, rooms, Pace(hurried=True)) as found:
-        mine = {key: each for table in ("users", "cells") for key, each in found.of_table(table).items()}
+        tables = ("event_ids", "users", "cells")
+        mine = {f"{table}.{key}": each for table in tables for key, each in found.of_table(table).items()}
         found.verify_all()
-    for key in ("rows", "item.rows", "user.rows"):
-        name = f"{'users' if key == 'rows' else 'cells'}.{key}"
-        assert np.shares_memory(mine[key], rooms[name])
-        assert mine[key].tobytes() == arrays[name].tobytes()
+    for name, room in rooms.items():
+        assert np.shares_memory(mine[name], room)
+        assert mine[name].tobytes() == arrays[name].tobytes()
 
 
 def test_a_file_that_no_table_asks_for_is_verified_too(tmp_path: Path) -> None:

@@ -220,6 +220,29 @@ def test_bytes_that_are_no_text_are_refused_row_by_row():
     assert [each.fault.where for each in decoded.rejected] == ["row 2: /user_id", "row 3: /user_id"]
 
 
+def test_each_byte_of_an_id_is_looked_at():
+    """Each byte at each place of an id of 1 to 17 bytes, among neighbours that a borrow passes on to."""
+    ids = []
+    for length in range(1, 18):
+        for place in range(length):
+            for other in b"a\x20":
+                text = bytearray([other]) * length
+                for byte in range(256):
+                    text[place] = byte
+                    ids.append(bytes(text))
+    count = len(ids)
+    batch = pa.record_batch({"type": ["view"] * count, "user_id": pa.array(ids, pa.binary()), "item_id": ["i"] * count})
+    whole = msgspec.structs.replace(ACCEPT, limits=msgspec.structs.replace(LIMITS, events_max=count, rows_max=count))
+
+    def is_plain(text: bytes) -> bool:
+        return all(0x20 <= byte < 0x7F for byte in text)
+
+    decoded = decode_arrow(batch, whole)
+    refused = {each.index for each in decoded.rejected}
+    assert {at for at, text in enumerate(ids) if not is_plain(text)} == refused
+    assert decoded.event_index.tolist() == [at for at, text in enumerate(ids) if is_plain(text)]
+
+
 def test_a_time_is_cut_to_the_millisecond():
     """Of whatever unit; one without a zone is UTC."""
     kinds: list[tuple[Any, int]] = [

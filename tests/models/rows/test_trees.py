@@ -18,6 +18,7 @@ from midstream.models.model import is_row_model
 from midstream.models.rows.tree_kernel import ALONE, RIGHT, ZERO, ZERO_MAX
 from midstream.models.rows.trees import LEAVES_MAX, Trees, rounded_down
 from midstream.testing.model_conformance import check_row_model
+from tests.support.tree_shapes import random_shapes
 
 lightgbm = pytest.importorskip("lightgbm")
 
@@ -76,17 +77,7 @@ def goes_left(trees: Trees, node: int, value: np.float32) -> bool:
 def drawn(seed: int, tree_count: int, leaves_max: int, features: int = 3) -> Trees:
     """Return trees of any shape, no library asked."""
     dice = np.random.default_rng(seed)
-    nodes: list[tuple[int, int, int]] = []
-    start = [0]
-    for _ in range(tree_count):
-        todo = [(0, int(dice.integers(1, leaves_max + 1)))]
-        while todo:
-            first, end = todo.pop()
-            if end - first > 1:
-                middle = int(dice.integers(first + 1, end))
-                nodes.append((first, middle, end))
-                todo += [(middle, end), (first, middle)]
-        start.append(len(nodes))
+    nodes, start = random_shapes(dice, tree_count, leaves_max)
     below = np.array(nodes, dtype=np.uint8).reshape(-1, 3).T.copy()
     leaves = len(nodes) + tree_count
     return Trees(

@@ -18,12 +18,10 @@ from midstream.events.kernel import Kernel
 from midstream.ranking.compiled import answer_kernel
 from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
 from midstream.ranking.compiled.decision_kernel import ANSWERED
-from midstream.ranking.compiled.encode_kernel import put_score
 from midstream.ranking.compiled.room import RECORD_END, TEXT_END
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.session_knn import SessionKnn
-from midstream.serving.slates.recommendations import SlateItem
 from midstream.state.fold import Fold
 from midstream.state.settings import StateLimits
 from tests.engine.answer.test_compiled_slates import stamped
@@ -75,12 +73,33 @@ def test_plain_functions_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) ->
         ids = (f"user-{int(dice.integers(45))}" if dice.random() < 0.8 else "", "", "request")
         items, exclude = ([f"item-{int(dice.integers(99))}" for _ in range(int(dice.integers(4)))] for _ in range(2))
         now_ms, size = fold.log_time_ms + int(dice.integers(3_000_000)), int(dice.integers(1, 30))
-        expected = said(compiled, compiled.ask(ids, items, exclude, size, now_ms))
-        assert compiled.put(ids, items, exclude, size, now_ms)
+        expected = said(compiled, compiled.ask(ids, (items, exclude), size, now_ms))
+        assert compiled.put(ids, (items, exclude), size, now_ms)
         with plain_kernels(monkeypatch):
             assert answer(compiled) == expected
         answered += expected[0] == ANSWERED
     assert answered > 6
+
+
+def test_plain_functions_rank_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of items of the caller, some of which nobody knows, some excluded, and of none that is known."""
+    config = Config(limits=LIMITS, placements=(Placement(repeats="none"),))
+    fold = Fold(config.fold_settings())
+    fold.apply(LogPosition(0), random_events(1_200, 11, STREAM))
+    compiled = compiled_plan(plans(config)["default"], fold, ranks=True)
+    assert isinstance(compiled, CompiledPlan)
+    dice = np.random.default_rng(11)
+    for number in range(8):
+        ids = (f"user-{int(dice.integers(45))}", "", "request")
+        given = [f"item-{each}" for each in dice.permutation(99)[: 1 + 13 * number]] if number else ["nobody"]
+        exclude = [f"item-{int(dice.integers(99))}" for _ in range(9)]
+        question = ids, ((), exclude, given), int(dice.integers(1, 1 + len(given))), fold.log_time_ms
+        expected = said(compiled, compiled.ask(*question)), compiled.gone()
+        assert expected[0][0] == ANSWERED
+        assert compiled.put(*question)
+        with plain_kernels(monkeypatch):
+            assert answer(compiled) == expected[0]
+        assert compiled.gone() == expected[1]
 
 
 def test_a_long_history_stays_within_the_tables_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,30 +116,7 @@ def test_a_long_history_stays_within_the_tables_of_queries(monkeypatch: pytest.M
     fold.apply(LogPosition(0), stamped(rig, [view(f"i{number}") for number in range(2_200)]))
     compiled = compiled_plan(plans(config)["default"], fold)
     assert isinstance(compiled, CompiledPlan)
-    assert compiled.put(("ann", "", "request"), (), (), 3, fold.log_time_ms + 86_400_000)
+    assert compiled.put(("ann", "", "request"), ((), ()), 3, fold.log_time_ms + 86_400_000)
     with plain_kernels(monkeypatch):
         code, *_ = answer(compiled)
     assert code == ANSWERED
-
-
-def test_scores_are_written_as_json_has_them() -> None:
-    """All float32 between the ends that are drawn: powers of ten and two, their neighbours, ties, any others."""
-    dice = np.random.default_rng(3)
-    edges = [float(f"1e{power}") for power in range(-5, 7)] + [2.0**power for power in range(-16, 23)]
-    near = [np.nextafter(np.float32(each), np.float32(side)) for each in edges for side in (0.0, 1e9)]
-    ties = [np.float32(each + 0.5) for each in (1_234_566, 8_388_607, 4_194_303)]
-    drawn = np.exp(dice.uniform(np.log(1e-5), np.log(1e7), 20_000)).astype(np.float32)
-    halves = (dice.integers(1, 1 << 20, 5_000) / 2.0 ** dice.integers(1, 12, 5_000)).astype(np.float32)
-    out = np.zeros(64, dtype=np.uint8)
-    count = 0
-    for score in [*map(np.float32, edges), *near, *ties, *drawn, *halves, np.float32(0.0)]:
-        end = put_score(out, 0, np.float32(score))
-        if not 1e-5 <= float(score) < 1e7 and score != 0.0:
-            assert end == -1
-            continue
-        expected = msgspec.json.encode(SlateItem("", float(f"{score:.7g}"), 0)).decode()
-        assert f'{{"id":"","score":{out[:end].tobytes().decode()},"position":0}}' == expected, score
-        count += 1
-    assert count > 25_000
-    for score in (np.nan, np.inf, -1.0, -0.0):
-        assert put_score(out, 0, np.float32(score)) == -1

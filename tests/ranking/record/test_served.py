@@ -237,6 +237,7 @@ CLASSES = {
     "rerunnable": ("bool", "blanked"),
     "outside_scores": ("bytes", "blanked"),
     "proposed": ("dict[str, bytes]", "blanked"),
+    "bins": ("tuple[bytes, ...]", "stays"),
 }
 """What becomes of each field of a served record, with its whole type: whoever adds a field, or something within one,
 says here whether it may tell of a person."""
@@ -252,6 +253,7 @@ def filled(kind, text, number):
         "bytes": text.encode(),
         "str | None": text,
         "tuple[str, ...]": (text, text),
+        "tuple[bytes, ...]": (text.encode(),),
         "tuple[int, ...]": (number,),
         "tuple[tuple[str, str], ...]": (("crm", f"LookupError: no row of {text}"), ("ages", str(number))),
         "dict[str, int]": {text: number},

@@ -1,4 +1,4 @@
-"""The short way to a slate of which nothing is drawn: what all rules together come to, to the bit."""
+"""The short ways to a slate of which nothing is drawn: what all rules together come to, to the bit."""
 
 from dataclasses import replace
 
@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstream.core.types import FeatureFrame, Index, Query, TimestampMs
-from midstream.ranking.rules import arrangement
+from midstream.core.types import FeatureFrame, Index, Query, Selection, TimestampMs
+from midstream.ranking.rules import arrangement, place_kernel, place_whole
 from midstream.ranking.rules.arrangement import Arrangement
 from midstream.ranking.rules.boost import Boosted
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
 from midstream.ranking.rules.new_items import Fresh
 from midstream.ranking.rules.place_best import Best
+from midstream.ranking.rules.place_whole import is_plain, placed
 from midstream.ranking.rules.promote import Promoted
 from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.rules.slate_candidates import Lineup
@@ -40,10 +41,13 @@ def case_of(seed: int) -> tuple[Arrangement, CandidateFacts, np.ndarray]:
     score[dice.random(count) < 0.1] = np.nan
     values = dice.integers(-1, int(dice.integers(1, 15)), (count, 1)).astype(np.int32)
     tags = dice.integers(-1, 12, (count, 2)).astype(np.int32)
-    has = dice.random(5) < 0.6
+    has = dice.random(6) < 0.6
     caps: list[tuple[Cap, Index, dict[int, int]]] = []
     if has[0]:
         caps.append((Cap(attribute="a", max=int(dice.integers(1, 6))), values, {}))
+    if has[5]:
+        others = dice.integers(-1, 9, (count, 1)).astype(np.int32)
+        caps.insert(0, (Cap(attribute="c", max=int(dice.integers(1, 6))), others, {}))
     if has[1]:
         caps.append((Cap(attribute="t", max=9), tags, {int(value): 7 for value in dice.integers(0, 12, 3)}))
     places, rows = dice.permutation(30)[:4].tolist(), dice.permutation(count)[:4].tolist()
@@ -96,8 +100,57 @@ def test_it_is_gone_where_it_is_enough(selector, method, width, added, is_short,
         return made[-1]
 
     monkeypatch.setattr(arrangement, "Best", short)
+    monkeypatch.setattr(arrangement, "is_plain", lambda *_: False)
     codes = np.arange(9, dtype=np.int32)[:, None].repeat(width, axis=1)
     facts = CandidateFacts(np.arange(9, dtype=np.int32), values=codes, **added)
     rules = Arrangement((), Diversity(attribute="b", method=method))
     rules.select(selector, asked(3), frame_of(9), np.arange(9, dtype=np.float32), facts)
     assert bool(made) is is_short
+
+
+@pytest.mark.parametrize(
+    "method, width, pins, before, size, is_whole",
+    [
+        ("mmr", 1, {}, {}, 3, True),
+        ("mmr", 2, {}, {}, 3, False),
+        ("dpp", 1, {}, {}, 3, False),
+        ("mmr", 1, {0: (1, "p")}, {}, 3, False),
+        ("mmr", 1, {}, {4: 1}, 3, False),
+        ("mmr", 1, {}, {}, 101, False),
+    ],
+)
+def test_one_kernel_fills_slates_of_one_value_a_candidate(
+    method, width, pins, before, size, is_whole, monkeypatch
+) -> None:
+    """Not with pins, with tags, with what was served before, nor behind the positions that are decided one by one."""
+    made = list[int]()
+
+    def whole(*arguments: object) -> Selection:
+        made.append(1)
+        return placed(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(arrangement, "placed", whole)
+    codes = np.arange(9, dtype=np.int32)[:, None].repeat(width, axis=1)
+    facts = CandidateFacts(np.arange(9, dtype=np.int32), (codes,), codes, pins=pins, before=(before,))
+    rules = Arrangement((Cap(attribute="b", max=2),), Diversity(attribute="b", method=method))
+    rules.select(TopK(), asked(size), frame_of(9), np.arange(9, dtype=np.float32), facts)
+    assert bool(made) is is_whole
+
+
+def test_the_kernel_stays_within_its_arrays(monkeypatch) -> None:
+    """As plain functions, in which a wrong index is an error, its functions choose the same."""
+    whole = 0
+    for seed in range(60):
+        rules, facts, score = case_of(seed)
+        if not is_plain(facts, rules.diversity):
+            continue
+        whole += 1
+        found = rules.select(TopK(), asked(20), frame_of(len(score)), score, facts)
+        with monkeypatch.context() as plain:
+            for name in ("is_like_above", "close_full", "place_all"):
+                plain.setattr(place_kernel, name, getattr(place_kernel, name).py_func)
+            plain.setattr(place_whole, "place_all", place_kernel.place_all)
+            other = rules.select(TopK(), asked(20), frame_of(len(score)), score, facts)
+        assert found.chosen.tolist() == other.chosen.tolist()
+        assert found.traces == other.traces
+    assert whole > 5

@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import threading
+import time
+from concurrent.futures import Future
 
 import anyio
 import httpx
@@ -17,10 +19,13 @@ from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.arrow.arrow import _Table
 from midstream.events.pieces import table_piece
 from midstream.serving.events.bulk import ARROW, REJECTIONS_MAX
+from midstream.serving.http import pipe as pipe_module
 from midstream.serving.http.decompression import RATIO_MAX
 from midstream.serving.http.pipe import PIPE_BYTES_MAX, Pipe
+from midstream.serving.http.problems import Disconnected
 from midstream.serving.options import ServerOptions
 from tests.support.fakes.engine import FakeEngine
+from tests.support.patience import PATIENCE_S
 
 NDJSON = "application/x-ndjson"
 VIEWS = [{"type": "view", "event_id": f"e{n}", "user_id": f"u{n % 7}", "item_id": f"i{n % 5}"} for n in range(3_000)]
@@ -337,6 +342,54 @@ def test_a_pipe_holds_no_more_than_it_may():
         await asyncio.to_thread(thread.join)
         assert b"".join(taken) == block * 200
         assert max(held) < PIPE_BYTES_MAX + len(block)
+
+    asyncio.run(go())
+
+
+def read_of(pipe, size):
+    """Read in a thread that has begun to wait before this returns; return what is read in the end."""
+    found: Future[bytes] = Future()
+    threading.Thread(target=lambda: found.set_result(pipe.read(size))).start()
+    while not pipe._wanted:
+        time.sleep(0.001)
+    return found
+
+
+def test_a_read_is_woken_for_what_it_asks_for(monkeypatch):
+    """Blocks are gathered until there are enough, or the end comes, and a failure comes behind what came before it."""
+    monkeypatch.setattr(pipe_module, "GATHER_S_MAX", PATIENCE_S)
+
+    async def go():
+        pipe = Pipe()
+        found = read_of(pipe, 2_500)
+        for letter in (b"a", b"b"):
+            await pipe.put(letter * 1_000)
+            await asyncio.sleep(0.02)
+            assert not found.done()
+        await pipe.put(b"c" * 1_000)
+        assert await asyncio.wrap_future(found) == b"a" * 1_000 + b"b" * 1_000 + b"c" * 500
+        pipe.end(Disconnected())
+        assert pipe.read(2_500) == b"c" * 500
+        with pytest.raises(Disconnected):
+            pipe.read(2_500)
+        short = Pipe()
+        await short.put(b"d")
+        found = read_of(short, 2_500)
+        short.end()
+        assert (await asyncio.wrap_future(found), short.read(1)) == (b"d", b"")
+
+    asyncio.run(go())
+
+
+def test_what_comes_now_and_then_is_not_held_up():
+    """A read ends soon after its first bytes although the stream goes on."""
+
+    async def go():
+        pipe = Pipe()
+        found = read_of(pipe, PIPE_BYTES_MAX)
+        await pipe.put(b"first")
+        assert await asyncio.wait_for(asyncio.wrap_future(found), PATIENCE_S) == b"first"
+        pipe.end()
 
     asyncio.run(go())
 

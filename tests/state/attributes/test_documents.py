@@ -210,7 +210,7 @@ def test_a_merge_that_does_not_fit_takes_nothing():
     documents = Documents(1_000)
     documents.apply(0, Operation.PUT, b'{"a":"%s"}' % (b"x" * 20), 1, is_timed=True)
     documents.apply(1, Operation.PATCH, b'{"b":"%s"}' % (b"y" * 40), 2, is_timed=True)
-    documents._bytes_max = documents.bytes_used + 40
+    documents.bytes_max = documents.bytes_used + 40
     used = documents.bytes_used
     assert not documents.merge(0, 1)
     assert (documents.get(0), documents.refused_count, documents.bytes_used) == ({"a": "x" * 20}, 1, used)

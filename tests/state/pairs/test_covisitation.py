@@ -6,6 +6,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from midstream.state.settings import FoldSettings, StateLimits
 from midstream.state.steps import part, step_of
 from midstream.state.structures.decay import TABLE
 from midstream.state.structures.exact_math import fading as of_engine
+from midstream.state.structures.prefetch import LINE_BYTES
 from tests.support.events import Stream, cuts, event_batches, indexed, random_events, tiny_settings
 from tests.support.frozen_shop import SMALL, StillShop
 
@@ -353,6 +355,29 @@ def test_what_a_session_had_before_in_a_long_stream():
 def test_bytes_are_those_of_the_arrays():
     """What is said is what is reserved, and a used part is said in proportion."""
     pairs = new_pairs()
-    assert (pairs.bytes_now, pairs.bytes_max) == (0, ITEMS * row_words(ROW) * 8)
+    line = 8 * (row_words(ROW) + 2)
+    assert (pairs.bytes_now, pairs.bytes_max) == (0, ITEMS * line)
     fold(pairs, [(1, [0], START_MS, START_MS)])
-    assert pairs.bytes_now == 2 * row_words(ROW) * 8
+    assert pairs.bytes_now == 2 * line
+
+
+@pytest.mark.parametrize("row_max", [31, 32, 33, 37, 64])
+def test_rows_of_many_neighbours_are_those_of_dictionaries(row_max, monkeypatch):
+    """Rows shorter and longer than what is looked at together, full and with equal weights to choose between."""
+    rng, items = np.random.default_rng(row_max), 3 * row_max
+    hashes = rng.integers(0, 5, items).astype(np.uint64)
+    monkeypatch.setitem(globals(), "HASHES", hashes)
+    limits = StateLimits(items_max=items, pair_neighbours_max=row_max, pair_items_max=BEFORE)
+    pairs, plain = new_pairs(msgspec.structs.replace(SETTINGS, limits=limits)), Plain(EXACT, row_max)
+    assert pairs.rows.words.ctypes.data % LINE_BYTES == pairs.rows.words.strides[0] % LINE_BYTES == 0
+    acts = []
+    for number in range(800):
+        item, *before = rng.permutation(items)[: 1 + rng.integers(1, BEFORE + 1)].tolist()
+        item = item if number % 2 else 0  # one row fills, and lets the lightest of many equal ones go
+        now = START_MS + number * (number % 50 == 0)
+        acts.append((item, [each for each in before if each != item], now, now))
+    fold(pairs, acts)
+    for act in acts:
+        plain.apply(*act)
+    assert max(map(len, plain.rows.values())) == row_max
+    assert rows_of(pairs) == plain.rows

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from midstream.core.fold_step import SessionColumns
 from midstream.state.sessions.session_index import SessionIndex
+from midstream.state.sessions.session_lists import PART, entries_at
 from midstream.state.settings import StateLimits
 from midstream.state.steps import step_of
 
@@ -25,21 +26,24 @@ LIMITS = StateLimits(items_max=ITEMS, index_sessions_max=SLOTS, index_items_max=
 class Plain:
     """The same index as a dictionary of sessions; lists are made when they are read."""
 
+    slots: int = SLOTS
+    row: int = ROW
+    entries_max: int = ENTRIES
     newest: int = -1
     sessions: dict[int, list[int]] = field(default_factory=dict)
     users: dict[int, int] = field(default_factory=dict)
 
     def apply(self, number, item, user=0):
-        if number < 0 or item < 0 or number <= self.newest - SLOTS:
+        if number < 0 or item < 0 or number <= self.newest - self.slots:
             return
         self.newest = max(self.newest, number)
-        for old in [each for each in self.sessions if each <= self.newest - SLOTS]:
+        for old in [each for each in self.sessions if each <= self.newest - self.slots]:
             del self.sessions[old]
             self.users.pop(old, None)
         if user:
             self.users[number] = user
         items = self.sessions.setdefault(number, [])
-        if item not in items and len(items) < ROW:
+        if item not in items and len(items) < self.row:
             items.append(item)
 
     def forget(self, users):
@@ -50,7 +54,7 @@ class Plain:
     def entries(self, item):
         """Numbers of the newest held sessions with an item, oldest first, and how many there are in all."""
         held = sorted(number for number, items in self.sessions.items() if item in items)
-        return held[-ENTRIES:], len(held)
+        return held[-self.entries_max :], len(held)
 
 
 def new_index(limits=LIMITS):
@@ -72,9 +76,10 @@ def fold(index, events, size):
 def entries_of(index, item):
     """Read the list of an item as session numbers, oldest first, and the count beside it."""
     first, count = (int(each) for each in index._heads[item])
-    newest = int(index._state[0])
-    slots = [int(index._postings[item, (first + place) % ENTRIES]) for place in range(min(count, ENTRIES))]
-    return [newest - (newest - slot) % SLOTS for slot in slots], count
+    newest, _, entries_max = index._state.tolist()
+    places = (first + np.arange(min(count, entries_max))) % entries_max
+    slots = index._postings[entries_at(item, places, len(index._heads))].tolist()
+    return [newest - (newest - slot) % len(index._lengths) for slot in slots], count
 
 
 def arrays_of(index):
@@ -192,3 +197,32 @@ def test_an_older_session_comes_back_into_a_full_list():
     index.forget(np.array([7], dtype=np.uint64))
     assert entries_of(index, 2) == ([], 0)
     assert index.session_count == 0
+
+
+def test_lists_of_several_parts_are_those_made_anew():
+    """Rings of two parts and a half, filled, gone round, thinned out and filled again from older sessions."""
+    slots, entries_max = 6 * PART, 2 * PART + PART // 2
+    limits = StateLimits(items_max=ITEMS, index_sessions_max=slots, index_items_max=ROW, index_entries_max=entries_max)
+    index, plain = new_index(limits), Plain(slots, ROW, entries_max)
+    random, was_full = np.random.default_rng(5), False
+    for part in range(18):
+        count = PART
+        numbers = part * count + np.sort(random.integers(0, count, 2 * count)) - random.integers(0, 3, 2 * count)
+        items, users = random.choice((0, 0, 0, 1, 1, 3, ITEMS - 1), 2 * count), random.integers(0, 9, 2 * count)
+        told = list(zip(numbers.tolist(), items.tolist(), users.tolist(), strict=True))
+        fold(index, told, 50)
+        for event in told:
+            plain.apply(*event)
+        if part % 3 == 2:
+            gone = [1 + part % 8, 8]
+            index.forget(np.unique(np.array(gone, dtype=np.uint64)))
+            plain.forget(gone)
+        expected = [plain.entries(each) for each in range(ITEMS)]
+        assert [entries_of(index, each) for each in range(ITEMS)] == expected
+        was_full |= expected[0][1] > entries_max
+        newest = [plain.users.get(number, 0) for number in expected[0][0]]
+        assert index.newest_users(0, entries_max).tolist() == newest
+        fresh = new_index(limits)
+        fresh.restore(index.arrays())
+        assert [entries_of(fresh, each) for each in range(ITEMS)] == expected
+    assert was_full

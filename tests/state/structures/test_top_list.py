@@ -4,7 +4,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.state.structures.top_list import COMPLETE, LENGTH, build_list, drop_item, raise_item, settle_items
+from midstream.state.structures.top_list import (
+    COMPLETE,
+    LENGTH,
+    bar_of,
+    build_list,
+    drop_item,
+    raise_item,
+    settle_items,
+)
 
 ITEMS = 10
 HASHES = np.array([4, 4, 1, 9, 2**64 - 1, 0, 4, 7, 7, 3], dtype=np.uint64)
@@ -36,10 +44,10 @@ class Watched:
 
     def add_all(self, added):
         """Add to sums one after another, and settle the list at once."""
-        risen = []
+        risen, bar = [], bar_of(self.values, self.state)
         for item, weight in added:
             old, self.sums[item] = self.sums[item], self.sums[item] + weight
-            if self.eligible[item] and self.sums[item] != old:
+            if self.eligible[item] and self.sums[item] != old and old <= bar <= self.sums[item]:
                 risen.append(item)
         touched = np.array(risen, dtype=np.int32)
         settle_items(self.values, self.items, self.state, self.sums, touched, len(risen), HASHES)

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import NotFound
-from midstream.state.structures.windows import LATE_MS_MAX, ROW_CELLS, WINDOWS_MS, count_in_windows, count_window
+from midstream.state.structures.windows import (
+    LATE_MS_MAX,
+    ROW_CELLS,
+    WINDOWS_MS,
+    count_in_windows,
+    count_window,
+    no_spans,
+)
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 WIDTHS = {HOUR: 5 * MINUTE, DAY: HOUR, 7 * DAY: DAY, 30 * DAY: DAY}
@@ -32,11 +39,11 @@ LATER = st.one_of(st.just(0), st.integers(0, 2 * HOUR), st.integers(0, 60 * DAY)
 
 def counted(events):
     """Count events given as (step of log time, lateness); return the cells, the events and the last log time."""
-    cells = np.zeros((1, 1, ROW_CELLS), dtype=np.uint32)
+    cells, spans = np.zeros((1, 1, ROW_CELLS), dtype=np.uint32), no_spans()
     log_time, taken = START, []
     for step, lateness in events:
         log_time += step
-        count_in_windows(cells[0, 0], log_time - lateness, log_time)
+        count_in_windows(cells[0, 0], spans, log_time - lateness, log_time)
         if lateness <= LATE_MS_MAX:
             taken.append(log_time - lateness)
     return cells, taken, log_time
@@ -60,7 +67,7 @@ def test_counting_once_more_adds_one_to_every_window(events, later):
     cells, _, log_time = counted(events)
     now = log_time + later
     before = [count_window(cells, 0, ONE, window, now)[0] for window in WINDOWS_MS]
-    count_in_windows(cells[0, 0], now, now)
+    count_in_windows(cells[0, 0], no_spans(), now, now)
     assert [count_window(cells, 0, ONE, window, now)[0] for window in WINDOWS_MS] == [each + 1 for each in before]
 
 
@@ -93,7 +100,7 @@ def test_the_oldest_bucket_is_kept_until_log_time_leaves_it(window, ahead):
     buckets = window // width
     for passed, expected in ((buckets - 1, 2), (buckets, 1)):
         cells = np.zeros((1, 1, ROW_CELLS), dtype=np.uint32)
-        count_in_windows(cells[0, 0], start, start)
+        count_in_windows(cells[0, 0], no_spans(), start, start)
         now = start + passed * width
-        count_in_windows(cells[0, 0], now + ahead, now)
+        count_in_windows(cells[0, 0], no_spans(), now + ahead, now)
         assert count_window(cells, 0, ONE, window, now).tolist() == [expected]

@@ -84,6 +84,8 @@ class FakePlan:
     slate_size: int = 20
     deadline_ms: int = 50
     declared: Declarations = SETTABLE
+    fetches: tuple[()] = ()
+    pins: None = None
 
 
 FEATURE = FeatureView(
@@ -135,7 +137,7 @@ class FakeEngine:
     _erasures: list[ErasureDue] = field(default_factory=list[ErasureDue])
     _served: dict[str, Answer] = field(default_factory=dict[str, Answer])
 
-    async def record(self, batch: EventBatch, _guard: object = None) -> Recorded:
+    async def record(self, batch: EventBatch, _guard: object = None, *, within_s: float | None = None) -> Recorded:
         """Take each event once."""
         if self.failure is not None:
             raise self.failure

@@ -3,7 +3,7 @@
 import msgspec
 
 from midstream.core.errors import MidstreamError, NotFound
-from midstream.engine.placements.placing import Said
+from midstream.engine.placements.control_changes import Said
 from midstream.engine.placements.views import (
     AsideView,
     PlacementDetail,

@@ -26,9 +26,9 @@ from midstream.engine.tokens import parse_position
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept
-from midstream.serving.admin.catalogue import CatalogueSubject
 from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions
 from midstream.serving.options import ServerOptions
+from midstream.serving.slates.bulk_changes import CatalogueSubject
 from midstream.serving.slates.recommendations import Recommendations, recording
 from tests.support.dice import Dice
 from tests.support.fuzz.conditions import IDS_FEW, KEEP

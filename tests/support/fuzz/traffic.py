@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from midstream.core.kinds import Kind, Operation
 from midstream.events.schema import Event
-from midstream.serving.admin.catalogue import ITEM, USER, CatalogueSubject
+from midstream.serving.slates.bulk_changes import ITEM, USER, CatalogueSubject
 from tests.support.dice import Dice
 
 Face: TypeAlias = tuple[str, str, str, str]

@@ -12,6 +12,7 @@ from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.services.server import Server
 
 NAMESPACE = "public/outputs"
+NO_BOOKIE = "Not enough non-faulty bookies available"
 END_MS = 1_000
 """A reader that gets nothing for so long, of a topic that says it has nothing more, is at the end."""
 
@@ -22,8 +23,16 @@ def admin_url(server: Server) -> str:
 
 
 def ask(server: Server, method: str, path: str, body: Any = None, *, accepted: Sequence[int] = ()) -> Any:
-    """Ask the admin interface."""
-    answer = httpx.request(method, f"{admin_url(server)}/admin/v2/{path}", json=body, timeout=PATIENCE_S)
+    """Ask the admin interface, again while it has no bookie at hand, as for some seconds on a busy machine."""
+    answers: list[httpx.Response] = []
+
+    def is_told() -> bool:
+        url = f"{admin_url(server)}/admin/v2/{path}"
+        answers.append(httpx.request(method, url, json=body, timeout=PATIENCE_S))
+        return not (answers[-1].is_server_error and NO_BOOKIE in answers[-1].text)
+
+    wait_until(is_told)
+    answer = answers[-1]
     assert answer.is_success or answer.status_code in accepted, f"{method} {path}: {answer.status_code} {answer.text}"
     return answer.json() if answer.is_success and answer.content else None
 

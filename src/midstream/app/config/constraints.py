@@ -12,7 +12,13 @@ from midstream.app.config.fetch_constraints import fetch_faults, listed_fetch_fa
 from midstream.app.config.filter_constraints import filter_faults
 from midstream.app.config.input_constraints import input_faults
 from midstream.app.config.log_section import log_faults
-from midstream.app.config.model_constraints import encoder_faults, model_faults, model_source_faults, replay_faults
+from midstream.app.config.model_constraints import (
+    encoder_faults,
+    model_faults,
+    model_source_faults,
+    replay_faults,
+    training_faults,
+)
 from midstream.app.config.outputs import log_topic_faults, output_faults
 from midstream.app.config.reason_constraints import reason_faults
 from midstream.app.config.schema import Config, Custom, Placement
@@ -77,6 +83,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     columns = columns_in(config, is_sound=not features)
     yield from model_faults(config)
     yield from replay_faults(config, columns)
+    yield from training_faults(config)
     yield from reason_faults(config)
     yield from _placements(config, columns)
 

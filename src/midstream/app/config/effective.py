@@ -21,6 +21,7 @@ from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.field_bounds import Told
 from midstream.core.type_faults import is_table
+from midstream.experiments.names import is_document
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.trending import Trending
 
@@ -165,7 +166,8 @@ def effective(file: Config, said: Iterable[tuple[str, str]], make: Callable[[Con
 
     Args:
         file: The file's configuration, whose relations hold.
-        said: Name and content of each set placement, from the table of placements.
+        said: Name and content of each set placement, from the table of placements; experiments among them are no
+            placements.
         make: Makes a result of a configuration, or raises ``ConfigInvalid``.
 
     Raises:
@@ -174,6 +176,8 @@ def effective(file: Config, said: Iterable[tuple[str, str]], make: Callable[[Con
     changes: dict[str, Placement] = {}
     aside: dict[str, tuple[Fault, ...]] = {}
     for name, content in said:
+        if is_document(name):
+            continue
         try:
             changes[name] = read_placement(name, _decoded(content))
         except ConfigInvalid as error:

@@ -14,11 +14,14 @@ from midstream.events.wire import vector_length
 from midstream.features.kinds.kinds import impression_features
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
 from midstream.models.loading import READ
+from midstream.models.rows.ftrl import FtrlOptions
+from midstream.models.rows.online_sums import ONLINE_BINS_MAX
 from midstream.models.text_encoder.specs import SPECS
 from midstream.retrieval.item_model import SERVES, ItemModelSource
 from midstream.state.expressions.program import Expression
+from midstream.training.options import EVENTS_MIN, EVERY_MS_MAX, EVERY_MS_MIN, TrainingTable
 
-PAGE, SOURCES = "/docs/models.md", "/docs/sources.md"
+PAGE, SOURCES, TRAININGS = "/docs/models.md", "/docs/sources.md", "/docs/continuous-training.md"
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _TIMES = 'A log position, or a time such as "2026-01-31" or "2026-01-31T12:00:00Z".'
 
@@ -103,6 +106,7 @@ def _kind(config: Config, model: Model, where: str) -> Iterator[Fault]:
         yield from (Fault(f"{where}.{each.where}", each.came, each.right, PAGE) for each in error.faults)
         return
     yield from _debiasing(model, options, f"{where}.options")
+    yield from _online(config, model, options, where)
 
 
 def _unread(model: Model, where: str, learns_from: Literal["acts", "rows"]) -> Iterator[Fault]:
@@ -137,6 +141,31 @@ def _debiasing(model: Model, options: msgspec.Struct, where: str) -> Iterator[Fa
     if debias != "propensity" and "weight_max" in model.options:
         came = f'It bounds what a propensity brings, and debias = "{debias}" reads none.'
         yield Fault(f"{where}.weight_max", came, 'debias = "propensity", or leave it out.', PAGE)
+
+
+def _online(config: Config, model: Model, options: msgspec.Struct, where: str) -> Iterator[Fault]:
+    """Yield a fault for each reason why a model cannot go on learning from outcomes."""
+    if model.online is None:
+        return
+    if not isinstance(options, FtrlOptions):
+        came = f"It came, and a model of kind {model.kind} learns by its training alone."
+        yield Fault(f"{where}.online", came, 'kind = "ftrl", or leave it out.', PAGE)
+        return
+    if options.is_standardised:
+        came = "true came, and what goes on learning is told the bins of values alone."
+        yield Fault(f"{where}.options.is_standardised", came, "is_standardised = false.", PAGE)
+    if options.bins > ONLINE_BINS_MAX:
+        right = f"At most {ONLINE_BINS_MAX} of a model with online."
+        yield Fault(f"{where}.options.bins", f"{options.bins} came.", right, PAGE)
+    if options.debias == "propensity":
+        came = '"propensity" came, and no propensity is known of what is learned online.'
+        yield Fault(f"{where}.options.debias", came, 'debias = "position" or "none".', PAGE)
+    if model.online.wait.ms > config.feedback.window.ms:
+        came = f"{model.online.wait} came, and outcomes are joined for {config.feedback.window}."
+        yield Fault(f"{where}.online.wait", came, "At most [feedback] window.", PAGE)
+    if not next(each.clicks for each in config.fold_settings().online if each.name == model.name):
+        came = "No action is worth more than 0, so nothing would be a click."
+        yield Fault(f"{where}.actions", came, "{ click = 1.0 }, say.", PAGE)
 
 
 def _ranked(config: Config, model: Model, where: str) -> Iterator[Fault]:
@@ -195,6 +224,61 @@ def _weights(config: Config, actions: dict[str, float], where: str, page: str) -
     for name in actions:
         what = "a configured interaction"
         yield from known(f"{where}{step(name)}", name, config.events.types, what, "Some of", page)
+
+
+_EVERY = 'A length of time from "1m" to "365d", or "".'
+WARM_KINDS = ("als", "ftrl")
+"""Kinds of models that go on from what a version has learned."""
+
+
+def training_faults(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong with ``[[trainings]]``."""
+    trainings, kinds = config.trainings, {each.name: each.kind for each in config.models}
+    yield from distinct(((f"$.trainings[{n}].model", each.model) for n, each in enumerate(trainings)), page=TRAININGS)
+    for number, each in enumerate(trainings):
+        where = f"$.trainings[{number}]"
+        yield from known(f"{where}.model", each.model, kinds, "a model", "One of [[models]]", TRAININGS)
+        if kinds.get(each.model) in READ:
+            came = f'"{each.model}" is of kind {kinds[each.model]}, which is not fitted here.'
+            yield Fault(f"{where}.model", came, "A model that midstream train fits.", TRAININGS)
+        if each.warm_start and kinds.get(each.model, WARM_KINDS[0]) not in WARM_KINDS:
+            came = f"true came, and {each.model} is of kind {kinds[each.model]}."
+            yield Fault(
+                f"{where}.warm_start", came, f"false; {' and '.join(WARM_KINDS)} go on from a version.", TRAININGS
+            )
+        yield from _times(each, where)
+        if not each.every and not each.events and not each.drift:
+            came = "Neither every nor events nor drift came."
+            yield Fault(f"{where}.every", came, 'One of them at least, such as every = "6h".', TRAININGS)
+        if 0 < each.events < EVENTS_MIN:
+            yield Fault(f"{where}.events", f"{each.events} came.", f"{EVENTS_MIN:,} and more, or 0.", TRAININGS)
+        if each.drift and not config.monitoring.baseline:
+            came = "true came, and [monitoring] baseline is empty."
+            yield Fault(f"{where}.drift", came, "A baseline that features are compared with.", TRAININGS)
+        if each.canary.placement:
+            names, right = [one.name for one in config.placements], "A canary answers one of"
+            at = f"{where}.canary.placement"
+            yield from known(at, each.canary.placement, names, "a placement", right, TRAININGS)
+
+
+def _times(told: TrainingTable, where: str) -> Iterator[Fault]:
+    """Yield the faults of lengths of time."""
+    least: int | None = None
+    for name, text in (("every", told.every), ("rest", told.rest), ("watch", told.watch)):
+        if not text and name != "rest":
+            continue
+        ms = yield from duration_ms(f"{where}.{name}", text, _EVERY, TRAININGS)
+        if ms is not None and not EVERY_MS_MIN <= ms <= EVERY_MS_MAX:
+            yield Fault(f"{where}.{name}", f"{text} came.", _EVERY, TRAININGS)
+    for name, text in (("at_least", told.canary.at_least), ("at_most", told.canary.at_most)):
+        ms = yield from duration_ms(f"{where}.canary.{name}", text, _EVERY, TRAININGS)
+        if ms is not None and not EVERY_MS_MIN <= ms <= EVERY_MS_MAX:
+            yield Fault(f"{where}.canary.{name}", f"{text} came.", _EVERY, TRAININGS)
+        if name == "at_least":
+            least = ms
+        elif ms is not None and least is not None and ms < least:
+            came = f"{text} came, and at_least is {told.canary.at_least}."
+            yield Fault(f"{where}.canary.at_most", came, "A time that is not shorter.", TRAININGS)
 
 
 ENCODED_NUMBER_BYTES = 10

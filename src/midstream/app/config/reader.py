@@ -43,6 +43,7 @@ _PAGES = {
     "registry": "models",
     "sinks": "sinks",
     "models": "models",
+    "trainings": "continuous-training",
     "tables": "features",
     "sources": "sources",
     "components": "sources",

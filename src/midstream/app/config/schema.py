@@ -18,7 +18,7 @@ from midstream.app.config.outputs import OUTPUTS_MAX, Output
 from midstream.app.config.sinks import SINKS_MAX, SinkTable
 from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.field_bounds import Between, HalfLife, Length, Name, TextBytes
-from midstream.engine.snapshots.retention import Hourly
+from midstream.engine.snapshots.options import SnapshotsSection
 from midstream.engine.vectors.encoded_attribute import ENCODERS_MAX, EncodedAttribute
 from midstream.events.wire import AttributeKind
 from midstream.features.kinds.kinds import AnyFeature, cells_of
@@ -29,6 +29,7 @@ from midstream.integrations.hopsworks.fetch import HopsworksFetchOptions
 from midstream.integrations.model_servers.remote_scorer import RemoteScorer
 from midstream.integrations.postgresql.fetch import PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import RedisFetchOptions
+from midstream.models.pins import PinnedVersions
 from midstream.ranking.fetched_columns import COLUMNS_MAX, ColumnKind, FetchScope
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.expression_filter import ExpressionOptions
@@ -61,7 +62,9 @@ from midstream.retrieval.similar_users_items import SimilarUsersItems
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
 from midstream.state.control.input_positions import INPUTS_MAX
-from midstream.state.settings import WEIGHT_MAX, EventType, FoldSettings, StateLimits, UnknownItems
+from midstream.state.settings import WEIGHT_MAX, EventType, FoldSettings, OnlineModel, StateLimits, UnknownItems
+from midstream.training.online import Online, online_model
+from midstream.training.options import TRAININGS_MAX, TrainingTable
 from midstream.training.registry import VERSION_BYTES_MAX, VERSIONS_KEPT
 
 TYPES_MAX = 16
@@ -198,31 +201,6 @@ class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return parse_duration_ms(self.keep) if self.keep else 0
 
 
-class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[snapshots]``."""
-
-    interval: Annotated[Duration, Between("1s", "7d")] = Duration("10m")
-    """Time between two."""
-    keep: Annotated[int, msgspec.Meta(ge=2, le=100)] = 2
-    """Newest ones kept, 2 at least, in case one is damaged."""
-    mode: Literal["while_serving", "at_stop", "off"] = "while_serving"
-    """while_serving (a child process needs the state's memory once more), at_stop or off."""
-    explain_days: Annotated[int, msgspec.Meta(ge=0, le=30)] = 2
-    """Days for which one an hour stays, so that requests are explained in seconds (docs/explanations.md); 0 = none."""
-    explain_bytes_max: Annotated[int, msgspec.Meta(ge=0, le=1 << 44)] = 10 << 30
-    """Bytes of those on disk; where they are more one in two hours stays, then in four."""
-    publish: Annotated[str, Length(0, PATH_BYTES_MAX, "characters")] = ""
-    """Shared place to which each is copied for nodes that join: a folder, file:///shared/shop, or an address of an
-    object storage such as s3://bucket/shop (extra storage); "" = none (docs/replicas.md)."""
-    publish_keep: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
-    """Newest ones of each fold version that stay there."""
-
-    @property
-    def hourly(self) -> Hourly:
-        """Which snapshots stay for explanations."""
-        return Hourly(self.explain_days, self.explain_bytes_max)
-
-
 class RegistrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[registry]``."""
 
@@ -259,6 +237,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
     time_max: Annotated[Duration, Between("1s", "7d")] = Duration("1h")
     memory_bytes_max: Annotated[int, msgspec.Meta(ge=64 << 20, le=1 << 44)] = 4 << 30
+    online: Online | None = None
 
 
 class FetchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -316,6 +295,8 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scorers: Annotated[tuple[AnyScorer, ...], Length(0, SCORERS_MAX)] = ()
     """Scorers, best first: models, such as [{ kind = "model", name = "ranker" }], sums of several, models on a server
     (docs/model-servers.md) and custom scorers; the blend of the sources is always the last (docs/models.md)."""
+    models: PinnedVersions = {}
+    """Versions of models that it reads in place of the champions: { taste = "0007-3fa9c2d41b22" } (docs/models.md)."""
     selector: AnySelector = TopK()
     """Choice and order of the items: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md) or custom."""
     caps: Annotated[tuple[Cap, ...], Length(0, CAPS_MAX)] = ()
@@ -458,6 +439,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     name = "taste"
     kind = "als"
     last = "90d" """
+    trainings: Annotated[tuple[TrainingTable, ...], Length(0, TRAININGS_MAX)] = ()
+    """Models that the server trains by itself, and puts in service behind gates (docs/continuous-training.md). Such as:
+    [[trainings]]
+    model = "taste"
+    every = "6h"
+    promote = "ask" """
     placements: Annotated[tuple[Placement, ...], Length(1, PLACEMENTS_MAX)] = (Placement(),)
     """One table for each place where recommendations are shown."""
 
@@ -490,8 +477,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
             outcome_window=self.feedback.window,
             cells=cells_of(self.features, self.items.attributes),
             segment=self.trending.segment,
+            online=self._online_models(),
             limits=self.limits,
         )
+
+    def _online_models(self) -> tuple[OnlineModel, ...]:
+        worth = self.feedback.reward or {name: each.weight for name, each in self.events.types.items()}
+        told = ((each.name, each.online, each.actions or worth) for each in self.models)
+        return tuple(online_model(name, online, found) for name, online, found in told if online is not None)
 
     @cached_property
     def config_hash(self) -> str:

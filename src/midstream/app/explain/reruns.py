@@ -8,7 +8,7 @@ a server.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from midstream.app.opening import DATA_NAME, config_to_read, loaded_state
 from midstream.app.wiring import declarations, placements, plan
 from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind
-from midstream.core.types import EventBatch, LogPosition, Models, Moment, Served
+from midstream.core.types import EventBatch, LogPosition, Models, Moment, Query, Served
 from midstream.engine.answer.lookups import ERASED, require_asker
 from midstream.engine.answer.query_mapping import ids_of
 from midstream.engine.child_process import Notify, nobody
@@ -41,6 +41,7 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.record.outside_scores import outside_scores
 from midstream.ranking.record.served import ServedRecord, decode_served, encode_served
 from midstream.ranking.rules.traces import pack_traces
+from midstream.ranking.team_answers import teams_of
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.hashing import id_hash
@@ -79,6 +80,18 @@ class Rerun:
         return self.served is not None and not self.differences
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Then:
+    """What a served record was answered by and from; valid until the next one is prepared."""
+
+    record: ServedRecord
+    plan: Plan
+    fold: Fold
+    observe: Callable[[Query], Moment]
+    teams: tuple[Plan, ...] = ()
+    """Plans that drafted the slate; none = it was not drafted."""
+
+
 class Reruns:
     """Runs logged requests of one folder again, best in the order of the log positions that they saw."""
 
@@ -111,26 +124,40 @@ class Reruns:
             NotFound: It is no record, or a redacted one of an erased user.
             LogDamaged: The log cannot be trusted.
         """
-        require_asker(body)
-        record = decode_served(body)
-        logged = decode_body(body)
         try:
-            _require_whole(record)
-            self._require_events(record.log_position)
-            config, declared = self._config(record.config_hash)
-            settings = self._settings(config, record.fold_version)
-            made = self._plan(config, declared, settings, logged)
-            fold = self._state(settings, record.log_position)
-            observe = partial(fold.moment, models=made.models)
-            served = asyncio.run(rerun(made, observe, record, self._continued(record, fold)))
+            then = self.prepared(body)
+            continued = self._continued(then.record, then.fold)
+            served = asyncio.run(rerun(then.plan, then.observe, then.record, continued, then.teams))
         except Gone as gone:
-            return Rerun(logged, (gone.difference,))
+            return Rerun(decode_body(body), (gone.difference,))
         except RequestInvalid as error:
-            return Rerun(logged, (FieldDifference("query", "answered", str(error)),))
+            return Rerun(decode_body(body), (FieldDifference("query", "answered", str(error)),))
+        made, fold, observe, logged = then.plan, then.fold, then.observe, decode_body(body)
         scores = outside_scores(served, made.remote, fold.vocabulary)
         traces = pack_traces(served, fold.vocabulary)
         found = differences(logged, decode_body(encode_served(served, ids_of(served, fold), traces, scores)))
         return Rerun(logged, found, served, made, observe(served.query))
+
+    def prepared(self, body: bytes) -> Then:
+        """Return what a served record was answered by and from, as ``again`` runs it.
+
+        Raises:
+            NotFound: It is no record, or a redacted one of an erased user.
+            Gone: Something of it is not there any more.
+            LogDamaged: The log cannot be trusted.
+        """
+        require_asker(body)
+        record = decode_served(body)
+        _require_whole(record)
+        self._require_events(record.log_position)
+        config, declared = self._config(record.config_hash)
+        settings = self._settings(config, record.fold_version)
+        told = decode_body(body)
+        made = self._plan(config, declared, settings, told)
+        names = () if record.query.continues else teams_of(record.source_names, record.scorer)
+        teams = tuple(self._plan(config, declared, settings, told, name) for name in names)
+        fold = self._state(settings, record.log_position)
+        return Then(record, made, fold, partial(fold.moment, models=made.models), teams)
 
     def _continued(self, record: ServedRecord, fold: Fold) -> ServedRecord | None:
         """Return the record of the slate that one continues, None = it continues none."""
@@ -188,13 +215,16 @@ class Reruns:
                 return settings
         raise Gone("fold_version", fold_version, f"the same configuration gives {plain.version()} in this release")
 
-    def _plan(self, config: Config, declared: Declarations, settings: FoldSettings, logged: ServedBody) -> Plan:
-        """Return the plan of the answer, with its models."""
-        key = (config.config_hash, settings.version(), logged.placement)
+    def _plan(
+        self, config: Config, declared: Declarations, settings: FoldSettings, logged: ServedBody, name: str = ""
+    ) -> Plan:
+        """Return the plan of the answer, or of a placement of a name, with the answer's models."""
+        name = name or logged.placement
+        key = (config.config_hash, settings.version(), name)
         if key not in self._plans:
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
-            placement = _placement(config, logged.placement)
+            placement = _placement(config, name)
             try:
                 self._plans[key] = plan(config, placement, settings, Models({}), self._folder, declared)
             except ConfigInvalid as error:

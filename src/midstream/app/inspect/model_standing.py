@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from midstream.app.inspect.folder_view import AnsweringView
 from midstream.engine.models.standing_models import REFUSALS, refusal_text
+from midstream.ranking.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ def _standings(view: AnsweringView) -> Iterator[ModelStanding]:
     refused = view.standing.why_refused
     for plan in view.plans.values():
         for name in plan.model_names:
+            if name in plan.pinned:
+                yield _pinned(view, plan, name)
+                continue
             loaded = view.standing.loaded.get(name)
             version = "" if loaded is None else loaded.version
             problem, warning = "", ""
@@ -49,6 +53,14 @@ def _standings(view: AnsweringView) -> Iterator[ModelStanding]:
             elif not version:
                 problem, warning = _lacking(view, name)
             yield ModelStanding(plan.name, name, version, warning, problem)
+
+
+def _pinned(view: AnsweringView, plan: Plan, name: str) -> ModelStanding:
+    """Return the status of a version that a placement pins: a refused one is answered without, and not replaced."""
+    wanted, version = plan.pinned[name], plan.models.versions.get(name, "")
+    refused = {(each.name, each.version): each.why for each in view.standing.unpinned}
+    problem = f"the pinned version is refused, it is answered without: {refused[name, wanted]}" if not version else ""
+    return ModelStanding(plan.name, name, version, "", problem)
 
 
 def _lacking(view: AnsweringView, name: str) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """Models of a folder: read beside a server, changed through it where it has the folder open, else in this process."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ import msgspec
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_of
-from midstream.app.opening import DATA_NAME, config_of, open_running
+from midstream.app.opening import DATA_NAME, config_of
+from midstream.app.operate.folder_orders import changed
 from midstream.app.server_address import server_of
 from midstream.app.server_refusals import faults_of, problem_of, server_answer, unavailable
-from midstream.core.errors import Fault, FolderLocked, Invalid, MidstreamError, ModelUnfit, NotFound
+from midstream.core.errors import Fault, Invalid, MidstreamError, ModelUnfit, NotFound
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.models.views import ModelView, compared, model_view, model_views
@@ -233,21 +233,14 @@ def _changed(
     verb: str,
     body: Mapping[str, str],
 ) -> ModelView:
-    try:
-        return asyncio.run(_with_engine(folder, config, name, work))
-    except FolderLocked:
-        told = _asked(folder, lambda client: client.post(f"/v1/models/{name}/{verb}", json=body))
-        if told is None:
-            raise
-        return msgspec.json.decode(told, type=ModelView)
-
-
-async def _with_engine(
-    folder: Path, config: Config, name: str, work: Callable[[Instance], Awaitable[None]]
-) -> ModelView:
-    async with open_running(folder, config) as running:
+    async def viewed(running: Instance) -> ModelView:
         await work(running)
         return await running.champions.view(name)
+
+    def ask() -> bytes | None:
+        return _asked(folder, lambda client: client.post(f"/v1/models/{name}/{verb}", json=body))
+
+    return changed((folder, config), viewed, ask, lambda told: msgspec.json.decode(told, type=ModelView))
 
 
 def _asked(folder: Path, ask: "Callable[[httpx.Client], httpx.Response]") -> bytes | None:

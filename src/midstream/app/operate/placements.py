@@ -1,27 +1,26 @@
 """Placements of a folder: through the server that has it open, else read from the log and changed in this process."""
 
-import asyncio
 import sys
 import tomllib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
 
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, served_of
-from midstream.app.opening import DATA_NAME, open_running
+from midstream.app.opening import DATA_NAME
+from midstream.app.operate.folder_orders import ANSWER_S_MAX, by_engine, changed
 from midstream.app.placement_parts import placement_parts
 from midstream.app.server_address import server_of
 from midstream.app.server_refusals import faults_of, problem_of, refusal_of, server_answer
 from midstream.core.errors import (
     ConfigInvalid,
     Fault,
-    FolderLocked,
     MidstreamError,
     NotFound,
     PlacementChanged,
@@ -31,7 +30,8 @@ from midstream.core.errors import (
 )
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
-from midstream.engine.placements.placing import PAGE, KnownPlacements, Said
+from midstream.engine.placements.control_changes import PAGE, Said
+from midstream.engine.placements.placing import KnownPlacements
 from midstream.engine.placements.views import PlacementDetail
 from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.requests.faults import field_refusal, path_of, reading
@@ -43,9 +43,6 @@ from midstream.serving.slates.recommendations import RecommendationBody, slate_o
 if TYPE_CHECKING:
     import httpx
 
-T = TypeVar("T")
-ANSWER_S_MAX = 60.0
-"""A change compiles what it was never asked, and waits for a commit."""
 FILE_BYTES_MAX = 262_144
 """Four times what a placement may have as canonical JSON."""
 STANDARD_INPUT = "-"
@@ -180,7 +177,7 @@ def preview_placement(
         today = None if found.today is None else slate_of(found.today, None)
         return PreviewSlates(slate_of(found.answer, None), today)
 
-    return asyncio.run(_with_engine(folder, config, work))
+    return by_engine(folder, config, work)
 
 
 def _known(folder: Path, config: Config) -> KnownPlacements:
@@ -190,7 +187,7 @@ def _known(folder: Path, config: Config) -> KnownPlacements:
     parts = placement_parts(folder, data)
     known = read_topic_position(data.topic_position)
     generation = log.identity.generation if known is None else known.token_generation
-    return KnownPlacements(service, service.plans, fold.placements, parts, lambda at: position_token(generation, at))
+    return KnownPlacements(service, service.plans, fold, parts, lambda at: position_token(generation, at))
 
 
 def _changed(
@@ -199,19 +196,7 @@ def _changed(
     work: Callable[[Instance], Awaitable[PlacementDetail]],
     ask: Callable[[], bytes | None],
 ) -> PlacementDetail:
-    """Change what nobody has open ourselves, else ask the server that has."""
-    try:
-        return asyncio.run(_with_engine(folder, config, work))
-    except FolderLocked:
-        told = ask()
-        if told is None:
-            raise
-        return msgspec.json.decode(told, type=PlacementDetail)
-
-
-async def _with_engine(folder: Path, config: Config, work: Callable[[Instance], Awaitable[T]]) -> T:
-    async with open_running(folder, config) as running:
-        return await work(running)
+    return changed((folder, config), work, ask, lambda told: msgspec.json.decode(told, type=PlacementDetail))
 
 
 def _asked(folder: Path, method: str, path: str, **sent: Any) -> bytes | None:  # noqa: ANN401  as httpx takes it

@@ -72,6 +72,8 @@ def _leases(running: Instance, data: DataFolder, shared: NodeLog) -> LeaseKeeper
     engine.listeners.add(Listener(name="leases", gauges=lambda: engine.metrics.set_leases(topic, keeper.held_count)))
     if running.sinks is not None:
         running.sinks.share(keeper.lease)
+    if running.watch is not None:
+        running.watch.share(keeper.lease)
     return keeper
 
 

@@ -23,7 +23,8 @@ from prometheus_client import CollectorRegistry
 from midstream.app.config.schema import Config
 from midstream.app.drift_watch import baseline_of
 from midstream.app.fetch_connections import FetchConnections
-from midstream.app.opening import DATA_NAME, Outside, champions_of, engine_of, loaded_state, service_of
+from midstream.app.models_in_service import champions_of
+from midstream.app.opening import DATA_NAME, Outside, engine_of, loaded_state, service_of
 from midstream.app.server.leader import FollowerOrder
 from midstream.core.errors import ArtifactInvalid, MidstreamError
 from midstream.core.types import LogPosition
@@ -102,7 +103,9 @@ class FollowerState:
         engine, service = self.engine, self.service
         if order.plans != self.order.plans:
             service = await asyncio.to_thread(service_of, Path(order.folder), config_of(order), service.settings)
-            await warm(engine, service.settings, fresh_plans(self.service.plans, service.plans))
+            fresh = fresh_plans(self.service.plans, service.plans)
+            await self.champions.follow_pinned(fresh)
+            await warm(engine, service.settings, fresh)
         while not await engine.reached(LogPosition(order.log_position), LEVEL_S_MAX):
             if not self.is_next(order):
                 return
@@ -113,8 +116,8 @@ class FollowerState:
             engine.swap(engine.fold, service.plans)
             engine.metrics.set_configuration(service.config_hash, service.settings.version())
         await self.champions.follow(order.models)
-        if dict(self.champions.versions) != order.models:
-            message = f"models {order.models} are in service, and here {dict(self.champions.versions)}"
+        if (here := dict(self.champions.in_service)) != order.models:
+            message = f"models {order.models} are in service, and here {here}"
             raise ArtifactInvalid(message)
         self.order = order
 

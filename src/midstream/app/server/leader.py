@@ -334,7 +334,7 @@ class Followers:
             config=config,
             plans=plans,
             settings=encode_settings(service.settings),
-            models=dict(self._running.champions.versions),
+            models=dict(self._running.champions.in_service),
             options=msgspec.json.encode(self._options, enc_hook=str).decode(),
             epoch=self._board.epoch,
             log_position=self._engine.fold.log_position,

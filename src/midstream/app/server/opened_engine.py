@@ -1,5 +1,7 @@
 """Engine opened with inputs and outputs, as an app serves it: in a process of its own, or in another application."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -8,13 +10,17 @@ from midstream.app.config.schema import Config
 from midstream.app.inputs.services import require_secrets, with_inputs
 from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.output_services import with_outputs
+from midstream.app.training.services import with_trainings
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.instance import Instance
 from midstream.engine.outbox.output_group import OutputGroup
 from midstream.engine.replication.snapshot_shelf import SnapshotShelf
+from midstream.events.machine_code.ahead import Compiled
+from midstream.events.machine_code.behind import CompilationBehind
 from midstream.events.wire import Accept, Limits
+from midstream.monitoring.facts import Fact, Facts, FieldValue
 from midstream.serving.app import Maintenance
 from midstream.serving.run import FollowerGroup, OpenedEngine
 
@@ -34,7 +40,19 @@ def open_with_groups(folder: Path, config: Config, notify: Notify = nobody) -> t
     require_secrets(config.outputs, name="outputs")
     running, inputs = with_inputs(open_running(folder, config, notify=notify, may_serve_before=True), config)
     running, outputs = with_outputs(running, DataFolder(folder / DATA_NAME))
+    running = with_trainings(running, folder)
+    running = replace(
+        running, services=(*running.services, CompilationBehind(partial(_note_compiled, running.engine.facts)))
+    )
     return running, inputs, outputs
+
+
+def _note_compiled(facts: Facts, compiled: Compiled) -> None:
+    """Log what was compiled behind the start."""
+    fields: dict[str, FieldValue] = {"kernels": compiled.kernels, "seconds": round(compiled.seconds, 1)}
+    facts.note(Fact("kernels_compiled", fields=fields))
+    for failure in compiled.failures:
+        facts.note(Fact("kernel_not_compiled", "warning", {"reason": failure}, failure.partition(":")[0]))
 
 
 def opened_engine(
@@ -55,9 +73,12 @@ def opened_engine(
         running.champions,
         running.explainer,
         running.placing,
+        running.experimenting,
         None if folder is None else SnapshotShelf(DataFolder(folder / DATA_NAME)),
         inputs,
         outputs,
         running.sinks,
+        running.trainings,
+        running.online,
     )
     return OpenedEngine(running.engine, accept, running.ingest, upkeep, company)

@@ -52,6 +52,8 @@ class ChampionComparison(msgspec.Struct, frozen=True):
     """Two-sided, of random exchanges of both answers."""
     why_not: str = ""
     """Why nothing was compared; empty where something was."""
+    theirs: float | None = None
+    """Mean of the champion on these questions; None = nothing was compared."""
 
     def __str__(self) -> str:
         """Return metric, difference, interval and number of questions; or the reason why nothing was compared."""
@@ -188,4 +190,6 @@ def _compared(
     if groups.max() + 1 < OWNERS_MIN:
         return champion.cannot(f"fewer than {OWNERS_MIN} users or sessions asked what neither has learned")
     found = difference(own[known], others[known], groups, Resampling())
-    return ChampionComparison(champion.version, metric, count, found.mean, found.low, found.high, found.p_value)
+    theirs = float(np.mean(others[known]))
+    interval = (found.mean, found.low, found.high, found.p_value)
+    return ChampionComparison(champion.version, metric, count, *interval, theirs=theirs)

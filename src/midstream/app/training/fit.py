@@ -30,6 +30,7 @@ from midstream.app.training.champion_comparison import (
     compare_items,
     compare_rows,
 )
+from midstream.app.training.judged_fit import judged_items_fit, judged_rows_fit, published_figure
 from midstream.app.training.ranker_data import MODEL_SOURCES, ROW_BYTES, RankerQuestion, RankerRows, ranker_rows
 from midstream.app.training.warm_start import has_learned, item_parent, known_end, loaded_parent, row_parent
 from midstream.core.durations import parse_duration_ms
@@ -49,6 +50,7 @@ from midstream.models.rows.examples import Examples
 from midstream.state.tables import sizes_max
 from midstream.training.calibrating import calibrated
 from midstream.training.datasets import ACT_BYTES, ActOptions, ActReader, Acts
+from midstream.training.gates.evidence import JudgedActs
 from midstream.training.registry import LoadedVersion, Registry
 from midstream.training.validation import row_validation_of, validation_of
 
@@ -58,8 +60,8 @@ READ_SHARE, JUDGED_SHARE = 0.2, 0.6
 NOT_JUDGED = "nothing was kept apart to judge by"
 Limit: TypeAlias = Callable[[int], None]
 Compare: TypeAlias = Callable[[Champion], ChampionComparison]
-Fitted: TypeAlias = tuple[Draft, ArtifactContent, dict[str, int], ChampionComparison]
-"""Draft and content of a model, left-out data, and the comparison with the champion."""
+Fitted: TypeAlias = tuple[Draft, ArtifactContent, dict[str, int], ChampionComparison, JudgedActs]
+"""Draft and content of a model, left-out data, the comparison with the champion, and what gates judge by."""
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -76,6 +78,8 @@ class Trained(msgspec.Struct, frozen=True):
     """Of the fit on all but the newest, on these; with those of the most popular items, or of the served order."""
     beside: ChampionComparison | None = None
     """That fit and the version in service, on the same questions."""
+    judged: JudgedActs | None = None
+    """What gates judge it by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +139,10 @@ def fit_and_publish(fitting: Fitting, watch: Watch, limit: Limit = lambda _bytes
     work = _fit_rows if model.kind in ROW_KINDS else _fit_items
     log = LogView(fitting.folder)
     parent = loaded_parent(fitting.folder, model, fitting.start, log.identity) if fitting.start else None
-    draft, content, left_out, beside = work(fitting, model, log, watch, limit, parent)
+    draft, content, left_out, beside, judged = work(fitting, model, log, watch, limit, parent)
     watch.step("publishing", 1.0)
     published = registry.publish(draft, content)
-    return Trained(model.name, published, draft.window.counts, left_out, draft.metrics, beside)
+    return Trained(model.name, published, draft.window.counts, left_out, draft.metrics, beside, judged)
 
 
 def _beside(fitting: Fitting, log: LogView, compare: Compare) -> ChampionComparison:
@@ -168,15 +172,14 @@ def _fit_items(
         raise Invalid((Fault(f"models.{model.name}", came, "Acts of users or sessions with a weight above 0.", PAGE),))
     metrics: Mapping[str, float | None] = {}
     beside = ChampionComparison(fitting.champion, why_not=NOT_JUDGED)
+    first, by_session = acts.cut(model.validation), model.histories == "session"
     if model.validation > 0:
-        first = acts.cut(model.validation)
         data = acts.interactions(model.acts_max, first)
         # What a version knows already cannot judge what goes on from it: then a fit that begins anew is judged.
         knows = parent is not None and has_learned(parent.manifest.window, log.identity, first)
         before = None if knows else item_parent(parent)
         judged = _fit_item(kind, data, options, watch.part(READ_SHARE, JUDGED_SHARE), before)
         watch.step("judging", JUDGED_SHARE)
-        by_session = model.histories == "session"
         metrics = validation_of(judged, acts, first, model.acts_max, by_session=by_session)
 
         def compared(champion: Champion) -> ChampionComparison:
@@ -190,7 +193,9 @@ def _fit_items(
     draft = _draft(fitting, model, options, window, {**metrics, **kind.figures(fitted)})
     draft = msgspec.structs.replace(draft, vocabulary_hash=acts.vocabulary.content_hash)
     asked = made_histories(len(acts.vocabulary), model.seed)
-    return draft, item_content(fitted, asked, kind.files(fitted)), dict(acts.left_out), beside
+    published = published_figure(fitted, acts, first, model.acts_max, by_session=by_session) if metrics else None
+    gated = judged_items_fit(metrics, beside, published)
+    return draft, item_content(fitted, asked, kind.files(fitted)), dict(acts.left_out), beside, gated
 
 
 def _fit_item(
@@ -218,6 +223,7 @@ def _fit_rows(
     metrics: Mapping[str, float | None] = {}
     line: Calibration | None = None
     beside = ChampionComparison(fitting.champion, why_not=NOT_JUDGED)
+    later: Examples | None = None
     if model.validation > 0:
         # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
         gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
@@ -226,6 +232,7 @@ def _fit_rows(
         metrics, line, beside = _judged(
             model, options, parts, part, (row_parent(parent), fitting.champion, partial(_beside, fitting, log))
         )
+        later = parts[1] if metrics else None
         between = len(rows.time_ms) - sum(len(each.time_ms) for each in parts)
         metrics = {**metrics, "gap_requests": float(between)} if gap_ms else metrics
         if MODEL_SOURCES in found.left_out:  # these figures are of a placement that has not their candidates
@@ -238,7 +245,8 @@ def _fit_rows(
     window = _window(log, (asked.bounds.first, asked.bounds.stop or log.end), times, counts, parent)
     draft = _draft(fitting, model, options, window, {**metrics, **kind.figures(fitted)})
     draft = msgspec.structs.replace(draft, inputs=tuple(fitted.inputs), calibration=line)
-    return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out), beside
+    gated = JudgedActs(why_not=NOT_JUDGED) if later is None else judged_rows_fit(metrics, beside, later, fitted)
+    return draft, row_content(fitted, made_rows(fitted, model.seed)), dict(found.left_out), beside, gated
 
 
 def _fit_row(

@@ -45,27 +45,31 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody, star
         FitStopped: It failed or reached its limit of time or memory, the text has the cause; nothing was published.
         KeyboardInterrupt: It was interrupted; nothing was published, and its files are removed.
     """
+    champion = _champion_of(folder, config, name)
+    return asyncio.run(train_beside(folder, config, name, champion, notify, start))
+
+
+async def train_beside(
+    folder: Path, config: Config, name: str, champion: str, notify: Notify = nobody, start: str = ""
+) -> Trained:
+    """Train a model on the running event loop, as ``train`` does, which says what is raised.
+
+    Args:
+        folder: Holds the data.
+        config: Names the model.
+        name: Of the model.
+        champion: Version in service; empty = none, or it is not known.
+        notify: Receives the progress.
+        start: Parent of a warm start; empty = none.
+    """
     model = model_named(config, name)
-    data = DataFolder(folder / DATA_NAME)
-    registry = Registry(data.models, config.registry.version_bytes_max)
-    version = version_of(folder, config, name, start) if start else ""
-    if version:
-        require_goes_on(model, version, registry.manifest(name, version))
-    order = TrainingOrder(
-        folder=str(folder.absolute()),
-        config=msgspec.json.encode(config, enc_hook=str).decode(),
-        name=name,
-        made_ms=Outside().clock(),
-        start=version,
-        champion=_champion_of(folder, config, name),
-        hurried=read_address(data.root) is None,
-    )
-    registry.clean()
+    registry = Registry(DataFolder(folder / DATA_NAME).models, config.registry.version_bytes_max)
+    order = await asyncio.to_thread(_order, folder, config, name, champion, start)
     fields: dict[str, FieldValue] = {"model": name, "kind": model.kind}
-    log_fact(Fact("training_begun", fields={**fields, "start": version}))
+    log_fact(Fact("training_begun", fields={**fields, "start": order.start}))
     began = Outside().monotonic()
     try:
-        ended = asyncio.run(_run(order, model.time_max.ms / 1_000, notify))
+        ended = await _run(order, model.time_max.ms / 1_000, notify)
     finally:
         registry.clean()
     fields["seconds"] = round(Outside().monotonic() - began, 1)
@@ -78,6 +82,25 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody, star
     trained = msgspec.json.decode(ended.line, type=Trained)
     log_fact(Fact("training_ended", fields={**fields, "version": trained.version}))
     return trained
+
+
+def _order(folder: Path, config: Config, name: str, champion: str, start: str) -> TrainingOrder:
+    """Return the order of a child, with the parent version looked up; remains of other trainings are removed."""
+    model, data = model_named(config, name), DataFolder(folder / DATA_NAME)
+    registry = Registry(data.models, config.registry.version_bytes_max)
+    version = version_of(folder, config, name, start) if start else ""
+    if version:
+        require_goes_on(model, version, registry.manifest(name, version))
+    registry.clean()
+    return TrainingOrder(
+        folder=str(folder.absolute()),
+        config=msgspec.json.encode(config, enc_hook=str).decode(),
+        name=name,
+        made_ms=Outside().clock(),
+        start=version,
+        champion=champion,
+        hurried=read_address(data.root) is None,
+    )
 
 
 def train_and_promote(folder: Path, config: Config, name: str, notify: Notify = nobody, start: str = "") -> Trained:

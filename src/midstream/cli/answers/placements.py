@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from midstream.engine.placements.views import PlacementDetail, PlacementVersionView
-    from midstream.serving.slates.bodies import PreviewSlates
+    from midstream.serving.slates.bodies import PlacementList, PreviewSlates
     from midstream.serving.slates.recommendations import Slate
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ IfVersion = Annotated[
     cls=CommandHelp,
     epilog="""
     midstream placements list
-      Prints sources, version and author of each placement.
+      Prints sources, version, author and compiled (or why not) of each.
     """,
 )
 def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
@@ -70,14 +70,8 @@ def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
         found = list_placements(folder, config_of(folder))
     if as_json:
         print_json(found)
-        return
-    rows = [
-        (each.placement, _origin(each.origin, covers=each.covers_file), each.version, each.author, each.sources)
-        for each in found.placements
-    ]
-    out.print(table_of(["placement", "from", "version", "by", "sources"], rows))
-    for gone in found.aside:
-        say(f"not in force: {gone.placement} version {gone.version}: {gone.where} {gone.came} {gone.right}")
+    else:
+        _print_list(found)
 
 
 @app.command(
@@ -134,7 +128,7 @@ def set_(
     """
     from midstream.app.opening import config_of
     from midstream.app.operate.placements import read_file, set_placement
-    from midstream.engine.placements.placing import Said
+    from midstream.engine.placements.control_changes import Said
 
     told, said = read_file(file), Said(author or getpass.getuser(), note, if_version)
     with err.status("setting"):
@@ -164,7 +158,7 @@ def remove(
     """
     from midstream.app.opening import config_of
     from midstream.app.operate.placements import remove_placement
-    from midstream.engine.placements.placing import Said
+    from midstream.engine.placements.control_changes import Said
 
     said = Said(author or getpass.getuser(), note, if_version)
     with err.status("giving back"):
@@ -215,6 +209,32 @@ def _origin(origin: str, *, covers: bool) -> str:
     return f"{words[origin]}, covers midstream.toml" if covers else words[origin]
 
 
+def _print_list(found: "PlacementList") -> None:
+    """Print a line for each placement, and what was set and is not in force."""
+    rows = [
+        (
+            each.placement,
+            _origin(each.origin, covers=each.covers_file),
+            each.version,
+            each.author,
+            each.sources,
+            "no" if each.not_compiled else "yes",
+        )
+        for each in found.placements
+    ]
+    out.print(table_of(["placement", "from", "version", "by", "sources", "compiled"], rows))
+    for each in found.placements:
+        if each.not_compiled:
+            out.print(f"{each.placement} is not compiled: {each.not_compiled}", markup=False)
+    for gone in found.aside:
+        say(f"not in force: {gone.placement} version {gone.version}: {gone.where} {gone.came} {gone.right}")
+
+
+def _compiled(obstacle: str) -> str:
+    """Return whether kernels make the slates of a placement, and if not, the part that is the reason."""
+    return f"no: {obstacle}" if obstacle else "yes"
+
+
 def _version_of(found: "PlacementDetail", version: int) -> "PlacementVersionView":
     from midstream.core.errors import Fault, Invalid
 
@@ -237,6 +257,8 @@ def _print_document(content: object, *, as_json: bool) -> None:
 def _print_detail(found: "PlacementDetail") -> None:
     covers = found.origin == "api" and found.file is not None
     facts: dict[str, object] = {"placement": found.placement, "from": _origin(found.origin, covers=covers)}
+    if found.not_compiled is not None:
+        facts["compiled"] = _compiled(found.not_compiled)
     print_lines(facts)
     if found.in_force is not None:
         _print_document(found.in_force, as_json=False)

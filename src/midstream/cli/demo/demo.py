@@ -33,7 +33,7 @@ File = Annotated[
     ),
 ]
 _COMPILES = "compiles for about a minute the first time"
-_CONFIG = """\
+SHOP = """\
 [items.attributes]
 price = "number"
 category = "category"
@@ -90,7 +90,7 @@ def run(data: "DemoData", until: float) -> "Replay":
         out.print(f"starting the engine ({_COMPILES})", markup=False)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="midstream-demo-")))
-        (folder / CONFIG_NAME).write_text(_CONFIG + CONFIG, "utf-8")
+        (folder / CONFIG_NAME).write_text(SHOP + CONFIG, "utf-8")
         with err.status("starting the engine") as status:
             url = stack.enter_context(
                 running_server(

@@ -164,9 +164,11 @@ def _of_model(standing: "ModelStanding") -> Finding:
 
 def _check_set(service: "Service", said: "Sequence[PlacementVersion]") -> Iterator[Finding]:
     """Yield each set placement: whether it is valid beside the file, and overrides it."""
+    from midstream.experiments.names import is_document
+
     own = {each.name for each in service.file.placements}
     for row in said:
-        if row.content:
+        if row.content and not is_document(row.name):
             covers = ", covers midstream.toml" if row.name in own else ""
             faults = service.aside.get(row.name, ())
             problem = "; ".join(f"not in force: {each.where} {each.came} {each.right}" for each in faults)

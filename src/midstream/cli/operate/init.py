@@ -16,6 +16,11 @@ app = typer.Typer()
 ITEM_COUNT, ACT_COUNT = 40, 300
 _SEED = 20
 _ATTRIBUTES = '[items.attributes]\nprice = "number"\ncategory = "category"\ncolour = "category"\n'
+_PLAIN = 'selector = { kind = "top_k" }\n'
+_EXPLORING = """# Below two kept places a slate is drawn, higher scores more often first (default: top_k, no draw).
+# It costs a little order there, and buys that `midstream estimate` can say what another placement would have earned.
+selector = { kind = "plackett_luce", temperature = 0.1, keep = 2 }
+"""
 _PLACEMENT = """
 # A second place, filled by a source of one's own: the type Shelf in components.py beside this file.
 [[placements]]
@@ -42,8 +47,9 @@ def command(
 ) -> None:
     """Write a starter configuration and example events.
 
-    The files are midstream.toml with every setting and its default, components.py with a custom source of candidates,
-    and example.ndjson with events to import. Existing files are never overwritten.
+    The files are midstream.toml with every setting and its default (but a selector that explores a little), and
+    components.py with a custom source of candidates, and example.ndjson with events to import. Existing files are
+    never overwritten.
     """
     files = starter_files(int(time.time() * 1_000))
     write_new(folder, files)
@@ -60,7 +66,8 @@ def starter_files(now_ms: int) -> dict[str, str]:
 
     events = example_events(_SEED, now_ms - 60_000, ITEM_COUNT, ACT_COUNT)
     return {
-        "midstream.toml": template().replace("[items.attributes]\n", _ATTRIBUTES) + _PLACEMENT,
+        "midstream.toml": template().replace("[items.attributes]\n", _ATTRIBUTES).replace(_PLAIN, _EXPLORING)
+        + _PLACEMENT,
         "components.py": Path(__file__).with_name("starter_components.py").read_text("utf-8"),
         "example.ndjson": "".join(f"{msgspec.json.encode(event).decode()}\n" for event in events),
     }

@@ -5,14 +5,14 @@ without waiting for it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 from msgspec import structs
 
 from midstream.core.errors import MidstreamError, RequestInvalid
-from midstream.core.types import Served
+from midstream.core.types import Query, Served
 from midstream.engine.answer.compiled_slates import CompiledSlates, Stamp
 from midstream.engine.answer.cursors import Cursor, gone, parse_cursor, require_same
 from midstream.engine.answer.feature_reads import WAIT_S_MAX, read_of
@@ -37,6 +37,7 @@ from midstream.ranking.record.continuation import query_on, read_on
 from midstream.ranking.record.outside_scores import outside_scores
 from midstream.ranking.record.served import ServedRecord
 from midstream.ranking.rules.traces import pack_traces
+from midstream.ranking.team_answers import team_answers
 from midstream.state.fold import Fold
 
 READ_ON_MS = 1_000
@@ -73,27 +74,63 @@ class Answering:
         if isinstance(ask.cursor, str):
             return await self._read_on(ask, ask.cursor)
         live, monotonic = self._live, self._live.host.monotonic
-        until = self._until((ask,))
+        until = stamp.until if stamp else self._until((ask,))
         read_your_writes = await self._caught_up(ask.min_log_position, until)
         if not await self._knows_what_was_served((ask,), until):
             read_your_writes = False
         # From here on one state and its plan: another pair may be swapped in while parts of the answer are awaited.
-        fold, plan = live.fold, live.plan(ask.placement)
+        fold, plan = live.fold, self._plan_of(ask)
         require_known(ask, fold)
         require_why(ask, plan)
-        request_id, seed, now_ms = stamp or (*live.host.request_ids.make(), live.clock())
+        request_id, seed, now_ms = stamp[:3] if stamp else (*live.host.request_ids.make(), live.clock())
         query = query_of(ask, plan, request_id, seed, now_ms)
-        if faults := request_faults(plan.filters, query, plan.context_readers):
-            raise RequestInvalid(faults)  # before a part on the bench has its one try in it
+        teams = live.teams(plan)
+        for each in (plan, *teams):
+            if faults := request_faults(each.filters, query, each.context_readers):
+                raise RequestInvalid(faults)  # before a part on the bench has its one try in it
         self._folding.note_answer()
-        observe = partial(fold.moment, models=plan.models)
-        worked_s = self._worked_s()
-        account = Account(live.guards.left_out(plan), lambda: until - monotonic())
-        request = PlanRequest.of(plan, query, account, None if stamp else self.compiled.shortlister(plan))
-        served = await answered(request, observe, live.fetched)
-        live.guards.note(plan, served, self._worked_s() - worked_s)
+        if teams:
+            served = await self._drafted(plan, teams, query, fold, lambda: until - monotonic())
+        else:
+            account = Account(live.guards.left_out(plan), lambda: until - monotonic())
+            shortlister = None if stamp else self.compiled.shortlister(plan)
+            served = await self._answered(PlanRequest.of(plan, query, account, shortlister), fold)
         answer = self._told(served, ask, fold, plan, read_your_writes=read_your_writes)
         return await with_why(answer, ask, served, plan, fold)
+
+    async def _answered(self, request: PlanRequest, fold: Fold) -> Served:
+        """Return the answer of one plan; note how its parts did."""
+        live, worked_s = self._live, self._worked_s()
+        served = await answered(request, partial(fold.moment, models=request.whole.models), live.fetched)
+        live.guards.note(request.whole, served, self._worked_s() - worked_s)
+        return served
+
+    async def _drafted(
+        self, plan: Plan, teams: Sequence[Plan], query: Query, fold: Fold, remaining_s: Callable[[], float]
+    ) -> Served:
+        """Return the draft of some plans' answers; note how the parts of each did.
+
+        Plans that read served slates have no kernel, which would know those of its own placement instead of the
+        draft's. Where no answer can be drafted, the plan under whose name drafts are served answers.
+        """
+        live, worked_s = self._live, self._worked_s()
+        requests = [
+            PlanRequest.of(
+                each,
+                query,
+                Account(live.guards.left_out(each), remaining_s),
+                self.compiled.shortlister(each),
+            )
+            for each in teams
+        ]
+        found = await team_answers(query, requests, lambda each, asked: fold.moment(asked, each.models))
+        worked_s = self._worked_s() - worked_s  # of all plans together: asking costs more than noting
+        for each, served in found.by_plan:
+            live.guards.note(each, served, worked_s)
+        if found.served is not None:
+            return found.served
+        account = Account((*live.guards.left_out(plan), *found.left_out), remaining_s)
+        return await self._answered(PlanRequest.of(plan, query, account), fold)
 
     async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
         """Answer the same request for several users, one after another.
@@ -249,10 +286,12 @@ class Answering:
         if isinstance(ask.cursor, str):
             parse_cursor(ask.cursor, live.host.request_ids)
             return
-        plan = live.plan(ask.placement)
+        plan = self._plan_of(ask)
         require_why(ask, plan)
-        if faults := request_faults(plan.filters, query_of(ask, plan, "", 0, live.clock()), plan.context_readers):
-            raise RequestInvalid(faults)
+        query = query_of(ask, plan, "", 0, live.clock())
+        for each in (plan, *live.teams(plan)):
+            if faults := request_faults(each.filters, query, each.context_readers):
+                raise RequestInvalid(faults)
 
     async def read_features(self, ask: FeatureAsk) -> FeatureRead:
         """Return feature values of items for a user and a session, all of one log position.
@@ -288,9 +327,23 @@ class Answering:
             NotFound: None is.
         """
         if len(asks) == 1:
-            return [self._live.plan(asks[0].placement)]
-        plans, names = self._live.plans, [ask.placement for ask in asks]
-        return [self._live.plan(name) for name in names if name in plans] or [self._live.plan(names[0])]
+            return [self._plan_of(asks[0])]
+        plans = self._live.plans
+        return [self._plan_of(ask) for ask in asks if ask.placement in plans] or [self._plan_of(asks[0])]
+
+    def _plan_of(self, ask: Ask) -> Plan:
+        """Return the plan of a request. Items of the caller are ranked by one plan alone.
+
+        Raises:
+            NotFound: The placement is not configured.
+        """
+        return self._live.plan_for(ask.placement, ask.user_id, ask.session_id, may_draft=ask.given is None)
+
+    def _reads_served(self, ask: Ask) -> bool:
+        """Return whether a plan of a request, or of the slate that it continues, reads served slates."""
+        live = self._live
+        plan = live.plan(ask.placement) if ask.placement in live.routing.variants else self._plan_of(ask)
+        return any(each.reads_served for each in (plan, *live.teams(plan)))
 
     def _require_position(self, token: str | None) -> None:
         if token is not None:
@@ -311,6 +364,8 @@ class Answering:
 
     async def _knows_what_was_served(self, asks: Sequence[Ask], until: float) -> bool:
         """Wait for this process's earlier served records of the user, where a placement reads them."""
-        if self._ahead is None or not any(plan.reads_served for plan in self._plans_of(asks)):
+        live = self._live
+        known = [each for each in asks if len(asks) == 1 or each.placement in live.plans] or asks[:1]
+        if self._ahead is None or not any(map(self._reads_served, known)):
             return True
         return await self._ahead.seen(askers_of(self._live.fold, asks[0].user_id, asks[0].session_id), until)

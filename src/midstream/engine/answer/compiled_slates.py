@@ -1,38 +1,50 @@
 """Slates of compiled plans: usual questions whose plan has a program are answered by one kernel, bytes to bytes.
 
+A question for the order of the caller's own items is answered by a second program of the same plan, whose only
+candidates these are.
+
 Everything else is answered by the pipeline, which stays the definition: reply and served record are the same bytes on
 both ways, and explanations and reruns run the pipeline. What is usual is decided once a plan, in ``program_of``, and
 once a question, here. Where either has other parts behind the cut, such as features, models and rules, the kernel makes
 the shortlist and the pipeline the rest. The kernel ends before it has changed anything where the question turns out to
-be unusual: then the pipeline answers with the same request id, seed and time.
+be unusual: then the pipeline answers with the same request id, seed and time, in what is left until the same deadline.
 
 The kernel is one guarded part of an answer: all that it does is bounded by the plan's limits and waits for nothing, so
 the deadline is not looked at within it. Where it takes longer than a part may, the pipeline answers for the placement
 for a while, whose boundaries say which part it is; and it does so while the circuit breaker watches any part.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.kinds import Kind
-from midstream.core.types import LogPosition, TimestampMs
+from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.engine.answer.pending_served import ServedAhead
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.live import LiveState
-from midstream.engine.requests.schema import RecommendationQuestion
+from midstream.engine.requests.schema import RankQuestion, RecommendationQuestion
 from midstream.engine.tokens import parse_position
+from midstream.engine.types import Removal
 from midstream.events.schema import Event
-from midstream.events.served_head import RECORD_VERSION, ServedHead, joined_body
+from midstream.events.served_head import RECORD_VERSION, ServedHead, ServedTail, joined_body
+from midstream.experiments.names import NO_ARM, Arm, arm_of
 from midstream.monitoring.facts import Fact, Facts
+from midstream.monitoring.feature_values import WATCHED_SHARE
+from midstream.ranking.boundary import Account
 from midstream.ranking.compiled import room
 from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
+from midstream.ranking.compiled.composed_plan import ComposedPlan, ScoredSlate, composed_plan
 from midstream.ranking.compiled.decision_kernel import ANSWERED
+from midstream.ranking.compiled.machine_code import has_code, has_slate_code
 from midstream.ranking.compiled.program import NotCompiled
+from midstream.ranking.compiled.room import GIVEN_MAX
 from midstream.ranking.compiled.rooms import Rooms
 from midstream.ranking.pipeline import Shortlister
 from midstream.ranking.plan import Plan
 from midstream.ranking.plan_run import PlanRun
+from midstream.ranking.selectors.sampling import LOGGED, WATCHED, is_sampled
 from midstream.ranking.shortlist import Shortlist
 from midstream.state.fold import Fold
 
@@ -41,11 +53,28 @@ FULL = "full"
 
 
 class Stamp(NamedTuple):
-    """Request id, seed and time of an answer."""
+    """Request id, seed, time and deadline of an answer, whoever makes it."""
 
     request_id: str
     seed: int
     now_ms: TimestampMs
+    until: float
+    """Deadline, of the monotonic clock."""
+
+
+class SizedStamp(NamedTuple):
+    """Size of a slate, and the stamp of its answer."""
+
+    size: int
+    stamp: Stamp
+
+
+class RecordedParts(NamedTuple):
+    """What a record has of the parts behind the cut."""
+
+    scorer: str
+    tail: ServedTail | None = None
+    """None = nothing but defaults."""
 
 
 class EncodedSlate(NamedTuple):
@@ -62,6 +91,14 @@ class EncodedSlate(NamedTuple):
     config_hash: str
     read_your_writes: bool | None
     """None = the question named no log position."""
+    models: Mapping[str, str] = {}
+    """Version of each model that the placement reads, by name."""
+    removed: tuple[Removal, ...] = ()
+    """Of a ranking: items of the caller that may not be served."""
+    not_selected: int = 0
+    """Of a ranking: how many of the others are not in the slate."""
+    arm: Arm = NO_ARM
+    """Experiment and variant that chose the plan; empty names = none did."""
 
 
 class _Entry(NamedTuple):
@@ -70,6 +107,30 @@ class _Entry(NamedTuple):
     plan: Plan
     fold: Fold
     compiled: CompiledPlan | NotCompiled
+    composed: ComposedPlan | None
+    """What lies behind the cut, None = the first kernel makes whole slates, or shortlists for the pipeline."""
+    has_code: bool = True
+    """Whether the second kernel had machine code when it was made."""
+
+
+class _Asked(NamedTuple):
+    """What a question asks, of either kind."""
+
+    user_id: str | None
+    session_id: str | None
+    items: tuple[str, ...]
+    """Of the session or basket."""
+    exclude: tuple[str, ...]
+    given: tuple[str, ...]
+    """The caller's own, which alone are put in an order; none = any item may be chosen."""
+
+
+class _Usable(NamedTuple):
+    """A plan that kernels make slates of."""
+
+    plan: Plan
+    compiled: CompiledPlan
+    composed: ComposedPlan | None
 
 
 class CompiledSlates:
@@ -91,6 +152,8 @@ class CompiledSlates:
         self._facts = facts
         self._worked_s = live.host.worked_s or live.host.monotonic
         self._entries: dict[str, _Entry] = {}
+        self._ranking: dict[str, _Entry] = {}
+        """Forms that rank the caller's own items: made when a placement is asked for it."""
         self._slow_until: dict[str, float] = {}
         self._suspected_until: dict[str, float] = {}
         self._rooms = Rooms()
@@ -99,15 +162,18 @@ class CompiledSlates:
     def forget(self) -> None:
         """Drop compiled plans that are not in service, or not over the state in service: no other state is held."""
         fold, served = self._live.fold, {id(plan) for plan in self._live.plans.values()}
-        entries = self._entries.items()
-        self._entries = {name: each for name, each in entries if each.fold is fold and id(each.plan) in served}
+        for entries in (self._entries, self._ranking):
+            for name in [
+                name for name, each in entries.items() if each.fold is not fold or id(each.plan) not in served
+            ]:
+                del entries[name]
         for times in (self._slow_until, self._suspected_until):
-            for name in times.keys() - self._entries.keys():
+            for name in times.keys() - self._entries.keys() - self._ranking.keys():
                 del times[name]
-        if not self._entries:
+        if not self._entries and not self._ranking:
             self._rooms = Rooms()
 
-    def answer(self, question: RecommendationQuestion, placement: str) -> EncodedSlate | Stamp | None:
+    def answer(self, question: RecommendationQuestion | RankQuestion, placement: str) -> EncodedSlate | Stamp | None:
         """Answer a question, and append its served record without waiting for it.
 
         Args:
@@ -119,31 +185,19 @@ class CompiledSlates:
             answer, and nothing was begun.
         """
         live = self._live
-        try:
-            plan = live.plan(placement)
-        except NotFound:
-            return None  # the other way says so
-        compiled = self._compiled(plan)
-        size = plan.slate_size if question.n is None else question.n
-        if (
-            isinstance(compiled, NotCompiled)
-            or compiled.obstacle
-            or not is_usual(question)
-            or not 1 <= size <= plan.slate_size_max
-        ):
+        if (found := self._usable(question, placement)) is None:
             return None
-        if question.min_log_position is not None and not self._has(question.min_log_position):
-            return None
-        if not self._may_run(plan):
-            return None
-        stamp = Stamp(*live.host.request_ids.make(), live.clock())
-        if compiled.scarcity.skips(size) or self._asked(compiled, question, size, stamp) != ANSWERED:
+        entry, size = found
+        asked, plan, compiled = _asked_of(question), entry.plan, entry.compiled
+        until = live.host.monotonic() + (question.deadline or plan.deadline_ms) / 1_000
+        sized = SizedStamp(size, stamp := Stamp(*live.host.request_ids.make(), live.clock(), until))
+        if compiled.proposals.skips(size) or (told := self._made(entry, asked, sized)) is None:
             return stamp
         self._folding.note_answer()
-        self._hand_over(compiled, question, size, stamp)
+        self._hand_over(compiled, asked, sized, told)
         live.metrics.observe_answer(plan.name, FULL, compiled.counts[room.CHOSEN])
         live.metrics.compiled_answers.of(plan.name).inc()
-        fold = live.fold
+        fold, given = live.fold, asked.given
         return EncodedSlate(
             request_id=stamp.request_id,
             placement=placement,
@@ -152,15 +206,96 @@ class CompiledSlates:
             state_age_ms=max(0, stamp.now_ms - fold.log_time_ms) if fold.log_time_ms else 0,
             config_hash=plan.config_hash,
             read_your_writes=None if question.min_log_position is None else True,
+            models=plan.models.versions,
+            removed=tuple(Removal(given[place], name) for place, name in compiled.gone()) if given else (),
+            not_selected=compiled.counts[room.PASSED] - compiled.counts[room.CHOSEN] if given else 0,
+            arm=arm_of(plan.name) if self._live.routing.variants else NO_ARM,
         )
 
-    def _asked(self, compiled: CompiledPlan, question: RecommendationQuestion, size: int, stamp: Stamp) -> int:
+    def _usable(self, question: RecommendationQuestion | RankQuestion, placement: str) -> tuple[_Usable, int] | None:
+        """Return what makes the slates of a question, and its size; None = the pipeline has to answer."""
+        is_ranking = isinstance(question, RankQuestion)
+        try:
+            plan = self._live.plan_for(placement, question.user_id, question.session_id, may_draft=not is_ranking)
+        except NotFound:
+            return None  # the other way says so
+        if self._live.routing.teams(plan.name):
+            return None  # several plans answer it
+        if is_ranking:
+            size, size_max = question.n or len(question.items), GIVEN_MAX
+        else:
+            size, size_max = plan.slate_size if question.n is None else question.n, plan.slate_size_max
+        entry = self._entry(plan, ranks=is_ranking)
+        compiled = entry.compiled
+        if is_ranking and entry.composed is not None:
+            size_max = entry.composed.size_max
+        if (
+            isinstance(compiled, NotCompiled)
+            or compiled.obstacle
+            or not is_usual(question)
+            or not 1 <= size <= size_max
+            or not (question.min_log_position is None or self._has(question.min_log_position))
+            or not self._may_run(plan)
+            or compiled.texts.skips(size)  # the last one, as it counts
+        ):
+            return None
+        return _Usable(plan, compiled, entry.composed), size
+
+    def _made(self, usable: _Usable, asked: _Asked, sized: SizedStamp) -> RecordedParts | None:
+        """Make a slate; return what there is to tell beside it, None = the pipeline has to answer from the start."""
+        plan, compiled, composed = usable
+        if composed is None:
+            is_made = self._asked(compiled, asked, sized.size, sized.stamp) == ANSWERED
+            return RecordedParts(compiled.scorer_name) if is_made else None
+        scored = self._scored(composed, plan, asked, sized)
+        return None if scored is None else self._told(composed, plan, scored, sized.stamp.seed)
+
+    def _asked(self, compiled: CompiledPlan, asked: _Asked, size: int, stamp: Stamp) -> int:
         """Ask the kernel, and judge its time; return what ``CompiledPlan.ask`` does."""
-        ids = (question.user_id or "", question.session_id or "", stamp.request_id)
+        ids = (asked.user_id or "", asked.session_id or "", stamp.request_id)
         began, worked_s = self._begun(compiled.plan)
-        code = compiled.ask(ids, question.items, question.exclude, size, stamp.now_ms)
-        self._judge(compiled.plan, began, worked_s)
+        code = compiled.ask(ids, asked[2:], size, stamp.now_ms)
+        self._judge(compiled.plan, self._live.host.monotonic() - began, worked_s)
         return code
+
+    def _scored(self, composed: ComposedPlan, plan: Plan, asked: _Asked, sized: SizedStamp) -> ScoredSlate | None:
+        """Ask the kernels and the parts between them, and judge the time of that which took longest."""
+        monotonic, (request_id, seed, now_ms, until) = self._live.host.monotonic, sized.stamp
+        query = Query(
+            request_id=request_id,
+            placement=plan.name,
+            user_id=asked.user_id,
+            session_id=asked.session_id,
+            slate_size=sized.size,
+            now_ms=now_ms,
+            seed=seed,
+            items=asked.items,
+            exclude=asked.exclude,
+            given=asked.given,
+        )
+        _, worked_s = self._begun(plan)
+        found = composed.ask(query, Account((), lambda: until - monotonic()))
+        self._judge(plan, 0.0 if found is None else found.longest_s, worked_s)
+        return found
+
+    def _told(self, composed: ComposedPlan, plan: Plan, scored: ScoredSlate, seed: int) -> RecordedParts:
+        """Count what the parts behind the cut did; return what the record has of them."""
+        live, metrics, features = self._live, self._live.metrics, scored.features
+        for rule, count in composed.counts_by_rule():
+            metrics.rules.of(plan.name, rule).inc(count)
+        kept: tuple[tuple[str, ...], bytes] = (), b""
+        if features is not None:
+            metrics.feature_reads.of(plan.name).observe(scored.read_s)
+            is_watched = is_sampled(seed, WATCHED_SHARE, WATCHED)
+            is_kept = is_sampled(seed, plan.log_features, LOGGED)
+            if is_watched or is_kept:
+                values = features.values[composed.picked()]
+                if is_watched:
+                    live.feature_values.add(features.names, values)
+                if is_kept:
+                    kept = features.names, values.astype("<f4", copy=False).tobytes()
+        tail = ServedTail(*kept, plan.models.versions, composed.rules_told(), composed.actions(), bins=scored.bins)
+        return RecordedParts(scored.scorer, tail)
 
     def shortlister(self, plan: Plan) -> Shortlister | None:
         """Return what makes the shortlists of a plan: the kernel, where it cannot answer plan and question as a whole.
@@ -174,7 +309,7 @@ class CompiledSlates:
         def made(run: PlanRun) -> Shortlist | None:
             began, worked_s = self._begun(plan)
             found = compiled.shortlist(run)
-            self._judge(plan, began, worked_s)
+            self._judge(plan, self._live.host.monotonic() - began, worked_s)
             return found
 
         return made
@@ -198,8 +333,8 @@ class CompiledSlates:
             return False
         return position is not None and position <= live.fold.log_position
 
-    def _judge(self, plan: Plan, began: float, worked_s: float | None) -> None:
-        """Leave a plan to the pipeline for a while whose kernel overran.
+    def _judge(self, plan: Plan, took_s: float, worked_s: float | None) -> None:
+        """Leave a plan to the pipeline for a while whose kernel, or a part between two of them, overran.
 
         As any built-in part it overran only if the processor worked for that long. That is measured at the calls of the
         time of a bench after one that took long by the clock: reading it costs more than the clock. The metric counts
@@ -207,47 +342,61 @@ class CompiledSlates:
 
         Args:
             plan: Of the call.
-            began: When, of the monotonic clock.
-            worked_s: What the processor had worked then; None = it was not measured.
+            took_s: Time of the call, or of the longest of its parts.
+            worked_s: What the processor had worked at its begin; None = it was not measured.
         """
         host, budget_s = self._live.host, self._live.guards.budget_s(plan)
-        if (now := host.monotonic()) - began <= budget_s:
+        if took_s <= budget_s:
             return
+        now = host.monotonic()
         self._live.metrics.compiled_overruns.of(plan.name).inc()
         self._suspected_until[plan.name] = now + self._live.guards.bench_s
         if worked_s is not None and self._worked_s() - worked_s > budget_s:
             self._slow_until[plan.name] = now + self._live.guards.bench_s
 
     def _compiled(self, plan: Plan) -> CompiledPlan | NotCompiled:
-        """Return the compiled form of a plan over the state in service."""
-        entry = self._entries.get(plan.name)
-        if entry is None or entry.plan is not plan or entry.fold is not self._live.fold:
+        """Return the compiled form of a plan, up to the cut at least."""
+        return self._entry(plan).compiled
+
+    def _entry(self, plan: Plan, *, ranks: bool = False) -> _Entry:
+        """Return the compiled form of a plan over the state in service: that of its slates, or of its rankings."""
+        entries = self._ranking if ranks else self._entries
+        entry = entries.get(plan.name)
+        is_whole = entry is not None and (entry.has_code or not has_slate_code())
+        if entry is None or entry.plan is not plan or entry.fold is not self._live.fold or not is_whole:
             fold = self._live.fold
-            entry = self._entries[plan.name] = _Entry(plan, fold, compiled_plan(plan, fold, self._rooms))
-            compiled = entry.compiled
+            if not has_code():
+                return _Entry(plan, fold, NotCompiled("its kernel is being compiled"), None)
+            compiled = compiled_plan(plan, fold, self._rooms, ranks=ranks)
+            made = composed_plan(compiled) if has_slate_code() else None
+            entry = entries[plan.name] = _Entry(plan, fold, compiled, made, has_slate_code())
             if reason := obstacle(compiled):
                 fields = {"placement": plan.name, "reason": reason}
                 self._facts.note(Fact("plan_not_compiled", "debug", fields, key=plan.name))
-        return entry.compiled
+        return entry
 
-    def _hand_over(self, compiled: CompiledPlan, question: RecommendationQuestion, size: int, stamp: Stamp) -> None:
+    def _hand_over(self, compiled: CompiledPlan, asked: _Asked, sized: SizedStamp, told: RecordedParts) -> None:
         """Append the served record, without waiting for it."""
         if self._outbox is None or self._ahead is None:
             return
-        plan, counts = compiled.plan, compiled.counts.tolist()
+        plan, counts, stamp = compiled.plan, compiled.counts.tolist(), sized.stamp
         retrieved, removed = compiled.told(counts)
         head = ServedHead(
-            RECORD_VERSION, self._live.fold.log_position, stamp.request_id, plan.name, question.user_id,
-            question.session_id, size, stamp.now_ms, stamp.seed, question.items, question.exclude, None, {}, {},
-            plan.config_hash, plan.fold_version, compiled.scorer_name, FULL, counts[room.FOUND], counts[room.PASSED],
-            compiled.source_names, retrieved, removed, (),
+            RECORD_VERSION, self._live.fold.log_position, stamp.request_id, plan.name, asked.user_id,
+            asked.session_id, sized.size, stamp.now_ms, stamp.seed, asked.items, asked.exclude, None, {}, {},
+            plan.config_hash, plan.fold_version, told.scorer, FULL, len(asked.given) or counts[room.FOUND],
+            counts[room.PASSED], compiled.source_names, retrieved, removed, (),
         )  # fmt: skip
+        tail = told.tail
+        if asked.given:
+            tail = (tail or ServedTail())._replace(given=asked.given)
+        items = compiled.record[: counts[room.RECORD_END]]
         event = Event(
             Kind.SERVED,
-            user_id=question.user_id or "",
-            session_id=question.session_id or "",
+            user_id=asked.user_id or "",
+            session_id=asked.session_id or "",
             request_id=stamp.request_id,
-            body=joined_body(head, compiled.record[: counts[room.RECORD_END]]),
+            body=joined_body(head, items) if tail is None else joined_body(head, items, tail.encoded()),
             event_time_ms=stamp.now_ms,
         )
         self._outbox.add(event)
@@ -267,14 +416,25 @@ def obstacle(compiled: CompiledPlan | NotCompiled) -> str:
     return compiled.reason if isinstance(compiled, NotCompiled) else compiled.obstacle
 
 
-def is_usual(question: RecommendationQuestion) -> bool:
-    """Return whether a question has nothing that programs know nothing of."""
+def is_usual(question: RecommendationQuestion | RankQuestion) -> bool:
+    """Return whether a question has nothing that programs know nothing of, and of a ranking no item twice."""
+    if isinstance(question, RankQuestion):
+        is_other = len(set(question.items)) < len(question.items)  # the pipeline says which
+    else:
+        is_other = bool(question.cursor)
     return not (
-        question.context
+        is_other
+        or question.context
         or question.item_fields
         or question.fields
         or question.explain
-        or question.cursor
         or question.filter is not None
         or question.reasons is not None
     )
+
+
+def _asked_of(question: RecommendationQuestion | RankQuestion) -> _Asked:
+    """Return what a question asks."""
+    if isinstance(question, RankQuestion):
+        return _Asked(question.user_id, question.session_id, question.basket, question.exclude, question.items)
+    return _Asked(question.user_id, question.session_id, question.items, question.exclude, ())

@@ -9,6 +9,7 @@ from midstream.core.errors import Fault, RequestInvalid
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Ask
 from midstream.events.faults import shown
+from midstream.experiments.names import arm_of
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.served import ServedRecord
 
@@ -71,7 +72,7 @@ def require_same(ask: Ask, plan: Plan | None, record: ServedRecord) -> None:
 def _differences(ask: Ask, plan: Plan | None, record: ServedRecord) -> Iterator[Fault]:
     then = record.query
     named = {
-        "placement": (None if plan is None else plan.name, then.placement),
+        "placement": (None if plan is None else plan.name, arm_of(then.placement).placement),
         "user_id": (ask.user_id, then.user_id),
         "session_id": (ask.session_id, then.session_id),
         "n": (ask.n, then.slate_size),

@@ -43,7 +43,7 @@ def slots_of(live: LiveState, asks: Sequence[Ask]) -> Slots:
     page_id = ""
     for place, ask in enumerate(asks):
         try:
-            plan = live.plan(ask.placement)
+            plan = live.plan_for(ask.placement, ask.user_id, ask.session_id, may_draft=False)
             require_why(ask, plan)
             query = query_of(ask, plan, *live.host.request_ids.make(), now_ms)
             if faults := request_faults(plan.filters, query, plan.context_readers):

@@ -6,6 +6,7 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.columns import has_any
 from midstream.core.errors import Fault, ItemUnknown, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import Query, Served, TimestampMs
@@ -13,6 +14,7 @@ from midstream.engine.requests.schema import RANK_ITEMS_MAX
 from midstream.engine.types import Answer, AnswerItem, Ask, Outcome, Removal
 from midstream.events.faults import shown
 from midstream.events.schema import Event
+from midstream.experiments.names import arm_of
 from midstream.monitoring.feature_values import WATCHED_SHARE, FeatureValues
 from midstream.monitoring.metrics import EventOutcome, Metrics
 from midstream.ranking.plan import Plan
@@ -66,14 +68,15 @@ def require_rankable(items: Sequence[str]) -> None:
     if not 1 <= len(items) <= RANK_ITEMS_MAX:
         right = f"1 to {RANK_ITEMS_MAX} ids of items."
         raise RequestInvalid((Fault("/items", f"{len(items)} came.", right, "/docs/http.md"),))
+    if len(set(items)) == len(items):
+        return
     first: dict[str, int] = {}
     faults: list[Fault] = []
     for number, item_id in enumerate(items):
         if first.setdefault(item_id, number) != number:
             came = f"{shown(item_id)} came before, at /items/{first[item_id]}."
             faults.append(Fault(f"/items/{number}", came, "Each item once.", "/docs/http.md"))
-    if faults:
-        raise RequestInvalid(tuple(faults))
+    raise RequestInvalid(tuple(faults))
 
 
 def require_known(ask: Ask, fold: Fold) -> None:
@@ -108,9 +111,10 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
     fields = _fields(fold.items, indices.tolist(), ask.fields) if ask.fields else repeat(None, len(ids))
     first = served.query.first_position
     age_ms = served.query.now_ms - fold.log_time_ms if fold.log_time_ms else 0
+    arm = arm_of(served.query.placement)
     return Answer(
         served.query.request_id,
-        ask.placement or served.query.placement,
+        ask.placement or arm.placement,
         tuple(map(AnswerItem, ids, scores, range(first, first + len(ids)), fields)),
         served.tier,
         position,
@@ -121,6 +125,8 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
         served.models,
         removed=_removed(served),
         not_selected=len(served.candidates) - len(chosen) if served.query.given else 0,
+        experiment=arm.experiment,
+        variant=arm.variant,
     )
 
 
@@ -145,7 +151,7 @@ _OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (
 
 def count_outcomes(outcome: NDArray[np.uint8], metrics: Metrics) -> None:
     """Count outcomes of events."""
-    if not outcome.any():  # as of nearly every batch
+    if not has_any(outcome):  # as of nearly every batch
         if len(outcome):
             metrics.count_events("recorded", len(outcome))
         return

@@ -23,13 +23,19 @@ from midstream.events.json.plain import PLAIN_BYTES_MIN
 from midstream.events.schema import Event, build, pick
 from midstream.events.wire import Accept, vector_length
 from midstream.models.model import is_item_model
+from midstream.models.rows.online_sums import OnlineSums, part_count
+from midstream.ranking.boundary import Account
 from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
+from midstream.ranking.compiled.composed_plan import composed_plan
+from midstream.ranking.compiled.machine_code import has_code, has_slate_code
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.retrieval.nearest import Nearest
+from midstream.state.control.promotions import promotion_body
 from midstream.state.fold import Fold
 from midstream.state.ids.pending_ids import PendingIds
 from midstream.state.one_pass import is_usual
+from midstream.state.online.online_models import CHAMPION
 from midstream.state.outcomes.recipients import session_asker
 from midstream.state.settings import FoldSettings, StateLimits
 
@@ -61,6 +67,9 @@ _LEFT_S_MIN = 0.001
 _NOW = TimestampMs(1_700_000_000_000)
 
 
+_PARTS = bytes(8 * part_count(1, 1))
+_SUMS = OnlineSums(1, 1, 1, 1.0, 1.0, 1.0, 1.0, by_position=False, z=_PARTS, n=_PARTS)
+"""Of a model that goes on learning and knows nothing."""
 _PLAIN = b'{"type":"view","user_id":"u","item_id":"i","time":"2026-01-31T12:00:00Z","context":{"a":"b"}}'
 
 
@@ -113,9 +122,12 @@ async def warm_up(settings: FoldSettings, plans: Sequence[Plan], monotonic: Call
 
 def _warm_compiled(plan: Plan, fold: Fold) -> None:
     """Ask the compiled form of a plan that has one, with a question in which all that it has to look up is known."""
-    compiled = compiled_plan(plan, fold)
+    compiled = compiled_plan(plan, fold) if has_code() else None
     if isinstance(compiled, CompiledPlan):
-        compiled.ask(("u0", "s", "warm"), ("i0",), ("a",), 1, _NOW)
+        compiled.ask(("u0", "s", "warm"), (("i0",), ("a",)), 1, _NOW)
+    if compiled is not None and has_slate_code() and (composed := composed_plan(compiled)) is not None:
+        query = Query("warm", plan.name, "u0", "s", 1, _NOW, 1, items=("i0",), exclude=("a",))
+        composed.ask(query, Account())
 
 
 def _context(plan: Plan) -> dict[str, str]:
@@ -143,6 +155,15 @@ def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...], known: tuple[st
         {name: [1] * vector_length(kind) or values[kind] for name, kind in fold.settings.attributes.items()}
     )
     events = [
+        *(
+            Event(
+                Kind.CONTROL,
+                event_id=f"{name}{turn}",
+                body=promotion_body(name, CHAMPION, f"{turn}", "", _SUMS),
+                log_time_ms=_NOW,
+            )
+            for name in sorted(fold.online.names)
+        ),
         *(
             Event(Kind.ITEM, Operation.PUT, f"{item}{turn}", item_id=item, body=body, log_time_ms=_NOW)
             for item in ("a", "i0", *known)
@@ -192,14 +213,18 @@ def warm_people(fold: Fold, action: str) -> None:
 
 
 def warm_decoding() -> None:
-    """Decode a body and a table of plain events in each of their forms."""
-    import pyarrow as pa
-
-    from midstream.events.arrow.arrow import decode_arrow
-
+    """Decode a body of plain events in each of its forms."""
     accept = Accept(frozenset({"view"}), _NOW)
     lines = [_PLAIN] * (PLAIN_BYTES_MIN // len(_PLAIN) + 1)
     decode(b"[" + b",".join(lines) + b"]", accept)
     pick(decode(b"\n".join(lines), accept).batch, [0])
+
+
+def warm_tables() -> None:
+    """Decode a table: Arrow's functions and kernels, a tenth of a start, which no first answer needs. Any thread."""
+    import pyarrow as pa
+
+    from midstream.events.arrow.arrow import decode_arrow
+
     columns = {"type": "view", "user_id": "u", "item_id": "i", "time": "soon"}
-    decode_arrow(pa.RecordBatch.from_pylist([columns]), accept)
+    decode_arrow(pa.RecordBatch.from_pylist([columns]), Accept(frozenset({"view"}), _NOW))

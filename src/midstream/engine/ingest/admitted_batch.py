@@ -10,8 +10,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.columns import has_all, has_any
 from midstream.core.errors import Fault
-from midstream.core.types import EventBatch, Index, Mask
+from midstream.core.types import EventBatch, Index
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.json.decode import Decoded, Rejected, SingleEvent
 from midstream.events.schema import TEXTS, TIME_SENT, pick, text_lengths
@@ -74,12 +75,12 @@ class RecordedBatch(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether every event was recorded as a whole."""
-        return not self.admitted.rejected and not self.recorded.outcome.any()
+        return not self.admitted.rejected and not has_any(self.recorded.outcome)
 
     def counts(self) -> Counts:
         """Sum rows up to events."""
         admitted = self.admitted
-        undated = int(np.count_nonzero(_cannot_be_told_apart(admitted.batch)))
+        undated = _count_without_dedupe(admitted.batch)
         if self.is_plain:
             return Counts(admitted.event_count, 0, 0, 0, undated)
         names = self.names()
@@ -100,11 +101,12 @@ class RecordedBatch(NamedTuple):
         return names
 
 
-def _cannot_be_told_apart(batch: EventBatch) -> Mask:
-    """Return which rows have neither an event id nor a time, and so count again when they are sent again."""
-    nameless: Mask = batch.rows["event_id_length"] == 0
-    undated: Mask = (batch.rows["flags"] & TIME_SENT) == 0
-    return nameless & undated
+def _count_without_dedupe(batch: EventBatch) -> int:
+    """Return how many rows have neither an event id nor a time, and so count again when they are sent again."""
+    id_lengths = batch.rows["event_id_length"]
+    if has_all(id_lengths):
+        return 0
+    return int(np.count_nonzero((id_lengths == 0) & ((batch.rows["flags"] & TIME_SENT) == 0)))
 
 
 def admit(decoded: Decoded, part: PartOf, is_ours: Callable[[str], bool]) -> AdmittedBatch:
@@ -118,7 +120,7 @@ def admit(decoded: Decoded, part: PartOf, is_ours: Callable[[str], bool]) -> Adm
         is_ours: Whether a request id is of this engine.
     """
     admitted = AdmittedBatch(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count, part)
-    if not decoded.batch.rows["request_id_length"].any():
+    if not has_any(decoded.batch.rows["request_id_length"]):
         return admitted
     ids = column(decoded.batch, _REQUEST_ID)
     foreign = {each for each in set(ids) if each and not is_ours(each)}

@@ -110,8 +110,10 @@ class CommitDispatcher:
             metrics.observe_commit(len(written.batch), written.append_s)
             # Before anybody is told: whatever becomes of that, what is durable is folded.
             told = (written.first, written.batch, written.tickets(), written.prints)
-            parts.folding.add(*told, tells_copies=parts.is_shared and bool(written.entries))
-            self._tell_commit()
+            try:
+                parts.folding.add(*told, tells_copies=parts.is_shared and bool(written.entries))
+            finally:  # it is durable whatever becomes of its turn
+                self._tell_commit()
             return
         metrics.append_failures.labels("disk_full" if isinstance(written.error, DiskFull) else "append_failed").inc()
         self._fail(written, written.error)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.columns import has_any
 from midstream.core.errors import Overloaded
 from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind, Operation
@@ -54,11 +55,16 @@ class Admitted:
     """Items of its item events: in flight until ``release``. Empty unless unknown items are refused."""
 
     def note(self, copies: Iterable[RepeatedEvent]) -> None:
-        """Change the outcome of appended rows that were copies after all; copies of others are passed by."""
+        """Change the outcome of appended rows that were copies after all; copies of others are passed by.
+
+        Told again it changes nothing.
+        """
         told = {(copy.id_hash, copy.check): copy.admission for copy in copies}
         if not told:
             return
         rows: list[int] = np.flatnonzero(self.outcome == Outcome.RECORDED).tolist()
+        if len(rows) < len(self.prints.id_hash):
+            return
         names = zip(self.prints.id_hash.tolist(), self.prints.check.tolist(), strict=True)
         for row, name in zip(rows, names, strict=True):
             self.outcome[row] = told.get(name, Outcome.RECORDED)
@@ -96,7 +102,7 @@ class Deduplication:
         first = self._pending.admit(prints, outcome, lot)
         waits: list[Ticket] = []
         fresh = batch
-        if outcome.any():  # else no event is a copy, of what is pending neither
+        if has_any(outcome):  # else no event is a copy, of what is pending neither
             waits = [self._tickets[each] for each in np.unique(first[first >= 0]).tolist() if each != lot]
             chosen = np.flatnonzero(outcome == Outcome.RECORDED)
             fresh, prints = pick(batch, chosen), prints[chosen]

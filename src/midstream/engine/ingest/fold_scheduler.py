@@ -1,11 +1,14 @@
 """Fold scheduler: applies durable events in log order, in short turns between answers.
 
 One thread owns the state; folding and answering take turns on it. A folding turn applies at most 1,000 events or takes
-about 1 ms, and while answers are in progress folding gets at most half of the time.
+about 1 ms, and while answers are in progress folding gets at most half of the time. Where nothing else is to be folded
+events have their turn as soon as they are handed over, one turn in a pass of the event loop: a task that is woken for
+it comes behind all that is ready.
 """
 
 import asyncio
 import heapq
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +23,6 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.ingest.log_reader import Read, batches
 from midstream.engine.ingest.writer import RepeatedEvent, Ticket
-from midstream.events.schema import cut
 from midstream.monitoring.metrics import Metrics
 from midstream.state.fold import Fold
 
@@ -28,8 +30,9 @@ TURN_EVENTS_MAX = 1_000
 TURN_S_MAX = 0.001
 STEP_COST = 250
 """Work between two looks at the clock, an interaction being 1: about 0.3 ms."""
-STEP_COST_ALONE = 500
-"""The same while no answers are made: a step itself costs as much as 30 events."""
+STEP_COST_ALONE = TURN_EVENTS_MAX
+"""The same while no answers are made: a whole turn, 1 ms. A step itself costs as much as 30 events, and tables put each
+other out of the cache at each: 500 take a tenth more an event."""
 DOCUMENT_COST = 25
 """An item or user event: its JSON is read and merged, 30 µs where an interaction takes 1."""
 SERVED_BYTES = 2_048
@@ -41,6 +44,8 @@ WAITERS_MAX = 1_000
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
 _SERVED = int(Kind.SERVED)
+_IS_HEAVY = np.isin(np.arange(256), (_ITEM, _USER, _SERVED))
+"""By kind: whether an event may take more than an interaction."""
 
 
 @dataclass(slots=True)
@@ -84,7 +89,11 @@ class FoldScheduler:
         self._idle = asyncio.Event()
         self._idle.set()
         self._answers = 0
+        self._answers_before = 0
+        """Their count at the turn before."""
         self._step_cost = STEP_COST
+        self._rests = False
+        """Whether all is folded, and the last turn has made room."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -101,6 +110,7 @@ class FoldScheduler:
         """Apply all that is durable, then end."""
         if self.failure is None:
             await self._idle.wait()
+        self._rests = False
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -114,7 +124,7 @@ class FoldScheduler:
         *,
         tells_copies: bool = False,
     ) -> None:
-        """Queue durable events; each ticket is resolved when the state reaches its position, in order.
+        """Queue durable events, or fold them; each ticket is resolved when the state reaches its position, in order.
 
         With ``tells_copies`` it is resolved with the copies among them, of which others may have appended the first
         ones meanwhile: ``prints`` have to be there, and no two of the events may have one id. Else there are none.
@@ -125,7 +135,31 @@ class FoldScheduler:
             return
         self._durable.append(Durable(first, batch, prints, tells_copies))
         self._idle.clear()
-        self._work.set()
+        if self._rests:
+            self._begin_at_once()
+        else:
+            self._work.set()
+
+    def _begin_at_once(self) -> None:
+        """Take the first turn of what was queued. An error ends the turns as one of the task does, and is raised."""
+        self._rests, is_whole = False, False
+        try:
+            self._take_turn(self._monotonic())
+            is_whole = True
+        finally:
+            if not is_whole:
+                self._end(sys.exception())
+        self._answers_before = self._answers
+        if self._durable:
+            self._work.set()
+        else:  # one turn in a pass of the event loop: what else is handed over in it is the task's
+            asyncio.get_running_loop().call_soon(self._rest)
+
+    def _rest(self) -> None:
+        """Take the next events at once, if nothing is queued and the turns have not ended."""
+        task = self._task
+        is_ended = task is None or task.done() or task.cancelling() > 0
+        self._rests = not (is_ended or self._durable or self._work.is_set())
 
     def note_answer(self) -> None:
         """An answer was made: while there are answers, folding keeps to half of the time."""
@@ -192,18 +226,21 @@ class FoldScheduler:
                 raise self.failure
 
     async def _run(self) -> None:
-        answers = self._answers
+        self._answers_before = self._answers
         while True:
+            self._rests = not self._durable
             await self._work.wait()
             began = self._monotonic()
-            self._step_cost = STEP_COST if self._answers > answers else STEP_COST_ALONE
-            self._turn(began + TURN_S_MAX)
-            ended = self._monotonic()
-            self._metrics.turn_seconds.observe(ended - began)
-            if not self._durable:
-                self._work.clear()
-                self._idle.set()
-            answers = await self._make_room(answers, began, waits=bool(self._durable))
+            self._take_turn(began)
+            self._answers_before = await self._make_room(self._answers_before, began, waits=bool(self._durable))
+
+    def _take_turn(self, began: float) -> None:
+        self._step_cost = STEP_COST if self._answers > self._answers_before else STEP_COST_ALONE
+        self._turn(began + TURN_S_MAX)
+        self._metrics.turn_seconds.observe(self._monotonic() - began)
+        if not self._durable:
+            self._work.clear()
+            self._idle.set()
 
     async def _make_room(self, answers: int, began: float, *, waits: bool) -> int:
         """Let others take turns, for as long as this turn took while answers run; return the count of answers.
@@ -230,7 +267,9 @@ class FoldScheduler:
             prints = None if head.prints is None else head.prints[start:stop]
             if head.tells_copies and prints is not None:
                 self._copies.extend(self._found_copies(prints))
-            self.fold.apply(LogPosition(head.first + start), cut(head.batch, start, stop), prints)
+            # Views: a step reads texts by where they lie, whatever lies before and behind them.
+            step = EventBatch(head.batch.rows[start:stop], head.batch.text)
+            self.fold.apply(LogPosition(head.first + start), step, prints)
             head.applied = stop
             budget -= stop - start
             if stop == len(head.batch):
@@ -263,9 +302,11 @@ class FoldScheduler:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Keep the error that ended the turns: a table that raises is a bug, and nothing is applied after it."""
-        if task.cancelled():
-            return
-        self.failure = task.exception()
+        if not task.cancelled():
+            self._end(task.exception())
+
+    def _end(self, failure: BaseException | None) -> None:
+        self.failure = failure
         self._idle.set()
         self._give_up()
 
@@ -285,15 +326,18 @@ def steps(events: Iterable[tuple[LogPosition, EventBatch]]) -> Iterator[tuple[Lo
         start = 0
         while start < len(batch):
             stop = start + step_length(batch.rows[start : start + STEP_COST])
-            yield LogPosition(first + start), cut(batch, start, stop)
+            yield LogPosition(first + start), EventBatch(batch.rows[start:stop], batch.text)
             start = stop
 
 
 def step_length(rows: NDArray[np.void]) -> int:
     """Return the number of events, rows of a batch, at least one, that make one step.
 
-    Cost: 3 µs for a few of usual size, such as a batch of served records; 20 µs where they must be counted.
+    Cost: 3 µs where all are interactions, or for a few of usual size, such as a batch of served records; 20 µs where
+    they must be counted.
     """
+    if len(rows) == 1 or not _IS_HEAVY[rows["kind"]].any():
+        return len(rows)
     bodies = int(rows["body_length"].sum()) // SERVED_BYTES
     if len(rows) * DOCUMENT_COST + bodies <= STEP_COST:
         return len(rows)
@@ -302,7 +346,5 @@ def step_length(rows: NDArray[np.void]) -> int:
     if not is_document.any() and len(rows) + bodies <= STEP_COST:
         return len(rows)
     is_served = kind == _SERVED
-    if not is_document.any() and not is_served.any():
-        return len(kind)
     cost = np.where(is_document, DOCUMENT_COST, 1 + is_served * (rows["body_length"] // SERVED_BYTES)).cumsum()
     return max(1, int(np.searchsorted(cost, STEP_COST, side="right")))

@@ -14,12 +14,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from midstream.core.columns import has_any
 from midstream.core.errors import CommitTooSlow, Overloaded, RequestInvalid
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.ingest.admitted_batch import (
@@ -84,8 +86,10 @@ class EventRecorder(Protocol):
         """Return whether this engine made a request id. Any thread may call it."""
         ...
 
-    async def record(self, batch: EventBatch, guard: InputGuard | None = None) -> Recorded:
-        """Make events durable and apply them, each id once."""
+    async def record(
+        self, batch: EventBatch, guard: InputGuard | None = None, *, within_s: float | None = None
+    ) -> Recorded:
+        """Make events durable and apply them, each id once; ``TimeoutError`` where that is not known in time."""
         ...
 
 
@@ -201,7 +205,7 @@ class IngestService:
             self._reject(admitted, keeps_rejected=keeps_rejected)
             raise
         self._reject(admitted, keeps_rejected=keeps_rejected)  # of a batch that failed all comes again
-        if (recorded.outcome == Outcome.REFUSED).any():
+        if _is_refused(recorded):
             unknown, users = await self._named(admitted, recorded, named_max)
             self._keep_rejected(unknown if keeps_rejected else ())
             # What is of an erased user is kept nowhere.
@@ -239,7 +243,7 @@ class IngestService:
             return
         recorded = await self._durable(concat((admitted.batch, control)), turn, gives_up=False, record=record)
         recorded = replace(recorded, outcome=recorded.outcome[: len(admitted.batch)])
-        if (recorded.outcome == Outcome.REFUSED).any():
+        if _is_refused(recorded):
             unknown, _ = await self._named(admitted, recorded, None)
             self._keep_rejected(unknown, origin)
 
@@ -326,15 +330,17 @@ class IngestService:
         gives_up: bool = True,
         record: Callable[[EventBatch], Awaitable[Recorded]] | None = None,
     ) -> Recorded:
-        if turn is None:
-            work: asyncio.Future[Recorded] = asyncio.ensure_future(self._engine.record(batch))
+        within_s = self._limits.commit_s_max if gives_up else None
+        if turn is None:  # no task of its own, which every event of its own would pay for
+            with suppress(TimeoutError):
+                return await self._engine.record(batch, within_s=within_s)
         else:
             async with turn:
                 work = await self._queued(batch, record or self._engine.record)
-        done, _ = await asyncio.wait((work,), timeout=self._limits.commit_s_max if gives_up else None)
-        if done:
-            return work.result()
-        work.add_done_callback(_retrieve)
+            done, _ = await asyncio.wait((work,), timeout=within_s)
+            if done:
+                return work.result()
+            work.add_done_callback(_retrieve)
         self.metrics.count_overload("commit")
         message = f"Not durable and applied after {self._limits.commit_s_max:g} s, perhaps later."
         raise CommitTooSlow(message)
@@ -352,6 +358,11 @@ class IngestService:
             if not isinstance(work.exception(), Overloaded):
                 return work
             await asyncio.sleep(RETRY_S)
+
+
+def _is_refused(recorded: Recorded) -> bool:
+    """Return whether the engine refused an event."""
+    return has_any(recorded.outcome) and bool((recorded.outcome == Outcome.REFUSED).any())
 
 
 def _no_origin(_: int) -> Mapping[str, str]:

@@ -21,11 +21,13 @@ from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, TimestampMs
 from midstream.engine.ingest.input_guard import InputGuard
+from midstream.engine.ingest.thread_slice import LOG_SLICE_NS, shorten_slice
 from midstream.events.schema import TIME_SENT, build, concat
 from midstream.monitoring.facts import Fact, FieldValue
 from midstream.state.ids.event_ids import fingerprints, joined
 from midstream.state.structures.hashing import IdKey
 
+_TICK = int(Kind.TICK)
 FRAME_EVENTS_MAX = 10_000
 """Events in one frame: 2 MB at 200 B, so that a sync stays in the milliseconds."""
 QUEUE_EVENTS_MAX = 100_000
@@ -218,6 +220,7 @@ class LogWriter:
         entries: tuple[QueueEntry, ...] = ()
         is_over = False
         try:
+            shorten_slice(LOG_SLICE_NS)  # where the kernel has none the thread waits longer for its turns
             while (entries := self._take()) or self._errand is not None:
                 if entries:
                     self._deliver(self._append(entries))
@@ -272,7 +275,7 @@ class LogWriter:
         began = self._monotonic()
         now_ms = None if self._keeps_event_time else self._clock()
         batch = concat([entry.batch for entry in entries])
-        if now_ms is not None and len(batch) == 1 and batch.rows["kind"][0] == Kind.TICK:
+        if now_ms is not None and len(batch) == 1 and batch.rows["kind"].item() == _TICK:
             now_ms = TimestampMs(min(now_ms, self._log.last_log_time_ms + TICK_STEP_MS_MAX))
         batch = stamp(batch, self._log.last_log_time_ms, now_ms)
         prints = joined([entry.prints or fingerprints(entry.batch, self._key) for entry in entries])

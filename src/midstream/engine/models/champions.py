@@ -4,12 +4,16 @@ A version is loaded, answers its golden questions and a request of a small state
 becomes champion. Then the control event is made durable and folded, and one reference is swapped. The previous version
 stays loaded, so that a rollback needs no disk. A refusal at any step leaves the models in service as they are.
 
-Champions alone are loaded and kept. A challenger or a shadow is read and answers its golden questions when it gets its
-alias, so that no alias has a damaged version, and is dropped again: a comparison reads it from the registry.
+Beside champions, the versions that placements pin are loaded, for as long as a plan in service reads them or a change
+tries one that will (``pinned_versions``). Nothing else is loaded and kept: a challenger or a shadow is read and answers
+its golden questions when it gets its alias, so that no alias has a damaged version, and is dropped again. A comparison
+reads it from the registry.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from midstream.core.errors import (
     ConfigInvalid,
@@ -25,7 +29,10 @@ from midstream.engine.models.standing_models import (
     CHAMPION,
     REFUSALS,
     models_of,
+    pins_of,
+    pins_said,
     read_version,
+    readers_of,
     refusal_text,
     require_read,
     standing_models,
@@ -34,12 +41,16 @@ from midstream.engine.models.standing_models import (
 from midstream.engine.models.views import ModelView, Standing, model_view, model_views
 from midstream.engine.rebuild.rebuilder import warm
 from midstream.events.schema import Event, build
+from midstream.models.pins import pin_key, pin_of
+from midstream.models.rows.online_sums import OnlineSums, online_sums
 from midstream.monitoring.facts import Fact
 from midstream.ranking.plan import Plan
 from midstream.state.control.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
 from midstream.training.registry import VERSIONS_KEPT, LoadedVersion, Registry
 
 CONCERN = "models"
+PINNED = "pinned"
+"""In place of an alias, where a version is refused that a placement pins."""
 VERSIONS = "model_versions"
 PAGE = "/docs/models.md"
 
@@ -54,6 +65,12 @@ class Champions:
         self._engine = engine
         self._now: dict[str, LoadedVersion] = {}
         self._warm: dict[str, LoadedVersion] = {}
+        self._pinned: dict[str, LoadedVersion] = {}
+        """By ``pin_key``."""
+        self._tried: Counter[str] = Counter()
+        """Keys of pinned versions that changes under way may put in service, and how many do."""
+        self._settling: asyncio.Task[None] | None = None
+        self._is_opening = False
         self._refused: dict[str, str] = {}
         self._turn = asyncio.Lock()
         """One change at a time: at most one version more is loaded than what serves and what is warm."""
@@ -62,16 +79,25 @@ class Champions:
         """Load the champions of the state, before the first request. A refused one is replaced by the one before it."""
         found = standing_models(self.registry, self._engine.fold, self._plans())
         self._now.update(found.loaded)
+        self._pinned.update(found.pinned)
         for each in found.refused:
             self._refuse(each.name, each.version, CHAMPION, each.error)
-        if self._now:
+        for each in found.unpinned:
+            self._refuse(each.name, each.version, PINNED, each.error)
+        if self._now or self._pinned:
+            self._is_opening = True  # no loop runs yet, and what is refused now would be again
             self._engine.serve_models(self._models())
+            self._is_opening = False
         self.tell()
 
     async def follow(self, versions: Mapping[str, str]) -> None:
-        """Serve the versions of another process; loaded ones stay, the others are read on a thread."""
+        """Serve the versions of another process; loaded ones stay, the others are read on a thread.
+
+        Args:
+            versions: Its ``in_service``.
+        """
         for name, version in versions.items():
-            if self.versions.get(name) == version:
+            if pin_of(name) is not None or self.versions.get(name) == version:
                 continue
             try:
                 loaded = await self._loaded(name, version)
@@ -81,6 +107,13 @@ class Champions:
             else:
                 await self._warm_up(loaded)
                 await asyncio.to_thread(self._serve(loaded).clear)
+        await self._settle()
+
+    @property
+    def in_service(self) -> Mapping[str, str]:
+        """The versions that plans in service read: champions by name, pinned ones by ``pin_key``."""
+        keys = [pin_key(name, version) for name, version in pins_of(self._plans())]
+        return {**self.versions, **{key: self._pinned[key].version for key in keys if key in self._pinned}}
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -152,13 +185,78 @@ class Champions:
         async with self._turn:
             rows = self._engine.fold.promotions.rows
             named = {(row.model, each) for row in rows for each in (row.version, row.previous)}
-            loaded = {(each.name, each.version) for held in (self._now, self._warm) for each in held.values()}
+            named |= {*pins_of(self._plans()), *pins_said(self._engine.fold.placements.current)}
+            held = chain(self._now.values(), self._warm.values(), self._pinned.values())
+            loaded = {(each.name, each.version) for each in held}
             try:
                 await asyncio.to_thread(self.registry.prune, self._kept, named | loaded)
             except OSError as error:
                 self._engine.concerns[VERSIONS] = f"versions of models that nothing needs were not removed: {error}"
             else:
                 self._engine.concerns.pop(VERSIONS, None)
+
+    async def hold(self, name: str, wanted: str) -> str:
+        """Have a version loaded until it is let go, for plans that pin it and are to be tried; return its whole name.
+
+        Raises:
+            NotFound: There is no such version.
+            ArtifactInvalid: It is refused.
+            ExtraMissing: A library that reads it is not installed.
+        """
+        version = await asyncio.to_thread(self.registry.find, name, wanted)
+        async with self._turn:
+            await self._pin(name, version)
+            self._tried[pin_key(name, version)] += 1
+        return version
+
+    def let_go(self, pins: Iterable[tuple[str, str]]) -> None:
+        """End ``hold`` of some versions; what plans in service pin stays."""
+        self._tried.subtract(pin_key(name, version) for name, version in pins)
+        self.settle()
+
+    async def _pin(self, name: str, version: str) -> None:
+        """Load a version beside the champions; no plan reads it by that."""
+        key = pin_key(name, version)
+        if key not in self._pinned:
+            self._pinned[key] = await self._loaded(name, version)
+            self._engine.live.models = self._models()
+
+    async def follow_pinned(self, plans: Sequence[Plan]) -> bool:
+        """Load what some plans pin, before or after they are in service; return whether any was not loaded before."""
+        loaded = False
+        async with self._turn:
+            for name, version in pins_of(plans):
+                if pin_key(name, version) not in self._pinned:
+                    try:
+                        await self._pin(name, version)
+                    except REFUSALS as error:
+                        self._refuse(name, version, PINNED, error)
+                    else:
+                        loaded = True
+        return loaded
+
+    def settle(self) -> None:
+        """Begin to load what plans pin and is not there, and to drop what is there and none pins any more."""
+        if self._wanted() == self._pinned.keys() or self._is_opening or self._is_settling:
+            return
+        self._settling = asyncio.get_running_loop().create_task(self._settle(), name="midstream-pinned-models")
+
+    @property
+    def _is_settling(self) -> bool:
+        return self._settling is not None and not self._settling.done()
+
+    def _wanted(self) -> set[str]:
+        return {pin_key(name, version) for name, version in pins_of(self._plans())} | set(+self._tried)
+
+    async def _settle(self) -> None:
+        if await self.follow_pinned(self._plans()):
+            self._engine.serve_models(self._models())
+        async with self._turn:
+            gone = {key: self._pinned.pop(key) for key in self._pinned.keys() - self._wanted()}
+            if gone:
+                self._engine.live.models = self._models()
+            await asyncio.to_thread(gone.clear)  # freeing a large one would block the loop
+        self.tell()
 
     async def models_of(self, versions: Mapping[str, str]) -> Models:
         """Return models of some versions, such as those of a served record; unloaded ones are read.
@@ -174,21 +272,25 @@ class Champions:
 
     async def _change(self, name: str, version: str, alias: str, event: str) -> Promotion:
         loaded: LoadedVersion | None = None
+        sums: OnlineSums | None = None
         try:
             if alias == CHAMPION:
                 loaded = await self._loaded(name, version)
                 require_read(loaded, self._plans())
                 await self._warm_up(loaded)
                 manifest = loaded.manifest_hash
+                if name in self._engine.fold.online.names:
+                    sums = online_sums(loaded.model, name)
             else:
                 manifest = await self._verified(name, version)
         except REFUSALS as error:
             self._refuse(name, version, alias, error)
             raise
+        body = promotion_body(name, alias, version, manifest, sums)
         promotions = self._engine.fold.promotions
         if promotions.find(name, alias) is None and (out := promotions.next_out) is not None:
             self._require_unread(out)
-        await self._engine.record(build((Event(Kind.CONTROL, body=promotion_body(name, alias, version, manifest)),)))
+        await self._engine.record(build((Event(Kind.CONTROL, body=body),)))
         if loaded is not None:
             self._engine.metrics.model_swaps.labels(name).inc()
             await asyncio.to_thread(self._serve(loaded).clear)
@@ -210,8 +312,8 @@ class Champions:
 
     async def _warm_up(self, loaded: LoadedVersion) -> None:
         """Run the plans that read a version with it, in a state of their own, before its first request."""
-        models = models_of({**self._now, loaded.name: loaded})
-        plans = [plan for plan in self._plans() if loaded.name in plan.model_names]
+        models = models_of({**self._now, **self._pinned, loaded.name: loaded})
+        plans = readers_of(self._plans(), loaded.name)
         if plans:
             await warm(self._engine, self._engine.fold.settings, plans, models)
 
@@ -224,7 +326,7 @@ class Champions:
 
     def _require_unread(self, out: Promotion) -> None:
         """Refuse an alias that would evict a champion that a placement reads."""
-        placements = [plan.name for plan in self._plans() if out.model in plan.model_names]
+        placements = [plan.name for plan in readers_of(self._plans(), out.model)]
         if out.version and out.alias == CHAMPION and placements:
             message = (
                 f"{PROMOTIONS_MAX} aliases of models are kept, and the one named longest ago, {out.alias} of "
@@ -255,11 +357,11 @@ class Champions:
 
     def _known(self, name: str, version: str) -> LoadedVersion | None:
         """Return a version that is loaded already."""
-        held = (self._now.get(name), self._warm.get(name))
+        held = (self._now.get(name), self._warm.get(name), self._pinned.get(pin_key(name, version)))
         return next((each for each in held if each is not None and each.version == version), None)
 
     def _refuse(self, name: str, version: str, alias: str, error: BaseException) -> None:
-        """Count a refusal; only that of a champion is a concern, since other aliases serve no request."""
+        """Count a refusal; of other aliases than a champion none serves a request, and ``tell`` knows the pinned."""
         self._engine.metrics.model_refusals.labels(name).inc()
         fields = {"model": name, "version": version, "alias": alias}
         raised, told = raised_of(error), str(error)
@@ -267,6 +369,11 @@ class Champions:
         if alias == CHAMPION:
             self._refused[name] = refusal_text(version, error)
             self.tell()
+
+    def swapped(self) -> None:
+        """Follow other plans in service."""
+        self.tell()
+        self.settle()
 
     def tell(self) -> None:
         """Report in health refused models, models without a version or unfit to rank, and their replacements."""
@@ -277,7 +384,7 @@ class Champions:
             self._engine.concerns.pop(CONCERN, None)
 
     def _models(self) -> Models:
-        return models_of(self._now)
+        return models_of({**self._now, **self._pinned})
 
     def set_gauges(self) -> None:
         """Set the gauges of the version of each model in service."""

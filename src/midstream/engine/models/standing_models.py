@@ -4,20 +4,31 @@ One function loads them for both, so that a server, a program that embeds the en
 of the same model. A refused champion is replaced by the one before it, and each refusal is reported.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from midstream.core.errors import ArtifactInvalid, MidstreamError, ModelUnfit
 from midstream.core.types import Models
+from midstream.experiments.names import is_document
 from midstream.models.model import is_item_model
+from midstream.models.pins import pin_key
 from midstream.ranking.model_gate import unfit
 from midstream.ranking.plan import Plan
+from midstream.state.control.placements import PlacementVersion
 from midstream.state.fold import Fold
 from midstream.training.registry import LoadedVersion, Registry
 
 CHAMPION = "champion"
 REFUSALS = (MidstreamError, OSError, MemoryError)
 """Faults of a version, or missing libraries for it."""
+
+
+class _Pinning(msgspec.Struct, frozen=True):
+    """What is read of a placement that was set."""
+
+    models: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +53,15 @@ class StandingModels:
     loaded: Mapping[str, LoadedVersion]
     """By name of the model."""
     refused: Sequence[RefusedVersion]
+    pinned: Mapping[str, LoadedVersion]
+    """Versions that plans read in place of champions, by ``pin_key``."""
+    unpinned: Sequence[RefusedVersion]
+    """Such versions that are refused; nothing takes their place."""
 
     @property
     def models(self) -> Models:
         """As plans take them."""
-        return models_of(self.loaded)
+        return models_of({**self.loaded, **self.pinned})
 
     @property
     def why_refused(self) -> Mapping[str, str]:
@@ -57,12 +72,12 @@ class StandingModels:
 def standing_models(
     registry: Registry, fold: Fold, plans: Sequence[Plan], names: Sequence[str] | None = None
 ) -> StandingModels:
-    """Load the champions of a state; a refused one is replaced by the one before it.
+    """Load the champions of a state, and what plans pin; a refused champion is replaced by the one before it.
 
     Args:
         registry: Has the versions.
         fold: Has the aliases.
-        plans: Have the names of the models.
+        plans: Have the names of the models, and of versions that they pin.
         names: Models to load; None = all.
     """
     loaded: dict[str, LoadedVersion] = {}
@@ -79,7 +94,36 @@ def standing_models(
                 refused.append(RefusedVersion(row.model, version, error))
             else:
                 break
-    return StandingModels(loaded, refused)
+    pinned: dict[str, LoadedVersion] = {}
+    unpinned: list[RefusedVersion] = []
+    for name, version in pins_of(plans):
+        try:
+            pinned[pin_key(name, version)] = read_version(registry, fold, name, version)
+        except REFUSALS as error:
+            unpinned.append(RefusedVersion(name, version, error))
+    return StandingModels(loaded, refused, pinned, unpinned)
+
+
+def pins_of(plans: Iterable[Plan]) -> list[tuple[str, str]]:
+    """Return name and version of each model that plans read in place of the champion, in order."""
+    return sorted({pin for plan in plans for pin in plan.pinned.items()})
+
+
+def pins_said(rows: Iterable[PlacementVersion]) -> set[tuple[str, str]]:
+    """Return name and version of each model that placements which were set pin, in force or not."""
+    return {pin for each in rows if each.content and not is_document(each.name) for pin in _said(each.content).items()}
+
+
+def _said(content: str) -> Mapping[str, str]:
+    try:
+        return msgspec.json.decode(content, type=_Pinning).models
+    except (msgspec.MsgspecError, RecursionError):  # no server wrote it: its placement is set aside for that
+        return {}
+
+
+def readers_of(plans: Iterable[Plan], name: str) -> tuple[Plan, ...]:
+    """Return the plans that read the champion of a model."""
+    return tuple(plan for plan in plans if name in plan.model_names and name not in plan.pinned)
 
 
 def _promoted(registry: Registry, fold: Fold, plans: Sequence[Plan], named: tuple[str, str, str]) -> LoadedVersion:
@@ -108,7 +152,7 @@ def require_read(loaded: LoadedVersion, plans: Sequence[Plan]) -> None:
         ModelUnfit: Each fault of each placement is named.
     """
     models = models_of({loaded.name: loaded})
-    faults = [fault for plan in plans for fault in unfit(plan, models, place_of(plan))]
+    faults = [fault for plan in readers_of(plans, loaded.name) for fault in unfit(plan, models, place_of(plan))]
     if faults:
         raise ModelUnfit(tuple(faults))
 
@@ -123,8 +167,14 @@ def told_of_models(plans: Sequence[Plan], refused: Mapping[str, str], versions: 
     """
     told = [f"model {name} {why}; in service: {versions.get(name, 'none')}" for name, why in sorted(refused.items())]
     for name in sorted({name for plan in plans for name in plan.model_names} - {*versions, *refused}):
-        without = ", ".join(plan.name for plan in plans if name in plan.model_names)
-        told.append(f"model {name} has no version in service, answered without it: {without}")
+        if readers := readers_of(plans, name):
+            without = ", ".join(plan.name for plan in readers)
+            told.append(f"model {name} has no version in service, answered without it: {without}")
+    for name, version in pins_of(plans):
+        pinning = [plan for plan in plans if plan.pinned.get(name) == version and name not in plan.models.by_name]
+        if pinning:
+            without = ", ".join(plan.name for plan in pinning)
+            told.append(f"version {version} of model {name} is not loaded, answered without it: {without}")
     # A change of the configuration may take from a ranker what it reads.
     faults = [fault for plan in plans for fault in unfit(plan, plan.models, place_of(plan))]
     told.extend(f"{fault.where} {fault.came}" for fault in faults)

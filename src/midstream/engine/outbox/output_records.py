@@ -17,6 +17,7 @@ from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.json.encode import encode_lines
 from midstream.events.schema import pick, text_column
+from midstream.experiments.names import arm_of
 from midstream.ranking.record.record_json import served_json
 from midstream.ranking.record.served import ServedRecord, decode_served
 
@@ -127,7 +128,8 @@ def _slates(
         except NotFound:  # of an earlier version of the program: no reader of this one knows its fields
             continue
         request_id = record.query.request_id
-        if not request_id or (options.placements and record.query.placement not in options.placements):
+        placement = arm_of(record.query.placement).placement
+        if not request_id or (options.placements and placement not in options.placements):
             continue
         yield OutputRecord(LogPosition(first + row), request_id, served_json(record), own)
 
@@ -144,7 +146,7 @@ def _outcomes(
     for place, row in enumerate(rows.tolist()):
         request_id, item_id, action = requests[place], items[place], types[place]
         slate = served(request_id)
-        placement = None if slate is None else slate.query.placement
+        placement = None if slate is None else arm_of(slate.query.placement).placement
         if options.placements and placement not in options.placements:
             continue
         ids = [] if slate is None else [each.id for each in slate.items]

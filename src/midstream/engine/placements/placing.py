@@ -6,7 +6,7 @@ and after a crash behind the event the next start finds the placement set, as it
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,16 +15,16 @@ from midstream.core.errors import (
     ConfigInvalid,
     Fault,
     NotFound,
-    Overloaded,
     PlacementChanged,
     RequestInvalid,
-    StoreUnavailable,
 )
-from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Models, TimestampMs
 from midstream.engine.active_config import Configuration, Service
 from midstream.engine.answer.query_mapping import answer_of, query_of, require_known
 from midstream.engine.engine import Engine
+from midstream.engine.models.champions import Champions
+from midstream.engine.models.pinned_versions import holding
+from midstream.engine.placements.control_changes import PAGE, ControlChanges, Said, require_texts
 from midstream.engine.placements.dry_run import plans_to_try, require_kept
 from midstream.engine.placements.views import (
     AsideView,
@@ -40,31 +40,16 @@ from midstream.engine.placements.views import (
 from midstream.engine.rebuild.rebuilder import Rebuilder, warm
 from midstream.engine.types import Answer, Ask
 from midstream.events.faults import shown
-from midstream.events.schema import Event, build
-from midstream.monitoring.facts import Fact, FieldValue
+from midstream.experiments.documents import PAGE as EXPERIMENTS_PAGE
+from midstream.experiments.names import MARK
+from midstream.experiments.routing import experiments_in
+from midstream.ranking.compiled.obstacles import obstacle_of
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.control.placements import (
-    CONTENT_BYTES_MAX,
-    TEXT_BYTES_MAX,
-    PlacementControl,
-    Placements,
     PlacementVersion,
-    encode_placement,
-    placement_body,
 )
-
-PAGE = "/docs/placements.md"
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Author and note of a change, and the version on which it is based."""
-
-    author: str
-    note: str = ""
-    if_version: int | None = None
-    """The newest version known to the author, 0 = none; another one refuses the change. None = any."""
+from midstream.state.fold import Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +88,8 @@ class KnownPlacements:
     service: Service
     plans: Mapping[str, Plan]
     """In service."""
-    table: Placements
+    fold: Fold
+    """The state: what was set, and what plans are compiled over."""
     parts: PlacementParts
     token: Callable[[LogPosition], str]
     """Gives the text of a log position."""
@@ -111,7 +97,7 @@ class KnownPlacements:
     def views(self) -> list[PlacementView]:
         """Return each placement with its plan and its origin."""
         own = self.parts.names(self.service.file)
-        return placement_views(self.plans, self._current(), own, frozenset(self.service.aside))
+        return placement_views(self.plans, self._current(), own, frozenset(self.service.aside), self.fold)
 
     def aside(self) -> list[AsideView]:
         """Return the placements that were set and are not in force, and why."""
@@ -123,8 +109,8 @@ class KnownPlacements:
         Raises:
             NotFound: There is none of that name, and never was.
         """
-        versions = self.table.versions(name)
-        if name not in self.plans and not versions:
+        versions, plan = self.fold.placements.versions(name), self.plans.get(name)
+        if plan is None and not versions:
             message = f"placement {name[:64]!r} is not configured; there are {', '.join(sorted(self.plans))}"
             raise NotFound(message)
         last = versions[-1] if versions else None
@@ -135,20 +121,23 @@ class KnownPlacements:
             file=document_of(self.parts.content(self.service.file, name)),
             aside=[each for each in self.aside() if each.placement == name],
             versions=version_views(versions, lambda position: self.token(LogPosition(position))),
+            not_compiled=None if plan is None else obstacle_of(plan, self.fold),
         )
 
     def _current(self) -> Mapping[str, PlacementVersion]:
-        return {each.name: each for each in self.table.current}
+        return {each.name: each for each in self.fold.placements.current}
 
 
 class Placing:
     """The placements in force, on the event loop of the engine."""
 
-    def __init__(self, engine: Engine, rebuilder: Rebuilder, parts: PlacementParts) -> None:
-        """Change the plans that ``rebuilder`` has in service."""
+    def __init__(self, engine: Engine, rebuilder: Rebuilder, parts: PlacementParts, champions: Champions) -> None:
+        """Change the plans that ``rebuilder`` has in service; ``champions`` has the versions that they pin."""
         self._engine = engine
+        self._champions = champions
         self._rebuilder = rebuilder
         self._parts = parts
+        self._changes = ControlChanges(engine, rebuilder, parts.write)
         self._turn = asyncio.Lock()
 
     def views(self) -> list[PlacementView]:
@@ -169,7 +158,7 @@ class Placing:
 
     def _known(self) -> "KnownPlacements":
         engine = self._engine
-        return KnownPlacements(self._rebuilder.service, engine.plans, engine.fold.placements, self._parts, engine.token)
+        return KnownPlacements(self._rebuilder.service, engine.plans, engine.fold, self._parts, engine.token)
 
     async def put(self, name: str, told: object, said: Said) -> PlacementDetail:
         """Set a placement; it is in force when this returns. Setting its current content makes no version.
@@ -187,19 +176,25 @@ class Placing:
             StoreUnavailable: The configuration could not be stored.
             AppendFailed: The log could not be made durable.
         """
-        _require_texts(name, said)
+        require_texts(name, said)
+        _require_own(name)
         async with self._turn:
             with self._rebuilder.alone():
                 self._require_version(name, said)
-                now = self._rebuilder.service
-                made = await asyncio.to_thread(self._parts.draft, now, name, told, self._engine.live.models)
-                body = None if self._content(name) == made.content else self._body(name, made.content, said)
-                # What the log says may not be in service: whoever said it was cut off, or it was set aside.
-                if body is not None or name in now.aside or self._parts.content(now.config, name) != made.content:
-                    trial = await warm(self._engine, now.settings, plans_to_try(made.plan))
-                    require_kept(made.plan, trial, made.places)
-                    await self._change(body, made.service)
+                async with holding(self._champions, (told,)) as (whole,):
+                    await self._put(name, whole, said)
         return self.view(name)
+
+    async def _put(self, name: str, told: object, said: Said) -> None:
+        now = self._rebuilder.service
+        made = await asyncio.to_thread(self._parts.draft, now, name, told, self._engine.live.models)
+        is_said = self._changes.content(name) == made.content
+        bodies = () if is_said else (self._changes.body(name, made.content, said),)
+        # What the log says may not be in service: whoever said it was cut off, or it was set aside.
+        if bodies or name in now.aside or self._parts.content(now.config, name) != made.content:
+            trial = await warm(self._engine, now.settings, plans_to_try(made.plan))
+            require_kept(made.plan, trial, made.places)
+            await self._changes.apply(bodies, made.service)
 
     async def remove(self, name: str, said: Said) -> PlacementDetail:
         """Give a placement back to the file, as it was last read; without one there it is gone.
@@ -208,17 +203,20 @@ class Placing:
             NotFound: It is not set.
             MidstreamError: As ``put`` does.
         """
-        _require_texts(name, said)
+        require_texts(name, said)
+        _require_own(name)
         async with self._turn:
             with self._rebuilder.alone():
                 self._require_version(name, said)
                 now = self._rebuilder.service
-                is_set, content = bool(self._content(name)), self._parts.content
+                is_set, content = bool(self._changes.content(name)), self._parts.content
+                if not content(now.file, name):
+                    self._require_no_experiment(name)
                 if not is_set and content(now.config, name) == content(now.file, name):
                     message = f"no placement {name[:64]!r} is set: there is nothing to give back to the file"
                     raise NotFound(message)
                 made = await asyncio.to_thread(self._parts.without, now, name)
-                await self._change(self._body(name, "", said) if is_set else None, made)
+                await self._changes.apply((self._changes.body(name, "", said),) if is_set else (), made)
         return self.view(name)
 
     async def preview(self, name: str, told: object, ask: Ask) -> Preview:
@@ -235,11 +233,13 @@ class Placing:
         """
         require_no_why(ask)
         service = self._rebuilder.service
-        made = await asyncio.to_thread(self._parts.draft, service, name, told, self._engine.live.models)
-        await warm(self._engine, service.settings, (made.plan,))
+        async with holding(self._champions, (told,)) as (whole,):
+            made = await asyncio.to_thread(self._parts.draft, service, name, whole, self._engine.live.models)
+            await warm(self._engine, service.settings, (made.plan,))
+            fresh = made.plan.serving(self._engine.live.models)
         today = self._engine.plans.get(name)
         seed, now_ms = self._engine.host.request_ids.make()[1], self._engine.clock()
-        plans = (made.plan.serving(self._engine.live.models), *(() if today is None else (today,)))
+        plans = (fresh, *(() if today is None else (today,)))
         answers = [await self._answer(plan, ask, seed, now_ms) for plan in plans]
         return Preview(answers[0], answers[1] if len(answers) > 1 else None)
 
@@ -255,46 +255,18 @@ class Placing:
         )
         return answer_of(served, ask, fold, engine.token(served.log_position), read_your_writes=None)
 
-    async def _change(self, body: PlacementControl | None, made: Service) -> None:
-        """Make a change durable, and put its plans in service; None = the content is in force already."""
-        try:
-            await asyncio.to_thread(self._parts.write, made)
-        except OSError as error:
-            message = f"the configuration could not be written down: {error}"
-            raise StoreUnavailable(message) from error
-        await _to_its_end(self._said_and_served(body, made))
-        await self._rebuilder.remember()
-
-    async def _said_and_served(self, body: PlacementControl | None, made: Service) -> None:
-        """Record a change and swap the plans; nothing is awaited between the two."""
-        if body is not None:
-            await self._engine.record(build((Event(Kind.CONTROL, body=encode_placement(body)),)))
-            if self._content(body.name) != body.content:
-                message = f"the event that changes the placement {body.name!r} was folded and no row of it is there"
-                raise AssertionError(message)
-        self._rebuilder.swap_plans(made)
-        if body is not None:
-            fields: dict[str, FieldValue] = {"placement": body.name, "version": body.version}
-            event = "placement_set" if body.content else "placement_removed"
-            self._engine.facts.note(Fact(event, fields=fields, key=f"{body.name} {body.version}"))
-
-    def _body(self, name: str, content: str, said: Said) -> PlacementControl:
-        """Return the body of the control event of a change.
+    def _require_no_experiment(self, name: str) -> None:
+        """Refuse to take a placement away that a running experiment answers.
 
         Raises:
-            ConfigInvalid: The placement is too long.
-            Overloaded: There is no place for it.
+            ConfigInvalid: One does.
         """
-        if (size := len(content.encode())) > CONTENT_BYTES_MAX:
-            right = f"At most {CONTENT_BYTES_MAX:,} bytes; a longer one can stand in midstream.toml."
-            raise ConfigInvalid((Fault("$", f"It has {size:,} bytes as JSON.", right, PAGE),))
-        table = self._engine.fold.placements
-        versions = table.versions(name)
-        body = placement_body(name, versions[-1].version + 1 if versions else 1, content, said.author, said.note)
-        if not table.takes(body):
-            message = "as many placements are kept as may be; give back those that are not needed"
-            raise Overloaded(message)
-        return body
+        kept = experiments_in(self._engine.fold.placements.current)
+        running = [each.name for each in kept if each.state == "running" and each.placement == name]
+        if running:
+            came = f"{', '.join(running)} runs on {name}, which would be gone."
+            right = f"First midstream experiments stop {running[0]}."
+            raise ConfigInvalid((Fault("name", came, right, EXPERIMENTS_PAGE),))
 
     def _require_version(self, name: str, said: Said) -> None:
         if said.if_version is None:
@@ -306,19 +278,16 @@ class Placing:
             came = f"{said.if_version} came; version {now} of {name}{by} is the newest."
             raise PlacementChanged((Fault("/if_version", came, f"{now}, after a look at what it says.", PAGE),))
 
-    def _content(self, name: str) -> str:
-        versions = self._engine.fold.placements.versions(name)
-        return versions[-1].content if versions else ""
 
+def _require_own(name: str) -> None:
+    """Refuse a change of a placement that is a variant: it would no longer be what its group was assigned to.
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Complete a change that must not be interrupted: a cancelled caller ends after it."""
-    task = asyncio.create_task(work, name="midstream-placing")
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait((task,))
-        raise
+    Raises:
+        ConfigInvalid: It is, or has a name that such placements have.
+    """
+    if MARK in name:
+        right = f"A name without {MARK}: variants are set and given back by midstream experiments start and stop."
+        raise ConfigInvalid((Fault("name", f"{shown(name)} came.", right, EXPERIMENTS_PAGE),))
 
 
 def require_no_why(ask: Ask) -> None:
@@ -331,23 +300,3 @@ def require_no_why(ask: Ask) -> None:
     told = {"explain": ask.explain, "reasons": ask.reasons is not None, "cursor": ask.cursor is not False}
     if faults := tuple(Fault(f"/question/{name}", "It came.", right, PAGE) for name, came in told.items() if came):
         raise RequestInvalid(faults)
-
-
-def _require_texts(name: str, said: Said) -> None:
-    """Refuse a change without an author, or with a text that is too long to be kept or cannot be printed as it stands.
-
-    Raises:
-        ConfigInvalid: Every fault is named.
-    """
-    faults: list[Fault] = []
-    for where, text in (("/author", said.author), ("/note", said.note), ("name", name)):
-        size = len(text.encode(errors="replace"))
-        if size > TEXT_BYTES_MAX:
-            faults.append(Fault(where, f"It has {size:,} bytes.", f"At most {TEXT_BYTES_MAX:,}.", PAGE))
-    for where, text in (("/author", said.author), ("/note", "".join(said.note.replace("\r\n", "\n").split("\n")))):
-        if not text.isprintable():  # a terminal would do what its control characters say
-            faults.append(Fault(where, f"{shown(text)} came.", "Text without control characters.", PAGE))
-    if not said.author.strip():
-        faults.append(Fault("/author", "It is empty.", "Who changes it, such as ann@shop.example.", PAGE))
-    if faults:
-        raise ConfigInvalid(tuple(faults))

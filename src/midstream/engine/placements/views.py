@@ -7,8 +7,10 @@ import msgspec
 
 from midstream.core.errors import Fault
 from midstream.engine.types import Answer
+from midstream.ranking.compiled.obstacles import obstacle_of
 from midstream.ranking.plan import Plan
 from midstream.state.control.placements import PlacementVersion
+from midstream.state.fold import Fold
 
 Origin = Literal["file", "api", "built_in"]
 """The configuration file, a change while serving, or neither: ``similar``, and ``*`` while none is configured."""
@@ -33,6 +35,8 @@ class PlacementView(msgspec.Struct, frozen=True):
     """Of that version."""
     changed_ms: int | None
     """Its log time."""
+    not_compiled: str = ""
+    """First part for which no kernel makes its slates, so that the pipeline answers; empty = kernels make them."""
 
 
 class AsideView(msgspec.Struct, frozen=True):
@@ -74,6 +78,8 @@ class PlacementDetail(msgspec.Struct, frozen=True):
     aside: list[AsideView]
     versions: list[PlacementVersionView]
     """Oldest first, the newest twenty."""
+    not_compiled: str | None = None
+    """As in the list; None = none of that name answers."""
 
 
 class Preview(msgspec.Struct, frozen=True):
@@ -85,7 +91,11 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 def placement_views(
-    plans: Mapping[str, Plan], current: Mapping[str, PlacementVersion], own: frozenset[str], aside: frozenset[str]
+    plans: Mapping[str, Plan],
+    current: Mapping[str, PlacementVersion],
+    own: frozenset[str],
+    aside: frozenset[str],
+    fold: Fold,
 ) -> list[PlacementView]:
     """Return the components of each placement, by name; ``*`` is any name while none is configured.
 
@@ -94,6 +104,7 @@ def placement_views(
         current: Newest version of each placement that was ever set.
         own: Names of the file's placements.
         aside: Names of set placements that are not in force.
+        fold: The state in service.
     """
     found: list[PlacementView] = []
     for name, plan in sorted(plans.items()):
@@ -113,6 +124,7 @@ def placement_views(
                 version=None if said is None else said.version,
                 author=None if said is None else said.author,
                 changed_ms=None if said is None else said.log_time_ms,
+                not_compiled=obstacle_of(plan, fold),
             )
         )
     return found

@@ -14,9 +14,9 @@ import numpy as np
 
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.engine.requests.faults import NameUnknown, Unwritable, escaped, reading, refusal_of
-from midstream.engine.requests.schema import PAGE, FeatureAsk, Question, read_deadline_ms
+from midstream.engine.requests.schema import PAGE, read_deadline_ms
 
-T = TypeVar("T", bound=Question | FeatureAsk)
+T = TypeVar("T", bound=msgspec.Struct)
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _UNORDERED = ("exclude", "fields", "features")
 """Lists in which order does not count."""

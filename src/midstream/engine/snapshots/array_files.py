@@ -1,8 +1,9 @@
 """Files of a snapshot's arrays, read side by side: pieces are hashed as they come, and tables restored meanwhile.
 
 An array that a table keeps as it stands in its file is read straight into the memory of the table (a room of
-``Fold.rooms``), so it is neither held twice nor copied. One thread reads those, most of the bytes of a large state, and
-one all others, in the order in which tables ask for them. Both read and hash without the interpreter's lock. A child
+``Fold.rooms``), so it is neither held twice nor copied; of a packed one no file is held either (``packed_room``). One
+thread reads those, most of the bytes of a large state, with another one that writes half of what was packed, and one
+reads all others, in the order in which tables ask for them. They read and hash without the interpreter's lock. A child
 that rests while others are busy, and a server that answers meanwhile, read in one thread, when they are asked.
 
 Nothing of a file counts before the hash of all of it is right: an array is handed over after that, and one in a room,
@@ -27,7 +28,8 @@ from numpy.typing import NDArray
 
 from midstream.core.errors import SnapshotInvalid
 from midstream.engine.child_process import PIECE_BYTES, Pace
-from midstream.state.structures.packed_words import WORDS_A_MARK, mark_words, spread_marked, take_marked
+from midstream.engine.snapshots.packed_room import mark_count, read_only, unpack
+from midstream.state.structures.packed_words import mark_words, spread_marked, take_marked
 
 Content: TypeAlias = bytes | memoryview
 Array: TypeAlias = NDArray[np.generic]
@@ -64,8 +66,8 @@ def content_of(array: Array) -> Iterator[memoryview]:
     whole = np.ascontiguousarray(array)
     octets, header = whole.reshape(-1).view(np.uint8), header_of(whole.dtype, whole.shape)
     if whole.nbytes >= PACKED_BYTES_MIN and not whole.nbytes % _WORD_BYTES:
-        words = _read_only(octets.view(np.uint64))
-        marks = np.zeros(_mark_count(len(words)), dtype=np.uint64)
+        words = read_only(octets.view(np.uint64))
+        marks = np.zeros(mark_count(len(words)), dtype=np.uint64)
         packed_bytes = len(header) + marks.nbytes + _WORD_BYTES * mark_words(words, marks)
         if packed_bytes <= PACKED_SHARE_MAX * whole.nbytes:
             yield memoryview(header_of(_PACKED, (packed_bytes,)) + header)
@@ -127,7 +129,8 @@ class ArrayFiles:
         self._ended = Event()
         self._is_packed: dict[str, bool] = {}
         self._placed = {key: found for key, room in rooms.items() if (found := self._place(key, room)) is not None}
-        self._threads = [ThreadPoolExecutor(1, "midstream-snapshot") for _ in range(2 if pace.uses_threads else 0)]
+        self._threads = [ThreadPoolExecutor(1, "midstream-snapshot") for _ in range(3 if pace.uses_threads else 0)]
+        """For files of no room, for those of rooms, and beside these for packed words; they end in this order."""
         self._reads = {key: self._begun(key) for key in files}
         """Of each file that is not verified: waits for it and returns its array."""
 
@@ -198,24 +201,32 @@ class ArrayFiles:
     def _read(self, key: str) -> Array:
         """Return an array whose file is read and matches its hash."""
         found, placed = sha256(), self._placed.get(key)
-        is_direct = placed is not None and not self._is_packed[key]
         with self._open(key) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)  # asks for twice as much ahead
-            if placed is not None and is_direct:
-                content = placed.reshape(-1).view(np.uint8)
-                found.update(file.read(len(header_of(placed.dtype, placed.shape))))
+            fill, is_whole = partial(self._fill, file, found.update), True
+            content = np.empty(os.fstat(file.fileno()).st_size if placed is None else 0, dtype=np.uint8)
+            if placed is None:
+                fill(content)
+            elif self._is_packed[key]:
+                found.update(file.read(_header_bytes(_PACKED, ()) + _header_bytes(placed.dtype, placed.shape[1:])))
+                is_whole = unpack(fill, placed.reshape(-1).view(np.uint64), self._beside)
             else:
-                content = np.empty(os.fstat(file.fileno()).st_size, dtype=np.uint8)
-            self._fill(file, content, found.update)
-            found.update(file.read())  # a file that grew has another hash
+                found.update(file.read(_header_bytes(placed.dtype, placed.shape[1:])))
+                fill(placed.reshape(-1).view(np.uint8))
+            rest = file.read()  # a file that grew has another hash
+            found.update(rest)
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # nobody reads it again; the log's pages stay
         _require_hash(key, found.hexdigest(), self._files[key])
-        if placed is not None and is_direct:
-            return placed
-        return _array_in(key, content.data, placed)
+        _require_packed(key, is_right=is_whole and not (rest and self._is_packed.get(key)))
+        return _array_in(key, content.data) if placed is None else placed
 
-    def _fill(self, file: io.FileIO, content: Octets, hashed: Callable[[memoryview], None]) -> None:
-        """Read content, in pieces, and hash each while it is in the cache; a file may be cut short."""
+    @property
+    def _beside(self) -> ThreadPoolExecutor | None:
+        """The thread that writes half of what was packed."""
+        return self._threads[-1] if self._threads else None
+
+    def _fill(self, file: io.FileIO, hashed: Callable[[memoryview], None], content: Octets) -> bool:
+        """Read content, in pieces, and hash each while it is in the cache; return False where the file is short."""
         filled, step = 0, PIECE_AT_ONCE_BYTES if self._threads else PIECE_BYTES
         while filled < len(content) and not self._ended.is_set():
             count = file.readinto(content[filled : filled + step].data)
@@ -225,6 +236,12 @@ class ArrayFiles:
             filled += count
             if not self._threads:
                 self._pace.rest()
+        return filled == len(content)
+
+
+def _header_bytes(kind: np.dtype[np.generic], row: tuple[int, ...]) -> int:
+    """Return the length of the header of an array of such rows, however many: it leaves room for the number."""
+    return len(header_of(kind, (0, *row)))
 
 
 def _length(file: io.FileIO, kind: np.dtype[np.generic], row: tuple[int, ...]) -> int | None:
@@ -232,27 +249,32 @@ def _length(file: io.FileIO, kind: np.dtype[np.generic], row: tuple[int, ...]) -
 
     Nothing is parsed of what may be damaged but a number, with which the header has to be the one that is written.
     """
-    read = file.read(len(header_of(kind, (0, *row))))
+    read = file.read(_header_bytes(kind, row))
     found = _LENGTH.search(read)
     return int(found[1]) if found and header_of(kind, (int(found[1]), *row)) == read else None
 
 
-def _array_in(key: str, content: Content, placed: Array | None = None) -> Array:
-    """Return the array in content whose hash is right: a view, or, of one that was packed, ``placed`` or a new one."""
+def _array_in(key: str, content: Content) -> Array:
+    """Return the array in content whose hash is right: a view, or, of one that was packed, a new one."""
     kind, shape, start = _parsed(memoryview(content))
     if kind != _PACKED:
         found: Array = np.frombuffer(content, kind, math.prod(shape), start).reshape(shape)
         return found
     inner = memoryview(content)[start:]
     kind, shape, start = _parsed(inner)
-    array = np.zeros(shape, dtype=kind) if placed is None else placed
+    array: Array = np.zeros(shape, dtype=kind)
     words = array.reshape(-1).view(np.uint64)
-    packed = _read_only(np.frombuffer(inner[start:], dtype=np.uint64))
-    marked = _mark_count(len(words))
-    if len(packed) < marked or not spread_marked(packed[:marked], packed[marked:], words):
+    packed = read_only(np.frombuffer(inner[start:], dtype=np.uint64))
+    marked = mark_count(len(words))
+    is_right = len(packed) >= marked and spread_marked(packed[:marked], packed[marked:], words)
+    _require_packed(key, is_right=is_right)
+    return array
+
+
+def _require_packed(key: str, *, is_right: bool) -> None:
+    if not is_right:
         message = f"{key} is packed in another way than this release packs arrays"
         raise SnapshotInvalid(message)
-    return array
 
 
 def _parsed(content: memoryview) -> tuple[np.dtype[np.generic], tuple[int, ...], int]:
@@ -261,17 +283,6 @@ def _parsed(content: memoryview) -> tuple[np.dtype[np.generic], tuple[int, ...],
     np.lib.format.read_magic(header)
     shape, _, kind = np.lib.format.read_array_header_1_0(header)
     return kind, shape, header.tell()
-
-
-def _read_only(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return a view that is always of the one type that the kernels are compiled for."""
-    found = words.view()
-    found.flags.writeable = False
-    return found
-
-
-def _mark_count(words: int) -> int:
-    return -(-words // WORDS_A_MARK)
 
 
 def _require_hash(key: str, found: str, digest: str) -> None:

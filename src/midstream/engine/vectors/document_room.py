@@ -33,7 +33,8 @@ def refusal(fold: Fold, index: int, body: bytes, now_ms: int) -> str:
 
     Cost: 75 µs for a vector of 384 numbers.
     """
-    room, longest = _room(fold), document_bytes_max(fold)
+    longest = document_bytes_max(fold)
+    room = fold.settings.limits.document_bytes_max - fold.items.document_bytes
     text = fold.items.document_text(index)
     used = len(text) + OVERHEAD_BYTES if text else 0
     for bytes_max, why in (
@@ -46,14 +47,6 @@ def refusal(fold: Fold, index: int, body: bytes, now_ms: int) -> str:
         if alone.refused_count:
             return why
     return ""
-
-
-def _room(fold: Fold) -> int:
-    """Return the bytes that documents of items may still take."""
-    limits, items = fold.settings.limits, fold.items
-    reserved = items.bytes_max - limits.document_bytes_max
-    used = items.bytes_now - int(reserved * fold.vocabulary.item_count / limits.items_max)
-    return limits.document_bytes_max - used
 
 
 def _arrays(text: bytes) -> Mapping[str, NDArray[np.generic]]:

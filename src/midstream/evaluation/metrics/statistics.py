@@ -115,23 +115,31 @@ def difference(first: Values, second: Values, groups: Groups, resampling: Resamp
     return PairedDifference(each.mean, each.low, each.high, (beyond + 1) / (resampling.resamples + 1))
 
 
+def holm_p_values(p_values: Sequence[float]) -> list[float]:
+    """Return p-values, in order, each corrected for all tests of one table together by Holm's method.
+
+    The smallest p is multiplied by the number of tests, the next by one less, and none is less than one before it.
+    """
+    count, largest = len(p_values), 0.0
+    corrected = [0.0] * count
+    for place, at in enumerate(sorted(range(count), key=lambda at: p_values[at])):
+        largest = max(largest, min(1.0, (count - place) * p_values[at]))
+        corrected[at] = largest
+    return corrected
+
+
 def holm(differences: Sequence[PairedDifference]) -> tuple[PairedDifference, ...]:
     """Return the differences of one table, each with the p that holds for all of them together, by Holm's method.
 
     Of k tests without any difference one is below 0.05 with probability 1 - 0.95^k: a third for 8. The corrected p is
-    below 0.05 for any of them with a probability of at most 0.05, however the tests depend on each other. The smallest
-    p is multiplied by k, the next by k - 1, and none is less than one before it.
+    below 0.05 for any of them with a probability of at most 0.05, however the tests depend on each other.
 
     Args:
         differences: All comparisons of one table.
     """
-    count, largest = len(differences), 0.0
-    corrected = [0.0] * count
-    for place, at in enumerate(sorted(range(count), key=lambda at: differences[at].p_value)):
-        largest = max(largest, min(1.0, (count - place) * differences[at].p_value))
-        corrected[at] = largest
+    corrected = holm_p_values([each.p_value for each in differences])
     return tuple(
-        replace(each, p_value_corrected=p_value, tests_count=count)
+        replace(each, p_value_corrected=p_value, tests_count=len(differences))
         for each, p_value in zip(differences, corrected, strict=True)
     )
 

@@ -55,7 +55,7 @@ def plain_lines(body: bytes, accept: Accept) -> PlainLines | None:
     types = _types_of(accept.actions, accept.open_types)
     if not len(types[2]):
         return None
-    events_max = body.count(b"\n") + 1
+    events_max = _count(body, b"\n") + 1
     rows = np.empty(events_max, dtype=ROW)
     arena = np.empty(len(body) + SLACK, dtype=np.uint8)
     event_index = np.empty(events_max, dtype=np.int32)
@@ -85,7 +85,7 @@ def plain_list(body: bytes, start: int, end: bytes, accept: Accept) -> EventBatc
     types = _types_of(accept.actions, accept.open_types)
     if not len(types[2]):
         return None
-    rows = np.empty(min(body.count(b"{"), accept.limits.events_max + 1), dtype=ROW)
+    rows = np.empty(min(_count(body, b"{"), accept.limits.events_max + 1), dtype=ROW)
     arena = np.empty(len(body) + SLACK, dtype=np.uint8)
     counts = np.empty(_COUNTS, dtype=np.int64)
     stop = parse_list(_ended(body), start, *types, _limits_of(accept), rows, arena, _scratch(), counts)
@@ -110,6 +110,11 @@ def in_order(one: EventBatch, one_index: Index, other: EventBatch, other_index: 
 
 def _ended(body: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(body + _ZEROS, dtype=np.uint8)
+
+
+def _count(body: bytes, octet: bytes) -> int:
+    """Return how often an octet is in a body; ``bytes.count`` takes twice as long where it is every hundredth."""
+    return int(np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == octet[0]))
 
 
 def _scratch() -> NDArray[np.int64]:

@@ -112,6 +112,8 @@ class SegmentLog:
         self._file: int | None = None
         self._identity_file: int | None = None
         """Of log.json, open for as long as the log is, to see whether it still is what has the name."""
+        self._path = self._identity_path = folder / IDENTITY_NAME
+        """Of both files: made when one is opened, as making a path takes longer than looking at the file."""
         self._is_closed = False
         self._known_end = known_end or KnownEnd()
         self._refused = ""
@@ -275,7 +277,7 @@ class SegmentLog:
         last = self._disk.read(path, start, tail.size - start)
         first = head_at(self._disk.read(path, OPENING_BYTES, HEAD_BYTES), 0, self._seed)
         self._day = 0 if first is None else first.log_time_ms // DAY_MS
-        self._file = self._disk.open(path)
+        self._file, self._path = self._disk.open(path), path
         if self.recovered is not None:
             self._disk.truncate(self._file, tail.size)
         self._disk.write(self._file, [last], start)
@@ -335,8 +337,9 @@ class SegmentLog:
     def _begin_segment(self) -> int:
         """Go on in a new file and return it. Its name is durable before anything is written to it."""
         tail = self._tail
+        path = self._folder / segment_name(tail.position)
         try:
-            file = self._disk.open(self._folder / segment_name(tail.position))
+            file = self._disk.open(path)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise DiskFull(self._text("a segment could not be created", error)) from error
@@ -344,7 +347,7 @@ class SegmentLog:
         if self._file is not None:
             with suppress(OSError):  # what was written to it has been durable since its own sync
                 self._disk.close(self._file)
-        self._file = file
+        self._file, self._path = file, path
         try:
             self._disk.sync_folder(self._folder)  # a file without a name is lost, however well it is synced
         except OSError as error:
@@ -380,13 +383,11 @@ class SegmentLog:
         Raises:
             AppendFailed: One of them has not; the log takes nothing more.
         """
-        opened = ((self._file, segment_name(self._tail.segment)), (self._identity_file, IDENTITY_NAME))
-        for file, name in opened:
-            path = self._folder / name
+        for file, path in ((self._file, self._path), (self._identity_file, self._identity_path)):
             try:
                 is_there = file is None or self._disk.is_at(file, path)
             except OSError as error:
-                raise self._refuse(f"{name} could not be looked at", error) from error
+                raise self._refuse(f"{path.name} could not be looked at", error) from error
             if not is_there:
                 self._refused = (
                     f"{path} was removed, replaced or moved while it was written to, so nothing more is taken. Until "

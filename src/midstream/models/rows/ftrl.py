@@ -95,6 +95,8 @@ class Ftrl:
     """Sums of squared gradients (the paper's n), (parts,)."""
     figures: ClickFigures = NOTHING_SEEN
     """Of the rows that were learned last, each predicted before it was learned."""
+    is_online: bool = False
+    """Whether the sums are those of a state, which learns on: what it is asked goes into served records."""
     _weights: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -252,19 +254,19 @@ def settled(weights: NDArray[np.float64], learned: NDArray[np.float64], inputs: 
 
     Args:
         weights: Of each input's bins, its unknown and its value; behind these any others, last the bias.
-        learned: How much each part was learned from, (parts,); 0 = no row had it.
+        learned: How much each part was learned from, (parts,), 0 or more; 0 = no row had it.
         inputs: How many.
         bins: Of each.
     """
     found = weights.copy()
-    for begin in range(0, inputs * (bins + 2), bins + 2):
-        own, much = found[begin : begin + bins + 1], learned[begin : begin + bins + 1]
-        had = much > 0
-        if np.count_nonzero(had) == 1:
-            found[-1] += float(own[had][0])
-            own[:] = 0.0
-        elif had.any():
-            own[~had] = np.average(own[had], weights=much[had])
+    own, much = (each[: inputs * (bins + 2)].reshape(inputs, -1)[:, : bins + 1] for each in (found, learned))
+    had = much > 0
+    count = np.count_nonzero(had, axis=1)[:, np.newaxis]
+    total = np.where(count > 1, much.sum(axis=1, keepdims=True), 1.0)
+    mean = np.where(had, own * much, 0.0).sum(axis=1, keepdims=True) / total
+    found[-1] += float(own[had & (count == 1)].sum())
+    own[~had & (count > 1)] = np.broadcast_to(mean, own.shape)[~had & (count > 1)]
+    own[np.broadcast_to(count == 1, own.shape)] = 0.0
     return found
 
 

@@ -133,8 +133,14 @@ def score_rows(
             leaf = leaf_value[start[tree] + tree :]
             for row in range(count):
                 total[row] += leaf[_lowest(left[row])]
-        for row in range(count):
-            found[begin + row] = total[row] if sigmoid == 0.0 else 1.0 / (1.0 + math.exp(-sigmoid * total[row]))
+        write_scores(total[:count], sigmoid, found[begin:])
+
+
+@kernel
+def write_scores(total: NDArray[np.float64], sigmoid: float, found: NDArray[np.float32]) -> None:
+    """Fill the beginning of ``found`` with scores of sums."""
+    for row in range(len(total)):
+        found[row] = total[row] if sigmoid == 0.0 else 1.0 / (1.0 + math.exp(-sigmoid * total[row]))
 
 
 @kernel

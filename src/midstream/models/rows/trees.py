@@ -20,10 +20,13 @@ from midstream.core.errors import ArtifactInvalid
 from midstream.core.types import Score
 from midstream.models.model import Arrays
 from midstream.models.rows.examples import names_of, names_text
+from midstream.models.rows.ranked_trees import RankedTrees, ranked, score_ranked
 from midstream.models.rows.tree_kernel import ALONE, RIGHT, ZERO, score_rows
 
 LEAVES_MAX = 64
 """Of a tree: a bit of a mask each. Up to 32 a mask takes half the room and a row half the time."""
+_FEW_ROWS = 128
+"""Up to so many rows ranks cost as much as they save: 74 µs of 100 rows in place of 71, 48 of one in place of 41."""
 TREES_MAX = 10_000
 """At 31 leaves 5 MB, and 10 ms for 500 rows."""
 _VERSIONS = ("v3", "v4")
@@ -71,6 +74,8 @@ class Trees:
     _column_way: NDArray[np.uint8] = field(init=False, repr=False)
     _node_column: NDArray[np.int32] = field(init=False, repr=False)
     _mask: NDArray[np.uint32] | NDArray[np.uint64] = field(init=False, repr=False)
+    _ranked: RankedTrees | None = field(init=False, repr=False)
+    """None = a feature has more thresholds than ranks can tell apart."""
 
     def __post_init__(self) -> None:
         """Check the parts, and make what the kernel takes of them.
@@ -88,6 +93,10 @@ class Trees:
         one = np.uint64(1)
         mask = ~((one << self.middle.astype(np.uint64)) - (one << self.first.astype(np.uint64)))
         object.__setattr__(self, "_mask", mask.astype(bits))
+        prepared = (self._column_feature, self._column_way, self._node_column)
+        nodes = (self.feature, self.threshold, self.first, self.middle)
+        by_ranks = ranked(prepared, nodes, self.start, self.leaf_value, len(self.inputs))
+        object.__setattr__(self, "_ranked", by_ranks)
 
     def __len__(self) -> int:
         """Return the number of trees."""
@@ -96,14 +105,21 @@ class Trees:
     def score(self, values: Score) -> Score:
         """Return the score of each row of values (n, len(inputs)), NaN = unknown.
 
-        Higher is better; a probability where ``sigmoid`` is not 0. Cost: 0.3 ms for 500 rows of 300 trees with 31
+        Higher is better; a probability where ``sigmoid`` is not 0. Cost: 0.15 ms for 500 rows of 300 trees with 31
         leaves, nearly the same for every row and tree; fastest where a feature's values lie side by side.
         """
         found = np.empty(len(values), dtype=np.float32)
         by_feature = np.ascontiguousarray(values.T, dtype=np.float32)
+        if self._ranked is not None and len(values) > _FEW_ROWS:
+            score_ranked(by_feature, self._ranked, self.sigmoid, found)
+        else:
+            self._score_floats(by_feature, found)
+        return found
+
+    def _score_floats(self, by_feature: Score, found: Score) -> None:
+        """Fill ``found`` by comparing the values themselves: the twin, and what many thresholds of a feature need."""
         columns = (self._column_feature, self._column_way, self._node_column, self.threshold, self._mask)
         score_rows(by_feature, *columns, self.start, self.leaf_value, self.sigmoid, found)
-        return found
 
     def arrays(self) -> Arrays:
         """Return what ``restore`` makes the same trees of."""

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from midstream.core.types import Index
 from midstream.ranking.compiled.room import (
     EXCLUDED,
+    GIVEN,
     ITEMS,
+    KNOWN,
     LENGTHS,
     NOW,
     OWN_SESSIONS_MAX,
@@ -94,8 +96,22 @@ def read_session(held: OpenColumns, room: AnswerRoom) -> int:
 
 
 @kernel
+def read_given(ids: IdColumns, room: AnswerRoom, start: int, before: int) -> int:
+    """Write the items of the caller, whose ids begin at ``start`` behind ``before`` others; return how many exist."""
+    given = room.given[: room.ask[GIVEN]]
+    lengths = room.ask[LENGTHS + before : LENGTHS + before + len(given)]
+    find_items(
+        room.arena[start:], lengths, ids.key, given, ids.item_hash, ids.item_start, ids.item_text, ids.item_table
+    )
+    known = 0
+    for each in range(len(given)):
+        known += given[each] >= 0
+    return known
+
+
+@kernel
 def read_asker(ids: IdColumns, aliases: AliasColumns, held: OpenColumns, room: AnswerRoom) -> None:
-    """Write what is known of a question's ids: its session with the items that were sent, and what it excludes."""
+    """Write what is known of a question's ids: its session with what was sent, what it excludes, and what it gives."""
     ask, facts, sent = room.ask, room.facts, room.sent
     items, excluded = ask[ITEMS], ask[EXCLUDED]
     start = read_hashes(ids, aliases, room)
@@ -114,6 +130,11 @@ def read_asker(ids: IdColumns, aliases: AliasColumns, held: OpenColumns, room: A
     if excluded > 0:
         lengths = ask[LENGTHS + items : LENGTHS + items + excluded]
         find_items(room.arena[start:], lengths, ids.key, room.excluded[:excluded], *places)
+    facts[KNOWN] = 0
+    if ask[GIVEN] > 0:
+        for each in range(excluded):
+            start += ask[LENGTHS + items + each]
+        facts[KNOWN] = read_given(ids, room, signed(start), items + excluded)
     facts[RECENT] = count + known
     facts[SENT] = known
     user = room.hashes[RESOLVED_HASH]

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from midstream.core.types import Candidates, Index
+from midstream.core.types import Candidates, Index, Moment, Query
 from midstream.ranking.apply_filters import sift
 from midstream.ranking.boundary import Account
+from midstream.ranking.caller_items import GIVEN, UNKNOWN
 from midstream.ranking.candidate_cutoff import CUT, cut
-from midstream.ranking.compiled.decision_kernel import ANSWERED, TOO_FEW
+from midstream.ranking.compiled.back_off import BackOff
+from midstream.ranking.compiled.decision_kernel import ANSWERED, TOO_FEW, UNUSUAL
 from midstream.ranking.compiled.program import (
+    CALLER,
     COVISITATION,
     OPERATION,
     OUTSIDE,
@@ -25,6 +28,7 @@ from midstream.ranking.compiled.room import (
     COUNTS,
     EXCLUDED,
     FOUND,
+    GIVEN_MAX,
     ITEMS,
     LENGTHS,
     NOW,
@@ -45,8 +49,8 @@ from midstream.ranking.compiled.room import (
     AnswerRoom,
 )
 from midstream.ranking.compiled.room import CUT as CUT_COUNT
+from midstream.ranking.compiled.room import GIVEN as GIVEN_COUNT
 from midstream.ranking.compiled.rooms import Rooms, oversize, sizes_of
-from midstream.ranking.compiled.scarcity import Scarcity
 from midstream.ranking.frame import take
 from midstream.ranking.plan import Plan
 from midstream.ranking.plan_run import PlanRun
@@ -62,10 +66,12 @@ TOO_LONG = -1
 
 
 class CompiledPlan:
-    """A plan over one state. It is made anew with the state or the plan; one thread asks it."""
+    """A plan over one state, of its slates or of its rankings. It is made anew with either; one thread asks it."""
 
     def __init__(self, plan: Plan, fold: Fold, program: PlanProgram, room: AnswerRoom) -> None:
         """Bind a program to the arrays of a state.
+
+        A program that begins with the items of the caller makes rankings and no slates.
 
         Args:
             plan: Of the program.
@@ -100,22 +106,26 @@ class CompiledPlan:
         self._own_texts = [number for number, code in enumerate(codes) if code == PASSES]
         self.obstacle = obstacle_to_slates(plan)
         """Why it makes shortlists alone; empty = it makes slates too."""
-        self.source_names = tuple(each.name for each in (*plan.sources, *plan.floor))
+        self.ranks = CALLER in operations
+        """Whether the items of the caller are the only candidates of its questions."""
+        self.source_names = (*((GIVEN,) if self.ranks else ()), *(each.name for each in (*plan.sources, *plan.floor)))
         self.filter_names = tuple(each.name for each in plan.filters)
         self.scorer_name = plan.scorers[-1].name
         self.counts = self.room.counts.data
         self.text, self.record = self.room.text.data, self.room.record.data
         self._arena, self._ask = self.room.arena.data, self.room.ask.data
-        self.scarcity = Scarcity()
-        """Questions that are to skip it, as too few items will be proposed."""
+        self.proposals = BackOff()
+        """Questions that are to skip it, as it had no candidates for those before."""
+        self.texts = BackOff()
+        """Questions for which it is to make shortlists alone, as slates before had ids or scores of other texts."""
 
-    def ask(self, ids: Sequence[str], items: Sequence[str], exclude: Sequence[str], size: int, now_ms: int) -> int:
+    def ask(self, ids: Sequence[str], items: Sequence[Sequence[str]], size: int, now_ms: int) -> int:
         """Answer a question; the answer is in the room.
 
         Args:
             ids: Of the user, the session and the request; empty = none.
-            items: Of the session or basket, oldest first.
-            exclude: Items that the slate may not have.
+            items: Those of the session or basket, oldest first; those that the slate may not have; and of a ranking
+                those of the caller, in its order.
             size: Of the slate.
             now_ms: Log time of the question.
 
@@ -123,10 +133,13 @@ class CompiledPlan:
             As ``answer_of``, or ``TOO_LONG``. Anything but ``ANSWERED``: nothing was changed, and the pipeline has to
             answer.
         """
-        if not self.put(ids, items, exclude, size, now_ms):
+        if not self.put(ids, items, size, now_ms):
             return TOO_LONG
         code = self._answer(self._state)
-        self.scarcity.note(size, too_few=code == TOO_FEW)
+        if code != UNUSUAL:
+            self.proposals.note(size, answered=code != TOO_FEW)
+        if code != TOO_FEW:
+            self.texts.note(size, answered=code != UNUSUAL)
         return code
 
     def shortlist(self, run: PlanRun) -> Shortlist | None:
@@ -138,26 +151,68 @@ class CompiledPlan:
         query = run.moment.query
         if run.plan is not self.plan or run.account.failures or run.account.remaining_s() <= 0:
             return None
-        if query.given or query.spare or self.scarcity.skips(query.rows_max):
+        if self.ranks or query.given or query.spare or self.proposals.skips(query.rows_max):
             return None
         outside = [*self._outside, *(self._own_texts if query.filter is not None else ())]
         ids = (query.user_id or "", query.session_id or "", query.request_id)
-        if not self.put(ids, query.items, query.exclude, query.rows_max, query.now_ms):
+        if not self.put(ids, (query.items, query.exclude), query.rows_max, query.now_ms):
             return None
         self._ask[WANTED] = VERDICTS if outside else SHORTLIST
-        if (code := self._answer(self._state)) != ANSWERED:
-            self.scarcity.note(query.rows_max, too_few=code == TOO_FEW)
+        if self._answer(self._state) != ANSWERED:
+            self.proposals.note(query.rows_max, answered=False)
             return None
         counts = self.counts.tolist()
         proposed = self.room.distinct[: counts[FOUND]].copy()
         if outside:
             return self._sifted(run, sorted(outside), counts, proposed)
-        self.scarcity.note(query.rows_max, too_few=False)
+        self.proposals.note(query.rows_max, answered=True)
         candidates = self._candidates(counts, proposed, self.room.rows[: counts[PASSED]])
         retrieved, removed = self.told(counts)
         return Shortlist(candidates, NO_PINS, retrieved, counts[FOUND], removed, None, (proposed,), {})
 
-    def _candidates(self, counts: list[int], proposed: Index, rows: Index) -> Candidates:
+    def gather(self, query: Query, wanted: int) -> bool:
+        """Find the candidates of a usual question behind the cut; False = the pipeline has to, and nothing was changed.
+
+        Args:
+            query: Complete; it has no filter and no page, and items of the caller where the program makes rankings. No
+                filter of the plan is one without an operation.
+            wanted: ``SHORTLIST`` or ``SCORED``.
+        """
+        ids = (query.user_id or "", query.session_id or "", query.request_id)
+        if not self.put(ids, (query.items, query.exclude, query.given), query.slate_size, query.now_ms):
+            return False
+        self._ask[WANTED] = wanted
+        code = self._answer(self._state)
+        self.proposals.note(query.slate_size, answered=code == ANSWERED)
+        return code == ANSWERED
+
+    def candidates(self) -> Candidates:
+        """Return the candidates that are in the room."""
+        return self._candidates(self.counts, self.room.distinct, self.room.rows[: self.counts[PASSED]])
+
+    def items(self) -> Index:
+        """Return the items of the candidates that are in the room."""
+        return self.room.distinct.take(self.room.rows[: self.counts[PASSED]])
+
+    def moment(self, query: Query) -> Moment:
+        """Return what ``Fold.moment`` does, of a query that the room has just been asked; of what was found for it."""
+        room, fold = self.room, self.fold
+        _, session_hash, _, user_hash = room.hashes.tolist()
+        session_number, recent, sent, user, _ = room.facts.tolist()
+        return Moment(
+            query=query,
+            log_position=fold.log_position,
+            user_index=user,
+            user_hash=user_hash,
+            session_hash=session_hash,
+            recent_item_index=room.recent[:recent].copy(),
+            tables=fold.tables,
+            models=self.plan.models,
+            session_number=session_number,
+            sent_item_index=room.sent[:sent].copy(),
+        )
+
+    def _candidates(self, counts: Sequence[int] | memoryview, proposed: Index, rows: Index) -> Candidates:
         """Return some rows of the merged proposals, copied."""
         columns = (len(self.source_names), counts[PROPOSED])
         cells = columns[0] * columns[1]
@@ -190,7 +245,7 @@ class CompiledPlan:
         kept = verdict == len(plan.filters)
         rows_max = run.moment.query.rows_max
         too_few = np.count_nonzero(kept) < rows_max
-        self.scarcity.note(rows_max, too_few=bool(too_few))
+        self.proposals.note(rows_max, answered=not too_few)
         if too_few:
             return None
         removed = np.bincount(verdict, minlength=len(plan.filters) + 1).tolist()
@@ -207,17 +262,28 @@ class CompiledPlan:
         removed = dict(zip(self.filter_names, counts[COUNTS + len(proposed) :], strict=True))
         if counts[CUT_COUNT]:
             removed[CUT] = counts[CUT_COUNT]
+        if self.ranks:
+            known, proposed[0] = proposed[0], self._ask[GIVEN_COUNT]
+            removed = {UNKNOWN: proposed[0] - known, **removed}
         return dict(zip(self.source_names, proposed, strict=True)), removed
 
-    def put(self, ids: Sequence[str], items: Sequence[str], exclude: Sequence[str], size: int, now_ms: int) -> bool:
-        """Write a question into the room; return whether it fits."""
-        texts = [each.encode() for each in (*ids, *items, *exclude)]
+    def gone(self) -> list[tuple[int, str]]:
+        """Return the place and what removed it of each item of the caller that was, in the order of the caller."""
+        names = (UNKNOWN, *self.filter_names)
+        verdicts = self.room.given[: self._ask[GIVEN_COUNT]].tolist()
+        return [(place, names[each]) for place, each in enumerate(verdicts) if each >= 0]
+
+    def put(self, ids: Sequence[str], items: Sequence[Sequence[str]], size: int, now_ms: int) -> bool:
+        """Write a question into the room, as ``ask`` has it; return whether it fits."""
+        counts = [len(each) for each in items]
+        texts = [each.encode() for part in (ids, *items) for each in part]
         arena = b"".join(texts)
-        if len(arena) > QUESTION_BYTES_MAX or len(items) + len(exclude) > QUESTION_ITEMS_MAX:
+        given = sum(counts[2:])
+        if len(arena) > QUESTION_BYTES_MAX or counts[0] + counts[1] > QUESTION_ITEMS_MAX or given > GIVEN_MAX:
             return False
         self._arena[: len(arena)] = arena
         ask, fold = self._ask, self.fold
-        ask[NOW], ask[SIZE], ask[ITEMS], ask[EXCLUDED] = now_ms, size, len(items), len(exclude)
+        ask[NOW], ask[SIZE], ask[ITEMS], ask[EXCLUDED], ask[GIVEN_COUNT] = now_ms, size, counts[0], counts[1], given
         ask[USER_BYTES], ask[SESSION_BYTES], ask[REQUEST_BYTES] = len(texts[0]), len(texts[1]), len(texts[2])
         ask[WANTED] = SLATE
         for place, text in enumerate(texts[len(ids) :], LENGTHS):
@@ -227,18 +293,22 @@ class CompiledPlan:
         return True
 
 
-def compiled_plan(plan: Plan, fold: Fold, rooms: Rooms | None = None) -> CompiledPlan | NotCompiled:
+def compiled_plan(
+    plan: Plan, fold: Fold, rooms: Rooms | None = None, *, ranks: bool = False
+) -> CompiledPlan | NotCompiled:
     """Return a plan bound to a state, or why it has no program.
 
     Args:
         plan: The plan.
         fold: The state.
         rooms: Of the state's plans; None = the plan gets room of its own.
+        ranks: Its questions are about items of the caller; else none is.
     """
-    program = program_of(plan, fold)
+    program = program_of(plan, fold, ranks=ranks)
     if isinstance(program, NotCompiled):
         return program
-    if reason := oversize(program, plan.slate_size_max):
+    size_max = GIVEN_MAX if ranks else plan.slate_size_max
+    if reason := oversize(program, size_max):
         return NotCompiled(reason)
-    room = (rooms or Rooms()).room_of(program, sizes_of(program, plan.slate_size_max, fold))
+    room = (rooms or Rooms()).room_of(program, sizes_of(program, size_max, fold))
     return CompiledPlan(plan, fold, program, room)

@@ -16,14 +16,18 @@ from midstream.ranking.compiled.room import (
     CHOSEN,
     COUNTS,
     CUT,
+    DRAWN,
     EXCLUDED,
     FOUND,
+    GIVEN,
+    KNOWN,
     PASSED,
     PROPOSED,
     RECENT,
+    SCORED,
     SENT,
-    SHORTLIST,
     SIZE,
+    SLATE,
     VERDICTS,
     WANTED,
     AnswerRoom,
@@ -125,6 +129,19 @@ def apply_filters(program: PlanProgram, hot: HotColumns, room: AnswerRoom) -> in
 
 
 @kernel
+def judge_given(room: AnswerRoom, left: int) -> None:
+    """Write what removed each item of the caller, in the order of the caller; ``left`` is the verdict of no filter."""
+    row = 0
+    for each in range(room.ask[GIVEN]):
+        if room.given[each] < 0:
+            room.given[each] = 0
+            continue
+        verdict = room.verdict[row]
+        room.given[each] = -1 if verdict == left else verdict + 1
+        row += 1
+
+
+@kernel
 def order_key(score: np.float32, place: int) -> np.uint64:
     """Return a key in the order of any finite score, of equal ones the lower place first; 0 and -0 are equal."""
     bits = np.int64(np.float32(score + np.float32(0.0)).view(np.uint32))  # -0 + 0 is 0
@@ -200,10 +217,20 @@ def shorten(program: PlanProgram, rank: NDArray[np.int32], room: AnswerRoom, pas
 
 
 @kernel
-def select(program: PlanProgram, rank: NDArray[np.int32], room: AnswerRoom, passed: int) -> int:
-    """Score the candidates and choose; return ``ANSWERED``, or why the pipeline has to answer."""
+def score_rows(program: PlanProgram, rank: NDArray[np.int32], room: AnswerRoom, passed: int) -> int:
+    """Write score and key of the first rows that passed; return ``ANSWERED``, or why the pipeline has to answer."""
     is_alone = room.counts[PASSED] == 1 and len(program.sources) >= _ADDED_APART  # NumPy adds them in another order
     if is_alone or not blend(program, rank, room, passed):
+        return UNUSUAL
+    return ANSWERED
+
+
+@kernel
+def select(program: PlanProgram, rank: NDArray[np.int32], room: AnswerRoom, passed: int) -> int:
+    """Score the candidates and choose; return ``ANSWERED``, or why the pipeline has to answer."""
+    if passed == 0:  # of a caller's items
+        return ANSWERED
+    if score_rows(program, rank, room, passed) != ANSWERED:
         return UNUSUAL
     choose(rank, room, passed, room.counts[CHOSEN])
     return ANSWERED
@@ -213,17 +240,21 @@ def select(program: PlanProgram, rank: NDArray[np.int32], room: AnswerRoom, pass
 def decide(program: PlanProgram, hot: HotColumns, room: AnswerRoom, proposed: int) -> int:
     """Merge the proposals, filter, score and choose; return ``ANSWERED``, or why the pipeline has to answer.
 
-    Of a shortlist it ends with the cut, of verdicts with the filters.
+    Of a shortlist it ends with the cut, with or without scores, of verdicts with the filters. Where the caller gave
+    items, which are the first proposals, these are the only candidates: all of them are scored, and none is filled up.
     """
-    counts, sources = room.counts, len(program.sources)
+    counts, sources, given = room.counts, len(program.sources), signed(room.ask[GIVEN])
     merged = (sources, proposed)
     rank = room.rank[: sources * proposed].reshape(merged)
     found = merge_rows(
         room.stacked[:proposed], room.values[:proposed], room.proposed, room.place, room.distinct[:proposed],
         room.score[: sources * proposed].reshape(merged), rank,
     )  # fmt: skip
+    if given > 0:
+        found = signed(room.facts[KNOWN])
     counts[FOUND] = found
     counts[PROPOSED] = proposed
+    counts[DRAWN] = 0
     for source in range(sources):
         counts[COUNTS + source] = 0
         for row in range(found):
@@ -231,12 +262,17 @@ def decide(program: PlanProgram, hot: HotColumns, room: AnswerRoom, proposed: in
     passed = apply_filters(program, hot, room)
     if room.ask[WANTED] == VERDICTS:
         return ANSWERED
-    if passed < room.ask[SIZE]:
+    if given > 0:
+        judge_given(room, len(program.filters))
+    elif passed < room.ask[SIZE]:
         return TOO_FEW
-    most = program.limits[CANDIDATES_MAX]
+    most = signed(program.limits[CANDIDATES_MAX]) + given
     counts[CUT] = max(passed - most, 0)
     counts[PASSED] = min(passed, most)
     counts[CHOSEN] = min(signed(room.ask[SIZE]), counts[PASSED])
-    if room.ask[WANTED] == SHORTLIST:
-        return shorten(program, rank, room, passed, most)
-    return select(program, rank, room, passed)
+    if room.ask[WANTED] == SLATE:
+        return select(program, rank, room, passed)
+    code = shorten(program, rank, room, passed, most)
+    if code == ANSWERED and room.ask[WANTED] == SCORED:
+        return score_rows(program, rank, room, signed(room.counts[PASSED]))
+    return code

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from midstream.core.errors import NotFound
 from midstream.core.protocols import Filter, Source
 from midstream.core.traits import traits_of
+from midstream.ranking.caller_items import GIVEN
+from midstream.ranking.compiled.room import GIVEN_MAX
 from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import RequestFilter
@@ -31,7 +33,8 @@ from midstream.state.sessions import session_query
 SESSION_KNN: Final = 0
 COVISITATION: Final = 1
 HOT_LIST: Final = 2
-"""Operations of sources."""
+CALLER: Final = 3
+"""Operations of sources. The caller is the first one of a ranking: its items are the only candidates."""
 OPERATION: Final = 0
 LIMIT: Final = 1
 HISTORY: Final = 2
@@ -96,15 +99,24 @@ class NotCompiled(NamedTuple):
     reason: str
 
 
-def program_of(plan: Plan, fold: Fold) -> PlanProgram | NotCompiled:
-    """Return the program of a plan over a state, up to the cut at least, or the first part before it that has none."""
+def program_of(plan: Plan, fold: Fold, *, ranks: bool = False) -> PlanProgram | NotCompiled:
+    """Return the program of a plan over a state, up to the cut at least, or the first part before it that has none.
+
+    Args:
+        plan: The plan.
+        fold: The state.
+        ranks: The items of the caller are the only candidates.
+    """
     for reason in _obstacles(plan):
         return NotCompiled(reason)
     sources = (*plan.sources, *plan.floor)
-    rows = np.zeros((len(sources), SOURCE_WIDTH), dtype=np.int64)
-    weights = np.zeros((len(sources), _SESSION_WEIGHTS), dtype=np.float64)
-    numbers = np.zeros(len(sources), dtype=np.float64)
-    for place, source in enumerate(sources):
+    names = (*((GIVEN,) if ranks else ()), *(each.name for each in sources))
+    rows = np.zeros((len(names), SOURCE_WIDTH), dtype=np.int64)
+    weights = np.zeros((len(names), _SESSION_WEIGHTS), dtype=np.float64)
+    numbers = np.zeros(len(names), dtype=np.float64)
+    if ranks:
+        rows[0, [OPERATION, LIMIT]] = CALLER, GIVEN_MAX
+    for place, source in enumerate(sources, len(names) - len(sources)):
         try:
             row, table, number = _source(source, fold)
         except NotFound as error:
@@ -115,7 +127,7 @@ def program_of(plan: Plan, fold: Fold) -> PlanProgram | NotCompiled:
     blend = plan.scorers[-1]
     if not isinstance(blend, Blend):
         return NotCompiled("the last scorer is no blend")
-    shares = np.array([blend.weight(each.name) for each in sources], dtype=np.float64)
+    shares = np.array([blend.weight(each) for each in names], dtype=np.float64)
     with np.errstate(invalid="ignore"):
         absent = shares / (blend.rank_offset + np.float64(np.inf))
     return PlanProgram(
@@ -154,11 +166,7 @@ def _obstacles(plan: Plan) -> Iterator[str]:
 
 def _obstacles_behind(plan: Plan) -> Iterator[str]:
     """Yield what of a plan behind the cut no program has."""
-    if plan.own:
-        yield f"custom components: {', '.join(sorted(plan.own))}"
-    yield from (f"filter {each.name}" for each in plan.filters if type(each) not in _FILTERS)
-    if plan.reads_served:
-        yield "parts that read served slates"
+    yield from custom_or_outside(plan)
     if plan.models.by_name or plan.model_names:
         yield "models"
     if plan.features:
@@ -169,6 +177,15 @@ def _obstacles_behind(plan: Plan) -> Iterator[str]:
         yield f"scorer {plan.scorers[0].name}"
     if len(plan.selectors) != 1 or type(plan.selectors[0]) is not TopK:
         yield f"selector {type(plan.selectors[0]).__name__}"
+
+
+def custom_or_outside(plan: Plan) -> Iterator[str]:
+    """Yield the parts of a plan that are one's own, without an operation, or read what was served before."""
+    if plan.own:
+        yield f"custom components: {', '.join(sorted(plan.own))}"
+    yield from (f"filter {each.name}" for each in plan.filters if type(each) not in _FILTERS)
+    if plan.reads_served:
+        yield "parts that read served slates"
 
 
 _SOURCES: Final[frozenset[type]] = frozenset((SessionKnn, Covisitation, Trending, Popular))

@@ -5,6 +5,7 @@ import numpy as np
 from midstream.core.types import Index
 from midstream.ranking.compiled.asker_kernel import read_history, read_own_sessions
 from midstream.ranking.compiled.program import (
+    CALLER,
     COVISITATION,
     FIRST,
     HIDES,
@@ -19,7 +20,17 @@ from midstream.ranking.compiled.program import (
     THIRD,
     PlanProgram,
 )
-from midstream.ranking.compiled.room import NOW, PAIR_EPOCH, RECENT, RECENT_MAX, SESSION_EPOCH, USER, AnswerRoom
+from midstream.ranking.compiled.room import (
+    GIVEN,
+    KNOWN,
+    NOW,
+    PAIR_EPOCH,
+    RECENT,
+    RECENT_MAX,
+    SESSION_EPOCH,
+    USER,
+    AnswerRoom,
+)
 from midstream.state.ids.vocabulary import IdColumns
 from midstream.state.items.item_fold import LANDMARKS_START, LOG_TIME
 from midstream.state.pairs import covisitation_query
@@ -49,6 +60,18 @@ def propose_hot(program: PlanProgram, number: int, hot: HotColumns, room: Answer
         room.stacked[start + place] = hot.items[line, place]
         room.values[start + place] = np.float32(hot.values[line, place] * factor)
     return int(length)
+
+
+@kernel
+def propose_given(room: AnswerRoom) -> int:
+    """Write the known items of the caller, the first ones of all, and their places as scores; return how many."""
+    known, count = signed(room.facts[KNOWN]), 0
+    for each in range(room.ask[GIVEN]):
+        if room.given[each] >= 0:
+            room.stacked[count] = room.given[each]
+            room.values[count] = np.float32(np.float64(known - count) / np.float64(known))
+            count += 1
+    return count
 
 
 @kernel
@@ -119,7 +142,9 @@ def propose_all(
     for number in range(len(program.sources)):
         operation = program.sources[number, OPERATION]
         count = 0
-        if operation == HOT_LIST:
+        if operation == CALLER:
+            count = propose_given(room)
+        elif operation == HOT_LIST:
             count = propose_hot(program, number, hot, room, written)
         elif operation in (SESSION_KNN, COVISITATION):
             length = room.facts[RECENT]

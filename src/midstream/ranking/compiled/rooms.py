@@ -19,6 +19,8 @@ from midstream.ranking.compiled.program import (
 )
 from midstream.ranking.compiled.room import (
     COUNTS,
+    FACTS,
+    GIVEN_MAX,
     LENGTHS,
     OWN_SESSIONS_MAX,
     QUESTION_BYTES_MAX,
@@ -46,8 +48,8 @@ _MOST: Final = {
     },
 }
 """Columns of a source by its operation, with the largest number for which its query has room."""
-ITEM_TEXT_BYTES: Final = 512 + 96
-"""Of an item in a slate: its id and what stands around it."""
+ITEM_TEXT_BYTES: Final = 2 * 512 + 96
+"""Of an item in a slate: its id, each octet escaped, and what stands around it."""
 
 
 class RoomSizes(NamedTuple):
@@ -89,12 +91,13 @@ def make_room(sizes: RoomSizes) -> AnswerRoom:
     texts, proposals = ITEM_TEXT_BYTES * sizes.slate_items_max, sizes.proposals_max
     return AnswerRoom(
         arena=np.zeros(QUESTION_BYTES_MAX, dtype=np.uint8),
-        ask=np.zeros(LENGTHS + QUESTION_ITEMS_MAX, dtype=np.int64),
-        facts=np.zeros(4, dtype=np.int64),
+        ask=np.zeros(LENGTHS + QUESTION_ITEMS_MAX + GIVEN_MAX, dtype=np.int64),
+        facts=np.zeros(FACTS, dtype=np.int64),
         hashes=np.zeros(4, dtype=np.uint64),
         recent=np.zeros(sizes.session_items_max + QUESTION_ITEMS_MAX, dtype=np.int32),
         sent=np.zeros(QUESTION_ITEMS_MAX, dtype=np.int32),
         excluded=np.zeros(QUESTION_ITEMS_MAX, dtype=np.int32),
+        given=np.zeros(GIVEN_MAX, dtype=np.int32),
         history=np.zeros(min(sizes.ring_items_max, RECENT_MAX), dtype=np.int32),
         own=np.zeros(OWN_SESSIONS_MAX + 1, dtype=np.int64),
         stacked=np.zeros(proposals, dtype=np.int32),
@@ -109,6 +112,7 @@ def make_room(sizes: RoomSizes) -> AnswerRoom:
         blended=np.zeros(proposals, dtype=np.float32),
         rows=np.zeros(proposals, dtype=np.int32),
         bits=np.zeros(proposals, dtype=np.int64),
+        propensity=np.zeros(sizes.slate_items_max, dtype=np.float32),
         counts=np.zeros(COUNTS, dtype=np.int64),
         text=np.zeros(texts, dtype=np.uint8),
         record=np.zeros(texts, dtype=np.uint8),

@@ -19,7 +19,7 @@ from midstream.state.pairs.covisitation import PairColumns
 from midstream.state.sessions.session_index import IndexColumns
 from midstream.state.sessions.sessions import OpenColumns
 from midstream.state.structures.hot_lists import HotColumns
-from midstream.state.structures.kernel import kernel
+from midstream.state.structures.kernel import optional_kernel
 from midstream.state.users.users import RingColumns
 
 
@@ -49,7 +49,7 @@ class BoundState(structref.StructRefProxy):
 structref.define_proxy(BoundState, BoundStateType, list(BoundState.__annotations__))  # type: ignore[no-untyped-call]
 
 
-@kernel
+@optional_kernel
 def make_state(
     ids: IdColumns,
     aliases: AliasColumns,
@@ -65,7 +65,7 @@ def make_state(
     return BoundState(ids, aliases, held, rings, hot, index, pairs, program, room)  # type: ignore[no-untyped-call]
 
 
-@kernel
+@optional_kernel
 def answer_question(state: BoundState) -> int:
     """Answer the question in the room; return ``ANSWERED``, or why the pipeline has to answer."""
     return answer_of(

@@ -1,6 +1,6 @@
 """Rerun of a logged request: the same pipeline, on the state of its log position, without failed components."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from midstream.core.errors import NotFound, RequestInvalid
@@ -12,11 +12,16 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.record.continuation import read_on
 from midstream.ranking.record.outside_scores import RecordedScores, scores_in
 from midstream.ranking.record.served import ServedRecord
+from midstream.ranking.team_answers import drafted_again, teams_of
 from midstream.state.ids.vocabulary import Vocabulary
 
 
 async def rerun(
-    plan: Plan, observe: Callable[[Query], Moment], record: ServedRecord, continued: ServedRecord | None = None
+    plan: Plan,
+    observe: Callable[[Query], Moment],
+    record: ServedRecord,
+    continued: ServedRecord | None = None,
+    teams: Sequence[Plan] = (),
 ) -> Served:
     """Answer a logged request again; equal plan, state and record give an equal slate, with its full trace.
 
@@ -28,10 +33,11 @@ async def rerun(
         observe: The state at the record's log position, of its ``fold_version``.
         record: The logged record.
         continued: For a record that continues a slate (``query.continues``): the record of that slate.
+        teams: For a drafted slate (``teams_of``): the plans that drafted it.
 
     Raises:
         NotFound: The record continues a slate whose record is not given, or it lacks a part of the fetched columns,
-            or the scores that a server gave its candidates.
+            or the scores that a server gave its candidates; or no plan that drafted it has an answer now.
         RequestInvalid: The plan's filters cannot use the record's query: it is another plan.
     """
     if not record.rerunnable:
@@ -44,6 +50,8 @@ async def rerun(
         return read_on(plan, observe, record.query, continued, record.failures).served
     if faults := request_faults(plan.filters, record.query, plan.context_readers):
         raise RequestInvalid(faults)
+    if teams_of(record.source_names, record.scorer):
+        return await _drafted_again(teams, observe, record)
     request = PlanRequest.of(plan.recorded(record.approximate), record.query, Account(record.failures))
     kept = request.plan.without(frozenset(plan.remote) - {record.scorer})  # nobody else may come to ask
     gathered = replace(request, plan=kept, fetched=record.fetched).gathered(observe)
@@ -55,3 +63,16 @@ async def rerun(
 
         gathered = replace(gathered, recorded=recorded)
     return await gathered.decided()
+
+
+async def _drafted_again(teams: Sequence[Plan], observe: Callable[[Query], Moment], record: ServedRecord) -> Served:
+    """Return a draft, made again.
+
+    Raises:
+        NotFound: No plan has an answer to draft.
+    """
+    served = await drafted_again(record, {each.name: each for each in teams}, lambda _, query: observe(query))
+    if served is None:
+        message = "none of the placements that drafted it has an answer that can be drafted now"
+        raise NotFound(message)
+    return served

@@ -6,6 +6,7 @@ The blend is a sum over the sources, objectives are a sum over their models, and
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -68,6 +69,8 @@ def _taken_apart(served: Served, plan: Plan, rows: NDArray[np.intp]) -> tuple[Sc
     """Return the terms of some candidates' scores; none where the scorer has no attribution."""
     scorer = next((each for each in plan.scorers if each.name == served.scorer), None)
     frame = frame_of(served)
+    if served.learned is not None:
+        plan = replace(plan, models=served.learned)
     if isinstance(scorer, Blend):
         return _of_blend(scorer, served, rows)
     if isinstance(scorer, ModelScorer) and scorer.name in plan.models.by_name:

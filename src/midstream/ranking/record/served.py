@@ -139,9 +139,9 @@ def encode_served(
     Returns:
         At most 1.5 kB at 20 items with ids of up to 32 characters, and further bytes for the content of the request
         (context, exclude list, filter text, items to rank), fetched columns up to ``FETCHED_BYTES_MAX``, 4 bytes a
-        candidate where a server scored them, 8 bytes an item that an index of vectors proposed, the items of a page's
-        earlier slates, 25 bytes an item of the continuation order, 40 bytes a model, rule actions on items outside of
-        the slate, and 4 bytes an item and feature where their values are kept. Cost: about 20 µs.
+        candidate where a server scored them, 8 bytes an item that an index of vectors proposed, items of earlier slates
+        of the page, 25 bytes an item of the continuation order, 40 bytes a model, rule actions on items outside of the
+        slate, and an item and input 4 bytes where values are kept, 1 byte where bins are. Cost: about 20 µs.
     """
     query, candidates, chosen = served.query, served.candidates, served.selection.chosen
     count = len(chosen)
@@ -192,7 +192,7 @@ def encode_served(
         order_scores=later[0], order_propensities=later[1], order_bits=later[2], order_lengths=lengths,
         continues=query.continues, turn=query.turn, first_position=query.first_position, fetched_ids=outside.ids,
         fetched_context=tuple(served.fetched.context), rerunnable=outside.is_whole and given.is_whole,
-        outside_scores=given.content, proposed=_proposed(approximate_of(served)),
+        outside_scores=given.content, proposed=_proposed(approximate_of(served)), bins=served.bins,
     )  # fmt: skip
     return encode_body(body)
 
@@ -278,6 +278,7 @@ STAYS = frozenset(
         "spare",
         "turn",
         "first_position",
+        "bins",
     )
 )
 """Fields that a redacted record keeps: names of the configuration and of the catalogue, the slate, and numbers that

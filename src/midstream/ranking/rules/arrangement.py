@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from midstream.core.types import Candidates, FeatureFrame, Index, Mask, Moment, Query, Score, Selection, Trace
-from midstream.ranking.rules.boost import Boost, Boosted, worth_of
+from midstream.ranking.rules.boost import Boost, Boosted, lifted, worth_of
 from midstream.ranking.rules.cap import Cap, Caps, served_before
 from midstream.ranking.rules.diversity import RULE as DIVERSITY
 from midstream.ranking.rules.diversity import Diversity, range_of
@@ -29,11 +29,12 @@ from midstream.ranking.rules.new_items import Fresh, NewItems, is_new
 from midstream.ranking.rules.pin import Pin, Pinned
 from midstream.ranking.rules.place_best import Best, is_enough
 from midstream.ranking.rules.place_ruled import Ruled
+from midstream.ranking.rules.place_whole import is_plain, placed
 from midstream.ranking.rules.promote import Promote, Promoted, Shares
 from midstream.ranking.rules.rules import AnyRule, CandidateFacts
 from midstream.ranking.rules.slate_candidates import Lineup
 from midstream.ranking.selectors.selecting import Choosing
-from midstream.ranking.selectors.top_k import Real, best_first
+from midstream.ranking.selectors.top_k import Real, TopK, best_first
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
 
@@ -115,6 +116,8 @@ class Arrangement:
         if facts.is_idle:
             chosen = selector.select(query, frame, score)
             return Selection(chosen.chosen, chosen.propensity, facts.traces)
+        if isinstance(selector, TopK) and query.slate_size <= DECIDED_MAX and is_plain(facts, self.diversity):
+            return placed(self.caps, self.diversity, score, facts, query.slate_size)
         return _Slate(self, selector, query, frame, score, facts).made()
 
 
@@ -241,7 +244,9 @@ class _Slate:
             for name, place in self._shares.short(self._chosen[: self._decided]):
                 yield Trace(name, -1, place, "short")
         place_of = {at: place for place, at in enumerate(self._chosen)}
-        yield from self._lifted()
+        if self._facts.boosts:
+            items: list[int] = self._facts.item_index[self._order].tolist()
+            yield from lifted(self._facts.boosts, self._raw, self._chosen, (items, self._order))
         full = list[int]()
         if self._shares is not None and len(place_of) <= self._decided:  # behind that a most share keeps nobody out
             full = self._shares.full(min(len(place_of), self._decided - 1))
@@ -252,17 +257,6 @@ class _Slate:
                     yield Trace(rule, self._item(at), -1, what)
         for at in sorted(self._places.passed_over & place_of.keys()):
             yield Trace(DIVERSITY, self._item(at), place_of[at], "lowered")
-
-    def _lifted(self) -> Iterator[Trace]:
-        """Yield the actions of boosts: items of the slate with another place because of them."""
-        if not self._facts.boosts:
-            return
-        moved = {at for at, before in enumerate(self._raw) if before != at}
-        for each in self._facts.boosts:
-            for place, at in enumerate(self._chosen):
-                if at in moved and each.member[self._order[at]]:
-                    word = "boosted" if each.factor > 1 else "buried"
-                    yield Trace(each.name, self._item(at), place, word)
 
     def _dropped(self, at: int, full: list[int]) -> tuple[str, str]:
         """Return the rule that keeps out one of the best by score alone, and its action; empty = it was outranked."""

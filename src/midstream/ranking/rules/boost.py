@@ -10,6 +10,7 @@ buried. Under ``plackett_luce`` with temperature 1 the factor multiplies the odd
 does. Where all scores are equal σ is 1, so the boost alone decides.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
@@ -17,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.types import Mask, Score
+from midstream.core.types import Mask, Score, Trace
 from midstream.ranking.rules.in_force import Stated
 
 Real: TypeAlias = NDArray[np.float64]
@@ -53,3 +54,24 @@ def worth_of(score: Score, boosts: tuple[Boosted, ...]) -> Real:
     for each in boosts:
         lift[each.member] += np.log(each.factor)
     return worth + lift * (unit if unit > 0 else 1.0)
+
+
+def lifted(
+    boosts: Sequence[Boosted], raw: Sequence[int], chosen: Sequence[int], rows: tuple[Sequence[int], NDArray[np.intp]]
+) -> Iterator[Trace]:
+    """Yield the actions of boosts: items of the slate with another place because of them.
+
+    Args:
+        boosts: In force.
+        raw: Candidates, best first by their scores alone; the number of a candidate is its place by worth.
+        chosen: Candidates of the slate.
+        rows: Item and row of each candidate.
+    """
+    if not boosts:
+        return
+    items, order = rows
+    moved = {at for at, before in enumerate(raw) if before != at}
+    for each in boosts:
+        for place, at in enumerate(chosen):
+            if at in moved and each.member[order[at]]:
+                yield Trace(each.name, items[at], place, "boosted" if each.factor > 1 else "buried")

@@ -1,11 +1,11 @@
 """Traces of slate rules in the served record: four bytes an action, and ids of items outside of the slate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from midstream.core.types import Served
+from midstream.core.types import Served, Trace
 from midstream.events.served_body import ServedBody
 from midstream.ranking.rules.rules import WORDS
 from midstream.state.ids.vocabulary import Vocabulary
@@ -55,11 +55,15 @@ def pack_traces(served: Served, vocabulary: Vocabulary) -> PackedTraces:
     """
     if not served.traces:
         return NO_TRACES
-    slate = served.candidates.item_index[served.selection.chosen].tolist()
+    return packed(served.traces, served.candidates.item_index[served.selection.chosen].tolist(), vocabulary)
+
+
+def packed(traces: Iterable[Trace], slate: Sequence[int], vocabulary: Vocabulary) -> PackedTraces:
+    """Return the traces of a record whose slate has the items ``slate``, by their number in the vocabulary."""
     rules: dict[str, int] = {}
     actions = bytearray()
     ids: list[str] = []
-    for each in served.traces:
+    for each in traces:
         is_there = 0 <= each.position < len(slate) and slate[each.position] == each.item_index
         if not is_there and len(ids) == OUTSIDE_MAX:
             continue

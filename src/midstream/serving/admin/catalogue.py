@@ -1,8 +1,6 @@
 """Routes of items and users: a change is an event like any other, a read returns the current state."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,13 +9,13 @@ from fastapi import FastAPI, Request, Response
 from midstream.core.errors import Fault, NotFound, RequestInvalid, TooLarge
 from midstream.engine.requests.schema import PAGE
 from midstream.serving.admin.route_io import json_response, path_value
-from midstream.serving.events.bulk import Bulk, BulkHow
 from midstream.serving.events.ingest import Ingest, Rejection
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import UNREADABLE, decode_json, query_fields, single
-from midstream.serving.http.responses import Handler, to_response
+from midstream.serving.http.responses import to_response
 from midstream.serving.openapi.document import bulk_operation, change_operation, read_operation
-from midstream.serving.slates.hot_routes import events_reply, how_of, post_bulk
+from midstream.serving.slates.bulk_changes import ITEM, USER, CatalogueSubject, as_event
+from midstream.serving.slates.hot_routes import events_reply, how_of
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -28,24 +26,6 @@ TIME_DIGITS_MAX = 15
 _attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _pieces = msgspec.json.Decoder(list[msgspec.Raw])
 _lines = msgspec.json.Decoder(msgspec.Raw)
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueSubject:
-    """Subject of a group of routes: items or users."""
-
-    kind: str
-    """Its events' ``type``."""
-    plural: str
-
-    @property
-    def id_field(self) -> str:
-        """Name of its id in events, paths and answers."""
-        return f"{self.kind}_id"
-
-
-ITEM = CatalogueSubject("item", "items")
-USER = CatalogueSubject("user", "users")
 
 
 def add_catalogue_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
@@ -146,32 +126,8 @@ def as_events(body: bytes, noun: CatalogueSubject, events_max: int) -> bytes:
     if len(pieces) > events_max:
         right = f"At most {events_max} a request."
         raise TooLarge((Fault("", f"{len(pieces)} came.", right, PAGE),))
-    events = [_as_event(bytes(piece), noun, "put") for piece in pieces]
+    events = [as_event(bytes(piece), noun, "put") for piece in pieces]
     return b"[" + b",".join(events) + b"]" if is_list else b"\n".join(events)
-
-
-def bulk_routes(bulk: Bulk) -> Mapping[str, Mapping[str, Handler]]:
-    """Return path, method and handler of the routes that change many items or users in one stream."""
-
-    def change(noun: CatalogueSubject, operation: str) -> Handler:
-        how = BulkHow(only=noun.kind, operation=operation, rewrite=partial(as_lines, noun=noun, operation=operation))
-        return lambda scope, receive: post_bulk(bulk, scope, receive, how)
-
-    return {f"/v1/{noun.plural}": {"PUT": change(noun, "put"), "PATCH": change(noun, "patch")} for noun in (ITEM, USER)}
-
-
-def as_lines(body: bytes, noun: CatalogueSubject, operation: str) -> bytes:
-    """Return NDJSON as events of the noun's type, line by line."""
-    return b"\n".join(_as_event(line, noun, operation) if line.strip() else b"" for line in body.split(b"\n"))
-
-
-def _as_event(piece: bytes, noun: CatalogueSubject, operation: str) -> bytes:
-    try:
-        fields = _attributes.decode(piece)
-    except UNREADABLE:
-        return piece
-    # What a client names itself comes later and wins: another type is then refused, field by field.
-    return msgspec.json.encode({"type": noun.kind, "operation": operation} | fields)
 
 
 def _singles(query: dict[str, list[str]]) -> list[tuple[str, str]]:

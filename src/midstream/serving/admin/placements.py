@@ -9,7 +9,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import ConfigInvalid, Fault, Invalid, PlacementChanged, RequestInvalid
-from midstream.engine.placements.placing import PAGE, Said
+from midstream.engine.placements.control_changes import PAGE, Said
 from midstream.engine.placements.views import placement_views
 from midstream.engine.requests.faults import json_pointer
 from midstream.serving.admin.route_io import available, json_response, path_value, posted
@@ -133,7 +133,7 @@ def _as_query_field(where: str) -> str:
 
 def _list(engine: "Engine", placing: "Placing | None") -> PlacementList:
     if placing is None:
-        return PlacementList(placement_views(engine.plans, {}, frozenset(engine.plans), frozenset()), [])
+        return PlacementList(placement_views(engine.plans, {}, frozenset(engine.plans), frozenset(), engine.fold), [])
     return PlacementList(placing.views(), placing.aside())
 
 

@@ -2,10 +2,10 @@
 
 from fastapi import FastAPI, Request, Response
 
-from midstream.serving.admin.catalogue import ITEM
 from midstream.serving.admin.route_io import path_value
 from midstream.serving.http.responses import to_response
 from midstream.serving.openapi.document import similar_operation
+from midstream.serving.slates.bulk_changes import ITEM
 from midstream.serving.slates.recommendations import Recommendations
 
 

@@ -8,12 +8,13 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault
-from midstream.serving.admin.catalogue import CHANGE_QUERY, USER, changed, sent_fields
+from midstream.serving.admin.catalogue import CHANGE_QUERY, changed, sent_fields
 from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.events.ingest import Ingest, Rejection
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json, query_fields
 from midstream.serving.openapi.document import erase_operation, merge_operation
+from midstream.serving.slates.bulk_changes import USER
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
+from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
 from midstream.engine.placements.views import PlacementDetail
 from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
@@ -31,8 +32,7 @@ from midstream.serving.slates.hot_routes import (
     RECOMMENDATIONS_PATH,
 )
 from midstream.serving.slates.pages import Page, PageBody
-from midstream.serving.slates.rank import RankBody
-from midstream.serving.slates.recommendations import QUERY_FIELDS, SIMILAR_FIELDS, RecommendationBody, Slate
+from midstream.serving.slates.recommendations import QUERY_FIELDS, SIMILAR_FIELDS, RankBody, RecommendationBody, Slate
 
 Document: TypeAlias = dict[str, Any]
 _REF = "#/components/schemas/{name}"
@@ -338,6 +338,9 @@ def _without_null(schema: Document) -> Document:
     return kinds[0] if kinds else {key: value for key, value in schema.items() if key != "default"}
 
 
+_EXPERIMENTS = (ExperimentList, ExperimentView, HoldoutView)
+
+
 def _schemas() -> Document:
     """Return the schemas of all bodies and answers, for the caller to change."""
     found: Document = msgspec.json.decode(_encoded_schemas())
@@ -349,7 +352,7 @@ def _encoded_schemas() -> bytes:
     """Return them as JSON, made once: making them takes 50 times as long as reading them."""
     asked = (RecommendationBody, RankBody, PageBody)
     hot = (*asked, BatchBody, Slate, Page, Batch, EventsAnswer, BulkAnswer, Problem, WireEvent)
-    types = (*hot, PlacementList, PlacementDetail, PreviewSlates, Explained, JobView)
+    types = (*hot, PlacementList, PlacementDetail, PreviewSlates, Explained, JobView, *_EXPERIMENTS)
     found: Document = msgspec.json.schema_components(types, schema_hook=_deadline, ref_template=_REF)[1]
     for each in asked:
         found[each.__name__]["properties"]["events"] = _EVENTS

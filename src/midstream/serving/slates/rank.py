@@ -4,19 +4,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from midstream.engine.requests.schema import RankQuestion, read_deadline
+from midstream.engine.requests.schema import read_deadline
 from midstream.serving.http.parsing import decode_json
 from midstream.serving.http.responses import Reply
-from midstream.serving.slates.recommendations import Record, answered, only_placement
+from midstream.serving.slates.recommendations import RankBody, Record, answered, only_placement
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
-
-
-class RankBody(RankQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """Body of ``POST /v1/rank``."""
-
-    events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _decoder = msgspec.json.Decoder(RankBody, dec_hook=read_deadline)
@@ -38,5 +32,4 @@ class Rankings:
             Overloaded: Too many requests wait for a log position.
         """
         question = decode_json(_decoder, body)
-        ask = question.ask(question.placement or only_placement(self._engine))
-        return await answered(self._engine, self._record, ask, question.events)
+        return await answered(self._engine, self._record, question, question.placement or only_placement(self._engine))

@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from midstream.core.errors import AppendFailed, CommitTooSlow, NotFound, Overloaded
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
 from midstream.engine.requests.faults import NameUnknown, field_refusal, reading
-from midstream.engine.requests.schema import RecommendationQuestion, read_deadline
+from midstream.engine.requests.schema import RankQuestion, RecommendationQuestion, read_deadline
 from midstream.engine.types import Answer, Ask, Value
+from midstream.experiments.names import MARK
 from midstream.ranking.explain.explanation import SlateWhy
 from midstream.ranking.plan import SIMILAR
 from midstream.serving.events.ingest import EventsAnswer, Ingest
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 class RecommendationBody(RecommendationQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """Body of ``POST /v1/recommendations``."""
+
+    events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class RankBody(RankQuestion, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """Body of ``POST /v1/rank``."""
 
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -88,6 +95,10 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     """Continues the slate: sent in the next request. None = not requested, or no item is left."""
     unexplained: Mapping[str, str] = {}
     """Missing part of the request (``explanation``, ``reasons``), or the source of a missing reason, with the cause."""
+    experiment: str = ""
+    """Experiment that chose how to answer, or ``holdout``; left out = none did."""
+    variant: str = ""
+    """Its variant."""
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
@@ -140,18 +151,8 @@ class Recommendations:
         return Reply(200, _encode(slate_of(answer, None)), headers=NO_STORE)
 
     async def _answer(self, question: RecommendationBody) -> Reply:
-        engine, events = self._engine, question.events
-        placement = question.placement or ("" if question.continues else only_placement(engine))
-        told: EventsAnswer | None = None
-        if events is not msgspec.UNSET:
-            ask, outcome = await _after_events(engine, self._record, question.ask(placement), events)
-            if not isinstance(outcome, EventsAnswer):
-                return await _reply_of(engine, ask, outcome)
-            told, question = outcome, replace(question, min_log_position=ask.min_log_position)
-        found = engine.encoded_slate(question, placement)
-        if isinstance(found, EncodedSlate):
-            return Reply(200, encoded_reply(found, told), headers=NO_STORE)
-        return await _reply_of(engine, question.ask(placement), told, found)
+        placement = question.placement or ("" if question.continues else only_placement(self._engine))
+        return await answered(self._engine, self._record, question, placement)
 
 
 def encoded_reply(slate: EncodedSlate, events: EventsAnswer | None = None) -> bytes:
@@ -161,6 +162,14 @@ def encoded_reply(slate: EncodedSlate, events: EventsAnswer | None = None) -> by
         told = b',"read_your_writes":true' if slate.read_your_writes else b',"read_your_writes":false'
     if events is not None:
         told += b',"events":' + _encode(events)
+    if slate.models:
+        told += b',"models":' + _encode(slate.models)
+    if slate.removed:
+        told += b',"removed":' + _encode([RemovedItem(each.id, each.filter) for each in slate.removed])
+    if slate.not_selected:
+        told += b',"not_selected":%d' % slate.not_selected
+    if slate.arm.experiment:
+        told += b',"experiment":%b,"variant":%b' % (_encode(slate.arm.experiment), _encode(slate.arm.variant))
     return b"".join(
         (
             b'{"request_id":"%b","placement":%b,"items":[' % (slate.request_id.encode(), _encode(slate.placement)),
@@ -188,15 +197,24 @@ async def _reply_of(
     return Reply(200, _encode(slate_of(answer, events)), headers=NO_STORE)
 
 
-async def answered(engine: "Engine", record: Record, ask: Ask, events: msgspec.Raw | msgspec.UnsetType) -> Reply:
-    """Record the events that came with a question, then answer it.
+async def answered(engine: "Engine", record: Record, question: RecommendationBody | RankBody, placement: str) -> Reply:
+    """Record the events that came with a question, then answer it, by the kernels of compiled plans where they can.
 
     Raises:
         NameUnknown: The placement is not configured.
         RequestInvalid: The events, or something that the question names, cannot be used.
         Overloaded: Too many requests wait for a log position.
     """
-    return await _reply_of(engine, *await _after_events(engine, record, ask, events))
+    told: EventsAnswer | None = None
+    if question.events is not msgspec.UNSET:
+        ask, outcome = await _after_events(engine, record, question.ask(placement), question.events)
+        if not isinstance(outcome, EventsAnswer):
+            return await _reply_of(engine, ask, outcome)
+        told, question = outcome, replace(question, min_log_position=ask.min_log_position)
+    found = engine.encoded_slate(question, placement)
+    if isinstance(found, EncodedSlate):
+        return Reply(200, encoded_reply(found, told), headers=NO_STORE)
+    return await _reply_of(engine, question.ask(placement), told, found)
 
 
 async def _after_events(
@@ -234,12 +252,14 @@ async def recorded(
 def only_placement(engine: "Engine") -> str:
     """Return ``default``, or the one placement there is beside ``similar``."""
     plans = engine.plans.keys() - {SIMILAR} or engine.plans.keys()
+    if len(plans) > 1:
+        plans = {name for name in plans if MARK not in name}
     return next(iter(plans)) if len(plans) == 1 and "*" not in plans else "default"
 
 
 def placement_unknown(engine: "Engine", name: str, where: str = "/placement") -> NameUnknown:
     """Return the refusal of a placement that is not configured."""
-    return NameUnknown(where, "placement", name, engine.plans)
+    return NameUnknown(where, "placement", name, [each for each in engine.plans if MARK not in each])
 
 
 def recording(ingest: Ingest) -> Record:
@@ -320,4 +340,6 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         explanation=answer.explanation,
         cursor=answer.cursor,
         unexplained=answer.unexplained,
+        experiment=answer.experiment,
+        variant=answer.variant,
     )

@@ -60,7 +60,7 @@ class Documents:
 
     def __init__(self, bytes_max: int, document_bytes_max: int = DOCUMENT_BYTES_MAX) -> None:
         """Start empty; ``bytes_max`` is of the memory of all, ``document_bytes_max`` of the text of one."""
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._document_bytes_max = document_bytes_max
         self._texts: dict[int, bytes] = {}
         self._bytes_used = 0
@@ -136,7 +136,7 @@ class Documents:
     def _put(self, index: int, before: bytes | None, after: bytes) -> bool:
         """Keep a document if there is room for it, else count it; say which."""
         grown = len(after) - (len(before) if before is not None else -OVERHEAD_BYTES)
-        if len(after) > self._document_bytes_max or self._bytes_used + grown > self._bytes_max:
+        if len(after) > self._document_bytes_max or self._bytes_used + grown > self.bytes_max:
             self.refused_count += 1
             return False
         self._bytes_used += grown

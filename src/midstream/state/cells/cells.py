@@ -9,9 +9,9 @@ between two silences, as everywhere: acts that open no session, impressions amon
 several values of an attribute the rows of all of them are read as if they were one.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ from midstream.state.items.items import Items
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.borrowed import address_of
 
+T = TypeVar("T")
 _PAGE_BYTES = 4_096
 _PROGRAMS_MAX: Final = 256
 """Programs whose tables are kept: a few a plan, of plans that come and go."""
@@ -62,6 +63,23 @@ class CellOwners(NamedTuple):
     """Slot, -1 = none, or one that is not known."""
     user_hash: int = 0
     session_number: int = -1
+
+
+class CellParts(NamedTuple):
+    """What a kernel needs to read the cells of a program, and does not change with the question."""
+
+    reading: Reading
+    spec: Places
+    """Parameters of all cells."""
+    codes: Places
+    """Address, rows, width and first column of the codes of each attribute whose values are keys, (attributes, 4)."""
+    code_count: int
+    """Columns of all codes; 0 without such attributes."""
+    words: Rows
+    """All rows, and the same memory as octets: they stay the same for as long as the table is."""
+    octets: NDArray[np.uint8]
+    keys: NDArray[np.void]
+    tables: Index
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +127,7 @@ class Cells:
             for place, cell in enumerate(group.cells)
         }
         self._programs: dict[Program, tuple[Reading, ProgramTables]] = {}
+        self._kept: dict[int, tuple[object, object]] = {}
 
     @property
     def bytes_now(self) -> int:
@@ -221,6 +240,26 @@ class Cells:
             np.ascontiguousarray(inputs, dtype=np.float64), found,
         )  # fmt: skip
         return found.T
+
+    def parts_of(self, program: Program) -> CellParts:
+        """Return what a kernel needs to read the cells of a program. Whoever keeps it keeps the rows."""
+        reading = (self._programs.get(program) or self._prepared(program))[0]
+        asked = [place for place, name in enumerate(self._attributes) if name in reading.attributes]
+        codes = np.ascontiguousarray(self.rows.codes[asked])
+        count = self._layout.code_count if asked else 0
+        return CellParts(reading, self._layout.spec, codes, count, self._words, self._octets, self._keys, self._tables)
+
+    def kept(self, owner: object, make: Callable[[], T]) -> T:
+        """Return what ``make`` returned when this owner, an object that is no value, first asked for it.
+
+        It is kept as long as this table is, or until too many others are; the owner is kept as well.
+        """
+        found = self._kept.get(id(owner))
+        if found is None:
+            if len(self._kept) >= _PROGRAMS_MAX:
+                self._kept.clear()
+            found = self._kept[id(owner)] = (owner, make())
+        return cast("T", found[1])
 
     def merge(self, into: int, other: int, into_hash: int, other_hash: int) -> None:
         """Merge the counts of one user into another's; users are given by slot and by hash of the id.

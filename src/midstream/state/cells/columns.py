@@ -109,11 +109,11 @@ def read_matrix(
             bounds[g], spec, wanted, plan, factors, nothing, now_ms, words, octets, found,
         )  # fmt: skip
         if is_spread:
-            _spread(place_of[starts[g] : starts[g + 1]], found)
+            spread(place_of[starts[g] : starts[g + 1]], found)
 
 
 @kernel
-def _spread(place_of: Places, found: Words) -> None:
+def spread(place_of: Places, found: Words) -> None:
     """Give all candidates the values of the first."""
     for w in range(len(place_of)):
         found[place_of[w]] = found[place_of[w], 0]
@@ -167,7 +167,7 @@ def read_columns(
                 group, rows[:, :1], 0, 1, starts[g], starts[g + 1],
                 bounds[g], spec, wanted, plan, factors, nothing, now_ms, words, octets, registers,
             )  # fmt: skip
-            _spread(place_of[starts[g] : starts[g + 1]], registers)
+            spread(place_of[starts[g] : starts[g + 1]], registers)
     run_steps(table, once, WIDTH, registers)
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
@@ -181,5 +181,4 @@ def read_columns(
                 )  # fmt: skip
         fill_inputs(table, inputs, start, stop - start, registers)
         run_steps(table, each, stop - start, registers)
-        for column in range(len(outputs)):
-            narrow(registers[outputs[column]], stop - start, found[column, start:stop])
+        narrow(registers, outputs, start, stop - start, found)

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from midstream.state.cells.lanes import read_scaled, read_windows
 from midstream.state.cells.layout import (
     BUCKETS,
     CODES,
@@ -25,6 +26,7 @@ from midstream.state.cells.layout import (
 from midstream.state.cells.merge import add_rows
 from midstream.state.cells.rows import NO_ROW, UNKNOWN, Places
 from midstream.state.cells.windows import Octets, Words, distinct_of
+from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.prefetch import LINE_BYTES, prefetch
@@ -35,13 +37,16 @@ ring that is read as of now; between which log times of a row the factor holds, 
 anything of its buckets; from which on nothing of it is gone, as the row is in the bucket of now; from which on what is
 ahead counts. The last are words of the scope that lie in lines of their own."""
 PLAN_ROWS: Final = 8
-ADDED, MOVED, FADE_BEGIN, FADE_END, ASKED, LAST_WORD = range(6)
+ADDED, MOVED, FADE_BEGIN, FADE_END, ASKED, LAST_WORD, RINGS_FROM, RINGS_TO = range(8)
 """Columns of ``bounds``, for each scope: the first place in ``wanted`` after the sums that are no windows, and after
-windows; between which log times the factors of all its cells hold; how many words are to be asked for, and the last."""
-BOUNDS: Final = 6
-ROWS_AHEAD: Final = 12
-"""Rows between the request for one and its use: 30 to 60 ns each."""
-ROWS_NEAR: Final = 4
+windows; between which log times the factors of all its cells hold; how many words are to be asked for, and the last;
+between which log times a word of any ring is read."""
+BOUNDS: Final = 8
+READ_ROWS: Final = 64
+"""Rows that are read at a time, cell by cell."""
+ROWS_AHEAD: Final = READ_ROWS + 16
+"""Rows between the request for one and a look at its log time: so many lines come at once as a core can wait for."""
+ROWS_NEAR: Final = READ_ROWS
 """The same of words of rings, which the log time of a row decides."""
 _POOLED: Final = -3
 _EVER: Final = 1 << 62
@@ -75,6 +80,7 @@ def plan_at(
     for g in range(len(starts) - 1):
         bounds[g, ADDED] = bounds[g, MOVED] = starts[g]
         bounds[g, FADE_BEGIN], bounds[g, FADE_END] = 0, _EVER
+        bounds[g, RINGS_FROM], bounds[g, RINGS_TO] = _EVER, 0
         asked = last = bounds[g, ASKED] = 0
         for w in range(starts[g], starts[g + 1]):
             cell = wanted[w]
@@ -96,6 +102,8 @@ def plan_at(
                 plan[BEGIN, w] = (bucket - BUCKETS + 1) * period
                 plan[LATEST, w] = bucket * period
                 plan[EDGE, w] = plan[BEGIN, w] - period
+                bounds[g, RINGS_FROM] = min(bounds[g, RINGS_FROM], plan[EDGE, w])
+                bounds[g, RINGS_TO] = max(bounds[g, RINGS_TO], plan[LATEST, w])
                 plan[WORD_RING, w] = spec[REST, cell] + (bucket + 1) % BUCKETS
             last = signed(plan[WORD, w])
             if last >= asked + LINE_BYTES // 8:
@@ -211,50 +219,119 @@ def read_block(
 ) -> None:
     """Write cells of the rows that begin at these words, or are ``NO_ROW`` or ``UNKNOWN``, into columns from one on.
 
-    Row by row, while the lines of later ones come: those that are always read first, then, as their log time is there,
-    words of rings. Nothing is called for a row, since that would cost more than its cells.
+    Some rows at a time: first their log times, while lines of later rows come, then cell by cell, so that the values
+    of a cell are read and written side by side. A row that is not there is read as the first word of all, which is
+    there always, and what was read of it is not taken.
     """
+    words, at_of, bounds, plan = borrowed(words), borrowed(at_of), borrowed(bounds), borrowed(plan)
+    spec, wanted, found = borrowed(spec), borrowed(wanted), borrowed(found)
+    at, log_time = np.zeros(READ_ROWS, dtype=np.int64), np.zeros(READ_ROWS, dtype=np.int64)
     added, moved, rows_max = bounds[ADDED], bounds[MOVED], len(at_of)
-    for k in range(start - ROWS_AHEAD if start == 0 else start, stop):
-        later = at_of[k + ROWS_AHEAD] if k + ROWS_AHEAD < rows_max else NO_ROW
-        if later >= 0:
-            prefetch(words, later, 0)
-            for w in range(begin, begin + bounds[ASKED]):
-                prefetch(words, later + plan[ASK, w], 0)
-            prefetch(words, later + bounds[LAST_WORD], 0)
-        near = at_of[k + ROWS_NEAR] if 0 <= k + ROWS_NEAR < rows_max else NO_ROW
-        if near >= 0:
-            log_time = signed(words[np.uint64(near)])
-            for w in range(added, moved):
-                is_part = np.int64(log_time >= plan[EDGE, w]) & np.int64(log_time < plan[LATEST, w])
-                prefetch(words, near + plan[WORD_RING, w] * is_part, 0)
-        if k < 0:
-            continue
-        at, column = at_of[k], to + k - start
-        log_time = signed(words[np.uint64(at)]) if at >= 0 else 0
-        if log_time == 0:
+    asked, last = begin + bounds[ASKED], bounds[LAST_WORD]
+    rings_from, rings_to = bounds[RINGS_FROM], bounds[RINGS_TO]
+    fade_begin, fade_end = bounds[FADE_BEGIN], bounds[FADE_END]
+    if start == 0:
+        ask_rows(words, at_of[: min(ROWS_AHEAD, len(at_of))], begin, bounds, plan)
+    for first in range(start, stop, READ_ROWS):
+        count, odd, known = min(READ_ROWS, stop - first), 0, 0
+        for j in range(count):
+            k = first + j
+            later = at_of[k + ROWS_AHEAD] if k + ROWS_AHEAD < rows_max else NO_ROW
+            if later >= 0:
+                prefetch(words, later, 0)
+                for w in range(begin, asked):
+                    prefetch(words, later + plan[ASK, w], 0)
+                prefetch(words, later + last, 0)
+            near = at_of[k + ROWS_NEAR] if k + ROWS_NEAR < rows_max else NO_ROW
+            if near >= 0:
+                seen = signed(words[np.uint64(near)])
+                is_any = rings_from <= seen < rings_to
+                for w in range(added, moved if is_any else added):
+                    is_part = np.int64(seen >= plan[EDGE, w]) & np.int64(seen < plan[LATEST, w])
+                    prefetch(words, near + plan[WORD_RING, w] * is_part, 0)
+            row = at_of[k]
+            at[j] = max(row, 0)
+            seen = signed(words[np.uint64(at[j])]) if row >= 0 else 0
+            log_time[j] = seen if seen != 0 else (0 if row >= NO_ROW else UNKNOWN)
+            known += log_time[j] > 0
+            odd += log_time[j] > 0 and not fade_begin <= log_time[j] < fade_end
+        column = to + first - start
+        if known == 0:
             for w in range(begin, end):
-                found[np.uint64(plan[PLACE_TO, w]), column] = nothing[w] if at >= NO_ROW else np.nan
+                place = plan[PLACE_TO, w]
+                for j in range(count):
+                    found[place, column + j] = nothing[w] if log_time[j] == 0 else np.nan
             continue
-        if bounds[FADE_BEGIN] <= log_time < bounds[FADE_END]:
-            for w in range(begin, added):
-                found[np.uint64(plan[PLACE_TO, w]), column] = words[np.uint64(at + plan[WORD, w])] * factors[w]
-        else:
-            for w in range(begin, added):
-                factor = factors[w]
-                if spec[MODE, wanted[w]] == DECAY and not plan[BEGIN, w] <= log_time < plan[END, w]:
-                    period = spec[PERIOD, wanted[w]]
-                    factor = decay_weight(landmark_at(log_time, period), now_ms, period)
-                found[plan[PLACE_TO, w], column] = words[at + plan[WORD, w]] * factor
-        # Of some rows all is read, of some a part, of some nothing: products, as branches would be guessed wrong.
-        for w in range(added, moved):
-            is_part = np.int64(log_time >= plan[EDGE, w]) & np.int64(log_time < plan[LATEST, w])
-            is_kept = np.int64(log_time >= plan[BEGIN, w])
-            whole = words[np.uint64(at + plan[WORD, w])] * np.float64(is_kept)
-            part = words[np.uint64(at + plan[WORD_RING, w] * is_part)] * np.float64(is_part - 2 * is_part * is_kept)
-            found[np.uint64(plan[PLACE_TO, w]), column] = whole + part
-        for w in range(moved, end):
-            value = words[np.uint64(at + plan[WORD, w])]
-            if spec[MODE, wanted[w]] == DISTINCT:
-                value = distinct_of(value)
-            found[np.uint64(plan[PLACE_TO, w]), column] = value
+        _read_cells(
+            words, (at, log_time, count), (found, 0, column), odd, begin, end, bounds, spec, wanted, plan, factors,
+            nothing, now_ms,
+        )  # fmt: skip
+
+
+@kernel
+def _read_cells(
+    words: Words,
+    rows: tuple[Places, Places, int],
+    to: tuple[Words, int, int],
+    odd: int,
+    begin: int,
+    end: int,
+    bounds: Places,
+    spec: Places,
+    wanted: Places,
+    plan: Places,
+    factors: Words,
+    nothing: Words,
+    now_ms: int,
+) -> None:
+    """Write cells of some rows, cell by cell; of ``odd`` rows fading sums have another landmark."""
+    rows = borrowed(rows)  # here and not where they are made: numba frees an array after the last line that names it
+    added, moved, found, column = bounds[ADDED], bounds[MOVED], to[0], to[2]
+    for w in range(begin, added):
+        read_scaled(words, rows, (found, plan[PLACE_TO, w], column), (plan[WORD, w], factors[w], nothing[w]))
+    if odd:
+        _read_odd(words, rows[0][: rows[2]], rows[1], column, begin, bounds, spec, wanted, plan, now_ms, found)
+    for w in range(added, moved):
+        cell = (plan[WORD, w], plan[WORD_RING, w], plan[EDGE, w], plan[LATEST, w], plan[BEGIN, w], nothing[w])
+        read_windows(words, rows, (found, plan[PLACE_TO, w], column), cell)
+    for w in range(moved, end):
+        place = plan[PLACE_TO, w]
+        read_scaled(words, rows, (found, place, column), (plan[WORD, w], 1.0, nothing[w]))
+        if spec[MODE, wanted[w]] == DISTINCT:
+            for j in range(rows[2]):
+                if rows[1][j] > 0:
+                    found[place, column + j] = distinct_of(found[place, column + j])
+
+
+@kernel
+def ask_rows(words: Words, at_of: Places, begin: int, bounds: Places, plan: Places) -> None:
+    """Ask for all lines that are always read of rows."""
+    for at in at_of:
+        if at >= 0:
+            prefetch(words, at, 0)
+            for w in range(begin, begin + bounds[ASKED]):
+                prefetch(words, at + plan[ASK, w], 0)
+            prefetch(words, at + bounds[LAST_WORD], 0)
+
+
+@kernel
+def _read_odd(
+    words: Words,
+    at: Places,
+    log_time: Places,
+    column: int,
+    begin: int,
+    bounds: Places,
+    spec: Places,
+    wanted: Places,
+    plan: Places,
+    now_ms: int,
+    found: Words,
+) -> None:
+    """Write the fading sums of the rows whose last landmark is not that of now."""
+    for j in range(len(at)):
+        for w in range(begin, bounds[ADDED] if log_time[j] > 0 else begin):
+            if spec[MODE, wanted[w]] == DECAY and not plan[BEGIN, w] <= log_time[j] < plan[END, w]:
+                period = spec[PERIOD, wanted[w]]
+                factor = decay_weight(landmark_at(log_time[j], period), now_ms, period)
+                found[plan[PLACE_TO, w], column + j] = words[at[j] + plan[WORD, w]] * factor

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from midstream.core.fold_step import FoldStep
 from midstream.events.schema import texts_of
+from midstream.models.rows.online_sums import OnlineSums
 from midstream.state.control import import_runs, input_positions, placements
 from midstream.state.control.control_change import change_of
 
@@ -46,7 +47,7 @@ class Promotion(NamedTuple):
     log_time_ms: int
 
 
-class PromotionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PromotionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Body of a control event that lets an alias of a model stand for a version."""
 
     change: str
@@ -55,6 +56,8 @@ class PromotionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alias: str
     version: str
     manifest: str
+    online: OnlineSums | None = None
+    """Of a version that goes on learning: what it has learned so far (``state.online``)."""
 
 
 class Promotions:
@@ -141,6 +144,6 @@ def promotion_of(body: bytes) -> PromotionBody | None:
     return found if found.change == "model_alias" and found.alias in ALIASES and found.model else None
 
 
-def promotion_body(model: str, alias: str, version: str, manifest: str) -> bytes:
+def promotion_body(model: str, alias: str, version: str, manifest: str, online: OnlineSums | None = None) -> bytes:
     """Return the body of a control event; version and manifest are empty where the alias is to stand for none."""
-    return msgspec.json.encode(PromotionBody("model_alias", model, alias, version, manifest))
+    return msgspec.json.encode(PromotionBody("model_alias", model, alias, version, manifest, online))

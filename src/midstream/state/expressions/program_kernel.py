@@ -3,6 +3,8 @@
 It is as exact as its plain twin, ``program.evaluate``: the same operations in the same order on float64.
 """
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,8 +48,13 @@ class ProgramTables:
     """The other operations, in order."""
 
 
-def steps_of(program: Program) -> ProgramTables:
-    """Return the tables of a program."""
+def steps_of(program: Program, same_inputs: AbstractSet[int] = frozenset()) -> ProgramTables:
+    """Return the tables of a program.
+
+    Args:
+        program: Of these steps.
+        same_inputs: Numbers of the inputs that are the same for all candidates of a question.
+    """
     cell = {each: place for place, each in enumerate(program.cells)}
     given = {each: place for place, each in enumerate(program.inputs)}
     register = {step: place for place, step in enumerate(program.steps)}
@@ -63,20 +70,22 @@ def steps_of(program: Program) -> ProgramTables:
             table[_KIND, place], table[_FROM, place] = _INPUT, given[step.leaf]
         elif step.leaf is not None:
             constants[place] = step.leaf
-    same = _same(program)
+    same = _same(program, given, same_inputs)
     operations = np.flatnonzero((table[_OP] != _LEAF) & (table[_OP] != _NOW))
     once, each = operations[same[operations]], operations[~same[operations]]
     return ProgramTables(table, constants, program.outputs.astype(np.int64), once, each)
 
 
-def _same(program: Program) -> Mask:
+def _same(program: Program, given: Mapping[Input, int], same_inputs: AbstractSet[int]) -> Mask:
     """Return which registers hold the same for all candidates of a question, (steps,)."""
     register = {step: place for place, step in enumerate(program.steps)}
     same = np.zeros(len(program.steps), dtype=np.bool_)
     for place, step in enumerate(program.steps):
         if isinstance(step.leaf, Cell):
             same[place] = step.leaf.scope in _SAME_SCOPES
-        elif not isinstance(step.leaf, Input):
+        elif isinstance(step.leaf, Input):
+            same[place] = given[step.leaf] in same_inputs
+        else:
             same[place] = all(same[register[argument]] for argument in step.arguments)
     return same
 
@@ -120,11 +129,16 @@ def _compute(
 
 
 @kernel
-def narrow(source: Columns, count: int, found: NDArray[np.float32]) -> None:
-    """Write the first numbers as float32; NaN for one that float32 cannot hold: nobody is to score with infinity."""
-    for k in range(count):
-        value = np.float32(source[k])
-        found[k] = value if abs(value) <= _FLOAT32_MAX else np.float32(np.nan)
+def narrow(registers: Columns, outputs: NDArray[np.int64], start: int, count: int, found: NDArray[np.float32]) -> None:
+    """Write registers as float32 into columns from a candidate on; NaN for what float32 cannot hold.
+
+    Nobody is to score with infinity.
+    """
+    for column in range(len(outputs)):
+        step = outputs[column]
+        for k in range(count):
+            value = np.float32(registers[step, k])
+            found[column, start + k] = value if abs(value) <= _FLOAT32_MAX else np.float32(np.nan)
 
 
 @kernel
@@ -150,37 +164,45 @@ def fill_leaves(
     """Fill the registers of one kind of leaf."""
     for step in range(table.shape[1]):
         if table[_OP, step] == _LEAF and table[_KIND, step] == kind:
-            found, source = registers[step], values[table[_FROM, step]]
+            source = table[_FROM, step]
             for k in range(count):
-                found[k] = source[start + k]
+                registers[step, k] = values[source, start + k]
 
 
 @kernel
 def run_steps(table: NDArray[np.int32], operations: NDArray[np.int64], count: int, registers: Columns) -> None:
-    """Run operations, in order, on the first registers of each of their arguments."""
+    """Run operations, in order, on the first registers of each of their arguments.
+
+    Registers are named by row and place: a row by itself would be an array whose references are counted.
+    """
     for place in range(len(operations)):
         step = operations[place]
-        op, found = table[_OP, step], registers[step]
-        left, right = registers[table[_LEFT, step]], registers[table[_RIGHT, step]]
+        op, left, right = table[_OP, step], table[_LEFT, step], table[_RIGHT, step]
         if op == _ADD:
             for k in range(count):
-                found[k] = left[k] + right[k]
+                registers[step, k] = registers[left, k] + registers[right, k]
         elif op == _SUBTRACT:
             for k in range(count):
-                found[k] = left[k] - right[k]
+                registers[step, k] = registers[left, k] - registers[right, k]
         elif op == _MULTIPLY:
             for k in range(count):
-                found[k] = left[k] * right[k]
+                registers[step, k] = registers[left, k] * registers[right, k]
         elif op == _DIVIDE:
             for k in range(count):
-                divisor = right[k]
-                found[k] = left[k] / divisor if divisor != 0.0 else np.nan
+                divisor = registers[right, k]
+                quotient = registers[left, k] / divisor
+                registers[step, k] = quotient if divisor != 0.0 else np.nan
         elif op == _LOG:
             for k in range(count):
-                found[k] = log2_of(1.0 + max(left[k], 0.0)) if left[k] >= 0.0 else np.nan
+                value = registers[left, k]
+                registers[step, k] = log2_of(1.0 + max(value, 0.0)) if value >= 0.0 else np.nan
+        elif op == _IF_NAN:
+            for k in range(count):
+                value, other = registers[left, k], registers[right, k]
+                registers[step, k] = other if np.isnan(value) else value
         else:
             for k in range(count):
-                found[k] = _applied(op, left[k], right[k])
+                registers[step, k] = _applied(op, registers[left, k], registers[right, k])
 
 
 @kernel
@@ -190,8 +212,6 @@ def _applied(op: int, left: float, right: float) -> float:
     if op == _SQRT:
         if left >= 0.0:
             found = np.sqrt(left)
-    elif op == _IF_NAN:
-        found = right if np.isnan(left) else left
     elif not (np.isnan(left) or np.isnan(right)):
         if op == _LESS:
             found = 1.0 if left < right else 0.0

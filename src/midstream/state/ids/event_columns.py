@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
+from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hashing import IdKey, hash_id
-from midstream.state.structures.kernel import frozen_columns, kernel, signed
+from midstream.state.structures.kernel import frozen_columns, inlined, kernel, signed
 
 _INTERACTION = int(Kind.INTERACTION)
 _NONE = np.uint64(0)
@@ -48,6 +49,8 @@ def read_columns(
 ) -> None:
     """Write the columns that depend on the event alone."""
     named, named_length, number = 0, -1, -1
+    rows, text, key, actions = borrowed((rows, text, key, actions))
+    codes, hashes, action, times = borrowed((codes, hashes, action, times))
     for i in range(len(rows)):
         row = rows[i]
         codes[0, i] = row["kind"]
@@ -63,21 +66,19 @@ def read_columns(
                 number = _action_of(hash_id(text, start, length, key), actions)
             named, named_length = start, length
             action[i] = number
-        start += length
-        length = signed(row["user_id_length"])
-        hashes[0, i] = hash_id(text, start, length, key) if length > 0 else _NONE
-        start += length
-        length = signed(row["item_id_length"])
-        hashes[1, i] = hash_id(text, start, length, key) if length > 0 else _NONE
-        start += length
-        length = signed(row["session_id_length"])
-        hashes[2, i] = hash_id(text, start, length, key) if length > 0 else _NONE
-        start += length
-        length = signed(row["request_id_length"])
-        hashes[3, i] = hash_id(text, start, length, key) if length > 0 else _NONE
+        lengths = (
+            signed(row["user_id_length"]),
+            signed(row["item_id_length"]),
+            signed(row["session_id_length"]),
+            signed(row["request_id_length"]),
+        )
+        for each in range(4):
+            start += length
+            length = lengths[each]
+            hashes[each, i] = hash_id(text, start, length, key) if length > 0 else _NONE
 
 
-@kernel
+@inlined
 def _is_same(text: NDArray[np.uint8], one: int, other: int, length: int) -> bool:
     """Return whether two texts of one length are the same: most acts are what the act before was. -1 = no."""
     same = length >= 0

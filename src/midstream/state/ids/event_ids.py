@@ -21,11 +21,12 @@ from midstream.core.types import EventBatch
 from midstream.events.schema import TIME_SENT
 from midstream.events.siphash import Words, sip_begin, sip_text, sip_word
 from midstream.state.settings import FoldSettings
+from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_ring import HashRing, ring_bytes
 from midstream.state.structures.hash_table import remove
 from midstream.state.structures.hashing import IdKey
-from midstream.state.structures.kernel import frozen_columns, kernel, signed
-from midstream.state.structures.prefetch import AHEAD, FURTHER, prefetch
+from midstream.state.structures.kernel import frozen_columns, inlined, kernel, signed
+from midstream.state.structures.prefetch import block_ahead, prefetch
 
 SPAN_S = 86_400
 """Seconds of log time for which an id is remembered: 24 h, to the second."""
@@ -165,6 +166,10 @@ class EventIds:
         """Return what is remembered, oldest first: ``id_hash``, ``check``, ``content``, ``second``."""
         return self._ring.arrays()
 
+    def rooms(self) -> dict[str, NDArray[np.generic]]:
+        """Return the memory of the columns that lie in a snapshot as here (``Fold.rooms``)."""
+        return self._ring.rooms()
+
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the table by what ``arrays`` returned."""
         self._ring.restore(arrays)
@@ -180,6 +185,7 @@ def fingerprint_events(
     content: NDArray[np.uint32],
 ) -> None:
     """Write the fingerprints of all events."""
+    rows, text = borrowed((rows, text))
     begin = sip_begin(key)
     a, b, c, d = begin
     of_id = sip_word(a, b, c, d, _OF_ID)
@@ -195,10 +201,11 @@ def fingerprint_events(
         length = request - rest + request_length + signed(row["body_length"])
         sent, further = sip_text(_numbers(row, begin), _CONTENT_BYTES, text, rest, length)
         content[i] = np.uint32(sent & _LOW32)
-        if id_length > 0:
-            sent, further = sip_text(of_id, _ID_BYTES, text, start, id_length)
-        elif row["kind"] == _SERVED and request_length > 0:
-            sent, further = sip_text(of_request, _ID_BYTES, text, request, request_length)
+        is_request = id_length == 0 and row["kind"] == _SERVED and request_length > 0
+        if id_length > 0 or is_request:
+            begun = of_request if is_request else of_id
+            at, named = (request, request_length) if is_request else (start, id_length)
+            sent, further = sip_text(begun, _ID_BYTES, text, at, named)
         elif row["kind"] == _TICK or (row["flags"] & TIME_SENT) == 0:
             sent, further = _NONE, _NONE
         if sent == _NONE and further != _NONE:
@@ -207,7 +214,7 @@ def fingerprint_events(
         check[i] = np.uint32(further & _LOW32)
 
 
-@kernel
+@inlined
 def _numbers(row: np.void, begin: Words) -> Words:
     """Return the hash's state after all that was sent of an event beside its texts, and how long each of these is."""
     a, b, c, d = begin
@@ -237,7 +244,7 @@ def _numbers(row: np.void, begin: Words) -> Words:
     return sip_word(a, b, c, d, time)
 
 
-@kernel
+@inlined
 def _slot_of(
     wanted: np.uint64,
     check: np.uint32,
@@ -292,15 +299,13 @@ def admit_events(
     ids_max = len(ring_id)
     head = meta[0]["head"]
     count = meta[0]["count"]
-    last = len(id_hash) - 1
     for i in range(len(id_hash)):
-        prefetch(table, signed(id_hash[min(i + FURTHER, last)]) & (len(table) - 1), 0)
-        held = signed(table[signed(id_hash[min(i + AHEAD, last)]) & (len(table) - 1)]) - 1
-        prefetch(ring_id, held, 0)
-        prefetch(ring_check, held, 0)
+        _look_ahead(i, id_hash, ring_id, ring_check, table)
         second = log_time_ms[i] // _SECOND_MS
         oldest = second - SPAN_S
-        newest = signed(ring_second[(head + count - 1) % ids_max])
+        place = head + count  # of the next id: a division takes as long as all else
+        place = place if place < ids_max else place - ids_max
+        newest = signed(ring_second[place - 1 if place > 0 else ids_max - 1])
         if count * _SWEEP_SHARE > len(table) and newest < oldest:
             # Everything is too old, as after a long stop: one sweep instead of millions of deletions.
             table[:] = 0
@@ -308,7 +313,7 @@ def admit_events(
             count = 0
         while count > 0 and signed(ring_second[head]) < oldest:
             remove(head, ring_id, table)
-            head = (head + 1) % ids_max
+            head = head + 1 if head + 1 < ids_max else 0
             count -= 1
         found[i] = _NEW
         if id_hash[i] == _NONE:
@@ -319,10 +324,11 @@ def admit_events(
             continue
         if count == ids_max:
             remove(head, ring_id, table)
-            head = (head + 1) % ids_max
+            head = head + 1 if head + 1 < ids_max else 0
             count -= 1
             at = _slot_of(id_hash[i], check[i], ring_id, ring_check, table)
-        place = (head + count) % ids_max
+        place = head + count
+        place = place if place < ids_max else place - ids_max
         ring_id[place] = id_hash[i]
         ring_check[place] = check[i]
         ring_content[place] = content[i]
@@ -331,3 +337,23 @@ def admit_events(
         count += 1
     meta[0]["head"] = head
     meta[0]["count"] = count
+
+
+@inlined
+def _look_ahead(
+    event: int,
+    id_hash: NDArray[np.uint64],
+    ring_id: NDArray[np.uint64],
+    ring_check: NDArray[np.uint32],
+    table: NDArray[np.int32],
+) -> None:
+    """Ask for what later ids need: first the entries of the table, then what those name."""
+    mask = len(table) - 1
+    start, stop = block_ahead(event, len(id_hash), 2)
+    for i in range(start, stop):
+        prefetch(table, signed(id_hash[i]) & mask, 0)
+    start, stop = block_ahead(event, len(id_hash), 1)
+    for i in range(start, stop):
+        held = max(signed(table[signed(id_hash[i]) & mask]) - 1, 0)
+        prefetch(ring_id, held, 0)
+        prefetch(ring_check, held, 0)

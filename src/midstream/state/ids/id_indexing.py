@@ -16,8 +16,8 @@ from midstream.state.ids.item_slots import COLLIDES, take_item
 from midstream.state.ids.user_slots import take_user, touch
 from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find
-from midstream.state.structures.kernel import kernel, signed
-from midstream.state.structures.prefetch import AHEAD, FURTHER, NEAR, prefetch
+from midstream.state.structures.kernel import inlined, kernel, signed
+from midstream.state.structures.prefetch import block_ahead, prefetch
 from midstream.state.structures.windows import LATE_MS_MAX
 
 AHEAD_MS_MAX = 300_000
@@ -94,7 +94,7 @@ def index_events(
     text, users, user_table, user_meta, item_hash = borrowed((text, users, user_table, user_meta, item_hash))
     item_start, in_catalogue, item_text, item_table = borrowed((item_start, in_catalogue, item_text, item_table))
     for i in range(len(rows)):
-        _look_ahead(i, hashes, users, user_table, item_hash, item_start, item_table)
+        _look_ahead(i, hashes, users, user_table, item_hash, item_start, item_text, item_table)
         row = rows[i]
         kind = row["kind"]
         indices[:, i] = -1
@@ -140,34 +140,39 @@ def index_events(
     counts[_USER_EVICTED] += user_meta[0]["evicted"] - evicted_before
 
 
-@kernel
+@inlined
 def _look_ahead(
-    i: int,
+    event: int,
     hashes: NDArray[np.uint64],
     users: NDArray[np.void],
     user_table: NDArray[np.int32],
     item_hash: NDArray[np.uint64],
     item_start: NDArray[np.int64],
+    item_text: NDArray[np.uint8],
     item_table: NDArray[np.int32],
 ) -> None:
-    """Ask for what the events after one need: first the entries of the tables, then what those name."""
-    last = hashes.shape[1] - 1
-    user, item = hashes[0, min(i + FURTHER, last)], hashes[1, min(i + FURTHER, last)]
-    prefetch(user_table, signed(user) & (len(user_table) - 1), 0)
-    prefetch(item_table, signed(item) & (len(item_table) - 1), 0)
-    user, item = hashes[0, min(i + AHEAD, last)], hashes[1, min(i + AHEAD, last)]
-    place = signed(user_table[signed(user) & (len(user_table) - 1)]) - 1
-    prefetch(users, place, 0)
-    place = signed(item_table[signed(item) & (len(item_table) - 1)]) - 1
-    prefetch(item_hash, place, 0)
-    prefetch(item_start, place, 0)
-    place = signed(user_table[signed(hashes[0, min(i + NEAR, last)]) & (len(user_table) - 1)]) - 1
-    if place >= 0:
-        prefetch(users, signed(users[place]["older"]), 0)
-        prefetch(users, signed(users[place]["newer"]), 0)
+    """Ask for what later events need: the entries of the tables, then what those name, then what that does."""
+    count, users_mask, items_mask = hashes.shape[1], len(user_table) - 1, len(item_table) - 1
+    start, stop = block_ahead(event, count, 3)
+    for i in range(start, stop):
+        prefetch(user_table, signed(hashes[0, i]) & users_mask, 0)
+        prefetch(item_table, signed(hashes[1, i]) & items_mask, 0)
+    start, stop = block_ahead(event, count, 2)
+    for i in range(start, stop):
+        prefetch(users, max(signed(user_table[signed(hashes[0, i]) & users_mask]) - 1, 0), 0)
+        item = max(signed(item_table[signed(hashes[1, i]) & items_mask]) - 1, 0)
+        prefetch(item_hash, item, 0)
+        prefetch(item_start, item, 0)
+    start, stop = block_ahead(event, count, 1)
+    for i in range(start, stop):
+        item = max(signed(item_table[signed(hashes[1, i]) & items_mask]) - 1, 0)
+        prefetch(item_text, signed(item_start[item]), 0)
+        user = max(signed(user_table[signed(hashes[0, i]) & users_mask]) - 1, 0)
+        prefetch(users, signed(users[user]["older"]), 0)
+        prefetch(users, max(signed(users[user]["newer"]), 0), 0)
 
 
-@kernel
+@inlined
 def _event_time(row: np.void, is_folded: bool, counts: NDArray[np.int64]) -> int:  # noqa: FBT001
     """Return the event time by the rule of lateness, and count what was not on time."""
     now = signed(row["log_time_ms"])

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Index, Mask
+from midstream.events.text_kernels import is_same_text
 from midstream.state.structures.hashing import IdKey, hash_id, xxh64
-from midstream.state.structures.kernel import kernel, signed
+from midstream.state.structures.kernel import inlined, kernel, signed
 
 ITEM_ID_BYTES_MAX = 512
 """Bytes of one item id: 128 characters of 4 bytes."""
@@ -30,7 +31,7 @@ _TAKEN = -(1 << 62)
 """In the place of a place: the hash is another item's."""
 
 
-@kernel
+@inlined
 def take_item(
     is_catalogue: bool,  # noqa: FBT001  # kernels take no keywords
     makes_items: bool,  # noqa: FBT001
@@ -67,7 +68,7 @@ def take_item(
     return index
 
 
-@kernel
+@inlined
 def item_slot(
     wanted: np.uint64,
     text: NDArray[np.uint8],
@@ -92,10 +93,7 @@ def item_slot(
         elif item_hash[held - 1] == wanted:
             begin = signed(item_start[held - 1])
             same = signed(item_start[held]) - begin == length
-            j = 0
-            while same and j < length:
-                same = item_text[begin + j] == text[start + j]
-                j += 1
+            same = same and is_same_text(item_text, begin, text, start, length)
             found, is_found = at if same else _TAKEN, True
         at = (at + 1) & mask
     return found

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.state.structures.hash_table import find, insert, remove
-from midstream.state.structures.kernel import kernel, signed
+from midstream.state.structures.kernel import inlined, kernel, signed
 
 USER_ROW = np.dtype([("hash", "u8"), ("older", "i4"), ("newer", "i4")])
 USER_META = np.dtype(
@@ -27,7 +27,7 @@ def new_meta() -> NDArray[np.void]:
     return meta
 
 
-@kernel
+@inlined
 def take_user(
     user_hash: np.uint64,
     users: NDArray[np.void],
@@ -71,7 +71,7 @@ def _new_slot(
     return slot
 
 
-@kernel
+@inlined
 def touch(slot: int, users: NDArray[np.void], meta: NDArray[np.void]) -> None:
     """Make a slot the most recently seen."""
     if meta[0]["newest"] != slot:
@@ -152,7 +152,7 @@ def read_order(order: NDArray[np.int32], users: NDArray[np.void], meta: NDArray[
         _append(signed(order[i]), users, meta)
 
 
-@kernel
+@inlined
 def _unlink(slot: int, users: NDArray[np.void], meta: NDArray[np.void]) -> None:
     older = users[slot]["older"]
     newer = users[slot]["newer"]
@@ -166,7 +166,7 @@ def _unlink(slot: int, users: NDArray[np.void], meta: NDArray[np.void]) -> None:
         meta[0]["newest"] = older
 
 
-@kernel
+@inlined
 def _append(slot: int, users: NDArray[np.void], meta: NDArray[np.void]) -> None:
     newest = meta[0]["newest"]
     users[slot]["older"] = newest

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
-from midstream.core.types import Mask
+from midstream.core.types import IndexedBatch, Mask
 from midstream.state.cells.fold import sent
 from midstream.state.outcomes.early_outcomes import await_slate, drop_oldest, release
 from midstream.state.outcomes.recipients import asker_of, link, unlink
@@ -76,6 +76,26 @@ class OutcomeColumns(NamedTuple):
     text: NDArray[np.uint8]
     key: IdKey
     """Of ids."""
+
+
+def outcome_columns(batch: IndexedBatch, rows: Rows, text: NDArray[np.uint8], key: IdKey) -> OutcomeColumns:
+    """Return the columns of a batch; ``rows`` and ``text`` are those of its source as kernels take them."""
+    return OutcomeColumns(
+        batch.kind,
+        batch.folded,
+        batch.action,
+        batch.user_hash,
+        batch.item_hash,
+        batch.request_hash,
+        batch.session_hash,
+        batch.event_time_ms,
+        batch.log_time_ms,
+        batch.value,
+        batch.quantity,
+        rows,
+        text,
+        key,
+    )
 
 
 class ServedColumns(NamedTuple):

@@ -39,7 +39,6 @@ from midstream.state.outcomes.outcome_fold import (
     UNREAD,
     WAITING_EVICTED,
     Left,
-    OutcomeColumns,
     OutcomeRows,
     OutcomeState,
     ServedColumns,
@@ -47,6 +46,7 @@ from midstream.state.outcomes.outcome_fold import (
     copy_slate,
     fold_outcomes,
     forget_users,
+    outcome_columns,
 )
 from midstream.state.outcomes.recipients import (
     ASKED,
@@ -175,7 +175,8 @@ class Outcomes:
         self._groups = SlateGroups(self._window_ms)
         self._nowhere = _Room(0, 0)
         self.leaving: Leaving | None = None
-        """Is given each slate as it leaves the table, in the order of the log, some at a time. No part of the state."""
+        """Is given each slate as it leaves the table, in the order of the log, some at a time, by the thread
+        that folds this table, which in long batches is not the caller's. No part of the state."""
         self._held = OutcomeState(
             self._slates,
             self._hashes,
@@ -264,22 +265,7 @@ class Outcomes:
         room = self._nowhere if leaving is None else _Room(LEAVING_SLATES, LEAVING_ITEMS)
         rows, text = frozen_columns(batch.source)
         spans, told = self._read(rows, text, served)
-        columns = OutcomeColumns(
-            batch.kind,
-            batch.folded,
-            batch.action,
-            batch.user_hash,
-            batch.item_hash,
-            batch.request_hash,
-            batch.session_hash,
-            batch.event_time_ms,
-            batch.log_time_ms,
-            batch.value,
-            batch.quantity,
-            rows,
-            text,
-            self._key,
-        )
+        columns = outcome_columns(batch, rows, text, self._key)
         done = 0
         for stop in self._numbered(batch, spans, told):
             while True:

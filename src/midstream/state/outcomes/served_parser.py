@@ -23,9 +23,9 @@ SPANS: Final = 8
 _VERSION_AT, _PLACEMENT_AT, _PLAN_AT, _TIER_AT, _IDS_AT = map(
     ServedBody.__struct_fields__.index, ("version", "placement", "config_hash", "tier", "ids")
 )
-_BAD, _SMALL, _TEXT, _ARRAY, _MAP, _OTHER = range(6)
+_BAD, _SMALL, _TEXT, ARRAY, _MAP, OTHER = range(6)
 _MAPS, _ARRAYS, _TEXTS, _BY_TABLE, _NEGATIVE = 0x80, 0x90, 0xA0, 0xC0, 0xE0
-_B, _T, _A, _M, _O = _BAD, _TEXT, _ARRAY, _MAP, _OTHER
+_B, _T, _A, _M, _O = _BAD, _TEXT, ARRAY, _MAP, OTHER
 # Of the heads from 0xC0 to 0xDF: nil, -, booleans, bytes, extensions, floats, unsigned, signed, extensions of a fixed
 # size, texts, arrays, maps.
 _KIND = np.array([_O, _B, *[_O] * 23, _T, _T, _T, _A, _A, _M, _M], dtype=np.int64)
@@ -71,7 +71,7 @@ def hash_ids(text: Bytes, found: Numbers, starts: Numbers, key: IdKey, hashes: N
     for number in range(len(found)):
         at = found[number, IDS]
         for each in range(starts[number], starts[number + 1]):
-            _, length, at = _head(text, at, len(text))
+            _, length, at = head(text, at, len(text))
             hashes[each] = hash_id(text, at, length, key)
             at += length
 
@@ -94,12 +94,12 @@ def hash_placements(text: Bytes, found: Numbers, key: IdKey, hashes: NDArray[np.
 @kernel
 def _find(text: Bytes, begin: int, stop: int, spans: Numbers) -> int:
     """Write the spans of one body; return the number of its items, -1 when it is no record."""
-    kind, size, at = _head(text, begin, stop)
-    if kind != _ARRAY or size < REQUIRED_COUNT:
+    kind, size, at = head(text, begin, stop)
+    if kind != ARRAY or size < REQUIRED_COUNT:
         return -1
     count = 0
     for number in range(size):
-        kind, length, content = _head(text, at, stop)
+        kind, length, content = head(text, at, stop)
         if number == _VERSION_AT:
             if kind != _SMALL or length < 1 or length > RECORD_VERSION:
                 return -1
@@ -112,9 +112,9 @@ def _find(text: Bytes, begin: int, stop: int, spans: Numbers) -> int:
         elif number == _IDS_AT:
             spans[IDS] = content
             count = length
-            if kind != _ARRAY or not _are_texts(text, content, stop, length):
+            if kind != ARRAY or not _are_texts(text, content, stop, length):
                 return -1
-        at = _after(text, at, stop)
+        at = after(text, at, stop)
         if at < 0:
             return -1
     return count if at == stop else -1
@@ -123,7 +123,7 @@ def _find(text: Bytes, begin: int, stop: int, spans: Numbers) -> int:
 @kernel
 def _are_texts(text: Bytes, at: int, stop: int, count: int) -> bool:
     for _ in range(count):
-        kind, length, at = _head(text, at, stop)
+        kind, length, at = head(text, at, stop)
         if kind != _TEXT:
             return False
         at += length
@@ -131,13 +131,13 @@ def _are_texts(text: Bytes, at: int, stop: int, count: int) -> bool:
 
 
 @kernel
-def _after(text: Bytes, at: int, stop: int) -> int:
+def after(text: Bytes, at: int, stop: int) -> int:
     """Return where the value ends that begins at a place, with all that is in it; -1 = it does not before ``stop``."""
     left = 1
     while left > 0:
-        kind, size, at = _head(text, at, stop)
+        kind, size, at = head(text, at, stop)
         left -= 1
-        if kind == _ARRAY:
+        if kind == ARRAY:
             left += size
         elif kind == _MAP:
             left += 2 * size
@@ -149,7 +149,7 @@ def _after(text: Bytes, at: int, stop: int) -> int:
 
 
 @kernel
-def _head(text: Bytes, at: int, stop: int) -> tuple[int, int, int]:
+def head(text: Bytes, at: int, stop: int) -> tuple[int, int, int]:
     """Return the kind of a value, its size and where its content begins.
 
     The size is in bytes, of an array in values, of a map in pairs; a number from 0 to 127 is its own size.
@@ -160,10 +160,10 @@ def _head(text: Bytes, at: int, stop: int) -> tuple[int, int, int]:
     if byte < _MAPS:
         return _SMALL, byte, at + 1
     if byte < _BY_TABLE:
-        kind = _MAP if byte < _ARRAYS else _ARRAY if byte < _TEXTS else _TEXT
+        kind = _MAP if byte < _ARRAYS else ARRAY if byte < _TEXTS else _TEXT
         return kind, byte & (0x1F if kind == _TEXT else 0x0F), at + 1
     if byte >= _NEGATIVE:
-        return _OTHER, 0, at + 1
+        return OTHER, 0, at + 1
     number = byte - _BY_TABLE
     content = at + 1 + _LENGTH_BYTES[number]
     if content > stop:

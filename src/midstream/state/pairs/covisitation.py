@@ -40,10 +40,12 @@ from midstream.state.pairs.covisitation_query import (
     weights_of,
 )
 from midstream.state.settings import PAIR_ITEMS_MAX, PAIR_NEIGHBOURS_MAX, FoldSettings
+from midstream.state.structures.aligned import aligned_zeros
 from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
 from midstream.state.structures.exact_math import fading
-from midstream.state.structures.kernel import kernel, signed
+from midstream.state.structures.kernel import inlined, kernel, signed
+from midstream.state.structures.lanes import LANES, equal_lanes, first_equal, lowest_bit, lowest_lane
 from midstream.state.structures.prefetch import LINE_BYTES, prefetch
 from midstream.state.structures.stamped_table import Epochs
 
@@ -56,19 +58,27 @@ AFTER_WEIGHTS: Final = fading(0.5, PAIR_ITEMS_MAX)
 BEFORE_WEIGHTS: Final = 0.5 * AFTER_WEIGHTS
 """What an item weighs as the neighbour of the one d + 1 places after it."""
 
-NEXT: Final = 2
-"""Events ahead at which rows are asked for: an event has up to 6 rows of 7 lines, and a CPU waits for 10 to 30 lines at
-a time."""
+NEXT: Final = 4
+"""Events for which rows are asked for in one go, as many ahead: an event has up to 11 rows of 6 lines."""
+SHARE, LOW = 0, 1
+"""Words of an item that lie beside one another: the bits of its share, and its low.
+
+A low names a place of the row in its last byte; its other bits are those of a weight that no other place of the row is
+below. As long as that place weighs less, it alone is the lightest, without a look at the others: weights only rise, and
+a new neighbour takes that very place. 0 says nothing, as of a row that is not full."""
+_PLACE: Final = 0xFF
+_HEAVIEST: Final = np.iinfo(np.int64).max
 
 Weights = NDArray[np.float64]
 
 
 def row_words(row: int) -> int:
-    """Return the words of 8 bytes that an item takes: its weights, its share, its neighbours of 4 bytes."""
-    return row + 1 + (row + 1) // 2
+    """Return the words of 8 bytes that a line takes: weights, neighbours of 4 bytes, up to whole lines of memory."""
+    of_line = LINE_BYTES // 8
+    return (row + (row + 1) // 2 + of_line - 1) // of_line * of_line
 
 
-@kernel
+@inlined
 def place_in(items: Index, line: int, start: int, count: int, item: int) -> int:
     """Return the last place of an item among ``count`` of a line from ``start`` on, -1 = nowhere.
 
@@ -82,81 +92,113 @@ def place_in(items: Index, line: int, start: int, count: int, item: int) -> int:
     return int(found) - 1
 
 
-@kernel
-def lightest(line: int, row: int, words: NDArray[np.int64], numbers: Index, item_hash: NDArray[np.uint64]) -> int:
-    """Return the place of the neighbour that has to go; weights are compared by their bits, as none is below 0."""
+@inlined
+def lowest(line: int, row: int, words: NDArray[np.int64]) -> int:
+    """Return the lowest weight of a line, as its bits: they compare as the weights do, as none is below 0."""
     low = words[line, 0]
-    for place in range(1, row):
-        low = min(low, words[line, place])
-    found = np.int64(0)
-    count = np.int64(0)
-    for place in range(row):
-        is_low = np.int64(words[line, place] == low)
-        count += is_low
-        found = max(found, is_low * place)
-    if count > 1:
-        start = 2 * (row + 1)
-        for place in range(row):
-            other, known = signed(numbers[line, start + place]) - 1, signed(numbers[line, start + found]) - 1
-            if words[line, place] == low and goes_first(other, known, item_hash):
-                found = np.int64(place)
-    return int(found)
+    at = 0
+    while at + LANES <= row:
+        low = min(low, lowest_lane(words, line, at))
+        at += LANES
+    while at < row:
+        low = min(low, words[line, at])
+        at += 1
+    return int(low)
 
 
-@kernel
+@inlined
+def lightest(line: int, row: int, words: NDArray[np.int64], numbers: Index, item_hash: NDArray[np.uint64]) -> int:
+    """Return the place of the neighbour that has to go."""
+    low = lowest(line, row, words)
+    start = 2 * row
+    found, known, at = -1, 0, 0
+    while at < row:
+        is_whole = at + LANES <= row
+        bits = equal_lanes(words, line, at, low) if is_whole else np.uint32(words[line, at] == low)
+        while bits != np.uint32(0):
+            place = at + lowest_bit(bits)
+            bits &= bits - np.uint32(1)
+            if found < 0:
+                found = place
+            else:
+                known, other = signed(numbers[line, start + found]) - 1, signed(numbers[line, start + place]) - 1
+                found = place if goes_first(other, known, item_hash) else found
+        at += LANES if is_whole else 1
+    return found
+
+
+@inlined
 def goes_first(item: int, other: int, item_hash: NDArray[np.uint64]) -> bool:
     """Return whether of two equally light neighbours the first has to go: higher id hash, then higher index."""
     mine, others = item_hash[item], item_hash[other]
     return bool(mine > others or (mine == others and item > other))
 
 
-@kernel
+@inlined
 def add_neighbour(
     line: int,
     row: int,
     words: NDArray[np.int64],
     numbers: Index,
     values: Weights,
+    shares: Weights,
+    lows: NDArray[np.int64],
     item: int,
     weight: float,
     item_hash: NDArray[np.uint64],
 ) -> None:
     """Add the weight of one pair to a line and its share; entries are item + 1, from the front, 0 = free."""
-    start = 2 * (row + 1)
-    place = place_in(numbers, line, start, row, item + 1)
+    start = 2 * row
+    place = first_equal(numbers, line, start, row, item + 1)
+    weighed = weight
     if place >= 0:
-        values[line, place] += weight
+        weighed = values[line, place] + weight
     else:
-        place = 0
-        if numbers[line, start + row - 1] == 0:
-            while numbers[line, start + place] != 0:
-                place += 1
-        else:
-            place = lightest(line, row, words, numbers, item_hash)
+        place = signed(lows[line]) & _PLACE
+        if words[line, place] >= signed(lows[line]) - place:
+            place = first_equal(numbers, line, start, row, 0)
+            if place < 0:
+                place = lightest(line, row, words, numbers, item_hash)
+                words[line, place] = _HEAVIEST  # it goes: what is lowest now is that of the others
+                lows[line] = lowest(line, row, words) & ~_PLACE | place
         numbers[line, start + place] = item + 1
-        values[line, place] = weight
-    values[line, row] += weight
+    values[line, place] = weighed
+    shares[line] += weight
 
 
 @kernel
-def move_landmark(now: int, half_life_ms: int, clock: NDArray[np.int64], weights: Weights) -> None:
+def move_landmark(
+    now: int,
+    half_life_ms: int,
+    clock: NDArray[np.int64],
+    weights: Weights,
+    shares: Weights,
+    lows: NDArray[np.int64],
+) -> None:
     """Move the landmark that log time has passed on to the next, and all weights and shares with it."""
     landmark = landmark_at(now, half_life_ms)
     factor = rebase_factor(clock[LANDMARK], landmark, half_life_ms)
     clock[LANDMARK] = landmark
     weights[: clock[USED]] *= factor
+    shares[: clock[USED]] *= factor
+    lows[: clock[USED]] = 0
 
 
-@kernel
-def _look_ahead(event: int, item: int, before: Index, words: NDArray[np.int64]) -> None:
-    """Ask for the rows of an event: the branches of adding keep a CPU from looking ahead by itself."""
-    for start in range(0, words.strides[0], LINE_BYTES):
-        prefetch(words, item, start)
-    place = 0
-    while place < before.shape[1] and before[event, place] >= 0:
-        for start in range(0, words.strides[0], LINE_BYTES):
-            prefetch(words, signed(before[event, place]), start)
-        place += 1
+@inlined
+def _look_ahead(event: int, item_index: Index, before: Index, words: NDArray[np.int64], shares: Weights) -> None:
+    """Ask for the lines of later events: the branches of adding keep a CPU from looking ahead by itself."""
+    count = len(item_index)
+    for ahead in range(min(event + NEXT, count) if event > 0 else 0, min(event + 2 * NEXT, count)):
+        place = 0
+        while place < before.shape[1] and before[ahead, place] >= 0:
+            for start in range(0, words.strides[0], LINE_BYTES):
+                prefetch(words, signed(before[ahead, place]), start)
+            prefetch(shares, signed(before[ahead, place]), 0)
+            place += 1
+        if place > 0:
+            for start in range(0, words.strides[0], LINE_BYTES):
+                prefetch(words, signed(item_index[ahead]), start)
+            prefetch(shares, signed(item_index[ahead]), 0)
 
 
 @kernel
@@ -171,32 +213,35 @@ def fold_pairs(
     words: NDArray[np.int64],
     numbers: Index,
     values: Weights,
+    shares: Weights,
+    lows: NDArray[np.int64],
     item_hash: NDArray[np.uint64],
 ) -> None:
     """Fold the events of a batch, each with the items that its session had before it, -1 = no more.
 
     ``words``, ``numbers`` and ``values`` are one memory as int64, int32 and float64, a line for each item: first the
-    ``row`` weights, then the share, then the ``row`` neighbours.
+    ``row`` weights, then the ``row`` neighbours.
     """
     places = before.shape[1]
-    before, words, numbers, values, item_hash = borrowed((before, words, numbers, values, item_hash))
+    before, words, numbers, values, shares = borrowed((before, words, numbers, values, shares))
+    lows, item_hash = borrowed((lows, item_hash))
     for event in range(len(item_index)):
-        ahead = event + NEXT
-        if ahead < len(item_index) and before[ahead, 0] >= 0:
-            _look_ahead(ahead, signed(item_index[ahead]), before, words)
+        if event % NEXT == 0:
+            _look_ahead(event, item_index, before, words, shares)
         item = signed(item_index[event])
         if before[event, 0] < 0 or place_in(before, event, 0, places, item) >= 0:
             continue
         now = log_time_ms[event]
         if now - clock[LANDMARK] >= half_life_ms * LANDMARK_HALF_LIVES:
-            move_landmark(now, half_life_ms, clock, values[:, : row + 1])
+            move_landmark(now, half_life_ms, clock, values[:, :row], shares, lows)
         decay = decay_weight(event_time_ms[event], clock[LANDMARK], half_life_ms)
         place = 0
         while place < places and before[event, place] >= 0:
             other = signed(before[event, place])
             clock[USED] = max(clock[USED], item + 1, other + 1)
-            add_neighbour(other, row, words, numbers, values, item, decay * AFTER_WEIGHTS[place], item_hash)
-            add_neighbour(item, row, words, numbers, values, other, decay * BEFORE_WEIGHTS[place], item_hash)
+            after, earlier = decay * AFTER_WEIGHTS[place], decay * BEFORE_WEIGHTS[place]
+            add_neighbour(other, row, words, numbers, values, shares, lows, item, after, item_hash)
+            add_neighbour(item, row, words, numbers, values, shares, lows, other, earlier, item_hash)
             place += 1
 
 
@@ -241,7 +286,7 @@ class PairColumns(NamedTuple):
 def pair_bytes(settings: FoldSettings) -> int:
     """Return the bytes of the table."""
     row = min(settings.limits.pair_neighbours_max, PAIR_NEIGHBOURS_MAX)
-    return settings.limits.items_max * row_words(row) * 8
+    return settings.limits.items_max * (row_words(row) + 2) * 8
 
 
 class PairRows(NamedTuple):
@@ -253,6 +298,8 @@ class PairRows(NamedTuple):
     words: NDArray[np.int64]
     numbers: Index
     values: Weights
+    shares: Weights
+    lows: NDArray[np.int64]
 
 
 class Pairs:
@@ -267,14 +314,18 @@ class Pairs:
         self._clock = np.zeros(2, dtype=np.int64)
         self._row = row
         # One memory, so that what an event needs of an item lies in one place.
-        self._words = np.zeros((limits.items_max, row_words(row)), dtype=np.int64)
+        self._words = aligned_zeros((limits.items_max, row_words(row)), np.dtype(np.int64))
         self._numbers = self._words.view(np.int32)
         self._values = self._words.view(np.float64)
-        self.rows = PairRows(self._half_life_ms, row, self._clock, self._words, self._numbers, self._values)
+        beside = aligned_zeros((limits.items_max, 2), np.dtype(np.int64))
+        self._shares = beside.view(np.float64)[:, SHARE]
+        self._lows = beside[:, LOW]
+        self.rows = PairRows(
+            self._half_life_ms, row, self._clock, self._words, self._numbers, self._values, self._shares, self._lows
+        )
         """For the one pass over all tables (``state.one_pass``)."""
         self._weights = self._values[:, :row]
-        self._shares = self._values[:, row]
-        self._neighbours = self._numbers[:, 2 * (row + 1) : 2 * (row + 1) + row]
+        self._neighbours = self._numbers[:, 2 * row : 3 * row]
         self._scratch: PairScratch = make_scratch(row)
         self.epochs = Epochs(self._scratch.items)
         """Numbers of queries: each query over the room of ``columns`` takes one."""
@@ -365,7 +416,8 @@ class Pairs:
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the table by what ``arrays`` returned."""
-        self._words[: int(self._clock[USED])] = 0
+        for each in (self._words, self._shares, self._lows):
+            each[: int(self._clock[USED])] = 0
         self._clock[:] = arrays["clock"]
         self._shares[: int(self._clock[USED])] = arrays["share"]
         unpack_rows(
@@ -384,7 +436,7 @@ class Pairs:
     @property
     def bytes_max(self) -> int:
         """Memory when every page has been touched."""
-        return self._words.nbytes
+        return self._words.nbytes + self._shares.nbytes + self._lows.nbytes
 
     def _factor(self, now_ms: int) -> float:
         """Return what a weight is multiplied by to be that of a time."""

@@ -24,6 +24,19 @@ from numpy.typing import NDArray
 from midstream.core.fold_step import FoldStep, UserForgotten
 from midstream.core.types import Index, Score
 from midstream.state.ids.vocabulary import Vocabulary
+from midstream.state.sessions.session_lists import (
+    COUNT,
+    ENTRIES_MAX,
+    FIRST,
+    PART,
+    add_entry,
+    age_of,
+    ask_for_end,
+    empty_slot,
+    entries_at,
+    entry_at,
+    parts_of,
+)
 from midstream.state.sessions.session_query import (
     EXCLUDED_MAX,
     POWERS,
@@ -36,72 +49,17 @@ from midstream.state.sessions.session_query import (
 )
 from midstream.state.settings import INDEX_ITEMS_MAX, FoldSettings, StateLimits
 from midstream.state.structures.borrowed import borrowed
-from midstream.state.structures.kernel import kernel, signed
-from midstream.state.structures.prefetch import AHEAD, FURTHER, prefetch
+from midstream.state.structures.kernel import inlined, kernel, signed
+from midstream.state.structures.prefetch import block_ahead, prefetch
 from midstream.state.structures.stamped_table import Epochs
 
 _NONE = np.uint64(0)
 _NEWEST: Final = 0
 _LIVE: Final = 1
-_FIRST: Final = 0
-_COUNT: Final = 1
 
 Numbers = NDArray[np.int64]
 Lengths = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
-
-
-@kernel
-def age_of(slot: int, newest_slot: int, slots: int) -> int:
-    """Return how many numbers below the newest the session in a slot has."""
-    age = newest_slot - slot
-    return age if age >= 0 else age + slots
-
-
-@kernel
-def add_entry(postings: Index, heads: Index, item: int, slot: int, newest_slot: int, slots: int) -> None:
-    """Enter a held session in the list of one of its items, where its number belongs.
-
-    Cost: one step for each entry with a higher number, which were begun later but had the item earlier.
-    """
-    entries_max = postings.shape[1]
-    count = heads[item, _COUNT]
-    heads[item, _COUNT] = count + 1
-    first = heads[item, _FIRST]
-    age = age_of(slot, newest_slot, slots)
-    if count < entries_max or age_of(postings[item, first], newest_slot, slots) >= age:
-        if count >= entries_max:
-            first = first + 1 if first + 1 < entries_max else 0
-            heads[item, _FIRST] = first
-            count = entries_max - 1
-        place = first + count
-        if place >= entries_max:
-            place -= entries_max
-        is_older = False
-        while count > 0 and not is_older:
-            before = place - 1 if place > 0 else entries_max - 1
-            other = postings[item, before]
-            is_older = age_of(other, newest_slot, slots) >= age
-            if not is_older:
-                postings[item, place] = other
-                place = before
-                count -= 1
-        postings[item, place] = slot
-
-
-@kernel
-def empty_slot(postings: Index, heads: Index, items: Index, lengths: Lengths, slot: int) -> bool:
-    """Take the oldest held session out of the lists of its items; return whether it had any."""
-    entries_max = postings.shape[1]
-    length = lengths[slot]
-    for place in range(length):
-        item = items[slot, place]
-        if heads[item, _COUNT] <= entries_max:
-            first = heads[item, _FIRST] + 1
-            heads[item, _FIRST] = first if first < entries_max else 0
-        heads[item, _COUNT] -= 1
-    lengths[slot] = 0
-    return bool(length > 0)
 
 
 @kernel
@@ -120,18 +78,20 @@ def fold_sessions(
     slots = items.shape[0]
     item_index, session_number = borrowed((item_index, session_number))
     items, lengths, users, postings, heads = borrowed((items, lengths, users, postings, heads))
+    newest_slot = state[_NEWEST] % slots
     for event in range(len(item_index)):
-        _look_ahead(event, item_index, session_number, items, lengths, users, postings, heads)
+        _look_ahead(event, item_index, session_number, state, newest_slot, items, lengths, users, postings, heads)
         number = session_number[event]
         item = item_index[event]
         if number < 0 or item < 0 or number <= state[_NEWEST] - slots:
             continue
         for begun in range(max(state[_NEWEST] + 1, number - slots + 1), number + 1):
-            if empty_slot(postings, heads, items, lengths, begun % slots):
-                state[_LIVE] -= 1
-            users[begun % slots] = _NONE
+            newest_slot = begun % slots
+            state[_LIVE] -= empty_slot(heads, items, lengths, newest_slot, state[ENTRIES_MAX])
+            users[newest_slot] = _NONE
         state[_NEWEST] = max(state[_NEWEST], number)
-        slot = number % slots
+        slot = newest_slot + number - state[_NEWEST]  # a division takes as long as all else
+        slot += slots if slot < 0 else 0
         if session_user[event] != _NONE:
             users[slot] = session_user[event]
         length = lengths[slot]
@@ -142,36 +102,48 @@ def fold_sessions(
         if is_new:
             items[slot, length] = item
             lengths[slot] = length + 1
-            if length == 0:
-                state[_LIVE] += 1
-            add_entry(postings, heads, item, slot, state[_NEWEST] % slots, slots)
+            state[_LIVE] += length == 0
+            add_entry(postings, heads, item, slot, newest_slot, slots, state[ENTRIES_MAX])
 
 
-@kernel
+@inlined
 def _look_ahead(
     event: int,
     item_index: Index,
     session_number: Numbers,
+    state: Numbers,
+    newest_slot: int,
     items: Index,
     lengths: Lengths,
     users: Hashes,
     postings: Index,
     heads: Index,
 ) -> None:
-    """Ask for what the events after one need: session and head of the item's list, then the list's end as it is now."""
-    last = len(item_index) - 1
-    further, ahead = min(event + FURTHER, last), min(event + AHEAD, last)
-    if session_number[further] >= 0:
-        slot = session_number[further] % len(items)
-        prefetch(items, slot, 0)
-        prefetch(lengths, slot, 0)
-        prefetch(users, slot, 0)
-        prefetch(heads, signed(item_index[further]), 0)
-    item = signed(item_index[ahead])
-    if session_number[ahead] >= 0 and item >= 0:
-        entries_max = postings.shape[1]
-        place = signed(heads[item, _FIRST]) + min(signed(heads[item, _COUNT]), entries_max)
-        prefetch(postings, item, (place if place < entries_max else place - entries_max) * postings.itemsize)
+    """Ask for what later events need: session and head of the item's list, then the list's end as it is now."""
+    count, slots, entries_max = len(item_index), len(items), state[ENTRIES_MAX]
+    start, stop = block_ahead(event, count, 2)
+    for i in range(start, stop):
+        slot = newest_slot + session_number[i] - state[_NEWEST]
+        slot += slots if slot < 0 else -slots if slot >= slots else 0
+        if session_number[i] >= 0:
+            prefetch(items, slot, 0)
+            prefetch(lengths, slot, 0)
+            prefetch(users, slot, 0)
+            prefetch(heads, signed(item_index[i]), 0)
+    start, stop = block_ahead(event, count, 1)
+    for i in range(start, stop):
+        ask_for_end(postings, heads, max(signed(item_index[i]), 0), entries_max)
+
+
+@inlined
+def _ask_ahead(entry: int, items: Index, postings: Index, heads: Index, state: Numbers) -> None:
+    """Ask for the heads of the lists of later items than that of an entry, then for where those lists go on."""
+    start, stop = block_ahead(entry, len(items), 2)
+    for ahead in range(start, stop):
+        prefetch(heads, signed(items[ahead]), 0)
+    start, stop = block_ahead(entry, len(items), 1)
+    for ahead in range(start, stop):
+        ask_for_end(postings, heads, signed(items[ahead]), state[ENTRIES_MAX])
 
 
 @kernel
@@ -208,10 +180,10 @@ def forget_sessions(
         users: Of the sessions.
         postings: Lists of all items.
         heads: First entry and count of each.
-        state: Newest number, held sessions.
+        state: Newest number, held sessions, the most entries of a list.
         changes: Zeros, one an item: how many of its sessions are taken out, then how many entries its list lacks.
     """
-    entries_max = postings.shape[1]
+    entries_max = signed(state[ENTRIES_MAX])
     for slot in range(len(lengths)):
         if users[slot] == _NONE:
             continue
@@ -226,17 +198,17 @@ def forget_sessions(
     for item in range(len(changes)):
         if changes[item] == 0:
             continue
-        first = heads[item, _FIRST]
+        first = heads[item, FIRST]
         kept = 0
-        for place in range(min(heads[item, _COUNT], entries_max)):
-            slot = postings[item, (first + place) % entries_max]
+        for place in range(min(heads[item, COUNT], entries_max)):
+            slot = postings[entry_at(item, (first + place) % entries_max, len(heads))]
             if lengths[slot] > 0:
-                postings[item, (first + kept) % entries_max] = slot
+                postings[entry_at(item, (first + kept) % entries_max, len(heads))] = slot
                 kept += 1
-        heads[item, _COUNT] -= changes[item]
-        changes[item] = min(heads[item, _COUNT], entries_max) - kept
+        heads[item, COUNT] -= changes[item]
+        changes[item] = min(heads[item, COUNT], entries_max) - kept
         lacking += changes[item]
-    fill_lists(lacking, items, lengths, postings, heads, signed(state[_NEWEST]) % len(lengths), changes)
+    fill_lists(lacking, items, lengths, postings, heads, state, changes)
 
 
 @kernel
@@ -246,12 +218,12 @@ def fill_lists(
     lengths: Lengths,
     postings: Index,
     heads: Index,
-    newest_slot: int,
+    state: Numbers,
     changes: Index,
 ) -> None:
     """Put older sessions before the first entry of the lists that lack some, ``lacking`` in all, newest first."""
     slots = len(lengths)
-    entries_max = postings.shape[1]
+    newest_slot, entries_max = signed(state[_NEWEST]) % slots, signed(state[ENTRIES_MAX])
     for age in range(slots):
         if lacking == 0:
             break
@@ -260,13 +232,13 @@ def fill_lists(
             item = items[slot, place]
             if changes[item] == 0:
                 continue
-            held = min(heads[item, _COUNT], entries_max) - changes[item]
-            first = heads[item, _FIRST]
-            if held > 0 and age_of(signed(postings[item, first]), newest_slot, slots) >= age:
+            held = min(heads[item, COUNT], entries_max) - changes[item]
+            first = heads[item, FIRST]
+            if held > 0 and age_of(signed(postings[entry_at(item, first, len(heads))]), newest_slot, slots) >= age:
                 continue
             first = first - 1 if first > 0 else entries_max - 1
-            heads[item, _FIRST] = first
-            postings[item, first] = slot
+            heads[item, FIRST] = first
+            postings[entry_at(item, first, len(heads))] = slot
             changes[item] -= 1
             lacking -= 1
 
@@ -303,9 +275,10 @@ def unpack_sessions(
         lengths[slot] = lengths_in[session]
         state[_LIVE] += lengths_in[session] > 0
         for place in range(lengths_in[session]):
+            _ask_ahead(read, items_in, postings, heads, state)
             item = items_in[read]
             items[slot, place] = item
-            add_entry(postings, heads, item, slot, slot, slots)
+            add_entry(postings, heads, item, slot, slot, slots, state[ENTRIES_MAX])
             read += 1
 
 
@@ -324,7 +297,7 @@ def session_index_bytes(settings: FoldSettings) -> int:
     """Return the bytes of the table."""
     limits = settings.limits
     sessions = limits.index_sessions_max * (4 * limits.index_items_max + 1 + 8)
-    return sessions + limits.items_max * (4 * limits.index_entries_max + 8)
+    return sessions + limits.items_max * (4 * PART * parts_of(limits.index_entries_max) + 8)
 
 
 class SessionIndexRows(NamedTuple):
@@ -348,9 +321,9 @@ class SessionIndex:
         self._items = np.zeros((slots, row), dtype=np.int32)
         self._lengths = np.zeros(slots, dtype=np.uint8)
         self._users = np.zeros(slots, dtype=np.uint64)
-        self._postings = np.zeros((limits.items_max, limits.index_entries_max), dtype=np.int32)
+        self._postings = np.zeros((parts_of(limits.index_entries_max) * limits.items_max, PART), dtype=np.int32)
         self._heads = np.zeros((limits.items_max, 2), dtype=np.int32)
-        self._state = np.array([-1, 0], dtype=np.int64)
+        self._state = np.array([-1, 0, limits.index_entries_max], dtype=np.int64)
         self.rows = SessionIndexRows(self._items, self._lengths, self._users, self._postings, self._heads, self._state)
         """For the one pass over all tables (``state.one_pass``)."""
         self._scratch: SessionScratch = make_scratch(row, limits.index_entries_max)
@@ -388,7 +361,7 @@ class SessionIndex:
 
     def item_session_count(self, item_index: int) -> int:
         """Return the number of held sessions that hold an item."""
-        return int(self._heads[item_index, _COUNT])
+        return int(self._heads[item_index, COUNT])
 
     def newest_users(self, item_index: int, entries_max: int) -> Hashes:
         """Return the user's hash of each of the newest held sessions with an item, oldest first; 0 = no user.
@@ -398,10 +371,10 @@ class SessionIndex:
             entries_max: At most so many sessions; the list of an item has ``index_entries_max``.
         """
         first, count = self._heads[item_index].tolist()
-        places = self._postings.shape[1]
+        places = int(self._state[ENTRIES_MAX])
         held = min(count, places)
         newest = np.arange(held - min(held, entries_max), held, dtype=np.int64)
-        found: Hashes = self._users[self._postings[item_index, (first + newest) % places]]
+        found: Hashes = self._users[self._postings[entries_at(item_index, (first + newest) % places, len(self._heads))]]
         return found
 
     def score(self, query: SessionQuery, recent: Index, excluded: Sequence[int] = ()) -> tuple[Index, Score]:
@@ -461,7 +434,7 @@ class SessionIndex:
         self._users[:] = 0
         self._heads[:] = 0
         newest = int(arrays["newest"].astype(np.int64)[0])
-        self._state[:] = (newest, 0)
+        self._state[:ENTRIES_MAX] = (newest, 0)
         lengths = arrays["length"].astype(np.uint8)
         items = arrays["item"].astype(np.int32)
         self._users[_slots_of(newest, len(lengths), len(self._users))] = arrays["user"]
@@ -478,11 +451,13 @@ class SessionIndex:
 
     @property
     def bytes_now(self) -> int:
-        """Memory of what was touched, about: places where a session came, and lists of items. Cost: 0.2 ms."""
+        """Memory of what was touched, about: places where a session came, and parts of lists. Cost: 1 ms."""
         sessions = min(int(self._state[_NEWEST]) + 1, len(self._lengths))
-        lists = int(np.count_nonzero(self._heads[:, _COUNT]))
+        heads = self._heads[self._heads[:, COUNT] > 0]
+        reached = np.minimum(heads.sum(axis=1, dtype=np.int64), self._state[ENTRIES_MAX])
+        parts = int(np.sum((reached + PART - 1) // PART))
         placed = sum(each.strides[0] for each in (self._items, self._lengths, self._users))
-        return sessions * placed + lists * sum(each.strides[0] for each in (self._postings, self._heads))
+        return sessions * placed + parts * self._postings.strides[0] + len(heads) * self._heads.strides[0]
 
     @property
     def bytes_max(self) -> int:

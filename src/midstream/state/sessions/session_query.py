@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import Index, Score
+from midstream.state.sessions.session_lists import COUNT, ENTRIES_MAX, FIRST, entry_at
 from midstream.state.structures.exact_math import fading, log2_of
 from midstream.state.structures.item_query import enter_distinct, leave_out_each, write_best
 from midstream.state.structures.kernel import kernel
@@ -41,8 +42,6 @@ RECENT_MAX: Final = 1_024
 EXCLUDED_MAX: Final = 64
 PLACES: Final = 64
 """Length of the tables of weights; what is further away weighs as the last."""
-_COUNT: Final = 1
-_FIRST: Final = 0
 _NEWEST: Final = 0
 _LIVE: Final = 1
 _SLOT: Final = 0
@@ -145,7 +144,7 @@ def choose_asked(recent: Index, heads: Index, last_items_max: int, asked: Index)
     count = 0
     for position in range(len(recent) - 1, -1, -1):
         item = recent[position]
-        if item < 0 or heads[item, _COUNT] == 0:
+        if item < 0 or heads[item, COUNT] == 0:
             continue
         count = enter_distinct(item, count, asked)
         if count == last_items_max:
@@ -161,6 +160,7 @@ def touch_sessions(
     sessions_log2: float,
     postings: Index,
     heads: Index,
+    ring: int,
     epoch: int,
     bits: int,
     table: Table,
@@ -171,18 +171,17 @@ def touch_sessions(
 
     They are written in the order in which they are met: by latest shared item, newest session first.
     """
-    ring = postings.shape[1]
     count = 0
     for rank in range(len(asked)):
         item = asked[rank]
-        held = heads[item, _COUNT]
+        held = heads[item, COUNT]
         weight = weights[rank] * (sessions_log2 - log2_of(float(held)))
         size = min(held, ring)
-        place = heads[item, _FIRST] + size - 1
+        place = heads[item, FIRST] + size - 1
         if place >= ring:
             place -= ring
         for _ in range(min(size, entries_max)):
-            slot = int(postings[item, place])
+            slot = int(postings[entry_at(item, place, len(heads))])
             place = place - 1 if place > 0 else ring - 1
             stamp = epoch << 32 | slot
             cell = cell_of(table, bits, stamp)
@@ -304,7 +303,7 @@ def run_query(
     answer_scores: Score,
 ) -> int:
     """Write the answer to query number ``epoch``; return its length. ``hidden`` are items to leave out, -1 allowed."""
-    slots = items.shape[0]
+    slots, ring = items.shape[0], state[ENTRIES_MAX]
     asked = scratch.numbers[: choose_asked(recent, heads, last_items_max, scratch.numbers)]
     if len(asked) == 0:
         return 0
@@ -315,14 +314,14 @@ def run_query(
     score = scratch.values[1]
     entries = len(excluded)
     for item in asked:
-        entries += min(heads[item, _COUNT], postings.shape[1], entries_max)
+        entries += min(heads[item, COUNT], ring, entries_max)
     bits = table_bits(entries)
     for number in excluded:
         if state[_NEWEST] - slots < number <= state[_NEWEST] and number >= 0:
             leave_out(number % slots, epoch, bits, scratch.sessions)
     sessions_log2 = log2_of(float(state[_LIVE] + 1))
     count = touch_sessions(
-        asked, entries_max, weights, sessions_log2, postings, heads, epoch, bits,
+        asked, entries_max, weights, sessions_log2, postings, heads, ring, epoch, bits,
         scratch.sessions, scratch.touched, similarity,
     )  # fmt: skip
     found = choose_neighbours(
@@ -337,7 +336,7 @@ def run_query(
     )  # fmt: skip
     keys = scratch.keys
     for place in range(count):
-        rarity = sessions_log2 - log2_of(float(heads[scored[place], _COUNT]))
+        rarity = sessions_log2 - log2_of(float(heads[scored[place], COUNT]))
         keys[0, place] = key_of(score[place] * rarity, place)
     bins = scratch.numbers[_BINS_START:_SCORED_START]
     return write_best(count, scored, item_hash, bins, keys, answer_items, answer_scores)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from midstream.state.structures.hash_table import find, insert, remove
 from midstream.state.structures.hashing import combine
-from midstream.state.structures.kernel import kernel, signed
+from midstream.state.structures.kernel import inlined, kernel, signed
 
 _NONE = np.uint64(0)
 _USER_SALT = np.uint64(0x75736572)
@@ -26,9 +26,10 @@ SESSION = np.dtype(
         ("previous_of_user", "i4"),
         ("next_of_user", "i4"),
         ("added", "i4"),
-        ("unused", "i4"),
+        ("unused", "i4", (3,)),
     ]
 )
+"""64 bytes: one line of memory."""
 SESSION_BYTES = SESSION.itemsize
 """Of an open session, beside its items."""
 SESSION_META = np.dtype(
@@ -46,7 +47,7 @@ SESSION_META = np.dtype(
 )
 
 
-@kernel
+@inlined
 def key_of(session_hash: np.uint64, user_hash: np.uint64) -> np.uint64:
     """Return the name of a session as a hash, 0 when nothing names it."""
     if session_hash != _NONE:
@@ -56,7 +57,7 @@ def key_of(session_hash: np.uint64, user_hash: np.uint64) -> np.uint64:
     return _NONE
 
 
-@kernel
+@inlined
 def open_session(
     key: np.uint64,
     sessions: NDArray[np.void],
@@ -103,7 +104,7 @@ def close_session(
     meta[0]["open"] -= 1
 
 
-@kernel
+@inlined
 def _unlink(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> None:
     older = sessions[slot]["older"]
     newer = sessions[slot]["newer"]
@@ -117,7 +118,7 @@ def _unlink(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> No
         meta[0]["newest"] = older
 
 
-@kernel
+@inlined
 def _append(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> None:
     newest = meta[0]["newest"]
     sessions[slot]["older"] = newest
@@ -129,14 +130,14 @@ def _append(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> No
     meta[0]["newest"] = slot
 
 
-@kernel
+@inlined
 def touch_session(slot: int, sessions: NDArray[np.void], meta: NDArray[np.void]) -> None:
     """Make a session the most recently used."""
     _unlink(slot, sessions, meta)
     _append(slot, sessions, meta)
 
 
-@kernel
+@inlined
 def join_user(slot: int, sessions: NDArray[np.void], user_heads: NDArray[np.int32]) -> None:
     """Put a session into the chain of its user's bucket, newest number first.
 

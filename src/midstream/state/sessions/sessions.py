@@ -34,10 +34,11 @@ from midstream.state.sessions.session_slots import (
     touch_session,
 )
 from midstream.state.settings import PAIR_ITEMS_MAX, FoldSettings
+from midstream.state.structures.aligned import aligned_zeros
 from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find, table_size
-from midstream.state.structures.kernel import kernel, signed
-from midstream.state.structures.prefetch import AHEAD, FURTHER, NEAR, prefetch
+from midstream.state.structures.kernel import inlined, kernel, signed
+from midstream.state.structures.prefetch import block_ahead, prefetch
 from midstream.state.structures.windows import LATE_MS_MAX
 
 _INTERACTION = int(Kind.INTERACTION)
@@ -89,7 +90,7 @@ class Sessions:
         limits = settings.limits
         types = settings.types
         self._weights = np.array([types[name].weight for name in settings.action_names()], dtype=np.float64)
-        self._sessions = np.zeros(limits.sessions_max, dtype=SESSION)
+        self._sessions = aligned_zeros((limits.sessions_max,), SESSION)
         self._items = np.zeros((limits.sessions_max, limits.session_items_max), dtype=np.int32)
         self._table = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
         self._user_heads = np.zeros(table_size(limits.sessions_max), dtype=np.int32)
@@ -293,7 +294,7 @@ def number_events(
     session_hash, user_hash, before = borrowed((session_hash, user_hash, before))
     sessions, items, table, user_heads, meta = borrowed((sessions, items, table, user_heads, meta))
     for i in range(len(kind)):
-        _look_ahead(i, session_hash, user_hash, sessions, items, table)
+        _look_ahead(i, session_hash, user_hash, sessions, items, table, user_heads)
         found[i] = -1
         for place in range(before.shape[1]):
             before[i, place] = -1
@@ -324,30 +325,38 @@ def number_events(
         user[i] = sessions[slot]["user"]
 
 
-@kernel
+@inlined
 def _look_ahead(
-    i: int,
+    event: int,
     session_hash: NDArray[np.uint64],
     user_hash: NDArray[np.uint64],
     sessions: NDArray[np.void],
     items: NDArray[np.int32],
     table: NDArray[np.int32],
+    user_heads: NDArray[np.int32],
 ) -> None:
-    """Ask for what the events after one need: first the entry of the table, then the session that it names."""
-    last = len(session_hash) - 1
-    mask = len(table) - 1
-    further, ahead, near = min(i + FURTHER, last), min(i + AHEAD, last), min(i + NEAR, last)
-    prefetch(table, signed(key_of(session_hash[further], user_hash[further])) & mask, 0)
-    slot = signed(table[signed(key_of(session_hash[ahead], user_hash[ahead])) & mask]) - 1
-    prefetch(sessions, slot, 0)
-    prefetch(items, slot, 0)
-    slot = signed(table[signed(key_of(session_hash[near], user_hash[near])) & mask]) - 1
-    if slot >= 0:
-        prefetch(sessions, signed(sessions[slot]["older"]), 0)
-        prefetch(sessions, signed(sessions[slot]["newer"]), 0)
+    """Ask for what later events need: the entry of the table, then the session it names, then its neighbours."""
+    count, mask = len(session_hash), len(table) - 1
+    start, stop = block_ahead(event, count, 3)
+    for i in range(start, stop):
+        prefetch(table, signed(key_of(session_hash[i], user_hash[i])) & mask, 0)
+    start, stop = block_ahead(event, count, 2)
+    for i in range(start, stop):
+        slot = signed(table[signed(key_of(session_hash[i], user_hash[i])) & mask]) - 1
+        if slot >= 0:
+            prefetch(sessions, slot, 0)
+            prefetch(items, slot, 0)
+        else:
+            prefetch(user_heads, signed(user_hash[i]) & (len(user_heads) - 1), 0)
+    start, stop = block_ahead(event, count, 1)
+    for i in range(start, stop):
+        slot = max(signed(table[signed(key_of(session_hash[i], user_hash[i])) & mask]) - 1, 0)
+        prefetch(items, slot, items.itemsize * signed(sessions[slot]["added"]))
+        prefetch(sessions, max(signed(sessions[slot]["older"]), 0), 0)
+        prefetch(sessions, max(signed(sessions[slot]["newer"]), 0), 0)
 
 
-@kernel
+@inlined
 def _add(slot: int, item: int, sessions: NDArray[np.void], items: NDArray[np.int32]) -> None:
     """Add an item to a session; full, its oldest goes."""
     kept = items.shape[1]
@@ -357,7 +366,7 @@ def _add(slot: int, item: int, sessions: NDArray[np.void], items: NDArray[np.int
     sessions[slot]["added"] = added + 1 if added + 1 < 2 * kept else kept
 
 
-@kernel
+@inlined
 def _look_back(
     slot: int, event: int, sessions: NDArray[np.void], items: NDArray[np.int32], before: NDArray[np.int32]
 ) -> None:

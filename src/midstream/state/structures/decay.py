@@ -19,7 +19,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.state.structures.kernel import kernel
+from midstream.state.structures.kernel import inlined, kernel
 
 STEPS = 4096
 """Table entries a half-life."""
@@ -52,7 +52,7 @@ def fractions_of_two() -> NDArray[np.float64]:
 TABLE = fractions_of_two()
 
 
-@kernel
+@inlined
 def power_of_two(exponent: int) -> float:
     """Return 2^exponent exactly; 0 below the smallest normal float64, 2^1023 at most."""
     if exponent < _EXPONENT_MIN:
@@ -61,7 +61,7 @@ def power_of_two(exponent: int) -> float:
     return float(np.int64(bits).view(np.float64))
 
 
-@kernel
+@inlined
 def decay_weight(time_ms: int, landmark_ms: int, half_life_ms: int) -> float:
     """Return 2^((time - landmark) / half-life), the time rounded down to 1/4096 of a half-life.
 

@@ -47,15 +47,25 @@ class HashRing:
         return sum(each.nbytes for each in self.columns) + self.table.nbytes
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return the rows in use by column, oldest first."""
-        held = (int(self.meta["head"][0]) + np.arange(len(self))) % len(self.columns[0])
-        return {name: column[held] for name, column in zip(self._names, self.columns, strict=True)}
+        """Return the rows in use by column, oldest first: views, unless the ring has come round."""
+        start, length = int(self.meta["head"][0]), len(self.columns[0])
+        stop = start + len(self)
+        parts = [slice(start, min(stop, length)), slice(0, max(stop - length, 0))]
+        return {
+            name: np.concatenate([column[part] for part in parts]) if stop > length else column[parts[0]]
+            for name, column in zip(self._names, self.columns, strict=True)
+        }
+
+    def rooms(self) -> dict[str, NDArray[np.generic]]:
+        """Return the columns that ``restore`` does not read, by name."""
+        return dict(zip(self._names[1:], self.columns[1:], strict=True))
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Replace the ring by what ``arrays`` returned."""
+        """Replace the ring by what ``arrays`` returned; columns that lie where they belong are not read."""
         count = len(arrays[self._names[0]])
         for name, column in zip(self._names, self.columns, strict=True):
-            column[:count] = arrays[name]
+            if arrays[name].ctypes.data != column.ctypes.data:
+                column[:count] = arrays[name]
         self.meta["head"] = 0
         self.meta["count"] = count
         fill(self.columns[0], count, self.table)

@@ -13,7 +13,8 @@ Reference: D. Knuth, The Art of Computer Programming 3, 6.4, algorithm R.
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.state.structures.kernel import kernel, signed
+from midstream.state.structures.kernel import inlined, kernel, signed
+from midstream.state.structures.prefetch import block_ahead, prefetch
 
 _LOAD_MAX = 0.6
 """Entries probed on average at this load: 1.75 for what is there, 3.6 for what is not."""
@@ -29,7 +30,7 @@ def table_size(places_max: int) -> int:
     return size
 
 
-@kernel
+@inlined
 def find(wanted: np.uint64, hashes: NDArray[np.uint64], table: NDArray[np.int32]) -> int:
     """Return the place that holds a hash, -1 when none does.
 
@@ -53,7 +54,7 @@ def find_each(
         found[i] = find(wanted[i], hashes, table)
 
 
-@kernel
+@inlined
 def insert(place: int, hashes: NDArray[np.uint64], table: NDArray[np.int32]) -> None:
     """Enter a place whose hash is set and not in the table."""
     mask = len(table) - 1
@@ -87,6 +88,10 @@ def remove(place: int, hashes: NDArray[np.uint64], table: NDArray[np.int32]) -> 
 def fill(hashes: NDArray[np.uint64], count: int, table: NDArray[np.int32]) -> None:
     """Make the table that of the first ``count`` places; one with hash 0 holds nothing."""
     table[:] = 0
+    mask = len(table) - 1
     for place in range(count):
+        start, stop = block_ahead(place, count, 2)
+        for ahead in range(start, stop):
+            prefetch(table, signed(hashes[ahead]) & mask, 0)
         if hashes[place] != _NONE:
             insert(place, hashes, table)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from midstream.core.kinds import Kind
 from midstream.core.types import Mask
 from midstream.state.structures.borrowed import borrowed
-from midstream.state.structures.kernel import kernel, signed
-from midstream.state.structures.prefetch import AHEAD, LINE_BYTES, NEAR, prefetch
+from midstream.state.structures.kernel import inlined, kernel, signed
+from midstream.state.structures.prefetch import LINE_BYTES, block_ahead, prefetch
 from midstream.state.structures.windows import LATE_MS_MAX
 
 SEEN_COUNT_MAX = 65_535
@@ -51,10 +51,9 @@ def fold_users(
 ) -> int:
     """Fold all but affinities; return the number of events that concern a document."""
     document_events = 0
-    last = len(kind) - 1
     at, octets, shorts, ints, longs = borrowed((at, octets, shorts, ints, longs))
     for i in range(len(kind)):
-        _look_ahead(user_index[min(i + AHEAD, last)], user_index[min(i + NEAR, last)], at, octets, shorts, ints, longs)
+        _look_ahead(i, user_index, at, octets, shorts, ints, longs)
         if not folded[i] or user_index[i] < 0:
             continue
         user = signed(user_index[i])
@@ -81,10 +80,10 @@ def fold_users(
     return document_events
 
 
-@kernel
+@inlined
 def _look_ahead(
-    ahead: int,
-    near: int,
+    event: int,
+    user_index: NDArray[np.int32],
     at: NDArray[np.int64],
     octets: NDArray[np.uint8],
     shorts: NDArray[np.uint16],
@@ -92,11 +91,13 @@ def _look_ahead(
     longs: NDArray[np.int64],
 ) -> None:
     """Ask for the row of a later event: first for its head, then for the places of its ring that are taken next."""
-    if ahead >= 0:
-        prefetch(longs, signed(ahead), 0)
-        prefetch(longs, signed(ahead), LINE_BYTES)
-    if near >= 0:
-        user = signed(near)
+    start, stop = block_ahead(event, len(user_index), 2)
+    for i in range(start, stop):
+        prefetch(longs, max(signed(user_index[i]), 0), 0)
+        prefetch(longs, max(signed(user_index[i]), 0), LINE_BYTES)
+    start, stop = block_ahead(event, len(user_index), 1)
+    for i in range(start, stop):
+        user = max(signed(user_index[i]), 0)
         added = signed(ints[user, at[1]])
         place = added if added < at[10] else added - at[10]
         prefetch(ints, user, 4 * (at[3] + place))
@@ -105,7 +106,7 @@ def _look_ahead(
         prefetch(octets, user, at[9] + place)
 
 
-@kernel
+@inlined
 def _push(
     user: int,
     item: int,

@@ -1,0 +1,115 @@
+"""Maker of candidates beside a server: a child trains, another one measures, and nothing of the server is touched."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from midstream.app.config.schema import Config
+from midstream.app.encoding.worker import ONE_THREAD
+from midstream.app.opening import DATA_NAME
+from midstream.core.errors import FitStopped
+from midstream.engine import child_process
+from midstream.engine.folder import DataFolder
+from midstream.engine.trainings.candidates import CandidateOrder, MadeCandidate
+from midstream.training.gates.decide import decide
+from midstream.training.gates.evidence import GateEvidence, JudgedActs
+
+if TYPE_CHECKING:
+    from midstream.app.training.measuring import MeasuredPair
+    from midstream.app.training.rerunning import Reran
+
+MEASURE_S_MAX = 600.0
+"""Reading and hashing two versions of 10 GB takes two minutes."""
+
+RERUN_S_MAX = 3_600.0
+"""A value of 20,000 slates takes two minutes, of a log that is folded from its beginning more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildMaker:
+    """Makes candidates of one folder in child processes."""
+
+    folder: Path
+    config: Callable[[], Config]
+    """In service."""
+
+    async def make(self, order: CandidateOrder) -> MadeCandidate:
+        """Return a new version of a model and what it was seen to do.
+
+        Raises:
+            NotFound: No such model is configured any more.
+            Invalid: There is nothing to learn from, or the file of known answers cannot be used.
+            FitStopped: A child failed or reached a limit; the text has the cause.
+            OSError: The disk.
+        """
+        from midstream.app.training.run import train_beside  # what reads examples needs Arrow, which no start waits for
+
+        config, model = self.config(), order.table.model
+        start = order.champion if order.table.warm_start else ""
+        trained = await train_beside(self.folder, config, model, order.champion, start=start)
+        pair = await self._measured(config, order, trained.version)
+        judged = trained.judged or JudgedActs(why_not="it was not judged")
+        evidence = GateEvidence(now_ms=order.now_ms, judged=judged, golden=pair.golden)
+        made = MadeCandidate(pair.candidate, pair.champion, evidence)
+        # Requests are run again for a version that all else speaks for: that takes longest.
+        before = msgspec.structs.replace(order.table.gates, off_policy="off")
+        if pair.champion is None or not decide(pair.candidate, pair.champion, evidence, before).passed:
+            return made
+        seen = await self._reran(config, order, trained.version)
+        return replace(made, evidence=msgspec.structs.replace(evidence, shadow=seen.shadow, value=seen.value))
+
+    async def _reran(self, config: Config, order: CandidateOrder, version: str) -> "Reran":
+        """Return what the newest requests say of both versions.
+
+        Raises:
+            FitStopped: The child ended without an answer: what ends it would end whoever answers.
+        """
+        from midstream.app.training.rerunning import MODULE, Reran, RerunOrder
+
+        gates = order.table.gates
+        if not gates.shadow and gates.off_policy == "off":
+            return Reran(None, None)
+        wanted = RerunOrder(
+            folder=str(self.folder.absolute()),
+            config=msgspec.json.encode(config, enc_hook=str).decode(),
+            model=order.table.model,
+            candidate=version,
+            champion=order.champion,
+            slates=gates.slates,
+            has_shadow=gates.shadow,
+            has_value=gates.off_policy != "off",
+        )
+        ended = await child_process.run(MODULE, wanted, time_s_max=RERUN_S_MAX, variables=ONE_THREAD)
+        if not ended.line:
+            message = f"no request was run again with {version}: {ended.reason}"
+            raise FitStopped(message)
+        return msgspec.json.decode(ended.line, type=Reran)
+
+    async def _measured(self, config: Config, order: CandidateOrder, version: str) -> "MeasuredPair":
+        """Return what the new version and the one in service answer.
+
+        Raises:
+            FitStopped: The child ended without an answer.
+        """
+        from midstream.app.training.fit import model_named
+        from midstream.app.training.measuring import MODULE, MeasuredPair, MeasureOrder
+
+        gates = order.table.gates
+        wanted = MeasureOrder(
+            folder=str(DataFolder(self.folder.absolute() / DATA_NAME).models),
+            model=order.table.model,
+            candidate=version,
+            champion=order.champion,
+            popular=order.popular,
+            golden=str(self.folder.absolute() / gates.golden) if gates.golden else "",
+            version_bytes_max=config.registry.version_bytes_max,
+            memory_bytes_max=model_named(config, order.table.model).memory_bytes_max,
+        )
+        ended = await child_process.run(MODULE, wanted, time_s_max=MEASURE_S_MAX, variables=ONE_THREAD)
+        if not ended.line:
+            message = f"{version} was not measured: {ended.reason}"
+            raise FitStopped(message)
+        return msgspec.json.decode(ended.line, type=MeasuredPair)

@@ -1,0 +1,96 @@
+"""Trials of two versions by experiments: guardrails beside the default metrics, and what the watch says of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from midstream.engine.engine import Engine
+from midstream.engine.experiments.canaries import Canaries, CanaryOrder, CanaryStanding
+from midstream.engine.placements.control_changes import Said
+from midstream.engine.trainings.candidates import TrialOrder, TrialStanding
+from midstream.engine.trainings.journal import AUTHOR
+from midstream.experiments.metrics import BUILT_IN, METRICS_MAX, ExperimentMetric, default_metrics
+from midstream.experiments.names import is_name
+from midstream.state.settings import EventType
+
+GUARDED_MAX = 4
+"""Acts that guardrails are on: the heaviest, and those of the least weight, of which there are most and by which harm
+is seen soonest. Each takes power from the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentTrials:
+    """The ``VersionTrials`` of an engine with experiments."""
+
+    engine: Engine
+    canaries: Canaries
+
+    async def start(self, order: TrialOrder) -> None:
+        """Start one; it is in force when this returns.
+
+        Raises:
+            ConfigInvalid: It cannot run: no share is free, or the placement cannot be under an experiment.
+            MidstreamError: Not now.
+        """
+        wanted = CanaryOrder(
+            name=order.name,
+            placement=order.placement,
+            model=order.model,
+            champion=order.control,
+            candidate=order.candidate,
+            share=order.share,
+            metrics=trial_metrics(self.engine.fold.settings.types, order.harm_max),
+        )
+        await self.canaries.start(wanted, Said(AUTHOR, f"trial of {order.candidate} of {order.model}"))
+
+    def standing(self, name: str) -> TrialStanding:
+        """Return how one is.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        found = self.canaries.standing(name)
+        return TrialStanding(
+            state=found.state,
+            by_watch=found.stopped_by == "watch",
+            reason=found.reason,
+            is_valid=found.is_valid,
+            units=found.units,
+            text=_seen(found),
+        )
+
+    async def stop(self, name: str, reason: str) -> None:
+        """Stop one; one that was stopped stays as it is."""
+        if self.canaries.standing(name).state != "stopped":
+            await self.canaries.stop(name, reason, Said(AUTHOR))
+
+
+def trial_metrics(types: Mapping[str, EventType], harm_max: float) -> tuple[ExperimentMetric, ...]:
+    """Return the default metrics of an experiment, with guardrails on the heaviest and the lightest interactions.
+
+    Args:
+        types: Configured interactions.
+        harm_max: Relative harm that these guardrails tolerate.
+    """
+    told = [_named(each, each.name, f"metric-{number}") for number, each in enumerate(default_metrics(types))]
+    weights = {name: each.weight for name, each in types.items() if each.weight > 0 and name not in BUILT_IN}
+    lightest = sorted(name for name, weight in weights.items() if weight == min(weights.values()))
+    heaviest = sorted(weights, key=lambda name: (-weights[name], name))[:1]
+    acts = list(dict.fromkeys((*heaviest, *lightest)))[: min(GUARDED_MAX, METRICS_MAX - len(told))]
+    guards = (
+        _named(ExperimentMetric("", act, role="guardrail", harm_max=harm_max), f"fewer-{act}", f"guard-{number}")
+        for number, act in enumerate(acts)
+    )
+    return (*told, *guards)
+
+
+def _named(metric: ExperimentMetric, name: str, otherwise: str) -> ExperimentMetric:
+    """Return a metric with a name that an experiment takes: interactions may have any."""
+    return replace(metric, name=name if is_name(name) else otherwise)
+
+
+def _seen(found: CanaryStanding) -> str:
+    """Return units and verdicts in words."""
+    verdicts = "; ".join(f"{each.metric} {each.verdict}" for each in found.verdicts) or "nothing was judged"
+    return f"{' and '.join(f'{each:,}' for each in found.units)} users, {verdicts}"

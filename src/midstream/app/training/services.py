@@ -1,0 +1,35 @@
+"""Continuous training of an open folder: the loop with what trains, measures and tries, as one of its services."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from midstream.app.training.candidate_maker import ChildMaker
+from midstream.app.training.experiment_trials import ExperimentTrials
+from midstream.engine.instance import Instance
+from midstream.engine.trainings.training_loop import LoopParts, TrainingLoop
+
+LEASE = "trainings"
+
+
+def training_loop(running: Instance, folder: Path) -> TrainingLoop:
+    """Return the loop of an open folder, not started."""
+    if running.canaries is None:
+        message = "a folder that is open has experiments"
+        raise AssertionError(message)
+    return TrainingLoop(
+        LoopParts(
+            running.engine,
+            running.champions,
+            ChildMaker(folder, lambda: running.service.config),
+            ExperimentTrials(running.engine, running.canaries),
+            lambda: running.service.config.trainings,
+        )
+    )
+
+
+def with_trainings(running: Instance, folder: Path) -> Instance:
+    """Return an instance with the loop of its configuration as its last service."""
+    loop = training_loop(running, folder)
+    if running.leases is not None:
+        loop.share(running.leases.lease(LEASE))
+    return replace(running, services=(*running.services, loop), trainings=loop)

@@ -1,0 +1,1 @@
+"""Held slates come in, figures over windows and alarms of what drifts go out to metrics, health and HTTP."""

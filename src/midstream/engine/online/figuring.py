@@ -1,0 +1,139 @@
+"""Online metrics and drift of a running engine: a round a minute in the background, for metrics, health and HTTP.
+
+A round copies the held slates from the state, some at a time between the turns of the event loop, and does everything
+else on a thread: answers wait for none of it. Slates that leave the state during a round move the others
+up, so as many of the newest are missing in that round. A follower has no figures: those of its leader have its slates.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from midstream.core.kinds import IMPRESSION
+from midstream.core.types import LogPosition
+from midstream.engine.engine import Engine
+from midstream.engine.listeners import Concern, Listener
+from midstream.engine.log_readers import FolderLog
+from midstream.engine.online.views import NOTHING, OnlineView, drift_rows, gauge_rows, in_words, view_of
+from midstream.events.served_body import ServedBody
+from midstream.feedback.live_windows import LiveWindows, RecordReads
+from midstream.feedback.online_metrics import MetricOptions
+from midstream.feedback.slate_labels import models_label
+from midstream.monitoring.served_drift import DAY_MS, RateDrift, RateOptions, RateWatch, ScoreDrift, ScoreSamples
+from midstream.state.fold import Fold
+from midstream.state.outcomes.outcomes import Slates
+from midstream.state.outcomes.slate_groups import SlateGroup
+
+PAUSE_S: Final = 60.0
+FIRST_S: Final = 1.0
+"""Before the first round."""
+WINDOWS_MS: Final = (3_600_000, DAY_MS)
+SETTLE_MS: Final = 1_800_000
+CONVERSION_SETTLE_MS: Final = DAY_MS
+"""Conversions come later than clicks: before that a rate of today would be below that of days before."""
+CLICK, CONVERSION = "click", "purchase"
+"""Interactions that are clicks and conversions, where they are configured."""
+CONCERN: Final = "served_drift"
+TOLD_MAX: Final = 3
+"""Alarms in the text of the concern."""
+
+
+class OnlineFiguring:
+    """An ``EngineService``."""
+
+    def __init__(self, engine: Engine, log: Callable[[], FolderLog]) -> None:
+        """Prepare it.
+
+        Args:
+            engine: Has the slates.
+            log: Opens its log for reading.
+        """
+        self._engine, self._log = engine, log
+        self._scores = ScoreSamples()
+        self._windows = LiveWindows(self._note)
+        self._service = engine.supervise("online_figures", self._round, PAUSE_S, first_s=FIRST_S)
+        self.view = NOTHING
+        """Of the last round."""
+        engine.listeners.add(Listener(name=CONCERN, concern=self.concern))
+
+    def start(self) -> None:
+        """Begin on the running event loop."""
+        self._service.start()
+
+    async def stop(self) -> None:
+        """End it."""
+        await self._service.stop()
+
+    def concern(self) -> Concern:
+        """Return what has drifted by the last round; it ends with the first round in which nothing has."""
+        told = [in_words(each) for each in self.view.drift if each.alarm]
+        more = f"; and {len(told) - TOLD_MAX} more" if len(told) > TOLD_MAX else ""
+        page = "midstream docs online-metrics says what to look at"
+        return Concern(CONCERN, f"{'; '.join(told[:TOLD_MAX])}{more}. {page}" if told else "")
+
+    async def look(self) -> OnlineView:
+        """Make a round; return its figures."""
+        fold = self._engine.fold
+        now_ms = fold.log_time_ms
+        options = _options_of(fold, now_ms)
+        rates = _rates(options)
+        self._windows.begin()
+        for some in fold.outcomes.held():
+            groups = {number: fold.outcomes.group(number) for number in set(some.slate["group"].tolist())}
+            since_ms = now_ms - max(WINDOWS_MS)
+            await asyncio.to_thread(self._take, some, groups, since_ms, rates)
+        key = fold.vocabulary.id_key
+        log = partial(self._opened, fold.log_position)
+        found = await asyncio.to_thread(self._windows.figures, options, log, key)
+        drifts = await asyncio.to_thread(self._drifts, rates, now_ms)
+        self.view = view_of(found, drifts)
+        gauges = self._engine.metrics.online
+        gauges.set(gauge_rows(found), drift_rows(self.view), found.unread, found.left_out)
+        return self.view
+
+    async def _round(self) -> None:
+        await self.look()
+
+    def _opened(self, durable: LogPosition) -> RecordReads:
+        """Return the log up to what a state has folded."""
+        reader = self._log()
+        return RecordReads(reader.begin, partial(reader.read, durable=durable))
+
+    def _take(
+        self, some: Slates, groups: Mapping[int, SlateGroup], since_ms: int, rates: tuple[RateWatch, ...]
+    ) -> None:
+        self._windows.add(some, groups, since_ms)
+        placements = [groups[each].placement for each in some.slate["group"].tolist()]
+        for each in rates:
+            each.add(some, placements)
+
+    def _note(self, told: ServedBody, served_ms: int) -> None:
+        self._scores.add(told.placement, models_label(told.models), np.frombuffer(told.scores, dtype="<f4"), served_ms)
+
+    def _drifts(self, rates: tuple[RateWatch, ...], now_ms: int) -> list[ScoreDrift | RateDrift]:
+        return [*self._scores.drifts(now_ms), *(drift for each in rates for drift in each.drifts())]
+
+
+def _options_of(fold: Fold, now_ms: int) -> MetricOptions:
+    """Return windows and actions of a state."""
+    outcomes = fold.outcomes
+    click, conversion = (outcomes.action_bit(name) if name in outcomes.actions else 0 for name in (CLICK, CONVERSION))
+    return MetricOptions(
+        now_ms=now_ms,
+        windows_ms=WINDOWS_MS,
+        settle_ms=SETTLE_MS,
+        seen=outcomes.action_bit(IMPRESSION),
+        clicks=click,
+        conversions=conversion,
+        items_count=fold.vocabulary.item_count - fold.items.deleted_count,
+    )
+
+
+def _rates(options: MetricOptions) -> tuple[RateWatch, ...]:
+    """Return the rates that are watched."""
+    clicks = RateOptions("click", options.clicks, SETTLE_MS, options.seen)
+    conversions = RateOptions("conversion", options.conversions, CONVERSION_SETTLE_MS)
+    return RateWatch(clicks, options.now_ms), RateWatch(conversions, options.now_ms)

@@ -1,0 +1,98 @@
+"""Making of candidates, and their trial with users, as the loop asks for both; ``app`` brings what does it."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from midstream.training.gates.evidence import GateEvidence, MeasuredVersion
+from midstream.training.options import TrainingTable
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateOrder:
+    """A training with all that is measured of what it makes."""
+
+    table: TrainingTable
+    champion: str
+    """Version in service; empty = none."""
+    popular: tuple[str, ...]
+    """Most popular items now."""
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MadeCandidate:
+    """A version that was published, measured beside the version in service."""
+
+    measured: MeasuredVersion
+    champion: MeasuredVersion | None
+    evidence: GateEvidence
+
+
+class CandidateMaker(Protocol):
+    """Trains and measures, away from what serves."""
+
+    async def make(self, order: CandidateOrder) -> MadeCandidate:
+        """Return a new version of a model and what it was seen to do.
+
+        Raises:
+            MidstreamError: There is none; the text says why.
+            OSError: The disk.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOrder:
+    """An experiment of two versions of a model."""
+
+    name: str
+    placement: str
+    model: str
+    control: str
+    """Version that a guardrail compares with: the one that was in service before."""
+    candidate: str
+    share: float
+    """Of the users of the placement, half of them with each."""
+    harm_max: float = 0.1
+    """Relative harm that guardrails on acts tolerate."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStanding:
+    """How an experiment of two versions is."""
+
+    state: Literal["running", "suspended", "stopped"]
+    by_watch: bool
+    """Whether a guardrail stopped it."""
+    reason: str
+    is_valid: bool
+    """False = the sample ratio is wrong, so nothing may be claimed."""
+    units: tuple[int, ...]
+    """Of each version."""
+    text: str = ""
+    """What was seen so far, in words."""
+
+
+class VersionTrials(Protocol):
+    """Experiments of two versions, on the event loop."""
+
+    async def start(self, order: TrialOrder) -> None:
+        """Start one; it is in force when this returns.
+
+        Raises:
+            ConfigInvalid: It cannot run: no share is free, or the placement cannot be under an experiment.
+            MidstreamError: Not now.
+        """
+        ...
+
+    def standing(self, name: str) -> TrialStanding:
+        """Return how one is.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        ...
+
+    async def stop(self, name: str, reason: str) -> None:
+        """Stop one; one that was stopped stays as it is."""
+        ...

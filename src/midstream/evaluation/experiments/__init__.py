@@ -1,0 +1,1 @@
+"""Sums per unit by variant come in, intervals, verdicts, plans and shares of experiments go out."""

@@ -1,0 +1,93 @@
+"""Decisions on candidates as documents of the log: who decided what of which version, by which figures, and why.
+
+A document is the state of one model's trainings after its last change, and its versions are the history. The names of
+such documents begin with a mark that no placement has, as those of experiments do, so that no other table is needed.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from midstream.state.control.placements import PlacementVersion
+from midstream.training.gates.results import GateResult
+from midstream.training.schedule import TrainingStanding
+
+PREFIX = "@training/"
+"""Before the name of a model, in the table of control documents."""
+Action: TypeAlias = Literal[
+    "begun",
+    "failed",
+    "refused",
+    "passed",
+    "canary",
+    "waiting",
+    "promoted",
+    "kept",
+    "stopped",
+    "rolled_back",
+    "superseded",
+]
+"""``begun``: a training or its judging runs. ``failed``: it ended without a version. ``refused``: a gate held the
+candidate back. ``passed``: it is about to be tried. ``canary``: some users get it. ``waiting``: a person is to promote
+it. ``promoted``: it answers, and some users still get the one before. ``kept``: it answers all. ``stopped``: a
+guardrail, or too few users, ended the canary. ``rolled_back``: a guardrail ended its service. ``superseded``: a person
+put another version in service meanwhile."""
+BUSY: tuple[Action, ...] = ("begun", "passed", "canary", "promoted")
+"""After these the loop goes on with the candidate before it trains another."""
+
+
+class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision."""
+
+    model: str
+    action: Action
+    because: str = ""
+    """Why it was trained: ``time``, ``events``, ``drift``, ``again`` after a failure, ``order`` of a person."""
+    candidate: str = ""
+    """Version; empty = none was published."""
+    champion: str = ""
+    """Version in service when the training began; empty = none."""
+    position: int = 0
+    """Log position when the training began."""
+    began_ms: int = 0
+    """Clock at that moment."""
+    at_ms: int = 0
+    """Clock of this decision."""
+    gates: tuple[GateResult, ...] = ()
+    experiment: str = ""
+    """Of the canary, or of those who still get the version before; empty = there is none."""
+    reason: str = ""
+    """In words, with its figures."""
+    failures: int = 0
+    """One after another."""
+    learned_position: int = 0
+    """Log position at which the last training that published a version began."""
+
+
+def encode_decision(decision: TrainingDecision) -> str:
+    """Return a decision as it stands in a document."""
+    return msgspec.json.encode(decision).decode()
+
+
+def decision_of(row: PlacementVersion) -> TrainingDecision | None:
+    """Return the decision of a document; None = it is none, or none that this release can read."""
+    if not row.name.startswith(PREFIX) or not row.content:
+        return None
+    try:
+        return msgspec.json.decode(row.content, type=TrainingDecision)
+    except msgspec.DecodeError:
+        return None
+
+
+def decisions_in(rows: Iterable[PlacementVersion]) -> Sequence[TrainingDecision]:
+    """Return the decisions among documents, as they come."""
+    return [each for row in rows if (each := decision_of(row)) is not None]
+
+
+def standing_of(last: TrainingDecision | None) -> TrainingStanding:
+    """Return what the last decision says to the schedule."""
+    if last is None:
+        return TrainingStanding()
+    # A training that is begun and of which nothing was heard ended with its server: it counts as a failure.
+    return TrainingStanding(last.at_ms, last.learned_position, last.failures, last.action in BUSY)

@@ -1,0 +1,32 @@
+"""Shadow: requests of now, answered with the candidate beside the champion, off the path."""
+
+from midstream.training.gates.evidence import GateEvidence, MeasuredVersion
+from midstream.training.gates.options import GateOptions
+from midstream.training.gates.results import GateResult, not_judged, passed, refused
+
+NAME = "shadow"
+
+
+def shadow(
+    candidate: MeasuredVersion, champion: MeasuredVersion | None, evidence: GateEvidence, gates: GateOptions
+) -> GateResult:
+    """Return whether the candidate answers requests of now as the champion does: always, and not too slowly."""
+    del candidate
+    seen = evidence.shadow
+    if not gates.shadow or seen is None or champion is None or not seen.requests:
+        why = "no version is in service" if champion is None else "it is off"
+        why = seen.why_not or "no request could be run again" if seen is not None and champion is not None else why
+        return not_judged(NAME, why, holds_back=False)
+    most = gates.failures_max
+    share = (seen.failures + seen.not_finite) / seen.requests
+    text = f"{seen.requests:,} requests, {seen.failures} failures, {seen.not_finite} scores that are no numbers"
+    if share > most:
+        return refused(NAME, f"{text}: failures_max is {most:g}", share, most)
+    if seen.cpu_times is not None and seen.cpu_times > gates.cpu_times_max:
+        text = f"{text}: an answer takes {seen.cpu_times:.1f} times as long, cpu_times_max is {gates.cpu_times_max:g}"
+        return refused(NAME, text, seen.cpu_times, gates.cpu_times_max)
+    if seen.agreement is not None and seen.agreement < gates.agreement_min:
+        text = f"{text}: {seen.agreement:.0%} of the champion's items, agreement_min is {gates.agreement_min:.0%}"
+        return refused(NAME, text, seen.agreement, gates.agreement_min)
+    same = "" if seen.agreement is None else f", {seen.agreement:.0%} of the champion's items"
+    return passed(NAME, f"{text}{same}", share, most)

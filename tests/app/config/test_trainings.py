@@ -1,0 +1,67 @@
+"""Tables ``[[trainings]]``: each fault has its place and says what would be right."""
+
+import pytest
+
+from midstream.app.config.reader import parse_config
+from midstream.core.errors import ConfigInvalid
+
+MODELS = """
+[[models]]
+name = "taste"
+kind = "als"
+
+[[models]]
+name = "seen"
+kind = "popular"
+
+[[models]]
+name = "elsewhere"
+kind = "onnx_items"
+
+[[trainings]]
+"""
+
+
+def test_a_table_has_defaults_and_its_bounds() -> None:
+    """Six hours, gates and canary as they are by default; milliseconds as the schedule takes them."""
+    (told,) = parse_config(MODELS + 'model = "taste"\nevery = "6h"\ngates = { age_max = "2d" }').trainings
+    assert (told.rule.every_ms, told.rule.events, told.rule.rest_ms) == (6 * 3_600_000, 0, 3_600_000)
+    assert (told.promote, told.watch_ms, told.canary_ms) == ("auto", 86_400_000, (86_400_000, 7 * 86_400_000))
+    assert (told.gates.age_max.ms, told.gates.worse_max) == (2 * 86_400_000, 0.05)
+
+
+@pytest.mark.parametrize(
+    "lines, where, right",
+    [
+        ('model = "tast"', "$.trainings[0].model", "One of [[models]]: elsewhere, seen, taste."),
+        ('model = "elsewhere"', "$.trainings[0].model", "A model that midstream train fits."),
+        ('model = "seen"\nwarm_start = true', "$.trainings[0].warm_start", "false; als and ftrl go on"),
+        ('model = "taste"\nevery = ""', "$.trainings[0].every", 'such as every = "6h"'),
+        ('model = "taste"\nevery = "6 h"', "$.trainings[0].every", "A length of time"),
+        ('model = "taste"\nevery = "1s"', "$.trainings[0].every", 'from "1m" to "365d"'),
+        ('model = "taste"\nrest = ""', "$.trainings[0].rest", "A length of time"),
+        ('model = "taste"\nevents = 10', "$.trainings[0].events", "1,000 and more, or 0."),
+        ('model = "taste"\ndrift = true', "$.trainings[0].drift", "A baseline"),
+        ('model = "taste"\ncanary = { at_most = "1h" }', "$.trainings[0].canary.at_most", "not shorter"),
+        ('model = "taste"\ncanary = { placement = "x" }', "$.trainings[0].canary.placement", "A canary answers one of"),
+        ('model = "taste"\ncanary = { share = 0.6 }', "$.trainings[0].canary.share", "0.5"),
+        ('model = "taste"\ngates = { worse_max = 2 }', "$.trainings[0].gates.worse_max", "1"),
+        ('model = "taste"\ngates = { wurse_max = 1 }', "$.trainings[0].gates.wurse_max", ""),
+        ('model = "taste"\ngates = { age_max = "1s" }', "$.trainings[0].gates.age_max", "from 1m to 365d"),
+        ('model = "taste"\npromote = "never"', "$.trainings[0].promote", "ask"),
+    ],
+)
+def test_faults_are_named(lines: str, where: str, right: str) -> None:
+    """In their place, with what would be right."""
+    every = "" if "every" in lines else '\nevery = "6h"'
+    with pytest.raises(ConfigInvalid) as raised:
+        parse_config(f"{MODELS}{lines}{every}")
+    found = {each.where.removeprefix("midstream.toml: "): each.right for each in raised.value.faults}
+    assert right in found[where]
+
+
+def test_a_model_is_trained_by_one_table() -> None:
+    """Two would train it by turns."""
+    table = '[[trainings]]\nmodel = "taste"\nevery = "6h"\n'
+    with pytest.raises(ConfigInvalid, match="is there already"):
+        parse_config(MODELS.removesuffix("[[trainings]]\n") + table + table)

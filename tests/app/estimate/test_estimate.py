@@ -1,0 +1,200 @@
+"""A placement that never served is estimated from what another one served, in a shop whose visitors are known."""
+
+from itertools import permutations
+from shutil import copytree
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.app.config.schema import Config, Placement
+from midstream.app.estimate.estimate import EstimateWanted, PlacementEstimate, estimate_placement
+from midstream.app.estimate.logged_slates import logged_slates
+from midstream.app.inspect.folder_view import LogView
+from midstream.app.opening import open_shop
+from midstream.core.errors import ConfigInvalid, NotFound
+from midstream.ranking.record.served import decode_served
+from midstream.ranking.rules.boost import Boost
+from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
+from midstream.ranking.selectors.top_k import TopK
+from midstream.retrieval.popular import Popular
+from midstream.state.settings import StateLimits
+
+ITEMS = [f"i{number}" for number in range(8)]
+LIKED = dict(zip(ITEMS, (0.1, 0.6, 0.2, 0.5, 0.1, 0.4, 0.1, 0.3), strict=True))
+LIMITS = StateLimits(
+    users_max=2_000,
+    items_max=200,
+    click_items_max=100,
+    sessions_max=100,
+    event_ids_max=20_000,
+    hot_items_max=100,
+    new_items_max=100,
+)
+SIZE = 2
+DRAWN = Placement(name="home", sources=(Popular(),), selector=PlackettLuce(temperature=1.0))
+SHARPER = {"sources": [{"kind": "popular"}], "selector": {"kind": "plackett_luce", "temperature": 0.7}}
+ONLY_CLICKS = {"click": 1.0}
+
+
+def config_of(*placements: Placement) -> Config:
+    return Config(limits=LIMITS, placements=placements)
+
+
+def shop_of(folder, config, users, placement="home", seed=7):
+    """Let visitors see a slate each and click on what they like; return the mean number of clicks.
+
+    Popularity stands still: it comes from views, and clicks have no weight that would move it noticeably.
+    """
+    draw = np.random.default_rng(seed)
+    clicks = 0
+    with open_shop(folder, config) as shop:
+        views = [
+            {"type": "view", "user_id": f"v{place}", "item_id": item}
+            for place, item in enumerate(ITEMS)
+            for _ in range(400 * (len(ITEMS) - place))
+        ]
+        for start in range(0, len(views), 500):
+            shop.record(views[start : start + 500])
+        for user in range(users):
+            slate = shop.recommend(placement, user_id=f"u{user}", n=SIZE)
+            acts = [
+                {"type": "click", "user_id": f"u{user}", "item_id": each.id, "request_id": slate.request_id}
+                for each in slate.items
+                if draw.uniform() < LIKED[each.id]
+            ]
+            clicks += len(acts)
+            if acts:
+                shop.record(acts)
+    return clicks / users
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder whose placement draws, with 400 slates, and their mean number of clicks."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return folder, shop_of(folder, config_of(DRAWN), 400)
+
+
+def wanted(**parts) -> EstimateWanted:
+    return EstimateWanted(**({"placement": "home", "rewards": ONLY_CLICKS} | parts))
+
+
+def test_the_placement_that_served_is_worth_what_it_earned(drawn):
+    """All weights are 1: each estimate is the mean of the log, to the rounding of logged probabilities."""
+    folder, mean = drawn
+    found = estimate_placement(folder, config_of(DRAWN), wanted())
+    assert (found.slates, found.left_out, found.reason) == (400, {}, None)
+    assert found.report.logged.value == pytest.approx(mean)
+    assert (found.report.places, found.report.support.users) == (SIZE, 400)
+    assert found.report.support.weight_max == pytest.approx(1.0, abs=1e-4)
+    for each in found.report.estimates:
+        assert each.value == pytest.approx(mean, rel=1e-4), each.name
+    assert msgspec.json.decode(msgspec.json.encode(found), type=PlacementEstimate) == found
+
+
+def scores_of(folder, tmp_path):
+    """Return the score of each item, from a whole slate of a copy of the folder."""
+    copytree(folder, tmp_path / "copy")
+    with open_shop(tmp_path / "copy", config_of(DRAWN)) as shop:
+        found = {each.id: each.score for each in shop.recommend("home", user_id="x", n=len(ITEMS)).items}
+    return np.array([found[item] for item in ITEMS])
+
+
+def test_a_placement_that_never_served_is_worth_what_it_would_earn(drawn, tmp_path):
+    """Its true value, summed over all slates that there are, is within the interval of every estimator."""
+    folder, _ = drawn
+    found = estimate_placement(folder, config_of(DRAWN), wanted(told=SHARPER))
+    assert found.reason is None
+    score = scores_of(folder, tmp_path)
+    raised = np.exp(score / (0.7 * score.std()))
+    truth = 0.0
+    for first, second in permutations(range(len(ITEMS)), 2):
+        chance = raised[first] / raised.sum() * raised[second] / (raised.sum() - raised[first])
+        truth += chance * (LIKED[ITEMS[first]] + LIKED[ITEMS[second]])
+    for each in found.report.estimates:
+        assert each.low is not None
+        assert each.high is not None
+        assert each.low < truth < each.high, each.name
+    assert found.report.support.weight_max > 1.1
+    assert found.report.support.weight_mean == pytest.approx(1.0, abs=0.15)
+
+
+def test_weights_are_the_ratio_of_both_formulas(drawn, tmp_path):
+    """A slate's probability under the other temperature follows from its logged one: both have the same scores."""
+    folder, _ = drawn
+    found = estimate_placement(folder, config_of(DRAWN), wanted(told=SHARPER, slates=1, places=1))
+    log = logged_slates(LogView(folder), config_of(DRAWN), "home", 1)
+    item = decode_served(log.slates[0].body).items[0]
+    score = scores_of(folder, tmp_path)
+
+    def chance(temperature: float) -> float:
+        return float(
+            np.exp(item.score / (temperature * score.std())) / np.exp(score / (temperature * score.std())).sum()
+        )
+
+    assert item.propensity == pytest.approx(chance(1.0), rel=0.05)
+    assert found.report.support.weight_max == pytest.approx(chance(0.7) / chance(1.0), rel=0.05)
+
+
+def test_another_selector_over_the_same_slates(drawn):
+    """Epsilon-greedy puts most of its mass where the log has some; top-k all of it on one slate, which few saw."""
+    folder, _ = drawn
+    config = config_of(DRAWN, msgspec.structs.replace(DRAWN, name="greedy", selector=EpsilonGreedy(epsilon=0.8)))
+    found = estimate_placement(folder, config, wanted(placement="greedy", logged="home"))
+    assert found.reason is None
+    assert found.report.best.value is not None
+    best = estimate_placement(folder, config_of(DRAWN), wanted(told={**SHARPER, "selector": {"kind": "top_k"}}))
+    assert best.reason is not None
+    assert "worth" in best.reason
+    assert all(each.value is None for each in best.report.estimates)
+
+
+def test_a_log_without_chance_says_so(tmp_path):
+    """Slates of `top_k` support `top_k` and nothing else."""
+    config = config_of(msgspec.structs.replace(DRAWN, selector=TopK()))
+    mean = shop_of(tmp_path, config, 250)
+    same = estimate_placement(tmp_path, config, wanted())
+    assert same.report.best.value == pytest.approx(mean)
+    other = estimate_placement(tmp_path, config, wanted(told=SHARPER))
+    assert other.reason is not None
+    assert "could never have been logged" in other.reason
+    assert other.report.best.value is None
+
+
+def test_slates_that_rules_decided_are_left_out(tmp_path):
+    """A boost decides beside the selector: the slates are counted with the reason, and nothing is estimated."""
+    boost = Boost(name="more", where="item.available", factor=2.0)
+    config = config_of(msgspec.structs.replace(DRAWN, rules=(boost,)))
+    shop_of(tmp_path, config, 20)
+    found = estimate_placement(tmp_path, config, wanted())
+    assert found.slates == 0
+    assert list(found.left_out.values()) == [20]
+    assert found.reason is not None
+    assert "rules of the slate" in found.reason
+
+
+def test_what_cannot_be_asked_is_refused(drawn):
+    """A placement that is not there, settings that are none, and a name without slates."""
+    folder, _ = drawn
+    with pytest.raises(NotFound, match="hom"):
+        estimate_placement(folder, config_of(DRAWN), wanted(placement="hom"))
+    with pytest.raises(ConfigInvalid):
+        estimate_placement(folder, config_of(DRAWN), wanted(told={"selector": {"kind": "nothing"}}))
+    nobody = estimate_placement(folder, config_of(DRAWN), wanted(logged="elsewhere"))
+    assert (nobody.slates, nobody.reason) == (0, "nothing was logged")
+
+
+def test_erased_users_and_continuations_are_left_out(tmp_path):
+    """Only slates that were drawn for themselves, of users who are still there, count."""
+    config = config_of(DRAWN)
+    shop_of(tmp_path, config, 5)
+    with open_shop(tmp_path, config) as shop:
+        first = shop.recommend("home", user_id="ann", n=1, cursor=True)
+        shop.recommend(cursor=first.cursor, n=1)
+        shop.erase("u0")
+    found = logged_slates(LogView(tmp_path), config, "home", 100)
+    assert len(found.slates) == 5
+    assert found.left_out == {"of an erased user": 1, "it continues another slate": 1}
+    assert len(logged_slates(LogView(tmp_path), config, "home", 2).slates) == 2

@@ -1,0 +1,147 @@
+"""Candidates made in child processes: trained, measured beside the champion, judged, and the history that is shown."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midstream.app.config.schema import Config
+from midstream.app.opening import config_of, open_shop
+from midstream.app.operate.model_registry import promote, registry_of
+from midstream.app.operate.trainings import list_trainings, show_history
+from midstream.app.training.by_hand import run_training
+from midstream.app.training.candidate_maker import ChildMaker
+from midstream.cli.app import main
+from midstream.core.errors import FitStopped, NotFound
+from midstream.engine.trainings.candidates import CandidateOrder, MadeCandidate
+from midstream.training.gates.decide import decide
+from midstream.training.options import TrainingTable
+
+TOML = """
+[[models]]
+name = "taste"
+kind = "ease"
+validation = 0.3
+
+[[trainings]]
+model = "taste"
+every = "6h"
+gates = { golden = "taste.golden.json", worse_max = 0.5, age_max = "30d" }
+
+[[placements]]
+name = "home"
+sources = [{ kind = "ease", model = "taste" }, { kind = "popular" }]
+"""
+GOLDEN = {"histories": [{"history": ["g0-1"], "within": 5, "has": ["g0-2"], "lacks": ["g1-1"]}]}
+GROUPS, IN_GROUP, USERS = 4, 6, 80
+
+
+def look(shop_folder: Path, rounds: int, seed: int) -> None:
+    """Have users look at items of one group each."""
+    rng = np.random.default_rng(seed)
+    with open_shop(shop_folder) as shop:
+        for _ in range(rounds):
+            shop.record(
+                [
+                    {"type": "view", "user_id": f"u{user}", "item_id": f"g{user % GROUPS}-{rng.integers(IN_GROUP)}"}
+                    for user in range(USERS)
+                ]
+            )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a shop with acts, a model that was never trained, and what it has to know."""
+    (tmp_path / "midstream.toml").write_text(TOML)
+    (tmp_path / "taste.golden.json").write_text(json.dumps(GOLDEN))
+    look(tmp_path, 8, 5)
+    return tmp_path
+
+
+def made(folder: Path, champion: str = "") -> tuple[MadeCandidate, TrainingTable]:
+    """Have a candidate made by children."""
+    config = config_of(folder)
+    (table,) = config.trainings
+    order = CandidateOrder(table, champion, ("g0-1", "g1-1"), 0)
+    return asyncio.run(ChildMaker(folder, lambda: config).make(order)), table
+
+
+def test_a_candidate_is_measured_and_judged_beside_the_champion(folder: Path) -> None:
+    """Versions, size, age, time and coverage of both; the paired difference on questions that neither has learned."""
+    first, table = made(folder)
+    assert first.champion is None
+    found = first.measured
+    assert (found.faults, found.coverage, found.not_finite, found.apart) == ((), 1.0, 0, 1.0)
+    assert found.bytes == registry_of(folder).manifest("taste", found.version).bytes
+    assert (first.evidence.golden.asked, first.evidence.golden.wrong) == (1, ())
+    judged = first.evidence.judged
+    assert judged.figure is not None
+    assert judged.published is not None
+    assert judged.figure > (judged.baseline or 0)
+    assert decide(found, None, first.evidence, table.gates).passed, decide(found, None, first.evidence, table.gates)
+    promote(folder, config_of(folder), "taste")
+    look(folder, 8, 6)
+    second, _ = made(folder, found.version)
+    assert second.champion is not None
+    assert second.champion.version == found.version
+    gap = second.evidence.judged.difference
+    assert gap is not None
+    assert gap.questions >= 30
+    assert second.evidence.judged.champion is not None
+    result = decide(second.measured, second.champion, second.evidence, table.gates)
+    assert result.passed, result.reason
+
+
+def test_what_is_damaged_or_gives_other_answers_is_refused(folder: Path) -> None:
+    """A champion that cannot be read is no reason to pass; a golden answer is exact."""
+    first, table = made(folder)
+    version = first.measured.version
+    path = registry_of(folder).folder / "taste" / version
+    array = next(path.glob("*.npy"))
+    content = bytearray(array.read_bytes())
+    content[-1] ^= 1
+    array.write_bytes(content)
+    (folder / "taste.golden.json").write_text(json.dumps({"histories": [{"history": ["g0-1"], "has": ["g1-1"]}]}))
+    second, _ = made(folder, version)
+    assert second.champion is not None
+    assert array.name in second.champion.faults[0]
+    assert decide(second.measured, second.champion, second.evidence, table.gates).gate == "golden_rows"
+
+
+def test_a_file_of_golden_answers_that_is_none_ends_the_training(folder: Path) -> None:
+    """Its place and what would be right are named."""
+    (folder / "taste.golden.json").write_text("{}")
+    with pytest.raises(FitStopped, match="From 1 to 1,000"):
+        made(folder)
+
+
+def test_a_training_by_hand_is_decided_shown_and_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a server the command does it; its history comes from the log, with figures."""
+    config = config_of(folder)
+    with pytest.raises(NotFound, match="there are taste"):
+        run_training(folder, config, "far")
+    assert [each.state for each in list_trainings(folder, config)] == ["waits"]
+    with pytest.raises(SystemExit) as ended:
+        main(["training", "run", "taste", "--folder", str(folder)])
+    assert not ended.value.code
+    decisions = show_history(folder, config)
+    assert [each.action for each in decisions] == ["kept", "passed"]
+    assert [each.name for each in decisions[0].gates][:3] == ["validity", "golden_rows", "leak"]
+    (view,) = list_trainings(folder, config)
+    assert (view.champion, view.last) == (decisions[0].candidate, decisions[0])
+    with pytest.raises(SystemExit):
+        main(["training", "history", "taste", "--json", "--folder", str(folder)])
+    out = capsys.readouterr().out
+    assert '"action":"kept"' in out
+    with pytest.raises(NotFound, match="nothing was decided"):
+        show_history(folder, config, "far")
+
+
+def test_an_empty_configuration_trains_nothing(tmp_path: Path) -> None:
+    """And says so."""
+    with open_shop(tmp_path, Config()):
+        pass
+    assert list_trainings(tmp_path, Config()) == []
+    assert show_history(tmp_path, Config()) == []

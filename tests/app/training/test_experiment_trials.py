@@ -1,0 +1,130 @@
+"""Trials by experiments of a running engine: harm ends a canary, and takes a promoted version back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from midstream.app.operate.model_registry import registry_of
+from midstream.app.training.experiment_trials import ExperimentTrials, trial_metrics
+from midstream.engine.trainings.training_loop import LoopParts, TrainingLoop
+from midstream.engine.types import Ask
+from midstream.events.json.decode import decode_objects
+from midstream.experiments.metrics import metric_faults
+from midstream.state.settings import EventType, FoldSettings
+from midstream.training.options import CanaryOptions, TrainingTable
+from tests.engine.trainings.test_training_loop import Clock, FakeTrials, Maker, Shop
+from tests.support.fakes.models import write_folder
+
+TABLE = TrainingTable(
+    model="near", every="6h", canary=CanaryOptions(share=0.5, at_least="1h", at_most="3h", units_min=20)
+)
+
+
+class Tried(Shop):
+    """A shop whose trials are experiments of its engine."""
+
+    visitors = 0
+
+    async def begin(self) -> None:
+        """Use the engine's own experiments, and have a first version in service."""
+        running = self.running
+        assert running.canaries is not None
+        trials = ExperimentTrials(running.engine, running.canaries)
+        self.loop = TrainingLoop(LoopParts(running.engine, running.champions, self.maker, trials, lambda: self.tables))
+        await self.viewed(9)
+        await self.look()
+        assert self.champion.startswith("0001")
+
+    async def visits(self, count: int, acts: Callable[[str], bool]) -> dict[str, int]:
+        """Have users get a slate each, and act on it or not by the version that answered; return how many of each."""
+        engine, seen = self.running.engine, dict[str, int]()
+        for _ in range(count):
+            self.visitors += 1
+            user = f"user-{self.visitors}"
+            answer = await engine.recommend(Ask(placement="home", user_id=user, n=3, deadline_ms=10_000))
+            engine.flush_served()
+            version = answer.models["near"][:4]
+            seen[answer.variant or version] = seen.get(answer.variant or version, 0) + 1
+            if acts(version):
+                event = {"type": "view", "user_id": user, "item_id": "item-1"}
+                await engine.record(decode_objects([event], self.running.service.accept).batch)
+        return seen
+
+    async def watched(self) -> None:
+        """Have the watch of experiments look, then the loop."""
+        assert self.running.watch is not None
+        await self.running.watch.look()
+        await self.loop.look()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Tried:
+    """Return a shop with room for some thousand users."""
+    write_folder(tmp_path)
+    path = tmp_path / "midstream.toml"
+    text = path.read_text()
+    for name in ("users_max", "sessions_max", "requests_max", "outcome_slates_max", "index_sessions_max"):
+        text = text.replace(f"{name} = 100\n", f"{name} = 4000\n")
+    text = text.replace("outcome_items_max = 2000", "outcome_items_max = 40000")
+    path.write_text(text)
+    return Tried(tmp_path, Clock(), Maker(registry_of(tmp_path)), FakeTrials(), [TABLE])
+
+
+def test_harm_ends_a_canary_and_the_champion_stays(shop: Tried) -> None:
+    """Half of the users are in it, half of those with each version; those of the candidate do nothing."""
+
+    async def work(shop: Shop) -> None:
+        assert isinstance(shop, Tried)
+        await shop.begin()
+        first = shop.champion
+        await shop.look(6)
+        assert shop.actions[-1] == "canary"
+        seen = await shop.visits(400, lambda version: version == "0001")
+        assert {*seen} == {"champion", "candidate", "0001"}
+        await shop.watched()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, shop.champion) == ("stopped", first), last.reason
+        assert last.reason.startswith("a guardrail: ")
+        assert await shop.visits(20, lambda _: False) == {"0001": 20}
+
+    shop.work(work)
+
+
+def test_harm_after_a_promotion_takes_the_version_back_in_one_look(shop: Tried) -> None:
+    """The version before still answers some, as the control; without harm the canary promoted."""
+
+    async def work(shop: Shop) -> None:
+        assert isinstance(shop, Tried)
+        await shop.begin()
+        first = shop.champion
+        await shop.look(6)
+        await shop.visits(200, lambda _: True)
+        await shop.watched()
+        assert shop.actions[-1] == "canary"
+        shop.clock.ms += 3_600_000
+        await shop.watched()
+        assert shop.actions[-1] == "promoted", shop.loop.journal.last("near")
+        assert shop.champion.startswith("0002")
+        seen = await shop.visits(400, lambda version: version == "0001")
+        assert {*seen} == {"champion", "candidate", "0002"}
+        await shop.watched()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, shop.champion) == ("rolled_back", first), last.reason
+        assert await shop.visits(20, lambda _: False) == {"0001": 20}
+
+    shop.work(work)
+
+
+def test_guardrails_are_on_the_heaviest_and_the_lightest_acts() -> None:
+    """Beside the default metrics; whatever interactions are called, an experiment takes them."""
+    types = FoldSettings().types
+    told = trial_metrics(types, 0.2)
+    guards = {each.name: each.harm_max for each in told if each.name.startswith("fewer-")}
+    assert guards == {"fewer-purchase": 0.2, "fewer-click": 0.2, "fewer-view": 0.2}
+    assert not [*metric_faults(told, types)]
+    odd = {"Add to basket": EventType(1.0), "Nicht m\N{LATIN SMALL LETTER O WITH DIAERESIS}gen": EventType(-1.0)}
+    assert not [*metric_faults(trial_metrics(odd, 0.1), odd)]
+    assert not [*metric_faults(trial_metrics({"no": EventType(-1.0)}, 0.1), {"no": EventType(-1.0)})]

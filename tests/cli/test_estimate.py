@@ -1,0 +1,61 @@
+"""``midstream estimate`` prints values, or why there are none; a starter shop explores, so that there are some."""
+
+import json
+
+import pytest
+
+from midstream.app.opening import config_of, open_shop
+from midstream.cli.app import main
+from midstream.ranking.selectors.plackett_luce import PlackettLuce
+
+
+@pytest.fixture
+def run(capfd):
+    """Return a function that runs a command and gives its exit status, standard output and standard error."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([str(each) for each in arguments])
+        said = capfd.readouterr()
+        return left.value.code, said.out, said.err
+
+    return call
+
+
+def test_a_new_shop_explores_below_two_places_and_says_what_for(tmp_path, run):
+    """The sentence stands above the selector, and the other settings are as the template has them."""
+    assert run("init", tmp_path)[0] == 0
+    first = config_of(tmp_path).placements[0]
+    assert first.selector == PlackettLuce(temperature=0.1, keep=2)
+    text = (tmp_path / "midstream.toml").read_text("utf-8")
+    assert "# It costs a little order there, and buys that `midstream estimate`" in text
+    assert 'selector = { kind = "top_k" }' not in text
+
+
+def test_an_estimate_of_a_shop(tmp_path, run):
+    """Slates of 250 visitors who click on the first item: the same placement is worth a click a slate, one that puts
+    other items first cannot be estimated, and wrong rewards are refused.
+    """
+    assert run("init", tmp_path)[0] == 0
+    assert run("import", tmp_path / "example.ndjson", "-f", tmp_path)[0] == 0
+    with open_shop(tmp_path, config_of(tmp_path)) as shop:
+        for user in range(250):
+            slate = shop.recommend("default", user_id=f"new-{user}", n=4)
+            act = {"type": "click", "user_id": f"new-{user}", "item_id": slate.items[0].id}
+            shop.record({**act, "request_id": slate.request_id})
+    status, out, err = run("estimate", "default", "-f", tmp_path, "--reward", "click=1", "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert (found["slates"], found["left_out"], found.get("reason")) == (250, {}, None)
+    assert found["report"]["logged"]["value"] == 1.0
+    status, out, err = run("estimate", "default", "-f", tmp_path, "--reward", "click=1")
+    assert (status, "snrips" in out, "1.0000" in out) == (0, True, True)
+    assert "250 slates of default run again, 250 users" in err
+    file = tmp_path / "other.toml"
+    file.write_text('sources = [{ kind = "recent_items" }]\n', "utf-8")
+    status, out, _ = run("estimate", "default", file, "-f", tmp_path)
+    assert status == 0
+    assert out.startswith("default cannot be estimated: ")
+    status, _, err = run("estimate", "default", "-f", tmp_path, "--reward", "click")
+    assert (status, "ACTION=NUMBER" in err) == (2, True)
+    assert run("estimate", "nowhere", "-f", tmp_path)[0] == 1

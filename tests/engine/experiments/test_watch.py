@@ -1,0 +1,361 @@
+"""Watch of running experiments: stops what does harm by itself, once, with its figures, and nothing else."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import pytest
+
+from midstream.app.inspect.experiment_report import report_of
+from midstream.app.inspect.experiment_units import ExperimentSpan, read_units
+from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.opening import config_of, open_running
+from midstream.core.types import LogPosition
+from midstream.engine.experiments.designs import metrics_of
+from midstream.engine.experiments.views import RampOrder, StartOrder, VariantOrder
+from midstream.engine.experiments.watch import ExperimentWatch
+from midstream.engine.instance import Instance
+from midstream.engine.placements.control_changes import Said
+from midstream.engine.types import Ask
+from midstream.evaluation.experiments.guardrails import GuardrailVerdict
+from midstream.events.json.decode import decode_objects
+from midstream.experiments.metrics import ExperimentMetric
+from midstream.experiments.routing import experiments_in
+from tests.support.fakes.rebuilds import write_config
+
+T = TypeVar("T")
+HOME = '[[placements]]\nname = "home"\nslate_size = 5\ndeadline = "10s"\n[[placements.sources]]\nkind = "popular"\n'
+SAID = Said("ann")
+STOP_S_MAX = 5.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with one placement."""
+    write_config(tmp_path, HOME)
+    return tmp_path
+
+
+def run(folder: Path, work: Callable[[Instance], Awaitable[T]], *, watches: bool = True) -> T:
+    """Open a folder, do the work beside it, and return what the work returned.
+
+    Args:
+        folder: Of the configuration and the data.
+        work: To be done.
+        watches: Whether the watch looks by itself; else ``work`` has it look.
+    """
+
+    async def main() -> T:
+        running = open_running(folder, config_of(folder))
+        if not watches:
+            running = replace(running, services=tuple(each for each in running.services if each is not running.watch))
+        await running.start()
+        try:
+            return await work(running)
+        finally:
+            await running.stop()
+
+    return asyncio.run(main())
+
+
+async def record(running: Instance, events: list[dict[str, Any]]) -> None:
+    """Make events durable and fold them."""
+    await running.engine.record(decode_objects(events, running.service.accept).batch)
+
+
+async def stocked(running: Instance) -> None:
+    """Have nine items."""
+    await record(running, [{"type": "view", "user_id": "u", "item_id": f"i{number}"} for number in range(9)])
+
+
+async def served(running: Instance, users: list[str]) -> dict[str, str]:
+    """Answer some users; return the variant of each, once their records are in the log and folded."""
+    found = {user: (await running.engine.recommend(Ask("home", user_id=user))).variant for user in users}
+    running.engine.flush_served()
+    await record(running, [{"type": "view", "user_id": "nobody", "item_id": "i0"}])
+    await running.engine.reached(running.engine.log.end, 10.0)
+    return found
+
+
+async def dismissed(running: Instance, users: list[str]) -> None:
+    """Have some users dismiss an item each."""
+    await record(running, [{"type": "dismiss", "user_id": user, "item_id": "i1"} for user in users])
+
+
+def watch_of(running: Instance) -> ExperimentWatch:
+    """Return the watch of an instance."""
+    assert running.watch is not None
+    return running.watch
+
+
+def order(*names: str, **more: Any) -> StartOrder:
+    """Return the order of an experiment of some variants."""
+    return StartOrder("home", tuple(VariantOrder(each) for each in names), **more)
+
+
+USERS = [f"user-{number}" for number in range(280)]
+
+
+def test_a_broken_guardrail_stops_its_experiment_within_five_seconds(folder: Path) -> None:
+    """From its being in the log: by the running service, with the figures kept; a start afterwards changes nothing."""
+    told: list[str] = []
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        watch_of(running).listen(told.append)
+        await running.experimenting.start("size", order("as-is", "few"), SAID)
+        had = await served(running, USERS)
+        assert running.experimenting.view("size").state == "running"
+        await dismissed(running, [user for user, variant in had.items() if variant == "few"])
+        end = running.engine.log.end
+        began = asyncio.get_running_loop().time()
+        async with asyncio.timeout(60):
+            while not told:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        took_s = asyncio.get_running_loop().time() - began
+        assert took_s <= STOP_S_MAX
+        view = running.experimenting.view("size")
+        assert (view.state, view.stopped_by, view.author) == ("stopped", "watch", "midstream")
+        (harm,) = view.harms
+        few = sum(variant == "few" for variant in had.values())
+        assert (harm.variant, harm.metric, harm.treated_units, harm.harm_max) == ("few", "dismiss", few, 0.1)
+        assert harm.control_units == len(USERS) - few
+        assert harm.harm is None  # no unit of the control has any
+        assert harm.log_position >= end
+        assert "100.00% of units" in harm.reason
+        assert view.reason == harm.reason
+        assert {(await running.engine.recommend(Ask("home", user_id=each))).experiment for each in USERS[:9]} == {""}
+        assert told == ["size"]
+
+    async def again(running: Instance) -> int:
+        await watch_of(running).look()
+        assert running.experimenting.view("size").version == 2
+        return int(running.engine.fold.placements.versions("@experiment/size")[-1].version)
+
+    run(folder, work)
+    assert run(folder, again) == 2
+
+
+def test_nothing_is_stopped_that_may_not_be(folder: Path) -> None:
+    """With ``auto_stop`` off the verdict is seen and nothing done; what a person stopped stays as that person said."""
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        watch = watch_of(running)
+        await running.experimenting.start("size", order("as-is", "few", auto_stop=False), SAID)
+        had = await served(running, USERS)
+        await dismissed(running, [user for user, variant in had.items() if variant == "few"])
+        await watch.look()
+        look = watch.seen("size")
+        assert look is not None
+        assert [each.verdict for each in look.verdicts["few"] if each.metric == "dismiss"] == ["stop"]
+        assert running.experimenting.view("size").state == "running"
+        await running.experimenting.stop("size", "enough", SAID)
+        await watch.look()
+        view = running.experimenting.view("size")
+        assert (view.reason, view.stopped_by, view.harms) == ("enough", "person", [])
+
+    run(folder, work, watches=False)
+
+
+def test_one_harmful_variant_of_several_is_taken_out(folder: Path) -> None:
+    """Its units stay together and have the control's content; the others go on; harm of the last one stops all."""
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        watch = watch_of(running)
+        variants = (
+            VariantOrder("as-is"),
+            VariantOrder("few", change={"slate_size": 2}),
+            VariantOrder("three", change={"slate_size": 3}),
+        )
+        await running.experimenting.start("size", StartOrder("home", variants), SAID)
+        had = await served(running, USERS)
+        await dismissed(running, [user for user, variant in had.items() if variant == "few"])
+        await watch.look()
+        view = running.experimenting.view("size")
+        assert (view.state, view.stopped_by) == ("running", "")
+        assert [bool(each.removed) for each in view.variants] == [False, True, False]
+        assert [each.variant for each in view.harms] == ["few"]
+        sizes = {"as-is": 5, "few": 5, "three": 3}
+        for user, variant in had.items():
+            answer = await running.engine.recommend(Ask("home", user_id=user))
+            assert (answer.variant, len(answer.items)) == (variant, sizes[variant])
+        await watch.look()
+        assert running.experimenting.view("size").version == 2
+        await dismissed(running, [user for user, variant in had.items() if variant == "three"])
+        await watch.look()
+        view = running.experimenting.view("size")
+        assert (view.state, view.stopped_by, [each.variant for each in view.harms]) == (
+            "stopped",
+            "watch",
+            ["few", "three"],
+        )
+
+    run(folder, work, watches=False)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_watch_says_what_the_report_says(folder: Path, seed: int) -> None:
+    """Verdict for verdict, to the last digit: after many looks at a log with a merge, values and a past."""
+    dice = random.Random(seed)  # noqa: S311  a seeded world
+    metrics = (
+        ExperimentMetric("ordered", "purchase", role="primary"),
+        ExperimentMetric("revenue", "value", "mean", role="guardrail", cap=50.0),
+        ExperimentMetric("views", "view", "ratio", per="slates", role="guardrail"),
+        ExperimentMetric("seen", "view", role="guardrail"),
+        ExperimentMetric("against", "dismiss", better="lower", role="guardrail"),
+        ExperimentMetric("empty", "empty_slates", better="lower", role="guardrail"),
+    )
+
+    async def work(running: Instance) -> tuple[dict[str, tuple[GuardrailVerdict, ...]], tuple[int, ...]]:
+        await stocked(running)
+        watch = watch_of(running)
+        users = [f"user-{number}" for number in range(90)]
+        await record(running, [{"type": "view", "user_id": user, "item_id": "i1"} for user in users[::3]])
+        wanted = order("a", "b", metrics=metrics, auto_stop=False, ramp=(RampOrder(1.0),))
+        await running.experimenting.start("size", wanted, SAID)
+        one, other = users[3], users[4]
+        for _ in range(6):
+            await served(running, [one, other, *dice.sample(users[5:], 40)])
+            acts = [
+                {
+                    "type": dice.choice(["view", "purchase", "dismiss"]),
+                    "user_id": dice.choice(users),
+                    "item_id": f"i{dice.randrange(9)}",
+                    "value": dice.randrange(90),
+                    "quantity": dice.randrange(1, 4),
+                }
+                for _ in range(60)
+            ]
+            await record(running, acts)
+            await watch.look()
+        await record(running, [{"type": "user", "operation": "merge", "user_id": one, "attributes": {"from": other}}])
+        await watch.look()
+        look = watch.seen("size")
+        assert look is not None
+        assert not look.invalid
+        return dict(look.verdicts), look.units
+
+    verdicts, units = run(folder, work, watches=False)
+    log = LogView(folder)
+    fold = state_of(folder, config_of(folder), log).fold
+    (told,) = experiments_in(fold.placements.current)
+    span = ExperimentSpan(LogPosition(told.began_position), told.began_ms)
+    found = read_units(log, fold, [each.placement for each in told.variants], span)
+    report = report_of(told, metrics_of(told, fold.settings.types), found)
+    assert report is not None
+    assert units == tuple(int((found.table.variant == number).sum()) for number in range(2))
+    (variant,) = report.variants
+    by_past = {each.metric for each in variant.secondary if each.comparison.variance_ratio < 1.0}
+    assert "seen" in by_past  # so a guardrail that used the past would have another figure
+    for mine, its in zip(verdicts["b"], variant.guardrails, strict=True):
+        assert msgspec.json.encode(mine) == msgspec.json.encode(its)
+
+
+def test_no_event_makes_a_sum_infinite(folder: Path) -> None:
+    """A value beyond 1e18 counts as not sent, and so does a quantity, as in the join of outcomes."""
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        await running.experimenting.start("size", order("as-is", "few"), SAID)
+        await served(running, USERS)
+        sent = [(1e308, 1e6), (2.0, 1e19), (2.0, 3.0), (-1e300, 1.0)]
+        await record(
+            running,
+            [
+                {"type": "purchase", "user_id": USERS[0], "item_id": "i1", "value": value, "quantity": quantity}
+                for value, quantity in sent
+            ],
+        )
+        await watch_of(running).look()
+        seen = watch_of(running).units_seen("size")
+        assert seen is not None
+        assert seen.table.columns[seen.names.index("value")].sum() == 8.0
+
+    run(folder, work, watches=False)
+
+
+def test_a_start_reads_what_was_before_it(folder: Path) -> None:
+    """Harm in the log of a server that was killed before it looked is stopped by the next one."""
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        await running.experimenting.start("size", order("as-is", "few"), SAID)
+        had = await served(running, USERS)
+        await dismissed(running, [user for user, variant in had.items() if variant == "few"])
+
+    async def again(running: Instance) -> None:
+        await watch_of(running).look()
+        assert running.experimenting.view("size").stopped_by == "watch"
+
+    run(folder, work, watches=False)
+    run(folder, again, watches=False)
+
+
+def test_a_wrong_sample_ratio_claims_nothing_and_says_so(folder: Path) -> None:
+    """Whatever the guardrails would say: units are lost in one variant, and those are not like the others."""
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        watch = watch_of(running)
+        await running.experimenting.start("size", order("as-is", "few"), SAID)
+        routing = running.engine.live.routing
+        now_ms = running.engine.clock()
+        users = [f"user-{number}" for number in range(900)]
+        few = [each for each in users if routing.placement("home", each, None, now_ms) == "home@size.few"]
+        rest = [each for each in users if each not in set(few)]
+        await served(running, [*few[:40], *rest[:240]])
+        await dismissed(running, few[:40])
+        await watch.look()
+        look = watch.seen("size")
+        assert look is not None
+        assert look.invalid
+        assert not look.verdicts
+        assert running.experimenting.view("size").state == "running"
+        assert "experiment size is not judged" in running.engine.concerns_now()["experiments"]
+
+    run(folder, work, watches=False)
+
+
+def test_a_canary_is_stopped_by_harm_and_says_why(folder: Path) -> None:
+    """Two nodes' second stop is refused, and a canary whose version is not there does not start."""
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        await running.experimenting.start("size", order("champion", "candidate"), SAID)
+        assert running.canaries is not None
+        had = await served(running, USERS)
+        await watch_of(running).look()
+        standing = running.canaries.standing("size")
+        assert (standing.state, standing.stopped_by, standing.is_valid) == ("running", "", True)
+        assert sum(standing.units) == len(USERS) == sum(standing.slates)
+        assert {each.metric for each in standing.verdicts} == {"empty_slates", "dismiss"}
+        await dismissed(running, [user for user, variant in had.items() if variant == "candidate"])
+        await watch_of(running).look()
+        standing = running.canaries.standing("size")
+        assert (standing.state, standing.stopped_by) == ("stopped", "watch")
+        assert [each.verdict for each in standing.verdicts if each.metric == "dismiss"] == ["stop"]
+        assert "dismiss" in standing.reason
+
+    run(folder, work, watches=False)
+
+
+def test_no_unit_is_a_number(folder: Path) -> None:
+    """An experiment without a slate has a look without a verdict."""
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        await running.experimenting.start("size", order("as-is", "few"), SAID)
+        await watch_of(running).look()
+        look = watch_of(running).seen("size")
+        assert look is not None
+        assert (look.units, look.verdicts, look.invalid) == ((0, 0), {}, "")
+        assert np.array_equal(look.slates, (0, 0))
+
+    run(folder, work, watches=False)

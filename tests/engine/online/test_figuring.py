@@ -1,0 +1,145 @@
+"""Online metrics of a running engine: those that the log gives, settled as time goes, with alarms that resolve."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+
+import midstream
+from midstream.app.inspect.online_report import OnlineAsk, online_report
+from midstream.app.opening import config_of
+from midstream.engine.online import figuring as figuring_module
+from midstream.engine.online.figuring import OnlineFiguring
+from midstream.engine.online.views import NOTHING, OnlineDrift, OnlineView
+from midstream.engine.recommender import Recommender
+from midstream.feedback import live_windows
+from midstream.serving.app import Maintenance, asgi
+from tests.support.fakes.rebuilds import write_config
+
+HOME = '[[placements]]\nname = "home"\nslate_size = 4\n[[placements.sources]]\nkind = "popular"\n'
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Recommender]:
+    """An open shop in which three visitors were served, one of whom clicked and bought."""
+    write_config(tmp_path, HOME)
+    with midstream.open(tmp_path) as opened:
+        opened.record([{"type": "view", "user_id": "u", "item_id": f"i{n}", "event_id": f"{n}"} for n in range(9)])
+        first = opened.recommend("home", session_id="s1", context={"country": "de"})
+        opened.recommend("home", session_id="s1", context={"country": "fr"})
+        opened.recommend("home", user_id="ann")
+        item, named = first.items[0].id, {"session_id": "s1", "request_id": first.request_id}
+        opened.record([{"type": "impression", "item_id": item, **named}, {"type": "click", "item_id": item, **named}])
+        opened.record({"type": "purchase", "item_id": item, "value": 12.5, **named})
+        yield opened
+
+
+def figuring(shop: Recommender) -> OnlineFiguring:
+    """The service of a shop."""
+    found = shop.running.online
+    assert found is not None
+    return found
+
+
+def look(shop: Recommender) -> OnlineView:
+    """Make a round."""
+    return shop._wait(figuring(shop).look)
+
+
+def text_of(shop: Recommender) -> str:
+    """Metrics as they are scraped."""
+    return shop._call(shop.running.engine.metrics.text).decode()
+
+
+def test_figures_are_those_of_the_log(shop: Recommender, tmp_path: Path) -> None:
+    """By window and label, as ``midstream report`` prints them of the same folder."""
+    found = look(shop)
+    asked = OnlineAsk(segments=("country",))
+    report = online_report(tmp_path, config_of(tmp_path), asked)
+    told = {(each.window, each.label, each.value): each for each in found.rows}
+    for row in report.rows:
+        if row.label == "plan":
+            continue
+        same = told[{3_600_000: "1h", 86_400_000: "1d"}[row.window_ms], row.label, row.value]
+        for name, value in same.so_far.items():
+            expected = getattr(row.so_far, name)
+            assert value == (None if np.isnan(expected) else pytest.approx(expected)), (row.label, name)
+        assert (same.slates, same.open) == (row.so_far.slates, row.open)
+    home = told["1h", "placement", "home"]
+    assert (home.slates, home.open, home.so_far["click_rate"], home.settled["click_rate"]) == (3, 3, 1.0, None)
+    assert {value for _, label, value in told if label == "context.country"} == {"de", "fr", "none"}
+    assert (found.unread, found.left_out) == (0, 0)
+
+
+def test_gauges_have_placements_and_no_segments(shop: Recommender) -> None:
+    """Before the first round there are none."""
+    assert "midstream_online_slates{" not in text_of(shop)
+    look(shop)
+    said = text_of(shop)
+    assert 'midstream_online_slates{label="placement",value="home",window="1h"} 3.0' in said
+    assert 'midstream_online_open_slates{label="placement",value="home",window="1h"} 3.0' in said
+    assert "midstream_online_click_rate{" not in said  # none is settled
+    assert "context.country" not in said
+    assert 'midstream_online_behind{why="unread"} 0.0' in said
+
+
+def test_slates_settle_and_late_outcomes_count(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once their time is over; an outcome that comes after that counts in the next round."""
+    assert _home(look(shop)).open == 3
+    monkeypatch.setattr(figuring_module, "SETTLE_MS", 0)
+    before = _home(look(shop))
+    assert (before.open, before.settled["slates"], before.settled["click_rate"]) == (0, 3, 1.0)
+    late = shop.recommend("home", user_id="bob")
+    shop.record({"type": "impression", "user_id": "bob", "item_id": late.items[0].id, "request_id": late.request_id})
+    after = _home(look(shop))
+    assert (before.settled["impressions"], after.settled["impressions"]) == (1, 2)
+    assert after.settled["click_rate"] == 0.5
+    assert 'midstream_online_click_rate{label="placement",value="home",window="1h"} 0.5' in text_of(shop)
+
+
+def _home(found: OnlineView) -> Any:
+    return next(each for each in found.rows if each.label == "placement" and each.window == "1h")
+
+
+def test_a_round_reads_so_many_records(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slates that are not read yet are in no figure, and said; the next rounds read them."""
+    monkeypatch.setattr(live_windows, "RECORDS_MAX", 2)
+    first = look(shop)
+    assert (first.unread, _home(first).slates) == (1, 2)
+    second = look(shop)
+    assert (second.unread, _home(second).slates) == (0, 3)
+
+
+def test_an_alarm_is_a_concern_until_it_is_over(shop: Recommender) -> None:
+    """Of health, in words; with no alarm there is none."""
+    service = figuring(shop)
+    quiet = OnlineDrift("home", "score", "none", 0.1, None, None, alarm=False)
+    alarm = OnlineDrift("home", "click", "", -0.4, -0.5, -0.3, alarm=True)
+    service.view = msgspec.structs.replace(NOTHING, drift=(quiet,))
+    assert service.concern().said == ""
+    service.view = msgspec.structs.replace(NOTHING, drift=(quiet, alarm))
+    reason = shop._call(shop.running.engine.health).reason
+    assert "the click rate of home is -40% against the days before" in reason
+    look(shop)
+    assert "click rate" not in shop._call(shop.running.engine.health).reason
+
+
+def test_the_route_has_the_newest_round(shop: Recommender) -> None:
+    """Figures as JSON; null where a denominator is 0."""
+    look(shop)
+
+    async def asked() -> httpx.Response:
+        running = shop.running
+        app = asgi(running.engine, lambda: running.service.accept, upkeep=Maintenance(online=running.online))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+            return await client.get("/v1/online-metrics")
+
+    answer = shop._wait(asked)
+    assert answer.status_code == 200
+    told = answer.json()
+    row = next(each for each in told["rows"] if (each["label"], each["window"]) == ("placement", "1h"))
+    assert (row["value"], row["slates"], row["settled"]["click_rate"]) == ("home", 3, None)

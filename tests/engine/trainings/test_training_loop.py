@@ -1,0 +1,598 @@
+"""The training loop: what is due is trained once, tried, promoted and taken back, whenever the process ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from midstream.app.opening import Outside, config_of, open_running
+from midstream.app.operate.model_registry import registry_of
+from midstream.core.errors import ConfigInvalid, DiskFull, Fault, FitStopped, NotFound, Overloaded
+from midstream.core.types import TimestampMs
+from midstream.engine.instance import Instance
+from midstream.engine.trainings.candidates import CandidateOrder, MadeCandidate, TrialOrder, TrialStanding
+from midstream.engine.trainings.training_loop import LoopParts, TrainingLoop, trial_name
+from midstream.events.json.decode import decode_objects
+from midstream.training.gates.evidence import GateEvidence, JudgedActs, MeasuredVersion, PairedGap
+from midstream.training.options import CanaryOptions, TrainingTable
+from midstream.training.registry import Registry
+from tests.support.fakes.models import publish_chain, write_folder
+
+T = TypeVar("T")
+HOUR_MS = 3_600_000
+TABLE = TrainingTable(model="near", every="6h", canary=CanaryOptions(at_least="1h", at_most="3h", units_min=10))
+RUNNING = TrialStanding("running", by_watch=False, reason="", is_valid=True, units=(50, 50), text="as it was")
+
+
+@dataclass
+class Clock:
+    """Time that a test says."""
+
+    ms: int = 1_000_000_000_000
+
+    def __call__(self) -> TimestampMs:
+        """Return it."""
+        return TimestampMs(self.ms)
+
+
+@dataclass
+class Maker:
+    """Publishes a version at each order, or fails; says of it what a test says."""
+
+    registry: Registry
+    orders: list[CandidateOrder] = field(default_factory=list)
+    fails: list[Exception] = field(default_factory=list)
+    figure: float = 0.5
+
+    async def make(self, order: CandidateOrder) -> MadeCandidate:
+        """Return a version that knows everything, as good as ``figure``."""
+        self.orders.append(order)
+        await asyncio.sleep(0)
+        if self.fails:
+            raise self.fails.pop()
+        version = publish_chain(self.registry, len(self.orders) + 1, order.table.model)
+        measured = MeasuredVersion(
+            version=version, end_ms=order.now_ms, bytes=100, items=9, scores=9, apart=1.0, cpu_ms=0.1
+        )
+        gap = PairedGap(100, self.figure - 0.5, self.figure - 0.51, self.figure - 0.49)
+        judged = JudgedActs(metric="NDCG@20", figure=self.figure, questions=100, champion=0.5, difference=gap)
+        champion = replace(measured, version=order.champion) if order.champion else None
+        return MadeCandidate(measured, champion, GateEvidence(now_ms=order.now_ms, judged=judged))
+
+
+@dataclass
+class FakeTrials:
+    """Experiments that a test decides."""
+
+    known: dict[str, TrialStanding] = field(default_factory=dict)
+    orders: list[TrialOrder] = field(default_factory=list)
+    refuses: bool = False
+
+    async def start(self, order: TrialOrder) -> None:
+        """Start one, unless its name was used."""
+        if self.refuses or order.name in self.known:
+            raise ConfigInvalid((Fault("/name", f"{order.name} came.", "Another.", "/docs/experiments.md"),))
+        self.orders.append(order)
+        self.known[order.name] = RUNNING
+
+    def standing(self, name: str) -> TrialStanding:
+        """Return it."""
+        if name not in self.known:
+            raise NotFound(name)
+        return self.known[name]
+
+    async def stop(self, name: str, reason: str) -> None:
+        """Stop it, unless it is stopped."""
+        if self.known[name].state != "stopped":
+            self.known[name] = changed(self.known[name], state="stopped", reason=reason)
+
+    def harm(self, name: str) -> None:
+        """Break a guardrail."""
+        self.known[name] = changed(self.known[name], state="stopped", by_watch=True, reason="clicks fell by 20 %")
+
+
+@dataclass
+class Shop:
+    """One folder with its loop, opened and closed by a test."""
+
+    folder: Path
+    clock: Clock
+    maker: Maker
+    trials: FakeTrials
+    tables: list[TrainingTable]
+    running: Instance = field(init=False)
+    loop: TrainingLoop = field(init=False)
+
+    def work(self, work: Callable[["Shop"], Awaitable[T]]) -> T:
+        """Open the folder, do the work, close it."""
+
+        async def main() -> T:
+            self.running = open_running(self.folder, config_of(self.folder), outside=Outside(clock=self.clock))
+            async with self.running:
+                engine, champions = self.running.engine, self.running.champions
+                self.loop = TrainingLoop(LoopParts(engine, champions, self.maker, self.trials, lambda: self.tables))
+                return await work(self)
+
+        return asyncio.run(main())
+
+    async def look(self, hours: float = 0.0) -> None:
+        """Let time pass, then one round of each loop."""
+        self.clock.ms += round(hours * HOUR_MS)
+        await self.loop.train_next()
+        await self.loop.look()
+
+    async def viewed(self, count: int = 1) -> None:
+        """Have events."""
+        events = [{"type": "view", "user_id": "ann", "item_id": f"item-{number % 9}"} for number in range(count)]
+        await self.running.engine.record(decode_objects(events, self.running.service.accept).batch)
+
+    @property
+    def actions(self) -> list[str]:
+        """What was decided, oldest first."""
+        return [each.action for each in reversed(self.loop.journal.history())]
+
+    @property
+    def champion(self) -> str:
+        """The version in service."""
+        return self.running.champions.versions.get("near", "")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    """Return a shop whose placement reads a model without a version."""
+    write_folder(tmp_path)
+    return Shop(tmp_path, Clock(), Maker(registry_of(tmp_path)), FakeTrials(), [TABLE])
+
+
+def with_champion(work: Callable[[Shop], Awaitable[T]]) -> Callable[[Shop], Awaitable[T]]:
+    """Have the first version trained and in service before."""
+
+    async def first(shop: Shop) -> T:
+        await shop.viewed()
+        await shop.look()
+        await shop.look()
+        assert shop.champion.startswith("0001")
+        return await work(shop)
+
+    return first
+
+
+def test_the_first_version_answers_when_it_passed(shop: Shop) -> None:
+    """There is nothing to compare it with; an empty log trains nothing; the next one is due six hours later."""
+
+    async def work(shop: Shop) -> None:
+        await shop.look()
+        assert shop.maker.orders == []
+        await shop.viewed()
+        await shop.look()
+        assert shop.actions == ["passed", "kept"]
+        assert shop.champion.startswith("0001")
+        assert shop.maker.orders[0].popular == ("item-0",)
+        (view,) = shop.loop.views()
+        assert (view.state, view.next_ms, view.champion) == ("waits", shop.clock.ms + 6 * HOUR_MS, shop.champion)
+        await shop.look(5.9)
+        assert len(shop.maker.orders) == 1
+        await shop.look(0.1)
+        assert len(shop.maker.orders) == 2
+
+    shop.work(work)
+
+
+def test_a_candidate_goes_by_canary_to_promotion_and_is_kept(shop: Shop) -> None:
+    """The champion is the control, then the version before is; each decision has its numbers."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        await shop.look(6)
+        assert shop.actions[-1] == "canary"
+        assert shop.champion == first
+        order = shop.trials.orders[0]
+        assert (order.control, order.candidate[:4], order.name, order.placement) == (
+            first,
+            "0002",
+            "t0002-near",
+            "home",
+        )
+        await shop.look(0.9)
+        assert shop.champion == first
+        await shop.look(0.1)
+        assert shop.champion == order.candidate
+        assert shop.actions[-1] == "promoted"
+        assert shop.trials.known["t0002-near"].state == "stopped"
+        assert shop.trials.orders[1] == changed(order, name="h0002-near")
+        await shop.look(23.9)
+        assert shop.actions[-1] == "promoted"
+        await shop.look(0.1)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.champion, len(last.gates)) == ("kept", first, 8)
+        assert "no guardrail broke" in last.reason
+        assert len(shop.maker.orders) == 2, "nothing is trained while a candidate is tried"
+
+    shop.work(work)
+
+
+def test_a_broken_guardrail_leaves_the_champion(shop: Shop) -> None:
+    """The canary is stopped by the watch; nothing was promoted; the loop trains again in its turn."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        await shop.look(6)
+        shop.trials.harm("t0002-near")
+        await shop.look()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.reason) == ("stopped", "a guardrail: clicks fell by 20 %")
+        assert shop.champion == first
+        await shop.look(6)
+        assert shop.actions[-1] == "canary"
+
+    shop.work(work)
+
+
+def test_a_guardrail_that_breaks_after_the_promotion_takes_the_version_back(shop: Shop) -> None:
+    """In the next look; health says so until the next decision."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        await shop.look(6)
+        await shop.look(1)
+        assert shop.champion != first
+        shop.trials.harm("h0002-near")
+        await shop.look(1 / 3_600)
+        assert shop.champion == first
+        assert shop.actions[-1] == "rolled_back"
+        assert "clicks fell by 20 %" in shop.running.engine.concerns["training-near"]
+        await shop.look(7)
+        assert "training-near" not in shop.running.engine.concerns
+
+    shop.work(work)
+
+
+def test_too_few_users_or_a_wrong_sample_ratio_promote_nothing(shop: Shop) -> None:
+    """After the longest time the canary ends, and says why."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        for hours, seen, words in (
+            (6, changed(RUNNING, units=(50, 9)), "units_min is 10"),
+            (6, changed(RUNNING, is_valid=False), "the sample ratio is wrong"),
+        ):
+            await shop.look(hours)
+            name = shop.trials.orders[-1].name
+            shop.trials.known[name] = seen
+            await shop.look(2.9)
+            assert shop.actions[-1] == "canary"
+            await shop.look(0.1)
+            last = shop.loop.journal.last("near")
+            assert last is not None
+            assert (last.action, words in last.reason) == ("stopped", True)
+            assert shop.trials.known[name].state == "stopped"
+        assert shop.champion == first
+
+    shop.work(work)
+
+
+def test_a_refused_candidate_is_not_tried_and_is_no_failure(shop: Shop) -> None:
+    """The gate is named; the next one is due in six hours and not sooner."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        shop.maker.figure = 0.1
+        await shop.look(6)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.failures) == ("refused", 0)
+        assert last.reason.startswith("offline refused: it is worse")
+        assert shop.trials.orders == []
+        await shop.look(5.9)
+        assert len(shop.maker.orders) == 2
+
+    shop.work(work)
+
+
+def test_failures_back_off_and_touch_nothing(shop: Shop) -> None:
+    """A minute, two, four; health names the cause; a success clears it."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        shop.maker.fails = [FitStopped("killed") for _ in range(3)]
+        await shop.look(6)
+        for minutes in (1, 2):
+            assert shop.actions[-1] == "failed"
+            assert "killed" in shop.running.engine.concerns["training-near"]
+            count = len(shop.maker.orders)
+            await shop.look((minutes - 0.01) / 60)
+            assert len(shop.maker.orders) == count
+            await shop.look(0.01 / 60)
+            assert len(shop.maker.orders) == count + 1
+        assert shop.champion == first
+        await shop.look(4 / 60)
+        assert shop.actions[-1] == "canary"
+        assert "training-near" not in shop.running.engine.concerns
+
+    shop.work(work)
+
+
+def test_a_training_that_is_killed_counts_as_failed_at_the_next_start(shop: Shop) -> None:
+    """The server ends in the middle: nothing is in service, and the next one waits a minute."""
+
+    async def killed(shop: Shop) -> None:
+        await shop.viewed()
+        shop.maker.fails = [asyncio.CancelledError()]  # type: ignore[list-item]  # as a stop of the server does
+        with pytest.raises(asyncio.CancelledError):
+            await shop.loop.train_next()
+        assert shop.actions == ["begun"]
+
+    async def again(shop: Shop) -> None:
+        await shop.look()
+        assert (shop.actions, len(shop.maker.orders)) == (["failed"], 1)
+        await shop.look(1 / 60)
+        assert (shop.actions[-1], len(shop.maker.orders)) == ("kept", 2)
+
+    shop.work(killed)
+    shop.work(again)
+
+
+STEPS = ("passed", "canary", "promoted", "kept")
+
+
+@pytest.mark.parametrize("ends_after", range(1, 12))
+def test_an_end_of_the_server_between_any_two_writes_is_made_good(shop: Shop, ends_after: int) -> None:
+    """Nothing is trained twice or forgotten: the same versions are in service in the end."""
+
+    @with_champion
+    async def until(shop: Shop) -> None:
+        engine, record, left = shop.running.engine, shop.running.engine.record, ends_after
+
+        async def some(*told: object, **how: object) -> object:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise asyncio.CancelledError
+            return await record(*told, **how)  # type: ignore[arg-type]  # as it came
+
+        engine.record = some  # type: ignore[method-assign, assignment]  # the process ends before a write
+        try:
+            for hours in (6, 1, 24):
+                await shop.look(hours)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            engine.record = record  # type: ignore[method-assign]  # the last snapshot is written as ever
+
+    async def rest(shop: Shop) -> None:
+        for _ in range(40):
+            await shop.look(1)
+            last = shop.loop.journal.last("near")
+            assert last is not None
+            if last.action == "kept" and last.champion:
+                break
+        else:
+            pytest.fail(f"{shop.actions}")
+        assert shop.champion == last.candidate
+        assert [each.state for each in shop.trials.known.values()] == ["stopped"] * len(shop.trials.known)
+        assert len(shop.maker.orders) <= 3
+
+    shop.work(until)
+    shop.work(rest)
+
+
+def test_a_full_disk_trains_nothing_and_loses_nothing(shop: Shop) -> None:
+    """What cannot be said is not begun; when there is room it is."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        engine, record = shop.running.engine, shop.running.engine.record
+
+        async def full(*_told: object) -> object:
+            raise DiskFull("no room")
+
+        engine.record = full  # type: ignore[method-assign, assignment]  # the disk
+        with pytest.raises(DiskFull):
+            await shop.look(6)
+        assert len(shop.maker.orders) == 1
+        engine.record = record  # type: ignore[method-assign]  # there is room
+        await shop.look()
+        assert shop.actions[-1] == "canary"
+
+    shop.work(work)
+
+
+def test_a_person_goes_before_the_loop(shop: Shop) -> None:
+    """Another version by hand ends the canary; the candidate by hand is watched as if the loop had promoted it."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        other = publish_chain(shop.maker.registry, 7)
+        await shop.look(6)
+        await shop.running.champions.promote("near", other)
+        await shop.look()
+        assert (shop.actions[-1], shop.champion) == ("superseded", other)
+        assert all(each.state == "stopped" for each in shop.trials.known.values())
+        await shop.look(6)
+        await shop.running.champions.promote("near", shop.trials.orders[-1].candidate)
+        await shop.look()
+        assert shop.actions[-1] == "promoted"
+        assert shop.trials.orders[-1].control == other
+
+    shop.work(work)
+
+
+def test_asked_candidates_wait_for_a_person(shop: Shop) -> None:
+    """After the canary; nothing is promoted, and the next training is due as ever."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        shop.tables = [replace(TABLE, promote="ask")]
+        await shop.look(6)
+        await shop.look(1)
+        assert (shop.actions[-1], shop.champion) == ("waiting", first)
+        assert shop.trials.known["t0002-near"].state == "stopped"
+        await shop.look(6)
+        assert shop.actions[-1] == "canary"
+
+    shop.work(work)
+
+
+def test_what_waits_is_watched_once_a_person_promotes_it(shop: Shop) -> None:
+    """The version before is its control, as after any other promotion."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        shop.tables = [replace(TABLE, promote="ask")]
+        await shop.look(6)
+        await shop.look(1)
+        control, candidate = shop.champion, shop.trials.orders[0].candidate
+        await shop.running.champions.promote("near", candidate)
+        await shop.look()
+        assert shop.actions[-1] == "promoted"
+        assert (shop.trials.orders[-1].name, shop.trials.orders[-1].control) == ("h0002-near", control)
+
+    shop.work(work)
+
+
+@pytest.mark.parametrize("share, first", [(0.0, True), (0.1, True), (0.1, False)])
+def test_what_a_person_promotes_during_a_training_stays(shop: Shop, share: float, first: bool) -> None:
+    """The candidate was judged beside another version: it is neither tried nor put in service."""
+
+    async def work(shop: Shop) -> None:
+        await shop.viewed()
+        if first:
+            await shop.look()
+        shop.tables = [replace(TABLE, canary=replace(TABLE.canary, share=share))]
+        own, make = publish_chain(shop.maker.registry, 90, "near"), shop.maker.make
+
+        async def overtaken(order: CandidateOrder) -> MadeCandidate:
+            made = await make(order)
+            await shop.running.champions.promote("near", own)
+            return made
+
+        shop.maker.make = overtaken  # type: ignore[method-assign]
+        await shop.look(6)
+        assert (shop.champion, shop.actions[-1]) == (own, "superseded")
+        assert shop.trials.orders == []
+
+    shop.work(work)
+
+
+@pytest.mark.parametrize("seen", [changed(RUNNING, state="suspended"), changed(RUNNING, is_valid=False)])
+def test_a_trial_that_says_nothing_promotes_nothing_and_a_watch_says_so(shop: Shop, seen: TrialStanding) -> None:
+    """A suspended one has figures of the past, a wrong sample ratio has none."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        before = shop.champion
+        await shop.look(6)
+        shop.trials.known["t0002-near"] = seen
+        await shop.look(2)
+        assert (shop.champion, shop.actions[-1]) == (before, "canary")
+        shop.trials.known["t0002-near"] = RUNNING
+        await shop.look()
+        assert shop.actions[-1] == "promoted"
+        shop.trials.known["h0002-near"] = seen
+        await shop.look(24)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, "the watch saw too little to say anything" in last.reason) == ("kept", True)
+
+    shop.work(work)
+
+
+def test_an_answer_that_cannot_be_read_is_a_failure_of_the_training(shop: Shop) -> None:
+    """It is named, and is not taken for an interruption."""
+
+    async def work(shop: Shop) -> None:
+        shop.maker.fails = [msgspec.ValidationError("Expected `float`, got `null` - at `$.judged.difference.low`")]
+        await shop.viewed()
+        await shop.look()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.failures, "judged.difference.low" in last.reason) == ("failed", 1, True)
+
+    shop.work(work)
+
+
+def test_a_canary_that_cannot_run_leaves_it_to_a_person(shop: Shop) -> None:
+    """And says why."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        shop.trials.refuses = True
+        await shop.look(6)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, "the canary cannot run" in last.reason) == ("waiting", True)
+
+    shop.work(work)
+
+
+def test_an_order_is_done_once_and_names_its_reason(shop: Shop) -> None:
+    """Twice asked is once trained; not while a candidate is tried; not of a model without a table."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        assert shop.loop.order("near").state == "queued"
+        shop.loop.order("near")
+        await shop.look()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.because, len(shop.maker.orders)) == ("canary", "order", 2)
+        with pytest.raises(Overloaded, match="is tried"):
+            shop.loop.order("near")
+        with pytest.raises(NotFound, match="there are near"):
+            shop.loop.order("far")
+
+    shop.work(work)
+
+
+def test_one_model_is_trained_at_a_time_and_none_waits_for_ever(shop: Shop) -> None:
+    """Three are due at once: each round trains one, in the order in which they were seen."""
+
+    async def work(shop: Shop) -> None:
+        shop.tables = [replace(TABLE, model=name) for name in ("near", "far", "deep")]
+        await shop.viewed()
+        for _ in range(4):
+            await shop.look()
+        assert [each.table.model for each in shop.maker.orders] == ["near", "far", "deep"]
+
+    shop.work(work)
+
+
+def test_a_node_without_the_lease_does_nothing(shop: Shop) -> None:
+    """Another one trains; orders that came here are forgotten."""
+
+    class Other:
+        is_shared, is_held, owner, position = True, False, "there", -1
+
+        def tell(self, position: int) -> None:
+            """Say nothing."""
+
+    async def work(shop: Shop) -> None:
+        shop.loop.share(Other())
+        await shop.viewed()
+        await shop.look(7)
+        assert (shop.maker.orders, shop.actions) == ([], [])
+
+    shop.work(work)
+
+
+def test_names_of_trials_have_room() -> None:
+    """Experiment, placement and variant together have 64 bytes."""
+    assert trial_name("t", "0007-3fa9c2d41b22", "taste", "home") == "t0007-taste"
+    name = trial_name("h", "0007-3fa9c2d41b22", "m" * 64, "p" * 40)
+    assert len(f"{'p' * 40}@{name}.candidate") == 64
+    other = trial_name("h", "0007-3fa9c2d41b22", "m" * 63 + "n", "p" * 40)
+    assert (len(other), other == name) == (len(name), False), "of two models with one beginning each has its own"
