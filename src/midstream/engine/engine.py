@@ -32,6 +32,7 @@ from midstream.engine.ingest.ticks import TICK_MS, append_tick
 from midstream.engine.ingest.waiting import done_by
 from midstream.engine.ingest.writer import QueueEntry, Ticket
 from midstream.engine.listeners import Listeners
+from midstream.engine.lists.lists import Lists
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
 from midstream.engine.requests.schema import FeatureAsk, RankQuestion, RecommendationQuestion
@@ -121,6 +122,8 @@ class Engine:
         """How long erasures have waited."""
         self._outbox = ServedBuffer(self._writer, lambda: self._commits.is_closed, metrics, self.concerns)
         self._answering = Answering(self.live, self._folding, self._outbox if options.logs_served else None, self.facts)
+        self.lists = Lists(self.live)
+        """Pages of items, users, events and served slates, for operators."""
         self.services: list[BackgroundService] = [] if options.forwarding is None else [options.forwarding.service]
         """The loops that go on beside it."""
         self._ticker = self.supervise("tick", self._tick, TICK_MS / 1_000)

@@ -320,6 +320,7 @@ def _cold(
     from midstream.serving.admin.features import add_feature_routes
     from midstream.serving.admin.health import add_operation_routes
     from midstream.serving.admin.inputs import add_input_routes
+    from midstream.serving.admin.lists import add_list_routes
     from midstream.serving.admin.models import add_model_routes
     from midstream.serving.admin.online_metrics import add_online_routes
     from midstream.serving.admin.outputs import add_output_routes
@@ -346,6 +347,7 @@ def _cold(
     cold.add_exception_handler(Disconnected, _no_response)
     add_catalogue_routes(cold, engine, ingest, limits)
     add_people_routes(cold, engine, ingest, limits)
+    add_list_routes(cold, engine, ingest)
     add_operation_routes(cold, engine, operation)
     add_feature_routes(cold, engine, limits)
     add_setting_route(cold, engine, ingest, limits)

@@ -52,6 +52,7 @@ from midstream.monitoring.facts import Facts
 from midstream.monitoring.metrics import EventOutcome, Metrics
 from midstream.ranking.explain.explanation import ItemWhy, SlateWhy
 from midstream.ranking.plan import SIMILAR
+from tests.support.fakes.lists import FakeLists
 
 Document: TypeAlias = dict[str, object]
 ACTIONS = frozenset({"view", "click", "cart", "purchase"})
@@ -130,6 +131,7 @@ class FakeEngine:
     concerns: dict[str, str] = field(default_factory=dict[str, str])
     """What health names beside ``failure``."""
     listeners: Listeners = field(default_factory=Listeners)
+    lists: FakeLists = field(default_factory=FakeLists)
     _by_id: dict[str, Event] = field(default_factory=dict[str, Event])
     _documents: dict[tuple[int, str], dict[str, object]] = field(
         default_factory=dict[tuple[int, str], dict[str, object]]

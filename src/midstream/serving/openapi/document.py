@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
 from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
+from midstream.engine.lists.views import EventPage, ItemPage, RequestPage, UserPage
 from midstream.engine.placements.views import PlacementDetail
 from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
@@ -339,6 +340,7 @@ def _without_null(schema: Document) -> Document:
 
 
 _EXPERIMENTS = (ExperimentList, ExperimentView, HoldoutView)
+_LISTS = (ItemPage, UserPage, EventPage, RequestPage)
 
 
 def _schemas() -> Document:
@@ -352,7 +354,7 @@ def _encoded_schemas() -> bytes:
     """Return them as JSON, made once: making them takes 50 times as long as reading them."""
     asked = (RecommendationBody, RankBody, PageBody)
     hot = (*asked, BatchBody, Slate, Page, Batch, EventsAnswer, BulkAnswer, Problem, WireEvent)
-    types = (*hot, PlacementList, PlacementDetail, PreviewSlates, Explained, JobView, *_EXPERIMENTS)
+    types = (*hot, PlacementList, PlacementDetail, PreviewSlates, Explained, JobView, *_EXPERIMENTS, *_LISTS)
     found: Document = msgspec.json.schema_components(types, schema_hook=_deadline, ref_template=_REF)[1]
     for each in asked:
         found[each.__name__]["properties"]["events"] = _EVENTS

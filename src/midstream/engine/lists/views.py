@@ -1,0 +1,71 @@
+"""Pages of lists, as they are written: rows, and the cursor of the next page."""
+
+import msgspec
+
+
+class ListedItem(msgspec.Struct, frozen=True):
+    """An item of a list."""
+
+    item_id: str
+    available: bool
+    in_catalogue: bool
+    attributes: dict[str, object]
+    """All, or those of ``fields``."""
+
+
+class ItemPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Items in the order in which they became known."""
+
+    items: list[ListedItem]
+    scanned: int
+    """Items that were looked at for this page."""
+    next_cursor: str | None = None
+    """None = the list ends here."""
+
+
+class ListedUser(msgspec.Struct, frozen=True):
+    """A user of a list."""
+
+    user_id: str
+    """The id of the user's newest event."""
+    first_seen: int | None
+    last_seen: int | None
+    counts: dict[str, int]
+    attributes: dict[str, object]
+
+
+class UserPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Users, the one seen last first."""
+
+    users: list[ListedUser]
+    scanned: int
+    """Events of the log that were looked at for this page."""
+    next_cursor: str | None = None
+
+
+class EventPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Events of one user, the newest first, each with the fields of docs/events.md and its log time."""
+
+    events: list[dict[str, object]]
+    scanned: int
+    next_cursor: str | None = None
+
+
+class ListedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A served slate of a list; ``GET /v1/requests/{request_id}`` has all of it."""
+
+    request_id: str
+    placement: str
+    time: int
+    tier: str
+    items: tuple[str, ...]
+    user_id: str | None = None
+    session_id: str | None = None
+
+
+class RequestPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Served slates, the newest first."""
+
+    requests: list[ListedRequest]
+    scanned: int
+    next_cursor: str | None = None
