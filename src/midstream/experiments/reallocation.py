@@ -37,6 +37,8 @@ class Reallocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     units: tuple[int, ...]
     """Of each variant, by which it was decided."""
     successes: tuple[int, ...]
+    rates: tuple[float | None, ...] = ()
+    """Of each variant, compared within days; None = it has no unit, none at all = it is the start."""
 
 
 def first_shares(shares: Sequence[int], now_ms: int) -> Reallocation:

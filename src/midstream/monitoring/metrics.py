@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from midstream.monitoring.experiment_gauges import ExperimentGauges
 from midstream.monitoring.online_gauges import OnlineGauges
 from midstream.monitoring.outcome_totals import OutcomeTotals
 from midstream.monitoring.series import Series, sums_of
@@ -119,6 +120,8 @@ class Metrics:
         self.registry.register(self.outcomes)
         self.online = OnlineGauges()
         self.registry.register(self.online)
+        self.experiments = ExperimentGauges()
+        self.registry.register(self.experiments)
         self._dead_letters = self._counter("dead_letters", "Rejected events kept in the dead-letter file.")
         self._dead_letters_lost = self._counter("dead_letters_lost", "Rejected events it had no room for.")
         self._dead_letters_kept = self._gauge("dead_letters_kept", "Dead letters in the files now.")

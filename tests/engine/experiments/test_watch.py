@@ -10,21 +10,28 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from midstream.app.inspect import experiment_units
 from midstream.app.inspect.experiment_report import report_of
 from midstream.app.inspect.experiment_units import ExperimentSpan, read_units
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of, open_running
 from midstream.core.types import LogPosition
+from midstream.engine.experiments import running_units
+from midstream.engine.experiments import watch as watch_module
 from midstream.engine.experiments.designs import metrics_of
+from midstream.engine.experiments.running_units import RunningUnits
 from midstream.engine.experiments.views import RampOrder, StartOrder, VariantOrder
 from midstream.engine.experiments.watch import ExperimentWatch
 from midstream.engine.instance import Instance
 from midstream.engine.placements.control_changes import Said
 from midstream.engine.types import Ask
+from midstream.evaluation.experiments.grouping import UnitTable
 from midstream.evaluation.experiments.guardrails import GuardrailVerdict
 from midstream.events.json.decode import decode_objects
 from midstream.experiments.metrics import ExperimentMetric
+from midstream.experiments.reallocation import first_shares
 from midstream.experiments.routing import experiments_in
 from tests.support.fakes.rebuilds import write_config
 
@@ -258,6 +265,165 @@ def test_the_watch_says_what_the_report_says(folder: Path, seed: int) -> None:
         assert msgspec.json.encode(mine) == msgspec.json.encode(its)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_units_of_shares_that_move_are_those_of_the_report(
+    folder: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of their first days alone, though most of them saw both variants: days here are 40 ms long."""
+    for module in (running_units, experiment_units):
+        monkeypatch.setattr(module, "DAY_MS", 40)
+    dice = random.Random(seed)  # noqa: S311  a seeded world
+    metrics = (ExperimentMetric("viewed", "view", role="primary"),)
+
+    async def work(running: Instance) -> UnitTable:
+        await stocked(running)
+        await running.experimenting.start("size", order("a", "b", allocation="thompson", metrics=metrics), SAID)
+        users = [f"user-{number}" for number in range(60)]
+        for shares in ((9_000, 1_000), (1_000, 9_000), (9_000, 1_000), (1_000, 9_000)):
+            await served(running, dice.sample(users, 40))
+            await record(
+                running,
+                [{"type": "view", "user_id": user, "item_id": "i1"} for user in dice.sample(users, 30)],
+            )
+            await running.experimenting.reallocate("size", first_shares(shares, running.engine.clock()), SAID)
+            await served(running, dice.sample(users, 10))
+            await watch_of(running).look()
+        seen = watch_of(running).units_seen("size")
+        assert seen is not None
+        return seen.table
+
+    mine = run(folder, work, watches=False)
+    log = LogView(folder)
+    fold = state_of(folder, config_of(folder), log).fold
+    (told,) = experiments_in(fold.placements.current)
+    span = ExperimentSpan(LogPosition(told.began_position), told.began_ms, is_first_day=True)
+    found = read_units(log, fold, [each.placement for each in told.variants], span)
+    its, at = found.table, np.argsort(mine.unit)
+    assert np.array_equal(mine.unit[at], its.unit)
+    assert np.array_equal(mine.variant[at], its.variant)
+    assert np.array_equal(mine.first_day[at], its.first_day)
+    assert np.array_equal(mine.columns[:, at], its.columns[: len(mine.columns)])
+    assert set(its.variant.tolist()) == {0, 1}
+    assert 0 < its.columns[0].sum() < sum(found.slates)
+
+
+def test_merges_are_made_in_slices_between_turns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there were, no turn of the event loop makes more than a few; the units are those of the report."""
+    monkeypatch.setattr(watch_module, "MERGES_MAX", 4)
+    made: list[int] = []
+    unite = RunningUnits.unite
+
+    def counted(units: RunningUnits, aliases: NDArray[np.uint64], into: NDArray[np.uint64]) -> bool:
+        made.append(len(aliases))
+        return unite(units, aliases, into)
+
+    monkeypatch.setattr(RunningUnits, "unite", counted)
+
+    async def work(running: Instance) -> tuple[int, ...]:
+        await stocked(running)
+        await running.experimenting.start("size", order("a", "b"), SAID)
+        await served(running, USERS[:90])
+        await watch_of(running).look()
+        pairs = [(user, USERS[number % 7]) for number, user in enumerate(USERS[10:70])]
+        await record(
+            running,
+            [
+                {"type": "user", "operation": "merge", "user_id": into, "attributes": {"from": user}}
+                for user, into in pairs
+            ],
+        )
+        await watch_of(running).look()
+        look = watch_of(running).seen("size")
+        assert look is not None
+        return look.units
+
+    units = run(folder, work, watches=False)
+    assert sum(made) == 60
+    assert 0 < max(made) <= 5
+    log = LogView(folder)
+    fold = state_of(folder, config_of(folder), log).fold
+    (told,) = experiments_in(fold.placements.current)
+    span = ExperimentSpan(LogPosition(told.began_position), told.began_ms)
+    found = read_units(log, fold, [each.placement for each in told.variants], span)
+    assert units == tuple(int((found.table.variant == number).sum()) for number in range(2))
+    assert sum(units) < 30
+
+
+def test_what_was_interrupted_between_two_turns_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop in the middle of a piece, when one of two experiments had counted it: nothing counts twice."""
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        for name in ("one", "two"):
+            order_ = StartOrder("home", (VariantOrder("a"), VariantOrder("b")), layer="home", share=0.5)
+            await running.experimenting.start(name, order_, SAID)
+        had = await served(running, USERS[:60])
+        real = RunningUnits.count
+
+        def fails(*_: object) -> None:
+            message = "stopped here"
+            raise RuntimeError(message)
+
+        counts = iter((real, fails))
+
+        def first_alone(units: RunningUnits, *told: Any) -> None:
+            next(counts)(units, *told)
+
+        monkeypatch.setattr(RunningUnits, "count", first_alone)
+        with pytest.raises(RuntimeError, match="stopped here"):
+            await watch_of(running).look()
+        monkeypatch.setattr(RunningUnits, "count", real)
+        await watch_of(running).look()
+        looks = [watch_of(running).seen(name) for name in ("one", "two")]
+        assert sum(sum(each.slates) for each in looks if each is not None) == len(had)
+
+    run(folder, work, watches=False)
+
+
+def test_the_lag_of_the_watch_is_a_metric_and_from_a_minute_on_a_concern(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it has the log to read; 0 once it has, and where nothing runs."""
+
+    def figures(running: Instance) -> dict[str, float]:
+        running.engine.listeners.set_gauges()
+        lines = running.engine.metrics.text().decode().splitlines()
+        named = (line.rsplit(" ", 1) for line in lines if line.startswith("midstream_experiment"))
+        return {name: float(value) for name, value in named}
+
+    async def work(running: Instance) -> None:
+        watch = watch_of(running)
+        await stocked(running)
+        assert figures(running)["midstream_experiment_watch_lag_events"] == 0
+        await running.experimenting.start("size", order("as-is", "few"), SAID)
+        await watch.look()
+        had = await served(running, USERS)
+        clock = running.engine.host.monotonic
+        found = figures(running)
+        assert found["midstream_experiment_watch_lag_events"] > len(USERS)
+        assert "experiments" not in running.engine.concerns_now()
+        with monkeypatch.context() as later:
+            host = replace(running.engine.host, monotonic=lambda: clock() + 90.0)
+            later.setattr(running.engine, "host", host)
+            assert figures(running)["midstream_experiment_watch_lag_seconds"] >= 90.0
+            assert "read all of it 9" in running.engine.concerns_now()["experiments"]
+        await watch.look()
+        found = figures(running)
+        assert found["midstream_experiment_watch_lag_events"] == 0
+        assert found["midstream_experiment_watch_lag_seconds"] == 0
+        assert found['midstream_experiments{state="running"}'] == 1
+        assert found['midstream_experiment_harmed{experiment="size"}'] == 0
+        assert found['midstream_experiment_sample_ratio_wrong{experiment="size"}'] == 0
+        await dismissed(running, [user for user, variant in had.items() if variant == "few"])
+        await watch.look()
+        found = figures(running)
+        assert found['midstream_experiments{state="stopped"}'] == 1
+        assert found['midstream_experiment_harmed{experiment="size"}'] == 1
+        assert not [name for name in found if name.startswith("midstream_experiment_sample_ratio_wrong{")]
+
+    run(folder, work, watches=False)
+
+
 def test_no_event_makes_a_sum_infinite(folder: Path) -> None:
     """A value beyond 1e18 counts as not sent, and so does a quantity, as in the join of outcomes."""
 
@@ -319,6 +485,8 @@ def test_a_wrong_sample_ratio_claims_nothing_and_says_so(folder: Path) -> None:
         assert not look.verdicts
         assert running.experimenting.view("size").state == "running"
         assert "experiment size is not judged" in running.engine.concerns_now()["experiments"]
+        running.engine.listeners.set_gauges()
+        assert b'midstream_experiment_sample_ratio_wrong{experiment="size"} 1.0' in running.engine.metrics.text()
 
     run(folder, work, watches=False)
 

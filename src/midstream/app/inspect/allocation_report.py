@@ -61,7 +61,7 @@ def allocation_rows(
 ) -> Iterator[tuple[str, ...]]:
     """Yield ``FIGURES`` for people."""
     for name, share, each in zip(names, shares, found.variants, strict=True):
-        rate = f"{each.successes / each.units:.2%}" if each.units else "–"
+        rate = "–" if each.rate is None else f"{each.rate:.2%}"
         yield name, f"{each.units:,}", rate, f"{each.best:.1%}", f"{share:.1%}", f"{each.share:.1%}", f"{each.loss:.3%}"
 
 

@@ -4,6 +4,9 @@ An event belongs to the unit that a request of the same user, else of the same s
 the log: so both exposures of a merged user are the one unit's, which then saw two variants and is left out of every
 comparison. Outcomes count from the unit's first exposure on, whether they name a slate or not; what it did before the
 experiment is its past.
+
+Where shares move, a unit is in the variant of its first slate whatever it saw later. It counts until a slate of another
+variant, and on the day of that first slate alone (days are those of the experiment).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +52,8 @@ class ExperimentSpan:
     began_ms: int
     ended_ms: int | None = None
     """What a unit does from then on is no outcome; None = it goes on."""
+    is_first_day: bool = False
+    """A unit counts on its first day alone, in the variant of its first slate."""
 
 
 def read_units(
@@ -75,11 +80,17 @@ def read_units(
     unnamed = int((~is_named).sum())
     unit, variant, time_ms, is_empty = unit[is_named], variant[is_named], time_ms[is_named], is_empty[is_named]
     day = ((time_ms - span.began_ms) // DAY_MS).astype(np.int32)
-    exposed = grouped(unit, variant, day, [np.ones(len(unit)), is_empty.astype(np.float64)])
+    units, first, place = np.unique(unit, return_index=True, return_inverse=True)
+    first_variant, first_ms = variant[first], time_ms[first]  # the log is in order of time
+    until_ms = np.full(len(units), np.iinfo(np.int64).max)
+    if span.is_first_day:
+        until_ms = span.began_ms + (day[first].astype(np.int64) + 1) * DAY_MS
+        is_other = variant != first_variant[place]
+        np.minimum.at(until_ms, place[is_other], time_ms[is_other])
+        variant = first_variant[place]
+    is_counted = time_ms < until_ms[place]
+    exposed = grouped(unit, variant, day, [is_counted.astype(np.float64), (is_empty & is_counted).astype(np.float64)])
     order = np.argsort(exposed.unit)
-    units = exposed.unit[order]
-    first_ms = np.full(len(units), np.iinfo(np.int64).max)
-    np.minimum.at(first_ms, np.searchsorted(units, unit), time_ms)
     sums, past = np.zeros((len(names), len(units))), np.zeros((len(names), len(units)))
     ended_ms = np.iinfo(np.int64).max if span.ended_ms is None else span.ended_ms
     for column, name in enumerate((SLATES, EMPTY_SLATES)):
@@ -91,13 +102,12 @@ def read_units(
         place = np.minimum(np.searchsorted(units, did.unit), len(units) - 1)
         is_known = units[place] == did.unit
         time_ms = did.told.time_ms
-        is_outcome = (time_ms >= first_ms[place]) & (time_ms < ended_ms)
+        is_outcome = (time_ms >= first_ms[place]) & (time_ms < np.minimum(until_ms[place], ended_ms))
         for rows, into in ((is_outcome, sums), (time_ms < span.began_ms, past)):
             chosen = is_known & rows
             np.add.at(into, (did.told.column[chosen], place[chosen]), 1.0)
             np.add.at(into[value], place[chosen], did.told.value[chosen])
     table = UnitTable(units, exposed.variant[order], exposed.first_day[order], sums)
-    first_variant = variant[np.unique(unit, return_index=True)[1]]
     return ExperimentUnits(table, past, names, slates, unnamed, first_variant)
 
 

@@ -98,7 +98,8 @@ def shown_experiment(folder: Path, config: Config, name: str, *, counts_units: b
     if told.design == "interleave":
         drafted = draft_report(told, metrics, read_drafts(log, fold, told, metrics), fold.log_time_ms)
         return ShownExperiment(view, metrics=metrics, drafts=drafted)
-    span = ExperimentSpan(LogPosition(told.began_position), told.began_ms, told.ended_ms)
+    is_first_day = told.allocation != "fixed"
+    span = ExperimentSpan(LogPosition(told.began_position), told.began_ms, told.ended_ms, is_first_day)
     found = read_units(log, fold, [each.placement for each in told.variants], span, counted)
     return ShownExperiment(
         view,

@@ -81,4 +81,5 @@ def reallocation_of(told: Experiment, primary: ExperimentMetric, seen: UnitsSeen
         best=tuple(each.best for each in found),
         units=tuple(each.units for each in found),
         successes=tuple(each.successes for each in found),
+        rates=tuple(each.rate for each in found),
     )

@@ -4,6 +4,9 @@ The same figures as a report that reads the whole log, but for what only later m
 the first slate of that id. Where there are more units than a maximum, a sample of them is kept by a hash of the unit,
 half as many with each step. Who is in it is decided by the unit alone, so figures of the sample are figures of the
 experiment with wider intervals, and the sample ratio is checked as before.
+
+Where shares move, a unit counts on its first day alone, in the variant of its first slate and until a slate of another
+one: buckets change hands between days, and what a unit does later must not decide whether it counts.
 """
 
 from collections.abc import Sequence
@@ -15,19 +18,22 @@ from numpy.typing import NDArray
 from midstream.engine.experiments.unit_events import Exposures, UnitActs
 from midstream.evaluation.experiments.grouping import CROSSED, UnitTable
 from midstream.experiments.metrics import EMPTY_SLATES, SLATES, VALUE
-from midstream.state.ids.aliases import Aliases
 
 DAY_MS = 86_400_000
-_ROWS_MIN = 1_024
+_ROWS_MORE = 5_000
+"""Than the maximum are reserved: events of a piece come before a sample is drawn. Pages are paid when touched."""
+_EVER_MS = np.iinfo(np.int64).max
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """Odd, 2^64 by the golden ratio: its product spreads units whatever their lower bits are."""
 _HASH_BITS = 64
 
 
 class RunningUnits:
-    """Units by row, in order of their first slates."""
+    """Units by row, in order of their first slates until some are merged."""
 
-    def __init__(self, began_ms: int, names: Sequence[str], variant_count: int, units_max: int) -> None:
+    def __init__(
+        self, began_ms: int, names: Sequence[str], variant_count: int, units_max: int, *, is_first_day: bool = False
+    ) -> None:
         """Begin without units.
 
         Args:
@@ -35,6 +41,7 @@ class RunningUnits:
             names: Of the columns: ``BUILT_IN``, then actions.
             variant_count: Variants are 0 up to this.
             units_max: Units that are kept at most; beyond them a sample is.
+            is_first_day: A unit counts on its first day alone, in the variant of its first slate.
         """
         self.names = tuple(names)
         self.slates = np.zeros(variant_count, dtype=np.int64)
@@ -42,13 +49,19 @@ class RunningUnits:
         self.halvings = 0
         """How often the sample was halved: one of 2 to the power of it is kept."""
         self.units_max = units_max
+        self._unchecked = 0
+        """Rows from the first on that are still to be looked at after the sample became smaller."""
         self._began_ms = began_ms
         self._columns = {name: place for place, name in enumerate(self.names)}
         self._rows: dict[int, int] = {}
-        self._unit = np.zeros(_ROWS_MIN, dtype=np.uint64)
-        self._variant = np.zeros(_ROWS_MIN, dtype=np.int8)
-        self._first_ms = np.zeros(_ROWS_MIN, dtype=np.int64)
-        self._sums = np.zeros((len(self.names), _ROWS_MIN))
+        rows = units_max + _ROWS_MORE
+        self._unit = np.zeros(rows, dtype=np.uint64)
+        self._variant = np.zeros(rows, dtype=np.int8)
+        self._first_ms = np.zeros(rows, dtype=np.int64)
+        self._until_ms = np.zeros(rows, dtype=np.int64)
+        """From which on nothing of a unit counts."""
+        self._is_first_day = is_first_day
+        self._sums = np.zeros((len(self.names), rows))
 
     def __len__(self) -> int:
         """Return the number of units that are kept."""
@@ -74,11 +87,34 @@ class RunningUnits:
             fresh = np.flatnonzero(row < 0)[first]
             self._add(distinct, seen[fresh], time_ms[fresh])
             row = self._rows_of(unit)
-        self._variant[row[self._variant[row] != seen]] = CROSSED
-        np.add.at(self._sums[self._columns[SLATES]], row, 1.0)
-        np.add.at(self._sums[self._columns[EMPTY_SLATES]], row, told.is_empty[chosen].astype(np.float64))
-        while len(self) > self.units_max:
-            self._halve()
+        is_other = self._variant[row] != seen
+        if self._is_first_day:
+            np.minimum.at(self._until_ms, row[is_other], time_ms[is_other])
+        else:
+            self._variant[row[is_other]] = CROSSED
+        is_counted = time_ms < self._until_ms[row]
+        np.add.at(self._sums[self._columns[SLATES]], row[is_counted], 1.0)
+        np.add.at(self._sums[self._columns[EMPTY_SLATES]], row, (told.is_empty[chosen] & is_counted).astype(np.float64))
+
+    def shrink(self, rows_max: int) -> bool:
+        """Look at some rows for what a smaller sample leaves out; return whether there are more to look at.
+
+        To be called until there are none, after slates were counted. So no call takes long, however many units there
+        are. Cost: 1 µs each, 4 µs one that is left out.
+        """
+        if not self._unchecked:
+            if len(self) <= self.units_max:
+                return False
+            self.halvings += 1
+            self._unchecked = len(self)
+        first = max(0, self._unchecked - rows_max)
+        # From the last one down: the row that takes the place of one that is left out was looked at before.
+        out = np.flatnonzero(~self._sampled(self._unit[first : self._unchecked])) + first
+        for row in reversed(out.tolist()):
+            del self._rows[int(self._unit[row])]
+            self._drop(row)
+        self._unchecked = first
+        return bool(first) or len(self) > self.units_max
 
     def count(self, units: NDArray[np.uint64], told: UnitActs) -> None:
         """Count acts of units that had a slate.
@@ -89,27 +125,60 @@ class RunningUnits:
         """
         row = self._rows_of(units)
         chosen = row >= 0
-        chosen[chosen] = told.time_ms[chosen] >= self._first_ms[row[chosen]]
+        own, time_ms = row[chosen], told.time_ms[chosen]
+        chosen[chosen] = (time_ms >= self._first_ms[own]) & (time_ms < self._until_ms[own])
         np.add.at(self._sums, (told.column[chosen], row[chosen]), 1.0)
         np.add.at(self._sums[self._columns[VALUE]], row[chosen], told.value[chosen])
 
-    def unite(self, aliases: Aliases) -> None:
-        """Make units one that were merged since."""
-        unit = self._unit[: len(self)].copy()
-        aliases.resolve_all(unit)
-        if np.array_equal(unit, self._unit[: len(self)]):
-            return
-        distinct, place = np.unique(unit, return_inverse=True)
-        count = len(self)
-        first_ms = np.full(len(distinct), np.iinfo(np.int64).max)
-        np.minimum.at(first_ms, place, self._first_ms[:count])
-        variant = np.empty(len(distinct), dtype=np.int8)
-        variant[place] = self._variant[:count]
-        variant[place[variant[place] != self._variant[:count]]] = CROSSED
-        sums = np.zeros((len(self.names), len(distinct)))
-        for column in range(len(self.names)):
-            sums[column] = np.bincount(place, self._sums[column, :count], minlength=len(distinct))
-        self._keep(distinct, variant, first_ms, sums)
+    def unite(self, aliases: NDArray[np.uint64], into: NDArray[np.uint64]) -> bool:
+        """Make units one that were merged since; return whether any was.
+
+        Args:
+            aliases: Ids that stand for another from now on, (n,).
+            into: Those that they stand for, (n,).
+
+        Cost: 0.2 µs each, 10 µs one that had a slate.
+        """
+        is_changed = False
+        is_kept = self._sampled(into).tolist()
+        for alias, other, is_in in zip(aliases.tolist(), into.tolist(), is_kept, strict=True):
+            row = self._rows.pop(alias, -1)
+            if row < 0:
+                continue
+            is_changed = True
+            target = self._rows.get(other)
+            if target is not None:
+                self._merge(row, target)
+            elif is_in:
+                self._unit[row] = other
+                self._rows[other] = row
+                continue
+            self._drop(row)
+        return is_changed
+
+    def _merge(self, row: int, target: int) -> None:
+        """Add one unit to another that it was merged into."""
+        early, late = sorted((target, row), key=self._first_ms.item)
+        is_same = bool(self._variant[early] == self._variant[late])
+        first_ms, until_ms = self._first_ms[early], self._until_ms[early]
+        variant, sums = self._variant[early], self._sums[:, early].copy()
+        if not self._is_first_day:
+            variant = variant if is_same else np.int8(CROSSED)
+        elif not is_same:
+            until_ms = min(until_ms, self._first_ms[late])
+        if not self._is_first_day or (is_same and self._first_ms[late] < until_ms):
+            sums += self._sums[:, late]
+        self._variant[target], self._first_ms[target], self._until_ms[target] = variant, first_ms, until_ms
+        self._sums[:, target] = sums
+
+    def _drop(self, row: int) -> None:
+        """Give up a row whose unit is not looked up any more: the last one takes its place."""
+        last = len(self)
+        if row != last:
+            for each in (self._unit, self._variant, self._first_ms, self._until_ms):
+                each[row] = each[last]
+            self._sums[:, row] = self._sums[:, last]
+            self._rows[int(self._unit[row])] = row
 
     def table(self) -> UnitTable:
         """Return the units as reports take them; a copy."""
@@ -127,12 +196,6 @@ class RunningUnits:
             return np.ones(len(units), dtype=np.bool_)
         return np.asarray((units * _SPREAD) >> np.uint64(_HASH_BITS - self.halvings) == 0, dtype=np.bool_)
 
-    def _halve(self) -> None:
-        self.halvings += 1
-        count = len(self)
-        kept = np.flatnonzero(self._sampled(self._unit[:count]))
-        self._keep(self._unit[kept], self._variant[kept], self._first_ms[kept], self._sums[:, kept])
-
     def _rows_of(self, units: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the row of each unit, -1 = it had no slate."""
         return np.fromiter(map(self._rows.get, units.tolist(), repeat(-1)), np.int64, len(units))
@@ -140,22 +203,15 @@ class RunningUnits:
     def _add(self, units: NDArray[np.uint64], variant: NDArray[np.int8], first_ms: NDArray[np.int64]) -> None:
         start, end = len(self), len(self) + len(units)
         if end > len(self._unit):
-            more = max(end, 2 * len(self._unit)) - len(self._unit)
+            more = max(end, self.units_max + _ROWS_MORE) - len(self._unit)
             self._unit = np.concatenate((self._unit, np.zeros(more, dtype=np.uint64)))
             self._variant = np.concatenate((self._variant, np.zeros(more, dtype=np.int8)))
             self._first_ms = np.concatenate((self._first_ms, np.zeros(more, dtype=np.int64)))
+            self._until_ms = np.concatenate((self._until_ms, np.zeros(more, dtype=np.int64)))
             self._sums = np.concatenate((self._sums, np.zeros((len(self.names), more))), axis=1)
         self._unit[start:end], self._variant[start:end], self._first_ms[start:end] = units, variant, first_ms
+        self._until_ms[start:end] = _EVER_MS
+        if self._is_first_day:
+            self._until_ms[start:end] = self._began_ms + ((first_ms - self._began_ms) // DAY_MS + 1) * DAY_MS
         self._sums[:, start:end] = 0.0
         self._rows.update(zip(units.tolist(), range(start, end), strict=True))
-
-    def _keep(
-        self,
-        units: NDArray[np.uint64],
-        variant: NDArray[np.int8],
-        first_ms: NDArray[np.int64],
-        sums: NDArray[np.float64],
-    ) -> None:
-        self._rows.clear()
-        self._add(units, variant, first_ms)
-        self._sums[:, : len(units)] = sums

@@ -13,6 +13,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.experiments.designs import design_of, metric_of, metrics_of
 from midstream.engine.experiments.experimenting import Experimenting
+from midstream.engine.experiments.new_aliases import AliasReader
 from midstream.engine.experiments.running_units import RunningUnits
 from midstream.engine.experiments.unit_events import Exposures, UnitActs, acts_of, exposures_of
 from midstream.engine.lease import OWN, Lease
@@ -36,6 +38,7 @@ from midstream.experiments.documents import Experiment
 from midstream.experiments.harm import REASON_CHARACTERS_MAX, Harm
 from midstream.experiments.metrics import BUILT_IN, ExperimentMetric
 from midstream.experiments.routing import experiments_in
+from midstream.monitoring.experiment_gauges import ExperimentRow
 from midstream.state.structures.hashing import IdKey
 
 LOOK_S = 1.0
@@ -48,6 +51,12 @@ UNITS_MIN = 4_000
 """Of each experiment, however many run."""
 PIECES_MAX = 100
 """Of one look: half a million events, 5 s of a core at 10 µs each; a longer log is judged as far as it was read."""
+MERGES_MAX = 250
+"""Of one turn of the event loop: 3 ms where each joins two units that are kept, as with ten columns."""
+ROWS_MAX = 1_000
+"""Of one turn, of those that a smaller sample may leave out: 2 ms."""
+LAG_S_MAX = 60.0
+"""Time without a look at all of the log from which on health names the watch: harm may stand that long."""
 LEASE = "experiments"
 CONCERN = "experiments"
 AUTHOR = "midstream"
@@ -70,6 +79,15 @@ class ExperimentLook:
     """One of so many units is judged."""
 
 
+class WatchLag(NamedTuple):
+    """Distance of the watch from the end of the log."""
+
+    events: int
+    """That it has not read."""
+    seconds: float
+    """Since it read all that there was."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitsSeen:
     """Units of a running experiment."""
@@ -86,6 +104,8 @@ class _Watched:
     told: Experiment
     metrics: tuple[ExperimentMetric, ...]
     units: RunningUnits
+    end: LogPosition
+    """Up to which its units were counted."""
     is_changed: bool = True
 
 
@@ -122,14 +142,18 @@ class ExperimentWatch:
         self._watched: dict[str, _Watched] = {}
         self._numbers = _Numbers()
         self._position = LogPosition(0)
-        self._aliases = 0
+        self._read_all_s = 0.0
+        """Clock of the last look that read all that there was."""
+        self._merged = AliasReader()
         self._lease: Lease = OWN
         self._looks: dict[str, ExperimentLook] = {}
         """Of experiments that are kept, by name."""
         self._tell: list[Callable[[str], None]] = []
         self._service = engine.supervise("experiment_watch", self.look, LOOK_S)
         self._service.back_off_s_max = BACK_OFF_S_MAX
-        engine.listeners.add(Listener(name="experiment_watch", swapped=pieces.forget, concern=self.concern))
+        engine.listeners.add(
+            Listener(name="experiment_watch", swapped=pieces.forget, concern=self.concern, gauges=self._set_gauges)
+        )
 
     def share(self, lease: Callable[[str], Lease]) -> None:
         """Stop experiments while this node has the lease alone; before the start."""
@@ -141,10 +165,11 @@ class ExperimentWatch:
 
     def start(self) -> None:
         """Begin on the running event loop."""
+        self._read_all_s = self._engine.host.monotonic()
         self._service.start()
 
     async def stop(self) -> None:
-        """End; the next start reads the log again."""
+        """End, in the middle of a piece too."""
         await self._service.stop()
 
     def seen(self, name: str) -> ExperimentLook | None:
@@ -161,6 +186,13 @@ class ExperimentWatch:
         watched = self._watched.get(name)
         return None if watched is None else UnitsSeen(watched.units.table(), watched.units.names)
 
+    def lag(self) -> WatchLag:
+        """Return how far the watch is behind the log; nothing while no experiment is watched."""
+        events = self._engine.fold.log_position - self._position if self._watched else 0
+        if events <= 0:
+            return WatchLag(0, 0.0)
+        return WatchLag(events, max(0.0, self._engine.host.monotonic() - self._read_all_s))
+
     def concern(self) -> Concern:
         """Return which experiments cannot be judged, and why."""
         told = [
@@ -168,15 +200,41 @@ class ExperimentWatch:
             for name, each in sorted(self._looks.items())
             if name in self._watched and each.invalid
         ]
+        lag = self.lag()
+        if lag.seconds > LAG_S_MAX:
+            told.append(
+                f"the watch of experiments has {lag.events:,} events of the log to read, and read all of it "
+                f"{lag.seconds:.0f} s ago: what they show stops nothing yet"
+            )
         return Concern(CONCERN, "; ".join(told))
+
+    def _set_gauges(self) -> None:
+        kept = experiments_in(self._engine.fold.placements.current)
+        suspended = self._engine.live.routing.routes.suspended
+        rows = [
+            ExperimentRow(
+                name=each.name,
+                state="suspended" if each.state == "running" and each.name in suspended else each.state,
+                is_harmed=bool(each.harms),
+                is_ratio_wrong=each.name in self._watched and bool(self._looks_invalid(each.name)),
+            )
+            for each in kept
+        ]
+        self._engine.metrics.experiments.set(rows, *self.lag())
+
+    def _looks_invalid(self, name: str) -> str:
+        look = self._looks.get(name)
+        return "" if look is None else look.invalid
 
     async def look(self) -> None:
         """Read what is new in the log, judge what changed, stop what does harm."""
-        upto = self._engine.fold.log_position
+        began_s, upto = self._engine.host.monotonic(), self._engine.fold.log_position
         self._keep()
         if not self._watched:
+            self._read_all_s = began_s
             return
-        await self._read(upto)
+        if await self._read(upto):
+            self._read_all_s = began_s
         failed: list[BaseException] = []
         for watched in tuple(self._watched.values()):
             if watched.is_changed:
@@ -196,6 +254,8 @@ class ExperimentWatch:
         kept = experiments_in(self._engine.fold.placements.current)
         running = {each.name: each for each in kept if each.state == "running" and each.design == "split"}
         names = {each.name for each in kept}
+        if any(each.end != self._position for each in self._watched.values()):
+            self._watched.clear()  # a stop or an error came between two turns of one piece: all are read again
         self._looks = {name: each for name, each in self._looks.items() if name in names}
         if running.keys() != self._watched.keys():
             self._renew(running)
@@ -214,48 +274,65 @@ class ExperimentWatch:
             self._watched.clear()
             fresh = set(running)
             self._position = LogPosition(min(each.began_position for each in running.values()))
+            self._merged.skip(fold.vocabulary.aliases)  # no unit is kept yet
         self._watched = {name: each for name, each in self._watched.items() if name in running}
         units_max = max(UNITS_MIN, self._units_max // max(1, len(running)))
         for each in self._watched.values():
             each.units.units_max = units_max
         for name in sorted(fresh):
             told = running[name]
-            units = RunningUnits(told.began_ms, self._numbers.names, len(told.variants), units_max)
-            self._watched[name] = _Watched(told, metrics[name], units)
+            names, count, is_first_day = self._numbers.names, len(told.variants), told.allocation != "fixed"
+            units = RunningUnits(told.began_ms, names, count, units_max, is_first_day=is_first_day)
+            self._watched[name] = _Watched(told, metrics[name], units, self._position)
 
-    async def _read(self, upto: LogPosition) -> None:
+    async def _read(self, upto: LogPosition) -> bool:
+        """Count what is new in the log; return whether that was all."""
         monotonic = self._engine.host.monotonic
         for _ in range(PIECES_MAX):
             began_s = monotonic()
             try:
                 found = await self._pieces.next(self._position, upto) if self._position < upto else None
             except LogRewritten:  # the same events at the same positions, read from the other writing at the next look
-                return
+                return False
             if found is None:
-                return
+                return True
             first, batch = found
             piece = await asyncio.to_thread(_piece_of, first, batch, self._numbers, self._engine.fold.vocabulary.id_key)
-            self._count(piece)
+            await self._count(piece)
             await asyncio.sleep(monotonic() - began_s)
+        return self._position >= upto
 
-    def _count(self, piece: _Piece) -> None:
-        """Count a piece; nothing is awaited, as whom an id stands for may change between turns."""
+    async def _count(self, piece: _Piece) -> None:
+        """Count a piece, one experiment in a turn of the event loop.
+
+        Whom an id stands for may change between turns: the units of all experiments and those of the piece are as they
+        are in the turn after the last merge, and later merges are counted with the next piece.
+        """
+        while self._unite():  # noqa: ASYNC110  not a wait: each turn has work of its own
+            await asyncio.sleep(0)
         aliases = self._engine.fold.vocabulary.aliases
         exposed, acted = piece.exposures.askers.united(aliases), piece.acts.askers.united(aliases)
-        is_merged = len(aliases) != self._aliases
-        self._aliases = len(aliases)
-        for watched in self._watched.values():
+        for watched in tuple(self._watched.values()):
             told = watched.told
-            if is_merged:
-                watched.units.unite(aliases)
             first = self._numbers.placements[told.variants[0].placement]
             variant = piece.exposures.placement - first
             variant[(variant < 0) | (variant >= len(told.variants))] = -1
-            if (variant >= 0).any() or is_merged or len(acted):
+            if (variant >= 0).any() or len(acted):
                 watched.units.expose(exposed, variant, piece.exposures)
                 watched.units.count(acted, piece.acts)
                 watched.is_changed = True
+            while watched.units.shrink(ROWS_MAX):  # noqa: ASYNC110  as above
+                await asyncio.sleep(0)
+            watched.end = piece.end
+            await asyncio.sleep(0)
         self._position = piece.end
+
+    def _unite(self) -> bool:
+        """Make units one that were merged since, as many as one turn of the event loop may; False = none is left."""
+        found = self._merged.read(self._engine.fold.vocabulary.aliases, MERGES_MAX // len(self._watched) + 1)
+        for watched in self._watched.values():
+            watched.is_changed |= watched.units.unite(found.alias, found.into)
+        return len(found.alias) > 0
 
     async def _act(self, watched: _Watched, look: ExperimentLook) -> bool:
         """Stop what does harm; return False where that has to be tried again."""
