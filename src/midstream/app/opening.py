@@ -30,6 +30,7 @@ from midstream.app.drift_watch import baseline_of, clock_concern
 from midstream.app.encoding.service import text_encoding_of
 from midstream.app.fetch_connections import FetchConnections
 from midstream.app.folder_owner import one_owner
+from midstream.app.golden_files import require_golden
 from midstream.app.letter_erasure import forget_in_pieces, forgetting, letters_of
 from midstream.app.models_in_service import champions_of
 from midstream.app.placement_parts import placement_services
@@ -225,6 +226,7 @@ def open_running(
         fold, position = chosen.loaded.fold, chosen.loaded.fold.log_position
         folded = catch_up(fold, log.read, log.end, notify)
         service = (chosen := chosen.with_placements(folder)).service
+        require_golden(config, folder)
         options = replace(
             options or EngineOptions(),
             baseline=baseline_of(config, folder),
@@ -396,6 +398,7 @@ def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engi
 
     def read(now: Service, said: Sequence[PlacementVersion]) -> Service:
         config = config_again(folder, now.file)
+        require_golden(config, folder)
         return changed(folder, service_of(folder, config, keyed(data, config.fold_settings())), said)
 
     return ConfigStore(

@@ -20,6 +20,7 @@ from midstream.monitoring.experiment_gauges import ExperimentGauges
 from midstream.monitoring.online_gauges import OnlineGauges
 from midstream.monitoring.outcome_totals import OutcomeTotals
 from midstream.monitoring.series import Series, sums_of
+from midstream.monitoring.training_metrics import TrainingMetrics
 
 EventOutcome = Literal["recorded", "duplicate", "conflict", "refused", "rejected"]
 EVENT_OUTCOMES: tuple[EventOutcome, ...] = ("recorded", "duplicate", "conflict", "refused", "rejected")
@@ -224,6 +225,7 @@ class Metrics:
         self._snapshot_age = self._gauge("snapshot_age_seconds", "Age of the newest good snapshot.")
         self._snapshot_position = self._gauge("snapshot_log_position", "Its log position.")
         self.rebuilds = self._counter("rebuilds", "Rebuilds of the state by outcome.", "outcome")
+        self.trainings = TrainingMetrics(self.registry)
         self.model_swaps = self._counter("model_swaps", "Versions of a model that were put in service.", "model")
         self.model_refusals = self._counter("model_refusals", "Versions of a model that were refused.", "model")
         self._model_versions = self._gauge("model_version", "1 for the version in service.", "model", "version")

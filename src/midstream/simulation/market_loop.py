@@ -8,8 +8,9 @@ the slates of some users, until a guardrail stops it or it goes to all.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
+import msgspec
 import numpy as np
 
 from midstream.core.types import Index
@@ -33,6 +34,10 @@ from midstream.training.gates.results import GateDecision
 CLICKS = Metric("clicks a slate", "ratio", "clicks", "slates")
 
 
+UNSHADOWED: Final = msgspec.structs.replace(DEFAULTS, shadow=False)
+"""A market has no requests that could be run again."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoopRules:
     """When a model is trained, and what it has to pass."""
@@ -42,7 +47,7 @@ class LoopRules:
     """Of the window since the last training, after which another is due."""
     alarm: float = 5.0
     """Standard errors between the calibration of a tick and that of the tick after the promotion."""
-    gates: GateOptions = DEFAULTS
+    gates: GateOptions = UNSHADOWED
     canary_ticks: int = 2
     """How long a canary runs at least; a canary that is behind by its estimate runs twice as long."""
     harm_max: float = 0.02

@@ -19,6 +19,7 @@ Action: TypeAlias = Literal[
     "begun",
     "failed",
     "refused",
+    "shadow",
     "passed",
     "canary",
     "waiting",
@@ -28,13 +29,16 @@ Action: TypeAlias = Literal[
     "rolled_back",
     "superseded",
 ]
-"""``begun``: a training or its judging runs. ``failed``: it ended without a version. ``refused``: a gate held the
-candidate back. ``passed``: it is about to be tried. ``canary``: some users get it. ``waiting``: a person is to promote
-it. ``promoted``: it answers, and some users still get the one before. ``kept``: it answers all. ``stopped``: a
-guardrail, or too few users, ended the canary. ``rolled_back``: a guardrail ended its service. ``superseded``: a person
-put another version in service meanwhile."""
-BUSY: tuple[Action, ...] = ("begun", "passed", "canary", "promoted")
+"""``begun``: a training or its judging runs. ``failed``: it ended without a version, or without its figures.
+``refused``: a gate held the candidate back. ``shadow``: it waits for requests that can be run again with it.
+``passed``: it is about to be tried. ``canary``: some users get it. ``waiting``: a person is to promote it.
+``promoted``: it answers, and some users still get the one before. ``kept``: it answers all. ``stopped``: a guardrail,
+or too few users, ended the canary. ``rolled_back``: a guardrail ended its service. ``superseded``: a person put another
+version in service meanwhile."""
+BUSY: tuple[Action, ...] = ("begun", "shadow", "passed", "canary", "promoted")
 """After these the loop goes on with the candidate before it trains another."""
+ENDS: tuple[Action, ...] = ("failed", "refused", "passed")
+"""By one of these a training ends; the others say what becomes of its candidate."""
 
 
 class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +49,7 @@ class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
     because: str = ""
     """Why it was trained: ``time``, ``events``, ``drift``, ``again`` after a failure, ``order`` of a person."""
     candidate: str = ""
-    """Version; empty = none was published."""
+    """Version, also one that was published and then not measured; empty = none was published."""
     champion: str = ""
     """Version in service when the training began; empty = none."""
     position: int = 0

@@ -400,3 +400,37 @@ def test_other_kinds_do_not_go_on_learning() -> None:
     told = "[feedback]\nreward = { click = -1.0 }\n" + ONLINE
     nothing = fault_of(told + "online = {}\noptions = { is_standardised = false }")
     assert nothing[0] == "$.models[0].actions"
+
+
+@pytest.mark.parametrize("windows, is_refused", [(2, False), (3, True)])
+def test_more_inputs_than_a_model_may_learn_online_are_refused_before_a_fit(windows: int, is_refused: bool) -> None:
+    """64 columns at most: of a feature with several windows each is one."""
+    lengths = ["1h", "24h", "7d"][:windows]
+    features = "".join(
+        f'[[features]]\nname = "f{number}"\nkind = "count"\nscope = "item"\nactions = ["view"]\nwindows = {lengths}\n'
+        for number in range(32)
+    )
+    names = [f"f{number}" for number in range(32)]
+    text = f"""
+{features}
+[[placements]]
+name = "home"
+features = {names}
+
+[[models]]
+name = "clicks"
+kind = "ftrl"
+placement = "home"
+online = {{}}
+options = {{ is_standardised = false }}
+"""
+    if not is_refused:
+        assert len(parse_config(text).fold_settings().online) == 1
+        return
+    with pytest.raises(ConfigInvalid) as raised:
+        parse_config(text)
+    (found,) = [each for each in raised.value.faults if each.where.endswith("$.models[0].online")]
+    assert (found.came, found.right) == (
+        'The placement "home" has 96 columns, each an input of the model.',
+        "At most 64 columns of a model with online.",
+    )

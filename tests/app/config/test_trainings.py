@@ -49,6 +49,7 @@ def test_a_table_has_defaults_and_its_bounds() -> None:
         ('model = "taste"\ngates = { wurse_max = 1 }', "$.trainings[0].gates.wurse_max", ""),
         ('model = "taste"\ngates = { age_max = "1s" }', "$.trainings[0].gates.age_max", "from 1m to 365d"),
         ('model = "taste"\npromote = "never"', "$.trainings[0].promote", "ask"),
+        ('model = "taste"\ngates = { shadow_wait = "1s" }', "$.trainings[0].gates.shadow_wait", "from 1m to 30d"),
     ],
 )
 def test_faults_are_named(lines: str, where: str, right: str) -> None:
@@ -65,3 +66,19 @@ def test_a_model_is_trained_by_one_table() -> None:
     table = '[[trainings]]\nmodel = "taste"\nevery = "6h"\n'
     with pytest.raises(ConfigInvalid, match="is there already"):
         parse_config(MODELS.removesuffix("[[trainings]]\n") + table + table)
+
+
+def test_a_model_has_one_table_and_no_canary_where_a_version_is_pinned() -> None:
+    """Two tables would train it in turns; at a pinned version nobody is answered by the champion."""
+    table = '[[trainings]]\nmodel = "taste"\nevery = "6h"\ncanary = { placement = "home" }\n'
+    home = '[[placements]]\nname = "home"\nsources = [{ kind = "als", model = "taste" }]\n'
+    models = MODELS.removesuffix("[[trainings]]\n")
+    parse_config(f"{models}{table}{home}")
+    with pytest.raises(ConfigInvalid) as raised:
+        parse_config(f"{models}{table}{table}{home}")
+    assert [each.where for each in raised.value.faults] == ["midstream.toml: $.trainings[1].model"]
+    with pytest.raises(ConfigInvalid) as raised:
+        parse_config(f"{models}{table}{home}models = {{ taste = '3' }}\n")
+    (found,) = raised.value.faults
+    assert found.where == "midstream.toml: $.trainings[0].canary.placement"
+    assert "home pins version 3 of taste" in found.came

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from midstream.app.operate.trainings import list_trainings, show_history
 from midstream.app.training.by_hand import run_training
 from midstream.app.training.candidate_maker import ChildMaker
 from midstream.cli.app import main
-from midstream.core.errors import FitStopped, NotFound
-from midstream.engine.trainings.candidates import CandidateOrder, MadeCandidate
-from midstream.training.gates.decide import decide
+from midstream.core.errors import ConfigInvalid, NotFound
+from midstream.engine.trainings.candidates import CandidateOrder, MadeCandidate, NotMeasured
+from midstream.training.gates.decide import decide, shadowed
 from midstream.training.options import TrainingTable
 
 TOML = """
@@ -64,7 +65,7 @@ def made(folder: Path, champion: str = "") -> tuple[MadeCandidate, TrainingTable
     """Have a candidate made by children."""
     config = config_of(folder)
     (table,) = config.trainings
-    order = CandidateOrder(table, champion, ("g0-1", "g1-1"), 0)
+    order = CandidateOrder(table, champion, ("g0-1", "g1-1"), time.time_ns() // 1_000_000)
     return asyncio.run(ChildMaker(folder, lambda: config).make(order)), table
 
 
@@ -91,7 +92,16 @@ def test_a_candidate_is_measured_and_judged_beside_the_champion(folder: Path) ->
     assert gap.questions >= 30
     assert second.evidence.judged.champion is not None
     result = decide(second.measured, second.champion, second.evidence, table.gates)
-    assert result.passed, result.reason
+    assert (result.waits, result.gate) == (True, "shadow"), "nobody has asked for anything yet"
+    with open_shop(folder) as shop:
+        for user in range(9):
+            shop.recommend("home", user_id=f"u{user}", n=3)
+    order = CandidateOrder(table, found.version, (), 0)
+    config = config_of(folder)
+    seen = asyncio.run(ChildMaker(folder, lambda: config).shadow(order, second.measured.version))
+    assert (seen.requests, seen.failures) == (9, 0)
+    again = shadowed((second.measured.version, found.version), result.results, seen, table.gates, 0)
+    assert again.passed, again.reason
 
 
 def test_what_is_damaged_or_gives_other_answers_is_refused(folder: Path) -> None:
@@ -113,8 +123,17 @@ def test_what_is_damaged_or_gives_other_answers_is_refused(folder: Path) -> None
 def test_a_file_of_golden_answers_that_is_none_ends_the_training(folder: Path) -> None:
     """Its place and what would be right are named."""
     (folder / "taste.golden.json").write_text("{}")
-    with pytest.raises(FitStopped, match="From 1 to 1,000"):
+    with pytest.raises(ConfigInvalid, match="From 1 to 1,000"):
         made(folder)
+    assert registry_of(folder).versions("taste") == [], "nothing was fitted for it"
+
+
+def test_a_version_that_no_child_could_measure_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays in the registry, so the decision says which it is."""
+    monkeypatch.setattr("midstream.app.training.candidate_maker.MEASURE_S_MAX", 0.001)
+    with pytest.raises(NotMeasured) as raised:
+        made(folder)
+    assert [raised.value.candidate] == [*registry_of(folder).versions("taste")]
 
 
 def test_a_training_by_hand_is_decided_shown_and_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from midstream.app.operate.model_registry import registry_of
 from midstream.app.training.experiment_trials import ExperimentTrials, trial_metrics
-from midstream.engine.trainings.training_loop import LoopParts, TrainingLoop
+from midstream.engine.trainings.candidates import LoopParts
+from midstream.engine.trainings.training_loop import TrainingLoop
 from midstream.engine.types import Ask
 from midstream.events.json.decode import decode_objects
 from midstream.experiments.metrics import metric_faults

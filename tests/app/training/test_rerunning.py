@@ -1,6 +1,8 @@
 """Requests run again with a candidate: what it fails at, how much it agrees, and what it would have earned."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,7 +11,10 @@ from midstream.app.opening import config_of, open_shop
 from midstream.app.operate.model_registry import promote, registry_of
 from midstream.app.training.rerunning import Reran, RerunOrder, run
 from midstream.core.errors import ArtifactInvalid
+from midstream.core.types import Served
 from midstream.engine.child_process import Pace
+from midstream.ranking.explain.rerun import rerun
+from midstream.ranking.plan import Plan
 from midstream.training.registry import Registry
 from tests.support.fakes.models import publish_chain, publish_linear, write_folder
 
@@ -34,12 +39,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def reran(folder: Path, candidate: str, *, has_value: bool = False, slates: int = 500) -> Reran:
+def reran(folder: Path, candidate: str, *, has_value: bool = False, slates: int = 500, placement: str = "") -> Reran:
     """Run the newest requests again with a candidate."""
     registry = registry_of(folder)
     config = msgspec.json.encode(config_of(folder), enc_hook=str).decode()
     champion = registry.versions("near")[0]
-    return run(RerunOrder(str(folder), config, "near", candidate, champion, slates, True, has_value), Pace())  # noqa: FBT003
+    order = RerunOrder(str(folder), config, "near", candidate, champion, slates, True, has_value, placement)  # noqa: FBT003
+    return run(order, Pace())
 
 
 def test_an_equal_version_agrees_with_all_and_fails_at_nothing(folder: Path) -> None:
@@ -99,3 +105,42 @@ def test_a_model_that_no_placement_reads_has_no_shadow(tmp_path: Path) -> None:
     assert found.shadow is not None
     assert found.value is not None
     assert found.shadow.why_not == found.value.why_not == "no placement reads the model"
+
+
+def test_requests_are_those_of_the_placement_of_the_canary(folder: Path) -> None:
+    """Else of the first that reads the champion: one that pins a version, or reads no model, has none to say."""
+    same = publish_chain(registry_of(folder), 1)
+    path = folder / "midstream.toml"
+    text = path.read_text()
+    seen = reran(folder, same, placement="home").shadow
+    assert seen is not None
+    assert seen.requests == REQUESTS
+    seen = reran(folder, same, placement="nowhere").shadow
+    assert seen is not None
+    assert (seen.requests, seen.why_not) == (0, "nowhere does not read the version in service")
+    path.write_text(f"{text}\nmodels = {{ near = '{registry_of(folder).versions('near')[0]}' }}\n")
+    seen = reran(folder, same).shadow
+    assert seen is not None
+    assert (seen.requests, seen.why_not) == (0, "no placement reads the model")
+
+
+def test_both_answer_first_in_turns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one finds what the first has read: that is no merit of a version."""
+    asked: list[str] = []
+
+    async def noted(plan: Plan, *rest: Any) -> Served:
+        asked.append(plan.models.versions["near"][:4])
+        return await rerun(plan, *rest)
+
+    monkeypatch.setattr("midstream.app.training.rerunning.rerun", noted)
+    assert reran(folder, publish_chain(registry_of(folder), 4), slates=4).shadow is not None
+    assert asked == ["0001", "0002", "0002", "0001"] * 2
+
+
+def test_a_figure_that_is_no_number_is_named_and_not_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON would make it none, which passes."""
+    monkeypatch.setattr("midstream.app.training.rerunning.np.median", lambda _: math.nan)
+    seen = reran(folder, publish_chain(registry_of(folder), 1), slates=5).shadow
+    assert seen is not None
+    read = msgspec.json.decode(msgspec.json.encode(seen), type=type(seen))
+    assert (read.requests, read.faults, read.cpu_times) == (5, ("shadow.cpu_times",), None)

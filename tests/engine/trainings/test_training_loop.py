@@ -16,10 +16,18 @@ from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ConfigInvalid, DiskFull, Fault, FitStopped, NotFound, Overloaded
 from midstream.core.types import TimestampMs
 from midstream.engine.instance import Instance
-from midstream.engine.trainings.candidates import CandidateOrder, MadeCandidate, TrialOrder, TrialStanding
-from midstream.engine.trainings.training_loop import LoopParts, TrainingLoop, trial_name
+from midstream.engine.trainings.candidates import (
+    CandidateOrder,
+    LoopParts,
+    MadeCandidate,
+    NotMeasured,
+    TrialOrder,
+    TrialStanding,
+)
+from midstream.engine.trainings.training_loop import LATE_MS_MAX, SHADOW_AGAIN_MS, TrainingLoop
+from midstream.engine.trainings.trial_orders import trial_name
 from midstream.events.json.decode import decode_objects
-from midstream.training.gates.evidence import GateEvidence, JudgedActs, MeasuredVersion, PairedGap
+from midstream.training.gates.evidence import GateEvidence, JudgedActs, MeasuredVersion, PairedGap, ShadowAnswers
 from midstream.training.options import CanaryOptions, TrainingTable
 from midstream.training.registry import Registry
 from tests.support.fakes.models import publish_chain, write_folder
@@ -27,7 +35,10 @@ from tests.support.fakes.models import publish_chain, write_folder
 T = TypeVar("T")
 HOUR_MS = 3_600_000
 TABLE = TrainingTable(model="near", every="6h", canary=CanaryOptions(at_least="1h", at_most="3h", units_min=10))
-RUNNING = TrialStanding("running", by_watch=False, reason="", is_valid=True, units=(50, 50), text="as it was")
+RUNNING = TrialStanding(
+    "running", by_watch=False, reason="", is_valid=True, units=(50, 50), text="as it was", seen_position=1 << 40
+)
+ANSWERED = ShadowAnswers(requests=100, agreement=1.0, cpu_times=1.0)
 
 
 @dataclass
@@ -49,6 +60,16 @@ class Maker:
     orders: list[CandidateOrder] = field(default_factory=list)
     fails: list[Exception] = field(default_factory=list)
     figure: float = 0.5
+    seen: ShadowAnswers = ANSWERED
+    shadows: int = 0
+    """How often requests were run again later."""
+
+    async def shadow(self, order: CandidateOrder, candidate: str) -> ShadowAnswers:
+        """Return what a test says."""
+        assert order.champion
+        assert candidate
+        self.shadows += 1
+        return self.seen
 
     async def make(self, order: CandidateOrder) -> MadeCandidate:
         """Return a version that knows everything, as good as ``figure``."""
@@ -63,7 +84,8 @@ class Maker:
         gap = PairedGap(100, self.figure - 0.5, self.figure - 0.51, self.figure - 0.49)
         judged = JudgedActs(metric="NDCG@20", figure=self.figure, questions=100, champion=0.5, difference=gap)
         champion = replace(measured, version=order.champion) if order.champion else None
-        return MadeCandidate(measured, champion, GateEvidence(now_ms=order.now_ms, judged=judged))
+        evidence = GateEvidence(now_ms=order.now_ms, judged=judged, shadow=self.seen if champion else None)
+        return MadeCandidate(measured, champion, evidence)
 
 
 @dataclass
@@ -86,6 +108,10 @@ class FakeTrials:
         if name not in self.known:
             raise NotFound(name)
         return self.known[name]
+
+    def is_running(self, order: TrialOrder) -> bool:
+        """Return whether this very order runs."""
+        return order in self.orders and self.known[order.name].state != "stopped"
 
     async def stop(self, name: str, reason: str) -> None:
         """Stop it, unless it is stopped."""
@@ -596,3 +622,237 @@ def test_names_of_trials_have_room() -> None:
     assert len(f"{'p' * 40}@{name}.candidate") == 64
     other = trial_name("h", "0007-3fa9c2d41b22", "m" * 63 + "n", "p" * 40)
     assert (len(other), other == name) == (len(name), False), "of two models with one beginning each has its own"
+
+
+def test_requests_that_are_not_there_are_waited_for_and_never_pass(shop: Shop) -> None:
+    """They are looked for every five minutes; once there are some the gate is asked, after a day it refuses."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        shop.maker.seen = ShadowAnswers(why_not="no request of it is in the log")
+        await shop.look(6)
+        assert (shop.actions[-1], shop.trials.orders, shop.champion) == ("shadow", [], first)
+        assert shop.loop.view("near").state == "shadow"
+        again_h = SHADOW_AGAIN_MS / HOUR_MS
+        await shop.look(again_h)
+        await shop.look(again_h / 2)
+        assert (shop.actions[-1], shop.maker.shadows) == ("shadow", 1)
+        shop.maker.seen = ANSWERED
+        await shop.look(again_h)
+        assert (shop.actions[-2:], shop.maker.shadows) == (["passed", "canary"], 2)
+        decided = shop.loop.journal.last("near")
+        assert decided is not None
+        assert [each.outcome for each in decided.gates][-1] == "passed"
+        await shop.look(4)
+        shop.trials.harm("h0002-near")
+        await shop.look()
+        shop.maker.seen = ShadowAnswers(why_not="no request of it is in the log")
+        await shop.look(6)
+        assert shop.actions[-1] == "shadow"
+        await shop.look(24)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.gates[-1].outcome) == ("refused", "refused")
+        assert "not enough requests in 1d" in last.reason
+        assert "no request of it is in the log" in last.reason
+        assert shop.champion == first
+
+    shop.work(work)
+
+
+def test_what_waits_for_requests_goes_on_after_a_restart(shop: Shop) -> None:
+    """The decision in the log has what the other gates said."""
+
+    @with_champion
+    async def before(shop: Shop) -> None:
+        shop.maker.seen = ShadowAnswers()
+        await shop.look(6)
+        assert shop.actions[-1] == "shadow"
+
+    async def after(shop: Shop) -> None:
+        shop.maker.seen = ShadowAnswers(requests=100, failures=50)
+        await shop.look()
+        await shop.look(SHADOW_AGAIN_MS / HOUR_MS)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, [each.name for each in last.gates][-1], len(last.gates)) == ("refused", "shadow", 8)
+
+    shop.work(before)
+    shop.work(after)
+
+
+def test_a_figure_that_was_lost_in_a_late_shadow_refuses(shop: Shop) -> None:
+    """It has its name, and is not taken for one that was not measured."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        shop.maker.seen = ShadowAnswers()
+        await shop.look(6)
+        shop.maker.seen = ShadowAnswers(requests=9, faults=("shadow.cpu_times",))
+        await shop.look(SHADOW_AGAIN_MS / HOUR_MS)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, "not a number: shadow.cpu_times" in last.reason) == ("refused", True)
+
+    shop.work(work)
+
+
+def test_a_canary_is_judged_by_a_look_behind_the_end_of_its_time(shop: Shop) -> None:
+    """A look at half of the log, as after a start, says nothing of what the newest users did."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        await shop.look(6)
+        shop.trials.known["t0002-near"] = changed(RUNNING, seen_position=1)
+        await shop.look(1)
+        assert (shop.actions[-1], shop.champion) == ("canary", first)
+        await shop.viewed(3)
+        end = int(shop.running.engine.fold.log_position)
+        shop.trials.known["t0002-near"] = changed(RUNNING, seen_position=end - 3)
+        await shop.look()
+        assert shop.actions[-1] == "promoted", "what came after its time need not be known"
+
+    shop.work(work)
+
+
+def test_a_trial_whose_events_are_never_known_ends_an_hour_late(shop: Shop) -> None:
+    """The canary promotes nothing, and the watch claims nothing."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        await shop.look(6)
+        stale = changed(RUNNING, seen_position=1)
+        shop.trials.known["t0002-near"] = stale
+        await shop.look(3)
+        assert shop.actions[-1] == "canary"
+        await shop.look(LATE_MS_MAX / HOUR_MS)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, "known up to log position 1 of" in last.reason) == ("stopped", True)
+        assert shop.champion == first
+        await shop.look(6)
+        await shop.look(1)
+        assert shop.actions[-1] == "promoted"
+        shop.trials.known["h0003-near"] = stale
+        await shop.look(24)
+        assert shop.actions[-1] == "promoted"
+        await shop.look(LATE_MS_MAX / HOUR_MS)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, "the watch saw too little" in last.reason) == ("kept", True)
+
+    shop.work(work)
+
+
+@dataclass
+class Turns:
+    """A lease that is lost after some looks at it."""
+
+    left: int
+    is_shared = True
+    owner = "there"
+    position = -1
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it still is."""
+        self.left -= 1
+        return self.left >= 0
+
+    def tell(self, position: int) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("left", range(1, 12))
+def test_a_node_that_loses_the_lease_says_and_does_nothing_more(shop: Shop, left: int) -> None:
+    """Wherever in a round that is: the node that holds it goes on, and both together decide each thing once."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        lost, record = Turns(left), shop.running.engine.record
+        since: list[int] = []
+
+        async def counted(*told: object, **how: object) -> object:
+            since.append(lost.left)
+            return await record(*told, **how)  # type: ignore[arg-type]  # as it came
+
+        shop.running.engine.record = counted  # type: ignore[method-assign, assignment]  # who holds it is seen
+        shop.loop.share(lost)
+        for hours in (6, 1, 24):
+            await shop.look(hours)
+        assert all(each >= 0 for each in since), since
+        shop.running.engine.record = record  # type: ignore[method-assign]
+        shop.loop.share(Turns(1 << 30))
+        for _ in range(40):
+            await shop.look(1)
+            last = shop.loop.journal.last("near")
+            assert last is not None
+            if last.action == "kept" and last.champion:
+                break
+        assert shop.champion == last.candidate
+        assert [each.state for each in shop.trials.known.values()] == ["stopped"] * len(shop.trials.known)
+
+    shop.work(work)
+
+
+def test_a_version_that_was_published_and_not_measured_is_named(shop: Shop) -> None:
+    """The decision says which files are of no use."""
+
+    async def work(shop: Shop) -> None:
+        shop.maker.fails = [NotMeasured("it was killed", "0007-a")]
+        await shop.viewed()
+        await shop.look()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.candidate) == ("failed", "0007-a")
+
+    shop.work(work)
+
+
+def test_an_experiment_of_the_same_name_and_other_versions_is_no_canary(shop: Shop) -> None:
+    """Somebody has given that name to another one: the candidate waits for a person."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        await shop.trials.start(TrialOrder("t0002-near", "home", "near", "0001-x", "0009-x", 0.1))
+        await shop.look(6)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, "the canary cannot run" in last.reason) == ("waiting", True)
+
+    shop.work(work)
+
+
+def test_trainings_are_counted_by_result_gate_and_rollback(shop: Shop) -> None:
+    """Every configured model has its series from the start."""
+
+    async def counted(shop: Shop) -> None:
+        shop.loop.start()
+        await shop.loop.stop()
+        text = shop.running.engine.metrics.text().decode()
+        assert 'midstream_trainings_total{model="near",result="failed"} 0.0' in text
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        await shop.look(6)
+        await shop.look(1)
+        shop.trials.harm("h0002-near")
+        await shop.look()
+        shop.maker.figure = 0.1
+        await shop.look(6)
+        text = shop.running.engine.metrics.text().decode()
+        for line in (
+            'midstream_trainings_total{model="near",result="passed"} 2.0',
+            'midstream_trainings_total{model="near",result="refused"} 1.0',
+            'midstream_training_gate_refusals_total{gate="offline",model="near"} 1.0',
+            'midstream_training_rollbacks_total{model="near"} 1.0',
+        ):
+            assert line in text, line
+        (last,) = [each for each in text.splitlines() if each.startswith("midstream_training_last_timestamp_seconds{")]
+        assert float(last.split()[-1]) == shop.clock.ms / 1_000
+
+    shop.work(counted)
+    shop.work(work)

@@ -30,7 +30,7 @@ from tests.support.fakes.models import chain_of, publish_chain
 DAY_MS = 86_400_000
 NOW_MS = 30 * DAY_MS
 REQUESTS, ROWS, FEATURES = 240, 8, 4
-GATES = GateOptions(worse_max=0.1)
+GATES = GateOptions(worse_max=0.1, shadow=False)
 SEEDS = range(10)
 NO_GOLDEN = GoldenAnswers()
 

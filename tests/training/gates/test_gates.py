@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from midstream.training.gates.cost import cost
-from midstream.training.gates.decide import decide
+from midstream.training.gates.decide import decide, shadowed
 from midstream.training.gates.evidence import (
     EstimatedValue,
     GateEvidence,
@@ -19,7 +19,7 @@ from midstream.training.gates.evidence import (
     ShadowAnswers,
     first_words,
 )
-from midstream.training.gates.freshness import freshness
+from midstream.training.gates.freshness import AHEAD_MS_MAX, freshness
 from midstream.training.gates.leak import leak
 from midstream.training.gates.off_policy import off_policy
 from midstream.training.gates.offline import offline
@@ -43,7 +43,7 @@ JUDGED = JudgedActs(
     champion=0.48,
     difference=PairedGap(900, 0.02, -0.01, 0.05),
 )
-EVIDENCE = GateEvidence(now_ms=NOW_MS, judged=JUDGED)
+EVIDENCE = GateEvidence(now_ms=NOW_MS, judged=JUDGED, shadow=ShadowAnswers(requests=100, agreement=1.0, cpu_times=1.0))
 
 
 def judged(**changed: object) -> GateEvidence:
@@ -134,12 +134,16 @@ def replace_low(gap: PairedGap) -> PairedGap:
 
 
 def test_freshness_goes_by_log_time_and_never_back_behind_the_champion() -> None:
-    """Seven days; a clock that was set back makes nothing stale."""
+    """Seven days; what is ahead of the log is refused, and a champion that is ahead is no measure."""
     week = replace(VERSION, end_ms=NOW_MS - 7 * DAY_MS)
     assert freshness(week, None, EVIDENCE, GATES_AS).passed
     assert not freshness(replace(week, end_ms=week.end_ms - 1), None, EVIDENCE, GATES_AS).passed
     assert "older than the champion" in freshness(week, CHAMPION, EVIDENCE, GATES_AS).text
-    assert freshness(replace(VERSION, end_ms=NOW_MS + DAY_MS), None, EVIDENCE, GATES_AS).passed
+    ahead = replace(VERSION, end_ms=NOW_MS + AHEAD_MS_MAX)
+    assert freshness(ahead, None, EVIDENCE, GATES_AS).passed
+    found = freshness(replace(ahead, end_ms=ahead.end_ms + 1), None, EVIDENCE, GATES_AS)
+    assert (found.outcome, "ahead of the log's time" in found.text) == ("refused", True)
+    assert freshness(VERSION, replace(CHAMPION, end_ms=NOW_MS + DAY_MS), EVIDENCE, GATES_AS).passed
 
 
 def test_cost_is_bounded_by_itself_and_by_the_champion() -> None:
@@ -182,6 +186,28 @@ def test_the_shadow_refuses_what_answers_otherwise(seen: ShadowAnswers, words: s
     found = shadow(VERSION, CHAMPION, GateEvidence(now_ms=0, shadow=seen), GateOptions(agreement_min=0.1))
     assert (found.outcome, words in found.text) == ("refused", True), found.text
     assert shadow(VERSION, None, GateEvidence(now_ms=0, shadow=seen), GATES_AS).outcome == "not_judged"
+
+
+@pytest.mark.parametrize("seen", [None, ShadowAnswers(), ShadowAnswers(why_not="the state of then is gone")])
+def test_a_shadow_without_a_request_waits_and_then_refuses(seen: ShadowAnswers | None) -> None:
+    """It never passes: nothing was seen. One that is off is not asked."""
+    found = decide(VERSION, CHAMPION, replace(EVIDENCE, shadow=seen))
+    assert (found.passed, found.waits, found.gate, found.results[-1].outcome) == (False, True, "shadow", "waits")
+    assert decide(VERSION, CHAMPION, replace(EVIDENCE, shadow=seen), GateOptions(shadow=False)).passed
+    versions, day = ("0002-a", "0001-a"), GATES_AS.shadow_wait.ms
+    again = shadowed(versions, found.results, seen or ShadowAnswers(), GATES_AS, day - 1)
+    assert (again.waits, len(again.results)) == (True, len(GATES))
+    late = shadowed(versions, found.results, seen or ShadowAnswers(), GATES_AS, day)
+    assert (late.waits, late.passed, "not enough requests in 1d" in late.reason) == (False, False, True)
+    assert shadowed(versions, found.results, ShadowAnswers(requests=1), GATES_AS, day).passed
+
+
+def test_a_figure_that_a_rerunning_child_lost_is_a_fault() -> None:
+    """As JSON it would be none, and none passes."""
+    lost = replace(EVIDENCE, shadow=ShadowAnswers(requests=9, faults=("shadow.agreement",)))
+    assert "shadow.agreement" in decide(VERSION, CHAMPION, lost).reason
+    worth = replace(EVIDENCE, value=EstimatedValue(faults=("value.low",)))
+    assert "value.low" in decide(VERSION, CHAMPION, worth, GateOptions(off_policy="report")).reason
 
 
 def test_many_texts_are_counted() -> None:

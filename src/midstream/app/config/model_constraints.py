@@ -11,11 +11,11 @@ from midstream.app.config.schema import Config, Model
 from midstream.core.errors import Fault, Invalid
 from midstream.core.paths import step
 from midstream.events.wire import vector_length
-from midstream.features.kinds.kinds import impression_features
+from midstream.features.kinds.kinds import columns_of, impression_features
 from midstream.models.kinds import ITEM_KINDS, ROW_KINDS, ItemKind, RowKind
 from midstream.models.loading import READ
 from midstream.models.rows.ftrl import FtrlOptions
-from midstream.models.rows.online_sums import ONLINE_BINS_MAX
+from midstream.models.rows.online_sums import INPUTS_MAX, ONLINE_BINS_MAX
 from midstream.models.text_encoder.specs import SPECS
 from midstream.retrieval.item_model import SERVES, ItemModelSource
 from midstream.state.expressions.program import Expression
@@ -157,6 +157,7 @@ def _online(config: Config, model: Model, options: msgspec.Struct, where: str) -
     if options.bins > ONLINE_BINS_MAX:
         right = f"At most {ONLINE_BINS_MAX} of a model with online."
         yield Fault(f"{where}.options.bins", f"{options.bins} came.", right, PAGE)
+    yield from _online_inputs(config, model, f"{where}.online")
     if options.debias == "propensity":
         came = '"propensity" came, and no propensity is known of what is learned online.'
         yield Fault(f"{where}.options.debias", came, 'debias = "position" or "none".', PAGE)
@@ -166,6 +167,19 @@ def _online(config: Config, model: Model, options: msgspec.Struct, where: str) -
     if not next(each.clicks for each in config.fold_settings().online if each.name == model.name):
         came = "No action is worth more than 0, so nothing would be a click."
         yield Fault(f"{where}.actions", came, "{ click = 1.0 }, say.", PAGE)
+
+
+def _online_inputs(config: Config, model: Model, where: str) -> Iterator[Fault]:
+    """Yield a fault for a placement with more columns than a version that goes on learning may have inputs.
+
+    Such a version would be fitted and then refused, each time.
+    """
+    read = {name for each in config.placements if each.name == model.placement for name in each.features}
+    columns = columns_of([each for each in config.features if each.name in read])
+    count = len(read - columns.keys()) + sum(map(len, columns.values()))
+    if count > INPUTS_MAX:
+        came = f'The placement "{model.placement}" has {count} columns, each an input of the model.'
+        yield Fault(where, came, f"At most {INPUTS_MAX} columns of a model with online.", PAGE)
 
 
 def _ranked(config: Config, model: Model, where: str) -> Iterator[Fault]:
@@ -259,6 +273,12 @@ def training_faults(config: Config) -> Iterator[Fault]:
             names, right = [one.name for one in config.placements], "A canary answers one of"
             at = f"{where}.canary.placement"
             yield from known(at, each.canary.placement, names, "a placement", right, TRAININGS)
+            pinning = [one.models.get(each.model) for one in config.placements if one.name == each.canary.placement]
+            if pinning and pinning[0]:
+                came = (
+                    f"{each.canary.placement} pins version {pinning[0]} of {each.model}, so no champion answers there."
+                )
+                yield Fault(at, came, "A placement that reads the champion.", TRAININGS)
 
 
 def _times(told: TrainingTable, where: str) -> Iterator[Fault]:

@@ -1,17 +1,20 @@
 """Trials of two versions by experiments: guardrails beside the default metrics, and what the watch says of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from midstream.core.errors import NotFound
 from midstream.engine.engine import Engine
-from midstream.engine.experiments.canaries import Canaries, CanaryOrder, CanaryStanding
+from midstream.engine.experiments.canaries import CANDIDATE, CHAMPION, Canaries, CanaryOrder, CanaryStanding
+from midstream.engine.models.standing_models import pins_said
 from midstream.engine.placements.control_changes import Said
 from midstream.engine.trainings.candidates import TrialOrder, TrialStanding
 from midstream.engine.trainings.journal import AUTHOR
 from midstream.experiments.metrics import BUILT_IN, METRICS_MAX, ExperimentMetric, default_metrics
-from midstream.experiments.names import is_name
+from midstream.experiments.names import is_name, variant_placement
+from midstream.state.control.placements import PlacementVersion
 from midstream.state.settings import EventType
 
 GUARDED_MAX = 4
@@ -58,7 +61,24 @@ class ExperimentTrials:
             is_valid=found.is_valid,
             units=found.units,
             text=_seen(found),
+            seen_position=found.seen_position,
         )
+
+    def is_running(self, order: TrialOrder) -> bool:
+        """Return whether an experiment of this name, placement and versions runs."""
+        try:
+            state = self.canaries.standing(order.name).state
+        except NotFound:
+            return False
+        versions = (CHAMPION, order.control), (CANDIDATE, order.candidate)
+        return state != "stopped" and all(
+            (order.model, version) in pins_said(self._contents(variant_placement(order.placement, order.name, name)))
+            for name, version in versions
+        )
+
+    def _contents(self, placement: str) -> Sequence[PlacementVersion]:
+        """Return what a placement was set to last; none = it was never set."""
+        return self.engine.fold.placements.versions(placement)[-1:]
 
     async def stop(self, name: str, reason: str) -> None:
         """Stop one; one that was stopped stays as it is."""

@@ -1,8 +1,9 @@
 """Child process that runs logged requests again with a new version: the shadow of what serves, and its value.
 
 Each of the newest requests is answered twice on the state that it saw, with the version in service and with the
-candidate, so nothing of it is on the path of an answer and both see the same. The value of the candidate's slates is
-estimated from the same log where the selector explores.
+candidate, so nothing of it is on the path of an answer and both see the same. They answer first in turns, since the
+second finds what the first has read in the processor's caches. The value of the candidate's slates is estimated from
+the same log where the selector explores. A figure that is no number goes out as a fault: JSON would make it none.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from midstream.engine.folder import DataFolder
 from midstream.experiments.names import MARK
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.plan import Plan
-from midstream.training.gates.evidence import EstimatedValue, ShadowAnswers
+from midstream.training.gates.evidence import EstimatedValue, ShadowAnswers, not_finite
 from midstream.training.registry import Registry
 
 MODULE = "midstream.app.training.rerunning"
@@ -49,6 +50,8 @@ class RerunOrder(child_process.WorkOrder, frozen=True):
     """Newest ones that are read."""
     has_shadow: bool
     has_value: bool
+    placement: str = ""
+    """Of the canary; empty = the first one that reads the champion."""
 
 
 class Reran(msgspec.Struct, frozen=True):
@@ -77,9 +80,12 @@ def run(order: RerunOrder, pace: child_process.Pace) -> Reran:
     log = LogView(folder)
     service, _ = served_of(folder, config, log)
     plans = {name: plan for name, plan in service.plans.items() if MARK not in name}
-    placement = next((name for name, plan in plans.items() if order.model in plan.model_names), "")
-    if not placement:
-        why_not = "no placement reads the model"
+    readers = [
+        name for name, plan in plans.items() if order.model in plan.model_names and order.model not in plan.pinned
+    ]
+    placement = order.placement or next(iter(readers), "")
+    if placement not in readers:
+        why_not = f"{placement} does not read the version in service" if placement else "no placement reads the model"
         return Reran(ShadowAnswers(why_not=why_not), EstimatedValue(why_not=why_not))
     shadow = value = None
     if order.has_shadow:
@@ -99,31 +105,33 @@ def _shadow(folder: Path, order: RerunOrder, slates: Sequence[LoggedSlate], pace
         for done, each in enumerate(slates):
             try:
                 then = reruns.prepared(each.body)
-                found.append(runner.run(_pair(then, versions)))
+                found.append(runner.run(_pair(then, versions, is_candidate_first=bool(done % 2))))
             except (Gone, NotFound, RequestInvalid) as error:
                 why_not = str(error)
             pace.say("running_again", done + 1, len(slates))
             pace.rest()
     if not found:
         return ShadowAnswers(why_not=why_not or "no request of it is in the log")
-    return ShadowAnswers(
+    seen = ShadowAnswers(
         requests=len(found),
         failures=sum(each.failures > 0 for each in found),
         not_finite=sum(not each.is_finite for each in found),
         agreement=float(np.mean([each.same for each in found])),
         cpu_times=float(np.median([each.times for each in found])),
     )
+    wrong = not_finite(seen, "shadow")
+    return ShadowAnswers(requests=len(found), faults=wrong) if wrong else seen
 
 
-async def _pair(then: Then, versions: Sequence[Models]) -> _Pair:
+async def _pair(then: Then, versions: Sequence[Models], *, is_candidate_first: bool) -> _Pair:
     """Return one request, answered by the version in service and by the candidate."""
-    answers, spent = list[Served](), list[float]()
-    for models in versions:
-        made = _with(then.plan, models)
+    answers, spent = dict[int, Served](), [0.0, 0.0]
+    for number in (1, 0) if is_candidate_first else (0, 1):
+        made = _with(then.plan, versions[number])
         began = time.process_time()
-        answers.append(await rerun(made, partial(then.fold.moment, models=made.models), then.record))
-        spent.append(time.process_time() - began)
-    theirs, own = answers
+        answers[number] = await rerun(made, partial(then.fold.moment, models=made.models), then.record)
+        spent[number] = time.process_time() - began
+    theirs, own = answers[0], answers[1]
     known = {each.component for each in theirs.failures}
     best = set(_items(theirs))
     return _Pair(
@@ -165,12 +173,14 @@ def _value(folder: Path, order: RerunOrder, placement: str, pace: child_process.
     why_not = own.reason or theirs.reason or ""
     if why_not:
         return EstimatedValue(slates=own.slates, why_not=why_not)
-    return EstimatedValue(
+    value = EstimatedValue(
         candidate=own.report.best.value,
         low=own.report.best.low,
         champion=theirs.report.best.value,
         slates=own.slates,
     )
+    wrong = not_finite(value, "value")
+    return EstimatedValue(slates=own.slates, faults=wrong) if wrong else value
 
 
 if __name__ == "__main__":

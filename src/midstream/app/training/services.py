@@ -6,7 +6,8 @@ from pathlib import Path
 from midstream.app.training.candidate_maker import ChildMaker
 from midstream.app.training.experiment_trials import ExperimentTrials
 from midstream.engine.instance import Instance
-from midstream.engine.trainings.training_loop import LoopParts, TrainingLoop
+from midstream.engine.trainings.candidates import LoopParts
+from midstream.engine.trainings.training_loop import TrainingLoop
 
 LEASE = "trainings"
 

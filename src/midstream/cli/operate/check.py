@@ -114,6 +114,7 @@ def check_folder(folder: Path, *, connect: bool = False) -> Checked:
         ConfigInvalid: The configuration cannot be used; every fault is named.
     """
     from midstream.app.drift_watch import baseline_of
+    from midstream.app.golden_files import require_golden
     from midstream.app.inspect.folder_view import LogView, answering_of
     from midstream.app.inspect.model_standing import model_standings
     from midstream.app.opening import config_of
@@ -121,6 +122,7 @@ def check_folder(folder: Path, *, connect: bool = False) -> Checked:
 
     config = config_of(folder)
     baseline_of(config, folder)
+    require_golden(config, folder)
     log = LogView(folder)
     view = answering_of(folder, config, log)
     fold, found = view.fold, list(view.plans.values())

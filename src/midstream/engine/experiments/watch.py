@@ -12,7 +12,7 @@ looks and no answer. Of several nodes of one log the one that has the lease stop
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -237,6 +237,9 @@ class ExperimentWatch:
             self._read_all_s = began_s
         failed: list[BaseException] = []
         for watched in tuple(self._watched.values()):
+            name = watched.told.name
+            if not watched.is_changed and (look := self._looks.get(name)) is not None:
+                self._looks[name] = replace(look, log_position=self._position)  # nothing newer is about it
             if watched.is_changed:
                 # What one of them meets keeps no other one from being judged.
                 (error,) = await asyncio.gather(self._judge(watched), return_exceptions=True)

@@ -43,7 +43,7 @@ from midstream.engine.rebuild.rebuilder import warm
 from midstream.events.schema import Event, build
 from midstream.models.pins import pin_key, pin_of
 from midstream.models.rows.online_sums import OnlineSums, online_sums
-from midstream.monitoring.facts import Fact
+from midstream.monitoring.facts import Fact, FieldValue
 from midstream.ranking.plan import Plan
 from midstream.state.control.promotions import ALIASES, PROMOTIONS_MAX, Promotion, promotion_body
 from midstream.training.registry import VERSIONS_KEPT, LoadedVersion, Registry
@@ -107,6 +107,8 @@ class Champions:
             else:
                 await self._warm_up(loaded)
                 await asyncio.to_thread(self._serve(loaded).clear)
+        for name in self._now.keys() - versions.keys():
+            await asyncio.to_thread(self._dismiss(name).clear)
         await self._settle()
 
     @property
@@ -176,6 +178,22 @@ class Champions:
                 message = f"{alias} of {name!r} stood for no other version before: there is nothing to go back to"
                 raise NotFound(message)
             return await self._change(name, row.previous, alias, "model_rolled_back")
+
+    async def withdraw(self, name: str) -> None:
+        """Let the champion of a model stand for no version: its placements answer with what else they have.
+
+        Raises:
+            Overloaded: Too many events wait.
+            AppendFailed: The log could not be made durable; the models in service stay.
+        """
+        async with self._turn:
+            row = self._engine.fold.promotions.find(name)
+            if row is not None and row.version:
+                body = promotion_body(name, CHAMPION, "", "")
+                await self._engine.record(build((Event(Kind.CONTROL, body=body),)))
+                fields: dict[str, FieldValue] = {"model": name, "version": row.version, "alias": CHAMPION}
+                self._engine.facts.note(Fact("model_withdrawn", "warning", fields, f"{name} {row.version} {CHAMPION}"))
+            await asyncio.to_thread(self._dismiss(name).clear)
 
     async def prune(self) -> None:
         """Remove versions that are not of the newest of their model, have or had no alias, and are not loaded.
@@ -353,6 +371,15 @@ class Champions:
         self._now[loaded.name] = loaded
         self._refused.pop(loaded.name, None)
         self._engine.serve_models(self._models())
+        return gone
+
+    def _dismiss(self, name: str) -> list[LoadedVersion]:
+        """Take a model out of service; nothing is awaited. Return what was loaded of it, to be freed on a thread."""
+        held = (self._now.pop(name, None), self._warm.pop(name, None))
+        gone = [each for each in held if each is not None]
+        if gone:
+            self._engine.serve_models(self._models())
+        self.tell()
         return gone
 
     def _known(self, name: str, version: str) -> LoadedVersion | None:

@@ -83,8 +83,8 @@ def standing_models(
     loaded: dict[str, LoadedVersion] = {}
     refused: list[RefusedVersion] = []
     for row in fold.promotions.rows:
-        if row.alias != CHAMPION or (names is not None and row.model not in names):
-            continue
+        if row.alias != CHAMPION or not row.version or (names is not None and row.model not in names):
+            continue  # an alias that stands for none was withdrawn: the version before it is what was withdrawn
         for version, manifest in ((row.version, row.manifest), (row.previous, row.previous_manifest)):
             if not version:
                 continue

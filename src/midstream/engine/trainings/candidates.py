@@ -1,9 +1,13 @@
 """Making of candidates, and their trial with users, as the loop asks for both; ``app`` brings what does it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from midstream.training.gates.evidence import GateEvidence, MeasuredVersion
+from midstream.core.errors import FitStopped
+from midstream.engine.engine import Engine
+from midstream.engine.models.champions import Champions
+from midstream.training.gates.evidence import GateEvidence, MeasuredVersion, ShadowAnswers
 from midstream.training.options import TrainingTable
 
 
@@ -28,6 +32,15 @@ class MadeCandidate:
     evidence: GateEvidence
 
 
+class NotMeasured(FitStopped):
+    """A version was published, and what gates judge it by could not be measured."""
+
+    def __init__(self, message: str, candidate: str) -> None:
+        """Keep which version."""
+        super().__init__(message)
+        self.candidate = candidate
+
+
 class CandidateMaker(Protocol):
     """Trains and measures, away from what serves."""
 
@@ -35,7 +48,17 @@ class CandidateMaker(Protocol):
         """Return a new version of a model and what it was seen to do.
 
         Raises:
+            NotMeasured: There is one, of which too little is known.
             MidstreamError: There is none; the text says why.
+            OSError: The disk.
+        """
+        ...
+
+    async def shadow(self, order: CandidateOrder, candidate: str) -> ShadowAnswers:
+        """Return how a version that was published answers the newest requests beside the champion.
+
+        Raises:
+            MidstreamError: None was run again; the text says why.
             OSError: The disk.
         """
         ...
@@ -71,6 +94,8 @@ class TrialStanding:
     """Of each version."""
     text: str = ""
     """What was seen so far, in words."""
+    seen_position: int = 0
+    """Log position up to which all this is known; 0 = nothing was looked at by this process."""
 
 
 class VersionTrials(Protocol):
@@ -93,6 +118,22 @@ class VersionTrials(Protocol):
         """
         ...
 
+    def is_running(self, order: TrialOrder) -> bool:
+        """Return whether an experiment of this name, placement and versions runs: the name alone may be another's."""
+        ...
+
     async def stop(self, name: str, reason: str) -> None:
         """Stop one; one that was stopped stays as it is."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoopParts:
+    """What the loop works with."""
+
+    engine: Engine
+    champions: Champions
+    maker: CandidateMaker
+    trials: VersionTrials
+    tables: Callable[[], Sequence[TrainingTable]]
+    """Those of the configuration in service."""

@@ -66,6 +66,7 @@ class TrainingJournal:
     def _tell(self, decision: TrainingDecision) -> None:
         """Log a decision, and show it in health."""
         self.concern(decision)
+        self._count(decision)
         fields: dict[str, FieldValue] = {
             "model": decision.model,
             "action": decision.action,
@@ -76,6 +77,15 @@ class TrainingJournal:
         level = _LEVELS.get(decision.action, "info")
         key = f"{decision.model} {decision.action} {decision.at_ms}"
         self._engine.facts.note(Fact("training_decided", level, fields, key, detail=decision.reason))  # type: ignore[arg-type]  # one of these
+
+    def _count(self, decision: TrainingDecision) -> None:
+        """Count what ended by a decision."""
+        metrics, model = self._engine.metrics.trainings, decision.model
+        if decision.action in ("failed", "refused", "passed"):
+            gate = next((each.name for each in decision.gates if each.outcome == "refused"), "")
+            metrics.ended(model, decision.action, decision.at_ms, gate)
+        elif decision.action == "rolled_back":
+            metrics.rolled_back(model)
 
 
 def told_history(rows: Sequence[PlacementVersion]) -> Sequence[TrainingDecision]:

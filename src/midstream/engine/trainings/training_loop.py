@@ -3,33 +3,32 @@
 Two loops run beside the engine. One trains, one model at a time, in child processes that another part brings. The other
 looks every second at candidates that users get. Between two steps nothing is remembered but the last decision in the
 log, so after an end at any moment the next start goes on with the next step: each step is first done and then said, and
-doing it twice does no harm.
+doing it twice does no harm. On a log that several nodes share each step, done or said, needs the lease at its moment: a
+node that has lost it in the middle of a round stops there, and the other one goes on.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
 
-import xxhash
 from msgspec import MsgspecError
 from msgspec.structs import replace
 
 from midstream.core.durations import format_duration
-from midstream.core.errors import ArtifactInvalid, ConfigInvalid, ExtraMissing, MidstreamError, NotFound, Overloaded
-from midstream.engine.engine import Engine
+from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, Overloaded
 from midstream.engine.lease import OWN, Lease
-from midstream.engine.models.champions import Champions
 from midstream.engine.trainings.candidates import (
-    CandidateMaker,
     CandidateOrder,
+    LoopParts,
+    NotMeasured,
     TrialOrder,
     TrialStanding,
-    VersionTrials,
 )
 from midstream.engine.trainings.journal import TrainingJournal
+from midstream.engine.trainings.rollback import CANNOT_SERVE, answers, earlier_versions, one_line, roll_back
+from midstream.engine.trainings.trial_orders import is_enough, too_little, trial_order, trial_placement
 from midstream.engine.trainings.views import TrainingHistory, TrainingView, training_history, training_view
-from midstream.experiments.names import MARK, NAME_BYTES_MAX, PLACEMENT_BYTES_MAX
-from midstream.training.decisions import Action, TrainingDecision, standing_of
-from midstream.training.gates.decide import decide
+from midstream.training.decisions import ENDS, Action, TrainingDecision, standing_of
+from midstream.training.gates.decide import decide, shadowed
+from midstream.training.gates.evidence import ShadowAnswers
 from midstream.training.gates.probes import COVERED
 from midstream.training.options import TRAININGS_MAX, TrainingTable
 from midstream.training.schedule import PSI_MAX, due
@@ -38,21 +37,16 @@ LOOK_S = 1.0
 """Between two looks: a broken guardrail takes a version out of service within two of them and a write."""
 BACK_OFF_S_MAX = 2.0
 """Of a look that failed: what is taken back is not to wait for a minute."""
-VARIANT = "candidate"
-PAGE = "/docs/continuous-training.md"
+SHADOW_AGAIN_MS = 300_000
+"""Between two attempts to run requests again of which there were none: a child process each."""
+LATE_MS_MAX = 3_600_000
+"""Beyond the longest time of a trial, for a watch that has to read a long log before it knows the newest events."""
+_FAULTS = (MidstreamError, MsgspecError, OSError, MemoryError)
 _INTERRUPTED = "it was interrupted: the process ended, or its end could not be written; nothing of it is in service"
 
 
-@dataclass(frozen=True, slots=True)
-class LoopParts:
-    """What the loop works with."""
-
-    engine: Engine
-    champions: Champions
-    maker: CandidateMaker
-    trials: VersionTrials
-    tables: Callable[[], Sequence[TrainingTable]]
-    """Those of the configuration in service."""
+class NotInCharge(MidstreamError):
+    """Another node has the lease of trainings now; within this module."""
 
 
 class TrainingLoop:
@@ -68,6 +62,10 @@ class TrainingLoop:
         """Models that are due, with why, in the order in which that was seen."""
         self._running = ""
         """The model that is trained now; empty = none."""
+        self._shadow_ms: dict[str, int] = {}
+        """Of models whose candidate waits for requests: when some are looked for again."""
+        self._over: dict[str, int] = {}
+        """Of trials whose time is over: the end of the log when that was first seen."""
         self._trainer = parts.engine.supervise("training", self.train_next, LOOK_S)
         self._watch = parts.engine.supervise("training_watch", self.look, LOOK_S)
         self._watch.back_off_s_max = BACK_OFF_S_MAX
@@ -79,8 +77,11 @@ class TrainingLoop:
     def start(self) -> None:
         """Begin on the running event loop."""
         for table in self._tables():
-            if (last := self.journal.last(table.model)) is not None:
+            last = self.journal.last(table.model)
+            if last is not None:
                 self.journal.concern(last)
+            ended_ms = next((each.at_ms for each in self.journal.history(table.model) if each.action in ENDS), None)
+            self._engine.metrics.trainings.begin(table.model, ended_ms)
         self._trainer.start()
         self._watch.start()
 
@@ -164,22 +165,33 @@ class TrainingLoop:
 
     async def train_next(self) -> None:
         """Train the model that waits the longest."""
-        if not self._lease.is_held:
-            self._queue.clear()
-            return
+        try:
+            self._require_lease()
+            await self._train_next()
+        except NotInCharge:
+            self._queue.clear()  # the node that holds the lease goes on from the last decision
+
+    async def _train_next(self) -> None:
         for table in self._tables():
             await self._settle(table.model)
             if table.model not in self._queue and (why := self._due(table)):
                 self._queue[table.model] = why
+        for table in self._tables():
+            if (last := self._waits_for_requests(table)) is not None:
+                await self._run(table.model, self._shadow(table, last))
         known = {each.model: each for each in self._tables()}
         model = next(iter(self._queue), "")
         because = self._queue.pop(model, "")
         if model in known:
-            self._running = model
-            try:
-                await self._train(known[model], because)
-            finally:
-                self._running = ""
+            await self._run(model, self._train(known[model], because))
+
+    async def _run(self, model: str, work: Coroutine[None, None, None]) -> None:
+        """Do what takes long for one model, of which nothing else is done meanwhile."""
+        self._running = model
+        try:
+            await work
+        finally:
+            self._running = ""
 
     async def _settle(self, model: str) -> None:
         """Say of a training of another life of this process that it was interrupted: it counts as a failure."""
@@ -204,6 +216,7 @@ class TrainingLoop:
         before = self.journal.last(table.model)
         failures = 0 if before is None else before.failures
         now_ms = self._engine.clock()
+        self._require_lease()
         begun = await self.journal.write(
             TrainingDecision(
                 model=table.model,
@@ -218,17 +231,46 @@ class TrainingLoop:
             )
         )
         try:
-            made = await self._parts.maker.make(CandidateOrder(table, begun.champion, self._popular(), now_ms))
-        except (MidstreamError, MsgspecError, OSError, MemoryError) as error:
+            made = await self._parts.maker.make(CandidateOrder(table, begun.champion, self._popular(), self._log_ms()))
+        except _FAULTS as error:
+            begun = replace(begun, candidate=error.candidate if isinstance(error, NotMeasured) else "")
             await self._say(begun, "failed", f"{type(error).__name__}: {error}", failures=failures + 1)
             return
-        if not self._lease.is_held:
-            return  # the node that holds it now says that this one was interrupted
         found = decide(made.measured, made.champion, made.evidence, table.gates)
         said = replace(
             begun, candidate=made.measured.version, gates=found.results, failures=0, learned_position=begun.position
         )
-        await self._say(said, "passed" if found.passed else "refused", found.reason)
+        await self._say(said, "shadow" if found.waits else "passed" if found.passed else "refused", found.reason)
+
+    def _waits_for_requests(self, table: TrainingTable) -> TrainingDecision | None:
+        """Return the decision on a candidate that waits for requests, once it is time to look for some again."""
+        last, now_ms = self.journal.last(table.model), self._engine.clock()
+        if last is None or last.action != "shadow":
+            self._shadow_ms.pop(table.model, None)
+            return None
+        if now_ms < self._shadow_ms.get(table.model, last.at_ms + SHADOW_AGAIN_MS):
+            return None
+        self._shadow_ms[table.model] = now_ms + SHADOW_AGAIN_MS
+        return last
+
+    async def _shadow(self, table: TrainingTable, last: TrainingDecision) -> None:
+        """Run requests again with a candidate that has waited for some."""
+        if await self._is_overtaken(table, last):
+            return
+        try:
+            order = CandidateOrder(table, last.champion, (), self._log_ms())
+            seen = await self._parts.maker.shadow(order, last.candidate)
+        except _FAULTS as error:
+            seen = ShadowAnswers(why_not=f"{type(error).__name__}: {one_line(error)}")
+        waited_ms = self._engine.clock() - last.at_ms
+        found = shadowed((last.candidate, last.champion), last.gates, seen, table.gates, waited_ms)
+        if not found.waits:
+            said = replace(last, gates=found.results)
+            await self._say(said, "passed" if found.passed else "refused", found.reason)
+
+    def _log_ms(self) -> int:
+        """Return the time of the log, which is ahead of a clock that was set back."""
+        return max(self._engine.clock(), self._engine.fold.log_time_ms)
 
     def _popular(self) -> tuple[str, ...]:
         """Return the most popular items now."""
@@ -248,22 +290,18 @@ class TrainingLoop:
         if not said.champion:
             why_not = "no version was in service"
         elif not placement:
-            why_not = "no placement reads the model"
+            why_not = "no placement reads the version in service"
         elif not table.canary.share:
             why_not = "canary.share is 0"
         if why_not:
             await self._conclude(table, said, f"{why_not}, so without a canary")
             return
-        name = trial_name("t", said.candidate, table.model, placement)
-        order = _trial(table, said, name, placement)
-        try:
-            await self._parts.trials.start(order)
-        except ConfigInvalid as error:
-            if not self._is_there(name):
-                await self._say(said, "waiting", f"the canary cannot run: {_line(error)}")
-                return
+        order = trial_order(table, said, "t", placement)
+        if why_not := await self._start_trial(order):
+            await self._say(said, "waiting", f"the canary cannot run: {why_not}")
+            return
         reason = f"{table.canary.share:g} of the users of {placement} are in it"
-        await self._say(replace(said, experiment=name), "canary", reason)
+        await self._say(replace(said, experiment=order.name), "canary", reason)
 
     async def _is_overtaken(self, table: TrainingTable, said: TrainingDecision) -> bool:
         """Return whether another version is in service than the one it was judged beside, and say what follows."""
@@ -278,12 +316,14 @@ class TrainingLoop:
         await self._say(said, "superseded", f"{serving or 'no version'} is in service, and not {before}")
         return True
 
-    def _is_there(self, name: str) -> bool:
-        """Return whether a trial of this name runs: it was started, and the process ended before that was said."""
+    async def _start_trial(self, order: TrialOrder) -> str:
+        """Start a trial, unless the same runs: the process ended before that was said. Return why it cannot run."""
+        self._require_lease()
         try:
-            return self._parts.trials.standing(name).state != "stopped"
-        except NotFound:
-            return False
+            await self._parts.trials.start(order)
+        except ConfigInvalid as error:
+            return "" if self._parts.trials.is_running(order) else one_line(error)
+        return ""
 
     async def _conclude(self, table: TrainingTable, said: TrainingDecision, reason: str) -> None:
         """Put a candidate in service, or leave it to a person."""
@@ -293,11 +333,12 @@ class TrainingLoop:
             return
         if await self._is_overtaken(table, said):
             return
+        self._require_lease()
         try:
             await self._parts.champions.promote(said.model, said.candidate)
-        except (ArtifactInvalid, ExtraMissing, NotFound) as error:
-            await self._end_trial(said, f"it cannot be put in service: {_line(error)}")
-            await self._say(said, "refused", f"it cannot be put in service: {_line(error)}")
+        except CANNOT_SERVE as error:
+            await self._end_trial(said, f"it cannot be put in service: {one_line(error)}")
+            await self._say(said, "refused", f"it cannot be put in service: {one_line(error)}")
             return
         await self._hold_back(table, said, reason)
 
@@ -308,20 +349,17 @@ class TrainingLoop:
         if not (table.watch_ms and said.champion and placement and table.canary.share):
             await self._say(replace(said, experiment=""), "kept", reason)
             return
-        name = trial_name("h", said.candidate, table.model, placement)
-        order = _trial(table, said, name, placement)
-        try:
-            await self._parts.trials.start(order)
-        except ConfigInvalid as error:
-            if not self._is_there(name):
-                text = f"{reason}; nobody is held back: {_line(error)}"
-                await self._say(replace(said, experiment=""), "kept", text)
-                return
-        await self._say(replace(said, experiment=name), "promoted", reason)
+        order = trial_order(table, said, "h", placement)
+        if why_not := await self._start_trial(order):
+            await self._say(replace(said, experiment=""), "kept", f"{reason}; nobody is held back: {why_not}")
+            return
+        await self._say(replace(said, experiment=order.name), "promoted", reason)
 
     async def _end_trial(self, said: TrainingDecision, reason: str) -> None:
         if said.experiment:
+            self._require_lease()
             await self._parts.trials.stop(said.experiment, reason)
+            self._over.pop(said.experiment, None)
 
     # -- watch --------------------------------------------------------------------------------------------------------
 
@@ -335,6 +373,8 @@ class TrainingLoop:
             try:
                 if last is not None and self._running != table.model:
                     await self._go_on(table, last)
+            except NotInCharge:
+                return
             except (MidstreamError, OSError) as error:
                 errors.append(error)  # the others are looked at first
         if errors:
@@ -360,37 +400,55 @@ class TrainingLoop:
         age_ms = self._engine.clock() - last.at_ms
         if seen.state == "stopped":
             await self._say(last, "stopped", f"{'a guardrail' if seen.by_watch else 'a person'}: {seen.reason}")
-        elif age_ms >= least_ms and _is_enough(seen, table):
+            return
+        if age_ms < least_ms:
+            return
+        end = self._end_of(last)
+        is_current = seen.seen_position >= end
+        if is_current and is_enough(seen, table):
             kept = f"the canary kept its guardrails for {format_duration(least_ms)}: {seen.text}"
             await self._conclude(table, last, kept)
-        elif age_ms >= most_ms:
-            few = f"users {seen.units}, units_min is {table.canary.units_min}"
-            why = few if seen.is_valid else "the sample ratio is wrong"
-            why = "it was suspended" if seen.state == "suspended" else why
+        elif age_ms >= most_ms and (is_current or age_ms >= most_ms + LATE_MS_MAX):
+            why = too_little(seen, end)
+            why = f"{why}, units_min is {table.canary.units_min}" if why.startswith("users") else why
             reason = f"the canary said nothing in {format_duration(most_ms)}: {why}"
             await self._end_trial(last, reason)
             await self._say(last, "stopped", reason)
+
+    def _end_of(self, last: TrainingDecision) -> int:
+        """Return up to which log position a trial has to be known before its end: that at which its time was over.
+
+        A look at a shorter log may have missed what the newest users did, such as after a start.
+        """
+        return self._over.setdefault(last.experiment, int(self._engine.fold.log_position))
 
     async def _look_at_promoted(self, table: TrainingTable, last: TrainingDecision) -> None:
         """Take a version back whose guardrail broke after it was promoted, or end the watch."""
         serving = self._champion(table.model)
         seen = self._standing(last)
-        if seen.state == "stopped" and seen.by_watch and serving in {last.candidate, last.champion}:
+        decisions = self.journal.history(table.model)
+        if (
+            seen.state == "stopped"
+            and seen.by_watch
+            and serving in {last.candidate, *earlier_versions(decisions, last), ""}
+        ):
+            told = answers(serving)
             if serving == last.candidate:
-                await self._parts.champions.promote(table.model, last.champion)
-            await self._say(last, "rolled_back", f"{last.champion} answers again. {seen.reason}")
+                self._require_lease()
+                told = await roll_back(self._parts.champions, decisions, last)
+            await self._say(last, "rolled_back", f"{told}. {seen.reason}")
         elif serving != last.candidate:
             await self._end_trial(last, f"{serving or 'none'} was put in service meanwhile")
             await self._say(last, "superseded", f"{serving or 'no version'} is in service, and not {last.candidate}")
         elif seen.state == "stopped":
             await self._say(last, "kept", f"a person ended the watch: {seen.reason}")
-        elif self._engine.clock() - last.at_ms >= table.watch_ms:
-            watch = table.watch or "0s"
+        elif (age_ms := self._engine.clock() - last.at_ms) >= table.watch_ms:
+            end, watch = self._end_of(last), table.watch or "0s"
+            if seen.seen_position < end and age_ms < table.watch_ms + LATE_MS_MAX:
+                return
             reason = f"no guardrail broke in {watch} after the promotion: {seen.text}"
-            if not _is_enough(seen, table):
-                why = f"users {seen.units}" if seen.is_valid else "the sample ratio is wrong"
-                why = "it was suspended" if seen.state == "suspended" else why
-                reason = f"the watch saw too little to say anything in {watch}: {why}"
+            if seen.seen_position < end or not is_enough(seen, table):
+                reason = f"the watch saw too little to say anything in {watch}: {too_little(seen, end)}"
             await self._end_trial(last, reason)
             await self._say(last, "kept", reason)
 
@@ -408,39 +466,26 @@ class TrainingLoop:
         return "" if row is None else row.version
 
     def _placement(self, table: TrainingTable) -> str:
-        """Return the placement of a trial; empty = none reads the model."""
-        plans = {name: plan for name, plan in self._engine.plans.items() if MARK not in name}
-        if table.canary.placement:
-            return table.canary.placement
-        return next((name for name, plan in plans.items() if table.model in plan.model_names), "")
+        return trial_placement(table, self._engine.plans)
+
+    def _require_lease(self) -> None:
+        """Refuse a step that another node does now.
+
+        Raises:
+            NotInCharge: This one has not the lease any more.
+        """
+        if not self._lease.is_held:
+            message = f"{self._lease.owner or 'another node'} decides on trainings now"
+            raise NotInCharge(message)
 
     async def _say(self, said: TrainingDecision, action: Action, reason: str, *, failures: int | None = None) -> None:
-        """Write a decision that follows from another."""
+        """Write a decision that follows from another.
+
+        Raises:
+            NotInCharge: Another node decides now.
+        """
+        self._require_lease()
         failures = said.failures if failures is None else failures
         now_ms = self._engine.clock()
         await self.journal.write(replace(said, action=action, reason=reason, failures=failures, at_ms=now_ms))
-
-
-def trial_name(prefix: str, version: str, model: str, placement: str) -> str:
-    """Return the name of a trial: its kind, the number of the version, and the model, cut with a hash of it to fit."""
-    room = min(NAME_BYTES_MAX, PLACEMENT_BYTES_MAX - len(f"{placement}{MARK}.{VARIANT}".encode()))
-    name = f"{prefix}{version.partition('-')[0]}-{model}"
-    if len(name) <= room:
-        return name
-    mark = xxhash.xxh3_64_hexdigest(model.encode())[:8]
-    return f"{name[: max(1, room - len(mark))]}{mark}"
-
-
-def _trial(table: TrainingTable, said: TrainingDecision, name: str, placement: str) -> TrialOrder:
-    """Return the order of a trial: the version before is its control, as guardrails go by that."""
-    versions = said.champion, said.candidate
-    return TrialOrder(name, placement, table.model, *versions, table.canary.share, table.canary.harm_max)
-
-
-def _is_enough(seen: TrialStanding, table: TrainingTable) -> bool:
-    """Return whether a trial may be believed."""
-    return seen.state == "running" and seen.is_valid and bool(seen.units) and min(seen.units) >= table.canary.units_min
-
-
-def _line(error: MidstreamError) -> str:
-    return " ".join(str(error).split())
+        self._over.pop(said.experiment, None)

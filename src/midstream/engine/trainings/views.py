@@ -16,7 +16,8 @@ class TrainingView(msgspec.Struct, frozen=True):
 
     model: str
     state: str
-    """``waits``, ``queued``, ``training``, or ``canary`` and ``promoted``: some users get another version."""
+    """``waits``, ``queued``, ``training``, ``shadow``: a candidate waits for requests to be run again with it, or
+    ``canary`` and ``promoted``: some users get another version."""
     next_ms: int | None
     """Log time of the next one by time or after a failure; None = not by time, or a candidate is tried."""
     events_left: int | None

@@ -92,6 +92,8 @@ class EstimatedValue(msgspec.Struct, frozen=True, kw_only=True):
     slates: int = 0
     why_not: str = ""
     """Why it cannot be estimated; empty = it can."""
+    faults: tuple[str, ...] = ()
+    """Figures that are no numbers, by name."""
 
 
 class ShadowAnswers(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +110,8 @@ class ShadowAnswers(msgspec.Struct, frozen=True, kw_only=True):
     """Median time of an answer by that of the champion."""
     why_not: str = ""
     """Why nothing was asked; empty = something was."""
+    faults: tuple[str, ...] = ()
+    """Figures that are no numbers, by name: as JSON they would be none, and pass."""
 
 
 class GateEvidence(msgspec.Struct, frozen=True, kw_only=True):

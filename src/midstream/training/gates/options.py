@@ -48,6 +48,8 @@ class GateOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Times those of the champion; a mebibyte is always allowed."""
     shadow: bool = True
     """Whether requests of now are answered with it beside the champion, off the path, before anyone sees it."""
+    shadow_wait: Annotated[Duration, Between("1m", "30d")] = Duration("24h")
+    """How long a candidate waits where no request can be run again; then it is refused."""
     failures_max: Share = 0.001
     """Share of those that may fail with it and not with the champion."""
     agreement_min: Share = 0.0

@@ -4,8 +4,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Outcome: TypeAlias = Literal["passed", "refused", "not_judged"]
-"""``not_judged``: there was nothing to judge by; the options of the gates say whether that holds a candidate back."""
+Outcome: TypeAlias = Literal["passed", "refused", "not_judged", "waits"]
+"""``not_judged``: there was nothing to judge by; the options of the gates say whether that holds a candidate back.
+``waits``: there is nothing to judge by yet, and the gate is asked again."""
 GATES = ("validity", "golden_rows", "leak", "offline", "freshness", "off_policy", "cost", "shadow")
 """In their order: what reads the arrays comes before what believes their scores."""
 
@@ -25,7 +26,7 @@ class GateResult(msgspec.Struct, frozen=True):
     @property
     def passed(self) -> bool:
         """Whether the candidate goes on."""
-        return self.outcome != "refused"
+        return self.outcome in {"passed", "not_judged"}
 
     def __str__(self) -> str:
         """Return gate, outcome and text in one line."""
@@ -40,21 +41,26 @@ class GateDecision(msgspec.Struct, frozen=True):
     champion: str
     """Version in service; empty = none."""
     results: tuple[GateResult, ...]
-    """Of the gates that were asked, in their order, up to the first that refuses."""
+    """Of the gates that were asked, in their order, up to the first that does not let the candidate go on."""
 
     @property
     def passed(self) -> bool:
-        """Whether no gate refuses."""
+        """Whether every gate lets the candidate go on."""
         return all(each.passed for each in self.results)
 
     @property
+    def waits(self) -> bool:
+        """Whether the last gate has nothing to judge by yet."""
+        return bool(self.results) and self.results[-1].outcome == "waits"
+
+    @property
     def gate(self) -> str:
-        """The gate that refuses; empty = none."""
+        """The gate that refuses or waits; empty = none."""
         return next((each.name for each in self.results if not each.passed), "")
 
     @property
     def reason(self) -> str:
-        """Why it is refused, or that every gate was passed."""
+        """Why it is refused or waits, or that every gate was passed."""
         said = next((str(each) for each in self.results if not each.passed), "")
         return said or f"{len(self.results)} gates passed"
 
@@ -72,3 +78,8 @@ def refused(name: str, text: str, figure: float | None = None, bound: float | No
 def not_judged(name: str, text: str, *, holds_back: bool) -> GateResult:
     """Return that there was nothing to judge by, which holds a candidate back or not."""
     return GateResult(name, "refused" if holds_back else "not_judged", None, None, text)
+
+
+def waits(name: str, text: str) -> GateResult:
+    """Return that there is nothing to judge by yet."""
+    return GateResult(name, "waits", None, None, text)

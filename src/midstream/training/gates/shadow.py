@@ -1,8 +1,12 @@
-"""Shadow: requests of now, answered with the candidate beside the champion, off the path."""
+"""Shadow: requests of now, answered with the candidate beside the champion, off the path.
+
+Without a request nothing was seen, so nothing passes: the gate waits, and its caller asks again until ``shadow_wait``
+is over, when ``too_late`` refuses.
+"""
 
 from midstream.training.gates.evidence import GateEvidence, MeasuredVersion
 from midstream.training.gates.options import GateOptions
-from midstream.training.gates.results import GateResult, not_judged, passed, refused
+from midstream.training.gates.results import GateResult, not_judged, passed, refused, waits
 
 NAME = "shadow"
 
@@ -13,10 +17,12 @@ def shadow(
     """Return whether the candidate answers requests of now as the champion does: always, and not too slowly."""
     del candidate
     seen = evidence.shadow
-    if not gates.shadow or seen is None or champion is None or not seen.requests:
+    if not gates.shadow or champion is None:
         why = "no version is in service" if champion is None else "it is off"
-        why = seen.why_not or "no request could be run again" if seen is not None and champion is not None else why
         return not_judged(NAME, why, holds_back=False)
+    if seen is None or not seen.requests:
+        why = "no request was run again yet" if seen is None else seen.why_not or "no request could be run again"
+        return waits(NAME, f"{why}; shadow_wait is {gates.shadow_wait}")
     most = gates.failures_max
     share = (seen.failures + seen.not_finite) / seen.requests
     text = f"{seen.requests:,} requests, {seen.failures} failures, {seen.not_finite} scores that are no numbers"
@@ -30,3 +36,9 @@ def shadow(
         return refused(NAME, text, seen.agreement, gates.agreement_min)
     same = "" if seen.agreement is None else f", {seen.agreement:.0%} of the champion's items"
     return passed(NAME, f"{text}{same}", share, most)
+
+
+def too_late(result: GateResult, gates: GateOptions) -> GateResult:
+    """Return that a shadow which waited has waited long enough."""
+    why = result.text.partition(";")[0]
+    return refused(NAME, f"not enough requests in {gates.shadow_wait} (shadow_wait): {why}", 0.0, 1.0)

@@ -1,0 +1,63 @@
+"""Orders of trials: names with room for placement and variant, and the versions that are compared."""
+
+from collections.abc import Mapping
+
+import xxhash
+
+from midstream.engine.trainings.candidates import TrialOrder, TrialStanding
+from midstream.experiments.names import MARK, NAME_BYTES_MAX, PLACEMENT_BYTES_MAX
+from midstream.ranking.plan import Plan
+from midstream.training.decisions import TrainingDecision
+from midstream.training.options import TrainingTable
+
+VARIANT = "candidate"
+
+
+def trial_name(prefix: str, version: str, model: str, placement: str) -> str:
+    """Return the name of a trial: its kind, the number of the version, and the model, cut with a hash of it to fit."""
+    room = min(NAME_BYTES_MAX, PLACEMENT_BYTES_MAX - len(f"{placement}{MARK}.{VARIANT}".encode()))
+    name = f"{prefix}{version.partition('-')[0]}-{model}"
+    if len(name) <= room:
+        return name
+    mark = xxhash.xxh3_64_hexdigest(model.encode())[:8]
+    return f"{name[: max(1, room - len(mark))]}{mark}"
+
+
+def trial_order(table: TrainingTable, said: TrainingDecision, prefix: str, placement: str) -> TrialOrder:
+    """Return the order of a trial: the version before is its control, as guardrails go by that."""
+    name = trial_name(prefix, said.candidate, table.model, placement)
+    versions = said.champion, said.candidate
+    return TrialOrder(name, placement, table.model, *versions, table.canary.share, table.canary.harm_max)
+
+
+def trial_placement(table: TrainingTable, plans: Mapping[str, Plan]) -> str:
+    """Return the placement of a trial; empty = none reads the champion of the model.
+
+    One that pins a version reads that and no champion: an experiment there would compare with what nobody is answered
+    by.
+    """
+    if table.canary.placement:
+        return table.canary.placement
+    readers = (
+        name for name, plan in plans.items() if table.model in plan.model_names and table.model not in plan.pinned
+    )
+    return next((name for name in readers if MARK not in name), "")
+
+
+def is_enough(seen: TrialStanding, table: TrainingTable) -> bool:
+    """Return whether a trial may be believed."""
+    return seen.state == "running" and seen.is_valid and bool(seen.units) and min(seen.units) >= table.canary.units_min
+
+
+def too_little(seen: TrialStanding, end: int) -> str:
+    """Return why a trial says nothing.
+
+    Args:
+        seen: The trial.
+        end: Log position up to which it has to be known.
+    """
+    if seen.state == "suspended":
+        return "it was suspended"
+    if seen.seen_position < end:
+        return f"its events are known up to log position {seen.seen_position:,} of {end:,}"
+    return f"users {seen.units}" if seen.is_valid else "the sample ratio is wrong"
