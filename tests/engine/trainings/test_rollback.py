@@ -127,3 +127,16 @@ def test_versions_that_did_harm_or_were_refused_are_not_gone_back_to() -> None:
         said("refused", "2", "1"),
     ]
     assert earlier_versions(decisions, last) == ("5", "3", "1")
+
+
+def test_a_process_that_follows_serves_no_model_that_was_withdrawn(shop: Shop) -> None:
+    """Its plans answer without it, as those of the process that it follows do."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        champions = shop.running.champions
+        assert "near" in shop.running.engine.plans["home"].models.versions
+        await champions.follow({})
+        assert (dict(champions.versions), dict(shop.running.engine.plans["home"].models.versions)) == ({}, {})
+
+    shop.work(work)
