@@ -56,7 +56,7 @@ def test_a_file_that_cannot_be_used_is_a_fault_of_the_configuration(
         (folder / "taste.json").write_text(content)
     for use in (check_folder, open_shop, lambda where: require_golden(config_of(where), where)):
         with pytest.raises(ConfigInvalid) as raised:
-            use(folder)  # type: ignore[operator]  # each takes the folder
+            use(folder)
         (fault,) = raised.value.faults
         assert (fault.where, came in fault.came) == ("midstream.toml: $.trainings[0].gates.golden", True), fault.came
 
