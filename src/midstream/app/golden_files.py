@@ -14,8 +14,8 @@ from midstream.training.gates.golden_answers import PAGE, GoldenFile, read_golde
 from midstream.training.options import TrainingTable
 
 
-def require_golden(config: Config, folder: Path) -> None:
-    """Read the file of each training that names one.
+def require_golden(config: Config, folder: Path) -> Config:
+    """Return a configuration, once the file of each training that names one was read.
 
     Raises:
         ConfigInvalid: One leads out of the folder, is not there, or holds something else; every fault is named.
@@ -29,6 +29,7 @@ def require_golden(config: Config, folder: Path) -> None:
             faults += [Fault(where, f"{each.gates.golden}: {fault.came}", fault.right, PAGE) for fault in error.faults]
     if faults:
         raise ConfigInvalid(tuple(faults))
+    return config
 
 
 def golden_of(table: TrainingTable, folder: Path) -> GoldenFile | None:

@@ -174,7 +174,7 @@ def config_again(folder: Path, serving: Config) -> Config:
         came = f"It is {'empty' if is_empty else 'not there'}, and the configuration in service is not the default."
         right = "The whole file; a line such as # defaults in it, if every default is meant."
         raise ConfigInvalid((Fault(path.name, came, right, "/docs/configuration.md"),))
-    return config_of(folder)
+    return require_golden(config_of(folder), folder)
 
 
 def open_running(
@@ -196,9 +196,9 @@ def open_running(
         options: Of the engine.
         outside: Time and randomness.
         notify: Receives the progress of the fold.
-        may_serve_before: If ``config`` needs another state than that of a snapshot, begin with the configuration that
-            was in service before, if it is known and its snapshot near, and swap once the new state is rebuilt. Without
-            it the rebuild is done here, before the first answer. Optional kernels are left to ``CompilationBehind``.
+        may_serve_before: If ``config`` needs another state than a snapshot's, begin with the configuration of before, if
+            it is known and its snapshot near, and swap once the new state is rebuilt; without it that is done here,
+            before the first answer. Optional kernels are left to ``CompilationBehind``.
 
     Raises:
         FolderLocked: Another process has it open.
@@ -226,10 +226,9 @@ def open_running(
         fold, position = chosen.loaded.fold, chosen.loaded.fold.log_position
         folded = catch_up(fold, log.read, log.end, notify)
         service = (chosen := chosen.with_placements(folder)).service
-        require_golden(config, folder)
         options = replace(
             options or EngineOptions(),
-            baseline=baseline_of(config, folder),
+            baseline=baseline_of(require_golden(config, folder), folder),
             liveness=Liveness("live", log.public_name, os.getpid()),
         )
         engine = engine_of(log, fold, service, data, options, outside)
@@ -398,7 +397,6 @@ def _beside(folder: Path, data: DataFolder, kept: SnapshotsSection, engine: Engi
 
     def read(now: Service, said: Sequence[PlacementVersion]) -> Service:
         config = config_again(folder, now.file)
-        require_golden(config, folder)
         return changed(folder, service_of(folder, config, keyed(data, config.fold_settings())), said)
 
     return ConfigStore(
