@@ -157,13 +157,9 @@ def config_to_read(folder: Path) -> Config:
 
 
 def config_again(folder: Path, serving: Config) -> Config:
-    """Return the configuration of a folder in service, read again.
+    """Return the configuration of a folder, read again; ``serving`` is that of the last read or of the program.
 
     A deployment may remove the file, or empty it, before it writes it: neither means the default.
-
-    Args:
-        folder: Of the file.
-        serving: Configuration of the file at the last read, or of the program that embeds the engine.
 
     Raises:
         ConfigInvalid: Every fault found is named; or the file is missing or empty, and ``serving`` is no default.
@@ -196,9 +192,9 @@ def open_running(
         options: Of the engine.
         outside: Time and randomness.
         notify: Receives the progress of the fold.
-        may_serve_before: If ``config`` needs another state than a snapshot's, begin with the configuration of before, if
-            it is known and its snapshot near, and swap once the new state is rebuilt; without it that is done here,
-            before the first answer. Optional kernels are left to ``CompilationBehind``.
+        may_serve_before: If ``config`` needs another state than a snapshot's, begin with the configuration before it, if
+            that is known and its snapshot near, and swap once the new state is rebuilt; without it that is done here.
+            Optional kernels are left to ``CompilationBehind``.
 
     Raises:
         FolderLocked: Another process has it open.
