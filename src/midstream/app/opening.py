@@ -192,7 +192,7 @@ def open_running(
         options: Of the engine.
         outside: Time and randomness.
         notify: Receives the progress of the fold.
-        may_serve_before: If ``config`` needs another state than a snapshot's, begin with the configuration before it, if
+        may_serve_before: If ``config`` needs another state than a snapshot has, begin with the one before it, if
             that is known and its snapshot near, and swap once the new state is rebuilt; without it that is done here.
             Optional kernels are left to ``CompilationBehind``.
 
