@@ -16,3 +16,8 @@ def test_other_hosts_are_refused_unless_told(host):
     with pytest.raises(ConfigInvalid, match="--insecure"):
         require_safe_address(ServerOptions(host=host))
     require_safe_address(ServerOptions(host=host, insecure=True))
+
+
+def test_key_lets_a_server_listen_elsewhere():
+    """Then every caller needs one."""
+    require_safe_address(ServerOptions(host="192.168.1.5"), has_keys=True)

@@ -5,9 +5,12 @@ the holder of the folder's lock writes or removes it. A killed server leaves it 
 another server's. So the name of the log and the process are compared with those at the address before anything is sent.
 """
 
+import getpass
 import os
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -18,8 +21,11 @@ from midstream.events.disk import RealDisk
 from midstream.events.file_modes import open_file
 from midstream.events.process_ids import is_running
 from midstream.events.segments.log_identity import read_identity
+from midstream.serving.access.key_file import operator_key
 
 PAGE = "/docs/cli.md"
+KEY_VARIABLE = "MIDSTREAM_KEY"
+"""Environment variable with the API key for a server that is named by its URL."""
 ANSWER_S_MAX = 60.0
 """As long as for the request that follows: an overloaded server answers this as fast as it can."""
 _NAME = "server.url"
@@ -62,12 +68,34 @@ def withdraw(data: Path) -> None:
     (data / _NAME).unlink(missing_ok=True)
 
 
-def server_of(data: DataFolder) -> str | None:
+class ServerUrl(str):
+    """URL of a folder's server, with the headers by which commands of this machine are let in."""
+
+    __slots__ = ("headers",)
+    headers: Mapping[str, str]
+
+    def __new__(cls, url: str, key: str) -> Self:
+        """Return the URL of a server that asks for ``key``; empty = it asks for none."""
+        made = super().__new__(cls, url)
+        made.headers = {"authorization": f"Bearer {key}", "midstream-user": getpass.getuser()} if key else {}
+        return made
+
+
+def server_headers(url: str) -> Mapping[str, str]:
+    """Return the headers for requests to a server: for one that was named by its URL, the key of the environment."""
+    if isinstance(url, ServerUrl):
+        return url.headers
+    key = os.environ.get(KEY_VARIABLE, "")
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def server_of(data: DataFolder) -> ServerUrl | None:
     """Return the URL of the server that has a folder open, after comparing its identity; None = there is none.
 
     Every command that sends through a server calls this first.
 
     Raises:
+        ConfigInvalid: The file of API keys cannot be read.
         ServerMismatch: Another server answers at the address, or none, although its process exists. Nothing was sent.
     """
     address = read_address(data.root)
@@ -76,7 +104,7 @@ def server_of(data: DataFolder) -> str | None:
     wanted = Liveness("live", _name_of(data) or address.log, address.pid)
     came = _said_at(address.url, wanted)
     if not came:
-        return address.url
+        return ServerUrl(address.url, operator_key(data.root))
     if not is_running(address.pid):
         return None
     right = (

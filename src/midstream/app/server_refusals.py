@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from midstream.app.server_address import server_headers
 from midstream.core.errors import (
     Fault,
     Invalid,
@@ -47,7 +48,7 @@ def server_client(
     import httpx
 
     try:
-        with httpx.Client(base_url=url, timeout=answer_s_max) as client:
+        with httpx.Client(base_url=url, headers=server_headers(url), timeout=answer_s_max) as client:
             yield client
     except httpx.TransportError as error:
         message = f"{url} has the folder open and does not answer: {error}{note if isinstance(note, str) else note()}"

@@ -51,6 +51,7 @@ GROUPS = {
     "outputs": "operate.outputs",
     "sinks": "operate.sinks",
     "training": "models.training",
+    "keys": "operate.keys",
 }
 """Where each group of commands is."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 PRIVATE = 0o600
 SHARED = 0o640
 FOLDER = 0o750
-_SECRETS = frozenset({"key", "server.url"})
+_SECRETS = frozenset({"key", "keys.json", "server.url"})
 _AS_IT_CAME = ".ndjson"
 """Dead letters and rejected rows, the older and the half-written ones of them too."""
 _UNFINISHED = (".new", ".writing")

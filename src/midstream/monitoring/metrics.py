@@ -181,6 +181,7 @@ class Metrics:
         self.foreign_requests = self._counter(
             "foreign_requests", "Requests that a web page of elsewhere may have sent, refused by this header.", "header"
         )
+        self.key_refusals = self._counter("key_refusals", "Requests that the gate of API keys refused.", "reason")
         self._connection_faults = self._counter(
             "connection_faults", "Connections that were ended, refused or left, and what was ignored.", "reason"
         )

@@ -30,7 +30,17 @@ from midstream.serving.events.ingest import Ingest, limits_of
 from midstream.serving.http.admission import Admission
 from midstream.serving.http.body_reader import BodyLimits
 from midstream.serving.http.problems import Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
-from midstream.serving.http.responses import Handler, Message, Receive, Reply, Scope, Send, send_reply, to_response
+from midstream.serving.http.responses import (
+    Handler,
+    Message,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    send_reply,
+    sent_path,
+    to_response,
+)
 from midstream.serving.operation import MetricsText, operation_routes
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.batch import Batches
@@ -171,7 +181,7 @@ class App:
         return UNKNOWN_ROUTE if path is None else path.template
 
     def _path_of(self, scope: Scope) -> Path | None:
-        sent = _sent_path(scope)
+        sent = sent_path(scope)
         return next((each for each in self._paths if each.pattern.match(sent)), None)
 
     async def _answer_cold(self, path: Path | None, scope: Scope, receive: Receive, send: Send) -> int:
@@ -179,13 +189,13 @@ class App:
         method: str = scope["method"]
         reply: Reply | None = None
         if path is None:
-            reply = problem_reply(self._unknown(_sent_path(scope)))
+            reply = problem_reply(self._unknown(sent_path(scope)))
         elif method == HTTPMethod.OPTIONS:
             reply = Reply(200, b"", headers=((b"allow", ", ".join(sorted(path.methods)).encode()),))
         elif method not in path.methods:
             reply = problem_reply(MethodNotAllowed(method, path.methods))
         if reply is None:
-            return await self._ask_fastapi({**scope, "path": _sent_path(scope)}, receive, send)
+            return await self._ask_fastapi({**scope, "path": sent_path(scope)}, receive, send)
         await send_reply(scope, send, reply)
         return reply.status
 
@@ -393,12 +403,6 @@ async def _problem_response(_request: "Request", error: Exception) -> "Response"
 async def _no_response(_request: "Request", _error: Exception) -> "Response":
     """FastAPI has to send something; the client that is gone does not get it."""
     return to_response(Reply(CLIENT_GONE, b""))
-
-
-def _sent_path(scope: Scope) -> str:
-    """Return the path as it was sent, so that a slash in an id, sent as ``%2F``, is no slash of the path."""
-    raw: bytes | None = scope.get("raw_path")
-    return str(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
 
 
 def _paths(hot: Mapping[str, Mapping[str, Handler]], cold: "FastAPI") -> tuple[Path, ...]:

@@ -25,7 +25,7 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[server]`` part of the configuration. Every wait and every size has its maximum here."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback needs insecure = true while there are no API keys."""
+    """Address to listen on. Anything but loopback needs an API key, or insecure = true."""
     port: Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)] = 8765
     """0 = any free port."""
     followers: Annotated[int, msgspec.Meta(ge=0, le=PROCESSES_MAX - 1)] = 0
@@ -36,6 +36,8 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Listen on a port below 1,024, such as 80."""
     allow_hosts: tuple[str, ...] = ()
     """Further host names that requests may have, such as that of a proxy in front of the server."""
+    open_metrics: bool = False
+    """Answer /metrics without an API key where keys are asked for: a monitor then needs none."""
     allow_origins: tuple[str, ...] = ()
     """Origins of pages that may send requests, such as https://shop.example (docs/http.md)."""
     body_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1 << 24)] = 262_144
@@ -96,22 +98,25 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """text, json, or auto: text on a terminal and JSON lines elsewhere."""
 
 
-def require_safe_address(options: ServerOptions) -> None:
+def require_safe_address(options: ServerOptions, *, has_keys: bool = False) -> None:
     """Refuse an address that others can reach while there are no API keys, and a port of a known service.
 
     Raises:
-        ConfigInvalid: The host is not loopback without ``insecure``, or the port is invalid, or one of known services
-            without ``privileged``; all faults are named.
+        ConfigInvalid: The host is not loopback without a key or ``insecure``, or the port is invalid, or one of known
+            services without ``privileged``; all faults are named.
     """
-    if faults := tuple(address_faults(options)):
+    if faults := tuple(address_faults(options, has_keys=has_keys)):
         raise ConfigInvalid(faults)
 
 
-def address_faults(options: ServerOptions) -> Iterator[Fault]:
+def address_faults(options: ServerOptions, *, has_keys: bool = False) -> Iterator[Fault]:
     """Yield the faults of the address to listen on, with the names of the command's options."""
-    if not (options.insecure or is_loopback(options.host)):
+    if not (has_keys or options.insecure or is_loopback(options.host)):
         came = f'"{options.host}" can be reached from outside, and no key protects the server.'
-        right = "127.0.0.1, ::1 or localhost; or --insecure, when something in front of it keeps strangers out."
+        right = (
+            "127.0.0.1, ::1 or localhost; or a key, after which every caller needs one: midstream keys create NAME "
+            "--scope SCOPE; or --insecure, when something in front of it keeps strangers out."
+        )
         yield Fault("--host", came, right, PAGE)
     if not 0 <= options.port <= PORT_MAX:
         yield Fault("--port", f"{options.port} is no port.", f"0 to {PORT_MAX:,}; 0 takes any that is free.", PAGE)

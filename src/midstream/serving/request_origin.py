@@ -11,14 +11,12 @@ Fetch Metadata Request Headers, W3C, 2021; WHATWG, Fetch, 2.2.2 (which types nee
 """
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from midstream.core.errors import DOCUMENTATION_PATH, Fault, Invalid, RequestInvalid
 from midstream.engine.requests.schema import PAGE
 from midstream.events.json.decode import is_ndjson
-from midstream.monitoring.metrics import Metrics
+from midstream.serving.access.measured_app import Measured
 from midstream.serving.http.hosts import Hosts, authority_name
-from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.http.problems import CrossSite, MediaTypeUnsupported, Misdirected, problem_reply
 from midstream.serving.http.responses import JSON, Receive, Scope, Send, send_reply
 from midstream.serving.http.target import ABSOLUTE_TARGET
@@ -42,16 +40,6 @@ _RIGHT_SITE = (
 _RIGHT_TYPE = (
     "application/json (curl: -H 'content-type: application/json'), application/x-ndjson, or a stream of Arrow."
 )
-
-
-class Measured(Protocol):
-    """An app that has metrics, and looks at how requests come in."""
-
-    arrivals: LoopArrivals
-    metrics: Metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or take part in the lifespan."""
 
 
 class RequestOrigin:

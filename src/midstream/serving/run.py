@@ -25,6 +25,9 @@ from midstream.engine.listeners import Listener
 from midstream.events.wire import Accept
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, Facts
+from midstream.serving.access.gate import KeyGate
+from midstream.serving.access.key_ring import KeyWatch
+from midstream.serving.access.measured_app import Measured
 from midstream.serving.app import ALONE, NO_UPKEEP, App, Maintenance, OtherProcesses, asgi
 from midstream.serving.http.connection_admission import place_limits
 from midstream.serving.http.connection_sharing import Share, SharingServer
@@ -34,7 +37,7 @@ from midstream.serving.http.hosts import host_faults
 from midstream.serving.http.read_limits import read_limits
 from midstream.serving.http.target import noting_targets
 from midstream.serving.options import ServerOptions, require_safe_address
-from midstream.serving.request_origin import ANSWER_HEADERS, Measured, RequestOrigin
+from midstream.serving.request_origin import ANSWER_HEADERS, RequestOrigin
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -85,6 +88,7 @@ def serve(
     opening: Opening,
     options: ServerOptions,
     on_ready: Callable[[str], None],
+    keys: KeyWatch | None = None,
 ) -> None:
     """Serve until a signal requests a stop, then stop gracefully; a signal during the start ends that.
 
@@ -93,37 +97,43 @@ def serve(
             connection gets an answer, and left after the last answer was sent.
         options: Address, sizes, waits.
         on_ready: Called with the URL once requests are accepted.
+        keys: Of the folder; None = no key is ever asked for.
 
     Raises:
         ConfigInvalid: The host can be reached from outside and nothing protects the server, or the port is invalid.
         AddressUnavailable: The address cannot be bound.
     """
-    require_safe_address(options)
+    require_safe_address(options, has_keys=keys is not None and keys.asks)
 
     def ready(url: str) -> None:
         settle()
         on_ready(url)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_until_stopped(opening, options, ready))
+        runner.run(serve_until_stopped(opening, options, ready, keys))
 
 
 async def serve_until_stopped(
     opening: Opening,
     options: ServerOptions,
     on_ready: Callable[[str], None],
+    keys: KeyWatch | None = None,
 ) -> None:
     """Serve on the running event loop; see ``serve``. Without a main thread no signal is heard: cancel the task."""
-    require_safe_address(options)
+    require_safe_address(options, has_keys=keys is not None and keys.asks)
     if faults := tuple(host_faults(options, "--allow-host", "allow_origins")):
         raise ConfigInvalid(faults)
     with StopSignals() as signals, suppress(StopAtStart):
         async with opening(signals) as opened:
-            await _serve_opened(opened, options, signals, on_ready)
+            await _serve_opened(opened, options, signals, on_ready, keys)
 
 
 async def _serve_opened(
-    opened: OpenedEngine, options: ServerOptions, signals: "StopSignals", on_ready: Callable[[str], None]
+    opened: OpenedEngine,
+    options: ServerOptions,
+    signals: "StopSignals",
+    on_ready: Callable[[str], None],
+    keys: KeyWatch | None,
 ) -> None:
     company = opened.company
     elsewhere = ALONE if company is None else company.elsewhere
@@ -134,7 +144,7 @@ async def _serve_opened(
         _hangup_rereads(opened.upkeep.rebuilder),
     ):
         on_ready(_url_of(*listener.getsockname()[:2]))
-        config, drain_s = _uvicorn_config(app, options), options.drain.ms / 1_000
+        config, drain_s = _uvicorn_config(app, options, keys), options.drain.ms / 1_000
         listeners = opened.engine.listeners
         if company is None:
             server = DrainingServer(config, drain_s)
@@ -147,7 +157,9 @@ async def _serve_opened(
             await signals.ending(sharing).serve()
 
 
-async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:
+async def serve_share(
+    app: Measured, options: ServerOptions, share: Share, facts: Facts, keys: KeyWatch | None = None
+) -> None:
     """Serve one process's part of a port until a signal requests a stop, or the share's tick fails.
 
     It drains as long as the process that owns the port does, since a supervisor may signal all of them; not at
@@ -155,7 +167,7 @@ async def serve_share(app: Measured, options: ServerOptions, share: Share, facts
     """
     settle()
     with StopSignals((AT_ONCE,), is_last=True) as signals, signals.noted(facts.note):
-        sharing = SharingServer(_uvicorn_config(app, options), share, options.drain.ms / 1_000)
+        sharing = SharingServer(_uvicorn_config(app, options, keys), share, options.drain.ms / 1_000)
         await signals.ending(sharing).serve()
 
 
@@ -166,9 +178,9 @@ def _url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
-    """Return the configuration of a port: every app behind it is protected against cross-site requests."""
-    guarded = RequestOrigin(app, options)
+def _uvicorn_config(app: Measured, options: ServerOptions, keys: KeyWatch | None) -> uvicorn.Config:
+    """Return the configuration of a port: every app behind it is protected by keys and against cross-site requests."""
+    guarded = RequestOrigin(app if keys is None else KeyGate(app, keys, options), options)
     return uvicorn.Config(
         guarded,
         http=noting_targets(bounded_protocol(read_limits(options), guarded, place_limits(options))),

@@ -13,6 +13,11 @@ import pytest
 from midstream.core.errors import DiskFull, Overloaded
 from midstream.engine.listeners import Listener
 from midstream.events.json.decode import decode
+from midstream.serving.access.api_keys import KeyWish
+from midstream.serving.access.callers import CALLER_HEADER, TellingCaller
+from midstream.serving.access.gate import KeyGate
+from midstream.serving.access.key_file import KeyFile
+from midstream.serving.access.key_ring import KeyWatch
 from midstream.serving.app import OtherProcesses, asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
 from midstream.serving.cluster.proxy import LeaderGone, Passage
@@ -89,7 +94,8 @@ async def both(folder, failure=None):
     elsewhere = OtherProcesses(record=recording_at(passage, found.flush))
     own = asgi(follower, follower.accept, ServerOptions(), elsewhere=elsewhere)
     found.app = FollowedApp(own, follower, passage, found.flush, lambda: found.is_current)
-    async with served_at(folder / "leader", asgi(leader, leader.accept, ServerOptions()), ServerOptions()):
+    behind = TellingCaller(asgi(leader, leader.accept, ServerOptions()))
+    async with served_at(folder / "leader", behind, ServerOptions()):
         try:
             yield found
         finally:
@@ -307,3 +313,20 @@ def test_refusals_are_exceptions_of_the_engines_kind(tmp_path):
         return refused.value.reply.status, issubclass(LeaderGone, Exception)
 
     assert run(tmp_path, play) == (400, True)
+
+
+def test_key_of_a_follower_holds_at_the_leader(tmp_path):
+    """What a key lacks at the follower's port it lacks in what is passed on, whatever the client says of itself."""
+
+    async def play(found):
+        file = KeyFile(tmp_path / "keys")
+        key = file.create(KeyWish("shop", ("events:write",)), 1, "cli:test").key
+        found.app = KeyGate(found.app, KeyWatch(file, lambda: 0.0, lambda: 1), ServerOptions())
+        claim = b'{"who":"key:0","address":"","scopes":["admin"]}'
+        headers = {"authorization": f"Bearer {key}", CALLER_HEADER.decode(): claim.decode()}
+        events = [EVENT, {"type": "item", "item_id": "mug"}]
+        told = (await found.ask("POST", "/v1/events", json=events, headers=headers)).json()
+        stranger = await found.ask("POST", "/v1/events", json=events)
+        return told["recorded"], len(told["rejected"]), stranger.status_code, passed_on(found.follower)
+
+    assert run(tmp_path, play) == (1, 1, 401, 1.0)

@@ -13,6 +13,7 @@ import msgspec
 from midstream.app.explain.reruns import Rerun, Reruns, find_request
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import config_to_read
+from midstream.app.server_address import server_headers
 from midstream.app.server_refusals import refusal_of
 from midstream.core.errors import NotFound, StoreUnavailable
 from midstream.core.types import LogPosition
@@ -73,7 +74,7 @@ def explain_through(url: str, request_id: str, items: Sequence[str] = ()) -> Exp
 
     path = f"/v1/requests/{quote(request_id, safe='')}/explanation"
     try:
-        with httpx.Client(base_url=url, timeout=2 * ANSWER_S_MAX) as client:
+        with httpx.Client(base_url=url, headers=server_headers(url), timeout=2 * ANSWER_S_MAX) as client:
             for _ in range(TURNS_MAX):
                 answer = client.get(path, params={"item": list(items), "wait": f"{ANSWER_S_MAX}s"})
                 if answer.status_code == HTTPStatus.OK:

@@ -10,7 +10,7 @@ import msgspec
 from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import DATA_NAME
-from midstream.app.server_address import server_of
+from midstream.app.server_address import server_headers, server_of
 from midstream.core.errors import StoreUnavailable
 from midstream.engine.folder import DataFolder
 from midstream.engine.types import LiveColumn
@@ -84,7 +84,8 @@ def live_columns(folder: Path, config: Config) -> Mapping[str, LiveColumn]:
     import httpx
 
     read = {name for placement in config.placements for name in placement.features}
-    with suppress(httpx.TransportError), httpx.Client(base_url=url, timeout=ANSWER_S_MAX) as client:
+    headers = server_headers(url)
+    with suppress(httpx.TransportError), httpx.Client(base_url=url, headers=headers, timeout=ANSWER_S_MAX) as client:
         for each in config.features:
             answer = client.get(f"/v1/features/{each.name}") if each.name in read else None
             if answer is not None and answer.is_success:

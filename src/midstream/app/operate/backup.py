@@ -52,7 +52,7 @@ READ_BYTES_MAX = 32 << 20
 """Of a file that is read at once: twice what a file of dead letters holds."""
 PAGE = "/docs/data.md"
 TAR_SUFFIX = ".tar"
-ALIVE = frozenset({"lock", "history.lock", "server.url"})
+ALIVE = frozenset({"lock", "history.lock", "keys.lock", "server.url"})
 """Of a process that has the folder open."""
 WITHOUT_PLACES = (
     "Restored, the node reads its topic again from the beginning. Where retention cut that, join it anew by a "

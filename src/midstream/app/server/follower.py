@@ -25,6 +25,7 @@ from midstream.app.drift_watch import baseline_of
 from midstream.app.fetch_connections import FetchConnections
 from midstream.app.models_in_service import champions_of
 from midstream.app.opening import DATA_NAME, Outside, engine_of, loaded_state, service_of
+from midstream.app.server.keys import watch_keys
 from midstream.app.server.leader import FollowerOrder
 from midstream.core.errors import ArtifactInvalid, MidstreamError
 from midstream.core.types import LogPosition
@@ -214,7 +215,7 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     share.listener.settimeout(0)
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
         front = FollowedApp(app, engine, leader, flush, place.is_current)
-        await serve_share(front, options, share, engine.facts)
+        await serve_share(front, options, share, engine.facts, watch_keys(data))
     hearing.cancel()
     await indexing.stop()
     await connections.stop()

@@ -15,9 +15,13 @@ from typing import Self
 
 from midstream.app.config.schema import Config
 from midstream.app.folder_owner import one_owner
-from midstream.app.opening import config_of
+from midstream.app.opening import DATA_NAME, config_of
+from midstream.app.server.keys import watch_keys
 from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError
+from midstream.engine.folder import DataFolder
+from midstream.serving.access.gate import KeyGate
+from midstream.serving.access.measured_app import Measured
 from midstream.serving.app import App, asgi
 from midstream.serving.http.hosts import host_faults
 from midstream.serving.http.mounting import mounted
@@ -93,7 +97,8 @@ class HostedEngine:
             opened = opened_engine(self._folder, running, inputs, outputs)
             app = asgi(opened.engine, opened.accept, config.server, opened.ingest, opened.upkeep)
             self._stack = undo.pop_all()
-        self._guarded = guarded(app, config.server) if self._checks_origin else app
+        gate = KeyGate(app, watch_keys(DataFolder(self._folder / DATA_NAME)), config.server)
+        self._guarded = guarded(gate, config.server) if self._checks_origin else gate
         self._app = app
         return self
 
@@ -160,7 +165,7 @@ class HostedEngine:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def guarded(app: App, options: ServerOptions) -> ASGI:
+def guarded(app: Measured, options: ServerOptions) -> ASGI:
     """Return an app behind the gate against web pages, with the headers that keep others from reading answers."""
     gate = RequestOrigin(app, options)
 

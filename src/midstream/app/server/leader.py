@@ -26,6 +26,7 @@ from midstream.engine.replication.shared_board import LEADER, Board, BoardRow
 from midstream.engine.types import FollowerView
 from midstream.monitoring.by_process import LEADER as LEADER_NAME
 from midstream.monitoring.by_process import merged
+from midstream.serving.access.callers import TellingCaller
 from midstream.serving.app import App
 from midstream.serving.cluster.internal_routes import METRICS_PATH, Inside
 from midstream.serving.cluster.proxy import Passage
@@ -150,7 +151,7 @@ class Followers:
         listener.settimeout(0)
         self._listener = listener
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(served_at(sockets / "leader", app, self._options))
+            await stack.enter_async_context(served_at(sockets / "leader", TellingCaller(app), self._options))
             await stack.enter_async_context(served_at(sockets / "leader-inside", Inside(engine), self._options))
             self._tell()
             self._followed = engine.log, engine.fold

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from midstream.app.config.schema import Config
 from midstream.app.opening import DATA_NAME
+from midstream.app.server.keys import watch_keys
 from midstream.app.server.leader import Followers
 from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.app.server_address import Address, publish, withdraw
@@ -93,7 +94,8 @@ def serve_folder(
         on_ready(_ready(url, running))
 
     try:
-        serve(lambda signals: _opening(folder, config, options, signals, course, notify), options, ready)
+        keys = watch_keys(data)
+        serve(lambda signals: _opening(folder, config, options, signals, course, notify), options, ready, keys)
     except (MidstreamError, OSError) as error:
         log_fact(Fact("ended_by_error", "error", raised=raised_of(error), detail=str(error)))
         raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from midstream.core.errors import DOCUMENTATION_PATH, MidstreamError, Overloaded
+from midstream.serving.access.callers import with_caller
 from midstream.serving.admin.features import READ_PATH
 from midstream.serving.cluster.proxy import LeaderGone, Passage
 from midstream.serving.events.ingest import EventsAnswer
@@ -74,7 +75,7 @@ class FollowedApp:
             await self._flush()
             self.metrics.passed_on.inc()
             with suppress(Disconnected):  # the leader counts it: its connection ends as the client's did
-                await self._leader.pass_on(scope, receive, noting)
+                await self._leader.pass_on(with_caller(scope), receive, noting)
         except MidstreamError as error:
             if began:
                 raise  # half an answer cannot be taken back: the connection ends

@@ -19,8 +19,8 @@ from midstream.serving.options import ServerOptions
 NEVER_S = 10 * 365 * 86_400
 """Kept connections end with a process, so that none is closed just when it is used again."""
 ADDED_BYTES = 1_024
-ADDED_LINES = 2
-"""Headers that a proxying process may add: framing of the body, and a host."""
+ADDED_LINES = 3
+"""Headers that a proxying process may add: framing of the body, a host, and the caller."""
 STOP_S_MAX = 5.0
 """How long answers that are under way may take at the end."""
 

@@ -81,6 +81,8 @@ class BulkHow(msgspec.Struct, frozen=True):
     """The one accepted type, ``item`` or ``user``, which rows may omit; empty = all."""
     operation: str = ""
     """Of rows without one, where ``only`` is given."""
+    refused_types: frozenset[str] = frozenset()
+    """Types that the caller's key does not allow."""
     rewrite: Callable[[bytes], bytes] | None = None
     """Makes lines of the route's own form events."""
 
@@ -181,7 +183,7 @@ class Bulk:
     def _accept(self, how: BulkHow) -> Accept:
         accept = self._ingest.accept
         if not how.only:
-            return accept
+            return msgspec.structs.replace(accept, open_types=accept.open_types - how.refused_types)
         return msgspec.structs.replace(accept, actions=frozenset(), open_types=frozenset({how.only}))
 
     async def _pump(self, receive: Receive, pipe: Pipe) -> None:

@@ -63,6 +63,8 @@ class IngestOptions(msgspec.Struct, frozen=True):
     """Return the outcome of every event, not only of those that were not recorded."""
     only: str = ""
     """The one type that is taken, ``item`` or ``user``; empty = all."""
+    refused_types: frozenset[str] = frozenset()
+    """Types that the caller's key does not allow."""
 
 
 PLAINLY = IngestOptions()
@@ -105,6 +107,8 @@ class Ingest:
         accept = self.accept
         if how.only:
             accept = msgspec.structs.replace(accept, actions=frozenset(), open_types=frozenset({how.only}))
+        if how.refused_types:
+            accept = msgspec.structs.replace(accept, open_types=accept.open_types - how.refused_types)
         admitted = await self.service.decode(body, accept, how.content_type)
         if how.dry_run:
             return _answer(RecordedBatch(admitted, self.service.unrecorded(admitted)), None, how)

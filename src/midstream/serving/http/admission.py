@@ -42,11 +42,13 @@ TOLD_S: Final = 10.0
 CONCERN: Final = "answers"
 CALLER_BYTES_MAX: Final = 64
 """Length of a caller's key: an IPv6 address has 39."""
+QUOTA_CALLER: Final = "midstream.quota_caller"
+"""Field of a scope: whose quota a request counts for, where its key says so; empty = it was counted already."""
 ALL_KNOWN: Final = 3
 """Factor on ``answer_wait_max`` for a request whose whole wait is known: nine tenths of a deadline instead of three,
 since no reserve for an unseen wait is needed. The wait is known in a shrinking queue, and on a connection whose last
 answer left a short while ago."""
-_RETRY_S: Final = 3
+RETRY_S: Final = 3
 """``Retry-After`` is 1 to this."""
 
 
@@ -199,13 +201,16 @@ class Admission:
         if not lacks_s:
             return None
         self._metrics.refusals.labels("quota").inc()
-        return problem_reply(QuotaSpent(math.ceil(lacks_s) + self._below(_RETRY_S)))
+        return problem_reply(QuotaSpent(math.ceil(lacks_s) + self._below(RETRY_S)))
 
     def _caller(self, scope: Scope) -> bytes | str | None:
-        """Return the key of a caller: the configured header, else the address.
+        """Return the name of a caller: its API key, else the configured header, else the address.
 
-        None = another process of this server, which has admitted the request already.
+        None = another process of this server has admitted the request already, or its key has a quota of its own.
         """
+        named: str | None = scope.get(QUOTA_CALLER)
+        if named is not None:
+            return named or None
         client = scope.get("client")
         if not client:
             return None
@@ -222,7 +227,7 @@ class Admission:
             self._is_told = True
             self._tell()
             asyncio.get_running_loop().call_later(TOLD_S, self._look_again, self._refused)
-        return self._replies[self._below(_RETRY_S)]
+        return self._replies[self._below(RETRY_S)]
 
     def _tell(self) -> None:
         self._concerns[CONCERN] = "more was asked than could be answered in time: questions were refused"
@@ -247,5 +252,5 @@ def _refusals(why: str) -> tuple[Reply, ...]:
             PROBLEM_JSON,
             (*NO_STORE, (b"retry-after", b"%d" % seconds)),
         )
-        for seconds in range(1, _RETRY_S + 1)
+        for seconds in range(1, RETRY_S + 1)
     )

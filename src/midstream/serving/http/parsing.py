@@ -82,6 +82,28 @@ def _invalid(where: str, came: str, right: str) -> RequestInvalid:
     return RequestInvalid((Fault(where, came, right, PAGE),))
 
 
+def any_query_fields(scope: Scope) -> dict[str, list[str]]:
+    """Return the fields of the query string, whatever their names, each with its values in order.
+
+    Raises:
+        RequestInvalid: Not UTF-8 once its percent signs are decoded.
+        TooLarge: Longer than ``QUERY_BYTES_MAX``.
+    """
+    raw: bytes = scope["query_string"]
+    if len(raw) > QUERY_BYTES_MAX:
+        right = f"At most {QUERY_BYTES_MAX} bytes; POST takes more."
+        raise TooLarge((Fault("query string", f"{len(raw)} bytes came.", right, PAGE),))
+    found: dict[str, list[str]] = {}
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError as error:
+        came = f"The query string cannot be read: {error}."
+        raise _invalid("query string", came, "Percent-encoded UTF-8, at most 1,000 fields.") from error
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return found
+
+
 def query_fields(scope: Scope, allowed: tuple[str, ...], open_prefix: str | None = None) -> dict[str, list[str]]:
     """Return the fields of the query string, each with its values in order.
 
@@ -95,22 +117,12 @@ def query_fields(scope: Scope, allowed: tuple[str, ...], open_prefix: str | None
         RequestInvalid: Not UTF-8 once its percent signs are decoded.
         TooLarge: Longer than ``QUERY_BYTES_MAX``.
     """
-    raw: bytes = scope["query_string"]
-    if not raw:
+    if not scope["query_string"]:
         return {}
-    if len(raw) > QUERY_BYTES_MAX:
-        right = f"At most {QUERY_BYTES_MAX} bytes; POST takes more."
-        raise TooLarge((Fault("query string", f"{len(raw)} bytes came.", right, PAGE),))
-    found: dict[str, list[str]] = {}
-    try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
-    except ValueError as error:
-        came = f"The query string cannot be read: {error}."
-        raise _invalid("query string", came, "Percent-encoded UTF-8, at most 1,000 fields.") from error
-    for name, value in pairs:
+    found = any_query_fields(scope)
+    for name in found:
         if name not in allowed and not (open_prefix and name.startswith(open_prefix)):
             raise NameUnknown(name[:SHOWN_MAX], "query field of this route", name, allowed)
-        found.setdefault(name, []).append(value)
     return found
 
 

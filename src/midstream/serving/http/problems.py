@@ -58,6 +58,14 @@ class Misdirected(Invalid):
     """It was sent to a name that is not this server's."""
 
 
+class KeyNeeded(Invalid):
+    """No key came, or one that is not known, expired or revoked: the answer does not say which."""
+
+
+class ScopeMissing(Invalid):
+    """The key is good, and does not allow this."""
+
+
 class QuotaSpent(MidstreamError):
     """A caller exceeds its quota."""
 
@@ -142,6 +150,8 @@ _FACES = (
     _Face(TooLarge, 413, "too-large", "More came than one request may hold"),
     _Face(MediaTypeUnsupported, 415, "media-type", "The body's type or packing is not read"),
     _Face(CrossSite, 403, "cross-site", "Pages of other sites may not send this"),
+    _Face(KeyNeeded, 401, "key-needed", "A key is needed"),
+    _Face(ScopeMissing, 403, "scope-missing", "The key does not allow this"),
     _Face(PeerUnknown, 403, "peer-unknown", "Only nodes of the same shop may ask this"),
     _Face(Misdirected, 421, "misdirected", "The request was sent to another name"),
     _Face(RouteUnknown, 404, "route-unknown", "There is no such route"),
@@ -205,6 +215,8 @@ def problem_reply(error: MidstreamError) -> Reply:
         headers.append((b"retry-after", b"%d" % problem.retry_after))
     if isinstance(error, MediaTypeUnsupported):
         headers.append((b"accept-encoding", b"gzip, zstd"))
+    if isinstance(error, KeyNeeded):
+        headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if problem.status in {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}:

@@ -52,6 +52,12 @@ async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
+def sent_path(scope: Scope) -> str:
+    """Return the path as it was sent, so that a slash in an id, sent as ``%2F``, is no slash of the path."""
+    raw: bytes | None = scope.get("raw_path")
+    return str(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
+
+
 def to_response(reply: Reply) -> "Response":
     """Return the same answer for a FastAPI route."""
     from starlette.responses import Response

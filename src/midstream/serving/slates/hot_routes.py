@@ -10,6 +10,7 @@ import msgspec
 
 from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.requests.schema import PAGE
+from midstream.serving.access.callers import refused_types
 from midstream.serving.events.bulk import Bulk, BulkHow
 from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions
 from midstream.serving.http.body_reader import BodyLimits, read_body
@@ -92,7 +93,9 @@ async def post_bulk(bulk: Bulk, scope: Scope, receive: Receive, how: BulkHow) ->
         RequestInvalid: The query has other fields or values than these routes know.
     """
     dry_run = flag(query_fields(scope, BULK_QUERY), "dry_run")
-    answer = await bulk.take(scope, receive, msgspec.structs.replace(how, dry_run=dry_run))
+    answer = await bulk.take(
+        scope, receive, msgspec.structs.replace(how, dry_run=dry_run, refused_types=refused_types(scope))
+    )
     if answer.status == HTTPStatus.OK:
         return Reply(answer.status, _encode(answer), headers=NO_STORE)
     headers = [*NO_STORE]
@@ -110,7 +113,8 @@ def how_of(scope: Scope) -> IngestOptions:
         RequestInvalid: Its query has other fields or values than these routes know.
     """
     query = query_fields(scope, EVENTS_QUERY)
-    return IngestOptions(content_type(scope), flag(query, "dry_run"), wants_all(query))
+    dry_run, all_results = flag(query, "dry_run"), wants_all(query)
+    return IngestOptions(content_type(scope), dry_run, all_results, refused_types=refused_types(scope))
 
 
 def wants_all(query: dict[str, list[str]]) -> bool:

@@ -1,0 +1,135 @@
+"""``midstream keys``: makes, lists and revokes the API keys of a folder."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, table_of
+from midstream.cli.help import CommandHelp, GroupHelp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from midstream.app.operate.keys import KeyView
+    from midstream.serving.access.api_keys import MadeKey
+
+app = typer.Typer(
+    cls=GroupHelp,
+    no_args_is_help=True,
+    help="Make, list and revoke API keys.",
+    epilog="""
+    midstream keys create shop-backend --scope events:write --scope recommend
+    midstream keys list
+    """,
+)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key.")]
+NameOrId = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the key.")]
+Scopes = Annotated[
+    list[str],
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help="What it may do: events:write, recommend, recommend:PLACEMENT, catalogue, placements, models, read, "
+        "erase or admin; repeat it for several.",
+    ),
+]
+Expires = Annotated[
+    str, typer.Option(metavar="DURATION", help="How long it is valid, such as 90d; without it, always.")
+]
+Quota = Annotated[str, typer.Option(metavar="RATE", help="Requests a second, such as 100/s; and at once: 100/s:500.")]
+
+
+@app.command(
+    "create",
+    cls=CommandHelp,
+    epilog="""
+    midstream keys create shop-backend --scope events:write --scope recommend
+      Prints the key, once; from now on every route needs one.
+    midstream keys create newsletter --scope recommend:mail --expires 90d
+    """,
+)
+def create_command(
+    name: Name,
+    scope: Scopes,
+    expires: Expires = "",
+    quota: Quota = "",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it once.
+
+    Only its hash is kept. A running server accepts it within a second. Once a folder has a key, every route but health
+    needs one.
+    """
+    from midstream.app.operate.key_wishes import key_wish
+    from midstream.app.operate.keys import create_key
+
+    print_made(create_key(folder, key_wish(name, tuple(scope), expires, quota)), as_json=as_json)
+
+
+@app.command(
+    "list",
+    cls=CommandHelp,
+    epilog="""
+    midstream keys list
+      Shows id, scopes and state of each key.
+    """,
+)
+def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """List the keys without their secrets."""
+    from midstream.app.operate.keys import keys_of
+
+    found = keys_of(folder)
+    if as_json:
+        print_json({"keys": found})
+    else:
+        print_keys(found)
+
+
+@app.command(
+    "revoke",
+    cls=CommandHelp,
+    epilog="""
+    midstream keys revoke shop-backend
+    """,
+)
+def revoke_command(name: NameOrId, folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Revoke a key, or all keys of a name.
+
+    A running server refuses it within a second. A revoked key stays in the list.
+    """
+    from midstream.app.operate.keys import revoke_key
+
+    found = revoke_key(folder, name)
+    if as_json:
+        print_json({"keys": found})
+    else:
+        print_keys(found)
+
+
+def print_made(made: "MadeKey", *, as_json: bool) -> None:
+    """Print a new key on standard output, and what to know of it on standard error."""
+    if as_json:
+        print_json({"key": made.key, "id": made.stored.id, "user_secret": made.user_secret})
+        return
+    out.print(made.key, markup=False)
+    say(f"key {made.stored.id} ({made.stored.name}) with {', '.join(made.stored.scopes)}; it is not shown again")
+
+
+def print_keys(keys: "Sequence[KeyView]") -> None:
+    """Print a line for each key."""
+    if not keys:
+        say("no key was made: the server asks for none, and listens on loopback alone")
+        return
+    columns = ("id", "name", "state", "scopes", "made", "by", "expires")
+    out.print(table_of(columns, map(_row, keys)))
+
+
+def _row(each: "KeyView") -> tuple[object, ...]:
+    scopes = ", ".join(each.scopes)
+    return each.id, each.name, each.state, scopes, _day(each.created_ms), each.created_by, _day(each.expires_ms)
+
+
+def _day(ms: int) -> str | None:
+    return f"{datetime.fromtimestamp(ms / 1_000, UTC):%Y-%m-%d %H:%M}" if ms else None

@@ -1,0 +1,107 @@
+"""Caller of a request: who it is and what its key allows, as the gate leaves it in the scope for the routes."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from midstream.serving.access.measured_app import Measured
+from midstream.serving.access.scopes import ADMIN, CATALOGUE, EVENTS
+from midstream.serving.http.responses import Receive, Scope, Send
+
+CALLER: Final = "midstream.caller"
+"""Field of a scope: the ``Caller``; without it no key is asked for."""
+CALLER_HEADER: Final = b"midstream-caller"
+"""Of a request that one process of a server passes to another."""
+CATALOGUE_TYPES: Final = frozenset({"item", "user"})
+"""Types of events that change the catalogue and profiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request, and what it may do."""
+
+    who: str
+    """``key:ID``, or ``cli:USER`` for a command of the machine."""
+    address: str
+    scopes: frozenset[str]
+    placements: frozenset[str] = frozenset()
+    """The only placements of which it may ask; empty = all."""
+    quota: tuple[float, float] | None = None
+    """Requests a second, and at once; None = those of ``[server]``."""
+
+    def has(self, scope: str) -> bool:
+        """Return whether it has a scope; ``admin`` has all."""
+        return scope in self.scopes or ADMIN in self.scopes
+
+    @property
+    def refused_types(self) -> frozenset[str]:
+        """Types of events that it may not send."""
+        return frozenset() if self.has(CATALOGUE) else CATALOGUE_TYPES
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether bodies of questions have to be looked at: for their placements, or for the events in them."""
+        return bool(self.placements) or not (self.has(EVENTS) and self.has(CATALOGUE))
+
+
+class PassedCaller(msgspec.Struct, frozen=True):
+    """Caller as one process of a server tells another."""
+
+    who: str
+    address: str
+    scopes: tuple[str, ...]
+
+
+def caller_of(scope: Scope) -> Caller | None:
+    """Return the caller of a request, None = no key was asked for."""
+    found: Caller | None = scope.get(CALLER)
+    return found
+
+
+def refused_types(scope: Scope) -> frozenset[str]:
+    """Return the types of events that the caller of a request may not send."""
+    caller = caller_of(scope)
+    return frozenset() if caller is None else caller.refused_types
+
+
+def as_header(caller: Caller) -> bytes:
+    """Return a caller as the value of a header between processes of one server."""
+    return msgspec.json.encode(PassedCaller(caller.who, caller.address, tuple(sorted(caller.scopes))))
+
+
+def from_header(value: bytes) -> Caller:
+    """Return the caller of such a header.
+
+    Raises:
+        msgspec.MsgspecError: It is none.
+    """
+    told = msgspec.json.decode(value, type=PassedCaller)
+    return Caller(told.who, told.address, frozenset(told.scopes))
+
+
+def with_caller(scope: Scope) -> Scope:
+    """Return a scope whose headers tell its caller to another process, and nothing that the client put there."""
+    caller = caller_of(scope)
+    headers = [each for each in scope["headers"] if each[0] != CALLER_HEADER]
+    if caller is not None:
+        headers.append((CALLER_HEADER, as_header(caller)))
+    return {**scope, "headers": headers}
+
+
+class TellingCaller:
+    """ASGI app behind a socket between processes of one server: takes the caller from the header that has it."""
+
+    def __init__(self, app: Measured) -> None:
+        """Front of ``app``."""
+        self._app = app
+        self.arrivals = app.arrivals
+        self.metrics = app.metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http":
+            told = next((value for name, value in scope["headers"] if name == CALLER_HEADER), None)
+            if told is not None:
+                scope[CALLER] = from_header(told)
+        await self._app(scope, receive, send)

@@ -1,0 +1,212 @@
+"""Gate of API keys: each request of a port has a key that allows its route, or is refused before any route sees it.
+
+As soon as one key was made every route needs one, but health. What a caller may do is left in the scope for the routes
+that decide by what a body says. Requests between processes of one server do not pass the gate: the process that
+received one from outside has judged it, and tells who the caller is.
+"""
+
+import math
+import secrets
+from typing import Final
+
+from midstream.core.errors import Fault, MidstreamError
+from midstream.serving.access.api_keys import PAGE
+from midstream.serving.access.callers import CALLER, Caller
+from midstream.serving.access.key_ring import KeyRing, KeyWatch, KnownKey
+from midstream.serving.access.measured_app import Measured
+from midstream.serving.access.questions import asked_body, require_placements, require_question, scope_missing
+from midstream.serving.access.scopes import ADMIN, ANY, METRICS, NODES, OPEN, READ, RECOMMEND, scope_needed
+from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas
+from midstream.serving.http.body_reader import WHOLE, BodyLimits, read_body
+from midstream.serving.http.parsing import any_query_fields
+from midstream.serving.http.problems import (
+    Disconnected,
+    KeyNeeded,
+    MethodNotAllowed,
+    QuotaSpent,
+    RouteUnknown,
+    ScopeMissing,
+    problem_reply,
+)
+from midstream.serving.http.responses import Message, Receive, Scope, Send, send_reply
+from midstream.serving.options import ServerOptions
+
+OPERATOR_HEADER: Final = b"midstream-user"
+"""Who runs the command that sends the operator's key."""
+_BEARER: Final = b"bearer "
+_WHO_MAX: Final = 64
+_NEEDED = KeyNeeded(
+    (
+        Fault(
+            "authorization",
+            "No key came, or one that is not known, expired or revoked.",
+            "Authorization: Bearer KEY, or X-API-Key: KEY; midstream keys create NAME --scope SCOPE makes one.",
+            PAGE,
+        ),
+    )
+)
+
+
+class KeyGate:
+    """ASGI app in front of another one: lets requests in whose key allows them."""
+
+    def __init__(self, app: Measured, keys: KeyWatch, options: ServerOptions) -> None:
+        """Front of ``app`` with the keys of its folder."""
+        self._app = app
+        self.metrics = app.metrics
+        self.arrivals = app.arrivals
+        self._keys = keys
+        self._limits = BodyLimits(options.body_bytes_max, options.body_wait_max.ms / 1_000)
+        self._open = frozenset((OPEN, NODES, METRICS) if options.open_metrics else (OPEN, NODES))
+        self._quotas: dict[tuple[str, float, int], Quotas] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or take part in the lifespan."""
+        ring = self._keys.ring() if scope["type"] == "http" else None
+        if ring is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            receive = await self._let_in(ring, scope, receive)
+        except Disconnected:
+            self._note(scope, "gone")
+            return
+        except MidstreamError as error:
+            self._note(scope, _reason(error))
+            await send_reply(scope, send, problem_reply(error))
+            return
+        await self._app(scope, receive, send)
+
+    def _note(self, scope: Scope, reason: str) -> None:
+        """Count a refusal, and end its turn in the queue."""
+        self.metrics.key_refusals.labels(reason).inc()
+        self.arrivals.begin(scope)
+        self.arrivals.refuse()
+
+    async def _let_in(self, ring: KeyRing, scope: Scope, receive: Receive) -> Receive:
+        """Judge a request; return where its body is read.
+
+        Raises:
+            KeyNeeded: It has no key that is live.
+            ScopeMissing: Its key does not allow it.
+            RouteUnknown: There is no such route.
+            MethodNotAllowed: The path does not have the method.
+            QuotaSpent: The key's quota is used up.
+            MidstreamError: Its body cannot be read.
+        """
+        needed, unknown = _needed(scope)
+        if needed in self._open:
+            return receive
+        known, caller = self._identify(ring, scope)
+        if unknown is not None:
+            if ADMIN not in caller.scopes:
+                raise unknown
+        elif needed != ANY and not caller.has(READ if needed == METRICS else needed):
+            raise scope_missing(caller, needed)
+        self._take_quota(known, scope)
+        scope[CALLER] = caller
+        if needed == RECOMMEND and caller.is_limited:
+            return await self._limited(caller, scope, receive)
+        return receive
+
+    def _identify(self, ring: KeyRing, scope: Scope) -> tuple[KnownKey, Caller]:
+        """Return the key of a request and its caller.
+
+        Raises:
+            KeyNeeded: There is none that is live, or there are two.
+        """
+        sent = [each for each in scope["headers"] if each[0] in _KEY_HEADERS]
+        known = ring.find(_key_of(*sent[0]), self._keys.wall_ms()) if len(sent) == 1 else None
+        if known is None:
+            raise _NEEDED
+        client = scope.get("client")
+        address = str(client[0]) if client else ""
+        who = known.who if known.stored is not None else f"{known.who}:{_operator(scope)}"
+        return known, Caller(who, address, known.scopes, known.placements)
+
+    def _take_quota(self, known: KnownKey, scope: Scope) -> None:
+        """Count a request for the quota of its key; without one of its own, for that of ``[server]`` by key.
+
+        Raises:
+            QuotaSpent: It is used up.
+        """
+        stored = known.stored
+        if stored is None or not stored.quota_per_second:
+            scope[QUOTA_CALLER] = known.who
+            return
+        scope[QUOTA_CALLER] = ""
+        rate, burst = stored.quota_per_second, stored.quota_burst
+        quotas = self._quotas.get((stored.id, rate, burst))
+        if quotas is None:
+            quotas = self._quotas[stored.id, rate, burst] = Quotas(rate, burst or max(1.0, rate), 1)
+        lacks_s = quotas.take(stored.id, self.arrivals.now())
+        if lacks_s:
+            self.metrics.refusals.labels("quota").inc()
+            raise QuotaSpent(math.ceil(lacks_s) + secrets.randbelow(RETRY_S))
+
+    async def _limited(self, caller: Caller, scope: Scope, receive: Receive) -> Receive:
+        """Judge a question by what it names; return where its body is read again.
+
+        Raises:
+            ScopeMissing: The key does not allow a placement, or the events.
+            MidstreamError: The body cannot be read.
+        """
+        if scope["method"] != "POST":
+            template_placement = ["similar"] if scope["path"].endswith("/similar") else None
+            named = template_placement or any_query_fields(scope).get("placement", [])
+            require_placements(caller, list(named), "placement")
+            return receive
+        body = await read_body(scope, receive, self._limits)
+        require_question(caller, asked_body(body))
+        return replayed(scope, receive, body)
+
+
+_KEY_HEADERS: Final = frozenset((b"authorization", b"x-api-key"))
+_BODY_HEADERS: Final = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
+
+
+def _needed(scope: Scope) -> tuple[str, RouteUnknown | MethodNotAllowed | None]:
+    try:
+        return scope_needed(scope), None
+    except (RouteUnknown, MethodNotAllowed) as error:
+        return ADMIN, error
+
+
+def _key_of(name: bytes, value: bytes) -> str:
+    """Return the key of a header; empty = it has none."""
+    if name == b"authorization":
+        if value[: len(_BEARER)].lower() != _BEARER:
+            return ""
+        value = value[len(_BEARER) :]
+    return value.strip().decode("latin-1")
+
+
+def _operator(scope: Scope) -> str:
+    """Return the user who runs a command, as the command says."""
+    value = next((value for name, value in scope["headers"] if name == OPERATOR_HEADER), b"")
+    text = value[:_WHO_MAX].decode("ascii", "replace")
+    return "".join(each for each in text if each.isalnum() or each in "._-") or "unknown"
+
+
+def _reason(error: MidstreamError) -> str:
+    """Return the label of a refusal in the metrics."""
+    if isinstance(error, KeyNeeded):
+        return "key"
+    if isinstance(error, ScopeMissing):
+        return "scope"
+    if isinstance(error, QuotaSpent):
+        return "quota"
+    return "request"
+
+
+def replayed(scope: Scope, receive: Receive, body: bytes) -> Receive:
+    """Return where a body that was read is read again, with the headers of the scope as they are right for it."""
+    headers: list[tuple[bytes, bytes]] = [each for each in scope["headers"] if each[0] not in _BODY_HEADERS]
+    scope["headers"] = [*headers, (b"content-length", b"%d" % len(body))]
+    scope[WHOLE] = True
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return left.pop() if left else await receive()
+
+    return again

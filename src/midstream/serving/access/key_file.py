@@ -1,0 +1,143 @@
+"""File of the API keys of a data folder: read as a whole, replaced as a whole, changed under a lock.
+
+The command line changes it while a server runs, and each process of the server looks at it again twice a second. A file
+was chosen over a database since it has a few keys, is read whole, and a server needs one ``stat`` to see that nothing
+changed.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from midstream.core.errors import ConfigInvalid, Fault, NotFound, Overloaded
+from midstream.events.file_modes import make_folder, open_file
+from midstream.events.whole_file import write_whole
+from midstream.serving.access.api_keys import KEYS_MAX, OPERATOR_ID, PAGE, ApiKey, KeyWish, MadeKey, key_text, make_key
+
+FILE_NAME: Final = "keys.json"
+_LOCK_NAME: Final = "keys.lock"
+_VERSION: Final = 1
+
+
+class StoredKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of the file."""
+
+    operator: str
+    """Key of commands of the machine: who can read the file may do everything anyway."""
+    keys: tuple[ApiKey, ...]
+    version: int = _VERSION
+
+
+_decode = msgspec.json.Decoder(StoredKeys).decode
+
+
+class KeyFile:
+    """The keys of one data folder."""
+
+    def __init__(self, data: Path) -> None:
+        """Use the folder ``data``; nothing is read before."""
+        self.path = data / FILE_NAME
+        self._lock = data / _LOCK_NAME
+
+    def read(self) -> StoredKeys | None:
+        """Return the keys, None = none was ever made, so nobody is asked for one.
+
+        Raises:
+            ConfigInvalid: The file is no file of keys.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return _decode(content)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            right = "The file of a backup. Without one remove it and make new keys: midstream keys create"
+            raise ConfigInvalid((Fault(str(self.path), f"It cannot be read: {error}.", right, PAGE),)) from error
+
+    def create(self, wish: KeyWish, now_ms: int, who: str) -> MadeKey:
+        """Add a key.
+
+        Raises:
+            ConfigInvalid: The wish cannot be fulfilled, or a live key has the name; every fault is named.
+            Overloaded: There are as many keys as may be.
+        """
+        made = make_key(wish, now_ms, who)
+        with self._changing() as (stored, write):
+            _require_free(stored.keys, wish.name, now_ms)
+            write(_added(stored, made.stored, now_ms))
+        return made
+
+    def revoke(self, name: str, now_ms: int, who: str) -> Sequence[ApiKey]:
+        """Revoke the key of an id, or all live keys of a name; return them.
+
+        Raises:
+            NotFound: There is none that is live.
+        """
+        with self._changing() as (stored, write):
+            found = _live_of(stored.keys, name, now_ms)
+            gone = {each.id: replace(each, revoked_ms=now_ms, revoked_by=who) for each in found}
+            write(replace(stored, keys=tuple(gone.get(each.id, each) for each in stored.keys)))
+        return tuple(gone.values())
+
+    @contextmanager
+    def _changing(self) -> Generator[tuple[StoredKeys, Callable[[StoredKeys], None]]]:
+        """Give the keys and a function that writes them, while no other process changes them."""
+        make_folder(self.path.parent)
+        lock = open_file(self._lock, os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            stored = self.read() or StoredKeys(key_text(OPERATOR_ID), ())
+            yield stored, lambda changed: write_whole(self.path, msgspec.json.format(msgspec.json.encode(changed)))
+        finally:
+            os.close(lock)
+
+
+def _require_free(keys: Sequence[ApiKey], name: str, now_ms: int) -> None:
+    taken = next((each for each in keys if each.name == name and each.state(now_ms) == "live"), None)
+    if taken is not None:
+        came = f"{name} is the name of the key {taken.id}."
+        right = f"Another name; or midstream keys rotate {name}, which makes a new key in its place."
+        raise ConfigInvalid((Fault("NAME", came, right, PAGE),))
+
+
+def _added(stored: StoredKeys, key: ApiKey, now_ms: int) -> StoredKeys:
+    """Return the keys with one more; the oldest dead ones make room."""
+    keys = stored.keys
+    if len(keys) >= KEYS_MAX:
+        dead = next((each for each in keys if each.state(now_ms) != "live"), None)
+        if dead is None:
+            message = f"There are {KEYS_MAX} live keys; revoke those that are not needed."
+            raise Overloaded(message)
+        keys = tuple(each for each in keys if each is not dead)
+    return replace(stored, keys=(*keys, key))
+
+
+def _live_of(keys: Sequence[ApiKey], name: str, now_ms: int) -> Sequence[ApiKey]:
+    """Return the live keys of an id or a name.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = [each for each in keys if name in {each.id, each.name} and each.state(now_ms) == "live"]
+    if not found:
+        message = f"No live key has the name or the id {name[:100]}; midstream keys list shows them"
+        raise NotFound(message)
+    return found
+
+
+def operator_key(data: Path) -> str:
+    """Return the key that a command of this machine sends to the folder's server; empty = it asks for none.
+
+    Raises:
+        ConfigInvalid: The file is no file of keys.
+        PermissionError: It is another user's.
+    """
+    stored = KeyFile(data).read()
+    return "" if stored is None else stored.operator

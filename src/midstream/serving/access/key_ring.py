@@ -1,0 +1,134 @@
+"""Keys in memory: from the text of a key to its caller in microseconds, with the file looked at again twice a second.
+
+A revoked key is refused half a second later at the latest, in every process. A file that is gone or damaged opens
+nothing: of a damaged one what was read before holds, and with the file gone all are refused.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Final
+
+from midstream.core.errors import ConfigInvalid
+from midstream.core.tracebacks import raised_of
+from midstream.monitoring.fact_logger import log_fact
+from midstream.monitoring.facts import Fact
+from midstream.serving.access.api_keys import OPERATOR_ID, PREFIX, ApiKey
+from midstream.serving.access.key_file import KeyFile, StoredKeys
+from midstream.serving.access.scopes import ADMIN, RECOMMEND
+
+LOOK_S: Final = 0.5
+"""Between two looks at the file: a ``stat`` of 2 µs."""
+_NO_DIGEST: Final = bytes(hashlib.sha256().digest_size)
+"""What an unknown id is compared with, so that it takes as long as a known one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownKey:
+    """A key as it is looked up."""
+
+    digest: bytes
+    who: str
+    scopes: frozenset[str]
+    placements: frozenset[str]
+    expires_ms: int
+    stored: ApiKey | None
+    """None = the operator's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyRing:
+    """The keys that were read from the file."""
+
+    by_id: Mapping[str, KnownKey]
+    origins: frozenset[bytes]
+    """Of all live browser keys: requests of their pages are let in to be judged by their key."""
+
+    def find(self, key: str, now_ms: int) -> KnownKey | None:
+        """Return the key of a text, None = there is none, or it is expired or revoked."""
+        prefix, _, rest = key.partition("_")
+        found = self.by_id.get(rest.partition("_")[0])
+        digest = hashlib.sha256(key.encode(errors="replace")).digest()
+        is_right = compare_digest(digest, _NO_DIGEST if found is None else found.digest)
+        if found is None or not is_right or prefix != PREFIX:
+            return None
+        return None if found.expires_ms and now_ms >= found.expires_ms else found
+
+
+def ring_of(stored: StoredKeys, now_ms: int) -> KeyRing:
+    """Return the keys of a file that are live."""
+    operator = hashlib.sha256(stored.operator.encode()).digest()
+    known = {OPERATOR_ID: KnownKey(operator, "cli", frozenset({ADMIN}), frozenset(), 0, None)}
+    live = [each for each in stored.keys if each.state(now_ms) == "live"]
+    for each in live:
+        placements = frozenset(name.partition(":")[2] for name in each.scopes if name.startswith(f"{RECOMMEND}:"))
+        scopes = frozenset(RECOMMEND if name.startswith(f"{RECOMMEND}:") else name for name in each.scopes)
+        if RECOMMEND in each.scopes or ADMIN in each.scopes:
+            placements = frozenset()
+        digest = bytes.fromhex(each.digest)
+        known[each.id] = KnownKey(digest, f"key:{each.id}", scopes, placements, each.expires_ms, each)
+    return KeyRing(known, frozenset(origin.encode() for each in live for origin in each.origins))
+
+
+NOBODY: Final = KeyRing({}, frozenset())
+
+
+class KeyWatch:
+    """The keys of a data folder as of half a second ago at most."""
+
+    def __init__(self, file: KeyFile, clock: Callable[[], float], wall_ms: Callable[[], int]) -> None:
+        """Read the file.
+
+        Args:
+            file: Of the keys.
+            clock: Seconds that never go back.
+            wall_ms: Milliseconds since 1970.
+
+        Raises:
+            ConfigInvalid: The file is no file of keys.
+        """
+        self._file = file
+        self._clock = clock
+        self.wall_ms = wall_ms
+        self._next = clock() + LOOK_S
+        self._seen = self._stat()
+        stored = file.read()
+        self._ring = None if stored is None else ring_of(stored, wall_ms())
+
+    @property
+    def asks(self) -> bool:
+        """Whether a key is asked for."""
+        return self.ring() is not None
+
+    def ring(self) -> KeyRing | None:
+        """Return the keys, None = none was ever made, so nobody is asked for one."""
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + LOOK_S
+            self._look()
+        return self._ring
+
+    def _look(self) -> None:
+        """Read the file again, if it is another one."""
+        seen = self._stat()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            stored = self._file.read()
+        except (ConfigInvalid, OSError) as error:
+            log_fact(Fact("keys_unreadable", "error", raised=raised_of(error)))
+            self._ring = self._ring or NOBODY
+            return
+        if stored is not None:
+            self._ring = ring_of(stored, self.wall_ms())
+        elif self._ring is not None:
+            self._ring = NOBODY
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._file.path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_ino, status.st_size

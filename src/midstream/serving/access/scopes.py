@@ -1,0 +1,168 @@
+"""Scopes of API keys, and the scope that each route needs: one table for every way into the app.
+
+A route that is not in the table is reached by an ``admin`` key alone, so a new one is closed until it is given a scope
+here. Hot routes are found by the decoded path and the others by the path as it was sent, as the app finds them: a path
+that the two read differently would otherwise be checked as one route and answered as another.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPMethod
+from typing import Final
+
+from midstream.core.errors import Fault
+from midstream.engine.requests.schema import PAGE
+from midstream.serving.http.problems import MethodNotAllowed, RouteUnknown
+from midstream.serving.http.responses import Scope, sent_path
+
+EVENTS: Final = "events:write"
+RECOMMEND: Final = "recommend"
+CATALOGUE: Final = "catalogue"
+PLACEMENTS: Final = "placements"
+MODELS: Final = "models"
+READ: Final = "read"
+ERASE: Final = "erase"
+ADMIN: Final = "admin"
+SCOPES: Final = (EVENTS, RECOMMEND, CATALOGUE, PLACEMENTS, MODELS, READ, ERASE, ADMIN)
+BROWSER_SCOPES: Final = frozenset({EVENTS, RECOMMEND})
+"""Scopes that a public key may have."""
+
+ANY: Final = ""
+"""Any key, whatever its scopes."""
+NODES: Final = "nodes"
+"""The key of the shop's nodes, which the route itself checks."""
+OPEN: Final = "open"
+"""No key: a program that supervises the server has none."""
+METRICS: Final = "metrics"
+"""``read``, or no key where ``open_metrics`` says so."""
+
+_READ_ONLY: Final = {"GET": READ}
+ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
+    "/v1/events": {"POST": EVENTS},
+    "/v1/events/bulk": {"POST": EVENTS},
+    "/v1/recommendations": {"POST": RECOMMEND, "GET": RECOMMEND},
+    "/v1/recommendations/batch": {"POST": RECOMMEND},
+    "/v1/rank": {"POST": RECOMMEND},
+    "/v1/pages": {"POST": RECOMMEND},
+    "/v1/items": {"POST": CATALOGUE, "PUT": CATALOGUE, "PATCH": CATALOGUE},
+    "/v1/items/{item_id}": {"PUT": CATALOGUE, "PATCH": CATALOGUE, "DELETE": CATALOGUE, "GET": READ},
+    "/v1/items/{item_id}/similar": {"GET": RECOMMEND},
+    "/v1/users": {"POST": CATALOGUE, "PUT": CATALOGUE, "PATCH": CATALOGUE},
+    "/v1/users/{user_id}": {"PUT": CATALOGUE, "PATCH": CATALOGUE, "DELETE": ERASE, "GET": READ},
+    "/v1/users/{user_id}/merge": {"POST": CATALOGUE},
+    "/v1/erasures": _READ_ONLY,
+    "/v1/erasures/run": {"POST": ERASE},
+    "/v1/requests/{request_id}": _READ_ONLY,
+    "/v1/requests/{request_id}/explanation": _READ_ONLY,
+    "/v1/placements": _READ_ONLY,
+    "/v1/placements/{name}": {"GET": READ, "PUT": PLACEMENTS, "DELETE": PLACEMENTS},
+    "/v1/placements/{name}/preview": {"POST": PLACEMENTS},
+    "/v1/experiments": _READ_ONLY,
+    "/v1/experiments/{name}": {"GET": READ, "POST": PLACEMENTS},
+    "/v1/experiments/{name}/ramp": {"POST": PLACEMENTS},
+    "/v1/experiments/{name}/stop": {"POST": PLACEMENTS},
+    "/v1/holdout": {"PUT": PLACEMENTS, "DELETE": PLACEMENTS},
+    "/v1/features": _READ_ONLY,
+    "/v1/features/read": {"POST": READ},
+    "/v1/features/{name}": {"GET": READ, "POST": CATALOGUE},
+    "/v1/dead-letters": _READ_ONLY,
+    "/v1/dead-letters/retry": {"POST": ADMIN},
+    "/v1/dead-letters/{number}": _READ_ONLY,
+    "/v1/rebuild": {"GET": READ, "POST": ADMIN},
+    "/v1/inputs": _READ_ONLY,
+    "/v1/inputs/{name}": _READ_ONLY,
+    "/v1/inputs/{name}/positions": {"POST": ADMIN},
+    "/v1/outputs": _READ_ONLY,
+    "/v1/outputs/{name}": _READ_ONLY,
+    "/v1/outputs/{name}/position": {"POST": ADMIN},
+    "/v1/online-metrics": _READ_ONLY,
+    "/v1/sinks": _READ_ONLY,
+    "/v1/sinks/{name}": _READ_ONLY,
+    "/v1/sinks/{name}/backfill": {"POST": ADMIN},
+    "/v1/models": _READ_ONLY,
+    "/v1/models/{name}": _READ_ONLY,
+    "/v1/models/{name}/promote": {"POST": MODELS},
+    "/v1/models/{name}/rollback": {"POST": MODELS},
+    "/v1/trainings": _READ_ONLY,
+    "/v1/trainings/{model}": _READ_ONLY,
+    "/v1/trainings/{model}/run": {"POST": MODELS},
+    "/v1/snapshots": {"GET": NODES},
+    "/v1/snapshots/{folder}/{name}": {"GET": NODES},
+    "/health/live": {"GET": OPEN},
+    "/health/ready": {"GET": OPEN},
+    "/metrics": {"GET": METRICS},
+    "/docs": {"GET": ANY},
+    "/docs/{name:path}": {"GET": ANY},
+    "/openapi.json": {"GET": ANY},
+}
+"""Scope by path and method; ``HEAD`` is as ``GET``, and ``OPTIONS`` is for any key."""
+HOT: Final = frozenset(
+    (
+        *("/v1/events", "/v1/events/bulk", "/v1/recommendations", "/v1/recommendations/batch", "/v1/rank", "/v1/pages"),
+        *("/health/live", "/health/ready", "/metrics"),
+    )
+)
+"""Paths all methods of which the app finds by the decoded path."""
+HOT_METHODS: Final = {"/v1/items": frozenset(("PUT", "PATCH")), "/v1/users": frozenset(("PUT", "PATCH"))}
+"""Of other paths, the methods that it finds so."""
+_FIELD = re.compile(r"\\{\w+(:path)?\\}")
+
+
+def _patterns(templates: Iterable[str]) -> Mapping[str, tuple[tuple[re.Pattern[str], str], ...]]:
+    """Return pattern and template of paths with fields, by the part before the first field: few are tried for each."""
+    found: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+    for template in templates:
+        text = _FIELD.sub(lambda match: ".*" if match[1] else "[^/]+", re.escape(template))
+        found.setdefault(_beginning(template), []).append((re.compile(text), template))
+    return {beginning: tuple(each) for beginning, each in found.items()}
+
+
+def _beginning(path: str) -> str:
+    """Return the first two parts of a path: ``/v1/items`` of ``/v1/items/lamp/similar``; ``/docs`` of a page."""
+    parts = path.split("/", 3)
+    return "/".join(parts[:2] if parts[1] == "docs" else parts[:3])
+
+
+_PATTERNS = _patterns(each for each in ROUTES if "{" in each)
+
+
+def template_of(path: str) -> str | None:
+    """Return the template in the table of a path as it was sent, None = it is not there.
+
+    Example:
+        >>> template_of("/v1/items/lamp/similar"), template_of("/v1/features/read"), template_of("/v1/nothing")
+        ('/v1/items/{item_id}/similar', '/v1/features/read', None)
+    """
+    if path in ROUTES and "{" not in path:
+        return path
+    if "/" not in path[1:]:
+        return None
+    return next(
+        (template for pattern, template in _PATTERNS.get(_beginning(path), ()) if pattern.fullmatch(path)), None
+    )
+
+
+def scope_needed(scope: Scope) -> str:
+    """Return the scope that a request needs: one of ``SCOPES``, ``ANY``, ``NODES``, ``OPEN`` or ``METRICS``.
+
+    Raises:
+        RouteUnknown: No route of the table has the path.
+        MethodNotAllowed: None has the method.
+    """
+    method = scope["method"]
+    path: str = scope["path"]
+    if path in HOT or method in HOT_METHODS.get(path, ()):
+        found = ROUTES[path].get(method)
+        if found is not None:
+            return found
+    template = template_of(sent_path(scope))
+    if template is None:
+        came = f'"{path[:60]}" is no path here.'
+        raise RouteUnknown((Fault("path", came, "A path of /docs, or of /openapi.json for programs.", PAGE),))
+    if method == HTTPMethod.OPTIONS:
+        return ANY
+    methods = ROUTES[template]
+    found = methods.get("GET" if method == HTTPMethod.HEAD else method)
+    if found is None:
+        raise MethodNotAllowed(method, {"OPTIONS", *methods, *({"HEAD"} if "GET" in methods else ())})
+    return found

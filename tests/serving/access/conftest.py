@@ -1,0 +1,78 @@
+import json
+
+import pytest
+
+from midstream.serving.access.api_keys import KeyWish
+from midstream.serving.access.gate import KeyGate
+from midstream.serving.access.key_file import KeyFile
+from midstream.serving.access.key_ring import LOOK_S, KeyWatch
+from midstream.serving.options import ServerOptions
+from midstream.serving.request_origin import RequestOrigin
+
+NOW_MS = 1_800_000_000_000
+
+
+class Clocks:
+    """Clocks that stand until a test moves them."""
+
+    def __init__(self):
+        self.seconds = 1_000.0
+
+    def monotonic(self):
+        return self.seconds
+
+    def wall_ms(self):
+        return NOW_MS + int((self.seconds - 1_000.0) * 1_000)
+
+    def look(self):
+        """Go on until the file is looked at again."""
+        self.seconds += LOOK_S
+
+
+class KeyedClient:
+    """Asks an app behind the gate of keys, with the keys of a folder."""
+
+    def __init__(self, client, folder, options=None):
+        options = options or ServerOptions(allow_hosts=("test",))
+        self.client = client
+        self.file = KeyFile(folder)
+        self.clocks = Clocks()
+        self.behind = client.app._app
+        self.watch = KeyWatch(self.file, self.clocks.monotonic, self.clocks.wall_ms)
+        self.gate = KeyGate(self.behind, self.watch, options)
+        client.app = RequestOrigin(self.gate, options)
+
+    def make(self, *scopes, name="", **wish):
+        """Make a key that the gate knows already; return its text."""
+        made = self.file.create(
+            KeyWish(name or f"k{len(self.keys)}", scopes, **wish), self.clocks.wall_ms(), "cli:test"
+        )
+        self.look()
+        return made.key
+
+    def look(self):
+        """Have the file looked at."""
+        self.clocks.look()
+        return self.watch.ring()
+
+    @property
+    def keys(self):
+        stored = self.file.read()
+        return stored.keys if stored else ()
+
+    def ask(self, key, method, path, body=None, headers=(), **options):
+        sent = {"authorization": f"Bearer {key}"} if key else {}
+        content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        return self.client.ask(method, path, content=content, headers={**sent, **dict(headers)}, **options)
+
+
+@pytest.fixture
+def keyed(client, tmp_path):
+    """An app behind the gate, without a key so far."""
+    return KeyedClient(client, tmp_path / "data")
+
+
+@pytest.fixture
+def make_keyed(client, tmp_path):
+    """Put the gate in front of an app, with options."""
+    return lambda **options: KeyedClient(client, tmp_path / "data", ServerOptions(allow_hosts=("test",), **options))

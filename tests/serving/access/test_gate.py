@@ -1,0 +1,217 @@
+"""The gate of keys: without one nobody passes, each passes as far as its scopes go, and what is revoked ends."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from midstream.serving.access.scopes import ADMIN, NODES, OPEN, ROUTES, SCOPES
+
+EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
+CLOSED = [(path, method) for path, methods in ROUTES.items() for method in methods]
+
+
+def path_of(template):
+    return re.sub(r"\{[^}]*\}", "x", template)
+
+
+def test_without_a_key_made_nobody_is_asked_for_one(keyed):
+    """A folder in which no key was ever made is as before."""
+    assert keyed.ask("", "GET", "/v1/placements").status_code == 200
+
+
+def test_every_route_needs_a_key_once_there_is_one(keyed):
+    """But health; the snapshots of nodes have a key of their own."""
+    admin = keyed.make("admin")
+    for path, method in CLOSED:
+        answer = keyed.ask("", method, path_of(path), {}, raises=False)
+        if ROUTES[path][method] == OPEN:
+            assert answer.status_code in {200, 503}
+        elif ROUTES[path][method] == NODES:
+            assert answer.json()["type"] != "urn:midstream:key-needed"
+        else:
+            assert answer.status_code == 401, (method, path)
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.json()["type"] == "urn:midstream:key-needed"
+            assert keyed.ask(admin, method, path_of(path), {}, raises=False).status_code != 401
+
+
+def test_each_scope_opens_its_routes_alone(keyed):
+    """All other scopes together do not open a route, and its own one does."""
+    without = {needed: keyed.make(*(each for each in SCOPES if each not in {needed, ADMIN})) for needed in SCOPES}
+    alone = {needed: keyed.make(needed) for needed in SCOPES}
+    for path, method in CLOSED:
+        needed = ROUTES[path][method]
+        if needed not in SCOPES:
+            continue
+        refused = keyed.ask(without[needed], method, path_of(path), {})
+        assert refused.status_code == 403, (method, path)
+        assert refused.json()["type"] == "urn:midstream:scope-missing"
+        assert f"lacks the scope {needed}" in refused.json()["came"]
+        for key in (alone[needed], alone[ADMIN]):
+            answer = keyed.ask(key, method, path_of(path), {}, raises=False)
+            assert answer.status_code != 401
+            assert b"scope-missing" not in answer.content
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-api-key"])
+def test_key_stands_in_either_header_and_not_in_both(keyed, header):
+    """Two keys in a request would be read differently by a proxy."""
+    key = keyed.make("read")
+    value = f"Bearer {key}" if header == "authorization" else key
+    assert keyed.ask("", "GET", "/v1/models", headers={header: value}).status_code == 200
+    assert keyed.ask(key, "GET", "/v1/models", headers={"x-api-key": key}).status_code == 401
+
+
+def test_unknown_revoked_and_missing_keys_are_told_the_same(keyed):
+    """So nobody learns by the answer which ids there are, or were."""
+    revoked = keyed.make("read", name="gone")
+    keyed.make("read")
+    keyed.file.revoke("gone", keyed.clocks.wall_ms(), "cli:test")
+    keyed.look()
+    unknown = revoked[:-3] + "abc"
+    bodies = {
+        keyed.ask(key, "GET", "/v1/models").content
+        for key in ("", revoked, unknown, "ms_nothing_x", "x", "ms_operator_x", f"ms__{revoked}")
+    }
+    assert len(bodies) == 1
+    assert json.loads(bodies.pop())["status"] == 401
+
+
+def test_revoked_key_ends_within_a_second(keyed):
+    """The file is looked at again; until then the key is good."""
+    key = keyed.make("read", name="shop")
+    keyed.file.revoke("shop", keyed.clocks.wall_ms(), "cli:test")
+    assert keyed.ask(key, "GET", "/v1/models").status_code == 200
+    keyed.look()
+    assert keyed.ask(key, "GET", "/v1/models").status_code == 401
+
+
+def test_all_keys_revoked_or_the_file_gone_opens_nothing(keyed):
+    """A gate that was closed stays so: only a new start of a folder without the file is open."""
+    key = keyed.make("read", name="shop")
+    keyed.file.revoke("shop", keyed.clocks.wall_ms(), "cli:test")
+    keyed.look()
+    assert keyed.ask("", "GET", "/v1/models").status_code == 401
+    keyed.file.path.unlink()
+    keyed.look()
+    for each in ("", key):
+        assert keyed.ask(each, "GET", "/v1/models").status_code == 401
+
+
+def test_damaged_file_leaves_what_was_read(keyed):
+    """Who had a key keeps it; nobody gets in who had none."""
+    key = keyed.make("read")
+    keyed.file.path.write_text("{")
+    keyed.look()
+    assert keyed.ask(key, "GET", "/v1/models").status_code == 200
+    assert keyed.ask("", "GET", "/v1/models").status_code == 401
+
+
+def test_expired_key_is_refused(keyed):
+    """At its millisecond, without the file being read again."""
+    keyed.make("read")
+    key = keyed.make("read", expires_in_ms=3_600_000)
+    assert keyed.ask(key, "GET", "/v1/models").status_code == 200
+    keyed.clocks.seconds += 3_600
+    assert keyed.ask(key, "GET", "/v1/models").status_code == 401
+
+
+def test_unknown_paths_tell_strangers_nothing(keyed):
+    """401 without a key; with one a 404 or a 405, and the app is asked by an administrator alone."""
+    key, admin = keyed.make("read"), keyed.make("admin")
+    assert keyed.ask("", "GET", "/v1/nothing").status_code == 401
+    assert keyed.ask(key, "GET", "/v1/nothing").status_code == 404
+    assert keyed.ask(key, "DELETE", "/v1/models").status_code == 405
+    assert keyed.ask(admin, "GET", "/v1/nothing").status_code == 404
+
+
+def test_metrics_are_open_where_the_options_say_so(make_keyed):
+    """A monitor has no key there."""
+    keyed = make_keyed(open_metrics=True)
+    keyed.make("events:write")
+    assert keyed.ask("", "GET", "/metrics").status_code == 200
+    assert keyed.ask("", "GET", "/v1/models").status_code == 401
+
+
+def test_key_of_a_placement_asks_of_it_alone(keyed):
+    """In a body, a query, a page, a batch; and a question without a placement is not of it."""
+    key = keyed.make("recommend:home")
+    cases = [
+        ("POST", "/v1/recommendations", {"placement": "home", "user_id": "ann"}, True),
+        ("POST", "/v1/recommendations", {"placement": "cart", "user_id": "ann"}, False),
+        ("POST", "/v1/recommendations", {"user_id": "ann"}, False),
+        ("POST", "/v1/recommendations", b'{"placement": "home", "placement": "cart"}', False),
+        ("POST", "/v1/recommendations", b'{"placement": "home", "pl\\u0061cement": "cart"}', False),
+        ("GET", "/v1/recommendations?placement=home", None, True),
+        ("GET", "/v1/recommendations?placement=cart", None, False),
+        ("GET", "/v1/recommendations?placement=home&placement=cart", None, False),
+        ("GET", "/v1/recommendations?user_id=ann", None, False),
+        ("POST", "/v1/pages", {"placements": [{"placement": "home"}]}, True),
+        ("POST", "/v1/pages", {"placements": [{"placement": "home"}, {"placement": "cart"}]}, False),
+        ("POST", "/v1/rank", {"placement": "cart", "items": ["a"]}, False),
+        ("POST", "/v1/recommendations/batch", {"placement": "cart", "users": ["a"]}, False),
+        ("GET", "/v1/items/mug/similar", None, False),
+    ]
+    for method, path, body, is_allowed in cases:
+        answer = keyed.ask(key, method, path, body)
+        assert (answer.status_code != 403) == is_allowed, (method, path, body, answer.text)
+        assert answer.status_code != 500
+
+
+def test_events_within_a_question_need_the_scope_of_events(keyed):
+    """A key that may ask does not write by asking, and one that writes acts does not write items."""
+    asking, both = keyed.make("recommend"), keyed.make("recommend", "events:write")
+    question = {"session_id": "s1", "events": [EVENT]}
+    assert keyed.ask(asking, "POST", "/v1/recommendations", question).status_code == 403
+    assert not keyed.client.engine.events
+    assert keyed.ask(both, "POST", "/v1/recommendations", question).status_code != 403
+    for events in ([{"type": "item", "item_id": "mug"}], {"events": [{"type": "user", "user_id": "ann"}]}):
+        answer = keyed.ask(both, "POST", "/v1/recommendations", {"session_id": "s1", "events": events})
+        assert answer.status_code == 403
+        assert "catalogue" in answer.json()["came"]
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/events/bulk"])
+def test_events_of_items_need_the_scope_of_the_catalogue(keyed, path):
+    """An event of type ``item`` or ``user`` is a change of the catalogue, whatever route it comes by."""
+    writer, owner = keyed.make("events:write"), keyed.make("events:write", "catalogue")
+    lines = b'{"type": "item", "item_id": "mug"}\n{"type": "user", "user_id": "ann"}\n'
+    headers = {"content-type": "application/x-ndjson"}
+    refused = keyed.ask(writer, "POST", path, lines, headers)
+    assert refused.status_code == 422
+    assert refused.json()["recorded"] == 0
+    assert keyed.ask(owner, "POST", path, lines, headers).json()["recorded"] == 2
+
+
+def test_body_that_was_judged_is_the_body_that_is_answered(keyed):
+    """Packed, in pieces or as it is: the route reads what the gate read."""
+    key = keyed.make("recommend")
+    body = json.dumps({"user_id": "ann", "n": 1}).encode()
+    plain = keyed.ask(key, "POST", "/v1/recommendations", body)
+    packed = keyed.ask(key, "POST", "/v1/recommendations", gzip.compress(body), {"content-encoding": "gzip"})
+    assert plain.status_code == packed.status_code == 200
+    assert plain.json()["items"] == packed.json()["items"]
+    assert keyed.ask(key, "POST", "/v1/recommendations", b"{").status_code == 400
+    assert keyed.ask(key, "POST", "/v1/recommendations", b"x" * 300_000).status_code == 413
+
+
+def test_quota_of_a_key_is_its_own(make_keyed):
+    """A key with a quota spends it alone; others spend that of the server, by key."""
+    keyed = make_keyed()
+    slow, other = keyed.make("read", quota_per_second=0.001, quota_burst=2), keyed.make("read")
+    statuses = [keyed.ask(slow, "GET", "/v1/models").status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    assert keyed.ask(other, "GET", "/v1/models").status_code == 200
+
+
+def test_refusals_are_counted(keyed):
+    """By reason, without a label that a caller makes up."""
+    keyed.make("events:write")
+    key = keyed.make("read")
+    keyed.ask("", "GET", "/v1/models")
+    keyed.ask(key, "POST", "/v1/events", EVENT)
+    text = keyed.client.engine.metrics.text().decode()
+    assert 'midstream_key_refusals_total{reason="key"} 1.0' in text
+    assert 'midstream_key_refusals_total{reason="scope"} 1.0' in text

@@ -1,0 +1,87 @@
+"""The table of scopes has every route of the app, and finds the route that the app finds."""
+
+import re
+from itertools import product
+
+import pytest
+
+from midstream.serving.access.scopes import ADMIN, ANY, HOT, HOT_METHODS, ROUTES, SCOPES, scope_needed, template_of
+from midstream.serving.app import UNKNOWN_ROUTE
+from midstream.serving.http.problems import MethodNotAllowed, RouteUnknown
+
+NO_SCOPES = {ANY, "nodes", "open", "metrics"}
+
+
+def app_of(client):
+    """Return the app itself, with all of its routes made."""
+    app = client.app._app
+    return app, app._paths
+
+
+def scope_of(method, path):
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "headers": [],
+        "query_string": b"",
+    }
+
+
+def test_every_route_of_the_app_has_a_scope(client):
+    """Hot routes, FastAPI's and those of no document: each method of each path; and none that is not there."""
+    _, paths = app_of(client)
+    routes = {(each.template, method) for each in paths for method in each.methods - {"OPTIONS", "HEAD"}}
+    assert routes == {(path, method) for path, methods in ROUTES.items() for method in methods}
+    assert {scope for methods in ROUTES.values() for scope in methods.values()} <= {*SCOPES, *NO_SCOPES}
+
+
+def test_hot_routes_are_those_that_the_app_finds_by_the_decoded_path(client):
+    """A hot route that the table finds by another path could be checked as one route and answered as another."""
+    app, _ = app_of(client)
+    hot = {(path, method) for path, methods in app._hot.items() for method in methods}
+    assert hot == {(path, method) for path in HOT for method in ROUTES[path]} | {
+        (path, method) for path, methods in HOT_METHODS.items() for method in methods
+    }
+
+
+IDS = ("lamp", "read", "retry", "run", "a%2Fb", "similar", "merge", "..", "%2e%2e", "re%61d", "x y".replace(" ", "%20"))
+
+
+def test_table_finds_what_the_app_finds(client):
+    """Whatever stands in the place of an id, also the names of other routes: one template, the app's."""
+    app, _ = app_of(client)
+    for template, value in product(ROUTES, IDS):
+        path = re.sub(r"\{[^}]*\}", value, template)
+        found = app.template_of(scope_of("GET", path))
+        assert template_of(path) == (None if found == UNKNOWN_ROUTE else found), path
+
+
+def test_escaped_letters_are_no_way_around():
+    """A path is judged as the app reads it: by its bytes for routes that are not hot, decoded for those that are."""
+    scope = {**scope_of("POST", "/v1/features/read"), "raw_path": b"/v1/features/re%61d"}
+    assert scope_needed(scope) == ROUTES["/v1/features/{name}"]["POST"]
+    scope = {**scope_of("POST", "/v1/events"), "raw_path": b"/v1/ev%65nts"}
+    assert scope_needed(scope) == ROUTES["/v1/events"]["POST"]
+    with pytest.raises(RouteUnknown):
+        scope_needed({**scope_of("POST", "/v1/rebuild"), "raw_path": b"/v1/reb%75ild"})
+
+
+def test_methods_beside_those_of_the_table():
+    """HEAD is GET, OPTIONS is for any key, another one is refused with those that are right."""
+    assert scope_needed(scope_of("HEAD", "/v1/models")) == "read"
+    assert scope_needed(scope_of("OPTIONS", "/v1/models")) == ANY
+    with pytest.raises(MethodNotAllowed) as refused:
+        scope_needed(scope_of("DELETE", "/v1/models"))
+    assert refused.value.allowed == ("GET", "HEAD", "OPTIONS")
+
+
+def test_what_changes_something_needs_more_than_reading():
+    """No route that is not a GET is open to ``read`` alone, but the one that reads features by a body."""
+    changing = {
+        (path, method) for path, methods in ROUTES.items() for method, scope in methods.items() if method != "GET"
+    }
+    open_to_readers = {(path, method) for path, method in changing if ROUTES[path][method] in {"read", *NO_SCOPES}}
+    assert open_to_readers == {("/v1/features/read", "POST")}
+    assert ROUTES["/v1/rebuild"]["POST"] == ADMIN
