@@ -68,7 +68,7 @@ def withdraw(data: Path) -> None:
     (data / _NAME).unlink(missing_ok=True)
 
 
-class ServerUrl(str):
+class FolderServerUrl(str):
     """URL of a folder's server, with the headers by which commands of this machine are let in."""
 
     __slots__ = ("headers",)
@@ -83,13 +83,13 @@ class ServerUrl(str):
 
 def server_headers(url: str) -> Mapping[str, str]:
     """Return the headers for requests to a server: for one that was named by its URL, the key of the environment."""
-    if isinstance(url, ServerUrl):
+    if isinstance(url, FolderServerUrl):
         return url.headers
     key = os.environ.get(KEY_VARIABLE, "")
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
-def server_of(data: DataFolder) -> ServerUrl | None:
+def server_of(data: DataFolder) -> FolderServerUrl | None:
     """Return the URL of the server that has a folder open, after comparing its identity; None = there is none.
 
     Every command that sends through a server calls this first.
@@ -104,7 +104,7 @@ def server_of(data: DataFolder) -> ServerUrl | None:
     wanted = Liveness("live", _name_of(data) or address.log, address.pid)
     came = _said_at(address.url, wanted)
     if not came:
-        return ServerUrl(address.url, operator_key(data.root))
+        return FolderServerUrl(address.url, operator_key(data.root))
     if not is_running(address.pid):
         return None
     right = (

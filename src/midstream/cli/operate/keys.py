@@ -11,7 +11,7 @@ from midstream.cli.help import CommandHelp, GroupHelp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from midstream.app.operate.keys import KeyView
+    from midstream.app.access.keys import KeyView
     from midstream.serving.access.api_keys import MadeKey
 
 app = typer.Typer(
@@ -62,8 +62,8 @@ def create_command(
     Only its hash is kept. A running server accepts it within a second. Once a folder has a key, every route but health
     needs one.
     """
-    from midstream.app.operate.key_wishes import key_wish
-    from midstream.app.operate.keys import create_key
+    from midstream.app.access.key_wishes import key_wish
+    from midstream.app.access.keys import create_key
 
     print_made(create_key(folder, key_wish(name, tuple(scope), expires, quota)), as_json=as_json)
 
@@ -78,7 +78,7 @@ def create_command(
 )
 def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """List the keys without their secrets."""
-    from midstream.app.operate.keys import keys_of
+    from midstream.app.access.keys import keys_of
 
     found = keys_of(folder)
     if as_json:
@@ -99,7 +99,7 @@ def revoke_command(name: NameOrId, folder: Folder = HERE, as_json: AsJson = Fals
 
     A running server refuses it within a second. A revoked key stays in the list.
     """
-    from midstream.app.operate.keys import revoke_key
+    from midstream.app.access.keys import revoke_key
 
     found = revoke_key(folder, name)
     if as_json:

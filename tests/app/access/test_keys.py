@@ -5,9 +5,9 @@ import json
 import httpx
 import pytest
 
-from midstream.app.operate.key_wishes import key_wish
-from midstream.app.operate.keys import create_key, keys_of, revoke_key
-from midstream.app.server_address import KEY_VARIABLE, ServerUrl, server_headers
+from midstream.app.access.key_wishes import key_wish
+from midstream.app.access.keys import create_key, keys_of, revoke_key
+from midstream.app.server_address import KEY_VARIABLE, FolderServerUrl, server_headers
 from midstream.app.server_refusals import server_client
 from midstream.cli.app import main
 from midstream.core.errors import ConfigInvalid, NotFound
@@ -79,10 +79,10 @@ def test_commands_send_the_operators_key_and_who_runs_them(monkeypatch):
         return real(transport=httpx.MockTransport(answer), **options)
 
     monkeypatch.setattr("httpx.Client", client)
-    with server_client(ServerUrl("http://127.0.0.1:1", "ms_operator_x")) as asking:
+    with server_client(FolderServerUrl("http://127.0.0.1:1", "ms_operator_x")) as asking:
         asking.get("/v1/models")
     assert (sent[0]["authorization"], sent[0]["midstream-user"]) == ("Bearer ms_operator_x", "ann")
-    assert server_headers(ServerUrl("http://127.0.0.1:1", "")) == {}
+    assert server_headers(FolderServerUrl("http://127.0.0.1:1", "")) == {}
     assert server_headers("http://shop:1") == {}
     monkeypatch.setenv(KEY_VARIABLE, "ms_a_b")
     assert server_headers("http://shop:1") == {"authorization": "Bearer ms_a_b"}
