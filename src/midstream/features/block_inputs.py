@@ -217,7 +217,7 @@ def _bound(program: Program, inputs: tuple[Places, Mask], same: frozenset[int], 
         reading.groups, reading.starts, reading.wanted, reading.place_of, parts.spec, parts.codes,
         np.array([parts.code_count], dtype=np.int64), parts.words, parts.octets, parts.keys, parts.tables,
         vocabulary.columns.item_hash, steps.table, steps.constants, steps.once, steps.each, steps.outputs, inputs[0],
-        np.ascontiguousarray(np.array(leaves, dtype=np.int64).reshape(-1, 2).T), inputs[1], rings.octets, rings.ints,
+        np.ascontiguousarray(np.array(leaves, dtype=np.int64).reshape(-1, 2).T), inputs[1], rings.ints, rings.tails,
         rings.at,
     )  # fmt: skip
     return make_block(tables)

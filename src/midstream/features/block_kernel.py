@@ -21,6 +21,7 @@ from midstream.state.cells.windows import Octets, Words
 from midstream.state.expressions.program_kernel import BLOCK, WIDTH, fill_constants, run_steps
 from midstream.state.structures.borrowed import borrowed, codes_at
 from midstream.state.structures.kernel import kernel, signed
+from midstream.state.users.user_rows import ADDED, RING_MAX, act_at
 
 SAME, GIVEN, NUMBER, FLAG, ARRIVAL, SHARE, DRAW, BUCKET, CLOCK = range(9)
 """Kinds of inputs: a number for all candidates; a row that a reader filled; a number attribute; a boolean one; when
@@ -36,8 +37,6 @@ INPUT_ROWS: Final = 5
 _HOUR, _TIME_OF_DAY = 0, 1
 _FLOAT32_MAX: Final = np.float32(np.finfo(np.float32).max)
 _MINUTE_MS, _SECOND_MS, _HOUR_S, _DAY_S, _THURSDAY = 60_000, 1_000, 3_600, 86_400, 3
-_ADDED, _RING_ITEM, _RING_ACTION, _RING_MAX = 1, 3, 9, 10
-"""Places in ``RingColumns.at``."""
 _SIZE, _KNOWN, _PLACES = range(3)
 """Rows of what is found of each share: the size of its table, how many of the last items have a value, where the table
 begins; behind the last one, where all end."""
@@ -76,9 +75,9 @@ class BlockTables(NamedTuple):
     """Register and number of each input that a step uses, (2, leaves)."""
     acts: Mask
     """Which acts of a user make last items of each input, (inputs, actions)."""
-    ring_octets: NDArray[np.uint8]
-    """Of ``RingColumns``, like the next two."""
     ring_ints: NDArray[np.int32]
+    """Of ``RingColumns``, like the next two."""
+    ring_tails: NDArray[np.int32]
     ring_at: Places
 
 
@@ -251,7 +250,7 @@ def last_items(block: BlockTables, question: BlockQuestion) -> tuple[Index, Plac
     """
     inputs, kinds, recent, user = block.inputs, question.kinds, question.recent, question.user_index
     acted_at = np.zeros(len(kinds) + 1, dtype=np.int64)
-    ring_max = block.ring_at[_RING_MAX]
+    ring_max = block.ring_at[RING_MAX]
     room = 0
     for number in range(len(kinds)):
         if kinds[number] == SHARE:
@@ -261,7 +260,7 @@ def last_items(block: BlockTables, question: BlockQuestion) -> tuple[Index, Plac
         first, is_users = count, inputs[BUCKETS, number] == 1
         acted_at[number] = first
         if kinds[number] == SHARE and (user >= 0 or not is_users):
-            added = signed(block.ring_ints[user, block.ring_at[_ADDED]]) if is_users else len(recent)
+            added = signed(block.ring_ints[user, ADDED]) if is_users else len(recent)
             length = ring_max if is_users else len(recent)
             most = min(inputs[OTHER, number], length)
             for back in range(1, min(added, length) + 1):
@@ -269,10 +268,10 @@ def last_items(block: BlockTables, question: BlockQuestion) -> tuple[Index, Plac
                     break
                 place = (added - back) % length
                 if is_users:
-                    item = block.ring_ints[user, block.ring_at[_RING_ITEM] + place]
-                    is_new = block.acts[number, block.ring_octets[user, block.ring_at[_RING_ACTION] + place]]
+                    item, action = act_at(block.ring_ints, block.ring_tails, block.ring_at, user, place)
+                    is_new = block.acts[number, action]
                 else:
-                    item, is_new = recent[place], True
+                    item, is_new = signed(recent[place]), True
                 for other in range(first, count):
                     is_new = is_new and acted[other] != item
                 if is_new:

@@ -43,7 +43,7 @@ from midstream.state.settings import FoldSettings
 from midstream.state.steps import parts, steps
 from midstream.state.structures.hashing import id_hash
 from midstream.state.tables import TABLES, TablesAbove
-from midstream.state.users.users import Users
+from midstream.state.users.users import PARTS, Users
 
 _NO_EVENTS = build([])
 _FOLD, _EVENT_IDS, _USERS, _CELLS = "fold", "event_ids", "users", "cells"
@@ -334,17 +334,24 @@ class Fold:
     def digest(self, before: Callable[[str], None] | None = None) -> str:
         """Return 32 hex digits of an XXH3 over the names, types, shapes and bytes of all arrays.
 
-        Cost: that of ``arrays``, one table at a time, and 0.1 s a GB.
+        Of rows of users those are covered that are packed, and not where their parts lie.
+
+        Cost: that of ``arrays``, one table at a time, and 0.1 s a GB; of users 0.2 s a million.
 
         Args:
             before: Called with the name of each table before it is read.
         """
         digest = xxhash.xxh3_128()
-        for _, arrays in self._each_table(before):
-            for key in sorted(arrays):
+        for table, arrays in self._each_table(before):
+            parts = {f"{_USERS}.{name}" for name in PARTS} if table == _USERS else set[str]()
+            for key in sorted(arrays.keys() - parts):
                 array = arrays[key]
                 digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
                 digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            if table == _USERS:
+                digest.update(f"{_USERS}.rows |u1 {self.users.packed_shape}\n".encode())
+                for rows in self.users.packed_rows():
+                    digest.update(rows.reshape(-1).data)
         return digest.hexdigest()
 
     def _each_table(

@@ -34,7 +34,8 @@ from midstream.state.sessions.sessions import SessionRows, number_events
 from midstream.state.structures.borrowed import borrowed, codes_at
 from midstream.state.structures.kernel import kernel, optional_kernel
 from midstream.state.users.affinities import AffinityRows, fold_affinities
-from midstream.state.users.user_fold import UserRows, fold_users
+from midstream.state.users.user_fold import fold_users
+from midstream.state.users.user_rows import UserRows
 
 IDS, ITEMS, USERS, CELLS, PAIRS, SESSION_INDEX, REQUESTS, OUTCOMES = (1 << number for number in range(8))
 """Bits of the tables to fold. ``IDS`` are event ids, vocabulary and sessions, which make the columns of the others."""
@@ -291,8 +292,8 @@ def _fold_columns(
     if which & USERS:
         u = borrowed(tables.users)
         concerned = fold_users(
-            kind, action, folded, indices[0], is_new, item_index, times[0], times[1], u.at, u.octets, u.shorts, u.ints,
-            u.longs, u.used,
+            kind, action, folded, indices[0], is_new, item_index, times[0], times[1], u.at, u.ints, u.longs, u.tails,
+            u.seen, u.shorts, u.used,
         )  # fmt: skip
         left |= STARTS_COLD * (concerned > 0)
         _fold_affinities(kind, action, folded, indices[0], is_new, item_index, times, u, borrowed(tables.affinities))

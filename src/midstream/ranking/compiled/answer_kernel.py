@@ -13,7 +13,7 @@ from midstream.state.sessions.session_index import IndexColumns
 from midstream.state.sessions.sessions import OpenColumns
 from midstream.state.structures.hot_lists import HotColumns
 from midstream.state.structures.kernel import kernel
-from midstream.state.users.users import RingColumns
+from midstream.state.users.user_rows import RingColumns
 
 
 @kernel

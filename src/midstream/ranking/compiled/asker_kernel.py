@@ -38,14 +38,9 @@ from midstream.state.sessions.sessions import OpenColumns
 from midstream.state.structures.hash_table import find
 from midstream.state.structures.hashing import IdKey, hash_id
 from midstream.state.structures.kernel import kernel, signed
-from midstream.state.users.users import RingColumns
+from midstream.state.users.user_rows import ADDED, RING_MAX, RingColumns, act_at
 
 _NONE: Final = np.uint64(0)
-_ADDED: Final = 1
-_RING_ITEM: Final = 3
-_RING_ACTION: Final = 9
-_RING_MAX: Final = 10
-"""Places of ``Users.ring_columns.at``."""
 
 
 @kernel
@@ -149,14 +144,14 @@ def read_history(rings: RingColumns, user: int, items_max: int, history: Index) 
     """
     count = 0
     if user >= 0 and items_max > 0:
-        at = rings.at
-        ring_max = at[_RING_MAX]
-        added = signed(rings.ints[user, at[_ADDED]])
+        ring_max = rings.at[RING_MAX]
+        added = signed(rings.ints[user, ADDED])
         most = min(items_max, len(history))
         for back in range(1, min(added, ring_max) + 1):
             place = (added - back) % ring_max
-            if rings.is_positive[rings.octets[user, at[_RING_ACTION] + place]]:
-                history[count] = rings.ints[user, at[_RING_ITEM] + place]
+            item, action = act_at(rings.ints, rings.tails, rings.at, user, place)
+            if rings.is_positive[action]:
+                history[count] = item
                 count += 1
                 if count == most:
                     break

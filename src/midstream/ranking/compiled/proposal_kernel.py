@@ -42,7 +42,7 @@ from midstream.state.structures.decay import decay_weight
 from midstream.state.structures.hot_lists import HotColumns
 from midstream.state.structures.kernel import kernel, signed
 from midstream.state.structures.top_list import LENGTH
-from midstream.state.users.users import RingColumns
+from midstream.state.users.user_rows import RingColumns
 
 query_sessions = session_query.run_query
 query_pairs = covisitation_query.run_query

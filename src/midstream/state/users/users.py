@@ -1,8 +1,8 @@
-"""Users: one packed row of fixed size a slot, and a document.
+"""Users: one row a slot, in parts (``users.user_rows``), and a document.
 
 A row holds the last interactions in the order in which they came, counts by action, the items last seen
 with how often, when the user was first and last here, and decayed affinities to the values of each category
-attribute. It can be handed to another process as it is (``Users.dtype``). Slots are the vocabulary's; a
+attribute. Packed it has one fixed size (``Users.dtype``). Slots are the vocabulary's; a
 slot that changes hands starts cold, in the middle of a batch if need be. So does that of a user who is deleted:
 the row forgets whatever came before in the log, the document what is not newer than the time of the delete.
 
@@ -11,7 +11,6 @@ Events more than 24 h behind log time move affinities only, where decay makes th
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,9 @@ from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
 from midstream.state.attributes.documents import Change, Documents
 from midstream.state.settings import FoldSettings
+from midstream.state.structures.aligned import aligned_zeros
 from midstream.state.structures.borrowed import address_of
-from midstream.state.structures.row_merge import add_row, ring_places, ring_times
+from midstream.state.structures.row_merge import add_row, ring_places
 from midstream.state.users.affinities import (
     AFFINITIES_MAX,
     AffinityRows,
@@ -32,14 +32,36 @@ from midstream.state.users.affinities import (
     read_affinities,
 )
 from midstream.state.users.ring_query import newest_distinct
-from midstream.state.users.user_fold import SEEN_COUNT_MAX, UserRows, fold_users
+from midstream.state.users.user_fold import SEEN_COUNT_MAX, fold_users
+from midstream.state.users.user_rows import (
+    ACTION_BITS,
+    ACTIONS_MAX,
+    INLINE,
+    PLACE_WORDS,
+    RING_POOL,
+    SEEN_POOL,
+    USED,
+    RingColumns,
+    UserRows,
+    affinity_places,
+    head_dtype,
+    head_places,
+    pack_rows,
+    packed_room,
+    release_blocks,
+    row_dtype,
+    row_sizes,
+    take_block,
+)
 
-ACTIONS_MAX = 16
-"""Configured actions: each user has a count of each in its row, 4 bytes."""
+PARTS = ("rows", "ring", "seen", "pools")
+"""Arrays of the table in which the rows lie, by name."""
+PACKED_AT_ONCE = 512
+"""Rows that are packed for a digest: half a megabyte, which stays in the cache."""
 _USER = int(Kind.USER)
 _SECOND_MS = 1_000
 _LOW32 = 0xFFFFFFFF
-_WORD_BYTES = 8
+_HIGH16 = 0xFFFF
 _BODY = 6
 
 
@@ -63,21 +85,17 @@ class SeenItems:
     """Of the last impression, to the second."""
 
 
-class RingColumns(NamedTuple):
-    """Arrays in which kernels read the last interactions of a user."""
-
-    octets: NDArray[np.uint8]
-    ints: NDArray[np.int32]
-    at: NDArray[np.int64]  # as ``_places`` gives it
-    is_positive: Mask  # by the action's number
-
-
 def user_bytes(settings: FoldSettings) -> int:
     """Return the bytes of the table."""
     limits, categories = settings.limits, list(settings.attributes.values()).count("category")
-    row = 88 + 21 * limits.user_ring_max  # as in ``row_dtype``, which cannot be made of the largest rings
-    row += -row % _WORD_BYTES + categories * (8 + 8 * AFFINITIES_MAX)
-    return limits.users_max * row + limits.document_bytes_max
+    return limits.users_max * sum(row_sizes(limits.user_ring_max, _counts(settings), categories)) + (
+        limits.document_bytes_max
+    )
+
+
+def _counts(settings: FoldSettings) -> int:
+    """Return how many counts a head has."""
+    return max(len(settings.action_names()), 1)
 
 
 class Users:
@@ -103,20 +121,26 @@ class Users:
         weights = [settings.types[name].weight for name in self._names]
         self._weights = np.array(weights, dtype=np.float64)
         self._ring_max = settings.limits.user_ring_max
-        self.dtype = row_dtype(self._ring_max, len(self._attributes))
-        """Layout of a row."""
-        self._rows = np.zeros(settings.limits.users_max, dtype=self.dtype)
-        packed = self._rows.view(np.uint8).reshape(len(self._rows), self.dtype.itemsize)
-        self._bytes = packed
-        self._shorts = packed.view(np.uint16)
-        self._ints = packed.view(np.int32)
-        self._floats = packed.view(np.float32)
-        self._longs = packed.view(np.int64)
-        self._at = _places(self.dtype, self._ring_max)
-        self._affinity_at = [_affinity_places(self.dtype, name) for name in range(len(self._attributes))]
-        self._used = np.zeros(1, dtype=np.int64)
-        self.rows = UserRows(self._at, self._bytes, self._shorts, self._ints, self._longs, self._used)
+        users_max, attributes = settings.limits.users_max, len(self._attributes)
+        self.dtype = row_dtype(self._ring_max, attributes)
+        """Layout of a packed row."""
+        kind = head_dtype(self._ring_max, _counts(settings), attributes)
+        _, tail, seen = row_sizes(self._ring_max, _counts(settings), attributes)
+        self._bytes = aligned_zeros((users_max, kind.itemsize), np.dtype(np.uint8))
+        self._heads = self._bytes.view(kind)[:, 0]
+        self._ints = self._bytes.view(np.int32)
+        self._floats = self._bytes.view(np.float32)
+        self._longs = self._bytes.view(np.int64)
+        self._tails = np.zeros((users_max, tail // 4), dtype=np.int32)
+        self._seen = np.zeros((users_max, seen // 4), dtype=np.int32)
+        self._shorts = self._seen.view(np.uint16)
+        self._at = head_places(kind, self._ring_max)
+        self._affinity_at = [affinity_places(kind, number) for number in range(attributes)]
+        self._used = np.zeros(5, dtype=np.int64)
+        self.rows = UserRows(self._at, self._ints, self._longs, self._tails, self._seen, self._shorts, self._used)
         """For the one pass over all tables (``state.one_pass``)."""
+        self.ring_columns = RingColumns(self._ints, self._tails, self._at, self._weights > 0.0)
+        """The arrays themselves: they stay the same for as long as the table is."""
         codes = [category(name) for name in self._attributes]
         self.affinity_rows = AffinityRows(
             self._weights,
@@ -145,12 +169,13 @@ class Users:
     @property
     def bytes_now(self) -> int:
         """Memory of what has been used, about."""
-        return int(self._used[0]) * self.dtype.itemsize + self._documents.bytes_used
+        parts = ((USED, self._bytes), (RING_POOL, self._tails), (SEEN_POOL, self._seen))
+        return self._documents.bytes_used + sum(int(self._used[at]) * part[0].nbytes for at, part in parts)
 
     @property
     def bytes_max(self) -> int:
         """Memory when every page has been touched and no more document fits."""
-        return self._rows.nbytes + self._document_bytes_max
+        return self._bytes.nbytes + self._tails.nbytes + self._seen.nbytes + self._document_bytes_max
 
     def apply(self, step: FoldStep) -> None:
         """Fold a part of a step (``state.steps.parts``). Cost: about 50 ns an interaction, 10 µs a user event."""
@@ -187,7 +212,9 @@ class Users:
         Of a profile, what is known of the user that stays wins, whatever its time; other fields are filled in unless
         they are older than a change of that profile that said something of every field.
         """
-        add_row(self._rows[into_index], self._rows[from_index], SEEN_COUNT_MAX)
+        into = self._packed(into_index)
+        add_row(into, self._packed(from_index), SEEN_COUNT_MAX)
+        self._store(into_index, into)
         for at in self._affinity_at:
             merge_affinities(into_index, from_index, at, self._ints, self._floats, self._longs)
         self._documents.merge(into_index, from_index)
@@ -195,16 +222,51 @@ class Users:
 
     def forget(self, user_index: int) -> None:
         """Make the row of a slot that is given up empty, and drop its document."""
+        release_blocks(user_index, self._ints, self._tails, self._seen, self._used)
         self._bytes[user_index] = 0
         self._documents.drop(user_index)
 
+    def _packed(self, user_index: int) -> np.void:
+        """Return the packed row of a user: a copy."""
+        rows, room = packed_room(self.dtype, 1)
+        pack_rows(user_index, self.rows, room)
+        found: np.void = rows[0]
+        return found
+
+    def _store(self, user_index: int, row: np.void) -> None:
+        """Make a packed row, which holds no less than the user's row, that row; affinities stay as they are."""
+        head, inline = self._heads[user_index], int(self._at[INLINE])
+        for name in ("first_ms", "last_ms", "added", "seen_length"):
+            head[name] = row[name]
+        head["counts"] = row["counts"][: len(head["counts"])]
+        high = row["ring_time_high"] | row["ring_action"].astype(np.int32) << ACTION_BITS
+        acts = np.stack((row["ring_item"], row["ring_time_low"], high), axis=1)
+        head["ring"] = acts[:inline]
+        if row["added"] > inline:
+            head["ring_block"] = head["ring_block"] or take_block(self._tails, self._used, RING_POOL)
+            self._tails[head["ring_block"] - 1, : PLACE_WORDS * (self._ring_max - inline)] = acts[inline:].reshape(-1)
+        if row["seen_length"]:
+            head["seen_block"] = head["seen_block"] or take_block(self._seen, self._used, SEEN_POOL)
+            items, seconds, counts = self._seen_columns(head)
+            items[:], seconds[:], counts[:] = row["seen_item"], row["seen_second"], row["seen_count"]
+
+    def _seen_columns(self, head: np.void) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint16]]:
+        """Return views of the items, seconds and counts of a user who has seen something."""
+        block, places = int(head["seen_block"]) - 1, self._ring_max
+        words, shorts = self._seen[block], self._shorts[block]
+        return words[:places], words[places : 2 * places], shorts[4 * places : 5 * places]
+
     def recent(self, user_index: int) -> RecentInteractions:
         """Return the last interactions of a user."""
-        row = self._rows[user_index]
-        held = ring_places(int(row["added"]), self._ring_max)
-        return RecentInteractions(
-            row["ring_item"][held], row["ring_action"][held].astype(np.int16), ring_times(row, held)
-        )
+        head = self._heads[user_index]
+        acts = head["ring"]
+        if block := int(head["ring_block"]):
+            further = self._tails[block - 1, : PLACE_WORDS * (self._ring_max - len(acts))]
+            acts = np.concatenate((acts, further.reshape(-1, PLACE_WORDS)))
+        acts = acts[ring_places(int(head["added"]), self._ring_max)]
+        high = acts[:, 2].astype(np.int64)
+        times = (high & _HIGH16) << 32 | acts[:, 1] & _LOW32
+        return RecentInteractions(acts[:, 0].copy(), (high >> ACTION_BITS).astype(np.int16), times)
 
     def last_distinct(self, user_index: int, actions: tuple[str, ...], count_max: int) -> Index:
         """Return the distinct items of a user's last interactions, the newest first.
@@ -214,14 +276,8 @@ class Users:
             actions: What counts; empty = all actions with a weight above 0.
             count_max: At most so many.
         """
-        row = self._rows[user_index]
         wanted = np.isin(self._names, actions) if actions else self.is_positive
-        return newest_distinct(row["ring_item"], row["ring_action"], int(row["added"]), wanted, count_max)
-
-    @property
-    def ring_columns(self) -> RingColumns:
-        """The arrays themselves: they stay the same for as long as the table is."""
-        return RingColumns(self._bytes, self._ints, self._at, self.is_positive)
+        return newest_distinct(self.ring_columns, user_index, wanted, count_max)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -255,23 +311,23 @@ class Users:
 
     def impressions(self, user_index: int) -> SeenItems:
         """Return the items that a user has seen lately."""
-        row = self._rows[user_index]
-        length = int(row["seen_length"])
-        seconds = row["seen_second"][:length].astype(np.int64) & _LOW32
-        counts = row["seen_count"][:length].astype(np.int64)
-        return SeenItems(row["seen_item"][:length].copy(), counts, seconds * _SECOND_MS)
+        head = self._heads[user_index]
+        length = int(head["seen_length"])
+        items, seconds, counts = self._seen_columns(head)
+        times = (seconds[:length].astype(np.int64) & _LOW32) * _SECOND_MS
+        return SeenItems(items[:length].copy(), counts[:length].astype(np.int64), times)
 
     def counts(self, user_index: int) -> dict[str, int]:
         """Return how often a user did each configured action."""
-        return dict(zip(self._names, self._rows["counts"][user_index].tolist(), strict=False))
+        return dict(zip(self._names, self._heads["counts"][user_index].tolist(), strict=False))
 
     def first_seen_ms(self, user_index: int) -> int:
         """Return the log time of a user's first interaction or impression since the slot was taken; 0 = none."""
-        return int(self._rows["first_ms"][user_index])
+        return int(self._heads["first_ms"][user_index])
 
     def last_seen_ms(self, user_index: int) -> int:
         """Return the log time of a user's last interaction or impression; 0 = none."""
-        return int(self._rows["last_ms"][user_index])
+        return int(self._heads["last_ms"][user_index])
 
     def affinities(self, user_index: int, attribute: str, now_ms: int) -> tuple[Index, Score]:
         """Return the value codes a user leans to and their decayed weights at a time, strongest first."""
@@ -309,25 +365,55 @@ class Users:
         return self._documents.is_deleted(user_index) and self.last_seen_ms(user_index) == 0
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return the rows by slot as bytes (n, bytes of a row), a view, and the documents."""
-        held: dict[str, NDArray[np.generic]] = {"rows": self._bytes[: int(self._used[0])]}
+        """Return the parts of the rows, views, and the documents.
+
+        ``rows`` are heads by slot as bytes, (n, bytes), ``ring`` and ``seen`` the blocks that were ever taken, and
+        ``pools`` says which are free. Which block a user has follows from the order of events, so the same log gives
+        the same bytes; what a digest covers is ``packed_rows``.
+        """
+        held: dict[str, NDArray[np.generic]] = {name: part[:count] for name, part, count in self._parts()}
+        held["pools"] = self._used.copy()
         held.update({f"document.{name}": each for name, each in self._documents.arrays().items()})
         return held
 
     def rooms(self) -> dict[str, NDArray[np.generic]]:
-        """Return the memory of all rows: its first ones are those of ``arrays``."""
-        return {"rows": self._bytes}
+        """Return the memory of all parts of rows: the first ones of each are those of ``arrays``."""
+        return {name: part for name, part, _ in self._parts()}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Replace the table by what ``arrays`` returned; rows that lie where they belong are not read."""
-        rows = arrays["rows"]
-        count = len(rows)
-        self._bytes[count : int(self._used[0])] = 0
-        if not np.may_share_memory(rows, self._bytes):
-            self._bytes[:count] = rows
-        self._used[0] = count
+        """Replace the table by what ``arrays`` returned; parts that lie where they belong are not read."""
+        for name, part, used in self._parts():
+            found = arrays[name]
+            count = len(found)
+            part[count:used] = 0
+            if not np.may_share_memory(found, part):
+                part[:count] = found
+        self._used[:] = arrays["pools"]
         held = {name.removeprefix("document."): each for name, each in arrays.items() if name.startswith("document.")}
         self._documents.restore(held)
+
+    @property
+    def packed_shape(self) -> tuple[int, int]:
+        """Number of rows in use, and bytes of a packed one."""
+        return int(self._used[USED]), self.dtype.itemsize
+
+    def packed_rows(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield the packed rows by slot as bytes, (n, bytes of a row), some at a time; valid until the next ones."""
+        used, _ = self.packed_shape
+        rows, room = packed_room(self.dtype, min(PACKED_AT_ONCE, used))
+        for first in range(0, used, PACKED_AT_ONCE):
+            some = room._replace(
+                **{name: getattr(room, name)[: used - first] for name in ("octets", "shorts", "ints", "longs")}
+            )
+            rows.view(np.uint8)[:] = 0
+            pack_rows(first, self.rows, some)
+            yield some.octets
+
+    def _parts(self) -> Iterator[tuple[str, NDArray[np.generic], int]]:
+        """Yield name, memory and number in use of the parts of rows."""
+        yield "rows", self._bytes, int(self._used[USED])
+        yield "ring", self._tails, int(self._used[RING_POOL])
+        yield "seen", self._seen, int(self._used[SEEN_POOL])
 
     def _fold_documents(self, batch: IndexedBatch) -> None:
         """Fold user events, and drop the documents of slots that changed hands, in log order."""
@@ -348,71 +434,3 @@ class Users:
                 self._documents.apply(index, operation, body, time_ms, is_timed=is_timed)
                 if self._watched:
                     self.profiles.append((event, self.watched_value(index)))
-
-
-def row_dtype(ring_max: int, attribute_count: int) -> np.dtype[np.void]:
-    """Return the layout of a row: 88 bytes, 21 for each place of the ring, 136 for each category attribute.
-
-    Rings are in no order to read them by: ``added`` says how many came and thus where the oldest lies.
-    """
-    main = [
-        ("first_ms", "<i8"),
-        ("last_ms", "<i8"),
-        ("counts", "<i4", (ACTIONS_MAX,)),
-        ("added", "<i4"),
-        ("seen_length", "<i4"),
-        ("ring_item", "<i4", (ring_max,)),
-        ("ring_time_low", "<i4", (ring_max,)),
-        ("seen_item", "<i4", (ring_max,)),
-        ("seen_second", "<i4", (ring_max,)),
-        ("ring_time_high", "<u2", (ring_max,)),
-        ("seen_count", "<u2", (ring_max,)),
-        ("ring_action", "i1", (ring_max,)),
-    ]
-    unused = -np.dtype(main).itemsize % _WORD_BYTES
-    affinities = [
-        field
-        for number in range(attribute_count)
-        for field in (
-            (f"affinity_landmark_{number}", "<i8"),
-            (f"affinity_code_{number}", "<i4", (AFFINITIES_MAX,)),
-            (f"affinity_weight_{number}", "<f4", (AFFINITIES_MAX,)),
-        )
-    ]
-    return np.dtype([*main, ("unused", "u1", (unused,)), *affinities])
-
-
-def _fields(dtype: np.dtype[np.void]) -> Mapping[str, tuple[np.dtype[np.generic], int]]:
-    return cast("Mapping[str, tuple[np.dtype[np.generic], int]]", dtype.fields)
-
-
-def _offset(dtype: np.dtype[np.void], name: str) -> int:
-    """Return the place of a field in units of its own elements."""
-    field = _fields(dtype)[name]
-    return int(field[1]) // field[0].base.itemsize
-
-
-_PLACES = (
-    "counts",
-    "added",
-    "seen_length",
-    "ring_item",
-    "ring_time_low",
-    "seen_item",
-    "seen_second",
-    "ring_time_high",
-    "seen_count",
-    "ring_action",
-)
-
-
-def _places(dtype: np.dtype[np.void], ring_max: int) -> NDArray[np.int64]:
-    """Return where each of ``_PLACES`` lies, then the length of the ring and of the part to clear, in words."""
-    unused = _fields(dtype)["unused"]
-    words = (int(unused[1]) + unused[0].itemsize) // _WORD_BYTES
-    return np.array([*(_offset(dtype, name) for name in _PLACES), ring_max, words], dtype=np.int64)
-
-
-def _affinity_places(dtype: np.dtype[np.void], number: int) -> NDArray[np.int64]:
-    names = ("affinity_landmark", "affinity_code", "affinity_weight")
-    return np.array([_offset(dtype, f"{name}_{number}") for name in names], dtype=np.int64)
