@@ -587,7 +587,7 @@ def test_the_tables_keep_their_arrays() -> None:
     def held() -> list[object]:
         found = [each for table in tables for each in table.columns]
         rings = fold.users.ring_columns
-        return [*found, *fold.items.hot_columns, rings.octets, rings.ints, rings.at]
+        return [*found, *fold.items.hot_columns, rings.ints, rings.tails, rings.at]
 
     def addresses() -> list[int]:
         flat = [part for each in held() for part in (each if isinstance(each, tuple) else (each,))]

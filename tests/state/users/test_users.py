@@ -3,6 +3,7 @@
 import json
 import math
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import EventType, FoldSettings, StateLimits
 from midstream.state.steps import part, step_of
 from midstream.state.structures.decay import TABLE
+from midstream.state.structures.row_merge import ring_places, ring_times
+from midstream.state.users import user_rows
 from midstream.state.users.affinities import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS
 from midstream.state.users.user_fold import SEEN_COUNT_MAX
-from midstream.state.users.users import ACTIONS_MAX, Users, row_dtype
+from midstream.state.users.user_rows import ACTIONS_MAX, COUNTS, INLINE, RING_POOL, SEEN_POOL, head_dtype, row_dtype
+from midstream.state.users.users import Users
 from tests.support.events import Stream, cuts, event_batches, indexed, random_events
 
 DAY_MS = 86_400_000
@@ -236,10 +240,58 @@ def check(users, twin, now_ms):
         assert users.exists(slot) == (bool(row.profile) and newest[2] != Operation.DELETE)
 
 
-@given(event_batches(), st.integers(1, 4), st.integers(1, 4), st.data())
-def test_rows_are_those_of_dictionaries_however_the_log_is_cut(batch, users_max, user_ring_max, data):
-    """Slots change hands in the middle of batches; in parts or whole, and restored on the way."""
+def heads_of(places):
+    """Return a context in which a head has room for so many places of the ring, with the actions of these tests."""
+    words = COUNTS + len(FoldSettings().action_names()) + 3 * places
+    return patch.object(user_rows, "HEAD_BYTES", 4 * words)
+
+
+def check_packed(users):
+    """Compare packed rows with what can be read of each user, and blocks in use with those that users have."""
+    packed = np.concatenate([each.copy() for each in users.packed_rows()] or [np.zeros(users.packed_shape, np.uint8)])
+    assert packed.shape == users.packed_shape
+    for slot, row in enumerate(packed.view(users.dtype)[:, 0]):
+        recent, seen = users.recent(slot), users.impressions(slot)
+        assert (row["first_ms"], row["last_ms"]) == (users.first_seen_ms(slot), users.last_seen_ms(slot))
+        names = users._names
+        assert row["counts"].tolist() == [*users.counts(slot).values(), *[0] * (ACTIONS_MAX - len(names))]
+        places = ring_places(int(row["added"]), len(row["ring_item"]))
+        assert row["ring_item"][places].tolist() == recent.item_index.tolist()
+        assert row["ring_action"][places].tolist() == recent.action.tolist()
+        assert ring_times(row, places).tolist() == recent.event_time_ms.tolist()
+        assert row["seen_item"][: row["seen_length"]].tolist() == seen.item_index.tolist()
+        assert row["seen_count"][: row["seen_length"]].tolist() == seen.count.tolist()
+        seconds = row["seen_second"][: row["seen_length"]].astype(np.int64)
+        assert (seconds * 1_000).tolist() == seen.event_time_ms.tolist()
+        for name in ("item", "time_low", "time_high", "action"):
+            assert not row[f"ring_{name}"][len(places) :].any()
+        for name in ("item", "second", "count"):
+            assert not row[f"seen_{name}"][row["seen_length"] :].any()
+    check_blocks(users)
+
+
+def check_blocks(users):
+    """Each block that was ever taken is one user's, or free and empty but for the number of the next free one."""
+    for pool, blocks, name in ((RING_POOL, users._tails, "ring_block"), (SEEN_POOL, users._seen, "seen_block")):
+        owned = [int(each) for each in users._heads[name] if each]
+        free, number = [], int(users._used[pool + 1])
+        while number:
+            free.append(number)
+            assert not blocks[number - 1, 1:].any()
+            number = int(blocks[number - 1, 0])
+        assert sorted([*owned, *free]) == list(range(1, int(users._used[pool]) + 1))
+
+
+@given(event_batches(), st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.data())
+def test_rows_are_those_of_dictionaries_however_the_log_is_cut(batch, users_max, user_ring_max, inline, data):
+    """Slots change hands in the middle of batches; in parts or whole, and restored on the way, wherever rings lie."""
     settings = settings_of(users_max, user_ring_max)
+    with heads_of(inline):
+        fold_cut_batches(batch, settings, data)
+
+
+def fold_cut_batches(batch, settings, data):
+    """Fold a batch in pieces, each into a table that was restored from the one before, and compare with the twin."""
     users, twin = users_of(settings), Twin(settings)
     whole = indexed(batch, settings)
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
@@ -248,15 +300,21 @@ def test_rows_are_those_of_dictionaries_however_the_log_is_cut(batch, users_max,
         twin.apply(piece)
         if stop > start:
             check(users, twin, int(piece.log_time_ms[-1]))
+        check_packed(users)
         fresh = users_of(settings)
         fresh.restore({name: array.copy() for name, array in users.arrays().items()})
         users = fresh
 
 
-@given(event_batches(), st.integers(1, 4), st.data())
-def test_two_rows_become_one_as_dictionaries_do(batch, user_ring_max, data):
+@given(event_batches(), st.integers(1, 4), st.integers(1, 5), st.data())
+def test_two_rows_become_one_as_dictionaries_do(batch, user_ring_max, inline, data):
     """Wherever in the log, and the one that is given up is left empty."""
-    settings = settings_of(4, user_ring_max)
+    with heads_of(inline):
+        fold_and_merge(batch, settings_of(4, user_ring_max), data)
+
+
+def fold_and_merge(batch, settings, data):
+    """Fold a batch in pieces, after some of which two rows become one, and compare with the twin."""
     users, twin = users_of(settings), Twin(settings)
     whole = indexed(batch, settings)
     for start, stop in pairwise([0, *data.draw(cuts(len(batch))), len(batch)]):
@@ -272,6 +330,7 @@ def test_two_rows_become_one_as_dictionaries_do(batch, user_ring_max, data):
             users.merge(into, other)
             twin.merge(into, other)
             assert not users._bytes[other].any()
+            check_packed(users)
             check(users, twin, int(whole.log_time_ms[stop - 1]) if stop else 0)
             twin.rows[other] = Row([])
 
@@ -329,9 +388,16 @@ def test_long_rows_become_one_too(step_ms):
             twin.merge(other, into)
     check(users, twin, int(batch.log_time_ms[-1]))
     assert len(twin.rows) < len(slots)
-    users._rows["seen_item"][0, 0] = users._rows["seen_item"][1, 0] = 5
-    users._rows["seen_length"][:2] = 1
-    users._rows["seen_count"][:2] = SEEN_COUNT_MAX - 1
+
+
+def test_merged_counts_of_impressions_stop_at_their_largest():
+    """Two bytes do not overflow to 0 there either."""
+    settings = settings_of()
+    view = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=10)
+    acts = [view._replace(user_id=user) for user in ("a", "b")]
+    seen = [each._replace(kind=Kind.IMPRESSION, action="") for each in acts]
+    users = users_of(settings)
+    users.apply(step_of(indexed(build([*acts, *seen * (SEEN_COUNT_MAX - 1)]), settings)))
     users.merge(0, 1)
     assert users.impressions(0).count.tolist() == [SEEN_COUNT_MAX]
 
@@ -346,6 +412,7 @@ def test_a_long_stream_agrees_too(users_max, user_ring_max):
         users.apply(step_of(part(batch, start, min(start + 700, 6_000))))
     twin.apply(batch)
     check(users, twin, int(batch.log_time_ms[-1]))
+    check_packed(users)
     assert len(np.unique(batch.log_time_ms // (32 * AFFINITY_HALF_LIFE_MS))) > 1
 
 
@@ -369,7 +436,7 @@ def test_a_deleted_user_starts_cold(size):
             users.apply(step_of(vocabulary.index(LogPosition(0), batch, np.ones(len(batch), dtype=np.bool_))))
 
     fold(events)
-    assert not users._rows[0].tobytes().strip(b"\0")
+    assert not users._bytes[0].any()
     assert users.document(0) == {}
     assert users.recent(1).item_index.tolist() == [0, 1, 2]
     assert len(users.affinities(1, "brand", 20)[0]) == 2
@@ -415,10 +482,68 @@ def test_counts_of_impressions_stop_at_their_largest():
     assert users.impressions(0).count.tolist() == [SEEN_COUNT_MAX]
 
 
-@pytest.mark.parametrize("ring_max, attributes", [(1, 0), (3, 1), (50, 3)])
-def test_a_row_is_what_its_layout_says(ring_max, attributes):
+def test_what_is_digested_does_not_say_which_block_is_whose():
+    """Two users who need blocks in one order or the other have the same packed rows."""
+    settings = settings_of(user_ring_max=20)
+    kinds = ((Kind.INTERACTION, "view"), (Kind.IMPRESSION, ""))
+    first = [Event(Kind.INTERACTION, action="view", user_id=user, item_id="x", log_time_ms=9) for user in ("a", "b")]
+    more = {
+        user: [
+            Event(kind, action=action, user_id=user, item_id=f"{user}{number}", log_time_ms=9)
+            for kind, action in kinds
+            for number in range(20)
+        ]
+        for user in ("a", "b")
+    }
+    items = [
+        Event(Kind.ITEM, item_id=event.item_id, body=b"{}", log_time_ms=9) for each in more.values() for event in each
+    ]
+    packed, blocks = [], []
+    for order in ("ab", "ba"):
+        users = users_of(settings)
+        acts = [event for user in order for event in more[user]]
+        users.apply(step_of(indexed(build([*items, *first, *acts]), settings)))
+        packed.append(b"".join(each.tobytes() for each in users.packed_rows()))
+        blocks.append(users._heads["ring_block"][:2].tolist() + users._heads["seen_block"][:2].tolist())
+    assert packed[0] == packed[1]
+    assert blocks == [[1, 2, 1, 2], [2, 1, 2, 1]]
+
+
+def test_blocks_are_given_back_by_who_starts_cold():
+    """However many users come and go, no more blocks are taken than there are slots, and none is anybody's twice."""
+    settings = settings_of(users_max=7, user_ring_max=30)
+    users = users_of(settings)
+    batch = indexed(random_events(20_000, seed=23, stream=Stream(users=40, step_ms=500)), settings)
+    for start in range(0, len(batch), 1_000):
+        users.apply(step_of(part(batch, start, start + 1_000)))
+        check_blocks(users)
+    assert 0 < users._used[RING_POOL] <= 7
+    assert 0 < users._used[SEEN_POOL] <= 7
+    check_packed(users)
+
+
+def test_a_user_with_few_acts_and_no_impressions_has_no_block():
+    """Ten acts lie in the head; memory in use is that of heads."""
+    settings = settings_of(users_max=9, user_ring_max=50)
+    users = users_of(settings)
+    event = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=9)
+    events = [event._replace(user_id=f"u{number}") for number in range(9)] * 10
+    users.apply(step_of(indexed(build(events), settings)))
+    assert (users._used[RING_POOL], users._used[SEEN_POOL]) == (0, 0)
+    assert users.bytes_now == users._bytes.nbytes < 9 * users.dtype.itemsize
+    assert users._at[INLINE] == 11
+    assert [len(users.recent(slot).item_index) for slot in range(9)] == [10] * 9
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *(row_dtype(ring_max, attributes) for ring_max, attributes in ((1, 0), (3, 1), (50, 3))),
+        *(head_dtype(*sizes) for sizes in ((1, 1, 0), (3, 16, 1), (50, 5, 3))),
+    ],
+)
+def test_a_row_is_what_its_layout_says(dtype):
     """No field overlaps another or straddles its own size, and rows keep words whole."""
-    dtype = row_dtype(ring_max, attributes)
     assert dtype.itemsize % 8 == 0
     end = 0
     for kind, offset in (field[:2] for field in (dtype.fields or {}).values()):
@@ -439,5 +564,6 @@ def test_bytes_are_those_of_the_arrays():
     """What is said is what is reserved."""
     settings = settings_of(users_max=1_000)
     users = users_of(settings)
-    assert users.bytes_max == users._rows.nbytes + settings.limits.document_bytes_max
+    parts = sum(each.nbytes for each in users.rooms().values())
+    assert users.bytes_max == parts + settings.limits.document_bytes_max
     assert users.bytes_now == 0

@@ -30,9 +30,8 @@ from midstream.engine.snapshots.arrival import Arrival
 from midstream.engine.snapshots.snapshots import SnapshotManifest
 from midstream.events.segments.log_identity import LogIdentity
 
-FORMAT_VERSION = 2
-READ_VERSIONS = (1, FORMAT_VERSION)
-"""As those of ``snapshots``: an earlier release takes no packed array for another one."""
+FORMAT_VERSION = 3
+"""That of ``snapshots``: a release takes no array for one that an earlier one laid out in another way."""
 MANIFEST_NAME = "published.json"
 MANIFEST_BYTES_MAX = 1 << 20
 """A file takes about 150 bytes of it: 100 files of today's state are 15 kB."""
@@ -109,8 +108,8 @@ def unseal(content: bytes, identity: LogIdentity) -> PublishedSnapshot:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         message = f"its manifest is of another release: {error}"
         raise SnapshotInvalid(message) from error
-    if manifest.format_version not in READ_VERSIONS:
-        message = f"it has format {manifest.format_version}, this release reads {READ_VERSIONS}"
+    if manifest.format_version != FORMAT_VERSION:
+        message = f"it has format {manifest.format_version}, this release reads {FORMAT_VERSION}"
         raise SnapshotInvalid(message)
     _require_plain(manifest)
     return manifest

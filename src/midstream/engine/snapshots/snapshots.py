@@ -30,9 +30,8 @@ from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.settings import FoldSettings
 from midstream.state.tables import TABLES
 
-FORMAT_VERSION = 2
-READ_VERSIONS = (1, FORMAT_VERSION)
-"""The first had no packed arrays."""
+FORMAT_VERSION = 3
+"""Rows of users lie in parts; an older snapshot is not read, and its log is folded anew."""
 KEEP_MIN = 2
 """The newest may turn out damaged; the one before it then saves a fold from the beginning."""
 MANIFEST_NAME = "manifest.json"
@@ -423,8 +422,8 @@ def _unseal(content: bytes) -> SnapshotManifest:
     except msgspec.MsgspecError as error:
         message = f"its manifest is of another release: {error}"
         raise SnapshotInvalid(message) from error
-    if manifest.format_version not in READ_VERSIONS:
-        message = f"it has format {manifest.format_version}, this release reads {READ_VERSIONS}"
+    if manifest.format_version != FORMAT_VERSION:
+        message = f"it has format {manifest.format_version}, this release reads {FORMAT_VERSION}"
         raise SnapshotInvalid(message)
     return manifest
 

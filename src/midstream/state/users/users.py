@@ -264,8 +264,8 @@ class Users:
             further = self._tails[block - 1, : PLACE_WORDS * (self._ring_max - len(acts))]
             acts = np.concatenate((acts, further.reshape(-1, PLACE_WORDS)))
         acts = acts[ring_places(int(head["added"]), self._ring_max)]
-        high = acts[:, 2].astype(np.int64)
-        times = (high & _HIGH16) << 32 | acts[:, 1] & _LOW32
+        low, high = acts[:, 1].astype(np.int64) & _LOW32, acts[:, 2].astype(np.int64)
+        times = (high & _HIGH16) << 32 | low
         return RecentInteractions(acts[:, 0].copy(), (high >> ACTION_BITS).astype(np.int16), times)
 
     def last_distinct(self, user_index: int, actions: tuple[str, ...], count_max: int) -> Index:
