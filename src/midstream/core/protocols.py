@@ -129,9 +129,10 @@ class StateTable(Protocol):
         ...
 
     def arrays(self) -> Mapping[str, NDArray[np.generic]]:
-        """Return all of the state in canonical form: logical content in index order, not capacity or layout.
+        """Return all of the state in canonical form: logical content in index order, not capacity.
 
-        The same content always gives the same bytes, so this is both what a snapshot holds and what is digested.
+        The same log always gives the same bytes, so this is both what a snapshot holds and what is digested. Of users a
+        digest covers packed rows, in which the layout does not show.
         """
         ...
 

@@ -2,10 +2,11 @@
 
 import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -23,12 +24,12 @@ from midstream.events.segments.log_identity import identity_of
 from midstream.state.expressions.program import Cell
 from midstream.state.fold import Fold
 from midstream.state.structures.packed_words import mark_words, take_marked
+from midstream.state.users import user_rows
 from tests.support.events import random_events, tiny_settings
 
 IDENTITY = identity_of(b"l" * 16, 3)
 SETTINGS = msgspec.structs.replace(
     tiny_settings(),
-    limits=msgspec.structs.replace(tiny_settings().limits, user_ring_max=14),  # 11 of them lie in a head
     cells=(
         Cell("item", ("click",), half_life_ms=60_000),
         Cell("user", ("click",), window_ms=600_000),
@@ -39,6 +40,13 @@ EVENTS = random_events(600, seed=5)
 WAYS = [pytest.param(True, True, id="threads, packed"), pytest.param(False, False, id="paced, as they stand")]
 PACKED = [pytest.param(True, id="packed"), pytest.param(False, id="as they stand")]
 Array = NDArray[np.generic]
+
+
+@pytest.fixture(autouse=True)
+def short_heads() -> Iterator[None]:
+    """Have one place of a user's ring in its head, so that three of four lie in blocks."""
+    with patch.object(user_rows, "HEAD_BYTES", 64):
+        yield
 
 
 def folded(count: int) -> Fold:
