@@ -170,7 +170,7 @@ class Users:
     def bytes_now(self) -> int:
         """Memory of what has been used, about."""
         parts = ((USED, self._bytes), (RING_POOL, self._tails), (SEEN_POOL, self._seen))
-        return self._documents.bytes_used + sum(int(self._used[at]) * part[0].nbytes for at, part in parts)
+        return self._documents.bytes_used + sum(int(self._used[at]) * (part.nbytes // len(part)) for at, part in parts)
 
     @property
     def bytes_max(self) -> int:
