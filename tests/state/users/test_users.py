@@ -17,12 +17,12 @@ from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import EventType, FoldSettings, StateLimits
 from midstream.state.steps import part, step_of
 from midstream.state.structures.decay import TABLE
-from midstream.state.structures.row_merge import ring_places, ring_times
 from midstream.state.users import user_rows
 from midstream.state.users.affinities import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS
 from midstream.state.users.user_fold import SEEN_COUNT_MAX
-from midstream.state.users.user_rows import ACTIONS_MAX, COUNTS, INLINE, RING_POOL, SEEN_POOL, head_dtype, row_dtype
+from midstream.state.users.user_rows import ACTIONS_MAX, COUNTS
 from midstream.state.users.users import Users
+from tests.state.users.row_checks import check_packed
 from tests.support.events import Stream, cuts, event_batches, indexed, random_events
 
 DAY_MS = 86_400_000
@@ -246,42 +246,6 @@ def heads_of(places):
     return patch.object(user_rows, "HEAD_BYTES", 4 * words)
 
 
-def check_packed(users):
-    """Compare packed rows with what can be read of each user, and blocks in use with those that users have."""
-    packed = np.concatenate([each.copy() for each in users.packed_rows()] or [np.zeros(users.packed_shape, np.uint8)])
-    assert packed.shape == users.packed_shape
-    for slot, row in enumerate(packed.view(users.dtype)[:, 0]):
-        recent, seen = users.recent(slot), users.impressions(slot)
-        assert (row["first_ms"], row["last_ms"]) == (users.first_seen_ms(slot), users.last_seen_ms(slot))
-        names = users._names
-        assert row["counts"].tolist() == [*users.counts(slot).values(), *[0] * (ACTIONS_MAX - len(names))]
-        places = ring_places(int(row["added"]), len(row["ring_item"]))
-        assert row["ring_item"][places].tolist() == recent.item_index.tolist()
-        assert row["ring_action"][places].tolist() == recent.action.tolist()
-        assert ring_times(row, places).tolist() == recent.event_time_ms.tolist()
-        assert row["seen_item"][: row["seen_length"]].tolist() == seen.item_index.tolist()
-        assert row["seen_count"][: row["seen_length"]].tolist() == seen.count.tolist()
-        seconds = row["seen_second"][: row["seen_length"]].astype(np.int64)
-        assert (seconds * 1_000).tolist() == seen.event_time_ms.tolist()
-        for name in ("item", "time_low", "time_high", "action"):
-            assert not row[f"ring_{name}"][len(places) :].any()
-        for name in ("item", "second", "count"):
-            assert not row[f"seen_{name}"][row["seen_length"] :].any()
-    check_blocks(users)
-
-
-def check_blocks(users):
-    """Each block that was ever taken is one user's, or free and empty but for the number of the next free one."""
-    for pool, blocks, name in ((RING_POOL, users._tails, "ring_block"), (SEEN_POOL, users._seen, "seen_block")):
-        owned = [int(each) for each in users._heads[name] if each]
-        free, number = [], int(users._used[pool + 1])
-        while number:
-            free.append(number)
-            assert not blocks[number - 1, 1:].any()
-            number = int(blocks[number - 1, 0])
-        assert sorted([*owned, *free]) == list(range(1, int(users._used[pool]) + 1))
-
-
 @given(event_batches(), st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.data())
 def test_rows_are_those_of_dictionaries_however_the_log_is_cut(batch, users_max, user_ring_max, inline, data):
     """Slots change hands in the middle of batches; in parts or whole, and restored on the way, wherever rings lie."""
@@ -480,77 +444,6 @@ def test_counts_of_impressions_stop_at_their_largest():
     folded = np.ones(len(batch), dtype=np.bool_)
     users.apply(step_of(Vocabulary(settings).index(LogPosition(0), batch, folded)))
     assert users.impressions(0).count.tolist() == [SEEN_COUNT_MAX]
-
-
-def test_what_is_digested_does_not_say_which_block_is_whose():
-    """Two users who need blocks in one order or the other have the same packed rows."""
-    settings = settings_of(user_ring_max=20)
-    kinds = ((Kind.INTERACTION, "view"), (Kind.IMPRESSION, ""))
-    first = [Event(Kind.INTERACTION, action="view", user_id=user, item_id="x", log_time_ms=9) for user in ("a", "b")]
-    more = {
-        user: [
-            Event(kind, action=action, user_id=user, item_id=f"{user}{number}", log_time_ms=9)
-            for kind, action in kinds
-            for number in range(20)
-        ]
-        for user in ("a", "b")
-    }
-    items = [
-        Event(Kind.ITEM, item_id=event.item_id, body=b"{}", log_time_ms=9) for each in more.values() for event in each
-    ]
-    packed, blocks = [], []
-    for order in ("ab", "ba"):
-        users = users_of(settings)
-        acts = [event for user in order for event in more[user]]
-        users.apply(step_of(indexed(build([*items, *first, *acts]), settings)))
-        packed.append(b"".join(each.tobytes() for each in users.packed_rows()))
-        blocks.append(users._heads["ring_block"][:2].tolist() + users._heads["seen_block"][:2].tolist())
-    assert packed[0] == packed[1]
-    assert blocks == [[1, 2, 1, 2], [2, 1, 2, 1]]
-
-
-def test_blocks_are_given_back_by_who_starts_cold():
-    """However many users come and go, no more blocks are taken than there are slots, and none is anybody's twice."""
-    settings = settings_of(users_max=7, user_ring_max=30)
-    users = users_of(settings)
-    batch = indexed(random_events(20_000, seed=23, stream=Stream(users=40, step_ms=500)), settings)
-    for start in range(0, len(batch), 1_000):
-        users.apply(step_of(part(batch, start, start + 1_000)))
-        check_blocks(users)
-    assert 0 < users._used[RING_POOL] <= 7
-    assert 0 < users._used[SEEN_POOL] <= 7
-    check_packed(users)
-
-
-def test_a_user_with_few_acts_and_no_impressions_has_no_block():
-    """Ten acts lie in the head; memory in use is that of heads."""
-    settings = settings_of(users_max=9, user_ring_max=50)
-    users = users_of(settings)
-    event = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=9)
-    events = [event._replace(user_id=f"u{number}") for number in range(9)] * 10
-    users.apply(step_of(indexed(build(events), settings)))
-    assert (users._used[RING_POOL], users._used[SEEN_POOL]) == (0, 0)
-    assert users.bytes_now == users._bytes.nbytes < 9 * users.dtype.itemsize
-    assert users._at[INLINE] == 11
-    assert [len(users.recent(slot).item_index) for slot in range(9)] == [10] * 9
-
-
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        *(row_dtype(ring_max, attributes) for ring_max, attributes in ((1, 0), (3, 1), (50, 3))),
-        *(head_dtype(*sizes) for sizes in ((1, 1, 0), (3, 16, 1), (50, 5, 3))),
-    ],
-)
-def test_a_row_is_what_its_layout_says(dtype):
-    """No field overlaps another or straddles its own size, and rows keep words whole."""
-    assert dtype.itemsize % 8 == 0
-    end = 0
-    for kind, offset in (field[:2] for field in (dtype.fields or {}).values()):
-        assert offset == end
-        assert offset % kind.base.itemsize == 0
-        end += kind.itemsize
-    assert end == dtype.itemsize
 
 
 def test_more_actions_than_a_row_has_counts_for_are_refused():
