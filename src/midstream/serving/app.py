@@ -341,6 +341,7 @@ def _cold(
     from midstream.serving.admin.snapshots import add_snapshot_routes
     from midstream.serving.admin.trainings import add_training_routes
     from midstream.serving.admin.users import add_people_routes
+    from midstream.serving.console.routes import add_console_routes
     from midstream.serving.openapi.document import add_docs_page, add_hot_routes
 
     ingest, recommendations = answering
@@ -377,6 +378,7 @@ def _cold(
     add_hot_routes(cold)
     add_docs_page(cold)
     add_similar_route(cold, recommendations)
+    add_console_routes(cold)
     return cold
 
 

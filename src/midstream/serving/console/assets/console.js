@@ -1,0 +1,150 @@
+// Script of the console: sends forms to the routes for programs as JSON, and takes live figures and late fragments.
+"use strict";
+
+const base = document.documentElement.dataset.base;
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+// A value of a field as its data-type says; an empty one is left out.
+function valueOf(field) {
+  const text = field.value;
+  switch (field.dataset.type) {
+    case "json": return JSON.parse(text);
+    case "number": return Number(text);
+    case "numbers": return text.split(/[\s,]+/).filter(Boolean).map(Number);
+    case "flag": return field.checked;
+    default: return text;
+  }
+}
+
+// The fields of a form as one document; a dot in a name is a step into it. `only` has the fields of one of its buttons.
+function bodyOf(form, only) {
+  const body = {};
+  for (const field of form.elements) {
+    const isEmpty = field.value === "" && field.dataset.type !== "flag";
+    if (!field.name || field.dataset.in === "query" || isEmpty || (only && !only.includes(field.name))) continue;
+    try {
+      const steps = field.name.split("."), last = steps.pop();
+      let at = body;
+      for (const step of steps) at = at[step] ??= {};
+      at[last] = valueOf(field);
+      field.removeAttribute("aria-invalid");
+    } catch (error) {
+      field.setAttribute("aria-invalid", "true");
+      field.focus();
+      throw new Error(`${field.name}: ${error.message}`);
+    }
+  }
+  return form.dataset.wrap ? body[form.dataset.wrap] : body;
+}
+
+function queryOf(form) {
+  const fields = [...form.elements].filter((each) => each.dataset.in === "query" && each.value !== "");
+  return fields.length ? "?" + new URLSearchParams(fields.map((each) => [each.name, each.value])) : "";
+}
+
+// Where, what came, what would be right, and the page that says more.
+function showProblem(place, problem, status) {
+  place.className = "notice bad";
+  place.replaceChildren(element("strong", problem.title || `The server answered ${status}`));
+  const list = element("ul");
+  for (const each of problem.errors || []) list.append(element("li", `${each.pointer}: ${each.came} ${each.right}`));
+  if (!list.children.length) list.append(element("li", problem.detail || ""));
+  place.append(list);
+  if (problem.page) {
+    const link = element("a", "More about it");
+    link.href = base + problem.page;
+    place.append(link);
+  }
+}
+
+function slateTable(title, slate) {
+  const part = element("section");
+  part.append(element("h3", title));
+  if (!slate) {
+    part.append(element("p", "There is none.", "dim"));
+    return part;
+  }
+  const table = element("table"), rows = element("tbody"), head = element("tr");
+  for (const name of ["Position", "Item", "Score"]) head.append(element("th", name));
+  table.append(element("thead"));
+  table.tHead.append(head);
+  for (const each of slate.items) {
+    const row = element("tr"), link = element("a", each.id), cell = element("td");
+    link.href = `${base}/console/items/${encodeURIComponent(each.id)}`;
+    cell.append(link);
+    row.append(element("td", String(each.position)), cell, element("td", String(each.score)));
+    rows.append(row);
+  }
+  table.append(rows);
+  part.append(table);
+  return part;
+}
+
+const showing = {
+  reload: () => location.reload(),
+  slates(place, answer) {
+    place.className = "two";
+    place.replaceChildren(slateTable("As it would be", answer.preview), slateTable("Today", answer.today));
+  },
+  json(place, answer) {
+    place.className = "notice good";
+    place.replaceChildren(element("strong", "Done"), element("pre", JSON.stringify(answer, null, 2)));
+  },
+};
+
+async function send(form, button) {
+  const place = form.querySelector("output"), act = button && button.dataset.send ? button.dataset : form.dataset;
+  if (act.confirm && !window.confirm(act.confirm)) return;
+  let request;
+  try {
+    const method = act.method || "POST";
+    const body = method === "DELETE" ? undefined : JSON.stringify(bodyOf(form, act.fields && act.fields.split(" ")));
+    request = { method, body, headers: body === undefined ? {} : { "content-type": act.media || "application/json" } };
+  } catch (error) {
+    showProblem(place, { title: "This cannot be read", detail: error.message }, 0);
+    return;
+  }
+  place.className = "dim";
+  place.textContent = "Sending…";
+  try {
+    const step = form.querySelector("[data-path]");
+    const path = act.send + (step ? encodeURIComponent(step.value) : "");
+    const answer = await fetch(base + path + queryOf(form), request);
+    const text = await answer.text(), found = text ? JSON.parse(text) : {};
+    if (answer.ok) showing[act.then || "reload"](place, found);
+    else showProblem(place, found, answer.status);
+  } catch (error) {
+    showProblem(place, { title: "No answer came", detail: error.message }, 0);
+  }
+}
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.dataset.send && !(event.submitter && event.submitter.dataset.send)) return;
+  event.preventDefault();
+  send(event.target, event.submitter);
+});
+
+// A fragment that takes a while: it is asked for again until it says that it is complete.
+async function load(place, path, tries) {
+  const answer = await fetch(path);
+  place.innerHTML = await answer.text();
+  if (place.querySelector("[data-again]") && tries > 0) setTimeout(() => load(place, path, tries - 1), 700);
+}
+
+for (const place of document.querySelectorAll("[data-fragment]")) load(place, place.dataset.fragment, 60);
+
+const live = document.querySelector("[data-live]");
+if (live) {
+  const state = document.getElementById("live-state"), events = new EventSource(live.dataset.live);
+  events.onmessage = (event) => {
+    live.innerHTML = event.data;
+    state.textContent = "Live";
+  };
+  events.onerror = () => { state.textContent = "Not live: the server does not answer now"; };
+}

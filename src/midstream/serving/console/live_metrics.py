@@ -1,0 +1,204 @@
+"""Live figures of the console: rates and quantiles between two readings of the metrics, kept for a few minutes.
+
+Metrics are read only while somebody looks: one reading is shared by all viewers, and none is made behind it. So an open
+page costs a reading each ``READING_MS_MIN``, however many have it open, and a closed one nothing.
+
+Quantiles are those of a histogram's buckets, by linear interpolation within one (as ``histogram_quantile`` of
+Prometheus).
+"""
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+READING_MS_MIN = 2_000
+"""Between two readings. One takes some 15 ms of a thread."""
+READINGS_MAX = 150
+"""Five minutes."""
+STALE_MS = 30_000
+"""Behind a pause as long nothing is compared: a rate over it would be of a time at which nobody looked."""
+
+Samples = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
+"""Name of a sample → labels in order → value."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """All samples at one time."""
+
+    time_ms: int
+    samples: Samples
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFigures:
+    """One route between two readings."""
+
+    route: str
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    """NaN = no answers, or beyond the last bucket."""
+    failed_per_second: float
+    """Answers of 500 and above."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableMemory:
+    """Memory of one table."""
+
+    table: str
+    bytes: float
+    bytes_max: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveFigures:
+    """What the first page shows."""
+
+    time_ms: int
+    events_per_second: float
+    requests_per_second: float
+    routes: Sequence[RouteFigures]
+    """Those with answers, the busiest first."""
+    tiers: Sequence[tuple[str, str, float]]
+    """Placement, tier, slates a second."""
+    memory: Sequence[TableMemory]
+    gauges: Mapping[str, float]
+    """Gauges without labels, by name without ``midstream_``."""
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Requests a second, events a second, p99 in ms: one value for each reading, the oldest first."""
+
+
+def read_samples(text: str) -> Samples:
+    """Return the samples of metrics as Prometheus text."""
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(dict)
+    for family in text_string_to_metric_families(text):
+        for each in family.samples:
+            labels = tuple(sorted((name, value) for name, value in each.labels.items() if name != "process"))
+            # The same sample of several processes is one: their work adds up.
+            found[each.name][labels] = found[each.name].get(labels, 0.0) + each.value
+    return found
+
+
+class LiveMetrics:
+    """Readings of the last minutes."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        """Begin without a reading; ``now_ms`` is a clock that never goes back."""
+        self._now_ms = now_ms
+        self._last: Reading | None = None
+        self._figures: LiveFigures | None = None
+        self._history: deque[tuple[float, float, float]] = deque(maxlen=READINGS_MAX)
+
+    @property
+    def figures(self) -> LiveFigures | None:
+        """The newest figures; None = there is no reading yet."""
+        return self._figures
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the newest reading is old enough for another one."""
+        return self._last is None or self._now_ms() - self._last.time_ms >= READING_MS_MIN
+
+    def add(self, text: str) -> LiveFigures:
+        """Take a reading of the metrics; return the figures since the one before."""
+        reading, before = Reading(self._now_ms(), read_samples(text)), self._last
+        if before is not None and reading.time_ms - before.time_ms > STALE_MS:
+            before = None
+            self._history.clear()
+        self._last = reading
+        seconds = math.nan if before is None else max(reading.time_ms - before.time_ms, 1) / 1_000
+        then: Samples = {} if before is None else before.samples
+        figures = _figures(reading, then, seconds)
+        if before is not None:
+            self._history.append((figures.requests_per_second, figures.events_per_second, _slowest(figures.routes)))
+        columns = tuple(zip(*self._history, strict=True)) or ((), (), ())
+        history = dict(zip(("requests", "events", "p99_ms"), columns, strict=True))
+        self._figures = LiveFigures(
+            figures.time_ms,
+            figures.events_per_second,
+            figures.requests_per_second,
+            figures.routes,
+            figures.tiers,
+            figures.memory,
+            figures.gauges,
+            history,
+        )
+        return self._figures
+
+
+def _figures(reading: Reading, then: Samples, seconds: float) -> LiveFigures:
+    now = reading.samples
+    routes = _routes(now, then, seconds)
+    recorded = (("outcome", "recorded"),)
+    events = now.get("midstream_events_total", {}).get(recorded, 0.0)
+    events_then = then.get("midstream_events_total", {}).get(recorded, 0.0)
+    sizes, most = now.get("midstream_table_bytes", {}), now.get("midstream_table_bytes_max", {})
+    memory = [TableMemory(dict(each)["table"], value, most.get(each, math.nan)) for each, value in sizes.items()]
+    tiers = [
+        (labels["placement"], labels["tier"], rate)
+        for labels, rate in _rates(now, then, "midstream_answers_total", seconds)
+    ]
+    plain = {
+        name.removeprefix("midstream_"): values[()]
+        for name, values in now.items()
+        if () in values and not name.endswith(("_created", "_sum", "_count"))
+    }
+    return LiveFigures(
+        reading.time_ms,
+        (events - events_then) / seconds,
+        sum((each.per_second for each in routes), 0.0) if then else math.nan,
+        routes,
+        sorted(tiers),
+        sorted(memory, key=lambda each: -each.bytes),
+        plain,
+    )
+
+
+def _rates(now: Samples, then: Samples, name: str, seconds: float) -> list[tuple[Mapping[str, str], float]]:
+    """Return labels and increase a second of each series that increased."""
+    before = then.get(name, {})
+    found = [(dict(labels), (value - before.get(labels, 0.0)) / seconds) for labels, value in now.get(name, {}).items()]
+    return [(labels, rate) for labels, rate in found if rate > 0]
+
+
+def _routes(now: Samples, then: Samples, seconds: float) -> list[RouteFigures]:
+    name = "midstream_request_seconds"
+    buckets: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    before = then.get(f"{name}_bucket", {})
+    for labels, value in now.get(f"{name}_bucket", {}).items():
+        told = dict(labels)
+        buckets[told["route"]].append((float(told["le"]), value - before.get(labels, 0.0)))
+    failed: dict[str, float] = defaultdict(float)
+    for told, rate in _rates(now, then, "midstream_requests_total", seconds):
+        if told["status"] >= "500":
+            failed[told["route"]] += rate
+    found = []
+    for route, counts in buckets.items():
+        counts.sort()
+        if counts[-1][1] > 0 and not route.startswith("/console"):
+            p50, p99 = (1_000 * quantile(counts, share) for share in (0.5, 0.99))
+            found.append(RouteFigures(route, counts[-1][1] / seconds, p50, p99, failed[route]))
+    return sorted(found, key=lambda each: (-each.per_second, each.route)) if then else []
+
+
+def quantile(counts: Sequence[tuple[float, float]], share: float) -> float:
+    """Return a quantile of cumulative buckets ``(upper bound, count)`` in order; NaN = beyond the last bound."""
+    wanted = share * counts[-1][1]
+    low, below = 0.0, 0.0
+    for bound, count in counts:
+        if count >= wanted:
+            width = bound - low
+            return low + width * (wanted - below) / (count - below) if math.isfinite(bound) else math.nan
+        low, below = bound, count
+    return math.nan
+
+
+def _slowest(routes: Sequence[RouteFigures]) -> float:
+    """Return the p99 of the busiest route of slates, else of the busiest one; NaN = there is none."""
+    slates = [each for each in routes if each.route.startswith("/v1/recommendations")]
+    return next((each.p99_ms for each in (*slates, *routes)), math.nan)

@@ -1,0 +1,176 @@
+"""Pages of the console: for each address the routes that it reads, and the template that shows their answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import quote, urlencode
+
+from midstream.serving.console.api_reader import ApiAnswer, ApiReader
+
+LISTED = 50
+"""Rows of a page of a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A template and what it shows."""
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Ids of a path as they were sent, percent-encoded, and the first value of each query field."""
+
+    steps: Mapping[str, str]
+    query: Mapping[str, str]
+
+
+PageOf: TypeAlias = Callable[[ApiReader, Address], Awaitable[Page]]
+
+
+async def placements(api: ApiReader, _at: Address) -> Page:
+    """All placements, the parts of each and who changed it."""
+    return _page("placements.html", found=await api.get("/v1/placements"))
+
+
+async def placement(api: ApiReader, at: Address) -> Page:
+    """One placement: its content as text that can be changed, previewed and set, and its versions."""
+    return _page("placement.html", found=await api.get(f"/v1/placements/{at.steps['name']}"), user=at.query.get("user"))
+
+
+async def requests(api: ApiReader, at: Address) -> Page:
+    """Slates that were served, the newest first, and a slate as it would be now; with ``id`` one of them."""
+    if at.query.get("id"):
+        return await request(api, Address({"request_id": quote(at.query["id"].strip(), safe="")}, {}))
+    wanted = {name: at.query[name] for name in ("user_id", "placement", "cursor") if at.query.get(name)}
+    served = await api.get("/v1/requests", urlencode({**wanted, "limit": LISTED}))
+    listed, now = await api.get("/v1/placements"), None
+    if at.query.get("ask"):
+        now = await _slate_now(api, at.query.get("placement", ""), at.query.get("user_id", ""))
+    names = [each["placement"] for each in listed.body["placements"] if each["placement"] != "*"]
+    return _page("requests.html", served=served, now=now, names=names, query=at.query)
+
+
+async def _slate_now(api: ApiReader, name: str, user: str) -> ApiAnswer:
+    """Return the slate that a user would get now; it is neither served nor recorded."""
+    found = await api.get(f"/v1/placements/{quote(name, safe='')}")
+    if not found.is_good:
+        return found
+    question = {"user_id": user, "n": 20} if user else {"n": 20}
+    body = {"placement": found.body["in_force"], "question": question}
+    return await api.post(f"/v1/placements/{quote(name, safe='')}/preview", body)
+
+
+async def request(api: ApiReader, at: Address) -> Page:
+    """One answer as it was served."""
+    return _page("request.html", found=await api.get(f"/v1/requests/{at.steps['request_id']}"), query=at.query)
+
+
+async def why(api: ApiReader, at: Address) -> Page:
+    """Why these items and no others: the fragment of a request that takes a rerun, so it comes behind the page."""
+    fields = {"wait": "100ms", **({"item": at.query["item"]} if at.query.get("item") else {})}
+    path = f"/v1/requests/{at.steps['request_id']}/explanation"
+    found = await api.get(path, urlencode(fields))
+    return _page("why.html", found=found, request_id=at.steps["request_id"], item=at.query.get("item", ""))
+
+
+async def catalogue(api: ApiReader, at: Address) -> Page:
+    """Items and users: search and lists; with ``user`` one of them."""
+    if at.query.get("user"):
+        return await user(api, Address({"user_id": quote(at.query["user"].strip(), safe="")}, {}))
+    wanted = {name: at.query[name] for name in ("filter", "cursor") if at.query.get(name)}
+    text = at.query.get("q", "")
+    if text:
+        items = await api.get("/v1/items/search", urlencode({"q": text, "n": LISTED}))
+    else:
+        items = await api.get("/v1/items", urlencode({**wanted, "limit": LISTED}))
+    users = await api.get("/v1/users", urlencode({"limit": 20}))
+    return _page("catalogue.html", items=items, users=users, query=at.query)
+
+
+async def item(api: ApiReader, at: Address) -> Page:
+    """One item: attributes, counts, and its neighbours."""
+    path = f"/v1/items/{at.steps['item_id']}"
+    found, near = await asyncio.gather(api.get(path), api.get(f"{path}/similar", "n=10"))
+    return _page("item.html", found=found, near=near)
+
+
+async def user(api: ApiReader, at: Address) -> Page:
+    """One user: profile, last acts, leanings, slates."""
+    path = f"/v1/users/{at.steps['user_id']}"
+    found, listed = await asyncio.gather(api.get(path), api.get("/v1/placements"))
+    names = [each["placement"] for each in listed.body["placements"] if each["placement"] != "*"]
+    return _page("user.html", found=found, names=names)
+
+
+async def models(api: ApiReader, _at: Address) -> Page:
+    """Models with their versions, and trainings with what they decided."""
+    found, trained = await asyncio.gather(api.get("/v1/models"), api.get("/v1/trainings"))
+    names = [each["model"] for each in trained.body["trainings"]] if trained.is_good else []
+    histories = await asyncio.gather(*(api.get(f"/v1/trainings/{quote(each, safe='')}") for each in names))
+    return _page("models.html", found=found, trained=trained, histories=dict(zip(names, histories, strict=True)))
+
+
+async def experiments(api: ApiReader, _at: Address) -> Page:
+    """All experiments, running ones first, and the holdout."""
+    return _page("experiments.html", found=await api.get("/v1/experiments"))
+
+
+async def experiment(api: ApiReader, at: Address) -> Page:
+    """One experiment: variants, shares, metrics, what they show, and why it stopped."""
+    path = f"/v1/experiments/{at.steps['name']}"
+    return _page("experiment.html", found=await api.get(path), report=None)
+
+
+async def outcomes(api: ApiReader, _at: Address) -> Page:
+    """Click rate, conversion and revenue by placement, variant, model and segment, and drift."""
+    return _page("outcomes.html", found=await api.get("/v1/online-metrics"))
+
+
+async def dead_letters(api: ApiReader, at: Address) -> Page:
+    """Rejected events, the newest first."""
+    fields = {"limit": str(LISTED), **({"after": at.query["after"]} if at.query.get("after") else {})}
+    return _page("dead_letters.html", found=await api.get("/v1/dead-letters", urlencode(fields)))
+
+
+async def dead_letter(api: ApiReader, at: Address) -> Page:
+    """One rejected event, which can be mended and sent again."""
+    return _page("dead_letter.html", found=await api.get(f"/v1/dead-letters/{at.steps['number']}"))
+
+
+async def operation(api: ApiReader, _at: Address) -> Page:
+    """Health and what runs beside: inputs, outputs, sinks, erasures, rebuild."""
+    paths = ("/health/ready", "/v1/inputs", "/v1/outputs", "/v1/sinks", "/v1/erasures", "/v1/rebuild")
+    found = await asyncio.gather(*map(api.get, paths))
+    names = ("health", "inputs", "outputs", "sinks", "erasures", "rebuild")
+    return Page("operation.html", dict(zip(names, found, strict=True)))
+
+
+def _page(template: str, **values: Any) -> Page:  # noqa: ANN401  what templates show is JSON of many routes
+    """Return a page; one that shows a thing which is not there has the status of its route."""
+    found = values.get("found")
+    return Page(template, values, found.status if isinstance(found, ApiAnswer) and not found.is_good else 200)
+
+
+PAGES: Mapping[str, PageOf] = {
+    "/placements": placements,
+    "/placements/{name}": placement,
+    "/requests": requests,
+    "/requests/{request_id}": request,
+    "/requests/{request_id}/why": why,
+    "/catalogue": catalogue,
+    "/items/{item_id}": item,
+    "/users/{user_id}": user,
+    "/models": models,
+    "/experiments": experiments,
+    "/experiments/{name}": experiment,
+    "/outcomes": outcomes,
+    "/dead-letters": dead_letters,
+    "/dead-letters/{number}": dead_letter,
+    "/operation": operation,
+}
+"""Path below ``/console`` → page. The first page is apart: it is live."""

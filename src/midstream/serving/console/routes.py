@@ -1,0 +1,137 @@
+"""Routes of the console: its pages, its live figures, and the files that a page loads, all of this server.
+
+Pages only read. What a page changes it sends to the routes for programs, as JSON from its own script, so that who may
+do what is decided in one place, and a form of another site has no address here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from pathlib import Path
+from time import monotonic_ns
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+
+from midstream.core.errors import Fault
+from midstream.engine.requests.schema import PAGE
+from midstream.serving.console.api_reader import ApiReader
+from midstream.serving.console.live_metrics import READING_MS_MIN, LiveFigures, LiveMetrics
+from midstream.serving.console.pages import PAGES, Address, Page, PageOf
+from midstream.serving.console.templates_of import Templates
+from midstream.serving.http.problems import RouteUnknown
+from midstream.serving.http.responses import MOUNTED_AT
+
+CONSOLE_PATH = "/console"
+STREAM_S_MAX = 60
+"""Of one stream of live figures; the browser opens the next one. A server that stops waits so long at most."""
+STREAMS_MAX = 20
+"""Open at once. A page beyond it says that its figures are not live."""
+CONSOLE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+_ASSETS = Path(__file__).with_name("assets")
+_MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+def add_console_routes(app: FastAPI) -> None:
+    """Add the pages; they read the routes that ``app`` has when they are asked for."""
+    api, templates = ApiReader(app), Templates()
+    live = LiveView(api, templates)
+
+    @app.get(CONSOLE_PATH, include_in_schema=False)
+    async def get_console(request: Request) -> Response:
+        """The first page: what goes on now."""
+        return _html(templates, request, Page("now.html", {"figures": await live.figures(), **await live.health()}))
+
+    @app.get(f"{CONSOLE_PATH}/live", include_in_schema=False)
+    async def get_live(request: Request) -> Response:
+        """Fragments of the first page, each two seconds, as server-sent events."""
+        if live.open >= STREAMS_MAX:
+            return Response(status_code=503, headers={"retry-after": "30", **CONSOLE_HEADERS})
+        return StreamingResponse(live.stream(_base(request)), media_type="text/event-stream", headers=CONSOLE_HEADERS)
+
+    @app.get(f"{CONSOLE_PATH}/assets/{{name}}", include_in_schema=False)
+    async def get_asset(name: str) -> Response:
+        """Style and script of the pages."""
+        return _asset(name)
+
+    for path, page_of in PAGES.items():
+        app.get(f"{CONSOLE_PATH}{path}", include_in_schema=False)(_route(page_of, api, templates))
+
+
+def _route(page_of: PageOf, api: ApiReader, templates: Templates) -> Callable[[Request], object]:
+    async def get_page(request: Request) -> Response:
+        query = {name: value for name, value in request.query_params.items() if value}
+        at = Address({name: str(value) for name, value in request.path_params.items()}, query)
+        return _html(templates, request, await page_of(api, at))
+
+    return get_page
+
+
+class LiveView:
+    """Figures that all viewers share, and the streams that are open."""
+
+    def __init__(self, api: ApiReader, templates: Templates) -> None:
+        """Read from ``api`` when somebody looks."""
+        self._api = api
+        self._templates = templates
+        self._metrics = LiveMetrics(lambda: monotonic_ns() // 1_000_000)
+        self._reading = asyncio.Lock()
+        self.open = 0
+        """Streams that are sent now."""
+
+    async def figures(self) -> LiveFigures:
+        """Return the newest figures, read anew where they are old. The first viewer reads, the others wait for it."""
+        async with self._reading:
+            found = self._metrics.figures
+            if found is None or self._metrics.is_due:
+                text = await self._api.text("/metrics")
+                found = await asyncio.to_thread(self._metrics.add, text)
+            return found
+
+    async def health(self) -> dict[str, object]:
+        """Return what health says, for the page's head."""
+        return {"health": (await self._api.get("/health/ready")).body}
+
+    async def stream(self, base: str) -> AsyncIterator[bytes]:
+        """Yield the first page's figures as events, until the viewer goes or the time is over."""
+        self.open += 1
+        try:
+            for _ in range(STREAM_S_MAX * 1_000 // READING_MS_MIN):
+                values = {"figures": await self.figures(), **await self.health()}
+                text = await asyncio.to_thread(self._templates.render, "now_figures.html", base, values)
+                yield "".join(f"data: {line}\n" for line in text.splitlines()).encode() + b"\n"
+                await asyncio.sleep(READING_MS_MIN / 1_000)
+        finally:
+            self.open -= 1
+
+
+def _html(templates: Templates, request: Request, page: Page) -> Response:
+    text = templates.render(page.template, _base(request), page.values)
+    return Response(text, page.status, CONSOLE_HEADERS, "text/html; charset=utf-8")
+
+
+def _base(request: Request) -> str:
+    """Return the part of the address before this app's own paths, where it is mounted in another one."""
+    mounted_at: str = request.scope.get(MOUNTED_AT) or ""
+    return mounted_at
+
+
+@cache
+def _assets() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in _ASSETS.iterdir() if path.suffix in _MEDIA}
+
+
+def _asset(name: str) -> Response:
+    """Return a file by its name in a list, so that no text of a request becomes a path."""
+    text = _assets().get(name)
+    if text is None:
+        raise RouteUnknown((Fault("path", f'"{name[:60]}" is no file of the console.', ", ".join(_assets()), PAGE),))
+    media = _MEDIA[Path(name).suffix]
+    return Response(text, headers={**CONSOLE_HEADERS, "cache-control": "no-cache"}, media_type=media)

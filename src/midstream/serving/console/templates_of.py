@@ -1,0 +1,73 @@
+"""Jinja templates of the console: everything is escaped, and a value that is missing is an error and no empty cell."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from midstream.serving.console.charts import line_chart, short_bytes, short_number
+
+SECTIONS = (
+    ("", "Now"),
+    ("/placements", "Placements"),
+    ("/requests", "Requests"),
+    ("/catalogue", "Items and users"),
+    ("/models", "Models"),
+    ("/experiments", "Experiments"),
+    ("/outcomes", "Outcomes"),
+    ("/dead-letters", "Dead letters"),
+    ("/operation", "Operation"),
+)
+"""Addresses below ``/console`` and their names, as the navigation has them."""
+
+
+class Templates:
+    """Renders pages."""
+
+    def __init__(self) -> None:
+        """Load no template yet: each is compiled when it is first shown."""
+        self._environment = Environment(
+            loader=FileSystemLoader(Path(__file__).with_name("templates")),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(
+            time=time_text,
+            number=short_number,
+            size=short_bytes,
+            chart=line_chart,
+            pretty=pretty,
+            step=lambda text: quote(str(text), safe=""),
+            percent=percent,
+        )
+        self._environment.globals["sections"] = SECTIONS
+
+    def render(self, template: str, base: str, values: Mapping[str, Any]) -> str:
+        """Return the text of a page; ``base`` is what stands before ``/console`` in every link."""
+        return self._environment.get_template(template).render(base=base, **values)
+
+
+def time_text(time_ms: float | None) -> Markup:
+    """Return a time in UTC to the second, as an element that programs can read; an en dash for none."""
+    if time_ms is None:
+        return Markup("–")
+    moment = datetime.fromtimestamp(time_ms / 1_000, UTC)
+    shown = f"{moment:%Y-%m-%d %H:%M:%S}"
+    return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(timespec="milliseconds"), shown)
+
+
+def pretty(document: object) -> str:
+    """Return a document as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def percent(share: float | None) -> str:
+    """Return a share as percent; an en dash where it is not known."""
+    return "–" if share is None else f"{100 * share:.4g} %"
