@@ -5,10 +5,8 @@ to point at the server while the page is open (DNS rebinding). Each also meets a
 page does harm: what proves nothing there would prove nothing here.
 """
 
-import base64
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,24 +21,19 @@ import httpx
 import pytest
 
 from midstream.app.server_address import read_address
+from tests.support.browser import chromium
 from tests.support.patience import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.service]
 
 PAGE = Path(__file__).with_name("hostile_page.html").read_bytes()
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-"""Key of an element in the answers of WebDriver (W3C WebDriver, 12)."""
 UNGUARDED = (
     "from midstream.serving.request_origin import RequestOrigin\n"
     "RequestOrigin._require_own = lambda self, scope: None\n"
     "from midstream.cli.app import main\n"
     "main()\n"
 )
-ARGUMENTS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=900,1400"),
-    "--host-resolver-rules=MAP rebind.example 127.0.0.2, MAP evil.example 127.0.0.1, MAP shop.example 127.0.0.1",
-)
+NAMES = "--host-resolver-rules=MAP rebind.example 127.0.0.2, MAP evil.example 127.0.0.1, MAP shop.example 127.0.0.1"
 VICTIM = {"type": "view", "user_id": "victim", "item_id": "lamp", "event_id": "of the victim"}
 
 
@@ -175,83 +168,11 @@ def serving(folder, *code):
         process.wait(PATIENCE_S)
 
 
-class Browser:
-    """Chromium, driven over the wire protocol of WebDriver."""
-
-    def __init__(self, driver, session):
-        self._client = httpx.Client(base_url=f"{driver}/session/{session}", timeout=PATIENCE_S)
-
-    def do(self, path, method="POST", **content):
-        """Send a command; return its value."""
-        answer = self._client.request(method, path, json=content if method == "POST" else None).json()["value"]
-        assert not (isinstance(answer, dict) and "error" in answer), answer
-        return answer
-
-    def open(self, url):
-        """Type an address."""
-        self.do("/url", url=url)
-
-    def run(self, script, *arguments):
-        """Return what a function that is called with the page's own rights gives."""
-        call = f"const tell = arguments[arguments.length - 1]; ({script})(...arguments).then(tell)"
-        return self.do("/execute/async", script=call, args=list(arguments))
-
-    @property
-    def address(self):
-        """Where the window is now."""
-        return self.do("/url", "GET")
-
-    @property
-    def text(self):
-        """What the page says."""
-        return self.do("/execute/sync", script="return document.body.innerText", args=[])
-
-    def click(self, selector):
-        """Click an element as a person does."""
-        found = self.do("/element", using="css selector", value=selector)
-        self.do(f"/element/{found[ELEMENT]}/click")
-
-    def wait_for(self, path):
-        """Return when the window is there, and what it shows is whole."""
-        ready = "return document.readyState"
-        wait_until(
-            lambda: self.address.endswith(path) and self.do("/execute/sync", script=ready, args=[]) == "complete"
-        )
-
-    def picture(self, path):
-        """Save what the window shows."""
-        path.write_bytes(base64.b64decode(self.do("/screenshot", "GET")))
-
-    def close(self):
-        """End it."""
-        self._client.delete("")
-        self._client.close()
-
-
 @pytest.fixture(scope="module")
 def browser(program, tmp_path_factory):
-    """Chromium without a window."""
-    chromium, driver = program("chromium"), program("chromedriver")
-    folder = tmp_path_factory.mktemp("chromium")
-    environment = {**os.environ, "HOME": str(folder)}
-    said = folder / "driver.txt"
-    with said.open("w") as file:
-        process = subprocess.Popen([driver, "--port=0"], stdout=file, stderr=file, env=environment)
-    try:
-        wait_until(lambda: "successfully" in said.read_text() or process.poll() is not None)
-        found = re.search(r"successfully on port (\d+)", said.read_text())
-        assert found, said.read_text()
-        url = f"http://127.0.0.1:{found[1]}"
-        options = {"binary": chromium, "args": [*ARGUMENTS, f"--user-data-dir={folder / 'user'}"]}
-        wanted = {"alwaysMatch": {"goog:chromeOptions": options, "timeouts": {"script": int(PATIENCE_S * 1_000)}}}
-        made = httpx.post(f"{url}/session", json={"capabilities": wanted}, timeout=PATIENCE_S).json()["value"]
-        assert "sessionId" in made, made
-        with closing(Browser(url, made["sessionId"])) as running:
-            yield running
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
-        shutil.rmtree(folder, ignore_errors=True)
+    """Chromium without a window, to which three names lead to this machine."""
+    with chromium(program, tmp_path_factory.mktemp("chromium"), NAMES) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

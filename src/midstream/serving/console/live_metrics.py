@@ -133,7 +133,7 @@ class LiveMetrics:
 
 def _figures(reading: Reading, then: Samples, seconds: float) -> LiveFigures:
     now = reading.samples
-    routes = _routes(now, then, seconds)
+    routes = [] if math.isnan(seconds) else _routes(now, then, seconds)
     recorded = (("outcome", "recorded"),)
     events = now.get("midstream_events_total", {}).get(recorded, 0.0)
     events_then = then.get("midstream_events_total", {}).get(recorded, 0.0)
@@ -151,7 +151,7 @@ def _figures(reading: Reading, then: Samples, seconds: float) -> LiveFigures:
     return LiveFigures(
         reading.time_ms,
         (events - events_then) / seconds,
-        sum((each.per_second for each in routes), 0.0) if then else math.nan,
+        math.nan if math.isnan(seconds) else sum(each.per_second for each in routes),
         routes,
         sorted(tiers),
         sorted(memory, key=lambda each: -each.bytes),
@@ -183,7 +183,7 @@ def _routes(now: Samples, then: Samples, seconds: float) -> list[RouteFigures]:
         if counts[-1][1] > 0 and not route.startswith("/console"):
             p50, p99 = (1_000 * quantile(counts, share) for share in (0.5, 0.99))
             found.append(RouteFigures(route, counts[-1][1] / seconds, p50, p99, failed[route]))
-    return sorted(found, key=lambda each: (-each.per_second, each.route)) if then else []
+    return sorted(found, key=lambda each: (-each.per_second, each.route))
 
 
 def quantile(counts: Sequence[tuple[float, float]], share: float) -> float:

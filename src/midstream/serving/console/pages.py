@@ -46,22 +46,23 @@ async def requests(api: ApiReader, at: Address) -> Page:
     """Slates that were served, the newest first, and a slate as it would be now; with ``id`` one of them."""
     if at.query.get("id"):
         return await request(api, Address({"request_id": quote(at.query["id"].strip(), safe="")}, {}))
-    wanted = {name: at.query[name] for name in ("user_id", "placement", "cursor") if at.query.get(name)}
+    asked = () if at.query.get("ask") else ("user_id", "placement", "cursor")
+    wanted = {name: at.query[name] for name in asked if at.query.get(name)}
     served = await api.get("/v1/requests", urlencode({**wanted, "limit": LISTED}))
     listed, now = await api.get("/v1/placements"), None
     if at.query.get("ask"):
-        now = await _slate_now(api, at.query.get("placement", ""), at.query.get("user_id", ""))
+        user_id = at.query.get("user_id", "")
+        now = await _slate_now(api, at.query.get("placement", ""), {"user_id": user_id} if user_id else {})
     names = [each["placement"] for each in listed.body["placements"] if each["placement"] != "*"]
     return _page("requests.html", served=served, now=now, names=names, query=at.query)
 
 
-async def _slate_now(api: ApiReader, name: str, user: str) -> ApiAnswer:
-    """Return the slate that a user would get now; it is neither served nor recorded."""
+async def _slate_now(api: ApiReader, name: str, question: Mapping[str, object]) -> ApiAnswer:
+    """Return the slate that a question would get now; it is neither served nor recorded."""
     found = await api.get(f"/v1/placements/{quote(name, safe='')}")
     if not found.is_good:
         return found
-    question = {"user_id": user, "n": 20} if user else {"n": 20}
-    body = {"placement": found.body["in_force"], "question": question}
+    body = {"placement": found.body["in_force"], "question": {**question, "n": 20}}
     return await api.post(f"/v1/placements/{quote(name, safe='')}/preview", body)
 
 
@@ -94,8 +95,8 @@ async def catalogue(api: ApiReader, at: Address) -> Page:
 
 async def item(api: ApiReader, at: Address) -> Page:
     """One item: attributes, counts, and its neighbours."""
-    path = f"/v1/items/{at.steps['item_id']}"
-    found, near = await asyncio.gather(api.get(path), api.get(f"{path}/similar", "n=10"))
+    found = await api.get(f"/v1/items/{at.steps['item_id']}")
+    near = await _slate_now(api, "similar", {"items": [found.body["item_id"]]}) if found.is_good else None
     return _page("item.html", found=found, near=near)
 
 

@@ -1,0 +1,191 @@
+"""The console in Chromium: the main act of each page, by a person's own clicks, on a server that runs."""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from midstream.app.server_address import read_address
+from tests.support.browser import ELEMENT, chromium
+from tests.support.patience import PATIENCE_S, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.service]
+
+CONFIG = """\
+[items.attributes]
+category = "category"
+
+[[placements]]
+name = "home"
+sources = [{kind = "popular"}, {kind = "recent_items"}]
+slate_size = 6
+"""
+ITEMS = [f"lamp-{number}" for number in range(12)]
+
+
+class Shop:
+    """A server, the browser in front of it, and what programs see of it."""
+
+    def __init__(self, url, browser):
+        self.url = url
+        self.browser = browser
+
+    def api(self, method, path, **options):
+        """Ask as a program does."""
+        return httpx.request(method, self.url + path, timeout=PATIENCE_S, **options)
+
+    def open(self, path):
+        """Type the address of a page."""
+        self.browser.open(f"{self.url}/console{path}")
+
+    def fill(self, selector, text):
+        """Write into a field, in place of what is there."""
+        found = self.browser.do("/element", using="css selector", value=selector)[ELEMENT]
+        self.browser.do(f"/element/{found}/clear")
+        self.browser.do(f"/element/{found}/value", text=text)
+
+    def accept(self):
+        """Say yes to the question that a button asks."""
+        self.browser.do("/alert/accept")
+
+    def wait_for(self, text):
+        """Return when the page says a text."""
+        wait_until(lambda: text in self.browser.text)
+
+
+@contextmanager
+def serving(folder):
+    """Serve a shop of a few items and users; give its address."""
+    (folder / "midstream.toml").write_text(CONFIG)
+    said = folder / "said.txt"
+    with said.open("w") as file:
+        command = [sys.executable, "-P", "-m", "midstream", "serve", "-f", str(folder), "--port", "0"]
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        wait_until(lambda: read_address(folder / "data") or process.poll() is not None)
+        address = read_address(folder / "data")
+        assert address is not None, said.read_text()
+        yield address.url
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def shop(program, tmp_path_factory):
+    """A shop with a catalogue, acts of a user, a slate and a rejected event."""
+    with (
+        serving(tmp_path_factory.mktemp("shop")) as url,
+        chromium(program, tmp_path_factory.mktemp("chromium")) as browser,
+    ):
+        found = Shop(url, browser)
+        events = [
+            {"type": "item", "item_id": name, "attributes": {"category": "lamps", "title": f"a {name}"}}
+            for name in ITEMS
+        ]
+        events += [
+            {"type": "view", "user_id": "ann", "item_id": name, "event_id": f"{name}-{number}"}
+            for place, name in enumerate(ITEMS)
+            for number in range(place + 1)
+        ]
+        assert found.api("POST", "/v1/events", json=events).json()["recorded"] == len(events)
+        found.api("POST", "/v1/events", json=[{"type": "vieew", "user_id": "ann", "item_id": "lamp-1"}])
+        yield found
+
+
+def test_the_first_page_is_live(shop):
+    """Figures change while it is open, without a click."""
+    shop.open("")
+    shop.wait_for("Live")
+    for _ in range(20):
+        shop.api("GET", "/v1/recommendations?user_id=ann")
+    shop.wait_for("/v1/recommendations")
+
+
+def test_a_placement_is_previewed_set_and_rolled_back(shop):
+    """Its effect is seen beside today's slate before, and in the next answer after; each version can come back."""
+    for size in (2, 4):
+        shop.open("/placements/home")
+        text = shop.browser.do("/execute/sync", script="return document.querySelector('#placement').value", args=[])
+        before = shop.api("GET", "/v1/placements/home").json()["in_force"]["slate_size"]
+        shop.fill("#placement", text.replace(f'"slate_size": {before},', f'"slate_size": {size},'))
+        shop.fill("#preview-user", "ann")
+        shop.browser.click("button[data-then=slates]")
+        shop.wait_for("As it would be")
+        assert shop.api("GET", "/v1/placements/home").json()["in_force"]["slate_size"] == before
+        shop.fill("#author", "eve")
+        shop.fill("#note", "fewer")
+        shop.browser.click("form button.main")
+        wait_until(lambda: f'"slate_size": {size},' in shop.browser.do("/source", "GET"))  # noqa: B023
+        assert len(shop.api("GET", "/v1/recommendations?placement=home&user_id=ann").json()["items"]) == size
+    shop.fill("#back-1", "eve")
+    shop.browser.click("#back-1 + button")
+    shop.accept()
+    wait_until(lambda: shop.api("GET", "/v1/placements/home").json()["in_force"]["slate_size"] == 2)
+
+
+def test_a_mistake_is_shown_where_it_is(shop):
+    """What the route says of a wrong placement is on the page, and nothing changed."""
+    shop.open("/placements/home")
+    shop.fill("#placement", '{"name": "home", "sources": [{"kind": "populer"}]}')
+    shop.fill("#author", "eve")
+    shop.browser.click("form button.main")
+    shop.wait_for("popular")
+    assert "populer" in shop.browser.text
+    shop.fill("#placement", "{")
+    shop.browser.click("form button.main")
+    shop.wait_for("cannot be read")
+    assert shop.api("GET", "/v1/placements/home").json()["in_force"]["sources"][0]["kind"] == "popular"
+
+
+def test_an_answer_says_why(shop):
+    """The reasons come behind the page of a request, as the request is run again."""
+    answer = shop.api("GET", "/v1/recommendations?placement=home&user_id=ann").json()
+    wait_until(lambda: shop.api("GET", f"/v1/requests/{answer['request_id']}").status_code == 200)
+    shop.open(f"/requests/{answer['request_id']}?item=lamp-0")
+    shop.wait_for("the same slate came")
+    assert "proposed by" in shop.browser.text
+    assert "lamp-0" in shop.browser.text
+
+
+def test_a_user_is_looked_at_and_erased(shop):
+    """Last acts are there, and after one question nothing is."""
+    event = {"type": "view", "user_id": "bob", "item_id": "lamp-3", "event_id": "bob-1"}
+    assert shop.api("POST", "/v1/events", json=event).json()["recorded"] == 1
+    shop.open("/users/bob")
+    assert "lamp-3" in shop.browser.text
+    shop.browser.click("button.danger")
+    shop.accept()
+    shop.wait_for("Done")
+    assert shop.api("GET", "/v1/users/bob").status_code == 404
+
+
+def test_a_rejected_event_is_mended(shop):
+    """The event is a form: corrected, it is recorded."""
+    shop.open("/dead-letters")
+    shop.browser.click("td a")
+    shop.browser.wait_for("/dead-letters/1")
+    shop.fill("#event", '{"type": "view", "user_id": "cid", "item_id": "lamp-1"}')
+    shop.browser.click("button.main")
+    shop.wait_for("Done")
+    assert shop.api("GET", "/v1/users/cid").json()["recent"][0]["item_id"] == "lamp-1"
+
+
+def test_an_experiment_is_started_and_stopped(shop):
+    """From a form to an assignment, and to its end with a reason."""
+    shop.open("/experiments")
+    for selector, text in (("#name", "fewer"), ("#of", "home"), ("#author", "eve")):
+        shop.fill(selector, text)
+    shop.fill("#variants", '[{"name": "as-is"}, {"name": "one", "change": {"slate_size": 1}}]')
+    shop.browser.click("button.main")
+    wait_until(lambda: "fewer" in shop.browser.do("/source", "GET"))
+    shop.open("/experiments/fewer")
+    assert "running" in shop.browser.text
+    shop.fill("#reason", "seen enough")
+    shop.fill("#author", "eve")
+    shop.browser.click("form:last-of-type button.danger")
+    shop.accept()
+    shop.wait_for("seen enough")
+    assert shop.api("GET", "/v1/experiments/fewer").json()["state"] == "stopped"

@@ -1,0 +1,115 @@
+"""Live figures: differences of two readings, never of one, and never over a time at which nobody looked."""
+
+import math
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from midstream.serving.console.live_metrics import STALE_MS, LiveMetrics, quantile, read_samples
+
+
+class Readings:
+    """A registry, a clock that is set by hand, and the figures of both."""
+
+    def __init__(self):
+        self.now_ms = 1_000
+        self.registry = CollectorRegistry()
+        self.seconds = Histogram(
+            "midstream_request_seconds", "x", ["route"], buckets=(0.001, 0.002, 0.004), registry=self.registry
+        )
+        self.requests = Counter("midstream_requests_total", "x", ["route", "status"], registry=self.registry)
+        self.events = Counter("midstream_events_total", "x", ["outcome"], registry=self.registry)
+        self.answers = Counter("midstream_answers_total", "x", ["placement", "tier"], registry=self.registry)
+        self.bytes = Gauge("midstream_table_bytes", "x", ["table"], registry=self.registry)
+        self.bytes_max = Gauge("midstream_table_bytes_max", "x", ["table"], registry=self.registry)
+        self.live = LiveMetrics(lambda: self.now_ms)
+
+    def read(self, after_ms=2_000):
+        self.now_ms += after_ms
+        return self.live.add(generate_latest(self.registry).decode())
+
+
+@pytest.fixture
+def readings():
+    return Readings()
+
+
+def test_the_first_reading_has_no_rates(readings):
+    """What was counted before it may be of last week."""
+    readings.events.labels("recorded").inc(1_000)
+    readings.seconds.labels("/v1/events").observe(0.0005)
+    first = readings.read()
+    assert math.isnan(first.events_per_second)
+    assert math.isnan(first.requests_per_second)
+    assert not first.routes
+    assert not first.history["requests"]
+
+
+def test_rates_are_those_between_two_readings(readings):
+    """Events, requests by route, failures and tiers, each by the time that passed."""
+    readings.read()
+    readings.events.labels("recorded").inc(10)
+    readings.events.labels("rejected").inc(99)
+    for _ in range(4):
+        readings.seconds.labels("/v1/recommendations").observe(0.0015)
+    readings.requests.labels("/v1/recommendations", "200").inc(3)
+    readings.requests.labels("/v1/recommendations", "503").inc()
+    readings.answers.labels("home", "reduced").inc(2)
+    found = readings.read(4_000)
+    assert found.events_per_second == 2.5
+    assert found.requests_per_second == 1
+    (route,) = found.routes
+    assert (route.route, route.per_second, route.failed_per_second) == ("/v1/recommendations", 1, 0.25)
+    assert 1 < route.p50_ms < 2
+    assert found.tiers == [("home", "reduced", 0.5)]
+    assert found.history["events"] == (2.5,)
+
+
+def test_the_console_does_not_count_itself(readings):
+    """A page that is looked at would else be the busiest route."""
+    readings.read()
+    readings.seconds.labels("/console/live").observe(0.5)
+    assert not readings.read().routes
+
+
+def test_nothing_is_compared_over_a_pause(readings):
+    """A rate over it would be of a time at which nobody looked, and a chart would have a gap that it does not show."""
+    readings.read()
+    readings.read()
+    readings.events.labels("recorded").inc(1_000_000)
+    later = readings.read(STALE_MS + 1)
+    assert math.isnan(later.events_per_second)
+    assert not later.history["events"]
+
+
+def test_a_reading_is_shared_for_a_while(readings):
+    """Two seconds, whoever asks."""
+    assert readings.live.is_due
+    readings.read()
+    assert not readings.live.is_due
+    readings.now_ms += 2_000
+    assert readings.live.is_due
+
+
+def test_memory_is_the_largest_first(readings):
+    """Each table beside its maximum."""
+    readings.bytes.labels("items").set(5)
+    readings.bytes.labels("users").set(7)
+    readings.bytes_max.labels("users").set(10)
+    users, items = readings.read().memory
+    assert (users.table, users.bytes, users.bytes_max) == ("users", 7, 10)
+    assert items.table == "items"
+    assert math.isnan(items.bytes_max)
+
+
+def test_processes_add_up():
+    """Samples of a leader and its followers differ by one label alone."""
+    text = 'x_total{process="leader",a="1"} 2\nx_total{process="follower-1",a="1"} 3\n'
+    assert read_samples("# TYPE x counter\n" + text)["x_total"] == {(("a", "1"),): 5}
+
+
+def test_quantiles_lie_within_their_bucket():
+    """By linear interpolation; beyond the last bound none is known."""
+    counts = [(1.0, 0.0), (2.0, 10.0), (4.0, 10.0), (math.inf, 20.0)]
+    assert quantile(counts, 0.25) == 1.5
+    assert math.isnan(quantile(counts, 0.99))

@@ -1,0 +1,113 @@
+"""Pages of the console: each shows what its routes answer, escaped, under a policy that allows no script of others."""
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+import midstream
+from midstream.serving.console.pages import PAGES
+from midstream.serving.console.routes import CONSOLE_PATH
+
+HOSTILE = '<img src=x onerror="alert(1)">'
+STEPS = {"name": "default", "request_id": "none", "item_id": "lamp", "user_id": "ann", "number": "1"}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A shop with a rejected event, and with names that are markup."""
+    with TestClient(midstream.asgi(tmp_path_factory.mktemp("shop")), base_url="http://localhost") as client:
+        config = {"attributes": {"title": HOSTILE}}
+        assert client.put("/v1/items/lamp", json=config).status_code in {200, 422}
+        event = {"type": "view", "user_id": "ann", "item_id": "lamp", "event_id": "1"}
+        bad = {"type": HOSTILE, "user_id": "ann"}
+        assert client.post("/v1/events", json=[event, bad]).json()["recorded"] == 1
+        yield client
+
+
+def text_of(client, path, status=200):
+    answer = client.get(CONSOLE_PATH + path)
+    assert answer.status_code == status, answer.text
+    return answer.text
+
+
+@pytest.mark.parametrize("path", ["", *PAGES])
+def test_each_page_is_whole_and_safe(shop, path):
+    """Every page answers, also where what it shows is not there; nothing that came from outside is markup."""
+    answer = shop.get(CONSOLE_PATH + path.format(**STEPS))
+    assert answer.status_code in {200, 404}, answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["cache-control"] == "no-store"
+    assert "<img" not in answer.text
+    # Inline scripts, styles and handlers would be refused by the policy, so a page that has one is broken.
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|<[^>]*\s(on\w+|style)=", answer.text)
+    if not path.endswith("/why"):  # a fragment
+        assert answer.text.startswith("<!doctype html>")
+        assert answer.text.count("<h1>") == 1
+        assert answer.text.count('aria-current="page"') == 1
+
+
+def test_what_is_not_there_is_said_with_its_status(shop):
+    """A page of an unknown item has the words of the route."""
+    text = text_of(shop, "/items/nothing", 404)
+    assert "Nothing of that name is known" in text
+    assert "/docs/http.md" in text
+
+
+def test_ids_of_any_text_have_a_page(shop):
+    """Percent signs and markup of an id are part of it, in the link and on its page."""
+    name = 'a b%?"<é'
+    event = {"type": "view", "user_id": name, "item_id": "lamp", "event_id": "2"}
+    assert shop.post("/v1/events", json=event).json()["recorded"] == 1
+    text = text_of(shop, "/users/a%20b%25%3F%22%3C%C3%A9")
+    assert "User a b%?&#34;&lt;é" in text
+    assert 'data-send="/v1/users/a%20b%25%3F%22%3C%C3%A9"' in text
+
+
+def test_a_form_opens_one_thing_by_its_id(shop):
+    """Without the script as well."""
+    assert "<h1>User ann" in text_of(shop, "/catalogue?user=ann")
+    assert "Nothing of that name" in text_of(shop, "/requests?id=none", 404)
+
+
+def test_a_placement_is_text_that_can_be_sent_back(shop):
+    """The page has the content in force, and the forms name the routes that set and preview it."""
+    text = text_of(shop, "/placements/default")
+    assert 'data-send="/v1/placements/default" data-method="PUT"' in text
+    assert 'data-send="/v1/placements/default/preview"' in text
+
+
+def test_looking_records_nothing(shop):
+    """Pages that show slates ask for previews, so nothing is learned from people who look."""
+    before = shop.get("/health/ready").json()["log_position"]
+    for path in ("/requests?ask=1&placement=default&user_id=ann", "/items/lamp", "/users/ann", "/requests"):
+        text_of(shop, path)
+    assert shop.get("/health/ready").json()["log_position"] == before
+
+
+def test_a_rejected_event_can_be_mended(shop):
+    """Its page has the reason and the event as it came."""
+    text = text_of(shop, "/dead-letters/1")
+    assert "&lt;img src=x" in text
+    assert 'data-send="/v1/events"' in text
+    assert "/console/dead-letters/1" in text_of(shop, "/dead-letters")
+
+
+def test_assets_are_a_list(shop):
+    """No text of a request becomes a path."""
+    for name, media in (("console.css", "text/css"), ("console.js", "text/javascript")):
+        answer = shop.get(f"{CONSOLE_PATH}/assets/{name}")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, f"{media}; charset=utf-8")
+    for name in ("..%2Froutes.py", "routes.py", "%2Fetc%2Fpasswd"):
+        assert shop.get(f"{CONSOLE_PATH}/assets/{name}").status_code == 404
+
+
+def test_pages_change_nothing(shop):
+    """The console has no method but reading: what it changes goes through the routes for programs."""
+    for path in ("", *PAGES):
+        for method in ("POST", "PUT", "DELETE"):
+            answer = shop.request(method, CONSOLE_PATH + path.format(**STEPS), json={})
+            assert answer.status_code == 405, (method, path)
