@@ -341,8 +341,7 @@ def _cold(
     from midstream.serving.admin.snapshots import add_snapshot_routes
     from midstream.serving.admin.trainings import add_training_routes
     from midstream.serving.admin.users import add_people_routes
-    from midstream.serving.console.routes import add_console_routes
-    from midstream.serving.openapi.document import add_docs_page, add_hot_routes
+    from midstream.serving.openapi.document import add_hot_routes
 
     ingest, recommendations = answering
     cold = FastAPI(
@@ -376,10 +375,18 @@ def _cold(
     add_sink_routes(cold, upkeep.sinks, limits)
     add_training_routes(cold, upkeep.trainings, limits)
     add_hot_routes(cold)
-    add_docs_page(cold)
     add_similar_route(cold, recommendations)
-    add_console_routes(cold)
+    _add_pages(cold)
     return cold
+
+
+def _add_pages(cold: "FastAPI") -> None:
+    """Add what people read: the docs and the console."""
+    from midstream.serving.console.routes import add_console_routes
+    from midstream.serving.openapi.document import add_docs_page
+
+    add_docs_page(cold)
+    add_console_routes(cold)
 
 
 def described() -> "Document":

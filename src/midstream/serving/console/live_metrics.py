@@ -26,7 +26,7 @@ Samples = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
+class MetricsReading:
     """All samples at one time."""
 
     time_ms: int
@@ -56,7 +56,7 @@ class TableMemory:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LiveFigures:
+class ConsoleFigures:
     """What the first page shows."""
 
     time_ms: int
@@ -90,12 +90,12 @@ class LiveMetrics:
     def __init__(self, now_ms: Callable[[], int]) -> None:
         """Begin without a reading; ``now_ms`` is a clock that never goes back."""
         self._now_ms = now_ms
-        self._last: Reading | None = None
-        self._figures: LiveFigures | None = None
+        self._last: MetricsReading | None = None
+        self._figures: ConsoleFigures | None = None
         self._history: deque[tuple[float, float, float]] = deque(maxlen=READINGS_MAX)
 
     @property
-    def figures(self) -> LiveFigures | None:
+    def figures(self) -> ConsoleFigures | None:
         """The newest figures; None = there is no reading yet."""
         return self._figures
 
@@ -104,9 +104,9 @@ class LiveMetrics:
         """Whether the newest reading is old enough for another one."""
         return self._last is None or self._now_ms() - self._last.time_ms >= READING_MS_MIN
 
-    def add(self, text: str) -> LiveFigures:
+    def add(self, text: str) -> ConsoleFigures:
         """Take a reading of the metrics; return the figures since the one before."""
-        reading, before = Reading(self._now_ms(), read_samples(text)), self._last
+        reading, before = MetricsReading(self._now_ms(), read_samples(text)), self._last
         if before is not None and reading.time_ms - before.time_ms > STALE_MS:
             before = None
             self._history.clear()
@@ -118,7 +118,7 @@ class LiveMetrics:
             self._history.append((figures.requests_per_second, figures.events_per_second, _slowest(figures.routes)))
         columns = tuple(zip(*self._history, strict=True)) or ((), (), ())
         history = dict(zip(("requests", "events", "p99_ms"), columns, strict=True))
-        self._figures = LiveFigures(
+        self._figures = ConsoleFigures(
             figures.time_ms,
             figures.events_per_second,
             figures.requests_per_second,
@@ -131,7 +131,7 @@ class LiveMetrics:
         return self._figures
 
 
-def _figures(reading: Reading, then: Samples, seconds: float) -> LiveFigures:
+def _figures(reading: MetricsReading, then: Samples, seconds: float) -> ConsoleFigures:
     now = reading.samples
     routes = [] if math.isnan(seconds) else _routes(now, then, seconds)
     recorded = (("outcome", "recorded"),)
@@ -148,7 +148,7 @@ def _figures(reading: Reading, then: Samples, seconds: float) -> LiveFigures:
         for name, values in now.items()
         if () in values and not name.endswith(("_created", "_sum", "_count"))
     }
-    return LiveFigures(
+    return ConsoleFigures(
         reading.time_ms,
         (events - events_then) / seconds,
         math.nan if math.isnan(seconds) else sum(each.per_second for each in routes),

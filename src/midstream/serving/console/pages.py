@@ -13,7 +13,7 @@ LISTED = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ConsolePage:
     """A template and what it shows."""
 
     template: str
@@ -22,30 +22,30 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class PageAddress:
     """Ids of a path as they were sent, percent-encoded, and the first value of each query field."""
 
     steps: Mapping[str, str]
     query: Mapping[str, str]
 
 
-PageOf: TypeAlias = Callable[[ApiReader, Address], Awaitable[Page]]
+PageMaker: TypeAlias = Callable[[ApiReader, PageAddress], Awaitable[ConsolePage]]
 
 
-async def placements(api: ApiReader, _at: Address) -> Page:
+async def placements(api: ApiReader, _at: PageAddress) -> ConsolePage:
     """All placements, the parts of each and who changed it."""
     return _page("placements.html", found=await api.get("/v1/placements"))
 
 
-async def placement(api: ApiReader, at: Address) -> Page:
+async def placement(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One placement: its content as text that can be changed, previewed and set, and its versions."""
     return _page("placement.html", found=await api.get(f"/v1/placements/{at.steps['name']}"), user=at.query.get("user"))
 
 
-async def requests(api: ApiReader, at: Address) -> Page:
+async def requests(api: ApiReader, at: PageAddress) -> ConsolePage:
     """Slates that were served, the newest first, and a slate as it would be now; with ``id`` one of them."""
     if at.query.get("id"):
-        return await request(api, Address({"request_id": quote(at.query["id"].strip(), safe="")}, {}))
+        return await request(api, PageAddress({"request_id": quote(at.query["id"].strip(), safe="")}, {}))
     asked = () if at.query.get("ask") else ("user_id", "placement", "cursor")
     wanted = {name: at.query[name] for name in asked if at.query.get(name)}
     served = await api.get("/v1/requests", urlencode({**wanted, "limit": LISTED}))
@@ -66,12 +66,12 @@ async def _slate_now(api: ApiReader, name: str, question: Mapping[str, object]) 
     return await api.post(f"/v1/placements/{quote(name, safe='')}/preview", body)
 
 
-async def request(api: ApiReader, at: Address) -> Page:
+async def request(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One answer as it was served."""
     return _page("request.html", found=await api.get(f"/v1/requests/{at.steps['request_id']}"), query=at.query)
 
 
-async def why(api: ApiReader, at: Address) -> Page:
+async def why(api: ApiReader, at: PageAddress) -> ConsolePage:
     """Why these items and no others: the fragment of a request that takes a rerun, so it comes behind the page."""
     fields = {"wait": "100ms", **({"item": at.query["item"]} if at.query.get("item") else {})}
     path = f"/v1/requests/{at.steps['request_id']}/explanation"
@@ -79,10 +79,10 @@ async def why(api: ApiReader, at: Address) -> Page:
     return _page("why.html", found=found, request_id=at.steps["request_id"], item=at.query.get("item", ""))
 
 
-async def catalogue(api: ApiReader, at: Address) -> Page:
+async def catalogue(api: ApiReader, at: PageAddress) -> ConsolePage:
     """Items and users: search and lists; with ``user`` one of them."""
     if at.query.get("user"):
-        return await user(api, Address({"user_id": quote(at.query["user"].strip(), safe="")}, {}))
+        return await user(api, PageAddress({"user_id": quote(at.query["user"].strip(), safe="")}, {}))
     wanted = {name: at.query[name] for name in ("filter", "cursor") if at.query.get(name)}
     text = at.query.get("q", "")
     if text:
@@ -93,14 +93,14 @@ async def catalogue(api: ApiReader, at: Address) -> Page:
     return _page("catalogue.html", items=items, users=users, query=at.query)
 
 
-async def item(api: ApiReader, at: Address) -> Page:
+async def item(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One item: attributes, counts, and its neighbours."""
     found = await api.get(f"/v1/items/{at.steps['item_id']}")
     near = await _slate_now(api, "similar", {"items": [found.body["item_id"]]}) if found.is_good else None
     return _page("item.html", found=found, near=near)
 
 
-async def user(api: ApiReader, at: Address) -> Page:
+async def user(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One user: profile, last acts, leanings, slates."""
     path = f"/v1/users/{at.steps['user_id']}"
     found, listed = await asyncio.gather(api.get(path), api.get("/v1/placements"))
@@ -108,7 +108,7 @@ async def user(api: ApiReader, at: Address) -> Page:
     return _page("user.html", found=found, names=names)
 
 
-async def models(api: ApiReader, _at: Address) -> Page:
+async def models(api: ApiReader, _at: PageAddress) -> ConsolePage:
     """Models with their versions, and trainings with what they decided."""
     found, trained = await asyncio.gather(api.get("/v1/models"), api.get("/v1/trainings"))
     names = [each["model"] for each in trained.body["trainings"]] if trained.is_good else []
@@ -116,48 +116,48 @@ async def models(api: ApiReader, _at: Address) -> Page:
     return _page("models.html", found=found, trained=trained, histories=dict(zip(names, histories, strict=True)))
 
 
-async def experiments(api: ApiReader, _at: Address) -> Page:
+async def experiments(api: ApiReader, _at: PageAddress) -> ConsolePage:
     """All experiments, running ones first, and the holdout."""
     return _page("experiments.html", found=await api.get("/v1/experiments"))
 
 
-async def experiment(api: ApiReader, at: Address) -> Page:
+async def experiment(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One experiment: variants, shares, metrics, what they show, and why it stopped."""
     path = f"/v1/experiments/{at.steps['name']}"
     return _page("experiment.html", found=await api.get(path), report=None)
 
 
-async def outcomes(api: ApiReader, _at: Address) -> Page:
+async def outcomes(api: ApiReader, _at: PageAddress) -> ConsolePage:
     """Click rate, conversion and revenue by placement, variant, model and segment, and drift."""
     return _page("outcomes.html", found=await api.get("/v1/online-metrics"))
 
 
-async def dead_letters(api: ApiReader, at: Address) -> Page:
+async def dead_letters(api: ApiReader, at: PageAddress) -> ConsolePage:
     """Rejected events, the newest first."""
     fields = {"limit": str(LISTED), **({"after": at.query["after"]} if at.query.get("after") else {})}
     return _page("dead_letters.html", found=await api.get("/v1/dead-letters", urlencode(fields)))
 
 
-async def dead_letter(api: ApiReader, at: Address) -> Page:
+async def dead_letter(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One rejected event, which can be mended and sent again."""
     return _page("dead_letter.html", found=await api.get(f"/v1/dead-letters/{at.steps['number']}"))
 
 
-async def operation(api: ApiReader, _at: Address) -> Page:
+async def operation(api: ApiReader, _at: PageAddress) -> ConsolePage:
     """Health and what runs beside: inputs, outputs, sinks, erasures, rebuild."""
     paths = ("/health/ready", "/v1/inputs", "/v1/outputs", "/v1/sinks", "/v1/erasures", "/v1/rebuild")
     found = await asyncio.gather(*map(api.get, paths))
     names = ("health", "inputs", "outputs", "sinks", "erasures", "rebuild")
-    return Page("operation.html", dict(zip(names, found, strict=True)))
+    return ConsolePage("operation.html", dict(zip(names, found, strict=True)))
 
 
-def _page(template: str, **values: Any) -> Page:  # noqa: ANN401  what templates show is JSON of many routes
+def _page(template: str, **values: Any) -> ConsolePage:  # noqa: ANN401  what templates show is JSON of many routes
     """Return a page; one that shows a thing which is not there has the status of its route."""
     found = values.get("found")
-    return Page(template, values, found.status if isinstance(found, ApiAnswer) and not found.is_good else 200)
+    return ConsolePage(template, values, found.status if isinstance(found, ApiAnswer) and not found.is_good else 200)
 
 
-PAGES: Mapping[str, PageOf] = {
+PAGES: Mapping[str, PageMaker] = {
     "/placements": placements,
     "/placements/{name}": placement,
     "/requests": requests,

@@ -16,8 +16,8 @@ from fastapi.responses import StreamingResponse
 from midstream.core.errors import Fault
 from midstream.engine.requests.schema import PAGE
 from midstream.serving.console.api_reader import ApiReader
-from midstream.serving.console.live_metrics import READING_MS_MIN, LiveFigures, LiveMetrics
-from midstream.serving.console.pages import PAGES, Address, Page, PageOf
+from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics
+from midstream.serving.console.pages import PAGES, PageAddress, ConsolePage, PageMaker
 from midstream.serving.console.templates_of import Templates
 from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import MOUNTED_AT
@@ -47,7 +47,9 @@ def add_console_routes(app: FastAPI) -> None:
     @app.get(CONSOLE_PATH, include_in_schema=False)
     async def get_console(request: Request) -> Response:
         """The first page: what goes on now."""
-        return _html(templates, request, Page("now.html", {"figures": await live.figures(), **await live.health()}))
+        return _html(
+            templates, request, ConsolePage("now.html", {"figures": await live.figures(), **await live.health()})
+        )
 
     @app.get(f"{CONSOLE_PATH}/live", include_in_schema=False)
     async def get_live(request: Request) -> Response:
@@ -65,10 +67,10 @@ def add_console_routes(app: FastAPI) -> None:
         app.get(f"{CONSOLE_PATH}{path}", include_in_schema=False)(_route(page_of, api, templates))
 
 
-def _route(page_of: PageOf, api: ApiReader, templates: Templates) -> Callable[[Request], object]:
+def _route(page_of: PageMaker, api: ApiReader, templates: Templates) -> Callable[[Request], object]:
     async def get_page(request: Request) -> Response:
         query = {name: value for name, value in request.query_params.items() if value}
-        at = Address({name: str(value) for name, value in request.path_params.items()}, query)
+        at = PageAddress({name: str(value) for name, value in request.path_params.items()}, query)
         return _html(templates, request, await page_of(api, at))
 
     return get_page
@@ -86,7 +88,7 @@ class LiveView:
         self.open = 0
         """Streams that are sent now."""
 
-    async def figures(self) -> LiveFigures:
+    async def figures(self) -> ConsoleFigures:
         """Return the newest figures, read anew where they are old. The first viewer reads, the others wait for it."""
         async with self._reading:
             found = self._metrics.figures
@@ -112,7 +114,7 @@ class LiveView:
             self.open -= 1
 
 
-def _html(templates: Templates, request: Request, page: Page) -> Response:
+def _html(templates: Templates, request: Request, page: ConsolePage) -> Response:
     text = templates.render(page.template, _base(request), page.values)
     return Response(text, page.status, CONSOLE_HEADERS, "text/html; charset=utf-8")
 
