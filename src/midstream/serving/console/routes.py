@@ -17,7 +17,7 @@ from midstream.core.errors import Fault
 from midstream.engine.requests.schema import PAGE
 from midstream.serving.console.api_reader import ApiReader
 from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics
-from midstream.serving.console.pages import PAGES, PageAddress, ConsolePage, PageMaker
+from midstream.serving.console.pages import PAGES, ConsolePage, PageAddress, PageMaker
 from midstream.serving.console.templates_of import Templates
 from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import MOUNTED_AT
