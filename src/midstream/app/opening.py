@@ -32,6 +32,7 @@ from midstream.app.fetch_connections import FetchConnections
 from midstream.app.folder_owner import one_owner
 from midstream.app.golden_files import require_golden
 from midstream.app.letter_erasure import forget_in_pieces, forgetting, letters_of
+from midstream.app.machine_reading import set_machine
 from midstream.app.models_in_service import champions_of
 from midstream.app.placement_parts import placement_services
 from midstream.app.rejected_rows import remove_left
@@ -61,7 +62,7 @@ from midstream.engine.ingest.import_runs import close_run
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
 from midstream.engine.ingest.writer import FRAME_EVENTS_MAX, QUEUE_BYTES_MAX, LogWriter
-from midstream.engine.instance import Instance, Started
+from midstream.engine.instance import Instance, Started, note_start
 from midstream.engine.listeners import Listener
 from midstream.engine.live import Host
 from midstream.engine.log_opening import locked, open_log
@@ -84,7 +85,6 @@ from midstream.events.machine_code.ahead import Manner, compile_ahead
 from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept, Limits
-from midstream.monitoring.facts import Fact
 from midstream.monitoring.metrics import Metrics
 from midstream.state.control.placements import PlacementVersion
 from midstream.state.fold import Fold
@@ -235,7 +235,7 @@ def open_running(
         instead = "" if chosen.wanted is None else chosen.wanted.config_hash
         seconds = outside.monotonic() - began
         started = Started(position, folded, chosen.loaded.refused, torn, seconds, service.config_hash, instead)
-        _note_start(engine, started)
+        note_start(engine, started)
         running = _assembled(folder, config, outside, started, engine, chosen)
         running = running if shared is None else shared.joined_to(running)
         running = with_replicas(running, data, config, outside.entropy, os.environ, shared)
@@ -254,7 +254,9 @@ def engine_of(
     metrics = Metrics(CollectorRegistry()) if options.forwarding is None else options.forwarding.metrics
     metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
     options = replace(options, erase_days_max=service.config.users.erase_days_max)
-    return Engine(log, fold, service.plans, host, metrics, options)
+    engine = Engine(log, fold, service.plans, host, metrics, options)
+    engine.listeners.add(Listener(name="machine", gauges=partial(set_machine, metrics.machine, data.root)))
+    return engine
 
 
 def _assembled(
@@ -304,24 +306,6 @@ def _assembled(
         watch=watch,
         canaries=Canaries(experimenting, watch),
     )
-
-
-def _note_start(engine: Engine, started: Started) -> None:
-    """Log the result of a start."""
-    if started.torn_tail:
-        engine.facts.note(Fact("torn_tail_dropped", "warning", {"what": started.torn_tail}))
-    for number, reason in enumerate(started.refused_snapshots):
-        engine.facts.note(Fact("snapshot_passed_by", "warning", {"reason": reason}, str(number)))
-    if started.instead_of:
-        fields = {"config_hash": started.config_hash, "asked_for": started.instead_of}
-        engine.facts.note(Fact("configuration_waits", "warning", fields))
-    recovery = {
-        "log_position": engine.log.end,
-        "snapshot": started.snapshot_position,
-        "folded": started.folded,
-        "seconds": round(started.seconds, 1),
-    }
-    engine.facts.note(Fact("recovered", fields=recovery))
 
 
 def _eraser(engine: Engine, snapshotter: Snapshotter, data: DataFolder, config: Config, outside: Outside) -> Eraser:

@@ -26,6 +26,7 @@ from midstream.engine.sinks.sink_group import SinkGroup
 from midstream.engine.snapshots.snapshotter import Snapshotter
 from midstream.engine.trainings.training_loop import TrainingLoop
 from midstream.events.segments.segments import SegmentLog
+from midstream.monitoring.facts import Fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +156,21 @@ class Instance:
         if isinstance(log, SegmentLog):
             with suppress(AppendFailed):  # ``flaw`` keeps it, for whoever tells how this process ended
                 log.require_in_place()
+
+
+def note_start(engine: Engine, started: Started) -> None:
+    """Log the result of a start."""
+    if started.torn_tail:
+        engine.facts.note(Fact("torn_tail_dropped", "warning", {"what": started.torn_tail}))
+    for number, reason in enumerate(started.refused_snapshots):
+        engine.facts.note(Fact("snapshot_passed_by", "warning", {"reason": reason}, str(number)))
+    if started.instead_of:
+        fields = {"config_hash": started.config_hash, "asked_for": started.instead_of}
+        engine.facts.note(Fact("configuration_waits", "warning", fields))
+    recovery = {
+        "log_position": engine.log.end,
+        "snapshot": started.snapshot_position,
+        "folded": started.folded,
+        "seconds": round(started.seconds, 1),
+    }
+    engine.facts.note(Fact("recovered", fields=recovery))

@@ -7,19 +7,18 @@ while it runs, by ``Series``. Nothing here reads a clock or any state. The
 registry is given, not the library's global one, so that several engines can live in one process.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from math import nan
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from midstream.monitoring.experiment_gauges import ExperimentGauges
+from midstream.monitoring.machine_gauges import MachineGauges
 from midstream.monitoring.online_gauges import OnlineGauges
 from midstream.monitoring.outcome_totals import OutcomeTotals
 from midstream.monitoring.series import Series, sums_of
+from midstream.monitoring.totals import Totals
 from midstream.monitoring.training_metrics import TrainingMetrics
 
 EventOutcome = Literal["recorded", "duplicate", "conflict", "refused", "rejected"]
@@ -47,28 +46,6 @@ _RULES_MAX = 8 * _PLACEMENTS_MAX
 _PARTS_MAX = 4 * _PLACEMENTS_MAX
 """Of which it is counted that they failed, overran or are benched: four of each placement. Three metrics of 0.8 kB a
 series: 20 MB."""
-
-
-class Totals(Collector):
-    """Counters whose sums are kept elsewhere, such as in the state, and survive a restart with it."""
-
-    def __init__(self, name: str, documentation: str, label: str) -> None:
-        """Start without any series."""
-        self._name = name
-        self._documentation = documentation
-        self._label = label
-        self._total: dict[str, int] = {}
-
-    def set(self, totals: Mapping[str, int]) -> None:
-        """Replace the sums of the named series."""
-        self._total.update(totals)
-
-    def collect(self) -> Iterable[Metric]:
-        """Return one family with a sample a series, ordered by name."""
-        family = CounterMetricFamily(self._name, self._documentation, labels=[self._label])
-        for name, total in sorted(self._total.items()):
-            family.add_metric([name], total)
-        return [family]
 
 
 class Metrics:
@@ -123,6 +100,8 @@ class Metrics:
         self.registry.register(self.online)
         self.experiments = ExperimentGauges()
         self.registry.register(self.experiments)
+        self.machine = MachineGauges()
+        self.registry.register(self.machine)
         self._dead_letters = self._counter("dead_letters", "Rejected events kept in the dead-letter file.")
         self._dead_letters_lost = self._counter("dead_letters_lost", "Rejected events it had no room for.")
         self._dead_letters_kept = self._gauge("dead_letters_kept", "Dead letters in the files now.")

@@ -27,6 +27,12 @@ class TrainingMetrics:
         self._last = Gauge(
             "midstream_training_last_timestamp_seconds", "End of the last training.", ("model",), registry=registry
         )
+        self.alarm = Gauge(
+            "midstream_training_alarm",
+            "1 = the last training failed, or its version was taken back.",
+            ("model",),
+            registry=registry,
+        )
 
     def begin(self, model: str, ended_ms: int | None) -> None:
         """Let the series of a model stand at 0, so that rates exist before its first training.

@@ -164,6 +164,11 @@ class Shop:
         return [each.action for each in reversed(self.loop.journal.history())]
 
     @property
+    def metrics(self) -> str:
+        """What a scrape reads."""
+        return self.running.engine.metrics.text().decode()
+
+    @property
     def champion(self) -> str:
         """The version in service."""
         return self.running.champions.versions.get("near", "")
@@ -338,6 +343,7 @@ def test_failures_back_off_and_touch_nothing(shop: Shop) -> None:
         for minutes in (1, 2):
             assert shop.actions[-1] == "failed"
             assert "killed" in shop.running.engine.concerns["training-near"]
+            assert 'midstream_training_alarm{model="near"} 1.0' in shop.metrics
             count = len(shop.maker.orders)
             await shop.look((minutes - 0.01) / 60)
             assert len(shop.maker.orders) == count
@@ -347,6 +353,8 @@ def test_failures_back_off_and_touch_nothing(shop: Shop) -> None:
         await shop.look(4 / 60)
         assert shop.actions[-1] == "canary"
         assert "training-near" not in shop.running.engine.concerns
+        assert 'midstream_training_alarm{model="near"} 0.0' in shop.metrics
+        assert 'midstream_trainings_total{model="near",result="failed"} 3.0' in shop.metrics
 
     shop.work(work)
 

@@ -60,5 +60,9 @@ class DebianPackage:
             each.unlink()
 
 
+PROMETHEUS = DebianPackage("prometheus", ("prometheus",))
+"""With promtool, which tests rules; its daemon is not started."""
+
+
 def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=RUN_S_MAX, check=False)

@@ -58,9 +58,12 @@ class TrainingJournal:
     def concern(self, decision: TrainingDecision) -> None:
         """Show in health what a decision says, where somebody should look at it."""
         topic = f"training-{decision.model}"
+        alarm = self._engine.metrics.trainings.alarm.labels(decision.model)
         if decision.action in _ALARMS:
+            alarm.set(1)
             self._engine.concerns[topic] = f"training of {decision.model} {decision.action}: {decision.reason}"
         elif decision.action != "begun":
+            alarm.set(0)
             self._engine.concerns.pop(topic, None)
 
     def _tell(self, decision: TrainingDecision) -> None:
