@@ -1,10 +1,12 @@
-"""Part of ``requirements.lock`` that ``midstream demo`` needs, on standard output, for ``scripts/env demo``.
+"""Part of ``requirements.lock`` that ``midstream demo`` needs, on standard output, for ``scripts/env demo`` and images.
 
 It is the dependencies in ``pyproject.toml``, what fits the demo's model, what installs this package, and all that the
-lock says they need, with the same hashes. A server, an import and a training of trees need no more.
+lock says they need, with the same hashes. A server, an import and a training of trees need no more. Arguments are
+further packages of the lock, such as clients of brokers and stores.
 """
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -31,5 +33,8 @@ def demo_part(lock: str, dependencies: list[str]) -> str:
 
 
 if __name__ == "__main__":
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    if unknown := sorted({normal(each) for each in sys.argv[1:]} - {normal(each[1]) for each in _ENTRY.finditer(lock)}):
+        sys.exit(f"requirements.lock has no {', '.join(unknown)}")
     told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    print(demo_part((ROOT / "requirements.lock").read_text("utf-8"), told["project"]["dependencies"]), end="")
+    print(demo_part(lock, [*told["project"]["dependencies"], *sys.argv[1:]]), end="")

@@ -15,9 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "test-integrations"
-APART = {"build", "feast", "hopsworks"}
-"""Not on the path: PySpark is made with the first, Feast runs in a process of its own, and of Hopsworks the source is
-read."""
+APART = {"build", "feast", "hopsworks", "site"}
+"""Not on the path: PySpark is made with the first, Feast and the builder of the site run in processes of their own,
+and of Hopsworks the source is read."""
 
 
 def pins(text: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "backup": "operate.backup",
     "restore": "operate.backup",
     "nodes": "operate.nodes",
+    "probe": "operate.probe",
     "warm": "operate.warm",
     "size": "operate.size",
     "report": "data.report",

@@ -1,0 +1,1 @@
+"""Commands of timers: probes and backups go in, results and files of metrics come out."""

@@ -1,0 +1,109 @@
+"""Scheduled backups: dated copies of which the newest stay, each restored once before an older one goes."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from midstream.app.opening import open_shop
+from midstream.app.operate.restore import restore
+from midstream.app.scheduled import backup_rotation as module
+from midstream.app.scheduled.backup_rotation import BackupOrder, ScheduledBackup, scheduled_backup
+from midstream.core.errors import Invalid
+from tests.support.fakes.rebuilds import write_config
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A folder with some events."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    write_config(folder)
+    with open_shop(folder) as opened:
+        opened.record([{"type": "view", "user_id": f"u{number}", "item_id": "mug"} for number in range(20)])
+    return folder
+
+
+@pytest.fixture
+def nights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock whose every look is a day later."""
+    stamps = iter(range(1_764_000_000, 1_800_000_000, DAY_S))
+
+    def gmtime(_seconds: float | None = None, real: Any = time.gmtime) -> time.struct_time:
+        return real(next(stamps))  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(module.time, "gmtime", gmtime)
+
+
+def backed_up(shop: Path, **order: Any) -> ScheduledBackup:
+    return scheduled_backup(shop, shop.parent / "copies", BackupOrder(keep=2, **order))
+
+
+def metrics_of(path: Path) -> dict[str, float]:
+    """Return the samples of a file as the node exporter reads it."""
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(path.read_text("utf-8"))
+        for sample in family.samples
+    }
+
+
+@pytest.mark.usefixtures("nights")
+def test_the_newest_copies_stay_and_each_was_restored(shop: Path, tmp_path: Path) -> None:
+    """Of three nights two copies stay, other files too; nothing of a drill is left; metrics say when and how much."""
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "mine.tar").write_text("not a dated copy")
+    made = [backed_up(shop, drill=True, metrics=tmp_path / "backup.prom") for _ in range(3)]
+    assert [each.removed for each in made] == [(), (), (made[0].path.name,)]
+    names = {each.name for each in (tmp_path / "copies").iterdir()}
+    assert names == {"mine.tar", made[1].path.name, made[2].path.name}
+    assert len({each.digest for each in made}) == 1
+    assert made[0].digest
+    found = metrics_of(tmp_path / "backup.prom")
+    assert abs(found["midstream_backup_timestamp_seconds"] - time.time()) < DAY_S
+    assert found["midstream_backup_log_position"] == made[2].log_position == 20
+    assert found["midstream_backup_bytes"] == made[2].bytes
+    assert found["midstream_restore_drill_success"] == 1
+    restore(made[2].path, tmp_path / "again")
+
+
+@pytest.mark.usefixtures("nights")
+def test_a_copy_of_another_state_removes_nothing(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drill is an error in four parts, the metrics say 0, and older copies stay."""
+    first, second = backed_up(shop), backed_up(shop)
+    verify = module.verify
+    monkeypatch.setattr(module, "verify", lambda *arguments: replace(verify(*arguments), from_the_beginning="other"))
+    with pytest.raises(Invalid, match="its log to other"):
+        backed_up(shop, drill=True, metrics=tmp_path / "backup.prom")
+    assert metrics_of(tmp_path / "backup.prom")["midstream_restore_drill_success"] == 0
+    assert first.path.exists()
+    assert second.path.exists()
+
+
+@pytest.mark.usefixtures("nights")
+def test_a_copy_that_cannot_be_restored_removes_nothing(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One byte that changed on the disk of the copies is found, since every byte is compared."""
+    first, _ = backed_up(shop), backed_up(shop)
+    back_up = module.back_up
+
+    def damaged(folder: Path, path: Path, notify: Any) -> Any:
+        made = back_up(folder, path, notify)
+        content = bytearray(path.read_bytes())
+        at = content.index(b"view = ") if b"view = " in content else content.index(b"mug")
+        content[at] ^= 1
+        path.write_bytes(content)
+        return made
+
+    monkeypatch.setattr(module, "back_up", damaged)
+    with pytest.raises(Invalid, match="could not be restored"):
+        backed_up(shop, drill=True, metrics=tmp_path / "backup.prom")
+    assert metrics_of(tmp_path / "backup.prom")["midstream_restore_drill_success"] == 0
+    assert first.path.exists()
+    assert not list((tmp_path / "copies").glob(".drill-*"))
