@@ -229,7 +229,7 @@ def test_steps_that_were_taken_are_not_counted_in_pointers() -> None:
     one = made(steps=(RampStep(0, 100), RampStep(5, 200)))
     with pytest.raises(ConfigInvalid) as refused:
         ramped(one, (RampStep(20, 300), RampStep(30, 250)), 10)
-    assert [each.where for each in refused.value.faults] == ["/steps/1"]
+    assert [each.where for each in refused.value.faults] == ["/ramp/1"]
     with pytest.raises(ConfigInvalid, match="19 came, and 2 were taken"):
         ramped(one, tuple(RampStep(20, 300) for _ in range(19)), 10)
 

@@ -1,6 +1,7 @@
 """Descriptions of a type's allowed values, for error messages."""
 
 import types
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from midstream.core.durations import Duration
@@ -14,6 +15,8 @@ _WORDS = {
     bool: "true or false.",
     Duration: 'A duration such as "30m": a whole number and one of ms, s, m, h, d.',
 }
+TABLES = (dict, Mapping)
+"""What types of tables without named fields are made of."""
 UNDESCRIBED = "See the page."
 """Of a type that has no words here, such as one that a hook reads."""
 _NUMBER_MAX = 1e9
@@ -28,6 +31,8 @@ def wanted(kind: TypeForm) -> str:
         'One of: none, propensity.'
         >>> wanted(float | None)
         'A number.'
+        >>> wanted(Mapping[str, object] | None)
+        'A table: { … }.'
     """
     origin = origin_of(kind)
     if origin is Annotated:
@@ -38,8 +43,8 @@ def wanted(kind: TypeForm) -> str:
     if origin in (types.UnionType, Union):
         first, *others = (wanted(each) for each in get_args(kind) if each is not types.NoneType)
         return " ".join([first, *(f"Or {each[0].lower()}{each[1:]}" for each in others)])
-    if origin in (tuple, list, dict):
-        return "A table: { … }." if origin is dict else "A list: [ … ]."
+    if origin in (tuple, list, *TABLES):
+        return "A table: { … }." if origin in TABLES else "A list: [ … ]."
     if names := getattr(kind, "__struct_encode_fields__", ()):
         return f"A table with {', '.join(names)}."
     return _WORDS.get(kind, UNDESCRIBED)

@@ -16,11 +16,11 @@ import msgspec
 
 from midstream.core.field_bounds import Told, without_bounds
 from midstream.core.nearest import nearest
-from midstream.core.type_descriptions import UNDESCRIBED, TypeForm, origin_of, wanted
+from midstream.core.type_descriptions import TABLES, UNDESCRIBED, TypeForm, origin_of, wanted
 
 Steps: TypeAlias = tuple[str | int, ...]
 """Keys and places that lead to a part of a document."""
-_CONTAINERS = (tuple, list, dict)
+_CONTAINERS = (tuple, list, *TABLES)
 _SHOWN_CHARACTERS = 60
 _NUMBER_BITS_MAX = 1_023
 """Of a whole number: no setting is beyond what a float can be, and Python does not write much longer ones."""
@@ -139,7 +139,7 @@ def _part_faults(value: Told, kind: TypeForm, reading: TypeReading, path: Steps)
         for number, each in enumerate(value if of else ()):
             yield from type_faults(each, of, reading, (*path, number))
     elif is_table(value) and not _is_too_long(value, kind):
-        of_key, of_value = next((get_args(each) for each in choice if origin_of(each) is dict), (None, None))
+        of_key, of_value = next((get_args(each) for each in choice if origin_of(each) in TABLES), (None, None))
         for key, each in value.items() if of_key else ():
             yield from type_faults(key, of_key, reading, (*path, str(key)))
             yield from type_faults(each, of_value, reading, (*path, str(key)))

@@ -292,11 +292,11 @@ def step_faults(steps: Sequence[RampStep], taken: Sequence[RampStep] = ()) -> It
     """Yield why steps are no ramp; those that were taken come before them."""
     if not 1 <= len(steps) <= STEPS_MAX - len(taken):
         after = f", and {len(taken)} were taken" if taken else ""
-        yield Fault("/steps", f"{len(steps)} came{after}.", f"1 to {STEPS_MAX} steps together.", PAGE)
+        yield Fault("/ramp", f"{len(steps)} came{after}.", f"1 to {STEPS_MAX} steps together.", PAGE)
         return  # one fault for each of any number would be no answer
     earlier = (taken[-1] if taken else None, *steps)
     for number, (before, each) in enumerate(zip(earlier, steps, strict=False)):
-        where = f"/steps/{number}"
+        where = f"/ramp/{number}"
         if not 0 <= each.exposed <= BUCKETS:
             yield Fault(f"{where}/exposed", f"{each.exposed} came.", f"0 to {BUCKETS}, hundredths of a percent.", PAGE)
         if before is not None and (each.exposed < before.exposed or each.from_ms < before.from_ms):

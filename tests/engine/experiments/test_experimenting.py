@@ -198,10 +198,10 @@ def test_what_cannot_start_changes_nothing(shop: Recommender) -> None:
         ({"variants": [{"name": "a"}, {"name": "b", "version": 3}]}, "/variants/1/version"),
         ({"variants": [{"name": "a"}]}, "/variants"),
         ({"placement": "home@size.few"}, "/placement"),
-        ({"ramp": [{"exposed": 2.0}]}, "/steps/0/exposed"),
-        ({"ramp": [{"exposed": 0.00001}]}, "/steps/0/exposed"),
-        ({"ramp": [{"exposed": 1.0}, {"exposed": 1.0, "after_ms": 1 << 62}]}, "/steps/1/after_ms"),
-        ({"ramp": [{"exposed": 1.0, "after_ms": -1}]}, "/steps/0/after_ms"),
+        ({"ramp": [{"exposed": 2.0}]}, "/ramp/0/exposed"),
+        ({"ramp": [{"exposed": 0.00001}]}, "/ramp/0/exposed"),
+        ({"ramp": [{"exposed": 1.0}, {"exposed": 1.0, "after_ms": 1 << 62}]}, "/ramp/1/after_ms"),
+        ({"ramp": [{"exposed": 1.0, "after_ms": -1}]}, "/ramp/0/after_ms"),
         ({"variants": [{"name": "a", "weight": 10_000}, {"name": "b", "weight": 0.0001}]}, "/variants/1/weight"),
         ({"share": 2.0}, "/share"),
     ]
@@ -233,7 +233,7 @@ def test_a_refusal_says_what_came(shop: Recommender) -> None:
     for step, where in (({"after_ms": 1 << 62}, "after_ms"), ({"exposed": 0.00001}, "exposed")):
         with pytest.raises(ConfigInvalid) as refused:
             shop.experiments.ramp("size", [{"exposed": 0.5, **step}], author="bob")
-        assert [each.where for each in refused.value.faults] == [f"/steps/0/{where}"]
+        assert [each.where for each in refused.value.faults] == [f"/ramp/0/{where}"]
     shop.experiments.ramp("size", [{"exposed": 1.0, "after_ms": 366 * 86_400_000}], author="bob")
     with pytest.raises(ConfigInvalid) as refused:
         shop.experiments.stop("size", "x" * 2_000, author="bob")

@@ -1,9 +1,11 @@
 """Metrics of slates by unit equal a plain loop, for all kinds, with past, caps and segments."""
 
+import math
 from collections import defaultdict
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from midstream.evaluation.experiments.grouping import grouped, past_columns
 from midstream.evaluation.experiments.unit_metrics import Metric, effective_units, metric_sums
@@ -60,7 +62,7 @@ def test_sums_are_those_of_a_plain_loop(metric):
     table = grouped(*now)
     past = past_columns(table, grouped(*before))
     for variant, found in enumerate(metric_sums(metric, table, NAMES, 2, past)):
-        assert found == plain(metric, variant, now, before)
+        assert replace(found, rest=None) == plain(metric, variant, now, before)
 
 
 def test_a_segment_is_some_of_the_units():
@@ -69,7 +71,9 @@ def test_a_segment_is_some_of_the_units():
     chosen = table.unit < 100
     first, rest = (metric_sums(metric, table, NAMES, 3, chosen=each) for each in (chosen, ~chosen))
     whole = metric_sums(metric, table, NAMES, 3)
-    assert [one.merged(two) for one, two in zip(first, rest, strict=True)] == list(whole)
+    assert [one.merged(two) for one, two in zip(first, rest, strict=True)] == [
+        replace(each, rest=None) for each in whole
+    ]
     assert whole[2] == no_units(1)
 
 
@@ -92,3 +96,16 @@ def test_a_huge_value_has_no_effective_units():
     with np.errstate(over="ignore"):
         huge = unit_sums(np.array([[1e200]] + [[1.0]] * 200))
     assert effective_units(huge) == 0.0
+
+
+def test_the_rest_is_all_units_but_the_largest():
+    """Of means and ratios, with the past of the others; rates have none."""
+    columns = np.array([[3.0, 1.0], [9.0, 2.0], [4.0, 5.0]])
+    found = unit_sums(columns, has_rest=True)
+    assert found.rest == unit_sums(columns[[0, 2]])
+    assert found.largest_share == pytest.approx(9 / 16)
+    assert found.first(1).rest == unit_sums(columns[[0, 2], :1])
+    assert math.isnan(unit_sums(-columns, has_rest=True).largest_share)
+    table = grouped(*slates(1, 2_000))
+    for metric in (Metric("a", "mean", "clicks"), Metric("b", "rate", "clicks")):
+        assert all((each.rest is None) == (metric.kind == "rate") for each in metric_sums(metric, table, NAMES, 2))

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -15,9 +16,10 @@ from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, served_of
 from midstream.app.opening import DATA_NAME
 from midstream.app.operate.folder_orders import ANSWER_S_MAX, changed
+from midstream.app.operate.placements import read_file
 from midstream.app.server_address import server_of
 from midstream.app.server_refusals import faults_of, problem_of, refusal_of, server_answer
-from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, RebuildRunning
+from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, RebuildRunning, RequestInvalid
 from midstream.engine.experiments.views import (
     ExperimentList,
     ExperimentView,
@@ -32,19 +34,30 @@ from midstream.engine.placements.control_changes import Said
 from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.requests.python_values import read_request
 from midstream.engine.tokens import position_token
+from midstream.experiments.documents import PAGE
 from midstream.experiments.routing import Routing
 
 if TYPE_CHECKING:
     import httpx
 
 
-def order_of(told: Any) -> StartOrder:  # noqa: ANN401  what TOML or JSON says
-    """Return the order that a file has.
+def read_order(path: str) -> StartOrder:
+    """Return the order of an experiment that a file has.
+
+    Args:
+        path: ``-`` = standard input.
 
     Raises:
+        ConfigInvalid: It cannot be read.
         RequestInvalid: A field has the wrong type or name.
     """
-    return read_request(StartOrder, {}, cast("dict[str, Any]", told) if isinstance(told, dict) else {"file": told})
+    right = "A placement and [[variants]] with a name each, as TOML, or one JSON object."
+    told = read_file(path, right, PAGE)
+    try:
+        return read_request(StartOrder, {}, cast("dict[str, Any]", told))
+    except RequestInvalid as error:
+        error.tell(tuple(replace(each, page=PAGE) for each in error.faults))
+        raise
 
 
 def list_experiments(folder: Path, config: Config) -> ExperimentList:

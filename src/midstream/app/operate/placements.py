@@ -50,17 +50,21 @@ _PLACEMENT = "/placement"
 """Where the placement stands in what is sent to a server."""
 
 
-def read_file(path: str) -> Any:  # noqa: ANN401  what TOML or JSON says
-    """Return the placement of a file: TOML, or JSON where it begins with a brace.
+PLACEMENT_FILE = "The settings of one placement as TOML, without [[placements]], or one JSON object."
+
+
+def read_file(path: str, right: str = PLACEMENT_FILE, page: str = PAGE) -> Any:  # noqa: ANN401  what TOML or JSON says
+    """Return the placement, or another order, of a file: TOML, or JSON where it begins with a brace.
 
     Args:
         path: ``-`` = standard input.
+        right: What the file should have, for a refusal.
+        page: Of the documentation, for a refusal.
 
     Raises:
         ConfigInvalid: It is neither, too long, or cannot be read.
     """
     name = "standard input" if path == STANDARD_INPUT else path
-    right = "The settings of one placement as TOML, without [[placements]], or one JSON object."
     try:
         if path == STANDARD_INPUT:
             content = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
@@ -68,16 +72,16 @@ def read_file(path: str) -> Any:  # noqa: ANN401  what TOML or JSON says
             with Path(path).open("rb") as file:
                 content = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise ConfigInvalid((Fault(name, f"It cannot be read: {error.strerror}.", right, PAGE),)) from error
+        raise ConfigInvalid((Fault(name, f"It cannot be read: {error.strerror}.", right, page),)) from error
     if len(content) > FILE_BYTES_MAX:
-        raise ConfigInvalid((Fault(name, "It is too long.", f"At most {FILE_BYTES_MAX:,} bytes.", PAGE),))
+        raise ConfigInvalid((Fault(name, "It is too long.", f"At most {FILE_BYTES_MAX:,} bytes.", page),))
     try:
         if content.lstrip()[:1] == b"{":
             return msgspec.json.decode(content)
         return tomllib.loads(content.decode())
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         why = f"byte {error.start} is no UTF-8" if isinstance(error, UnicodeDecodeError) else error
-        raise ConfigInvalid((Fault(name, f"It cannot be read: {why}.", right, PAGE),)) from error
+        raise ConfigInvalid((Fault(name, f"It cannot be read: {why}.", right, page),)) from error
 
 
 def question_of(

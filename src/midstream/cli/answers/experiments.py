@@ -43,11 +43,7 @@ def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    out.print(
-        table_of(
-            ["experiment", "placement", "state", "layer", "exposed", "variants", "since"], _rows(found.experiments)
-        )
-    )
+    out.print(table_of(["experiment", "on", "state", "exposed", "since"], _rows(found.experiments)))
     if found.holdout is not None:
         say(f"holdout: {found.holdout.share:.2%} of users, since {_day(found.holdout.began_ms)}")
 
@@ -105,11 +101,10 @@ def plan(
     """
     from midstream.app.opening import config_of
     from midstream.app.operate.experiment_plan import plan_experiment
-    from midstream.app.operate.experiments import order_of
-    from midstream.app.operate.placements import read_file
+    from midstream.app.operate.experiments import read_order
 
     with err.status("reading"):
-        found = plan_experiment(folder, config_of(folder), order_of(read_file(file)), lift / 100)
+        found = plan_experiment(folder, config_of(folder), read_order(file), lift / 100)
     if as_json:
         print_json(found)
     else:
@@ -139,11 +134,10 @@ def start(
     It goes on after a restart, until midstream experiments stop. A server may have the folder open.
     """
     from midstream.app.opening import config_of
-    from midstream.app.operate.experiments import order_of, start_experiment
-    from midstream.app.operate.placements import read_file
+    from midstream.app.operate.experiments import read_order, start_experiment
     from midstream.engine.placements.control_changes import Said
 
-    order, said = order_of(read_file(file)), Said(author or getpass.getuser(), note)
+    order, said = read_order(file), Said(author or getpass.getuser(), note)
     with err.status("starting"):
         found = start_experiment(folder, config_of(folder), name, order, said)
     _print_changed(found, as_json=as_json)
@@ -245,9 +239,7 @@ def _rows(experiments: "list[ExperimentView]") -> list[tuple[object, ...]]:
             each.name,
             each.placement,
             each.state,
-            each.layer,
-            f"{each.exposed:.2%}",
-            ", ".join(variant.name for variant in each.variants),
+            f"{100 * each.exposed:.4g}%",
             _day(each.began_ms),
         )
         for each in experiments

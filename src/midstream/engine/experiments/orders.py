@@ -30,7 +30,7 @@ def start_order_faults(order: StartOrder) -> Iterator[Fault]:
 def ramp_order_faults(orders: Sequence[RampOrder]) -> Iterator[Fault]:
     """Yield which numbers of a ramp cannot be used."""
     for number, each in enumerate(orders[: STEPS_MAX + 1]):
-        where = f"/steps/{number}"
+        where = f"/ramp/{number}"
         if (size := buckets_of(each.exposed)) < 0 or (size == 0 and each.exposed > 0):
             right = "0 to 1; what is not 0 is at least 0.0001."
             yield Fault(f"{where}/exposed", f"{shown(each.exposed)} came.", right, PAGE)

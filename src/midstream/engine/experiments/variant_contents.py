@@ -51,9 +51,10 @@ def told_of(
 def _version(where: str, wanted: int, versions: Sequence[PlacementVersion]) -> Mapping[str, Any]:
     kept = {each.version: each.content for each in versions}
     if not kept.get(wanted):
-        known = ", ".join(str(version) for version, content in kept.items() if content) or "none"
+        known = ", ".join(str(version) for version, content in kept.items() if content)
         came = f"Version {wanted} of the placement is not kept."
-        raise ConfigInvalid((Fault(f"{where}/version", came, f"One of: {known}.", PAGE),))
+        right = f"One of: {known}." if known else "Nothing: no version of it was set. A change says what differs."
+        raise ConfigInvalid((Fault(f"{where}/version", came, right, PAGE),))
     return unnamed(kept[wanted])
 
 

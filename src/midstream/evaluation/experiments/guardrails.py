@@ -5,7 +5,10 @@ variants together stop a harmless one in at most alpha of experiments, so each h
 
 A mean or a ratio waits for units enough. Harm can be that there are none: all revenue is lost, or every slate of the
 variant is empty and none of the control's. Until both sides have enough, the share of units that have any of it is
-compared by exact bounds, at half the guardrail's level; the metric itself has the other half.
+compared by exact bounds, at a quarter of the guardrail's level; the metric itself has half.
+
+One unit with most of the sum, as by one very large order, leaves a mean uncertain for good. Then the rest is compared:
+both sides without their largest unit, at the last quarter of the level.
 
 Reference: I. Waudby-Smith et al., arXiv 2103.06476v7, eq. 134; M. Schultzberg, S. Ankargren, M. Fränberg,
 "Risk-aware product decisions in A/B tests with multiple metrics", 2024 (guardrails as tests of inferiority).
@@ -20,11 +23,13 @@ from midstream.evaluation.experiments import any_time
 from midstream.evaluation.experiments.comparisons import ComparisonRule, basis_of, exact_rates
 from midstream.evaluation.experiments.effects import Effects, effects
 from midstream.evaluation.experiments.rates import RateDifference, rate_difference
-from midstream.evaluation.experiments.unit_metrics import Metric
+from midstream.evaluation.experiments.unit_metrics import Metric, effective_units
 from midstream.evaluation.experiments.unit_sums import UnitSums, moments_of
 
 Verdict = Literal["stop", "safe", "open"]
-Judged = Literal["metric", "any"]
+Judged = Literal["metric", "any", "rest"]
+_DOMINANT = 0.5
+"""Share of a sum from which on one unit has most of it."""
 
 
 class Guardrail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +56,8 @@ class GuardrailVerdict(msgspec.Struct, frozen=True):
     """At most this much, at all looks together."""
     reason: str
     judged: Judged = "metric"
-    """What the harm is of: the metric, or the share of units that have any of it."""
+    """What the harm is of: the metric, the share of units that have any of it, or the metric of all others than the
+    largest unit of each side."""
 
 
 def judge(
@@ -72,9 +78,10 @@ def judge(
     # A rate that is short of successes is the share of units with any: it needs no second look.
     own = reading if metric.kind == "rate" else reading.at(reading.level.alpha / 2)
     if metric.kind != "rate" and basis != "asymptotic":
-        by_any = _judge_any(metric, guardrail, (control, treated), found, own)
-        if by_any is not None:
-            return by_any
+        quarter = reading.at(reading.level.alpha / 4)
+        by_other = _judge_any(metric, guardrail, (control, treated), found, quarter)
+        by_other = by_other or _judge_rest(metric, guardrail, (control, treated), quarter)
+        return by_other or _waits(metric, (control, treated), found, reading)
     harm, error = sign * float(found.lift), float(found.lift_error)
     low, high, exact = -math.inf, math.inf, None
     if basis == "exact":
@@ -125,6 +132,56 @@ def _judge_any(
         f"{guardrail.harm_max:.1%} is tolerated"
     )
     return GuardrailVerdict(metric.name, "stop", harm, low, high, reason, "any")
+
+
+def _judge_rest(
+    metric: Metric, guardrail: Guardrail, sides: tuple[UnitSums, UnitSums], own: ComparisonRule
+) -> GuardrailVerdict | None:
+    """Return a stop by all units but the largest one of each side, where one has most of a sum; None = it is not shown.
+
+    Both sides lose theirs, so that the larger one of equal sides is not the worse for it.
+    """
+    control, treated = (each.rest for each in sides)
+    if control is None or treated is None or not _dominant(sides):
+        return None
+    if basis_of(control, treated, metric.kind, own) != "asymptotic":
+        return None
+    found = effects(moments_of(control, metric.kind), moments_of(treated, metric.kind), metric.kind)
+    harm = (-1.0 if metric.better == "higher" else 1.0) * float(found.lift)
+    half = float(any_time.half_width_one_sided(float(found.lift_error), found.units, own.level))
+    if not harm - half > guardrail.harm_max:
+        return None
+    alpha = own.level.alpha
+    told = _reason(metric, guardrail, "stop", (harm, harm - half, harm + half), alpha)
+    reason = f"{metric.name}: {_dominance(sides)}; of all others {told}"
+    return GuardrailVerdict(metric.name, "stop", harm, harm - half, harm + half, reason, "rest")
+
+
+def _waits(
+    metric: Metric, sides: tuple[UnitSums, UnitSums], found: Effects, reading: ComparisonRule
+) -> GuardrailVerdict:
+    """Return that nothing is shown yet, and why."""
+    harm = (-1.0 if metric.better == "higher" else 1.0) * float(found.lift)
+    uneven = [effective_units(each) for each in sides]
+    if _dominant(sides):
+        why = f"{_dominance(sides)}, and nothing is shown by all others; a cap bounds what one unit counts with"
+    elif min(each.count for each in sides) >= reading.units_min and min(uneven) > 0.0:
+        needed = reading.effective_units_min
+        why = f"a few units have most of it, as if {min(uneven):.0f} had all where {needed:.0f} are needed"
+    else:
+        why = "too few units"
+    return GuardrailVerdict(metric.name, "open", harm, -math.inf, math.inf, f"{metric.name}: {why}")
+
+
+def _dominant(sides: tuple[UnitSums, UnitSums]) -> bool:
+    return any(each.largest_share > _DOMINANT and each.count > 1 for each in sides)
+
+
+def _dominance(sides: tuple[UnitSums, UnitSums]) -> str:
+    """Return in words which side has a unit with most of its sum."""
+    names = zip(("control", "variant"), sides, strict=True)
+    told = [f"{each.largest_share:.1%} of the {name}'s" for name, each in names if each.largest_share > _DOMINANT]
+    return f"one unit has {' and one '.join(told)} sum"
 
 
 def _harm_of(exact: RateDifference, sign: float) -> tuple[float, float]:

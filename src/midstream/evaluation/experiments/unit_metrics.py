@@ -78,7 +78,7 @@ def metric_sums(
         if chosen is not None:
             of_variant &= chosen
         if of_variant.any():
-            found[variant] = unit_sums(columns[of_variant])
+            found[variant] = unit_sums(columns[of_variant], has_rest=metric.kind != "rate")
     return tuple(found)
 
 

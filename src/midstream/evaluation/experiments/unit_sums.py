@@ -6,6 +6,7 @@ disjoint sets of units merge by addition, and a unit that goes on is exchanged b
 is kept. Raw sums lose as many digits as the square of mean over spread has: 4 of 16 where a mean is 100 spreads.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,15 @@ class UnitSums(msgspec.Struct, frozen=True):
     """Sum over units of column i times column j: squares on the diagonal, the same on both sides of it."""
     with_any: int | None = None
     """Units whose first column is above 0; None = not counted."""
+    rest: "UnitSums | None" = None
+    """Statistics without the unit that has most of the first column; None = not counted."""
+
+    @property
+    def largest_share(self) -> float:
+        """Share of the first column's sum that one unit has; NaN = not counted, or there is no sum above 0."""
+        if self.rest is None or not 0.0 < self.sums[0] < math.inf:
+            return math.nan
+        return 1.0 - self.rest.sums[0] / self.sums[0]
 
     def merged(self, other: "UnitSums") -> "UnitSums":
         """Return the statistics of both sets of units, which have none in common."""
@@ -46,7 +56,8 @@ class UnitSums(msgspec.Struct, frozen=True):
     def first(self, width: int) -> "UnitSums":
         """Return the statistics of the first columns alone: of the outcome without its past."""
         rows = tuple(row[:width] for row in self.products[:width])
-        return UnitSums(self.count, self.sums[:width], rows, self.with_any)
+        rest = None if self.rest is None else self.rest.first(width)
+        return UnitSums(self.count, self.sums[:width], rows, self.with_any, rest)
 
     def _combined(self, other: "UnitSums", sign: int) -> "UnitSums":
         is_counted = self.with_any is not None and other.with_any is not None
@@ -73,12 +84,21 @@ class Moments:
     """(..., columns, columns), of a unit, not of the mean; NaN of fewer than two units."""
 
 
-def unit_sums(columns: Real) -> UnitSums:
+def unit_sums(columns: Real, *, has_rest: bool = False) -> UnitSums:
     """Return the statistics of units.
 
     Args:
         columns: A row a unit, (units, columns), each summed over what the unit did.
+        has_rest: Sum up all units but the largest one too.
     """
+    found = _sums(columns)
+    if not has_rest or not len(columns):
+        return found
+    # Summed anew, as a difference of sums would lose the digits of all other units to one that is very large.
+    return msgspec.structs.replace(found, rest=_sums(np.delete(columns, int(np.argmax(columns[:, 0])), axis=0)))
+
+
+def _sums(columns: Real) -> UnitSums:
     with np.errstate(over="ignore", invalid="ignore"):
         products = np.einsum("ni,nj->ij", columns, columns)
     return UnitSums(

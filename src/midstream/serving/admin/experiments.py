@@ -1,14 +1,10 @@
 """Routes of experiments: list, show, start, ramp, stop, and the holdout."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from midstream.core.errors import ConfigInvalid
 from midstream.engine.experiments.views import RampOrder, StartOrder
 from midstream.engine.placements.control_changes import Said
 from midstream.serving.admin.route_io import available, json_response, path_value, posted
@@ -125,16 +121,14 @@ def add_experiment_routes(app: FastAPI, experimenting: "Experimenting | None", l
         """Start an experiment; it assigns from the next answer on, also after a restart, until it is stopped."""
         told = await posted(request, _start, limits)
         name, said = path_value(request, "name"), Said(told.author, told.note)
-        with _pointed():
-            return json_response(await _known(experimenting).start(name, told, said))
+        return json_response(await _known(experimenting).start(name, told, said))
 
     @app.post(f"{_ONE}/ramp", name="ramp experiment", openapi_extra=_changing({"ramp": _RAMP, **_SAID}, "ramp"))
     async def ramp_experiment(request: Request) -> Response:
         """Expose more units, at once or by steps; none leaves its variant."""
         told = await posted(request, _ramp, limits)
         name, said = path_value(request, "name"), Said(told.author, told.note)
-        with _pointed():
-            return json_response(await _known(experimenting).ramp(name, told.ramp, said))
+        return json_response(await _known(experimenting).ramp(name, told.ramp, said))
 
     @app.post(
         f"{_ONE}/stop",
@@ -145,16 +139,14 @@ def add_experiment_routes(app: FastAPI, experimenting: "Experimenting | None", l
         """Stop an experiment for a reason, which is kept; its placement answers again, or as the shipped variant."""
         told = await posted(request, _stop, limits)
         name, said = path_value(request, "name"), Said(told.author, told.note)
-        with _pointed():
-            return json_response(await _known(experimenting).stop(name, told.reason, said, told.ship))
+        return json_response(await _known(experimenting).stop(name, told.reason, said, told.ship))
 
     @app.put(HOLDOUT_PATH, name="put holdout", openapi_extra=_holding())
     async def put_holdout(request: Request) -> Response:
         """Hold a share of users out of all experiments, answered by some placements as they are now."""
         told = await posted(request, _holdout, limits)
         said = Said(told.author, told.note)
-        with _pointed():
-            return json_response(await _known(experimenting).hold_out(told.share, told.placements, said))
+        return json_response(await _known(experimenting).hold_out(told.share, told.placements, said))
 
     @app.delete(HOLDOUT_PATH, name="delete holdout", openapi_extra=_giving_back())
     async def delete_holdout(request: Request) -> Response:
@@ -167,16 +159,6 @@ def add_experiment_routes(app: FastAPI, experimenting: "Experimenting | None", l
 
 def _known(experimenting: "Experimenting | None") -> "Experimenting":
     return available(experimenting, "this server has no experiments: its placements are those of its configuration")
-
-
-@contextmanager
-def _pointed() -> Generator[None]:
-    """Map pointers to the steps of a ramp to the body that has them."""
-    try:
-        yield
-    except ConfigInvalid as error:
-        faults = tuple(replace(each, where=each.where.replace("/steps", "/ramp", 1)) for each in error.faults)
-        raise ConfigInvalid(faults) from error
 
 
 def _listing() -> Document:
