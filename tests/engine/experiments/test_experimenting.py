@@ -183,6 +183,37 @@ def test_a_cursor_goes_on_in_the_slate_of_its_variant(shop: Recommender) -> None
     assert [each.variant for each in page.slates if isinstance(each, Answer)] == [first.variant, ""]
 
 
+def test_pages_and_rankings_are_those_of_the_variant(shop: Recommender, tmp_path: Path) -> None:
+    """A unit has one variant in all that it asks; records name it, the watch counts them, and they are made again."""
+    variants = [{"name": "as-is"}, {"name": "drawn", "change": {"selector": {"kind": "plackett_luce"}}}]
+    started(shop, variants=variants)
+    given, had = [f"i{number}" for number in range(9)], Counter[str]()
+    for user in USERS[:60]:
+        variant = shop.recommend("home", user_id=user).variant
+        ranked, page = shop.rank(given, "home", user_id=user), shop.page(["home", "cart"], user_id=user)
+        slate, other = page.slates
+        assert isinstance(slate, Answer)
+        assert isinstance(other, Answer)
+        assert (ranked.experiment, ranked.variant, ranked.placement) == ("size", variant, "home")
+        assert (slate.variant, other.variant) == (variant, "")
+        had[variant] += 1
+    assert min(had["as-is"], had["drawn"]) > 10
+    assert shop.rank(given, "home", session_id="s").variant
+    assert shop.rank(given, "home").variant == ""
+    shop.record({"type": "view", "user_id": "nobody", "item_id": "i0"})
+    watch = shop.running.watch
+    assert watch is not None
+    shop._wait(watch.look)
+    look = watch.seen("size")
+    assert look is not None
+    assert sum(look.units) == 61
+    assert sum(look.slates) == 3 * 60 + 1
+    shop.close()
+    again = list(rerun_last(tmp_path / "0", 40))
+    assert {arm_of(each.logged.placement).variant for each in again} == {"as-is", "drawn", ""}
+    assert all(not each.differences for each in again)
+
+
 def test_what_cannot_start_changes_nothing(shop: Recommender) -> None:
     """Every fault with its place, and the log stays where it was."""
     started(shop, share=0.5)
