@@ -20,7 +20,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.experiments.running_units import DAY_MS
 from midstream.engine.experiments.unit_events import UnitActs, acts_of, askers_of, exposures_of
 from midstream.engine.ingest.log_reader import batches
-from midstream.evaluation.experiments.grouping import UnitTable, grouped
+from midstream.evaluation.experiments.grouping import CROSSED, UnitTable, distinct_units
 from midstream.experiments.metrics import BUILT_IN, EMPTY_SLATES, SLATES, VALUE
 from midstream.state.fold import Fold
 
@@ -56,6 +56,22 @@ class ExperimentSpan:
     """A unit counts on its first day alone, in the variant of its first slate."""
 
 
+@dataclass(frozen=True, slots=True)
+class ExposedUnits:
+    """Units by what they were served, by rising hash; each field is (u,)."""
+
+    unit: NDArray[np.uint64]
+    variant: NDArray[np.int8]
+    """``CROSSED`` of one that saw several, but where units count on their first day."""
+    first_variant: NDArray[np.int8]
+    first_ms: NDArray[np.int64]
+    """Log time of the first slate."""
+    until_ms: NDArray[np.int64]
+    """From which on nothing counts."""
+    slates: NDArray[np.float64]
+    empty_slates: NDArray[np.float64]
+
+
 def read_units(
     log: LogView, fold: Fold, placements: Sequence[str], span: ExperimentSpan, more: Iterable[str] = ()
 ) -> ExperimentUnits:
@@ -78,23 +94,11 @@ def read_units(
     slates = tuple(int((variant == number).sum()) for number in range(len(placements)))
     is_named = unit != 0
     unnamed = int((~is_named).sum())
-    unit, variant, time_ms, is_empty = unit[is_named], variant[is_named], time_ms[is_named], is_empty[is_named]
-    day = ((time_ms - span.began_ms) // DAY_MS).astype(np.int32)
-    units, first, place = np.unique(unit, return_index=True, return_inverse=True)
-    first_variant, first_ms = variant[first], time_ms[first]  # the log is in order of time
-    until_ms = np.full(len(units), np.iinfo(np.int64).max)
-    if span.is_first_day:
-        until_ms = span.began_ms + (day[first].astype(np.int64) + 1) * DAY_MS
-        is_other = variant != first_variant[place]
-        np.minimum.at(until_ms, place[is_other], time_ms[is_other])
-        variant = first_variant[place]
-    is_counted = time_ms < until_ms[place]
-    exposed = grouped(unit, variant, day, [is_counted.astype(np.float64), (is_empty & is_counted).astype(np.float64)])
-    order = np.argsort(exposed.unit)
+    exposed = exposed_units(unit[is_named], variant[is_named], time_ms[is_named], is_empty[is_named], span)
+    units, first_ms = exposed.unit, exposed.first_ms
+    end_ms = exposed.until_ms if span.ended_ms is None else np.minimum(exposed.until_ms, span.ended_ms)
     sums, past = np.zeros((len(names), len(units))), np.zeros((len(names), len(units)))
-    ended_ms = np.iinfo(np.int64).max if span.ended_ms is None else span.ended_ms
-    for column, name in enumerate((SLATES, EMPTY_SLATES)):
-        sums[names.index(name)] = exposed.columns[column][order]
+    sums[names.index(SLATES)], sums[names.index(EMPTY_SLATES)] = exposed.slates, exposed.empty_slates
     value = names.index(VALUE)
     for did in _outcomes(log, fold, names):
         if not len(units):
@@ -102,13 +106,52 @@ def read_units(
         place = np.minimum(np.searchsorted(units, did.unit), len(units) - 1)
         is_known = units[place] == did.unit
         time_ms = did.told.time_ms
-        is_outcome = (time_ms >= first_ms[place]) & (time_ms < np.minimum(until_ms[place], ended_ms))
+        is_outcome = (time_ms >= first_ms[place]) & (time_ms < end_ms[place])
         for rows, into in ((is_outcome, sums), (time_ms < span.began_ms, past)):
             chosen = is_known & rows
             np.add.at(into, (did.told.column[chosen], place[chosen]), 1.0)
             np.add.at(into[value], place[chosen], did.told.value[chosen])
-    table = UnitTable(units, exposed.variant[order], exposed.first_day[order], sums)
-    return ExperimentUnits(table, past, names, slates, unnamed, first_variant)
+    table = UnitTable(units, exposed.variant, ((first_ms - span.began_ms) // DAY_MS).astype(np.int32), sums)
+    return ExperimentUnits(table, past, names, slates, unnamed, exposed.first_variant)
+
+
+def exposed_units(
+    unit: NDArray[np.uint64],
+    variant: NDArray[np.int8],
+    time_ms: NDArray[np.int64],
+    is_empty: NDArray[np.bool_],
+    span: ExperimentSpan,
+) -> ExposedUnits:
+    """Return the units of some slates.
+
+    Args:
+        unit: Of each slate, in the order of the log, (n,).
+        variant: Of each, (n,).
+        time_ms: Log time of each, (n,).
+        is_empty: Whether it had no item, (n,).
+        span: Of the experiment.
+
+    Cost: 0.2 µs a slate.
+    """
+    found, place = distinct_units(
+        unit
+    )  # in the order in which they come first, so a row with a new place is a first one
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(place), prepend=-1))
+    first_variant, first_ms = variant[first], time_ms[first]
+    until_ms = np.full(len(found), np.iinfo(np.int64).max)
+    is_other, variants = variant != first_variant[place], first_variant
+    if span.is_first_day:
+        until_ms = span.began_ms + ((first_ms - span.began_ms) // DAY_MS + 1) * DAY_MS
+        np.minimum.at(until_ms, place[is_other], time_ms[is_other])
+        is_counted = time_ms < until_ms[place]
+        place, is_empty = place[is_counted], is_empty[is_counted]
+    elif is_other.any():
+        variants = first_variant.copy()
+        variants[place[is_other]] = CROSSED
+    slates, empty = (np.bincount(each, minlength=len(found)).astype(np.float64) for each in (place, place[is_empty]))
+    order = np.argsort(found)
+    of_unit = (found, variants, first_variant, first_ms, until_ms, slates, empty)
+    return ExposedUnits(*(each[order] for each in of_unit))
 
 
 _NONE = (

@@ -44,14 +44,9 @@ def grouped(
 
     Cost: one hash table, and one pass for each column: 10,000,000 rows with 6 columns took 1.5 to 2.7 s of a core.
     """
-    import pyarrow as pa
-
     if not len(unit):
         return UnitTable(unit, variant, day, np.zeros((len(columns), 0)))
-    column: Any = pa.array(unit, pa.uint64())
-    encoded = column.dictionary_encode()
-    place: NDArray[np.int32] = encoded.indices.to_numpy()
-    units: NDArray[np.uint64] = encoded.dictionary.to_numpy()
+    units, place = distinct_units(unit)
     count = len(units)
     variants = np.empty(count, dtype=np.int8)
     variants[place] = variant
@@ -63,6 +58,18 @@ def grouped(
     for at, column in enumerate(columns):
         sums[at] = np.bincount(place, column, minlength=count)
     return UnitTable(units, variants, first_day, sums)
+
+
+def distinct_units(unit: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """Return the units of some rows in the order in which they come first, (u,), and the place of each row's, (n,).
+
+    Cost: one hash table, 0.1 µs a row.
+    """
+    import pyarrow as pa
+
+    column: Any = pa.array(unit, pa.uint64())
+    encoded = column.dictionary_encode()
+    return encoded.dictionary.to_numpy(), encoded.indices.to_numpy()
 
 
 def joined(tables: Sequence[UnitTable]) -> UnitTable:
