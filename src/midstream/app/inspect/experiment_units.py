@@ -150,8 +150,15 @@ def exposed_units(
         variants[place[is_other]] = CROSSED
     slates, empty = (np.bincount(each, minlength=len(found)).astype(np.float64) for each in (place, place[is_empty]))
     order = np.argsort(found)
-    of_unit = (found, variants, first_variant, first_ms, until_ms, slates, empty)
-    return ExposedUnits(*(each[order] for each in of_unit))
+    return ExposedUnits(
+        unit=found[order],
+        variant=variants[order],
+        first_variant=first_variant[order],
+        first_ms=first_ms[order],
+        until_ms=until_ms[order],
+        slates=slates[order],
+        empty_slates=empty[order],
+    )
 
 
 _NONE = (
