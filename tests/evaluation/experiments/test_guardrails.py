@@ -78,7 +78,7 @@ def test_equal_units_with_any_are_no_harm():
     found = found_of(REVENUE, means(100_000, 5_000), whale(5_000))
     assert (found.verdict, found.judged) == ("open", "metric")
     assert found.reason == (
-        "revenue: one unit has 87.0% of the variant's sum, and nothing is shown by all others; a cap bounds what one "
+        "revenue: one unit has 87.0% of the variant's sum, so nothing is shown of the whole; a cap bounds what one "
         "unit counts with"
     )
     few = found_of(REVENUE, means(100_000, 300), means(100_000, 30, value=10_000.0))

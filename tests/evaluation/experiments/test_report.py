@@ -252,3 +252,16 @@ def test_a_design_that_leads_nowhere_is_refused(changed, message):
     """Before the start, not in the report."""
     with pytest.raises(ValueError, match=message):
         msgspec.structs.replace(DESIGN, **changed)
+
+
+def test_a_primary_sum_that_one_unit_has_says_so():
+    """In place of too few units, of which there are enough."""
+    metric = Metric("revenue", "mean", "revenue")
+    value = np.zeros((2, 5_000, 1))
+    value[:, :400] = 20.0
+    value[1, 0] = 1e6
+    sums = {"revenue": [unit_sums(each, has_rest=True) for each in value]}
+    counts = np.array([[5_000, 5_000]])
+    found = report(ReportDesign(("a", "b"), (metric,), "revenue"), Observed(counts, np.array([0.5, 0.5]), sums))
+    assert found.variants[0].verdict == "undecided"
+    assert found.variants[0].reason.startswith("revenue: one unit has 99.2% of the variant's sum, so nothing is shown")

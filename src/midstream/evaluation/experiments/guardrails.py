@@ -162,15 +162,19 @@ def _waits(
 ) -> GuardrailVerdict:
     """Return that nothing is shown yet, and why."""
     harm = (-1.0 if metric.better == "higher" else 1.0) * float(found.lift)
-    uneven = [effective_units(each) for each in sides]
+    reason = f"{metric.name}: {shortage(sides, reading)}"
+    return GuardrailVerdict(metric.name, "open", harm, -math.inf, math.inf, reason)
+
+
+def shortage(sides: tuple[UnitSums, UnitSums], reading: ComparisonRule) -> str:
+    """Return in words why sums of two sides cannot be compared: too few units, or a few that have most of them."""
+    uneven = min(effective_units(each) for each in sides)
     if _dominant(sides):
-        why = f"{_dominance(sides)}, and nothing is shown by all others; a cap bounds what one unit counts with"
-    elif min(each.count for each in sides) >= reading.units_min and min(uneven) > 0.0:
+        return f"{_dominance(sides)}, so nothing is shown of the whole; a cap bounds what one unit counts with"
+    if min(each.count for each in sides) >= reading.units_min and uneven > 0.0:
         needed = reading.effective_units_min
-        why = f"a few units have most of it, as if {min(uneven):.0f} had all where {needed:.0f} are needed"
-    else:
-        why = "too few units"
-    return GuardrailVerdict(metric.name, "open", harm, -math.inf, math.inf, f"{metric.name}: {why}")
+        return f"a few units have most of it, as if {uneven:.0f} had all where {needed:.0f} are needed"
+    return "too few units"
 
 
 def _dominant(sides: tuple[UnitSums, UnitSums]) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from midstream.evaluation.experiments.comparisons import Comparison, ComparisonRule, compare
-from midstream.evaluation.experiments.guardrails import Guardrail, GuardrailVerdict, judge
+from midstream.evaluation.experiments.guardrails import Guardrail, GuardrailVerdict, judge, shortage
 from midstream.evaluation.experiments.sample_ratio import (
     Counts,
     SampleRatio,
@@ -197,6 +197,9 @@ def _variant(
     primary = metrics[design.primary]
     pairs = {segment: (sums[0], sums[at]) for segment, sums in observed.segments.items()}
     verdict, reason = _verdict(primary, readings[0].comparison, judged)
+    if verdict == "undecided" and readings[0].comparison.basis == "too_few_units":
+        sums = observed.sums[design.primary]
+        reason = f"{primary.name}: {shortage((sums[0], sums[at]), design.reading)}"
     return VariantReport(
         variant=design.variants[at],
         verdict=verdict,
@@ -217,8 +220,6 @@ def _verdict(metric: Metric, found: Comparison, judged: tuple[GuardrailVerdict, 
     to = f"to {high:+.1%}" if math.isfinite(high) else "without an upper bound"
     lift = f"lift {found.lift:+.1%}" if math.isfinite(found.lift) else "a lift that cannot be estimated"
     between = f"{metric.name}: {lift}, from {low:+.1%} {to} at all looks together"
-    if found.basis == "too_few_units":
-        return "undecided", f"{metric.name}: too few units"
     if not (math.isfinite(low) or math.isfinite(high)):
         return "undecided", f"{metric.name}: cannot be estimated"
     if low <= 0.0 <= high:
