@@ -83,5 +83,9 @@ def test_what_changes_something_needs_more_than_reading():
         (path, method) for path, methods in ROUTES.items() for method, scope in methods.items() if method != "GET"
     }
     open_to_readers = {(path, method) for path, method in changing if ROUTES[path][method] in {"read", *NO_SCOPES}}
-    assert open_to_readers == {("/v1/features/read", "POST")}
+    assert open_to_readers == {
+        ("/v1/features/read", "POST"),
+        ("/console/session", "PUT"),
+        ("/console/session", "DELETE"),
+    }
     assert ROUTES["/v1/rebuild"]["POST"] == ADMIN

@@ -12,6 +12,7 @@ from typing import Final
 from midstream.core.errors import Fault, MidstreamError
 from midstream.serving.access.api_keys import PAGE
 from midstream.serving.access.callers import CALLER, Caller
+from midstream.serving.access.console_session import cookie_key, sign_in_reply
 from midstream.serving.access.key_ring import KeyRing, KeyWatch, KnownKey
 from midstream.serving.access.measured_app import Measured
 from midstream.serving.access.questions import asked_body, require_placements, require_question, scope_missing
@@ -73,7 +74,8 @@ class KeyGate:
             return
         except MidstreamError as error:
             self._note(scope, _reason(error))
-            await send_reply(scope, send, problem_reply(error))
+            page = sign_in_reply(scope) if isinstance(error, KeyNeeded) else None
+            await send_reply(scope, send, page or problem_reply(error))
             return
         await self._app(scope, receive, send)
 
@@ -115,7 +117,8 @@ class KeyGate:
         Raises:
             KeyNeeded: There is none that is live, or there are two.
         """
-        sent = [each for each in scope["headers"] if each[0] in _KEY_HEADERS]
+        headers = scope["headers"]
+        sent = [each for each in headers if each[0] in _KEY_HEADERS] or [(b"x-api-key", cookie_key(headers))]
         known = ring.find(_key_of(*sent[0]), self._keys.wall_ms()) if len(sent) == 1 else None
         if known is None:
             raise _NEEDED

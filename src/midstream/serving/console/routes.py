@@ -15,6 +15,8 @@ from fastapi.responses import StreamingResponse
 
 from midstream.core.errors import Fault
 from midstream.engine.requests.schema import PAGE
+from midstream.serving.access.callers import caller_of
+from midstream.serving.access.console_session import CONSOLE_PATH, SESSION_PATH, session_cookie
 from midstream.serving.console.api_reader import ApiReader
 from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics
 from midstream.serving.console.pages import PAGES, ConsolePage, PageAddress, PageMaker
@@ -22,7 +24,6 @@ from midstream.serving.console.templates_of import Templates
 from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import MOUNTED_AT
 
-CONSOLE_PATH = "/console"
 STREAM_S_MAX = 60
 """Of one stream of live figures; the browser opens the next one. A server that stops waits so long at most."""
 STREAMS_MAX = 20
@@ -63,8 +64,34 @@ def add_console_routes(app: FastAPI) -> None:
         """Style and script of the pages."""
         return _asset(name)
 
+    _add_session_routes(app, templates)
     for path, page_of in PAGES.items():
         app.get(f"{CONSOLE_PATH}{path}", include_in_schema=False)(_route(page_of, api, templates))
+
+
+def _add_session_routes(app: FastAPI, templates: Templates) -> None:
+    """Add the page where a key is given, and the two routes that keep it in the browser and take it away."""
+
+    @app.get(SESSION_PATH, include_in_schema=False)
+    async def get_session(request: Request) -> Response:
+        """Where a person gives the browser a key."""
+        return _html(templates, request, ConsolePage("session.html"))
+
+    @app.put(SESSION_PATH, include_in_schema=False)
+    async def put_session(request: Request) -> Response:
+        """Keep the key that this request was let in by; the gate has judged it."""
+        key = request.headers.get("x-api-key", "").strip()
+        return _kept(request, key if caller_of(request.scope) is not None and not set(key) & set(';, \t"') else "")
+
+    @app.delete(SESSION_PATH, include_in_schema=False)
+    async def delete_session(request: Request) -> Response:
+        """Forget the key of this browser."""
+        return _kept(request, "")
+
+
+def _kept(request: Request, key: str) -> Response:
+    headers = {**CONSOLE_HEADERS, "set-cookie": session_cookie(request.scope, key)}
+    return Response(b"{}", headers=headers, media_type="application/json")
 
 
 def _route(page_of: PageMaker, api: ApiReader, templates: Templates) -> Callable[[Request], object]:

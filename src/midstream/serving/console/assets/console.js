@@ -88,6 +88,7 @@ function slateTable(title, slate) {
 
 const showing = {
   reload: () => location.reload(),
+  enter: () => location.assign(base + "/console"),
   slates(place, answer) {
     place.className = "two";
     place.replaceChildren(slateTable("As it would be", answer.preview), slateTable("Today", answer.today));
@@ -105,7 +106,10 @@ async function send(form, button) {
   try {
     const method = act.method || "POST";
     const body = method === "DELETE" ? undefined : JSON.stringify(bodyOf(form, act.fields && act.fields.split(" ")));
-    request = { method, body, headers: body === undefined ? {} : { "content-type": act.media || "application/json" } };
+    const headers = body === undefined ? {} : { "content-type": act.media || "application/json" };
+    const key = form.querySelector("[data-in=key]");
+    if (key) headers["x-api-key"] = key.value;
+    request = { method, body, headers };
   } catch (error) {
     showProblem(place, { title: "This cannot be read", detail: error.message }, 0);
     return;
