@@ -50,6 +50,24 @@ class SessionColumns:
         return SessionColumns(self.number[chosen], self.before[chosen], self.user[chosen])
 
 
+class ServedSlates(NamedTuple):
+    """Slates that the served events of a step hold, read once for all tables that need them."""
+
+    event: NDArray[np.int64]
+    """Places of the served events, rising, (m,)."""
+    start: NDArray[np.int64]
+    """Where the items of each begin in ``items``, (m + 1,); none of a body that is no record."""
+    items: NDArray[np.uint64]
+    """Hashes of the items of all, by position."""
+    bins: NDArray[np.int64]
+    """Where the bins of each begin in the text of the batch, (m,); -1 = it has none."""
+
+    def between(self, first: int, stop: int) -> "ServedSlates":
+        """Return those of the events from a place to before another; nothing is copied."""
+        begin, end = np.searchsorted(self.event, (first, stop)).tolist()
+        return ServedSlates(self.event[begin:end], self.start[begin : end + 1], self.items, self.bins[begin:end])
+
+
 class UserMerged(NamedTuple):
     """A user became another one."""
 
@@ -102,6 +120,8 @@ class FoldStep:
     """What becomes of a user after the events, None = nothing. A table follows it when it has folded them."""
     sessions: SessionColumns = field(init=False)
     """What sessions the events go on with."""
+    slates: ServedSlates | None = field(default=None, init=False)
+    """What the served events hold; None = nobody has read them."""
     _controls: list[int] | None = field(default=None, init=False)
 
     def controls(self) -> list[int]:

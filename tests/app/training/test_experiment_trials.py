@@ -1,13 +1,14 @@
 """Trials by experiments of a running engine: harm ends a canary, and takes a promoted version back."""
 
 from collections.abc import Callable
+from dataclasses import replace as changed
 from pathlib import Path
 
 import pytest
 
 from midstream.app.operate.model_registry import registry_of
 from midstream.app.training.experiment_trials import ExperimentTrials, trial_metrics
-from midstream.engine.trainings.candidates import LoopParts
+from midstream.engine.trainings.candidates import LoopParts, TrialOrder
 from midstream.engine.trainings.training_loop import TrainingLoop
 from midstream.engine.types import Ask
 from midstream.events.json.decode import decode_objects
@@ -81,6 +82,14 @@ def test_harm_ends_a_canary_and_the_champion_stays(shop: Tried) -> None:
         first = shop.champion
         await shop.look(6)
         assert shop.actions[-1] == "canary"
+        assert shop.running.canaries is not None
+        trials = ExperimentTrials(shop.running.engine, shop.running.canaries)
+        decided = shop.loop.journal.last("near")
+        assert decided is not None
+        order = TrialOrder(decided.experiment, "home", "near", first, decided.candidate, 0.5)
+        others = [changed(order, candidate=first), changed(order, control="0001-x"), changed(order, model="far")]
+        assert [trials.is_running(each) for each in (order, *others)] == [True, False, False, False]
+        assert not trials.is_running(changed(order, name="t0003-near"))
         seen = await shop.visits(400, lambda version: version == "0001")
         assert {*seen} == {"champion", "candidate", "0001"}
         await shop.watched()

@@ -1,13 +1,15 @@
-"""Parser of the bins in served records, in place: those of one binning, with the items that they are of."""
+"""Parser of the bins in served records, in place: those of one binning, with the items that they are of.
+
+The join of outcomes has walked each record, hashed its items and noted where its bins begin, so neither is done again.
+"""
 
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.events.served_body import ServedBody
-from midstream.state.outcomes.served_parser import ARRAY, COUNT, OTHER, SPANS, after, find_slates, hash_ids, head
-from midstream.state.structures.hashing import IdKey
+from midstream.core.fold_step import ServedSlates
+from midstream.state.outcomes.served_parser import OTHER, head
 from midstream.state.structures.kernel import kernel, signed
 
 HEAD_BYTES: Final = 12
@@ -15,7 +17,6 @@ HEAD_BYTES: Final = 12
 _BINNING_BYTES: Final = 8
 _PLACE_BYTES: Final = HEAD_BYTES - _BINNING_BYTES
 _PLACE_MAX: Final = 2**31 - 1
-_BINS_AT = ServedBody.__struct_fields__.index("bins")
 Numbers = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
@@ -26,9 +27,11 @@ class ServedBins(NamedTuple):
     event: Numbers
     """Their places, rising, (m,)."""
     start: Numbers
-    """Where the items of each begin, (m + 1,)."""
+    """Where the items of each begin, (m,)."""
+    count: Numbers
+    """How many there are, (m,)."""
     items: NDArray[np.uint64]
-    """Of all, by position."""
+    """Of all slates of the batch, by position."""
     place: Numbers
     """Position of the first item of each, (m,)."""
     first_bin: Numbers
@@ -48,71 +51,50 @@ class WantedBins(NamedTuple):
     """Of a slate; one with more is not read."""
 
 
-def served_bins(rows: NDArray[np.void], text: Bytes, served: Numbers, wanted: WantedBins, key: IdKey) -> ServedBins:
+def served_bins(text: Bytes, slates: ServedSlates, wanted: WantedBins) -> ServedBins:
     """Return what some served events of a batch hold of a binning.
 
     Args:
-        rows: Of the batch.
         text: Of the batch.
-        served: Places of the served events, rising.
+        slates: Of the served events.
         wanted: Bins to look for.
-        key: Of ids.
     """
-    found = np.zeros((len(served), 3), dtype=np.int64)
-    if len(served):
-        find_bins(rows, text, served, np.uint64(wanted.binning), found)
-        served, found = served[found[:, 0] >= 0], found[found[:, 0] >= 0]
-    spans = np.zeros((len(served), SPANS), dtype=np.int64)
-    if len(served):
-        find_slates(rows, text, served, spans)
-    count = spans[:, COUNT]
-    fits = (count > 0) & (count <= wanted.items_max) & (found[:, 1] == HEAD_BYTES + count * wanted.inputs)
-    spans, (first, _, place) = np.ascontiguousarray(spans[fits]), np.ascontiguousarray(found[fits].T)
-    starts = np.concatenate([[0], np.cumsum(spans[:, COUNT])]).astype(np.int64)
-    items = np.empty(int(starts[-1]), dtype=np.uint64)
-    if len(spans):
-        hash_ids(text, spans, starts, key, items)
-    return ServedBins(served[fits], starts, items, place, first + HEAD_BYTES, text)
+    found = np.zeros((len(slates.event), 3), dtype=np.int64)
+    if len(found):
+        find_bins(text, slates.bins, np.uint64(wanted.binning), found)
+    first, length, place = found.T
+    count = np.diff(slates.start)
+    fits = (count > 0) & (count <= wanted.items_max) & (length == HEAD_BYTES + count * wanted.inputs)
+    chosen = (slates.event[fits], slates.start[:-1][fits], count[fits])
+    return ServedBins(*chosen, slates.items, place[fits], first[fits] + HEAD_BYTES, text)
 
 
 @kernel
-def find_bins(rows: NDArray[np.void], text: Bytes, places: Numbers, binning: np.uint64, found: Numbers) -> None:
-    """Find what each of some served events holds of a binning.
+def find_bins(text: Bytes, places: Numbers, binning: np.uint64, found: Numbers) -> None:
+    """Find what each of some served records holds of a binning.
 
     Args:
-        rows: Of the batch.
         text: Of the batch.
-        places: Of the served events, (m,).
+        places: Where the bins of each begin, (m,); -1 = it has none. The record was walked, so they end within it.
         binning: Looked for.
-        found: Is given where it begins, how many bytes it has, and the position of its first item, (m, 3); -1 =
+        found: Is given where it begins, how many bytes it has, and the position of its first item, (m, 3); -1 and 0 =
             nowhere.
     """
     for number in range(len(places)):
-        row = rows[places[number]]
-        at = signed(row["text_start"]) + signed(row["event_id_length"]) + signed(row["action_length"])
-        at += signed(row["user_id_length"]) + signed(row["item_id_length"])
-        at += signed(row["session_id_length"]) + signed(row["request_id_length"])
-        first, length = _find(text, at, at + signed(row["body_length"]), binning)
+        first, length = -1, 0
+        if places[number] >= 0:
+            first, length = _find(text, places[number], binning)
         found[number, 0], found[number, 1], found[number, 2] = first, length, 0
         if first >= 0:
             found[number, 2] = min(signed(_number(text, first + _BINNING_BYTES, _PLACE_BYTES)), _PLACE_MAX)
 
 
 @kernel
-def _find(text: Bytes, begin: int, stop: int, binning: np.uint64) -> tuple[int, int]:
-    kind, size, at = head(text, begin, stop)
-    if kind != ARRAY or size <= _BINS_AT:
-        return -1, 0
-    for _ in range(_BINS_AT):
-        at = after(text, at, stop)
-        if at < 0:
-            return -1, 0
-    kind, size, at = head(text, at, stop)
-    if kind != ARRAY:
-        return -1, 0
+def _find(text: Bytes, at: int, binning: np.uint64) -> tuple[int, int]:
+    _, size, at = head(text, at, len(text))
     for _ in range(size):
-        kind, length, content = head(text, at, stop)
-        if kind != OTHER or content + length > stop:
+        kind, length, content = head(text, at, len(text))
+        if kind != OTHER or content + length > len(text):
             return -1, 0
         if length > HEAD_BYTES and _number(text, content, _BINNING_BYTES) == binning:
             return content, length

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.fold_step import FoldStep
+from midstream.core.fold_step import FoldStep, ServedSlates
 from midstream.core.kinds import Kind
 from midstream.core.types import IndexedBatch, Models
 from midstream.events.schema import texts_of
@@ -50,8 +50,8 @@ from midstream.state.online.online_fold import (
     weigh_all,
 )
 from midstream.state.outcomes.early_outcomes import WAITING_ROW, nobody_waits, read_waiting, write_waiting
-from midstream.state.outcomes.outcome_fold import outcome_columns
-from midstream.state.outcomes.outcomes import SLATE_ITEMS_MAX
+from midstream.state.outcomes.outcome_fold import OutcomeColumns, outcome_columns
+from midstream.state.outcomes.served_slates import SLATE_ITEMS_MAX, read_slates
 from midstream.state.settings import FoldSettings, OnlineModel
 from midstream.state.structures.hash_table import fill, table_size
 from midstream.state.structures.kernel import frozen_columns
@@ -93,6 +93,7 @@ class OnlineModels:
     def __init__(self, settings: FoldSettings) -> None:
         """Reserve the maxima; pages are paid when touched."""
         self._models = {each.name: _Learner(each, settings) for each in settings.online}
+        self._key = settings.hash_key()
         self._served: dict[str, tuple[tuple[int, int], Ftrl, Ftrl]] = {}
         """Of each model which sums it had, the version, and the model of both: made once for many answers."""
 
@@ -132,14 +133,25 @@ class OnlineModels:
         for place in step.controls():
             body = promotion_of(texts_of(batch.source, place)[_BODY])
             if body is not None and body.alias == CHAMPION and body.model in self._models:
-                self._fold(batch, start, place)
+                self._fold(step, start, place)
                 self._models[body.model].promote(body)
                 start = place
-        self._fold(batch, start, len(batch))
+        self._fold(step, start, len(batch))
 
-    def _fold(self, batch: IndexedBatch, start: int, stop: int) -> None:
-        for each in self._models.values():
-            each.fold(batch, start, stop)
+    def _fold(self, step: FoldStep, start: int, stop: int) -> None:
+        """Fold some events; what the join of outcomes has read of them is not read again."""
+        batch = step.events
+        due = [each for each in self._models.values() if each.is_due(batch, start, stop)]
+        if not due:
+            return
+        rows, text = frozen_columns(batch.source)
+        slates = step.slates
+        if slates is None:
+            served = np.flatnonzero((batch.kind == _SERVED) & batch.folded & (batch.request_hash != 0))
+            _, slates = read_slates(rows, text, served, self._key)
+        columns, told = outcome_columns(batch, rows, text, self._key), slates.between(start, stop)
+        for each in due:
+            each.fold(columns, told, start, stop)
 
     def sums(self, name: str, version: str) -> OnlineSums | None:
         """Return what a version of a model has learned so far, None = it is not the one that learns."""
@@ -183,7 +195,6 @@ class _Learner:
     def __init__(self, model: OnlineModel, settings: FoldSettings) -> None:
         self._window_ms = settings.outcome_window.ms
         self._wait_ms = model.wait.ms
-        self._key = settings.hash_key()
         self._items_max = min(SLATE_ITEMS_MAX, model.items_max)
         waiting = settings.limits.outcomes_waiting_max
         self.held = Learning(
@@ -263,16 +274,14 @@ class _Learner:
         held.rings["head"] = held.rings["count"] = 0
         self._await(np.zeros(0, dtype=WAITING_ROW))
 
-    def fold(self, batch: IndexedBatch, start: int, stop: int) -> None:
-        """Fold some events of a batch."""
-        if not self.version or start == stop or (not batch.request_hash.any() and self._stands(batch, stop)):
-            return
-        is_served = (batch.kind == _SERVED) & batch.folded & (batch.request_hash != 0)
-        served = np.flatnonzero(is_served[start:stop]) + start
-        rows, text = frozen_columns(batch.source)
+    def is_due(self, batch: IndexedBatch, start: int, stop: int) -> bool:
+        """Return whether any of some events says something, by its request or by its time."""
+        return bool(self.version) and start < stop and (batch.request_hash.any() or not self._stands(batch, stop))
+
+    def fold(self, columns: OutcomeColumns, slates: ServedSlates, start: int, stop: int) -> None:
+        """Fold some events of a batch; ``slates`` are those that they serve."""
         wanted = WantedBins(self.binning, int(self.held.numbers[INPUTS]), self._items_max)
-        told = served_bins(rows, text, served, wanted, self._key)
-        columns = outcome_columns(batch, rows, text, self._key)
+        told = served_bins(columns.text, slates, wanted)
         fold_online(start, stop, self._wait_ms, self._window_ms, columns, told, self.held)
 
     def _stands(self, batch: IndexedBatch, stop: int) -> bool:

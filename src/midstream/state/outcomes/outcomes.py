@@ -19,7 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.fold_step import FoldStep, UserChange, UserForgotten, UserMerged
+from midstream.core.fold_step import FoldStep, ServedSlates, UserChange, UserForgotten, UserMerged
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import IndexedBatch
 from midstream.state.outcomes.early_outcomes import WAITING_ROW, nobody_waits, read_waiting, write_waiting
@@ -60,19 +60,15 @@ from midstream.state.outcomes.served_parser import (
     COUNT,
     PLACEMENT,
     PLAN,
-    SPANS,
     TIER,
-    find_slates,
-    hash_ids,
     hash_placements,
 )
+from midstream.state.outcomes.served_slates import read_slates
 from midstream.state.outcomes.slate_groups import GROUPS_MAX, OTHER_NUMBER, SlateGroup, SlateGroups
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.hash_table import fill, find, table_size
 from midstream.state.structures.kernel import frozen_columns
 
-SLATE_ITEMS_MAX = 1_000
-"""Positions of a slate: ten times what a placement may serve; one with more is not read."""
 LEAVING_SLATES, LEAVING_ITEMS = 4_096, 65_536
 """Slates and positions that leave between two calls of their reader: 2 MB."""
 _PAGE_BYTES = 4_096
@@ -191,7 +187,7 @@ class Outcomes:
             self._counts,
             self._totals,
         )
-        _, told = self._read(self._slates, self._hashes.view(np.uint8), np.empty(0, dtype=np.int64))
+        _, _, told = self._read(self._slates, self._hashes.view(np.uint8), np.empty(0, dtype=np.int64))
         self.rows = OutcomeRows(self._window_ms, told, self._held, self._nowhere.left, self._key)
         """For the one pass over all tables (``state.one_pass``)."""
 
@@ -243,7 +239,7 @@ class Outcomes:
 
         Cost: 2 µs a served event of ten items, 0.1 µs an outcome, nothing for a step without either.
         """
-        self._fold(step.events)
+        self._fold(step)
         if step.change is not None:
             self._follow(step.change)
 
@@ -255,7 +251,8 @@ class Outcomes:
         else:
             self.start_cold(change.user_hash)
 
-    def _fold(self, batch: IndexedBatch) -> None:
+    def _fold(self, step: FoldStep) -> None:
+        batch = step.events
         if not len(batch):
             return
         leaving = self.leaving
@@ -264,7 +261,7 @@ class Outcomes:
             return
         room = self._nowhere if leaving is None else _Room(LEAVING_SLATES, LEAVING_ITEMS)
         rows, text = frozen_columns(batch.source)
-        spans, told = self._read(rows, text, served)
+        spans, step.slates, told = self._read(rows, text, served)
         columns = outcome_columns(batch, rows, text, self._key)
         done = 0
         for stop in self._numbered(batch, spans, told):
@@ -397,20 +394,17 @@ class Outcomes:
         ]
         return not oldest or int(batch.log_time_ms[-1]) - min(oldest) <= self._window_ms
 
-    def _read(self, rows: Rows, text: NDArray[np.uint8], served: Numbers) -> tuple[Numbers, ServedColumns]:
+    def _read(
+        self, rows: Rows, text: NDArray[np.uint8], served: Numbers
+    ) -> tuple[Numbers, ServedSlates, ServedColumns]:
         """Return the spans of what the served events of a batch say, and that, still without numbers of groups."""
-        spans = np.zeros((len(served), SPANS), dtype=np.int64)
-        starts = np.zeros(len(served) + 1, dtype=np.int64)
-        if len(served):
-            find_slates(rows, text, served, spans)
-            spans[spans[:, COUNT] > min(SLATE_ITEMS_MAX, len(self._hashes)), COUNT] = -1
-            np.cumsum(np.maximum(spans[:, COUNT], 0), out=starts[1:])
-        items = np.empty(starts[-1], dtype=np.uint64)
+        spans, slates = read_slates(rows, text, served, self._key)
+        spans[spans[:, COUNT] > len(self._hashes), COUNT] = -1  # of the same slates other tables may have room
         placements = np.zeros(len(served), dtype=np.uint64)
-        if len(served):  # also when all of them are empty, as that of the warm-up is
-            hash_ids(text, spans, starts, self._key, items)
+        if len(served):
             hash_placements(text, spans, self._key, placements)
-        return spans, ServedColumns(served, np.full(len(served), -1, dtype=np.int32), starts, items, placements)
+        groups = np.full(len(served), -1, dtype=np.int32)
+        return spans, slates, ServedColumns(served, groups, slates.start, slates.items, placements)
 
     def _numbered(self, batch: IndexedBatch, spans: Numbers, told: ServedColumns) -> Iterator[int]:
         """Number the groups of what was served; yield up to which event to fold before one takes another's place."""

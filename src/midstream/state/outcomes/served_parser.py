@@ -1,4 +1,4 @@
-"""Parser of served records in place: placement, plan, tier and items, read from their bytes.
+"""Parser of served records in place: placement, plan, tier, items and the place of bins, read from their bytes.
 
 The join needs these and nothing else, so nothing else is made an object of: a record is walked, head by head, however
 many items the caller sent fields of. What is no record as ``events.served_body`` writes them has no slate.
@@ -19,9 +19,11 @@ PLACEMENT, PLAN, TIER, IDS = 0, 2, 4, 6
 """Columns of what ``find_slates`` finds: where a text begins, then its bytes; where the ids begin, then how many."""
 COUNT: Final = IDS + 1
 """-1 = there is no slate."""
-SPANS: Final = 8
-_VERSION_AT, _PLACEMENT_AT, _PLAN_AT, _TIER_AT, _IDS_AT = map(
-    ServedBody.__struct_fields__.index, ("version", "placement", "config_hash", "tier", "ids")
+BINS: Final = COUNT + 1
+"""Where the bins of models that learn online begin; -1 = there are none."""
+SPANS: Final = BINS + 1
+_VERSION_AT, _PLACEMENT_AT, _PLAN_AT, _TIER_AT, _IDS_AT, _BINS_AT = map(
+    ServedBody.__struct_fields__.index, ("version", "placement", "config_hash", "tier", "ids", "bins")
 )
 _BAD, _SMALL, _TEXT, ARRAY, _MAP, OTHER = range(6)
 _MAPS, _ARRAYS, _TEXTS, _BY_TABLE, _NEGATIVE = 0x80, 0x90, 0xA0, 0xC0, 0xE0
@@ -98,6 +100,7 @@ def _find(text: Bytes, begin: int, stop: int, spans: Numbers) -> int:
     if kind != ARRAY or size < REQUIRED_COUNT:
         return -1
     count = 0
+    spans[BINS] = -1
     for number in range(size):
         kind, length, content = head(text, at, stop)
         if number == _VERSION_AT:
@@ -114,6 +117,8 @@ def _find(text: Bytes, begin: int, stop: int, spans: Numbers) -> int:
             count = length
             if kind != ARRAY or not _are_texts(text, content, stop, length):
                 return -1
+        elif number == _BINS_AT and kind == ARRAY and length > 0:
+            spans[BINS] = at
         at = after(text, at, stop)
         if at < 0:
             return -1
