@@ -32,6 +32,7 @@ from midstream.models.rows.online_sums import (
 from midstream.state.control.promotions import promotion_body
 from midstream.state.fold import Fold
 from midstream.state.online.online_models import OnlineModels
+from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.restate import restated
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.logistic import logistic
@@ -299,6 +300,18 @@ def test_batches_and_restarts_change_nothing(seed: int, size: int, is_general: b
     assert after.digest() == before.digest()
     after.apply(LogPosition(place), cut(batch, place, len(batch)))
     assert after.digest() == whole
+
+
+def test_a_fold_without_the_join_learns_the_same() -> None:
+    """What the join has read of slates is taken from it where it is folded, and read where it is not."""
+    whole, alone = Fold(SETTINGS), Fold(SETTINGS)
+    alone.leave_out({Outcomes})
+    batch = stream(3)
+    for fold in (whole, alone):
+        fold.apply(LogPosition(0), batch)
+    own, other = (fold.online.arrays() for fold in (whole, alone))
+    assert whole.online.totals["online_learned"] > 0
+    assert {name: each.tolist() for name, each in own.items()} == {name: each.tolist() for name, each in other.items()}
 
 
 def test_a_state_without_such_models_is_as_it_was() -> None:
