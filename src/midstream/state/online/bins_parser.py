@@ -28,7 +28,7 @@ class ServedBins(NamedTuple):
     """Their places, rising, (m,)."""
     start: Numbers
     """Where the items of each begin, (m,)."""
-    count: Numbers
+    length: Numbers
     """How many there are, (m,)."""
     items: NDArray[np.uint64]
     """Of all slates of the batch, by position."""

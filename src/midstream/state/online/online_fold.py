@@ -236,7 +236,7 @@ def _leave(held: Learning) -> None:
 def _open(request: np.uint64, now: int, number: int, told: ServedBins, wait_ms: int, held: Learning) -> None:
     """Hold a slate, after which nothing came yet but what waited for it; the oldest make room."""
     rings, size = held.rings, len(held.rows)
-    length = told.count[number]
+    length = told.length[number]
     while rings[0]["count"] == len(held.slates) or rings[1]["count"] + length > size:
         _leave(held)
         held.totals[EVICTED] += 1

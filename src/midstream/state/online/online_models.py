@@ -276,7 +276,8 @@ class _Learner:
 
     def is_due(self, batch: IndexedBatch, start: int, stop: int) -> bool:
         """Return whether any of some events says something, by its request or by its time."""
-        return bool(self.version) and start < stop and (batch.request_hash.any() or not self._stands(batch, stop))
+        is_idle = not self.version or start == stop
+        return not is_idle and (bool(batch.request_hash.any()) or not self._stands(batch, stop))
 
     def fold(self, columns: OutcomeColumns, slates: ServedSlates, start: int, stop: int) -> None:
         """Fold some events of a batch; ``slates`` are those that they serve."""
