@@ -48,7 +48,7 @@ COUNT = 100_000
 SEED = 4
 ERASURE_LOGS = 100
 LAYOUT = (18, "5d638c39112c40b1", 3)
-"""The kernel version, and a hash of the names and types of all arrays."""
+"""The kernel version, a hash of the names and types of all arrays, and the format of snapshots."""
 HAND_OVER = """
 from midstream.state.fold import Fold
 from tests.support.events import random_events, tiny_settings
