@@ -1,8 +1,10 @@
 """The console in Chromium: the main act of each page, by a person's own clicks, on a server that runs."""
 
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -189,3 +191,25 @@ def test_an_experiment_is_started_and_stopped(shop):
     shop.accept()
     shop.wait_for("seen enough")
     assert shop.api("GET", "/v1/experiments/fewer").json()["state"] == "stopped"
+
+
+PAGES = (
+    *("", "/placements", "/placements/home", "/requests?ask=1&placement=home&user_id=ann", "/catalogue"),
+    *("/items/lamp-1", "/users/ann", "/models", "/experiments", "/experiments/fewer", "/outcomes", "/dead-letters"),
+    *("/operation", "/session", "/items/nothing"),
+)
+
+
+def test_pages_can_be_used_by_everybody(shop):
+    """The rules of axe find nothing: names of fields, contrast, order of headings, what a keyboard reaches."""
+    path = Path(os.environ.get("MIDSTREAM_AXE", "missing"))
+    if not path.is_file():
+        assert os.environ.get("CI") != "true", "scripts/test-integrations brings axe"
+        pytest.skip("axe is not there")
+    found = {}
+    for page in PAGES:
+        shop.open(page)
+        shop.browser.do("/execute/sync", script=path.read_text(), args=[])
+        for each in shop.browser.run("() => axe.run()")["violations"]:
+            found[page, each["id"]] = [node["html"][:200] for node in each["nodes"]]
+    assert found == {}

@@ -78,7 +78,7 @@ def test_methods_beside_those_of_the_table():
 
 
 def test_what_changes_something_needs_more_than_reading():
-    """No route that is not a GET is open to ``read`` alone, but the one that reads features by a body."""
+    """No route that is not a GET is open to ``read`` alone, but the session and the reading of features."""
     changing = {
         (path, method) for path, methods in ROUTES.items() for method, scope in methods.items() if method != "GET"
     }
