@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]  # the package brings no types
 from prometheus_client import CollectorRegistry
 
 from midstream.app.scheduled.text_metrics import TEXT_METRICS

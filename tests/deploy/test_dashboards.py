@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]  # the package brings no types
 
 from tests.deploy.test_alerts import metric_names, promtool, unknown
 

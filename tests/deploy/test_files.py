@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]  # the package brings no types
 from typer.main import get_command
 
 from midstream.app.config.reader import parse_config

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]  # the package brings no types
 
 ROOT = Path(__file__).parents[2]
 

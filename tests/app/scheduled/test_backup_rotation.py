@@ -9,6 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from midstream.app.opening import open_shop
+from midstream.app.operate.backup import back_up
+from midstream.app.operate.rebuild import verify
 from midstream.app.operate.restore import restore
 from midstream.app.scheduled import backup_rotation as module
 from midstream.app.scheduled.backup_rotation import BackupOrder, ScheduledBackup, scheduled_backup
@@ -37,7 +39,7 @@ def nights(monkeypatch: pytest.MonkeyPatch) -> None:
     def gmtime(_seconds: float | None = None, real: Any = time.gmtime) -> time.struct_time:
         return real(next(stamps))  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(module.time, "gmtime", gmtime)
+    monkeypatch.setattr(time, "gmtime", gmtime)
 
 
 def backed_up(shop: Path, **order: Any) -> ScheduledBackup:
@@ -76,7 +78,6 @@ def test_the_newest_copies_stay_and_each_was_restored(shop: Path, tmp_path: Path
 def test_a_copy_of_another_state_removes_nothing(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The drill is an error in four parts, the metrics say 0, and older copies stay."""
     first, second = backed_up(shop), backed_up(shop)
-    verify = module.verify
     monkeypatch.setattr(module, "verify", lambda *arguments: replace(verify(*arguments), from_the_beginning="other"))
     with pytest.raises(Invalid, match="its log to other"):
         backed_up(shop, drill=True, metrics=tmp_path / "backup.prom")
@@ -91,7 +92,6 @@ def test_a_copy_that_cannot_be_restored_removes_nothing(
 ) -> None:
     """One byte that changed on the disk of the copies is found, since every byte is compared."""
     first, _ = backed_up(shop), backed_up(shop)
-    back_up = module.back_up
 
     def damaged(folder: Path, path: Path, notify: Any) -> Any:
         made = back_up(folder, path, notify)
