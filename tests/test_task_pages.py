@@ -16,6 +16,7 @@ SAID = {
     "exclude-bought": ["removed by acted"],
     "out-of-stock": ["2 recorded", "removed by filter (if_nan(item.stock, 1) > 0)"],
     "from-gorse": ["2 recorded", "1 recorded"],
+    "from-others": ["2 recorded"],
     "erase-a-user": ["u1"],
     "why-not-shown": ["place 19 of 38 by the score"],
     "move-to-another-machine": ["equal"],
