@@ -42,6 +42,7 @@ from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.filters.repeats import Repeats
+from midstream.ranking.filters.text_match import TextMatch
 from midstream.ranking.frame import FeatureReader, merge
 from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
@@ -55,6 +56,7 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.similar_users_items import SimilarUsersItems
+from midstream.retrieval.text_search import TextSearch
 from midstream.retrieval.trending import Trending
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING
@@ -90,13 +92,14 @@ def busy_shop(settings: FoldSettings = SMALL) -> StillShop:
     return shop
 
 
-SHOP = busy_shop()
+SHOP = busy_shop(msgspec.structs.replace(SMALL, search=("category", "tags")))
 QUERIES = (
     SHOP.query(),
     replace(SHOP.query(), user_id="u1"),
     replace(SHOP.query(), user_id="u1", session_id="s29", exclude=("i1", "nobody")),
     replace(SHOP.query(), user_id="unknown", items=("i1", "i2", "nobody"), filter="item.price < 20"),
     replace(SHOP.query(), session_id="s28", context={"budget": 12.0}),
+    replace(SHOP.query(), user_id="u2", context={"q": "odd sal"}),
 )
 ATTRIBUTES = tuple(SMALL.attributes.items())
 NAMES = Names(dict(ATTRIBUTES))
@@ -113,6 +116,7 @@ SOURCES = (
     ),
     *(RecentlyViewed(), RecentlyViewed(limit=2, actions=("view", "dismiss"))),
     *(SimilarUsersItems(), SimilarUsersItems(limit=3, neighbours_max=2, last_items_max=1, actions=("view",))),
+    *(TextSearch(), TextSearch(limit=3, require="all", personal=0.0)),
     *(Editorial(), Editorial(items=("i3", "nobody", "i1", "i3"))),
 )
 FILTERS = (
@@ -124,6 +128,7 @@ FILTERS = (
     Acted(exclusions=(Exclusion.read("impression", 2, SMALL),)),
     ExpressionFilter(RULE),
     RequestFilter(NAMES),
+    TextMatch(),
 )
 
 

@@ -16,7 +16,7 @@ from midstream.app.config.rule_constraints import PAGE as RULES
 from midstream.app.config.schema import AnyScorer, AnySource, Config, Custom, FetchTable, Placement
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.core.paths import step
-from midstream.core.protocols import Fetch, Filter, Scorer, Source
+from midstream.core.protocols import Fetch, Filter, Scorer, Selector, Source
 from midstream.core.traits import traits_of
 from midstream.core.types import Models
 from midstream.engine.types import ANY_PLACEMENT
@@ -37,14 +37,17 @@ from midstream.ranking.filters.available import Available
 from midstream.ranking.filters.excluded import Excluded
 from midstream.ranking.filters.expression_filter import RequestFilter
 from midstream.ranking.filters.options import FilterOptions, FilterScope
+from midstream.ranking.filters.text_match import TextMatch
 from midstream.ranking.model_gate import unfit
-from midstream.ranking.plan import FEATURES, FETCHES, MODELS_MAX, SELECTOR, SIMILAR, Plan, ReadsModels
+from midstream.ranking.plan import FEATURES, FETCHES, MODELS_MAX, SEARCH, SELECTOR, SIMILAR, Plan, ReadsModels
 from midstream.ranking.reason_texts import reasons_of
 from midstream.ranking.rules.arrangement import ARRANGEMENT, Arrangement
 from midstream.ranking.rules.boost import Boost
+from midstream.ranking.rules.calibration import CalibratedSelector
 from midstream.ranking.rules.in_force import Ruling, Stated, span_ms
 from midstream.ranking.rules.pin import PINS, Pin, Pins
 from midstream.ranking.rules.promote import Promote
+from midstream.ranking.rules.rules import AnyRule
 from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.selectors.top_k import TopK
 from midstream.retrieval.catalogue import Catalogue
@@ -53,6 +56,7 @@ from midstream.retrieval.item_model import ItemModelSource
 from midstream.retrieval.nearest import Nearest, NearestOptions
 from midstream.retrieval.popular import Popular
 from midstream.retrieval.similar import Similar
+from midstream.retrieval.text_search import TextSearch
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings
 
@@ -72,6 +76,7 @@ _OF_PARTS = frozenset(
         "expression",
         "filter",
         "repeats",
+        "calibrated",
         "diversity",
         FEATURES,
         FETCHES,
@@ -135,10 +140,12 @@ def with_any(config: Config, found: Mapping[str, Plan]) -> dict[str, Plan]:
 
 
 def placements(config: Config) -> tuple[Placement, ...]:
-    """Return the placements of a configuration, and behind them the built-in one of similar items."""
-    if any(placement.name == SIMILAR for placement in config.placements):
-        return config.placements
-    return (*config.placements, Placement(name=SIMILAR, sources=(Similar(),)))
+    """Return the placements of a configuration, and behind them the built-in ones of similar items and of searches."""
+    built_in = [Placement(name=SIMILAR, sources=(Similar(),))]
+    if config.items.search:
+        built_in.append(Placement(name=SEARCH, sources=(TextSearch(),), filters=(TextMatch(),), repeats="any"))
+    named = {placement.name for placement in config.placements}
+    return (*config.placements, *(each for each in built_in if each.name not in named))
 
 
 def plan(
@@ -187,11 +194,9 @@ def plan(
         filters=filters,
         features=(declared.block(placement.features),) if placement.features else (),
         scorers=(*scorers, blend),
-        selectors=(selector,) if isinstance(selector, TopK) else (selector, TopK()),
+        selectors=(TopK(),) if isinstance(selector, TopK | CalibratedSelector) else (selector, TopK()),
         models=models,
-        arrangement=Arrangement(placement.caps, placement.diversity, rules)
-        if placement.caps or placement.diversity or rules
-        else None,
+        arrangement=_arrangement(placement, rules, selector),
         pins=Pins(pins) if pins else None,
         model_names=_model_names(reading, where),
         pinned=placement.models,
@@ -211,6 +216,14 @@ def plan(
     _require_parts(made, placement, where)
     _require_inputs(made := made.serving(models), where)
     return made
+
+
+def _arrangement(placement: Placement, rules: tuple[Ruling[AnyRule], ...], selector: Selector) -> Arrangement | None:
+    """Return the rules of a placement's slates, None = it has none."""
+    calibrated = selector if isinstance(selector, CalibratedSelector) else None
+    if not (placement.caps or placement.diversity or rules or calibrated):
+        return None
+    return Arrangement(placement.caps, placement.diversity, rules, calibrated)
 
 
 def _reads_served(filters: Iterable[Filter], placement: Placement) -> bool:

@@ -78,6 +78,9 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     """None = the placement's deadline."""
     about: str | None = None
     """An item that the answer is about: the last of ``items``, and not in the slate. It must be known."""
+    because: tuple[str, ...] | None = None
+    """Of a row of a page: ``about`` is to be the newest item that the visitor has acted on so; empty = in any way that
+    speaks for it. None = no item is chosen."""
     item_fields: Mapping[str, Mapping[str, float]] = {}
     """Numbers that the caller sends for items: id to field to number, such as its own score."""
     given: tuple[str, ...] | None = None
@@ -230,6 +233,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """Name of the experiment that chose how to answer, or ``holdout``; empty = none did."""
     variant: str = ""
     """Name of its variant; empty = none."""
+    because: str = ""
+    """Item of the visitor's that a row of a page goes by; empty = none was chosen."""
 
 
 @dataclass(frozen=True, slots=True)

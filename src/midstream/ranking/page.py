@@ -31,7 +31,8 @@ async def recommend_page(
     """Answer queries of one user, session, context and moment.
 
     Args:
-        slots: Plan and query of each slate, by falling priority; filters and context of each were checked.
+        slots: Plan and query of each slate, by falling priority; filters and context of each were checked. They may
+            differ in their items.
         observe: Returns the state at rest for a plan and a query; the same state each time, as it is read without a
             wait.
         ids_of: Returns the ids of items.
@@ -50,8 +51,11 @@ async def recommend_page(
         requests.append(PlanRequest.of(plan, replace(query, spare=spare), account))
     if cache is not None and any(each.plan.fetches for each in requests):
         requests = await with_fetched(requests, observe, cache)
-    asked = SourceCache()
-    gathered = [each.gathered(partial(observe, each.whole), asked) for each in requests]
+    asked: dict[tuple[str, ...], SourceCache] = {}  # rows may go by items of their own
+    gathered = [
+        each.gathered(partial(observe, each.whole), asked.setdefault(each.query.items, SourceCache()))
+        for each in requests
+    ]
     slates: list[Served] = []
     taken_ids = list[str]()
     taken: Index = np.empty(0, dtype=np.int32)

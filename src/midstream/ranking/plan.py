@@ -34,6 +34,8 @@ failed alone has its own name behind that: ``features.quality``."""
 
 SIMILAR = "similar"
 """Placement of item-to-item requests; it exists whether it is configured or not."""
+SEARCH = "search"
+"""Placement of full-text searches; it exists where attributes are searched."""
 
 
 CANDIDATES_MAX = 500

@@ -5,7 +5,7 @@ from midstream.core.types import Proposal
 
 
 class SourceCache:
-    """Answers of sources to queries that differ in placement, size, filter, exclusions and seed alone."""
+    """Answers of sources to queries that differ in placement, size, filter, exclusions and seed: equal items."""
 
     def __init__(self) -> None:
         """Begin empty."""

@@ -18,7 +18,7 @@ Collaborative Filtering", UAI 1998, section 2.2, inverse user frequency.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
@@ -44,6 +44,17 @@ _ALL = 1 << 20
 Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.float64]
 _NO_ITEMS = Proposal(NO_ITEMS, np.empty(0, dtype=np.float32))
+
+
+class Neighbour(NamedTuple):
+    """A user who has acted on the same items."""
+
+    user_hash: int
+    slot: int
+    similarity: float
+    """Overlap by the square root of the number of the neighbour's last items."""
+    items: Index
+    """Last distinct items, the newest first."""
 
 
 class SimilarUsersItems(
@@ -76,9 +87,10 @@ class SimilarUsersItems(
         """
         found = [_NO_ITEMS.item_index]
         weights = [np.empty(0)]
-        for similarity, items in self._neighbours(moment):
+        for each in self.neighbours(moment):
+            items = each.items[: self.neighbour_items_max]
             found.append(items)
-            weights.append(np.full(len(items), similarity))
+            weights.append(np.full(len(items), each.similarity))
         item_index, place, users = np.unique(np.concatenate(found), return_inverse=True, return_counts=True)
         score = np.zeros(len(item_index))
         np.add.at(score, place, np.concatenate(weights))
@@ -91,8 +103,8 @@ class SimilarUsersItems(
     def why(self, moment: Moment, item_index: Index) -> Sequence[Evidence]:
         """Return the number of neighbours that have each item, from ``users_min``, and of the items that found them."""
         counts = dict.fromkeys(item_index.tolist(), 0)
-        for _, items in self._neighbours(moment):
-            for item in items.tolist():
+        for each in self.neighbours(moment):
+            for item in each.items[: self.neighbour_items_max].tolist():
                 if item in counts:
                     counts[item] += 1
         own = len(self._own(moment))
@@ -116,8 +128,8 @@ class SimilarUsersItems(
         row = moment.table(Users).recent(moment.user_index).item_index
         return np.concatenate((row, moment.recent_item_index)).astype(np.int32)
 
-    def _neighbours(self, moment: Moment) -> Iterator[tuple[float, Index]]:
-        """Yield the similarity and the last items of each neighbour, the one of most overlap first."""
+    def neighbours(self, moment: Moment) -> Iterator["Neighbour"]:
+        """Yield the neighbours, the one of most overlap first."""
         users, vocabulary = moment.table(Users), moment.table(Vocabulary)
         user_hash, overlap = self._overlaps(moment)
         for each, value in zip(user_hash.tolist(), overlap.tolist(), strict=True):
@@ -126,7 +138,7 @@ class SimilarUsersItems(
                 continue
             items = users.last_distinct(slot, self.actions, _ALL)
             if len(items):
-                yield value / float(np.sqrt(len(items))), items[: self.neighbour_items_max]
+                yield Neighbour(each, slot, value / float(np.sqrt(len(items))), items)
 
     def _overlaps(self, moment: Moment) -> tuple[Hashes, Numbers]:
         """Return the hashes of the users of most overlap, the greatest first, equal ones by hash, and the overlaps."""

@@ -330,13 +330,13 @@ def _cold(
     from midstream.serving.admin.features import add_feature_routes
     from midstream.serving.admin.health import add_operation_routes
     from midstream.serving.admin.inputs import add_input_routes
+    from midstream.serving.admin.item_slates import add_item_slate_routes
     from midstream.serving.admin.lists import add_list_routes
     from midstream.serving.admin.models import add_model_routes
     from midstream.serving.admin.online_metrics import add_online_routes
     from midstream.serving.admin.outputs import add_output_routes
     from midstream.serving.admin.placements import add_placement_routes
     from midstream.serving.admin.rebuilds import add_rebuild_routes
-    from midstream.serving.admin.similar import add_similar_route
     from midstream.serving.admin.sinks import add_sink_routes
     from midstream.serving.admin.snapshots import add_snapshot_routes
     from midstream.serving.admin.trainings import add_training_routes
@@ -355,6 +355,7 @@ def _cold(
     )
     cold.add_exception_handler(MidstreamError, _problem_response)
     cold.add_exception_handler(Disconnected, _no_response)
+    add_item_slate_routes(cold, recommendations)  # before those of one item, whose path a search has too
     add_catalogue_routes(cold, engine, ingest, limits)
     add_people_routes(cold, engine, ingest, limits)
     add_list_routes(cold, engine, ingest)
@@ -375,7 +376,6 @@ def _cold(
     add_sink_routes(cold, upkeep.sinks, limits)
     add_training_routes(cold, upkeep.trainings, limits)
     add_hot_routes(cold)
-    add_similar_route(cold, recommendations)
     _add_pages(cold)
     return cold
 

@@ -36,6 +36,7 @@ from midstream.state.online.online_models import OnlineModels
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.outcomes.requests import Requests
 from midstream.state.pairs.covisitation import Pairs
+from midstream.state.search.text_index import TextIndex
 from midstream.state.segments.segments import Segments
 from midstream.state.sessions.session_index import SessionIndex
 from midstream.state.sessions.sessions import Sessions
@@ -96,6 +97,7 @@ class Fold:
         self.segments = above.table(Segments)
         self.pairs = above.table(Pairs)
         self.session_index = above.table(SessionIndex)
+        self.text_index = above.table(TextIndex)
         self.requests = above.table(Requests)
         self.outcomes = above.table(Outcomes)
         self.online = above.table(OnlineModels)
@@ -283,6 +285,7 @@ class Fold:
             **self.online.totals,
             "item_document_refused": self.items.refused_documents_count,
             "item_value_refused": self.items.refused_values_count,
+            "search_word_refused": self.text_index.refused_count,
             "segment_value_refused": self.segments.refused_values_count,
             "user_document_refused": self.users.refused_documents_count,
         }

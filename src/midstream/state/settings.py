@@ -10,7 +10,7 @@ from midstream.events.wire import AttributeKind
 from midstream.state.expressions.program import Cell
 from midstream.state.structures.hashing import NO_KEY, IdKey, id_key_of
 
-KERNEL_VERSION = 18
+KERNEL_VERSION = 19
 """A change of what any table holds after the same events raises this number."""
 
 INDEX_ITEMS_MAX: Final = 255
@@ -121,6 +121,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     attributes: dict[str, AttributeKind] = {}
     """Item attributes that filters and features may read."""
+    search: tuple[str, ...] = ()
+    """Item attributes whose words can be searched, distinct."""
     unknown_items: UnknownItems = "accept"
     """What an interaction with an id that is not in the catalogue does: makes an item, is kept unserved, is refused."""
     session_gap: Duration = Duration("30m")

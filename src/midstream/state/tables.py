@@ -26,6 +26,7 @@ from midstream.state.online.online_models import OnlineModels, online_bytes
 from midstream.state.outcomes.outcomes import Outcomes, outcome_bytes
 from midstream.state.outcomes.requests import Requests, request_bytes
 from midstream.state.pairs.covisitation import Pairs, pair_bytes
+from midstream.state.search.text_index import text_index_bytes
 from midstream.state.segments.segments import Segments, segment_bytes
 from midstream.state.sessions.session_index import SessionIndex, session_index_bytes
 from midstream.state.sessions.sessions import Sessions, session_bytes
@@ -89,6 +90,7 @@ TABLES = (
     TableEntry("erasures", lambda above: above.table(Vocabulary).erasures, erasure_bytes),
     TableEntry("sessions", lambda above: Sessions(above.settings), session_bytes),
     TableEntry("items", lambda above: Items(above.settings, above.table(Vocabulary)), item_bytes, by_part=True),
+    TableEntry("text_index", lambda above: above.table(Items).texts, text_index_bytes),
     TableEntry("users", lambda above: Users(above.settings, above.table(Items).category), user_bytes, by_part=True),
     TableEntry(
         "cells",

@@ -101,8 +101,8 @@ def test_the_example_of_an_error():
             "midstream.toml: $.placements[0].sources[1].kind\n"
             '  "sesion_knn" is not a source. Nearest: "session_knn".\n'
             "  Sources: als, content, covisitation, custom, ease, editorial, graph, hybrid, nearest, popular, "
-            "recent_items, recently_viewed, repeat, sequence, session_knn, similar, similar_users_items, trending, "
-            "two_tower\n"
+            "recent_items, recently_viewed, repeat, sequence, session_knn, similar, similar_users_items, "
+            "text_search, trending, two_tower\n"
             "  midstream docs sources"
         )
     }

@@ -53,7 +53,7 @@ def test_a_page_has_rows_and_a_cursor(client):
         ("/v1/items?limit=1001", "limit"),
         ("/v1/items?limit=ten", "limit"),
         ("/v1/items?limit=1&limit=2", "limit"),
-        ("/v1/items?fitler=x", "fitler"),
+        ("/v1/items?limt=9", "limt"),
         ("/v1/items?" + "&".join(f"fields=f{n}" for n in range(33)), "fields"),
         ("/v1/users?user_id=ann", "user_id"),
         ("/v1/users/ann/events?since=1767225600", "since"),

@@ -51,7 +51,7 @@ from midstream.features.kinds.kinds import Boolean, Category, Count, Number
 from midstream.monitoring.facts import Facts
 from midstream.monitoring.metrics import EventOutcome, Metrics
 from midstream.ranking.explain.explanation import ItemWhy, SlateWhy
-from midstream.ranking.plan import SIMILAR
+from midstream.ranking.plan import SEARCH, SIMILAR
 from tests.support.fakes.lists import FakeLists
 
 Document: TypeAlias = dict[str, object]
@@ -102,7 +102,7 @@ FEATURE = FeatureView(
     bytes_now=0,
     bytes_max=0,
 )
-_PLANS: Mapping[str, FakePlan] = {name: FakePlan(name) for name in ("default", SIMILAR)}
+_PLANS: Mapping[str, FakePlan] = {name: FakePlan(name) for name in ("default", SIMILAR, SEARCH)}
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class FakeEngine:
     """Raised by ``record`` while it is set."""
     unknown_items_are_refused: bool = False
     plans: Mapping[str, FakePlan] = field(
-        default_factory=lambda: {each: FakePlan(each) for each in ("default", SIMILAR)}
+        default_factory=lambda: {each: FakePlan(each) for each in ("default", SIMILAR, SEARCH)}
     )
     liveness: Liveness = field(default_factory=lambda: Liveness("live"))
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))

@@ -1,11 +1,21 @@
 """Lists that note what they were asked for, for tests of what stands in front of an engine."""
 
+from midstream.engine.lists.audiences import AudienceQuestion
 from midstream.engine.lists.event_pages import EventListing
 from midstream.engine.lists.item_pages import ItemListing
-from midstream.engine.lists.lists import LIMIT_DEFAULT, require_limit
+from midstream.engine.lists.lists import LIMIT_DEFAULT, RANKED_DEFAULT, require_limit, require_size
 from midstream.engine.lists.request_pages import RequestListing
 from midstream.engine.lists.user_pages import UserListing
-from midstream.engine.lists.views import EventPage, ItemPage, ListedItem, RequestPage, UserPage
+from midstream.engine.lists.value_rankings import ValueQuestion
+from midstream.engine.lists.views import (
+    EventPage,
+    ItemPage,
+    ListedItem,
+    RequestPage,
+    UserPage,
+    UserRanking,
+    ValueRanking,
+)
 
 
 class FakeLists:
@@ -37,6 +47,24 @@ class FakeLists:
         """Return no slate."""
         self._note(asked, cursor, limit)
         return RequestPage([], 0)
+
+    async def item_users(self, asked: AudienceQuestion) -> UserRanking:
+        """Return no user."""
+        require_size(asked.n)
+        self.asked.append((asked, None, asked.n))
+        return UserRanking([], 0)
+
+    async def similar_users(self, user_id: str, n: int = RANKED_DEFAULT) -> UserRanking:
+        """Return no user."""
+        require_size(n)
+        self.asked.append((user_id, None, n))
+        return UserRanking([], 0)
+
+    def user_values(self, asked: ValueQuestion) -> ValueRanking:
+        """Return no value."""
+        require_size(asked.n)
+        self.asked.append((asked, None, asked.n))
+        return ValueRanking(asked.attribute, [], 0)
 
     def _note(self, asked: object, cursor: str | None, limit: int) -> None:
         require_limit(limit)

@@ -9,7 +9,7 @@ from midstream.app.config.bounds import PAGE, distinct, duration_ms, known, list
 from midstream.app.config.component_constraints import component_faults
 from midstream.app.config.expressions import columns_in, text_faults
 from midstream.app.config.fetch_constraints import fetch_faults, listed_fetch_faults
-from midstream.app.config.filter_constraints import filter_faults
+from midstream.app.config.filter_constraints import filter_faults, search_faults
 from midstream.app.config.input_constraints import input_faults
 from midstream.app.config.log_section import log_faults
 from midstream.app.config.model_constraints import (
@@ -73,6 +73,7 @@ def relation_faults(config: Config) -> Iterator[Fault]:
     yield from _limits(config, has_size=not features)
     yield from _events(config)
     yield from _attributes(config)
+    yield from search_faults(config)
     yield from component_faults(config)
     yield from encoder_faults(config)
     yield from fetch_faults(config)

@@ -11,13 +11,28 @@ from midstream.core.paths import step
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.repeats import Repeats
 from midstream.ranking.filters.served_lately import NAMES, TIMES_MAX, ServedOptions
+from midstream.ranking.filters.text_match import TextMatch
 from midstream.retrieval.recently_viewed import RecentlyViewed
 from midstream.retrieval.repeat import RepeatItems
+from midstream.retrieval.text_search import TextSearch
 from midstream.state.users.user_fold import SEEN_COUNT_MAX
 
 FILTERS, SOURCES = "/docs/filters.md", "/docs/sources.md"
 AGE_MS_MIN = 1_000
 WINDOW_MS_MAX = 365 * 86_400_000
+
+
+def search_faults(config: Config) -> Iterator[Fault]:
+    """Yield the faults of the searched attributes, and of parts that search where none is."""
+    yield from distinct((f"$.items.search[{number}]", name) for number, name in enumerate(config.items.search))
+    if config.items.search:
+        return
+    for number, placement in enumerate(config.placements):
+        parts = [(f"sources[{place}]", each) for place, each in enumerate(placement.sources)]
+        for place, part in (*parts, *placement.filter_parts()):
+            if isinstance(part, TextSearch | TextMatch):
+                right = '[items] search = ["title"]: the attributes whose words are searched.'
+                yield Fault(f"$.placements[{number}].{place}", "No attribute is searched.", right, SOURCES)
 
 
 def filter_faults(config: Config, placement: Placement, where: str) -> Iterator[Fault]:

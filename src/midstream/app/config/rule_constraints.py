@@ -10,6 +10,7 @@ from midstream.app.config.bounds import listed
 from midstream.app.config.schema import Custom, Placement
 from midstream.core.errors import Fault
 from midstream.ranking.rules.boost import Boost
+from midstream.ranking.rules.calibration import RULE as CALIBRATED
 from midstream.ranking.rules.diversity import RULE as DIVERSITY
 from midstream.ranking.rules.in_force import Stated, span_ms, time_ms
 from midstream.ranking.rules.new_items import NewItems
@@ -30,7 +31,8 @@ def rule_faults(placement: Placement, where: str) -> Iterator[Fault]:
     if rules and isinstance(placement.selector, Custom):
         came = "Rules came beside a selector of your own, which cannot say how probable what is left is."
         yield Fault(where, came, "top_k, plackett_luce, epsilon_greedy or thompson, or without them.", PAGE)
-    taken = {each.name for each in placement.sources if not isinstance(each, Custom)} | {DIVERSITY, "catalogue"}
+    taken = {each.name for each in placement.sources if not isinstance(each, Custom)}
+    taken |= {DIVERSITY, CALIBRATED, "catalogue"}
     for number, rule in enumerate(rules):
         place = f"{where}[{number}]"
         if rule.name in taken:

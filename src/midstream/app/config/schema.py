@@ -36,8 +36,10 @@ from midstream.ranking.filters.expression_filter import ExpressionOptions
 from midstream.ranking.filters.repeats import Repeat, Repeats
 from midstream.ranking.filters.served_lately import NAMES as SERVED_NAMES
 from midstream.ranking.filters.served_lately import ServedOptions
+from midstream.ranking.filters.text_match import TextMatch
 from midstream.ranking.plan import CANDIDATES_MAX, FETCHES_MAX, FILTERS_MAX, SCORERS_MAX, SOURCES_MAX
 from midstream.ranking.reason_texts import LANGUAGES_MAX
+from midstream.ranking.rules.calibration import CalibratedSelector
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
 from midstream.ranking.rules.rules import RULES_MAX, AnyRule
@@ -59,6 +61,7 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar import Similar
 from midstream.retrieval.similar_users_items import SimilarUsersItems
+from midstream.retrieval.text_search import TextSearch
 from midstream.retrieval.trending import Trending
 from midstream.serving.options import ServerOptions
 from midstream.state.control.input_positions import INPUTS_MAX
@@ -106,11 +109,12 @@ AnySource = (
     | RecentlyViewed
     | SimilarUsersItems
     | NearestOptions
+    | TextSearch
     | Editorial
     | AnyItemModelSource
     | Custom
 )
-AnyFilter = Repeats | ActedOptions | ServedOptions | ExpressionOptions | Custom
+AnyFilter = Repeats | ActedOptions | ServedOptions | ExpressionOptions | TextMatch | Custom
 AnyScorer = ModelScorer | Objectives | RemoteScorer | Custom
 AnyFetch = (
     Custom
@@ -120,7 +124,7 @@ AnyFetch = (
     | FeastFetchOptions
     | HopsworksFetchOptions
 )
-AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | Custom
+AnySelector = TopK | PlackettLuce | EpsilonGreedy | Thompson | CalibratedSelector | Custom
 
 
 class EventsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,6 +144,8 @@ class ItemsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Attributes that filters and features may read: "number", "category" (one text), "tags" (several), "boolean", and
     for features and the source nearest "vector:8" (a list of eight numbers), such as price = "number". ``available``
     is always there: an item with available = false is not served."""
+    search: Annotated[tuple[Name, ...], Length(0, 16)] = ()
+    """Attributes whose words can be searched, texts and lists of texts: search = ["title"] (docs/sources.md)."""
     unknown_items: UnknownItems = "accept"
     """An interaction with an id that no item event named: accept (the item may be served), hold (it counts, and is not
     served before the catalogue has it) or reject."""
@@ -274,7 +280,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timezone: str = "UTC"
     """Of now.hour and now.weekday in its texts, such as "Europe/Berlin"."""
     filters: Annotated[tuple[AnyFilter, ...], Length(0, FILTERS_MAX)] = ()
-    """More filters, each counted by its name: expression, acted, served_lately, repeats, custom, such as
+    """More filters, each counted by its name: expression, acted, served_lately, repeats, text_match, custom:
     filters = [{ kind = "expression", name = "in_stock", where = "item.stock > 0" }]"""
     exclude: dict[str, str | int] = {}
     """Items with earlier acts of the user: { purchase = "30d", impression = 5 }: bought in the last 30 days, seen 5
@@ -298,7 +304,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: PinnedVersions = {}
     """Versions of models that it reads in place of the champions: { taste = "0007-3fa9c2d41b22" } (docs/models.md)."""
     selector: AnySelector = TopK()
-    """Choice and order of the items: top_k, plackett_luce, epsilon_greedy, thompson (docs/selectors.md) or custom."""
+    """Choice and order of the items: top_k, plackett_luce, epsilon_greedy, thompson, calibrated, custom."""
     caps: Annotated[tuple[Cap, ...], Length(0, CAPS_MAX)] = ()
     """At most so many items of one value in a slate: [{ attribute = "category", max = 3 }]; with
     within = "24h" in all that the placement served to the same user or session in that time."""
@@ -470,6 +476,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
         return FoldSettings(
             types=self.events.types,
             attributes=self.items.attributes,
+            search=self.items.search,
             unknown_items=self.items.unknown_items,
             session_gap=self.sessions.gap,
             half_lives=self.half_lives(),

@@ -12,6 +12,7 @@ from midstream.core.nearest import nearest
 from midstream.features.kinds.kinds import columns_of
 from midstream.integrations.model_servers.constraints import remote_faults
 from midstream.integrations.model_servers.remote_scorer import RemoteScorer
+from midstream.ranking.rules.calibration import CalibratedSelector
 from midstream.ranking.scorers.model_scorer import OF_SOURCES
 from midstream.ranking.scorers.objectives import Objectives
 from midstream.ranking.selectors.thompson import Thompson
@@ -98,7 +99,12 @@ def slate_faults(config: Config, placement: Placement, where: str) -> Iterator[F
 def _selector(config: Config, placement: Placement, where: str) -> Iterator[Fault]:
     """Yield the faults of a selector's columns, and of its prior."""
     selector = placement.selector
-    if not isinstance(selector, TopK | Custom) and selector.keep >= selector.pool:
+    if isinstance(selector, CalibratedSelector):
+        yield from _attribute(config, selector.attribute, f"{where}.attribute", is_vector_right=False)
+        if placement.diversity is not None:
+            came = "calibrated came beside diversity, which lowers the same items by another measure."
+            yield Fault(where, came, "One of both.", PAGE)
+    if not isinstance(selector, TopK | CalibratedSelector | Custom) and selector.keep >= selector.pool:
         came = f"{selector.keep} places are kept of a pool of {selector.pool}: nothing is left to draw."
         yield Fault(f"{where}.keep", came, f"Less than pool, {selector.pool}.", PAGE)
     if not isinstance(selector, Thompson):

@@ -196,8 +196,9 @@ class Answering:
         told: list[Answer] = []
         for (place, (plan, _)), each in zip(slots.made.items(), served, strict=True):
             self._live.guards.note(plan, each, worked_s)
-            answer = self._told(each, asks[place], fold, plan, read_your_writes=read_your_writes)
-            told.append(with_what_is_read(answer, asks[place], each, plan, fold))
+            ask = slots.asks[place]
+            answer = self._told(each, ask, fold, plan, read_your_writes=read_your_writes)
+            told.append(with_what_is_read(answer, ask, each, plan, fold))
         # All that the state says was read: from here on it may move.
         for (place, (plan, _)), each, answer in zip(slots.made.items(), served, told, strict=True):
             slates[place] = await with_score_parts(answer, each, plan)
@@ -212,7 +213,7 @@ class Answering:
         """
         require_count("placements", len(asks), PAGE_PLACEMENTS_MAX)
         self._require_position(asks[0].min_log_position)
-        slots_of(self._live, asks)
+        slots_of(self._live, asks, chooses=False)
 
     def _told(self, served: Served, ask: Ask, fold: Fold, plan: Plan, *, read_your_writes: bool | None) -> Answer:
         """Return the answer; hand its served record over without waiting for it; count it."""

@@ -127,6 +127,7 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
         not_selected=len(served.candidates) - len(chosen) if served.query.given else 0,
         experiment=arm.experiment,
         variant=arm.variant,
+        because=ask.about or "" if ask.because is not None else "",
     )
 
 

@@ -97,7 +97,8 @@ class _Wanted:
         acted = kind == int(Kind.INTERACTION)
         found: NDArray[np.bool_] = np.isin(kind, self._kinds)
         if self._all_actions:
-            return found | acted
+            every: NDArray[np.bool_] = found | acted
+            return every
         rows = np.flatnonzero(acted)
         texts = text_column(batch, "action", rows)
         found[rows] = np.array([text in self._actions for text in texts], dtype=np.bool_)

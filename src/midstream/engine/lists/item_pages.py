@@ -22,8 +22,8 @@ SCANNED_ITEMS_MAX: Final = 50_000
 """Items of a page that the filter looks at: 25 turns."""
 _TURN_ITEMS: Final = 2_000
 """Items that the filter looks at in a turn: some 0.2 ms a comparison."""
-_TURN_ROWS: Final = 100
-"""Documents that are read in a turn: some 2 ms."""
+_TURN_ROWS: Final = 50
+"""Documents that are read in a turn: some 1 ms."""
 _PAGE_BYTES_MAX: Final = 4_194_304
 """Text of the documents of a page; one with more ends earlier."""
 

@@ -4,16 +4,21 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from midstream.core.errors import Fault, Overloaded, RequestInvalid
+from midstream.engine.lists.audiences import AudienceQuestion, item_users, similar_users
 from midstream.engine.lists.event_pages import EventListing, event_page
 from midstream.engine.lists.item_pages import ItemListing, item_page
 from midstream.engine.lists.list_cursor import PAGE
 from midstream.engine.lists.request_pages import RequestListing, request_page
 from midstream.engine.lists.user_pages import UserListing, user_page
-from midstream.engine.lists.views import EventPage, ItemPage, RequestPage, UserPage
+from midstream.engine.lists.value_rankings import ValueQuestion, user_values
+from midstream.engine.lists.views import EventPage, ItemPage, RequestPage, UserPage, UserRanking, ValueRanking
 from midstream.engine.live import LiveState
 
 LIMIT_MAX: Final = 1_000
 LIMIT_DEFAULT: Final = 100
+RANKED_MAX: Final = 100
+"""Users of a ranking: the id of each is looked up in the log."""
+RANKED_DEFAULT: Final = 20
 PAGES_MAX: Final = 4
 """Pages that are made at once: each takes one turn of the loop in five, beside the others."""
 T = TypeVar("T")
@@ -58,6 +63,21 @@ class Lists:
         require_limit(limit)
         return await self._one_of_few(lambda: request_page(self._live, asked, cursor, limit))
 
+    async def item_users(self, asked: AudienceQuestion) -> UserRanking:
+        """Return the users who are likely to act on an item, as ``item_users`` does."""
+        require_size(asked.n)
+        return await self._one_of_few(lambda: item_users(self._live, asked))
+
+    async def similar_users(self, user_id: str, n: int = RANKED_DEFAULT) -> UserRanking:
+        """Return the users who act on the same items, as ``similar_users`` does."""
+        require_size(n)
+        return await self._one_of_few(lambda: similar_users(self._live, user_id, n))
+
+    def user_values(self, asked: ValueQuestion) -> ValueRanking:
+        """Return the values of an attribute for a user, as ``user_values`` does."""
+        require_size(asked.n)
+        return user_values(self._live, asked)
+
     async def _one_of_few(self, page: Callable[[], Awaitable[T]]) -> T:
         if self._made >= PAGES_MAX:
             self._live.metrics.count_overload("lists")
@@ -78,3 +98,13 @@ def require_limit(limit: int) -> None:
     """
     if not 1 <= limit <= LIMIT_MAX:
         raise RequestInvalid((Fault("limit", f"{limit} came.", f"From 1 to {LIMIT_MAX}.", PAGE),))
+
+
+def require_size(count: int) -> None:
+    """Refuse a size of a ranking.
+
+    Raises:
+        RequestInvalid: It is below 1 or above ``RANKED_MAX``.
+    """
+    if not 1 <= count <= RANKED_MAX:
+        raise RequestInvalid((Fault("n", f"{count} came.", f"From 1 to {RANKED_MAX}.", PAGE),))

@@ -13,9 +13,9 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.events.schema import concat, cut
 
 SCANNED_MAX: Final = 50_000
-"""Events of a page: 50 pieces of 1 to 3 ms."""
-PIECE_EVENTS: Final = 1_000
-"""As many as a turn of the fold applies."""
+"""Events of a page: 100 pieces of 1 to 2 ms."""
+PIECE_EVENTS: Final = 500
+"""Half of what a turn of the fold applies."""
 
 
 async def walk_back(

@@ -69,3 +69,41 @@ class RequestPage(msgspec.Struct, frozen=True, omit_defaults=True):
     requests: list[ListedRequest]
     scanned: int
     next_cursor: str | None = None
+
+
+class RankedUser(msgspec.Struct, frozen=True):
+    """A user of a ranking."""
+
+    user_id: str | None
+    """The id of the user's last act; None = retention has cut it from the log."""
+    score: float
+    last_seen: int
+
+
+class UserRanking(msgspec.Struct, frozen=True):
+    """Users, the highest score first."""
+
+    users: list[RankedUser]
+    scanned: int
+    """Users who were looked at."""
+
+
+class RankedValue(msgspec.Struct, frozen=True):
+    """A value of an attribute, for one user."""
+
+    value: str
+    score: float
+    """Half of ``own`` and half of ``near``."""
+    own: float
+    """Share in the affinities of the user, 0 to 1."""
+    near: float
+    """Mean share in those of similar users, weighted by their similarity."""
+
+
+class ValueRanking(msgspec.Struct, frozen=True):
+    """Values of one attribute, the highest score first."""
+
+    attribute: str
+    values: list[RankedValue]
+    neighbours: int
+    """Similar users whose affinities count."""

@@ -151,6 +151,13 @@ class RankQuestion(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=Fa
         )
 
 
+class Because(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Choice of the item that a row of a page goes by, among the visitor's last acts."""
+
+    actions: Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)] = ()
+    """Interactions that count; none = all with a weight above 0, and without an act of the user the session's items."""
+
+
 class PlacementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One slate of a page, with its own fields."""
 
@@ -159,6 +166,8 @@ class PlacementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=
     filter: Condition | None = None
     exclude: Exclude = ()
     fields: Fields = ()
+    because: Because | None = None
+    """The slate is about an item that the visitor has acted on, another one in each row; None = it is about none."""
 
 
 class PageQuestion(Question, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -181,6 +190,7 @@ class PageQuestion(Question, frozen=True, forbid_unknown_fields=True, gc=False, 
                 filter=each.filter,
                 exclude=(*self.exclude, *each.exclude),
                 fields=each.fields,
+                because=None if each.because is None else each.because.actions,
             )
             for each in self.placements
         )

@@ -15,6 +15,7 @@ from midstream.ranking.compiled.program import NotCompiled, custom_or_outside
 from midstream.ranking.compiled.slate_room import SlateRules
 from midstream.ranking.plan import Plan
 from midstream.ranking.rules.arrangement import DECIDED_MAX, Arrangement
+from midstream.ranking.rules.calibration import RULE as CALIBRATED
 from midstream.ranking.rules.diversity import RULE as DIVERSITY
 from midstream.ranking.selectors.selecting import Choosing
 from midstream.ranking.selectors.top_k import TopK
@@ -86,6 +87,8 @@ def _no_numbers(rules: Arrangement | None, items: Items) -> Iterator[str]:
     if len(set(names)) < len(names):
         yield from names
     yield from (each.name for each in rules.caps if not _is_of_one_value(items, each.attribute))
+    if rules.calibrated is not None:
+        yield CALIBRATED
     likeness = rules.diversity
     if likeness is not None and not (likeness.method == "mmr" and _is_of_one_value(items, likeness.attribute)):
         yield DIVERSITY

@@ -15,6 +15,8 @@ from midstream.ranking.boundary import boundary
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.arrangement import ARRANGEMENT, DECIDED_MAX, Arrangement
 from midstream.ranking.rules.boost import Real, worth_of
+from midstream.ranking.rules.calibration import RULE as CALIBRATED
+from midstream.ranking.rules.calibration import Miscalibration
 from midstream.ranking.rules.diversity import RULE as DIVERSITY
 from midstream.ranking.rules.diversity import alike, range_of, unlike
 from midstream.ranking.rules.rules import CandidateFacts
@@ -35,7 +37,8 @@ class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     after: float | None = None
     """Worth with the boost."""
     penalty: float | None = None
-    """Penalty for similarity to the items above its position, or to the whole slate if it was not chosen."""
+    """Penalty for similarity to the items above its position, or for the divergence of the slate with it from the
+    user's acts; with the whole slate if it was not chosen."""
     like: str | None = None
     """Id of the likest item above."""
     likeness: float | None = None
@@ -76,6 +79,8 @@ def amounts_of(served: Served, run: PlanRun) -> Amounts:
             for (rule, item), word in moved.items():
                 if rule == DIVERSITY:
                     effect = _lowered(served, (rules, facts, worth[-1]), moment, row_of[item])
+                elif rule == CALIBRATED:
+                    effect = _miscalibrated(served, (rules, facts, worth[-1]), row_of[item])
                 else:
                     effect = _boosted(facts, worth, rule, row_of[item])
                 found[rule, item] = msgspec.structs.replace(effect, effect=word)
@@ -87,6 +92,19 @@ def _boosted(facts: CandidateFacts, worth: list[Real], rule: str, row: int) -> E
     place = [each.name for each in facts.boosts].index(rule)
     factor, before, after = facts.boosts[place].factor, float(worth[place][row]), float(worth[place + 1][row])
     return Effect(rule, "", factor=factor, before=before, after=after)
+
+
+def _miscalibrated(served: Served, read: tuple[Arrangement, CandidateFacts, Real], row: int) -> Effect:
+    """Return the penalty of a candidate for the divergence of the slate with it from the user's acts."""
+    arrangement, facts, worth = read
+    if arrangement.calibrated is None or facts.taste is None:
+        return Effect(CALIBRATED, "")
+    kept = Miscalibration(facts.taste, arrangement.calibrated.smoothing)
+    chosen = served.selection.chosen.tolist()[:DECIDED_MAX]
+    for each in chosen[: chosen.index(row)] if row in chosen else chosen:
+        kept.take(each)
+    span = range_of(worth, best_first(worth)) * arrangement.calibrated.odds
+    return Effect(CALIBRATED, "", penalty=float(kept.cost[row]) * span)
 
 
 def _lowered(served: Served, read: tuple[Arrangement, CandidateFacts, Real], moment: Moment, row: int) -> Effect:

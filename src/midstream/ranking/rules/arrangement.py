@@ -21,6 +21,8 @@ import numpy as np
 
 from midstream.core.types import Candidates, FeatureFrame, Index, Mask, Moment, Query, Score, Selection, Trace
 from midstream.ranking.rules.boost import Boost, Boosted, lifted, worth_of
+from midstream.ranking.rules.calibration import RULE as CALIBRATED
+from midstream.ranking.rules.calibration import CalibratedSelector, Taste, taste_of
 from midstream.ranking.rules.cap import Cap, Caps, served_before
 from midstream.ranking.rules.diversity import RULE as DIVERSITY
 from midstream.ranking.rules.diversity import Diversity, range_of
@@ -37,6 +39,7 @@ from midstream.ranking.selectors.selecting import Choosing
 from midstream.ranking.selectors.top_k import Real, TopK, best_first
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.items import Items
+from midstream.state.users.recent_items import last_acts
 
 ARRANGEMENT: Final = "arrangement"
 """Name of the arrangement in failures: where its columns cannot be read, a slate is chosen without rules."""
@@ -55,6 +58,8 @@ class Arrangement:
     diversity: Diversity | None = None
     rules: tuple[Ruling[AnyRule], ...] = ()
     """In the order of the file. Pins among them were read before (``rule_pin.Pins``)."""
+    calibrated: CalibratedSelector | None = None
+    """In place of ``diversity``."""
 
     @property
     def reads_served(self) -> bool:
@@ -81,6 +86,7 @@ class Arrangement:
             capped=tuple(codes[cap.attribute] for cap in self.caps),
             before=tuple(served_before(cap, moment) for cap in self.caps) if self.reads_served else (),
             values=None if self.diversity is None else _values(items, self.diversity.attribute, rows, codes),
+            taste=None if self.calibrated is None else _taste(self.calibrated, moment, rows),
             boosts=tuple(
                 Boosted(rule.name, rule.factor, _member(ruling, moment, rows)) for ruling, rule in _of(in_force, Boost)
             ),
@@ -155,16 +161,21 @@ class _Slate:
         self._chosen: list[int] = []
         self._propensity: list[float] = []
         self._traces = list(facts.traces)
-        lineup = self._lineup(arrangement.diversity, worth[ranked])
+        penalty = arrangement.calibrated or arrangement.diversity
+        self._lowering = DIVERSITY if arrangement.calibrated is None else CALIBRATED
+        lineup = self._lineup(penalty, worth[ranked])
         self._places: Best | Ruled
         if is_enough(lineup, arrangement.diversity, selector):
             self._places = Best(lineup)
         else:
-            self._places = Ruled(lineup, arrangement.diversity, selector, frame, query.seed, self._trace)
+            self._places = Ruled(lineup, penalty, selector, frame, query.seed, self._trace)
 
-    def _lineup(self, diversity: Diversity | None, worth: Real) -> Lineup:
+    def _lineup(self, penalty: Diversity | CalibratedSelector | None, worth: Real) -> Lineup:
         """Return the candidates from which positions are filled."""
-        whole = range_of(worth, np.arange(len(worth))) * diversity.weight if diversity is not None else 0.0
+        whole = 0.0
+        if penalty is not None:
+            weight = penalty.odds if isinstance(penalty, CalibratedSelector) else penalty.weight
+            whole = range_of(worth, np.arange(len(worth))) * weight
         return Lineup(
             facts=self._facts,
             order=self._order,
@@ -256,7 +267,7 @@ class _Slate:
                 if what:
                     yield Trace(rule, self._item(at), -1, what)
         for at in sorted(self._places.passed_over & place_of.keys()):
-            yield Trace(DIVERSITY, self._item(at), place_of[at], "lowered")
+            yield Trace(self._lowering, self._item(at), place_of[at], "lowered")
 
     def _dropped(self, at: int, full: list[int]) -> tuple[str, str]:
         """Return the rule that keeps out one of the best by score alone, and its action; empty = it was outranked."""
@@ -267,7 +278,7 @@ class _Slate:
             if self._facts.promotions[number].member[row]:
                 return self._facts.promotions[number].name, "held"
         if at in self._places.passed_over:
-            return DIVERSITY, "lowered"
+            return self._lowering, "lowered"
         for each in self._facts.boosts:
             if each.factor < 1 and each.member[row]:
                 return each.name, "buried"
@@ -316,6 +327,13 @@ def _values(items: Items, name: str, rows: Index, codes: Mapping[str, Index]) ->
     found: Score = np.zeros_like(vectors)
     np.divide(vectors, length, out=found, where=length > 0)
     return found
+
+
+def _taste(calibrated: CalibratedSelector, moment: Moment, rows: Index) -> Taste | None:
+    """Return the shares of categories in the last acts of the asking user or session."""
+    items = moment.table(Items)
+    acted, weight = last_acts(moment, {}, calibrated.acts)
+    return taste_of(codes_of(items, calibrated.attribute, rows), codes_of(items, calibrated.attribute, acted), weight)
 
 
 def codes_of(items: Items, name: str, rows: Index) -> Index:

@@ -75,7 +75,8 @@ class Best:
 
 def is_enough(lineup: Lineup, diversity: Diversity | None, selector: Choosing) -> bool:
     """Return whether the short way comes to the same."""
-    if not isinstance(selector, TopK) or lineup.facts.promotions or lineup.facts.fresh:
+    facts = lineup.facts
+    if not isinstance(selector, TopK) or facts.promotions or facts.fresh or facts.taste is not None:
         return False
-    values = lineup.facts.values
+    values = facts.values
     return diversity is None or values is None or (diversity.method == "mmr" and is_of_one_value(values))

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.types import FeatureFrame, Mask
-from midstream.ranking.rules.diversity import Diversity, unlike
+from midstream.ranking.rules.calibration import CalibratedSelector, Miscalibration
+from midstream.ranking.rules.diversity import Diversity, Likest, Volume, unlike
 from midstream.ranking.rules.new_items import Fresh
 from midstream.ranking.rules.slate_candidates import Lineup, Tracing
 from midstream.ranking.selectors.sampling import CHOSEN, drawn_of, uniforms
@@ -22,7 +23,7 @@ class Ruled:
     def __init__(
         self,
         lineup: Lineup,
-        diversity: Diversity | None,
+        penalty: Diversity | CalibratedSelector | None,
         selector: Choosing,
         frame: FeatureFrame,
         seed: int,
@@ -37,9 +38,9 @@ class Ruled:
         self._keep = min(selector.keep, lineup.size)
         self._chances = selector.chances(frame, self._ranked, lineup.worth) if count else only_best
         self._apart: dict[str, tuple[NDArray[np.intp], Chances]] = {}
-        self._unlike, self._utility = None, lineup.worth
-        if diversity is not None and lineup.facts.values is not None:
-            self._unlike = unlike(diversity, lineup.facts.values[order], lineup.size)
+        self._penalty, self._utility = _penalty_of(penalty, lineup), lineup.worth
+        if isinstance(self._penalty, Miscalibration):  # also the first one has a category
+            self._lower()
         self._fresh = [(each, each.member[order]) for each in lineup.facts.fresh]
         self._open: Mask = ~self._caps.capped(len(order))
         """Who is free and capped by nothing."""
@@ -76,9 +77,13 @@ class Ruled:
 
     def above(self, at: int) -> None:
         """Record a placed candidate for the penalties of similar ones."""
+        if self._penalty is not None and self._penalty.take(at):
+            self._lower()
+
+    def _lower(self) -> None:
         worth = self._lineup.worth
-        if self._unlike is not None and self._unlike.take(at):
-            self._utility = worth - self._unlike.cost[: len(worth)] * self._lineup.whole
+        if self._penalty is not None:
+            self._utility = worth - self._penalty.cost[: len(worth)] * self._lineup.whole
 
     def _may(self, place: int) -> Mask:
         """Return the candidates allowed at a position: those within all caps and maximum shares."""
@@ -126,3 +131,15 @@ class Ruled:
             )
             self._apart[fresh.name] = rows, free.chances(self._frame, self._ranked[rows], self._lineup.worth[rows])
         return self._apart[fresh.name]
+
+
+def _penalty_of(
+    options: Diversity | CalibratedSelector | None, lineup: Lineup
+) -> Likest | Volume | Miscalibration | None:
+    """Return what lowers candidates by the items above; None = nothing does."""
+    facts = lineup.facts
+    if isinstance(options, CalibratedSelector):
+        return None if facts.taste is None else Miscalibration(facts.taste.where(lineup.order), options.smoothing)
+    if options is None or facts.values is None:
+        return None
+    return unlike(options, facts.values[lineup.order], lineup.size)

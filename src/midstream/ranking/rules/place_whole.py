@@ -20,7 +20,7 @@ from midstream.ranking.selectors.top_k import best_first
 
 def is_plain(facts: CandidateFacts, diversity: Diversity | None) -> bool:
     """Return whether the kernel knows all that the facts say, given a selector that takes the best."""
-    if facts.promotions or facts.fresh or facts.pins or any(facts.before):
+    if facts.promotions or facts.fresh or facts.pins or facts.taste is not None or any(facts.before):
         return False
     if facts.values is not None and (
         diversity is None or diversity.method != "mmr" or not is_of_one_value(facts.values)

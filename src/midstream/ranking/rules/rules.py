@@ -9,6 +9,7 @@ import numpy as np
 
 from midstream.core.types import Index, Mask, Score, Trace
 from midstream.ranking.rules.boost import Boost, Boosted
+from midstream.ranking.rules.calibration import Taste
 from midstream.ranking.rules.cap import Cap, counted
 from midstream.ranking.rules.new_items import Fresh, NewItems
 from midstream.ranking.rules.pin import Pin
@@ -53,13 +54,15 @@ class CandidateFacts:
     """By position: row and rule of the pinned item."""
     traces: tuple[Trace, ...] = ()
     """Actions that are known before anything is chosen."""
+    taste: Taste | None = None
+    """Shares of categories in the acts of the user; None = slates are not calibrated, or there is no act."""
     before: tuple[Mapping[int, int], ...] = ()
     """Number of served items of each value that count beside the slate, by cap; none = no cap is over a time."""
 
     @property
     def is_idle(self) -> bool:
         """Whether no rule has an effect, so that the selector chooses without rules."""
-        return not (self.capped or self.values is not None or self.pins) and not (
+        return not (self.capped or self.values is not None or self.taste is not None or self.pins) and not (
             self.boosts or self.promotions or self.fresh
         )
 
@@ -76,6 +79,7 @@ class CandidateFacts:
             capped=tuple(codes[keep] for codes in self.capped),
             before=self.before,
             values=None if self.values is None else self.values[keep],
+            taste=None if self.taste is None else self.taste.where(keep),
             boosts=tuple(replace(each, member=each.member[keep]) for each in self.boosts),
             promotions=tuple(replace(each, member=each.member[keep]) for each in self.promotions),
             fresh=tuple(replace(each, member=each.member[keep]) for each in self.fresh),

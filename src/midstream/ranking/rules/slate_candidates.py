@@ -36,4 +36,4 @@ class Lineup:
     caps: Caps
     shares: Shares | None
     whole: float
-    """Worth that a similarity cost of 1 subtracts."""
+    """Worth that a cost of 1, of similarity or of calibration, subtracts."""

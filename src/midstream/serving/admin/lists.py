@@ -13,6 +13,7 @@ from midstream.engine.lists.user_pages import UserListing
 from midstream.engine.requests.schema import PAGE
 from midstream.events.rows import time_of
 from midstream.events.wire import Refused
+from midstream.serving.admin.audiences import add_audience_routes
 from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.parsing import query_fields, single
@@ -44,7 +45,8 @@ _OF_REQUESTS = [parameter("user_id", _TEXT), parameter("placement", _TEXT), *_TI
 
 
 def add_list_routes(app: FastAPI, engine: "Engine", ingest: Ingest) -> None:
-    """Add the routes; ``ingest`` has the terms on which times are read."""
+    """Add the routes, and those of rankings; ``ingest`` has the terms on which times are read."""
+    add_audience_routes(app, engine)
 
     @app.get("/v1/items", name="get items", openapi_extra=_operation("ItemPage", *_FILTERED))
     async def get_items(request: Request) -> Response:

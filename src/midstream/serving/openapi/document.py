@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
 from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
-from midstream.engine.lists.views import EventPage, ItemPage, RequestPage, UserPage
+from midstream.engine.lists.views import EventPage, ItemPage, RequestPage, UserPage, UserRanking, ValueRanking
 from midstream.engine.placements.views import PlacementDetail
 from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
@@ -33,7 +33,14 @@ from midstream.serving.slates.hot_routes import (
     RECOMMENDATIONS_PATH,
 )
 from midstream.serving.slates.pages import Page, PageBody
-from midstream.serving.slates.recommendations import QUERY_FIELDS, SIMILAR_FIELDS, RankBody, RecommendationBody, Slate
+from midstream.serving.slates.recommendations import (
+    QUERY_FIELDS,
+    SEARCH_FIELDS,
+    SIMILAR_FIELDS,
+    RankBody,
+    RecommendationBody,
+    Slate,
+)
 
 Document: TypeAlias = dict[str, Any]
 _REF = "#/components/schemas/{name}"
@@ -310,6 +317,14 @@ def similar_operation() -> Document:
     }
 
 
+def search_operation() -> Document:
+    """Describe the route of searches."""
+    text = parameter("q", {"type": "string", "minLength": 1}, "Words; the last one may be the beginning of a word.")
+    rest = _query_parameters(tuple(name for name in SEARCH_FIELDS if name != "q"))
+    answers = responses("A slate of the placement search.", ref("Slate"), 400, 404, 413, 503)
+    return {"parameters": [text | {"required": True}, *rest], "responses": answers}
+
+
 def feature_read_operation() -> Document:
     """Describe the route that reads features."""
     many: Document = {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 128}, "maxItems": 1_000}
@@ -340,7 +355,7 @@ def _without_null(schema: Document) -> Document:
 
 
 _EXPERIMENTS = (ExperimentList, ExperimentView, HoldoutView)
-_LISTS = (ItemPage, UserPage, EventPage, RequestPage)
+_PAGES_OF_LISTS = (ItemPage, UserPage, EventPage, RequestPage, UserRanking, ValueRanking)
 
 
 def _schemas() -> Document:
@@ -354,7 +369,7 @@ def _encoded_schemas() -> bytes:
     """Return them as JSON, made once: making them takes 50 times as long as reading them."""
     asked = (RecommendationBody, RankBody, PageBody)
     hot = (*asked, BatchBody, Slate, Page, Batch, EventsAnswer, BulkAnswer, Problem, WireEvent)
-    types = (*hot, PlacementList, PlacementDetail, PreviewSlates, Explained, JobView, *_EXPERIMENTS, *_LISTS)
+    types = (*hot, PlacementList, PlacementDetail, PreviewSlates, Explained, JobView, *_EXPERIMENTS, *_PAGES_OF_LISTS)
     found: Document = msgspec.json.schema_components(types, schema_hook=_deadline, ref_template=_REF)[1]
     for each in asked:
         found[each.__name__]["properties"]["events"] = _EVENTS

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from midstream.core.errors import AppendFailed, CommitTooSlow, NotFound, Overloaded
+from midstream.core.errors import AppendFailed, CommitTooSlow, Fault, NotFound, Overloaded, RequestInvalid
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
 from midstream.engine.requests.faults import NameUnknown, field_refusal, reading
-from midstream.engine.requests.schema import RankQuestion, RecommendationQuestion, read_deadline
+from midstream.engine.requests.schema import PAGE, RankQuestion, RecommendationQuestion, read_deadline
 from midstream.engine.types import Answer, Ask, Value
+from midstream.events.faults import shown
 from midstream.experiments.names import MARK
 from midstream.ranking.explain.explanation import SlateWhy
-from midstream.ranking.plan import SIMILAR
+from midstream.ranking.plan import SEARCH, SIMILAR
 from midstream.serving.events.ingest import EventsAnswer, Ingest
 from midstream.serving.http.parsing import decode_json, query_fields, single
 from midstream.serving.http.problems import Problem, problem_of
@@ -99,11 +100,14 @@ class Slate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     """Experiment that chose how to answer, or ``holdout``; left out = none did."""
     variant: str = ""
     """Its variant."""
+    because: str = ""
+    """Of a row of a page: the item of the visitor's own acts that it goes by; left out = it goes by none."""
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__
 QUERY_FIELDS = tuple(name for name in BODY_FIELDS if name not in {"events", "context", "item_fields"})
 SIMILAR_FIELDS = tuple(name for name in QUERY_FIELDS if name not in {"placement", "items", "cursor"})
+SEARCH_FIELDS = ("q", *SIMILAR_FIELDS)
 _LISTS = frozenset({"items", "exclude", "fields"})
 _CONTEXT = "context."
 # Twenty digits are enough for any number a person types, and keep the float finite.
@@ -148,6 +152,29 @@ class Recommendations:
         question = question_of(query_fields(scope, SIMILAR_FIELDS, _CONTEXT))
         ask = replace(question.ask(SIMILAR), about=item_id)
         answer = await self._engine.recommend(ask)
+        return Reply(200, _encode(slate_of(answer, None)), headers=NO_STORE)
+
+    async def search(self, scope: Scope) -> Reply:
+        """Answer ``GET /v1/items/search``: as a question in a query string that has a text.
+
+        Raises:
+            NotFound: No attribute is searched.
+            RequestInvalid: There is no text, or a query field, the filter or the context cannot be used.
+            Overloaded: Too many requests wait for a log position.
+        """
+        fields = query_fields(scope, SEARCH_FIELDS, _CONTEXT)
+        text = single(fields, "q")
+        fields.pop("q", None)
+        if not text or not text.strip():
+            came = "It is missing." if text is None else f"{shown(text)} came."
+            raise RequestInvalid((Fault("q", came, "Words to search for.", PAGE),))
+        if SEARCH not in self._engine.plans:
+            message = (
+                'No attribute is searched here: [items] search = ["title"] names those that are (docs/sources.md).'
+            )
+            raise NotFound(message)
+        ask = question_of(fields).ask(SEARCH)
+        answer = await self._engine.recommend(replace(ask, context={**ask.context, "q": text}))
         return Reply(200, _encode(slate_of(answer, None)), headers=NO_STORE)
 
     async def _answer(self, question: RecommendationBody) -> Reply:
@@ -342,4 +369,5 @@ def slate_of(answer: Answer, events: EventsAnswer | Problem | None) -> Slate:
         unexplained=answer.unexplained,
         experiment=answer.experiment,
         variant=answer.variant,
+        because=answer.because,
     )

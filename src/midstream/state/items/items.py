@@ -21,13 +21,12 @@ their own: answers follow from heat and availability alone, and ``restore`` buil
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import NotFound
 from midstream.core.fold_step import FoldStep
-from midstream.core.kinds import IMPRESSION, Kind, Operation
+from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
 from midstream.events.wire import AttributeKind, plain_kind, vector_length
@@ -36,6 +35,7 @@ from midstream.state.attributes.documents import DOCUMENT_BYTES_MAX, Change, Doc
 from midstream.state.attributes.vectors import MARK_BYTES, NUMBER_BYTES, Vectors
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.items.arrivals import Arrivals
+from midstream.state.items.availability import hides, is_true
 from midstream.state.items.item_fold import (
     CATALOGUED,
     COUNT,
@@ -47,6 +47,7 @@ from midstream.state.items.item_fold import (
     fold_events,
     read_decayed,
 )
+from midstream.state.search.text_index import TextIndex
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.decay import decay_weight
 from midstream.state.structures.hot_lists import HotColumns, HotLists, switch_item
@@ -93,6 +94,8 @@ class Items:
         self._documents = Documents(limits.document_bytes_max, DOCUMENT_BYTES_MAX + vectors * VECTOR_NUMBER_BYTES)
         self._attributes = Attributes(settings.attributes, limits)
         self._arrivals = Arrivals(limits.new_items_max)
+        self.texts = TextIndex(settings)
+        """Words of documents. A table of its own; only item events change it."""
         self._clock = np.zeros(LANDMARKS_START + lists, dtype=np.int64)
         self._counters = np.zeros((limits.items_max, lists, rows), dtype=np.float64)
         self._windows = np.zeros((rows, limits.items_max, ROW_CELLS), dtype=np.uint32)
@@ -141,6 +144,7 @@ class Items:
             self._arrivals.add(index, int(batch.log_time_ms[event]))
         document = self._documents.get(index)
         self._attributes.set(index, document)
+        self.texts.put(index, document)
         available = not self._documents.is_deleted(index) and is_true(document.get(AVAILABLE, True))
         if self._documents.refused_count > refused_count and hides(operation, body):
             # There was no room to keep it, and what may be served fails closed.
@@ -464,28 +468,6 @@ class Items:
             kept = ", ".join(str(each) for each in self._list)
             raise NotFound(f"no sums with a half-life of {half_life_ms} ms are kept; these are: {kept}")
         return self._list[half_life_ms]
-
-
-class _Availability(msgspec.Struct):
-    """The one field of a body that decides whether an item may be served."""
-
-    available: object = True
-
-
-def is_true(value: object) -> bool:
-    """Return whether a value of ``available`` lets an item be served: true, or the 1 of a file without truth values."""
-    return isinstance(value, bool | int | float) and value == 1
-
-
-def hides(operation: int, body: bytes) -> bool:
-    """Return whether an item event asks that the item is not served."""
-    if operation == Operation.DELETE:
-        return True
-    try:
-        sent = msgspec.json.decode(body, type=_Availability).available
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return sent is not None and not is_true(sent)
 
 
 def _part(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:
