@@ -77,7 +77,7 @@ class FolderServerUrl(str):
     def __new__(cls, url: str, key: str) -> Self:
         """Return the URL of a server that asks for ``key``; empty = it asks for none."""
         made = super().__new__(cls, url)
-        made.headers = {"authorization": f"Bearer {key}", "midstream-user": getpass.getuser()} if key else {}
+        made.headers = {"midstream-user": getpass.getuser(), **({"authorization": f"Bearer {key}"} if key else {})}
         return made
 
 

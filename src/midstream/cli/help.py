@@ -20,7 +20,20 @@ TOPICS = {
     "Answers": ("recommend", "explain", "placements", "experiments", "report", "estimate"),
     "Features and models": ("features", "feast", "train", "models", "training", "examples"),
     "Evaluation": ("evaluate", "simulate", "bench"),
-    "Operation": ("keys", "doctor", "size", "rebuild", "seal", "sinks", "backup", "restore", "nodes", "probe", "warm"),
+    "Operation": (
+        "keys",
+        "audit",
+        "doctor",
+        "size",
+        "rebuild",
+        "seal",
+        "sinks",
+        "backup",
+        "restore",
+        "nodes",
+        "probe",
+        "warm",
+    ),
 }
 """Commands of the program by topic, both in the order in which they are listed."""
 SUMMARY_CHARACTERS_MAX = 60

@@ -38,6 +38,7 @@ COMMANDS = {
     "simulate": "answers.simulate",
     "demo": "demo.demo",
     "docs": "operate.docs",
+    "audit": "operate.audit",
 }
 """Where each command is; a module may have several."""
 GROUPS = {

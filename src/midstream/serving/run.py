@@ -25,10 +25,11 @@ from midstream.engine.listeners import Listener
 from midstream.events.wire import Accept
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, Facts
+from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.key_ring import KeyWatch
 from midstream.serving.access.measured_app import Measured
-from midstream.serving.app import ALONE, NO_UPKEEP, App, Maintenance, OtherProcesses, asgi
+from midstream.serving.app import ALONE, NO_UPKEEP, Maintenance, OtherProcesses, asgi
 from midstream.serving.http.connection_admission import place_limits
 from midstream.serving.http.connection_sharing import Share, SharingServer
 from midstream.serving.http.connections import bounded_protocol
@@ -72,7 +73,7 @@ class FollowerGroup:
 
     elsewhere: OtherProcesses
     """Functions of the other processes."""
-    joining: Callable[[App, socket.socket], AbstractAsyncContextManager[Share]]
+    joining: Callable[[Measured, socket.socket], AbstractAsyncContextManager[Share]]
     """Brings them to the port on entering and ends them on leaving; gives this process's part in it."""
 
 
@@ -137,7 +138,8 @@ async def _serve_opened(
 ) -> None:
     company = opened.company
     elsewhere = ALONE if company is None else company.elsewhere
-    app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep, elsewhere)
+    made = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep, elsewhere)
+    app = AuditTrail(made, opened.engine.record)
     with (
         signals.noted(opened.engine.facts.note),
         _listening(options) as listener,

@@ -82,7 +82,7 @@ def test_commands_send_the_operators_key_and_who_runs_them(monkeypatch):
     with server_client(FolderServerUrl("http://127.0.0.1:1", "ms_operator_x")) as asking:
         asking.get("/v1/models")
     assert (sent[0]["authorization"], sent[0]["midstream-user"]) == ("Bearer ms_operator_x", "ann")
-    assert server_headers(FolderServerUrl("http://127.0.0.1:1", "")) == {}
+    assert server_headers(FolderServerUrl("http://127.0.0.1:1", "")) == {"midstream-user": "ann"}
     assert server_headers("http://shop:1") == {}
     monkeypatch.setenv(KEY_VARIABLE, "ms_a_b")
     assert server_headers("http://shop:1") == {"authorization": "Bearer ms_a_b"}

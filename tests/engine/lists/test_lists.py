@@ -9,6 +9,7 @@ from midstream.app.config.schema import ItemsSection
 from midstream.core.errors import NotFound, Overloaded, RequestInvalid
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.lists import item_pages, log_walk
+from midstream.engine.lists.audit_pages import AuditListing, AuditRecord, audit_event
 from midstream.engine.lists.event_pages import EventListing
 from midstream.engine.lists.item_pages import ItemListing
 from midstream.engine.lists.lists import PAGES_MAX
@@ -295,5 +296,30 @@ def test_the_walk_ends_where_retention_cut() -> None:
         assert await position_after(log, START_MS + 19, 40) == 20
         assert await position_after(log, START_MS - 1, 40) == 13
         assert not log_walk.continues(40, 13)
+
+    Rig(config=CONFIG).run(work)
+
+
+def test_audit_has_every_change_once_the_newest_first() -> None:
+    """Over pages, by caller and by route; two equal changes are two, and other control events are none."""
+
+    async def work(rig: Rig) -> None:
+        engine = rig.engine
+        for number in range(7):
+            await engine.record(rig.batch(view(f"i{number}")))
+            record = AuditRecord(f"id{number}", f"key:{number % 2}", "10.0.0.1", "PUT", "/v1/items/{item_id}", "lamp")
+            await engine.record(audit_event(record))
+
+        async def page(cursor, limit, **asked):
+            return await engine.lists.audit(AuditListing(**asked), cursor, limit)
+
+        pages = await all_pages(page, 3)
+        assert [row.who for each in pages for row in each.changes] == ["key:0", "key:1"] * 3 + ["key:0"]
+        (only,) = await all_pages(lambda cursor, limit: page(cursor, limit, who="key:1"), 50)
+        assert [row.target for row in only.changes] == ["lamp"] * 3
+        (none,) = await all_pages(lambda cursor, limit: page(cursor, limit, route="/v1/rebuild"), 50)
+        assert not none.changes
+        with pytest.raises(RequestInvalid):
+            await page(pages[0].next_cursor, 3, who="key:1")
 
     Rig(config=CONFIG).run(work)

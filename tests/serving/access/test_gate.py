@@ -1,11 +1,17 @@
 """The gate of keys: without one nobody passes, each passes as far as its scopes go, and what is revoked ends."""
 
+import asyncio
 import gzip
 import json
 import re
 
+import numpy as np
 import pytest
 
+from midstream.core.errors import DiskFull
+from midstream.events.schema import text_column
+from midstream.serving.access.audit_trail import AuditTrail
+from midstream.serving.access.key_uses import KeyUses, uses_of
 from midstream.serving.access.scopes import ADMIN, NODES, OPEN, ROUTES, SCOPES
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
@@ -217,3 +223,63 @@ def test_refusals_are_counted(keyed):
     text = keyed.client.engine.metrics.text().decode()
     assert 'midstream_key_refusals_total{reason="key"} 1.0' in text
     assert 'midstream_key_refusals_total{reason="scope"} 1.0' in text
+
+
+def test_change_is_recorded_with_its_caller(keyed):
+    """By a key, before it is answered; what is refused and what only reads leaves nothing."""
+    recorded = []
+
+    async def append(batch):
+        recorded.extend(json.loads(each) for each in text_column(batch, "body", np.arange(len(batch))))
+
+    keyed.gate._app = AuditTrail(keyed.behind, append)
+    writer, reader = keyed.make("catalogue"), keyed.make("read")
+    assert keyed.ask(writer, "PUT", "/v1/items/a%2Fb", {"price": 1}).status_code == 200
+    assert keyed.ask(
+        writer, "PUT", "/v1/items", b'{"item_id": "c"}', {"content-type": "application/x-ndjson"}
+    ).is_success
+    assert keyed.ask(reader, "PUT", "/v1/items/a", {"price": 1}).status_code == 403
+    assert keyed.ask(writer, "PUT", "/v1/items/a", b"{").status_code == 400
+    assert keyed.ask(reader, "GET", "/v1/models").status_code == 200
+    assert [(each["route"], each.get("target", "")) for each in recorded] == [
+        ("/v1/items/{item_id}", "a/b"),
+        ("/v1/items", ""),
+    ]
+    assert {each["who"] for each in recorded} == {f"key:{keyed.keys[0].id}"}
+
+
+def test_failed_record_does_not_hide_a_change(keyed, caplog):
+    """The change was made, so it is answered; the log of the process has that its record is missing."""
+
+    async def append(_batch):
+        message = "no room"
+        raise DiskFull(message)
+
+    keyed.gate._app = AuditTrail(keyed.behind, append)
+    writer = keyed.make("catalogue")
+    with caplog.at_level("ERROR"):
+        assert keyed.ask(writer, "PUT", "/v1/items/a", {"price": 1}).status_code == 200
+    assert "audit_lost" in caplog.text
+
+
+def test_last_use_is_written_once_a_minute(tmp_path):
+    """In a thread, for all keys of the minute; a process that starts anew goes on from it."""
+    uses = KeyUses(tmp_path, "leader")
+
+    async def play():
+        uses.note("a", 100_000)
+        await uses._writing
+        first = dict(uses_of(tmp_path))
+        uses.note("b", 100_001)
+        uses.note("a", 159_999)
+        assert uses._writing is None
+        uses.note("a", 160_000)
+        await uses._writing
+        return first
+
+    assert asyncio.run(play()) == {"a": 100_000}
+    assert uses_of(tmp_path) == {"a": 160_000, "b": 100_001}
+    assert KeyUses(tmp_path, "leader")._at == uses_of(tmp_path)
+    (tmp_path / "keys-used" / "follower-1.json").write_text('{"b": 7, "c": 8}')
+    (tmp_path / "keys-used" / "follower-2.json").write_text("{")
+    assert uses_of(tmp_path) == {"a": 160_000, "b": 100_001, "c": 8}

@@ -92,3 +92,25 @@ def test_damaged_file_is_refused_with_its_place(file):
     file.path.write_text('{"operator": 1}')
     with pytest.raises(ConfigInvalid, match=r"keys\.json"):
         file.read()
+
+
+def test_rotated_key_ends_after_the_grace(file):
+    """Both are valid until then; the new one may do what the old one might, for as long a time."""
+    wish = KeyWish("shop", ("recommend:home", "read"), expires_in_ms=1_000, quota_per_second=5.0, quota_burst=7)
+    old = file.create(wish, 1_000, "cli:ann")
+    new = file.rotate("shop", 300, 1_500, "cli:bob")
+    stored = {each.id: each for each in file.read().keys}
+    before, after = stored[old.stored.id], stored[new.stored.id]
+    assert (before.expires_ms, after.expires_ms) == (1_800, 2_500)
+    assert (after.scopes, after.quota_per_second, after.quota_burst) == (before.scopes, 5.0, 7)
+    assert new.key != old.key
+    assert [before.state(1_799), before.state(1_800), after.state(1_800)] == ["live", "expired", "live"]
+    file.rotate("shop", 0, 1_600, "cli:bob")
+    assert [each.state(1_600) for each in file.read().keys] == ["expired", "expired", "live"]
+
+
+def test_rotation_shortens_and_never_lengthens(file):
+    """A key that ends before the grace does so all the same."""
+    old = file.create(KeyWish("shop", ("read",), expires_in_ms=100), 1_000, "cli:ann")
+    file.rotate(old.stored.id, 5_000, 1_050, "cli:ann")
+    assert file.read().keys[0].expires_ms == 1_100

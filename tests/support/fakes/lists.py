@@ -1,6 +1,7 @@
 """Lists that note what they were asked for, for tests of what stands in front of an engine."""
 
 from midstream.engine.lists.audiences import AudienceQuestion
+from midstream.engine.lists.audit_pages import AuditListing
 from midstream.engine.lists.event_pages import EventListing
 from midstream.engine.lists.item_pages import ItemListing
 from midstream.engine.lists.lists import LIMIT_DEFAULT, RANKED_DEFAULT, require_limit, require_size
@@ -8,6 +9,7 @@ from midstream.engine.lists.request_pages import RequestListing
 from midstream.engine.lists.user_pages import UserListing
 from midstream.engine.lists.value_rankings import ValueQuestion
 from midstream.engine.lists.views import (
+    AuditPage,
     EventPage,
     ItemPage,
     ListedItem,
@@ -65,6 +67,11 @@ class FakeLists:
         require_size(asked.n)
         self.asked.append((asked, None, asked.n))
         return ValueRanking(asked.attribute, [], 0)
+
+    async def audit(self, asked: AuditListing, cursor: str | None = None, limit: int = LIMIT_DEFAULT) -> AuditPage:
+        """Return no change."""
+        self._note(asked, cursor, limit)
+        return AuditPage([], 0)
 
     def _note(self, asked: object, cursor: str | None, limit: int) -> None:
         require_limit(limit)

@@ -46,6 +46,15 @@ def read_duration(text: str, where: str) -> int:
     return found
 
 
+def read_grace(text: str) -> int:
+    """Return the milliseconds of an option that may be none.
+
+    Raises:
+        ConfigInvalid: It is no duration.
+    """
+    return 0 if text in {"0", "0s"} else read_duration(text, "--grace")
+
+
 def read_quota(text: str) -> tuple[float, int]:
     """Return the requests a second and at once of a rate.
 

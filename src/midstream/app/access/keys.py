@@ -2,7 +2,7 @@
 
 import getpass
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from midstream.app.opening import DATA_NAME
 from midstream.serving.access.api_keys import ApiKey, KeyWish, MadeKey
 from midstream.serving.access.key_file import KeyFile
+from midstream.serving.access.key_uses import uses_of
 
 
 class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -27,6 +28,8 @@ class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
     quota_per_second: float = 0.0
     quota_burst: int = 0
     origins: tuple[str, ...] = ()
+    last_used_ms: int = 0
+    """To a minute; 0 = it was not used."""
 
 
 def create_key(folder: Path, wish: KeyWish) -> MadeKey:
@@ -46,7 +49,16 @@ def keys_of(folder: Path) -> list[KeyView]:
         ConfigInvalid: The file of keys cannot be read.
     """
     stored = _file(folder).read()
-    return views_of(() if stored is None else stored.keys, _now_ms())
+    return views_of(() if stored is None else stored.keys, _now_ms(), uses_of(folder / DATA_NAME))
+
+
+def rotate_key(folder: Path, name: str, grace_ms: int) -> MadeKey:
+    """Make a new key in place of one; the old one is valid for ``grace_ms`` more.
+
+    Raises:
+        NotFound: There is none.
+    """
+    return _file(folder).rotate(name, grace_ms, _now_ms(), _who())
 
 
 def revoke_key(folder: Path, name: str) -> list[KeyView]:
@@ -59,10 +71,17 @@ def revoke_key(folder: Path, name: str) -> list[KeyView]:
     return views_of(_file(folder).revoke(name, now_ms, _who()), now_ms)
 
 
-def views_of(keys: Sequence[ApiKey], now_ms: int) -> list[KeyView]:
-    """Return keys as they are shown."""
-    shown = frozenset(KeyView.__struct_fields__) - {"state"}
-    return [KeyView(state=each.state(now_ms), **{name: getattr(each, name) for name in shown}) for each in keys]
+def views_of(keys: Sequence[ApiKey], now_ms: int, uses: Mapping[str, int] | None = None) -> list[KeyView]:
+    """Return keys as they are shown, with the times at which they were last used."""
+    shown = frozenset(KeyView.__struct_fields__) - {"state", "last_used_ms"}
+    return [
+        KeyView(
+            state=each.state(now_ms),
+            last_used_ms=(uses or {}).get(each.id, 0),
+            **{name: getattr(each, name) for name in shown},
+        )
+        for each in keys
+    ]
 
 
 def _file(folder: Path) -> KeyFile:

@@ -215,7 +215,7 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     share.listener.settimeout(0)
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
         front = FollowedApp(app, engine, leader, flush, place.is_current)
-        await serve_share(front, options, share, engine.facts, watch_keys(data))
+        await serve_share(front, options, share, engine.facts, watch_keys(data, f"follower-{order.number}"))
     hearing.cancel()
     await indexing.stop()
     await connections.stop()

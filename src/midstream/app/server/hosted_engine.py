@@ -20,6 +20,7 @@ from midstream.app.server.keys import watch_keys
 from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError
 from midstream.engine.folder import DataFolder
+from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.measured_app import Measured
 from midstream.serving.app import App, asgi
@@ -97,7 +98,8 @@ class HostedEngine:
             opened = opened_engine(self._folder, running, inputs, outputs)
             app = asgi(opened.engine, opened.accept, config.server, opened.ingest, opened.upkeep)
             self._stack = undo.pop_all()
-        gate = KeyGate(app, watch_keys(DataFolder(self._folder / DATA_NAME)), config.server)
+        keys = watch_keys(DataFolder(self._folder / DATA_NAME))
+        gate = KeyGate(AuditTrail(app, opened.engine.record), keys, config.server)
         self._guarded = guarded(gate, config.server) if self._checks_origin else gate
         self._app = app
         return self

@@ -5,12 +5,14 @@ import time
 from midstream.engine.folder import DataFolder
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import KeyWatch
+from midstream.serving.access.key_uses import KeyUses
 
 
-def watch_keys(data: DataFolder) -> KeyWatch:
-    """Return the keys of a folder, which are read again when they change.
+def watch_keys(data: DataFolder, process: str = "leader") -> KeyWatch:
+    """Return the keys of a folder, which are read again when they change; ``process`` notes when they are used.
 
     Raises:
         ConfigInvalid: The file of keys cannot be read.
     """
-    return KeyWatch(KeyFile(data.root), time.monotonic, lambda: time.time_ns() // 1_000_000)
+    uses = KeyUses(data.root, process)
+    return KeyWatch(KeyFile(data.root), time.monotonic, lambda: time.time_ns() // 1_000_000, uses)

@@ -27,7 +27,7 @@ from midstream.engine.types import FollowerView
 from midstream.monitoring.by_process import LEADER as LEADER_NAME
 from midstream.monitoring.by_process import merged
 from midstream.serving.access.callers import TellingCaller
-from midstream.serving.app import App
+from midstream.serving.access.measured_app import Measured
 from midstream.serving.cluster.internal_routes import METRICS_PATH, Inside
 from midstream.serving.cluster.proxy import Passage
 from midstream.serving.cluster.unix_server import served_at
@@ -145,7 +145,7 @@ class Followers:
         return range(1, self._options.followers + 1)
 
     @asynccontextmanager
-    async def joining(self, app: App, listener: socket.socket) -> AsyncGenerator[Share]:
+    async def joining(self, app: Measured, listener: socket.socket) -> AsyncGenerator[Share]:
         """Start them on a socket that listens; stop them, each with its last answer given, on leaving."""
         sockets, engine = self._data.sockets, self._engine
         listener.settimeout(0)

@@ -1,4 +1,4 @@
-"""``midstream keys``: makes, lists and revokes the API keys of a folder."""
+"""``midstream keys``: makes, lists, rotates and revokes the API keys of a folder."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=GroupHelp,
     no_args_is_help=True,
-    help="Make, list and revoke API keys.",
+    help="Make, list, rotate and revoke API keys.",
     epilog="""
     midstream keys create shop-backend --scope events:write --scope recommend
     midstream keys list
@@ -37,6 +37,7 @@ Scopes = Annotated[
 Expires = Annotated[
     str, typer.Option(metavar="DURATION", help="How long it is valid, such as 90d; without it, always.")
 ]
+Grace = Annotated[str, typer.Option(metavar="DURATION", help="How long the old key stays valid; 0s: not at all.")]
 Quota = Annotated[str, typer.Option(metavar="RATE", help="Requests a second, such as 100/s; and at once: 100/s:500.")]
 
 
@@ -88,6 +89,26 @@ def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
 
 @app.command(
+    "rotate",
+    cls=CommandHelp,
+    epilog="""
+    midstream keys rotate shop-backend
+      Prints a new key; the old one is valid for another day.
+    midstream keys rotate shop-backend --grace 1h
+    """,
+)
+def rotate_command(name: NameOrId, grace: Grace = "24h", folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Make a new key in place of one, and end the old one after a while.
+
+    The new key has the scopes, the quota and the life of the old one. Both are valid until the grace is over.
+    """
+    from midstream.app.access.key_wishes import read_grace
+    from midstream.app.access.keys import rotate_key
+
+    print_made(rotate_key(folder, name, read_grace(grace)), as_json=as_json)
+
+
+@app.command(
     "revoke",
     cls=CommandHelp,
     epilog="""
@@ -122,13 +143,13 @@ def print_keys(keys: "Sequence[KeyView]") -> None:
     if not keys:
         say("no key was made: the server asks for none, and listens on loopback alone")
         return
-    columns = ("id", "name", "state", "scopes", "made", "by", "expires")
+    columns = ("id", "name", "state", "scopes", "made", "by", "expires", "last used")
     out.print(table_of(columns, map(_row, keys)))
 
 
 def _row(each: "KeyView") -> tuple[object, ...]:
-    scopes = ", ".join(each.scopes)
-    return each.id, each.name, each.state, scopes, _day(each.created_ms), each.created_by, _day(each.expires_ms)
+    made, expires, last_used = map(_day, (each.created_ms, each.expires_ms, each.last_used_ms))
+    return each.id, each.name, each.state, ", ".join(each.scopes), made, each.created_by, expires, last_used
 
 
 def _day(ms: int) -> str | None:

@@ -13,8 +13,8 @@ from midstream.engine.tokens import RequestIds
 from midstream.events.faults import shown
 
 PAGE: Final = "/docs/http.md"
-ListName: TypeAlias = Literal["items", "users", "events", "requests"]
-_NUMBERS: Mapping[ListName, int] = {"items": 1, "users": 2, "events": 3, "requests": 4}
+ListName: TypeAlias = Literal["items", "users", "events", "requests", "audit"]
+_NUMBERS: Mapping[ListName, int] = {"items": 1, "users": 2, "events": 3, "requests": 4, "audit": 5}
 _PLACE = Struct(">BIQQQ")
 """29 bytes; the cursor of a slate has 28, so neither is taken for the other."""
 _RIGHT = "The next_cursor of the page before, unchanged, with the same filters; or no cursor, to begin anew."

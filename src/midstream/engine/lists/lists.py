@@ -5,13 +5,22 @@ from typing import Final, TypeVar
 
 from midstream.core.errors import Fault, Overloaded, RequestInvalid
 from midstream.engine.lists.audiences import AudienceQuestion, item_users, similar_users
+from midstream.engine.lists.audit_pages import AuditListing, audit_page
 from midstream.engine.lists.event_pages import EventListing, event_page
 from midstream.engine.lists.item_pages import ItemListing, item_page
 from midstream.engine.lists.list_cursor import PAGE
 from midstream.engine.lists.request_pages import RequestListing, request_page
 from midstream.engine.lists.user_pages import UserListing, user_page
 from midstream.engine.lists.value_rankings import ValueQuestion, user_values
-from midstream.engine.lists.views import EventPage, ItemPage, RequestPage, UserPage, UserRanking, ValueRanking
+from midstream.engine.lists.views import (
+    AuditPage,
+    EventPage,
+    ItemPage,
+    RequestPage,
+    UserPage,
+    UserRanking,
+    ValueRanking,
+)
 from midstream.engine.live import LiveState
 
 LIMIT_MAX: Final = 1_000
@@ -77,6 +86,11 @@ class Lists:
         """Return the values of an attribute for a user, as ``user_values`` does."""
         require_size(asked.n)
         return user_values(self._live, asked)
+
+    async def audit(self, asked: AuditListing, cursor: str | None = None, limit: int = LIMIT_DEFAULT) -> AuditPage:
+        """Return a page of the changes, as ``audit_page`` does; errors as of ``items``."""
+        require_limit(limit)
+        return await self._one_of_few(lambda: audit_page(self._live, asked, cursor, limit))
 
     async def _one_of_few(self, page: Callable[[], Awaitable[T]]) -> T:
         if self._made >= PAGES_MAX:

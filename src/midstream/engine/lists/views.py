@@ -63,6 +63,29 @@ class ListedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     session_id: str | None = None
 
 
+class AuditRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change: who made it, from where, and by which route."""
+
+    time: int
+    """Log time, just behind the change."""
+    who: str
+    """``key:ID``, ``cli:USER``, or ``anonymous``."""
+    address: str
+    method: str
+    route: str
+    target: str = ""
+    """Name in the path; left out where it has none, or a user's."""
+    status: int = 200
+
+
+class AuditPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Changes, the newest first."""
+
+    changes: list[AuditRow]
+    scanned: int
+    next_cursor: str | None = None
+
+
 class RequestPage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Served slates, the newest first."""
 

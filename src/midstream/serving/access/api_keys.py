@@ -124,6 +124,13 @@ def make_key(wish: KeyWish, now_ms: int, who: str) -> MadeKey:
     return MadeKey(key, stored, user_secret)
 
 
+def successor(key: ApiKey, now_ms: int, who: str) -> MadeKey:
+    """Return a new key that may do what another one may, for as long a time from now on."""
+    life_ms = key.expires_ms - key.created_ms if key.expires_ms else 0
+    wish = KeyWish(key.name, key.scopes, life_ms, key.quota_per_second, key.quota_burst, key.origins)
+    return make_key(wish, now_ms, who)
+
+
 def wish_faults(wish: KeyWish) -> tuple[Fault, ...]:
     """Return what is wrong with a wish, with the options of the command as places."""
     faults: list[Fault] = []

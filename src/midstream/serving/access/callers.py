@@ -11,6 +11,9 @@ from midstream.serving.http.responses import Receive, Scope, Send
 
 CALLER: Final = "midstream.caller"
 """Field of a scope: the ``Caller``; without it no key is asked for."""
+OPERATOR_HEADER: Final = b"midstream-user"
+"""Who runs a command that sends a request."""
+_WHO_MAX: Final = 64
 CALLER_HEADER: Final = b"midstream-caller"
 """Of a request that one process of a server passes to another."""
 CATALOGUE_TYPES: Final = frozenset({"item", "user"})
@@ -27,8 +30,6 @@ class Caller:
     scopes: frozenset[str]
     placements: frozenset[str] = frozenset()
     """The only placements of which it may ask; empty = all."""
-    quota: tuple[float, float] | None = None
-    """Requests a second, and at once; None = those of ``[server]``."""
 
     def has(self, scope: str) -> bool:
         """Return whether it has a scope; ``admin`` has all."""
@@ -57,6 +58,13 @@ def caller_of(scope: Scope) -> Caller | None:
     """Return the caller of a request, None = no key was asked for."""
     found: Caller | None = scope.get(CALLER)
     return found
+
+
+def operator_of(scope: Scope) -> str:
+    """Return the user who runs a command, as the command says."""
+    value = next((value for name, value in scope["headers"] if name == OPERATOR_HEADER), b"")
+    text = value[:_WHO_MAX].decode("ascii", "replace")
+    return "".join(each for each in text if each.isascii() and (each.isalnum() or each in "._-")) or "unknown"
 
 
 def refused_types(scope: Scope) -> frozenset[str]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from midstream.core.errors import Fault, MidstreamError
 from midstream.serving.access.api_keys import PAGE
-from midstream.serving.access.callers import CALLER, Caller
+from midstream.serving.access.callers import CALLER, Caller, operator_of
 from midstream.serving.access.console_session import cookie_key, sign_in_reply
 from midstream.serving.access.key_ring import KeyRing, KeyWatch, KnownKey
 from midstream.serving.access.measured_app import Measured
@@ -32,10 +32,7 @@ from midstream.serving.http.problems import (
 from midstream.serving.http.responses import Message, Receive, Scope, Send, send_reply
 from midstream.serving.options import ServerOptions
 
-OPERATOR_HEADER: Final = b"midstream-user"
-"""Who runs the command that sends the operator's key."""
 _BEARER: Final = b"bearer "
-_WHO_MAX: Final = 64
 _NEEDED = KeyNeeded(
     (
         Fault(
@@ -119,12 +116,12 @@ class KeyGate:
         """
         headers = scope["headers"]
         sent = [each for each in headers if each[0] in _KEY_HEADERS] or [(b"x-api-key", cookie_key(headers))]
-        known = ring.find(_key_of(*sent[0]), self._keys.wall_ms()) if len(sent) == 1 else None
+        known = self._keys.identify(ring, _key_of(*sent[0])) if len(sent) == 1 else None
         if known is None:
             raise _NEEDED
         client = scope.get("client")
         address = str(client[0]) if client else ""
-        who = known.who if known.stored is not None else f"{known.who}:{_operator(scope)}"
+        who = known.who if known.stored is not None else f"{known.who}:{operator_of(scope)}"
         return known, Caller(who, address, known.scopes, known.placements)
 
     def _take_quota(self, known: KnownKey, scope: Scope) -> None:
@@ -182,13 +179,6 @@ def _key_of(name: bytes, value: bytes) -> str:
             return ""
         value = value[len(_BEARER) :]
     return value.strip().decode("latin-1")
-
-
-def _operator(scope: Scope) -> str:
-    """Return the user who runs a command, as the command says."""
-    value = next((value for name, value in scope["headers"] if name == OPERATOR_HEADER), b"")
-    text = value[:_WHO_MAX].decode("ascii", "replace")
-    return "".join(each for each in text if each.isalnum() or each in "._-") or "unknown"
 
 
 def _reason(error: MidstreamError) -> str:

@@ -18,7 +18,17 @@ from msgspec.structs import replace
 from midstream.core.errors import ConfigInvalid, Fault, NotFound, Overloaded
 from midstream.events.file_modes import make_folder, open_file
 from midstream.events.whole_file import write_whole
-from midstream.serving.access.api_keys import KEYS_MAX, OPERATOR_ID, PAGE, ApiKey, KeyWish, MadeKey, key_text, make_key
+from midstream.serving.access.api_keys import (
+    KEYS_MAX,
+    OPERATOR_ID,
+    PAGE,
+    ApiKey,
+    KeyWish,
+    MadeKey,
+    key_text,
+    make_key,
+    successor,
+)
 
 FILE_NAME: Final = "keys.json"
 _LOCK_NAME: Final = "keys.lock"
@@ -85,6 +95,22 @@ class KeyFile:
             gone = {each.id: replace(each, revoked_ms=now_ms, revoked_by=who) for each in found}
             write(replace(stored, keys=tuple(gone.get(each.id, each) for each in stored.keys)))
         return tuple(gone.values())
+
+    def rotate(self, name: str, grace_ms: int, now_ms: int, who: str) -> MadeKey:
+        """Make a new key in place of the newest live one of a name or an id; the old ones end after ``grace_ms``.
+
+        Raises:
+            NotFound: There is none that is live.
+            Overloaded: There are as many keys as may be.
+        """
+        with self._changing() as (stored, write):
+            found = _live_of(stored.keys, name, now_ms)
+            made = successor(found[-1], now_ms, who)
+            end = now_ms + grace_ms
+            ending = {each.id: replace(each, expires_ms=min(each.expires_ms or end, end)) for each in found}
+            keys = tuple(ending.get(each.id, each) for each in stored.keys)
+            write(_added(replace(stored, keys=keys), made.stored, now_ms))
+        return made
 
     @contextmanager
     def _changing(self) -> Generator[tuple[StoredKeys, Callable[[StoredKeys], None]]]:

@@ -16,6 +16,7 @@ from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact
 from midstream.serving.access.api_keys import OPERATOR_ID, PREFIX, ApiKey
 from midstream.serving.access.key_file import KeyFile, StoredKeys
+from midstream.serving.access.key_uses import KeyUses
 from midstream.serving.access.scopes import ADMIN, RECOMMEND
 
 LOOK_S: Final = 0.5
@@ -77,13 +78,16 @@ NOBODY: Final = KeyRing({}, frozenset())
 class KeyWatch:
     """The keys of a data folder as of half a second ago at most."""
 
-    def __init__(self, file: KeyFile, clock: Callable[[], float], wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, file: KeyFile, clock: Callable[[], float], wall_ms: Callable[[], int], uses: KeyUses | None = None
+    ) -> None:
         """Read the file.
 
         Args:
             file: Of the keys.
             clock: Seconds that never go back.
             wall_ms: Milliseconds since 1970.
+            uses: Notes when keys are used; None = nobody does.
 
         Raises:
             ConfigInvalid: The file is no file of keys.
@@ -91,6 +95,7 @@ class KeyWatch:
         self._file = file
         self._clock = clock
         self.wall_ms = wall_ms
+        self._uses = uses
         self._next = clock() + LOOK_S
         self._seen = self._stat()
         stored = file.read()
@@ -108,6 +113,14 @@ class KeyWatch:
             self._next = now + LOOK_S
             self._look()
         return self._ring
+
+    def identify(self, ring: KeyRing, key: str) -> KnownKey | None:
+        """Return the key of a text and note its use, None = there is none, or it is expired or revoked."""
+        now_ms = self.wall_ms()
+        found = ring.find(key, now_ms)
+        if found is not None and found.stored is not None and self._uses is not None:
+            self._uses.note(found.stored.id, now_ms)
+        return found
 
     def _look(self) -> None:
         """Read the file again, if it is another one."""

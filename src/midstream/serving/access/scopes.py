@@ -60,6 +60,7 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/v1/requests": _READ_ONLY,
     "/v1/requests/{request_id}": _READ_ONLY,
     "/v1/requests/{request_id}/explanation": _READ_ONLY,
+    "/v1/audit": {"GET": ADMIN},
     "/v1/placements": _READ_ONLY,
     "/v1/placements/{name}": {"GET": READ, "PUT": PLACEMENTS, "DELETE": PLACEMENTS},
     "/v1/placements/{name}/preview": {"POST": PLACEMENTS},
@@ -151,6 +152,12 @@ def _beginning(path: str) -> str:
 _PATTERNS = _patterns(each for each in ROUTES if "{" in each)
 
 
+CHANGING: Final = frozenset((CATALOGUE, PLACEMENTS, MODELS, ERASE, ADMIN))
+"""Scopes of routes that change what is served; acts of users are changes too, and have events of their own."""
+_READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+_UNAUDITED: Final = frozenset(("/v1/placements/{name}/preview",))
+
+
 def template_of(path: str) -> str | None:
     """Return the template in the table of a path as it was sent, None = it is not there.
 
@@ -191,3 +198,14 @@ def scope_needed(scope: Scope) -> str:
     if found is None:
         raise MethodNotAllowed(method, {"OPTIONS", *methods, *({"HEAD"} if "GET" in methods else ())})
     return found
+
+
+def audited_route(scope: Scope) -> str | None:
+    """Return the template of a request that changes what is served, None = it does not."""
+    method = scope["method"]
+    if method in _READS or scope["path"] in HOT:
+        return None
+    template = scope["path"] if method in HOT_METHODS.get(scope["path"], ()) else template_of(sent_path(scope))
+    if template is None or template in _UNAUDITED or ROUTES[template].get(method) not in CHANGING:
+        return None
+    return template

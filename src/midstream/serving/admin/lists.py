@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.errors import Fault, RequestInvalid
+from midstream.engine.lists.audit_pages import AuditListing
 from midstream.engine.lists.event_pages import EventListing
 from midstream.engine.lists.item_pages import ItemListing
 from midstream.engine.lists.lists import LIMIT_DEFAULT, LIMIT_MAX
@@ -41,6 +42,7 @@ _TIMES = [
     parameter("until", _TEXT, "Newest log time."),
 ]
 _OF_EVENTS = [parameter("type", {"type": "array", "items": _TEXT}, "Interactions, impression, user."), *_TIMES]
+_OF_AUDIT = [parameter("who", _TEXT), parameter("route", _TEXT), *_TIMES]
 _OF_REQUESTS = [parameter("user_id", _TEXT), parameter("placement", _TEXT), *_TIMES]
 
 
@@ -81,6 +83,14 @@ def add_list_routes(app: FastAPI, engine: "Engine", ingest: Ingest) -> None:
         since, until = (_time(fields, name, ingest) for name in ("since", "until"))
         asked = RequestListing(single(fields, "user_id"), single(fields, "placement"), since or 0, until)
         return json_response(await engine.lists.requests(asked, *_page(fields)))
+
+    @app.get("/v1/audit", name="get audit", openapi_extra=_operation("AuditPage", *_OF_AUDIT))
+    async def get_audit(request: Request) -> Response:
+        """The changes that came over HTTP: who, when, what and from where, the newest first."""
+        fields = query_fields(request.scope, (*_PAGE, "who", "route", "since", "until"))
+        since, until = (_time(fields, name, ingest) for name in ("since", "until"))
+        asked = AuditListing(single(fields, "who"), single(fields, "route"), since or 0, until)
+        return json_response(await engine.lists.audit(asked, *_page(fields)))
 
 
 def _operation(answer: str, *parameters: Document) -> Document:

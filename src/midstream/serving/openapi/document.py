@@ -10,7 +10,15 @@ from fastapi.responses import HTMLResponse, Response
 from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
 from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
-from midstream.engine.lists.views import EventPage, ItemPage, RequestPage, UserPage, UserRanking, ValueRanking
+from midstream.engine.lists.views import (
+    AuditPage,
+    EventPage,
+    ItemPage,
+    RequestPage,
+    UserPage,
+    UserRanking,
+    ValueRanking,
+)
 from midstream.engine.placements.views import PlacementDetail
 from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
@@ -355,7 +363,7 @@ def _without_null(schema: Document) -> Document:
 
 
 _EXPERIMENTS = (ExperimentList, ExperimentView, HoldoutView)
-_PAGES_OF_LISTS = (ItemPage, UserPage, EventPage, RequestPage, UserRanking, ValueRanking)
+_PAGES_OF_LISTS = (AuditPage, ItemPage, UserPage, EventPage, RequestPage, UserRanking, ValueRanking)
 
 
 def _schemas() -> Document:
