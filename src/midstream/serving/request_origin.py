@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from midstream.core.errors import DOCUMENTATION_PATH, Fault, Invalid, RequestInvalid
 from midstream.engine.requests.schema import PAGE
 from midstream.events.json.decode import is_ndjson
+from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.measured_app import Measured
+from midstream.serving.access.visitors import PAGE_ORIGIN
 from midstream.serving.http.hosts import Hosts, authority_name
 from midstream.serving.http.problems import CrossSite, MediaTypeUnsupported, Misdirected, problem_reply
 from midstream.serving.http.responses import JSON, Receive, Scope, Send, send_reply
@@ -55,6 +57,7 @@ class RequestOrigin:
         self.metrics = app.metrics
         self.arrivals = app.arrivals
         """To be told of each request that was read."""
+        self._page_origins = app.page_origins if isinstance(app, KeyGate) else frozenset[bytes]
         self._hosts = Hosts(options)
         self._origins = frozenset(each.lower().encode() for each in options.allow_origins)
         self._known: dict[bytes, bytes] = {}
@@ -119,6 +122,9 @@ class RequestOrigin:
         origin = sent.get(b"origin")
         if origin is not None:
             if origin.lower() in self._origins:
+                return
+            if origin.lower() in self._page_origins():
+                scope[PAGE_ORIGIN] = origin.lower()
                 return
             if origin.lower() not in {b"http://" + host, b"https://" + host}:
                 came = f"{_shown(origin)} came, with the host {_shown(host)}."

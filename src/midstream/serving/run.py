@@ -20,6 +20,7 @@ import uvicorn
 import uvloop
 
 from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
+from midstream.engine.answer.lookups import is_merged
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.listeners import Listener
 from midstream.events.wire import Accept
@@ -140,13 +141,14 @@ async def _serve_opened(
     elsewhere = ALONE if company is None else company.elsewhere
     made = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep, elsewhere)
     app = AuditTrail(made, opened.engine.record)
+    front = app if keys is None else KeyGate(app, keys, options, lambda user_id: is_merged(opened.engine.fold, user_id))
     with (
         signals.noted(opened.engine.facts.note),
         _listening(options) as listener,
         _hangup_rereads(opened.upkeep.rebuilder),
     ):
         on_ready(_url_of(*listener.getsockname()[:2]))
-        config, drain_s = _uvicorn_config(app, options, keys), options.drain.ms / 1_000
+        config, drain_s = _uvicorn_config(front, options), options.drain.ms / 1_000
         listeners = opened.engine.listeners
         if company is None:
             server = DrainingServer(config, drain_s)
@@ -159,9 +161,7 @@ async def _serve_opened(
             await signals.ending(sharing).serve()
 
 
-async def serve_share(
-    app: Measured, options: ServerOptions, share: Share, facts: Facts, keys: KeyWatch | None = None
-) -> None:
+async def serve_share(app: Measured, options: ServerOptions, share: Share, facts: Facts) -> None:
     """Serve one process's part of a port until a signal requests a stop, or the share's tick fails.
 
     It drains as long as the process that owns the port does, since a supervisor may signal all of them; not at
@@ -169,7 +169,7 @@ async def serve_share(
     """
     settle()
     with StopSignals((AT_ONCE,), is_last=True) as signals, signals.noted(facts.note):
-        sharing = SharingServer(_uvicorn_config(app, options, keys), share, options.drain.ms / 1_000)
+        sharing = SharingServer(_uvicorn_config(app, options), share, options.drain.ms / 1_000)
         await signals.ending(sharing).serve()
 
 
@@ -180,9 +180,9 @@ def _url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _uvicorn_config(app: Measured, options: ServerOptions, keys: KeyWatch | None) -> uvicorn.Config:
-    """Return the configuration of a port: every app behind it is protected by keys and against cross-site requests."""
-    guarded = RequestOrigin(app if keys is None else KeyGate(app, keys, options), options)
+def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
+    """Return the configuration of a port: every app behind it is protected against cross-site requests."""
+    guarded = RequestOrigin(app, options)
     return uvicorn.Config(
         guarded,
         http=noting_targets(bounded_protocol(read_limits(options), guarded, place_limits(options))),

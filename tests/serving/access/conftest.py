@@ -39,7 +39,8 @@ class KeyedClient:
         self.clocks = Clocks()
         self.behind = client.app._app
         self.watch = KeyWatch(self.file, self.clocks.monotonic, self.clocks.wall_ms)
-        self.gate = KeyGate(self.behind, self.watch, options)
+        self.merged = set()
+        self.gate = KeyGate(self.behind, self.watch, options, lambda user_id: user_id in self.merged)
         client.app = RequestOrigin(self.gate, options)
 
     def make(self, *scopes, name="", **wish):

@@ -17,6 +17,7 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 IDS = ("lamp", "read", "run", "merge", "similar", "a%2Fb", "%2e%2e", "..", "x" * 200, "%00", "%FF", "re%61d", "{name}")
 EVENTS = (
     {"type": "view", "user_id": "ann", "item_id": "mug"},
+    {"type": "view", "user_id": "anon-0123456789abcdef", "item_id": "mug"},
     {"type": "item", "item_id": "mug", "attributes": {"price": 1}},
     {"type": "user", "user_id": "ann"},
     {"type": "erase", "user_id": "ann"},
@@ -66,6 +67,8 @@ def random_request(dice, keys):
     body = b"" if method in {"GET", "HEAD", "OPTIONS", "DELETE"} else random_body(dice)
     headers = [(b"host", b"test"), (b"content-type", dice.choice(TYPES).encode())]
     headers.append((b"content-length", str(len(body)).encode()))
+    if name == "page" or dice.random() < 0.02:
+        headers.append((b"origin", b"https://shop.example"))
     if keys[name]:
         headers.append((b"authorization", b"Bearer " + keys[name].encode()))
     scope = {
@@ -117,6 +120,8 @@ def play(keyed, requests, seed):
     scopes |= {"none": None, "unknown": None, "revoked": None, "home": {"recommend"}}
     keys |= {"none": "", "unknown": "ms_00000000_x", "revoked": keyed.make("admin", name="gone")}
     keys["home"] = keyed.make("recommend:home")
+    keys["page"] = keyed.make("events:write", "recommend", origins=("https://shop.example",))
+    scopes["page"] = {"events:write", "recommend"}
     keyed.file.revoke("gone", keyed.clocks.wall_ms(), "cli:test")
     keyed.look()
     events, counts = keyed.client.engine.events, {"allowed": 0, "refused": 0}
@@ -133,6 +138,7 @@ def play(keyed, requests, seed):
             for event in events[before:]:
                 needed = "catalogue" if event.kind in {Kind.ITEM, Kind.USER} else "events:write"
                 assert needed in held or ADMIN in held, case
+                assert name != "page" or event.user_id != "ann", case
             counts["allowed"] += status < 300
             counts["refused"] += status in {401, 403}
 

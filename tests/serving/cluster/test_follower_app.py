@@ -38,6 +38,7 @@ HERE = {
     ("/v1/items/{item_id}", "get"),
     ("/v1/items/{item_id}/similar", "get"),
     ("/v1/users/{user_id}", "get"),
+    ("/v1/users/{user_id}/events", "get"),
     ("/v1/features", "get"),
     ("/v1/features/read", "post"),
     ("/v1/features/{name}", "get"),
@@ -321,7 +322,7 @@ def test_key_of_a_follower_holds_at_the_leader(tmp_path):
     async def play(found):
         file = KeyFile(tmp_path / "keys")
         key = file.create(KeyWish("shop", ("events:write",)), 1, "cli:test").key
-        found.app = KeyGate(found.app, KeyWatch(file, lambda: 0.0, lambda: 1), ServerOptions())
+        found.app = KeyGate(found.app, KeyWatch(file, lambda: 0.0, lambda: 1), ServerOptions(), lambda _: False)
         claim = b'{"who":"key:0","address":"","scopes":["admin"]}'
         headers = {"authorization": f"Bearer {key}", CALLER_HEADER.decode(): claim.decode()}
         events = [EVENT, {"type": "item", "item_id": "mug"}]

@@ -29,6 +29,19 @@ def key_wish(
     return KeyWish(name, scopes, read_duration(expires, "--expires"), rate, burst, origins)
 
 
+def browser_origins(origins: tuple[str, ...], *, is_browser: bool) -> tuple[str, ...]:
+    """Return the origins of a key, none for a key of a server.
+
+    Raises:
+        ConfigInvalid: There are origins and it is no browser key, or the other way round.
+    """
+    if is_browser == bool(origins):
+        return origins
+    came = "--browser came without one." if is_browser else "It came without --browser."
+    right = "Both: a browser key is public, and limited to the pages of its origins; or neither."
+    raise ConfigInvalid((Fault("--origin", came, right, PAGE),))
+
+
 def read_duration(text: str, where: str) -> int:
     """Return the milliseconds of an option; 0 when it is empty.
 

@@ -30,6 +30,7 @@ from midstream.app.server.leader import FollowerOrder
 from midstream.core.errors import ArtifactInvalid, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.active_config import Service
+from midstream.engine.answer.lookups import is_merged
 from midstream.engine.engine import Engine, EngineOptions
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.served_forwarder import Forwarding, lot_length
@@ -44,6 +45,7 @@ from midstream.engine.vectors.indexing import VectorIndexing
 from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
+from midstream.serving.access.gate import KeyGate
 from midstream.serving.app import OtherProcesses, asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
 from midstream.serving.cluster.internal_routes import LOTS, SERVED_PATH, Inside
@@ -214,8 +216,10 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     share = Share(socket.socket(fileno=order.listener), board, order.number, place.tick)
     share.listener.settimeout(0)
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
-        front = FollowedApp(app, engine, leader, flush, place.is_current)
-        await serve_share(front, options, share, engine.facts, watch_keys(data, f"follower-{order.number}"))
+        behind = FollowedApp(app, engine, leader, flush, place.is_current)
+        keys = watch_keys(data, f"follower-{order.number}")
+        front = KeyGate(behind, keys, options, lambda user_id: is_merged(engine.fold, user_id))
+        await serve_share(front, options, share, engine.facts)
     hearing.cancel()
     await indexing.stop()
     await connections.stop()

@@ -19,6 +19,7 @@ from midstream.app.opening import DATA_NAME, config_of
 from midstream.app.server.keys import watch_keys
 from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError
+from midstream.engine.answer.lookups import is_merged
 from midstream.engine.folder import DataFolder
 from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.gate import KeyGate
@@ -99,7 +100,8 @@ class HostedEngine:
             app = asgi(opened.engine, opened.accept, config.server, opened.ingest, opened.upkeep)
             self._stack = undo.pop_all()
         keys = watch_keys(DataFolder(self._folder / DATA_NAME))
-        gate = KeyGate(AuditTrail(app, opened.engine.record), keys, config.server)
+        trail, engine = AuditTrail(app, opened.engine.record), opened.engine
+        gate = KeyGate(trail, keys, config.server, lambda user_id: is_merged(engine.fold, user_id))
         self._guarded = guarded(gate, config.server) if self._checks_origin else gate
         self._app = app
         return self

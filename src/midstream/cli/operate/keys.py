@@ -37,6 +37,11 @@ Scopes = Annotated[
 Expires = Annotated[
     str, typer.Option(metavar="DURATION", help="How long it is valid, such as 90d; without it, always.")
 ]
+Browser = Annotated[bool, typer.Option("--browser", help="Make a public key for web pages, with a secret for tokens.")]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option("--origin", metavar="ORIGIN", help="Pages that may use it, such as https://shop.example; repeatable."),
+]
 Grace = Annotated[str, typer.Option(metavar="DURATION", help="How long the old key stays valid; 0s: not at all.")]
 Quota = Annotated[str, typer.Option(metavar="RATE", help="Requests a second, such as 100/s; and at once: 100/s:500.")]
 
@@ -47,7 +52,8 @@ Quota = Annotated[str, typer.Option(metavar="RATE", help="Requests a second, suc
     epilog="""
     midstream keys create shop-backend --scope events:write --scope recommend
       Prints the key, once; from now on every route needs one.
-    midstream keys create newsletter --scope recommend:mail --expires 90d
+    midstream keys create pages --browser --origin https://shop.example \
+      --scope events:write --scope recommend
     """,
 )
 def create_command(
@@ -55,6 +61,8 @@ def create_command(
     scope: Scopes,
     expires: Expires = "",
     quota: Quota = "",
+    browser: Browser = False,
+    origin: Origins = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -63,10 +71,11 @@ def create_command(
     Only its hash is kept. A running server accepts it within a second. Once a folder has a key, every route but health
     needs one.
     """
-    from midstream.app.access.key_wishes import key_wish
+    from midstream.app.access.key_wishes import browser_origins, key_wish
     from midstream.app.access.keys import create_key
 
-    print_made(create_key(folder, key_wish(name, tuple(scope), expires, quota)), as_json=as_json)
+    origins = browser_origins(tuple(origin or ()), is_browser=browser)
+    print_made(create_key(folder, key_wish(name, tuple(scope), expires, quota, origins)), as_json=as_json)
 
 
 @app.command(
@@ -135,6 +144,9 @@ def print_made(made: "MadeKey", *, as_json: bool) -> None:
         print_json({"key": made.key, "id": made.stored.id, "user_secret": made.user_secret})
         return
     out.print(made.key, markup=False)
+    if made.user_secret:
+        out.print(made.user_secret, markup=False)
+        say("the second line is the secret under which the shop's server signs tokens of users")
     say(f"key {made.stored.id} ({made.stored.name}) with {', '.join(made.stored.scopes)}; it is not shown again")
 
 

@@ -7,19 +7,24 @@ received one from outside has judged it, and tells who the caller is.
 
 import math
 import secrets
-from typing import Final
+from typing import Any, Final, cast
+
+import msgspec
 
 from midstream.core.errors import Fault, MidstreamError
-from midstream.serving.access.api_keys import PAGE
+from midstream.serving.access.api_keys import PAGE, ApiKey
 from midstream.serving.access.callers import CALLER, Caller, operator_of
 from midstream.serving.access.console_session import cookie_key, sign_in_reply
+from midstream.serving.access.cors import is_preflight, preflight_reply, sharing
 from midstream.serving.access.key_ring import KeyRing, KeyWatch, KnownKey
 from midstream.serving.access.measured_app import Measured
 from midstream.serving.access.questions import asked_body, require_placements, require_question, scope_missing
 from midstream.serving.access.scopes import ADMIN, ANY, METRICS, NODES, OPEN, READ, RECOMMEND, scope_needed
+from midstream.serving.access.visitors import PAGE_ORIGIN, IsMerged, Visitor, require_json
+from midstream.serving.access.visitors import ROUTES as ROUTES_OF_PAGES
 from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas
 from midstream.serving.http.body_reader import WHOLE, BodyLimits, read_body
-from midstream.serving.http.parsing import any_query_fields
+from midstream.serving.http.parsing import any_query_fields, decode_any
 from midstream.serving.http.problems import (
     Disconnected,
     KeyNeeded,
@@ -29,9 +34,12 @@ from midstream.serving.http.problems import (
     ScopeMissing,
     problem_reply,
 )
-from midstream.serving.http.responses import Message, Receive, Scope, Send, send_reply
+from midstream.serving.http.responses import AT_ONCE, Message, Receive, Scope, Send, send_reply
 from midstream.serving.options import ServerOptions
 
+EVENTS_PATH: Final = "/v1/events"
+CALLERS_MAX: Final = 10_000
+"""Addresses with a quota of one browser key."""
 _BEARER: Final = b"bearer "
 _NEEDED = KeyNeeded(
     (
@@ -48,12 +56,13 @@ _NEEDED = KeyNeeded(
 class KeyGate:
     """ASGI app in front of another one: lets requests in whose key allows them."""
 
-    def __init__(self, app: Measured, keys: KeyWatch, options: ServerOptions) -> None:
-        """Front of ``app`` with the keys of its folder."""
+    def __init__(self, app: Measured, keys: KeyWatch, options: ServerOptions, is_merged: IsMerged) -> None:
+        """Front of ``app`` with the keys of its folder; ``is_merged`` tells which user ids stand for another user."""
         self._app = app
         self.metrics = app.metrics
         self.arrivals = app.arrivals
         self._keys = keys
+        self._is_merged = is_merged
         self._limits = BodyLimits(options.body_bytes_max, options.body_wait_max.ms / 1_000)
         self._open = frozenset((OPEN, NODES, METRICS) if options.open_metrics else (OPEN, NODES))
         self._quotas: dict[tuple[str, float, int], Quotas] = {}
@@ -64,6 +73,13 @@ class KeyGate:
         if ring is None:
             await self._app(scope, receive, send)
             return
+        page: bytes | None = scope.get(PAGE_ORIGIN)
+        if page is not None:
+            if is_preflight(scope):
+                await send_reply(scope, send, preflight_reply(page))
+                return
+            scope.pop(AT_ONCE, None)
+            send = sharing(send, page)
         try:
             receive = await self._let_in(ring, scope, receive)
         except Disconnected:
@@ -75,6 +91,11 @@ class KeyGate:
             await send_reply(scope, send, page or problem_reply(error))
             return
         await self._app(scope, receive, send)
+
+    def page_origins(self) -> frozenset[bytes]:
+        """Return the origins whose pages have a browser key."""
+        ring = self._keys.ring()
+        return frozenset() if ring is None else ring.origins
 
     def _note(self, scope: Scope, reason: str) -> None:
         """Count a refusal, and end its turn in the queue."""
@@ -94,16 +115,21 @@ class KeyGate:
             MidstreamError: Its body cannot be read.
         """
         needed, unknown = _needed(scope)
-        if needed in self._open:
+        if needed in self._open and PAGE_ORIGIN not in scope:
             return receive
         known, caller = self._identify(ring, scope)
+        browser_key = known.stored if known.stored is not None and known.stored.is_browser else None
+        if browser_key is None and PAGE_ORIGIN in scope:
+            raise ScopeMissing((Fault("origin", f"{caller.who} is no browser key.", "A key with origins.", PAGE),))
         if unknown is not None:
             if ADMIN not in caller.scopes:
                 raise unknown
         elif needed != ANY and not caller.has(READ if needed == METRICS else needed):
             raise scope_missing(caller, needed)
-        self._take_quota(known, scope)
+        self._take_quota(known, caller, scope)
         scope[CALLER] = caller
+        if browser_key is not None:
+            receive = await self._of_page(browser_key, scope, receive)
         if needed == RECOMMEND and caller.is_limited:
             return await self._limited(caller, scope, receive)
         return receive
@@ -124,22 +150,49 @@ class KeyGate:
         who = known.who if known.stored is not None else f"{known.who}:{operator_of(scope)}"
         return known, Caller(who, address, known.scopes, known.placements)
 
-    def _take_quota(self, known: KnownKey, scope: Scope) -> None:
+    async def _of_page(self, key: ApiKey, scope: Scope, receive: Receive) -> Receive:
+        """Judge a request with a browser key by the visitor that it names; return where its body is read again.
+
+        Raises:
+            ScopeMissing: It names another visitor than it proves, or the route or a field is not for pages.
+            MidstreamError: The body cannot be read.
+        """
+        path = scope["path"]
+        if path not in ROUTES_OF_PAGES or scope["method"] not in {"GET", "POST"}:
+            came = f"{scope['method']} {path[:60]} came with a browser key."
+            raise ScopeMissing((Fault("path", came, f"One of: {', '.join(sorted(ROUTES_OF_PAGES))}.", PAGE),))
+        visitor = Visitor(key, scope, self._keys.wall_ms(), self._is_merged)
+        if scope["method"] == "GET":
+            visitor.require_query(any_query_fields(scope))
+            return receive
+        require_json(scope)
+        body = await read_body(scope, receive, self._limits)
+        told = decode_any(msgspec.Raw(body), "")
+        if path == EVENTS_PATH:
+            visitor.require_events(told)
+        elif isinstance(told, dict):
+            visitor.require_question(cast("dict[str, Any]", told))
+        return replayed(scope, receive, body)
+
+    def _take_quota(self, known: KnownKey, caller: Caller, scope: Scope) -> None:
         """Count a request for the quota of its key; without one of its own, for that of ``[server]`` by key.
+
+        Many visitors have the same browser key, so there each address has the quota.
 
         Raises:
             QuotaSpent: It is used up.
         """
         stored = known.stored
+        of_whom = caller.address if stored is not None and stored.is_browser else ""
         if stored is None or not stored.quota_per_second:
-            scope[QUOTA_CALLER] = known.who
+            scope[QUOTA_CALLER] = f"{known.who} {of_whom}"
             return
         scope[QUOTA_CALLER] = ""
         rate, burst = stored.quota_per_second, stored.quota_burst
         quotas = self._quotas.get((stored.id, rate, burst))
         if quotas is None:
-            quotas = self._quotas[stored.id, rate, burst] = Quotas(rate, burst or max(1.0, rate), 1)
-        lacks_s = quotas.take(stored.id, self.arrivals.now())
+            quotas = self._quotas[stored.id, rate, burst] = Quotas(rate, burst or max(1.0, rate), CALLERS_MAX)
+        lacks_s = quotas.take(of_whom, self.arrivals.now())
         if lacks_s:
             self.metrics.refusals.labels("quota").inc()
             raise QuotaSpent(math.ceil(lacks_s) + secrets.randbelow(RETRY_S))

@@ -39,13 +39,8 @@ def asked_body(body: bytes) -> AskedBody:
     return decode_json(_decoder, body)
 
 
-def events_within(raw: msgspec.Raw | bytes) -> list[dict[str, Any]]:
-    """Return the events in one of the forms in which they may come: an object, a list, or ``{"events": [...]}``.
-
-    Raises:
-        RequestInvalid: It is no JSON.
-    """
-    told = decode_any(msgspec.Raw(raw), "/events")
+def events_within(told: object) -> list[dict[str, Any]]:
+    """Return the events in one of the forms in which they may come: an object, a list, or ``{"events": [...]}``."""
     if isinstance(told, dict) and isinstance(within := cast("dict[str, Any]", told).get("events"), list):
         told = cast("list[Any]", within)
     listed = cast("list[Any]", told) if isinstance(told, list) else [told]
@@ -85,7 +80,7 @@ def require_question(caller: Caller, asked: AskedBody) -> None:
     if asked.events is not msgspec.UNSET:
         if not caller.has(EVENTS):
             raise scope_missing(caller, EVENTS, "/events")
-        if any(each.get("type") in caller.refused_types for each in events_within(asked.events)):
+        if any(each.get("type") in caller.refused_types for each in events_within(decode_any(asked.events, "/events"))):
             raise scope_missing(caller, CATALOGUE, "/events")
 
 

@@ -1,0 +1,186 @@
+"""Browser keys: a page of the key's origins speaks for the user that a token proves, or for an id of its own."""
+
+import base64
+import hashlib
+import hmac
+import json
+
+import pytest
+
+from midstream.serving.access.user_tokens import HEADER, LIFE_S_MAX, claims_of
+from tests.serving.access.conftest import NOW_MS
+
+ORIGIN = "https://shop.example"
+ANON = "anon-0123456789abcdef"
+NOW_S = NOW_MS // 1_000
+
+
+def part(told):
+    return (
+        base64.urlsafe_b64encode(told if isinstance(told, bytes) else json.dumps(told).encode()).rstrip(b"=").decode()
+    )
+
+
+def token(secret, alg="HS256", **claims):
+    """Return a token as a shop's server makes it."""
+    signed = f"{part({'alg': alg, 'typ': 'JWT'})}.{part({'sub': 'ann', 'exp': NOW_S + 600, **claims})}"
+    return f"{signed}.{part(hmac.digest(secret.encode(), signed.encode(), hashlib.sha256))}"
+
+
+class Page:
+    """A page of a shop that asks with a browser key."""
+
+    def __init__(self, keyed, *scopes, **wish):
+        self.keyed = keyed
+        self.key = keyed.make(*(scopes or ("events:write", "recommend")), origins=(ORIGIN,), **wish)
+        self.secret = keyed.keys[-1].user_secret
+
+    def ask(self, method, path, body=None, *, proof=None, origin=ORIGIN, **headers):
+        sent = {"origin": origin, "sec-fetch-site": "cross-site", **headers}
+        if proof is not None:
+            sent[HEADER.decode()] = proof
+        return self.keyed.ask(self.key, method, path, body, {name: value for name, value in sent.items() if value})
+
+    def may(self, body, path="/v1/recommendations", **options):
+        """Return whether a question is let in."""
+        answer = self.ask("POST", path, body, **options)
+        assert answer.status_code in {200, 400, 403, 415, 422}, answer.text
+        return answer.status_code not in {403, 415}
+
+
+@pytest.fixture
+def page(keyed):
+    return Page(keyed)
+
+
+def test_page_of_the_origin_asks_and_reads(page):
+    """The preflight is answered and the answer may be read, by pages of that origin alone."""
+    asking = {"access-control-request-method": "POST"}
+    preflight = page.keyed.ask("", "OPTIONS", "/v1/recommendations", None, {"origin": ORIGIN, **asking})
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == ORIGIN
+    assert HEADER.decode() in preflight.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in preflight.headers
+    answer = page.ask("POST", "/v1/recommendations", {"user_id": ANON})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["vary"] == "origin"
+    for origin in ("https://evil.example", "http://shop.example", "https://shop.example:8443", "null"):
+        refused = page.keyed.ask("", "OPTIONS", "/v1/recommendations", None, {"origin": origin, **asking})
+        assert refused.status_code == 403
+        assert "access-control-allow-origin" not in refused.headers
+        assert page.ask("POST", "/v1/recommendations", {"user_id": ANON}, origin=origin).status_code == 403
+    assert page.ask("POST", "/v1/recommendations", {"user_id": ANON}, origin=None).status_code == 403
+
+
+def test_page_without_a_browser_key_gets_nothing(page):
+    """Neither without a key nor with one of a server that leaked into the page; a refusal can be read."""
+    server = page.keyed.make("admin")
+    for key, status in (("", 401), (server, 403)):
+        answer = page.keyed.ask(key, "POST", "/v1/recommendations", {}, {"origin": ORIGIN})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert page.keyed.ask(key, "GET", "/health/ready", None, {"origin": ORIGIN}).status_code == status
+
+
+def test_only_routes_of_pages(page):
+    """Whatever the scopes cover: no stream, no batch of users, no similar items, and nothing to read or change."""
+    for path in ("/v1/events/bulk", "/v1/recommendations/batch"):
+        assert page.ask("POST", path, {"users": ["ann"]}).status_code == 403
+    for path in ("/v1/items/mug/similar", "/v1/users/ann", "/v1/models", "/docs"):
+        assert page.ask("GET", path).status_code == 403
+
+
+def test_user_has_to_be_proven(page):
+    """By a token under the key's secret; an id of the page's own is long, and no other user's."""
+    good = token(page.secret)
+    assert page.may({"user_id": "ann"}, proof=good)
+    assert not page.may({"user_id": "bob"}, proof=good)
+    assert not page.may({"user_id": "ann"})
+    assert not page.may({"user_id": "anon-7"})
+    assert not page.may({"user_id": "ann", "session_id": "s1"}, proof=good)
+    assert page.may({"user_id": "ann", "session_id": "s1"}, proof=token(page.secret, sid="s1"))
+    assert page.may({"user_id": "ann", "session_id": ANON}, proof=good)
+    assert page.may({"user_id": ANON})
+    assert page.may({})
+    page.keyed.merged.add(ANON)
+    assert not page.may({"user_id": ANON})
+    assert not page.may(b'{"user_id": "anon-0123456789abcdeX", "user_id": "ann"}')
+    assert not page.may(b'{"us\\u0065r_id": "ann"}')
+
+
+def test_wrong_tokens_are_refused(page):
+    """Another secret, another algorithm, none, over, too long, without an end, cut, or of another key."""
+    other = Page(page.keyed)
+    wrong = [
+        token(other.secret),
+        token(page.secret, alg="none"),
+        token(page.secret, alg="HS512"),
+        token(page.secret, exp=NOW_S),
+        token(page.secret, exp=NOW_S + LIFE_S_MAX + 60),
+        token(page.secret, exp=None),
+        token(page.secret, exp="soon"),
+        token(page.secret, sub=""),
+        token(page.secret)[:-2],
+        token(page.secret).rpartition(".")[0] + ".",
+        "",
+        "a.b.c",
+        "x" * 3_000,
+    ]
+    for each in wrong:
+        assert claims_of(each.encode(), page.secret, NOW_MS + 1_000) is None, each
+    for each in wrong:
+        assert each == "" or not page.may({"user_id": ANON}, proof=each), each
+
+
+def test_every_event_has_to_be_proven(page):
+    """Each of a body, and those within a question; a page changes no item and no profile."""
+    mine, anns = ({"type": "view", "user_id": user, "item_id": "mug"} for user in (ANON, "ann"))
+    events = page.keyed.client.engine.events
+    assert page.ask("POST", "/v1/events", [mine]).json()["recorded"] == 1
+    before = len(events)
+    for body in ([mine, anns], {"events": [anns]}, anns, {**anns, "user_id": None, "session_id": "s1"}):
+        assert page.ask("POST", "/v1/events", body).status_code == 403
+    assert not page.may({"user_id": ANON, "events": [anns]})
+    assert not page.may({"user_id": ANON, "events": {"events": [anns]}})
+    lines = json.dumps(anns).encode() + b"\n" + json.dumps(mine).encode()
+    assert page.ask("POST", "/v1/events", lines, **{"content-type": "application/x-ndjson"}).status_code == 415
+    assert page.ask("POST", "/v1/events", lines).status_code == 400
+    assert page.ask("POST", "/v1/events", {"type": "item", "item_id": "mug"}).status_code == 422
+    assert len(events) == before
+    assert page.ask("POST", "/v1/events", [anns], proof=token(page.secret)).json()["recorded"] == 1
+
+
+@pytest.mark.parametrize("field", ["filter", "explain", "deadline", "item_fields", "cursor", "unheard"])
+def test_fields_that_are_not_for_pages_are_named(page, field):
+    """In a body, of one placement of a page, and in a query."""
+    answer = page.ask("POST", "/v1/recommendations", {"user_id": ANON, field: "x"})
+    assert (answer.status_code, answer.json()["pointer"]) == (403, f"/{field}")
+    assert page.ask("GET", f"/v1/recommendations?{field}=x").status_code == 403
+    assert not page.may({"placements": [{"placement": "default", field: "x"}]}, "/v1/pages")
+
+
+def test_queries_are_judged_as_bodies(page):
+    """Each value of a field that comes twice."""
+    assert page.ask("GET", f"/v1/recommendations?user_id={ANON}&context.price=3").status_code == 200
+    assert page.ask("GET", "/v1/recommendations?user_id=ann").status_code == 403
+    assert page.ask("GET", f"/v1/recommendations?user_id={ANON}&user_id=ann").status_code == 403
+    assert page.ask("GET", "/v1/recommendations?user_id=ann", proof=token(page.secret)).status_code == 200
+
+
+def test_quota_of_a_page_is_each_visitors(keyed):
+    """All visitors have the same key, so each address has the quota."""
+    page = Page(keyed, quota_per_second=0.001, quota_burst=2)
+    assert [page.ask("POST", "/v1/recommendations", {}).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_token_in_another_spelling_holds():
+    """Libraries order claims as they like, break lines, and add claims of their own."""
+    header, claims = (
+        b'{"typ":"JWT",\r\n "alg":"HS256"}',
+        b'{"iss":"joe",\r\n "exp":%d.5, "sub":"\\u0061nn"}' % (NOW_S + 9),
+    )
+    signed = f"{part(header)}.{part(claims)}".encode()
+    sent = signed + b"." + part(hmac.digest(b"secret", signed, hashlib.sha256)).encode()
+    assert claims_of(sent, "secret", NOW_MS).sub == "ann"
+    assert claims_of(sent, "secret", NOW_MS + 10_000) is None
