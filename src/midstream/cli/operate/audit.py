@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 Count = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=100_000, help="Changes at most.")]
 Who = Annotated[str, typer.Option(metavar="CALLER", help="Changes of this caller alone, such as key:1a2b3c4d.")]
-Route = Annotated[str, typer.Option(metavar="ROUTE", help="Changes by this route alone, as /v1/placements/{name}.")]
+Route = Annotated[str, typer.Option(metavar="ROUTE", help="Changes by this route alone, such as /v1/rebuild.")]
 
 
 @app.command(

@@ -52,8 +52,7 @@ Quota = Annotated[str, typer.Option(metavar="RATE", help="Requests a second, suc
     epilog="""
     midstream keys create shop-backend --scope events:write --scope recommend
       Prints the key, once; from now on every route needs one.
-    midstream keys create pages --browser --origin https://shop.example \
-      --scope events:write --scope recommend
+    midstream keys create page --scope recommend --browser --origin https://a.b
     """,
 )
 def create_command(
@@ -107,7 +106,7 @@ def list_command(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """,
 )
 def rotate_command(name: NameOrId, grace: Grace = "24h", folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Make a new key in place of one, and end the old one after a while.
+    """Make a new key in place of one, and end the old one later.
 
     The new key has the scopes, the quota and the life of the old one. Both are valid until the grace is over.
     """

@@ -20,7 +20,7 @@ from midstream.serving.access.key_ring import KeyRing, KeyWatch, KnownKey
 from midstream.serving.access.measured_app import Measured
 from midstream.serving.access.questions import asked_body, require_placements, require_question, scope_missing
 from midstream.serving.access.scopes import ADMIN, ANY, METRICS, NODES, OPEN, READ, RECOMMEND, scope_needed
-from midstream.serving.access.visitors import PAGE_ORIGIN, IsMerged, Visitor, require_json
+from midstream.serving.access.visitors import PAGE_ORIGIN, IsMerged, PageVisitor, require_json
 from midstream.serving.access.visitors import ROUTES as ROUTES_OF_PAGES
 from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas
 from midstream.serving.http.body_reader import WHOLE, BodyLimits, read_body
@@ -161,7 +161,7 @@ class KeyGate:
         if path not in ROUTES_OF_PAGES or scope["method"] not in {"GET", "POST"}:
             came = f"{scope['method']} {path[:60]} came with a browser key."
             raise ScopeMissing((Fault("path", came, f"One of: {', '.join(sorted(ROUTES_OF_PAGES))}.", PAGE),))
-        visitor = Visitor(key, scope, self._keys.wall_ms(), self._is_merged)
+        visitor = PageVisitor(key, scope, self._keys.wall_ms(), self._is_merged)
         if scope["method"] == "GET":
             visitor.require_query(any_query_fields(scope))
             return receive

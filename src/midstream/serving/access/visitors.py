@@ -38,7 +38,7 @@ IsMerged = Callable[[str], bool]
 """Tells whether a user id stands for another user."""
 
 
-class Visitor:
+class PageVisitor:
     """Who a page may speak for in one request."""
 
     def __init__(self, key: ApiKey, scope: Scope, now_ms: int, is_merged: IsMerged) -> None:
