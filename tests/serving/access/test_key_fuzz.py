@@ -13,6 +13,8 @@ from midstream.serving.http.problems import MethodNotAllowed, RouteUnknown
 
 REQUESTS = 2_000
 REQUESTS_LONG = 100_000
+TEMPLATES = tuple(each for each in ROUTES if not each.startswith("/console/"))
+"""Without pages of the console, which are drawn from documents that fakes do not have."""
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 IDS = ("lamp", "read", "run", "merge", "similar", "a%2Fb", "%2e%2e", "..", "x" * 200, "%00", "%FF", "re%61d", "{name}")
 EVENTS = (
@@ -58,7 +60,7 @@ def random_body(dice):
 def random_request(dice, keys):
     """Return key, scope of ASGI and body."""
     name = dice.choice(tuple(keys))
-    template = dice.choice(tuple(ROUTES))
+    template = dice.choice(TEMPLATES)
     path = re.sub(r"\{[^}]*\}", lambda _: dice.choice(IDS), template)
     if dice.random() < 0.05:
         path = path.replace("v", dice.choice(("%76", "V", "v/", "./v")), 1)
