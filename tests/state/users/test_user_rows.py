@@ -140,3 +140,16 @@ def test_sizes_are_those_of_the_layout(ring_max, actions, attributes):
     assert sizes.head <= HEAD_BYTES + 136 * attributes + 63
     assert (sizes.tail % 8, sizes.seen % 8) == (0, 0)
     assert sizes.tail // 12 + kind["ring"].shape[0] >= ring_max
+
+
+def test_rows_that_are_packed_later_hold_nothing_of_those_before():
+    """The memory of some rows is used for the next ones, and a restore leaves nothing of what was there."""
+    settings = settings_of(users_max=1_200, user_ring_max=30)
+    event = Event(Kind.INTERACTION, action="view", item_id="x", log_time_ms=9)
+    busy = [event._replace(user_id=f"u{number}") for number in range(600)] * 14
+    users, fresh = Users(settings, NO_CODES), Users(settings, NO_CODES)
+    batch = indexed(build([*busy, *(event._replace(user_id=f"v{number}") for number in range(600))]), settings)
+    users.apply(step_of(batch))
+    check_packed(users)
+    users.restore({name: array.copy() for name, array in fresh.arrays().items()})
+    assert not any(room.any() for room in users.rooms().values())
