@@ -370,6 +370,7 @@ def test_sizes_are_those_of_what_is_reserved():
     assert sizes.pop("online").bytes_max == 0  # no model goes on learning
     assert sizes.pop("placements").bytes_now == 0  # no placement was set
     assert sizes.pop("inputs").bytes_now == 0  # no broker was read
+    assert sizes.pop("text_index").bytes_max == 0  # nothing is searched
     for size in sizes.values():
         assert 0 < asdict(size)["bytes_now"] <= size.bytes_max
 
