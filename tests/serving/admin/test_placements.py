@@ -173,5 +173,6 @@ def test_a_server_whose_placements_are_fixed_says_so(client):
     """They are listed, and none can be set."""
     client.app = asgi(client.engine, client.engine.accept)
     found = client.get("/v1/placements").json()["placements"]
-    assert [(each["placement"], each["origin"]) for each in found] == [("default", "file"), ("similar", "file")]
+    told = [(each["placement"], each["origin"]) for each in found]
+    assert told == [("default", "file"), ("search", "file"), ("similar", "file")]
     assert client.ask("PUT", "/v1/placements/home", json=PUT).status_code == 404
