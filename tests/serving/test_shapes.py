@@ -92,7 +92,7 @@ def test_a_slate_that_cannot_be_made_has_a_problem_in_its_place(client):
     page = client.post(PAGES, {"placements": [wrong, {"placement": "default"}]}).json()
     problem = page["slates"][0]["problem"]
     assert (problem["status"], problem["pointer"]) == (400, "/placements/0/placement")
-    assert problem["allowed"] == ["default", "similar"]
+    assert problem["allowed"] == ["default", "search", "similar"]
     assert len(page["slates"][1]["slate"]["items"]) == 4
     refused = client.post(PAGES, {"placements": [wrong]})
     assert (refused.status_code, refused.json()["pointer"]) == (400, "/placements/0/placement")
@@ -174,7 +174,7 @@ def test_what_is_wrong_is_pointed_at(client, path, body, pointer):
 def test_an_unknown_field_within_an_object_is_told_of_that_object_s_fields(client):
     """Those that may stand there, not those of the body."""
     problem = client.post(PAGES, {"placements": [{"placement": "default", "user_id": "a"}]}).json()
-    assert problem["allowed"] == ["exclude", "fields", "filter", "n", "placement"]
+    assert problem["allowed"] == ["because", "exclude", "fields", "filter", "n", "placement"]
     question = {"placement": {}, "question": {"usr_id": "a"}}
     problem = client.post("/v1/placements/home/preview", question).json()
     assert problem["pointer"] == "/question/usr_id"
