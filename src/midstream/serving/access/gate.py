@@ -87,8 +87,8 @@ class KeyGate:
             return
         except MidstreamError as error:
             self._note(scope, _reason(error))
-            page = sign_in_reply(scope) if isinstance(error, KeyNeeded) else None
-            await send_reply(scope, send, page or problem_reply(error))
+            form = sign_in_reply(scope) if isinstance(error, KeyNeeded) else None
+            await send_reply(scope, send, form or problem_reply(error))
             return
         await self._app(scope, receive, send)
 

@@ -42,8 +42,8 @@ def asked_body(body: bytes) -> AskedBody:
 def events_within(told: object) -> list[dict[str, Any]]:
     """Return the events in one of the forms in which they may come: an object, a list, or ``{"events": [...]}``."""
     if isinstance(told, dict) and isinstance(within := cast("dict[str, Any]", told).get("events"), list):
-        told = cast("list[Any]", within)
-    listed = cast("list[Any]", told) if isinstance(told, list) else [told]
+        told = within
+    listed: list[Any] = told if isinstance(told, list) else [told]
     return [cast("dict[str, Any]", each) for each in listed if isinstance(each, dict)]
 
 
@@ -72,7 +72,7 @@ def require_question(caller: Caller, asked: AskedBody) -> None:
         RequestInvalid: The events are no JSON.
     """
     if isinstance(asked.placements, list) and asked.placements:
-        page = cast("list[Any]", asked.placements)
+        page: list[Any] = asked.placements
         names = [cast("dict[str, Any]", each).get("placement") if isinstance(each, dict) else None for each in page]
         require_placements(caller, names, "/placements")
     else:

@@ -72,8 +72,9 @@ class PageVisitor:
         """
         _require_fields(asked, FIELDS, "")
         self.require_ids(asked, "")
-        slates = asked.get("placements")
-        for place, each in enumerate(cast("list[Any]", slates) if isinstance(slates, list) else ()):
+        sent = asked.get("placements")
+        slates: list[Any] = sent if isinstance(sent, list) else []
+        for place, each in enumerate(slates):
             if isinstance(each, dict):
                 _require_fields(cast("dict[str, Any]", each), SLATE_FIELDS, f"/placements/{place}")
         if "events" in asked:
