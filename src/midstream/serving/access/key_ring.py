@@ -66,7 +66,7 @@ def ring_of(stored: StoredKeys, now_ms: int) -> KeyRing:
         placements = frozenset(name.partition(":")[2] for name in each.scopes if name.startswith(f"{RECOMMEND}:"))
         scopes = frozenset(RECOMMEND if name.startswith(f"{RECOMMEND}:") else name for name in each.scopes)
         if RECOMMEND in each.scopes or ADMIN in each.scopes:
-            placements = frozenset()
+            placements = frozenset[str]()
         digest = bytes.fromhex(each.digest)
         known[each.id] = KnownKey(digest, f"key:{each.id}", scopes, placements, each.expires_ms, each)
     return KeyRing(known, frozenset(origin.encode() for each in live for origin in each.origins))

@@ -4,7 +4,7 @@ Only bodies of keys that lack a scope of events, or are limited to placements, a
 same library as the routes decode them, so a name that comes twice is read as the same one of the two.
 """
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -14,6 +14,9 @@ from midstream.serving.access.callers import Caller
 from midstream.serving.access.scopes import CATALOGUE, EVENTS, RECOMMEND
 from midstream.serving.http.parsing import decode_any, decode_json
 from midstream.serving.http.problems import ScopeMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class AskedBody(msgspec.Struct, frozen=True):
@@ -41,10 +44,17 @@ def asked_body(body: bytes) -> AskedBody:
 
 def events_within(told: object) -> list[dict[str, Any]]:
     """Return the events in one of the forms in which they may come: an object, a list, or ``{"events": [...]}``."""
-    if isinstance(told, dict) and isinstance(within := cast("dict[str, Any]", told).get("events"), list):
-        told = within
-    listed: list[Any] = told if isinstance(told, list) else [told]
+    listed = entries_of(_enveloped(told)) or entries_of(told) or [told]
     return [cast("dict[str, Any]", each) for each in listed if isinstance(each, dict)]
+
+
+def _enveloped(told: object) -> object:
+    return cast("dict[str, object]", told).get("events") if isinstance(told, dict) else None
+
+
+def entries_of(told: object) -> list[object]:
+    """Return the entries of a list; none of what is no list, which the routes refuse."""
+    return list(cast("Iterable[object]", told)) if isinstance(told, list) else []
 
 
 def require_placements(caller: Caller, names: list[Any], where: str) -> None:
@@ -71,8 +81,7 @@ def require_question(caller: Caller, asked: AskedBody) -> None:
         ScopeMissing: The scope is named.
         RequestInvalid: The events are no JSON.
     """
-    if isinstance(asked.placements, list) and asked.placements:
-        page: list[Any] = asked.placements
+    if page := entries_of(asked.placements):
         names = [cast("dict[str, Any]", each).get("placement") if isinstance(each, dict) else None for each in page]
         require_placements(caller, names, "/placements")
     else:

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from midstream.core.errors import Fault
 from midstream.serving.access.api_keys import PAGE, ApiKey
-from midstream.serving.access.questions import events_within
+from midstream.serving.access.questions import entries_of, events_within
 from midstream.serving.access.user_tokens import HEADER, UserClaims, claims_of
 from midstream.serving.http.problems import MediaTypeUnsupported, ScopeMissing
 from midstream.serving.http.responses import JSON, Scope
@@ -72,9 +72,7 @@ class PageVisitor:
         """
         _require_fields(asked, FIELDS, "")
         self.require_ids(asked, "")
-        sent = asked.get("placements")
-        slates: list[Any] = sent if isinstance(sent, list) else []
-        for place, each in enumerate(slates):
+        for place, each in enumerate(entries_of(asked.get("placements"))):
             if isinstance(each, dict):
                 _require_fields(cast("dict[str, Any]", each), SLATE_FIELDS, f"/placements/{place}")
         if "events" in asked:
