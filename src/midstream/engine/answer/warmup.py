@@ -200,10 +200,15 @@ def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...], known: tuple[st
 
 
 def warm_people(fold: Fold, action: str) -> None:
-    """Merge two users, read one and a session without one, and erase one; then fold an event of each."""
+    """Merge users, one of whom alone has seen an item, read one and a session without one, and erase one."""
     merge = Event(Kind.USER, Operation.MERGE, user_id="u0", body=b'{"from":"u1"}', log_time_ms=_NOW)
     act = Event(Kind.INTERACTION, action=action, user_id="u1", item_id="a", event_time_ms=_NOW, log_time_ms=_NOW)
     fold.apply(LogPosition(fold.log_position), build((act, act._replace(user_id="u0"), merge, act)))
+    seen = Event(Kind.IMPRESSION, user_id="u3", item_id="a", event_time_ms=_NOW, log_time_ms=_NOW)
+    other = Event(Kind.USER, Operation.MERGE, user_id="u2", body=b'{"from":"u3"}', log_time_ms=_NOW)
+    fold.apply(
+        LogPosition(fold.log_position), build((act._replace(user_id="u3"), seen, act._replace(user_id="u2"), other))
+    )
     user_view(fold, "u1", _NOW)
     session_asker(1)
     fold.apply(LogPosition(fold.log_position), build((Event(Kind.ERASE, user_id="u1", log_time_ms=_NOW),)))
