@@ -1,6 +1,9 @@
 """Scheduled backups: dated copies of which the newest stay, each restored once before an older one goes."""
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from midstream.app.operate.rebuild import verify
 from midstream.app.operate.restore import restore
 from midstream.app.scheduled import backup_rotation as module
 from midstream.app.scheduled.backup_rotation import BackupOrder, ScheduledBackup, scheduled_backup
-from midstream.core.errors import Invalid
+from midstream.core.errors import Invalid, LogDamaged, LogRewritten
 from tests.support.fakes.rebuilds import write_config
 
 DAY_S = 86_400
@@ -44,6 +47,16 @@ def nights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def backed_up(shop: Path, **order: Any) -> ScheduledBackup:
     return scheduled_backup(shop, shop.parent / "copies", BackupOrder(keep=2, **order))
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Have files made under another umask."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def metrics_of(path: Path) -> dict[str, float]:
@@ -107,3 +120,55 @@ def test_a_copy_that_cannot_be_restored_removes_nothing(
     assert metrics_of(tmp_path / "backup.prom")["midstream_restore_drill_success"] == 0
     assert first.path.exists()
     assert not list((tmp_path / "copies").glob(".drill-*"))
+
+
+@pytest.mark.usefixtures("nights")
+@pytest.mark.parametrize(
+    ("part", "error"),
+    [
+        ("restore", LogDamaged("bytes differ")),
+        ("verify", LogRewritten("other bytes")),
+        ("TemporaryDirectory", OSError(28, "No space left on device")),
+    ],
+)
+def test_a_drill_that_fails_in_any_way_is_no_success(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception
+) -> None:
+    """The success of the night before is not left in the metrics, the error names the copy, and all copies stay."""
+    made = backed_up(shop), backed_up(shop, drill=True, metrics=tmp_path / "backup.prom")
+    assert metrics_of(tmp_path / "backup.prom")["midstream_restore_drill_success"] == 1
+
+    def failing(*_arguments: Any, **_options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(module, part, failing)
+    with pytest.raises(Invalid, match=r"It could not be restored: .*(bytes|space)"):
+        backed_up(shop, drill=True, metrics=tmp_path / "backup.prom")
+    assert metrics_of(tmp_path / "backup.prom")["midstream_restore_drill_success"] == 0
+    assert all(each.path.exists() for each in made)
+
+
+@pytest.mark.usefixtures("nights")
+def test_a_defect_of_a_drill_is_loud_and_no_success(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody expects goes on, after the metrics were written."""
+    backed_up(shop, drill=True, metrics=tmp_path / "backup.prom")
+
+    def failing(*_arguments: Any) -> Any:
+        message = "a defect"
+        raise ZeroDivisionError(message)
+
+    monkeypatch.setattr(module, "verify", failing)
+    with pytest.raises(ZeroDivisionError):
+        backed_up(shop, drill=True, metrics=tmp_path / "backup.prom")
+    assert metrics_of(tmp_path / "backup.prom")["midstream_restore_drill_success"] == 0
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o022, 0])
+def test_others_read_the_metrics_and_no_copy(shop: Path, tmp_path: Path, mask: int) -> None:
+    """Whatever the umask of a timer or of cron: the node exporter is another user."""
+    with umask(mask):
+        made = backed_up(shop, drill=True, metrics=tmp_path / "backup.prom")
+    assert f"{(tmp_path / 'backup.prom').stat().st_mode & 0o777:o}" == "644"
+    assert f"{made.path.stat().st_mode & 0o777:o}" == "600"

@@ -15,7 +15,7 @@ from midstream.app.operate.backup import PAGE, TAR_SUFFIX, back_up
 from midstream.app.operate.rebuild import verify
 from midstream.app.operate.restore import restore
 from midstream.app.scheduled.text_metrics import write_metrics
-from midstream.core.errors import Fault, Invalid
+from midstream.core.errors import Fault, Invalid, MidstreamError
 from midstream.engine.child_process import Notify, nobody
 from midstream.events.file_modes import make_folder
 
@@ -61,9 +61,9 @@ def scheduled_backup(folder: Path, target: Path, order: BackupOrder, notify: Not
         notify: Told how far it is.
 
     Raises:
-        Invalid: As ``back_up``; or the copy was restored to another state than that of its log, and stays beside the
-            older ones.
-        LogDamaged: The log cannot be trusted.
+        Invalid: As ``back_up``; or the copy could not be restored, or was to another state than that of its log, and
+            stays beside the older ones.
+        LogDamaged: The log of the folder cannot be trusted.
         OSError: The disk.
     """
     path = target
@@ -76,11 +76,16 @@ def scheduled_backup(folder: Path, target: Path, order: BackupOrder, notify: Not
         "midstream_backup_bytes": made.bytes,
         "midstream_backup_log_position": made.log_position,
     }
-    digest, fault = restore_drill(path, notify) if order.drill else ("", None)
+    digest, fault = "", None
     if order.drill:
-        values["midstream_restore_drill_success"] = float(fault is None)
-    if order.metrics is not None:
-        write_metrics(order.metrics, values)
+        values["midstream_restore_drill_success"] = 0.0
+    try:
+        if order.drill:
+            digest, fault = restore_drill(path, notify)
+            values["midstream_restore_drill_success"] = float(fault is None)
+    finally:  # a drill that ends in any other way is no success either, and the file says so
+        if order.metrics is not None:
+            write_metrics(order.metrics, values)
     if fault is not None:
         raise Invalid((fault,))
     removed = _prune(target, order.keep) if order.keep else ()
@@ -91,19 +96,18 @@ def restore_drill(source: Path, notify: Notify = nobody) -> tuple[str, Fault | N
     """Restore a backup into a temporary folder beside it and fold its log in both ways.
 
     Returns:
-        Digest of the restored state, and the fault where it is not that of the log, or where the restore was refused.
-
-    Raises:
-        OSError: The disk, such as no room for the folder.
+        Digest of the restored state, and the fault where it is not that of the log, or where it could not be restored:
+        bytes that differ, a damaged log, no room on the disk.
     """
     right = "A backup whose restored state is that of its log. Keep the older ones, and run midstream doctor."
-    with TemporaryDirectory(prefix=".drill-", dir=source.absolute().parent) as work:
-        folder = Path(work) / "shop"
-        try:
+    try:
+        with TemporaryDirectory(prefix=".drill-", dir=source.absolute().parent) as work:
+            folder = Path(work) / "shop"
             restore(source, folder, notify)
             found = verify(folder, config_to_read(folder), notify)
-        except Invalid as error:
-            return "", Fault(f"{source}", f"It could not be restored: {error.faults[0].came}", right, PAGE)
+    except (MidstreamError, OSError) as error:
+        reason = error.faults[0].came if isinstance(error, Invalid) else f"{error}"
+        return "", Fault(f"{source}", f"It could not be restored: {reason}", right, PAGE)
     if found.is_equal:
         return found.from_snapshot, None
     came = f"Restored, its snapshot leads to {found.from_snapshot}, and its log to {found.from_the_beginning}."

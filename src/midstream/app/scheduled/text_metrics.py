@@ -1,7 +1,8 @@
 """Metrics files of scheduled commands, in the Prometheus text format.
 
 The textfile collector of the node exporter reads them. A file is replaced as a whole, so that a scrape never meets half
-of one.
+of one. Every user of the machine may read it, whatever the umask: the exporter has a user of its own, and copies that
+are made beside it call for a strict umask.
 """
 
 import os
@@ -19,6 +20,7 @@ TEXT_METRICS: Mapping[str, str] = {
     "midstream_probe_timestamp_seconds": "Time of the last probe.",
 }
 """Every metric of such a file, all of them gauges, with its description."""
+_MODE = 0o644
 
 
 def write_metrics(path: Path, values: Mapping[str, float]) -> None:
@@ -35,6 +37,7 @@ def write_metrics(path: Path, values: Mapping[str, float]) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_text("".join(lines), "utf-8")
+        fresh.chmod(_MODE)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
