@@ -124,7 +124,7 @@ def test_a_copy_that_cannot_be_restored_removes_nothing(
 
 @pytest.mark.usefixtures("nights")
 @pytest.mark.parametrize(
-    ("part", "error"),
+    "part, error",
     [
         ("restore", LogDamaged("bytes differ")),
         ("verify", LogRewritten("other bytes")),
