@@ -50,3 +50,26 @@ def test_all_are_read_again_where_the_last_one_is_gone() -> None:
     for number in (4, 5, 6, 7):
         aliases.merge(100, number)
     assert read(reader, aliases) == [(5, 100), (6, 100), (7, 100)]
+
+
+def test_all_are_read_again_where_the_last_one_was_made_again() -> None:
+    """Forgotten and merged anew between two looks, it is the newest; the merges between are not passed over."""
+    aliases, reader = Aliases(8), AliasReader()
+    for number in (1, 2, 3):
+        aliases.merge(100 + number, number)
+    assert len(read(reader, aliases)) == 3
+    aliases.merge(104, 4)
+    aliases.forget(103)
+    aliases.merge(105, 3)
+    assert read(reader, aliases) == [(1, 101), (2, 102), (4, 104), (3, 105)]
+    assert read(reader, aliases) == []
+
+
+def test_all_are_read_again_where_the_last_one_that_was_skipped_was_made_again() -> None:
+    """Also where it was the only one, and for want of room."""
+    aliases, reader = Aliases(2), AliasReader()
+    aliases.merge(101, 1)
+    reader.skip(aliases)
+    for number in (2, 3, 1):
+        aliases.merge(100, number)
+    assert read(reader, aliases) == [(3, 100), (1, 100)]
