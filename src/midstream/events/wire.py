@@ -81,6 +81,9 @@ class Accept(msgspec.Struct, frozen=True):
     """Declared item attributes and their kinds. Values of others are kept as they came, within ``free_bytes_max``."""
     open_types: frozenset[str] = OPEN_TYPES
     """Of those, the ones that are taken here: a route of items takes no others."""
+    forbidden: frozenset[str] = frozenset()
+    """Types that the sender's API key does not allow, none of ``open_types``: such an event is no dead letter, as a
+    retry would record it with the rights of another key."""
     against: frozenset[str] = frozenset()
     """Of ``actions`` those against an item: no unknown type is said to be near one of them."""
     trusted: bool = False

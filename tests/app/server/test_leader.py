@@ -81,7 +81,7 @@ async def watch(tmp_path, monkeypatch, lives):
     rest = list(lives)
     rig = Rig()
     running: Any = SimpleNamespace(engine=rig.engine)
-    watched = Followers(running, tmp_path, ServerOptions(followers=1))
+    watched = Followers(running, tmp_path, ServerOptions(followers=1), lambda: False)
 
     async def live(_number):
         seconds = rest.pop(0)
@@ -123,7 +123,7 @@ def test_a_follower_that_ends_while_the_server_stops_is_not_started_again(tmp_pa
     """The leader drains or answers what is under way: it is no end that counts."""
     rig = Rig()
     running: Any = SimpleNamespace(engine=rig.engine)
-    watched = Followers(running, tmp_path, ServerOptions(followers=1))
+    watched = Followers(running, tmp_path, ServerOptions(followers=1), lambda: False)
     begun: list[int] = []
 
     async def live(number):
@@ -163,7 +163,7 @@ def test_a_follower_is_told_of_plans_and_exchanged_for_a_state(tmp_path, monkeyp
         rig = Rig()
         engine = rig.engine
         running: Any = SimpleNamespace(engine=engine)
-        watched = Followers(running, tmp_path, ServerOptions(followers=1))
+        watched = Followers(running, tmp_path, ServerOptions(followers=1), lambda: False)
         ended, pipe = [], Pipe(stuck)
         process: Any = SimpleNamespace(
             stdin=pipe, returncode=None, send_signal=lambda _: ended.append(watched._board.epoch)
@@ -197,7 +197,7 @@ def test_a_follower_whose_pipe_is_gone_keeps_no_other_from_being_told(tmp_path, 
 
     async def change():
         running: Any = SimpleNamespace(engine=Rig().engine)
-        watched = Followers(running, tmp_path, ServerOptions(followers=2))
+        watched = Followers(running, tmp_path, ServerOptions(followers=2), lambda: False)
         monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
         pipes, ended = (Pipe(stuck=False), Pipe(stuck=False)), []
 
@@ -224,7 +224,7 @@ def test_a_follower_that_does_not_take_up_what_it_was_told_is_exchanged(tmp_path
         loop, clock = asyncio.get_running_loop(), SimpleNamespace(now=100.0)
         monkeypatch.setattr(loop, "time", lambda: clock.now)
         running: Any = SimpleNamespace(engine=Rig().engine)
-        watched = Followers(running, tmp_path, ServerOptions(followers=1))
+        watched = Followers(running, tmp_path, ServerOptions(followers=1), lambda: False)
         monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
         ended = []
         process: Any = SimpleNamespace(stdin=Pipe(stuck=False), returncode=None, send_signal=lambda _: ended.append(1))
@@ -298,7 +298,7 @@ def test_a_follower_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch,
     """
     rig, waits = Rig(), []
     running: Any = SimpleNamespace(engine=rig.engine)
-    watched = Followers(running, tmp_path, ServerOptions(followers=1))
+    watched = Followers(running, tmp_path, ServerOptions(followers=1), lambda: False)
 
     def refused(*_):
         states.append(watched.views()[0].state)

@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 from midstream.core.errors import DiskFull
+from midstream.events.dead_letters.dead_letters import DeadLetters
+from midstream.events.disk import RealDisk
 from midstream.events.schema import text_column
+from midstream.serving.access.api_keys import KeyWish
 from midstream.serving.access.audit_trail import AuditTrail
+from midstream.serving.access.key_file import KeyFile
+from midstream.serving.access.key_ring import NOBODY, KeyWatch
 from midstream.serving.access.key_uses import KeyUses, uses_of
 from midstream.serving.access.scopes import ADMIN, NODES, OPEN, ROUTES, SCOPES
+from tests.serving.access.conftest import KeyedClient
+from tests.support.fakes.engine import FakeEngine
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
 CLOSED = [(path, method) for path, methods in ROUTES.items() for method in methods]
@@ -108,6 +115,18 @@ def test_all_keys_revoked_or_the_file_gone_opens_nothing(keyed):
         assert keyed.ask(each, "GET", "/v1/models").status_code == 401
 
 
+def test_file_that_is_missing_opens_no_process_that_starts_later(keyed):
+    """Where the server asks for keys already, a process without the file lets nobody in, until it finds one."""
+    file, clocks = KeyFile(keyed.file.path.with_name("moved")), keyed.clocks
+    late = KeyWatch(file, clocks.monotonic, clocks.wall_ms, is_closed=True)
+    assert late.asks
+    assert late.ring() is NOBODY
+    assert KeyWatch(file, clocks.monotonic, clocks.wall_ms).ring() is None
+    made = file.create(KeyWish("shop", ("read",)), clocks.wall_ms(), "cli:test")
+    clocks.look()
+    assert late.identify(late.ring(), made.key).stored.name == "shop"
+
+
 def test_damaged_file_leaves_what_was_read(keyed):
     """Who had a key keeps it; nobody gets in who had none."""
     key = keyed.make("read")
@@ -181,6 +200,14 @@ def test_events_within_a_question_need_the_scope_of_events(keyed):
         assert "catalogue" in answer.json()["came"]
 
 
+def test_type_of_an_event_that_is_no_text_is_left_to_the_route(keyed):
+    """It is answered with its fault, whatever the key lacks."""
+    key = keyed.make("recommend", "events:write")
+    for odd in (["item"], {"item": 1}, 7, None):
+        question = {"session_id": "s1", "events": [{"type": odd, "item_id": "mug"}]}
+        assert keyed.ask(key, "POST", "/v1/recommendations", question).status_code in {200, 400, 422}
+
+
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/events/bulk"])
 def test_events_of_items_need_the_scope_of_the_catalogue(keyed, path):
     """An event of type ``item`` or ``user`` is a change of the catalogue, whatever route it comes by."""
@@ -191,6 +218,28 @@ def test_events_of_items_need_the_scope_of_the_catalogue(keyed, path):
     assert refused.status_code == 422
     assert refused.json()["recorded"] == 0
     assert keyed.ask(owner, "POST", path, lines, headers).json()["recorded"] == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/events/bulk"])
+def test_event_that_a_key_may_not_send_is_no_dead_letter(make_client, tmp_path, path):
+    """A retry has all rights, so it would record what the key was refused; other rejected events are kept."""
+    letters = DeadLetters(tmp_path / "dead.ndjson", RealDisk())
+    keyed = KeyedClient(make_client(FakeEngine(), dead_letters=letters), tmp_path / "data")
+    writer = keyed.make("events:write")
+    odd = [
+        {"type": "item", "item_id": "mug", "operation": "delete"},
+        {"type": "user", "user_id": "ann", "operation": "delete"},
+        {"type": "item", "item_id": 5},
+        {"type": "item", "item_id": "mug", "unheard": 1},
+        {"type": "vieew", "user_id": "ann", "item_id": "mug"},
+    ]
+    lines = b"\n".join(json.dumps(each).encode() for each in odd)
+    answer = keyed.ask(writer, "POST", path, lines, {"content-type": "application/x-ndjson"})
+    told = answer.json()
+    rejections = told["rejected"] if path == "/v1/events" else told["rejections"]
+    assert (answer.status_code, len(rejections)) == (422, 5)
+    assert ["catalogue" in each["right"] for each in rejections] == [True, True, True, True, False]
+    assert [json.loads(each.raw)["type"] for each in letters.read()] == ["vieew"]
 
 
 def test_body_that_was_judged_is_the_body_that_is_answered(keyed):

@@ -151,6 +151,20 @@ def test_every_event_has_to_be_proven(page):
     assert page.ask("POST", "/v1/events", [anns], proof=token(page.secret)).json()["recorded"] == 1
 
 
+@pytest.mark.parametrize("parameter", ["; x=ndjson", ";jsonl", "; q=NDJSON", "; charset=utf-8", ""])
+def test_route_reads_the_events_that_were_judged(page, parameter):
+    """Parameters of a content type make no lines of a document: a line of it names nobody that the whole does not."""
+    anns = json.dumps({"type": "view", "user_id": "ann", "item_id": "mug"})
+    body = f'{{"x": [\n{anns}\n]}}'.encode()
+    before = len(page.keyed.client.engine.events)
+    answer = page.ask("POST", "/v1/events", body, **{"content-type": f"application/json{parameter}"})
+    assert answer.status_code == 422
+    assert len(page.keyed.client.engine.events) == before
+    own = json.dumps({"type": "view", "user_id": ANON, "item_id": "mug"}, indent=1).encode()
+    answer = page.ask("POST", "/v1/events", own, **{"content-type": f"application/json{parameter}"})
+    assert answer.json()["recorded"] == 1
+
+
 @pytest.mark.parametrize("field", ["filter", "explain", "deadline", "item_fields", "cursor", "unheard"])
 def test_fields_that_are_not_for_pages_are_named(page, field):
     """In a body, of one placement of a page, and in a query."""

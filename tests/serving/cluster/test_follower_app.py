@@ -78,6 +78,7 @@ class Both:
         self.leader = leader
         self.passage = passage
         self.is_current = True
+        self.leader_asks = False
         self.flushes = 0
 
     async def flush(self):
@@ -99,7 +100,7 @@ async def both(folder, failure=None):
     elsewhere = OtherProcesses(record=recording_at(passage, found.flush))
     own = asgi(follower, follower.accept, ServerOptions(), elsewhere=elsewhere)
     found.app = FollowedApp(own, follower, passage, found.flush, lambda: found.is_current)
-    behind = TellingCaller(asgi(leader, leader.accept, ServerOptions()))
+    behind = TellingCaller(asgi(leader, leader.accept, ServerOptions()), lambda: found.leader_asks)
     async with served_at(folder / "leader", behind, ServerOptions()):
         try:
             yield found
@@ -335,3 +336,19 @@ def test_key_of_a_follower_holds_at_the_leader(tmp_path):
         return told["recorded"], len(told["rejected"]), stranger.status_code, passed_on(found.follower)
 
     assert run(tmp_path, play) == (1, 1, 401, 1.0)
+
+
+def test_a_process_without_keys_opens_no_other(tmp_path):
+    """Where the leader asks for keys, only health and what was judged pass: a request without a caller is refused."""
+
+    async def play(found):
+        found.leader_asks = True
+        users = await found.ask("DELETE", "/v1/users/ann")
+        item = await found.ask("PUT", "/v1/items/mug", json={"price": 1})
+        nothing = await found.ask("GET", "/v1/nothing")
+        ready = await found.ask("GET", "/health/ready")
+        record = recording_at(found.passage, found.flush)
+        answer = await record(json.dumps(EVENT).encode())
+        return [each.status_code for each in (users, item, nothing, ready)], answer.recorded
+
+    assert run(tmp_path, play) == ([401, 401, 401, 200], 1)

@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,8 @@ class FollowerOrder(msgspec.Struct, frozen=True):
     """Of the board, when this was ordered."""
     log_position: int
     """Where the state of the leader stood then: it has what says that this is in service."""
+    asks_for_keys: bool
+    """Whether the leader asks for keys: a follower that finds no file of keys then lets nobody in."""
     leader: int
     """Its process id."""
     board: int
@@ -122,8 +124,12 @@ class _Child:
 class Followers:
     """All of a server's followers, on the event loop of the process that owns the log."""
 
-    def __init__(self, running: Instance, folder: Path, options: ServerOptions) -> None:
-        """Have ``options.followers`` processes follow ``running``, whose data and components are in ``folder``."""
+    def __init__(self, running: Instance, folder: Path, options: ServerOptions, asks: Callable[[], bool]) -> None:
+        """Have ``options.followers`` processes follow ``running``, whose data and components are in ``folder``.
+
+        ``asks`` tells whether this process asks for keys.
+        """
+        self._asks = asks
         self._running = running
         self._engine = running.engine
         self._folder = folder
@@ -151,7 +157,9 @@ class Followers:
         listener.settimeout(0)
         self._listener = listener
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(served_at(sockets / "leader", TellingCaller(app), self._options))
+            await stack.enter_async_context(
+                served_at(sockets / "leader", TellingCaller(app, self._asks), self._options)
+            )
             await stack.enter_async_context(served_at(sockets / "leader-inside", Inside(engine), self._options))
             self._tell()
             self._followed = engine.log, engine.fold
@@ -339,6 +347,7 @@ class Followers:
             options=msgspec.json.encode(self._options, enc_hook=str).decode(),
             epoch=self._board.epoch,
             log_position=self._engine.fold.log_position,
+            asks_for_keys=self._asks(),
             leader=os.getpid(),
             board=self._board.descriptor,
             listener=-1 if self._listener is None else self._listener.fileno(),

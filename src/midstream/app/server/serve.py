@@ -95,7 +95,12 @@ def serve_folder(
 
     try:
         keys = watch_keys(data)
-        serve(lambda signals: _opening(folder, config, options, signals, course, notify), options, ready, keys)
+
+        def company_of(running: Instance) -> FollowerGroup:
+            return _company(Followers(running, folder, options, lambda: keys.asks))
+
+        follow = company_of if options.followers else None
+        serve(lambda signals: _opening(folder, config, follow, signals, course, notify), options, ready, keys)
     except (MidstreamError, OSError) as error:
         log_fact(Fact("ended_by_error", "error", raised=raised_of(error), detail=str(error)))
         raise
@@ -108,7 +113,7 @@ def serve_folder(
 def _opening(
     folder: Path,
     config: Config,
-    options: ServerOptions,
+    follow: Callable[[Instance], FollowerGroup] | None,
     signals: StopSignals,
     course: _Course,
     notify: Notify,
@@ -122,7 +127,7 @@ def _opening(
         await running.start()
         course.opened.append(running)
         try:
-            company = _company(Followers(running, folder, options)) if options.followers else None
+            company = None if follow is None else follow(running)
             yield opened_engine(folder, running, inputs, outputs, company)
         finally:
             withdraw(data.root)  # while the lock is held: after that it may be another server's

@@ -302,7 +302,8 @@ class IngestService:
             self._engine.facts.note(Fact("events_rejected", "warning", reasons=reasons, count=len(rejected)))
             now_ms = self._engine.clock()
             origin = origin or _no_origin
-            self.keep([dead_letter(now_ms, each.fault, each.raw, each.item, origin(each.index)) for each in rejected])
+            kept = [each for each in rejected if each.is_kept]
+            self.keep([dead_letter(now_ms, each.fault, each.raw, each.item, origin(each.index)) for each in kept])
 
     def keep(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters, count them, and update their gauges."""

@@ -26,6 +26,7 @@ _BODY_NESTING_MAX = 64
 """Levels that the splitting parser, which is recursive, is given: 8 for an event, 2 around it, and ample room."""
 _FAILURES = (msgspec.MsgspecError, UnicodeError, RecursionError, Refused)
 """All that judging one event may raise."""
+_RIGHT_FORBIDDEN = "Events of acts; or a key with the scope catalogue."
 _RIGHT_BODY = 'One event, a list of events, {"events": [...]}, or one event a line (NDJSON), in UTF-8.'
 _BOM = b"\xef\xbb\xbf"
 _ENVELOPE = re.compile(rb'\s*\{\s*"events"\s*:')
@@ -56,6 +57,8 @@ class Rejected:
     """The event as it was sent."""
     item: int = -1
     """Place in its ``items`` of the one that was not taken, the others being judged apart; -1 = the event."""
+    is_kept: bool = True
+    """Whether it becomes a dead letter, where those are kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,8 +138,9 @@ def parts_of(body: bytes, accept: Accept, content_type: str = "", lines_before: 
 
 
 def is_ndjson(content_type: str) -> bool:
-    """Return whether a content type means one JSON document a line."""
-    return "ndjson" in content_type or "jsonl" in content_type
+    """Return whether a content type means one JSON document a line; its parameters mean nothing."""
+    essence = content_type.partition(";")[0]
+    return "ndjson" in essence or "jsonl" in essence
 
 
 def decode_objects(objects: Sequence[Mapping[str, object]], accept: Accept) -> Decoded:
@@ -255,9 +259,18 @@ def read_loose(part: SingleEvent) -> WireEvent:
 
 def _rejected(index: int, part: SingleEvent, failure: Exception, accept: Accept) -> Rejected:
     """Return an event that was not taken, with what is wrong in words."""
+    if accept.forbidden and (forbidden := _forbidden_type(part.loose, accept)):
+        fault = Fault(f"{part.prefix}/type", f'The key may not send "{forbidden}".', _RIGHT_FORBIDDEN, PAGE)
+        return Rejected(index, fault, part.raw, is_kept=False)
     refused = part.refused or (failure if isinstance(failure, Refused) else None)
     refused = refused or find_refusal(part.loose, failure, accept)
     return Rejected(index, fault_of(refused, part.prefix, part.loose), part.raw)
+
+
+def _forbidden_type(loose: object, accept: Accept) -> str:
+    """Return the type of an event that its sender may not send; empty = it may."""
+    name = cast("dict[str, object]", loose).get("type") if isinstance(loose, dict) else None
+    return name if isinstance(name, str) and name in accept.forbidden else ""
 
 
 def _split(body: bytes, accept: Accept, lines_before: int, *, as_lines: bool) -> list[SingleEvent]:

@@ -1,13 +1,17 @@
 """Caller of a request: who it is and what its key allows, as the gate leaves it in the scope for the routes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from midstream.core.errors import Fault
+from midstream.serving.access.api_keys import PAGE
 from midstream.serving.access.measured_app import Measured
-from midstream.serving.access.scopes import ADMIN, CATALOGUE, EVENTS
-from midstream.serving.http.responses import Receive, Scope, Send
+from midstream.serving.access.scopes import ADMIN, CATALOGUE, EVENTS, METRICS, NODES, OPEN, scope_needed
+from midstream.serving.http.problems import KeyNeeded, MethodNotAllowed, RouteUnknown, problem_reply
+from midstream.serving.http.responses import Receive, Scope, Send, send_reply
 
 CALLER: Final = "midstream.caller"
 """Field of a scope: the ``Caller``; without it no key is asked for."""
@@ -16,6 +20,16 @@ OPERATOR_HEADER: Final = b"midstream-user"
 _WHO_MAX: Final = 64
 CALLER_HEADER: Final = b"midstream-caller"
 """Of a request that one process of a server passes to another."""
+KEY_NEEDED: Final = KeyNeeded(
+    (
+        Fault(
+            "authorization",
+            "No key came, or one that is not known, expired or revoked.",
+            "Authorization: Bearer KEY, or X-API-Key: KEY; midstream keys create NAME --scope SCOPE makes one.",
+            PAGE,
+        ),
+    )
+)
 CATALOGUE_TYPES: Final = frozenset({"item", "user"})
 """Types of events that change the catalogue and profiles."""
 
@@ -88,6 +102,10 @@ def from_header(value: bytes) -> Caller:
     return Caller(told.who, told.address, frozenset(told.scopes))
 
 
+OWN_EVENTS: Final = as_header(Caller("follower", "", frozenset((EVENTS, CATALOGUE))))
+"""Caller of events that came with a question: the gate of the process that answers it has judged them."""
+
+
 def with_caller(scope: Scope) -> Scope:
     """Return a scope whose headers tell its caller to another process, and nothing that the client put there."""
     caller = caller_of(scope)
@@ -98,11 +116,16 @@ def with_caller(scope: Scope) -> Scope:
 
 
 class TellingCaller:
-    """ASGI app behind a socket between processes of one server: takes the caller from the header that has it."""
+    """ASGI app behind a socket between processes of one server: takes the caller from the header that has it.
 
-    def __init__(self, app: Measured) -> None:
-        """Front of ``app``."""
+    A request without one is of a process that asks for no key. Where this one does, only open routes are answered: one
+    process that lacks the keys does not open the others.
+    """
+
+    def __init__(self, app: Measured, asks: Callable[[], bool]) -> None:
+        """Front of ``app``, which needs a caller while ``asks`` returns that a key is asked for."""
         self._app = app
+        self._asks = asks
         self.arrivals = app.arrivals
         self.metrics = app.metrics
 
@@ -112,4 +135,15 @@ class TellingCaller:
             told = next((value for name, value in scope["headers"] if name == CALLER_HEADER), None)
             if told is not None:
                 scope[CALLER] = from_header(told)
+            elif self._asks() and not _is_open(scope):
+                await send_reply(scope, send, problem_reply(KEY_NEEDED))
+                return
         await self._app(scope, receive, send)
+
+
+def _is_open(scope: Scope) -> bool:
+    """Return whether a route is answered without a caller: the gate that passed it on let it in without a key."""
+    try:
+        return scope_needed(scope) in {OPEN, NODES, METRICS}
+    except (RouteUnknown, MethodNotAllowed):
+        return False

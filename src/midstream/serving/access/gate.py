@@ -13,7 +13,7 @@ import msgspec
 
 from midstream.core.errors import Fault, MidstreamError
 from midstream.serving.access.api_keys import PAGE, ApiKey
-from midstream.serving.access.callers import CALLER, Caller, operator_of
+from midstream.serving.access.callers import CALLER, KEY_NEEDED, Caller, operator_of
 from midstream.serving.access.console_session import cookie_key, sign_in_reply
 from midstream.serving.access.cors import is_preflight, preflight_reply, sharing
 from midstream.serving.access.key_ring import KeyRing, KeyWatch, KnownKey
@@ -34,23 +34,13 @@ from midstream.serving.http.problems import (
     ScopeMissing,
     problem_reply,
 )
-from midstream.serving.http.responses import AT_ONCE, Message, Receive, Scope, Send, send_reply
+from midstream.serving.http.responses import AT_ONCE, JSON, Message, Receive, Scope, Send, send_reply
 from midstream.serving.options import ServerOptions
 
 EVENTS_PATH: Final = "/v1/events"
 CALLERS_MAX: Final = 10_000
 """Addresses with a quota of one browser key."""
 _BEARER: Final = b"bearer "
-_NEEDED = KeyNeeded(
-    (
-        Fault(
-            "authorization",
-            "No key came, or one that is not known, expired or revoked.",
-            "Authorization: Bearer KEY, or X-API-Key: KEY; midstream keys create NAME --scope SCOPE makes one.",
-            PAGE,
-        ),
-    )
-)
 
 
 class KeyGate:
@@ -144,7 +134,7 @@ class KeyGate:
         sent = [each for each in headers if each[0] in _KEY_HEADERS] or [(b"x-api-key", cookie_key(headers))]
         known = self._keys.identify(ring, _key_of(*sent[0])) if len(sent) == 1 else None
         if known is None:
-            raise _NEEDED
+            raise KEY_NEEDED
         client = scope.get("client")
         address = str(client[0]) if client else ""
         who = known.who if known.stored is not None else f"{known.who}:{operator_of(scope)}"
@@ -172,7 +162,9 @@ class KeyGate:
             visitor.require_events(told)
         elif isinstance(told, dict):
             visitor.require_question(cast("dict[str, Any]", told))
-        return replayed(scope, receive, body)
+        # What was judged is what the route reads: no other reading of the same bytes is possible.
+        scope["headers"] = [each for each in scope["headers"] if each[0] != b"content-type"] + [_AS_JSON]
+        return replayed(scope, receive, msgspec.json.encode(told))
 
     def _take_quota(self, known: KnownKey, caller: Caller, scope: Scope) -> None:
         """Count a request for the quota of its key; without one of its own, for that of ``[server]`` by key.
@@ -214,6 +206,7 @@ class KeyGate:
         return replayed(scope, receive, body)
 
 
+_AS_JSON: Final = (b"content-type", JSON)
 _KEY_HEADERS: Final = frozenset((b"authorization", b"x-api-key"))
 _BODY_HEADERS: Final = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
 

@@ -79,7 +79,13 @@ class KeyWatch:
     """The keys of a data folder as of half a second ago at most."""
 
     def __init__(
-        self, file: KeyFile, clock: Callable[[], float], wall_ms: Callable[[], int], uses: KeyUses | None = None
+        self,
+        file: KeyFile,
+        clock: Callable[[], float],
+        wall_ms: Callable[[], int],
+        uses: KeyUses | None = None,
+        *,
+        is_closed: bool = False,
     ) -> None:
         """Read the file.
 
@@ -88,6 +94,7 @@ class KeyWatch:
             clock: Seconds that never go back.
             wall_ms: Milliseconds since 1970.
             uses: Notes when keys are used; None = nobody does.
+            is_closed: The server asks for keys already, so a missing file opens nothing.
 
         Raises:
             ConfigInvalid: The file is no file of keys.
@@ -99,7 +106,7 @@ class KeyWatch:
         self._next = clock() + LOOK_S
         self._seen = self._stat()
         stored = file.read()
-        self._ring = None if stored is None else ring_of(stored, wall_ms())
+        self._ring = (NOBODY if is_closed else None) if stored is None else ring_of(stored, wall_ms())
 
     @property
     def asks(self) -> bool:

@@ -89,7 +89,8 @@ def require_question(caller: Caller, asked: AskedBody) -> None:
     if asked.events is not msgspec.UNSET:
         if not caller.has(EVENTS):
             raise scope_missing(caller, EVENTS, "/events")
-        if any(each.get("type") in caller.refused_types for each in events_within(decode_any(asked.events, "/events"))):
+        types = [each.get("type") for each in events_within(decode_any(asked.events, "/events"))]
+        if any(isinstance(each, str) and each in caller.refused_types for each in types):
             raise scope_missing(caller, CATALOGUE, "/events")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from midstream.core.errors import DOCUMENTATION_PATH, MidstreamError, Overloaded
-from midstream.serving.access.callers import with_caller
+from midstream.serving.access.callers import OWN_EVENTS, with_caller
 from midstream.serving.admin.features import READ_PATH
 from midstream.serving.cluster.proxy import LeaderGone, Passage
 from midstream.serving.events.ingest import EventsAnswer
@@ -112,7 +112,7 @@ def recording_at(leader: Passage, flush: Flush) -> Record:
     async def record(events: bytes) -> EventsAnswer | Problem:
         await flush()
         try:
-            reply = await leader.ask("POST", EVENTS_PATH, events)
+            reply = await leader.ask("POST", EVENTS_PATH, events, caller=OWN_EVENTS)
         except (LeaderGone, Overloaded) as error:
             return problem_of(error)
         if reply.status in _TAKEN:

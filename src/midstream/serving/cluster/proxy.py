@@ -20,6 +20,7 @@ from typing import TypeVar
 import httptools
 
 from midstream.core.errors import MidstreamError, Overloaded
+from midstream.serving.access.callers import CALLER_HEADER
 from midstream.serving.cluster.unix_socket import connect_to
 from midstream.serving.http.problems import Disconnected
 from midstream.serving.http.responses import JSON, Message, Receive, Reply, Scope, Send
@@ -274,14 +275,17 @@ class Passage:
             await send({"type": "http.response.body", "body": b""})
             return status
 
-    async def ask(self, method: str, target: str, body: bytes = b"", media_type: bytes = JSON) -> Reply:
-        """Send a request of this process; return its whole answer.
+    async def ask(
+        self, method: str, target: str, body: bytes = b"", media_type: bytes = JSON, caller: bytes = b""
+    ) -> Reply:
+        """Send a request of this process, for ``caller`` where one is given; return its whole answer.
 
         Raises:
             Overloaded: The maximum of requests is in progress.
             LeaderGone: No answer came, or one that is too long.
         """
-        headers = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)))
+        of_whom = ((CALLER_HEADER, caller),) if caller else ()
+        headers = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)), *of_whom)
         async with self._line() as line:
             whole = _head(method, target.encode(), headers) + body
             await self._within(line.begin(method, whole, is_all=True))

@@ -23,7 +23,7 @@ from midstream.events.arrow.messages import MessageBounds
 from midstream.events.json.decode import is_ndjson
 from midstream.events.pieces import Piece, arrow_pieces, line_pieces
 from midstream.events.wire import Accept
-from midstream.serving.events.ingest import Ingest, Rejection, rejection
+from midstream.serving.events.ingest import Ingest, Rejection, rejection, without_types
 from midstream.serving.http.decompression import Unpacking, encoding_of
 from midstream.serving.http.pipe import Pipe
 from midstream.serving.http.problems import BodyTooSlow, Disconnected, MediaTypeUnsupported, problem_of
@@ -183,7 +183,7 @@ class Bulk:
     def _accept(self, how: BulkHow) -> Accept:
         accept = self._ingest.accept
         if not how.only:
-            return msgspec.structs.replace(accept, open_types=accept.open_types - how.refused_types)
+            return without_types(accept, how.refused_types)
         return msgspec.structs.replace(accept, actions=frozenset(), open_types=frozenset({how.only}))
 
     async def _pump(self, receive: Receive, pipe: Pipe) -> None:

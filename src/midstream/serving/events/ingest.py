@@ -108,7 +108,7 @@ class Ingest:
         if how.only:
             accept = msgspec.structs.replace(accept, actions=frozenset(), open_types=frozenset({how.only}))
         if how.refused_types:
-            accept = msgspec.structs.replace(accept, open_types=accept.open_types - how.refused_types)
+            accept = without_types(accept, how.refused_types)
         admitted = await self.service.decode(body, accept, how.content_type)
         if how.dry_run:
             return _answer(RecordedBatch(admitted, self.service.unrecorded(admitted)), None, how)
@@ -134,6 +134,12 @@ def _answer(settled: RecordedBatch, log_position: str | None, how: IngestOptions
         tuple(Result(index, name) for index, name in enumerate(names) if how.all_results or name != "recorded"),
         how.dry_run,
     )
+
+
+def without_types(accept: Accept, refused_types: frozenset[str]) -> Accept:
+    """Return the terms for a caller whose key does not allow some types."""
+    open_types = accept.open_types - refused_types
+    return msgspec.structs.replace(accept, open_types=open_types, forbidden=refused_types)
 
 
 def limits_of(options: ServerOptions) -> IngestLimits:

@@ -130,10 +130,10 @@ def wants_all(query: dict[str, list[str]]) -> bool:
 
 
 def content_type(scope: Scope) -> str:
-    """Return the content type of a request in small letters; empty when none came."""
+    """Return the content type of a request in small letters, without its parameters; empty when none came."""
     for name, value in scope["headers"]:
         if name == b"content-type":
-            return str(value.decode("latin-1").lower())
+            return str(value.decode("latin-1").partition(";")[0].strip().lower())
     return ""
 
 
