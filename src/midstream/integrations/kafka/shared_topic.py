@@ -158,14 +158,16 @@ class KafkaSharedTopic:
         segment = int(config.get("segment.ms", SEGMENT_MS_DEFAULT))
         return TopicFacts(identity, replicas, in_sync, retention if retention >= 0 else None, segment, is_new)
 
-    def _when_known(self, ask: Callable[[], T]) -> T:
-        """Ask until the broker knows the topic: one that was made a moment ago is not known to all of it at once."""
-        library, until = self._library, time.monotonic() + REQUEST_S_MAX
+    def _when_known(self, ask: Callable[[], T], wait_s: float = REQUEST_S_MAX) -> T:
+        """Ask until all of the broker knows the topic and its leader, as it does a moment after the topic was made."""
+        library, until = self._library, time.monotonic() + wait_s
+        names = library.KafkaError
+        passing = {names.UNKNOWN_TOPIC_OR_PART, names.LEADER_NOT_AVAILABLE, names.NOT_LEADER_FOR_PARTITION}
         while True:
             try:
                 return ask()
             except library.KafkaException as error:
-                if error.args[0].code() != library.KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > until:
+                if error.args[0].code() not in passing or time.monotonic() > until:
                     raise
             time.sleep(_MADE_LOOK_S)
 
@@ -395,9 +397,11 @@ class KafkaSharedTopic:
         if self._consumer is None:
             message = f"{self.name}: it is not open"
             raise TopicUnavailable(message)
-        partition = library.TopicPartition(self._options.topic, 0)
+        partition, consumer = library.TopicPartition(self._options.topic, 0), self._consumer
         try:
-            first, end = self._consumer.get_watermark_offsets(partition, timeout=timeout_s)
+            first, end = self._when_known(
+                lambda: consumer.get_watermark_offsets(partition, timeout=timeout_s), timeout_s
+            )
         except library.KafkaException as error:
             raise self._unavailable(error) from error
         return int(first), int(end)
