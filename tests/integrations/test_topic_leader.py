@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from midstream.core.errors import TopicUnavailable
+from midstream.engine.replication.shared_topic import TopicUnavailable
 from midstream.integrations.kafka.client_options import KafkaClientOptions
 from midstream.integrations.kafka.shared_topic import KafkaSharedTopic, SharedTopicOptions
 
