@@ -47,7 +47,7 @@ from tests.support.events import (
 COUNT = 100_000
 SEED = 4
 ERASURE_LOGS = 100
-LAYOUT = (19, "836a026da0738c87", 3)
+LAYOUT = (20, "836a026da0738c87", 3)
 """The kernel version, a hash of the names and types of all arrays, and the format of snapshots."""
 HAND_OVER = """
 from midstream.state.fold import Fold
